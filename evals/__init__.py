@@ -1,0 +1,1 @@
+"""The evaluation harness: checkpoints in, one long table with honest uncertainty out."""

@@ -1,0 +1,11 @@
+"""Bounded numbers for the knobs of losses. A knob's annotation is its check, its schema and its documentation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+FlipRate = Annotated[float, Field(ge=0, lt=0.5, allow_inf_nan=False)]
