@@ -1,0 +1,1 @@
+"""Judges: what decides how good an answer is."""

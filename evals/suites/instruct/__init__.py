@@ -1,0 +1,121 @@
+"""Prompts with checkable instructions, built from topics and combinations of checks; train and eval share neither."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from pathlib import Path
+from typing import Any
+
+from prefzoo.errors import UserError
+
+from evals.judges.checks import CHECKS
+from evals.judges.protocol import PromptRow
+
+Spec = dict[str, Any]
+EVAL_SHARE = 5  # one topic, and one combination, in so many is kept for evaluation
+
+REQUESTS = (
+    "Tell me about the topic of {topic}.",
+    "Write about the topic of {topic}.",
+    "Explain what a child should know about the topic of {topic}.",
+    "Describe the topic of {topic}.",
+)
+LEAST = (8, 12)  # words that every answer must have, so that a shrunken answer cannot win
+
+# What shapes the whole answer: at most one of these in a prompt.
+SHAPES: tuple[Spec, ...] = (
+    {"kind": "one_sentence"},
+    {"kind": "exact_sentences", "n": 2},
+    {"kind": "exact_sentences", "n": 3},
+    {"kind": "numbered_list", "n": 2},
+    {"kind": "numbered_list", "n": 3},
+    {"kind": "dash_list", "n": 2},
+    {"kind": "dash_list", "n": 3},
+    {"kind": "most_words", "n": 30},
+    {"kind": "paragraphs", "n": 2},
+)
+# What goes with any shape.
+MANNERS: tuple[Spec, ...] = (
+    {"kind": "lower_case"},
+    {"kind": "upper_case"},
+    {"kind": "no_commas"},
+    {"kind": "has_digits"},
+    {"kind": "contains", "word": "people"},
+    {"kind": "contains", "word": "small"},
+    {"kind": "contains", "word": "world"},
+    {"kind": "avoids", "word": "the"},
+    {"kind": "avoids", "word": "is"},
+)
+# What needs prose: never beside a list.
+ENDS: tuple[Spec, ...] = (
+    {"kind": "starts_with", "phrase": "Did you know"},
+    {"kind": "starts_with", "phrase": "In short"},
+    {"kind": "ends_with_question"},
+    {"kind": "ends_with_exclamation"},
+    {"kind": "ends_with", "phrase": "that is all"},
+    {"kind": "in_quotes"},
+    {"kind": "in_brackets"},
+)
+ALONE: tuple[Spec, ...] = ({"kind": "json_object", "key": "fact"}, {"kind": "cyrillic"})
+LISTS = ("numbered_list", "dash_list")
+
+
+def topics() -> list[str]:
+    """All topics, one word each, which is also the topic's key word."""
+    found = (Path(__file__).parent / "topics.txt").read_text(encoding="utf-8").split()
+    assert len(found) == len(set(found)), "a topic twice would cross the split"
+    return found
+
+
+def combinations() -> list[tuple[Spec, ...]]:
+    """All combinations of one or two instructions that can be met together."""
+    prose = [s for s in SHAPES if s["kind"] not in LISTS]
+    single = [(s,) for s in (*SHAPES, *MANNERS, *ENDS, *ALONE)]
+    pairs = [*itertools.product(SHAPES, MANNERS), *itertools.product(prose, ENDS), *itertools.product(MANNERS, ENDS)]
+    return [*single, *(p for p in pairs if not _clash(p))]
+
+
+def _clash(pair: tuple[Spec, ...]) -> bool:
+    kinds = {s["kind"] for s in pair}
+    return kinds >= {"numbered_list", "has_digits"} or kinds >= {"one_sentence", "paragraphs"}
+
+
+def build_prompts(split: str, n: int, seed: int = 0) -> list[PromptRow]:
+    """`n` prompts of a split, the same for the same arguments.
+
+    A topic, and a combination of instructions, belongs to one split only; so an evaluation prompt is new in both.
+
+    Raises:
+        UserError: unknown split.
+    """
+    if split not in ("train", "eval"):
+        raise UserError(f"instruct:{split}: no such split; it has train and eval")
+    draw = random.Random(f"{split}:{seed}")
+    mine = [t for t in topics() if _side(t) == split]
+    sets = [c for c in combinations() if _side(repr(c)) == split]
+    rows: list[PromptRow] = []
+    seen: set[tuple[str, str]] = set()
+    while len(rows) < n:
+        topic, chosen = draw.choice(mine), draw.choice(sets)
+        if (topic, repr(chosen)) in seen:
+            continue
+        seen.add((topic, repr(chosen)))
+        rows.append(_row(f"{split}-{len(rows):04d}", topic, chosen, draw))
+    return rows
+
+
+def _side(text: str) -> str:
+    return "eval" if hashlib.sha256(text.encode()).digest()[0] % EVAL_SHARE == 0 else "train"
+
+
+def _row(row_id: str, topic: str, chosen: tuple[Spec, ...], draw: random.Random) -> PromptRow:
+    least: Spec = {"kind": "least_words", "n": draw.choice(LEAST)}
+    asked = [least, *chosen]
+    sentences = [draw.choice(REQUESTS).format(topic=topic)]
+    sentences += [CHECKS[s["kind"]].instruction({k: v for k, v in s.items() if k != "kind"}) for s in asked]
+    substance: list[Spec] = [{"kind": "no_repetition"}]
+    if {s["kind"] for s in chosen}.isdisjoint({"cyrillic"}):  # the key word is an English one
+        substance.append({"kind": "on_topic", "keys": [topic]})
+    return PromptRow(row_id, " ".join(sentences), (*asked, *substance), topic)

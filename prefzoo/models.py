@@ -1,0 +1,106 @@
+"""Policies and references: hub, local folder, GGUF file or one that a package carries; full weights or LoRA."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prefzoo.errors import UserError
+from prefzoo.paths import SCHEME, cache_dir, resolve_package
+
+
+def load(spec: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """A causal language model and its tokenizer, on the CPU, in evaluation mode.
+
+    Args:
+        spec: `package://module/file.gguf`, a `.gguf` path, a folder with safetensors, or a hub id;
+            paths are relative to `folder`.
+
+    Raises:
+        UserError: it is not there, or cannot be reached or read; one line that says which, and the cure.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = locate(spec, folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        model = AutoModelForCausalLM.from_pretrained(
+            place, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError) as e:
+        reason = str(e).splitlines()[0]
+        cure = "name a local folder or a .gguf file, or check the id, the network and HF_HUB_OFFLINE"
+        raise UserError(f"model {spec}: cannot be loaded ({type(e).__name__}: {reason}); {cure}") from e
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.eval(), tokenizer
+
+
+def locate(spec: str, folder: Path) -> str:
+    """What `from_pretrained` takes: a folder of safetensors (GGUF is converted once, and kept), or a hub id."""
+    path = resolve_package(spec) if spec.startswith(SCHEME) else folder / Path(spec).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError(f"model {spec}: no such file: {path}; paths in a recipe are relative to the recipe")
+        return str(_from_gguf(path))
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"model {spec}: {path} holds no config.json; it is not a saved transformers model")
+        return str(path)
+    if spec.startswith((".", "/", "~")) or spec.count("/") > 1:
+        raise UserError(f"model {spec}: no such folder: {path}; paths in a recipe are relative to the recipe")
+    return spec
+
+
+def _from_gguf(path: Path) -> Path:
+    """A plain safetensors copy under the user's cache, keyed by the file's content."""
+    with path.open("rb") as f:
+        key = hashlib.file_digest(f, "sha256").hexdigest()[:16]
+    target = cache_dir("models") / f"{path.stem}-{key}"
+    if target.is_dir():
+        return target
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    partial = Path(f"{target}.{os.getpid()}.partial")
+    print(f"prefzoo: converting {path.name} to safetensors, once", flush=True)
+    packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    # A model read from GGUF calls itself quantised and refuses to be saved: rebuild it from config and state dict.
+    config = packed.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config)
+    plain.load_state_dict(packed.state_dict())
+    plain.generation_config = packed.generation_config
+    plain.save_pretrained(partial)
+    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(partial)
+    if target.is_dir():  # another process was faster
+        shutil.rmtree(partial)
+    else:
+        partial.rename(target)
+    return target
+
+
+def fingerprint(model: Any) -> str:
+    """Hash of a model's weights and configuration: what a cached reference log-prob depends on."""
+    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | Sequence[str], seed: int) -> Any:
+    """The model with a fresh LoRA adapter; all else is frozen. The reference is the same model, adapter off."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    chosen = targets if isinstance(targets, str) else list(targets)
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, task_type="CAUSAL_LM")
+    return get_peft_model(model, config)
