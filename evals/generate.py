@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from prefzoo.data.tokens import encode_prompt
-
 from evals.judges.protocol import Answer
+from prefzoo.data.tokens import encode_prompt
 
 Progress = Callable[[int, int], None]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefzoo.errors import UserError
-
 from evals.judges.protocol import PromptRow
 from evals.suites.instruct import build_prompts
+from prefzoo.errors import UserError
 
 BUILT_IN = {"train": 600, "eval": 100}
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from prefzoo.errors import UserError
-
 from evals.judges.checks import holds
 from evals.judges.protocol import Answer, PromptRow
+from prefzoo.errors import UserError
 
 
 class Verifier:

@@ -1,0 +1,97 @@
+"""The results folder: resolved recipe, versions, hardware, and one result per variant. Written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("prefzoo", "torch", "transformers", "accelerate", "peft", "datasets", "lm-eval", "alpaca-eval", "pandas")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What training one variant gave.
+
+    Attributes:
+        key: hash of everything the training depends on; a result whose key still holds is not made again.
+        metrics: of the last step, under TRL's names.
+        costs: seconds, pairs per second, peak memory in bytes, trained parameters.
+    """
+
+    variant: str
+    loss: str
+    params: dict[str, Any]
+    train: dict[str, Any]
+    seed: int
+    key: str
+    metrics: dict[str, float]
+    costs: dict[str, float]
+    environment: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """To `folder/result.json`."""
+        write_json(folder / "result.json", asdict(self))
+
+
+def read_result(folder: Path) -> RunResult | None:
+    """The result in a variant's folder; None where there is none that can be read."""
+    try:
+        return RunResult(**json.loads((folder / "result.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write, sync, rename: a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write, sync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    partial.replace(path)
+
+
+def environment() -> dict[str, Any]:
+    """Commit, versions of what decides the numbers, and the hardware."""
+    import torch
+
+    found: dict[str, str] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    hardware = {"processor": _processor(), "cores": os.cpu_count(), "gpu": gpu, "platform": platform.platform()}
+    return {"commit": _commit(), "versions": found, "hardware": hardware}
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
