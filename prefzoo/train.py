@@ -29,7 +29,7 @@ from prefzoo.types import LogProbs, PairBatch
 
 @dataclass(frozen=True)
 class Job:
-    """One variant to train. `reference` holds the frozen log-probs of all `pairs`, in order (None: the loss needs none)."""
+    """One variant to train. `reference` holds the frozen log-probs of all `pairs`, in order, or None."""
 
     loss: Loss
     params: BaseModel
@@ -60,7 +60,7 @@ def steps_of(train: Train, pairs: int) -> int:
 def native_bf16() -> bool:
     """Whether this machine multiplies bf16 faster than fp32: a GPU with bf16, or a CPU with its instructions."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
@@ -146,7 +146,7 @@ def measures(each: Tensor, policy: LogProbs, reference: LogProbs | None, params:
 
 
 def schedule(train: Train, step: int, steps: int) -> float:
-    """Share of the learning rate at `step` (from 0): linear warm-up, then constant, or down to 0 linearly or as a cosine."""
+    """Share of the learning rate at `step` (from 0): linear warm-up, then constant, linear or cosine."""
     warm = math.ceil(train.warmup * steps)
     if step < warm:
         return (step + 1) / warm

@@ -1,0 +1,5 @@
+"""`python -m prefzoo`."""
+
+from prefzoo.cli import main
+
+main()

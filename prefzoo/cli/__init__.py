@@ -1,0 +1,101 @@
+"""The command line. `--help` is instant: torch and friends are imported inside the commands that need them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from prefzoo import __version__
+from prefzoo.errors import UserError
+
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
+SET = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field; repeatable.")
+RESULTS = click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for results."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="prefzoo")
+def cli() -> None:
+    """Which preference loss should I use for my model and my data, how sure is that, and what does it cost?"""
+
+
+@cli.command()
+@RECIPE
+@SET
+@RESULTS
+@click.option("--fresh", is_flag=True, help="Train everything again, even what is finished.")
+def run(recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool) -> None:
+    """Train every variant of RECIPE, evaluate all of them and the base, and rank them."""
+    from prefzoo.cli.run import run_recipe
+
+    run_recipe(recipe, overrides, results, fresh=fresh)
+
+
+@cli.command()
+@RECIPE
+@SET
+def check(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Say what RECIPE would do: pairs, steps, tokens and roughly how long. Trains nothing."""
+    from prefzoo.cli.show import show_check
+
+    show_check(recipe, overrides)
+
+
+@cli.command()
+@click.argument("name", required=False)
+def losses(name: str | None) -> None:
+    """List the losses, or explain one: formula, paper, knobs with bounds and defaults."""
+    from prefzoo.cli.show import show_losses
+
+    show_losses(name)
+
+
+@cli.command()
+@RECIPE
+@SET
+def data(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Show how RECIPE's data is read: schema, a pair with its scored tokens, lengths, ties, what is dropped and why."""
+    from prefzoo.cli.show import show_data
+
+    show_data(recipe, overrides)
+
+
+@cli.command()
+@click.option("--model", required=True, help="Hub id, folder, .gguf file or package://module/file.gguf.")
+@click.option("--prompts", required=True, help="instruct:train[:N], instruct:eval[:N], or a file with a prompt column.")
+@click.option("--judge", type=click.Choice(["verifier"]), default="verifier", show_default=True)
+@click.option("--n", type=click.IntRange(2), default=8, show_default=True, help="Answers sampled per prompt.")
+@click.option("--temperature", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="Keep at most so many pairs.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A .jsonl or .parquet file.")
+def pairs(
+    model: str, prompts: str, judge: str, n: int, temperature: float, seed: int, max_new_tokens: int,
+    limit: int | None, out: Path,
+) -> None:  # fmt: skip
+    """Make preference pairs: sample answers, judge them, keep a better and a worse one of similar length."""
+    del judge  # the verifier is the only one so far; the option states it in the command
+    from prefzoo.cli.pairs import write
+
+    write(model, prompts, n, temperature, seed, max_new_tokens, limit, out)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130."""
+    try:
+        cli.main(standalone_mode=False)
+    except UserError as e:
+        for line in e.lines:
+            click.echo(f"error: {line}", err=True)
+        sys.exit(2)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; finished variants are kept, the same command goes on", err=True)
+        sys.exit(130)
