@@ -51,7 +51,7 @@ def run_benchmark(model: Any, tokenizer: Any, name: str, *, batch_size: int = 16
     with _untouched(model), _quiet():
         harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         found = lm_eval.simple_evaluate(
-            model=harness, tasks=[task], task_manager=TaskManager(include_defaults=False), bootstrap_iters=0
+            model=harness, tasks=[task], task_manager=TaskManager(include_defaults=False), bootstrap_iters=100
         )
     result = found["results"][name]
     n = found["n-samples"][name]["effective"]

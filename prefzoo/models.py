@@ -27,7 +27,9 @@ def load(spec: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> tupl
         UserError: it is not there, or cannot be reached or read; one line that says which, and the cure.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the stage that loads says so itself
     place = locate(spec, folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)

@@ -1,31 +1,46 @@
-"""The recipe: what decides the outcome, and nothing else. `load` says everything that is wrong with one at once."""
+"""The recipe: one model, one preference data set, several variants. What decides the outcome, and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from prefzoo import _yaml, losses
-from prefzoo.errors import UserError, did_you_mean
-from prefzoo.losses import Loss, Params
+from prefzoo import _wording, _yaml, losses
+from prefzoo._yaml import Keys, Source
+from prefzoo.errors import UserError
+from prefzoo.losses import Loss, NonNegative, Params, Positive
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
-Number = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
+RESERVED = "base"  # the untrained model's row of the leaderboard
 
 
-class _Section(BaseModel):
+def _check_targets(value: Any) -> Any:
+    if value == "all-linear" or (value and isinstance(value, list) and all(v and isinstance(v, str) for v in value)):
+        return value
+    raise PydanticCustomError(
+        "targets",
+        "must be all-linear or a list of module names (is {shown}); like [q_proj, v_proj]",
+        {"shown": repr(value)},
+    )
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, no unknown fields, no silent conversion."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Data(_Section):
-    """Preference rows: where from, and how long they may be."""
+class Data(Section):
+    """Preference pairs: a file or a hub data set each. `columns` maps ours to the file's; `max_length` is in tokens."""
 
     train: Text
     eval: Text | None = None
@@ -34,227 +49,216 @@ class Data(_Section):
     too_long: Literal["drop", "cut"] = "drop"
 
 
-class Lora(_Section):
-    """A low-rank adapter; the reference is then the same weights with the adapter off."""
+class Lora(Section):
+    """A low-rank adapter (Hu 2021, arXiv:2106.09685) in place of full fine-tuning."""
 
     rank: Count = 16
-    alpha: Number = 32.0
+    alpha: Positive = 32.0
     dropout: Share = 0.0
-    targets: Text | list[Text] = "all-linear"
+    targets: Annotated[list[str] | Literal["all-linear"], BeforeValidator(_check_targets)] = "all-linear"
 
 
-class Train(_Section):
-    """The loop. `batch` is the effective batch in pairs, over all devices and accumulated micro-batches."""
+class Train(Section):
+    """The loop. `batch` and `micro_batch` count pairs, `warmup` is a share of the steps, `steps` overrules `epochs`."""
 
     batch: Count = 8
     micro_batch: Count | None = None
-    epochs: Number = 1.0
+    epochs: Positive = 1.0
     steps: Count | None = None
-    learning_rate: Number = 1e-6
+    learning_rate: Positive = 1e-6
     warmup: Share = 0.1
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    max_grad_norm: Number = 1.0
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: Positive = 1.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     lora: Lora | None = None
+    trackers: list[Text] = []
 
-    @model_validator(mode="after")
-    def _divides(self) -> Train:
-        if self.micro_batch and self.batch % self.micro_batch:
-            raise ValueError(f"micro_batch {self.micro_batch} does not divide batch {self.batch}")
-        return self
+    @field_validator("micro_batch")
+    @classmethod
+    def _divides_batch(cls, value: int | None, info: ValidationInfo) -> int | None:
+        batch = info.data.get("batch")
+        if value is not None and batch is not None and batch % value:
+            fits = math.gcd(batch, value)
+            raise PydanticCustomError(
+                "micro_batch",
+                "must divide batch {batch} (is {value}); try {fits}",
+                dict(batch=batch, value=value, fits=fits),
+            )
+        return value
 
 
-class Evals(_Section):
-    """What is measured on the base and on every variant."""
+class Evals(Section):
+    """What is measured of every checkpoint. `max_new_tokens` bounds each generated answer."""
 
     prompts: Text | None = None
-    judge: Literal["verifier"] = "verifier"
+    judge: Text = "verifier"
     max_new_tokens: Count = 64
     benchmarks: list[Text] = []
 
 
-class Variant(_Section):
-    """One loss with its knobs, and the training settings it runs with (the recipe's, with its own on top)."""
+class Variant(Section):
+    """A loss with its parameters, and the whole of the loop's settings for it (the recipe's, with its own on top)."""
 
-    loss: Text
-    params: SerializeAsAny[Params]
+    name: str
+    loss: str
+    params: Params
     train: Train
+    folder: Path
+
+    @property
+    def loss_obj(self) -> Loss:
+        """The loss itself; a plug-in file is relative to the recipe."""
+        return losses.get(self.loss, self.folder)
 
 
-class Recipe(_Section):
-    """A whole experiment. `variants` by name, in the order of the file."""
+class Recipe(Section):
+    """All that decides a run's outcome. `load` makes one of a file."""
 
-    name: Slug
-    seed: Annotated[int, Field(ge=0)] = 0
+    name: Annotated[str, Field(pattern=SLUG)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # what every generator accepts
     model: Text
     data: Data
     train: Train = Train()
-    variants: Annotated[dict[Slug, Variant], Field(min_length=1)]
+    variants: dict[str, Variant]
     evals: Evals = Evals()
-    folder: Path = Field(default=Path("."), exclude=True)
+    _folder: Path = Path()
 
-    def loss(self, variant: str) -> Loss:
-        """The loss of a variant."""
-        return losses.get(self.variants[variant].loss, self.folder)
+    @property
+    def folder(self) -> Path:
+        """Where the recipe's file lies: relative paths in it start there."""
+        return self._folder
 
     def resolved(self) -> dict[str, Any]:
-        """Plain values with every default filled in."""
-        return self.model_dump(mode="json")
-
-
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe; `overrides` are `a.b=c` with YAML values.
-
-    Raises:
-        UserError: all faults at once, each `file:line: field: what is wrong; cure`.
-    """
-    path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise UserError(f"{path}: {what}; give the path of a recipe, like recipes/quickstart.yaml")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path}: not UTF-8 text ({e.reason} at byte {e.start})") from e
-    document, lines = _yaml.parse(text, str(path))
-    if not isinstance(document, dict):
-        found = "is empty" if document is None else f"holds a {type(document).__name__} at the top"
-        raise UserError(f"{path}: {found}; a recipe is a mapping with name, model, data and variants")
-    places = {field: f"{path}:{line}" for field, line in lines.items()}
-    for override in overrides:
-        _override(document, override, places)
-    return _build(document, places, path)
-
-
-def _override(document: dict[str, Any], override: str, places: dict[_yaml.Path, str]) -> None:
-    name, equals, value = override.partition("=")
-    keys = tuple(name.strip().split("."))
-    if not equals or not all(keys):
-        raise UserError(f"--set {override}: expected field=value, like train.learning_rate=1e-5")
-    parsed, _ = _yaml.parse(value, f"--set {override}")
-    at = document
-    for i, key in enumerate(keys[:-1]):
-        if at.get(key) is None:
-            at[key] = {}
-        if not isinstance(at[key], dict):
-            raise UserError(f"--set {override}: {'.'.join(keys[: i + 1])} is a value, not a section")
-        at = at[key]
-    at[keys[-1]] = parsed
-    for i in range(len(keys)):  # a fault in a section that only the override made is the override's
-        places.setdefault(keys[: i + 1], f"--set {override}")
-    places[keys] = f"--set {override}"
-
-
-def _build(document: dict[str, Any], places: dict[_yaml.Path, str], path: Path) -> Recipe:
-    faults: list[str] = []
-    outline = dict(document)
-    variants = outline.pop("variants", None)
-    made: dict[str, Any] = {}
-    if not isinstance(variants, dict) or not variants:
-        where = places.get(("variants",), str(path))
-        faults.append(f"{where}: variants: at least one is needed, like `variants: {{dpo: {{beta: 0.1}}}}`")
-    else:
-        shared = outline.get("train") if isinstance(outline.get("train"), dict) else {}
-        for name, body in variants.items():
-            made[str(name)] = _variant(str(name), body, shared, places, path, faults)
-    found = None
-    try:
-        found = Recipe.model_validate({**outline, "variants": made or {"x": _PLACEHOLDER}, "folder": path.parent})
-    except ValidationError as e:
-        faults += _explain(e, (), places, path, Recipe)
-    if faults or found is None:
-        raise UserError(sorted(faults, key=_by_line))
-    return found
-
-
-def _variant(
-    name: str, body: Any, shared: Any, places: dict[_yaml.Path, str], path: Path, faults: list[str]
-) -> Variant:
-    at = ("variants", name)
-    place = places.get(at, str(path))
-    if name == "base":
-        faults.append(f"{place}: variants.base: the untrained model is called base; choose another name")
-    if body is not None and not isinstance(body, dict):
-        faults.append(f"{place}: variants.{name}: is {body!r}; expected a mapping of the loss's knobs, or nothing")
-        return _PLACEHOLDER
-    knobs = dict(body or {})
-    loss_name, own = knobs.pop("loss", name), knobs.pop("train", None) or {}
-    try:
-        found = losses.get(str(loss_name), path.parent)
-    except UserError as e:
-        faults.extend(f"{places.get((*at, 'loss'), place)}: variants.{name}: {line}" for line in e.lines)
-        return _PLACEHOLDER
-    params, train = found.Params(), Train()
-    try:
-        params = found.Params.model_validate(knobs)
-    except ValidationError as e:
-        faults += _explain(e, at, places, path, found.Params)
-    try:
-        train = Train.model_validate({**shared, **own} if isinstance(own, dict) else own)
-    except ValidationError as e:
-        mine = own if isinstance(own, dict) else {"": 0}
-        faults += [f for f, field in _pairs(e, (*at, "train"), places, path, Train) if field in mine or "" in mine]
-    return Variant(loss=str(loss_name), params=params, train=train)
-
-
-_PLACEHOLDER = Variant(loss="sft", params=Params(), train=Train())
-
-
-def _explain(
-    error: ValidationError, at: _yaml.Path, places: dict[_yaml.Path, str], path: Path, model: type[BaseModel]
-) -> list[str]:
-    return [line for line, _ in _pairs(error, at, places, path, model)]
-
-
-def _pairs(
-    error: ValidationError, at: _yaml.Path, places: dict[_yaml.Path, str], path: Path, model: type[BaseModel]
-) -> list[tuple[str, str]]:
-    found = []
-    for fault in error.errors():
-        location = tuple(str(p) for p in fault["loc"])
-        field = (*at, *location)
-        while field and field not in places and fault["type"] not in ("missing",):
-            field = field[:-1]
-        near = field
-        while near and near not in places:
-            near = near[:-1]
-        place = places.get(near, str(path))
-        said = _said(fault, model, location)
-        found.append((f"{place}: {'.'.join(field) or 'recipe'}: {said}", location[0] if location else ""))
-    return found
-
-
-def _said(fault: Any, model: type[BaseModel], location: tuple[str, ...]) -> str:
-    kind, value = fault["type"], fault.get("input")
-    if kind == "extra_forbidden":
-        known = _fields(model, location[:-1])
-        return f"no such field{did_you_mean(location[-1], known)} (known here: {', '.join(known) or 'none'})"
-    if kind == "missing":
-        return "missing; it has no default"
-    if kind == "value_error":
-        return str(fault["msg"]).removeprefix("Value error, ")
-    said = str(fault["msg"])[0].lower() + str(fault["msg"])[1:]
-    cure = "; write the number without quotes" if isinstance(value, str) and kind in ("float_type", "int_type") else ""
-    return f"{said}, not {value!r}{cure}"
-
-
-def _fields(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
-    """The fields of the section at `location`."""
-    for key in location:
-        inner = model.model_fields.get(key)
-        if inner is None:
-            return []
-        options = [inner.annotation, *getattr(inner.annotation, "__args__", ())]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return [f for f in model.model_fields if f != "folder"]
-
-
-def _by_line(fault: str) -> tuple[bool, int, str]:
-    line = fault.split(":")[1] if fault.count(":") else ""
-    return (not line.isdigit(), int(line) if line.isdigit() else 0, fault)
+        """Plain values with every default filled in, without `folder`; `load` reads its dump back to the same."""
+        plain = self.model_dump(exclude={"variants"})
+        variants = {
+            v.name: {"loss": v.loss, "train": v.train.model_dump(exclude={"trackers"}), **v.params.model_dump()}
+            for v in self.variants.values()
+        }
+        return {field: variants if field == "variants" else plain[field] for field in type(self).model_fields}
 
 
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML."""
-    return yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True)
+    return _yaml.dump(recipe.resolved())
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, with overrides `a.b=value` (value in YAML) on top.
+
+    Raises:
+        UserError: all faults at once, one line each: `path:line: dotted.field: what is wrong (value); cure`.
+    """
+    source = Source(Path(path))
+    for text in overrides:
+        source.override(text)
+    for section in ("data", "train", "evals"):  # a heading with nothing under it
+        if section in source.data and source.data[section] is None:
+            source.data[section] = {}
+    folder = Path(path).resolve().parent
+    recipe = _validate(source, Recipe, {**source.data, "variants": {}}, ())
+    variants = _variants(source, folder)
+    source.raise_faults()
+    assert recipe is not None  # else there was a fault
+    recipe = recipe.model_copy(update={"variants": variants})
+    recipe._folder = folder
+    return recipe
+
+
+def _variants(source: Source, folder: Path) -> dict[str, Variant]:
+    raw = source.data.get("variants")
+    if not raw:
+        source.fault(("variants",), "is missing or empty; name at least one, like `variants: {dpo: {beta: 0.1}}`")
+    elif not isinstance(raw, dict):
+        source.fault(("variants",), "must be a mapping of names; like `variants: {dpo: {beta: 0.1}, ipo: null}`")
+    else:
+        made = {name: _variant(source, name, fields, folder) for name, fields in raw.items()}
+        return {name: variant for name, variant in made.items() if variant is not None}
+    return {}
+
+
+def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | None:
+    keys = ("variants", name)
+    if name == RESERVED:
+        source.fault(keys, f"{RESERVED!r} is the untrained model; choose another name, and give the loss as `loss:`")
+    elif not re.fullmatch(SLUG, name):
+        source.fault(keys, _wording.slug(name))
+    if not isinstance(fields, dict | None):
+        source.fault(
+            keys, f"must be a mapping (is {_wording.shown(fields)}); like `{{beta: 0.1}}`, or nothing for defaults"
+        )
+        return None
+    knobs = dict(fields or {})
+    spec, partial = knobs.pop("loss", name), knobs.pop("train", None)
+    train = _merged_train(source, (*keys, "train"), partial)
+    loss = _loss(source, keys, spec, folder)
+    params = _validate(source, loss.Params, knobs, keys, loss) if loss else None
+    if train is None or params is None:
+        return None
+    return Variant(name=name, loss=spec, params=params, train=train, folder=folder)
+
+
+def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> Loss | None:
+    if not isinstance(spec, str):
+        source.fault((*keys, "loss"), f"must be text (is {_wording.shown(spec)}); `prefzoo losses` lists all")
+        return None
+    given = (*keys, "loss") in source.places
+    try:
+        loss = losses.get(spec, folder)
+        loss.Params  # noqa: B018 - made of the annotations, which a plug-in may have wrong
+        return loss
+    except UserError as e:
+        implied = "" if given else " (a variant without `loss:` is named after its loss)"
+        source.fault((*keys, "loss") if given else keys, e.lines[0] + implied)
+    except Exception as e:  # a plug-in module runs the user's code, which may raise anything
+        source.fault((*keys, "loss"), f"loss {spec!r} fails to load: {type(e).__name__}: {e}; mend it there")
+    return None
+
+
+def _merged_train(source: Source, keys: Keys, partial: Any) -> Train | None:
+    """The recipe's `train` with a variant's own on top. What is wrong with the recipe's was said there."""
+    if not isinstance(partial, dict | None):
+        source.fault(keys, f"must be a mapping (is {_wording.shown(partial)}); like `{{learning_rate: 1e-5}}`")
+        return None
+    partial = dict(partial or {})
+    if partial.pop("trackers", None) is not None:
+        source.fault((*keys, "trackers"), "trackers follow the whole run; set train.trackers at the top")
+    common = source.data.get("train")
+    merged = _over(common if isinstance(common, dict) else {}, partial)
+    said = {at for _, at, _ in source.faults}
+    try:
+        return Train.model_validate(merged)
+    except ValidationError as e:
+        for error in e.errors(include_url=False):
+            loc = _wording.location(error)
+            if _has(partial, loc) or ("train", *loc) not in said:
+                source.fault((*keys, *loc), _wording.says(Train, error))
+    return None
+
+
+def _over(under: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    both = {k: _over(under[k], v) for k, v in top.items() if isinstance(v, dict) and isinstance(under.get(k), dict)}
+    return {**under, **top, **both}
+
+
+def _has(value: Any, loc: Keys) -> bool:
+    return not loc or (isinstance(value, dict) and loc[0] in value and _has(value[loc[0]], loc[1:]))
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _validate(source: Source, model: type[Model], value: Any, keys: Keys, loss: Loss | None = None) -> Model | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError as e:
+        for error in e.errors(include_url=False):
+            loc = _wording.location(error)
+            if loss is not None and loc[-1] in Train.model_fields and error["type"] == "extra_forbidden":
+                source.fault(
+                    (*keys, *loc), f"no such parameter of {loss.name}; it belongs under the variant's `train:`"
+                )
+            else:
+                source.fault((*keys, *loc), _wording.says(model, error, loss))
+    return None

@@ -1,4 +1,4 @@
-"""`prefzoo run`: train every variant, measure all of them and the base, write the leaderboard. Disk joins the stages."""
+"""`prefzoo run`: train every variant, measure all of them and the base, rank them. Disk joins the stages."""
 
 from __future__ import annotations
 
@@ -87,9 +87,14 @@ def _reference(run: Run, base: Any, pairs: list[TokenPair], what: str, *, bf16: 
 
 
 def _train_variant(run: Run, name: str, base: Any, *, fresh: bool) -> runs.RunResult:
-    variant, loss = run.recipe.variants[name], run.recipe.loss(name)
+    variant = run.recipe.variants[name]
+    loss = variant.loss_obj
     bf16, folder = use_bf16(variant.train), run.folder / name
-    settings = variant.model_dump(mode="json")
+    settings: dict[str, Any] = {
+        "loss": variant.loss,
+        "params": variant.params.model_dump(),
+        "train": variant.train.model_dump(exclude={"trackers"}),
+    }
     key = _key(settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16)
     before = runs.read_result(folder)
     if before is not None and before.key == key and (folder / "checkpoint" / "config.json").is_file() and not fresh:

@@ -1,0 +1,76 @@
+"""Statistics on data whose truth is known, and what the board says of clear and of unclear cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evals import leaderboard, stats
+from evals.measure import Measured, repetition
+
+
+def measured(scores: list[float], length: int = 20) -> Measured:
+    n = len(scores)
+    return Measured(
+        [1.0, -1.0],
+        scores,
+        [length] * n,
+        [True] * n,
+        [0.0] * n,
+        ["x"] * n,
+        {"arithmetic": {"value": 0.5, "stderr": 0.1, "n": 20.0}},
+    )
+
+
+def test_ties_count_half() -> None:
+    found = stats.wins(np.array([1.0, 0.5, 0.0, 0.2]), np.array([0.0, 0.5, 1.0, 0.2]))
+    assert found.tolist() == [1.0, 0.5, 0.0, 0.5]
+    with pytest.raises(ValueError, match="different prompt sets"):
+        stats.wins(np.zeros(3), np.zeros(4))
+
+
+def test_intervals_cover_the_truth() -> None:
+    draw = np.random.default_rng(0)
+    inside = 0
+    for trial in range(200):
+        found = stats.mean(draw.choice([0.0, 0.5, 1.0], size=80, p=[0.2, 0.3, 0.5]), seed=trial)
+        inside += found.low <= 0.65 <= found.high  # 0.3 * 0.5 + 0.5
+    assert 0.90 <= inside / 200 <= 0.99
+
+
+def test_all_wins_is_not_certainty() -> None:
+    found = stats.mean(np.ones(20))
+    assert found.high == 1.0 and 0.7 < found.low < 0.9  # Wilson: 20 / (20 + 1.96^2) = 0.84
+
+
+def test_p_values() -> None:
+    one = np.tile([1.0, 0.0], 20)
+    assert stats.paired_p(one, one) == 1.0
+    assert stats.paired_p(np.ones(20), np.zeros(20)) < 0.01
+    assert stats.holm([0.01, 0.04]) == pytest.approx([0.02, 0.04])  # 0.01 * 2, 0.04 * 1
+
+
+def test_a_clear_winner_is_named_and_a_tie_is_called_one() -> None:
+    base = [0.5] * 60
+    found = {
+        "base": measured(base),
+        "good": measured([1.0] * 60),
+        "same": measured([1.0] * 60),
+        "bad": measured([0.0] * 60),
+    }
+    board = leaderboard.build(found, {})
+    assert board.ranks == {"good": 1, "same": 1, "bad": 3}
+    assert "cannot be separated from same (p = 1.00)" in board.verdict()
+    assert "100.0%" in board.markdown() and "| base |" in board.markdown()
+    alone = leaderboard.build({"base": measured(base), "even": measured([0.0, 1.0] * 30)}, {})
+    assert "cannot be told from one half" in alone.verdict()
+
+
+def test_collapse_is_called_out() -> None:
+    board = leaderboard.build({"base": measured([0.5] * 20, 30), "short": measured([1.0] * 20, 5)}, {})
+    assert "answers of short are less than half as long" in board.verdict()
+
+
+def test_repetition() -> None:
+    assert repetition("a b c d") == 0.0 and repetition("") == 0.0
+    assert repetition("a b c a b c") == 0.25  # abc bca cab abc: one in four was there before

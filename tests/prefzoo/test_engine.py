@@ -1,0 +1,72 @@
+"""The log-prob engine against plain logits, and the invariances of its layouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from prefzoo.data.batches import collate, order
+from prefzoo.data.tokens import TokenPair
+from prefzoo.logprobs import score
+from prefzoo.types import LogProbs
+
+
+def random_pairs(count: int = 5) -> list[TokenPair]:
+    gen = torch.Generator().manual_seed(1)
+
+    def some(low: int, high: int) -> list[int]:
+        n = int(torch.randint(low, high, (), generator=gen))
+        return torch.randint(2, 258, (n,), generator=gen).tolist()
+
+    return [TokenPair(some(2, 9), some(1, 7), some(1, 7), row) for row in range(count)]
+
+
+def by_hand(model: Any, prompt: list[int], answer: list[int]) -> float:
+    """Full logits of one unpadded sequence, summed over the answer."""
+    logits = model(input_ids=torch.tensor([prompt + answer])).logits[0].double().log_softmax(-1)
+    return sum(float(logits[len(prompt) - 1 + i, token]) for i, token in enumerate(answer))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@torch.no_grad()
+def test_sums_equal_those_of_plain_logits(tiny_model: Any, shared: bool) -> None:
+    pairs = random_pairs()
+    found = score(tiny_model, collate(pairs, shared=shared, pad=1))
+    for i, pair in enumerate(pairs):
+        assert float(found.chosen[i]) == pytest.approx(by_hand(tiny_model, pair.prompt, pair.chosen), abs=1e-4)
+        assert float(found.rejected[i]) == pytest.approx(by_hand(tiny_model, pair.prompt, pair.rejected), abs=1e-4)
+    assert found.chosen_len.tolist() == [len(p.chosen) for p in pairs]
+    assert found.rejected_len.tolist() == [len(p.rejected) for p in pairs]
+
+
+def gradients(model: Any, shared: bool, tile: int) -> tuple[LogProbs, torch.Tensor]:
+    model.zero_grad()
+    found = score(model, collate(random_pairs(), shared=shared, pad=1), tile=tile)
+    (found.margin**2).mean().backward()
+    return found, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone()
+
+
+@pytest.mark.parametrize(("shared", "tile"), [(True, 512), (False, 7), (True, 7)])
+def test_layout_and_tile_size_change_neither_values_nor_gradients(tiny_model: Any, shared: bool, tile: int) -> None:
+    one, grad = gradients(tiny_model, shared=False, tile=512)
+    two, other = gradients(tiny_model, shared=shared, tile=tile)
+    torch.testing.assert_close(one.margin, two.margin, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(grad, other, atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_a_pair_does_not_depend_on_its_company(tiny_model: Any) -> None:
+    pairs = random_pairs()
+    together = score(tiny_model, collate(pairs, shared=True, pad=1)).margin
+    alone = torch.cat([score(tiny_model, collate([p], shared=True, pad=1)).margin for p in pairs])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_every_pair_comes_once_before_any_comes_again() -> None:
+    batches = order(pairs=10, batch=4, steps=5, seed=3)
+    stream = [i for b in batches for i in b]
+    assert [len(b) for b in batches] == [4] * 5
+    assert sorted(stream[:10]) == list(range(10)) and sorted(stream[10:]) == list(range(10))
+    assert stream[:10] != stream[10:] and batches == order(10, 4, 5, 3) and batches != order(10, 4, 5, 4)
