@@ -1,49 +1,83 @@
-"""A tokenizer and a model small enough to be made in each test run."""
+"""Tiny stand-ins for real models: a byte-level BPE tokenizer with or without a chat template, a two-layer Llama."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LINES = (
+    "name a river in the north and say why it is long",
+    "the river is long and cold in winter",
+    "answer in one sentence, without the word cold",
+    "user assistant system",
 )
 
 
-def make_tokenizer(template: str | None) -> Any:
-    """Byte-level, so that every text has ids; the end of turn is EOS."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"<|im_start|>": 0, "<|im_end|>": 1, **{c: i + 2 for i, c in enumerate(alphabet)}}
-    inner = Tokenizer(models.BPE(vocabulary, []))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+def build_tokenizer(chat_template: str | None) -> Any:
+    """Byte-level BPE trained on a few lines; EOS is ChatML's end of turn, BOS is put first by the tokenizer itself."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<s>", "<|im_start|>", "<|im_end|>"]
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=340, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    made.chat_template = template
-    return made
+    made.train_from_iterator(LINES, trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))]
+    )
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        bos_token="<s>",
+        eos_token="<|im_end|>",
+        pad_token="<pad>",
+        additional_special_tokens=["<|im_start|>"],
+    )
+    wrapped.chat_template = chat_template
+    return wrapped
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def tiny_tokenizer() -> Any:
-    return make_tokenizer(CHATML)
+    """With a ChatML template."""
+    return build_tokenizer(CHATML)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def tiny_plain_tokenizer() -> Any:
-    return make_tokenizer(None)
+    """Without a chat template; it puts a BOS before what it encodes."""
+    return build_tokenizer(None)
 
 
 @pytest.fixture
 def tiny_model() -> Any:
-    torch.manual_seed(0)
+    """A random two-layer Llama in fp32 for the tiny tokenizers' vocabulary."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config = LlamaConfig(
-        vocab_size=258, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, pad_token_id=1, bos_token_id=0, eos_token_id=1,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+        vocab_size=340,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,  # spread-out logits, so that a wrong position shows
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=3,
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LlamaForCausalLM(config).eval()

@@ -30,7 +30,12 @@ def collate(pairs: Sequence[TokenPair], *, shared: bool, pad: int) -> PairBatch:
         shared: one row per pair (prompt, chosen, rejected behind each other) instead of one row per answer, all chosen
             first. Exact only for models whose attention honours the mask of `attention_mask`.
         pad: token id for the unused end of a row.
+
+    Raises:
+        ValueError: a pair without a prompt token: nothing predicts the first token of its answers.
     """
+    if not all(pair.prompt for pair in pairs):
+        raise ValueError("a pair without a prompt token cannot be scored; tokenise() makes none")
     rows: list[list[tuple[int, int, int]]] = []  # per token: id, position, segment
     source: list[tuple[int, int]] = []
     targets: list[int] = []

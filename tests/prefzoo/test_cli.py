@@ -1,0 +1,121 @@
+"""The command line as a user meets it: help without torch, one line per mistake, a whole run on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefzoo.cli import main
+
+RECIPE = """\
+name: tiny
+model: model
+data: {train: train.jsonl, eval: train.jsonl, max_length: 300}
+train: {batch: 4, steps: 3, learning_rate: 1e-3, precision: fp32}
+variants:
+  dpo:
+  low: {loss: dpo, train: {lora: {rank: 2}}}
+  simpo:
+evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
+"""
+
+
+def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
+    try:
+        main()
+    except SystemExit as e:
+        return int(e.code or 0)
+    return 0
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_help_imports_no_torch() -> None:
+    code = (
+        "import sys; from prefzoo.cli import cli; cli(['-h'], standalone_mode=False); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Which preference loss" in done.stdout
+
+
+def test_evals_is_imported_by_the_command_line_only() -> None:
+    root = Path(__file__).parents[2] / "prefzoo"
+    files = [f for f in root.rglob("*.py") if "cli" not in f.relative_to(root).parts]
+    imports = [
+        line for f in files for line in f.read_text().splitlines() if line.lstrip().startswith(("from ", "import "))
+    ]
+    assert imports and not [line for line in imports if line.split()[1].split(".")[0] == "evals"]
+    for f in (root / "losses").glob("*.py"):
+        assert not {"accelerate", "transformers", "datasets", "pandas"} & set(f.read_text().split()), f
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "absent.yaml"], "absent.yaml"),
+        (["losses", "dpoo"], "did you mean 'dpo'"),
+        (["run", "r.yaml", "--set", "model=./nowhere"], "no such folder"),
+        (["run", "r.yaml", "--set", "model=package://nope/x.gguf"], "no package 'nope'"),
+        (["run", "r.yaml", "--set", "evals.benchmarks=[arithmetics]"], "did you mean 'arithmetic'"),
+        (["run", "r.yaml", "--set", "data.max_length=20"], "max_length"),
+        (["run", "r.yaml", "--set", "evals.prompts='instruct:test'"], "no such split"),
+        (["pairs", "--model", "model", "--prompts", "instruct:eval:2", "--out", "x.txt"], "use .jsonl or .parquet"),
+        (["frobnicate"], "No such command"),
+    ],
+)
+def test_mistakes_exit_with_2_and_no_traceback(
+    place: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, *words) == 2
+    err = capsys.readouterr().err
+    assert says in err and "Traceback" not in err
+
+
+def test_a_whole_run_and_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 0
+    out = capsys.readouterr().out
+    assert "Leaderboard" in out and "training low: done" in out
+    folder = place / "results" / "tiny"
+    board = (folder / "leaderboard.md").read_text()
+    assert all(f"| {name} |" in board for name in ("base", "dpo", "low", "simpo")) and "leads with" in board
+    result = json.loads((folder / "dpo" / "result.json").read_text())
+    assert result["metrics"]["step"] == 3 and result["environment"]["versions"]["torch"]
+    assert len((folder / "dpo" / "metrics.jsonl").read_text().splitlines()) == 3
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(folder / "low" / "checkpoint", use_safetensors=True)
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "variants.dpo.beta=0.5") == 0
+    again = capsys.readouterr().out
+    assert "low: already trained" in again and "training dpo: done" in again and "reference log-probs" not in again
+
+
+def test_losses_data_and_check_speak(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, says in (
+        (["losses"], "ipo_mean"),
+        (["losses", "cdpo"], "flip_rate: >= 0 and < 0.5, default 0.1"),
+        (["data", "r.yaml"], "8 rows, schema: explicit prompt, plain strings"),
+        (["check", "r.yaml"], "dpo, 3 steps of 4 pairs"),
+    ):
+        assert prefzoo(monkeypatch, *words) == 0
+        assert says in capsys.readouterr().out

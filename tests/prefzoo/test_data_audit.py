@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from prefzoo.data.audit import audit, render
+
+# a digit is one token, EOS one more; BOS + "x" is a prompt of 2
+ROWS = [
+    {"prompt": "x", "chosen": "123", "rejected": "4", "score_chosen": 1.0, "score_rejected": 1.0},
+    {"prompt": "x", "chosen": "123", "rejected": "4", "score_chosen": 1.0, "score_rejected": 0.5},
+    {"prompt": "x", "chosen": "1", "rejected": "22", "score_chosen": 1.0, "score_rejected": 0.0},
+    {"prompt": "y", "chosen": "1", "rejected": "2", "score_chosen": 1.0, "score_rejected": 0.0},
+    {"prompt": "z", "chosen": "123456789", "rejected": "2"},
+]
+
+
+def write(tmp_path: Path, rows: list[dict[str, Any]]) -> str:
+    (tmp_path / "d.jsonl").write_text("\n".join(json.dumps(r) for r in rows), encoding="utf-8")
+    return "d.jsonl"
+
+
+def test_counts_by_hand(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
+    found = audit(write(tmp_path, ROWS), tmp_path, {}, tiny_plain_tokenizer, 8, "drop")
+    assert found.schema == "explicit prompt, plain strings"
+    assert (found.rows, found.kept, found.counts) == (5, 4, {"dropped: too long": 1})
+    # kept, with EOS: chosen 4 4 2 2 (mean 12 / 4 = 3), rejected 2 2 3 2 (mean 9 / 4 = 2.25)
+    assert (found.chosen.mean, found.chosen.median, found.chosen.p95, found.chosen.longest) == (3, 3, 4, 4)
+    assert (found.rejected.mean, found.rejected.median, found.rejected.p95, found.rejected.longest) == (2.25, 2, 3, 3)
+    assert (found.chosen_longer, found.rejected_longer) == (0.5, 0.25)  # rows 1, 2 and row 3 of four
+    assert (found.duplicates, found.repeated_prompts, found.ties) == (1, 2, 1)
+
+
+def test_p95_is_the_nearest_rank(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": "x", "chosen": "1" * n, "rejected": "2"} for n in range(1, 21)]
+    found = audit(write(tmp_path, rows), tmp_path, {}, tiny_plain_tokenizer, 99, "drop")
+    assert found.chosen.p95 == 19 + 1  # the 19th of 20 (0.95 * 20), with its EOS
+
+
+def test_example_is_the_first_kept_pair_with_its_parts(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
+    found = audit(write(tmp_path, ROWS[4:] + ROWS[:1]), tmp_path, {}, tiny_plain_tokenizer, 8, "drop")
+    text = {part: "".join(t for p, t in found.example if p == part) for part in ("prompt", "chosen", "rejected")}
+    assert text == {"prompt": "<s>x\n", "chosen": "123<|im_end|>\n", "rejected": "4<|im_end|>\n"}
+
+
+def shown(found: Any, *, colour: bool) -> str:
+    out = io.StringIO()
+    render(found, Console(file=out, width=120, force_terminal=colour, color_system="standard" if colour else None))
+    return out.getvalue()
+
+
+def test_rendering_says_it_all_and_reads_no_markup(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": "[bold]x[/red]", "chosen": "[/]", "rejected": "[blue]"}, {**ROWS[4], "prompt": "[bold]x[/red]"}]
+    found = audit(write(tmp_path, rows), tmp_path, {}, tiny_plain_tokenizer, 26, "drop")
+    text = shown(found, colour=False)
+    assert "<s>[bold]x[/red]" in text and "[/]<|im_end|>" in text and "[blue]<|im_end|>" in text
+    assert "d.jsonl: explicit prompt, plain strings, 2 rows, 2 kept" in text
+    assert "ties (equal scores): no scores in the rows" in text and "nothing dropped" in text
+
+
+def test_dropped_rows_are_said_and_scored_tokens_coloured(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
+    found = audit(write(tmp_path, ROWS), tmp_path, {}, tiny_plain_tokenizer, 8, "drop")
+    assert "dropped: too long: 1" in shown(found, colour=False)
+    assert "duplicates: 1 · rows with a prompt seen before: 2" in shown(found, colour=False)
+    assert "\x1b[32m" in shown(found, colour=True) and "\x1b[31m" in shown(found, colour=True)  # green, red
+
+
+@pytest.mark.parametrize("column", ["good", "chosen"])
+def test_columns_reach_the_reader(column: str, tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": "x", column: "1", "rejected": "2"}]
+    assert audit(write(tmp_path, rows), tmp_path, {"chosen": column}, tiny_plain_tokenizer, 9, "drop").kept == 1

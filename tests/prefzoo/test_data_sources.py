@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from prefzoo.data.sources import read_rows
+from prefzoo.errors import UserError
+
+ROWS = [{"prompt": "p1", "chosen": "a", "rejected": "b"}, {"prompt": "p2", "chosen": "ä, c", "rejected": "d"}]
+
+
+def lines_of(spec: str, folder: Path, columns: dict[str, str] | None = None) -> tuple[str, ...]:
+    with pytest.raises(UserError) as e:
+        read_rows(spec, folder, columns)
+    assert all("\n" not in line for line in e.value.lines)
+    return e.value.lines
+
+
+def write(path: Path) -> None:
+    text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in ROWS)
+    if path.name.endswith(".gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    elif path.suffix == ".jsonl":
+        path.write_text(text + "\n", encoding="utf-8")  # a blank line at the end is no row
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(ROWS), encoding="utf-8")
+    elif path.suffix == ".csv":
+        path.write_text('prompt,chosen,rejected\np1,a,b\np2,"ä, c",d\n', encoding="utf-8")
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.jsonl.gz", "d.json", "d.csv", "d.parquet"])
+def test_every_kind_of_file_gives_the_same_rows(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name)
+    assert read_rows(name, tmp_path) == ROWS
+
+
+def test_parquet_messages_stay_lists(tmp_path: Path) -> None:
+    rows = [{"chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}]}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "d.parquet")
+    assert read_rows("d.parquet", tmp_path) == rows
+
+
+def test_columns_are_renamed(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"question": "p", "good": "a", "bad": "b"}', encoding="utf-8")
+    row = read_rows("d.jsonl", tmp_path, {"prompt": "question", "chosen": "good", "rejected": "bad"})[0]
+    assert (row["prompt"], row["chosen"], row["rejected"]) == ("p", "a", "b")
+
+
+def test_missing_columns_are_all_named_with_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"prompt": "p", "choosen": "a", "bad": "b"}', encoding="utf-8")
+    first, second = lines_of("d.jsonl", tmp_path)
+    assert "no column 'chosen'" in first and "did you mean 'choosen'" in first and "data.columns.chosen" in first
+    assert "no column 'rejected'" in second and "bad, choosen, prompt" in second
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("d.jsonl", b"", "no rows in it"),
+        ("d.csv", b"chosen,rejected\n", "no rows in it"),
+        ("d.json", b'{"a": 1}', "holds dict; expected a list of objects"),
+        ("d.json", b"[1]", "row 1: int where an object"),
+        ("d.json", b"[\n{]", "d.json:2: not JSON"),
+        ("d.csv", b"chosen,rejected\na,b,c\n", "row 1: more fields than the header"),
+        ("d.jsonl", b'{"chosen": "\xff"}', "not UTF-8 at byte 12"),
+        ("d.jsonl.gz", b"plain", "cannot be read"),
+        ("d.parquet", b"plain text, long enough", "not parquet"),
+        ("d.txt", b"a", "unknown kind of file '.txt'"),
+    ],
+)
+def test_broken_files(name: str, content: bytes, expected: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    (line,) = lines_of(name, tmp_path)
+    assert name in line and expected in line
+
+
+def test_every_broken_line_is_named_with_its_number(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"chosen": "a", "rejected": "b"}\n{oops\n\n[1]\n', encoding="utf-8")
+    second, fourth = lines_of("d.jsonl", tmp_path)
+    assert "d.jsonl:2: not JSON" in second and "d.jsonl:4: list where an object" in fourth
+
+
+def test_at_most_twenty_faults_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("x\n" * 30, encoding="utf-8")
+    assert len(lines_of("d.jsonl", tmp_path)) == 20
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    assert "no such file; paths in a recipe are relative to the recipe" in lines_of("gone.jsonl", tmp_path)[0]
+    (tmp_path / "here").mkdir()
+    assert "a folder, not a file" in lines_of("here", tmp_path)[0]
+
+
+def test_package_files_are_found_without_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pz_rows").mkdir()
+    (tmp_path / "pz_rows" / "__init__.py").write_text("raise RuntimeError('imported')", encoding="utf-8")
+    write(tmp_path / "pz_rows" / "d.jsonl")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert read_rows("package://pz_rows/d.jsonl", Path("/")) == ROWS
+    assert "carries no 'e.jsonl'" in lines_of("package://pz_rows/e.jsonl", tmp_path)[0]
+
+
+def test_absent_package_names_the_cure(tmp_path: Path) -> None:
+    (line,) = lines_of("package://pz_not_there/d.jsonl", tmp_path)
+    assert "no package 'pz_not_there'" in line and "pip install" in line
+
+
+def test_hub_data_set_with_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[tuple[str, str]] = []
+
+    def load(name: str, split: str) -> list[dict[str, Any]]:
+        asked.append((name, split))
+        return ROWS
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert read_rows("owner/name:test", tmp_path) == read_rows("owner/name", tmp_path) == ROWS
+    assert asked == [("owner/name", "test"), ("owner/name", "train")]
+
+
+def test_unreachable_hub_is_one_line_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def load(name: str, split: str) -> list[dict[str, Any]]:
+        raise ConnectionError("no route\nsecond line")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    (line,) = lines_of("owner/name", tmp_path)
+    assert line.startswith("owner/name: ") and "ConnectionError: no route" in line and "HF_HUB_OFFLINE" in line
