@@ -4,31 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
+from rich.table import Table
 
 from evals import stats
 from evals.measure import Measured
-from evals.stats import Estimate, Values
+from evals.stats import Difference, Estimate, Values
 
 BASE = "base"
 ALPHA = 0.05
 NOTE = "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise."
 COLLAPSED = 0.5  # mean length under this share of the base's is called out
+REPEATS = 0.2  # repetition this much above the base's is called out
+HALF = 0.5  # the base against itself
 HIGHER = {"win_rate": True, "preference_accuracy": True, "preference_margin": True, "score": True}
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """`long`: a row per variant and metric; `ranked`: best first with shared ranks; `separable`: Holm-corrected p."""
+    """What a run found.
+
+    `long`: a row per variant and metric; `order`: best first; `ranks`: shared within noise; `differences`: of the
+    primary metric, per pair of variants in alphabetical order, paired by prompt; `p`: theirs, corrected after Holm.
+    """
 
     long: pd.DataFrame
     order: list[str]
     ranks: dict[str, int]
     p: dict[tuple[str, str], float]
     primary: str
+    differences: dict[tuple[str, str], Difference]
 
     def wide(self) -> pd.DataFrame:
         """One row per variant, best first; every number with its interval."""
@@ -48,30 +58,65 @@ class Leaderboard:
         body = "".join("| " + " | ".join(row) + " |\n" for row in table.itertuples(index=False))
         return f"{head}{body}\n{self.verdict()}\n\n{NOTE}\n"
 
+    def csv(self) -> str:
+        """The long table."""
+        return self.long.to_csv(index=False)
+
+    def write(self, folder: Path) -> None:
+        """`leaderboard.md` and `leaderboard.csv` in `folder`, which is made where it is missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "leaderboard.md").write_text(self.markdown(), encoding="utf-8")
+        (folder / "leaderboard.csv").write_text(self.csv(), encoding="utf-8")
+
+    def render(self, console: Console) -> None:
+        """The table and the verdict on a terminal, intervals on a line of their own."""
+        wide = self.wide().astype(str)
+        table = Table(title="Leaderboard", caption=NOTE)
+        for column in wide.columns:
+            table.add_column(str(column).replace("_", " "))
+        for row in wide.itertuples(index=False):
+            table.add_row(*(str(cell).replace(" [", "\n[") for cell in row))
+        console.print(table, markup=False)
+        console.print(self.verdict(), soft_wrap=True, markup=False)
+
     def verdict(self) -> str:
         """Who leads, by how much, and whether that can be told from the rest; and whether answers collapsed."""
         trained = [n for n in self.order if n != BASE]
+        found = self.long[(self.long.variant == trained[0]) & (self.long.metric == self.primary)]
+        if found.empty or not np.isfinite(found.iloc[0].value):
+            said = "No variant can be ranked: nothing was measured on held-out prompts or pairs"
+        else:
+            said = self._lead(trained, found.iloc[0])
+        return ". ".join([said, *self._collapsed(trained)]) + "."
+
+    def _lead(self, trained: list[str], lead: Any) -> str:
         best = trained[0]
-        lead = self.long[(self.long.variant == best) & (self.long.metric == self.primary)].iloc[0]
-        what = "win rate against the base" if self.primary == "win_rate" else "accuracy on held-out pairs"
-        said = f"{best} leads with a {what} of {_percent(lead)}"
-        if lead.low <= 0.5 <= lead.high:  # noqa: PLR2004 - one half is no better than the base
+        what = "a win rate against the base" if self.primary == "win_rate" else "an accuracy on held-out pairs"
+        if lead.high < HALF:
+            return f"No variant beats the base: {best}, the best, has {what} of {_percent(lead)}"
+        said = f"{best} leads with {what} of {_percent(lead)}"
+        if lead.low <= HALF:
             said += ", which cannot be told from one half"
         tied = [n for n in trained[1:] if self.p[_pair(best, n)] > ALPHA]
         if tied:
-            said += "; it cannot be separated from " + ", ".join(
-                f"{n} (p = {self.p[_pair(best, n)]:.2f})" for n in tied
-            )
-        elif len(trained) > 1:
-            said += "; it is separated from all others (Holm-corrected p < 0.05)"
-        return ". ".join([said, *self._collapsed(trained)]) + "."
+            return f"{said}; it cannot be separated from {', '.join(self._tie(best, n) for n in tied)}"
+        return f"{said}; it is separated from all others (Holm-corrected p < 0.05)" if len(trained) > 1 else said
+
+    def _tie(self, best: str, other: str) -> str:
+        pair = _pair(best, other)
+        points = 100 * self.differences[pair].value * (1 if pair[0] == best else -1)
+        return f"{other} (paired difference {points:+.1f} points, p = {self.p[pair]:.2f})"
 
     def _collapsed(self, trained: list[str]) -> list[str]:
-        length = self.long[self.long.metric == "words"].set_index("variant").value
+        length, repeated = (
+            self.long[self.long.metric == metric].set_index("variant").value for metric in ("words", "repetition")
+        )
         if BASE not in length.index:
             return []
-        short = [n for n in trained if length[n] < COLLAPSED * length[BASE]]
-        return [f"Beware: answers of {', '.join(short)} are less than half as long as the base's"] if short else []
+        short = [n for n in trained if length.get(n, np.nan) < COLLAPSED * length[BASE]]
+        stuck = [n for n in trained if repeated.get(n, np.nan) > repeated.get(BASE, np.nan) + REPEATS]
+        said = [f"Beware: answers of {', '.join(short)} are less than half as long as the base's"] if short else []
+        return said + ([f"Beware: answers of {', '.join(stuck)} repeat themselves"] if stuck else [])
 
 
 def build(found: dict[str, Measured], costs: dict[str, dict[str, float]]) -> Leaderboard:
@@ -89,27 +134,29 @@ def build(found: dict[str, Measured], costs: dict[str, dict[str, float]]) -> Lea
             rows.append(_cost(name, costs[name]["seconds"]))
     trained = [n for n in found if n != BASE]
     metric = "win_rate" if base is not None and base.scores else "preference_accuracy"
-    pairs = list(combinations(trained, 2))
-    p = dict(
-        zip(
-            map(lambda x: _pair(*x), pairs),
-            stats.holm([stats.paired_p(primary[a], primary[b]) for a, b in pairs]),
-            strict=True,
-        )
-    )
-    order = sorted(found, key=lambda n: -float(primary[n].mean()))
-    return Leaderboard(pd.DataFrame(rows), order, _ranks([n for n in order if n != BASE], p), p, metric)
+    differences = {(a, b): stats.paired_difference(primary[a], primary[b]) for a, b in combinations(sorted(trained), 2)}
+    p = dict(zip(differences, stats.holm([d.p for d in differences.values()]), strict=True))
+    place = {n: _place(n, primary[n]) for n in found}
+    order = sorted(found, key=place.__getitem__)
+    ranks = _ranks([n for n in order if n != BASE and place[n] < np.inf], p)
+    return Leaderboard(pd.DataFrame(rows), order, ranks, p, metric, differences)
+
+
+def _place(name: str, primary: Values) -> float:
+    """Sorts best first; the base is worth one half, and what could not be measured comes last."""
+    value = HALF if name == BASE else stats.mean(primary).value
+    return -value if np.isfinite(value) else np.inf
 
 
 def _estimates(name: str, m: Measured, base: Measured | None) -> dict[str, Any]:
     out: dict[str, Any] = {}
     margins = np.array(m.margins)
-    right = 0.5 + 0.5 * np.sign(margins)
+    right = HALF + HALF * np.sign(margins)
     out[""] = right
     if m.scores and base is not None:
         out[""] = stats.wins(np.array(m.scores), np.array(base.scores))
         if name != BASE:
-            out["win_rate"] = stats.mean(out[""])
+            out["win_rate"] = stats.win_rate(np.array(m.scores), np.array(base.scores))
         out["score"] = stats.mean(np.array(m.scores))
     if len(margins) and name != BASE:
         out["preference_accuracy"] = stats.mean(right)
@@ -146,6 +193,8 @@ def _percent(row: Any) -> str:
 
 
 def _cell(metric: str, row: Any) -> str:
+    if not np.isfinite(row.value):
+        return "-"
     if metric == "train_seconds":
         return f"{row.value:.0f}"
     if metric in ("words", "preference_margin"):

@@ -60,7 +60,7 @@ def test_a_clear_winner_is_named_and_a_tie_is_called_one() -> None:
     }
     board = leaderboard.build(found, {})
     assert board.ranks == {"good": 1, "same": 1, "bad": 3}
-    assert "cannot be separated from same (p = 1.00)" in board.verdict()
+    assert "cannot be separated from same (paired difference +0.0 points, p = 1.00)" in board.verdict()
     assert "100.0%" in board.markdown() and "| base |" in board.markdown()
     alone = leaderboard.build({"base": measured(base), "even": measured([0.0, 1.0] * 30)}, {})
     assert "cannot be told from one half" in alone.verdict()

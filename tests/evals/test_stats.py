@@ -1,0 +1,127 @@
+"""Estimates against arithmetic worked by hand, and whether the intervals cover what they promise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from evals import stats
+
+
+def array(*values: float) -> stats.Values:
+    return np.array(values, dtype=float)
+
+
+def test_win_rate_counts_ties_half() -> None:
+    found = stats.win_rate(array(3, 2, 1, 5), array(1, 2, 2, 1))
+    # won, tied, lost, won: (1 + 0.5 + 0 + 1) / 4
+    assert found.value == 0.625
+    # deviations .375, -.125, -.625, .375: squares sum to .6875; / 3 / 4, then the root
+    assert found.stderr == pytest.approx(math.sqrt(0.6875 / 3 / 4))
+    assert 0 <= found.low < 0.625 < found.high <= 1
+    assert found.n == 4
+
+
+def test_win_rate_against_itself_is_one_half_with_wilsons_interval() -> None:
+    found = stats.win_rate(array(1, 2, 3, 4), array(1, 2, 3, 4))
+    # Wilson at p = 1/2, n = 4, z = 1.959964: centre 1/2, half-width z / 2 / sqrt(n + z^2) = 0.979982 / sqrt(7.841459)
+    half = 0.979982 / math.sqrt(7.841459)
+    assert (found.value, found.stderr, found.n) == (0.5, 0.0, 4)
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+
+
+@pytest.mark.parametrize(("won", "value"), [(1.0, 1.0), (-1.0, 0.0)])
+def test_win_rate_of_all_or_nothing_is_not_certain(won: float, value: float) -> None:
+    found = stats.win_rate(np.full(10, won), np.zeros(10))
+    # Wilson at p = 1, n = 10: from n / (n + z^2) = 10 / 13.841459 to 1
+    edge = 10 / 13.841459
+    assert found.value == value
+    expected = (edge, 1.0) if value else (0.0, 1 - edge)
+    assert (found.low, found.high) == pytest.approx(expected, abs=1e-6)
+
+
+def test_different_prompt_sets_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 and 2 prompts: the scores are of different prompt sets"):
+        stats.wins(array(1, 2, 3), array(1, 2))
+
+
+def test_mean_leaves_out_what_is_not_finite() -> None:
+    found = stats.mean(array(1, np.nan, 0, np.inf))
+    assert (found.value, found.n) == (0.5, 2)
+    nothing = stats.mean(array(np.nan))
+    assert nothing.n == 0 and math.isnan(nothing.value) and math.isnan(nothing.low)
+
+
+def test_same_seed_same_interval() -> None:
+    values = np.random.default_rng(0).normal(size=30)
+    assert stats.mean(values, seed=1) == stats.mean(values, seed=1)
+    assert stats.mean(values, seed=1) != stats.mean(values, seed=2)
+
+
+def test_proportion_is_wilsons() -> None:
+    found = stats.proportion(5, 20)
+    # z^2 = 3.841459; centre (5 + z^2/2) / (20 + z^2); half-width z * sqrt(20 * .25 * .75 + z^2/4) / (20 + z^2)
+    centre = (5 + 1.9207295) / 23.841459
+    half = 1.959964 * math.sqrt(3.75 + 0.96036475) / 23.841459
+    assert (found.low, found.high) == pytest.approx((centre - half, centre + half), abs=1e-6)
+    assert found.stderr == pytest.approx(math.sqrt(0.25 * 0.75 / 20))
+
+
+def test_paired_difference_by_hand() -> None:
+    found = stats.paired_difference(array(3, 4, 5), array(2, 2, 2))
+    # differences 1, 2, 3; of the 8 sign patterns only +++ and --- have a mean as far from 0 as 2
+    assert found.value == 2
+    assert found.p == pytest.approx(2 / 8)
+    assert 1 <= found.low < 2 < found.high <= 3
+
+
+def test_paired_difference_is_antisymmetric() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=9), rng.normal(size=9)  # 512 sign patterns: the test is exact
+    there, back = stats.paired_difference(a, b), stats.paired_difference(b, a)
+    assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low), abs=0.1)
+    assert there.value == -back.value and there.p == pytest.approx(back.p)
+
+
+def test_pairing_sees_what_unpaired_spread_hides() -> None:
+    prompts = np.random.default_rng(4).normal(scale=10, size=60)
+    a = prompts + 0.5 + np.random.default_rng(5).normal(scale=0.5, size=60)
+    found = stats.paired_difference(a, prompts)
+    assert found.p < 0.01 and found.low > 0
+    assert stats.mean(a).low < stats.mean(prompts).value < stats.mean(a).high
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, -2.0])
+def test_paired_difference_of_a_constant(constant: float) -> None:
+    found = stats.paired_difference(np.full(12, constant), np.zeros(12))
+    assert (found.value, found.low, found.high) == (constant, constant, constant)
+    # 4096 sign patterns, more than are drawn: two of them are as extreme, or all of them where nothing differs
+    assert found.p == 1 if constant == 0 else found.p < 0.01
+
+
+def test_paired_difference_without_a_common_prompt() -> None:
+    found = stats.paired_difference(array(np.nan, 1), array(1, np.nan))
+    assert math.isnan(found.value) and found.p == 1
+
+
+def test_holm_by_hand() -> None:
+    # ascending .01, .02, .04 times 3, 2, 1 = .03, .04, .04
+    assert stats.holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert stats.holm([]) == []
+
+
+def test_intervals_cover_and_p_is_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "RESAMPLES", 300)
+    rng, runs, n = np.random.default_rng(0), 300, 60
+    covered = falsely = 0
+    for i in range(runs):
+        base = rng.normal(size=n)
+        a, b = base + rng.normal(size=n), base + rng.normal(size=n)  # no difference: a beats b half of the time
+        rate = stats.win_rate(a, b, seed=i)
+        covered += rate.low <= 0.5 <= rate.high
+        falsely += stats.paired_difference(a, b, seed=i).p <= 0.05
+    # nominal 285 and 15 of 300, standard deviation sqrt(300 * .95 * .05) = 3.8; the bootstrap is a little narrow
+    assert 270 <= covered <= 298
+    assert 3 <= falsely <= 27
