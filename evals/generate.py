@@ -55,16 +55,24 @@ def _batch(
     pad = tokenizer.pad_token_id
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
+    ends = _ends(model, tokenizer)
     how = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {"do_sample": False}
     out = model.generate(
         input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, num_return_sequences=n,
-        pad_token_id=pad, eos_token_id=tokenizer.eos_token_id, **how,
+        pad_token_id=pad, eos_token_id=sorted(ends), **how,
     )  # fmt: skip
-    made = [_answer(tokenizer, row) for row in out[:, width:].tolist()]
+    made = [_answer(tokenizer, row, ends) for row in out[:, width:].tolist()]
     return [made[i : i + n] for i in range(0, len(made), n)]
 
 
-def _answer(tokenizer: Any, row: list[int]) -> Answer:
-    finished = tokenizer.eos_token_id in row
-    kept = row[: row.index(tokenizer.eos_token_id)] if finished else row
-    return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), finished, len(kept))
+def _ends(model: Any, tokenizer: Any) -> set[int]:
+    """Every token that ends an answer: the tokenizer's, and those of the model's own settings (an end of turn)."""
+    named = model.generation_config.eos_token_id
+    own = named if isinstance(named, list) else [named]
+    return {i for i in [tokenizer.eos_token_id, *own] if i is not None}
+
+
+def _answer(tokenizer: Any, row: list[int], ends: set[int]) -> Answer:
+    length = next((at for at, token in enumerate(row) if token in ends), None)
+    kept = row[:length]
+    return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), length is not None, len(kept))

@@ -53,8 +53,11 @@ def locate(spec: str, folder: Path) -> str:
             raise UserError(f"model {spec}: no such file: {path}; paths in a recipe are relative to the recipe")
         return str(_from_gguf(path))
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UserError(f"model {spec}: {path} holds no config.json; it is not a saved transformers model")
+        if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise UserError(
+                f"model {spec}: {path} holds no config.json or adapter_config.json; "
+                "name a folder that transformers or peft saved"
+            )
         return str(path)
     if spec.startswith((".", "/", "~")) or spec.count("/") > 1:
         raise UserError(f"model {spec}: no such folder: {path}; paths in a recipe are relative to the recipe")
@@ -96,6 +99,16 @@ def fingerprint(model: Any) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Safetensors that plain transformers (a LoRA adapter: peft) loads; the folder is replaced whole or not at all."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    for old in (partial, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(folder)
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | Sequence[str], seed: int) -> Any:

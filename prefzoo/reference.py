@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ def write(path: Path, values: LogProbs) -> None:
     fields = ("chosen", "rejected", "chosen_len", "rejected_len")
     save_file({name: getattr(values, name).contiguous() for name in fields}, partial)
     partial.replace(path)
+
+
+def scatter(values: LogProbs, rows: Sequence[int], size: int) -> LogProbs:
+    """The log-probs of `rows` at their places among `size` pairs; all others are NaN, so that none is used unseen."""
+    at = torch.tensor(rows)
+    sums = [torch.full((size,), math.nan).index_copy(0, at, v) for v in (values.chosen, values.rejected)]
+    lengths = [torch.zeros(size, dtype=v.dtype).index_copy(0, at, v) for v in (values.chosen_len, values.rejected_len)]
+    return LogProbs(*sums, *lengths)
 
 
 def take(values: LogProbs, rows: Sequence[int], device: torch.device) -> LogProbs:

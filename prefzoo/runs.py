@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+ADAPTER = "adapter_model.safetensors"
 PACKAGES = ("prefzoo", "torch", "transformers", "accelerate", "peft", "datasets", "lm-eval", "alpaca-eval", "pandas")
 
 
@@ -45,6 +46,12 @@ def read_result(folder: Path) -> RunResult | None:
         return RunResult(**json.loads((folder / "result.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a variant's folder holds whole weights or an adapter that can be loaded."""
+    place = folder / "checkpoint"
+    return any((place / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json", ADAPTER))
 
 
 def write_json(path: Path, value: Any) -> None:

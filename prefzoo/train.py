@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from prefzoo.data.batches import collate, order
 from prefzoo.data.tokens import TokenPair
-from prefzoo.errors import UserError
+from prefzoo.errors import UserError, did_you_mean
 from prefzoo.logprobs import score
 from prefzoo.losses import Loss
 from prefzoo.progress import Report
@@ -76,10 +76,12 @@ def train(job: Job, model: Any, metrics_file: Path, report: Report) -> tuple[dic
     Raises:
         UserError: the loss at step 0 is not what it must be at policy = reference, or it became NaN.
     """
-    accelerator = Accelerator(mixed_precision="bf16" if job.bf16 else "no")
+    accelerator = Accelerator(mixed_precision="no", log_with=job.train.trackers or None, project_dir=metrics_file.parent)
+    if job.train.trackers:
+        accelerator.init_trackers("prefzoo", {"loss": job.loss.name, **job.params.model_dump()})
     torch.manual_seed(job.seed)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=job.train.learning_rate, weight_decay=job.train.weight_decay)
+    optimizer = torch.optim.AdamW(trained, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, fused=True)
     steps = steps_of(job.train, len(job.pairs))
     scorer, optimizer = accelerator.prepare(Scorer(model), optimizer)
     scorer.train()
@@ -99,9 +101,26 @@ def train(job: Job, model: Any, metrics_file: Path, report: Report) -> tuple[dic
             metrics |= {"grad_norm": float(norm), "learning_rate": rate, "step": step + 1}
             log.write(json.dumps(metrics) + "\n")
             log.flush()
+            accelerator.log(metrics, step=step + 1)
             report((step + 1) * job.train.batch, steps * job.train.batch, f"loss {metrics['loss']:.4f}")
     seconds = time.monotonic() - start
+    accelerator.end_training()
     return metrics, _costs(seconds, steps * job.train.batch, sum(p.numel() for p in trained))
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises UserError, a line per name that is no tracker of Accelerate's, or whose package is missing."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    usable, known = [str(n) for n in get_available_trackers()], [str(n) for n in LOGGER_TYPE_TO_CLASS]
+    wrong = [n for n in names if n not in usable]
+    if wrong:
+        raise UserError(
+            f"train.trackers: {n!r} needs its package; pip install {n}"
+            if n in known
+            else f"train.trackers: no tracker {n!r}{did_you_mean(n, known)}; known are {', '.join(sorted(known))}"
+            for n in wrong
+        )
 
 
 def _backward(job: Job, scorer: Any, accelerator: Any, rows: list[int]) -> dict[str, float]:
@@ -112,7 +131,8 @@ def _backward(job: Job, scorer: Any, accelerator: Any, rows: list[int]) -> dict[
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         batch = collate([job.pairs[i] for i in part], shared=job.shared, pad=pad).to(accelerator.device)
-        policy = cast(LogProbs, scorer(batch))
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=job.bf16):  # as the reference was scored
+            policy = cast(LogProbs, scorer(batch))
         reference = None if job.reference is None else take(job.reference, part, accelerator.device)
         each = job.loss.each(policy, reference, job.params)
         accelerator.backward(each.sum() / len(rows))

@@ -191,8 +191,8 @@ def cyrillic(text: str) -> bool:
 
 @check("")
 def on_topic(text: str, keys: list[str]) -> bool:
-    """One of the topic's key words occurs, in any inflection that keeps its beginning."""
-    return any(re.search(rf"\b{re.escape(key[: max(4, len(key) - 2)])}", text, re.IGNORECASE) for key in keys)
+    """A word begins with one of `keys` (stems, so that any inflection counts)."""
+    return any(re.search(rf"\b{re.escape(key)}", text, re.IGNORECASE) for key in keys)
 
 
 @check("")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from evals.judges.verifier import Verifier
-from evals.pairs import make_pairs, write_pairs
+from evals.pairs import Sampling, make_pairs, write_pairs
 from evals.prompts import load_prompts
 from prefzoo import models
 from prefzoo.errors import UserError
@@ -27,10 +30,14 @@ def write(
     policy, tokenizer = models.load(model, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
     if torch.cuda.is_available():
         policy = policy.to("cuda")
-    with stage(f"sampling {n} answers to each of {len(rows)} prompts", "prompts", console) as report:
+    how = Sampling(n, temperature, seed, max_new_tokens)
+    settings = json.dumps([model, prompts, limit, asdict(how), [[r.prompt, r.checks] for r in rows]])
+    key = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    partial = out.with_name(f".{out.name}.{key}.partial")  # the same command goes on; another one starts anew
+    with stage(f"sampling {n} answers to each of up to {len(rows)} prompts", "pairs", console) as report:
         made, card = make_pairs(
-            policy, tokenizer, rows, Verifier(), n=n, temperature=temperature, seed=seed,
-            max_new_tokens=max_new_tokens, limit=limit, progress=lambda done, total: report(done, total, ""),
+            policy, tokenizer, rows, Verifier(), how, limit=limit, partial=partial,
+            progress=lambda done, total: report(done, total, ""),
         )  # fmt: skip
     if not made:
         raise UserError(f"{prompts}: no prompt gave two answers of different score; raise --n or --temperature")

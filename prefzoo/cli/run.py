@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from evals import leaderboard
 from evals.benchmarks import check_names
@@ -21,10 +20,11 @@ from evals.measure import Measured, answer_all, measured, preference_margins, ru
 from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
 from prefzoo.cli.load import tokens_of
+from prefzoo.data.batches import order
 from prefzoo.data.tokens import TokenPair
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe
-from prefzoo.train import Job, native_bf16, train, use_bf16
+from prefzoo.train import Job, check_trackers, native_bf16, steps_of, train, use_bf16
 from prefzoo.types import LogProbs
 
 
@@ -47,6 +47,7 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
     console = Console()
     found = recipe.load(path, overrides)
     check_names(found.evals.benchmarks)
+    check_trackers(found.train.trackers)
     run, base = _prepare(found, results / found.name, console)
     runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
     trained = {name: _train_variant(run, name, base, fresh=fresh) for name in found.variants}
@@ -55,9 +56,8 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
         model, _ = models.load(str((run.folder / name / "checkpoint").resolve()), Path())
         numbers[name] = _measure(run, name, model.to(base.device))
     board = leaderboard.build(numbers, {name: r.costs for name, r in trained.items()})
-    runs.write_text(run.folder / "leaderboard.md", f"# {found.name}\n\n{board.markdown()}")
-    runs.write_text(run.folder / "leaderboard.csv", board.long.to_csv(index=False))
-    _print(board, console)
+    board.write(run.folder)
+    board.render(console)
     console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
 
 
@@ -97,10 +97,10 @@ def _train_variant(run: Run, name: str, base: Any, *, fresh: bool) -> runs.RunRe
     }
     key = _key(settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16)
     before = runs.read_result(folder)
-    if before is not None and before.key == key and (folder / "checkpoint" / "config.json").is_file() and not fresh:
+    if before is not None and before.key == key and runs.has_checkpoint(folder) and not fresh:
         run.console.print(f"{name}: already trained with these settings; kept")
         return before
-    values = _reference(run, base, run.pairs, "training pairs", bf16=bf16) if loss.needs_reference else None
+    values = _reference_of_training(run, base, bf16=bf16) if loss.needs_reference else None
     model, _ = models.load(run.recipe.model, run.recipe.folder)
     lora = variant.train.lora
     if lora:
@@ -108,15 +108,24 @@ def _train_variant(run: Run, name: str, base: Any, *, fresh: bool) -> runs.RunRe
     job = Job(loss, variant.params, variant.train, run.recipe.seed, run.pairs, values, shared=True, bf16=bf16)
     with stage(f"training {name}", "pairs", run.console) as report:
         metrics, costs = train(job, model, folder / "metrics.jsonl", report)
-    whole = model.merge_and_unload() if lora else model
-    whole.save_pretrained(folder / "checkpoint")
-    run.tokenizer.save_pretrained(folder / "checkpoint")
+    models.save(model, run.tokenizer, folder / "checkpoint")
     result = runs.RunResult(
         name, variant.loss, settings["params"], settings["train"], run.recipe.seed, key, metrics, costs,
         runs.environment(),
     )  # fmt: skip
     result.write(folder)
     return result
+
+
+def _reference_of_training(run: Run, base: Any, *, bf16: bool) -> LogProbs:
+    """Of the pairs that some variant sees, and no others: few steps on many pairs need few of them."""
+    seen: set[int] = set()
+    for variant in run.recipe.variants.values():
+        steps = steps_of(variant.train, len(run.pairs))
+        seen.update(i for rows in order(len(run.pairs), variant.train.batch, steps, run.recipe.seed) for i in rows)
+    rows = sorted(seen)
+    values = _reference(run, base, [run.pairs[i] for i in rows], "training pairs", bf16=bf16)
+    return reference.scatter(values, rows, len(run.pairs))
 
 
 def _key(*parts: Any) -> str:
@@ -155,13 +164,3 @@ def _reference_of_held_out(run: Run) -> LogProbs:
     assert found is not None
     return found
 
-
-def _print(board: leaderboard.Leaderboard, console: Console) -> None:
-    wide = board.wide().astype(str)
-    table = Table(title="Leaderboard", caption=leaderboard.NOTE)
-    for column in wide.columns:
-        table.add_column(str(column).replace("_", " "))
-    for row in wide.itertuples(index=False):
-        table.add_row(*(str(cell).replace(" [", "\n[") for cell in row))
-    console.print(table, markup=False)
-    console.print(board.verdict(), soft_wrap=True, markup=False)

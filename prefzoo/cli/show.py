@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, median
-from typing import Any
+from statistics import mean
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from prefzoo import losses as zoo
 from prefzoo import recipe as recipes
@@ -81,33 +79,14 @@ def _speed(*, bf16: bool) -> float:
 
 
 def show_data(path: Path, overrides: Sequence[str]) -> None:
-    """Schema, one pair with its scored tokens, lengths, duplicates, ties, and what is lost."""
+    """Every data set of the recipe: schema, one pair with its scored tokens, lengths, duplicates, ties, losses."""
     from prefzoo import models
-    from prefzoo.cli.load import rows_of, tokens_of
+    from prefzoo.data.audit import audit, render
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     _, tokenizer = models.load(recipe.model, recipe.folder)
-    rows = rows_of(recipe, recipe.data.train)
-    done, schema = tokens_of(recipe, recipe.data.train, tokenizer)
-    console.print(f"{recipe.data.train}: {len(rows)} rows, schema: {schema}")
-    first = done.pairs[0]
-    for side in ("chosen", "rejected"):
-        _render(console, tokenizer, side, first.prompt, getattr(first, side))
-        lengths = sorted(len(getattr(p, side)) for p in done.pairs)
-        late = lengths[int(0.95 * (len(lengths) - 1))]
-        console.print(f"{side}: mean {mean(lengths):.1f}, median {median(lengths):.0f}, 95% at most {late} tokens")
-    longer = mean(len(p.chosen) > len(p.rejected) for p in done.pairs)
-    console.print(f"chosen is the longer answer in {100 * longer:.0f}% of pairs")
-    whole = [(str(r.get("prompt")), str(r["chosen"]), str(r["rejected"])) for r in rows]
-    console.print(f"duplicates: {len(whole) - len(set(whole))}")
-    if "score_chosen" in rows[0] and "score_rejected" in rows[0]:
-        console.print(f"ties: {sum(r['score_chosen'] == r['score_rejected'] for r in rows)}")
-    console.print("dropped or changed: " + (", ".join(f"{n} {why}" for why, n in done.counts.items()) or "nothing"))
-
-
-def _render(console: Console, tokenizer: Any, side: str, prompt: list[int], answer: list[int]) -> None:
-    text = Text(f"{side}: ", style="bold")
-    text.append(tokenizer.decode(prompt), style="dim")
-    for i, token in enumerate(answer):
-        text.append(tokenizer.decode([token]), style=("black on green", "black on cyan")[i % 2])
-    console.print(text)
+    columns = {str(k): v for k, v in recipe.data.columns.items()}
+    for spec in (recipe.data.train, recipe.data.eval):
+        if spec is not None:
+            how = recipe.data
+            render(audit(spec, recipe.folder, columns, tokenizer, how.max_length, how.too_long), console)

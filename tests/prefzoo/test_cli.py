@@ -77,6 +77,8 @@ def test_evals_is_imported_by_the_command_line_only() -> None:
         (["run", "r.yaml", "--set", "data.max_length=20"], "max_length"),
         (["run", "r.yaml", "--set", "evals.prompts='instruct:test'"], "no such split"),
         (["pairs", "--model", "model", "--prompts", "instruct:eval:2", "--out", "x.txt"], "use .jsonl or .parquet"),
+        (["run", "r.yaml", "--set", "train.trackers=[tensorbord]"], "did you mean 'tensorboard'"),
+        (["run", "r.yaml", "--set", "train.trackers=[wandb]"], "pip install wandb"),
         (["frobnicate"], "No such command"),
     ],
 )
@@ -102,7 +104,10 @@ def test_a_whole_run_and_again(
     assert len((folder / "dpo" / "metrics.jsonl").read_text().splitlines()) == 3
     from transformers import AutoModelForCausalLM
 
-    AutoModelForCausalLM.from_pretrained(folder / "low" / "checkpoint", use_safetensors=True)
+    whole = AutoModelForCausalLM.from_pretrained(folder / "dpo" / "checkpoint", use_safetensors=True)
+    adapted = AutoModelForCausalLM.from_pretrained(folder / "low" / "checkpoint", use_safetensors=True)
+    assert not hasattr(whole, "peft_config") and adapted.peft_config["default"].r == 2
+    assert not (folder / "low" / "checkpoint" / "model.safetensors").exists()  # an adapter is small
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "variants.dpo.beta=0.5") == 0
     again = capsys.readouterr().out
     assert "low: already trained" in again and "training dpo: done" in again and "reference log-probs" not in again
@@ -114,7 +119,7 @@ def test_losses_data_and_check_speak(
     for words, says in (
         (["losses"], "ipo_mean"),
         (["losses", "cdpo"], "flip_rate: >= 0 and < 0.5, default 0.1"),
-        (["data", "r.yaml"], "8 rows, schema: explicit prompt, plain strings"),
+        (["data", "r.yaml"], "explicit prompt, plain strings, 8 rows, 8 kept"),
         (["check", "r.yaml"], "dpo, 3 steps of 4 pairs"),
     ):
         assert prefzoo(monkeypatch, *words) == 0

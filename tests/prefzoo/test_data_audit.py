@@ -50,7 +50,8 @@ def test_example_is_the_first_kept_pair_with_its_parts(tiny_plain_tokenizer: Any
 
 def shown(found: Any, *, colour: bool) -> str:
     out = io.StringIO()
-    render(found, Console(file=out, width=120, force_terminal=colour, color_system="standard" if colour else None))
+    system = "standard" if colour else None
+    render(found, Console(file=out, width=120, force_terminal=colour, color_system=system, no_color=not colour))
     return out.getvalue()
 
 

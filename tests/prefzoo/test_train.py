@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,19 @@ def test_the_loop_never_asks_for_a_name() -> None:
         if isinstance(node, ast.Compare):
             said = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
             assert not said & names, ast.unparse(node)
+
+
+def test_numbers_go_to_a_tracker(tiny_model: Any, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    written = run(tiny_model, job(tiny_model, steps=3, trackers=["tensorboard"]), tmp_path)
+    events = min(tmp_path.rglob("events.*"), key=lambda f: len(f.parts))  # the settings lie in a folder below
+    found = EventAccumulator(str(events.parent)).Reload().Scalars("rewards/margins")
+    assert [e.step for e in found] == [1, 2, 3]
+    assert found[-1].value == pytest.approx(written[-1]["rewards/margins"], abs=1e-6)
+
+
+def test_variants_of_different_precision_follow_each_other(tiny_model: Any, tmp_path: Path) -> None:
+    run(tiny_model, job(tiny_model), tmp_path)
+    other = replace(job(tiny_model), bf16=True)
+    assert len(run(tiny_model, other, tmp_path)) == 6

@@ -15,13 +15,10 @@ from prefzoo.errors import UserError
 Spec = dict[str, Any]
 EVAL_SHARE = 5  # one topic, and one combination, in so many is kept for evaluation
 
-REQUESTS = (
-    "Tell me about the topic of {topic}.",
-    "Write about the topic of {topic}.",
-    "Explain what a child should know about the topic of {topic}.",
-    "Describe the topic of {topic}.",
-)
+REQUESTS = ("Tell me about {topic}.", "Write about {topic}.", "Explain {topic} to a child.", "Describe {topic}.")
 LEAST = (8, 12)  # words that every answer must have, so that a shrunken answer cannot win
+
+IRREGULAR = {"wolves": "wolf", "scarves": "scarf", "leaves": "leaf", "teeth": "tooth", "cacti": "cactus"}
 
 # What shapes the whole answer: at most one of these in a prompt.
 SHAPES: tuple[Spec, ...] = (
@@ -62,7 +59,7 @@ LISTS = ("numbered_list", "dash_list")
 
 
 def topics() -> list[str]:
-    """All topics, one word each, which is also the topic's key word."""
+    """All topics, one word each (in the plural where it has one), which is also the topic's key word."""
     found = (Path(__file__).parent / "topics.txt").read_text(encoding="utf-8").split()
     assert len(found) == len(set(found)), "a topic twice would cross the split"
     return found
@@ -94,15 +91,26 @@ def build_prompts(split: str, n: int, seed: int = 0) -> list[PromptRow]:
     draw = random.Random(f"{split}:{seed}")
     mine = [t for t in topics() if _side(t) == split]
     sets = [c for c in combinations() if _side(repr(c)) == split]
+    by_size = [[c for c in sets if len(c) == size] for size in (1, 2)]
     rows: list[PromptRow] = []
     seen: set[tuple[str, str]] = set()
     while len(rows) < n:
-        topic, chosen = draw.choice(mine), draw.choice(sets)
+        topic, chosen = draw.choice(mine), draw.choice(draw.choice(by_size))
         if (topic, repr(chosen)) in seen:
             continue
         seen.add((topic, repr(chosen)))
         rows.append(_row(f"{split}-{len(rows):04d}", topic, chosen, draw))
     return rows
+
+
+def stems(topic: str) -> list[str]:
+    """What all inflections of a topic begin with: bees -> bee, butterflies -> butterfl, wolves -> wolf or wolves."""
+    if topic in IRREGULAR:
+        return [topic, IRREGULAR[topic]]
+    for ending, cut in (("ies", 3), ("ches", 2), ("xes", 2), ("ses", 2), ("oes", 2), ("ss", 0), ("s", 1)):
+        if topic.endswith(ending):
+            return [topic[: len(topic) - cut]]
+    return [topic]
 
 
 def _side(text: str) -> str:
@@ -116,5 +124,5 @@ def _row(row_id: str, topic: str, chosen: tuple[Spec, ...], draw: random.Random)
     sentences += [CHECKS[s["kind"]].instruction({k: v for k, v in s.items() if k != "kind"}) for s in asked]
     substance: list[Spec] = [{"kind": "no_repetition"}]
     if {s["kind"] for s in chosen}.isdisjoint({"cyrillic"}):  # the key word is an English one
-        substance.append({"kind": "on_topic", "keys": [topic]})
+        substance.append({"kind": "on_topic", "keys": stems(topic)})
     return PromptRow(row_id, " ".join(sentences), (*asked, *substance), topic)
