@@ -76,7 +76,9 @@ def train(job: Job, model: Any, metrics_file: Path, report: Report) -> tuple[dic
     Raises:
         UserError: the loss at step 0 is not what it must be at policy = reference, or it became NaN.
     """
-    accelerator = Accelerator(mixed_precision="no", log_with=job.train.trackers or None, project_dir=metrics_file.parent)
+    accelerator = Accelerator(
+        mixed_precision="no", log_with=job.train.trackers or None, project_dir=metrics_file.parent
+    )
     if job.train.trackers:
         accelerator.init_trackers("prefzoo", {"loss": job.loss.name, **job.params.model_dump()})
     torch.manual_seed(job.seed)

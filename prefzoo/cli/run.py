@@ -22,6 +22,7 @@ from prefzoo import models, recipe, reference, runs
 from prefzoo.cli.load import tokens_of
 from prefzoo.data.batches import order
 from prefzoo.data.tokens import TokenPair
+from prefzoo.logprobs import can_share
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe
 from prefzoo.train import Job, check_trackers, native_bf16, steps_of, train, use_bf16
@@ -39,6 +40,7 @@ class Run:
     weights: str
     pairs: list[TokenPair]
     held_out: list[TokenPair]
+    shared: bool
     prompts: list[PromptRow]
 
 
@@ -72,16 +74,19 @@ def _prepare(found: Recipe, folder: Path, console: Console) -> tuple[Run, Any]:
     console.print(f"data: {len(done.pairs)} training pairs ({schema}){lost}", soft_wrap=True)
     held_out = tokens_of(found, found.data.eval, tokenizer)[0].pairs if found.data.eval else []
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
-    return Run(found, folder, console, tokenizer, weights, done.pairs, held_out, prompts), base
+    shared = can_share(base, [*done.pairs, *held_out])
+    if not shared:
+        console.print("this architecture cannot share a prompt between two answers exactly: each gets its own row")
+    return Run(found, folder, console, tokenizer, weights, done.pairs, held_out, shared, prompts), base
 
 
 def _reference(run: Run, base: Any, pairs: list[TokenPair], what: str, *, bf16: bool) -> LogProbs:
-    file = reference.cache_file(run.weights, pairs, shared=True, bf16=bf16)
+    file = reference.cache_file(run.weights, pairs, shared=run.shared, bf16=bf16)
     cached = reference.read(file)
     if cached is not None:
         return cached
     with stage(f"reference log-probs, {what}", "pairs", run.console) as report:
-        values = reference.logprobs(base, pairs, shared=True, bf16=bf16, report=report)
+        values = reference.logprobs(base, pairs, shared=run.shared, bf16=bf16, report=report)
     reference.write(file, values)
     return values
 
@@ -105,7 +110,7 @@ def _train_variant(run: Run, name: str, base: Any, *, fresh: bool) -> runs.RunRe
     lora = variant.train.lora
     if lora:
         model = models.add_lora(model, **lora.model_dump(), seed=run.recipe.seed)
-    job = Job(loss, variant.params, variant.train, run.recipe.seed, run.pairs, values, shared=True, bf16=bf16)
+    job = Job(loss, variant.params, variant.train, run.recipe.seed, run.pairs, values, shared=run.shared, bf16=bf16)
     with stage(f"training {name}", "pairs", run.console) as report:
         metrics, costs = train(job, model, folder / "metrics.jsonl", report)
     models.save(model, run.tokenizer, folder / "checkpoint")
@@ -138,7 +143,7 @@ def _measure(run: Run, name: str, model: Any) -> Measured:
     margins: list[float] = []
     if run.held_out and name != leaderboard.BASE:
         with stage(f"held-out pairs under {name}", "pairs", run.console) as report:
-            policy = reference.logprobs(model, run.held_out, shared=True, bf16=bf16, report=report)
+            policy = reference.logprobs(model, run.held_out, shared=run.shared, bf16=bf16, report=report)
         margins = preference_margins(policy, _reference_of_held_out(run))
     elif run.held_out:
         _reference(run, model, run.held_out, "held-out pairs", bf16=bf16)
@@ -160,7 +165,6 @@ def _measure(run: Run, name: str, model: Any) -> Measured:
 
 def _reference_of_held_out(run: Run) -> LogProbs:
     """The base is measured first, so its log-probs are on disk."""
-    found = reference.read(reference.cache_file(run.weights, run.held_out, shared=True, bf16=native_bf16()))
+    found = reference.read(reference.cache_file(run.weights, run.held_out, shared=run.shared, bf16=native_bf16()))
     assert found is not None
     return found
-

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import prefzoo
 from evals.judges.checks import CHECKS, holds
 from evals.judges.protocol import Answer, PromptRow
 from evals.judges.verifier import Verifier
@@ -85,3 +88,18 @@ def test_a_pair_is_the_widest_gap_of_similar_length() -> None:
     assert found is not None and (found["chosen"], found["rejected"]) == (best.text, worst.text)
     assert (found["score_chosen"], found["score_rejected"]) == (1.0, 0.25)  # 4 of 4; finished alone
     assert pick(row, [best, best], Verifier()) is None
+
+
+@pytest.mark.parametrize(("split", "at_least"), [("train", 390), ("eval", 100)])
+def test_the_packaged_pairs_are_those_of_the_prompts(split: str, at_least: int) -> None:
+    folder = Path(prefzoo.__file__).parent / "data" / "packaged"
+    rows = [json.loads(line) for line in (folder / f"instruct_{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    card = json.loads((folder / f"instruct_{split}.jsonl.card.json").read_text(encoding="utf-8"))
+    asked = {r.id: r for r in build_prompts(split, card["prompts_asked"])}
+    assert len(rows) == card["pairs"] >= at_least
+    for row in rows:
+        prompt = asked[row["id"]]
+        assert (row["prompt"], row["checks"]) == (prompt.prompt, list(prompt.checks))
+        for side in ("chosen", "rejected"):
+            assert Verifier().score(prompt, Answer(row[side], True, 1)) == pytest.approx(row[f"score_{side}"], abs=1e-4)
+        assert row["score_chosen"] > row["score_rejected"]

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from prefzoo.attention import attend
 from prefzoo.data.batches import collate, order
 from prefzoo.data.tokens import TokenPair
-from prefzoo.logprobs import score
+from prefzoo.logprobs import _Picked, can_share, score
 from prefzoo.types import LogProbs
 
 
@@ -70,3 +71,43 @@ def test_every_pair_comes_once_before_any_comes_again() -> None:
     assert [len(b) for b in batches] == [4] * 5
     assert sorted(stream[:10]) == list(range(10)) and sorted(stream[10:]) == list(range(10))
     assert stream[:10] != stream[10:] and batches == order(10, 4, 5, 3) and batches != order(10, 4, 5, 4)
+
+
+def test_sharing_is_tried_before_it_is_used(tiny_model: Any) -> None:
+    from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
+
+    size = dict(vocab_size=340, hidden_size=32, num_hidden_layers=2, initializer_range=0.3, pad_token_id=0)
+    heads = dict(num_attention_heads=4, num_key_value_heads=2, intermediate_size=64, attn_implementation="sdpa")
+    pairs = random_pairs()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        recurrent = MambaForCausalLM(MambaConfig(**size, state_size=4)).eval()
+        window = MistralForCausalLM(MistralConfig(**size, **heads, sliding_window=4)).eval()
+    assert can_share(tiny_model, pairs) and not can_share(recurrent, pairs) and not can_share(window, pairs)
+
+
+def test_picked_log_probs_and_their_gradient() -> None:
+    gen = torch.Generator().manual_seed(2)
+    logits = torch.randn(37, 11, generator=gen, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(0, 11, (37,), generator=gen)
+    expected = logits.log_softmax(-1)[torch.arange(37), targets]
+    torch.testing.assert_close(_Picked.apply(logits, targets), expected)
+    assert torch.autograd.gradcheck(lambda x: _Picked.apply(x, targets), logits)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_short_rows_attend_as_the_fused_kernel_does(masked: bool) -> None:
+    gen = torch.Generator().manual_seed(3)
+    query = torch.randn(2, 6, 9, 4, generator=gen, dtype=torch.float64, requires_grad=True)
+    key, value = (torch.randn(2, 3, 9, 4, generator=gen, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    seen = torch.rand(2, 1, 9, 9, generator=gen) > 0.5
+    mask = seen.tril() | torch.eye(9, dtype=torch.bool) if masked else None
+    found, _ = attend(None, query, key, value, mask)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=True
+    ).transpose(1, 2)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(found.shape, generator=gen, dtype=torch.float64)
+    one = torch.autograd.grad((found * weights).sum(), (query, key, value))
+    two = torch.autograd.grad((expected * weights).sum(), (query, key, value))
+    torch.testing.assert_close(one, two)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from prefzoo import losses, reference
 from prefzoo.data.batches import order
@@ -74,7 +73,11 @@ def theirs(
 
 @pytest.mark.parametrize(
     ("mine", "params", "loss", "beta"),
-    [("dpo", {"beta": 0.1}, "sigmoid", 0.1), ("ipo_mean", {"tau": 0.2}, "ipo", 0.2), ("hinge", {"beta": 0.05}, "hinge", 0.05)],
+    [
+        ("dpo", {"beta": 0.1}, "sigmoid", 0.1),
+        ("ipo_mean", {"tau": 0.2}, "ipo", 0.2),
+        ("hinge", {"beta": 0.05}, "hinge", 0.05),
+    ],
 )
 @pytest.mark.filterwarnings("ignore")  # TRL's own
 def test_the_same_numbers_as_trl(
