@@ -84,12 +84,12 @@ class _Picked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
         ctx.block = 16 if logits.device.type == "cpu" else len(logits)
-        lse = torch.cat([_wide(rows).logsumexp(-1) for rows in logits.split(ctx.block)])
+        lse = torch.cat([_wide(rows).logsumexp(-1) for rows in torch.split(logits, ctx.block)])
         ctx.save_for_backward(logits, targets, lse)
         return _wide(logits.gather(-1, targets[:, None]).squeeze(-1)) - lse
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         logits, targets, lse = ctx.saved_tensors
         out = torch.empty_like(logits)
