@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from evals.generate import generate
+from prefzoo import attention
 from prefzoo.attention import attend
 from prefzoo.data.batches import collate, order
 from prefzoo.data.tokens import TokenPair
@@ -71,6 +73,14 @@ def test_every_pair_comes_once_before_any_comes_again() -> None:
     assert [len(b) for b in batches] == [4] * 5
     assert sorted(stream[:10]) == list(range(10)) and sorted(stream[10:]) == list(range(10))
     assert stream[:10] != stream[10:] and batches == order(10, 4, 5, 3) and batches != order(10, 4, 5, 4)
+
+
+def test_padding_changes_no_generated_answer(tiny_model: Any, tiny_tokenizer: Any) -> None:
+    attention.install(tiny_model)
+    prompts = ["a", "a river in the north", "the river is long and cold in winter, is it?"]
+    together = generate(tiny_model, tiny_tokenizer, prompts, max_new_tokens=8)
+    alone = [generate(tiny_model, tiny_tokenizer, [p], max_new_tokens=8)[0] for p in prompts]
+    assert together == alone and len({a[0].text for a in alone}) == len(prompts)
 
 
 def test_sharing_is_tried_before_it_is_used(tiny_model: Any) -> None:
