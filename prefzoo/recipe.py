@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from prefzoo import _wording, _yaml, losses
 from prefzoo._yaml import Keys, Source
 from prefzoo.errors import UserError
-from prefzoo.losses import Loss, NonNegative, Params, Positive
+from prefzoo.losses import AnyLoss, NonNegative, Params, Positive
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
@@ -107,7 +107,7 @@ class Variant(Section):
     folder: Path
 
     @property
-    def loss_obj(self) -> Loss:
+    def loss_obj(self) -> AnyLoss:
         """The loss itself; a plug-in file is relative to the recipe."""
         return losses.get(self.loss, self.folder)
 
@@ -199,7 +199,7 @@ def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | 
     return Variant(name=name, loss=spec, params=params, train=train, folder=folder)
 
 
-def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> Loss | None:
+def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> AnyLoss | None:
     if not isinstance(spec, str):
         source.fault((*keys, "loss"), f"must be text (is {_wording.shown(spec)}); `prefzoo losses` lists all")
         return None
@@ -249,7 +249,7 @@ def _has(value: Any, loc: Keys) -> bool:
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _validate(source: Source, model: type[Model], value: Any, keys: Keys, loss: Loss | None = None) -> Model | None:
+def _validate(source: Source, model: type[Model], value: Any, keys: Keys, loss: AnyLoss | None = None) -> Model | None:
     try:
         return model.model_validate(value)
     except ValidationError as e:

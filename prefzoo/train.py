@@ -20,7 +20,7 @@ from prefzoo.data.batches import collate, order
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.logprobs import score
-from prefzoo.losses import Loss
+from prefzoo.losses import AnyLoss
 from prefzoo.progress import Report
 from prefzoo.recipe import Train
 from prefzoo.reference import take
@@ -31,7 +31,7 @@ from prefzoo.types import LogProbs, PairBatch
 class Job:
     """One variant to train. `reference` holds the frozen log-probs of all `pairs`, in order, or None."""
 
-    loss: Loss
+    loss: AnyLoss
     params: BaseModel
     train: Train
     seed: int
