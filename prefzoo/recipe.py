@@ -19,6 +19,7 @@ from prefzoo.losses import AnyLoss, NonNegative, Params, Positive
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Column = Literal["prompt", "chosen", "rejected", "score_chosen", "score_rejected", "completion", "label"]
 SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
 RESERVED = "base"  # the untrained model's row of the leaderboard
 
@@ -44,7 +45,7 @@ class Data(Section):
 
     train: Text
     eval: Text | None = None
-    columns: dict[Literal["prompt", "chosen", "rejected"], Text] = {}
+    columns: dict[Column, Text] = {}
     max_length: Annotated[int, Field(ge=8)] = 1024
     too_long: Literal["drop", "cut"] = "drop"
 
@@ -56,6 +57,13 @@ class Lora(Section):
     alpha: Positive = 32.0
     dropout: Share = 0.0
     targets: Annotated[list[str] | Literal["all-linear"], BeforeValidator(_check_targets)] = "all-linear"
+
+
+class Sync(Section):
+    """A reference that follows the policy (TR-DPO, arXiv:2404.09656): every so many steps, `alpha` of the way."""
+
+    alpha: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.6
+    every: Count = 512
 
 
 class Train(Section):
@@ -72,6 +80,7 @@ class Train(Section):
     max_grad_norm: Positive = 1.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     lora: Lora | None = None
+    sync_reference: Sync | None = None
     trackers: list[Text] = []
 
     @field_validator("micro_batch")

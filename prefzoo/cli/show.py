@@ -42,7 +42,8 @@ def show_check(path: Path, overrides: Sequence[str]) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
     from prefzoo import models
     from prefzoo.cli.load import tokens_of
-    from prefzoo.train import steps_of, use_bf16
+    from prefzoo.job import steps_of
+    from prefzoo.train import use_bf16
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     model, tokenizer = models.load(recipe.model, recipe.folder)
