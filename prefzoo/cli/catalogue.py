@@ -1,4 +1,4 @@
-"""The catalogue of losses as Markdown, JSON or one HTML page: generated from the registry, so that it cannot go stale."""
+"""The catalogue of losses as Markdown, JSON or one HTML page, generated from the registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from prefzoo.losses import GROUPS, Loss
 FORMATS = ("md", "json", "html")
 SIGNS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "body{color:#222;background:#fff}"
     "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.2rem .6rem;text-align:left}"
     "pre{background:#f4f4f4;padding:.6rem;overflow-x:auto}.mark{color:#a04000}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#262626}.mark{color:#f0a060}}"
@@ -72,7 +73,7 @@ def _facts(one: dict[str, Any]) -> list[str]:
     others = [what for what in one["needs"] if what != "policy"] + (["state"] if one["state"] else [])
     facts.append(f"Needs: {', '.join([one['needs']['policy'], *others])}")
     if one["learning_rate"]:
-        facts.append(f"Learning rate of its paper: {', '.join(f'{rate:g}' for rate in one['learning_rate'])}")
+        facts.append(f"Published learning rates: {', '.join(f'{rate:g}' for rate in one['learning_rate'])}")
     facts += [f"Couples rows: {one['couples']}"] if one["couples"] else []
     facts += [f"Provisional: {one['provisional']}"] if one["provisional"] else []
     return facts + [f"Trap: {trap}" for trap in one["traps"]]
@@ -101,9 +102,10 @@ def _markdown(entries: list[dict[str, Any]]) -> str:
 
 def _html(entries: list[dict[str, Any]]) -> str:
     safe = html.escape
+    title = f"{len(entries)} preference losses"
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
-        f"<title>{len(entries)} preference losses</title><style>{STYLE}</style><h1>{len(entries)} preference losses</h1>",
+        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>",
     ]
     for group in GROUPS:
         inside = [one for one in entries if one["group"] == group]

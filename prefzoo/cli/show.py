@@ -68,7 +68,7 @@ def _explain_loss(console: Console, found: zoo.Loss | zoo.Sum) -> None:
     else:
         _say_knobs(say, found, "")
         if found.learning_rate:
-            say(f"learning rate of its paper: {', '.join(f'{rate:g}' for rate in found.learning_rate)}")
+            say(f"published learning rates: {', '.join(f'{rate:g}' for rate in found.learning_rate)}")
         for trap in found.traps:
             say(f"trap: {trap}")
     if found.couples:
