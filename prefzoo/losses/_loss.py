@@ -143,11 +143,11 @@ class Loss(AnyLoss):
         at_reference: the value at policy = reference with default lengths, when it does not depend on the data:
             a function of the knobs (ln 2 for DPO). The loop checks the first step against it.
         group: where a list shows it, one of GROUPS.
-        grid: knob -> the values its paper tuned over.
+        grid: knob -> the values that its paper, or the comparison that its docstring names, tried or settled on.
         traps: short sentences: what goes wrong with it, where peers disagree.
         couples: how rows see each other through the batch; empty for independent rows.
         provisional: why its formula is not yet sure; empty when it was read in the paper or the authors' code.
-        learning_rate: what its paper used.
+        learning_rate: what its paper, or a published comparison, used.
     """
 
     fn: LossFn

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from pydantic import BaseModel, Field, create_model
@@ -78,8 +78,7 @@ class Sum(AnyLoss):
     @cached_property
     def Params(self) -> type[Params]:  # noqa: N802 - it is a class
         """One field per term, named after its loss, with that loss's knobs."""
-        fields: Any = {term.name: (term.Params, Field(default_factory=term.Params)) for _, term in self.terms}
-        return create_model("sum_params", __base__=Params, **fields)
+        return _params(tuple((term.name, term.Params) for _, term in self.terms))
 
     def each_with_state(
         self, policy: LogProbs | Answers, reference: LogProbs | Answers | None, params: BaseModel, *,
@@ -99,6 +98,12 @@ class Sum(AnyLoss):
         for part in parts[1:]:
             total = total + part
         return total, tuple(after) if self.state_type else None
+
+
+@lru_cache  # the same terms give the same class, so that equal parameters compare equal
+def _params(terms: tuple[tuple[str, type[Params]], ...]) -> type[Params]:
+    fields: Any = {name: (of_term, Field(default_factory=of_term)) for name, of_term in terms}
+    return create_model("sum_params", __base__=Params, **fields)
 
 
 def is_sum(text: str) -> bool:

@@ -1,7 +1,7 @@
 """Losses whose rows see each other: through sorting, through a mean, or through what earlier steps left.
 
 The batch is what the function is given: the loop gathers it over the processes. A state is a frozen value that goes
-in and comes out; it starts at `start()`, and the same inputs always give the same outputs.
+in and comes out; it starts at `start()`, in fp64, and the same inputs always give the same outputs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RunningMean:
 
     @classmethod
     def start(cls) -> RunningMean:
-        return cls(torch.zeros(()), torch.zeros(()))
+        return cls(torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
 
     def with_more(self, values: Tensor) -> RunningMean:
         """The state after these values, which get no gradient."""
@@ -48,7 +48,7 @@ class Moving:
 
     @classmethod
     def start(cls) -> Moving:
-        return cls(torch.zeros(()), torch.ones(()))
+        return cls(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
 
     def with_more(self, values: Tensor) -> Moving:
         """The state after these values, which get no gradient."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,9 +80,15 @@ def robust(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, flip_
     return (-(1 - flip_rate) * logsigmoid(beta * h) + flip_rate * logsigmoid(-beta * h)) / (1 - 2 * flip_rate)
 
 
+def exo_start(params: Any) -> float:
+    """Reverse KL from an even preference to the smoothed label."""
+    return -math.log(2) - (math.log1p(-params.epsilon) + math.log(params.epsilon)) / 2
+
+
 @loss(
     paper="Ji 2024 (EXO), arXiv:2402.00856",
     equation="Eq. 16",
+    at_reference=exo_start,
     group="noise-robust",
     grid={"beta": (0.1, 0.5)},
     learning_rate=(1e-6,),
@@ -106,7 +113,7 @@ def exo_pair(
     return right + torch.sigmoid(-x) * (logsigmoid(-x) - math.log(epsilon))
 
 
-def discopop_start(params: object) -> float:
+def discopop_start(_: object) -> float:
     """Half of each component: (log 2 + 1) / 2."""
     return (math.log(2) + 1) / 2
 
@@ -151,9 +158,15 @@ def dpop(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.3, weight:
     return -logsigmoid(beta * (h - weight * relu(reference.chosen - policy.chosen)))
 
 
+def cal_start(params: Any) -> float:
+    """A margin of zero, and both squares at their full distance."""
+    return math.log(2) + float(params.weight * 2 * (1 / (2 * params.beta)) ** 2)
+
+
 @loss(
     paper="Xiao 2024 (Cal-DPO), arXiv:2412.14516",
     equation="as in the authors' code",
+    at_reference=cal_start,
     grid={"beta": (5e-5, 3e-4, 1e-3, 2e-3, 3e-3)},
     learning_rate=(5e-7,),
     traps=(

@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 from prefzoo.losses._bounds import Positive
 from prefzoo.losses._registry import loss
 from prefzoo.losses.batch import RunningMean
+from prefzoo.losses.dpo import ln2
 from prefzoo.types import Answers, Mismatched
 
 
@@ -54,6 +55,7 @@ def kto(
 
 @loss(
     paper="Jung 2024 (BCO), arXiv:2404.04656",
+    at_reference=ln2,
     grid={"beta": (0.1,)},
     learning_rate=(5e-7,),
     couples="all answers of a step share the shift, the running mean of the rewards up to and with this step's",
