@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/quickstart.yaml
+RESULTS ?= results
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test check install install-dev clean
@@ -26,7 +27,7 @@ install: $(BIN)/.installed
 install-dev: $(BIN)/.installed-dev
 
 demo: install
-	$(BIN)/prefzoo run $(RECIPE)
+	$(BIN)/prefzoo run $(RECIPE) --results $(RESULTS)
 
 test: install-dev
 	$(BIN)/python -m pytest

@@ -21,6 +21,8 @@ ALPHA = 0.05
 NOTE = "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise."
 COLLAPSED = 0.5  # mean length under this share of the base's is called out
 REPEATS = 0.2  # repetition this much above the base's is called out
+ORDER = ("win_rate", "score", "preference_accuracy", "preference_margin", "words", "repetition", "finished")
+BRIEF = ("rank", "variant", "win_rate", "preference_accuracy", "words", "train_seconds")  # for a narrow terminal
 HALF = 0.5  # the base against itself
 HIGHER = {"win_rate": True, "preference_accuracy": True, "preference_margin": True, "score": True}
 
@@ -46,7 +48,7 @@ class Leaderboard:
         for name in self.order:
             mine = self.long[self.long.variant == name].set_index("metric")
             row: dict[str, Any] = {"rank": self.ranks.get(name, ""), "variant": name}
-            for metric in dict.fromkeys(self.long.metric):
+            for metric in _in_order(self.long.metric):
                 row[metric] = _cell(metric, mine.loc[metric]) if metric in mine.index else "-"
             rows.append(row)
         return pd.DataFrame(rows)
@@ -69,14 +71,15 @@ class Leaderboard:
         (folder / "leaderboard.csv").write_text(self.csv(), encoding="utf-8")
 
     def render(self, console: Console) -> None:
-        """The table and the verdict on a terminal, intervals on a line of their own."""
+        """The table and the verdict on a terminal: variants as rows, else as columns, else what matters most."""
         wide = self.wide().astype(str)
-        table = Table(title="Leaderboard", caption=NOTE)
-        for column in wide.columns:
-            table.add_column(str(column).replace("_", " "))
-        for row in wide.itertuples(index=False):
-            table.add_row(*(str(cell).replace(" [", "\n[") for cell in row))
-        console.print(table, markup=False)
+        flat = wide.set_index("variant").T.reset_index(names="").rename(columns=str)
+        tables = [_table(wide), _table(flat), _table(wide[[c for c in BRIEF if c in wide.columns]])]
+        boundless = console.options.update(max_width=10_000)
+        fits = [t for t in tables if console.measure(t, options=boundless).maximum <= console.width]
+        console.print(fits[0] if fits else tables[-1], markup=False)
+        if not fits or fits[0] is tables[-1]:
+            console.print("The terminal is too narrow for all columns: leaderboard.md has them.")
         console.print(self.verdict(), soft_wrap=True, markup=False)
 
     def verdict(self) -> str:
@@ -140,6 +143,24 @@ def build(found: dict[str, Measured], costs: dict[str, dict[str, float]]) -> Lea
     order = sorted(found, key=place.__getitem__)
     ranks = _ranks([n for n in order if n != BASE and place[n] < np.inf], p)
     return Leaderboard(pd.DataFrame(rows), order, ranks, p, metric, differences)
+
+
+def _table(cells: pd.DataFrame) -> Table:
+    """Intervals stand on a line of their own; nothing is cut off."""
+    table = Table(title="Leaderboard", caption=NOTE)
+    for column in cells.columns:
+        table.add_column(str(column).replace("_", "\n"), no_wrap=True)
+    for row in cells.itertuples(index=False):
+        table.add_row(*(str(cell).replace(" [", "\n[") for cell in row))
+    return table
+
+
+def _in_order(metrics: Any) -> list[str]:
+    """What ranks first, then what warns of a collapse, the benchmarks, and the cost."""
+    found = list(dict.fromkeys(metrics))
+    place = {m: i for i, m in enumerate(ORDER)}
+    last = len(ORDER)
+    return sorted(found, key=lambda m: last + 1 if m == "train_seconds" else place.get(m, last))
 
 
 def _place(name: str, primary: Values) -> float:

@@ -47,8 +47,8 @@ def attend(
         scores = cap * torch.tanh(scores / cap)
     if attention_mask is None:
         attention_mask = torch.ones(t, s, dtype=torch.bool).tril(s - t)[None, None]
-    hidden = ~attention_mask[:, :, None] if attention_mask.dtype == torch.bool else None
-    scores = scores.view(b, k, h // k, t, s)
-    scores = scores + attention_mask[:, :, None] if hidden is None else scores.masked_fill(hidden, float("-inf"))
+    scores, mask = scores.view(b, k, h // k, t, s), attention_mask[:, :, None]
+    # finite, so that a query that sees nothing (left padding) yields no NaN, which would spread through its keys
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
     weights = scores.softmax(-1).view(b, k, h // k * t, s)
     return (weights @ value).reshape(b, h, t, d).transpose(1, 2).contiguous(), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -88,6 +89,7 @@ def pairs(
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the stages say what is being done, in one voice
     try:
         cli.main(standalone_mode=False)
     except UserError as e:

@@ -131,3 +131,18 @@ def test_cost_is_a_row() -> None:
     board = build({"base": BASE, "a": model(share(30))}, {"a": {"seconds": 12.0}})
     row = board.long[board.long.metric == "train_seconds"].iloc[0]
     assert (row.variant, row.value, row.higher_is_better) == ("a", 12.0, False)
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_nothing_is_cut_off_on_a_terminal(board: Leaderboard, width: int) -> None:
+    console = Console(record=True, width=width, file=io.StringIO())
+    board.render(console)
+    shown = console.export_text()
+    assert "\u2026" not in shown and all(name in shown for name in board.order)
+    assert "too narrow" not in shown
+
+
+def test_a_narrow_terminal_is_told_so(board: Leaderboard) -> None:
+    console = Console(record=True, width=40, file=io.StringIO())
+    board.render(console)
+    assert "too narrow" in console.export_text()

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from evals.generate import generate
+from prefzoo import attention
 from prefzoo.attention import attend
 from prefzoo.data.batches import collate, order
 from prefzoo.data.tokens import TokenPair
@@ -99,6 +101,14 @@ def test_token_values_and_kl_by_full_logits(tiny_model: Any, tile: int) -> None:
                 assert not mine[n:].any()
             by_hand_kl = (log_q.exp() * (log_q - log_p)).sum()
             torch.testing.assert_close(getattr(kl, side)[i].double(), by_hand_kl, atol=1e-4, rtol=1e-3)
+
+
+def test_padding_changes_no_generated_answer(tiny_model: Any, tiny_tokenizer: Any) -> None:
+    attention.install(tiny_model)
+    prompts = ["a", "a river in the north", "the river is long and cold in winter, is it?"]
+    together = generate(tiny_model, tiny_tokenizer, prompts, max_new_tokens=8)
+    alone = [generate(tiny_model, tiny_tokenizer, [p], max_new_tokens=8)[0] for p in prompts]
+    assert together == alone and len({a[0].text for a in alone}) == len(prompts)
 
 
 def test_sharing_is_tried_before_it_is_used(tiny_model: Any) -> None:
