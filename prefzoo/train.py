@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import time
 from collections.abc import Sequence
@@ -79,7 +80,8 @@ def train(job: Job, model: Any, metrics_file: Path, report: Report) -> tuple[dic
     metrics: dict[str, float] = {}
     start, state = time.monotonic(), job.loss.start()
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
-    with metrics_file.open("w", encoding="utf-8") as log:
+    target = metrics_file if accelerator.is_main_process else Path(os.devnull)
+    with target.open("w", encoding="utf-8") as log:
         for step, rows in enumerate(plan):
             rate = job.train.learning_rate * schedule(job.train, step, steps)
             for group in optimizer.param_groups:
