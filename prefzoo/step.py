@@ -29,19 +29,22 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
     mine = list(rows[accelerator.process_index :: accelerator.num_processes])
     size = job.train.micro_batch or len(mine)
     parts = [mine[i : i + size] for i in range(0, len(mine), size)]
-    if job.loss.couples or job.loss.state_type is not None:
-        found, state = _coupled(job, scorer, accelerator, step, rows, parts, state)
-    else:
-        found = [_independent(job, scorer, accelerator, part, len(rows)) for part in parts]
-    return _gathered(found, accelerator), state
+    if job.loss.couples:
+        found, after = _coupled(job, scorer, accelerator, step, rows, parts, state)
+    else:  # each micro-batch starts from the same state, and rows that do not see each other leave the same behind
+        stepped = [_independent(job, scorer, accelerator, part, len(rows), state) for part in parts]
+        found, after = [metrics for metrics, _ in stepped], stepped[-1][1]
+    return _gathered(found, accelerator), after
 
 
-def _independent(job: Job, scorer: Any, accelerator: Any, part: list[int], count: int) -> dict[str, Tensor]:
+def _independent(
+    job: Job, scorer: Any, accelerator: Any, part: list[int], count: int, state: Any
+) -> tuple[dict[str, Tensor], Any]:
     inputs = _inputs(job, scorer, accelerator, part)
-    each, _ = inputs.call(job.loss, job.params)
+    each, after = inputs.call(job.loss, job.params, state)
     rows = count * len(each) // len(part)  # an unpaired loss sees two answers of each pair
     accelerator.backward(each.sum() * accelerator.num_processes / rows)
-    return measures(each, inputs, job.params)
+    return measures(each, inputs, job.params), after
 
 
 def _coupled(

@@ -119,16 +119,11 @@ def test_losses_data_and_check_speak(
 ) -> None:
     for words, says in (
         (["losses"], "ipo_mean"),
-<<<<<<< HEAD
-        (["losses", "cdpo"], "flip_rate: >= 0 and < 0.5, default 0.1"),
-        (["data", "r.yaml"], "explicit prompt, plain strings, 8 rows, 8 kept"),
-=======
         (["losses", "cdpo"], "flip_rate: >= 0 and < 0.5, default 0.1, tuned over 0.1, 0.2"),
         (["losses", "kto"], "couples the rows of a batch: all answers of a step share one z0"),
         (["losses", "simper"], "provisional: formula from a summary"),
         (["losses", "dpo + 0.2*sft"], "dpo.beta: > 0, default 0.1"),
-        (["data", "r.yaml"], "8 rows, schema: explicit prompt, plain strings"),
->>>>>>> zoo
+        (["data", "r.yaml"], "explicit prompt, plain strings, 8 rows, 8 kept"),
         (["check", "r.yaml"], "dpo, 3 steps of 4 pairs"),
     ):
         assert prefzoo(monkeypatch, *words) == 0
