@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ def _quiet(names: Sequence[str] = ("lm_eval", "lm-eval", "datasets")) -> Iterato
     for x in loggers:
         x.setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stderr(io.StringIO()):  # some of its bars cannot be turned off
+            yield
     finally:
         for x, level in zip(loggers, levels, strict=True):
             x.setLevel(level)

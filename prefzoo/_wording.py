@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from prefzoo._yaml import Keys
 from prefzoo.errors import did_you_mean
-from prefzoo.losses import Loss
+from prefzoo.losses import AnyLoss
 
 LONGEST = 60  # characters of a value that a message shows
 
@@ -45,7 +45,7 @@ def location(error: ErrorDetails) -> Keys:
     return tuple(str(part) for part in error["loc"] if part != "[key]")
 
 
-def says(model: type[BaseModel], error: ErrorDetails, loss: Loss | None = None) -> str:
+def says(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | None = None) -> str:
     """What is wrong with one value, and the cure. `model` is what was validated; `loss`, whose parameters it is."""
     loc, kind, value = location(error), error["type"], error.get("input")
     if kind == "extra_forbidden":
@@ -68,7 +68,7 @@ def says(model: type[BaseModel], error: ErrorDetails, loss: Loss | None = None) 
     return str(error["msg"])
 
 
-def _says_unknown(word: str, known: list[str], loss: Loss | None) -> str:
+def _says_unknown(word: str, known: list[str], loss: AnyLoss | None) -> str:
     if loss is None:
         return f"no such field{did_you_mean(word, known) or '; there are ' + ', '.join(known)}"
     has = f"which has {', '.join(known)}" if known else "which has none"

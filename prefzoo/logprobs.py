@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,29 +12,65 @@ from torch.utils.checkpoint import checkpoint
 
 from prefzoo.data.batches import attention_mask, collate
 from prefzoo.data.tokens import TokenPair
-from prefzoo.types import LogProbs, PairBatch
+from prefzoo.types import LogProbs, PairBatch, TokenKL, TokenLogProbs, VocabLogProbs
 
+Projection = Callable[[Tensor], Tensor]
 TILE = 512  # scored tokens whose logits exist at the same time
 
 
-def score(model: Any, batch: PairBatch, *, tile: int = TILE) -> LogProbs:
-    """(B,) log-probs of both answers of every pair under a causal language model, differentiable.
+def score(model: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile: int = TILE) -> LogProbs:
+    """Log-probs of both answers of every pair under a causal language model, differentiable; a `kind`.
 
-    Logits may be bf16 under autocast; the log-softmax and the sums are fp32 (fp64 for an fp64 model).
+    Logits may be bf16 under autocast; the log-softmax and the sums are fp32 (fp64 for an fp64 model). The statistics
+    of `VocabLogProbs` carry no gradient.
     """
+    return _score(model, batch, kind, None, tile)[0]
+
+
+def score_with_kl(
+    model: Any, reference: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile: int = TILE
+) -> tuple[LogProbs, TokenKL]:
+    """`score`, and the KL of every answer's tokens from `reference`, a frozen model, to `model`."""
+    found, kl = _score(model, batch, kind, reference, tile)
+    assert kl is not None
+    return found, kl
+
+
+def _score(
+    model: Any, batch: PairBatch, kind: type[LogProbs], reference: Any, tile: int
+) -> tuple[LogProbs, TokenKL | None]:
+    states, project = _states(model, batch)
+    with torch.no_grad():
+        theirs, project_theirs = (states, project) if reference is None else _states(reference, batch)
+    tokens, kls, stats = [], [], []
+    for start in range(0, len(states), tile):
+        part = slice(start, start + tile)
+        target = batch.targets[part]
+        if torch.is_grad_enabled() and len(states) > tile:  # else all tiles' logits would be kept for the backward
+            tokens.append(checkpoint(_picked, project, states[part], target, use_reentrant=False))
+        else:
+            tokens.append(_picked(project, states[part], target))
+        if reference is not None:
+            kls.append(checkpoint(_kl, project, states[part], project_theirs, theirs[part], use_reentrant=False))
+        if issubclass(kind, VocabLogProbs):
+            stats.append(_statistics(project, states[part]))
+    found = _sum_up(torch.cat(tokens), [torch.cat(s) for s in zip(*stats, strict=True)], batch, kind)
+    return found, TokenKL(*_sums(torch.cat(kls), batch)) if kls else None
+
+
+def _states(model: Any, batch: PairBatch) -> tuple[Tensor, Projection]:
+    """Hidden states (N, D) that predict the scored tokens, and what makes logits of them."""
     causal = _causal_lm(model)
     hidden = causal.get_decoder()(
         input_ids=batch.tokens, position_ids=batch.positions, attention_mask=attention_mask(batch), use_cache=False
     ).last_hidden_state
-    states = hidden.flatten(0, 1)[batch.source]
     head, cap = causal.get_output_embeddings(), getattr(causal.config, "final_logit_softcapping", None)
-    parts = []
-    for rows, targets in zip(torch.split(states, tile), torch.split(batch.targets, tile), strict=True):
-        if torch.is_grad_enabled() and len(states) > tile:  # else all tiles' logits would be kept for the backward
-            parts.append(checkpoint(_token_logprobs, head, rows, targets, cap, use_reentrant=False))
-        else:
-            parts.append(_token_logprobs(head, rows, targets, cap))
-    return _sum_up(torch.cat(parts), batch)
+
+    def project(states: Tensor) -> Tensor:
+        logits: Tensor = head(states)
+        return cap * torch.tanh(_wide(logits) / cap) if cap else logits
+
+    return hidden.flatten(0, 1)[batch.source], project
 
 
 @torch.no_grad()
@@ -63,12 +99,23 @@ def _causal_lm(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
-def _token_logprobs(head: Any, states: Tensor, targets: Tensor, cap: float | None) -> Tensor:
-    logits = head(states)
-    if cap:
-        logits = cap * torch.tanh(_wide(logits) / cap)
-    found: Tensor = _Picked.apply(logits, targets)  # type: ignore[no-untyped-call]
+def _picked(project: Projection, states: Tensor, targets: Tensor) -> Tensor:
+    found: Tensor = _Picked.apply(project(states), targets)  # type: ignore[no-untyped-call]
     return found
+
+
+def _kl(project: Projection, states: Tensor, project_theirs: Projection, theirs: Tensor) -> Tensor:
+    """(n,) KL from the reference's distribution to the policy's, over the whole vocabulary."""
+    with torch.no_grad():
+        log_p = _wide(project_theirs(theirs)).log_softmax(-1)
+    return (log_p.exp() * (log_p - _wide(project(states)).log_softmax(-1))).sum(-1)
+
+
+@torch.no_grad()
+def _statistics(project: Projection, states: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) entropy and (n,) log of the sum of squared probabilities."""
+    log_p = _wide(project(states)).log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1), (2 * log_p).logsumexp(-1)
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -101,8 +148,20 @@ class _Picked(torch.autograd.Function):
         return out, None
 
 
-def _sum_up(tokens: Tensor, batch: PairBatch) -> LogProbs:
+def _sum_up(tokens: Tensor, stats: list[Tensor], batch: PairBatch, kind: type[LogProbs]) -> LogProbs:
     pairs = len(batch)
-    sums = tokens.new_zeros(2 * pairs).index_add(0, batch.owner, tokens)
     lengths = torch.bincount(batch.owner, minlength=2 * pairs)
-    return LogProbs(sums[:pairs], sums[pairs:], lengths[:pairs], lengths[pairs:])
+    values = [*_sums(tokens, batch), lengths[:pairs], lengths[pairs:]]
+    if issubclass(kind, TokenLogProbs):
+        starts = lengths.cumsum(0) - lengths
+        place = torch.arange(len(tokens), device=tokens.device) - starts[batch.owner]
+        width = int(lengths.max())
+        for of_tokens in (tokens, *stats):
+            dense = of_tokens.new_zeros(2 * pairs, width).index_put((batch.owner, place), of_tokens)
+            values += [dense[:pairs], dense[pairs:]]
+    return kind(*values)
+
+
+def _sums(tokens: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
+    sums = tokens.new_zeros(2 * len(batch)).index_add(0, batch.owner, tokens)
+    return sums[: len(batch)], sums[len(batch) :]

@@ -14,11 +14,12 @@ from pydantic_core import PydanticCustomError
 from prefzoo import _wording, _yaml, losses
 from prefzoo._yaml import Keys, Source
 from prefzoo.errors import UserError
-from prefzoo.losses import Loss, NonNegative, Params, Positive
+from prefzoo.losses import AnyLoss, NonNegative, Params, Positive
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Column = Literal["prompt", "chosen", "rejected", "score_chosen", "score_rejected", "completion", "label"]
 SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
 RESERVED = "base"  # the untrained model's row of the leaderboard
 
@@ -44,7 +45,7 @@ class Data(Section):
 
     train: Text
     eval: Text | None = None
-    columns: dict[Literal["prompt", "chosen", "rejected"], Text] = {}
+    columns: dict[Column, Text] = {}
     max_length: Annotated[int, Field(ge=8)] = 1024
     too_long: Literal["drop", "cut"] = "drop"
 
@@ -56,6 +57,13 @@ class Lora(Section):
     alpha: Positive = 32.0
     dropout: Share = 0.0
     targets: Annotated[list[str] | Literal["all-linear"], BeforeValidator(_check_targets)] = "all-linear"
+
+
+class Sync(Section):
+    """A reference that follows the policy (TR-DPO, arXiv:2404.09656): every so many steps, `alpha` of the way."""
+
+    alpha: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.6
+    every: Count = 512
 
 
 class Train(Section):
@@ -72,6 +80,7 @@ class Train(Section):
     max_grad_norm: Positive = 1.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     lora: Lora | None = None
+    sync_reference: Sync | None = None
     trackers: list[Text] = []
 
     @field_validator("micro_batch")
@@ -107,7 +116,7 @@ class Variant(Section):
     folder: Path
 
     @property
-    def loss_obj(self) -> Loss:
+    def loss_obj(self) -> AnyLoss:
         """The loss itself; a plug-in file is relative to the recipe."""
         return losses.get(self.loss, self.folder)
 
@@ -199,7 +208,7 @@ def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | 
     return Variant(name=name, loss=spec, params=params, train=train, folder=folder)
 
 
-def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> Loss | None:
+def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> AnyLoss | None:
     if not isinstance(spec, str):
         source.fault((*keys, "loss"), f"must be text (is {_wording.shown(spec)}); `prefzoo losses` lists all")
         return None
@@ -249,7 +258,7 @@ def _has(value: Any, loc: Keys) -> bool:
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _validate(source: Source, model: type[Model], value: Any, keys: Keys, loss: Loss | None = None) -> Model | None:
+def _validate(source: Source, model: type[Model], value: Any, keys: Keys, loss: AnyLoss | None = None) -> Model | None:
     try:
         return model.model_validate(value)
     except ValidationError as e:

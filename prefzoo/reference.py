@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import pad
 
 from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
@@ -29,65 +33,69 @@ def rows_key(pairs: Sequence[TokenPair]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def cache_file(weights: str, pairs: Sequence[TokenPair], *, shared: bool, bf16: bool) -> Path:
+def cache_file(weights: str, pairs: Sequence[TokenPair], kind: type[LogProbs], *, shared: bool, bf16: bool) -> Path:
     """Where the log-probs of these rows under these weights are kept."""
-    name = f"{weights}-{rows_key(pairs)}-{'shared' if shared else 'single'}-{'bf16' if bf16 else 'fp32'}-v{ENGINE}"
+    layout, precision = "shared" if shared else "single", "bf16" if bf16 else "fp32"
+    name = f"{weights}-{rows_key(pairs)}-{kind.__name__}-{layout}-{precision}-v{ENGINE}"
     return cache_dir("reference") / f"{name}.safetensors"
 
 
 @torch.no_grad()
 def logprobs(
-    model: Any, pairs: Sequence[TokenPair], *, shared: bool, bf16: bool, report: Report | None = None
-) -> LogProbs:
+    model: Any, pairs: Sequence[TokenPair], kind: type[LogProbs] = LogProbs, *, shared: bool, bf16: bool,
+    report: Report | None = None,
+) -> LogProbs:  # fmt: skip
     """Log-probs of every pair, in order, on the CPU; the model stays where it is."""
     parts: list[LogProbs] = []
     device = next(model.parameters()).device
-    pad = model.config.pad_token_id or 0
+    padding = model.config.pad_token_id or 0
     for start in range(0, len(pairs), BATCH):
-        batch = collate(pairs[start : start + BATCH], shared=shared, pad=pad).to(device)
+        batch = collate(pairs[start : start + BATCH], shared=shared, pad=padding).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            parts.append(score(model, batch))
+            parts.append(score(model, batch, kind))
         if report:
             report(min(start + BATCH, len(pairs)), len(pairs), "")
-    return LogProbs(
-        *(torch.cat([getattr(p, name).cpu() for p in parts]) for name in ("chosen", "rejected")),
-        *(torch.cat([getattr(p, name).cpu() for p in parts]) for name in ("chosen_len", "rejected_len")),
-    )
+    return kind(*(_stacked([getattr(p, f.name).cpu() for p in parts]) for f in fields(kind)))
 
 
-def read(path: Path) -> LogProbs | None:
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """(P,) of (b,) parts; (P, T) of (b, t) parts, with zeros behind the shorter ones."""
+    width = max(part.shape[-1] for part in parts)
+    return torch.cat([pad(p, (0, width - p.shape[1])) if p.ndim > 1 else p for p in parts])
+
+
+def read(path: Path, kind: type[LogProbs]) -> LogProbs | None:
     """What is cached in `path`; None where there is nothing that can be read."""
     if not path.is_file():
         return None
     try:
         found = load_file(path)
-        return LogProbs(found["chosen"], found["rejected"], found["chosen_len"], found["rejected_len"])
+        return kind(*(found[f.name] for f in fields(kind)))
     except Exception:  # a broken file is made again
         return None
 
 
 def write(path: Path, values: LogProbs) -> None:
     """Keep log-probs; a reader sees the whole file or none."""
-    partial = path.with_suffix(f".partial{torch.initial_seed() % 10_000}")
-    fields = ("chosen", "rejected", "chosen_len", "rejected_len")
-    save_file({name: getattr(values, name).contiguous() for name in fields}, partial)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    save_file({f.name: getattr(values, f.name).contiguous() for f in fields(values)}, partial)
     partial.replace(path)
 
 
 def scatter(values: LogProbs, rows: Sequence[int], size: int) -> LogProbs:
     """The log-probs of `rows` at their places among `size` pairs; all others are NaN, so that none is used unseen."""
     at = torch.tensor(rows)
-    sums = [torch.full((size,), math.nan).index_copy(0, at, v) for v in (values.chosen, values.rejected)]
-    lengths = [torch.zeros(size, dtype=v.dtype).index_copy(0, at, v) for v in (values.chosen_len, values.rejected_len)]
-    return LogProbs(*sums, *lengths)
+
+    def spread(found: Tensor) -> Tensor:
+        nothing = math.nan if found.is_floating_point() else 0
+        return found.new_full((size, *found.shape[1:]), nothing).index_copy(0, at, found)
+
+    return type(values)(*(spread(getattr(values, f.name)) for f in fields(values)))
 
 
 def take(values: LogProbs, rows: Sequence[int], device: torch.device) -> LogProbs:
-    """The log-probs of some pairs, on a device."""
+    """The log-probs of some pairs, on a device; token values are cut to the longest answer among them."""
     at = torch.tensor(rows)
-    return LogProbs(
-        values.chosen[at].to(device),
-        values.rejected[at].to(device),
-        values.chosen_len[at].to(device),
-        values.rejected_len[at].to(device),
-    )
+    width = int(torch.maximum(values.chosen_len[at], values.rejected_len[at]).max())
+    found = [getattr(values, f.name)[at].to(device) for f in fields(values)]
+    return type(values)(*(v[:, :width] if v.ndim > 1 else v for v in found))

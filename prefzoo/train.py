@@ -4,57 +4,40 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel
-from torch import Tensor, nn
+from torch import nn
 
-from prefzoo.data.batches import collate, order
-from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.logprobs import score
-from prefzoo.losses import Loss
+from prefzoo.feed import kind_of
+from prefzoo.job import Job
+from prefzoo.logprobs import score, score_with_kl
 from prefzoo.progress import Report
 from prefzoo.recipe import Train
-from prefzoo.reference import take
-from prefzoo.types import LogProbs, PairBatch
-
-
-@dataclass(frozen=True)
-class Job:
-    """One variant to train. `reference` holds the frozen log-probs of all `pairs`, in order, or None."""
-
-    loss: Loss
-    params: BaseModel
-    train: Train
-    seed: int
-    pairs: Sequence[TokenPair]
-    reference: LogProbs | None
-    shared: bool
-    bf16: bool
+from prefzoo.step import backward
+from prefzoo.types import LogProbs, PairBatch, TokenKL
 
 
 class Scorer(nn.Module):
     """The policy as a module from batch to log-probs, so that wrappers (DDP, FSDP) see one forward."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, kind: type[LogProbs], reference: Any) -> None:
         super().__init__()
         self.model = model
+        self.kind = kind
+        self.reference = [reference]  # in a list, so that it is no part of what is trained
 
-    def forward(self, batch: PairBatch) -> LogProbs:
-        return score(self.model, batch)
-
-
-def steps_of(train: Train, pairs: int) -> int:
-    """Optimiser steps: as given, else epochs over the pairs, rounded up."""
-    return train.steps or math.ceil(train.epochs * pairs / train.batch)
+    def forward(self, batch: PairBatch) -> tuple[LogProbs, TokenKL | None]:
+        if self.reference[0] is None:
+            return score(self.model, batch, self.kind), None
+        return score_with_kl(self.model, self.reference[0], batch, self.kind)
 
 
 def native_bf16() -> bool:
@@ -81,25 +64,34 @@ def train(job: Job, model: Any, metrics_file: Path, report: Report) -> tuple[dic
     )
     if job.train.trackers:
         accelerator.init_trackers("prefzoo", {"loss": job.loss.name, **job.params.model_dump()})
+    if job.train.batch % accelerator.num_processes:
+        raise UserError(
+            f"train.batch: {job.train.batch} pairs cannot be dealt evenly to {accelerator.num_processes} processes; "
+            "choose a multiple"
+        )
     torch.manual_seed(job.seed)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, fused=True)
-    steps = steps_of(job.train, len(job.pairs))
-    scorer, optimizer = accelerator.prepare(Scorer(model), optimizer)
+    plan = job.steps
+    steps = len(plan)
+    scorer = Scorer(model, kind_of(job.loss, "policy"), job.live if job.loss.needs_kl else None)
+    scorer, optimizer = accelerator.prepare(scorer, optimizer)
     scorer.train()
-    start, metrics = time.monotonic(), {}
+    metrics: dict[str, float] = {}
+    start, state = time.monotonic(), job.loss.start()
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
-    with metrics_file.open("w", encoding="utf-8") as log:
-        for step, rows in enumerate(order(len(job.pairs), job.train.batch, steps, job.seed)):
+    target = metrics_file if accelerator.is_main_process else Path(os.devnull)
+    with target.open("w", encoding="utf-8") as log:
+        for step, rows in enumerate(plan):
             rate = job.train.learning_rate * schedule(job.train, step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            mine = rows[accelerator.process_index :: accelerator.num_processes]
-            metrics = _backward(job, scorer, accelerator, mine)
+            metrics, state = backward(job, scorer, accelerator, step, rows, state)
             _check(job, step, metrics["loss"])
             norm = accelerator.clip_grad_norm_(scorer.parameters(), job.train.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
+            _sync(job, accelerator.unwrap_model(scorer).model, step + 1)
             metrics |= {"grad_norm": float(norm), "learning_rate": rate, "step": step + 1}
             log.write(json.dumps(metrics) + "\n")
             log.flush()
@@ -108,6 +100,15 @@ def train(job: Job, model: Any, metrics_file: Path, report: Report) -> tuple[dic
     seconds = time.monotonic() - start
     accelerator.end_training()
     return metrics, _costs(seconds, steps * job.train.batch, sum(p.numel() for p in trained))
+
+
+@torch.no_grad()
+def _sync(job: Job, model: Any, step: int) -> None:
+    """Move the live reference towards the policy every so many steps (TR-DPO, Gorbatovski 2024, arXiv:2404.09656)."""
+    how = job.train.sync_reference
+    if how is not None and step % how.every == 0:
+        for theirs, ours in zip(job.live.parameters(), model.parameters(), strict=True):
+            theirs.lerp_(ours.to(theirs.dtype), how.alpha)
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -123,48 +124,6 @@ def check_trackers(names: Sequence[str]) -> None:
             else f"train.trackers: no tracker {n!r}{did_you_mean(n, known)}; known are {', '.join(sorted(known))}"
             for n in wrong
         )
-
-
-def _backward(job: Job, scorer: Any, accelerator: Any, rows: list[int]) -> dict[str, float]:
-    """Gradients of the mean loss over `rows`, micro-batch by micro-batch; the step's metrics."""
-    size = job.train.micro_batch or len(rows)
-    pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
-    sums: dict[str, float] = {}
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        batch = collate([job.pairs[i] for i in part], shared=job.shared, pad=pad).to(accelerator.device)
-        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=job.bf16):  # as the reference was scored
-            policy = cast(LogProbs, scorer(batch))
-        reference = None if job.reference is None else take(job.reference, part, accelerator.device)
-        each = job.loss.each(policy, reference, job.params)
-        accelerator.backward(each.sum() / len(rows))
-        for name, values in measures(each, policy, reference, job.params).items():
-            sums[name] = sums.get(name, 0.0) + float(values.sum())
-    names = sorted(sums)
-    total = accelerator.reduce(torch.tensor([sums[n] for n in names], device=accelerator.device), "sum")
-    count = len(rows) * accelerator.num_processes
-    return {name: float(value) / count for name, value in zip(names, total, strict=True)}
-
-
-def measures(each: Tensor, policy: LogProbs, reference: LogProbs | None, params: BaseModel) -> dict[str, Tensor]:
-    """(B,) values under TRL's names. Rewards are beta (1 where a loss has none) times the log-ratio in nats.
-
-    Without a reference they are beta times the mean token log-prob, as in SimPO.
-    """
-    beta = float(getattr(params, "beta", 1.0))
-    policy = policy.detach()
-    base = policy.per_token() if reference is None else policy
-    chosen = beta * (base.chosen - (0 if reference is None else reference.chosen))
-    rejected = beta * (base.rejected - (0 if reference is None else reference.rejected))
-    return {
-        "loss": each.detach(),
-        "rewards/chosen": chosen,
-        "rewards/rejected": rejected,
-        "rewards/margins": chosen - rejected,
-        "rewards/accuracies": (chosen > rejected).float(),
-        "logps/chosen": policy.chosen,
-        "logps/rejected": policy.rejected,
-    }
 
 
 def schedule(train: Train, step: int, steps: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
@@ -49,22 +50,28 @@ class PairBatch:
         return self.tokens.shape[0] == len(self)
 
 
+class _Tensors:
+    """What all frozen dataclasses of tensors can do."""
+
+    def detach(self) -> Self:
+        """The same values, outside the graph."""
+        made = {f.name: getattr(self, f.name).detach() for f in fields(cast(Any, self))}
+        return type(self)(**made)
+
+
 @dataclass(frozen=True)
-class LogProbs:
-    r"""Log-probs of B pairs under one model, in fp32 (or fp64 in tests). The only thing a loss sees.
+class LogProbs(_Tensors):
+    r"""Log-probs of B pairs under one model, in fp32 (or fp64 in tests). What most losses take.
 
     Attributes:
         chosen, rejected: (B,) sums of $\log\pi(y_t|x,y_{<t})$ in nats over the answer's tokens, EOS included.
         chosen_len, rejected_len: (B,) number of tokens in those sums.
-        chosen_tokens, rejected_tokens: (B, T) log-prob of each token, zero past the answer's end; only where asked for.
     """
 
     chosen: Tensor
     rejected: Tensor
     chosen_len: Tensor
     rejected_len: Tensor
-    chosen_tokens: Tensor | None = None
-    rejected_tokens: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.chosen.shape[0])
@@ -81,17 +88,100 @@ class LogProbs:
             self.rejected / self.rejected_len.clamp(min=1),
             self.chosen_len,
             self.rejected_len,
-            self.chosen_tokens,
-            self.rejected_tokens,
         )
 
-    def detach(self) -> LogProbs:
-        """The same values, outside the graph."""
-        return LogProbs(
-            self.chosen.detach(),
-            self.rejected.detach(),
-            self.chosen_len,
-            self.rejected_len,
-            None if self.chosen_tokens is None else self.chosen_tokens.detach(),
-            None if self.rejected_tokens is None else self.rejected_tokens.detach(),
+
+@dataclass(frozen=True)
+class TokenLogProbs(LogProbs):
+    """Log-probs with those of each token: what a loss gets that annotates `policy: TokenLogProbs`.
+
+    Attributes:
+        chosen_tokens, rejected_tokens: (B, T) log-prob of each token in order, zero past the answer's end.
+    """
+
+    chosen_tokens: Tensor
+    rejected_tokens: Tensor
+
+
+@dataclass(frozen=True)
+class VocabLogProbs(TokenLogProbs):
+    r"""Token log-probs with two statistics of the whole vocabulary at each scored position, zero past the end.
+
+    Attributes:
+        chosen_entropy, rejected_entropy: (B, T) entropy in nats.
+        chosen_log_sum_sq, rejected_log_sum_sq: (B, T) $\log\sum_v p(v)^2$.
+    """
+
+    chosen_entropy: Tensor
+    rejected_entropy: Tensor
+    chosen_log_sum_sq: Tensor
+    rejected_log_sum_sq: Tensor
+
+
+@dataclass(frozen=True)
+class Answers(_Tensors):
+    """Log-probs of N single answers under one model. A loss that annotates `policy: Answers` is unpaired.
+
+    Attributes:
+        logps: (N,) sums in nats over the answer's tokens, EOS included.
+        lengths: (N,) number of tokens in those sums.
+        desirable: (N,) bool: whether the answer is a good one.
+    """
+
+    logps: Tensor
+    lengths: Tensor
+    desirable: Tensor
+
+    def __len__(self) -> int:
+        return int(self.logps.shape[0])
+
+    @classmethod
+    def from_pairs(cls, pairs: LogProbs) -> Answers:
+        """2B single answers of B pairs: the chosen ones, desirable, and behind them the rejected ones."""
+        sides = (torch.ones_like(pairs.chosen, dtype=torch.bool), torch.zeros_like(pairs.rejected, dtype=torch.bool))
+        return cls(
+            torch.cat((pairs.chosen, pairs.rejected)),
+            torch.cat((pairs.chosen_len, pairs.rejected_len)),
+            torch.cat(sides),
         )
+
+
+@dataclass(frozen=True)
+class Scores(_Tensors):
+    """How good the data says each answer is (its reward or score columns); in the data's own unit.
+
+    Attributes:
+        chosen, rejected: (B,) scores.
+    """
+
+    chosen: Tensor
+    rejected: Tensor
+
+    @property
+    def gap(self) -> Tensor:
+        """(B,) chosen minus rejected."""
+        return self.chosen - self.rejected
+
+
+@dataclass(frozen=True)
+class TokenKL(_Tensors):
+    r"""$\sum_t \mathrm{KL}(\pi_{ref,t} \| \pi_t)$ over an answer's positions, differentiable in the policy.
+
+    Attributes:
+        chosen, rejected: (B,) sums in nats.
+    """
+
+    chosen: Tensor
+    rejected: Tensor
+
+
+@dataclass(frozen=True)
+class Mismatched(_Tensors):
+    """Log-probs of M prompts, each with the answer of another row, outside the graph: what KTO estimates its KL from.
+
+    Attributes:
+        policy, reference: (M,) sums in nats.
+    """
+
+    policy: Tensor
+    reference: Tensor

@@ -48,11 +48,12 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("name", required=False)
-def losses(name: str | None) -> None:
-    """List the losses, or explain one: formula, paper, knobs with bounds and defaults."""
+@click.option("--format", "form", type=click.Choice(["md", "json", "html"]), help="The catalogue, as text to keep.")
+def losses(name: str | None, form: str | None) -> None:
+    """List the losses by group, or explain one: formula, paper, knobs with bounds, defaults and grids, traps."""
     from prefzoo.cli.show import show_losses
 
-    show_losses(name)
+    show_losses(name, form)
 
 
 @cli.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from evals.measure import Measured, answer_all, measured, preference_margins, ru
 from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
 from prefzoo.cli.load import tokens_of
-from prefzoo.data.batches import order
 from prefzoo.data.tokens import TokenPair
+from prefzoo.feed import check_fit
+from prefzoo.job import Job, with_reference
 from prefzoo.logprobs import can_share
 from prefzoo.progress import stage
-from prefzoo.recipe import Recipe
-from prefzoo.train import Job, check_trackers, native_bf16, steps_of, train, use_bf16
+from prefzoo.recipe import Recipe, Variant
+from prefzoo.train import check_trackers, native_bf16, train, use_bf16
 from prefzoo.types import LogProbs
 
 
@@ -74,26 +75,40 @@ def _prepare(found: Recipe, folder: Path, console: Console) -> tuple[Run, Any]:
     console.print(f"data: {len(done.pairs)} training pairs ({schema}){lost}", soft_wrap=True)
     held_out = tokens_of(found, found.data.eval, tokenizer)[0].pairs if found.data.eval else []
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
+    for name, variant in found.variants.items():
+        check_fit(variant.loss_obj, done.pairs, variant.train.batch, f"variants.{name}")
     shared = can_share(base, [*done.pairs, *held_out])
     if not shared:
         console.print("this architecture cannot share a prompt between two answers exactly: each gets its own row")
     return Run(found, folder, console, tokenizer, weights, done.pairs, held_out, shared, prompts), base
 
 
-def _reference(run: Run, base: Any, pairs: list[TokenPair], what: str, *, bf16: bool) -> LogProbs:
-    file = reference.cache_file(run.weights, pairs, shared=run.shared, bf16=bf16)
-    cached = reference.read(file)
+def _reference(
+    run: Run, base: Any, pairs: list[TokenPair], what: str, kind: type[LogProbs] = LogProbs, *, bf16: bool
+) -> LogProbs:
+    file = reference.cache_file(run.weights, pairs, kind, shared=run.shared, bf16=bf16)
+    cached = reference.read(file, kind)
     if cached is not None:
         return cached
     with stage(f"reference log-probs, {what}", "pairs", run.console) as report:
-        values = reference.logprobs(base, pairs, shared=run.shared, bf16=bf16, report=report)
+        values = reference.logprobs(base, pairs, kind, shared=run.shared, bf16=bf16, report=report)
     reference.write(file, values)
     return values
 
 
+def _job(run: Run, variant: Variant, base: Any, *, bf16: bool) -> Job:
+    recipe = run.recipe
+    job = Job(variant.loss_obj, variant.params, variant.train, recipe.seed, run.pairs, run.shared, bf16)
+    seen = {i for v in recipe.variants.values() for step in replace(job, train=v.train).steps for i in step}
+
+    def frozen(pairs: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
+        return _reference(run, base, pairs, what, kind, bf16=bf16)
+
+    return with_reference(job, base, frozen, also=sorted(seen))
+
+
 def _train_variant(run: Run, name: str, base: Any, *, fresh: bool) -> runs.RunResult:
     variant = run.recipe.variants[name]
-    loss = variant.loss_obj
     bf16, folder = use_bf16(variant.train), run.folder / name
     settings: dict[str, Any] = {
         "loss": variant.loss,
@@ -105,12 +120,11 @@ def _train_variant(run: Run, name: str, base: Any, *, fresh: bool) -> runs.RunRe
     if before is not None and before.key == key and runs.has_checkpoint(folder) and not fresh:
         run.console.print(f"{name}: already trained with these settings; kept")
         return before
-    values = _reference_of_training(run, base, bf16=bf16) if loss.needs_reference else None
+    job = _job(run, variant, base, bf16=bf16)
     model, _ = models.load(run.recipe.model, run.recipe.folder)
     lora = variant.train.lora
     if lora:
         model = models.add_lora(model, **lora.model_dump(), seed=run.recipe.seed)
-    job = Job(loss, variant.params, variant.train, run.recipe.seed, run.pairs, values, shared=run.shared, bf16=bf16)
     with stage(f"training {name}", "pairs", run.console) as report:
         metrics, costs = train(job, model, folder / "metrics.jsonl", report)
     models.save(model, run.tokenizer, folder / "checkpoint")
@@ -120,17 +134,6 @@ def _train_variant(run: Run, name: str, base: Any, *, fresh: bool) -> runs.RunRe
     )  # fmt: skip
     result.write(folder)
     return result
-
-
-def _reference_of_training(run: Run, base: Any, *, bf16: bool) -> LogProbs:
-    """Of the pairs that some variant sees, and no others: few steps on many pairs need few of them."""
-    seen: set[int] = set()
-    for variant in run.recipe.variants.values():
-        steps = steps_of(variant.train, len(run.pairs))
-        seen.update(i for rows in order(len(run.pairs), variant.train.batch, steps, run.recipe.seed) for i in rows)
-    rows = sorted(seen)
-    values = _reference(run, base, [run.pairs[i] for i in rows], "training pairs", bf16=bf16)
-    return reference.scatter(values, rows, len(run.pairs))
 
 
 def _key(*parts: Any) -> str:
@@ -165,6 +168,7 @@ def _measure(run: Run, name: str, model: Any) -> Measured:
 
 def _reference_of_held_out(run: Run) -> LogProbs:
     """The base is measured first, so its log-probs are on disk."""
-    found = reference.read(reference.cache_file(run.weights, run.held_out, shared=run.shared, bf16=native_bf16()))
+    file = reference.cache_file(run.weights, run.held_out, LogProbs, shared=run.shared, bf16=native_bf16())
+    found = reference.read(file, LogProbs)
     assert found is not None
     return found

@@ -3,46 +3,90 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 
+import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from prefzoo import losses as zoo
 from prefzoo import recipe as recipes
+from prefzoo.cli.catalogue import catalogue, knobs
+from prefzoo.errors import UserError
 
 
-def show_losses(name: str | None) -> None:
-    """A table of all losses, or one in full."""
+def show_losses(name: str | None, form: str | None = None) -> None:
+    """A table of all losses by group, or one in full, or the catalogue in a format."""
     console = Console()
-    if name is None:
-        table = Table(title=f"{len(zoo.names())} losses")
-        for column in ("name", "reference", "knobs", "paper"):
-            table.add_column(column)
-        for found in zoo.all_losses():
-            knobs = ", ".join(f"{k}={f.default}" for k, f in found.Params.model_fields.items())
-            table.add_row(found.name, "yes" if found.needs_reference else "no", knobs or "-", escape(found.paper))
-        console.print(table)
-        console.print("prefzoo losses NAME explains one.")
-        return
-    found = zoo.get(name)
-    console.print(f"{found.name}\n\n{found.doc}\n", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"paper: {found.paper} {found.equation}".rstrip(), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"needs a reference: {'yes' if found.needs_reference else 'no'}")
-    signs = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-    for knob, field in found.Params.model_json_schema().get("properties", {}).items():
-        said = " and ".join(f"{sign} {field[key]}" for key, sign in signs.items() if key in field)
-        console.print(f"  {knob}: {said or field.get('type', '')}, default {field['default']}", markup=False)
+    if form is not None:
+        one = None if name is None else zoo.get(name)
+        if isinstance(one, zoo.Sum):
+            raise UserError(f"--format lists single losses, and {one.name!r} is a sum; name one of its terms")
+        click.echo(catalogue(list(zoo.all_losses()) if one is None else [one], form))
+    elif name is None:
+        _list_losses(console)
+    else:
+        _explain_loss(console, zoo.get(name))
+
+
+def _list_losses(console: Console) -> None:
+    every = list(zoo.all_losses())
+    table = Table(title=f"{len(every)} losses")
+    for column in ("name", "reference", "knobs", "paper"):
+        table.add_column(column)
+    for group in zoo.GROUPS:
+        inside = [found for found in every if found.group == group]
+        if inside:
+            table.add_section()
+            table.add_row(f"[bold]{group}[/bold]")
+        for found in inside:
+            told = ", ".join(f"{k}={f.default}" for k, f in found.Params.model_fields.items())
+            shown = found.name + (" ?" if found.provisional else "")
+            table.add_row(shown, "yes" if found.needs_reference else "no", told or "-", escape(found.paper))
+    console.print(table)
+    console.print("?: provisional, its formula is not yet read in the paper. `prefzoo losses NAME` explains one.")
+
+
+def _explain_loss(console: Console, found: zoo.Loss | zoo.Sum) -> None:
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    say(f"{found.name}\n\n{found.doc}\n")
+    say(f"paper: {found.paper} {found.equation}".rstrip())
+    say(f"needs a reference: {'yes' if found.needs_reference else 'no'}")
+    others = [what for what in ("scores", "kl", "mismatched") if what in found.needs]
+    if others or found.unpaired:
+        say(f"needs also: {', '.join(others + (['single answers'] if found.unpaired else []))}")
+    if isinstance(found, zoo.Sum):
+        for _, term in found.terms:
+            _say_knobs(say, term, f"{term.name}.")
+    else:
+        _say_knobs(say, found, "")
+        if found.learning_rate:
+            say(f"published learning rates: {', '.join(f'{rate:g}' for rate in found.learning_rate)}")
+        for trap in found.traps:
+            say(f"trap: {trap}")
+    if found.couples:
+        say(f"couples the rows of a batch: {found.couples}")
+    if found.provisional:
+        say(f"provisional: {found.provisional}")
+
+
+def _say_knobs(say: Callable[[str], None], found: zoo.Loss, prefix: str) -> None:
+    for knob in knobs(found):
+        tuned = f", tuned over {', '.join(f'{v:g}' for v in knob['grid'])}" if knob["grid"] else ""
+        say(f"  {prefix}{knob['name']}: {knob['bounds']}, default {knob['default']}{tuned}")
 
 
 def show_check(path: Path, overrides: Sequence[str]) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
     from prefzoo import models
     from prefzoo.cli.load import tokens_of
-    from prefzoo.train import steps_of, use_bf16
+    from prefzoo.job import steps_of
+    from prefzoo.train import use_bf16
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     model, tokenizer = models.load(recipe.model, recipe.folder)

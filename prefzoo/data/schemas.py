@@ -1,10 +1,11 @@
-"""TRL's schemas of paired preferences, detected: explicit or implicit prompt, conversational or plain strings."""
+"""TRL's schemas, detected: pairs with explicit or implicit prompt, or single labelled answers; messages or strings."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefzoo.data.sources import AT_MOST, Row
@@ -16,19 +17,37 @@ TURN = "\n\nAssistant:"
 
 @dataclass(frozen=True)
 class Pair:
-    """One preference: `chosen` and `rejected` are answers to `prompt`; strings, or lists of role/content messages."""
+    """One preference: `chosen` and `rejected` are answers to `prompt`; strings, or lists of role/content messages.
+
+    A single answer stands in `chosen`, whether it is a good one or not, with an empty `rejected`.
+
+    Attributes:
+        scores: what the data gives the two answers, where it has `score_chosen` and `score_rejected`.
+        label: whether a single answer is a desirable one; None for a pair.
+    """
 
     prompt: Text
     chosen: Text
     rejected: Text
     row: int
+    scores: tuple[float, float] | None = None
+    label: bool | None = None
 
 
 def schema(rows: list[Row]) -> str:
     """What kind of data this is, in words."""
+    if unpaired(rows):
+        return "single labelled answers, " + (
+            "plain strings" if isinstance(rows[0]["completion"], str) else "conversational"
+        )
     prompt = "explicit prompt" if _explicit(rows) else "implicit prompt"
     kind = "plain strings" if isinstance(rows[0]["chosen"], str) else "conversational"
     return f"{prompt}, {kind}"
+
+
+def unpaired(rows: list[Row]) -> bool:
+    """Whether rows are single answers (`prompt`, `completion`, `label`) and not pairs."""
+    return "completion" in rows[0] and "chosen" not in rows[0]
 
 
 def normalise(rows: list[Row], place: str) -> list[Pair]:
@@ -37,11 +56,11 @@ def normalise(rows: list[Row], place: str) -> list[Pair]:
     Raises:
         UserError: `place: row n:` lines (rows from 1) for empty or equal answers and for wrong types, at most 20.
     """
-    pairs, faults, explicit = [], [], _explicit(rows)
+    pairs, faults, explicit, single = [], [], _explicit(rows), unpaired(rows)
     for number, row in enumerate(rows, 1):
-        fault = _fault(row, explicit)
-        pair = None if fault else _pair(row, number - 1, explicit)
-        if pair and not (_filled(pair.chosen) and _filled(pair.rejected)):
+        fault = _fault_of_answer(row) if single else _fault(row, explicit)
+        pair = None if fault else _answer(row, number - 1) if single else _pair(row, number - 1, explicit)
+        if pair and not single and not (_filled(pair.chosen) and _filled(pair.rejected)):
             fault = "one answer is only the beginning of the other; add a prompt column, or remove the row"
         if fault:
             faults.append(f"{place}: row {number}: {fault}")
@@ -79,6 +98,31 @@ def _fault(row: Row, explicit: bool) -> str:
     return "chosen equals rejected; remove the row" if chosen == rejected else ""
 
 
+def _fault_of_answer(row: Row) -> str:
+    for name in ("prompt", "completion"):
+        wrong = _wrong_type(row.get(name))
+        if wrong:
+            return f"{name} {wrong}"
+    if not _filled(row["completion"]):
+        return "completion is empty; remove the row"
+    if not isinstance(row.get("label"), bool):
+        return f"label is {row.get('label')!r}; it must be true (a good answer) or false"
+    if type(row["prompt"]) is not type(row["completion"]):
+        return "prompt and completion are of different types; both must be text, or both lists of messages"
+    return ""
+
+
+def _answer(row: Row, number: int) -> Pair:
+    nothing: Text = "" if isinstance(row["completion"], str) else []
+    return Pair(row["prompt"], row["completion"], nothing, number, label=row["label"])
+
+
+def _scores(row: Row) -> tuple[float, float] | None:
+    found = [row.get(f"score_{side}") for side in ("chosen", "rejected")]
+    numbers = [float(v) for v in found if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
+    return (numbers[0], numbers[1]) if len(numbers) == len(found) else None
+
+
 def _wrong_type(value: Any) -> str:
     if value is None:
         return "is missing; fill it, or remove the row"
@@ -93,6 +137,10 @@ def _wrong_type(value: Any) -> str:
 
 
 def _pair(row: Row, number: int, explicit: bool) -> Pair:
+    return replace(_split(row, number, explicit), scores=_scores(row))
+
+
+def _split(row: Row, number: int, explicit: bool) -> Pair:
     chosen, rejected = row["chosen"], row["rejected"]
     if isinstance(chosen, str):
         cut = 0 if explicit else _common_text(chosen, rejected)

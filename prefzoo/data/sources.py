@@ -137,9 +137,9 @@ def _from_hub(spec: str) -> list[Row]:
 
 def _rename(spec: str, rows: list[Row], columns: Mapping[str, str]) -> list[Row]:
     have = sorted({k for r in rows for k in r})
-    wanted = {ours: columns.get(ours, ours) for ours in ("chosen", "rejected")}
-    if "prompt" in columns:
-        wanted["prompt"] = columns["prompt"]
+    single = "completion" in columns or ("completion" in have and "chosen" not in have)
+    needed = ("prompt", "completion", "label") if single else ("chosen", "rejected")
+    wanted = {ours: columns.get(ours, ours) for ours in (*needed, *columns)}
     missing = [
         f"{spec}: no column {theirs!r} for {ours}; it has {', '.join(have)}{did_you_mean(theirs, have)}"
         f" (map it: data.columns.{ours}: NAME)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from prefzoo.data.schemas import Pair, Text
@@ -17,12 +17,17 @@ TooLong = Literal["drop", "cut"]
 
 @dataclass(frozen=True)
 class TokenPair:
-    """Token ids of one pair. Every token of `chosen` and `rejected` is scored; `row` is its place in the data set."""
+    """Token ids of one pair. Every token of `chosen` and `rejected` is scored; `row` is its place in the data set.
+
+    A single answer stands in `chosen`, good or not as `label` says, with no `rejected`. `scores` are the data's.
+    """
 
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
     row: int
+    scores: tuple[float, float] | None = None
+    label: bool | None = None
 
     def __len__(self) -> int:
         """Tokens of the longer of prompt + answer."""
@@ -83,9 +88,13 @@ def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
 
 def _encode(tokenizer: Any, pair: Pair, counts: Counter[str]) -> TokenPair | None:
     prompt, chosen, moved = _split(tokenizer, pair.prompt, pair.chosen)
+    if pair.label is not None:
+        if moved:
+            counts["boundary moved"] += 1
+        return _begun(tokenizer, TokenPair(prompt, chosen, [], pair.row, label=pair.label), counts)
     other, rejected, moved_too = _split(tokenizer, pair.prompt, pair.rejected)
     shared = min(len(prompt), len(other))  # a tokenizer may merge across the boundary in one answer only
-    made = TokenPair(prompt[:shared], prompt[shared:] + chosen, other[shared:] + rejected, pair.row)
+    made = TokenPair(prompt[:shared], prompt[shared:] + chosen, other[shared:] + rejected, pair.row, pair.scores)
     if not isinstance(pair.chosen, str) and not tokenizer.chat_template:
         counts["messages joined by newlines: no chat template"] += 1
     if made.chosen == made.rejected:
@@ -93,6 +102,11 @@ def _encode(tokenizer: Any, pair: Pair, counts: Counter[str]) -> TokenPair | Non
         return None
     if moved or moved_too:
         counts["boundary moved"] += 1
+    return _begun(tokenizer, made, counts)
+
+
+def _begun(tokenizer: Any, made: TokenPair, counts: Counter[str]) -> TokenPair | None:
+    """The pair with a prompt of one BOS, if it has none: something must predict the first token of an answer."""
     if made.prompt:
         return made
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
@@ -100,7 +114,7 @@ def _encode(tokenizer: Any, pair: Pair, counts: Counter[str]) -> TokenPair | Non
         counts["dropped: no prompt, and no BOS to begin with"] += 1
         return None
     counts["begun with a BOS: no prompt"] += 1
-    return TokenPair([first], made.chosen, made.rejected, made.row)
+    return replace(made, prompt=[first])
 
 
 def _split(tokenizer: Any, prompt: Text, answer: Text) -> tuple[list[int], list[int], bool]:
@@ -183,4 +197,4 @@ def _fit(pair: TokenPair, max_length: int, too_long: TooLong, counts: Counter[st
         counts["dropped: equal once cut"] += 1
         return None
     counts["cut"] += 1
-    return TokenPair(pair.prompt, pair.chosen[:room], pair.rejected[:room], pair.row)
+    return replace(pair, chosen=pair.chosen[:room], rejected=pair.rejected[:room])

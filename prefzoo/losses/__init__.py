@@ -1,22 +1,70 @@
-"""The zoo: one file per family of losses. Importing this package registers all of them; it never loads a model."""
+"""The zoo: one file per family of losses. Importing this package registers all of them; it never loads a model.
 
-from prefzoo.losses import contrastive, dpo, ipo, likelihood, margin
-from prefzoo.losses._bounds import FlipRate, NonNegative, Positive
-from prefzoo.losses._registry import Loss, Params, all_losses, get, loss, names
+Symbols of the formulas: c, r are the policy's log-probs of the chosen and the rejected answer, summed over their
+tokens, c_0, r_0 the reference's; |w|, |l| the answers' token counts; a bar means divided by them; p = c - c_0 a
+log-ratio.
+"""
+
+from prefzoo.losses import (
+    batch,
+    contrastive,
+    divergence,
+    dpo,
+    ipo,
+    length,
+    likelihood,
+    margin,
+    pointwise,
+    scored,
+    tokens,
+    unpaired,
+)
+from prefzoo.losses._bounds import (
+    Finite,
+    FlipRate,
+    NonNegative,
+    PartShare,
+    Positive,
+    PositiveFlipRate,
+    PositiveShare,
+    Seed,
+    Share,
+    Vocabulary,
+)
+from prefzoo.losses._loss import GROUPS, AnyLoss, Loss, Params
+from prefzoo.losses._registry import all_losses, get, loss, names
+from prefzoo.losses._sum import Sum
 
 __all__ = [
+    "GROUPS",
+    "AnyLoss",
+    "Finite",
     "FlipRate",
     "Loss",
     "NonNegative",
     "Params",
+    "PartShare",
     "Positive",
+    "PositiveFlipRate",
+    "PositiveShare",
+    "Seed",
+    "Share",
+    "Sum",
+    "Vocabulary",
     "all_losses",
+    "batch",
     "contrastive",
+    "divergence",
     "dpo",
     "get",
     "ipo",
+    "length",
     "likelihood",
     "loss",
     "margin",
     "names",
+    "pointwise",
+    "scored",
+    "tokens",
+    "unpaired",
 ]

@@ -4,113 +4,63 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, create_model
-from torch import Tensor
-
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.types import LogProbs
-
-LossFn = Callable[..., Tensor]
-
-
-class Params(BaseModel):
-    """The knobs of one loss: strict types, no unknown keys. Each loss gets its own subclass from its signature."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A named preference loss.
-
-    Attributes:
-        fn: `fn(policy[, reference], *, knobs) -> (B,)`, one value per pair, in nats unless said otherwise.
-        paper: author, year and where to read it.
-        equation: the equation's number there.
-        at_reference: the value at policy = reference with default lengths, when it does not depend on the data:
-            a function of the knobs (ln 2 for DPO). The loop checks the first step against it.
-    """
-
-    fn: LossFn
-    paper: str
-    equation: str
-    at_reference: Callable[[Any], float] | None = None
-
-    @property
-    def name(self) -> str:
-        return str(getattr(self.fn, "__name__", repr(self.fn)))
-
-    @property
-    def doc(self) -> str:
-        return inspect.getdoc(self.fn) or ""
-
-    @property
-    def needs_reference(self) -> bool:
-        return "reference" in inspect.signature(self.fn).parameters
-
-    @cached_property
-    def Params(self) -> type[Params]:  # noqa: N802 - it is a class
-        """The pydantic model of this loss's knobs."""
-        hints = inspect.get_annotations(self.fn, eval_str=True)
-        knobs = {
-            p.name: (hints[p.name], p.default)
-            for p in inspect.signature(self.fn).parameters.values()
-            if p.kind is p.KEYWORD_ONLY
-        }
-        model: type[Params] = create_model(f"{self.name}_params", __base__=Params, **knobs)  # type: ignore[call-overload]
-        return model
-
-    def each(self, policy: LogProbs, reference: LogProbs | None, params: BaseModel) -> Tensor:
-        """(B,) the loss of every pair.
-
-        Raises:
-            ValueError: the loss needs a reference and got none, or returned something other than one value per pair.
-        """
-        knobs = params.model_dump()
-        if not self.needs_reference:
-            value = self.fn(policy, **knobs)
-        elif reference is None:
-            raise ValueError(f"loss {self.name} compares with a reference, and none was given")
-        else:
-            value = self.fn(policy, reference, **knobs)
-        if value.shape != policy.chosen.shape:
-            raise ValueError(
-                f"loss {self.name} returned shape {tuple(value.shape)} for {len(policy)} pairs; "
-                "it must return one value per pair, without taking the mean"
-            )
-        return value
-
+from prefzoo.losses._loss import Loss, LossFn, check_notes, check_signature
+from prefzoo.losses._sum import Sum, is_sum, parse
+from prefzoo.types import Answers
 
 _REGISTRY: dict[str, Loss] = {}
 _PLUGINS: dict[str, Loss] = {}
 
 
 def loss(
-    *, paper: str, equation: str = "", at_reference: Callable[[Any], float] | None = None
+    *,
+    paper: str,
+    equation: str = "",
+    at_reference: Callable[[Any], float] | None = None,
+    group: str = "",
+    grid: Mapping[str, tuple[float, ...]] | None = None,
+    traps: tuple[str, ...] = (),
+    couples: str = "",
+    provisional: str = "",
+    learning_rate: tuple[float, ...] = (),
 ) -> Callable[[LossFn], Loss]:
-    """Make a loss of a function `(policy[, reference], *, knobs) -> (B,)` and register it under the function's name.
+    """Make a loss of a function `(policy[, reference, ...], *, knobs)` and register it under the function's name.
+
+    The arguments are `Loss`'s attributes. Without a `group` it is shown as unpaired, reference-free or pairwise,
+    as its signature says.
 
     Raises:
         TypeError: the signature is not a loss's: first parameter not `policy`, an unknown positional one, a knob
             without annotation or default.
-        ValueError: the name is taken.
+        ValueError: the name is taken, there is no such group, or the grid does not fit the knobs.
     """
 
     def register(fn: LossFn) -> Loss:
-        _check_signature(fn)
-        made = Loss(fn, paper, equation, at_reference)
-        if made.name in _REGISTRY and not _same_source(_REGISTRY[made.name].fn, fn):
+        check_signature(fn)
+        made = Loss(
+            fn,
+            paper,
+            equation,
+            at_reference,
+            group or _group(fn),
+            grid or {},
+            traps,
+            couples,
+            provisional,
+            learning_rate,
+        )
+        check_notes(made)
+        taken = _REGISTRY.get(made.name)
+        if taken is not None and _place(taken.fn) != _place(fn):
             raise ValueError(
-                f"loss {made.name!r} is taken by {_REGISTRY[made.name].fn.__module__}; name yours differently"
+                f"loss {made.name!r} of {_place(fn)} is taken by {_place(taken.fn)}; rename one of the functions"
             )
         _REGISTRY[made.name] = made
         return made
@@ -118,22 +68,15 @@ def loss(
     return register
 
 
-def _same_source(one: LossFn, other: LossFn) -> bool:
-    return one.__code__.co_filename == other.__code__.co_filename
+def _group(fn: LossFn) -> str:
+    made = Loss(fn, "")
+    if made.needs["policy"] is Answers:
+        return "unpaired"
+    return "pairwise" if made.needs_reference else "reference-free"
 
 
-def _check_signature(fn: LossFn) -> None:
-    positional = [p.name for p in inspect.signature(fn).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-    if positional not in (["policy"], ["policy", "reference"]):
-        raise TypeError(
-            f"loss {fn.__name__}({', '.join(positional)}): a loss takes (policy) or (policy, reference), "
-            "then keyword-only knobs behind a *"
-        )
-    for p in inspect.signature(fn).parameters.values():
-        if p.kind is p.KEYWORD_ONLY and (p.annotation is p.empty or p.default is p.empty):
-            raise TypeError(
-                f"loss {fn.__name__}: knob {p.name!r} needs a type and a default, like `beta: Positive = 0.1`"
-            )
+def _place(fn: LossFn) -> str:
+    return str(Path(fn.__code__.co_filename).resolve())
 
 
 def names() -> list[str]:
@@ -147,12 +90,18 @@ def all_losses() -> Iterator[Loss]:
     return (_REGISTRY[name] for name in names())
 
 
-def get(name: str, folder: Path | None = None) -> Loss:
-    """The loss of that name: a registered one, `file.py:function` (relative to `folder`) or `package.module:function`.
+def get(name: str, folder: Path | None = None) -> Loss | Sum:
+    """The loss of that name, or the sum of losses that the text names, like `dpo + 0.2*sft`.
+
+    A name is a registered one, `file.py:function` (relative to `folder`) or `package.module:function`.
 
     Raises:
-        UserError: there is no such loss, file, module or function; the line says what is near it.
+        UserError: there is no such loss, file, module or function, or the sum cannot be read; the line says why.
     """
+    return parse(name, lambda term: _one(term, folder)) if is_sum(name) else _one(name, folder)
+
+
+def _one(name: str, folder: Path | None) -> Loss:
     if ":" in name:
         return _plugin(name, folder or Path.cwd())
     if name not in names():
@@ -163,6 +112,9 @@ def get(name: str, folder: Path | None = None) -> Loss:
 
 def _plugin(spec: str, folder: Path) -> Loss:
     where, _, attribute = spec.rpartition(":")
+    if not where or not attribute:
+        missing = "file or module in front of" if not where else "function behind"
+        raise UserError(f"loss {spec!r}: no {missing} the colon; write it like my_losses.py:my_loss")
     key = f"{(folder / where).resolve()}:{attribute}" if where.endswith(".py") else spec
     if key not in _PLUGINS:
         module = _import_file((folder / where).resolve(), spec) if where.endswith(".py") else _import(where, spec)
@@ -204,7 +156,7 @@ _entry_points_loaded = False
 
 
 def _load_entry_points() -> None:
-    """Losses that installed packages offer under the group `prefzoo.losses`."""
+    """Losses that installed packages offer under the group `prefzoo.losses`; their names are their functions'."""
     global _entry_points_loaded  # noqa: PLW0603 - once per process
     if _entry_points_loaded:
         return
@@ -219,4 +171,4 @@ def _load_entry_points() -> None:
             )
             continue
         if isinstance(found, Loss):
-            _REGISTRY.setdefault(point.name, found)
+            _REGISTRY.setdefault(found.name, found)

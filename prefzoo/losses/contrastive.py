@@ -1,19 +1,28 @@
-"""Losses without a reference model: the answers' own log-probs are compared."""
+"""Losses without a reference model: the answers' own log-probs are compared, and nothing else is added."""
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, relu
 
-from prefzoo.losses._bounds import NonNegative, Positive
+from prefzoo.losses._bounds import Finite, NonNegative, Positive
 from prefzoo.losses._registry import loss
+from prefzoo.losses._stable import bounded_expm1, log_odds
 from prefzoo.types import LogProbs
 
 
-@loss(paper="Meng 2024, arXiv:2405.14734", equation="Eq. 6")
+@loss(
+    paper="Meng 2024, arXiv:2405.14734",
+    equation="Eq. 6",
+    grid={"beta": (2.0, 2.5, 8.0, 10.0), "gamma": (0.3, 0.5, 1.0, 1.2, 1.4, 1.6)},
+    learning_rate=(3e-7, 5e-7, 6e-7, 1e-6),
+    traps=(
+        "TRL, axolotl, ms-swift and Liger add a likelihood term by default: that is cpo_simpo",
+        "TRL, Liger and LLaMA-Factory ship beta 0.1 with gamma 0.5: a target of 5 nats per token (papers: 0.1 to 0.8)",
+        "no reference holds it: at high learning rates reasoning scores fall",
+    ),
+)
 def simpo(policy: LogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.0) -> Tensor:
     r"""Logistic loss on the margin of mean token log-probs, less a target margin $\gamma$.
 
@@ -26,34 +35,112 @@ def simpo(policy: LogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.0) -
     return -logsigmoid(beta * h - gamma)
 
 
-@loss(paper="Xu 2024, arXiv:2401.08417", equation="Eq. 5")
-def cpo(policy: LogProbs, *, beta: Positive = 0.1, alpha: NonNegative = 1.0) -> Tensor:
-    r"""DPO with a uniform reference, plus `alpha` times the negative log-likelihood of the chosen answer.
+@loss(
+    paper="Rafailov 2023, arXiv:2305.18290; as `reference_free` in the authors' code",
+    traps=("lengths count: the longer answer has the lower sum", "removed from TRL in 0.29"),
+)
+def dpo_ref_free(policy: LogProbs, *, beta: Positive = 0.1) -> Tensor:
+    r"""DPO against a uniform reference: a logistic loss on the plain margin.
 
-    $$ L = -\log\sigma(\beta(c - r)) - \alpha \frac{c}{|w|} $$
+    $$ L = -\log\sigma(\beta(c - r)) $$
 
-    The likelihood term is a mean over each answer's tokens; TRL takes the mean over all tokens of the micro-batch.
+    Sums over tokens; `cpo` is this plus a likelihood term.
     """
-    return -logsigmoid(beta * policy.margin) - alpha * policy.per_token().chosen
+    return -logsigmoid(beta * policy.margin)
 
 
-@loss(paper="Hong 2024, arXiv:2403.07691", equation="Eq. 6 and 7")
-def orpo(policy: LogProbs, *, weight: NonNegative = 0.1) -> Tensor:
-    r"""Likelihood of the chosen answer plus `weight` ($\lambda$) times the log odds ratio.
+@loss(
+    paper="Gupta 2025 (AlphaPO), arXiv:2501.03884",
+    grid={"alpha": (-0.5, 0.25, 2.0, 5.0), "beta": (0.5,)},
+    traps=(
+        "TRL applies its alpha to sums too, where it underflows to NaN beyond about 100 nats",
+        "not alpha_dpo, and not the alpha of an f-divergence",
+        "sources differ on the published alpha; 0.25 is from memory",
+    ),
+)
+def alphapo(policy: LogProbs, *, beta: Positive = 2.5, gamma: NonNegative = 0.25, alpha: Finite = 0.25) -> Tensor:
+    r"""SimPO whose reward is a power of the mean token probability instead of its logarithm.
 
-    $$ L = -\bar c - \lambda \log\sigma\left(\mathrm{odds}(\bar c) - \mathrm{odds}(\bar r)\right),
-       \quad \mathrm{odds}(x) = x - \log(1 - e^x) $$
+    $$ L = -\log\sigma\left(\beta\,(R(\bar c) - R(\bar r)) - \gamma\right),
+       \quad R(x) = \frac{1 - e^{-\alpha x}}{\alpha} $$
 
-    $\bar c, \bar r$ are mean token log-probs. TRL calls the weight `beta`, and its likelihood covers the prompt too.
+    $\bar c, \bar r$ are mean token log-probs; $\alpha = 0$ means $R(x) = x$, which is SimPO. Beyond $-\alpha x = 30$
+    the exponential goes on as its tangent. Beta and gamma lie in SimPO's range, as the paper starts from its
+    settings.
     """
     means = policy.per_token()
-    return -means.chosen - weight * logsigmoid(_log_odds(means.chosen) - _log_odds(means.rejected))
+
+    def reward(x: Tensor) -> Tensor:
+        return x if alpha == 0 else -bounded_expm1(-alpha * x) / alpha
+
+    return -logsigmoid(beta * (reward(means.chosen) - reward(means.rejected)) - gamma)
 
 
-def _log_odds(x: Tensor) -> Tensor:
-    """`log(p / (1-p))` for `x = log p <= 0`, with finite gradients as x nears 0 (safe inputs in both branches)."""
-    x = x.clamp(max=-torch.finfo(x.dtype).tiny)
-    near = x > -math.log(2)
-    log1mexp_near = torch.log(-torch.expm1(torch.where(near, x, -0.5)))
-    log1mexp_far = torch.log1p(-torch.exp(torch.where(near, -1.0, x)))
-    return x - torch.where(near, log1mexp_near, log1mexp_far)
+@loss(
+    paper="Wu 2025 (RePO), arXiv:2503.07426",
+    grid={"gamma": (0.4, 0.5, 0.6)},
+    learning_rate=(6e-7, 1e-6),
+    traps=("with a reference inside, the same ReLU degrades badly (the paper's own ablation)",),
+)
+def repo(policy: LogProbs, *, gamma: NonNegative = 0.5) -> Tensor:
+    r"""SimPO's limit for large beta: push until the mean log-prob margin reaches $\gamma$ nats per token, then stop.
+
+    $$ L = \max\left(0, \gamma - (\bar c - \bar r)\right) $$
+
+    $\bar c, \bar r$ are mean token log-probs. Gamma 0.5 is the paper's default, best at 0.4 to 0.6. Here gamma is in
+    nats per token: SimPO's gamma divided by its beta.
+    """
+    return relu(gamma - policy.per_token().margin)
+
+
+@loss(
+    paper="Xiao 2025 (SimPER), arXiv:2502.00883",
+    provisional="formula from a summary of the paper; the authors' code was not read",
+    traps=("the gradient is scaled by the probability itself: unlikely answers hardly move",),
+)
+def simper(policy: LogProbs) -> Tensor:
+    r"""Inverse perplexity of the rejected answer minus that of the chosen one; no knobs.
+
+    $$ L = -e^{\bar c} + e^{\bar r} $$
+
+    $\bar c, \bar r$ are mean token log-probs. Provisional: the formula is from a summary of the paper. Bounded by 1 on
+    both sides.
+    """
+    means = policy.per_token()
+    return -torch.exp(means.chosen) + torch.exp(means.rejected)
+
+
+@loss(
+    paper="Gorbatovski 2025 (the aligned form of ORPO), arXiv:2502.01237",
+    grid={"beta": (0.05, 0.2, 0.5, 0.7, 2.0)},
+    learning_rate=(3e-7, 5e-7, 7e-7, 1e-6),
+    traps=("meant for a model after SFT: it has no likelihood term, unlike orpo",),
+)
+def orpo_align(policy: LogProbs, *, beta: Positive = 0.5) -> Tensor:
+    r"""ORPO's odds-ratio term alone, with a temperature.
+
+    $$ L = -\log\sigma\left(\beta\,(\mathrm{odds}(\bar c) - \mathrm{odds}(\bar r))\right),
+       \quad \mathrm{odds}(x) = x - \log(1 - e^x) $$
+
+    $\bar c, \bar r$ are mean token log-probs. Beta 0.5 was best on an 8B model, of 0.05 to 2.
+    """
+    means = policy.per_token()
+    return -logsigmoid(beta * (log_odds(means.chosen) - log_odds(means.rejected)))
+
+
+@loss(
+    paper="Wang 2024 (ASFT), arXiv:2409.10571; with the temperature of arXiv:2502.01237",
+    grid={"beta": (0.05, 0.1, 0.3, 2.0)},
+    learning_rate=(5e-7, 7e-7, 1e-6),
+    traps=("judges each answer by itself: at 7-8B such losses trail the pairwise ones",),
+)
+def asft(policy: LogProbs, *, beta: Positive = 0.1) -> Tensor:
+    r"""A binary classifier on the odds of each answer, without reference and without likelihood term.
+
+    $$ L = -\log\sigma(\beta\,\mathrm{odds}(\bar c)) - \log\sigma(-\beta\,\mathrm{odds}(\bar r)) $$
+
+    $\mathrm{odds}(x) = x - \log(1 - e^x)$ of mean token log-probs; at beta 1 it is the cross-entropy of $e^{\bar c}$
+    and $1 - e^{\bar r}$. The paper's one-stage form adds `sft`: write `asft + sft`.
+    """
+    means = policy.per_token()
+    return -logsigmoid(beta * log_odds(means.chosen)) - logsigmoid(-beta * log_odds(means.rejected))

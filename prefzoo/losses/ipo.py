@@ -16,14 +16,24 @@ def squared_target(params: Any) -> float:
     return float((1 / (2 * params.tau)) ** 2)
 
 
-@loss(paper="Azar 2023, arXiv:2310.12036", equation="Eq. 17", at_reference=squared_target)
+@loss(
+    paper="Azar 2023, arXiv:2310.12036",
+    equation="Eq. 17",
+    at_reference=squared_target,
+    grid={"tau": (7e-4, 0.001, 0.005, 0.01, 0.05, 0.1)},
+    learning_rate=(7e-7, 1e-6),
+    traps=(
+        "TRL's and HALOs' `ipo` is ipo_mean: a tau tuned for one means nothing for the other",
+        "LLaMA-Factory's `ipo` trains DPO on means with the TRL versions that it allows",
+    ),
+)
 def ipo(policy: LogProbs, reference: LogProbs, *, tau: Positive = 0.01) -> Tensor:
     r"""Squared distance of the log-ratio margin from a target of $1/(2\tau)$ nats.
 
     $$ L = \left(h - \frac{1}{2\tau}\right)^2, \quad h = (c - r) - (c_0 - r_0) $$
 
     Log-probs are sums over tokens, as in the paper's equation (OpenRLHF and the first DPO code do the same).
-    TRL's `ipo` averages per token: see `ipo_mean`; the two never share a tau.
+    TRL's `ipo` averages per token: see `ipo_mean`; the two never share a tau. The grid is that of arXiv:2502.01237.
     """
     h = policy.margin - reference.margin
     return (h - 1 / (2 * tau)) ** 2
@@ -33,6 +43,9 @@ def ipo(policy: LogProbs, reference: LogProbs, *, tau: Positive = 0.01) -> Tenso
     paper="Azar 2023, arXiv:2310.12036; averaged as in huggingface.co/blog/pref-tuning",
     equation="Eq. 17 on means",
     at_reference=squared_target,
+    group="length-aware",
+    grid={"tau": (0.01, 0.1, 0.5, 1.0)},
+    traps=("the target is in nats per token: at tau 0.1 it is 5, which is never reached, so there is no stopping",),
 )
 def ipo_mean(policy: LogProbs, reference: LogProbs, *, tau: Positive = 0.1) -> Tensor:
     r"""IPO on log-ratios averaged over tokens; its target is $1/(2\tau)$ nats *per token*.

@@ -1,17 +1,201 @@
-"""Plain likelihood: the baseline that every preference loss should beat."""
+"""Likelihood of the chosen answer, and the losses that carry it as a term of their own.
+
+`sft` here is each answer's own mean over tokens. Peers use four other conventions (a mean over all tokens of the
+micro-batch, with or without the prompt or padding, and sums), so weights do not carry over.
+
+`tpo` (2405.16681) needs a third answer, the gold one, and `iopo` (2411.06208) two prompts with two answers each:
+pairs cannot carry them without bending the batch, the cache and the loop, so they are not here. `csft` puts a control
+token in front of the prompt and is otherwise `sft`: that is preparation of the data, not a loss.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import logsigmoid, relu
 
+from prefzoo.losses._bounds import NonNegative, Positive
 from prefzoo.losses._registry import loss
+from prefzoo.losses._stable import log_odds
 from prefzoo.types import LogProbs
 
+MEAN = "its likelihood term is a mean over each answer's tokens; peers normalise otherwise, so the weight differs"
 
-@loss(paper="maximum likelihood on the chosen answers (SFT)")
+
+@loss(
+    paper="maximum likelihood on the chosen answers (SFT)",
+    group="reference-free",
+    learning_rate=(5e-6, 2e-5),
+    traps=("TRL takes the mean over all tokens of the micro-batch: equal only for answers of equal length",),
+)
 def sft(policy: LogProbs) -> Tensor:
     r"""Negative log-likelihood of the chosen answer, mean over its tokens; the rejected answer is not used.
 
     $$ L = -\frac{c}{|w|} $$
+
+    The baseline that every preference loss should beat.
     """
     return -policy.per_token().chosen
+
+
+@loss(
+    paper="Xu 2024, arXiv:2401.08417",
+    equation="Eq. 5",
+    group="sft-augmented",
+    grid={"beta": (0.01, 0.05, 0.1), "alpha": (1.0,)},
+    learning_rate=(3e-7, 5e-7, 6e-7, 1e-6),
+    traps=(MEAN,),
+)
+def cpo(policy: LogProbs, *, beta: Positive = 0.1, alpha: NonNegative = 1.0) -> Tensor:
+    r"""DPO with a uniform reference, plus `alpha` times the negative log-likelihood of the chosen answer.
+
+    $$ L = -\log\sigma(\beta(c - r)) - \alpha \frac{c}{|w|} $$
+
+    The likelihood term is a mean over each answer's tokens; TRL takes the mean over all tokens of the micro-batch.
+    """
+    return -logsigmoid(beta * policy.margin) - alpha * policy.per_token().chosen
+
+
+@loss(
+    paper="Xu 2024 (CPO-SimPO), github.com/fe1ixxu/CPO_SIMPO",
+    group="sft-augmented",
+    grid={"alpha": (1.0,)},
+    traps=("TRL and ms-swift call this `simpo`; the paper's SimPO has no likelihood term", MEAN),
+)
+def cpo_simpo(policy: LogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.0, alpha: NonNegative = 1.0) -> Tensor:
+    r"""SimPO plus `alpha` times the negative log-likelihood of the chosen answer.
+
+    $$ L = -\log\sigma(\beta(\bar c - \bar r) - \gamma) - \alpha\,\bar c $$
+
+    $\bar c, \bar r$ are mean token log-probs. Beta and gamma as `simpo`; alpha 1 as in the authors' code and ms-swift.
+    """
+    means = policy.per_token()
+    return -logsigmoid(beta * means.margin - gamma) - alpha * means.chosen
+
+
+@loss(
+    paper="Hong 2024, arXiv:2403.07691",
+    equation="Eq. 6 and 7",
+    group="sft-augmented",
+    grid={"weight": (0.1, 0.25, 0.5, 1.0, 2.0)},
+    learning_rate=(5e-6, 8e-6),
+    traps=(
+        "its likelihood term covers the prompt in TRL and in the authors' code, here the answer alone",
+        "log(1 - e^x) in bf16, or without care near x = 0, is infinite",
+    ),
+)
+def orpo(policy: LogProbs, *, weight: NonNegative = 0.1) -> Tensor:
+    r"""Likelihood of the chosen answer plus `weight` ($\lambda$) times the log odds ratio.
+
+    $$ L = -\bar c - \lambda \log\sigma\left(\mathrm{odds}(\bar c) - \mathrm{odds}(\bar r)\right),
+       \quad \mathrm{odds}(x) = x - \log(1 - e^x) $$
+
+    $\bar c, \bar r$ are mean token log-probs. TRL calls the weight `beta`, and its likelihood covers the prompt too.
+    """
+    means = policy.per_token()
+    return -means.chosen - weight * logsigmoid(log_odds(means.chosen) - log_odds(means.rejected))
+
+
+@loss(
+    paper="Zhao 2023 (SLiC-HF), arXiv:2305.10425",
+    group="sft-augmented",
+    grid={"delta": (0.1, 0.5, 1.0, 2.0), "weight": (0.1, 0.5, 1.0, 10.0)},
+    traps=(
+        "not `hinge`, which has a reference and no likelihood term",
+        "HALOs' version adds tensors of different shapes and averages over padding",
+    ),
+)
+def slic_hf(policy: LogProbs, *, delta: Positive = 1.0, weight: NonNegative = 0.1) -> Tensor:
+    r"""Hinge on the plain margin with a target of $\delta$ nats, plus $\lambda$ (`weight`) times the likelihood.
+
+    $$ L = \max(0, \delta - c + r) - \lambda c $$
+
+    Sums over tokens in both terms. Defaults as in HALOs, the grid as in SimPO's comparison.
+    """
+    return relu(delta - policy.chosen + policy.rejected) - weight * policy.chosen
+
+
+@loss(
+    paper="Yuan 2023 (RRHF), arXiv:2304.05302",
+    group="sft-augmented",
+    grid={"weight": (0.1, 0.5, 1.0, 10.0)},
+    provisional="pair form written from memory; the paper ranks lists of answers",
+    traps=(MEAN,),
+)
+def rrhf(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
+    r"""A hinge without margin on mean log-probs, plus $\lambda$ (`weight`) times the chosen answer's likelihood.
+
+    $$ L = \max(0, \bar r - \bar c) - \lambda\,\bar c $$
+
+    $\bar c, \bar r$ are mean token log-probs. Provisional: the pair form of a loss on ranked lists, from memory.
+    Weight 1 stands for the paper's plain sum; the grid is that of SimPO's comparison.
+    """
+    means = policy.per_token()
+    return relu(-means.margin) - weight * means.chosen
+
+
+@loss(
+    paper="Song 2023 (PRO), arXiv:2306.17492",
+    group="sft-augmented",
+    provisional="pair form written from memory; the paper ranks lists of answers",
+    traps=(MEAN,),
+)
+def pro(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
+    r"""The chosen answer's share among both by mean log-prob, plus $\lambda$ (`weight`) times its likelihood.
+
+    $$ L = -\log\sigma(\bar c - \bar r) - \lambda\,\bar c $$
+
+    $\bar c, \bar r$ are mean token log-probs. Provisional: the Plackett-Luce loss of lists, reduced to a pair, from
+    memory.
+    """
+    means = policy.per_token()
+    return -logsigmoid(means.margin) - weight * means.chosen
+
+
+@loss(
+    paper="Liu 2024 (RPO), arXiv:2405.16436; Pang 2024 (iterative RPO), arXiv:2404.19733",
+    group="sft-augmented",
+    grid={"alpha": (0.005, 0.2, 1.0), "beta": (0.01, 0.1)},
+    learning_rate=(5e-7, 7e-7),
+    traps=("three losses bear the name RPO: for the reward-aware ones see rpo_bwd_kl, rpo_fwd_kl and rpo_sq", MEAN),
+)
+def rpo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: NonNegative = 1.0) -> Tensor:
+    r"""DPO plus `alpha` times the negative log-likelihood of the chosen answer.
+
+    $$ L = -\log\sigma(\beta h) - \alpha \frac{c}{|w|}, \quad h = (c - r) - (c_0 - r_0) $$
+
+    Beta 0.1 and alpha 1 as in iterative RPO; the regularised RPO has 0.01 and 0.005, Llama 3.1 has 0.1 and 0.2.
+    """
+    h = policy.margin - reference.margin
+    return -logsigmoid(beta * h) - alpha * policy.per_token().chosen
+
+
+@loss(
+    paper="Wang 2024 (MPO), arXiv:2411.10442",
+    group="sft-augmented",
+    learning_rate=(5e-6,),
+    traps=(
+        "its quality term was trained with BCO's reward shift: 0.8*dpo + 0.2*bco_pair_shift + sft is that reading",
+        MEAN,
+    ),
+)
+def mpo(
+    policy: LogProbs,
+    reference: LogProbs,
+    *,
+    beta: Positive = 0.1,
+    preference: NonNegative = 0.8,
+    quality: NonNegative = 0.2,
+    generation: NonNegative = 1.0,
+) -> Tensor:
+    r"""A weighted sum of `dpo` (preference), `bco_pair` (quality) and `sft` (generation).
+
+    $$ L = -w_p \log\sigma(\beta h) - w_q\left[\log\sigma(\beta p_w) + \log\sigma(-\beta p_l)\right]
+       - w_g \frac{c}{|w|} $$
+
+    $p_w = c - c_0$, $p_l = r - r_0$, $h = p_w - p_l$; weights 0.8, 0.2 and 1 are the paper's. Other mixes need no new
+    loss: write `0.8*dpo + 0.2*bco_pair + sft`, which gives each term its own beta.
+    """
+    chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
+    preferred = -logsigmoid(beta * (chosen - rejected))
+    judged = -logsigmoid(beta * chosen) - logsigmoid(-beta * rejected)
+    return preference * preferred + quality * judged - generation * policy.per_token().chosen

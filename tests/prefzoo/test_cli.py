@@ -71,6 +71,7 @@ def test_evals_is_imported_by_the_command_line_only() -> None:
     [
         (["run", "absent.yaml"], "absent.yaml"),
         (["losses", "dpoo"], "did you mean 'dpo'"),
+        (["losses", "dpo + sft", "--format", "md"], "'dpo + sft' is a sum; name one of its terms"),
         (["run", "r.yaml", "--set", "model=./nowhere"], "no such folder"),
         (["run", "r.yaml", "--set", "model=package://nope/x.gguf"], "no package 'nope'"),
         (["run", "r.yaml", "--set", "evals.benchmarks=[arithmetics]"], "did you mean 'arithmetic'"),
@@ -118,7 +119,10 @@ def test_losses_data_and_check_speak(
 ) -> None:
     for words, says in (
         (["losses"], "ipo_mean"),
-        (["losses", "cdpo"], "flip_rate: >= 0 and < 0.5, default 0.1"),
+        (["losses", "cdpo"], "flip_rate: >= 0 and < 0.5, default 0.1, tuned over 0.1, 0.2"),
+        (["losses", "kto"], "couples the rows of a batch: all answers of a step share one z0"),
+        (["losses", "simper"], "provisional: formula from a summary"),
+        (["losses", "dpo + 0.2*sft"], "dpo.beta: > 0, default 0.1"),
         (["data", "r.yaml"], "explicit prompt, plain strings, 8 rows, 8 kept"),
         (["check", "r.yaml"], "dpo, 3 steps of 4 pairs"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from prefzoo import attention
 from prefzoo.attention import attend
 from prefzoo.data.batches import collate, order
 from prefzoo.data.tokens import TokenPair
-from prefzoo.logprobs import _Picked, can_share, score
-from prefzoo.types import LogProbs
+from prefzoo.logprobs import _Picked, can_share, score, score_with_kl
+from prefzoo.types import LogProbs, VocabLogProbs
 
 
 def random_pairs(count: int = 5) -> list[TokenPair]:
@@ -73,6 +74,33 @@ def test_every_pair_comes_once_before_any_comes_again() -> None:
     assert [len(b) for b in batches] == [4] * 5
     assert sorted(stream[:10]) == list(range(10)) and sorted(stream[10:]) == list(range(10))
     assert stream[:10] != stream[10:] and batches == order(10, 4, 5, 3) and batches != order(10, 4, 5, 4)
+
+
+@pytest.mark.parametrize("tile", [512, 7])
+def test_token_values_and_kl_by_full_logits(tiny_model: Any, tile: int) -> None:
+    pairs, other = random_pairs(), copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        other.get_output_embeddings().weight.mul_(1.1)
+    batch = collate(pairs, shared=True, pad=1)
+    found, kl = score_with_kl(tiny_model, other, batch, VocabLogProbs, tile=tile)
+    assert isinstance(found, VocabLogProbs) and kl.chosen.requires_grad
+    for i, pair in enumerate(pairs):
+        for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+            at = slice(len(pair.prompt) - 1, len(pair.prompt) + len(answer) - 1)
+            ids = torch.tensor([pair.prompt + answer])
+            log_p, log_q = (m(input_ids=ids).logits[0, at].double().log_softmax(-1) for m in (tiny_model, other))
+            rows, n = torch.arange(len(answer)), len(answer)
+            expected = {
+                "tokens": log_p[rows, torch.tensor(answer)],
+                "entropy": -(log_p.exp() * log_p).sum(-1),
+                "log_sum_sq": (log_p.exp() ** 2).sum(-1).log(),
+            }
+            for name, values in expected.items():
+                mine = getattr(found, f"{side}_{name}")[i].double()
+                torch.testing.assert_close(mine[:n], values, atol=1e-4, rtol=1e-4)
+                assert not mine[n:].any()
+            by_hand_kl = (log_q.exp() * (log_q - log_p)).sum()
+            torch.testing.assert_close(getattr(kl, side)[i].double(), by_hand_kl, atol=1e-4, rtol=1e-3)
 
 
 def test_padding_changes_no_generated_answer(tiny_model: Any, tiny_tokenizer: Any) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
+from dataclasses import fields
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from test_losses_golden import Row
+from zoo_inputs import random_world
 
 from prefzoo import losses
 from prefzoo.errors import UserError
 from prefzoo.losses import _registry
 from prefzoo.losses._bounds import Positive
-from prefzoo.types import LogProbs
+from prefzoo.losses.batch import RunningMean
+from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenLogProbs, VocabLogProbs
 
 PLUGIN = """
 from prefzoo.losses import Positive, loss
@@ -30,10 +38,61 @@ def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_registry, "_PLUGINS", {})
 
 
+NAMES = """
+    alpha_dpo alphapo aot aot_unpaired apo_down apo_zero apo_zero_unpaired asft bco bco_pair bco_pair_shift beta_dpo
+    cal_dpo cdpo chi_po cpo cpo_simpo discopop dpo dpo_norm dpo_ref_free dpop exo_pair fdpo_alpha fdpo_forward_kl
+    fdpo_js gpo_exp gpo_quadratic gpo_savage hinge ipo ipo_mean kto ld_dpo ld_dpo_policy mallows_dpo mallows_ipo
+    margin_dpo mpo nca_pair odpo orpo orpo_align pro r_dpo repo robust rpo rpo_bwd_kl rpo_fwd_kl rpo_sq rrhf sampo sft
+    simper simpo slic_hf sppo_hard squared_po tdpo1 tdpo2 unlikelihood wpo
+"""
+PROVISIONAL = {
+    "chi_po",
+    "squared_po",
+    "rrhf",
+    "pro",
+    "simper",
+    "gpo_exp",
+    "gpo_quadratic",
+    "gpo_savage",
+    "unlikelihood",
+}
+
+
 def test_names_are_pinned() -> None:
-    assert losses.names() == [
-        "cdpo", "cpo", "dpo", "hinge", "ipo", "ipo_mean", "orpo", "robust", "sft", "simpo",
+    assert losses.names() == NAMES.split() and len(losses.names()) >= 50
+    assert {found.name for found in losses.all_losses() if found.provisional} == PROVISIONAL
+    assert {found.group for found in losses.all_losses()} == set(losses.GROUPS)
+
+
+def test_the_fields_of_a_loss_are_pinned() -> None:
+    """What is known of a loss, and nothing that steers the loop: a new field is a decision."""
+    assert [f.name for f in fields(losses.Loss)] == [
+        "fn", "paper", "equation", "at_reference", "group", "grid", "traps", "couples", "provisional", "learning_rate",
     ]  # fmt: skip
+
+
+def test_a_signature_says_what_a_loss_needs() -> None:
+    kto, wpo, bco = losses.get("kto"), losses.get("wpo"), losses.get("bco")
+    assert kto.needs == {"policy": Answers, "reference": Answers, "mismatched": Mismatched}
+    assert kto.unpaired and kto.needs_mismatched and kto.start() is None
+    assert wpo.needs == {"policy": VocabLogProbs, "reference": LogProbs} and not wpo.unpaired
+    assert bco.state_type is RunningMean and bco.start() == RunningMean.start()
+    assert losses.get("odpo").needs_scores and losses.get("tdpo1").needs_kl
+    assert losses.get("unlikelihood").needs == {"policy": TokenLogProbs}
+
+
+def test_what_a_loss_lacks_is_named() -> None:
+    world = random_world(0)
+    for name, what in (("odpo", "the data's scores"), ("tdpo2", "the KL of every token")):
+        found = losses.get(name)
+        with pytest.raises(ValueError, match=f"loss {name} reads {what}, and none was given"):
+            found.each(world.policy, world.reference, found.Params())
+    kto = losses.get("kto")
+    with pytest.raises(ValueError, match="loss kto takes policy: Answers, not VocabLogProbs"):
+        kto.each(world.policy, world.reference, kto.Params(), mismatched=world.mismatched)
+    answers = Answers.from_pairs(world.policy)
+    with pytest.raises(ValueError, match="loss kto estimates a KL from mismatched pairs, and none was given"):
+        kto.each(answers, answers, kto.Params())
 
 
 def test_a_plugin_file_is_found_beside_the_recipe(tmp_path: Path) -> None:
@@ -56,7 +115,7 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     point = EntryPoint("offered", "zoo_entry_module:mine", "prefzoo.losses")
     monkeypatch.setattr(_registry, "entry_points", lambda group: [point] if group == "prefzoo.losses" else [])
     monkeypatch.setattr(_registry, "_entry_points_loaded", False)
-    assert "offered" in losses.names()
+    assert "mine" in losses.names() and "offered" not in losses.names()  # names come from functions
 
 
 @pytest.mark.parametrize(
@@ -68,11 +127,15 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("plug.py:nine", "has no loss 'nine'; did you mean 'mine'?"),
         ("broken.py:mine", "fails on import: ZeroDivisionError"),
         ("no_such_package.x:mine", "cannot import no_such_package.x"),
+        (":mine", "no file or module in front of the colon"),
+        ("plug.py:", "no function behind the colon"),
+        ("odd.py:odd", "odd.py fails on import: TypeError: loss odd: scores must be annotated Scores"),
     ],
 )
 def test_wrong_names_are_told_apart(name: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "plug.py").write_text(PLUGIN)
     (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "odd.py").write_text(PLUGIN.replace("mine(policy", "odd(policy, scores"))
     with pytest.raises(UserError) as caught:
         losses.get(name, tmp_path)
     assert says in caught.value.lines[0] and len(caught.value.lines) == 1
@@ -86,26 +149,86 @@ def test_knobs_become_a_strict_schema() -> None:
             params(**wrong)
 
 
-def test_a_signature_that_is_no_loss_is_refused() -> None:
-    with pytest.raises(TypeError, match="keyword-only"):
+def swapped(reference: LogProbs, policy: LogProbs) -> torch.Tensor: ...
+def surprising(policy: LogProbs, weights: LogProbs) -> torch.Tensor: ...
+def positional(policy: LogProbs, /) -> torch.Tensor: ...
+def defaultless(policy: LogProbs, *, beta: Positive) -> torch.Tensor: ...
+def misnamed(policy: LogProbs, kl: Scores) -> torch.Tensor: ...
+def stateless(policy: LogProbs, state: int) -> torch.Tensor: ...
+def mixed(policy: Answers, reference: LogProbs) -> torch.Tensor: ...
 
-        @losses.loss(paper="none")
-        def swapped(reference: LogProbs, policy: LogProbs) -> torch.Tensor:
-            return policy.margin
 
-    with pytest.raises(TypeError, match="needs a type and a default"):
+@pytest.mark.parametrize(
+    ("fn", "says"),
+    [
+        (swapped, "takes policy, then any of reference, scores, kl, mismatched and state, then keyword-only knobs"),
+        (surprising, "takes policy, then any of"),
+        (positional, "takes policy, then any of"),
+        (defaultless, "needs a type and a default"),
+        (misnamed, "kl must be annotated TokenKL, not Scores"),
+        (stateless, r"state needs a class with a classmethod start\(\)"),
+        (mixed, "both pairs, or both Answers"),
+    ],
+)
+def test_a_signature_that_is_no_loss_is_refused(fn: Callable[..., torch.Tensor], says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        losses.loss(paper="none")(fn)
 
-        @losses.loss(paper="none")
-        def untyped(policy: LogProbs, *, beta: Positive) -> torch.Tensor:
-            return policy.margin
+
+def fitting(policy: LogProbs, *, beta: Positive = 1.0) -> torch.Tensor: ...
+
+
+@pytest.mark.parametrize(
+    ("notes", "says"),
+    [
+        ({"group": "cats"}, "no such group: 'cats'; there are pairwise"),
+        ({"grid": {"bta": (1.0,)}}, "grid names 'bta', which is no knob"),
+        ({"grid": {"beta": (1.0, -1.0)}}, "grid of beta has -1.0: Input should be greater than 0"),
+    ],
+)
+def test_notes_that_do_not_fit_are_refused(notes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        losses.loss(paper="none", **notes)(fitting)
+
+
+def test_a_default_outside_its_bounds_is_refused() -> None:
+    @losses.loss(paper="none")
+    def bad_default(policy: LogProbs, *, beta: Positive = -1.0) -> torch.Tensor:
+        return policy.margin
+
+    with pytest.raises(ValidationError, match="greater than 0"):
+        bad_default.Params()
 
 
 def test_a_taken_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="is taken by prefzoo.losses.dpo"):
+    with pytest.raises(ValueError, match=r"'dpo' of .*test_losses_registry.py is taken by .*losses/dpo.py; rename"):
 
         @losses.loss(paper="none")
         def dpo(policy: LogProbs) -> torch.Tensor:
             return policy.margin
+
+
+def test_two_plugins_of_one_name_are_both_named(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(PLUGIN)
+    losses.get("a/mine.py:mine", tmp_path)
+    with pytest.raises(UserError) as caught:
+        losses.get("b/mine.py:mine", tmp_path)
+    assert len(caught.value.lines) == 1
+    assert f"'mine' of {tmp_path}/b/mine.py is taken by {tmp_path}/a/mine.py; rename one" in caught.value.lines[0]
+
+
+def test_adding_a_loss_is_one_function_as_contributing_says() -> None:
+    """The example of CONTRIBUTING.md: registered, and worth what its golden row says."""
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    function, row = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {"log1p": math.log1p, "exp": math.exp, "Row": Row, "__name__": "contributed"}
+    exec(compile(function, "contributed.py", "exec"), names)
+    golden = eval(row, names)
+    found = losses.get("mine")
+    assert found is names["mine"] and found.needs_reference and "\\log" in found.doc
+    assert golden.world.each(found, found.Params(**golden.knobs)).tolist() == pytest.approx([golden.expected])
 
 
 def test_a_mean_is_refused_and_a_missing_reference_named() -> None:

@@ -176,7 +176,10 @@ def test_a_name_that_is_no_folder(write: Any, name: str, near: str) -> None:
         ),
         ("x: {loss: dpoo}", "x.loss: no such loss: 'dpoo'; did you mean 'dpo'?"),
         ("x: {loss: 3}", "x.loss: must be text (is 3); `prefzoo losses` lists all"),
-        ("x: {loss: ':f'}", "x.loss: loss ':f' fails to load: ValueError: Empty module name; mend it there"),
+        (
+            "x: {loss: ':f'}",
+            "x.loss: loss ':f': no file or module in front of the colon; write it like my_losses.py:my_loss",
+        ),
         ("dpo: {bta: 1}", "dpo.bta: no such parameter of dpo, which has beta; did you mean 'beta'?"),
         ("cdpo: {zzz: 1}", "cdpo.zzz: no such parameter of cdpo, which has beta, flip_rate; remove it"),
         ("sft: {beta: 1}", "sft.beta: no such parameter of sft, which has none; remove it"),
@@ -220,7 +223,7 @@ def test_a_plugin_that_is_not_there_or_broken(write: Any, tmp_path: Path) -> Non
     assert missing == (
         "r.yaml:5: variants.a.loss: loss 'absent.py:mine': no such file: absent.py; the path is relative to the recipe"
     )
-    assert odd.startswith("r.yaml:6: variants.b.loss: loss 'odd.py:recipe_plugin_odd' ")
+    assert odd.startswith("r.yaml:6: variants.b.loss: loss 'odd.py:recipe_plugin_odd': ")
 
 
 def test_a_fault_of_the_common_settings_is_told_once_and_of_the_mixture_where_it_arises(write: Any) -> None:

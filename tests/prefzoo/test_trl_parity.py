@@ -14,8 +14,9 @@ from prefzoo import losses, reference
 from prefzoo.data.batches import order
 from prefzoo.data.schemas import normalise
 from prefzoo.data.tokens import tokenise
+from prefzoo.job import Job
 from prefzoo.recipe import Train
-from prefzoo.train import Job, train
+from prefzoo.train import train
 
 STEPS, BATCH, RATE, SEED = 8, 4, 1e-3, 0
 COMPARED = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected")
@@ -37,7 +38,7 @@ def ours(model: Any, tokenizer: Any, loss: str, params: dict[str, float], tmp_pa
     how = Train(
         batch=BATCH, steps=STEPS, learning_rate=RATE, warmup=0.0, schedule="linear", weight_decay=0.0, precision="fp32"
     )
-    job = Job(found, found.Params(**params), how, SEED, pairs, values, shared=True, bf16=False)
+    job = Job(found, found.Params(**params), how, SEED, pairs, shared=True, bf16=False, reference=values)
     train(job, copy.deepcopy(model), tmp_path / "ours.jsonl", lambda done, total, note: None)
     return [json.loads(line) for line in (tmp_path / "ours.jsonl").read_text().splitlines()]
 

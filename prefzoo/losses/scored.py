@@ -1,0 +1,110 @@
+"""Losses that read how much better the chosen answer is: the data must have scores of both answers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from prefzoo.losses._bounds import NonNegative, Positive
+from prefzoo.losses._registry import loss
+from prefzoo.types import LogProbs, Scores
+
+LEAST_GAP = 1e-6
+UNIT = "scores come in the data's own unit: scale means nothing from one data set to the next"
+NAME = "three losses bear the name RPO: for DPO plus likelihood see rpo"
+
+
+@loss(
+    paper="Amini 2024 (ODPO), arXiv:2402.10571",
+    grid={"alpha": (1.0,)},
+    traps=(UNIT, "a tie has no logarithm: gaps below 1e-6 count as 1e-6, which asks for almost no margin"),
+)
+def odpo(
+    policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.1, alpha: NonNegative = 1.0
+) -> Tensor:
+    r"""DPO with an offset: the better the chosen answer, the larger the margin that is asked for.
+
+    $$ L = -\log\sigma\left(\beta h - \alpha \log(s_w - s_l)\right), \quad h = (c - r) - (c_0 - r_0) $$
+
+    $s_w, s_l$ are the data's scores. Alpha 1 as in the authors' code. With the plain gap as offset: `margin_dpo`.
+    """
+    h = policy.margin - reference.margin
+    return -logsigmoid(beta * h - alpha * torch.log(scores.gap.clamp(min=LEAST_GAP)))
+
+
+@loss(
+    paper="Touvron 2023 (Llama 2: the margin), arXiv:2307.09288; in DPO's form Amini 2024, 2402.10571",
+    traps=(UNIT,),
+)
+def margin_dpo(
+    policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.1, scale: Positive = 1.0
+) -> Tensor:
+    r"""DPO that asks for a margin in proportion to the gap of the scores.
+
+    $$ L = -\log\sigma(\beta h - m), \quad m = s\,(s_w - s_l), \quad h = (c - r) - (c_0 - r_0) $$
+
+    $s_w, s_l$ are the data's scores, $s$ is `scale`. Beta as in DPO.
+    """
+    h = policy.margin - reference.margin
+    return -logsigmoid(beta * h - scale * scores.gap)
+
+
+@loss(
+    paper="Nvidia 2024 (reward-aware preference optimisation), arXiv:2406.11704; Sun 2025, arXiv:2502.00203",
+    grid={"beta": (0.2,)},
+    traps=(UNIT, NAME),
+)
+def rpo_bwd_kl(
+    policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.2, scale: Positive = 1.0
+) -> Tensor:
+    r"""KL from the preference that the scores imply to the policy's: soft labels in place of 1.
+
+    $$ L = \mathrm{KL}\left(\sigma(D) \,\|\, \sigma(\beta h)\right)
+         = \sigma(D)\log\frac{\sigma(D)}{\sigma(\beta h)} + \sigma(-D)\log\frac{\sigma(-D)}{\sigma(-\beta h)} $$
+
+    $D = s\,(s_w - s_l)$ with `scale` $s$, $h = (c - r) - (c_0 - r_0)$. NeMo calls this direction backward. Beta 0.2 is
+    NeMo-Aligner's.
+    """
+    return _kl(scale * scores.gap, beta * (policy.margin - reference.margin))
+
+
+@loss(
+    paper="Nvidia 2024 (reward-aware preference optimisation), arXiv:2406.11704; Sun 2025, arXiv:2502.00203",
+    grid={"beta": (0.2,)},
+    traps=(UNIT, NAME, "saturates: a pair far on the wrong side has almost no gradient"),
+)
+def rpo_fwd_kl(
+    policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.2, scale: Positive = 1.0
+) -> Tensor:
+    r"""KL from the policy's preference to the one that the scores imply.
+
+    $$ L = \mathrm{KL}\left(\sigma(\beta h) \,\|\, \sigma(D)\right) $$
+
+    $D = s\,(s_w - s_l)$ with `scale` $s$, $h = (c - r) - (c_0 - r_0)$. NeMo calls this direction forward. Beta 0.2 is
+    NeMo-Aligner's.
+    """
+    return _kl(beta * (policy.margin - reference.margin), scale * scores.gap)
+
+
+@loss(
+    paper="Nvidia 2024 (reward-aware preference optimisation), arXiv:2406.11704; Sun 2025, arXiv:2502.00203",
+    grid={"beta": (0.2,)},
+    traps=(UNIT, NAME),
+)
+def rpo_sq(
+    policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.2, scale: Positive = 1.0
+) -> Tensor:
+    r"""Regression of the implicit reward's margin on the gap of the scores (REBEL's square).
+
+    $$ L = (\beta h - D)^2 $$
+
+    $D = s\,(s_w - s_l)$ with `scale` $s$, $h = (c - r) - (c_0 - r_0)$. Beta 0.2 is NeMo-Aligner's.
+    """
+    return (beta * (policy.margin - reference.margin) - scale * scores.gap) ** 2
+
+
+def _kl(of: Tensor, to: Tensor) -> Tensor:
+    """Between the Bernoulli distributions of two logits."""
+    yes = torch.sigmoid(of) * (logsigmoid(of) - logsigmoid(to))
+    return yes + torch.sigmoid(-of) * (logsigmoid(-of) - logsigmoid(-to))

@@ -1,0 +1,274 @@
+"""Losses that look inside the answers: at single tokens, at the whole vocabulary, or at the KL of every position."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from prefzoo.losses._bounds import NonNegative, Positive, Seed, Share, Vocabulary
+from prefzoo.losses._registry import loss
+from prefzoo.losses._stable import first, log1mexp
+from prefzoo.losses.dpo import ln2
+from prefzoo.types import LogProbs, TokenKL, TokenLogProbs, VocabLogProbs
+
+LEAST_ENTROPY = 1e-6
+
+
+def shortened(pairs: TokenLogProbs, alpha: float) -> Tensor:
+    """(B,) margin of the sums in which tokens past the length of the shorter answer count `alpha`."""
+    shared = torch.minimum(pairs.chosen_len, pairs.rejected_len)
+    sides = [
+        torch.where(first(tokens, shared), tokens, alpha * tokens).sum(1)
+        for tokens in (pairs.chosen_tokens, pairs.rejected_tokens)
+    ]
+    return sides[0] - sides[1]
+
+
+@loss(
+    paper="Liu 2024 (LD-DPO), arXiv:2409.06411",
+    at_reference=ln2,
+    group="token-level",
+    grid={"alpha": (0.5,)},
+    learning_rate=(5e-7,),
+    traps=("TRL to 0.28, LLaMA-Factory and ms-swift weigh the policy's tokens alone: that is ld_dpo_policy",),
+)
+def ld_dpo(policy: TokenLogProbs, reference: TokenLogProbs, *, beta: Positive = 0.1, alpha: Share = 0.5) -> Tensor:
+    r"""DPO in which what an answer has beyond the other's length counts only $\alpha$: less reward for length.
+
+    $$ L = -\log\sigma(\beta h), \quad h = (\tilde c - \tilde r) - (\tilde c_0 - \tilde r_0),
+       \quad \tilde c = \sum_{t \le m} c_t + \alpha \sum_{t > m} c_t, \quad m = \min(|w|, |l|) $$
+
+    Policy and reference are weighed alike, so the margin is zero at policy = reference, as in TRL since 0.29. Alpha 0.5
+    as published; at 1 it is DPO.
+    """
+    return -logsigmoid(beta * (shortened(policy, alpha) - shortened(reference, alpha)))
+
+
+@loss(
+    paper="Liu 2024 (LD-DPO), arXiv:2409.06411; as in LLaMA-Factory, ms-swift and TRL to 0.28",
+    group="token-level",
+    grid={"alpha": (0.5,)},
+    traps=(
+        "the margin is not zero at policy = reference: a pair of unequal lengths starts nats away, in favour of length",
+    ),
+)
+def ld_dpo_policy(policy: TokenLogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: Share = 0.5) -> Tensor:
+    r"""`ld_dpo` with the policy's tokens weighed and the reference's sums left whole.
+
+    $$ L = -\log\sigma(\beta h), \quad h = (\tilde c - \tilde r) - (c_0 - r_0),
+       \quad \tilde c = \sum_{t \le m} c_t + \alpha \sum_{t > m} c_t, \quad m = \min(|w|, |l|) $$
+
+    The other reading of the paper, which several libraries ship; here to be compared. Alpha as `ld_dpo`.
+    """
+    return -logsigmoid(beta * (shortened(policy, alpha) - reference.margin))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How many steps have drawn tokens: the next step draws others."""
+
+    step: Tensor
+
+    @classmethod
+    def start(cls) -> Draws:
+        return cls(torch.zeros((), dtype=torch.int64))
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """int64 -> int64, scattered (the finaliser of splitmix64; multiplication wraps)."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor
+    return x ^ ((x >> 31) & ((1 << 33) - 1))
+
+
+def drawn(pairs: LogProbs, length: Tensor, width: int, key: Tensor) -> Tensor:
+    """(B, width) bool: m = min(|w|, |l|) of the first `length` positions, drawn without replacement."""
+    positions = torch.arange(width, device=length.device)
+    row = _mixed(_mixed(key.to(length.device) + pairs.chosen_len) + pairs.rejected_len)
+    lots = _mixed(row[:, None] + positions)
+    lots = torch.where(positions < length[:, None], lots, torch.iinfo(torch.int64).max)
+    rank: Tensor = lots.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    return rank < torch.minimum(pairs.chosen_len, pairs.rejected_len)[:, None]
+
+
+@loss(
+    paper="Lu 2024 (SamPO), arXiv:2406.10957",
+    at_reference=ln2,
+    group="token-level",
+    traps=(
+        "the authors' code draws other tokens for the reference than for the policy: noise at policy = reference",
+        "its value is a draw: compare means over steps, not single steps",
+    ),
+)
+def sampo(
+    policy: TokenLogProbs, reference: TokenLogProbs, state: Draws, *, beta: Positive = 0.1, seed: Seed = 0
+) -> tuple[Tensor, Draws]:
+    r"""DPO on as many tokens of the longer answer as the shorter has, drawn anew at each step.
+
+    $$ L = -\log\sigma(\beta h), \quad h = \sum_{t \in S_w} (c_t - c_{0,t}) - \sum_{t \in S_l} (r_t - r_{0,t}),
+       \quad |S_w| = |S_l| = \min(|w|, |l|) $$
+
+    $S$ follows from `seed`, the step (the state) and the two lengths by a hash, the same for policy and reference: no
+    generator, so a batch, its halves and a resumed run draw alike. Two pairs of the same two lengths draw the same
+    positions within a step. Beta 0.1 is the paper's.
+    """
+    key = _mixed(state.step + (seed << 31))
+    width = policy.chosen_tokens.shape[1], policy.rejected_tokens.shape[1]
+    of_chosen = drawn(policy, policy.chosen_len, width[0], key)
+    of_rejected = drawn(policy, policy.rejected_len, width[1], key)
+    chosen = (policy.chosen_tokens - reference.chosen_tokens) * of_chosen
+    rejected = (policy.rejected_tokens - reference.rejected_tokens) * of_rejected
+    return -logsigmoid(beta * (chosen.sum(1) - rejected.sum(1))), Draws(state.step + 1)
+
+
+TDPO = "needs the KL of the whole vocabulary at every position of both answers: slower than DPO"
+
+
+@loss(
+    paper="Zeng 2024 (TDPO), arXiv:2404.11999",
+    at_reference=ln2,
+    group="token-level",
+    grid={"beta": (0.1,)},
+    traps=(TDPO, "the authors' code takes softmax and then log, which is NaN where a probability underflows"),
+)
+def tdpo1(policy: LogProbs, reference: LogProbs, kl: TokenKL, *, beta: Positive = 0.1) -> Tensor:
+    r"""DPO token by token: the margin also pays for the difference of the answers' sequential KLs.
+
+    $$ L = -\log\sigma\left(\beta\,(h - (D_l - D_w))\right), \quad D = \sum_t \mathrm{KL}(\pi_{0,t} \| \pi_t) $$
+
+    $h = (c - r) - (c_0 - r_0)$. Both KLs carry gradient. Beta 0.1 is the paper's.
+    """
+    h = policy.margin - reference.margin
+    return -logsigmoid(beta * (h - (kl.rejected - kl.chosen)))
+
+
+@loss(
+    paper="Zeng 2024 (TDPO), arXiv:2404.11999",
+    at_reference=ln2,
+    group="token-level",
+    grid={"alpha": (0.5,), "beta": (0.1,)},
+    traps=(TDPO,),
+)
+def tdpo2(
+    policy: LogProbs, reference: LogProbs, kl: TokenKL, *, beta: Positive = 0.1, alpha: NonNegative = 0.5
+) -> Tensor:
+    r"""`tdpo1` with the KL term weighed by $\alpha$ and the chosen answer's KL taken as given.
+
+    $$ L = -\log\sigma\left(\beta\,(h - \alpha(D_l - \mathrm{sg}[D_w]))\right),
+       \quad D = \sum_t \mathrm{KL}(\pi_{0,t} \| \pi_t) $$
+
+    $h = (c - r) - (c_0 - r_0)$, $\mathrm{sg}$ stops the gradient. Alpha 0.5 and beta 0.1 are the paper's.
+    """
+    h = policy.margin - reference.margin
+    return -logsigmoid(beta * (h - alpha * (kl.rejected - kl.chosen.detach())))
+
+
+@loss(
+    paper="Zhou 2024 (WPO), arXiv:2406.11827",
+    equation="Eq. 2, sampled alignment",
+    group="token-level",
+    grid={"beta": (0.01,)},
+    learning_rate=(5e-7, 1e-6),
+    traps=(
+        "TRL since 0.29 does not clamp the weight at 1; this does, as the authors' code",
+        "open-instruct multiplies sums by a token mask: its weight is nearly zero",
+    ),
+)
+def wpo(policy: VocabLogProbs, reference: LogProbs, *, beta: Positive = 0.01) -> Tensor:
+    r"""DPO in which a pair counts as much as the policy itself might have written it.
+
+    $$ L = -\min(1, w_w w_l)\,\log\sigma(\beta h), \quad
+       w = \exp\left(\mathrm{mean}_t\left[\log\pi(y_t) - \log\textstyle\sum_v \pi(v)^2\right]\right) $$
+
+    $h = (c - r) - (c_0 - r_0)$; the weight carries no gradient. Beta 0.01 is the paper's.
+    """
+    aligned = (
+        (policy.chosen_tokens - policy.chosen_log_sum_sq).sum(1) / policy.chosen_len.clamp(min=1)
+        + (policy.rejected_tokens - policy.rejected_log_sum_sq).sum(1) / policy.rejected_len.clamp(min=1)
+    ).detach()
+    h = policy.margin - reference.margin
+    return -torch.exp(aligned.clamp(max=0)) * logsigmoid(beta * h)
+
+
+def dispersion(reference: VocabLogProbs, k: float, vocabulary: int) -> Tensor:
+    """(B,) Mallows' dispersion index from the reference's mean entropy: large where the reference is sure."""
+    chosen = reference.chosen_entropy.sum(1) / reference.chosen_len.clamp(min=1)
+    rejected = reference.rejected_entropy.sum(1) / reference.rejected_len.clamp(min=1)
+    entropy = ((chosen + rejected) / 2).clamp(min=LEAST_ENTROPY)
+    return -k * torch.log(entropy / math.log(vocabulary)).clamp(max=0).detach()
+
+
+MALLOWS = "`vocabulary` must be the model's: it decides how sure an entropy counts"
+
+
+@loss(
+    paper="Chen 2024 (MallowsPO), arXiv:2405.14953",
+    at_reference=ln2,
+    group="token-level",
+    grid={"k": (0.29,)},
+    traps=(MALLOWS,),
+)
+def mallows_dpo(
+    policy: LogProbs,
+    reference: VocabLogProbs,
+    *,
+    beta: Positive = 0.1,
+    k: Positive = 0.29,
+    vocabulary: Vocabulary = 49152,
+) -> Tensor:
+    r"""DPO with a weight in the margin that is large for prompts on which the reference is sure.
+
+    $$ L = -\log\sigma(\beta \phi h), \quad \phi = -k \log\frac{\bar H}{\log V} $$
+
+    $\bar H$ is the reference's entropy, the mean of both answers' token means; $V$ is `vocabulary` (49152 is
+    SmolLM2's); $h = (c - r) - (c_0 - r_0)$. $\phi$ carries no gradient and is not below 0. `k` 0.29 is the authors'.
+    """
+    h = policy.margin - reference.margin
+    return -logsigmoid(beta * dispersion(reference, k, vocabulary) * h)
+
+
+@loss(
+    paper="Chen 2024 (MallowsPO), arXiv:2405.14953",
+    at_reference=lambda params: float((1 / (2 * params.tau)) ** 2),
+    group="token-level",
+    grid={"k": (0.29,)},
+    traps=(MALLOWS,),
+)
+def mallows_ipo(
+    policy: LogProbs,
+    reference: VocabLogProbs,
+    *,
+    tau: Positive = 0.01,
+    k: Positive = 0.29,
+    vocabulary: Vocabulary = 49152,
+) -> Tensor:
+    r"""IPO with `mallows_dpo`'s weight in the margin.
+
+    $$ L = \left(\phi h - \frac{1}{2\tau}\right)^2, \quad \phi = -k \log\frac{\bar H}{\log V} $$
+
+    Symbols as in `mallows_dpo`; tau as in `ipo`, on sums.
+    """
+    h = policy.margin - reference.margin
+    return (dispersion(reference, k, vocabulary) * h - 1 / (2 * tau)) ** 2
+
+
+@loss(
+    paper="Welleck 2019 (unlikelihood), arXiv:1908.04319",
+    group="token-level",
+    provisional="written from memory for preference pairs; the paper uses it on repeated tokens",
+    traps=("pushes hardest on the tokens of the rejected answer that are right: those the policy is sure of",),
+)
+def unlikelihood(policy: TokenLogProbs, *, weight: NonNegative = 1.0) -> Tensor:
+    r"""Likelihood of the chosen answer, and $\lambda$ (`weight`) times one minus that of every rejected token.
+
+    $$ L = -\frac{c}{|w|} - \lambda\,\frac{1}{|l|}\sum_t \log\left(1 - e^{r_t}\right) $$
+
+    Provisional: the pair form is from memory. Weight 1 is a plain sum.
+    """
+    inside = first(policy.rejected_tokens, policy.rejected_len)
+    against = torch.where(inside, log1mexp(torch.where(inside, policy.rejected_tokens, -1.0)), 0.0)
+    return -policy.per_token().chosen - weight * against.sum(1) / policy.rejected_len.clamp(min=1)

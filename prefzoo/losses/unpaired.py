@@ -1,0 +1,98 @@
+"""Losses of single answers, each marked desirable or not. Pairs become answers with `Answers.from_pairs`.
+
+`kto_pair`, which measured each half of a pair against the other half, is not here: its authors took it out of the
+paper, and TRL removed it. `kto` on `Answers.from_pairs` is what replaced it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from prefzoo.losses._bounds import Positive
+from prefzoo.losses._registry import loss
+from prefzoo.losses.batch import RunningMean
+from prefzoo.losses.dpo import ln2
+from prefzoo.types import Answers, Mismatched
+
+
+@loss(
+    paper="Ethayarajh 2024, arXiv:2402.01306",
+    equation="Eq. 7",
+    grid={"beta": (0.01, 0.05, 0.1, 0.3), "desirable": (1.0, 1.33, 1.5)},
+    learning_rate=(5e-7, 5e-6),
+    couples="all answers of a step share one z0, estimated from its mismatched prompts and answers",
+    traps=(
+        "z0 needs mismatched rows: at least 2 answers a batch, shuffled; one row paired with itself is no estimate",
+        "the mean over processes comes first, the clamp at 0 after it; the other order is biased upwards",
+        "wants a learning rate 2 to 10 times DPO's, and weights that balance the two classes",
+    ),
+)
+def kto(
+    policy: Answers,
+    reference: Answers,
+    mismatched: Mismatched,
+    *,
+    beta: Positive = 0.1,
+    desirable: Positive = 1.0,
+    undesirable: Positive = 1.0,
+) -> Tensor:
+    r"""Prospect theory: a gain or a loss, judged against how far the policy has drifted from the reference anyway.
+
+    $$ L = \lambda_D\,(1 - \sigma(\beta(p - z_0))) \text{ for a desirable answer},\quad
+       \lambda_U\,(1 - \sigma(\beta(z_0 - p))) \text{ for another} $$
+
+    $p$ is the log-ratio of the sums; $z_0 = \max(0, \mathrm{mean}\,[\log\pi - \log\pi_0])$ over the mismatched rows,
+    without gradient. Weights 1 and 1 for balanced classes: $\lambda_D n_D / (\lambda_U n_U)$ belongs within 1 and 1.5.
+    """
+    p = policy.logps - reference.logps
+    z0 = (mismatched.policy - mismatched.reference).mean().detach().clamp(min=0)
+    good = desirable * (1 - torch.sigmoid(beta * (p - z0)))
+    bad = undesirable * (1 - torch.sigmoid(beta * (z0 - p)))
+    return torch.where(policy.desirable, good, bad)
+
+
+@loss(
+    paper="Jung 2024 (BCO), arXiv:2404.04656",
+    at_reference=ln2,
+    grid={"beta": (0.1,)},
+    learning_rate=(5e-7,),
+    couples="all answers of a step share the shift, the running mean of the rewards up to and with this step's",
+    traps=(
+        "the paper's weights for rejected answers of another distribution need a classifier, and are not here",
+        "whether the shift is a mean over all steps or a moving one is not settled between implementations",
+    ),
+)
+def bco(policy: Answers, reference: Answers, state: RunningMean, *, beta: Positive = 0.1) -> tuple[Tensor, RunningMean]:
+    r"""A binary classifier on rewards around their running mean.
+
+    $$ L = -\log\sigma(\beta p - \delta) \text{ for a desirable answer},\quad
+       -\log\sigma(-(\beta p - \delta)) \text{ for another} $$
+
+    $p$ is the log-ratio of the sums, $\delta$ the mean of $\beta p$ over all answers so far, without gradient. Beta
+    0.1 as in TRL's former trainer.
+    """
+    reward = beta * (policy.logps - reference.logps)
+    state = state.with_more(reward)
+    sign = torch.where(policy.desirable, 1.0, -1.0)
+    return -logsigmoid(sign * (reward - state.mean)), state
+
+
+@loss(
+    paper="D'Oosterlinck 2024 (APO), arXiv:2408.06266",
+    equation="Eq. 7, one answer at a time",
+    at_reference=lambda _: 0.5,
+    grid={"beta": (0.1,)},
+    learning_rate=(2e-7,),
+    traps=("both sides saturate: an answer far on the wrong side has almost no gradient",),
+)
+def apo_zero_unpaired(policy: Answers, reference: Answers, *, beta: Positive = 0.1) -> Tensor:
+    r"""`apo_zero` for single answers: KTO without the drift $z_0$.
+
+    $$ L = 1 - \sigma(\beta p) \text{ for a desirable answer},\quad \sigma(\beta p) \text{ for another} $$
+
+    $p$ is the log-ratio of the sums. Beta 0.1 is the paper's.
+    """
+    value = torch.sigmoid(beta * (policy.logps - reference.logps))
+    return torch.where(policy.desirable, 1 - value, value)

@@ -1,0 +1,174 @@
+"""What is known to go wrong with these losses elsewhere, each with the number that tells right from wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import exp, log, log1p
+from typing import Any
+
+import pytest
+import torch
+from zoo_inputs import World, padded, random_world, vocab
+
+from prefzoo import losses
+
+
+def mean(name: str, world: Any, **knobs: Any) -> float:
+    found = losses.get(name)
+    return float(world.each(found, found.Params(**knobs)).mean())
+
+
+def test_robust_is_unbounded_below() -> None:
+    """beta h = 60, flip rate 0.1: -0.1 * 60 / 0.8 = -7.5."""
+    world = random_world(0).at_reference().moved(torch.full((6,), 60.0), torch.zeros(6))
+    assert mean("robust", world, beta=1.0, flip_rate=0.1) == pytest.approx(-7.5)
+
+
+def test_discopop_is_stable_and_starts_uphill() -> None:
+    """x = -200: the value is 200 and its slope -1; at 0 the slope is +0.784 per unit of x, and uphill."""
+    base, found = random_world(0).at_reference(), losses.get("discopop")
+    for x, value, slope in ((-200.0, 200.0, -1.0), (0.0, (log(2) + 1) / 2, 0.784)):
+        nats = torch.full((6,), x, dtype=torch.float64, requires_grad=True)
+        each = base.moved(nats, torch.zeros(6)).each(found, found.Params(beta=1.0, tau=0.05))
+        each.sum().backward()
+        assert nats.grad is not None
+        assert each[0].item() == pytest.approx(value) and nats.grad[0].item() == pytest.approx(slope, abs=1e-3)
+
+
+def test_forward_kl_is_finite_where_both_answers_fell() -> None:
+    """TRL: inf - inf at 95 nats below the reference."""
+    even = random_world(0, even=True).at_reference()
+    assert mean("fdpo_forward_kl", fell(even)) == pytest.approx(log(2), rel=0.1)  # e^30 magnifies the last digits
+    assert fell(even.to(torch.float32)).each(losses.get("fdpo_forward_kl")).isfinite().all()
+
+
+def fell(world: World) -> World:
+    return world.moved(torch.full((6,), -95.0), torch.full((6,), -95.0))
+
+
+def test_the_two_length_desensitised_ones_differ_where_lengths_do() -> None:
+    """At policy = reference the margin is 0 with both weighed, and nats away with the policy's alone."""
+    world = random_world(0).at_reference()
+    assert mean("ld_dpo", world) == pytest.approx(log(2))
+    assert abs(mean("ld_dpo_policy", world) - log(2)) > 1e-2
+    assert mean("ld_dpo_policy", world, alpha=1.0) == pytest.approx(log(2))
+
+
+def test_length_regularisation_has_a_plus() -> None:
+    """A chosen answer that is longer is pushed less: its loss is lower at the same margin."""
+    world, found = random_world(0), losses.get("r_dpo")
+    longer = world.policy.chosen_len > world.policy.rejected_len
+    less = world.each(found, found.Params(alpha=0.5)) < world.each(losses.get("dpo"))
+    assert longer.any() and less[longer].all() and not less[~longer].any()
+
+
+def test_sampo_is_log_2_at_the_reference() -> None:
+    """The authors' code draws other tokens for the reference, and starts with noise."""
+    assert mean("sampo", random_world(0).at_reference()) == pytest.approx(log(2), rel=1e-12)
+
+
+def test_wpo_weights_are_clamped_and_carry_no_gradient() -> None:
+    world, found = random_world(0), losses.get("wpo")
+    sharp = replace(world.policy, chosen_log_sum_sq=world.policy.chosen_log_sum_sq - 50)
+    clamped = replace(world, policy=sharp)
+    dpo = losses.get("dpo")
+    torch.testing.assert_close(clamped.each(found), clamped.each(dpo, dpo.Params(beta=0.01)))
+
+
+def test_simpo_has_no_likelihood_term() -> None:
+    """Only the margin counts: raising both answers by as much per token leaves it where it was."""
+    world = random_world(0, even=True)
+    up = world.moved(torch.full((6,), 7.0), torch.full((6,), 7.0))
+    assert mean("simpo", up) == pytest.approx(mean("simpo", world))
+    assert mean("cpo_simpo", up) == pytest.approx(mean("cpo_simpo", world) - 1)  # 7 nats over 7 tokens
+
+
+def test_sppo_sums_the_squares() -> None:
+    """At policy = reference, beta 0.001: two targets of 500 nats; the authors' code halves the sum."""
+    assert mean("sppo_hard", random_world(0).at_reference(), beta=0.001) == pytest.approx(2 * 500**2)
+
+
+def test_cal_dpo_has_no_beta_in_its_logistic_term() -> None:
+    """Its weight at 0 leaves -log sigma(h), whatever beta."""
+    world = random_world(0)
+    assert mean("cal_dpo", world, weight=0.0) == pytest.approx(mean("dpo", world, beta=1.0))
+
+
+def test_exo_takes_its_own_epsilon() -> None:
+    """The authors' code has log(epsilon) = -10 in place of log(0.001) = -6.9: they differ where sigma(-x) counts."""
+    world = random_world(0).at_reference()
+    assert mean("exo_pair", world) == pytest.approx(-log(2) - 0.5 * (log(1e-3) + log1p(-1e-3)))
+    assert mean("exo_pair", world, epsilon=exp(-10)) - mean("exo_pair", world) == pytest.approx(
+        0.5 * (10 + log(1e-3)), rel=1e-3
+    )
+
+
+def test_alphapo_stays_finite_on_improbable_answers_and_is_simpo_at_zero() -> None:
+    world = random_world(0).moved(torch.full((6,), -5000.0), torch.zeros(6))
+    assert torch.isfinite(torch.tensor(mean("alphapo", world)))
+    world = random_world(0)
+    assert mean("alphapo", world, alpha=0.0, beta=2.0, gamma=1.0) == mean("simpo", world)
+    assert mean("alphapo", world, alpha=1e-9, beta=2.0, gamma=1.0) == pytest.approx(mean("simpo", world))
+
+
+def test_hinge_is_not_slic() -> None:
+    """slic_hf knows no reference; beta of hinge is the reciprocal of its margin."""
+    assert not losses.get("slic_hf").needs_reference and losses.get("hinge").needs_reference
+    world = random_world(0).at_reference().moved(torch.full((6,), 20.0), torch.zeros(6))
+    assert mean("hinge", world, beta=1 / 20) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_one_pair_of_aot_is_dpo_and_halves_differ_from_the_whole() -> None:
+    world = random_world(1)
+    for name in ("aot", "aot_unpaired"):
+        alone = world.take([2])
+        assert mean(name, alone, beta=0.1) == pytest.approx(mean("dpo", alone, beta=0.1))
+        halves = (mean(name, world.take([0, 1, 2]), beta=0.1) + mean(name, world.take([3, 4, 5]), beta=0.1)) / 2
+        assert mean(name, world, beta=0.1) != pytest.approx(halves, rel=1e-4)
+
+
+def test_odpo_takes_ties_and_reversed_scores() -> None:
+    world = random_world(0)
+    tied = replace(world, scores=replace(world.scores, chosen=world.scores.rejected - 1))
+    assert torch.isfinite(tied.each(losses.get("odpo"))).all()
+
+
+def test_beta_dpo_drops_the_pairs_of_unusual_margin() -> None:
+    """Six pairs, one far out, drop 0.2 (round(4.8) = 5 kept): the outlier's value is zero, the others count 6/5."""
+    far = torch.tensor([0.0, 0, 0, 400, 0, 0])
+    values = random_world(0).at_reference().moved(far, torch.zeros(6)).each(losses.get("beta_dpo"))
+    assert values.tolist() == pytest.approx([1.2 * log(2)] * 3 + [0.0] + [1.2 * log(2)] * 2)
+
+
+def test_answers_without_tokens_give_no_nan() -> None:
+    """Means and masks of an answer of length 0: cleaning drops such rows, and a slip must not spread NaN."""
+    empty = torch.zeros(1, 2)
+    policy = vocab(empty, padded([[-1.0, -2.0]]).float(), torch.tensor([0]), torch.tensor([2]))
+    for found in losses.all_losses():
+        if set(found.needs) <= {"policy", "reference"} and not found.unpaired:
+            reference = policy if found.needs_reference else None
+            assert found.each(policy, reference, found.Params()).isfinite().all(), found.name
+
+
+def test_mallows_weighs_sure_prompts_more() -> None:
+    world = random_world(0)
+    sure = replace(
+        world,
+        reference=replace(
+            world.reference,
+            chosen_entropy=0.1 * world.reference.chosen_entropy,
+            rejected_entropy=0.1 * world.reference.rejected_entropy,
+        ),
+    )
+    up = world.policy.margin > world.reference.margin
+    found = losses.get("mallows_dpo")
+    assert (sure.each(found)[up] < world.each(found)[up]).all()
+
+
+def test_knobs_that_make_no_loss_are_refused() -> None:
+    for name, knobs in (
+        ("exo_pair", {"epsilon": 0.0}), ("robust", {"flip_rate": 0.5}), ("ipo", {"tau": -0.1}), ("dpo", {"beta": 0.0}),
+        ("discopop", {"tau": 1.5}), ("fdpo_alpha", {"alpha": 0.0}), ("beta_dpo", {"drop": 1.0}), ("dpo", {"beta": "x"}),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=next(iter(knobs))):
+            losses.get(name).Params(**knobs)

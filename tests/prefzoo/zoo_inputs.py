@@ -1,0 +1,135 @@
+"""What the tests of the losses feed them: all inputs that any loss may ask for, made of token log-probs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prefzoo.losses import AnyLoss
+from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL, VocabLogProbs
+
+DOUBLE = torch.float64
+
+
+def padded(rows: list[list[float]], dtype: torch.dtype = DOUBLE) -> Tensor:
+    """(B, T): rows of unequal length, zeros behind."""
+    width = max(map(len, rows))
+    return torch.tensor([row + [0.0] * (width - len(row)) for row in rows], dtype=dtype)
+
+
+def vocab(
+    chosen: Tensor, rejected: Tensor, chosen_len: Tensor, rejected_len: Tensor, statistics: tuple[Tensor, ...] = ()
+) -> VocabLogProbs:
+    """Of (B, T) token log-probs; entropies and log sums of squares are stand-ins unless given."""
+    inside = [
+        (torch.arange(t.shape[1]) < n[:, None]).to(t.dtype) for t, n in ((chosen, chosen_len), (rejected, rejected_len))
+    ]
+    rest = statistics or (2.0 * inside[0], 1.5 * inside[1], -1.0 * inside[0], -1.5 * inside[1])
+    return VocabLogProbs(chosen.sum(1), rejected.sum(1), chosen_len, rejected_len, chosen, rejected, *rest)
+
+
+@dataclass(frozen=True)
+class World:
+    """B pairs under policy and reference, with scores, KLs and mismatched rows (one per pair)."""
+
+    policy: VocabLogProbs
+    reference: VocabLogProbs
+    scores: Scores
+    kl: TokenKL
+    mismatched: Mismatched
+
+    def __len__(self) -> int:
+        return len(self.policy)
+
+    def each(self, found: AnyLoss, params: Any = None, state: Any = None) -> Tensor:
+        return self.each_with_state(found, params, state)[0]
+
+    def each_with_state(self, found: AnyLoss, params: Any = None, state: Any = None) -> tuple[Tensor, Any]:
+        """The loss's value of every row; for an unpaired loss the chosen answers', then the rejected ones'."""
+        policy: LogProbs | Answers = self.policy
+        reference: LogProbs | Answers | None = self.reference if found.needs_reference else None
+        if found.unpaired:
+            policy, reference = Answers.from_pairs(self.policy), Answers.from_pairs(self.reference)
+        return found.each_with_state(
+            policy,
+            reference,
+            found.Params() if params is None else params,
+            scores=self.scores if found.needs_scores else None,
+            kl=self.kl if found.needs_kl else None,
+            mismatched=self.mismatched if found.needs_mismatched else None,
+            state=state,
+        )
+
+    def take(self, rows: list[int]) -> World:
+        return World(*(of(getattr(self, f.name), lambda t: t[rows]) for f in fields(self)))
+
+    def to(self, dtype: torch.dtype) -> World:
+        return World(
+            *(of(getattr(self, f.name), lambda t: t.to(dtype) if t.is_floating_point() else t) for f in fields(self))
+        )
+
+    def at_reference(self) -> World:
+        """The same where the policy is the reference: no KL either."""
+        zero = torch.zeros_like(self.kl.chosen)
+        same = Mismatched(self.mismatched.reference, self.mismatched.reference)
+        return World(self.reference, self.reference, self.scores, TokenKL(zero, zero), same)
+
+    def moved(self, chosen: Tensor, rejected: Tensor) -> World:
+        """With (B,) nats added to the policy's answers, spread over their tokens."""
+        p = self.policy
+
+        def spread(tokens: Tensor, nats: Tensor, count: Tensor) -> Tensor:
+            return tokens + (torch.arange(tokens.shape[1]) < count[:, None]) * (nats / count)[:, None]
+
+        tokens = spread(p.chosen_tokens, chosen, p.chosen_len), spread(p.rejected_tokens, rejected, p.rejected_len)
+        return self.with_tokens(*tokens)
+
+    def with_tokens(self, chosen: Tensor, rejected: Tensor) -> World:
+        p = self.policy
+        sums = {"chosen": chosen.sum(1), "rejected": rejected.sum(1)}
+        return replace(self, policy=replace(p, chosen_tokens=chosen, rejected_tokens=rejected, **sums))
+
+
+def of(value: Any, change: Any) -> Any:
+    """The same kind of value with every tensor changed."""
+    return type(value)(*(change(getattr(value, f.name)) for f in fields(value)))
+
+
+def random_world(seed: int, pairs: int = 6, *, even: bool = False) -> World:
+    """In fp64; `even` gives all answers one length."""
+    gen = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=gen, dtype=DOUBLE)
+
+    lengths = torch.full((2, pairs), 7) if even else torch.randint(3, 12, (2, pairs), generator=gen)
+    inside = [torch.arange(12) < lengths[i][:, None] for i in range(2)]
+
+    def one() -> VocabLogProbs:
+        tokens = [(-0.2 - 3 * uniform(pairs, 12)) * m for m in inside]
+        entropy = [(0.5 + 3 * uniform(pairs, 12)) * m for m in inside]
+        squares = [(-2 * uniform(pairs, 12)) * m for m in inside]
+        return vocab(*tokens, *lengths, (*entropy, *squares))
+
+    scores = uniform(pairs)
+    return World(
+        one(),
+        one(),
+        Scores(scores + 0.2 + uniform(pairs), scores),
+        TokenKL(3 * uniform(pairs), 3 * uniform(pairs)),
+        Mismatched(-20 + 9 * uniform(pairs), -20 + 5 * uniform(pairs)),
+    )
+
+
+def wide_world(sums: list[tuple[float, ...]], dtype: torch.dtype) -> World:
+    """Pairs of ten tokens with such sums (c, r, c0, r0); fp32 tensors whose values `dtype` can hold."""
+    count = torch.full((len(sums),), 10)
+    sides = [(torch.tensor(side)[:, None].expand(-1, 10) / 10).to(dtype).float() for side in zip(*sums, strict=True)]
+    policy, reference = vocab(sides[0], sides[1], count, count), vocab(sides[2], sides[3], count, count)
+    gap = torch.ones(len(sums))
+    gap[1::2] = 1e4
+    kl = TokenKL((policy.chosen - reference.chosen).abs(), (policy.rejected - reference.rejected).abs())
+    return World(policy, reference, Scores(gap, gap * 0), kl, Mismatched(policy.chosen, reference.chosen))
