@@ -64,7 +64,8 @@ def with_reference(job: Job, base: Any, frozen: Frozen, also: Sequence[int] = ()
         frozen: gives the log-probs of pairs under it, computed or kept: (pairs, what they are, kind).
         also: rows that other variants see, so that all share one computation.
     """
-    loss, how, found = job.loss, job.train, {}
+    loss, how = job.loss, job.train
+    found: dict[str, Any] = {}
     if loss.needs_reference:
         rows = sorted({i for step in job.steps for i in step} | set(also))
         values = frozen([job.pairs[i] for i in rows], "training pairs", kind_of(loss, "reference"))
