@@ -98,7 +98,8 @@ def train(job: Job, model: Any, metrics_file: Path, report: Report) -> tuple[dic
             accelerator.log(metrics, step=step + 1)
             report((step + 1) * job.train.batch, steps * job.train.batch, f"loss {metrics['loss']:.4f}")
     seconds = time.monotonic() - start
-    accelerator.end_training()
+    for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
+        tracker.finish()
     return metrics, _costs(seconds, steps * job.train.batch, sum(p.numel() for p in trained))
 
 

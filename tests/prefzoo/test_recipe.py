@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from prefzoo import losses
 from prefzoo.errors import UserError
 from prefzoo.recipe import dump, load
 
@@ -158,3 +159,12 @@ def test_an_override_mends_what_the_file_has_wrong(write: Any) -> None:
     with pytest.raises(UserError, match="train.batch: must be greater than 0"):
         load(path)
     assert load(path, ["train.batch=1"]).train.batch == 1
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_recipe_loads_and_is_short(path: Path) -> None:
+    recipe = load(path)
+    assert recipe.name == path.stem and len(path.read_text().splitlines()) < 30
+    if path.stem == "zoo":
+        ours = [x.name for x in losses.all_losses() if x.fn.__module__.startswith("prefzoo.losses.")]
+        assert list(recipe.variants) == ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -29,9 +30,8 @@ def main(folder: Path, name: str) -> None:
         return reference.logprobs(model, rows, kind, shared=True, bf16=False)
 
     job = with_reference(Job(found, found.Params(), how, 0, pairs, shared=True, bf16=False), model, frozen)
-    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else None
     policy = copy.deepcopy(model)
-    metrics = folder / f"{name}.{'one' if rank is None else rank}.jsonl"
+    metrics = folder / f"{name}.{os.environ.get('RANK', 'one')}.jsonl"
     train(job, policy, metrics, lambda done, total, note: None)
 
 
