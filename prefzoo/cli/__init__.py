@@ -49,8 +49,14 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
 @cli.command()
 @click.argument("name", required=False)
 @click.option("--format", "form", type=click.Choice(["md", "json", "html"]), help="The catalogue, as text to keep.")
-def losses(name: str | None, form: str | None) -> None:
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw value and slope beside DPO's.")
+def losses(name: str | None, form: str | None, plot: Path | None) -> None:
     """List the losses by group, or explain one: formula, paper, knobs with bounds, defaults and grids, traps."""
+    if plot is not None:
+        from prefzoo.cli.plots import show
+
+        show(name, plot)
+        return
     from prefzoo.cli.show import show_losses
 
     show_losses(name, form)

@@ -21,6 +21,7 @@ from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
 from prefzoo.cli.load import tokens_of
 from prefzoo.data.tokens import TokenPair
+from prefzoo.errors import UserError
 from prefzoo.feed import check_fit
 from prefzoo.job import Job, with_reference
 from prefzoo.logprobs import can_share
@@ -74,6 +75,8 @@ def _prepare(found: Recipe, folder: Path, console: Console) -> tuple[Run, Any]:
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
     console.print(f"data: {len(done.pairs)} training pairs ({schema}){lost}", soft_wrap=True)
     held_out = tokens_of(found, found.data.eval, tokenizer)[0].pairs if found.data.eval else []
+    if any(p.label is not None for p in held_out):
+        raise UserError(f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs")
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
     for name, variant in found.variants.items():
         check_fit(variant.loss_obj, done.pairs, variant.train.batch, f"variants.{name}")

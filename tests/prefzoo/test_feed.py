@@ -1,0 +1,76 @@
+"""Whether the data can feed a loss: one line with the cure where it cannot. Single answers, scores, mismatched rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from prefzoo import losses
+from prefzoo.data.schemas import normalise, schema
+from prefzoo.data.tokens import TokenPair, tokenise
+from prefzoo.errors import UserError
+from prefzoo.feed import check_fit, labels_of, mismatched_rows, scores_of
+
+PAIRS = [TokenPair([1], [2, 3], [4], 0), TokenPair([5], [6], [7, 8], 1), TokenPair([9], [10], [11], 2)]
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs", "batch", "says"),
+    [
+        ("dpo", [TokenPair([1], [2], [], 0, label=True)], 8, "x: dpo compares two answers .* use kto, bco"),
+        ("odpo", PAIRS, 8, "x: odpo reads the columns score_chosen and score_rejected, and row 1 has none; name them"),
+        ("kto", PAIRS, 1, "a batch of 1 does not have; set train.batch to 2 or more"),
+        ("aot + tdpo1", PAIRS, 8, "which cannot be gathered together; make two variants"),
+    ],
+)
+def test_what_does_not_fit_is_said(name: str, pairs: list[TokenPair], batch: int, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        check_fit(losses.get(name), pairs, batch, "x")
+
+
+def test_what_fits_passes() -> None:
+    for name in ("dpo", "kto", "aot", "tdpo1", "dpo + 0.2*sft"):
+        check_fit(losses.get(name), PAIRS, 2, "x")
+    check_fit(losses.get("bco"), [TokenPair([1], [2], [], 0, label=False)], 2, "x")
+
+
+def test_mismatched_rows_have_the_next_rows_answers() -> None:
+    found = mismatched_rows([2, 0], PAIRS)
+    assert [(p.prompt, p.chosen, p.rejected) for p in found] == [([9], [2, 3], [4]), ([1], [10], [11])]
+
+
+def test_single_answers_are_read(tiny_tokenizer: Any) -> None:
+    rows = [{"prompt": "a river", "completion": "is long", "label": i % 2 == 0} for i in range(4)]
+    assert schema(rows) == "single labelled answers, plain strings"
+    pairs = tokenise(normalise(rows, "d"), tiny_tokenizer, 100, "drop").pairs
+    found = labels_of(pairs, CPU)
+    assert found is not None and found.tolist() == [True, False, True, False]
+    assert all(p.chosen[-1] == tiny_tokenizer.eos_token_id and not p.rejected for p in pairs)
+    assert labels_of(PAIRS, CPU) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"label": 1}, "d: row 2: label is 1; it must be true"),
+        ({"label": None}, "d: row 2: label is None"),
+        ({"completion": " "}, "d: row 2: completion is empty"),
+        ({"completion": None}, "d: row 2: completion is missing"),
+        ({"prompt": [{"role": "user", "content": "x"}]}, "d: row 2: prompt and completion are of different types"),
+    ],
+)
+def test_a_wrong_single_answer_is_named(change: dict[str, Any], says: str) -> None:
+    good = {"prompt": "a", "completion": "b", "label": True}
+    with pytest.raises(UserError, match=says):
+        normalise([good, {**good, **change}], "d")
+
+
+def test_scores_come_from_the_rows(tiny_tokenizer: Any) -> None:
+    row = {"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 2, "score_rejected": 0.5}
+    pairs = tokenise(normalise([row], "d"), tiny_tokenizer, 100, "drop").pairs
+    found = scores_of(pairs, CPU)
+    assert found is not None and float(found.gap) == 1.5
+    assert scores_of([*pairs, *PAIRS], CPU) is None
