@@ -23,6 +23,7 @@ COLLAPSED = 0.5  # mean length under this share of the base's is called out
 REPEATS = 0.2  # repetition this much above the base's is called out
 ORDER = ("win_rate", "score", "preference_accuracy", "preference_margin", "words", "repetition", "finished")
 BRIEF = ("rank", "variant", "win_rate", "preference_accuracy", "words", "train_seconds")  # for a narrow terminal
+MOST = 5  # ties that the verdict spells out
 HALF = 0.5  # the base against itself
 HIGHER = {"win_rate": True, "preference_accuracy": True, "preference_margin": True, "score": True}
 
@@ -102,7 +103,8 @@ class Leaderboard:
             said += ", which cannot be told from one half"
         tied = [n for n in trained[1:] if self.p[_pair(best, n)] > ALPHA]
         if tied:
-            return f"{said}; it cannot be separated from {', '.join(self._tie(best, n) for n in tied)}"
+            more = f" and {len(tied) - MOST} more" if len(tied) > MOST else ""
+            return f"{said}; it cannot be separated from {', '.join(self._tie(best, n) for n in tied[:MOST])}{more}"
         return f"{said}; it is separated from all others (Holm-corrected p < 0.05)" if len(trained) > 1 else said
 
     def _tie(self, best: str, other: str) -> str:
