@@ -27,12 +27,12 @@ def load(spec: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> tupl
     Raises:
         UserError: it is not there, or cannot be reached or read; one line that says which, and the cure.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from huggingface_hub.utils import logging as hub_logging
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the stage that loads says so itself
-    hub_logging.set_verbosity_error()  # its retries would bury the one line that says what is wrong
+    hub_logging.set_verbosity(40)  # errors alone: its retries would bury the one line that says what is wrong
     place = locate(spec, folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
