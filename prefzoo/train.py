@@ -96,7 +96,8 @@ def train(job: Job, model: Any, metrics_file: Path, report: Report) -> tuple[dic
             log.write(json.dumps(metrics) + "\n")
             log.flush()
             accelerator.log(metrics, step=step + 1)
-            report((step + 1) * job.train.batch, steps * job.train.batch, f"step {step + 1}/{steps}, loss {metrics['loss']:.4f}")
+            said = f"step {step + 1}/{steps}, loss {metrics['loss']:.4f}"
+            report((step + 1) * job.train.batch, steps * job.train.batch, said)
     seconds = time.monotonic() - start
     for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
         tracker.finish()
