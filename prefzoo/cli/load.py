@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.data.schemas import normalise, schema
 from prefzoo.data.sources import Row, read_rows
-from prefzoo.data.tokens import Tokenised, tokenise
+from prefzoo.data.tokens import Tokenised, TokenPair, tokenise
 from prefzoo.recipe import Recipe
 
 
 def rows_of(recipe: Recipe, spec: str) -> list[Row]:
     """The rows of a data set of the recipe, columns renamed."""
     return read_rows(spec, recipe.folder, {str(k): v for k, v in recipe.data.columns.items()})
+
+
+def unit(pairs: Sequence[TokenPair]) -> str:
+    """What the rows of a data set are."""
+    return "pairs" if pairs[0].label is None else "answers"
 
 
 def tokens_of(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised, str]:

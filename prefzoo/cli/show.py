@@ -84,7 +84,7 @@ def _say_knobs(say: Callable[[str], None], found: zoo.Loss, prefix: str) -> None
 def show_check(path: Path, overrides: Sequence[str]) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
     from prefzoo import models
-    from prefzoo.cli.load import tokens_of
+    from prefzoo.cli.load import tokens_of, unit
     from prefzoo.job import steps_of
     from prefzoo.train import use_bf16
 
@@ -93,16 +93,17 @@ def show_check(path: Path, overrides: Sequence[str]) -> None:
     done, schema = tokens_of(recipe, recipe.data.train, tokenizer)
     tokens = mean(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in done.pairs)
     size = sum(p.numel() for p in model.parameters())
-    console.print(f"{recipe.name}: {recipe.model} ({size / 1e6:.0f}M parameters), {len(done.pairs)} pairs ({schema})")
+    rows = unit(done.pairs)
+    console.print(f"{recipe.name}: {recipe.model} ({size / 1e6:.0f}M parameters), {len(done.pairs)} {rows} ({schema})")
     for reason, count in done.counts.items():
-        console.print(f"  {count} pairs {reason}")
+        console.print(f"  {count} {rows} {reason}")
     total = 0.0
     for name, variant in recipe.variants.items():
         steps = steps_of(variant.train, len(done.pairs))
         work = steps * variant.train.batch * tokens
         seconds = 6 * size * work / _speed(bf16=use_bf16(variant.train))
         total += seconds
-        plan = f"{variant.loss}, {steps} steps of {variant.train.batch} pairs, {work:,.0f} tokens"
+        plan = f"{variant.loss}, {steps} steps of {variant.train.batch} {rows}, {work:,.0f} tokens"
         console.print(f"  {name}: {plan}, about {seconds:.0f} s")
     console.print(f"training takes roughly {total / 60:.1f} minutes here; evaluation and loading come on top")
 
