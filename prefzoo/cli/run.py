@@ -19,10 +19,9 @@ from evals.judges.verifier import Verifier
 from evals.measure import Measured, answer_all, measured, preference_margins, run_benchmarks
 from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
-from prefzoo.cli.load import tokens_of, unit
+from prefzoo.cli.load import check_variants, tokens_of, unit
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
-from prefzoo.feed import check_fit
 from prefzoo.job import Job, with_reference
 from prefzoo.logprobs import can_share
 from prefzoo.progress import stage
@@ -78,8 +77,7 @@ def _prepare(found: Recipe, folder: Path, console: Console) -> tuple[Run, Any]:
     if any(p.label is not None for p in held_out):
         raise UserError(f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs")
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
-    for name, variant in found.variants.items():
-        check_fit(variant.loss_obj, done.pairs, variant.train.batch, f"variants.{name}")
+    check_variants(found, done.pairs)
     shared = can_share(base, [*done.pairs, *held_out])
     if not shared:
         console.print("this architecture cannot share a prompt between two answers exactly: each gets its own row")

@@ -84,13 +84,14 @@ def _say_knobs(say: Callable[[str], None], found: zoo.Loss, prefix: str) -> None
 def show_check(path: Path, overrides: Sequence[str]) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
     from prefzoo import models
-    from prefzoo.cli.load import tokens_of, unit
+    from prefzoo.cli.load import check_variants, tokens_of, unit
     from prefzoo.job import steps_of
     from prefzoo.train import use_bf16
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     model, tokenizer = models.load(recipe.model, recipe.folder)
     done, schema = tokens_of(recipe, recipe.data.train, tokenizer)
+    check_variants(recipe, done.pairs)
     tokens = mean(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in done.pairs)
     size = sum(p.numel() for p in model.parameters())
     rows = unit(done.pairs)

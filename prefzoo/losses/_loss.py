@@ -27,10 +27,10 @@ INPUTS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 STATE = "state"
 LACKS = {
-    "reference": "compares with a reference",
-    "scores": "reads the data's scores",
-    "kl": "reads the KL of every token",
-    "mismatched": "estimates a KL from mismatched pairs",
+    "reference": ("compares with a reference", "score one, or take a loss without (simpo, orpo, cpo, ...)"),
+    "scores": ("reads the data's scores", "fill score_chosen and score_rejected, or take a loss without"),
+    "kl": ("reads the KL of every token", "have the engine compute it, or take dpo"),
+    "mismatched": ("estimates a KL from mismatched pairs", "score prompts with other rows' answers, or take bco"),
 }
 
 
@@ -125,7 +125,7 @@ class AnyLoss:
         for what, kind in self.needs.items():
             value = given[what]
             if value is None:
-                raise ValueError(f"loss {self.name} {LACKS[what]}, and none was given")
+                raise ValueError(f"loss {self.name} {LACKS[what][0]}, and none was given; {LACKS[what][1]}")
             if not isinstance(value, kind):
                 raise ValueError(f"loss {self.name} takes {what}: {kind.__name__}, not {type(value).__name__}")
         return {what: given[what] for what in self.needs}
