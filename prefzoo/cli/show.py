@@ -14,7 +14,7 @@ from rich.table import Table
 
 from prefzoo import losses as zoo
 from prefzoo import recipe as recipes
-from prefzoo.cli.catalogue import catalogue, knobs
+from prefzoo.cli.catalogue import UNCITED, catalogue, knobs
 from prefzoo.errors import UserError
 
 
@@ -55,7 +55,8 @@ def _explain_loss(console: Console, found: zoo.Loss | zoo.Sum) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     say(f"{found.name}\n\n{found.doc}\n")
-    say(f"paper: {found.paper} {found.equation}".rstrip())
+    cited = "" if isinstance(found, zoo.Sum) else f", {found.equation or UNCITED}"
+    say(f"paper: {found.paper}{cited}")
     say(f"needs a reference: {'yes' if found.needs_reference else 'no'}")
     others = [what for what in ("scores", "kl", "mismatched") if what in found.needs]
     if others or found.unpaired:
@@ -77,7 +78,8 @@ def _explain_loss(console: Console, found: zoo.Loss | zoo.Sum) -> None:
 
 def _say_knobs(say: Callable[[str], None], found: zoo.Loss, prefix: str) -> None:
     for knob in knobs(found):
-        tuned = f", tuned over {', '.join(f'{v:g}' for v in knob['grid'])}" if knob["grid"] else ""
+        values = ", ".join(f"{v:g}" for v in knob["grid"])
+        tuned = f", tuned over {values}" if values else ", no published values read"
         say(f"  {prefix}{knob['name']}: {knob['bounds']}, default {knob['default']}{tuned}")
 
 

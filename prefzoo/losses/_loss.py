@@ -139,11 +139,13 @@ class Loss(AnyLoss):
         fn: `fn(policy[, reference, scores, kl, mismatched, state], *, knobs)`: one value per row, in nats unless said
             otherwise; with `state`, the values and the next state.
         paper: author, year and where to read it.
-        equation: the equation's number there.
+        equation: where in it: an equation's number, a section, or whose code it was read in. Empty: nothing of the
+            kind was read, and none is made up.
         at_reference: the value at policy = reference with default lengths, when it does not depend on the data:
             a function of the knobs (ln 2 for DPO). The loop checks the first step against it.
         group: where a list shows it, one of GROUPS.
-        grid: knob -> the values that its paper, or the comparison that its docstring names, tried or settled on.
+        grid: knob -> the values that its paper, its authors' scripts, or the comparison that its docstring names,
+            tried or settled on. A knob that is not there has no published values that were read.
         traps: short sentences: what goes wrong with it, where peers disagree.
         couples: how rows see each other through the batch; empty for independent rows.
         provisional: why its formula is not yet sure; empty when it was read in the paper or the authors' code.

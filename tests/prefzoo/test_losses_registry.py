@@ -48,9 +48,6 @@ NAMES = """
 PROVISIONAL = {
     "chi_po",
     "squared_po",
-    "rrhf",
-    "pro",
-    "simper",
     "gpo_exp",
     "gpo_quadratic",
     "gpo_savage",
