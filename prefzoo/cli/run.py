@@ -19,11 +19,10 @@ from evals.judges.verifier import Verifier
 from evals.measure import Measured, answer_all, measured, preference_margins, run_benchmarks
 from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
-from prefzoo.cli.load import tokens_of
+from prefzoo.cli.load import check_variants, tokens_of, unit
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
-from prefzoo.feed import check_fit
 from prefzoo.job import Job, with_reference
 from prefzoo.logprobs import NOTES, choose_layout
 from prefzoo.progress import stage
@@ -74,13 +73,12 @@ def _prepare(found: Recipe, folder: Path, console: Console) -> tuple[Run, Any]:
             base = base.to("cuda")
     done, schema = tokens_of(found, found.data.train, tokenizer)
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
-    console.print(f"data: {len(done.pairs)} training pairs ({schema}){lost}", soft_wrap=True)
+    console.print(f"data: {len(done.pairs)} training {unit(done.pairs)} ({schema}){lost}", soft_wrap=True)
     held_out = tokens_of(found, found.data.eval, tokenizer)[0].pairs if found.data.eval else []
     if any(p.label is not None for p in held_out):
         raise UserError(f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs")
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
-    for name, variant in found.variants.items():
-        check_fit(variant.loss_obj, done.pairs, variant.train.batch, f"variants.{name}")
+    check_variants(found, done.pairs)
     layout = choose_layout(base, [*done.pairs, *held_out])
     if layout in NOTES:
         console.print(NOTES[layout])
