@@ -66,16 +66,19 @@ def _packed(
     query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float, kwargs: dict[str, Any]
 ) -> Tensor:
     """Each block's prompt with its first answer, then its second answer behind the same prompt."""
-    parts, start = [], 0
-    for prompt, first, second in kwargs[BLOCKS]:
-        middle, end = start + prompt + first, start + prompt + first + second
-        one = slice(start, middle)
-        parts.append(_answer(query[:, :, one], key[:, :, one], value[:, :, one], scaling, dropout, kwargs))
+    blocks = kwargs[BLOCKS]
+    sizes = [size for prompt, first, second in blocks for size in (prompt + first, second)]
+    # split, not slices: the gradient of a slice is as long as the whole batch
+    pieces = zip(*(torch.split(x, sizes, dim=2) for x in (query, key, value)), strict=True)
+    found = []
+    for prompt, _, second in blocks:
+        q, k, v = next(pieces)
+        found.append(_answer(q, k, v, scaling, dropout, kwargs))
+        other, *behind = next(pieces)
         if second:
-            k, v = (torch.cat((x[:, :, start : start + prompt], x[:, :, middle:end]), dim=2) for x in (key, value))
-            parts.append(_answer(query[:, :, middle:end], k, v, scaling, dropout, kwargs))
-        start = end
-    return torch.cat([part.transpose(1, 2) for part in parts], dim=1)
+            k, v = (torch.cat((x[:, :, :prompt], own), dim=2) for x, own in zip((k, v), behind, strict=True))
+            found.append(_answer(other, k, v, scaling, dropout, kwargs))
+    return torch.cat([part.transpose(1, 2) for part in found], dim=1)
 
 
 def _answer(

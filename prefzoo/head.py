@@ -66,10 +66,14 @@ class Softmax:
         top, zero = like.new_full((len(like), 1), -torch.inf), like.new_zeros(len(like), 1)
         return cls(top, zero, zero if statistics else None, zero if statistics else None)
 
-    def add(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in a tile; returns exp(logits - top) and what earlier sums are to be multiplied by."""
+    def add(self, logits: Tensor, *, spend: bool) -> tuple[Tensor, Tensor]:
+        """Take in a tile; returns exp(logits - top) and what earlier sums are to be multiplied by.
+
+        `spend`: the logits are not needed any more, and their memory is used.
+        """
         top = torch.maximum(self.top, logits.amax(-1, keepdim=True))
-        shrink, each = (self.top - top).exp(), (logits - top).exp_()
+        spend = spend and self.logits is None
+        shrink, each = (self.top - top).exp(), (logits.sub_(top) if spend else logits - top).exp_()
         self.top, self.total = top, self.total * shrink + each.sum(-1, keepdim=True)
         if self.logits is not None and self.squares is not None:
             self.logits = self.logits * shrink + (each * logits).sum(-1, keepdim=True)
@@ -151,7 +155,8 @@ class _TokenLogProbs(torch.autograd.Function):
         for rows in tiles(len(states), ctx.tile[0]):
             for part in tiles(len(head.weight), ctx.tile[1]):
                 logits = head.logits(states[rows], part)
-                down = (logits - lse[rows, None]).exp_().mul_(-grad[rows, None])
+                down = logits - lse[rows, None] if head.cap else logits.sub_(lse[rows, None])
+                down = down.exp_().mul_(-grad[rows, None])
                 _add_at(down, targets[rows], part, grad[rows])
                 sums.add(states[rows], head, head.through(down, logits), rows, part)
         return sums.done()
@@ -167,9 +172,9 @@ def _forward(
     mean = so_far.top.new_zeros(states.shape if early else (len(states), 0))
     for part in tiles(len(head.weight), width):
         logits = head.logits(states, part)
-        each, shrink = so_far.add(logits)
         inside = _inside(targets, part)
         picked = picked + inside * logits.gather(-1, _column(targets, part)[:, None]).squeeze(-1)
+        each, shrink = so_far.add(logits, spend=not head.cap)
         if early:
             mean.mul_(shrink).add_(_rows(head.through(each, logits), states, head, part))
     if early:
@@ -244,9 +249,10 @@ class _TokenKL(torch.autograd.Function):
             gap = mine.top.new_zeros(len(states[rows]), 1)
             for part in tiles(len(weight), tile[1]):
                 p, q = head.logits(states[rows], part), their_head.logits(theirs[rows], part)
-                mine.add(p)
-                each, shrink = their.add(q)
-                gap = gap * shrink + (each * (q - p)).sum(-1, keepdim=True)
+                difference = q - p
+                mine.add(p, spend=True)
+                each, shrink = their.add(q, spend=True)
+                gap = gap * shrink + difference.mul_(each).sum(-1, keepdim=True)
             kls.append((gap / their.total + mine.lse - their.lse).squeeze(-1))
             ours.append(mine.lse)
             references.append(their.lse)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ def head_of(causal: Any) -> Head:
     )
 
 
-PROBED = 64  # tokens of an answer that `choose_layout` compares
+PROBED = 128  # tokens of a prompt and of an answer that `choose_layout` tries
 LAYOUTS: tuple[Layout, ...] = ("shared", "packed", "rows")
 NOTES = {
     "packed": "this architecture cannot share a prompt between two answers exactly: each answer gets its own prompt",
@@ -82,27 +82,26 @@ NOTES = {
 
 @torch.no_grad()
 def choose_layout(model: Any, pairs: Sequence[TokenPair]) -> Layout:
-    """The leanest layout that is exact for a model: each is tried on the longest pair against the model's own logits.
+    """The leanest layout that is exact for a model: each is tried on two pairs against the model's own logits.
 
-    Sharing or packing is not exact where attention knows no blocks (recurrent layers, attention of a model's own). The
-    longest pair is the one that reaches past a window.
+    Sharing or packing is not exact where attention knows no blocks (recurrent layers, attention of a model's own).
 
     Raises:
         UserError: not even a plain row gives the model's own log-probs: its head is of a kind unknown here.
     """
-    tried = [max(pairs, key=len), min(pairs, key=len)]
+    tried = [_short(pick(pairs, key=len)) for pick in (max, min)]
     device, exact = next(model.parameters()).device, model.dtype in (torch.float32, torch.float64)
     rtol, atol = (1e-3, 0.02) if exact else (1e-2, 0.5)
     expected = torch.stack([_plainly(model, pair, device) for pair in tried])
     for layout in LAYOUTS:
         batch = collate(tried, layout, pad=model.config.pad_token_id or 0).to(device)
         try:
-            found = _last(score(model, batch, TokenLogProbs))
+            values = score(model, batch)
         except (RuntimeError, ValueError, TypeError):  # a model that takes no blocks
             if layout == "rows":
                 raise
             continue
-        if torch.allclose(found, expected, rtol, atol):
+        if torch.allclose(torch.stack([values.chosen, values.rejected], 1).double().cpu(), expected, rtol, atol):
             return layout
     raise UserError(
         f"model {model.config.model_type}: its logits are not those of its head on its last hidden state, as the "
@@ -110,25 +109,17 @@ def choose_layout(model: Any, pairs: Sequence[TokenPair]) -> Layout:
     )
 
 
-def _last(values: LogProbs) -> Tensor:
-    """(B, 2) log-probs of the last PROBED tokens of every answer."""
-    assert isinstance(values, TokenLogProbs)
-    sides = ((values.chosen_tokens, values.chosen_len), (values.rejected_tokens, values.rejected_len))
-    each = [[t[max(0, int(n) - PROBED) : int(n)].sum().double() for t, n in zip(*s, strict=True)] for s in sides]
-    return torch.tensor(each).t()
+def _short(pair: TokenPair) -> TokenPair:
+    return replace(pair, prompt=pair.prompt[-PROBED:], chosen=pair.chosen[:PROBED], rejected=pair.rejected[:PROBED])
 
 
 def _plainly(model: Any, pair: TokenPair, device: torch.device) -> Tensor:
-    """(2,) the same of one pair, from the model's own logits of each answer's own sequence."""
+    """(2,) log-probs of a pair's answers, each from the model's own logits of its own sequence."""
     found = torch.zeros(2, dtype=torch.float64)
-    keep = "logits_to_keep" in inspect.signature(_causal_lm(model).forward).parameters
     for i, answer in enumerate((pair.chosen, pair.rejected)):
-        last = answer[-PROBED:]
-        if last:
-            ids = torch.tensor([[*pair.prompt, *answer]], device=device)
-            logits = model(input_ids=ids, use_cache=False, **({"logits_to_keep": len(last) + 1} if keep else {})).logits
-            logprobs = logits[0, -len(last) - 1 : -1].float().log_softmax(-1)
-            found[i] = logprobs.gather(-1, torch.tensor(last, device=device)[:, None]).double().sum().cpu()
+        ids = torch.tensor([[*pair.prompt, *answer]], device=device)
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(pair.prompt) - 1 : -1].float().log_softmax(-1)
+        found[i] = logits.gather(-1, ids[0, len(pair.prompt) :, None]).double().sum().cpu()
     return found
 
 

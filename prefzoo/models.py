@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from prefzoo import attention
+from prefzoo import attention, fused
 from prefzoo.errors import UserError
 from prefzoo.paths import SCHEME, cache_dir, resolve_package
 
@@ -44,6 +44,8 @@ def load(spec: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> tupl
         cure = "name a local folder or a .gguf file, or check the id, the network and HF_HUB_OFFLINE"
         raise UserError(f"model {spec}: cannot be loaded ({type(e).__name__}: {reason}); {cure}") from e
     attention.install(model)
+    if not torch.cuda.is_available():  # where other kernels are measured to be faster
+        fused.install(model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor
 
 from prefzoo.data.batches import collate, split
@@ -30,12 +32,28 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
     """
     mine = list(rows[accelerator.process_index :: accelerator.num_processes])
     parts = split(job.pairs, mine, budget(job, accelerator), job.train.micro_batch)
-    if job.loss.couples:
-        found, after = _coupled(job, scorer, accelerator, step, rows, parts, state)
-    else:  # each micro-batch starts from the same state, and rows that do not see each other leave the same behind
-        stepped = [_independent(job, scorer, accelerator, part, len(rows), state) for part in parts]
-        found, after = [metrics for metrics, _ in stepped], stepped[-1][1]
+    with _one_cast(job, accelerator):
+        if job.loss.couples:
+            found, after = _coupled(job, scorer, accelerator, step, rows, parts, state)
+        else:  # each pass starts from the same state, and rows that do not see each other leave the same behind
+            stepped = [_independent(job, scorer, accelerator, part, len(rows), state) for part in parts]
+            found, after = [metrics for metrics, _ in stepped], stepped[-1][1]
     return _gathered(found, accelerator), after
+
+
+@contextmanager
+def _one_cast(job: Job, accelerator: Any) -> Iterator[None]:
+    """Autocast keeps its bf16 copies of the weights until its outermost context ends: let that be the whole step.
+
+    Not with sharded weights, of which no process is to keep whole copies.
+    """
+    device = accelerator.device.type
+    whole = accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    with (
+        torch.autocast(device, torch.bfloat16, enabled=job.bf16 and whole),
+        torch.autocast(device, enabled=False),  # the passes switch it on
+    ):
+        yield
 
 
 def budget(job: Job, accelerator: Any) -> int:
