@@ -11,7 +11,7 @@ import numpy as np
 from evals.benchmarks import run_benchmark
 from evals.generate import generate
 from evals.judges.checks import words
-from evals.judges.protocol import Answer, Judge, PromptRow
+from evals.judges.protocol import Answer, PromptRow, Scorer
 from prefzoo.types import LogProbs
 
 
@@ -52,7 +52,7 @@ def measured(
     margins: list[float],
     rows: Sequence[PromptRow],
     answers: Sequence[Answer],
-    judge: Judge,
+    judge: Scorer,
     benchmarks: dict[str, dict[str, float]],
 ) -> Measured:
     """Score the answers and put everything together."""

@@ -73,6 +73,18 @@ def data(recipe: Path, overrides: tuple[str, ...]) -> None:
 
 
 @cli.command()
+@RECIPE
+@SET
+@click.option("--pairs", metavar="FILE", help="Labelled pairs; the recipe's data.eval unless given.")
+@click.option("--out", type=click.Path(path_type=Path), help="Keep the numbers as JSON.")
+def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path | None) -> None:
+    """Measure RECIPE's judge: agreement with labelled pairs, flips when seats swap, wins of the longer answer."""
+    from prefzoo.cli.judge import show_judge
+
+    show_judge(recipe, overrides, pairs, out)
+
+
+@cli.command()
 @click.option("--model", required=True, help="Hub id, folder, .gguf file or package://module/file.gguf.")
 @click.option("--prompts", required=True, help="instruct:train[:N], instruct:eval[:N], or a file with a prompt column.")
 @click.option("--judge", type=click.Choice(["verifier"]), default="verifier", show_default=True)
