@@ -72,6 +72,28 @@ def data(recipe: Path, overrides: tuple[str, ...]) -> None:
     show_data(recipe, overrides)
 
 
+FILE = click.Path(path_type=Path)
+
+
+@cli.command("eval")
+@click.argument("targets", nargs=-1, type=FILE)
+@click.option("--annotations", multiple=True, type=FILE, help="AlpacaEval annotation files, or folders of them.")
+@click.option("--difficulties", type=FILE, help="Table of the instructions' difficulties; else from the pool.")
+@click.option("--gamed", type=FILE, help="Table of gamed baselines, to regularise the length term.")
+@click.option("--order", type=FILE, help="JSON of the instructions in the order in which these tables number them.")
+@click.option("--out", type=FILE, help="Keep all columns as csv.")
+def evaluate(
+    targets: tuple[Path, ...], annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None,
+    order: Path | None, out: Path | None,
+) -> None:  # fmt: skip
+    """Win rates of published annotations, raw and length-controlled: prefzoo eval --annotations DIR|FILE..."""
+    if not annotations:
+        raise UserError("eval: nothing to evaluate; give --annotations and files or folders")
+    from prefzoo.cli.evaluate import show_annotations
+
+    show_annotations([*annotations, *targets], difficulties, gamed, order, out)
+
+
 @cli.command()
 @RECIPE
 @SET
