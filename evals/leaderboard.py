@@ -133,12 +133,14 @@ def build(found: dict[str, Measured], costs: dict[str, dict[str, float]]) -> Lea
         measures = _estimates(name, m, base)
         primary[name] = measures.pop("")
         rows += [
-            {"variant": name, "metric": k, **vars(e), "higher_is_better": HIGHER.get(k)} for k, e in measures.items()
+            {"variant": name, "metric": k, **vars(e), "higher_is_better": HIGHER.get(k), **_judge(m, k)}
+            for k, e in measures.items()
         ]
         if name in costs:
             rows.append(_cost(name, costs[name]["seconds"]))
     trained = [n for n in found if n != BASE]
-    metric = "win_rate" if base is not None and base.scores else "preference_accuracy"
+    judged = any(m.preferences for m in found.values()) or (base is not None and base.scores)
+    metric = "win_rate" if judged else "preference_accuracy"
     differences = {(a, b): stats.paired_difference(primary[a], primary[b]) for a, b in combinations(sorted(trained), 2)}
     p = dict(zip(differences, stats.holm([d.p for d in differences.values()]), strict=True))
     place = {n: _place(n, primary[n]) for n in found}
@@ -178,9 +180,12 @@ def _estimates(name: str, m: Measured, base: Measured | None) -> dict[str, Any]:
     out[""] = right
     if m.scores and base is not None:
         out[""] = stats.wins(np.array(m.scores), np.array(base.scores))
-        if name != BASE:
+        if name != BASE and not m.preferences:
             out["win_rate"] = stats.win_rate(np.array(m.scores), np.array(base.scores))
         out["score"] = stats.mean(np.array(m.scores))
+    if m.preferences:
+        out[""] = np.array(m.preferences, dtype=float) - 1
+        out["win_rate"] = stats.share_won(out[""])
     if len(margins) and name != BASE:
         out["preference_accuracy"] = stats.mean(right)
         out["preference_margin"] = stats.mean(margins)
@@ -191,6 +196,11 @@ def _estimates(name: str, m: Measured, base: Measured | None) -> dict[str, Any]:
     for suite, r in m.benchmarks.items():
         out[suite] = stats.proportion(round(r["value"] * r["n"]), int(r["n"]))
     return out
+
+
+def _judge(m: Measured, metric: str) -> dict[str, str]:
+    """Who judged a number; empty for what no judge has a part in."""
+    return {"judge": m.judge, "prompt_hash": m.prompt_hash} if metric == "win_rate" else {}
 
 
 def _cost(name: str, seconds: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from evals.judges.device import on_accelerator
 from evals.judges.protocol import Comparison, Report, Verdict
 from evals.judges.seats import FIRST, SECOND, Said, both_orders
 from evals.judges.wording import Question
@@ -42,9 +43,10 @@ class Causal:
         pairs = [Pair(self.question.asked(c), f"{before}A", f"{before}B", i) for i, c in enumerate(seated)]
         made = tokenise(pairs, self.tokenizer, longest, "drop", f"judge {self.name}").pairs
         progress = (lambda done, total, _: report(done, total)) if report else None
-        found = reference.logprobs(
-            self.model, [_verdicts(p) for p in made], shared=False, bf16=torch.cuda.is_available(), report=progress
-        )
+        with on_accelerator(self.model):
+            found = reference.logprobs(
+                self.model, [_verdicts(p) for p in made], shared=False, bf16=torch.cuda.is_available(), report=progress
+            )
         for pair, a, b in zip(made, found.chosen.tolist(), found.rejected.tolist(), strict=True):
             said[pair.row] = FIRST + (SECOND - FIRST) / (1 + math.exp(a - b))
         return said
@@ -67,4 +69,4 @@ def load(spec: str, folder: Path, question: Question) -> Causal:
     except UserError as e:
         raise UserError(f"evals.judge: {line}" for line in e.lines) from None
     name = f"model:{spec}@{models.fingerprint(model)}"
-    return Causal(model.to("cuda") if torch.cuda.is_available() else model, tokenizer, name, question)
+    return Causal(model, tokenizer, name, question)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from evals.judges.device import on_accelerator
 from evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
 from evals.judges.seats import Said, by_distance, by_scores
 from prefzoo import models
@@ -53,12 +54,13 @@ class Reward:
         longest = getattr(self.model.config, "max_position_embeddings", None) or max(map(len, ids), default=0)
         said: list[Said] = [f"{len(row)} tokens, and the judge reads at most {longest}" for row in ids]
         fits = sorted((i for i, row in enumerate(ids) if len(row) <= longest), key=lambda i: len(ids[i]))
-        for start in range(0, len(fits), BATCH):
-            part = fits[start : start + BATCH]
-            for i, score in zip(part, self._batch([ids[i] for i in part]), strict=True):
-                said[i] = score
-            if report:
-                report(min(start + BATCH, len(fits)), len(fits))
+        with on_accelerator(self.model):
+            for start in range(0, len(fits), BATCH):
+                part = fits[start : start + BATCH]
+                for i, score in zip(part, self._batch([ids[i] for i in part]), strict=True):
+                    said[i] = score
+                if report:
+                    report(min(start + BATCH, len(fits)), len(fits))
         return said
 
     def _batch(self, ids: list[list[int]]) -> list[float]:
@@ -103,5 +105,4 @@ def load(spec: str, folder: Path) -> Reward:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Reward(model.eval().to(device), tokenizer, f"reward:{spec}@{models.fingerprint(model)}")
+    return Reward(model.eval(), tokenizer, f"reward:{spec}@{models.fingerprint(model)}")
