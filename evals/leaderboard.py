@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evals import stats
+from evals.inference import power_statement
 from evals.measure import Measured
 from evals.stats import Difference, Estimate, Values
 
@@ -33,7 +34,8 @@ class Leaderboard:
     """What a run found.
 
     `long`: a row per variant and metric; `order`: best first; `ranks`: shared within noise; `differences`: of the
-    primary metric, per pair of variants in alphabetical order, paired by prompt; `p`: theirs, corrected after Holm.
+    primary metric, per pair of variants in alphabetical order, paired by prompt; `p`: theirs, corrected after Holm;
+    `power`: what differences the prompts at hand cannot show.
     """
 
     long: pd.DataFrame
@@ -42,6 +44,7 @@ class Leaderboard:
     p: dict[tuple[str, str], float]
     primary: str
     differences: dict[tuple[str, str], Difference]
+    power: str = ""
 
     def wide(self) -> pd.DataFrame:
         """One row per variant, best first; every number with its interval."""
@@ -59,7 +62,7 @@ class Leaderboard:
         table = self.wide().astype(str)
         head = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
         body = "".join("| " + " | ".join(row) + " |\n" for row in table.itertuples(index=False))
-        return f"{head}{body}\n{self.verdict()}\n\n{NOTE}\n"
+        return f"{head}{body}\n{self.verdict()}\n\n{NOTE} {self.power}".rstrip() + "\n"
 
     def csv(self) -> str:
         """The long table."""
@@ -82,6 +85,8 @@ class Leaderboard:
         if not fits or fits[0] is tables[-1]:
             console.print("The terminal is too narrow for all columns: leaderboard.md has them.")
         console.print(self.verdict(), soft_wrap=True, markup=False)
+        if self.power:
+            console.print(self.power, soft_wrap=True, markup=False)
 
     def verdict(self) -> str:
         """Who leads, by how much, and whether that can be told from the rest; and whether answers collapsed."""
@@ -146,7 +151,8 @@ def build(found: dict[str, Measured], costs: dict[str, dict[str, float]]) -> Lea
     place = {n: _place(n, primary[n]) for n in found}
     order = sorted(found, key=place.__getitem__)
     ranks = _ranks([n for n in order if n != BASE and place[n] < np.inf], p)
-    return Leaderboard(pd.DataFrame(rows), order, ranks, p, metric, differences)
+    power = power_statement({n: primary[n] for n in trained}, "prompts" if metric == "win_rate" else "pairs")
+    return Leaderboard(pd.DataFrame(rows), order, ranks, p, metric, differences, power)
 
 
 def _table(cells: pd.DataFrame) -> Table:
