@@ -28,16 +28,21 @@ def prepared(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
         UserError: there is no such judge, or it cannot judge these prompts.
     """
     judge = judge_of(recipe.evals.judge, recipe.folder)
+    check_judgeable(judge, prompts, "evals.judge", "evals.prompts")
+    return judge
+
+
+def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str, prompts_place: str) -> None:
+    """Raises UserError where the judge cannot judge these prompts, or a prompt is there twice."""
     bare = [row.id for row in prompts if not row.checks]
     if isinstance(judge, Scored) and bare:
         raise UserError(
-            f"evals.judge: verifier scores only prompts with checks, and {len(bare)} of {len(prompts)} have none "
+            f"{judge_place}: verifier scores only prompts with checks, and {len(bare)} of {len(prompts)} have none "
             f"(the first is {bare[0]}); choose another judge, or prompts like instruct:eval"
         )
     twice = len(prompts) - len({row.prompt for row in prompts})
     if twice:
-        raise UserError(f"evals.prompts: {twice} of {len(prompts)} prompts are repeated; keep one of each")
-    return judge
+        raise UserError(f"{prompts_place}: {twice} of {len(prompts)} prompts are repeated; keep one of each")
 
 
 def judged(

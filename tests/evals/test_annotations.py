@@ -137,7 +137,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "eval: nothing to evaluate; give --annotations"),
+        ([], "eval: nothing to evaluate; give runs or checkpoints and a --suite, or --annotations"),
         (["--annotations", "a.json", "--out", "o.txt"], "--out o.txt: unknown kind of file '.txt'; use .csv"),
         (["--annotations", "a.json", "--difficulties", "a.csv"], "a.csv: cannot be read"),
         (["--annotations", "a.json", "--difficulties", "d.csv", "--order", "d.csv"], "d.csv: --order needs a JSON"),
