@@ -26,6 +26,9 @@ class Causal:
         self.model, self.tokenizer, self.name, self.question = model, tokenizer, name, question
         self.prompt_hash = question.hash
 
+    def check(self) -> None:
+        """It is loaded, hence ready."""
+
     def forecast(self, asked: Sequence[Comparison]) -> str:
         """Local: nothing to pay."""
         return ""

@@ -72,6 +72,9 @@ class Judge(Protocol):
     def prompt_hash(self) -> str:
         """Of the prompt's template; empty for a judge that has none."""
 
+    def check(self) -> None:
+        """Raises UserError where it cannot judge at all; asked before anything expensive is done."""
+
     def forecast(self, asked: Sequence[Comparison]) -> str:
         """What comparing would take, in words; empty where it costs nothing to say nothing."""
 

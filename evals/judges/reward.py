@@ -26,6 +26,9 @@ class Reward:
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
 
+    def check(self) -> None:
+        """It is loaded, hence ready."""
+
     def forecast(self, asked: Sequence[Comparison]) -> str:
         """Local: nothing to pay."""
         return ""

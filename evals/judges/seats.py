@@ -80,6 +80,9 @@ class Scored:
         self.scorer = scorer
         self.name = scorer.name
 
+    def check(self) -> None:
+        """A scorer is ready."""
+
     def forecast(self, asked: Sequence[Comparison]) -> str:
         """Nothing to pay, nothing to say."""
         return ""

@@ -8,12 +8,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from evals.judges.calls import Calls, Purse, Reply, call_key
-from evals.judges.protocol import Comparison, Report, Verdict
+from evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
 from evals.judges.seats import FIRST, Said, both_orders, seatings
 from evals.judges.wording import LETTERS, Question, read_question, read_verdict
 from prefzoo.errors import UserError
@@ -26,6 +27,17 @@ HOPELESS = (401, 403, 404)  # no call to this address will ever succeed
 PER_TOKEN = 3  # characters, for the estimate: fewer than in most texts, so that it errs on the dear side
 ANSWER_TOKENS = 1000  # for the estimate, where the recipe sets no limit
 OFFERED = 5  # alternatives asked for of the first token
+
+UNREACHABLE = "no connection"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a call gave nothing, whether another try is worth it, and how many seconds the server asks to wait."""
+
+    reason: str
+    again: bool = True
+    wait: float = 0.0
 
 
 class Server:
@@ -57,6 +69,18 @@ class Server:
         if self.purse.limit is not None:
             cost += f", limit ${self.purse.limit:.2f}"
         return f"{len(seated)} calls of {self.name}, {len(seated) - len(fresh)} of them kept from before; {cost}"
+
+    def check(self) -> None:
+        """One call about nothing, kept like any other.
+
+        Raises:
+            UserError: the server cannot be reached, or gives no verdict on a plain question.
+        """
+        plain = Comparison(PromptRow("check", "Is water wet?"), Answer("Yes.", True, 0), Answer("Grass.", True, 0))
+        said = self._one(plain)
+        if isinstance(said, str):
+            cure = "start the server, or mend evals.judge" if said.startswith(UNREACHABLE) else "mend evals.judge"
+            raise UserError(f"judge {self.name}: asked a plain question: {said}; {cure}")
 
     def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
         """What fails for good after all tries is missing, with the reason.
@@ -101,9 +125,10 @@ class Server:
         kept = self.calls.read(key)
         if kept is not None:
             return _preference(kept)
+        wait = 0.0
         for attempt in range(self.how.tries):
             if attempt:
-                self._pause(_pause(attempt))
+                self._pause(max(_pause(attempt), wait))
             if not self.purse.promise(estimate):
                 return f"spending limit of ${self.purse.limit} reached"
             found = self._send(request, estimate)
@@ -112,15 +137,15 @@ class Server:
                 if not isinstance(said, str):
                     self.calls.write(key, found)
                     return said
-                reason = said
+                reason, wait = said, 0.0
             else:
-                reason, again = found
-                if not again:
-                    return reason
+                if not found.again:
+                    return found.reason
+                reason, wait = found.reason, found.wait
         return f"{reason}, {self.how.tries} tries"
 
-    def _send(self, request: dict[str, Any], estimate: float) -> Reply | tuple[str, bool]:
-        """A reply; or what went wrong, and whether another try is worth it."""
+    def _send(self, request: dict[str, Any], estimate: float) -> Reply | Fault:
+        """A reply, or what went wrong."""
         openai, cost = self._openai, 0.0
         try:
             more = {"logprobs": True, "top_logprobs": OFFERED} if self._logprobs else {}
@@ -136,22 +161,23 @@ class Server:
             return reply
         except openai.APITimeoutError:
             cost = estimate  # the server may well have done, and bill, the work
-            return f"no reply in {self.how.timeout:g} s", True
+            return Fault(f"no reply in {self.how.timeout:g} s")
         except openai.APIConnectionError:
-            return UNREACHABLE, True
+            return Fault(UNREACHABLE)
         except openai.APIStatusError as e:
-            return self._refused(e.status_code)
+            return self._refused(e.status_code, e.response.headers.get("retry-after", ""))
         except (openai.APIError, ValueError, AttributeError, TypeError, IndexError):
-            return "the reply is no chat completion", True
+            return Fault("the reply is no chat completion")
         finally:
             self.purse.pay(estimate, cost)
 
-    def _refused(self, status: int) -> tuple[str, bool]:
+    def _refused(self, status: int, after: str) -> Fault:
         # The server's own words are left out: some repeat a part of the key.
         if status in HOPELESS:
             cure = f"check the variable {self.how.key}" if status != HOPELESS[-1] else "check url and model"
             raise UserError(f"judge {self.name}: the server answers HTTP {status}; {cure}")
-        return f"HTTP {status}", status in BUSY or status >= 500  # noqa: PLR2004 - server errors begin there
+        wait = min(float(after), LONGEST_PAUSE) if after.isdigit() else 0.0  # seconds; a date is not worth reading
+        return Fault(f"HTTP {status}", status in BUSY or status >= 500, wait)  # noqa: PLR2004 - server errors
 
     def _request(self, c: Comparison) -> dict[str, Any]:
         how = self.how
@@ -162,9 +188,6 @@ class Server:
     def _estimate(self, request: dict[str, Any]) -> float:
         tokens = len(request["messages"][0]["content"]) // PER_TOKEN + 1
         return self.purse.price(tokens, self.how.max_tokens or ANSWER_TOKENS)
-
-
-UNREACHABLE = "no connection"
 
 
 def _pause(attempt: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,13 @@ from rich.console import Console
 from evals import leaderboard
 from evals.judges.choose import judge_of
 from evals.judges.coverage import coverage
-from evals.judges.protocol import Answer, Comparison, Judge, PromptRow
+from evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
 from evals.judges.rows import annotation_rows, output_rows
 from evals.judges.seats import Scored
 from evals.measure import Measured
 from prefzoo import runs
 from prefzoo.errors import UserError
+from prefzoo.progress import Report as StageReport
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe
 
@@ -40,6 +42,8 @@ def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str
             f"{judge_place}: verifier scores only prompts with checks, and {len(bare)} of {len(prompts)} have none "
             f"(the first is {bare[0]}); choose another judge, or prompts like instruct:eval"
         )
+    if prompts:
+        judge.check()
     twice = len(prompts) - len({row.prompt for row in prompts})
     if twice:
         raise UserError(f"{prompts_place}: {twice} of {len(prompts)} prompts are repeated; keep one of each")
@@ -66,7 +70,7 @@ def judged(
         console.print(forecast, soft_wrap=True)
     for name, comparisons in asked.items():
         with stage(f"judging {name}", "calls", console) as report:
-            verdicts = judge.compare(comparisons, lambda done, total: report(done, total, ""))  # noqa: B023 - used at once
+            verdicts = _verdicts(judge, comparisons, report)
         cover = coverage(verdicts)
         if cover.missing:
             console.print(f"{name}: {cover.says()}", soft_wrap=True)
@@ -75,6 +79,14 @@ def judged(
         preferences = [None if v.missing or cover.withheld else v.preference for v in verdicts]
         out[name] = replace(numbers[name], preferences=preferences, judge=judge.name, prompt_hash=judge.prompt_hash)
     return out
+
+
+def _verdicts(judge: Judge, comparisons: list[Comparison], stage_report: StageReport) -> list[Verdict]:
+    """What training has cost is worth a board without the judge's number; the same command asks the judge again."""
+    try:
+        return judge.compare(comparisons, lambda done, total: stage_report(done, total, ""))
+    except UserError as e:
+        return [Verdict(math.nan, (), "; ".join(e.lines))] * len(comparisons)
 
 
 def _answers(m: Measured) -> list[Answer]:

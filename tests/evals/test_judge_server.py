@@ -33,6 +33,7 @@ class Misbehaving:
         self.behave: Behave = lambda request, nth: (200, reply("A"))
         self.asked: list[dict[str, Any]] = []
         self.keys: set[str] = set()
+        self.headers: dict[str, str] = {}
         self.busy = self.most_busy = 0
         lock, outer = Lock(), self
 
@@ -54,6 +55,8 @@ class Misbehaving:
                     self.send_response(status)
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(data)))
+                    for name, value in outer.headers.items():
+                        self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(data)
                 except OSError:  # the client no longer waits
@@ -182,6 +185,39 @@ def test_faults_that_last_are_missing_with_the_reason(
     assert len(server.asked) == 2 * calls  # for the two seats
     server.behave = prefers_good  # nothing of it was kept: another run tries again
     assert judge(server, tmp_path).compare(asked())[0].preference == 2.0
+
+
+@pytest.mark.parametrize(("after", "least"), [("7", 7.0), ("9999", 60.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.5)])
+def test_a_server_that_says_how_long_to_wait(server: Misbehaving, tmp_path: Path, after: str, least: float) -> None:
+    server.headers = {"Retry-After": after}
+    server.behave = lambda request, nth: (429, {}) if nth == 1 else prefers_good(request, nth)
+    pauses: list[float] = []
+    assert judge(server, tmp_path, pauses).compare(asked())[0].preference == 2.0
+    assert all(least <= p <= max(least, 1.0) for p in pauses) and len(pauses) == 2
+
+
+def test_a_killed_run_has_every_call_it_made(server: Misbehaving, tmp_path: Path) -> None:
+    server.behave = prefers_good
+
+    def kill(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judge(server, tmp_path, workers=2).compare(asked(10), kill)
+    made = len(server.asked)
+    assert 5 <= made < 20
+    assert [v.preference for v in judge(server, tmp_path).compare(asked(10))] == [2.0] * 10
+    assert len(server.asked) == 20  # none of them twice
+
+
+def test_a_plain_question_before_anything_expensive(server: Misbehaving, tmp_path: Path) -> None:
+    judge(server, tmp_path).check()
+    judge(server, tmp_path).check()
+    assert len(server.asked) == 1
+    server.behave = lambda request, nth: (200, reply("Let me think about it"))
+    with pytest.raises(UserError, match="asked a plain question: unknown verdict 'Let me think about it', 4 tries; me"):
+        judge(server, tmp_path / "fresh").check()
 
 
 def test_a_server_that_hangs(server: Misbehaving, tmp_path: Path) -> None:

@@ -196,6 +196,9 @@ class Said5:
 
     name, prompt_hash = "said", "abc"
 
+    def check(self) -> None:
+        pass
+
     def forecast(self, asked: Sequence[Comparison]) -> str:
         return ""
 

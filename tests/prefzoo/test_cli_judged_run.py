@@ -13,7 +13,10 @@ import pytest
 
 from evals.alpaca import _contained, win_rate_by_alpaca
 from evals.annotations import read, win_rates
+from evals.judges.protocol import Answer, Comparison, PromptRow, Verdict
 from prefzoo.cli import main
+from prefzoo.cli.judging import _verdicts
+from prefzoo.errors import UserError
 
 RECIPE = """\
 name: judged
@@ -110,3 +113,13 @@ def test_what_is_wrong_is_said_before_anything_is_trained(
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", sets) == 2
     captured = capsys.readouterr()
     assert says in captured.err and "training dpo" not in captured.out
+
+
+def test_a_judge_that_falls_away_after_training_costs_only_its_own_number() -> None:
+    class Down:
+        def compare(self, asked: list[Comparison], report: object = None) -> list[Verdict]:
+            raise UserError("judge x: no connection; start the server")
+
+    two = [Comparison(PromptRow("1", "p"), Answer("a", True, 1), Answer("b", True, 1))] * 2
+    found = _verdicts(Down(), two, lambda done, total, note: None)  # type: ignore[arg-type]
+    assert [v.missing for v in found] == ["judge x: no connection; start the server"] * 2
