@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +145,7 @@ def build(found: dict[str, Measured], costs: dict[str, dict[str, float]]) -> Lea
     trained = [n for n in found if n != BASE]
     judged = any(m.preferences for m in found.values()) or (base is not None and base.scores)
     metric = "win_rate" if judged else "preference_accuracy"
-    differences = {(a, b): stats.paired_difference(primary[a], primary[b]) for a, b in combinations(sorted(trained), 2)}
+    differences = stats.paired_differences({name: primary[name] for name in trained})
     p = dict(zip(differences, stats.holm([d.p for d in differences.values()]), strict=True))
     place = {n: _place(n, primary[n]) for n in found}
     order = sorted(found, key=place.__getitem__)

@@ -123,7 +123,7 @@ def _differences(won: Won, seed: int) -> dict[tuple[str, str], Difference]:
     """Of the mean win rate against all, row by row: what two variants differ by, whoever they meet."""
     names = sorted({name for pair in won for name in pair})
     mean = {name: _against_all(won, name) for name in names}
-    found = {(a, b): stats.paired_difference(mean[a], mean[b], seed) for a, b in _pairs(names)}
+    found = stats.paired_differences(mean, seed)
     p = stats.holm([d.p for d in found.values()])
     return {
         pair: Difference(d.value, d.low, d.high, corrected)

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prefzoo.data.batches import collate
+from prefzoo.data.batches import collate, split
 from prefzoo.feed import Inputs, kind_of, labels_of, mismatched_rows, scores_of, sums
 from prefzoo.job import Job
 from prefzoo.logprobs import score
 from prefzoo.reference import take
 from prefzoo.types import LogProbs, Mismatched, Scores
 
+TOKENS = {"cpu": 1024}  # more is no faster on two cores, and holds more memory
+ELSEWHERE = 16384
 Metrics = dict[str, float]
 Stepped = tuple[Metrics, Any]
 
@@ -27,14 +29,18 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
     micro-batches and processes first, so that neither changes the result.
     """
     mine = list(rows[accelerator.process_index :: accelerator.num_processes])
-    size = job.train.micro_batch or len(mine)
-    parts = [mine[i : i + size] for i in range(0, len(mine), size)]
+    parts = split(job.pairs, mine, budget(job, accelerator), job.train.micro_batch)
     if job.loss.couples:
         found, after = _coupled(job, scorer, accelerator, step, rows, parts, state)
     else:  # each micro-batch starts from the same state, and rows that do not see each other leave the same behind
         stepped = [_independent(job, scorer, accelerator, part, len(rows), state) for part in parts]
         found, after = [metrics for metrics, _ in stepped], stepped[-1][1]
     return _gathered(found, accelerator), after
+
+
+def budget(job: Job, accelerator: Any) -> int:
+    """Tokens of one forward and backward pass."""
+    return job.train.tokens or TOKENS.get(accelerator.device.type, ELSEWHERE)
 
 
 def _independent(
@@ -80,7 +86,7 @@ def _leaf(values: Tensor) -> Tensor:
 def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int]) -> Inputs:
     device, pairs = accelerator.device, [job.pairs[i] for i in part]
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
-    batch = collate(pairs, shared=job.shared, pad=pad).to(device)
+    batch = collate(pairs, job.layout, pad=pad).to(device)
     with _precision(job, device):
         policy, kl = scorer(batch)
     reference = None if job.reference is None else take(job.reference, part, device)
@@ -125,12 +131,10 @@ def _mismatched(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequen
     pairs, known = mismatched_rows(rows, job.pairs), job.mismatched[step]
     world, rank = accelerator.num_processes, accelerator.process_index
     mine = list(range(len(pairs)))[rank::world]
-    size = job.train.micro_batch or len(mine)
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
     ours, theirs = [], []
-    for start in range(0, len(mine), size):
-        part = mine[start : start + size]
-        batch = collate([pairs[i] for i in part], shared=job.shared, pad=pad).to(accelerator.device)
+    for part in split(pairs, mine, budget(job, accelerator), job.train.micro_batch):
+        batch = collate([pairs[i] for i in part], job.layout, pad=pad).to(accelerator.device)
         with _precision(job, accelerator.device):
             ours.append(sums(scorer(batch)[0], pairs))
         theirs.append(sums(take(known, part, accelerator.device), pairs))

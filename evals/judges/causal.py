@@ -17,6 +17,7 @@ from prefzoo import models, reference
 from prefzoo.data.schemas import Pair
 from prefzoo.data.tokens import TokenPair, tokenise
 from prefzoo.errors import UserError
+from prefzoo.logprobs import choose_layout
 
 
 class Causal:
@@ -46,10 +47,10 @@ class Causal:
         pairs = [Pair(self.question.asked(c), f"{before}A", f"{before}B", i) for i, c in enumerate(seated)]
         made = tokenise(pairs, self.tokenizer, longest, "drop", f"judge {self.name}").pairs
         progress = (lambda done, total, _: report(done, total)) if report else None
+        verdicts = [_verdicts(p) for p in made]
         with on_accelerator(self.model):
-            found = reference.logprobs(
-                self.model, [_verdicts(p) for p in made], shared=False, bf16=torch.cuda.is_available(), report=progress
-            )
+            layout = choose_layout(self.model, verdicts)
+            found = reference.logprobs(self.model, verdicts, layout, bf16=torch.cuda.is_available(), report=progress)
         for pair, a, b in zip(made, found.chosen.tolist(), found.rejected.tolist(), strict=True):
             said[pair.row] = FIRST + (SECOND - FIRST) / (1 + math.exp(a - b))
         return said

@@ -20,12 +20,12 @@ from evals.measure import Measured, answer_all, measured, preference_margins, ru
 from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
 from prefzoo.cli.judging import judged, prepared
-from prefzoo.cli.load import tokens_of
+from prefzoo.cli.load import check_variants, tokens_of, unit
+from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
-from prefzoo.feed import check_fit
 from prefzoo.job import Job, with_reference
-from prefzoo.logprobs import can_share
+from prefzoo.logprobs import NOTES, choose_layout
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe, Variant
 from prefzoo.train import check_trackers, native_bf16, train, use_bf16
@@ -43,7 +43,7 @@ class Run:
     weights: str
     pairs: list[TokenPair]
     held_out: list[TokenPair]
-    shared: bool
+    layout: Layout
     prompts: list[PromptRow]
 
 
@@ -76,35 +76,34 @@ def _prepare(found: Recipe, folder: Path, console: Console) -> tuple[Run, Any]:
             base = base.to("cuda")
     done, schema = tokens_of(found, found.data.train, tokenizer)
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
-    console.print(f"data: {len(done.pairs)} training pairs ({schema}){lost}", soft_wrap=True)
+    console.print(f"data: {len(done.pairs)} training {unit(done.pairs)} ({schema}){lost}", soft_wrap=True)
     held_out = tokens_of(found, found.data.eval, tokenizer)[0].pairs if found.data.eval else []
     if any(p.label is not None for p in held_out):
         raise UserError(f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs")
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
-    for name, variant in found.variants.items():
-        check_fit(variant.loss_obj, done.pairs, variant.train.batch, f"variants.{name}")
-    shared = can_share(base, [*done.pairs, *held_out])
-    if not shared:
-        console.print("this architecture cannot share a prompt between two answers exactly: each gets its own row")
-    return Run(found, folder, console, tokenizer, weights, done.pairs, held_out, shared, prompts), base
+    check_variants(found, done.pairs)
+    layout = choose_layout(base, [*done.pairs, *held_out])
+    if layout in NOTES:
+        console.print(NOTES[layout])
+    return Run(found, folder, console, tokenizer, weights, done.pairs, held_out, layout, prompts), base
 
 
 def _reference(
     run: Run, base: Any, pairs: list[TokenPair], what: str, kind: type[LogProbs] = LogProbs, *, bf16: bool
 ) -> LogProbs:
-    file = reference.cache_file(run.weights, pairs, kind, shared=run.shared, bf16=bf16)
+    file = reference.cache_file(run.weights, pairs, kind, run.layout, bf16=bf16)
     cached = reference.read(file, kind)
     if cached is not None:
         return cached
     with stage(f"reference log-probs, {what}", "pairs", run.console) as report:
-        values = reference.logprobs(base, pairs, kind, shared=run.shared, bf16=bf16, report=report)
+        values = reference.logprobs(base, pairs, run.layout, kind, bf16=bf16, report=report)
     reference.write(file, values)
     return values
 
 
 def _job(run: Run, variant: Variant, base: Any, *, bf16: bool) -> Job:
     recipe = run.recipe
-    job = Job(variant.loss_obj, variant.params, variant.train, recipe.seed, run.pairs, run.shared, bf16)
+    job = Job(variant.loss_obj, variant.params, variant.train, recipe.seed, run.pairs, run.layout, bf16)
     seen = {i for v in recipe.variants.values() for step in replace(job, train=v.train).steps for i in step}
 
     def frozen(pairs: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
@@ -152,7 +151,7 @@ def _measure(run: Run, name: str, model: Any) -> Measured:
     margins: list[float] = []
     if run.held_out and name != leaderboard.BASE:
         with stage(f"held-out pairs under {name}", "pairs", run.console) as report:
-            policy = reference.logprobs(model, run.held_out, shared=run.shared, bf16=bf16, report=report)
+            policy = reference.logprobs(model, run.held_out, run.layout, bf16=bf16, report=report)
         margins = preference_margins(policy, _reference_of_held_out(run))
     elif run.held_out:
         _reference(run, model, run.held_out, "held-out pairs", bf16=bf16)
@@ -174,7 +173,7 @@ def _measure(run: Run, name: str, model: Any) -> Measured:
 
 def _reference_of_held_out(run: Run) -> LogProbs:
     """The base is measured first, so its log-probs are on disk."""
-    file = reference.cache_file(run.weights, run.held_out, LogProbs, shared=run.shared, bf16=native_bf16())
+    file = reference.cache_file(run.weights, run.held_out, LogProbs, run.layout, bf16=native_bf16())
     found = reference.read(file, LogProbs)
     assert found is not None
     return found

@@ -66,7 +66,7 @@ def test_displacement() -> None:
 @torch.no_grad()
 def test_entropy_and_ending_are_the_models(tiny_model: Any) -> None:
     made = [TokenPair([1, 5, 9], [7, 8, 3], [6, 3], 0), TokenPair([1, 4], [9, 3], [8, 3], 1)]
-    found = score(tiny_model, collate(made, shared=False, pad=0), VocabLogProbs)
+    found = score(tiny_model, collate(made, "rows", pad=0), VocabLogProbs)
     assert isinstance(found, VocabLogProbs)
     for row, pair in enumerate(made):
         logp = tiny_model(torch.tensor([pair.prompt + pair.chosen])).logits[0].log_softmax(-1)
