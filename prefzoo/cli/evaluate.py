@@ -19,7 +19,7 @@ def show_annotations(
     """Print the board; with `out`, keep all of its columns as csv."""
     if out is not None and out.suffix != ".csv":
         raise UserError(f"--out {out}: unknown kind of file {out.suffix!r}; use .csv")
-    found, console = board(read(paths), difficulties, gamed, order), Console(soft_wrap=True)
+    found, console = board(read(paths), difficulties, gamed, order), Console(soft_wrap=True, emoji=False)
     console.print(render(found))
     for line in notes(found):
         console.print(line, markup=False, highlight=False)

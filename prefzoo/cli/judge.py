@@ -31,7 +31,7 @@ SAYS = (
 
 def show_judge(path: Path, overrides: Sequence[str], pairs: str | None, out: Path | None) -> None:
     """Ask the judge about labelled pairs, and say how it did."""
-    found, console = recipes.load(path, overrides), Console(soft_wrap=True)
+    found, console = recipes.load(path, overrides), Console(soft_wrap=True, emoji=False)  # a judge's name has colons
     spec = pairs or found.data.eval
     if spec is None:
         raise UserError(f"{path}: data.eval is not set; name labelled pairs by --pairs FILE")
@@ -40,7 +40,7 @@ def show_judge(path: Path, overrides: Sequence[str], pairs: str | None, out: Pat
     judge = judge_of(found.evals.judge, found.folder)
     forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
     if forecast:
-        console.print(forecast)
+        console.print(forecast, markup=False)
     with stage(f"judging {len(labelled)} labelled pairs", "calls", console) as report:
         result = quality(judge, labelled, lambda done, total: report(done, total, ""))
     console.print(render(result), markup=False, highlight=False)

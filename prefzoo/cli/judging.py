@@ -67,13 +67,13 @@ def judged(
     }
     forecast = judge.forecast([c for comparisons in asked.values() for c in comparisons])
     if forecast:
-        console.print(forecast, soft_wrap=True)
+        console.print(forecast, soft_wrap=True, markup=False, emoji=False)
     for name, comparisons in asked.items():
         with stage(f"judging {name}", "calls", console) as report:
             verdicts = _verdicts(judge, comparisons, report)
         cover = coverage(verdicts)
         if cover.missing:
-            console.print(f"{name}: {cover.says()}", soft_wrap=True)
+            console.print(f"{name}: {cover.says()}", soft_wrap=True, markup=False, emoji=False)
         rows = annotation_rows(comparisons, verdicts, judge, leaderboard.BASE, name)
         runs.write_json(folder / name / "annotations.json", rows)
         preferences = [None if v.missing or cover.withheld else v.preference for v in verdicts]

@@ -45,7 +45,7 @@ class Asked:
 
 def show_targets(targets: Sequence[Path], asked: Asked) -> None:
     """Measure every model, and rank all against the baseline."""
-    console, found = Console(), models_of(targets, asked.base)
+    console, found = Console(emoji=False), models_of(targets, asked.base)
     prompts = [] if asked.suite in known() else load_prompts(asked.suite, Path.cwd())
     judge = judge_of(_judge_settings(asked.judge), Path.cwd()) if prompts else None
     if judge is not None:

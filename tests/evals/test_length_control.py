@@ -21,7 +21,7 @@ from evals.stats import Values
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
-    return simulate()
+    return simulate(models=12)
 
 
 def gamed_of(pool: Pool, folder: Path) -> list[Gamed]:
@@ -70,7 +70,8 @@ def test_the_truth_is_recovered_within_its_standard_error(seed: int) -> None:
     assert (np.abs(error) < 1.96 * stderr).mean() >= 0.8  # 20 models: 0.95 less two standard deviations
 
 
-def test_difficulty_is_recovered_from_the_pool(pool: Pool) -> None:
+def test_difficulty_is_recovered_from_the_pool() -> None:
+    pool = simulate(models=20)
     order = instructions(pool.models)
     won = np.stack([a.rows["preference"].to_numpy(dtype=float) - 1 for a in pool.models])
     found = from_pool(np.zeros_like(won), won)

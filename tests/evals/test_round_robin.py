@@ -78,17 +78,18 @@ def test_known_strengths_are_recovered() -> None:
 
 def test_intervals_and_rank_sets_cover(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, "RESAMPLES", 400)
+    monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage in every call, which takes 99% of it
     strengths = np.array([0.0, 0.0, 0.4, 0.9])
     expected = ELO * (strengths - strengths.mean())
     inside, held = [], []
-    for seed in range(60):
+    for seed in range(40):
         scores = round_robin(drawn(strengths, 120, seed), FULL, seed, resamples=120).scores.loc[list("abcd")]
         inside += ((scores["low"] <= expected) & (expected <= scores["high"])).tolist()
         # a and b are equally strong: ranks 3 and 4 are both theirs
         truth = [(3, 4), (3, 4), (2, 2), (1, 1)]
         sets = zip(scores["best_rank"], scores["worst_rank"], truth, strict=True)
         held.append(all(low <= first and last <= high for low, high, (first, last) in sets))
-    assert 0.90 <= np.mean(inside) <= 0.98  # 240 values in 60 boards: standard deviation about 2%
+    assert 0.90 <= np.mean(inside) <= 0.98  # 160 values in 40 boards: standard deviation about 2%
     assert np.mean(held) >= 0.93
 
 

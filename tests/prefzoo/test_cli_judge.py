@@ -50,6 +50,14 @@ def test_a_judge_is_measured_on_the_recipes_pairs(
     assert json.loads((place / "q.json").read_text())["agreement"]["n"] == 4
 
 
+def test_a_judges_name_is_printed_as_it_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "package:x.py").write_text(OWN)  # a terminal's library reads :package: as a picture
+    assert prefzoo(monkeypatch, "judge", "r.yaml", "--set", "evals.judge='package:x.py:longer'") == 0
+    assert "function:package:x.py:longer@" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
