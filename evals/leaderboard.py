@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evals import stats
+from evals.inference import power_statement
 from evals.measure import Measured
 from evals.stats import Difference, Estimate, Values
 
@@ -32,7 +33,8 @@ class Leaderboard:
     """What a run found.
 
     `long`: a row per variant and metric; `order`: best first; `ranks`: shared within noise; `differences`: of the
-    primary metric, per pair of variants in alphabetical order, paired by prompt; `p`: theirs, corrected after Holm.
+    primary metric, per pair of variants in alphabetical order, paired by prompt; `p`: theirs, corrected after Holm;
+    `power`: what differences the prompts at hand cannot show.
     """
 
     long: pd.DataFrame
@@ -41,6 +43,7 @@ class Leaderboard:
     p: dict[tuple[str, str], float]
     primary: str
     differences: dict[tuple[str, str], Difference]
+    power: str = ""
 
     def wide(self) -> pd.DataFrame:
         """One row per variant, best first; every number with its interval."""
@@ -58,7 +61,7 @@ class Leaderboard:
         table = self.wide().astype(str)
         head = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
         body = "".join("| " + " | ".join(row) + " |\n" for row in table.itertuples(index=False))
-        return f"{head}{body}\n{self.verdict()}\n\n{NOTE}\n"
+        return f"{head}{body}\n{self.verdict()}\n\n{NOTE} {self.power}".rstrip() + "\n"
 
     def csv(self) -> str:
         """The long table."""
@@ -81,6 +84,8 @@ class Leaderboard:
         if not fits or fits[0] is tables[-1]:
             console.print("The terminal is too narrow for all columns: leaderboard.md has them.")
         console.print(self.verdict(), soft_wrap=True, markup=False)
+        if self.power:
+            console.print(self.power, soft_wrap=True, markup=False)
 
     def verdict(self) -> str:
         """Who leads, by how much, and whether that can be told from the rest; and whether answers collapsed."""
@@ -132,18 +137,21 @@ def build(found: dict[str, Measured], costs: dict[str, dict[str, float]]) -> Lea
         measures = _estimates(name, m, base)
         primary[name] = measures.pop("")
         rows += [
-            {"variant": name, "metric": k, **vars(e), "higher_is_better": HIGHER.get(k)} for k, e in measures.items()
+            {"variant": name, "metric": k, **vars(e), "higher_is_better": HIGHER.get(k), **_judge(m, k)}
+            for k, e in measures.items()
         ]
         if name in costs:
             rows.append(_cost(name, costs[name]["seconds"]))
     trained = [n for n in found if n != BASE]
-    metric = "win_rate" if base is not None and base.scores else "preference_accuracy"
+    judged = any(m.preferences for m in found.values()) or (base is not None and base.scores)
+    metric = "win_rate" if judged else "preference_accuracy"
     differences = stats.paired_differences({name: primary[name] for name in trained})
     p = dict(zip(differences, stats.holm([d.p for d in differences.values()]), strict=True))
     place = {n: _place(n, primary[n]) for n in found}
     order = sorted(found, key=place.__getitem__)
     ranks = _ranks([n for n in order if n != BASE and place[n] < np.inf], p)
-    return Leaderboard(pd.DataFrame(rows), order, ranks, p, metric, differences)
+    power = power_statement({n: primary[n] for n in trained}, "prompts" if metric == "win_rate" else "pairs")
+    return Leaderboard(pd.DataFrame(rows), order, ranks, p, metric, differences, power)
 
 
 def _table(cells: pd.DataFrame) -> Table:
@@ -177,9 +185,12 @@ def _estimates(name: str, m: Measured, base: Measured | None) -> dict[str, Any]:
     out[""] = right
     if m.scores and base is not None:
         out[""] = stats.wins(np.array(m.scores), np.array(base.scores))
-        if name != BASE:
+        if name != BASE and not m.preferences:
             out["win_rate"] = stats.win_rate(np.array(m.scores), np.array(base.scores))
         out["score"] = stats.mean(np.array(m.scores))
+    if m.preferences:
+        out[""] = np.array(m.preferences, dtype=float) - 1
+        out["win_rate"] = stats.share_won(out[""])
     if len(margins) and name != BASE:
         out["preference_accuracy"] = stats.mean(right)
         out["preference_margin"] = stats.mean(margins)
@@ -190,6 +201,11 @@ def _estimates(name: str, m: Measured, base: Measured | None) -> dict[str, Any]:
     for suite, r in m.benchmarks.items():
         out[suite] = stats.proportion(round(r["value"] * r["n"]), int(r["n"]))
     return out
+
+
+def _judge(m: Measured, metric: str) -> dict[str, str]:
+    """Who judged a number; empty for what no judge has a part in."""
+    return {"judge": m.judge, "prompt_hash": m.prompt_hash} if metric == "win_rate" else {}
 
 
 def _cost(name: str, seconds: float) -> dict[str, Any]:

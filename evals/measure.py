@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,18 @@ import numpy as np
 from evals.benchmarks import run_benchmark
 from evals.generate import generate
 from evals.judges.checks import words
-from evals.judges.protocol import Answer, Judge, PromptRow
+from evals.judges.protocol import Answer, PromptRow, Scorer
 from prefzoo.types import LogProbs
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One model's numbers. Lists are aligned with the held-out pairs, or with the prompts."""
+    """One model's numbers. Lists are aligned with the held-out pairs, or with the prompts.
+
+    Attributes:
+        scores: the verifier's, where the prompts carry checks.
+        preferences: the judge's against the base, from 1 (the base wins) to 2; None where it is missing or withheld.
+    """
 
     margins: list[float]
     scores: list[float]
@@ -26,6 +31,9 @@ class Measured:
     repetition: list[float]
     answers: list[str]
     benchmarks: dict[str, dict[str, float]]
+    preferences: list[float | None] = field(default_factory=list)
+    judge: str = ""
+    prompt_hash: str = ""
 
 
 def preference_margins(policy: LogProbs, reference: LogProbs) -> list[float]:
@@ -52,13 +60,14 @@ def measured(
     margins: list[float],
     rows: Sequence[PromptRow],
     answers: Sequence[Answer],
-    judge: Judge,
+    judge: Scorer,
     benchmarks: dict[str, dict[str, float]],
 ) -> Measured:
-    """Score the answers and put everything together."""
+    """Score the answers that can be, and put everything together."""
+    checkable = all(row.checks for row in rows)
     return Measured(
         margins=margins,
-        scores=[judge.score(row, a) for row, a in zip(rows, answers, strict=True)],
+        scores=[judge.score(row, a) for row, a in zip(rows, answers, strict=True)] if checkable else [],
         words=[len(words(a.text)) for a in answers],
         finished=[a.finished for a in answers],
         repetition=[float(np.round(repetition(a.text), 4)) for a in answers],

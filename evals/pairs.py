@@ -12,7 +12,7 @@ from typing import Any
 
 from evals.generate import Progress, generate
 from evals.judges.checks import words
-from evals.judges.protocol import Answer, Judge, PromptRow
+from evals.judges.protocol import Answer, PromptRow, Scorer
 from prefzoo.runs import write_text
 
 LENGTH_RATIO = 1.4  # the longer of the two answers has at most so many times the words of the other
@@ -20,7 +20,7 @@ LEAST_CHOSEN = 0.7  # what the better answer must score: the worse of two failur
 CHUNK = 32  # prompts between two points from which a killed call can go on
 
 
-def pick(row: PromptRow, answers: Sequence[Answer], judge: Judge) -> dict[str, Any] | None:
+def pick(row: PromptRow, answers: Sequence[Answer], judge: Scorer) -> dict[str, Any] | None:
     """The pair with the widest gap in score, then the closest in length; None where no two answers qualify."""
     scored = [(judge.score(row, a), a) for a in dict.fromkeys(answers) if a.text]
     found: list[tuple[float, float, tuple[float, Answer], tuple[float, Answer]]] = []
@@ -54,7 +54,7 @@ def make_pairs(
     model: Any,
     tokenizer: Any,
     rows: Sequence[PromptRow],
-    judge: Judge,
+    judge: Scorer,
     how: Sampling,
     *,
     limit: int | None = None,
@@ -86,7 +86,7 @@ def make_pairs(
 
 
 def _chunk(
-    model: Any, tokenizer: Any, rows: Sequence[PromptRow], judge: Judge, how: Sampling, number: int
+    model: Any, tokenizer: Any, rows: Sequence[PromptRow], judge: Scorer, how: Sampling, number: int
 ) -> dict[str, Any]:
     answers = generate(
         model, tokenizer, [r.prompt for r in rows], max_new_tokens=how.max_new_tokens, n=how.n,
@@ -105,7 +105,7 @@ def _finished(partial: Path | None) -> list[dict[str, Any]]:
 
 
 def _card(
-    done: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]], found: int, judge: Judge, how: Sampling
+    done: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]], found: int, judge: Scorer, how: Sampling
 ) -> dict[str, Any]:
     asked = sum(c["prompts"] for c in done)
     card: dict[str, Any] = {

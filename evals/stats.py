@@ -47,7 +47,11 @@ def wins(scores: Values, base: Values) -> Values:
 
 def win_rate(scores: Values, base: Values, seed: int = 0) -> Estimate:
     """Share of prompts won against the base, ties half; Wilson's interval where every prompt ended alike."""
-    won = wins(scores, base)
+    return share_won(wins(scores, base), seed)
+
+
+def share_won(won: Values, seed: int = 0) -> Estimate:
+    """Mean of wins from 0 to 1; Wilson's interval where every prompt ended alike. What is not finite is left out."""
     won = won[np.isfinite(won)]
     if len(won) == 0 or np.ptp(won) > 0:
         return mean(won, seed)

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from prefzoo._yaml import Keys
 from prefzoo.errors import did_you_mean
+from prefzoo.judge import TAGGED, tag
 from prefzoo.losses import AnyLoss
 
 LONGEST = 60  # characters of a value that a message shows
@@ -40,19 +41,25 @@ _REQUIRED = {
     "model": "model: org/name (a hub id, a folder or a .gguf file)",
     "data": "data: {train: pairs.jsonl}",
     "train": "train: pairs.jsonl",
+    "url": "url: http://localhost:8000/v1",
 }
 
 
 def location(error: ErrorDetails) -> Keys:
     """The keys that lead to the value an error is about."""
-    return tuple(str(part) for part in error["loc"] if part != "[key]")
+    return tuple(part for part in _tagged(error) if part not in TAGGED)
+
+
+def _tagged(error: ErrorDetails) -> Keys:
+    """The keys, and where a judge's mapping begins the mark of its kind."""
+    return tuple(str(part) for part in error["loc"] if part not in ("[key]", tag("text")))
 
 
 def says(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | None = None) -> str:
     """What is wrong with one value, and the cure. `model` is what was validated; `loss`, whose parameters it is."""
     loc, kind, value = location(error), error["type"], error.get("input")
     if kind == "extra_forbidden":
-        return _says_unknown(loc[-1], list(_model_at(model, loc[:-1]).model_fields), loss)
+        return _says_unknown(loc[-1], list(_model_at(model, _tagged(error)[:-1]).model_fields), loss)
     if kind == "missing":
         return f"is missing; add `{_REQUIRED.get(loc[-1], f'{loc[-1]}: ...')}`"
     if kind == "string_pattern_mismatch":
@@ -94,6 +101,9 @@ def slug(name: str) -> str:
 
 def _model_at(model: type[BaseModel], loc: Keys) -> type[BaseModel]:
     for key in loc:
+        if key in TAGGED or key == "judge":  # the judge's kind comes right behind it
+            model = TAGGED.get(key, model)
+            continue
         annotation = model.model_fields[key].annotation
         kinds = get_args(annotation) or (annotation,)
         model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))

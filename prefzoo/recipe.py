@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from prefzoo import _wording, _yaml, losses
 from prefzoo._yaml import Keys, Source
 from prefzoo.errors import UserError
+from prefzoo.judge import AnyJudge
 from prefzoo.losses import AnyLoss, NonNegative, Params, Positive
 
 Text = Annotated[str, Field(min_length=1)]
@@ -106,7 +107,7 @@ class Evals(Section):
     """What is measured of every checkpoint. `max_new_tokens` bounds each generated answer."""
 
     prompts: Text | None = None
-    judge: Text = "verifier"
+    judge: AnyJudge = "verifier"
     max_new_tokens: Count = 64
     benchmarks: list[Text] = []
 

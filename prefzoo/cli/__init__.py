@@ -72,6 +72,51 @@ def data(recipe: Path, overrides: tuple[str, ...]) -> None:
     show_data(recipe, overrides)
 
 
+FILE = click.Path(path_type=Path)
+
+
+@cli.command("eval")
+@click.argument("targets", nargs=-1, type=FILE)
+@click.option("--suite", help="instruct:eval[:N], a file with a prompt column, or a benchmark's name.")
+@click.option("--judge", default="verifier", show_default=True, help="As evals.judge in a recipe; a mapping in YAML.")
+@click.option("--base", metavar="MODEL", help="The baseline; else the first run's model, or the first checkpoint.")
+@click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")
+@click.option("--annotations", multiple=True, type=FILE, help="AlpacaEval annotation files, or folders of them.")
+@click.option("--difficulties", type=FILE, help="Table of the instructions' difficulties; else from the pool.")
+@click.option("--gamed", type=FILE, help="Table of gamed baselines, to regularise the length term.")
+@click.option("--order", type=FILE, help="JSON of the instructions in the order in which these tables number them.")
+@click.option("--out", type=FILE, help="Folder for results (a csv for --annotations).")
+def evaluate(
+    targets: tuple[Path, ...], suite: str | None, judge: str, base: str | None, max_new_tokens: int, round_robin: bool,
+    annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None, order: Path | None, out: Path | None,
+) -> None:  # fmt: skip
+    """Evaluate what is there: TARGETS are runs' folders or checkpoints, with --suite; or files, with --annotations."""
+    if annotations:
+        from prefzoo.cli.evaluate import show_annotations
+
+        show_annotations([*annotations, *targets], difficulties, gamed, order, out)
+    elif targets and suite:
+        from prefzoo.cli.targets import Asked, show_targets
+
+        asked = Asked(suite, judge, base, max_new_tokens, round_robin, out or Path("results") / "eval")
+        show_targets(targets, asked)
+    else:
+        raise UserError("eval: nothing to evaluate; give runs or checkpoints and a --suite, or --annotations and files")
+
+
+@cli.command()
+@RECIPE
+@SET
+@click.option("--pairs", metavar="FILE", help="Labelled pairs; the recipe's data.eval unless given.")
+@click.option("--out", type=click.Path(path_type=Path), help="Keep the numbers as JSON.")
+def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path | None) -> None:
+    """Measure RECIPE's judge: agreement with labelled pairs, flips when seats swap, wins of the longer answer."""
+    from prefzoo.cli.judge import show_judge
+
+    show_judge(recipe, overrides, pairs, out)
+
+
 @cli.command()
 @click.option("--model", required=True, help="Hub id, folder, .gguf file or package://module/file.gguf.")
 @click.option("--prompts", required=True, help="instruct:train[:N], instruct:eval[:N], or a file with a prompt column.")

@@ -19,6 +19,7 @@ from evals.judges.verifier import Verifier
 from evals.measure import Measured, answer_all, measured, preference_margins, run_benchmarks
 from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
+from prefzoo.cli.judging import judged, prepared
 from prefzoo.cli.load import check_variants, tokens_of, unit
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
@@ -53,12 +54,14 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
     check_names(found.evals.benchmarks)
     check_trackers(found.train.trackers)
     run, base = _prepare(found, results / found.name, console)
+    judge = prepared(found, run.prompts)
     runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
     trained = {name: _train_variant(run, name, base, fresh=fresh) for name in found.variants}
     numbers = {leaderboard.BASE: _measure(run, leaderboard.BASE, base)}
     for name in found.variants:
         model, _ = models.load(str((run.folder / name / "checkpoint").resolve()), Path())
         numbers[name] = _measure(run, name, model.to(base.device))
+    numbers = judged(judge, run.prompts, numbers, run.folder, console)
     board = leaderboard.build(numbers, {name: r.costs for name, r in trained.items()})
     board.write(run.folder)
     board.render(console)

@@ -1,0 +1,23 @@
+"""A judging model waits in main memory, and takes the accelerator only while it judges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def on_accelerator(model: Any) -> Iterator[None]:
+    """The GPU is free for training before, and for the next model's answers after."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    model.to("cuda")
+    try:
+        yield
+    finally:
+        model.to("cpu")
+        torch.cuda.empty_cache()

@@ -1,0 +1,98 @@
+"""A user's Python function as judge: of both answers, or of one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from evals.judges.protocol import Comparison, Report, Verdict
+from evals.judges.seats import Said, both_orders, by_scores, higher_wins
+from prefzoo.errors import UserError, did_you_mean
+
+OF_BOTH, OF_ONE = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
+SAYS = 80  # characters of an exception that are kept
+
+
+class Function:
+    """`(instruction, output_1, output_2) -> 1 .. 2`, asked in both orders, or `(instruction, output) -> score`."""
+
+    prompt_hash = ""
+
+    def __init__(self, fn: Callable[..., Any], name: str) -> None:
+        self.fn, self.name = fn, name
+        self.parameters = _parameters(fn, name)
+
+    def check(self) -> None:
+        """It is imported, hence ready."""
+
+    def forecast(self, asked: Sequence[Comparison]) -> str:
+        """What a function costs is its author's to know."""
+        return ""
+
+    def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
+        """What the function raises becomes the reason of a missing verdict."""
+        if self.parameters == OF_ONE:
+            scores = [(self._say(c, c.first.text), self._say(c, c.second.text)) for c in asked]
+            return by_scores(asked, scores, higher_wins)
+        return both_orders(asked, lambda seated: [self._say(c, c.first.text, c.second.text) for c in seated])
+
+    def _say(self, c: Comparison, *outputs: str) -> Said:
+        try:
+            return float(self.fn(c.row.prompt, *outputs))
+        except Exception as e:  # a user's code may raise anything
+            return f"{type(e).__name__}: {e}"[:SAYS].replace("\n", " ")
+
+
+def _parameters(fn: Callable[..., Any], name: str) -> int:
+    """How many answers it takes, by its parameters without a default."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = [p for p in inspect.signature(fn).parameters.values() if p.kind in kinds and p.default is p.empty]
+    if len(found) not in (OF_BOTH, OF_ONE):
+        raise UserError(
+            f"evals.judge: {name} takes {len(found)} arguments; write it as (instruction, output_1, output_2) "
+            "-> 1 .. 2, or as (instruction, output) -> score"
+        )
+    return len(found)
+
+
+def load(spec: str, folder: Path) -> Function:
+    """The function of `file.py:function` (relative to `folder`) or `package.module:function`.
+
+    Raises:
+        UserError: there is none, or it is no judge.
+    """
+    where, _, attribute = spec.rpartition(":")
+    if not where or not attribute:
+        raise UserError(f"evals.judge: {spec!r} names no function; write it like my_judge.py:better")
+    module, code = _module(where, spec, folder)
+    found = getattr(module, attribute, None)
+    if not inspect.isfunction(found):
+        have = [n for n, v in vars(module).items() if inspect.isfunction(v)]
+        hint = did_you_mean(attribute, have) or f"; it has {', '.join(have) or 'none'}"
+        raise UserError(f"evals.judge: {where} has no function {attribute!r}{hint}")
+    return Function(found, f"function:{spec}@{hashlib.sha256(code).hexdigest()[:12]}")
+
+
+def _module(where: str, spec: str, folder: Path) -> tuple[ModuleType, bytes]:
+    """The module and its source, whose hash is part of the judge's identity."""
+    path = (folder / Path(where).expanduser()).resolve()
+    if where.endswith(".py") and not path.is_file():
+        raise UserError(f"evals.judge: {spec}: no such file: {path}; the path is relative to the recipe")
+    try:
+        if not where.endswith(".py"):
+            module = importlib.import_module(where)
+            return module, Path(str(module.__file__)).read_bytes()
+        found = importlib.util.spec_from_file_location(f"prefzoo_judge_{path.stem}", path)
+        assert found is not None and found.loader is not None  # a .py file always has both
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+        return module, path.read_bytes()
+    except Exception as e:  # whatever a user's file raises is the user's to read, in one line
+        says = str(e).replace("\n", " ")
+        raise UserError(f"evals.judge: {spec}: fails on import: {type(e).__name__}: {says}; mend it there") from e

@@ -1,0 +1,31 @@
+"""AlpacaEval's rows of answers and of verdicts; a judge's identity stands on every one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
+
+
+def output_rows(prompts: Sequence[PromptRow], answers: Sequence[Answer], name: str) -> list[dict[str, Any]]:
+    """Rows of `model_outputs.json`."""
+    return [
+        {"instruction": row.prompt, "output": answer.text, "generator": name, "id": row.id}
+        for row, answer in zip(prompts, answers, strict=True)
+    ]
+
+
+def annotation_rows(
+    asked: Sequence[Comparison], verdicts: Sequence[Verdict], judge: Judge, base: str, name: str
+) -> list[dict[str, Any]]:
+    """Rows of `annotations.json`; a missing preference is null, and says why."""
+    return [
+        {
+            "instruction": c.row.prompt, "output_1": c.first.text, "output_2": c.second.text, "generator_1": base,
+            "generator_2": name, "annotator": judge.name, "prompt_hash": judge.prompt_hash,
+            "preference": None if v.missing else v.preference, "preference_by_order": list(v.orders),
+            "missing": v.missing,
+        }
+        for c, v in zip(asked, verdicts, strict=True)
+    ]  # fmt: skip

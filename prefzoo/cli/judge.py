@@ -1,0 +1,80 @@
+"""`prefzoo judge`: how far a recipe's judge can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from evals.judges.choose import judge_of
+from evals.judges.protocol import Answer, Comparison, PromptRow
+from evals.judges.quality import Labelled, Quality, quality
+from evals.stats import Estimate
+from prefzoo import recipe as recipes
+from prefzoo import runs
+from prefzoo.data.sources import read_rows
+from prefzoo.errors import UserError
+from prefzoo.progress import stage
+
+SAYS = (
+    ("agreement", "agrees with the label"),
+    ("flips", "winner flips when seats swap"),
+    ("first_seat", "first seat wins"),
+    ("longer_wins", "longer answer wins"),
+    ("longer_is_better", "longer answer is the labelled one"),
+)
+
+
+def show_judge(path: Path, overrides: Sequence[str], pairs: str | None, out: Path | None) -> None:
+    """Ask the judge about labelled pairs, and say how it did."""
+    found, console = recipes.load(path, overrides), Console(soft_wrap=True, emoji=False)  # a judge's name has colons
+    spec = pairs or found.data.eval
+    if spec is None:
+        raise UserError(f"{path}: data.eval is not set; name labelled pairs by --pairs FILE")
+    folder = Path.cwd() if pairs else found.folder
+    labelled = _labelled(spec, folder, {} if pairs else {str(k): v for k, v in found.data.columns.items()})
+    judge = judge_of(found.evals.judge, found.folder)
+    forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
+    if forecast:
+        console.print(forecast, markup=False)
+    with stage(f"judging {len(labelled)} labelled pairs", "calls", console) as report:
+        result = quality(judge, labelled, lambda done, total: report(done, total, ""))
+    console.print(render(result), markup=False, highlight=False)
+    if out:
+        runs.write_json(out, asdict(result))
+
+
+def render(found: Quality) -> str:
+    """A line for each number, with its interval and how many it is over."""
+    prompt = f", prompt {found.prompt_hash}" if found.prompt_hash else ""
+    lines = [f"{found.judge}{prompt}: {found.coverage.asked} labelled pairs, {found.ties} ties"]
+    lines += [f"  {says}: {_cell(getattr(found, field))}" for field, says in SAYS]
+    return "\n".join(lines + ([found.coverage.says()] if found.coverage.missing else []))
+
+
+def _cell(e: Estimate) -> str:
+    if not np.isfinite(e.value):
+        return "-"
+    return f"{100 * e.value:.1f}% [{100 * e.low:.1f}, {100 * e.high:.1f}] of {e.n}"
+
+
+def _labelled(spec: str, folder: Path, columns: dict[str, str]) -> list[Labelled]:
+    rows = read_rows(spec, folder, columns)
+    faults = [
+        f"{spec}: row {i}: {name} is missing or no text; labelled pairs need prompt, chosen and rejected"
+        for i, row in enumerate(rows, 1)
+        for name in ("prompt", "chosen", "rejected")
+        if not isinstance(row.get(name), str)
+    ]
+    if faults:
+        raise UserError(faults[:20])
+    return [_pair(row, i) for i, row in enumerate(rows, 1)]
+
+
+def _pair(row: dict[str, Any], number: int) -> Labelled:
+    prompt = PromptRow(str(row.get("id", number)), row["prompt"], tuple(row.get("checks") or ()), row.get("topic"))
+    return Labelled(prompt, Answer(row["chosen"], True, 0), Answer(row["rejected"], True, 0))

@@ -1,0 +1,93 @@
+"""The judge's part of `prefzoo run`: every variant's answers against the base's, in AlpacaEval's files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from evals import leaderboard
+from evals.judges.choose import judge_of
+from evals.judges.coverage import coverage
+from evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
+from evals.judges.rows import annotation_rows, output_rows
+from evals.judges.seats import Scored
+from evals.measure import Measured
+from prefzoo import runs
+from prefzoo.errors import UserError
+from prefzoo.progress import Report as StageReport
+from prefzoo.progress import stage
+from prefzoo.recipe import Recipe
+
+
+def prepared(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
+    """The recipe's judge, before anything is trained: what is wrong with it is said now.
+
+    Raises:
+        UserError: there is no such judge, or it cannot judge these prompts.
+    """
+    judge = judge_of(recipe.evals.judge, recipe.folder)
+    check_judgeable(judge, prompts, "evals.judge", "evals.prompts")
+    return judge
+
+
+def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str, prompts_place: str) -> None:
+    """Raises UserError where the judge cannot judge these prompts, or a prompt is there twice."""
+    bare = [row.id for row in prompts if not row.checks]
+    if isinstance(judge, Scored) and bare:
+        raise UserError(
+            f"{judge_place}: verifier scores only prompts with checks, and {len(bare)} of {len(prompts)} have none "
+            f"(the first is {bare[0]}); choose another judge, or prompts like instruct:eval"
+        )
+    if prompts:
+        judge.check()
+    twice = len(prompts) - len({row.prompt for row in prompts})
+    if twice:
+        raise UserError(f"{prompts_place}: {twice} of {len(prompts)} prompts are repeated; keep one of each")
+
+
+def judged(
+    judge: Judge, prompts: Sequence[PromptRow], numbers: dict[str, Measured], folder: Path, console: Console
+) -> dict[str, Measured]:
+    """The numbers with the judge's preferences; `model_outputs.json` and `annotations.json` beside each model's."""
+    if not prompts:
+        return numbers
+    answers = {name: _answers(m) for name, m in numbers.items()}
+    base = answers[leaderboard.BASE]
+    for name, made in answers.items():
+        runs.write_json(folder / name / "model_outputs.json", output_rows(prompts, made, name))
+    out = {leaderboard.BASE: numbers[leaderboard.BASE]}
+    asked = {
+        name: [Comparison(*three) for three in zip(prompts, base, made, strict=True)]
+        for name, made in answers.items()
+        if name not in out
+    }
+    forecast = judge.forecast([c for comparisons in asked.values() for c in comparisons])
+    if forecast:
+        console.print(forecast, soft_wrap=True, markup=False, emoji=False)
+    for name, comparisons in asked.items():
+        with stage(f"judging {name}", "calls", console) as report:
+            verdicts = _verdicts(judge, comparisons, report)
+        cover = coverage(verdicts)
+        if cover.missing:
+            console.print(f"{name}: {cover.says()}", soft_wrap=True, markup=False, emoji=False)
+        rows = annotation_rows(comparisons, verdicts, judge, leaderboard.BASE, name)
+        runs.write_json(folder / name / "annotations.json", rows)
+        preferences = [None if v.missing or cover.withheld else v.preference for v in verdicts]
+        out[name] = replace(numbers[name], preferences=preferences, judge=judge.name, prompt_hash=judge.prompt_hash)
+    return out
+
+
+def _verdicts(judge: Judge, comparisons: list[Comparison], stage_report: StageReport) -> list[Verdict]:
+    """What training has cost is worth a board without the judge's number; the same command asks the judge again."""
+    try:
+        return judge.compare(comparisons, lambda done, total: stage_report(done, total, ""))
+    except UserError as e:
+        return [Verdict(math.nan, (), "; ".join(e.lines))] * len(comparisons)
+
+
+def _answers(m: Measured) -> list[Answer]:
+    return [Answer(text, finished, 0) for text, finished in zip(m.answers, m.finished, strict=True)]

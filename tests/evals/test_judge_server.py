@@ -1,0 +1,300 @@
+"""A judge behind HTTP, tried on a server on this machine that misbehaves on purpose."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any
+
+import pytest
+
+from evals.judges.calls import Calls
+from evals.judges.coverage import coverage
+from evals.judges.protocol import Answer, Comparison, PromptRow
+from evals.judges.server import Server, load
+from evals.judges.wording import Question
+from prefzoo.errors import UserError
+from prefzoo.judge import ServerJudge
+
+KEY = "sk-do-not-show-me"
+Behave = Callable[[dict[str, Any], int], tuple[int, Any]]
+
+
+class Misbehaving:
+    """A server whose every reply is `behave(request, how often it was asked that) -> (status, body)`."""
+
+    def __init__(self) -> None:
+        self.behave: Behave = lambda request, nth: (200, reply("A"))
+        self.asked: list[dict[str, Any]] = []
+        self.keys: set[str] = set()
+        self.headers: dict[str, str] = {}
+        self.busy = self.most_busy = 0
+        lock, outer = Lock(), self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                text = request["messages"][0]["content"]
+                with lock:
+                    outer.busy += 1
+                    outer.most_busy = max(outer.most_busy, outer.busy)
+                    outer.asked.append(request)
+                    outer.keys.add(self.headers["Authorization"])
+                    nth = sum(r["messages"][0]["content"] == text for r in outer.asked)
+                status, body = outer.behave(request, nth)
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                with lock:
+                    outer.busy -= 1
+                try:
+                    self.send_response(status)
+                    self.send_header("Content-Type", "application/json")
+                    self.send_header("Content-Length", str(len(data)))
+                    for name, value in outer.headers.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(data)
+                except OSError:  # the client no longer waits
+                    pass
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+
+
+def reply(text: str | None, **first: float) -> dict[str, Any]:
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    if first:
+        tokens = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in first.items()]
+        choice["logprobs"] = {"content": [{**tokens[0], "top_logprobs": tokens}]}
+    usage = {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101}
+    made = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+    return made
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    made = Misbehaving()
+    thread = Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+    thread.join()
+
+
+def judge(server: Misbehaving, folder: Path, pauses: list[float] | None = None, **how: Any) -> Server:
+    settings = ServerJudge(kind="server", url=server.url, model="m", **{"timeout": 5.0, **how})
+    return Server(settings, Question(), Calls(folder / "calls.sqlite"), (pauses if pauses is not None else []).append)
+
+
+def asked(n: int = 1) -> list[Comparison]:
+    return [
+        Comparison(PromptRow(str(i), f"task {i}"), Answer("base", True, 1), Answer("good", True, 1)) for i in range(n)
+    ]
+
+
+def prefers_good(request: dict[str, Any], nth: int) -> tuple[int, Any]:
+    text = request["messages"][0]["content"]
+    return 200, reply("A" if text.index("good") < text.index("base") else "B")
+
+
+def test_both_seats_concurrently_and_everything_kept(server: Misbehaving, tmp_path: Path) -> None:
+    def slowly(request: dict[str, Any], nth: int) -> tuple[int, Any]:
+        time.sleep(0.05)
+        return prefers_good(request, nth)
+
+    server.behave = slowly
+    told: list[tuple[int, int]] = []
+    made = judge(server, tmp_path, workers=6)
+    found = made.compare(asked(6), lambda *x: told.append(x))
+    assert [v.preference for v in found] == [2.0] * 6 and {v.orders for v in found} == {(2.0, 2.0)}
+    assert len(server.asked) == 12 and 2 <= server.most_busy <= 6 and told[-1] == (12, 12)
+    again = judge(server, tmp_path)
+    assert again.forecast(asked(7)).startswith("14 calls of server:m@127.0.0.1:") and "12 of them kept" in (
+        again.forecast(asked(7))
+    )
+    assert again.compare(asked(6)) == found and len(server.asked) == 12
+    assert made.prompt_hash == Question().hash and made.name == again.name
+
+
+def test_log_probs_make_the_preference_continuous(server: Misbehaving, tmp_path: Path) -> None:
+    server.behave = lambda request, nth: (200, reply("A", A=0.6, B=0.2, the=0.1))
+    (found,) = judge(server, tmp_path).compare(asked())
+    # p(B) / (p(A) + p(B)) = 0.25: 1.25 straight, 3 - 1.25 = 1.75 swapped; only a liking for seats, hence a tie
+    assert found.orders == pytest.approx((1.25, 1.75)) and found.preference == pytest.approx(1.5)
+    assert server.asked[0]["logprobs"] and server.asked[0]["top_logprobs"] == 5
+
+
+def test_a_server_that_offers_no_log_probs_is_asked_without(server: Misbehaving, tmp_path: Path) -> None:
+    def refuse(request: dict[str, Any], nth: int) -> tuple[int, Any]:
+        return (400, {"error": {"message": "no logprobs"}}) if "logprobs" in request else prefers_good(request, nth)
+
+    server.behave = refuse
+    assert [v.preference for v in judge(server, tmp_path, workers=1).compare(asked(2))] == [2.0, 2.0]
+    assert len(server.asked) == 5  # one refusal, and four calls
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, {"error": {"message": "slow down"}}),
+        (500, b"<html>oops</html>"),
+        (503, {}),
+        (200, b"{not json"),
+        (200, {"choices": []}),
+        (200, reply(None)),
+        (200, reply("Both are fine answers.")),
+    ],
+)
+def test_faults_that_pass_are_tried_again_with_growing_pauses(
+    server: Misbehaving, tmp_path: Path, status: int, body: Any
+) -> None:
+    server.behave = lambda request, nth: (status, body) if nth <= 2 else prefers_good(request, nth)
+    pauses: list[float] = []
+    (found,) = judge(server, tmp_path, pauses, tries=3).compare(asked())
+    assert found.preference == 2.0 and len(server.asked) == 6
+    assert len(pauses) == 4 and all(0.5 <= p <= 1 for p in pauses[::2]) and all(1 <= p <= 2 for p in pauses[1::2])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "calls"),
+    [
+        (500, {}, "HTTP 500, 2 tries", 2),
+        (429, {}, "HTTP 429, 2 tries", 2),
+        (200, b"rubbish", "the reply is no chat completion, 2 tries", 2),
+        (200, reply("neither"), "unknown verdict 'neither', 2 tries", 2),
+        (422, {}, "HTTP 422", 1),  # asking the same again would not help
+    ],
+)
+def test_faults_that_last_are_missing_with_the_reason(
+    server: Misbehaving, tmp_path: Path, status: int, body: Any, reason: str, calls: int
+) -> None:
+    server.behave = lambda request, nth: (status, body)
+    (found,) = judge(server, tmp_path, tries=2).compare(asked())
+    assert found.missing == reason and math.isnan(found.preference)
+    assert len(server.asked) == 2 * calls  # for the two seats
+    server.behave = prefers_good  # nothing of it was kept: another run tries again
+    assert judge(server, tmp_path).compare(asked())[0].preference == 2.0
+
+
+@pytest.mark.parametrize(("after", "least"), [("7", 7.0), ("9999", 60.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.5)])
+def test_a_server_that_says_how_long_to_wait(server: Misbehaving, tmp_path: Path, after: str, least: float) -> None:
+    server.headers = {"Retry-After": after}
+    server.behave = lambda request, nth: (429, {}) if nth == 1 else prefers_good(request, nth)
+    pauses: list[float] = []
+    assert judge(server, tmp_path, pauses).compare(asked())[0].preference == 2.0
+    assert all(least <= p <= max(least, 1.0) for p in pauses) and len(pauses) == 2
+
+
+def test_a_killed_run_has_every_call_it_made(server: Misbehaving, tmp_path: Path) -> None:
+    server.behave = prefers_good
+
+    def kill(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judge(server, tmp_path, workers=2).compare(asked(10), kill)
+    made = len(server.asked)
+    assert 5 <= made < 20
+    assert [v.preference for v in judge(server, tmp_path).compare(asked(10))] == [2.0] * 10
+    assert len(server.asked) == 20  # none of them twice
+
+
+def test_a_plain_question_before_anything_expensive(server: Misbehaving, tmp_path: Path) -> None:
+    judge(server, tmp_path).check()
+    judge(server, tmp_path).check()
+    assert len(server.asked) == 1
+    server.behave = lambda request, nth: (200, reply("Let me think about it"))
+    with pytest.raises(UserError, match="asked a plain question: unknown verdict 'Let me think about it', 4 tries; me"):
+        judge(server, tmp_path / "fresh").check()
+
+
+def test_a_server_that_hangs(server: Misbehaving, tmp_path: Path) -> None:
+    def hang(request: dict[str, Any], nth: int) -> tuple[int, Any]:
+        time.sleep(0.3 if nth == 1 else 0)
+        return prefers_good(request, nth)
+
+    server.behave = hang
+    (found,) = judge(server, tmp_path, timeout=0.1, tries=1).compare(asked())
+    assert found.missing == "no reply in 0.1 s, 1 tries"
+    (found,) = judge(server, tmp_path, timeout=0.1, tries=2).compare(asked())
+    assert found.preference == 2.0
+
+
+def test_one_bad_prompt_in_twenty_is_left_out_and_two_withhold_the_number(server: Misbehaving, tmp_path: Path) -> None:
+    bad = {"task 3\n"}
+    server.behave = lambda request, nth: (
+        (200, reply("pass")) if any(b in request["messages"][0]["content"] for b in bad) else prefers_good(request, nth)
+    )
+    cover = coverage(judge(server, tmp_path, tries=2).compare(asked(20)))
+    assert (cover.missing, cover.withheld) == (1, False)
+    bad.add("task 7\n")
+    cover = coverage(judge(server, tmp_path / "fresh", tries=2).compare(asked(20)))
+    assert (cover.missing, cover.withheld) == (2, True) and cover.reasons == (("unknown verdict '…', 2 tries", 2),)
+
+
+def test_no_server(tmp_path: Path, server: Misbehaving) -> None:
+    made = judge(server, tmp_path, tries=2, timeout=0.5)
+    server.http.shutdown()
+    server.http.server_close()
+    with pytest.raises(UserError, match=r"^judge server:m@127.*: no connection, 2 tries; start the server, or mend"):
+        made.compare(asked(5))
+
+
+@pytest.mark.parametrize(("status", "cure"), [(401, "check the variable OPENAI_API_KEY"), (404, "check url and model")])
+def test_what_no_call_will_mend_stops_at_once_and_never_shows_the_key(
+    server: Misbehaving, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int, cure: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.behave = lambda request, nth: (status, {"error": {"message": f"Incorrect API key provided: {KEY}"}})
+    with pytest.raises(UserError) as caught:
+        judge(server, tmp_path).compare(asked(5))
+    assert str(caught.value).endswith(f": the server answers HTTP {status}; {cure}") and len(server.asked) == 1
+    assert server.keys == {f"Bearer {KEY}"}
+    assert KEY not in str(caught.value) and KEY not in caplog.text
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
+
+
+def test_the_estimate_and_the_limit(server: Misbehaving, tmp_path: Path) -> None:
+    server.behave = prefers_good
+    priced = {"prompt_price": 1000.0, "answer_price": 1000.0, "workers": 1}
+    made = judge(server, tmp_path, **priced, spend_limit=0.01)
+    assert ", 0 of them kept from before; about $" in made.forecast(asked(2))
+    assert made.forecast(asked(2)).endswith("limit $0.01")
+    with pytest.raises(UserError, match=r"about \$\d.\d+ is needed, and spend_limit is \$0.01; raise evals.judge"):
+        made.compare(asked(2))
+    assert not server.asked  # nothing was paid
+    assert judge(server, tmp_path).forecast(asked()).endswith("cost unknown: the recipe gives no prices")
+    rich = judge(server, tmp_path, **priced, spend_limit=100.0)
+    rich.compare(asked(2))
+    # 4 calls of 100 + 1 tokens at 1000 dollars a million
+    assert rich.purse.spent == pytest.approx(4 * 101 / 1000) and rich.purse.promised == pytest.approx(0)
+
+
+def test_retries_count_against_the_limit(server: Misbehaving, tmp_path: Path) -> None:
+    server.behave = lambda request, nth: (200, reply("rubbish"))  # paid for all the same
+    made = judge(server, tmp_path, prompt_price=1000.0, answer_price=0.0, spend_limit=0.7, tries=9)
+    (found,) = made.compare(asked())
+    assert found.missing == "spending limit of $0.7 reached" and made.purse.spent <= 0.7
+    assert len(server.asked) < 18
+
+
+def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path))
+    monkeypatch.delenv("OTHER_KEY", raising=False)
+    how = ServerJudge(kind="server", url="https://api.example.com/v1", model="m", key="OTHER_KEY")
+    with pytest.raises(UserError, match="the environment variable OTHER_KEY is empty; export the key of api.example"):
+        load(how, tmp_path)
+    local = ServerJudge(kind="server", url="http://localhost:1/v1", model="m", key="OTHER_KEY")
+    assert load(local, tmp_path).name == "server:m@localhost:1"

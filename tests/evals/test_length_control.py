@@ -1,0 +1,160 @@
+"""Length control: laws, alpaca-eval's own code as oracle, and known truth recovered from simulated pools."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pools import Pool, annotate, simulate
+from scipy.stats import spearmanr
+
+from evals.alpaca import _contained
+from evals.annotated import board
+from evals.annotations import Annotations
+from evals.difficulty import Gamed, from_pool, read_gamed
+from evals.length_control import instructions, length_controlled
+from evals.stats import Values
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    return simulate(models=12)
+
+
+def gamed_of(pool: Pool, folder: Path) -> list[Gamed]:
+    path, order = folder / "gamed.csv", instructions(pool.models)
+    pool.gamed.to_csv(path, index=False)
+    return read_gamed(path, order, order)
+
+
+def values(pool: list[Annotations], *args: object, resamples: int = 2) -> Values:
+    found = length_controlled(pool, *args, resamples=resamples)  # type: ignore[arg-type]
+    return np.array([found[a.model].value for a in pool])
+
+
+def by_alpaca(pool: Pool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Values:
+    """alpaca-eval 0.6.6's own fit, on our file in place of its download."""
+    gamed_of(pool, folder)
+    with _contained():
+        from alpaca_eval.metrics import glm_winrate
+
+        monkeypatch.setattr(glm_winrate, "hf_hub_download", lambda **_: str(folder / "gamed.csv"))
+        return np.array([
+            glm_winrate.get_length_controlled_winrate(
+                a.rows.copy(), save_weights_dir=None, is_warn_extreme_changes=False
+            )["length_controlled_winrate"]
+            for a in pool.models
+        ])  # fmt: skip
+
+
+def test_alpaca_evals_own_numbers(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = by_alpaca(pool, tmp_path, monkeypatch)
+    given = values(pool.models, pool.difficulty, gamed_of(pool, tmp_path))
+    assert np.abs(given - theirs).max() < 0.1
+    alone = values(pool.models)
+    assert (np.abs(alone - theirs) < 2.5).mean() >= 0.9 and spearmanr(alone, theirs).statistic >= 0.97
+    regularised = values(pool.models, None, gamed_of(pool, tmp_path))
+    assert np.abs(regularised - theirs).mean() < 0.3
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_truth_is_recovered_within_its_standard_error(seed: int) -> None:
+    made = simulate(seed=seed)
+    found = length_controlled(made.models)
+    error = np.array([found[a.model].value for a in made.models]) - made.truth
+    stderr = np.array([found[a.model].stderr for a in made.models])
+    assert np.abs(error).mean() < 2 and spearmanr(error + made.truth, made.truth).statistic > 0.97
+    assert (np.abs(error) < 1.96 * stderr).mean() >= 0.8  # 20 models: 0.95 less two standard deviations
+
+
+def test_difficulty_is_recovered_from_the_pool() -> None:
+    pool = simulate(models=20)
+    order = instructions(pool.models)
+    won = np.stack([a.rows["preference"].to_numpy(dtype=float) - 1 for a in pool.models])
+    found = from_pool(np.zeros_like(won), won)
+    assert np.corrcoef(found, pool.difficulty.reindex(order))[0, 1] > 0.7 and abs(found.mean()) < 1e-9
+
+
+@pytest.fixture(scope="module")
+def small() -> Pool:
+    return simulate(models=5, n=200, seed=3)
+
+
+def both_ways(small: Pool, folder: Path) -> list[tuple[object, ...]]:
+    return [(), (small.difficulty,), (small.difficulty, gamed_of(small, folder))]
+
+
+def test_shuffled_rows_change_nothing(small: Pool, tmp_path: Path) -> None:
+    mixed = [replace(a, rows=a.rows.sample(frac=1, random_state=i)) for i, a in enumerate(small.models)]
+    for how in both_ways(small, tmp_path):
+        assert values(mixed, *how, resamples=9) == pytest.approx(values(small.models, *how, resamples=9), abs=1e-6)
+    one = length_controlled(small.models, resamples=9)["m1"].stderr
+    assert length_controlled(mixed, resamples=9)["m1"].stderr == pytest.approx(one, abs=1e-6)
+
+
+def swapped(a: Annotations) -> Annotations:
+    rows = a.rows.assign(preference=3 - a.rows["preference"], output_1=a.rows["output_2"], output_2=a.rows["output_1"])
+    return replace(a, rows=rows)
+
+
+def test_swapped_roles_give_the_rest_of_a_hundred(small: Pool) -> None:
+    turned = [swapped(a) for a in small.models]
+    for how in ((), (small.difficulty,)):
+        assert values(turned, *how) == pytest.approx(100 - values(small.models, *how), abs=1e-4)
+    alone = values(small.models[:1], small.difficulty)  # the published fit, without gamed baselines
+    assert values(turned[:1], small.difficulty) == pytest.approx(100 - alone, abs=0.01)
+
+
+def test_a_model_against_itself_gives_fifty(small: Pool, tmp_path: Path) -> None:
+    same = small.models[0].rows.assign(output_2=small.models[0].rows["output_1"], preference=1.5, generator_2="itself")
+    pool = [*small.models, Annotations("itself", "base", "simulated", same)]
+    for how in both_ways(small, tmp_path):
+        assert values(pool, *how)[-1] == pytest.approx(50, abs=1e-6 if len(how) < 2 else 0.5)
+
+
+def test_constant_outputs_give_a_number_and_a_warning(small: Pool) -> None:
+    base = [len(text) for text in small.models[0].rows["output_1"]]
+    n = len(base)
+    tricks = [
+        annotate("null", [2.0] * n, base, [7] * n),  # one text that always wins
+        annotate("lost", [1.0] * n, base, [7] * n),
+        annotate("plus", [1.0, 2.0] * (n // 2), base, [b + 10 for b in base]),
+        annotate("void", [None] * n, base, base),
+    ]
+    found = length_controlled([*small.models, *tricks], resamples=20)
+    assert found["null"].value > 90 and found["lost"].value < 10 and 40 < found["plus"].value < 60
+    for name in ("null", "lost"):
+        assert found[name].warnings[0] == f"one and the same answer to {n} of {n} prompts"
+    assert "-10 characters longer everywhere: length is not controlled" in found["plus"].warnings[0]
+    assert np.isnan(found["void"].value) and found["void"].warnings == ("no preference in [1, 2]",)
+    assert all(np.isfinite([f.value, f.stderr]).all() for name, f in found.items() if name != "void")
+
+
+def test_what_a_row_says_about_its_difficulties(small: Pool, tmp_path: Path) -> None:
+    gamed = gamed_of(small, tmp_path)
+    cases = {
+        "from a pool of 5, length term pooled": (small.models,),
+        "from a pool of 5, 2 gamed baselines": (small.models, None, gamed),
+        "given, 2 gamed baselines": (small.models, small.difficulty, gamed),
+        "given, length term pooled": (small.models, small.difficulty),
+        "given": (small.models[:1], small.difficulty),
+        "none: a pool of one": (small.models[:1],),
+    }
+    for says, how in cases.items():
+        assert length_controlled(*how, resamples=2)["m0"].difficulty == says  # type: ignore[arg-type]
+
+
+def test_a_file_with_both_is_used_for_both_and_numbers_are_places(small: Pool, tmp_path: Path) -> None:
+    gamed = gamed_of(small, tmp_path)
+    found = board(small.models, difficulties=tmp_path / "gamed.csv")
+    assert set(found["difficulty"]) == {"given, 2 gamed baselines"}
+    ours = length_controlled(small.models, small.difficulty, gamed)
+    assert found.loc["m2", "length_controlled_winrate"] == pytest.approx(ours["m2"].value)
+    mixed = [replace(small.models[0], rows=small.models[0].rows[::-1].reset_index(drop=True)), *small.models[1:]]
+    order = tmp_path / "order.json"
+    pd.Series(small.models[1].rows["instruction"]).to_json(order, orient="values")
+    again = board(mixed, difficulties=tmp_path / "gamed.csv", order=order)
+    assert again.loc["m2", "length_controlled_winrate"] == pytest.approx(ours["m2"].value)

@@ -1,0 +1,135 @@
+"""Round robins: worked by hand, laws, and known strengths recovered with intervals that cover."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from evals import stats
+from evals.judges.coverage import Coverage
+from evals.judges.protocol import Answer, PromptRow
+from evals.judges.seats import Scored
+from evals.round_robin import ELO, Won, markdown, play, round_robin
+from evals.stats import Values
+from prefzoo.errors import UserError
+
+FULL = Coverage(100, 0, ())
+
+
+class Length:
+    """The longer text scores higher."""
+
+    name = "length"
+
+    def score(self, row: PromptRow, answer: Answer) -> float:
+        return len(answer.text) / 100
+
+
+def prompts(n: int) -> list[PromptRow]:
+    return [PromptRow(str(i), f"task {i}") for i in range(n)]
+
+
+def answers(*texts: str) -> list[Answer]:
+    return [Answer(text, True, 1) for text in texts]
+
+
+def drawn(strengths: Values, n: int, seed: int) -> Won:
+    """Preferences of independent prompts from Bradley-Terry, names in alphabetical order."""
+    rng = np.random.default_rng(seed)
+    names = "abcdefgh"[: len(strengths)]
+    return {
+        (a, b): (rng.random(n) < expit(strengths[names.index(b)] - strengths[names.index(a)])).astype(float)
+        for a, b in combinations(names, 2)
+    }
+
+
+def test_everyone_meets_everyone_on_the_same_prompts() -> None:
+    said = {"b": answers("xx", "xx", "x"), "a": answers("x", "xxx", "x"), "c": answers("", "", "")}
+    won, cover = play(Scored(Length()), prompts(3), said)
+    assert list(won) == [("a", "b"), ("a", "c"), ("b", "c")] and cover.asked == 9
+    assert won["a", "b"].tolist() == [1.0, 0.0, 0.5] and won["a", "c"].tolist() == [0.0, 0.0, 0.0]
+    found = round_robin(won, cover, resamples=50)
+    assert found.wins.loc["b", "a"] == found.wins.loc["a", "b"] == 0.5 and found.wins.loc["a", "c"] == 1
+    assert np.isnan(found.wins.loc["a", "a"]) and found.scores.index[-1] == "c"
+    assert found.scores.loc["a", "score"] == pytest.approx(found.scores.loc["b", "score"], abs=0.1)
+
+
+def test_two_variants_worked_by_hand() -> None:
+    found = round_robin({("a", "b"): np.array([1.0] * 75 + [0.0] * 25)}, FULL, resamples=200)
+    # odds of 75.25 to 25.25 (a quarter win each is put in): half of their log each way
+    half = ELO * np.log(75.25 / 25.25) / 2
+    assert found.scores.loc["b", "score"] == pytest.approx(half, abs=1e-3)
+    assert found.scores.loc["a", "score"] == pytest.approx(-half, abs=1e-3)
+    assert (
+        found.scores.loc["b", ["best_rank", "worst_rank"]].tolist() == [1, 1] and found.scores.loc["b", "p_best"] > 0.99
+    )
+
+
+def test_known_strengths_are_recovered() -> None:
+    strengths = np.array([0.0, 0.8, -0.6, 1.5])
+    found = round_robin(drawn(strengths, 2000, 0), FULL, resamples=100)
+    expected = ELO * (strengths - strengths.mean())
+    assert found.scores.loc[list("abcd"), "score"].to_numpy() == pytest.approx(expected, abs=20)
+    assert list(found.scores.index) == ["d", "b", "a", "c"] and found.scores["best_rank"].tolist() == [1, 2, 3, 4]
+
+
+def test_intervals_and_rank_sets_cover(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "RESAMPLES", 400)
+    monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage in every call, which takes 99% of it
+    strengths = np.array([0.0, 0.0, 0.4, 0.9])
+    expected = ELO * (strengths - strengths.mean())
+    inside, held = [], []
+    for seed in range(40):
+        scores = round_robin(drawn(strengths, 120, seed), FULL, seed, resamples=120).scores.loc[list("abcd")]
+        inside += ((scores["low"] <= expected) & (expected <= scores["high"])).tolist()
+        # a and b are equally strong: ranks 3 and 4 are both theirs
+        truth = [(3, 4), (3, 4), (2, 2), (1, 1)]
+        sets = zip(scores["best_rank"], scores["worst_rank"], truth, strict=True)
+        held.append(all(low <= first and last <= high for low, high, (first, last) in sets))
+    assert 0.90 <= np.mean(inside) <= 0.98  # 160 values in 40 boards: standard deviation about 2%
+    assert np.mean(held) >= 0.93
+
+
+def test_variants_alike_share_all_ranks() -> None:
+    found = round_robin(drawn(np.zeros(4), 60, 1), FULL, resamples=50)
+    assert found.scores["best_rank"].tolist() == [1] * 4 and found.scores["worst_rank"].tolist() == [4] * 4
+
+
+def test_one_that_never_loses_has_a_finite_score() -> None:
+    found = round_robin({("a", "b"): np.ones(50)}, FULL, resamples=50)
+    assert np.isfinite(found.scores[["score", "low", "high"]].to_numpy()).all() and found.scores.index[0] == "b"
+
+
+def test_the_order_of_prompts_is_nothing_and_swapped_roles_are_mirrored() -> None:
+    won = drawn(np.array([0.0, 0.5, 1.0]), 80, 2)
+    turn = np.random.default_rng(0).permutation(80)
+    one, two = round_robin(won, FULL, resamples=5), round_robin({k: v[turn] for k, v in won.items()}, FULL, resamples=5)
+    assert one.scores["score"].to_numpy() == pytest.approx(two.scores["score"].to_numpy(), abs=1e-6)
+    mirrored = round_robin({k: 1 - v for k, v in won.items()}, FULL, resamples=5)
+    assert mirrored.scores.loc["a", "score"] == pytest.approx(-one.scores.loc["a", "score"], abs=1e-3)
+
+
+def test_missing_verdicts() -> None:
+    won = drawn(np.array([0.0, 0.5, 1.0]), 100, 3)
+    won["a", "b"][:3] = np.nan
+    found = round_robin(won, Coverage(300, 3, (("HTTP 500", 3),)), resamples=20)
+    assert np.isfinite(found.wins.loc["a", "b"]) and "3 of 300 verdicts are missing (3 x HTTP 500)" in markdown(found)
+    with pytest.raises(UserError, match="more than 5%: the number is withheld; mend the judge and play again"):
+        round_robin(won, Coverage(300, 30, (("HTTP 500", 30),)))
+
+
+def test_mistakes() -> None:
+    with pytest.raises(UserError, match="round robin: 1 variants; it takes at least two"):
+        play(Scored(Length()), prompts(1), {"a": answers("x")})
+    with pytest.raises(UserError) as caught:
+        play(Scored(Length()), prompts(2), {"a": answers("x"), "b": answers("x", "y")})
+    assert str(caught.value) == "round robin: a: 1 answers to 2 prompts; give one for each"
+
+
+def test_the_table() -> None:
+    text = markdown(round_robin(drawn(np.array([0.0, 2.0]), 60, 4), FULL, resamples=20))
+    assert text.splitlines()[0] == "| rank | variant | Bradley-Terry | P(best) | b | a |"
+    assert text.splitlines()[2].startswith("| 1 | b | +") and "Win rate of the row against the column" in text

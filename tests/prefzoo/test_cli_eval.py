@@ -1,0 +1,102 @@
+"""`prefzoo eval` on runs and checkpoints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from prefzoo.cli import main
+from prefzoo.cli.targets import models_of
+from prefzoo.errors import UserError
+
+
+def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
+    try:
+        main()
+    except SystemExit as e:
+        return int(e.code or 0)
+    return 0
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of two variants, and its base beside it as a checkpoint."""
+    run = tmp_path / "results" / "mine"
+    for at in ("model", "results/mine/dpo/checkpoint", "results/mine/ipo/checkpoint"):
+        tiny_model.save_pretrained(tmp_path / at)
+        tiny_tokenizer.save_pretrained(tmp_path / at)
+        tiny_model.lm_head.weight.data *= -1  # so that they differ
+    (run / "recipe.resolved.yaml").write_text("name: mine\nmodel: model\n")
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_names_and_the_baseline(place: Path) -> None:
+    run = Path("results/mine")
+    assert {k: Path(v).name for k, v in models_of([run], None).items()} == {
+        "base": "model", "dpo": "checkpoint", "ipo": "checkpoint"
+    }  # fmt: skip
+    assert list(models_of([Path("model"), run / "dpo" / "checkpoint"], None)) == ["base", "dpo"]
+    assert models_of([Path("model")], "some/hub")["base"] == "some/hub"
+
+
+def test_a_run_on_prompts_with_a_round_robin(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("results/mine", "--suite", "instruct:eval:4", "--max-new-tokens", "4", "--round-robin", "--out", "out")
+    assert prefzoo(monkeypatch, "eval", *words) == 0
+    assert "every model against every other" in capsys.readouterr().out
+    board = pd.read_csv(place / "out" / "leaderboard.csv")
+    assert set(board[board.metric == "win_rate"].variant) == {"dpo", "ipo"}
+    assert (place / "out" / "round_robin.md").read_text().startswith("| rank | variant | Bradley-Terry")
+    assert {p.name for p in (place / "out" / "dpo").iterdir()} == {
+        "annotations.json", "evals.json", "model_outputs.json"
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")  # lm-eval's own
+def test_checkpoints_on_a_benchmark(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert prefzoo(monkeypatch, "eval", "model", "results/mine/dpo/checkpoint", "--suite", "arithmetic") == 0
+    board = pd.read_csv(place / "results" / "eval" / "leaderboard.csv")
+    assert set(board[board.metric == "arithmetic"].variant) == {"base", "dpo"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["results/mine"], "eval: nothing to evaluate; give runs or checkpoints and a --suite"),
+        (["results", "--suite", "instruct:eval:2"], "results: neither a run's folder (recipe.resolved.yaml) nor a che"),
+        (["results/mine", "--suite", "none.jsonl"], "none.jsonl"),
+        (["results/mine", "--suite", "instruct:eval:2", "--judge", "verifer"], "did you mean 'verifier'?"),
+        (["results/mine", "--suite", "instruct:eval:2", "--judge", "{kind: server, model: m}"], "--judge: url: Field"),
+        (["results/mine", "--suite", "instruct:eval:2", "--judge", "{kind"], "--judge: no YAML; write verifier, my_"),
+        (["results/mine", "model", "results/mine/dpo/checkpoint", "--suite", "x"], "dpo: the name of two targets, or"),
+    ],
+)
+def test_mistakes(
+    place: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, "eval", *words) == 2
+    err = capsys.readouterr().err
+    assert says in err and "Traceback" not in err
+
+
+def test_a_base_that_cannot_be_found_and_a_run_that_is_not_finished(place: Path) -> None:
+    (place / "results" / "empty").mkdir()
+    (place / "results" / "empty" / "recipe.resolved.yaml").write_text("model: m")
+    with pytest.raises(UserError, match="results/empty: a run without a finished variant; run its recipe first"):
+        models_of([Path("results/empty")], None)
+
+
+def test_a_relative_base_that_is_elsewhere(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "results" / "mine" / "recipe.resolved.yaml").write_text("model: ./gone")
+    assert prefzoo(monkeypatch, "eval", "results/mine", "--suite", "instruct:eval:2") == 2
+    assert "no such folder" in (err := capsys.readouterr().err) and "; name the baseline by --base" in err

@@ -1,0 +1,125 @@
+"""A whole run under a judge of the user's own: its verdicts rank, its files are AlpacaEval's."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from evals.alpaca import _contained, win_rate_by_alpaca
+from evals.annotations import read, win_rates
+from evals.judges.protocol import Answer, Comparison, PromptRow, Verdict
+from prefzoo.cli import main
+from prefzoo.cli.judging import _verdicts
+from prefzoo.errors import UserError
+
+RECIPE = """\
+name: judged
+model: model
+data: {train: train.jsonl, eval: train.jsonl, max_length: 300}
+train: {batch: 4, steps: 2, learning_rate: 1e-2, precision: fp32}
+variants:
+  dpo:
+  simpo:
+evals: {prompts: prompts.jsonl, judge: "own.py:longer", max_new_tokens: 6}
+"""
+OWN = """
+def longer(instruction, output_1, output_2):
+    return 1.5 + 0.5 * ((len(output_2) > len(output_1)) - (len(output_2) < len(output_1)))
+def moody(instruction, output_1, output_2):
+    raise TimeoutError("no time")
+"""
+
+
+def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
+    try:
+        main()
+    except SystemExit as e:
+        return int(e.code or 0)
+    return 0
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Tell {i}"}) + "\n" for i in range(6)))
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_judge_ranks_and_alpaca_eval_agrees(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 0
+    folder = place / "results" / "judged"
+    board = pd.read_csv(folder / "leaderboard.csv")
+    mine = board[(board.variant == "simpo") & (board.metric == "win_rate")].iloc[0]
+    assert mine.judge.startswith("function:own.py:longer@") and mine.n == 6
+    outputs, base = (json.loads((folder / name / "model_outputs.json").read_text()) for name in ("simpo", "base"))
+
+    def longer(instruction: str, output_1: str, output_2: str) -> float:
+        return 1.5 + 0.5 * ((len(output_2) > len(output_1)) - (len(output_2) < len(output_1)))
+
+    theirs = win_rate_by_alpaca(outputs, base, longer, "simpo", place / "alpaca").loc["simpo"]
+    assert theirs.win_rate == pytest.approx(100 * mine.value) and theirs.n_total == 6
+    rows = json.loads((folder / "simpo" / "annotations.json").read_text())
+    with _contained():
+        from alpaca_eval.metrics import get_winrate
+
+        assert get_winrate(rows)["win_rate"] == pytest.approx(theirs.win_rate)
+    assert all(row["annotator"] == mine.judge and row["generator_1"] == "base" for row in rows)
+    (read_back,) = read([folder / "simpo" / "annotations.json"])
+    assert win_rates(read_back)["win_rate"] == pytest.approx(theirs.win_rate)
+    out = capsys.readouterr().out
+    assert "a win rate against the base" in out or "No variant beats the base" in out
+
+
+def test_a_judge_that_never_answers_gives_no_number(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "evals.judge=own.py:moody") == 0
+    out = capsys.readouterr().out
+    assert "verdicts are missing (" in out and "x TimeoutError: no time); more than 5%: the number is withheld" in out
+    board = pd.read_csv(place / "results" / "judged" / "leaderboard.csv")
+    assert math.isnan(board[board.metric == "win_rate"].iloc[0].value)
+    rows = json.loads((place / "results" / "judged" / "dpo" / "annotations.json").read_text())
+    assert {row["missing"] for row in rows} <= {"", "TimeoutError: no time"}
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        ("evals.judge=verifier", "evals.judge: verifier scores only prompts with checks, and 6 of 6 have none (the fi"),
+        ("evals.judge=own.py:nobody", "evals.judge: own.py has no function 'nobody'"),
+        ("evals.prompts=twice.jsonl", "evals.prompts: 1 of 3 prompts are repeated; keep one of each"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_trained(
+    place: Path, sets: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "twice.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n" for p in "aba"))
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", sets) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err and "training dpo" not in captured.out
+
+
+def test_a_judge_that_falls_away_after_training_costs_only_its_own_number() -> None:
+    class Down:
+        def compare(self, asked: list[Comparison], report: object = None) -> list[Verdict]:
+            raise UserError("judge x: no connection; start the server")
+
+    two = [Comparison(PromptRow("1", "p"), Answer("a", True, 1), Answer("b", True, 1))] * 2
+    found = _verdicts(Down(), two, lambda done, total, note: None)  # type: ignore[arg-type]
+    assert [v.missing for v in found] == ["judge x: no connection; start the server"] * 2
