@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from prefzoo import attention
+from prefzoo import attention, disk
 from prefzoo.errors import UserError
 from prefzoo.paths import SCHEME, cache_dir, resolve_package
 
@@ -77,7 +76,7 @@ def _from_gguf(path: Path) -> Path:
         return target
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    partial = Path(f"{target}.{os.getpid()}.partial")
+    partial = disk.partial_of(target)
     print(f"prefzoo: converting {path.name} to safetensors, once", flush=True)
     packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     # A model read from GGUF calls itself quantised and refuses to be saved: rebuild it from config and state dict.
@@ -92,7 +91,7 @@ def _from_gguf(path: Path) -> Path:
     if target.is_dir():  # another process was faster
         shutil.rmtree(partial)
     else:
-        partial.rename(target)
+        disk.publish(partial, target)
     return target
 
 
@@ -105,14 +104,31 @@ def fingerprint(model: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def content(folder: Path) -> str:
+    """Hash of a saved model's files: two folders of the same content hold the same model."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
+        digest.update(path.name.encode())
+        with path.open("rb") as f:
+            digest.update(hashlib.file_digest(f, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def vocabulary(tokenizer: Any) -> str:
+    """Hash of a tokenizer as it was loaded, its chat template included: what generated answers depend on."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    known = [text, tokenizer.chat_template, tokenizer.special_tokens_map]
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Safetensors that plain transformers (a LoRA adapter: peft) loads; the folder is replaced whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    for old in (partial, folder):
-        shutil.rmtree(old, ignore_errors=True)
+    disk.sweep(folder.parent)
+    partial = disk.partial_of(folder)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    partial.rename(folder)
+    disk.publish(partial, folder)
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | Sequence[str], seed: int) -> Any:

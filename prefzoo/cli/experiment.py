@@ -1,0 +1,53 @@
+"""What the stages of a run share: the recipe, its data, the base's reference log-probs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evals.judges.protocol import PromptRow
+from prefzoo import reference
+from prefzoo.data.tokens import TokenPair
+from prefzoo.progress import stage
+from prefzoo.recipe import Recipe
+from prefzoo.types import LogProbs
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe, read and loaded.
+
+    Attributes:
+        weights, vocabulary: what identifies the base model and its tokenizer.
+        save_every: seconds between two checkpoints of a training.
+    """
+
+    recipe: Recipe
+    folder: Path
+    console: Console
+    tokenizer: Any
+    weights: str
+    vocabulary: str
+    pairs: list[TokenPair]
+    held_out: list[TokenPair]
+    shared: bool
+    prompts: list[PromptRow]
+    save_every: float
+
+
+def logprobs_of(
+    run: Run, model: Any, weights: str, pairs: list[TokenPair], what: str, kind: type[LogProbs] = LogProbs, *,
+    bf16: bool,
+) -> LogProbs:  # fmt: skip
+    """Log-probs of pairs under a model with these weights, from the user's cache where they are known."""
+    file = reference.cache_file(weights, pairs, kind, shared=run.shared, bf16=bf16)
+    cached = reference.read(file, kind)
+    if cached is not None:
+        return cached
+    with stage(what, "pairs", run.console) as report:
+        values = reference.logprobs(model, pairs, kind, shared=run.shared, bf16=bf16, report=report)
+    reference.write(file, values)
+    return values
