@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prefzoo import disk
+from prefzoo.shards import cut_like, whole
 
 FORMAT = 1  # raise when what a checkpoint holds changes: others are not read
 
@@ -63,6 +64,13 @@ class Parts:
         """A name and a parameter for each state that the optimizer keeps."""
         return ((f"optimizer.{name}", p) for name, p in self.policy.named_parameters() if p.requires_grad)
 
+    def kept(self) -> Iterator[tuple[str, Tensor]]:
+        """All that a checkpoint holds of them."""
+        yield from self.weights()
+        for name, p in self.moments():
+            for what, value in self.optimizer.state[p].items():
+                yield f"{name}.{what}", value
+
 
 @dataclass
 class Checkpoints:
@@ -83,23 +91,27 @@ class Checkpoints:
     def due(self) -> bool:
         return time.monotonic() - self.written >= self.every
 
-    def write(self, parts: Parts, point: Point) -> None:
-        """Keep a point; the checkpoint before goes only when this one is safely on disk."""
+    def write(self, parts: Parts, point: Point, *, main: bool = True) -> None:
+        """Keep a point; the checkpoint before goes only when this one is safely on disk. All processes call this."""
         tensors, plain = _flat(point.state)
-        tensors |= {name: value.detach() for name, value in parts.weights()}
-        for name, p in parts.moments():
-            tensors |= {f"{name}.{what}": value for what, value in parts.optimizer.state[p].items()}
-        head = {"format": FORMAT, "key": self.key, "point": asdict(replace(point, state=plain))}
+        for name, value in parts.kept():
+            full = whole(value.detach())
+            if main:
+                tensors[name] = full.cpu().contiguous()
+        if main:
+            self._write(tensors, {"format": FORMAT, "key": self.key, "point": asdict(replace(point, state=plain))})
+        self.written = time.monotonic()
+
+    def _write(self, tensors: dict[str, Tensor], head: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         disk.sweep(self.folder)
         partial = disk.partial_of(self.folder / "checkpoint")
-        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial, {"prefzoo": json.dumps(head)})
-        target = self.folder / f"step-{point.step:08}-{_hash(partial)}.safetensors"
+        save_file(tensors, partial, {"prefzoo": json.dumps(head)})
+        target = self.folder / f"step-{head['point']['step']:08}-{_hash(partial)}.safetensors"
         disk.publish(partial, target)
         for old in self._files():
             if old != target:
                 old.unlink()
-        self.written = time.monotonic()
 
     def newest(self, log: Path) -> Path | None:
         """The last checkpoint that can be read; where there is none, whatever else is there goes.
@@ -190,8 +202,10 @@ def _members(state: Any) -> list[tuple[str, Any]]:
 def _put(kept: Any, parts: Parts) -> None:
     """Into the tensors that are there, so that their memory, and with it the order of every sum, stays as it was."""
     for name, target in parts.weights():
-        target.copy_(kept.get_tensor(name))
+        target.copy_(cut_like(kept.get_tensor(name), target))
     names = set(kept.keys())
     for name, p in parts.moments():
         found = {n.removeprefix(f"{name}."): kept.get_tensor(n).clone() for n in names if n.startswith(f"{name}.")}
-        parts.optimizer.state[p] = {what: value.to(p.device) for what, value in found.items()}
+        parts.optimizer.state[p] = {
+            what: value.to(p.device) if value.ndim == 0 else cut_like(value, p) for what, value in found.items()
+        }

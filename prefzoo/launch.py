@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object, parse_flag_from_env
+
+from prefzoo.errors import UserError
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # one process may measure for hours while the others wait for it
 
 
 def processes() -> Any:
-    """This process's place among all; joins them at the first call."""
-    return PartialState(timeout=PATIENCE)
+    """This process's place among all; joins them at the first call.
+
+    Raises:
+        UserError: a launcher started several, and they cannot find each other.
+    """
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != launched:  # each would train alone and write over the others
+        raise UserError(
+            f"launched as {launched} processes, but they are not joined; on a machine without GPUs, put "
+            "ACCELERATE_USE_CPU=true before the command"
+        )
+    return state
+
+
+def leave() -> None:
+    """The end of all shared work."""
+    state = processes()
+    if state.num_processes > 1:
+        state.wait_for_everyone()
+        state.destroy_process_group()
 
 
 def agreed(value: T) -> T:
@@ -33,11 +56,30 @@ def share(items: Sequence[T]) -> list[T]:
     return list(items[state.process_index :: state.num_processes])
 
 
-def collected(own: Sequence[T]) -> list[T]:
-    """All processes' shares, in the order in which `share` dealt them."""
+def stretch(count: int, unit: int) -> tuple[int, int]:
+    """Where this process's part of `count` rows begins and ends; all but the last are multiples of `unit`."""
+    state = processes()
+    blocks = -(-count // unit)
+    ends = [unit * (blocks * (state.process_index + i) // state.num_processes) for i in (0, 1)]
+    return min(ends[0], count), min(ends[1], count)
+
+
+def collected(value: T) -> list[T]:
+    """The values of all processes, in their order."""
     state = processes()
     if state.num_processes == 1:
-        return list(own)
-    parts: list[tuple[int, list[T]]] = gather_object([(state.process_index, list(own))])
-    rows = [items for _, items in sorted(parts, key=lambda part: part[0])]
-    return [row[at] for at in range(max(map(len, rows))) for row in rows if at < len(row)]
+        return [value]
+    found: list[tuple[int, T]] = gather_object([(state.process_index, value)])
+    return [v for _, v in sorted(found, key=lambda pair: pair[0])]
+
+
+@contextmanager
+def gradients_of(accelerator: Any, scorer: Any, *, last: bool) -> Iterator[None]:
+    """Around a micro-batch: gradients are summed over the processes once a step, after the last one.
+
+    Where parameters are sharded each micro-batch's are, since whole gradients may not fit.
+    """
+    sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+    with nullcontext() if last or sharded else accelerator.no_sync(scorer):
+        accelerator.gradient_state._set_sync_gradients(last)  # what DeepSpeed steps at; Accelerate has no other way
+        yield

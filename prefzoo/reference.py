@@ -55,6 +55,12 @@ def logprobs(
             parts.append(score(model, batch, kind))
         if report:
             report(min(start + BATCH, len(pairs)), len(pairs), "")
+    return joined(parts)
+
+
+def joined(parts: Sequence[LogProbs]) -> LogProbs:
+    """The log-probs of several batches, one behind the other, on the CPU."""
+    kind = type(parts[0])
     return kind(*(_stacked([getattr(p, f.name).cpu() for p in parts]) for f in fields(kind)))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from prefzoo.data.batches import collate
 from prefzoo.feed import Inputs, kind_of, labels_of, mismatched_rows, scores_of, sums
 from prefzoo.job import Job
+from prefzoo.launch import gradients_of
 from prefzoo.logprobs import score
 from prefzoo.reference import take
 from prefzoo.types import LogProbs, Mismatched, Scores
@@ -32,18 +33,21 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
     if job.loss.couples:
         found, after = _coupled(job, scorer, accelerator, step, rows, parts, state)
     else:  # each micro-batch starts from the same state, and rows that do not see each other leave the same behind
-        stepped = [_independent(job, scorer, accelerator, part, len(rows), state) for part in parts]
+        stepped = [
+            _independent(job, scorer, accelerator, part, len(rows), state, last=part is parts[-1]) for part in parts
+        ]
         found, after = [metrics for metrics, _ in stepped], stepped[-1][1]
     return _gathered(found, accelerator), after
 
 
 def _independent(
-    job: Job, scorer: Any, accelerator: Any, part: list[int], count: int, state: Any
+    job: Job, scorer: Any, accelerator: Any, part: list[int], count: int, state: Any, *, last: bool
 ) -> tuple[dict[str, Tensor], Any]:
-    inputs = _inputs(job, scorer, accelerator, part)
-    each, after = inputs.call(job.loss, job.params, state)
-    rows = count * len(each) // len(part)  # an unpaired loss sees two answers of each pair
-    accelerator.backward(each.sum() * accelerator.num_processes / rows)
+    with gradients_of(accelerator, scorer, last=last):
+        inputs = _inputs(job, scorer, accelerator, part)
+        each, after = inputs.call(job.loss, job.params, state)
+        rows = count * len(each) // len(part)  # an unpaired loss sees two answers of each pair
+        accelerator.backward(each.sum() * accelerator.num_processes / rows)
     return measures(each, inputs, job.params), after
 
 
@@ -54,8 +58,9 @@ def _coupled(
 
     One micro-batch keeps its graph; several are scored twice, first without one.
     """
+    seed = torch.initial_seed()
     with torch.set_grad_enabled(len(parts) == 1):
-        scored = [_inputs(job, scorer, accelerator, part) for part in parts]
+        scored = [_inputs(job, scorer, accelerator, part, seed + at) for at, part in enumerate(parts)]
     leaves = [replace(s.policy, chosen=_leaf(s.policy.chosen), rejected=_leaf(s.policy.rejected)) for s in scored]
     own = [replace(s, policy=leaf) for s, leaf in zip(scored, leaves, strict=True)]
     whole = _whole(own, accelerator)
@@ -64,10 +69,11 @@ def _coupled(
     each, state = whole.call(job.loss, job.params, state)
     tips = [t for leaf in leaves for t in (leaf.chosen, leaf.rejected)]
     grads = iter(torch.autograd.grad(each.mean() * accelerator.num_processes, tips, materialize_grads=True))
-    for part, first in zip(parts, scored, strict=True):
-        again = first if len(parts) == 1 else _inputs(job, scorer, accelerator, part)
-        pull = (again.policy.chosen * next(grads)).sum() + (again.policy.rejected * next(grads)).sum()
-        accelerator.backward(pull)
+    for at, (part, first) in enumerate(zip(parts, scored, strict=True)):
+        with gradients_of(accelerator, scorer, last=part is parts[-1]):
+            again = first if len(parts) == 1 else _inputs(job, scorer, accelerator, part, seed + at)
+            pull = (again.policy.chosen * next(grads)).sum() + (again.policy.rejected * next(grads)).sum()
+            accelerator.backward(pull)
     found = [measures(None, s, job.params) for s in scored]
     found[0]["loss"] = each.detach().mean()[None]  # of the whole step, on every process
     return found, state
@@ -77,7 +83,10 @@ def _leaf(values: Tensor) -> Tensor:
     return values.detach().requires_grad_()
 
 
-def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int]) -> Inputs:
+def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int], seed: int | None = None) -> Inputs:
+    """A micro-batch's log-probs. The same `seed` drops out the same."""
+    if seed is not None:
+        torch.manual_seed(seed)
     device, pairs = accelerator.device, [job.pairs[i] for i in part]
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
     batch = collate(pairs, shared=job.shared, pad=pad).to(device)

@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import parse_flag_from_env
 from torch import nn
 
 from prefzoo.checkpoint import Checkpoints, Parts, Point, load
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.feed import kind_of
 from prefzoo.job import Job
+from prefzoo.launch import agreed, processes
 from prefzoo.logprobs import score, score_with_kl
 from prefzoo.progress import Report
 from prefzoo.recipe import Train
+from prefzoo.shards import own, show_tensors_inside, whole
 from prefzoo.step import backward
 from prefzoo.stopping import Interrupted, Stop, noticed
 from prefzoo.types import LogProbs, PairBatch, TokenKL
@@ -36,11 +39,13 @@ class Scorer(nn.Module):
         self.model = model
         self.kind = kind
         self.reference = [reference]  # in a list, so that it is no part of what is trained
+        self._no_split_modules = getattr(model, "_no_split_modules", None)  # what Accelerate shards by
 
     def forward(self, batch: PairBatch) -> tuple[LogProbs, TokenKL | None]:
         if self.reference[0] is None:
-            return score(self.model, batch, self.kind), None
-        return score_with_kl(self.model, self.reference[0], batch, self.kind)
+            return own(score(self.model, batch, self.kind)), None
+        found, kl = score_with_kl(self.model, self.reference[0], batch, self.kind)
+        return own(found), own(kl)
 
 
 def native_bf16() -> bool:
@@ -92,9 +97,12 @@ def train(
 
 
 def _accelerator(job: Job, folder: Path) -> Accelerator:
+    processes()  # before Accelerate joins them, with less patience
     accelerator = Accelerator(mixed_precision="no", log_with=job.train.trackers or None, project_dir=folder)
     if job.train.trackers:
         accelerator.init_trackers("prefzoo", {"loss": job.loss.name, **job.params.model_dump()})
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.distributed_type is not DistributedType.FSDP:
+        raise UserError("fsdp: Accelerate shards over GPUs alone; launch with recipes/accelerate/ddp.yaml")
     if job.train.batch % accelerator.num_processes:
         raise UserError(
             f"train.batch: {job.train.batch} pairs cannot be dealt evenly to {accelerator.num_processes} processes; "
@@ -104,9 +112,13 @@ def _accelerator(job: Job, folder: Path) -> Accelerator:
 
 
 def _prepared(job: Job, model: Any, accelerator: Accelerator) -> tuple[Any, Any]:
+    if job.train.gradient_checkpointing:
+        renamed = getattr(model, "activation_checkpointing_enable", None)  # where the other is deprecated
+        (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, fused=True)
     scorer = Scorer(model, kind_of(job.loss, "policy"), job.live if job.loss.needs_kl else None)
+    show_tensors_inside()
     scorer, optimizer = accelerator.prepare(scorer, optimizer)
     scorer.train()
     return scorer, optimizer
@@ -120,11 +132,12 @@ def _start(
     beginning = Point(state=job.loss.start())
     if checkpoints is None:
         return beginning
-    newest = checkpoints.newest(metrics_file)
+    newest = agreed(checkpoints.newest(metrics_file) if accelerator.is_main_process else None)
     if newest is None:
         return beginning
     found = load(newest, parts, beginning.state, accelerator.device)
-    os.truncate(metrics_file, found.logged)
+    if accelerator.is_main_process:
+        os.truncate(metrics_file, found.logged)
     checkpoints.say(f"going on after step {found.step} of {len(job.steps)}")
     return found
 
@@ -143,7 +156,7 @@ def _step(
     optimizer.step()
     optimizer.zero_grad()
     _sync(job, accelerator.unwrap_model(scorer).model, step + 1)
-    return metrics | {"grad_norm": float(norm), "learning_rate": rate, "step": step + 1}, state
+    return metrics | {"grad_norm": float(whole(norm)), "learning_rate": rate, "step": step + 1}, state
 
 
 def _seed(*parts: int) -> int:
@@ -154,22 +167,27 @@ def _seed(*parts: int) -> int:
 def _keep(
     checkpoints: Checkpoints, parts: Parts, at: Point, steps: int, log: TextIO, stop: Stop, accelerator: Accelerator
 ) -> None:
-    """A checkpoint where one is due; raises Interrupted where a signal came."""
-    if not (stop.signum or checkpoints.due()):
+    """A checkpoint where one is due; raises Interrupted where a signal came, to whichever process."""
+    due, signum = int(checkpoints.due() and accelerator.is_main_process), stop.signum
+    if accelerator.num_processes > 1:
+        asked = torch.tensor([[due, signum]], device=accelerator.device)
+        due, signum = (int(v) for v in accelerator.gather(asked).amax(0))
+    if not (signum or due):
         return
-    os.fsync(log.fileno())
-    checkpoints.write(parts, at)
-    if stop.signum:
-        raise Interrupted(stop.signum, f"stopped after step {at.step} of {steps}; the same command goes on from there")
+    if accelerator.is_main_process:
+        os.fsync(log.fileno())
+    checkpoints.write(parts, at, main=accelerator.is_main_process)
+    if signum:
+        raise Interrupted(signum, f"stopped after step {at.step} of {steps}; the same command goes on from there")
 
 
 @torch.no_grad()
 def _sync(job: Job, model: Any, step: int) -> None:
     """Move the live reference towards the policy every so many steps (TR-DPO, Gorbatovski 2024, arXiv:2404.09656)."""
     how = job.train.sync_reference
-    if how is not None and step % how.every == 0:
+    if how is not None and job.live is not None and step % how.every == 0:
         for theirs, ours in zip(job.live.parameters(), model.parameters(), strict=True):
-            theirs.lerp_(ours.to(theirs.dtype), how.alpha)
+            theirs.lerp_(whole(ours).to(theirs.dtype), how.alpha)
 
 
 def check_trackers(names: Sequence[str]) -> None:

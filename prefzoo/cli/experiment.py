@@ -11,6 +11,7 @@ from rich.console import Console
 from evals.judges.protocol import PromptRow
 from prefzoo import reference
 from prefzoo.data.tokens import TokenPair
+from prefzoo.launch import collected, processes, stretch
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe
 from prefzoo.types import LogProbs
@@ -42,12 +43,21 @@ def logprobs_of(
     run: Run, model: Any, weights: str, pairs: list[TokenPair], what: str, kind: type[LogProbs] = LogProbs, *,
     bf16: bool,
 ) -> LogProbs:  # fmt: skip
-    """Log-probs of pairs under a model with these weights, from the user's cache where they are known."""
+    """Log-probs of pairs under a model with these weights, from the user's cache where they are known.
+
+    All processes call this, and each scores a stretch of the pairs.
+    """
     file = reference.cache_file(weights, pairs, kind, shared=run.shared, bf16=bf16)
     cached = reference.read(file, kind)
-    if cached is not None:
+    if all(collected(cached is not None)):
+        assert cached is not None
         return cached
+    first, end = stretch(len(pairs), reference.BATCH)
+    own = None
     with stage(what, "pairs", run.console) as report:
-        values = reference.logprobs(model, pairs, kind, shared=run.shared, bf16=bf16, report=report)
-    reference.write(file, values)
+        if first < end:
+            own = reference.logprobs(model, pairs[first:end], kind, shared=run.shared, bf16=bf16, report=report)
+    values = reference.joined([part for part in collected(own) if part is not None])
+    if processes().is_main_process:
+        reference.write(file, values)
     return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from prefzoo import models, reference, runs
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.progress import stage
 from prefzoo.train import native_bf16
+from prefzoo.types import LogProbs
 
 
 def weights_of(run: Run, name: str) -> str:
@@ -51,16 +51,19 @@ def known(run: Run, name: str) -> Measured | None:
         return None
 
 
-def measure(run: Run, name: str, load: Callable[[], Any], base: Any) -> Measured:
-    """All numbers of one model, and its answers beside them on disk."""
+def reference_of_held_out(run: Run, base: Any) -> LogProbs:
+    """The base's log-probs of the held-out pairs, which every margin is measured from. All processes call this."""
+    return logprobs_of(run, base, run.weights, run.held_out, "reference log-probs, held-out pairs", bf16=native_bf16())
+
+
+def measure(run: Run, name: str, model: Any, theirs: LogProbs | None) -> Measured:
+    """All numbers of one model, and its answers beside them on disk. `theirs`: of the base, on the held-out pairs."""
     evals, bf16, weights = run.recipe.evals, native_bf16(), weights_of(run, name)
-    model = load()
     margins: list[float] = []
-    if run.held_out:
-        theirs = logprobs_of(run, base, run.weights, run.held_out, "reference log-probs, held-out pairs", bf16=bf16)
-        if name != leaderboard.BASE:
-            ours = logprobs_of(run, model, weights, run.held_out, f"held-out pairs under {name}", bf16=bf16)
-            margins = preference_margins(ours, theirs)
+    if theirs is not None and name != leaderboard.BASE:
+        with stage(f"held-out pairs under {name}", "pairs", run.console) as report:
+            ours = reference.logprobs(model, run.held_out, shared=run.shared, bf16=bf16, report=report)
+        margins = preference_margins(ours, theirs)
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
     same = {"weights": weights, "vocabulary": run.vocabulary, "dtype": str(model.dtype)}
     answers = _answers(run, name, model, same)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from evals import leaderboard
@@ -20,11 +19,12 @@ from prefzoo import models, recipe, reference, runs
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.load import tokens_of
-from prefzoo.cli.measure import known, measure
+from prefzoo.cli.measure import known, measure, reference_of_held_out
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.feed import check_fit
 from prefzoo.job import Job, with_reference
+from prefzoo.launch import agreed, leave, processes, share
 from prefzoo.logprobs import can_share
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe, Variant
@@ -36,30 +36,36 @@ RESUME = "resume"  # beside a variant's checkpoint, while it is trained
 
 def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float) -> None:
     """The whole experiment; what is finished is not done again unless `fresh`, what was begun goes on."""
-    console = Console()
+    main = processes().is_main_process
+    console = Console(quiet=not main)
     found = recipe.load(path, overrides)
     check_names(found.evals.benchmarks)
     check_trackers(found.train.trackers)
+    for variant in found.variants.values():
+        if variant.train.lora and variant.train.lora.quantize:
+            models.check_quantize(f"variants.{variant.name}.train")
     run, base = _prepare(found, results / found.name, console, save_every)
-    runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
-    if fresh:  # all at once, so that a fresh run that is killed goes on as one
+    if main:
+        runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
+    if main and fresh:  # all at once, so that a fresh run that is killed goes on as one
         for name in found.variants:
             runs.forget(run.folder / name)
             shutil.rmtree(run.folder / name / RESUME, ignore_errors=True)
     trained = {name: _train_variant(run, name, base) for name in found.variants}
-    numbers = {name: _measured(run, name, base) for name in (leaderboard.BASE, *found.variants)}
-    board = leaderboard.build(numbers, {name: r.costs for name, r in trained.items()})
-    board.write(run.folder)
-    board.render(console)
-    console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
+    _measure_all(run, base)
+    if main:
+        board = leaderboard.build(_numbers(run), {name: r.costs for name, r in trained.items()})
+        board.write(run.folder)
+        board.render(console)
+        console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
+    leave()
 
 
 def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any]:
-    with stage(f"loading {found.model}", "models", console):
+    with stage(f"loading {found.model}", "models", console), processes().main_process_first():
         base, tokenizer = models.load(found.model, found.folder)
         weights, vocabulary = models.fingerprint(base), models.vocabulary(tokenizer)
-        if torch.cuda.is_available():
-            base = base.to("cuda")
+        base = base.to(processes().device)
     done, schema = tokens_of(found, found.data.train, tokenizer)
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
     console.print(f"data: {len(done.pairs)} training pairs ({schema}){lost}", soft_wrap=True)
@@ -78,13 +84,13 @@ def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -
     return made, base
 
 
-def _job(run: Run, variant: Variant, base: Any, *, bf16: bool) -> Job:
+def _job(run: Run, variant: Variant, base: Any, weights: str, *, bf16: bool) -> Job:
     recipe = run.recipe
     job = Job(variant.loss_obj, variant.params, variant.train, recipe.seed, run.pairs, run.shared, bf16)
     seen = {i for v in recipe.variants.values() for step in replace(job, train=v.train).steps for i in step}
 
     def frozen(pairs: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
-        return logprobs_of(run, base, run.weights, pairs, f"reference log-probs, {what}", kind, bf16=bf16)
+        return logprobs_of(run, base, weights, pairs, f"reference log-probs, {what}", kind, bf16=bf16)
 
     return with_reference(job, base, frozen, also=sorted(seen))
 
@@ -98,39 +104,66 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
         "train": variant.train.model_dump(exclude={"trackers"}),
     }
     key = key_of([settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16])
+    main = processes().is_main_process
     checkpoints = Checkpoints(folder / RESUME, key, run.save_every, run.console.print)
     before = runs.read_result(folder)
-    if before is not None and before.key == key and runs.has_checkpoint(folder):
-        checkpoints.remove()
+    finished = before is not None and before.key == key and runs.has_checkpoint(folder)
+    if before is not None and agreed(finished):
+        if main:
+            checkpoints.remove()
         run.console.print(f"{name}: already trained with these settings; kept")
         return before
-    runs.forget(folder)
-    job = _job(run, variant, base, bf16=bf16)
-    model, _ = models.load(run.recipe.model, run.recipe.folder)
-    lora = variant.train.lora
+    if main:
+        runs.forget(folder)
+    lora, weights = variant.train.lora, run.weights
+    quantize = lora.quantize if lora else None
+    if quantize:  # the reference is what training starts from: the same model, adapter off
+        base, weights = _load(run, quantize), f"{run.weights}-{quantize}"
+    job = _job(run, variant, base, weights, bf16=bf16)
+    model = _load(run, quantize)
     if lora:
-        model = models.add_lora(model, **lora.model_dump(), seed=run.recipe.seed)
+        model = models.add_lora(model, **lora.model_dump(exclude={"quantize"}), seed=run.recipe.seed)
     with stage(f"training {name}", "pairs", run.console) as report:
         metrics, costs = train(job, model, folder / "metrics.jsonl", report, checkpoints)
-    models.save(model, run.tokenizer, folder / "checkpoint")
+    models.save(model, run.tokenizer, folder / "checkpoint", main=main)
     result = runs.RunResult(
         name, variant.loss, settings["params"], settings["train"], run.recipe.seed, key, metrics, costs,
-        runs.environment(),
+        runs.environment() | {"processes": processes().num_processes},
     )  # fmt: skip
-    result.write(folder)
-    checkpoints.remove()
+    if main:
+        result.write(folder)
+        checkpoints.remove()
+    processes().wait_for_everyone()
     return result
 
 
-def _measured(run: Run, name: str, base: Any) -> Measured:
-    found = known(run, name)
-    if found is not None:
-        run.console.print(f"{name}: already measured with these settings; kept")
-        return found
+def _load(run: Run, quantize: str | None) -> Any:
+    return models.load(run.recipe.model, run.recipe.folder, quantize=quantize)[0]
 
-    def load() -> Any:
-        if name == leaderboard.BASE:
-            return base
-        return models.load(str((run.folder / name / "checkpoint").resolve()), Path())[0].to(base.device)
 
-    return measure(run, name, load, base)
+def _measure_all(run: Run, base: Any) -> None:
+    """Every process measures some of the models, alone; what they find is on disk when all are done."""
+    names = [leaderboard.BASE, *run.recipe.variants]
+    todo = agreed([name for name in names if known(run, name) is None])
+    for name in names:
+        if name not in todo:
+            run.console.print(f"{name}: already measured with these settings; kept")
+    theirs = reference_of_held_out(run, base) if todo and run.held_out else None
+    for name in share(todo):
+        model = base
+        if name != leaderboard.BASE:
+            model = models.load(str((run.folder / name / "checkpoint").resolve()), Path())[0].to(base.device)
+        measure(run, name, model, theirs)
+    processes().wait_for_everyone()
+
+
+def _numbers(run: Run) -> dict[str, Measured]:
+    """What all processes found, from disk."""
+    found = {name: known(run, name) for name in (leaderboard.BASE, *run.recipe.variants)}
+    missing = [name for name, numbers in found.items() if numbers is None]
+    if missing:
+        raise UserError(
+            f"{run.folder}: no numbers of {', '.join(missing)} although they were measured; "
+            "--results must be a folder that all processes share"
+        )
+    return {name: numbers for name, numbers in found.items() if numbers is not None}

@@ -82,12 +82,19 @@ def test_evals_is_imported_by_the_command_line_only() -> None:
         (["pairs", "--model", "model", "--prompts", "instruct:eval:2", "--out", "x.txt"], "use .jsonl or .parquet"),
         (["run", "r.yaml", "--set", "train.trackers=[tensorbord]"], "did you mean 'tensorboard'"),
         (["run", "r.yaml", "--set", "train.trackers=[wandb]"], "pip install wandb"),
+        (
+            ["run", "r.yaml", "--set", "variants.low.train.lora.quantize=4bit"],
+            "variants.low.train.lora.quantize: 4bit needs bitsandbytes (pip install bitsandbytes) and an NVIDIA GPU, "
+            "not found here; leave it out for plain LoRA",
+        ),
         (["frobnicate"], "No such command"),
     ],
 )
 def test_mistakes_exit_with_2_and_no_traceback(
     place: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("prefzoo.models.find_spec", lambda name: None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert prefzoo(monkeypatch, *words) == 2
     err = capsys.readouterr().err
     assert says in err and "Traceback" not in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -10,33 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 HERE = Path(__file__).parent
-RECIPE = """\
-name: tiny
-model: model
-data: {train: train.jsonl, eval: train.jsonl, max_length: 300}
-train: {batch: 4, steps: 25, learning_rate: 1e-3, precision: fp32}
-variants:
-  dpo:
-  shift: {loss: bco_pair_shift}
-  moving: {loss: beta_dpo, train: {sync_reference: {alpha: 0.5, every: 3}}}
-  low: {loss: sft, train: {lora: {rank: 2, dropout: 0.3}}}
-evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
-"""
-
-
-@pytest.fixture
-def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
-    tiny_model.save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
-    rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    (tmp_path / "r.yaml").write_text(RECIPE)
-    return tmp_path
 
 
 def environment() -> dict[str, str]:
@@ -44,9 +20,9 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_ten_random_moments_ends_as_an_untouched_one(place: Path) -> None:
+def test_a_run_killed_at_ten_random_moments_ends_as_an_untouched_one(run_folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(HERE / "killed_runs.py"), str(place), "10"],
+        [sys.executable, str(HERE / "killed_runs.py"), str(run_folder), "10"],
         capture_output=True, text=True, check=False, timeout=600, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -56,11 +32,13 @@ def test_a_run_killed_at_ten_random_moments_ends_as_an_untouched_one(place: Path
 
 
 @pytest.mark.slow
-def test_sigterm_says_how_to_go_on(place: Path) -> None:
+def test_sigterm_says_how_to_go_on(run_folder: Path) -> None:
     words = [sys.executable, "-m", "prefzoo", "run", "r.yaml", "--set", "train.steps=2000", "--set", "variants.dpo="]
-    env = {**environment(), "PREFZOO_CACHE": str(place / "cache")}
-    with subprocess.Popen(words, cwd=place, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        log = place / "results" / "tiny" / "dpo" / "metrics.jsonl"
+    env = {**environment(), "PREFZOO_CACHE": str(run_folder / "cache")}
+    with subprocess.Popen(
+        words, cwd=run_folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        log = run_folder / "results" / "tiny" / "dpo" / "metrics.jsonl"
         end = time.monotonic() + 60
         while not (log.exists() and log.stat().st_size) and time.monotonic() < end:
             time.sleep(0.05)

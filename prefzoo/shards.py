@@ -1,0 +1,54 @@
+"""Tensors of which each process holds a part (FSDP2): made whole for the disk, and cut again when read."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils import _pytree
+
+from prefzoo.types import LogProbs, PairBatch, TokenKL, TokenLogProbs, VocabLogProbs
+
+T = TypeVar("T")
+
+
+def whole(value: Tensor) -> Tensor:
+    """The full tensor, in every process; all must ask for it. What is not sharded stays as it is."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def cut_like(value: Tensor, target: Tensor) -> Tensor:
+    """This process's part of a full tensor that all processes have, cut as `target` is."""
+    value = value.to(target.device)
+    if not isinstance(target, DTensor):
+        return value
+    return distribute_tensor(value, target.device_mesh, target.placements, src_data_rank=None)
+
+
+@torch.no_grad()
+def state_of(model: Any) -> dict[str, Tensor] | None:
+    """The full weights of a sharded model, on the CPU; None for one that is whole as it is. All must ask for it."""
+    if not any(isinstance(p, DTensor) for p in model.parameters()):
+        return None
+    same: dict[int, Tensor] = {}  # tied weights stay one tensor, as `save_pretrained` expects them
+    found = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) not in same:
+            same[id(value)] = whole(value.detach()).cpu()
+        found[name] = same[id(value)]
+    return found
+
+
+def own(values: T) -> T:
+    """A dataclass of tensors without views, which FSDP2 will not hang its backward on."""
+    return type(values)(*(getattr(values, f.name).clone() for f in fields(cast(Any, values))))
+
+
+def show_tensors_inside() -> None:
+    """Tell torch that our dataclasses hold tensors: FSDP2 hangs its backward on the tensors that a forward returns."""
+    for kind in (LogProbs, TokenLogProbs, VocabLogProbs, TokenKL, PairBatch):
+        if kind not in _pytree.SUPPORTED_NODES:
+            _pytree.register_dataclass(kind)
