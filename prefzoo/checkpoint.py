@@ -95,7 +95,7 @@ class Checkpoints:
         """Keep a point; the checkpoint before goes only when this one is safely on disk. All processes call this."""
         tensors, plain = _flat(point.state)
         for name, value in parts.kept():
-            full = whole(value.detach())
+            full = whole(value)
             if main:
                 tensors[name] = full.cpu().contiguous()
         if main:

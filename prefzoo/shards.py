@@ -1,4 +1,4 @@
-"""Tensors of which each process holds a part (FSDP2): made whole for the disk, and cut again when read."""
+"""Tensors of which each process holds a part (FSDP2, ZeRO-3): made whole for the disk, and cut again when read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ T = TypeVar("T")
 
 def whole(value: Tensor) -> Tensor:
     """The full tensor, in every process; all must ask for it. What is not sharded stays as it is."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    if hasattr(value, "ds_id"):
+        from deepspeed import zero
+
+        with zero.GatheredParameters([value]):
+            return value.detach().clone()
+    return value.full_tensor().detach() if isinstance(value, DTensor) else value.detach()
 
 
 def cut_like(value: Tensor, target: Tensor) -> Tensor:
@@ -31,13 +36,13 @@ def cut_like(value: Tensor, target: Tensor) -> Tensor:
 @torch.no_grad()
 def state_of(model: Any) -> dict[str, Tensor] | None:
     """The full weights of a sharded model, on the CPU; None for one that is whole as it is. All must ask for it."""
-    if not any(isinstance(p, DTensor) for p in model.parameters()):
+    if not any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in model.parameters()):
         return None
     same: dict[int, Tensor] = {}  # tied weights stay one tensor, as `save_pretrained` expects them
     found = {}
     for name, value in model.state_dict(keep_vars=True).items():
         if id(value) not in same:
-            same[id(value)] = whole(value.detach()).cpu()
+            same[id(value)] = whole(value).cpu()
         found[name] = same[id(value)]
     return found
 

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import parse_flag_from_env
 from torch import nn
+from transformers.integrations import unset_hf_deepspeed_config
 
 from prefzoo.checkpoint import Checkpoints, Parts, Point, load
 from prefzoo.errors import UserError, did_you_mean
@@ -73,6 +74,9 @@ def train(
         Interrupted: a signal asked it to stop, which it did between two steps, with a checkpoint.
     """
     accelerator = _accelerator(job, metrics_file.parent)
+    if checkpoints and accelerator.distributed_type is DistributedType.DEEPSPEED:  # its moments lie in flat shards
+        checkpoints.say("DeepSpeed: no checkpoints of the training; if it is stopped, the variant starts over")
+        checkpoints = None
     scorer, optimizer = _prepared(job, model, accelerator)
     policy = accelerator.unwrap_model(scorer).model
     parts = Parts(policy, optimizer.optimizer, job.live if job.train.sync_reference else None)
@@ -103,6 +107,12 @@ def _accelerator(job: Job, folder: Path) -> Accelerator:
         accelerator.init_trackers("prefzoo", {"loss": job.loss.name, **job.params.model_dump()})
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.distributed_type is not DistributedType.FSDP:
         raise UserError("fsdp: Accelerate shards over GPUs alone; launch with recipes/accelerate/ddp.yaml")
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:  # it divides, clips and steps by its own settings
+        accelerator.state.deepspeed_plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": max(1, job.train.batch // accelerator.num_processes),
+            "gradient_clipping": job.train.max_grad_norm,
+            "zero_allow_untested_optimizer": True,
+        }
     if job.train.batch % accelerator.num_processes:
         raise UserError(
             f"train.batch: {job.train.batch} pairs cannot be dealt evenly to {accelerator.num_processes} processes; "
@@ -120,6 +130,8 @@ def _prepared(job: Job, model: Any, accelerator: Accelerator) -> tuple[Any, Any]
     scorer = Scorer(model, kind_of(job.loss, "policy"), job.live if job.loss.needs_kl else None)
     show_tensors_inside()
     scorer, optimizer = accelerator.prepare(scorer, optimizer)
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:  # else the next model is loaded in shards (ZeRO-3)
+        unset_hf_deepspeed_config()
     scorer.train()
     return scorer, optimizer
 
@@ -156,7 +168,7 @@ def _step(
     optimizer.step()
     optimizer.zero_grad()
     _sync(job, accelerator.unwrap_model(scorer).model, step + 1)
-    return metrics | {"grad_norm": float(whole(norm)), "learning_rate": rate, "step": step + 1}, state
+    return metrics | {"grad_norm": float(whole(torch.as_tensor(norm))), "learning_rate": rate, "step": step + 1}, state
 
 
 def _seed(*parts: int) -> int:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,35 +59,59 @@ def close(one: Path, two: Path) -> None:
             assert y[metric] == pytest.approx(x[metric], rel=1e-4, abs=1e-5), (two.name, metric)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("extra", [{}, SHARDED], ids=["ddp", "fsdp2"])
-def test_two_processes_are_as_one(extra: dict[str, str], tiny_model: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tiny_model: Any, tmp_path: Path) -> Path:
+    """A model and pairs for two_processes.py."""
     tiny_model.save_pretrained(tmp_path / "model")
     gen = torch.Generator().manual_seed(5)
     sizes = torch.randint(2, 9, (12, 3), generator=gen).tolist()
     rows = [[torch.randint(2, 258, (n,), generator=gen).tolist() for n in row] for row in sizes]
     pairs = [{"prompt": p, "chosen": c, "rejected": r, "row": i} for i, (p, c, r) in enumerate(rows)]
     (tmp_path / "pairs.json").write_text(json.dumps(pairs))
+    return tmp_path
+
+
+def in_two(folder: Path, cases: list[str], extra: dict[str, str]) -> None:
     torchrun = ["torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
-    launched([*torchrun, str(HERE / "two_processes.py"), str(tmp_path), *CASES], tmp_path, extra)
-    assert (tmp_path / "dpo:stopped.0.jsonl").read_bytes() == (tmp_path / "dpo:plain.0.jsonl").read_bytes()
-    resume_alone(tmp_path, "dpo:stopped")
-    close(tmp_path / "dpo:plain.0.jsonl", tmp_path / "dpo:stopped.alone.jsonl")
-    shutil.rmtree(tmp_path / "resume")
+    launched([*torchrun, str(HERE / "two_processes.py"), str(folder), *cases], folder, extra)
+
+
+def same_as_one(folder: Path, case: str) -> None:
+    main(folder, case)
+    close(folder / f"{case}.one.jsonl", folder / f"{case}.0.jsonl")
+    one, two = (load_file(*(folder / f"{case}.{who}").glob("*.safetensors")) for who in ("one", "0"))
+    assert one.keys() == two.keys() and one
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [{}, SHARDED], ids=["ddp", "fsdp2"])
+def test_two_processes_are_as_one(extra: dict[str, str], folder: Path) -> None:
+    in_two(folder, CASES, extra)
+    assert (folder / "dpo:stopped.0.jsonl").read_bytes() == (folder / "dpo:plain.0.jsonl").read_bytes()
+    resume_alone(folder, "dpo:stopped")
+    close(folder / "dpo:plain.0.jsonl", folder / "dpo:stopped.alone.jsonl")
+    shutil.rmtree(folder / "resume")
     for case in CASES:
-        main(tmp_path, case)
-        close(tmp_path / f"{case}.one.jsonl", tmp_path / f"{case}.0.jsonl")
-        one, two = (
-            {
-                name: value
-                for file in (tmp_path / f"{case}.{who}").glob("*.safetensors")
-                for name, value in load_file(file).items()
-            }
-            for who in ("one", "0")
-        )
-        assert one.keys() == two.keys() and one
-        for name, value in one.items():
-            torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-5)
+        same_as_one(folder, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_is_as_one_process(stage: int, folder: Path) -> None:
+    if find_spec("deepspeed") is None:  # it compiles a part of itself, so it is no dependency
+        pytest.skip("needs deepspeed: pip install deepspeed")
+    zero = {"stage": stage, "stage3_param_persistence_threshold": 0}
+    config = {"zero_optimization": zero, "gradient_accumulation_steps": 1, "train_micro_batch_size_per_gpu": "auto"}
+    (folder / "zero.json").write_text(json.dumps(config))
+    settings = {"CONFIG_FILE": str(folder / "zero.json"), "ZERO3_INIT": "false"}
+    extra = {f"ACCELERATE_DEEPSPEED_{name}": value for name, value in settings.items()}
+    extra |= {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu", "ZERO_STAGE": str(stage)}
+    cases = [case for case in CASES if not case.endswith("stopped")]
+    in_two(folder, cases, extra)
+    for case in cases:
+        same_as_one(folder, case)
 
 
 @pytest.mark.slow
@@ -111,6 +136,19 @@ def test_a_run_in_two_processes(run_folder: Path) -> None:
         assert answers[0] == answers[1]
         made = json.loads((two / name / "result.json").read_text())["environment"]
         assert made["processes"] == 2
+
+
+PROFILES = sorted((HERE.parents[1] / "recipes" / "accelerate").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=[p.stem for p in PROFILES])
+def test_a_profile_is_one_of_accelerates_and_explained(profile: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = load_config_from_file(str(profile))
+    assert found.num_processes >= 2 and found.mixed_precision == "no"
+    assert f"`{profile.name}`" in (HERE.parents[1] / "README.md").read_text()
+    assert len(profile.read_text().splitlines()) <= 30
 
 
 def test_processes_that_are_not_joined_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,18 @@ class Tokenizer:
 
 def pretend_accelerators() -> None:
     """Accelerate shards over accelerators alone: it is told that these CPU processes are some."""
+    deepspeed = bool(os.environ.get("ACCELERATE_USE_DEEPSPEED"))
+    if deepspeed:
+        from deepspeed import comm
+
+        comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
     processes()
-    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    if deepspeed:
+        os.environ["ACCELERATE_USE_CPU"] = "false"
+        PartialState._shared_state["_cpu"] = False
+    PartialState._shared_state["distributed_type"] = (
+        DistributedType.DEEPSPEED if deepspeed else DistributedType.MULTI_GPU
+    )
 
 
 def stop_and_go_on(job: Job, policy: Any, log: Path) -> None:
@@ -108,12 +118,14 @@ def main(folder: Path, case: str) -> None:
         train(job, policy, log, lambda done, total, note: None)
     if os.environ.get("ACCELERATE_USE_FSDP"):
         assert any(isinstance(p, DTensor) for p in policy.parameters())
+    if os.environ.get("ZERO_STAGE") == "3":
+        assert all(p.numel() == 0 for p in policy.parameters())
     models.save(policy, Tokenizer(), folder / f"{case}.{who}", main=who in ("0", "one"))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if os.environ.get("ACCELERATE_USE_FSDP"):
+    if os.environ.get("ACCELERATE_USE_FSDP") or os.environ.get("ACCELERATE_USE_DEEPSPEED"):
         pretend_accelerators()
     for each in sys.argv[2:]:
         main(Path(sys.argv[1]), each)
