@@ -104,6 +104,7 @@ class Checkpoints:
 
     def _write(self, tensors: dict[str, Tensor], head: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        disk.sync(self.folder.parent)  # where the names of this folder and of the log stand
         disk.sweep(self.folder)
         partial = disk.partial_of(self.folder / "checkpoint")
         save_file(tensors, partial, {"prefzoo": json.dumps(head)})

@@ -56,6 +56,12 @@ def forget(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def finished(folder: Path, key: str) -> RunResult | None:
+    """The result of a variant that was trained with these settings, if its weights are there too."""
+    found = read_result(folder)
+    return found if found is not None and found.key == key and has_checkpoint(folder) else None
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Whether a variant's folder holds whole weights or an adapter that can be loaded."""
     place = folder / "checkpoint"

@@ -12,8 +12,11 @@ STOPPED = "stopped; what is finished is kept, the same command goes on"
 ASKED_BY = (signal.SIGTERM, signal.SIGINT)
 
 
-class Interrupted(Exception):
-    """A run that was asked to stop. The command line says `line` and exits with 128 + the signal's number."""
+class Interrupted(BaseException):
+    """A run that was asked to stop. The command line says `line` and exits with 128 + the signal's number.
+
+    As KeyboardInterrupt, it is nothing that a library's `except Exception` may swallow.
+    """
 
     def __init__(self, signum: int, line: str) -> None:
         self.signum, self.line = signum, line

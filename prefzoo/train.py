@@ -92,7 +92,7 @@ def train(
             accelerator.log(metrics, step=at.step)
             said = f"step {at.step}/{len(plan)}, loss {metrics['loss']:.4f}"
             report(at.step * job.train.batch, len(plan) * job.train.batch, said)
-            if checkpoints is not None and at.step < len(plan):
+            if checkpoints is not None:
                 _keep(checkpoints, parts, at, len(plan), log, stop, accelerator)
     for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
         tracker.finish()

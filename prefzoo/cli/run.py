@@ -106,9 +106,8 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
     key = key_of([settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16])
     main = processes().is_main_process
     checkpoints = Checkpoints(folder / RESUME, key, run.save_every, run.console.print)
-    before = runs.read_result(folder)
-    finished = before is not None and before.key == key and runs.has_checkpoint(folder)
-    if before is not None and agreed(finished):
+    before = agreed(runs.finished(folder, key))
+    if before is not None:
         if main:
             checkpoints.remove()
         run.console.print(f"{name}: already trained with these settings; kept")

@@ -140,6 +140,16 @@ def test_fresh_starts_over(place: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "simpo: already trained" in out and "answers of simpo" in out and "answers of base" in out
 
 
+def test_numbers_that_are_not_where_they_were_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a process on another machine, whose disk is its own."""
+    monkeypatch.setattr("prefzoo.cli.run.measure", lambda *_: None)
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "variants={simpo: null}") == 2
+    err = capsys.readouterr().err
+    assert "no numbers of base, simpo although they were measured; --results must be a folder that all" in err
+
+
 def test_sigterm_before_the_first_step(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

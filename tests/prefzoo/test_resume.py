@@ -31,7 +31,9 @@ class Killed(BaseException):
 
 def policy(model: Any, this: Job) -> Any:
     made = copy.deepcopy(model)
-    return models.add_lora(made, **this.train.lora.model_dump(), seed=0) if this.train.lora else made
+    return (
+        models.add_lora(made, **this.train.lora.model_dump(exclude={"quantize"}), seed=0) if this.train.lora else made
+    )
 
 
 def run(model: Any, this: Job, folder: Path, *, until: int = 0, how: Any = None, every: float = 0.0) -> dict[str, Any]:
@@ -113,6 +115,13 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_so(
     last = run(tiny_model, this, tmp_path, every=1e9)
     assert last["said"] == ["going on after step 2 of 6"]
     same(whole, last)
+
+
+def test_a_signal_in_the_last_step_is_heard(tiny_model: Any, tmp_path: Path) -> None:
+    this = job(tiny_model)
+    with pytest.raises(Interrupted, match="stopped after step 6 of 6"):
+        run(tiny_model, this, tmp_path, until=6, how=terminate, every=1e9)
+    same(run(tiny_model, this, tmp_path / "whole", every=1e9), run(tiny_model, this, tmp_path, every=1e9))
 
 
 def test_a_second_signal_ends_the_run_at_once(tiny_model: Any, tmp_path: Path) -> None:

@@ -114,6 +114,11 @@ def main(folder: Path, case: str) -> None:
     log = folder / f"{case}.{who}.jsonl"
     if case.endswith("stopped"):
         stop_and_go_on(job, policy, log)
+    elif os.environ.get("ACCELERATE_USE_DEEPSPEED"):
+        said: list[str] = []
+        kept = Checkpoints(folder / "resume", "key", 0, said.append)
+        train(job, policy, log, lambda done, total, note: None, kept)
+        assert said == ["DeepSpeed: no checkpoints of the training; if it is stopped, the variant starts over"]
     else:
         train(job, policy, log, lambda done, total, note: None)
     if os.environ.get("ACCELERATE_USE_FSDP"):
