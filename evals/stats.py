@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 Values = NDArray[np.float64]
 RESAMPLES = 4000
+AT_ONCE = 4_000_000  # numbers held while resampling a board
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,90 @@ def paired_difference(a: Values, b: Values, seed: int = 0) -> Difference:
 
     Prompts where either is not finite are left out; with nothing left, the difference is NaN and p is 1.
     """
-    difference = a - b
-    kept = np.isfinite(difference)
-    found = mean(difference[kept], seed)
-    alike = found.stderr == 0  # the same on every prompt: nothing to resample, and no share for Wilson's interval
-    low, high = (found.value, found.value) if alike else (found.low, found.high)
-    return Difference(found.value, low, high, paired_p(a[kept], b[kept], seed))
+    return paired_differences({"a": a, "b": b}, seed)["a", "b"]
+
+
+def paired_differences(values: Mapping[str, Values], seed: int = 0) -> dict[tuple[str, str], Difference]:
+    """`paired_difference` of every two names, in alphabetical order.
+
+    All pairs with the same common prompts share one set of resamples and one of sign flips: a mean of differences is
+    the difference of two means over the same prompts, so a board of n variants costs n resamplings and not n^2 / 2.
+    """
+    names = sorted(values)
+    if len({values[name].shape for name in names}) > 1:
+        raise ValueError("the scores are of different prompt sets")
+    table = np.array([values[name] for name in names])
+    kept = np.isfinite(table)
+    alike: dict[bytes, list[tuple[int, int]]] = {}
+    for i, j in combinations(range(len(names)), 2):
+        alike.setdefault((kept[i] & kept[j]).tobytes(), []).append((i, j))
+    found: dict[tuple[int, int], Difference] = {}
+    for pairs in alike.values():
+        i, j = pairs[0]
+        rows = sorted({row for pair in pairs for row in pair})
+        place = {row: at for at, row in enumerate(rows)}
+        some = _differences(table[rows][:, kept[i] & kept[j]], [(place[i], place[j]) for i, j in pairs], seed)
+        found |= dict(zip(pairs, some, strict=True))
+    return {(names[i], names[j]): found[i, j] for i, j in combinations(range(len(names)), 2)}
+
+
+def _differences(table: Values, pairs: list[tuple[int, int]], seed: int) -> list[Difference]:
+    """Between rows of a table (variants, prompts) of finite numbers."""
+    n = table.shape[1]
+    if n == 0:
+        return [Difference(np.nan, np.nan, np.nan, 1.0)] * len(pairs)
+    if n == 1:  # both signs are as far from zero, and one prompt has no spread
+        return [Difference(*(float(table[i, 0] - table[j, 0]),) * 3, 1.0) for i, j in pairs]
+    means, flipped = _resampled_means(table, seed), _flipped_sums(table, seed)
+    exact = 2**n <= RESAMPLES
+    rounding = 1e-12 * float(np.abs(table).sum(1).max())
+    out = []
+    for i, j in pairs:
+        difference = table[i] - table[j]
+        value = float(difference.mean())
+        p = _two_sided(flipped[i] - flipped[j], float(difference.sum()), rounding, exact=exact)
+        if np.ptp(difference) == 0:  # the same on every prompt: nothing to resample
+            out.append(Difference(value, value, value, p))
+        else:
+            low, high = np.percentile(means[i] - means[j], (2.5, 97.5))
+            out.append(Difference(value, float(low), float(high), p))
+    return out
+
+
+def _resampled_means(table: Values, seed: int) -> Values:
+    """(variants, RESAMPLES) means over prompts drawn with replacement, the same draws for every variant."""
+
+    def statistic(picked: NDArray[np.int64], axis: int) -> Values:
+        means: Values = table[:, picked].mean(axis)
+        return means
+
+    found = stats.bootstrap(
+        (np.arange(table.shape[1]),), statistic, vectorized=True, n_resamples=RESAMPLES, method="percentile",
+        batch=max(1, AT_ONCE // table.size), rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    means: Values = found.bootstrap_distribution
+    return means
+
+
+def _flipped_sums(table: Values, seed: int) -> Values:
+    """(variants, flips) sums over prompts under random signs, or under all where they are few; the same for each."""
+
+    def statistic(signs: Values, axis: int) -> Values:
+        return signs @ table.T
+
+    found = stats.permutation_test(
+        (np.ones(table.shape[1]),), statistic, vectorized=True, permutation_type="samples", n_resamples=RESAMPLES,
+        rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    sums: Values = found.null_distribution.T
+    return sums
+
+
+def _two_sided(null: Values, observed: float, rounding: float, *, exact: bool) -> float:
+    """Twice the smaller tail. The observed signs count as one more draw unless all patterns were gone through."""
+    more = 0 if exact else 1
+    tails = (np.count_nonzero(null <= observed + rounding), np.count_nonzero(null >= observed - rounding))
+    return min(1.0, 2 * (min(tails) + more) / (len(null) + more))
 
 
 def _wilson(successes: float, n: int) -> tuple[float, float]:
@@ -99,17 +180,6 @@ def proportion(successes: int, n: int) -> Estimate:
     value = successes / n
     low, high = _wilson(successes, n)
     return Estimate(value, float(np.sqrt(value * (1 - value) / n)), low, high, n)
-
-
-def paired_p(a: Values, b: Values, seed: int = 0) -> float:
-    """Two-sided p of "no difference" between two variants on the same prompts, by sign flips."""
-    difference = a - b
-    if not difference.any():
-        return 1.0
-    found = stats.permutation_test(
-        (difference,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, rng=np.random.default_rng(seed)
-    )
-    return float(found.pvalue)
 
 
 def holm(pvalues: list[float]) -> list[float]:

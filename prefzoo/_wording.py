@@ -32,6 +32,9 @@ _BOUNDS = {
     "finite_number": "a finite number",
     "string_too_short": "non-empty text",
 }
+_NUMERIC = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
+# What other tools call the choice of a reference, which is none here.
+_REFERENCE = ("reference", "reference_model", "reference_free", "ref", "ref_model")
 _REQUIRED = {
     "name": "name: my-run",
     "model": "model: org/name (a hub id, a folder or a .gguf file)",
@@ -64,11 +67,19 @@ def says(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | None = Non
             if kind == "literal_error"
             else ""
         )
+        if loss is not None and kind in _NUMERIC:
+            hint = f"; its default is {_model_at(model, loc[:-1]).model_fields[loc[-1]].default:.12g}"
         return f"must be {_BOUNDS[kind].format(**error.get('ctx', {}))} (is {shown(value)}){hint}"
     return str(error["msg"])
 
 
 def _says_unknown(word: str, known: list[str], loss: AnyLoss | None) -> str:
+    if word in _REFERENCE:
+        what = "no such field" if loss is None else f"no such parameter of {loss.name}"
+        return (
+            f"{what}; every reference is the untrained `model`, so remove it, "
+            "or choose a loss without a reference (`prefzoo losses` says which)"
+        )
     if loss is None:
         return f"no such field{did_you_mean(word, known) or '; there are ' + ', '.join(known)}"
     has = f"which has {', '.join(known)}" if known else "which has none"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from prefzoo.data.batches import order
+from prefzoo.data.batches import Layout, order
 from prefzoo.data.tokens import TokenPair
 from prefzoo.feed import kind_of, mismatched_rows
 from prefzoo.losses import AnyLoss
@@ -39,7 +39,7 @@ class Job:
     train: Train
     seed: int
     pairs: Sequence[TokenPair]
-    shared: bool
+    layout: Layout
     bf16: bool
     reference: LogProbs | None = None
     mismatched: Sequence[LogProbs] = ()

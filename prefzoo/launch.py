@@ -56,12 +56,11 @@ def share(items: Sequence[T]) -> list[T]:
     return list(items[state.process_index :: state.num_processes])
 
 
-def stretch(count: int, unit: int) -> tuple[int, int]:
-    """Where this process's part of `count` rows begins and ends; all but the last are multiples of `unit`."""
+def stretch(count: int) -> tuple[int, int]:
+    """Where this process's part of `count` rows begins and ends."""
     state = processes()
-    blocks = -(-count // unit)
-    ends = [unit * (blocks * (state.process_index + i) // state.num_processes) for i in (0, 1)]
-    return min(ends[0], count), min(ends[1], count)
+    first, end = (count * (state.process_index + i) // state.num_processes for i in (0, 1))
+    return first, end
 
 
 def collected(value: T) -> list[T]:

@@ -1,151 +1,140 @@
-"""Token log-probs from hidden states: fp32, for the scored positions only, in tiles, never the full logits tensor."""
+"""Log-probs of a batch under a causal language model: its decoder, its head in tiles, sums in fp32."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
-from prefzoo.data.batches import attention_mask, collate
+from prefzoo import attention
+from prefzoo.data.batches import Layout, collate
 from prefzoo.data.tokens import TokenPair
-from prefzoo.types import LogProbs, PairBatch, TokenKL, TokenLogProbs, VocabLogProbs
+from prefzoo.errors import UserError
+from prefzoo.head import Head, Tile, token_kl, token_logprobs
+from prefzoo.types import PADDING, LogProbs, PairBatch, TokenKL, TokenLogProbs, VocabLogProbs
 
-Projection = Callable[[Tensor], Tensor]
-TILE = 512  # scored tokens whose logits exist at the same time
 
-
-def score(model: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile: int = TILE) -> LogProbs:
+def score(model: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile: Tile = None) -> LogProbs:
     """Log-probs of both answers of every pair under a causal language model, differentiable; a `kind`.
 
-    Logits may be bf16 under autocast; the log-softmax and the sums are fp32 (fp64 for an fp64 model). The statistics
-    of `VocabLogProbs` carry no gradient.
+    Matrix products may run in bf16 under autocast; the log-softmax and the sums are fp32 (fp64 for an fp64 model). The
+    statistics of `VocabLogProbs` carry no gradient. `tile`: tokens and vocabulary whose logits exist at a time.
     """
-    return _score(model, batch, kind, None, tile)[0]
+    states, head = _states(model, batch)
+    return _scored(states, head, batch, kind, tile)
 
 
 def score_with_kl(
-    model: Any, reference: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile: int = TILE
+    model: Any, reference: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile: Tile = None
 ) -> tuple[LogProbs, TokenKL]:
     """`score`, and the KL of every answer's tokens from `reference`, a frozen model, to `model`."""
-    found, kl = _score(model, batch, kind, reference, tile)
-    assert kl is not None
-    return found, kl
-
-
-def _score(
-    model: Any, batch: PairBatch, kind: type[LogProbs], reference: Any, tile: int
-) -> tuple[LogProbs, TokenKL | None]:
-    states, project = _states(model, batch)
+    states, head = _states(model, batch)
     with torch.no_grad():
-        theirs, project_theirs = (states, project) if reference is None else _states(reference, batch)
-    tokens, kls, stats = [], [], []
-    for start in range(0, len(states), tile):
-        part = slice(start, start + tile)
-        target = batch.targets[part]
-        if torch.is_grad_enabled() and len(states) > tile:  # else all tiles' logits would be kept for the backward
-            tokens.append(checkpoint(_picked, project, states[part], target, use_reentrant=False))
-        else:
-            tokens.append(_picked(project, states[part], target))
-        if reference is not None:
-            kls.append(checkpoint(_kl, project, states[part], project_theirs, theirs[part], use_reentrant=False))
-        if issubclass(kind, VocabLogProbs):
-            stats.append(_statistics(project, states[part]))
-    found = _sum_up(torch.cat(tokens), [torch.cat(s) for s in zip(*stats, strict=True)], batch, kind)
-    return found, TokenKL(*_sums(torch.cat(kls), batch)) if kls else None
+        theirs, their_head = _states(reference, batch)
+    kl = token_kl(states, head, theirs, their_head, tile=tile)
+    return _scored(states, head, batch, kind, tile), TokenKL(*_sums(kl, batch))
 
 
-def _states(model: Any, batch: PairBatch) -> tuple[Tensor, Projection]:
-    """Hidden states (N, D) that predict the scored tokens, and what makes logits of them."""
-    causal = _causal_lm(model)
+def _scored(states: Tensor, head: Head, batch: PairBatch, kind: type[LogProbs], tile: Tile) -> LogProbs:
+    wanted = issubclass(kind, VocabLogProbs)
+    tokens, *stats = token_logprobs(states, head, batch.targets, statistics=wanted, tile=tile)
+    return _sum_up(tokens, stats if wanted else [], batch, kind)
+
+
+def _states(model: Any, batch: PairBatch) -> tuple[Tensor, Head]:
+    """Hidden states (N, D) that predict the scored tokens, in the precision of matrix products, and the head."""
+    causal, device = _causal_lm(model), batch.tokens.device
+    if batch.blocks and causal.config._attn_implementation != attention.NAME:
+        raise ValueError("a packed batch needs attention.install(model): other attention would cross the blocks")
+    extra = attention.inputs(batch.blocks) if batch.blocks else {"attention_mask": batch.segments != PADDING}
     hidden = causal.get_decoder()(
-        input_ids=batch.tokens, position_ids=batch.positions, attention_mask=attention_mask(batch), use_cache=False
+        input_ids=batch.tokens, position_ids=batch.positions, use_cache=False, **extra
     ).last_hidden_state
-    head, cap = causal.get_output_embeddings(), getattr(causal.config, "final_logit_softcapping", None)
+    states = hidden.flatten(0, 1)[batch.source]
+    if torch.is_autocast_enabled(device.type):
+        states = states.to(torch.get_autocast_dtype(device.type))
+    return states, head_of(causal)
 
-    def project(states: Tensor) -> Tensor:
-        logits: Tensor = head(states)
-        return cap * torch.tanh(_wide(logits) / cap) if cap else logits
 
-    return hidden.flatten(0, 1)[batch.source], project
+def head_of(causal: Any) -> Head:
+    """What a transformers model makes logits of hidden states with; a LoRA adapter on it is added to its weight."""
+    module, config = causal.get_output_embeddings(), causal.config
+    layer = getattr(module, "base_layer", module)
+    weight = layer.weight
+    for name in getattr(module, "active_adapters", []):
+        weight = weight + module.get_delta_weight(name)
+    scale = float(getattr(config, "logit_scale", None) or 1) / float(getattr(config, "logits_scaling", None) or 1)
+    return Head(
+        weight, getattr(layer, "bias", None), scale, float(getattr(config, "final_logit_softcapping", None) or 0)
+    )
+
+
+PROBED = 64  # tokens of an answer that `choose_layout` compares
+LAYOUTS: tuple[Layout, ...] = ("shared", "packed", "rows")
+NOTES = {
+    "packed": "this architecture cannot share a prompt between two answers exactly: each answer gets its own prompt",
+    "rows": "this architecture cannot be packed exactly: each answer gets a padded row of its own",
+}
 
 
 @torch.no_grad()
-def can_share(model: Any, pairs: Sequence[TokenPair]) -> bool:
-    """Whether one pass over a prompt may serve both answers: tried on the longest pair, against rows of their own.
+def choose_layout(model: Any, pairs: Sequence[TokenPair]) -> Layout:
+    """The leanest layout that is exact for a model: each is tried on the longest pair against the model's own logits.
 
-    It is not exact where attention ignores the mask or measures distance by place in the row (some sliding windows),
-    nor in recurrent layers; the longest pair is the one that reaches past a window.
+    Sharing or packing is not exact where attention knows no blocks (recurrent layers, attention of a model's own). The
+    longest pair is the one that reaches past a window.
+
+    Raises:
+        UserError: not even a plain row gives the model's own log-probs: its head is of a kind unknown here.
     """
-    longest, device = max(pairs, key=len), next(model.parameters()).device
-    found = []
-    for shared in (False, True):
-        batch = collate([longest], shared=shared, pad=model.config.pad_token_id or 0).to(device)
+    tried = [max(pairs, key=len), min(pairs, key=len)]
+    device, exact = next(model.parameters()).device, model.dtype in (torch.float32, torch.float64)
+    rtol, atol = (1e-3, 0.02) if exact else (1e-2, 0.5)
+    expected = torch.stack([_plainly(model, pair, device) for pair in tried])
+    for layout in LAYOUTS:
+        batch = collate(tried, layout, pad=model.config.pad_token_id or 0).to(device)
         try:
-            values = score(model, batch)
-        except (RuntimeError, ValueError, TypeError):  # a model that takes no mask of this shape
-            if not shared:
+            found = _last(score(model, batch, TokenLogProbs))
+        except (RuntimeError, ValueError, TypeError):  # a model that takes no blocks
+            if layout == "rows":
                 raise
-            return False
-        found.append(torch.cat([values.chosen, values.rejected]))
-    return torch.allclose(found[0], found[1], rtol=1e-3, atol=0.02)
+            continue
+        if torch.allclose(found, expected, rtol, atol):
+            return layout
+    raise UserError(
+        f"model {model.config.model_type}: its logits are not those of its head on its last hidden state, as the "
+        "engine computes them; this architecture is not supported"
+    )
+
+
+def _last(values: LogProbs) -> Tensor:
+    """(B, 2) log-probs of the last PROBED tokens of every answer."""
+    assert isinstance(values, TokenLogProbs)
+    sides = ((values.chosen_tokens, values.chosen_len), (values.rejected_tokens, values.rejected_len))
+    each = [[t[max(0, int(n) - PROBED) : int(n)].sum().double() for t, n in zip(*s, strict=True)] for s in sides]
+    return torch.tensor(each).t()
+
+
+def _plainly(model: Any, pair: TokenPair, device: torch.device) -> Tensor:
+    """(2,) the same of one pair, from the model's own logits of each answer's own sequence."""
+    found = torch.zeros(2, dtype=torch.float64)
+    keep = "logits_to_keep" in inspect.signature(_causal_lm(model).forward).parameters
+    for i, answer in enumerate((pair.chosen, pair.rejected)):
+        last = answer[-PROBED:]
+        if last:
+            ids = torch.tensor([[*pair.prompt, *answer]], device=device)
+            logits = model(input_ids=ids, use_cache=False, **({"logits_to_keep": len(last) + 1} if keep else {})).logits
+            logprobs = logits[0, -len(last) - 1 : -1].float().log_softmax(-1)
+            found[i] = logprobs.gather(-1, torch.tensor(last, device=device)[:, None]).double().sum().cpu()
+    return found
 
 
 def _causal_lm(model: Any) -> Any:
     """The transformers model inside a LoRA wrapper; its adapters stay in place."""
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
-
-
-def _picked(project: Projection, states: Tensor, targets: Tensor) -> Tensor:
-    found: Tensor = _Picked.apply(project(states), targets)  # type: ignore[no-untyped-call]
-    return found
-
-
-def _kl(project: Projection, states: Tensor, project_theirs: Projection, theirs: Tensor) -> Tensor:
-    """(n,) KL from the reference's distribution to the policy's, over the whole vocabulary."""
-    with torch.no_grad():
-        log_p = _wide(project_theirs(theirs)).log_softmax(-1)
-    return (log_p.exp() * (log_p - _wide(project(states)).log_softmax(-1))).sum(-1)
-
-
-@torch.no_grad()
-def _statistics(project: Projection, states: Tensor) -> tuple[Tensor, Tensor]:
-    """(n,) entropy and (n,) log of the sum of squared probabilities."""
-    log_p = _wide(project(states)).log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1), (2 * log_p).logsumexp(-1)
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
-
-
-class _Picked(torch.autograd.Function):
-    """log_softmax(logits)[targets] in fp32, keeping no more than the logits as they came (bf16 under autocast).
-
-    On CPUs in blocks of rows that stay in the cache: a fifth of the time of gather - logsumexp and its backward.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        ctx.block = 16 if logits.device.type == "cpu" else len(logits)
-        lse = torch.cat([_wide(rows).logsumexp(-1) for rows in torch.split(logits, ctx.block)])
-        ctx.save_for_backward(logits, targets, lse)
-        return _wide(logits.gather(-1, targets[:, None]).squeeze(-1)) - lse
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        logits, targets, lse = ctx.saved_tensors
-        out = torch.empty_like(logits)
-        for start in range(0, len(logits), ctx.block):
-            part = slice(start, start + ctx.block)
-            down = -grad[part, None]
-            rows = _wide(logits[part]).sub(lse[part, None]).exp_().mul_(down)
-            out[part] = rows.scatter_add_(-1, targets[part, None], -down)
-        return out, None
 
 
 def _sum_up(tokens: Tensor, stats: list[Tensor], batch: PairBatch, kind: type[LogProbs]) -> LogProbs:

@@ -71,13 +71,16 @@ class Sync(Section):
 
 
 class Train(Section):
-    """The loop. `batch` and `micro_batch` count pairs, `warmup` is a share of the steps, `steps` overrules `epochs`.
+    """The loop. `batch` counts pairs, `warmup` is a share of the steps, `steps` overrules `epochs`.
 
+    A step's pairs are scored in passes of at most `tokens` tokens (None: what suits the device) and `micro_batch`
+    pairs; neither changes the outcome.
     `gradient_checkpointing` computes activations twice instead of keeping them: less memory, a third more time.
     """
 
     batch: Count = 8
     micro_batch: Count | None = None
+    tokens: Count | None = None
     epochs: Positive = 1.0
     steps: Count | None = None
     learning_rate: Positive = 1e-6

@@ -16,15 +16,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from prefzoo import disk
-from prefzoo.data.batches import collate
+from prefzoo.data.batches import Layout, collate, split
 from prefzoo.data.tokens import TokenPair
 from prefzoo.logprobs import score
 from prefzoo.paths import cache_dir
 from prefzoo.progress import Report
 from prefzoo.types import LogProbs
 
-ENGINE = 1  # raise when the engine's numbers change: cached log-probs of another engine are not read
-BATCH = 8
+ENGINE = 2  # raise when the engine's numbers change: cached log-probs of another engine are not read
+TOKENS = 4096  # of a forward pass without gradients
 
 
 def rows_key(pairs: Sequence[TokenPair]) -> str:
@@ -33,28 +33,28 @@ def rows_key(pairs: Sequence[TokenPair]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def cache_file(weights: str, pairs: Sequence[TokenPair], kind: type[LogProbs], *, shared: bool, bf16: bool) -> Path:
+def cache_file(weights: str, pairs: Sequence[TokenPair], kind: type[LogProbs], layout: Layout, *, bf16: bool) -> Path:
     """Where the log-probs of these rows under these weights are kept."""
-    layout, precision = "shared" if shared else "single", "bf16" if bf16 else "fp32"
+    precision = "bf16" if bf16 else "fp32"
     name = f"{weights}-{rows_key(pairs)}-{kind.__name__}-{layout}-{precision}-v{ENGINE}"
     return cache_dir("reference") / f"{name}.safetensors"
 
 
 @torch.no_grad()
 def logprobs(
-    model: Any, pairs: Sequence[TokenPair], kind: type[LogProbs] = LogProbs, *, shared: bool, bf16: bool,
+    model: Any, pairs: Sequence[TokenPair], layout: Layout, kind: type[LogProbs] = LogProbs, *, bf16: bool,
     report: Report | None = None,
 ) -> LogProbs:  # fmt: skip
     """Log-probs of every pair, in order, on the CPU; the model stays where it is."""
     parts: list[LogProbs] = []
     device = next(model.parameters()).device
     padding = model.config.pad_token_id or 0
-    for start in range(0, len(pairs), BATCH):
-        batch = collate(pairs[start : start + BATCH], shared=shared, pad=padding).to(device)
+    for part in split(pairs, range(len(pairs)), TOKENS, None):
+        batch = collate([pairs[i] for i in part], layout, pad=padding).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             parts.append(score(model, batch, kind))
         if report:
-            report(min(start + BATCH, len(pairs)), len(pairs), "")
+            report(part[-1] + 1, len(pairs), "")
     return joined(parts)
 
 

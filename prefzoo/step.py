@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prefzoo.data.batches import collate
+from prefzoo.data.batches import collate, split
+from prefzoo.data.tokens import TokenPair
 from prefzoo.feed import Inputs, kind_of, labels_of, mismatched_rows, scores_of, sums
 from prefzoo.job import Job
 from prefzoo.launch import gradients_of
@@ -17,6 +18,8 @@ from prefzoo.logprobs import score
 from prefzoo.reference import take
 from prefzoo.types import LogProbs, Mismatched, Scores
 
+TOKENS = {"cpu": 1024}  # more is no faster on two cores, and holds more memory
+ELSEWHERE = 16384
 Metrics = dict[str, float]
 Stepped = tuple[Metrics, Any]
 
@@ -27,9 +30,7 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
     Rows are dealt to the processes in turn. Where the loss lets rows see each other, their log-probs are gathered over
     micro-batches and processes first, so that neither changes the result.
     """
-    mine = list(rows[accelerator.process_index :: accelerator.num_processes])
-    size = job.train.micro_batch or len(mine)
-    parts = [mine[i : i + size] for i in range(0, len(mine), size)]
+    parts = passes(job, accelerator, job.pairs, rows)
     if job.loss.couples:
         found, after = _coupled(job, scorer, accelerator, step, rows, parts, state)
     else:  # each micro-batch starts from the same state, and rows that do not see each other leave the same behind
@@ -38,6 +39,23 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
         ]
         found, after = [metrics for metrics, _ in stepped], stepped[-1][1]
     return _gathered(found, accelerator), after
+
+
+def passes(job: Job, accelerator: Any, pairs: Sequence[TokenPair], rows: Sequence[int]) -> list[list[int]]:
+    """This process's share of the rows, dealt to passes: as many as in every other process, since all pass at once."""
+    world, tokens = accelerator.num_processes, budget(job, accelerator)
+    parts = [split(pairs, rows[rank::world], tokens, job.train.micro_batch) for rank in range(world)]
+    own = parts[accelerator.process_index]
+    while len(own) < max(map(len, parts)):
+        at = max(range(len(own)), key=lambda i: len(own[i]))
+        half = len(own[at]) // 2
+        own[at : at + 1] = [own[at][:half], own[at][half:]]
+    return own
+
+
+def budget(job: Job, accelerator: Any) -> int:
+    """Tokens of one forward and backward pass."""
+    return job.train.tokens or TOKENS.get(accelerator.device.type, ELSEWHERE)
 
 
 def _independent(
@@ -89,7 +107,7 @@ def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int], seed: int 
         torch.manual_seed(seed)
     device, pairs = accelerator.device, [job.pairs[i] for i in part]
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
-    batch = collate(pairs, shared=job.shared, pad=pad).to(device)
+    batch = collate(pairs, job.layout, pad=pad).to(device)
     with _precision(job, device):
         policy, kl = scorer(batch)
     reference = None if job.reference is None else take(job.reference, part, device)
@@ -132,14 +150,10 @@ def _whole(own: list[Inputs], accelerator: Any) -> Inputs:
 def _mismatched(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[int]) -> Mismatched:
     """Each process scores its share under the policy; the reference's were scored before."""
     pairs, known = mismatched_rows(rows, job.pairs), job.mismatched[step]
-    world, rank = accelerator.num_processes, accelerator.process_index
-    mine = list(range(len(pairs)))[rank::world]
-    size = job.train.micro_batch or len(mine)
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
     ours, theirs = [], []
-    for start in range(0, len(mine), size):
-        part = mine[start : start + size]
-        batch = collate([pairs[i] for i in part], shared=job.shared, pad=pad).to(accelerator.device)
+    for part in passes(job, accelerator, pairs, range(len(pairs))):
+        batch = collate([pairs[i] for i in part], job.layout, pad=pad).to(accelerator.device)
         with _precision(job, accelerator.device):
             ours.append(sums(scorer(batch)[0], pairs))
         theirs.append(sums(take(known, part, accelerator.device), pairs))

@@ -13,20 +13,22 @@ PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Preference pairs laid out for one forward pass. R rows of T positions hold B pairs.
+    """Preference pairs laid out for one forward pass: R rows of T positions hold the answers of B pairs.
 
-    A row holds one answer behind its prompt, or, where prompts are shared, the prompt once and both answers behind it.
+    Packed (R = 1), blocks lie behind each other without padding; each is a prompt with the one or two answers to it.
+    Else a row holds one answer behind its prompt, padded to the longest.
     The log-prob of an answer's token is read at an earlier position (`source`), which `targets` are listed against,
     so the engine projects just those positions onto the vocabulary.
 
     Attributes:
         tokens: (R, T) token ids.
-        positions: (R, T) position ids; both answers of a shared row continue from the end of the prompt.
+        positions: (R, T) position ids; both answers of a shared prompt continue from its end.
         segments: (R, T) PROMPT, CHOSEN, REJECTED, or PADDING.
         source: (N,) flat index into R*T of the hidden state that predicts each scored token.
         targets: (N,) the scored token ids (the answers' tokens with their EOS; never the prompt's).
         owner: (N,) the answer (of 2B) a scored token belongs to: pair index for chosen, B + pair index for rejected.
         pair_ids: (B,) row number of each pair in its data set.
+        blocks: of a packed batch, the tokens of each block's prompt, first and second answer (0 where there is none).
     """
 
     tokens: Tensor
@@ -36,18 +38,15 @@ class PairBatch:
     targets: Tensor
     owner: Tensor
     pair_ids: Tensor
+    blocks: tuple[tuple[int, int, int], ...] = ()
 
     def __len__(self) -> int:
         return int(self.pair_ids.shape[0])
 
     def to(self, device: torch.device | str) -> PairBatch:
         """The same batch on another device."""
-        return PairBatch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
-    @property
-    def shares_prompts(self) -> bool:
-        """Whether one row holds both answers of a pair."""
-        return self.tokens.shape[0] == len(self)
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "blocks"}
+        return PairBatch(**moved, blocks=self.blocks)
 
 
 class _Tensors:

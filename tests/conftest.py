@@ -75,9 +75,11 @@ def tiny_plain_tokenizer() -> Any:
 
 @pytest.fixture
 def tiny_model() -> Any:
-    """A random two-layer Llama in fp32 for the tiny tokenizers' vocabulary."""
+    """A random two-layer Llama in fp32 for the tiny tokenizers' vocabulary, as `models.load` prepares it."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from prefzoo import attention
 
     config = LlamaConfig(
         vocab_size=340,
@@ -95,7 +97,9 @@ def tiny_model() -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return LlamaForCausalLM(config).eval()
+        made = LlamaForCausalLM(config).eval()
+    attention.install(made)
+    return made
 
 
 @pytest.fixture

@@ -10,6 +10,11 @@ from typing import Any
 
 from prefzoo.losses import GROUPS, Loss
 
+UNCITED = "no equation cited"
+LEGEND = (
+    f"Only what was read is cited: {UNCITED!r} means that no equation number, section or code was, and a dash under "
+    "'tuned over' that no published values were."
+)
 FORMATS = ("md", "json", "html")
 SIGNS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 STYLE = (
@@ -69,7 +74,7 @@ def catalogue(found: Sequence[Loss], form: str) -> str:
 
 def _facts(one: dict[str, Any]) -> list[str]:
     """What stands below a loss's formula, a line each."""
-    facts = [f"Paper: {one['paper']}" + (f", {one['equation']}" if one["equation"] else "")]
+    facts = [f"Paper: {one['paper']}, {one['equation'] or UNCITED}"]
     others = [what for what in one["needs"] if what != "policy"] + (["state"] if one["state"] else [])
     facts.append(f"Needs: {', '.join([one['needs']['policy'], *others])}")
     if one["learning_rate"]:
@@ -84,7 +89,7 @@ def _cells(knob: dict[str, Any]) -> list[str]:
 
 
 def _markdown(entries: list[dict[str, Any]]) -> str:
-    lines = [f"# {len(entries)} preference losses", ""]
+    lines = [f"# {len(entries)} preference losses", "", LEGEND, ""]
     for group in GROUPS:
         inside = [one for one in entries if one["group"] == group]
         lines += [f"## {group}", ""] if inside else []
@@ -105,7 +110,7 @@ def _html(entries: list[dict[str, Any]]) -> str:
     title = f"{len(entries)} preference losses"
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
-        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>",
+        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1><p>{safe(LEGEND)}",
     ]
     for group in GROUPS:
         inside = [one for one in entries if one["group"] == group]

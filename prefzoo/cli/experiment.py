@@ -10,6 +10,7 @@ from rich.console import Console
 
 from evals.judges.protocol import PromptRow
 from prefzoo import reference
+from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
 from prefzoo.launch import collected, processes, stretch
 from prefzoo.progress import stage
@@ -34,7 +35,7 @@ class Run:
     vocabulary: str
     pairs: list[TokenPair]
     held_out: list[TokenPair]
-    shared: bool
+    layout: Layout
     prompts: list[PromptRow]
     save_every: float
 
@@ -47,16 +48,16 @@ def logprobs_of(
 
     All processes call this, and each scores a stretch of the pairs.
     """
-    file = reference.cache_file(weights, pairs, kind, shared=run.shared, bf16=bf16)
+    file = reference.cache_file(weights, pairs, kind, run.layout, bf16=bf16)
     cached = reference.read(file, kind)
     if all(collected(cached is not None)):
         assert cached is not None
         return cached
-    first, end = stretch(len(pairs), reference.BATCH)
+    first, end = stretch(len(pairs))
     own = None
     with stage(what, "pairs", run.console) as report:
         if first < end:
-            own = reference.logprobs(model, pairs[first:end], kind, shared=run.shared, bf16=bf16, report=report)
+            own = reference.logprobs(model, pairs[first:end], run.layout, kind, bf16=bf16, report=report)
     values = reference.joined([part for part in collected(own) if part is not None])
     if processes().is_main_process:
         reference.write(file, values)

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.data.schemas import normalise, schema
 from prefzoo.data.sources import Row, read_rows
-from prefzoo.data.tokens import Tokenised, tokenise
+from prefzoo.data.tokens import Tokenised, TokenPair, tokenise
+from prefzoo.errors import UserError
+from prefzoo.feed import check_fit
 from prefzoo.recipe import Recipe
 
 
 def rows_of(recipe: Recipe, spec: str) -> list[Row]:
     """The rows of a data set of the recipe, columns renamed."""
     return read_rows(spec, recipe.folder, {str(k): v for k, v in recipe.data.columns.items()})
+
+
+def unit(pairs: Sequence[TokenPair]) -> str:
+    """What the rows of a data set are."""
+    return "pairs" if pairs[0].label is None else "answers"
+
+
+def check_variants(recipe: Recipe, pairs: Sequence[TokenPair]) -> None:
+    """Whether the training data can feed every variant.
+
+    Raises:
+        UserError: what `check_fit` says, of all variants at once.
+    """
+    faults: list[str] = []
+    for name, variant in recipe.variants.items():
+        try:
+            check_fit(variant.loss_obj, pairs, variant.train.batch, f"variants.{name}")
+        except UserError as e:
+            faults += e.lines
+    if faults:
+        raise UserError(faults)
 
 
 def tokens_of(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised, str]:

@@ -38,7 +38,7 @@ def key(run: Run, name: str) -> str:
     versions = [ENGINE, reference.ENGINE, version("transformers"), version("lm-eval")]
     return key_of([
         weights_of(run, name), run.weights, run.vocabulary, evals.model_dump(), [asdict(p) for p in run.prompts],
-        suites, held_out, run.shared, native_bf16(), versions,
+        suites, held_out, run.layout, native_bf16(), versions,
     ])  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def measure(run: Run, name: str, model: Any, theirs: LogProbs | None) -> Measure
     margins: list[float] = []
     if theirs is not None and name != leaderboard.BASE:
         with stage(f"held-out pairs under {name}", "pairs", run.console) as report:
-            ours = reference.logprobs(model, run.held_out, shared=run.shared, bf16=bf16, report=report)
+            ours = reference.logprobs(model, run.held_out, run.layout, bf16=bf16, report=report)
         margins = preference_margins(ours, theirs)
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
     same = {"weights": weights, "vocabulary": run.vocabulary, "dtype": str(model.dtype)}

@@ -18,14 +18,13 @@ from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.cli.experiment import Run, logprobs_of
-from prefzoo.cli.load import tokens_of
+from prefzoo.cli.load import check_variants, tokens_of, unit
 from prefzoo.cli.measure import known, measure, reference_of_held_out
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
-from prefzoo.feed import check_fit
 from prefzoo.job import Job, with_reference
 from prefzoo.launch import agreed, leave, processes, share
-from prefzoo.logprobs import can_share
+from prefzoo.logprobs import NOTES, choose_layout
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe, Variant
 from prefzoo.train import check_trackers, train, use_bf16
@@ -68,25 +67,24 @@ def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -
         base = base.to(processes().device)
     done, schema = tokens_of(found, found.data.train, tokenizer)
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
-    console.print(f"data: {len(done.pairs)} training pairs ({schema}){lost}", soft_wrap=True)
+    console.print(f"data: {len(done.pairs)} training {unit(done.pairs)} ({schema}){lost}", soft_wrap=True)
     held_out = tokens_of(found, found.data.eval, tokenizer)[0].pairs if found.data.eval else []
     if any(p.label is not None for p in held_out):
         raise UserError(f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs")
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
-    for name, variant in found.variants.items():
-        check_fit(variant.loss_obj, done.pairs, variant.train.batch, f"variants.{name}")
-    shared = can_share(base, [*done.pairs, *held_out])
-    if not shared:
-        console.print("this architecture cannot share a prompt between two answers exactly: each gets its own row")
+    check_variants(found, done.pairs)
+    layout = choose_layout(base, [*done.pairs, *held_out])
+    if layout in NOTES:
+        console.print(NOTES[layout])
     made = Run(
-        found, folder, console, tokenizer, weights, vocabulary, done.pairs, held_out, shared, prompts, save_every
+        found, folder, console, tokenizer, weights, vocabulary, done.pairs, held_out, layout, prompts, save_every
     )
     return made, base
 
 
 def _job(run: Run, variant: Variant, base: Any, weights: str, *, bf16: bool) -> Job:
     recipe = run.recipe
-    job = Job(variant.loss_obj, variant.params, variant.train, recipe.seed, run.pairs, run.shared, bf16)
+    job = Job(variant.loss_obj, variant.params, variant.train, recipe.seed, run.pairs, run.layout, bf16)
     seen = {i for v in recipe.variants.values() for step in replace(job, train=v.train).steps for i in step}
 
     def frozen(pairs: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:

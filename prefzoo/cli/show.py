@@ -14,7 +14,7 @@ from rich.table import Table
 
 from prefzoo import losses as zoo
 from prefzoo import recipe as recipes
-from prefzoo.cli.catalogue import catalogue, knobs
+from prefzoo.cli.catalogue import UNCITED, catalogue, knobs
 from prefzoo.errors import UserError
 
 
@@ -55,7 +55,8 @@ def _explain_loss(console: Console, found: zoo.Loss | zoo.Sum) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     say(f"{found.name}\n\n{found.doc}\n")
-    say(f"paper: {found.paper} {found.equation}".rstrip())
+    cited = "" if isinstance(found, zoo.Sum) else f", {found.equation or UNCITED}"
+    say(f"paper: {found.paper}{cited}")
     say(f"needs a reference: {'yes' if found.needs_reference else 'no'}")
     others = [what for what in ("scores", "kl", "mismatched") if what in found.needs]
     if others or found.unpaired:
@@ -77,32 +78,35 @@ def _explain_loss(console: Console, found: zoo.Loss | zoo.Sum) -> None:
 
 def _say_knobs(say: Callable[[str], None], found: zoo.Loss, prefix: str) -> None:
     for knob in knobs(found):
-        tuned = f", tuned over {', '.join(f'{v:g}' for v in knob['grid'])}" if knob["grid"] else ""
+        values = ", ".join(f"{v:g}" for v in knob["grid"])
+        tuned = f", tuned over {values}" if values else ", no published values read"
         say(f"  {prefix}{knob['name']}: {knob['bounds']}, default {knob['default']}{tuned}")
 
 
 def show_check(path: Path, overrides: Sequence[str]) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
     from prefzoo import models
-    from prefzoo.cli.load import tokens_of
+    from prefzoo.cli.load import check_variants, tokens_of, unit
     from prefzoo.job import steps_of
     from prefzoo.train import use_bf16
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     model, tokenizer = models.load(recipe.model, recipe.folder)
     done, schema = tokens_of(recipe, recipe.data.train, tokenizer)
+    check_variants(recipe, done.pairs)
     tokens = mean(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in done.pairs)
     size = sum(p.numel() for p in model.parameters())
-    console.print(f"{recipe.name}: {recipe.model} ({size / 1e6:.0f}M parameters), {len(done.pairs)} pairs ({schema})")
+    rows = unit(done.pairs)
+    console.print(f"{recipe.name}: {recipe.model} ({size / 1e6:.0f}M parameters), {len(done.pairs)} {rows} ({schema})")
     for reason, count in done.counts.items():
-        console.print(f"  {count} pairs {reason}")
+        console.print(f"  {count} {rows} {reason}")
     total = 0.0
     for name, variant in recipe.variants.items():
         steps = steps_of(variant.train, len(done.pairs))
         work = steps * variant.train.batch * tokens
         seconds = 6 * size * work / _speed(bf16=use_bf16(variant.train))
         total += seconds
-        plan = f"{variant.loss}, {steps} steps of {variant.train.batch} pairs, {work:,.0f} tokens"
+        plan = f"{variant.loss}, {steps} steps of {variant.train.batch} {rows}, {work:,.0f} tokens"
         console.print(f"  {name}: {plan}, about {seconds:.0f} s")
     console.print(f"training takes roughly {total / 60:.1f} minutes here; evaluation and loading come on top")
 

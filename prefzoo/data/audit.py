@@ -13,18 +13,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from prefzoo.data.schemas import Text, normalise, schema
+from prefzoo.data.schemas import Text, normalise, schema, unpaired
 from prefzoo.data.sources import Row, read_rows
 from prefzoo.data.tokens import TokenPair, TooLong, tokenise
 from prefzoo.progress import Report
 
-STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red"}
+STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "desirable": "green", "undesirable": "red"}
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of one side's answers, EOS included; `p95` is the nearest rank."""
+    """Tokens of `n` answers of one side, EOS included; `p95` is the nearest rank. Without any answer all are zero."""
 
+    n: int
     mean: float
     median: float
     p95: int
@@ -36,17 +37,21 @@ class Audit:
     """One data set, counted.
 
     Attributes:
-        rows, kept: pairs in the file, and pairs that training sees.
+        single: whether the rows are single labelled answers; `chosen` are then the desirable ones, `rejected` the
+            undesirable ones, and neither is the longer of a pair.
+        rows, kept: rows in the file, and those that training sees.
         chosen, rejected: lengths of the kept answers; `chosen_longer`, `rejected_longer`: shares of the kept pairs.
-        duplicates: rows that repeat an earlier prompt with both its answers.
+        duplicates: rows that repeat an earlier prompt with its answer or answers.
         repeated_prompts: rows that repeat an earlier prompt, whatever the answers.
         ties: rows whose two scores are equal; None where the rows carry no scores.
         counts: what was dropped or changed, and how often.
-        example: (part, token text) of the first kept pair; every token of chosen and rejected is scored.
+        example: (part, token text) of the first kept pair, or of the first answer of each label; every token of an
+            answer is scored.
     """
 
     spec: str
     schema: str
+    single: bool
     rows: int
     kept: int
     chosen: Lengths
@@ -77,53 +82,70 @@ def audit(
     rows = read_rows(spec, folder, columns)
     pairs = normalise(rows, spec)
     done = tokenise(pairs, tokenizer, max_length, too_long, spec, report)
-    kept = done.pairs
+    kept, single = done.pairs, unpaired(rows)
+    bad = [p.chosen for p in kept if p.label is False] if single else [p.rejected for p in kept]
     return Audit(
         spec=spec,
         schema=schema(rows),
+        single=single,
         rows=len(rows),
         kept=len(kept),
-        chosen=_lengths([len(p.chosen) for p in kept]),
-        rejected=_lengths([len(p.rejected) for p in kept]),
+        chosen=_lengths([p.chosen for p in kept if p.label is not False]),
+        rejected=_lengths(bad),
         chosen_longer=statistics.fmean(len(p.chosen) > len(p.rejected) for p in kept),
         rejected_longer=statistics.fmean(len(p.rejected) > len(p.chosen) for p in kept),
         duplicates=_repeats(_key(p.prompt, p.chosen, p.rejected) for p in pairs),
         repeated_prompts=_repeats(_key(p.prompt) for p in pairs),
         ties=_ties(rows),
         counts=dict(done.counts),
-        example=_example(tokenizer, kept[0]),
+        example=_example(tokenizer, kept),
     )
 
 
 def render(found: Audit, console: Console) -> None:
     """Print an audit. Text from the data is never read as markup."""
-    console.print(Styled(f"{found.spec}: {found.schema}, {found.rows} rows, {found.kept} kept"))
+    good, bad = ("desirable", "undesirable") if found.single else ("chosen", "rejected")
+    labels = f" ({found.chosen.n} {good}, {found.rejected.n} {bad})" if found.single else ""
+    console.print(Styled(f"{found.spec}: {found.schema}, {found.rows} rows, {found.kept} kept{labels}"))
     example = Styled()
     for part, token in found.example:
         example.append(token, style=STYLES[part])
-    legend = Styled("first pair: ").append("prompt", "dim").append(", ").append("chosen", "green")
-    console.print(legend.append(", ").append("rejected", "red").append(" (all tokens in colour are scored)"))
+    first = "first answer of each label: " if found.single else "first pair: "
+    legend = Styled(first).append("prompt", "dim").append(", ").append(good, "green")
+    console.print(legend.append(", ").append(bad, "red").append(" (all tokens in colour are scored)"))
     console.print(example)
-    table = Table("answer tokens", "mean", "median", "p95", "longest", "longer of the pair")
-    for name, side, share in (
-        ("chosen", found.chosen, found.chosen_longer),
-        ("rejected", found.rejected, found.rejected_longer),
-    ):
-        table.add_row(name, f"{side.mean:.1f}", f"{side.median:g}", str(side.p95), str(side.longest), f"{share:.0%}")
-    console.print(table)
-    ties = "no scores in the rows" if found.ties is None else str(found.ties)
+    console.print(_table(found, good, bad))
+    if found.single and not (found.chosen.n and found.rejected.n):
+        console.print(f"every answer is {good if found.chosen.n else bad}: there is nothing to tell it from")
     console.print(Styled(f"duplicates: {found.duplicates} · rows with a prompt seen before: {found.repeated_prompts}"))
-    console.print(Styled(f"ties (equal scores): {ties}"))
+    if not found.single:
+        ties = "no scores in the rows" if found.ties is None else str(found.ties)
+        console.print(Styled(f"ties (equal scores): {ties}"))
     for reason, count in sorted(found.counts.items()):
         console.print(Styled(f"{reason}: {count}"))
     if not found.counts:
         console.print("nothing dropped, cut or changed")
 
 
-def _lengths(tokens: Sequence[int]) -> Lengths:
-    ordered = sorted(tokens)
+def _table(found: Audit, good: str, bad: str) -> Table:
+    """Lengths by side; how many there are of each label, or which of a pair is the longer."""
+    table = Table(
+        "answer tokens", "mean", "median", "p95", "longest", "answers" if found.single else "longer of the pair"
+    )
+    sides = ((good, found.chosen, found.chosen_longer), (bad, found.rejected, found.rejected_longer))
+    for name, side, share in sides:
+        last = str(side.n) if found.single else f"{share:.0%}"
+        numbers = (f"{side.mean:.1f}", f"{side.median:g}", str(side.p95), str(side.longest)) if side.n else ("-",) * 4
+        table.add_row(name, *numbers, last)
+    return table
+
+
+def _lengths(answers: Sequence[Sequence[int]]) -> Lengths:
+    if not answers:
+        return Lengths(0, 0.0, 0.0, 0, 0)
+    ordered = sorted(len(answer) for answer in answers)
     rank = -(-95 * len(ordered) // 100)  # ceil(0.95 n), without rounding errors
-    return Lengths(statistics.fmean(ordered), statistics.median(ordered), ordered[rank - 1], ordered[-1])
+    return Lengths(len(ordered), statistics.fmean(ordered), statistics.median(ordered), ordered[rank - 1], ordered[-1])
 
 
 def _key(*parts: Text) -> str:
@@ -140,9 +162,15 @@ def _ties(rows: Sequence[Row]) -> int | None:
     return sum(r["score_chosen"] == r["score_rejected"] for r in scored) if scored else None
 
 
-def _example(tokenizer: Any, pair: TokenPair) -> tuple[tuple[str, str], ...]:
+def _example(tokenizer: Any, kept: Sequence[TokenPair]) -> tuple[tuple[str, str], ...]:
     """Parts and their token texts; a line break stands between the parts."""
+    parts: list[tuple[str, list[int]]] = []
+    if kept[0].label is None:
+        parts = [("prompt", kept[0].prompt), ("chosen", kept[0].chosen), ("rejected", kept[0].rejected)]
+    for name, label in (("desirable", True), ("undesirable", False)):
+        first = next((p for p in kept if p.label is label), None)
+        parts += [("prompt", first.prompt), (name, first.chosen)] if first else []
     shown: list[tuple[str, str]] = []
-    for part, ids in (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
+    for part, ids in parts:
         shown += [(part, tokenizer.decode([i])) for i in ids] + [(part, "\n")]
     return tuple(shown)

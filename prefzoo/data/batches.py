@@ -1,14 +1,16 @@
-"""From token ids to a `PairBatch`, in either layout, and the order in which pairs are seen."""
+"""From token ids to a `PairBatch`, in any layout, and the order in which pairs are seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from prefzoo.data.tokens import TokenPair
 from prefzoo.types import CHOSEN, PADDING, PROMPT, REJECTED, PairBatch
+
+Layout = Literal["shared", "packed", "rows"]
 
 
 def order(pairs: int, batch: int, steps: int, seed: int) -> list[list[int]]:
@@ -23,12 +25,12 @@ def order(pairs: int, batch: int, steps: int, seed: int) -> list[list[int]]:
     return [stream[i * batch : (i + 1) * batch] for i in range(steps)]
 
 
-def collate(pairs: Sequence[TokenPair], *, shared: bool, pad: int) -> PairBatch:
+def collate(pairs: Sequence[TokenPair], layout: Layout, *, pad: int) -> PairBatch:
     """Lay pairs out for one forward pass.
 
     Args:
-        shared: one row per pair (prompt, chosen, rejected behind each other) instead of one row per answer, all chosen
-            first. Exact only for models whose attention honours the mask of `attention_mask`.
+        layout: `shared`: packed, one block per pair: prompt, chosen, rejected. `packed`: a block per answer, all chosen
+            first. `rows`: a padded row per answer, for architectures whose attention knows no blocks.
         pad: token id for the unused end of a row.
 
     Raises:
@@ -36,46 +38,81 @@ def collate(pairs: Sequence[TokenPair], *, shared: bool, pad: int) -> PairBatch:
     """
     if not all(pair.prompt for pair in pairs):
         raise ValueError("a pair without a prompt token cannot be scored; tokenise() makes none")
-    rows: list[list[tuple[int, int, int]]] = []  # per token: id, position, segment
-    source: list[tuple[int, int]] = []
+    count = len(pairs)
+    rows: list[_Row] = [_Row(pair.prompt) for pair in pairs]
+    places: list[tuple[int, _Row, int]] = []  # of each answer: its number, its row, and where in that it starts
+    for i, pair in enumerate(pairs):
+        places.append((i, rows[i], rows[i].append(pair.chosen, CHOSEN)))
+    for i, pair in enumerate(pairs):
+        if not pair.rejected:
+            continue
+        row = rows[i] if layout == "shared" else _Row(pair.prompt)
+        rows += [] if layout == "shared" else [row]
+        places.append((count + i, row, row.append(pair.rejected, REJECTED)))
+    width = max(len(row.tokens) for row in rows) if layout == "rows" else 0
+    starts, at = {}, 0
+    for row in rows:
+        row.pad(width, pad)
+        starts[id(row)], at = at, at + len(row.tokens)
+    source: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
-    for segment, offset in ((CHOSEN, 0), (REJECTED, len(pairs))):
-        for i, pair in enumerate(pairs):
-            answer = pair.chosen if segment == CHOSEN else pair.rejected
-            start = len(pair.prompt)
-            if not shared or segment == CHOSEN:
-                rows.append([(token, at, PROMPT) for at, token in enumerate(pair.prompt)])
-            row = i if shared else i + offset
-            before = len(rows[row])
-            rows[row] += [(token, start + at, segment) for at, token in enumerate(answer)]
-            # the first answer token is predicted by the last prompt token, each other by the token before it
-            source += [(row, start - 1 if at == 0 else before + at - 1) for at in range(len(answer))]
-            targets += answer
-            owner += [i + offset] * len(answer)
-    width = max(map(len, rows))
-    padded = torch.tensor([row + [(pad, 0, PADDING)] * (width - len(row)) for row in rows])
-    return PairBatch(
-        tokens=padded[..., 0],
-        positions=padded[..., 1],
-        segments=padded[..., 2],
-        source=torch.tensor([row * width + at for row, at in source]),
-        targets=torch.tensor(targets),
-        owner=torch.tensor(owner),
-        pair_ids=torch.tensor([p.row for p in pairs]),
+    for number, row, begin in places:
+        answer = pairs[number % count].chosen if number < count else pairs[number % count].rejected
+        first = starts[id(row)]
+        # the first answer token is predicted by the last prompt token, each other by the token before it
+        source += [first + row.prompt - 1, *range(first + begin, first + begin + len(answer) - 1)]
+        targets += answer
+        owner += [number] * len(answer)
+    shape = (-1, width) if layout == "rows" else (1, -1)
+    tokens, positions, segments = (
+        torch.tensor([x for row in rows for x in getattr(row, name)]).view(shape)
+        for name in ("tokens", "positions", "segments")
     )
+    return PairBatch(
+        tokens, positions, segments, torch.tensor(source), torch.tensor(targets), torch.tensor(owner),
+        torch.tensor([p.row for p in pairs]), () if layout == "rows" else tuple(row.block() for row in rows),
+    )  # fmt: skip
 
 
-def attention_mask(batch: PairBatch) -> Tensor:
-    """(R, T) key mask for rows of one answer; (R, 1, T, T) mask for shared rows, where no answer sees the other.
+class _Row:
+    """A prompt and the answers behind it."""
 
-    Every query sees at least itself, so no softmax is over nothing.
-    """
-    real = batch.segments != PADDING
-    if not batch.shares_prompts:
-        return real
-    width = batch.tokens.shape[1]
-    causal = torch.ones(width, width, dtype=torch.bool, device=real.device).tril()
-    query, key = batch.segments[:, :, None], batch.segments[:, None, :]
-    mask = causal & real[:, None, :] & ((key == PROMPT) | (key == query))
-    return (mask | torch.eye(width, dtype=torch.bool, device=real.device))[:, None]
+    def __init__(self, prompt: list[int]) -> None:
+        self.prompt = len(prompt)
+        self.tokens, self.positions = list(prompt), list(range(len(prompt)))
+        self.segments = [PROMPT] * len(prompt)
+        self.answers: list[int] = []
+
+    def append(self, answer: list[int], segment: int) -> int:
+        """Adds an answer that continues the prompt; returns where it starts."""
+        begin = len(self.tokens)
+        self.tokens += answer
+        self.positions += range(self.prompt, self.prompt + len(answer))
+        self.segments += [segment] * len(answer)
+        self.answers.append(len(answer))
+        return begin
+
+    def pad(self, width: int, token: int) -> None:
+        more = width - len(self.tokens)
+        self.tokens += [token] * more
+        self.positions += [0] * more
+        self.segments += [PADDING] * more
+
+    def block(self) -> tuple[int, int, int]:
+        first, second = (*self.answers, 0)[:2]
+        return self.prompt, first, second
+
+
+def split(pairs: Sequence[TokenPair], rows: Sequence[int], budget: int, most: int | None) -> list[list[int]]:
+    """`rows` in order, dealt to passes of at most `budget` tokens and `most` pairs; a longer pair goes alone."""
+    parts: list[list[int]] = []
+    used = 0
+    for i in rows:
+        size = len(pairs[i].prompt) + len(pairs[i].chosen) + len(pairs[i].rejected)
+        if not parts or used + size > budget or len(parts[-1]) == most:
+            parts.append([])
+            used = 0
+        parts[-1].append(i)
+        used += size
+    return parts

@@ -27,10 +27,10 @@ INPUTS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 STATE = "state"
 LACKS = {
-    "reference": "compares with a reference",
-    "scores": "reads the data's scores",
-    "kl": "reads the KL of every token",
-    "mismatched": "estimates a KL from mismatched pairs",
+    "reference": ("compares with a reference", "score one, or take a loss without (simpo, orpo, cpo, ...)"),
+    "scores": ("reads the data's scores", "fill score_chosen and score_rejected, or take a loss without"),
+    "kl": ("reads the KL of every token", "have the engine compute it, or take dpo"),
+    "mismatched": ("estimates a KL from mismatched pairs", "score prompts with other rows' answers, or take bco"),
 }
 
 
@@ -125,7 +125,7 @@ class AnyLoss:
         for what, kind in self.needs.items():
             value = given[what]
             if value is None:
-                raise ValueError(f"loss {self.name} {LACKS[what]}, and none was given")
+                raise ValueError(f"loss {self.name} {LACKS[what][0]}, and none was given; {LACKS[what][1]}")
             if not isinstance(value, kind):
                 raise ValueError(f"loss {self.name} takes {what}: {kind.__name__}, not {type(value).__name__}")
         return {what: given[what] for what in self.needs}
@@ -139,11 +139,13 @@ class Loss(AnyLoss):
         fn: `fn(policy[, reference, scores, kl, mismatched, state], *, knobs)`: one value per row, in nats unless said
             otherwise; with `state`, the values and the next state.
         paper: author, year and where to read it.
-        equation: the equation's number there.
+        equation: where in it: an equation's number, a section, or whose code it was read in. Empty: nothing of the
+            kind was read, and none is made up.
         at_reference: the value at policy = reference with default lengths, when it does not depend on the data:
             a function of the knobs (ln 2 for DPO). The loop checks the first step against it.
         group: where a list shows it, one of GROUPS.
-        grid: knob -> the values that its paper, or the comparison that its docstring names, tried or settled on.
+        grid: knob -> the values that its paper, its authors' scripts, or the comparison that its docstring names,
+            tried or settled on. A knob that is not there has no published values that were read.
         traps: short sentences: what goes wrong with it, where peers disagree.
         couples: how rows see each other through the batch; empty for independent rows.
         provisional: why its formula is not yet sure; empty when it was read in the paper or the authors' code.

@@ -15,6 +15,11 @@ from prefzoo.losses._loss import Loss, LossFn, check_notes, check_signature
 from prefzoo.losses._sum import Sum, is_sum, parse
 from prefzoo.types import Answers
 
+
+class NameTaken(UserError, ValueError):
+    """Two functions of one name; the line names both places."""
+
+
 _REGISTRY: dict[str, Loss] = {}
 _PLUGINS: dict[str, Loss] = {}
 
@@ -39,7 +44,8 @@ def loss(
     Raises:
         TypeError: the signature is not a loss's: first parameter not `policy`, an unknown positional one, a knob
             without annotation or default.
-        ValueError: the name is taken, there is no such group, or the grid does not fit the knobs.
+        NameTaken: another function has the name.
+        ValueError: there is no such group, or the grid does not fit the knobs.
     """
 
     def register(fn: LossFn) -> Loss:
@@ -59,7 +65,7 @@ def loss(
         check_notes(made)
         taken = _REGISTRY.get(made.name)
         if taken is not None and _place(taken.fn) != _place(fn):
-            raise ValueError(
+            raise NameTaken(
                 f"loss {made.name!r} of {_place(fn)} is taken by {_place(taken.fn)}; rename one of the functions"
             )
         _REGISTRY[made.name] = made
@@ -134,6 +140,10 @@ def _import(module: str, spec: str) -> Any:
         raise UserError(
             f"loss {spec!r}: cannot import {module}: {e}; install it, or name a file: my_losses.py:my_loss"
         ) from e
+    except NameTaken:
+        raise
+    except Exception as e:  # as in a file
+        raise UserError(f"loss {spec!r}: {module} fails on import: {type(e).__name__}: {e}; mend it there") from e
 
 
 def _import_file(path: Path, spec: str) -> Any:
@@ -148,7 +158,9 @@ def _import_file(path: Path, spec: str) -> Any:
         found.loader.exec_module(module)
     except Exception as e:  # whatever a user's file raises is the user's to read, in one line
         del sys.modules[name]
-        raise UserError(f"loss {spec!r}: {path} fails on import: {type(e).__name__}: {e}") from e
+        if isinstance(e, NameTaken):
+            raise
+        raise UserError(f"loss {spec!r}: {path} fails on import: {type(e).__name__}: {e}; mend it there") from e
     return module
 
 

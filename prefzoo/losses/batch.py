@@ -59,7 +59,7 @@ class Moving:
 
 @loss(
     paper="Jung 2024 (BCO), arXiv:2404.04656",
-    equation="on pairs",
+    equation="Section 4, on pairs",
     at_reference=two_ln2,
     grid={"beta": (0.01,)},
     learning_rate=(5e-7,),
@@ -86,7 +86,7 @@ def bco_pair_shift(
 
 @loss(
     paper="Melnyk 2024 (AOT), arXiv:2406.05882",
-    equation="paired",
+    equation="Section 3, paired",
     at_reference=ln2,
     group="distributional",
     grid={"beta": (0.01,)},
@@ -110,7 +110,7 @@ def aot(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, flip_ra
 
 @loss(
     paper="Melnyk 2024 (AOT), arXiv:2406.05882",
-    equation="unpaired",
+    equation="Section 3, unpaired",
     at_reference=ln2,
     group="distributional",
     grid={"beta": (0.01,)},
@@ -134,9 +134,11 @@ def aot_unpaired(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01
 
 @loss(
     paper="Wu 2024 (beta-DPO), arXiv:2407.08639",
+    equation="as in the authors' code, but for the choice of pairs",
     at_reference=ln2,
     group="distributional",
     grid={"alpha": (0.01, 0.6), "beta": (0.1,), "drop": (0.2,)},
+    learning_rate=(5e-7,),
     couples="the batch's mean margin sets beta, and the pairs farthest from the moving mean are dropped",
     traps=(
         "the authors draw the kept pairs at random by a Gaussian weight; here the nearest are kept",
@@ -174,7 +176,8 @@ def beta_dpo(
     paper="Wu 2024 (alpha-DPO), arXiv:2410.10148",
     equation="as in the authors' code",
     group="distributional",
-    grid={"beta": (2.5, 10.0), "alpha": (0.05, 0.2), "target": (0.15, 0.6)},
+    grid={"beta": (2.5, 10.0), "alpha": (0.05, 0.2), "target": (0.15, 0.4, 0.6)},
+    learning_rate=(6e-7, 8e-7, 1e-6),
     couples="log-ratio margins are standardised by their moving mean and spread, with this batch in them",
     traps=("not alphapo, and not fdpo_alpha", "its reference decides only the target margin, without gradient"),
 )
@@ -193,7 +196,7 @@ def alpha_dpo(
 
     $\bar c, \bar r$ are mean token log-probs, $g$ (`target`) is in nats per token: SimPO's gamma over beta. $h$ is
     the log-ratio margin of the sums, $M$ and $S$ its moving mean and deviation; $z$ carries no gradient. Defaults lie
-    in the middle of the authors' settings.
+    in the middle of the authors' four settings, which are the grid.
     """
     h = (policy.margin - reference.margin).detach()
     state = state.with_more(h)

@@ -51,11 +51,12 @@ def dpo_ref_free(policy: LogProbs, *, beta: Positive = 0.1) -> Tensor:
 
 @loss(
     paper="Gupta 2025 (AlphaPO), arXiv:2501.03884",
-    grid={"alpha": (-0.5, 0.25, 2.0, 5.0), "beta": (0.5,)},
+    grid={"alpha": (-0.5, 0.25, 2.0, 5.0), "beta": (0.5, 2.5), "gamma": (0.1,)},
+    learning_rate=(7e-7,),
     traps=(
         "TRL applies its alpha to sums too, where it underflows to NaN beyond about 100 nats",
         "not alpha_dpo, and not the alpha of an f-divergence",
-        "sources differ on the published alpha; 0.25 is from memory",
+        "published alphas differ: 0.25 in the paper for Mistral, 2 best for mathematics in arXiv:2502.01237",
     ),
 )
 def alphapo(policy: LogProbs, *, beta: Positive = 2.5, gamma: NonNegative = 0.25, alpha: Finite = 0.25) -> Tensor:
@@ -65,8 +66,8 @@ def alphapo(policy: LogProbs, *, beta: Positive = 2.5, gamma: NonNegative = 0.25
        \quad R(x) = \frac{1 - e^{-\alpha x}}{\alpha} $$
 
     $\bar c, \bar r$ are mean token log-probs; $\alpha = 0$ means $R(x) = x$, which is SimPO. Beyond $-\alpha x = 30$
-    the exponential goes on as its tangent. Beta and gamma lie in SimPO's range, as the paper starts from its
-    settings.
+    the exponential goes on as its tangent. Alpha 0.25 and beta 2.5 are the paper's for Mistral (its Table 3, which
+    TRL's index of papers quotes, with gamma 0.1); gamma lies in SimPO's range.
     """
     means = policy.per_token()
 
@@ -78,8 +79,9 @@ def alphapo(policy: LogProbs, *, beta: Positive = 2.5, gamma: NonNegative = 0.25
 
 @loss(
     paper="Wu 2025 (RePO), arXiv:2503.07426",
-    grid={"gamma": (0.4, 0.5, 0.6)},
-    learning_rate=(6e-7, 1e-6),
+    equation="Eq. 6",
+    grid={"gamma": (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)},
+    learning_rate=(6e-7, 8e-7, 1e-6),
     traps=("with a reference inside, the same ReLU degrades badly (the paper's own ablation)",),
 )
 def repo(policy: LogProbs, *, gamma: NonNegative = 0.5) -> Tensor:
@@ -88,14 +90,16 @@ def repo(policy: LogProbs, *, gamma: NonNegative = 0.5) -> Tensor:
     $$ L = \max\left(0, \gamma - (\bar c - \bar r)\right) $$
 
     $\bar c, \bar r$ are mean token log-probs. Gamma 0.5 is the paper's default, best at 0.4 to 0.6. Here gamma is in
-    nats per token: SimPO's gamma divided by its beta.
+    nats per token: SimPO's gamma divided by its beta. RePO++ (Eq. 12), which cuts the gradient of pairs beyond
+    gamma off SimPO's or DPO's loss, is not here: the paper presents it as an exploration beside its own loss.
     """
     return relu(gamma - policy.per_token().margin)
 
 
 @loss(
     paper="Xiao 2025 (SimPER), arXiv:2502.00883",
-    provisional="formula from a summary of the paper; the authors' code was not read",
+    equation="as in the authors' code",
+    learning_rate=(3e-7, 1e-6),
     traps=("the gradient is scaled by the probability itself: unlikely answers hardly move",),
 )
 def simper(policy: LogProbs) -> Tensor:
@@ -103,8 +107,8 @@ def simper(policy: LogProbs) -> Tensor:
 
     $$ L = -e^{\bar c} + e^{\bar r} $$
 
-    $\bar c, \bar r$ are mean token log-probs. Provisional: the formula is from a summary of the paper. Bounded by 1 on
-    both sides.
+    $\bar c, \bar r$ are mean token log-probs. Bounded by 1 on both sides. Learning rates are those of the authors'
+    settings for Mistral and Llama 3.
     """
     means = policy.per_token()
     return -torch.exp(means.chosen) + torch.exp(means.rejected)
@@ -112,6 +116,7 @@ def simper(policy: LogProbs) -> Tensor:
 
 @loss(
     paper="Gorbatovski 2025 (the aligned form of ORPO), arXiv:2502.01237",
+    equation="Section 3.1.2",
     grid={"beta": (0.05, 0.2, 0.5, 0.7, 2.0)},
     learning_rate=(3e-7, 5e-7, 7e-7, 1e-6),
     traps=("meant for a model after SFT: it has no likelihood term, unlike orpo",),
@@ -130,8 +135,9 @@ def orpo_align(policy: LogProbs, *, beta: Positive = 0.5) -> Tensor:
 
 @loss(
     paper="Wang 2024 (ASFT), arXiv:2409.10571; with the temperature of arXiv:2502.01237",
+    equation="Section 3.1.2 of the latter",
     grid={"beta": (0.05, 0.1, 0.3, 2.0)},
-    learning_rate=(5e-7, 7e-7, 1e-6),
+    learning_rate=(3e-7, 5e-7, 7e-7, 1e-6),
     traps=("judges each answer by itself: at 7-8B such losses trail the pairwise ones",),
 )
 def asft(policy: LogProbs, *, beta: Positive = 0.1) -> Tensor:

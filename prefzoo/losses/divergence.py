@@ -1,6 +1,7 @@
 r"""DPO under other f-divergences: the log-ratio is replaced by $f'(\pi/\pi_0)$. With the reverse KL it is `dpo` itself.
 
-Only functions of a difference may do so: in a pointwise loss the normaliser does not cancel.
+Only functions of a difference may do so: in a pointwise loss the normaliser does not cancel. TRL lets the log-ratios of
+other paired losses be replaced as well; the paper does it to DPO, and so do these.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ OVERFLOW = "exponentials of whole-sequence log-ratios: pairs far below the refer
 
 @loss(
     paper="Wang 2023 (f-DPO), arXiv:2309.16240",
+    equation="as in the authors' code",
     at_reference=ln2,
     group="f-divergence",
-    grid={"beta": (0.1,)},
+    grid={"beta": (0.03, 0.1)},
     traps=(OVERFLOW, "TRL gives NaN when both answers lie 95 nats below the reference"),
 )
 def fdpo_forward_kl(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tensor:
@@ -31,7 +33,8 @@ def fdpo_forward_kl(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0
 
     $$ L = -\log\sigma\left(\beta\,(f(p_w) - f(p_l))\right), \quad f(u) = 1 - e^{-u} $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$. Beyond $-u = 30$ the exponential goes on as its tangent. Beta 0.1 is the paper's.
+    $p_w = c - c_0$, $p_l = r - r_0$. Beyond $-u = 30$ the exponential goes on as its tangent. The grid is
+    that of the authors' scripts.
     """
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     return -logsigmoid(beta * (bounded_exp(-rejected) - bounded_exp(-chosen)))
@@ -39,9 +42,10 @@ def fdpo_forward_kl(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0
 
 @loss(
     paper="Wang 2023 (f-DPO), arXiv:2309.16240",
+    equation="as in the authors' code",
     at_reference=ln2,
     group="f-divergence",
-    grid={"beta": (0.1,)},
+    grid={"beta": (0.1, 0.3)},
     traps=("log-ratios above zero saturate: a chosen answer already likelier than under the reference hardly moves",),
 )
 def fdpo_js(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tensor:
@@ -49,7 +53,8 @@ def fdpo_js(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> T
 
     $$ L = -\log\sigma\left(\beta\,(f(p_w) - f(p_l))\right), \quad f(u) = \log 2 + \log\sigma(u) $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$. The constant cancels in the difference. Beta 0.1 is the paper's.
+    $p_w = c - c_0$, $p_l = r - r_0$. The constant cancels in the difference. The grid is that of the
+    authors' scripts.
     """
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     return -logsigmoid(beta * ((math.log(2) + logsigmoid(chosen)) - (math.log(2) + logsigmoid(rejected))))
@@ -57,9 +62,11 @@ def fdpo_js(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> T
 
 @loss(
     paper="Wang 2023 (f-DPO), arXiv:2309.16240",
+    equation="as in the authors' code",
     at_reference=ln2,
     group="f-divergence",
-    grid={"beta": (0.1,)},
+    grid={"alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "beta": (0.01, 0.1, 0.9)},
+    learning_rate=(1.5e-6,),
     traps=(OVERFLOW, "TRL's coefficient since 0.29 is 1 - alpha of the paper (and of this); before it was alpha"),
 )
 def fdpo_alpha(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: PositiveShare = 0.5) -> Tensor:
@@ -67,8 +74,8 @@ def fdpo_alpha(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, a
 
     $$ L = -\log\sigma\left(\beta\,(f(p_w) - f(p_l))\right), \quad f(u) = \frac{1 - e^{-\alpha u}}{\alpha} $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$. Beyond $-\alpha u = 30$ the exponential goes on as its tangent. Beta 0.1 is the
-    paper's, which takes alpha between 0 and 1; at 0.5 both conventions agree.
+    $p_w = c - c_0$, $p_l = r - r_0$. Beyond $-\alpha u = 30$ the exponential goes on as its tangent. The authors take
+    alpha between 0 and 1, and their scripts run the grid; at 0.5 both conventions of alpha agree.
     """
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     return -logsigmoid(beta * (bounded_expm1(-alpha * rejected) - bounded_expm1(-alpha * chosen)) / alpha)

@@ -64,7 +64,7 @@ def cdpo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, flip_ra
     equation="Eq. 12",
     at_reference=ln2,
     group="noise-robust",
-    grid={"flip_rate": (0.1,)},
+    grid={"beta": (0.01, 0.1), "flip_rate": (0.1,)},
     learning_rate=(1e-3,),
     traps=("unbounded below: flipped pairs are pushed for ever, so the loss is no stop signal",),
 )
@@ -74,7 +74,7 @@ def robust(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, flip_
     $$ L = \frac{-(1-\epsilon) \log\sigma(\beta h) + \epsilon \log\sigma(-\beta h)}{1 - 2\epsilon} $$
 
     $h = (c - r) - (c_0 - r_0)$. Unbounded below: for large margins it falls with slope $-\epsilon/(1-2\epsilon)$, so
-    its value is no stop signal.
+    its value is no stop signal. TRL's index of papers quotes beta 0.01 and flip rate 0.1 from the paper.
     """
     h = policy.margin - reference.margin
     return (-(1 - flip_rate) * logsigmoid(beta * h) + flip_rate * logsigmoid(-beta * h)) / (1 - 2 * flip_rate)
@@ -90,7 +90,7 @@ def exo_start(params: Any) -> float:
     equation="Eq. 16",
     at_reference=exo_start,
     group="noise-robust",
-    grid={"beta": (0.1, 0.5)},
+    grid={"beta": (0.1, 0.5), "epsilon": (1e-3,)},
     learning_rate=(1e-6,),
     traps=(
         "the authors' code fixes log(epsilon) at -10 and log(1 - epsilon) at 0, which is another loss",
@@ -144,7 +144,7 @@ def discopop(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.05, ta
 @loss(
     paper="Pal 2024 (DPO-Positive, Smaug), arXiv:2402.13228",
     at_reference=ln2,
-    grid={"weight": (5.0, 50.0, 500.0), "beta": (0.3,)},
+    grid={"weight": (5.0, 50.0, 500.0), "beta": (0.1, 0.3)},
     traps=("the penalty stands inside the sigmoid, times beta; as a separate term it is another loss",),
 )
 def dpop(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.3, weight: NonNegative = 50.0) -> Tensor:
@@ -152,7 +152,8 @@ def dpop(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.3, weight:
 
     $$ L = -\log\sigma\left(\beta\,(h - \lambda \max(0, c_0 - c))\right) $$
 
-    $h = (c - r) - (c_0 - r_0)$. Beta 0.3 and weight 50 are the paper's, which finds weights of 5 to 500 alike.
+    $h = (c - r) - (c_0 - r_0)$. Beta 0.3 and weight 50 are the paper's, which finds weights of 5 to 500 alike;
+    the authors of SamPO compare it at beta 0.1.
     """
     h = policy.margin - reference.margin
     return -logsigmoid(beta * (h - weight * relu(reference.chosen - policy.chosen)))

@@ -45,6 +45,7 @@ def ipo(policy: LogProbs, reference: LogProbs, *, tau: Positive = 0.01) -> Tenso
     at_reference=squared_target,
     group="length-aware",
     grid={"tau": (0.01, 0.1, 0.5, 1.0)},
+    learning_rate=(3e-7, 5e-7, 6e-7, 1e-6),
     traps=("the target is in nats per token: at tau 0.1 it is 5, which is never reached, so there is no stopping",),
 )
 def ipo_mean(policy: LogProbs, reference: LogProbs, *, tau: Positive = 0.1) -> Tensor:
@@ -53,6 +54,7 @@ def ipo_mean(policy: LogProbs, reference: LogProbs, *, tau: Positive = 0.1) -> T
     $$ L = \left(\frac{c - c_0}{|w|} - \frac{r - r_0}{|l|} - \frac{1}{2\tau}\right)^2 $$
 
     This is TRL's `ipo` (and its default tau, whose 5 nats per token are never reached: the loss is then nearly linear).
+    The grid is SimPO's for this loss.
     """
     h = policy.per_token().margin - reference.per_token().margin
     return (h - 1 / (2 * tau)) ** 2

@@ -57,8 +57,10 @@ def cpo(policy: LogProbs, *, beta: Positive = 0.1, alpha: NonNegative = 1.0) -> 
 
 @loss(
     paper="Xu 2024 (CPO-SimPO), github.com/fe1ixxu/CPO_SIMPO",
+    equation="as in the authors' README",
     group="sft-augmented",
-    grid={"alpha": (1.0,)},
+    grid={"alpha": (0.05, 1.0), "beta": (10.0,), "gamma": (5.4,)},
+    learning_rate=(1e-6,),
     traps=("TRL and ms-swift call this `simpo`; the paper's SimPO has no likelihood term", MEAN),
 )
 def cpo_simpo(policy: LogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.0, alpha: NonNegative = 1.0) -> Tensor:
@@ -66,7 +68,8 @@ def cpo_simpo(policy: LogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.
 
     $$ L = -\log\sigma(\beta(\bar c - \bar r) - \gamma) - \alpha\,\bar c $$
 
-    $\bar c, \bar r$ are mean token log-probs. Beta and gamma as `simpo`; alpha 1 as in the authors' code and ms-swift.
+    $\bar c, \bar r$ are mean token log-probs. Beta and gamma as `simpo`, alpha 1 as in
+    ms-swift and the authors' formula; their run has beta 10, gamma 5.4 and alpha 0.05.
     """
     means = policy.per_token()
     return -logsigmoid(beta * means.margin - gamma) - alpha * means.chosen
@@ -76,8 +79,8 @@ def cpo_simpo(policy: LogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.
     paper="Hong 2024, arXiv:2403.07691",
     equation="Eq. 6 and 7",
     group="sft-augmented",
-    grid={"weight": (0.1, 0.25, 0.5, 1.0, 2.0)},
-    learning_rate=(5e-6, 8e-6),
+    grid={"weight": (0.1, 0.2, 0.25, 0.5, 1.0, 2.0)},
+    learning_rate=(5e-6, 6e-6, 8e-6, 1e-5),
     traps=(
         "its likelihood term covers the prompt in TRL and in the authors' code, here the answer alone",
         "log(1 - e^x) in bf16, or without care near x = 0, is infinite",
@@ -97,8 +100,10 @@ def orpo(policy: LogProbs, *, weight: NonNegative = 0.1) -> Tensor:
 
 @loss(
     paper="Zhao 2023 (SLiC-HF), arXiv:2305.10425",
+    equation="Section 2",
     group="sft-augmented",
     grid={"delta": (0.1, 0.5, 1.0, 2.0), "weight": (0.1, 0.5, 1.0, 10.0)},
+    learning_rate=(3e-7, 5e-7, 6e-7, 1e-6, 1e-4),
     traps=(
         "not `hinge`, which has a reference and no likelihood term",
         "HALOs' version adds tensors of different shapes and averages over padding",
@@ -109,16 +114,18 @@ def slic_hf(policy: LogProbs, *, delta: Positive = 1.0, weight: NonNegative = 0.
 
     $$ L = \max(0, \delta - c + r) - \lambda c $$
 
-    Sums over tokens in both terms. Defaults as in HALOs, the grid as in SimPO's comparison.
+    Sums over tokens in both terms. Defaults as in HALOs, the grid as in SimPO's comparison. The rate of
+    1e-4 is the paper's, and stands with the section in TRL's index of papers.
     """
     return relu(delta - policy.chosen + policy.rejected) - weight * policy.chosen
 
 
 @loss(
     paper="Yuan 2023 (RRHF), arXiv:2304.05302",
+    equation="as in the authors' code, for two answers",
     group="sft-augmented",
     grid={"weight": (0.1, 0.5, 1.0, 10.0)},
-    provisional="pair form written from memory; the paper ranks lists of answers",
+    learning_rate=(3e-7, 5e-7, 6e-7, 1e-6, 2e-5),
     traps=(MEAN,),
 )
 def rrhf(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
@@ -126,8 +133,8 @@ def rrhf(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
 
     $$ L = \max(0, \bar r - \bar c) - \lambda\,\bar c $$
 
-    $\bar c, \bar r$ are mean token log-probs. Provisional: the pair form of a loss on ranked lists, from memory.
-    Weight 1 stands for the paper's plain sum; the grid is that of SimPO's comparison.
+    $\bar c, \bar r$ are mean token log-probs. The authors' code sums the hinge over all pairs of a ranked list, which
+    for two answers is this. Weight 1 and the rate of 2e-5 are their script's; the grid is that of SimPO's comparison.
     """
     means = policy.per_token()
     return relu(-means.margin) - weight * means.chosen
@@ -135,17 +142,21 @@ def rrhf(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
 
 @loss(
     paper="Song 2023 (PRO), arXiv:2306.17492",
+    equation="as in the authors' code, for two answers",
     group="sft-augmented",
-    provisional="pair form written from memory; the paper ranks lists of answers",
-    traps=(MEAN,),
+    learning_rate=(5e-6,),
+    traps=(
+        "the authors' code multiplies the margin by the gap of two rewards; here it counts as 1",
+        "its likelihood term is a sum in the authors' code, weight 0.05, and a mean here: the weights do not compare",
+    ),
 )
 def pro(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
     r"""The chosen answer's share among both by mean log-prob, plus $\lambda$ (`weight`) times its likelihood.
 
     $$ L = -\log\sigma(\bar c - \bar r) - \lambda\,\bar c $$
 
-    $\bar c, \bar r$ are mean token log-probs. Provisional: the Plackett-Luce loss of lists, reduced to a pair, from
-    memory.
+    $\bar c, \bar r$ are mean token log-probs. The authors' code ranks lists of answers; with two, and without rewards
+    to scale the margin, its first term is this.
     """
     means = policy.per_token()
     return -logsigmoid(means.margin) - weight * means.chosen
@@ -153,8 +164,9 @@ def pro(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
 
 @loss(
     paper="Liu 2024 (RPO), arXiv:2405.16436; Pang 2024 (iterative RPO), arXiv:2404.19733",
+    equation="Eq. 1 of the second",
     group="sft-augmented",
-    grid={"alpha": (0.005, 0.2, 1.0), "beta": (0.01, 0.1)},
+    grid={"alpha": (0.005, 0.2, 0.25, 0.5, 1.0, 2.0), "beta": (0.01, 0.1)},
     learning_rate=(5e-7, 7e-7),
     traps=("three losses bear the name RPO: for the reward-aware ones see rpo_bwd_kl, rpo_fwd_kl and rpo_sq", MEAN),
 )
@@ -163,7 +175,8 @@ def rpo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: N
 
     $$ L = -\log\sigma(\beta h) - \alpha \frac{c}{|w|}, \quad h = (c - r) - (c_0 - r_0) $$
 
-    Beta 0.1 and alpha 1 as in iterative RPO; the regularised RPO has 0.01 and 0.005, Llama 3.1 has 0.1 and 0.2.
+    Beta 0.1 and alpha 1 as in iterative RPO, which tried 0.25 to 2 and divides the likelihood by the length as here;
+    the regularised RPO has 0.01 and 0.005, Llama 3.1 has 0.1 and 0.2.
     """
     h = policy.margin - reference.margin
     return -logsigmoid(beta * h) - alpha * policy.per_token().chosen

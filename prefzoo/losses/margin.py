@@ -11,7 +11,7 @@ from prefzoo.losses._registry import loss
 from prefzoo.losses._stable import bounded_exp
 from prefzoo.types import LogProbs
 
-GPO = "formula from the paper's abstract and general knowledge of these surrogates; not checked against its table"
+GPO = "general knowledge of these surrogates, and a third party's code agrees; not checked against the paper's table"
 
 
 def one(_: object) -> float:

@@ -28,10 +28,10 @@ def two_ln2(_: object) -> float:
 
 @loss(
     paper="Chen 2024 (NCA), arXiv:2402.05369",
-    equation="two answers",
+    equation="Section 4.1, two answers",
     at_reference=two_ln2,
     grid={"beta": (1e-4, 3e-4, 5e-4, 0.01, 0.05, 0.1)},
-    learning_rate=(5e-6,),
+    learning_rate=(5e-7, 5e-6),
     traps=(POINTWISE, "published betas run from 0.0003 to 0.1"),
 )
 def nca_pair(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01) -> Tensor:
@@ -39,7 +39,7 @@ def nca_pair(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01) ->
 
     $$ L = -\log\sigma(\beta p_w) - \tfrac12 \log\sigma(-\beta p_w) - \tfrac12 \log\sigma(-\beta p_l) $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$. Beta 0.01 as in TRL's index of papers; arXiv:2502.01237 finds 0.0003 best.
+    $p_w = c - c_0$, $p_l = r - r_0$. Beta and section as in TRL's index of papers; arXiv:2502.01237 finds 0.0003 best.
     """
     chosen, rejected = beta * (policy.chosen - reference.chosen), beta * (policy.rejected - reference.rejected)
     return -logsigmoid(chosen) - 0.5 * logsigmoid(-chosen) - 0.5 * logsigmoid(-rejected)
@@ -47,7 +47,7 @@ def nca_pair(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01) ->
 
 @loss(
     paper="Jung 2024 (BCO), arXiv:2404.04656",
-    equation="without reward shift",
+    equation="Section 4, without reward shift",
     at_reference=two_ln2,
     grid={"beta": (0.01,)},
     learning_rate=(5e-7,),
@@ -59,6 +59,7 @@ def bco_pair(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01) ->
     $$ L = -\log\sigma(\beta p_w) - \log\sigma(-\beta p_l) $$
 
     $p_w = c - c_0$, $p_l = r - r_0$. The paper shifts both rewards by their running mean: see `bco_pair_shift`.
+    Beta and section as in TRL's index of papers.
     """
     chosen, rejected = beta * (policy.chosen - reference.chosen), beta * (policy.rejected - reference.rejected)
     return -logsigmoid(chosen) - logsigmoid(-rejected)

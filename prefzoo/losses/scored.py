@@ -17,7 +17,8 @@ NAME = "three losses bear the name RPO: for DPO plus likelihood see rpo"
 
 @loss(
     paper="Amini 2024 (ODPO), arXiv:2402.10571",
-    grid={"alpha": (1.0,)},
+    equation="as in the authors' code",
+    grid={"alpha": (0.5, 1.0), "beta": (0.05, 0.5, 0.7)},
     traps=(UNIT, "a tie has no logarithm: gaps below 1e-6 count as 1e-6, which asks for almost no margin"),
 )
 def odpo(
@@ -27,7 +28,8 @@ def odpo(
 
     $$ L = -\log\sigma\left(\beta h - \alpha \log(s_w - s_l)\right), \quad h = (c - r) - (c_0 - r_0) $$
 
-    $s_w, s_l$ are the data's scores. Alpha 1 as in the authors' code. With the plain gap as offset: `margin_dpo`.
+    $s_w, s_l$ are the data's scores. Alpha 1 as in the authors' code, whose README
+    names the grid, a beta for each task. With the plain gap as offset: `margin_dpo`.
     """
     h = policy.margin - reference.margin
     return -logsigmoid(beta * h - alpha * torch.log(scores.gap.clamp(min=LEAST_GAP)))
@@ -35,6 +37,7 @@ def odpo(
 
 @loss(
     paper="Touvron 2023 (Llama 2: the margin), arXiv:2307.09288; in DPO's form Amini 2024, 2402.10571",
+    equation="Eq. 2 of the first, with DPO's rewards",
     traps=(UNIT,),
 )
 def margin_dpo(

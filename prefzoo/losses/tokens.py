@@ -97,8 +97,11 @@ def drawn(pairs: LogProbs, length: Tensor, width: int, key: Tensor) -> Tensor:
 
 @loss(
     paper="Lu 2024 (SamPO), arXiv:2406.10957",
+    equation="Eq. 10",
     at_reference=ln2,
     group="token-level",
+    grid={"beta": (0.1, 0.5)},
+    learning_rate=(4e-7, 1e-6),
     traps=(
         "the authors' code draws other tokens for the reference than for the policy: noise at policy = reference",
         "its value is a draw: compare means over steps, not single steps",
@@ -114,7 +117,7 @@ def sampo(
 
     $S$ follows from `seed`, the step (the state) and the two lengths by a hash, the same for policy and reference: no
     generator, so a batch, its halves and a resumed run draw alike. Two pairs of the same two lengths draw the same
-    positions within a step. Beta 0.1 is the paper's.
+    positions within a step. Grid and rates are those of the authors' script.
     """
     key = _mixed(state.step + (seed << 31))
     width = policy.chosen_tokens.shape[1], policy.rejected_tokens.shape[1]
@@ -130,6 +133,7 @@ TDPO = "needs the KL of the whole vocabulary at every position of both answers: 
 
 @loss(
     paper="Zeng 2024 (TDPO), arXiv:2404.11999",
+    equation="as in the authors' code",
     at_reference=ln2,
     group="token-level",
     grid={"beta": (0.1,)},
@@ -148,6 +152,7 @@ def tdpo1(policy: LogProbs, reference: LogProbs, kl: TokenKL, *, beta: Positive 
 
 @loss(
     paper="Zeng 2024 (TDPO), arXiv:2404.11999",
+    equation="as in the authors' code",
     at_reference=ln2,
     group="token-level",
     grid={"alpha": (0.5,), "beta": (0.1,)},
@@ -185,6 +190,7 @@ def wpo(policy: VocabLogProbs, reference: LogProbs, *, beta: Positive = 0.01) ->
        w = \exp\left(\mathrm{mean}_t\left[\log\pi(y_t) - \log\textstyle\sum_v \pi(v)^2\right]\right) $$
 
     $h = (c - r) - (c_0 - r_0)$; the weight carries no gradient. Beta 0.01 is the paper's.
+    The weight would go with any pairwise loss, as in TRL; here it is DPO's alone.
     """
     aligned = (
         (policy.chosen_tokens - policy.chosen_log_sum_sq).sum(1) / policy.chosen_len.clamp(min=1)
@@ -207,6 +213,7 @@ MALLOWS = "`vocabulary` must be the model's: it decides how sure an entropy coun
 
 @loss(
     paper="Chen 2024 (MallowsPO), arXiv:2405.14953",
+    equation="Eq. 12, in the numbering of a third party's code",
     at_reference=ln2,
     group="token-level",
     grid={"k": (0.29,)},

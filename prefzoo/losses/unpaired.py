@@ -55,6 +55,7 @@ def kto(
 
 @loss(
     paper="Jung 2024 (BCO), arXiv:2404.04656",
+    equation="Section 4",
     at_reference=ln2,
     grid={"beta": (0.1,)},
     learning_rate=(5e-7,),

@@ -35,7 +35,7 @@ def test_accuracy_is_that_of_our_own_log_probs(tiny_model: Any, tiny_plain_token
         prompt = tokenizer(asked)["input_ids"]
         answers = [tokenizer(f"{asked} {c}")["input_ids"][len(prompt) :] for c in item["choices"]]  # type: ignore[attr-defined]
         pairs = [TokenPair(prompt, a, answers[0], i) for i, a in enumerate(answers)]
-        sums = score(tiny_model, collate(pairs, shared=True, pad=1)).chosen
+        sums = score(tiny_model, collate(pairs, "shared", pad=1)).chosen
         right += int(sums.argmax()) == item["label"]
     state = torch.get_rng_state()
     found = run_benchmark(tiny_model, tokenizer, "arithmetic")

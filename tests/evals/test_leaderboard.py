@@ -45,8 +45,8 @@ def test_all_wins_is_not_certainty() -> None:
 
 def test_p_values() -> None:
     one = np.tile([1.0, 0.0], 20)
-    assert stats.paired_p(one, one) == 1.0
-    assert stats.paired_p(np.ones(20), np.zeros(20)) < 0.01
+    assert stats.paired_difference(one, one).p == 1.0
+    assert stats.paired_difference(np.ones(20), np.zeros(20)).p < 0.01
     assert stats.holm([0.01, 0.04]) == pytest.approx([0.02, 0.04])  # 0.01 * 2, 0.04 * 1
 
 

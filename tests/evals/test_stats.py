@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap, permutation_test
 
 from evals import stats
 
@@ -104,6 +106,36 @@ def test_paired_difference_of_a_constant(constant: float) -> None:
 def test_paired_difference_without_a_common_prompt() -> None:
     found = stats.paired_difference(array(np.nan, 1), array(1, np.nan))
     assert math.isnan(found.value) and found.p == 1
+
+
+def test_one_common_prompt_proves_nothing() -> None:
+    found = stats.paired_difference(array(1, np.nan), array(0, 1))
+    # of the two sign patterns + and -, both have a mean as far from 0 as 1
+    assert found == stats.Difference(1.0, 1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("n", [6, 40])  # all 64 sign patterns; 4000 drawn ones
+def test_a_board_is_its_pairs_one_by_one_and_scipys(n: int) -> None:
+    rng = np.random.default_rng(7)
+    board = {name: rng.choice([0, 0.5, 1], size=n) for name in ("d", "a", "c", "b")}
+    board["c"][2] = np.nan  # pairs with c have other prompts in common than the rest
+    found = stats.paired_differences(board)
+    assert list(found) == [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
+    for (one, other), got in found.items():
+        assert astuple(got) == pytest.approx(astuple(stats.paired_difference(board[one], board[other])), abs=1e-12)
+        difference = board[one] - board[other]
+        difference = difference[np.isfinite(difference)]
+        flips = permutation_test(
+            (difference,), np.mean, permutation_type="samples", n_resamples=4000, rng=np.random.default_rng(0)
+        )
+        assert got.p == pytest.approx(flips.pvalue, abs=1e-12)
+        drawn = bootstrap((difference,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(0))
+        assert (got.low, got.high) == pytest.approx(tuple(drawn.confidence_interval), abs=1e-12)
+
+
+def test_a_board_of_different_prompt_sets_is_refused() -> None:
+    with pytest.raises(ValueError, match="the scores are of different prompt sets"):
+        stats.paired_differences({"a": array(1, 2), "b": array(1, 2, 3)})
 
 
 def test_holm_by_hand() -> None:

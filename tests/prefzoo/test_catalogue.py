@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -11,7 +12,7 @@ import torch
 
 from prefzoo import losses
 from prefzoo.cli import main
-from prefzoo.cli.catalogue import FORMATS, catalogue
+from prefzoo.cli.catalogue import FORMATS, LEGEND, UNCITED, catalogue
 from prefzoo.losses import Loss
 from prefzoo.types import LogProbs
 
@@ -41,7 +42,21 @@ def test_json_says_what_the_registry_says() -> None:
 
 def test_markdown_marks_the_provisional_ones() -> None:
     text = catalogue(ALL, "md")
-    assert "### `simper` (provisional)" in text and "### `dpo`\n" in text and text.startswith("# 63 preference losses")
+    assert (
+        "### `chi_po` (provisional)" in text
+        and "### `simper`\n" in text
+        and "### `dpo`\n" in text
+        and text.startswith("# 63 preference losses")
+    )
+
+
+def test_what_was_not_read_is_said_and_not_made_up() -> None:
+    for name, cited, tuned in (("sampo", "10957, Eq. 10", "| beta | 0.1 | > 0 | 0.1, 0.5 |"), ("r_dpo", UNCITED, "")):
+        text = catalogue([losses.get(name)], "md")
+        assert cited in text and tuned in text and LEGEND in text
+    assert "| beta | 0.1 | > 0 | - |" in catalogue([losses.get("dpo_ref_free")], "md")
+    assert html.escape(LEGEND) in catalogue(ALL, "html")
+    assert all(re.search(r"Eq\. \d|Section \d|authors' (code|README)|^$", found.equation) for found in ALL)
 
 
 def test_html_is_escaped_and_fetches_nothing() -> None:

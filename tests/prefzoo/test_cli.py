@@ -100,6 +100,31 @@ def test_mistakes_exit_with_2_and_no_traceback(
     assert says in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    ("train", "batch", "variants", "says"),
+    [
+        ("single.jsonl", 4, "{dpo: , kto: , simpo: }", [f"variants.{n}: {n} compares two" for n in ("dpo", "simpo")]),
+        ("train.jsonl", 1, "{kto: , dpo: }", ["variants.kto: kto estimates a KL"]),
+        ("train.jsonl", 4, "{odpo: , rpo_sq: }", ["variants.odpo: odpo reads", "variants.rpo_sq: rpo_sq reads"]),
+    ],
+)
+def test_what_the_data_cannot_feed_is_said_of_every_variant_before_training(
+    place: Path, command: str, train: str, batch: int, variants: str, says: list[str],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    rows = [{"prompt": f"Say {i}", "completion": f"It is {i}.", "label": i % 2 == 0} for i in range(8)]
+    (place / "single.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (place / "r.yaml").write_text(
+        f"name: tiny\nmodel: model\ndata: {{train: {train}}}\ntrain: {{batch: {batch}}}\nvariants: {variants}\n"
+    )
+    assert prefzoo(monkeypatch, command, "r.yaml") == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == len(says)
+    for line, start in zip(err, says, strict=True):
+        assert line.startswith(f"error: {start}") and "; " in line  # what is wrong; what to do
+
+
 def test_a_whole_run_and_again(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,7 +193,10 @@ def test_losses_data_and_check_speak(
         (["losses"], "ipo_mean"),
         (["losses", "cdpo"], "flip_rate: >= 0 and < 0.5, default 0.1, tuned over 0.1, 0.2"),
         (["losses", "kto"], "couples the rows of a batch: all answers of a step share one z0"),
-        (["losses", "simper"], "provisional: formula from a summary"),
+        (["losses", "chi_po"], "provisional: formula from a secondary copy"),
+        (["losses", "dpo"], "paper: Rafailov 2023, arXiv:2305.18290, Eq. 7"),
+        (["losses", "dpop"], "arXiv:2402.13228, no equation cited"),
+        (["losses", "dpo_ref_free"], "beta: > 0, default 0.1, no published values read"),
         (["losses", "dpo + 0.2*sft"], "dpo.beta: > 0, default 0.1"),
         (["data", "r.yaml"], "explicit prompt, plain strings, 8 rows, 8 kept"),
         (["check", "r.yaml"], "dpo, 3 steps of 4 pairs"),

@@ -71,6 +71,37 @@ def test_dropped_rows_are_said_and_scored_tokens_coloured(tiny_plain_tokenizer: 
     assert "\x1b[32m" in shown(found, colour=True) and "\x1b[31m" in shown(found, colour=True)  # green, red
 
 
+SINGLE = [
+    {"prompt": "x", "completion": "12", "label": False},
+    {"prompt": "x", "completion": "123", "label": True},
+    {"prompt": "x", "completion": "12", "label": False},
+    {"prompt": "y", "completion": "1", "label": True},
+    {"prompt": "y", "completion": "1234", "label": False},
+]
+
+
+def test_single_answers_are_counted_by_label(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
+    found = audit(write(tmp_path, SINGLE), tmp_path, {}, tiny_plain_tokenizer, 99, "drop")
+    assert found.single and found.schema == "single labelled answers, plain strings"
+    # with EOS: desirable 4 2, undesirable 3 3 5
+    assert (found.chosen.n, found.chosen.mean, found.chosen.longest) == (2, 3, 4)
+    assert (found.rejected.n, found.rejected.median, found.rejected.longest) == (3, 3, 5)
+    assert (found.duplicates, found.repeated_prompts) == (1, 3)
+    assert "".join(token for _, token in found.example) == "<s>x\n123<|im_end|>\n<s>x\n12<|im_end|>\n"
+    text = shown(found, colour=False)
+    assert "5 rows, 5 kept (2 desirable, 3 undesirable)" in text and "first answer of each label: prompt" in text
+    rows = [line.replace("│", " ").split() for line in text.splitlines() if "desirable " in line and "│" in line]
+    assert rows == [["desirable", "3.0", "3", "4", "4", "2"], ["undesirable", "3.7", "3", "5", "5", "3"]]
+    assert not {"chosen", "rejected", "ties"} & set(text.replace(":", " ").split())
+
+
+@pytest.mark.parametrize(("label", "word"), [(True, "desirable"), (False, "undesirable")])
+def test_single_answers_of_one_label_only(label: bool, word: str, tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
+    rows = [row for row in SINGLE if row["label"] is label]
+    text = shown(audit(write(tmp_path, rows), tmp_path, {}, tiny_plain_tokenizer, 99, "drop"), colour=False)
+    assert f"every answer is {word}: there is nothing to tell it from" in text
+
+
 @pytest.mark.parametrize("column", ["good", "chosen"])
 def test_columns_reach_the_reader(column: str, tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
     rows = [{"prompt": "x", column: "1", "rejected": "2"}]

@@ -11,9 +11,10 @@ import torch
 from evals.generate import generate
 from prefzoo import attention
 from prefzoo.attention import attend
-from prefzoo.data.batches import collate, order
+from prefzoo.data.batches import Layout, collate, order
 from prefzoo.data.tokens import TokenPair
-from prefzoo.logprobs import _Picked, can_share, score, score_with_kl
+from prefzoo.errors import UserError
+from prefzoo.logprobs import LAYOUTS, Tile, choose_layout, score, score_with_kl
 from prefzoo.types import LogProbs, VocabLogProbs
 
 
@@ -33,11 +34,11 @@ def by_hand(model: Any, prompt: list[int], answer: list[int]) -> float:
     return sum(float(logits[len(prompt) - 1 + i, token]) for i, token in enumerate(answer))
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @torch.no_grad()
-def test_sums_equal_those_of_plain_logits(tiny_model: Any, shared: bool) -> None:
+def test_sums_equal_those_of_plain_logits(tiny_model: Any, layout: Layout) -> None:
     pairs = random_pairs()
-    found = score(tiny_model, collate(pairs, shared=shared, pad=1))
+    found = score(tiny_model, collate(pairs, layout, pad=1))
     for i, pair in enumerate(pairs):
         assert float(found.chosen[i]) == pytest.approx(by_hand(tiny_model, pair.prompt, pair.chosen), abs=1e-4)
         assert float(found.rejected[i]) == pytest.approx(by_hand(tiny_model, pair.prompt, pair.rejected), abs=1e-4)
@@ -45,17 +46,20 @@ def test_sums_equal_those_of_plain_logits(tiny_model: Any, shared: bool) -> None
     assert found.rejected_len.tolist() == [len(p.rejected) for p in pairs]
 
 
-def gradients(model: Any, shared: bool, tile: int) -> tuple[LogProbs, torch.Tensor]:
+def gradients(model: Any, layout: Layout, tile: Tile = None) -> tuple[LogProbs, torch.Tensor]:
     model.zero_grad()
-    found = score(model, collate(random_pairs(), shared=shared, pad=1), tile=tile)
+    found = score(model, collate(random_pairs(), layout, pad=1), tile=tile)
     (found.margin**2).mean().backward()
     return found, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone()
 
 
-@pytest.mark.parametrize(("shared", "tile"), [(True, 512), (False, 7), (True, 7)])
-def test_layout_and_tile_size_change_neither_values_nor_gradients(tiny_model: Any, shared: bool, tile: int) -> None:
-    one, grad = gradients(tiny_model, shared=False, tile=512)
-    two, other = gradients(tiny_model, shared=shared, tile=tile)
+@pytest.mark.parametrize(
+    ("layout", "tile"), [("shared", None), ("packed", None), ("rows", (7, 50)), ("shared", (7, 50))]
+)
+def test_layout_and_tile_size_change_neither_values_nor_gradients(tiny_model: Any, layout: Layout, tile: Tile) -> None:
+    tiny_model.double()  # its norms stay fp32
+    one, grad = gradients(tiny_model, "rows")
+    two, other = gradients(tiny_model, layout, tile)
     torch.testing.assert_close(one.margin, two.margin, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(grad, other, atol=1e-4, rtol=1e-3)
 
@@ -63,8 +67,8 @@ def test_layout_and_tile_size_change_neither_values_nor_gradients(tiny_model: An
 @torch.no_grad()
 def test_a_pair_does_not_depend_on_its_company(tiny_model: Any) -> None:
     pairs = random_pairs()
-    together = score(tiny_model, collate(pairs, shared=True, pad=1)).margin
-    alone = torch.cat([score(tiny_model, collate([p], shared=True, pad=1)).margin for p in pairs])
+    together = score(tiny_model, collate(pairs, "shared", pad=1)).margin
+    alone = torch.cat([score(tiny_model, collate([p], "shared", pad=1)).margin for p in pairs])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
@@ -76,12 +80,12 @@ def test_every_pair_comes_once_before_any_comes_again() -> None:
     assert stream[:10] != stream[10:] and batches == order(10, 4, 5, 3) and batches != order(10, 4, 5, 4)
 
 
-@pytest.mark.parametrize("tile", [512, 7])
-def test_token_values_and_kl_by_full_logits(tiny_model: Any, tile: int) -> None:
+@pytest.mark.parametrize("tile", [None, (7, 50)])
+def test_token_values_and_kl_by_full_logits(tiny_model: Any, tile: Tile) -> None:
     pairs, other = random_pairs(), copy.deepcopy(tiny_model)
     with torch.no_grad():
         other.get_output_embeddings().weight.mul_(1.1)
-    batch = collate(pairs, shared=True, pad=1)
+    batch = collate(pairs, "shared", pad=1)
     found, kl = score_with_kl(tiny_model, other, batch, VocabLogProbs, tile=tile)
     assert isinstance(found, VocabLogProbs) and kl.chosen.requires_grad
     for i, pair in enumerate(pairs):
@@ -111,7 +115,7 @@ def test_padding_changes_no_generated_answer(tiny_model: Any, tiny_tokenizer: An
     assert together == alone and len({a[0].text for a in alone}) == len(prompts)
 
 
-def test_sharing_is_tried_before_it_is_used(tiny_model: Any) -> None:
+def test_the_layout_is_tried_before_it_is_used(tiny_model: Any) -> None:
     from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
 
     size = dict(vocab_size=340, hidden_size=32, num_hidden_layers=2, initializer_range=0.3, pad_token_id=0)
@@ -121,16 +125,49 @@ def test_sharing_is_tried_before_it_is_used(tiny_model: Any) -> None:
         torch.manual_seed(0)
         recurrent = MambaForCausalLM(MambaConfig(**size, state_size=4)).eval()
         window = MistralForCausalLM(MistralConfig(**size, **heads, sliding_window=4)).eval()
-    assert can_share(tiny_model, pairs) and not can_share(recurrent, pairs) and not can_share(window, pairs)
+    assert choose_layout(window, pairs) == "rows"  # torch's own attention knows no blocks
+    attention.install(window)
+    assert choose_layout(window, pairs) == choose_layout(tiny_model, pairs) == "shared"
+    assert choose_layout(recurrent, pairs) == "rows"
 
 
-def test_picked_log_probs_and_their_gradient() -> None:
-    gen = torch.Generator().manual_seed(2)
-    logits = torch.randn(37, 11, generator=gen, dtype=torch.float64, requires_grad=True)
-    targets = torch.randint(0, 11, (37,), generator=gen)
-    expected = logits.log_softmax(-1)[torch.arange(37), targets]
-    torch.testing.assert_close(_Picked.apply(logits, targets), expected)
-    assert torch.autograd.gradcheck(lambda x: _Picked.apply(x, targets), logits)
+def test_packing_is_refused_where_attention_would_cross_blocks(tiny_model: Any) -> None:
+    tiny_model.set_attn_implementation("sdpa")
+    with pytest.raises(ValueError, match="needs attention.install"):
+        score(tiny_model, collate(random_pairs(), "packed", pad=1))
+
+
+ARCHITECTURES: list[tuple[str, dict[str, Any]]] = [
+    (
+        "gemma2",
+        dict(final_logit_softcapping=3.0, attn_logit_softcapping=2.0, query_pre_attn_scalar=8, sliding_window=4),
+    ),
+    ("cohere", dict(logit_scale=0.3)),
+    ("granite", dict(logits_scaling=4.0)),
+    ("qwen2", {}),
+    ("phi", {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), ARCHITECTURES, ids=[kind for kind, _ in ARCHITECTURES])
+def test_heads_of_other_architectures(kind: str, settings: dict[str, Any]) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        kind, vocab_size=340, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=8, intermediate_size=64, initializer_range=0.3, pad_token_id=0, **settings,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).eval()
+    attention.install(model)
+    assert choose_layout(model, random_pairs()) == "shared"
+
+
+def test_a_head_that_is_not_understood_is_refused(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_model.config, "logit_scale", 3.0, raising=False)  # which Llama does not read
+    with pytest.raises(UserError, match="model llama: its logits are not those of its head"):
+        choose_layout(tiny_model, random_pairs())
 
 
 @pytest.mark.parametrize("masked", [True, False])

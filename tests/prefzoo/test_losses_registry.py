@@ -48,9 +48,6 @@ NAMES = """
 PROVISIONAL = {
     "chi_po",
     "squared_po",
-    "rrhf",
-    "pro",
-    "simper",
     "gpo_exp",
     "gpo_quadratic",
     "gpo_savage",
@@ -127,12 +124,15 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("plug.py:nine", "has no loss 'nine'; did you mean 'mine'?"),
         ("broken.py:mine", "fails on import: ZeroDivisionError"),
         ("no_such_package.x:mine", "cannot import no_such_package.x"),
+        ("zoo_broken_module:mine", "zoo_broken_module fails on import: ZeroDivisionError: division by zero; mend it"),
         (":mine", "no file or module in front of the colon"),
         ("plug.py:", "no function behind the colon"),
         ("odd.py:odd", "odd.py fails on import: TypeError: loss odd: scores must be annotated Scores"),
     ],
 )
-def test_wrong_names_are_told_apart(name: str, says: str, tmp_path: Path) -> None:
+def test_wrong_names_are_told_apart(name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "zoo_broken_module.py").write_text("1 / 0")
     (tmp_path / "plug.py").write_text(PLUGIN)
     (tmp_path / "broken.py").write_text("1 / 0")
     (tmp_path / "odd.py").write_text(PLUGIN.replace("mine(policy", "odd(policy, scores"))
@@ -219,6 +219,26 @@ def test_two_plugins_of_one_name_are_both_named(tmp_path: Path) -> None:
     assert f"'mine' of {tmp_path}/b/mine.py is taken by {tmp_path}/a/mine.py; rename one" in caught.value.lines[0]
 
 
+def test_a_plugin_module_of_a_taken_name_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "zoo_taken_module.py").write_text(PLUGIN.replace("mine(", "dpo("))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"^loss 'dpo' of .*zoo_taken_module.py is taken by .*dpo.py; rename one"):
+        losses.get("zoo_taken_module:dpo")
+
+
+def test_an_entry_point_of_a_taken_name_is_told_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "zoo_twin_module.py").write_text(PLUGIN.replace("mine(", "dpo("))
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("offered", "zoo_twin_module:dpo", "prefzoo.losses")
+    monkeypatch.setattr(_registry, "entry_points", lambda group: [point])
+    monkeypatch.setattr(_registry, "_entry_points_loaded", False)
+    assert losses.get("dpo").paper.startswith("Rafailov")
+    err = capsys.readouterr().err
+    assert "entry point offered = zoo_twin_module:dpo fails" in err and "is taken by" in err and "rename one" in err
+
+
 def test_adding_a_loss_is_one_function_as_contributing_says() -> None:
     """The example of CONTRIBUTING.md: registered, and worth what its golden row says."""
     text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
@@ -240,5 +260,5 @@ def test_a_mean_is_refused_and_a_missing_reference_named() -> None:
     with pytest.raises(ValueError, match="one value per pair"):
         averaged.each(policy, None, averaged.Params())
     found = losses.get("dpo")
-    with pytest.raises(ValueError, match="compares with a reference"):
+    with pytest.raises(ValueError, match="compares with a reference, and none was given; score one, or take a loss w"):
         found.each(policy, None, found.Params())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from prefzoo.errors import UserError
+from prefzoo.losses import _registry
 from prefzoo.recipe import load
 
 MINIMAL = "name: tiny\nmodel: some/model\ndata: {train: pairs.jsonl}\nvariants: {dpo: }\n"
@@ -65,6 +66,10 @@ def test_no_file(write: Any, tmp_path: Path) -> None:
     assert "cannot be read" in complaints(tmp_path / ("x" * 300))[0]
 
 
+REFERENCE = (
+    "every reference is the untrained `model`, so remove it, "
+    "or choose a loss without a reference (`prefzoo losses` says which)"
+)
 SOME = "there are train, eval, columns, max_length, too_long"
 
 
@@ -81,6 +86,8 @@ SOME = "there are train, eval, columns, max_length, too_long"
         (f"seed: {'9' * 5000}", "seed: a number of 5000 digits is too long; shorten it"),
         ("seed: !!int abc", "seed: cannot read 'abc' as tag:yaml.org,2002:int; leave out the tag"),
         ("seed: !secret 1", "seed: cannot read '1' as !secret; leave out the tag"),
+        ("reference: none", f"reference: no such field; {REFERENCE}"),
+        ("train: {reference_free: true}", f"train.reference_free: no such field; {REFERENCE}"),
         ("train: 3", "train: must be a mapping of fields (is 3)"),
         ("train: {batch: 2.5}", "train.batch: must be a whole number (is 2.5)"),
         ("train: {batch: true}", "train.batch: must be a whole number (is true)"),
@@ -189,10 +196,16 @@ def test_a_name_that_is_no_folder(write: Any, name: str, near: str) -> None:
         ("cdpo: {zzz: 1}", "cdpo.zzz: no such parameter of cdpo, which has beta, flip_rate; remove it"),
         ("sft: {beta: 1}", "sft.beta: no such parameter of sft, which has none; remove it"),
         ("dpo: {steps: 1}", "dpo.steps: no such parameter of dpo; it belongs under the variant's `train:`"),
-        ("dpo: {beta: 0}", "dpo.beta: must be greater than 0 (is 0)"),
-        ("dpo: {beta: .nan}", "dpo.beta: must be a finite number (is nan)"),
+        ("dpo: {beta: 0}", "dpo.beta: must be greater than 0 (is 0); its default is 0.1"),
+        ("ipo: {tau: -0.1}", "ipo.tau: must be greater than 0 (is -0.1); its default is 0.01"),
+        (
+            "x: {loss: dpo + ipo, ipo: {tau: 0}}",
+            "x.ipo.tau: must be greater than 0 (is 0); its default is 0.01",
+        ),
+        ("dpo: {reference: null}", f"dpo.reference: no such parameter of dpo; {REFERENCE}"),
+        ("dpo: {beta: .nan}", "dpo.beta: must be a finite number (is nan); its default is 0.1"),
         ("dpo: {beta: '1e-1'}", "dpo.beta: must be a number (is '1e-1'); write it without quotes: 1e-1"),
-        ("cdpo: {flip_rate: 0.5}", "cdpo.flip_rate: must be less than 0.5 (is 0.5)"),
+        ("cdpo: {flip_rate: 0.5}", "cdpo.flip_rate: must be less than 0.5 (is 0.5); its default is 0.1"),
         ("dpo: {train: {stepz: 1}}", "dpo.train.stepz: no such field; did you mean 'steps'?"),
         ("dpo: {train: {batch: 0}}", "dpo.train.batch: must be greater than 0 (is 0)"),
         ("dpo: {train: 3}", "dpo.train: must be a mapping (is 3); like `{learning_rate: 1e-5}`"),
@@ -229,6 +242,17 @@ def test_a_plugin_that_is_not_there_or_broken(write: Any, tmp_path: Path) -> Non
         "r.yaml:5: variants.a.loss: loss 'absent.py:mine': no such file: absent.py; the path is relative to the recipe"
     )
     assert odd.startswith("r.yaml:6: variants.b.loss: loss 'odd.py:recipe_plugin_odd': ")
+
+
+def test_two_plugins_of_one_name_are_told_apart(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_registry, "_REGISTRY", dict(_registry._REGISTRY))
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "my.py").write_text(PLUGIN.replace("recipe_plugin", "recipe_twin"))
+    path = write(MINIMAL.replace("{dpo: }", "\n  x: {loss: 'a/my.py:recipe_twin'}\n  y: {loss: 'b/my.py:recipe_twin'}"))
+    assert complaints(path) == [
+        "r.yaml:6: variants.y.loss: loss 'recipe_twin' of b/my.py is taken by a/my.py; rename one of the functions"
+    ]
 
 
 def test_a_fault_of_the_common_settings_is_told_once_and_of_the_mixture_where_it_arises(write: Any) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from prefzoo import losses, models, reference
 from prefzoo import train as train_module
+from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.job import Job, with_reference
@@ -33,14 +34,14 @@ def random_pairs(count: int = 12) -> list[TokenPair]:
 
 
 def job(
-    model: Any, name: str = "dpo", *, shared: bool = True, pairs: list[TokenPair] | None = None, **settings: Any
+    model: Any, name: str = "dpo", *, layout: Layout = "shared", pairs: list[TokenPair] | None = None, **settings: Any
 ) -> Job:
     found = losses.get(name)
     how = Train(**{"batch": 4, "steps": 6, "learning_rate": 1e-3, "precision": "fp32", **settings})
-    made = Job(found, found.Params(), how, 0, pairs or random_pairs(), shared=shared, bf16=False)
+    made = Job(found, found.Params(), how, 0, pairs or random_pairs(), layout, bf16=False)
 
     def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
-        return reference.logprobs(model, rows, kind, shared=shared, bf16=False)
+        return reference.logprobs(model, rows, layout, kind, bf16=False)
 
     return with_reference(made, model, frozen)
 
@@ -135,7 +136,7 @@ def test_dropout_is_the_same_when_rows_that_see_each_other_are_scored_twice(tiny
 
 def test_sharing_prompts_changes_nothing(tiny_model: Any, tmp_path: Path) -> None:
     whole = run(tiny_model, job(tiny_model), tmp_path)
-    close(whole, run(tiny_model, job(tiny_model, shared=False), tmp_path), rel=1e-3)
+    close(whole, run(tiny_model, job(tiny_model, layout="rows"), tmp_path), rel=1e-3)
 
 
 def test_a_reference_of_other_weights_is_caught_at_the_first_step(tiny_model: Any, tmp_path: Path) -> None:

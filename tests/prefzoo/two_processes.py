@@ -15,7 +15,7 @@ from accelerate import DistributedType, PartialState
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
-from prefzoo import losses, models, reference
+from prefzoo import attention, losses, models, reference
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.data.tokens import TokenPair
 from prefzoo.job import Job, with_reference
@@ -28,6 +28,7 @@ from prefzoo.types import LogProbs
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "micro": {"micro_batch": 1, "max_grad_norm": 0.5, "schedule": "linear"},
+    "budget": {"tokens": 40},  # passes of one pair or two: more in one process than in the other
     "lora": {"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}},
     "recompute": {"gradient_checkpointing": True},
     "tied": {},
@@ -83,14 +84,15 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
     if settings == "tied":
         model.config.tie_word_embeddings = True
         model.tie_weights()
+    attention.install(model)
     pairs = [TokenPair(**row) for row in json.loads((folder / "pairs.json").read_text())]
     found = losses.get(name)
     how = Train(batch=4, steps=4, learning_rate=1e-3, precision="fp32", **SETTINGS[settings])
 
     def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
-        return reference.logprobs(model, rows, kind, shared=True, bf16=False)
+        return reference.logprobs(model, rows, "shared", kind, bf16=False)
 
-    job = with_reference(Job(found, found.Params(), how, 0, pairs, shared=True, bf16=False), model, frozen)
+    job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16=False), model, frozen)
     policy = copy.deepcopy(model)
     if how.lora:
         policy = models.add_lora(policy, **how.lora.model_dump(exclude={"quantize"}), seed=0)

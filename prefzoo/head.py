@@ -1,0 +1,266 @@
+"""From hidden states to log-probs without ever holding the logits: the language-model head and softmax in tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+TILES = {"cpu": (512, 8192)}  # (tokens, vocabulary) whose logits exist at a time; measured on two cores
+ELSEWHERE = (4096, 16384)
+Tile = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a model makes logits with: `cap * tanh(scale * (states @ weight.T + bias) / cap)`.
+
+    Attributes:
+        weight: (V, D); bias: (V,) or None.
+        scale: factor of all logits (Cohere's `logit_scale`, the inverse of Granite's `logits_scaling`).
+        cap: Gemma 2's soft-capping; 0 for none.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float = 0.0
+
+    def at(self, dtype: torch.dtype) -> Head:
+        """The same head in another precision."""
+        return replace(self, weight=self.weight.to(dtype), bias=None if self.bias is None else self.bias.to(dtype))
+
+    def logits(self, states: Tensor, part: slice) -> Tensor:
+        """(n, v) logits of a part of the vocabulary, in fp32 (fp64 for fp64 states)."""
+        bias = None if self.bias is None else self.bias[part]
+        found: Tensor = torch.nn.functional.linear(states, self.weight[part], bias)
+        found = found if found.dtype == torch.float64 else found.float()
+        if self.scale != 1:
+            found = found * self.scale
+        return self.cap * torch.tanh(found / self.cap) if self.cap else found
+
+    def through(self, grad: Tensor, logits: Tensor) -> Tensor:
+        """Gradient with respect to `states @ weight.T + bias`, of one with respect to the logits; may reuse `grad`."""
+        if self.cap:
+            grad = grad * (1 - (logits / self.cap) ** 2)
+        return grad * self.scale if self.scale != 1 else grad
+
+
+@dataclass
+class Softmax:
+    """Sums over the vocabulary so far, all relative to the largest logit yet (Milakov & Gimelshein 2018, 1805.02867).
+
+    `logits` and `squares` are of exp(l) * l and exp(2 l), for the entropy and the log of the sum of squares.
+    """
+
+    top: Tensor
+    total: Tensor
+    logits: Tensor | None = None
+    squares: Tensor | None = None
+
+    @classmethod
+    def start(cls, like: Tensor, statistics: bool) -> Softmax:
+        top, zero = like.new_full((len(like), 1), -torch.inf), like.new_zeros(len(like), 1)
+        return cls(top, zero, zero if statistics else None, zero if statistics else None)
+
+    def add(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in a tile; returns exp(logits - top) and what earlier sums are to be multiplied by."""
+        top = torch.maximum(self.top, logits.amax(-1, keepdim=True))
+        shrink, each = (self.top - top).exp(), (logits - top).exp_()
+        self.top, self.total = top, self.total * shrink + each.sum(-1, keepdim=True)
+        if self.logits is not None and self.squares is not None:
+            self.logits = self.logits * shrink + (each * logits).sum(-1, keepdim=True)
+            self.squares = self.squares * shrink**2 + (each * each).sum(-1, keepdim=True)
+        return each, shrink
+
+    @property
+    def lse(self) -> Tensor:
+        """(n, 1) log of the sum of exp(logits)."""
+        return self.top + self.total.log()
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """(n,) entropy in nats and (n,) log of the sum of squared probabilities."""
+        assert self.logits is not None and self.squares is not None
+        entropy, squares = self.lse - self.logits / self.total, (self.squares / self.total**2).log()
+        return entropy.squeeze(-1), squares.squeeze(-1)
+
+
+def tiles(size: int, step: int) -> list[slice]:
+    """Slices of at most `step` that cover `size`."""
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def token_logprobs(
+    states: Tensor, head: Head, targets: Tensor, *, statistics: bool = False, tile: Tile = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(N,) log-probs of `targets` in fp32, and, on demand, (N,) entropies and (N,) log-sums of squares (else empty).
+
+    Differentiable in states, weight and bias; the statistics carry no gradient. The matrix products run in the dtype of
+    `states`; the rest is fp32 (fp64 for fp64 states). No more than one tile of logits exists at any time. Where the
+    head is frozen (LoRA), the gradient is finished in the forward pass; else the backward pass makes each tile again.
+    """
+    size = tile or TILES.get(states.device.type, ELSEWHERE)
+    found: tuple[Tensor, Tensor, Tensor] = _TokenLogProbs.apply(  # type: ignore[no-untyped-call]
+        states, head.weight, head.bias, head, targets, statistics, size
+    )
+    return found
+
+
+def token_kl(
+    states: Tensor, head: Head, theirs: Tensor, their_head: Head, *, tile: tuple[int, int] | None = None
+) -> Tensor:
+    r"""(N,) $\mathrm{KL}(\pi_{ref} \| \pi)$ at each position over the whole vocabulary, differentiable in the policy.
+
+    Args:
+        states, theirs: (N, D) hidden states of the policy and of the reference.
+    """
+    size = tile or TILES.get(states.device.type, ELSEWHERE)
+    found: Tensor = _TokenKL.apply(states, head.weight, head.bias, head, theirs, their_head, size)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _TokenLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, head: Head, targets: Tensor, statistics: bool,
+        tile: tuple[int, int],
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        frozen = not ctx.needs_input_grad[1] and not ctx.needs_input_grad[2]
+        ctx.head, ctx.tile, head = head, tile, head.at(states.dtype)
+        ctx.early = frozen and ctx.needs_input_grad[0]
+        parts = [
+            _forward(states[rows], head, targets[rows], statistics, tile[1], ctx.early)
+            for rows in tiles(len(states), tile[0])
+        ]
+        picked, lse, entropy, squares, ready = (torch.cat(p) for p in zip(*parts, strict=True))
+        ctx.save_for_backward(*((ready,) if ctx.early else (states, targets, lse)))
+        ctx.mark_non_differentiable(entropy, squares)
+        return picked - lse, entropy, squares
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        if ctx.early:
+            (ready,) = ctx.saved_tensors
+            return (ready * grad[:, None]).to(ready.dtype), *[None] * 6
+        states, targets, lse = ctx.saved_tensors
+        sums, head = _Gradients(ctx, states), ctx.head.at(states.dtype)
+        for rows in tiles(len(states), ctx.tile[0]):
+            for part in tiles(len(head.weight), ctx.tile[1]):
+                logits = head.logits(states[rows], part)
+                down = (logits - lse[rows, None]).exp_().mul_(-grad[rows, None])
+                _add_at(down, targets[rows], part, grad[rows])
+                sums.add(states[rows], head, head.through(down, logits), rows, part)
+        return sums.done()
+
+
+def _forward(
+    states: Tensor, head: Head, targets: Tensor, statistics: bool, width: int, early: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """For a tile of tokens: target logits, log-sum-exps, both statistics, and the gradient per unit of log-prob."""
+    wide = torch.float64 if states.dtype == torch.float64 else torch.float32
+    so_far = Softmax.start(states.new_empty(len(states), 0, dtype=wide), statistics)
+    picked = so_far.top.new_zeros(len(states))
+    mean = so_far.top.new_zeros(states.shape if early else (len(states), 0))
+    for part in tiles(len(head.weight), width):
+        logits = head.logits(states, part)
+        each, shrink = so_far.add(logits)
+        inside = _inside(targets, part)
+        picked = picked + inside * logits.gather(-1, _column(targets, part)[:, None]).squeeze(-1)
+        if early:
+            mean.mul_(shrink).add_(_rows(head.through(each, logits), states, head, part))
+    if early:
+        slope = head.through(torch.ones_like(picked), picked).to(wide)
+        mean = slope[:, None] * head.weight[targets].to(wide) - mean / so_far.total
+    found = so_far.statistics() if statistics else (picked[:0], picked[:0])
+    return picked, so_far.lse.squeeze(-1), *found, mean.to(states.dtype)
+
+
+def _rows(down: Tensor, states: Tensor, head: Head, part: slice) -> Tensor:
+    found: Tensor = down.to(states.dtype) @ head.weight[part]
+    return found.to(down.dtype)
+
+
+def _inside(targets: Tensor, part: slice) -> Tensor:
+    found: Tensor = (targets >= part.start) & (targets < part.stop)
+    return found
+
+
+def _column(targets: Tensor, part: slice) -> Tensor:
+    found: Tensor = (targets - part.start).clamp(0, part.stop - part.start - 1)
+    return found
+
+
+def _add_at(down: Tensor, targets: Tensor, part: slice, values: Tensor) -> None:
+    """Add each row's value in its target's column, where the tile has it."""
+    down.scatter_add_(-1, _column(targets, part)[:, None], (_inside(targets, part) * values)[:, None])
+
+
+class _Gradients:
+    """Sums, in fp32, of what flows to states, weight and bias from the gradients of logits' tiles."""
+
+    def __init__(self, ctx: Any, states: Tensor) -> None:
+        head = ctx.head
+        self.head, self.dtype = head, states.dtype
+        wide = torch.float64 if states.dtype == torch.float64 else torch.float32
+        wanted = [
+            t if need else None for t, need in zip((states, head.weight, head.bias), ctx.needs_input_grad, strict=False)
+        ]
+        self.sums = [None if t is None else torch.zeros_like(t, dtype=wide) for t in wanted]
+
+    def add(self, states: Tensor, head: Head, down: Tensor, rows: slice, part: slice) -> None:
+        """`down` (n, v): the gradient of these rows' and this part's products."""
+        to_states, to_weight, to_bias = self.sums
+        if to_bias is not None:
+            to_bias[part] += down.sum(0)
+        down = down.to(self.dtype)
+        if to_states is not None:
+            to_states[rows] += down @ head.weight[part]
+        if to_weight is not None:
+            to_weight[part] += down.t() @ states
+
+    def done(self) -> tuple[Tensor | None, ...]:
+        """In the order of the functions' arguments."""
+        like = (self.dtype, self.head.weight.dtype, None if self.head.bias is None else self.head.bias.dtype)
+        found = [None if s is None else s.to(d) for s, d in zip(self.sums, like, strict=True)]
+        return *found, *[None] * 4
+
+
+class _TokenKL(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, head: Head, theirs: Tensor, their_head: Head,
+        tile: tuple[int, int],
+    ) -> Tensor:  # fmt: skip
+        ctx.head, ctx.their_head, ctx.tile = head, their_head, tile
+        head, their_head = head.at(states.dtype), their_head.at(states.dtype)
+        wide = torch.float64 if states.dtype == torch.float64 else torch.float32
+        kls, ours, references = [], [], []
+        for rows in tiles(len(states), tile[0]):
+            mine, their = (Softmax.start(states.new_empty(len(states[rows]), 0, dtype=wide), False) for _ in range(2))
+            gap = mine.top.new_zeros(len(states[rows]), 1)
+            for part in tiles(len(weight), tile[1]):
+                p, q = head.logits(states[rows], part), their_head.logits(theirs[rows], part)
+                mine.add(p)
+                each, shrink = their.add(q)
+                gap = gap * shrink + (each * (q - p)).sum(-1, keepdim=True)
+            kls.append((gap / their.total + mine.lse - their.lse).squeeze(-1))
+            ours.append(mine.lse)
+            references.append(their.lse)
+        ctx.save_for_backward(states, theirs, torch.cat(ours), torch.cat(references))
+        return torch.cat(kls)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        states, theirs, lse, their_lse = ctx.saved_tensors
+        sums, head, their_head = _Gradients(ctx, states), ctx.head.at(states.dtype), ctx.their_head.at(states.dtype)
+        for rows in tiles(len(states), ctx.tile[0]):
+            for part in tiles(len(head.weight), ctx.tile[1]):
+                logits, other = head.logits(states[rows], part), their_head.logits(theirs[rows], part)
+                down = (logits - lse[rows]).exp_().sub_((other - their_lse[rows]).exp_()).mul_(grad[rows, None])
+                sums.add(states[rows], head, head.through(down, logits), rows, part)
+        return sums.done()

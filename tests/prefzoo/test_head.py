@@ -1,0 +1,90 @@
+"""Log-probs and KL from tiles of logits, against whole logits: values, statistics and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from prefzoo.head import Head, token_kl, token_logprobs
+
+TILE = (4, 3)  # neither divides the sizes below
+KINDS = [Head(torch.empty(0)), Head(torch.empty(0), scale=0.7, cap=5.0)]
+
+
+def whole(states: Tensor, head: Head) -> Tensor:
+    logits = head.scale * torch.nn.functional.linear(states, head.weight, head.bias)
+    return (head.cap * torch.tanh(logits / head.cap) if head.cap else logits).log_softmax(-1)
+
+
+def world(kind: Head, biased: bool) -> tuple[Tensor, Head, Tensor]:
+    gen = torch.Generator().manual_seed(0)
+    states, weight, bias = (
+        torch.randn(*size, generator=gen, dtype=torch.float64) for size in ((11, 5), (13, 5), (13,))
+    )
+    targets = torch.randint(0, 13, (11,), generator=gen)
+    head = Head(weight.requires_grad_(), bias.requires_grad_() if biased else None, kind.scale, kind.cap)
+    return states.requires_grad_(), head, targets
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("kind", KINDS, ids=["plain", "capped"])
+def test_values_and_statistics(kind: Head, biased: bool) -> None:
+    states, head, targets = world(kind, biased)
+    expected = whole(states, head)
+    found, entropy, squares = token_logprobs(states, head, targets, statistics=True, tile=TILE)
+    torch.testing.assert_close(found, expected[torch.arange(11), targets])
+    torch.testing.assert_close(entropy, -(expected.exp() * expected).sum(-1))
+    torch.testing.assert_close(squares, (2 * expected).logsumexp(-1))
+    assert not entropy.requires_grad and token_logprobs(states, head, targets)[1].numel() == 0
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("kind", KINDS, ids=["plain", "capped"])
+def test_gradients(kind: Head, biased: bool, frozen: bool) -> None:
+    states, head, targets = world(kind, biased)
+    inputs = [states] if frozen else [states, head.weight] + ([] if head.bias is None else [head.bias])
+    if frozen:  # the gradient is then finished in the forward pass
+        head.weight.requires_grad_(False)
+        head = Head(head.weight, None if head.bias is None else head.bias.detach(), head.scale, head.cap)
+
+    theirs, other = states.detach() * 1.3 + 0.1, Head(head.weight.detach() * 0.8)  # made once: they are constants
+
+    def logprobs(*_: Tensor) -> Tensor:
+        return token_logprobs(states, head, targets, tile=TILE)[0]
+
+    def kl(*_: Tensor) -> Tensor:
+        return token_kl(states, head, theirs, other, tile=TILE)
+
+    assert torch.autograd.gradcheck(logprobs, inputs) and torch.autograd.gradcheck(kl, inputs)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["plain", "capped"])
+def test_kl_of_the_reference_from_the_policy(kind: Head) -> None:
+    states, head, _ = world(kind, True)
+    theirs, other = states.detach().flip(0), Head(head.weight.detach().flip(0), None, kind.scale, kind.cap)
+    log_p, log_q = whole(states, head), whole(theirs, other)
+    torch.testing.assert_close(
+        token_kl(states, head, theirs, other, tile=TILE), (log_q.exp() * (log_q - log_p)).sum(-1)
+    )
+
+
+@pytest.mark.parametrize("tile", [(2, 5), (100, 100), None])
+def test_bf16_states_are_summed_in_fp32(tile: tuple[int, int] | None) -> None:
+    """Against fp64 of the same bf16 numbers: only the products' own rounding is left, and no tile adds to it."""
+    gen = torch.Generator().manual_seed(1)
+    states, weight = (torch.randn(*size, generator=gen).bfloat16() for size in ((9, 16), (50, 16)))
+    targets = torch.randint(0, 50, (9,), generator=gen)
+    found = token_logprobs(states, Head(weight), targets, tile=tile)[0]
+    assert found.dtype == torch.float32
+    expected = whole(states.double(), Head(weight.double()))[torch.arange(9), targets]
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.05)
+
+
+def test_far_apart_logits_stay_finite() -> None:
+    states, weight = torch.tensor([[1e4]], requires_grad=True), torch.tensor([[1.0], [0.0], [-1.0]])
+    for target, value in ((0, 0.0), (1, -1e4), (2, -2e4)):
+        found = token_logprobs(states, Head(weight), torch.tensor([target]), tile=(1, 1))[0]
+        assert found.item() == value
+        assert torch.isfinite(torch.autograd.grad(found.sum(), states)[0]).all()
