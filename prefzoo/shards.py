@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.utils import _pytree
-
-from prefzoo.types import LogProbs, PairBatch, TokenKL, TokenLogProbs, VocabLogProbs
-
-T = TypeVar("T")
 
 
 def whole(value: Tensor) -> Tensor:
@@ -47,13 +42,6 @@ def state_of(model: Any) -> dict[str, Tensor] | None:
     return found
 
 
-def own(values: T) -> T:
-    """A dataclass of tensors without views, which FSDP2 will not hang its backward on."""
-    return type(values)(*(getattr(values, f.name).clone() for f in fields(cast(Any, values))))
-
-
-def show_tensors_inside() -> None:
-    """Tell torch that our dataclasses hold tensors: FSDP2 hangs its backward on the tensors that a forward returns."""
-    for kind in (LogProbs, TokenLogProbs, VocabLogProbs, TokenKL, PairBatch):
-        if kind not in _pytree.SUPPORTED_NODES:
-            _pytree.register_dataclass(kind)
+def bare(values: Any) -> tuple[Tensor, ...]:
+    """A dataclass's tensors, none of them a view: FSDP2 and DeepSpeed hang their backward on such outputs alone."""
+    return tuple(getattr(values, f.name).clone() for f in fields(values))

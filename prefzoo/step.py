@@ -16,7 +16,7 @@ from prefzoo.job import Job
 from prefzoo.launch import gradients_of
 from prefzoo.logprobs import score
 from prefzoo.reference import take
-from prefzoo.types import LogProbs, Mismatched, Scores
+from prefzoo.types import LogProbs, Mismatched, PairBatch, Scores, TokenKL
 
 TOKENS = {"cpu": 1024}  # more is no faster on two cores, and holds more memory
 ELSEWHERE = 16384
@@ -109,12 +109,18 @@ def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int], seed: int 
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
     batch = collate(pairs, job.layout, pad=pad).to(device)
     with _precision(job, device):
-        policy, kl = scorer(batch)
+        policy, kl = scored(job, scorer, batch)
     reference = None if job.reference is None else take(job.reference, part, device)
     if job.train.sync_reference is not None and job.loss.needs_reference:
         with torch.no_grad(), _precision(job, device):
             reference = score(job.live, batch, kind_of(job.loss, "reference"))
     return Inputs(policy, reference, scores_of(pairs, device), kl, None, labels_of(pairs, device))
+
+
+def scored(job: Job, scorer: Any, batch: PairBatch) -> tuple[LogProbs, TokenKL | None]:
+    """What the policy's module, bare or wrapped, makes of a batch."""
+    found, kl = scorer(batch)
+    return kind_of(job.loss, "policy")(*found), TokenKL(*kl) if kl else None
 
 
 def _precision(job: Job, device: torch.device) -> torch.autocast:
@@ -155,7 +161,7 @@ def _mismatched(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequen
     for part in passes(job, accelerator, pairs, range(len(pairs))):
         batch = collate([pairs[i] for i in part], job.layout, pad=pad).to(accelerator.device)
         with _precision(job, accelerator.device):
-            ours.append(sums(scorer(batch)[0], pairs))
+            ours.append(sums(scored(job, scorer, batch)[0], pairs))
         theirs.append(sums(take(known, part, accelerator.device), pairs))
     return Mismatched(accelerator.gather(torch.cat(ours)), accelerator.gather(torch.cat(theirs)))
 

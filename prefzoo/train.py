@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import parse_flag_from_env
-from torch import nn
+from torch import Tensor, nn
 from transformers.integrations import unset_hf_deepspeed_config
 
 from prefzoo.checkpoint import Checkpoints, Parts, Point, load
@@ -26,10 +26,10 @@ from prefzoo.launch import agreed, processes
 from prefzoo.logprobs import score, score_with_kl
 from prefzoo.progress import Report
 from prefzoo.recipe import Train
-from prefzoo.shards import own, show_tensors_inside, whole
+from prefzoo.shards import bare, whole
 from prefzoo.step import backward
 from prefzoo.stopping import Interrupted, Stop, noticed
-from prefzoo.types import LogProbs, PairBatch, TokenKL
+from prefzoo.types import LogProbs, PairBatch
 
 
 class Scorer(nn.Module):
@@ -42,11 +42,12 @@ class Scorer(nn.Module):
         self.reference = [reference]  # in a list, so that it is no part of what is trained
         self._no_split_modules = getattr(model, "_no_split_modules", None)  # what Accelerate shards by
 
-    def forward(self, batch: PairBatch) -> tuple[LogProbs, TokenKL | None]:
+    def forward(self, batch: PairBatch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The tensors of the log-probs, and of the KL from the reference where there is one (see `scored`)."""
         if self.reference[0] is None:
-            return own(score(self.model, batch, self.kind)), None
+            return bare(score(self.model, batch, self.kind)), ()
         found, kl = score_with_kl(self.model, self.reference[0], batch, self.kind)
-        return own(found), own(kl)
+        return bare(found), bare(kl)
 
 
 def native_bf16() -> bool:
@@ -128,7 +129,6 @@ def _prepared(job: Job, model: Any, accelerator: Accelerator) -> tuple[Any, Any]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, fused=True)
     scorer = Scorer(model, kind_of(job.loss, "policy"), job.live if job.loss.needs_kl else None)
-    show_tensors_inside()
     scorer, optimizer = accelerator.prepare(scorer, optimizer)
     if accelerator.distributed_type is DistributedType.DEEPSPEED:  # else the next model is loaded in shards (ZeRO-3)
         unset_hf_deepspeed_config()
