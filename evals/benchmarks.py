@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import random
@@ -31,6 +32,14 @@ def check_names(names: Sequence[str]) -> None:
         raise UserError(
             f"evals.benchmarks: no suite {n!r}{did_you_mean(n, known())}; embedded are {have}" for n in wrong
         )
+
+
+def suite_key(name: str) -> str:
+    """Hash of a suite's files: what a result of it depends on besides the model."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in (SUITES / name).iterdir() if p.suffix in (".yaml", ".jsonl")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def run_benchmark(model: Any, tokenizer: Any, name: str, *, batch_size: int = 16) -> dict[str, float]:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from prefzoo import attention, fused
+from prefzoo import attention, disk, fused
 from prefzoo.errors import UserError
 from prefzoo.paths import SCHEME, cache_dir, resolve_package
+from prefzoo.shards import state_of
 
 
-def load(spec: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
-    """A causal language model and its tokenizer, on the CPU, in evaluation mode.
+def load(
+    spec: str, folder: Path, *, dtype: torch.dtype = torch.float32, quantize: str | None = None
+) -> tuple[Any, Any]:
+    """A causal language model and its tokenizer, on the CPU (quantised: on this process's GPU), in evaluation mode.
 
     Args:
         spec: `package://module/file.gguf`, a `.gguf` path, a folder with safetensors, or a hub id;
@@ -37,7 +41,7 @@ def load(spec: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> tupl
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
         model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
+            place, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **_quantised(quantize)
         )
     except (OSError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0]
@@ -49,6 +53,27 @@ def load(spec: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> tupl
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer
+
+
+def check_quantize(place: str) -> None:
+    """Raises UserError, naming `place`, where this machine cannot hold weights in four bits."""
+    missing = [] if find_spec("bitsandbytes") else ["bitsandbytes (pip install bitsandbytes)"]
+    if missing or not torch.cuda.is_available():
+        needs = " and ".join([*missing, *([] if torch.cuda.is_available() else ["an NVIDIA GPU"])])
+        raise UserError(f"{place}.lora.quantize: 4bit needs {needs}, not found here; leave it out for plain LoRA")
+
+
+def _quantised(how: str | None) -> dict[str, Any]:
+    """What `from_pretrained` is told: NF4 with doubly quantised scales, as in QLoRA."""
+    if how is None:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    compute = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute
+    )
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
 def locate(spec: str, folder: Path) -> str:
@@ -79,7 +104,7 @@ def _from_gguf(path: Path) -> Path:
         return target
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    partial = Path(f"{target}.{os.getpid()}.partial")
+    partial = disk.partial_of(target)
     print(f"prefzoo: converting {path.name} to safetensors, once", flush=True)
     packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     # A model read from GGUF calls itself quantised and refuses to be saved: rebuild it from config and state dict.
@@ -94,7 +119,7 @@ def _from_gguf(path: Path) -> Path:
     if target.is_dir():  # another process was faster
         shutil.rmtree(partial)
     else:
-        partial.rename(target)
+        disk.publish(partial, target)
     return target
 
 
@@ -107,14 +132,43 @@ def fingerprint(model: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Safetensors that plain transformers (a LoRA adapter: peft) loads; the folder is replaced whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    for old in (partial, folder):
-        shutil.rmtree(old, ignore_errors=True)
-    model.save_pretrained(partial)
+def content(folder: Path) -> str:
+    """Hash of a saved model's files: two folders of the same content hold the same model."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
+        stat = path.stat()
+        digest.update(path.name.encode() + _digest(path, stat.st_size, stat.st_mtime_ns))
+    return digest.hexdigest()[:16]
+
+
+@lru_cache
+def _digest(path: Path, size: int, changed: int) -> bytes:
+    """A file's hash, taken once as long as its size and date stay."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").digest()
+
+
+def vocabulary(tokenizer: Any) -> str:
+    """Hash of a tokenizer as it was loaded, its chat template included: what generated answers depend on."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    known = [text, tokenizer.chat_template, tokenizer.special_tokens_map]
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None:
+    """Safetensors that plain transformers (a LoRA adapter: peft) loads; the folder is replaced whole or not at all.
+
+    All processes call this, and the main one writes.
+    """
+    state = state_of(model)
+    if not main:
+        return
+    disk.sweep(folder.parent)
+    partial = disk.partial_of(folder)
+    model.save_pretrained(partial, state_dict=state)
     tokenizer.save_pretrained(partial)
-    partial.rename(folder)
+    disk.publish(partial, folder)
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | Sequence[str], seed: int) -> Any:

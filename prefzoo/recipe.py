@@ -52,12 +52,16 @@ class Data(Section):
 
 
 class Lora(Section):
-    """A low-rank adapter (Hu 2021, arXiv:2106.09685) in place of full fine-tuning."""
+    """A low-rank adapter (Hu 2021, arXiv:2106.09685) in place of full fine-tuning.
+
+    `quantize: 4bit` keeps the frozen weights in NF4 (QLoRA, Dettmers 2023, arXiv:2305.14314), on a GPU.
+    """
 
     rank: Count = 16
     alpha: Positive = 32.0
     dropout: Share = 0.0
     targets: Annotated[list[str] | Literal["all-linear"], BeforeValidator(_check_targets)] = "all-linear"
+    quantize: Literal["4bit"] | None = None
 
 
 class Sync(Section):
@@ -72,6 +76,7 @@ class Train(Section):
 
     A step's pairs are scored in passes of at most `tokens` tokens (None: what suits the device) and `micro_batch`
     pairs; neither changes the outcome.
+    `gradient_checkpointing` computes activations twice instead of keeping them: less memory, a third more time.
     """
 
     batch: Count = 8
@@ -87,6 +92,7 @@ class Train(Section):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     lora: Lora | None = None
     sync_reference: Sync | None = None
+    gradient_checkpointing: bool = False
     trackers: list[Text] = []
 
     @field_validator("micro_batch")
@@ -99,6 +105,15 @@ class Train(Section):
                 "micro_batch",
                 "must divide batch {batch} (is {value}); try {fits}",
                 dict(batch=batch, value=value, fits=fits),
+            )
+        return value
+
+    @field_validator("sync_reference")
+    @classmethod
+    def _follows_whole_weights(cls, value: Sync | None, info: ValidationInfo) -> Sync | None:
+        if value is not None and info.data.get("lora") is not None:
+            raise PydanticCustomError(
+                "sync_reference", "cannot follow an adapter (lora is set); leave out lora or sync_reference"
             )
         return value
 

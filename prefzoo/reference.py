@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
+from prefzoo import disk
 from prefzoo.data.batches import Layout, collate, split
 from prefzoo.data.tokens import TokenPair
 from prefzoo.logprobs import score
@@ -55,6 +55,12 @@ def logprobs(
             parts.append(score(model, batch, kind))
         if report:
             report(part[-1] + 1, len(pairs), "")
+    return joined(parts)
+
+
+def joined(parts: Sequence[LogProbs]) -> LogProbs:
+    """The log-probs of several batches, one behind the other, on the CPU."""
+    kind = type(parts[0])
     return kind(*(_stacked([getattr(p, f.name).cpu() for p in parts]) for f in fields(kind)))
 
 
@@ -77,9 +83,9 @@ def read(path: Path, kind: type[LogProbs]) -> LogProbs | None:
 
 def write(path: Path, values: LogProbs) -> None:
     """Keep log-probs; a reader sees the whole file or none."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial = disk.partial_of(path)
     save_file({f.name: getattr(values, f.name).contiguous() for f in fields(values)}, partial)
-    partial.replace(path)
+    disk.publish(partial, path)
 
 
 def scatter(values: LogProbs, rows: Sequence[int], size: int) -> LogProbs:

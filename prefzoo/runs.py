@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from prefzoo import disk
+
 ADAPTER = "adapter_model.safetensors"
 PACKAGES = ("prefzoo", "torch", "transformers", "accelerate", "peft", "datasets", "lm-eval", "alpaca-eval", "pandas")
 
@@ -48,6 +50,18 @@ def read_result(folder: Path) -> RunResult | None:
         return None
 
 
+def forget(folder: Path) -> None:
+    """A variant is about to be trained: from now on its folder holds no finished result."""
+    for name in ("result.json", "evals.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def finished(folder: Path, key: str) -> RunResult | None:
+    """The result of a variant that was trained with these settings, if its weights are there too."""
+    found = read_result(folder)
+    return found if found is not None and found.key == key and has_checkpoint(folder) else None
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Whether a variant's folder holds whole weights or an adapter that can be loaded."""
     place = folder / "checkpoint"
@@ -62,12 +76,9 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write, sync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    partial.replace(path)
+    partial = disk.partial_of(path)
+    partial.write_text(text, encoding="utf-8")
+    disk.publish(partial, path)
 
 
 def environment() -> dict[str, Any]:

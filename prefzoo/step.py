@@ -12,11 +12,13 @@ from accelerate import DistributedType
 from torch import Tensor
 
 from prefzoo.data.batches import collate, split
+from prefzoo.data.tokens import TokenPair
 from prefzoo.feed import Inputs, kind_of, labels_of, mismatched_rows, scores_of, sums
 from prefzoo.job import Job
+from prefzoo.launch import gradients_of
 from prefzoo.logprobs import score
 from prefzoo.reference import take
-from prefzoo.types import LogProbs, Mismatched, Scores
+from prefzoo.types import LogProbs, Mismatched, PairBatch, Scores, TokenKL
 
 TOKENS = {"cpu": 2048}  # more is no faster on two cores, and holds more memory
 ELSEWHERE = 16384
@@ -30,13 +32,14 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
     Rows are dealt to the processes in turn. Where the loss lets rows see each other, their log-probs are gathered over
     micro-batches and processes first, so that neither changes the result.
     """
-    mine = list(rows[accelerator.process_index :: accelerator.num_processes])
-    parts = split(job.pairs, mine, budget(job, accelerator), job.train.micro_batch)
+    parts = passes(job, accelerator, job.pairs, rows)
     with _one_cast(job, accelerator):
         if job.loss.couples:
             found, after = _coupled(job, scorer, accelerator, step, rows, parts, state)
         else:  # each pass starts from the same state, and rows that do not see each other leave the same behind
-            stepped = [_independent(job, scorer, accelerator, part, len(rows), state) for part in parts]
+            stepped = [
+                _independent(job, scorer, accelerator, part, len(rows), state, last=part is parts[-1]) for part in parts
+            ]
             found, after = [metrics for metrics, _ in stepped], stepped[-1][1]
     return _gathered(found, accelerator), after
 
@@ -56,18 +59,31 @@ def _one_cast(job: Job, accelerator: Any) -> Iterator[None]:
         yield
 
 
+def passes(job: Job, accelerator: Any, pairs: Sequence[TokenPair], rows: Sequence[int]) -> list[list[int]]:
+    """This process's share of the rows, dealt to passes: as many as in every other process, since all pass at once."""
+    world, tokens = accelerator.num_processes, budget(job, accelerator)
+    parts = [split(pairs, rows[rank::world], tokens, job.train.micro_batch) for rank in range(world)]
+    own = parts[accelerator.process_index]
+    while len(own) < max(map(len, parts)):
+        at = max(range(len(own)), key=lambda i: len(own[i]))
+        half = len(own[at]) // 2
+        own[at : at + 1] = [own[at][:half], own[at][half:]]
+    return own
+
+
 def budget(job: Job, accelerator: Any) -> int:
     """Tokens of one forward and backward pass."""
     return job.train.tokens or TOKENS.get(accelerator.device.type, ELSEWHERE)
 
 
 def _independent(
-    job: Job, scorer: Any, accelerator: Any, part: list[int], count: int, state: Any
+    job: Job, scorer: Any, accelerator: Any, part: list[int], count: int, state: Any, *, last: bool
 ) -> tuple[dict[str, Tensor], Any]:
-    inputs = _inputs(job, scorer, accelerator, part)
-    each, after = inputs.call(job.loss, job.params, state)
-    rows = count * len(each) // len(part)  # an unpaired loss sees two answers of each pair
-    accelerator.backward(each.sum() * accelerator.num_processes / rows)
+    with gradients_of(accelerator, scorer, last=last):
+        inputs = _inputs(job, scorer, accelerator, part)
+        each, after = inputs.call(job.loss, job.params, state)
+        rows = count * len(each) // len(part)  # an unpaired loss sees two answers of each pair
+        accelerator.backward(each.sum() * accelerator.num_processes / rows)
     return measures(each, inputs, job.params), after
 
 
@@ -78,8 +94,9 @@ def _coupled(
 
     One micro-batch keeps its graph; several are scored twice, first without one.
     """
+    seed = torch.initial_seed()
     with torch.set_grad_enabled(len(parts) == 1):
-        scored = [_inputs(job, scorer, accelerator, part) for part in parts]
+        scored = [_inputs(job, scorer, accelerator, part, seed + at) for at, part in enumerate(parts)]
     leaves = [replace(s.policy, chosen=_leaf(s.policy.chosen), rejected=_leaf(s.policy.rejected)) for s in scored]
     own = [replace(s, policy=leaf) for s, leaf in zip(scored, leaves, strict=True)]
     whole = _whole(own, accelerator)
@@ -88,10 +105,11 @@ def _coupled(
     each, state = whole.call(job.loss, job.params, state)
     tips = [t for leaf in leaves for t in (leaf.chosen, leaf.rejected)]
     grads = iter(torch.autograd.grad(each.mean() * accelerator.num_processes, tips, materialize_grads=True))
-    for part, first in zip(parts, scored, strict=True):
-        again = first if len(parts) == 1 else _inputs(job, scorer, accelerator, part)
-        pull = (again.policy.chosen * next(grads)).sum() + (again.policy.rejected * next(grads)).sum()
-        accelerator.backward(pull)
+    for at, (part, first) in enumerate(zip(parts, scored, strict=True)):
+        with gradients_of(accelerator, scorer, last=part is parts[-1]):
+            again = first if len(parts) == 1 else _inputs(job, scorer, accelerator, part, seed + at)
+            pull = (again.policy.chosen * next(grads)).sum() + (again.policy.rejected * next(grads)).sum()
+            accelerator.backward(pull)
     found = [measures(None, s, job.params) for s in scored]
     found[0]["loss"] = each.detach().mean()[None]  # of the whole step, on every process
     return found, state
@@ -101,17 +119,26 @@ def _leaf(values: Tensor) -> Tensor:
     return values.detach().requires_grad_()
 
 
-def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int]) -> Inputs:
+def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int], seed: int | None = None) -> Inputs:
+    """A micro-batch's log-probs. The same `seed` drops out the same."""
+    if seed is not None:
+        torch.manual_seed(seed)
     device, pairs = accelerator.device, [job.pairs[i] for i in part]
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
     batch = collate(pairs, job.layout, pad=pad).to(device)
     with _precision(job, device):
-        policy, kl = scorer(batch)
+        policy, kl = scored(job, scorer, batch)
     reference = None if job.reference is None else take(job.reference, part, device)
     if job.train.sync_reference is not None and job.loss.needs_reference:
         with torch.no_grad(), _precision(job, device):
             reference = score(job.live, batch, kind_of(job.loss, "reference"))
     return Inputs(policy, reference, scores_of(pairs, device), kl, None, labels_of(pairs, device))
+
+
+def scored(job: Job, scorer: Any, batch: PairBatch) -> tuple[LogProbs, TokenKL | None]:
+    """What the policy's module, bare or wrapped, makes of a batch."""
+    found, kl = scorer(batch)
+    return kind_of(job.loss, "policy")(*found), TokenKL(*kl) if kl else None
 
 
 def _precision(job: Job, device: torch.device) -> torch.autocast:
@@ -147,14 +174,12 @@ def _whole(own: list[Inputs], accelerator: Any) -> Inputs:
 def _mismatched(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[int]) -> Mismatched:
     """Each process scores its share under the policy; the reference's were scored before."""
     pairs, known = mismatched_rows(rows, job.pairs), job.mismatched[step]
-    world, rank = accelerator.num_processes, accelerator.process_index
-    mine = list(range(len(pairs)))[rank::world]
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
     ours, theirs = [], []
-    for part in split(pairs, mine, budget(job, accelerator), job.train.micro_batch):
+    for part in passes(job, accelerator, pairs, range(len(pairs))):
         batch = collate([pairs[i] for i in part], job.layout, pad=pad).to(accelerator.device)
         with _precision(job, accelerator.device):
-            ours.append(sums(scorer(batch)[0], pairs))
+            ours.append(sums(scored(job, scorer, batch)[0], pairs))
         theirs.append(sums(take(known, part, accelerator.device), pairs))
     return Mismatched(accelerator.gather(torch.cat(ours)), accelerator.gather(torch.cat(theirs)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -9,20 +10,26 @@ import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
-from accelerate import Accelerator
-from torch import nn
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import parse_flag_from_env
+from torch import Tensor, nn
+from transformers.integrations import unset_hf_deepspeed_config
 
+from prefzoo.checkpoint import Checkpoints, Parts, Point, load
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.feed import kind_of
 from prefzoo.job import Job
+from prefzoo.launch import agreed, processes
 from prefzoo.logprobs import score, score_with_kl
 from prefzoo.progress import Report
 from prefzoo.recipe import Train
+from prefzoo.shards import bare, whole
 from prefzoo.step import backward
-from prefzoo.types import LogProbs, PairBatch, TokenKL
+from prefzoo.stopping import Interrupted, Stop, noticed
+from prefzoo.types import LogProbs, PairBatch
 
 
 class Scorer(nn.Module):
@@ -33,11 +40,14 @@ class Scorer(nn.Module):
         self.model = model
         self.kind = kind
         self.reference = [reference]  # in a list, so that it is no part of what is trained
+        self._no_split_modules = getattr(model, "_no_split_modules", None)  # what Accelerate shards by
 
-    def forward(self, batch: PairBatch) -> tuple[LogProbs, TokenKL | None]:
+    def forward(self, batch: PairBatch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The tensors of the log-probs, and of the KL from the reference where there is one (see `scored`)."""
         if self.reference[0] is None:
-            return score(self.model, batch, self.kind), None
-        return score_with_kl(self.model, self.reference[0], batch, self.kind)
+            return bare(score(self.model, batch, self.kind)), ()
+        found, kl = score_with_kl(self.model, self.reference[0], batch, self.kind)
+        return bare(found), bare(kl)
 
 
 def native_bf16() -> bool:
@@ -53,64 +63,143 @@ def use_bf16(train: Train) -> bool:
     return train.precision == "bf16" or (train.precision == "auto" and native_bf16())
 
 
-def train(job: Job, model: Any, metrics_file: Path, report: Report) -> tuple[dict[str, float], dict[str, float]]:
+def train(
+    job: Job, model: Any, metrics_file: Path, report: Report, checkpoints: Checkpoints | None = None
+) -> tuple[dict[str, float], dict[str, float]]:
     """Train `model` in place; returns the last step's metrics and the costs. Every step goes to `metrics_file`.
+
+    With `checkpoints`, it goes on from the newest, bit for bit as if it had never stopped.
 
     Raises:
         UserError: the loss at step 0 is not what it must be at policy = reference, or it became NaN.
+        Interrupted: a signal asked it to stop, which it did between two steps, with a checkpoint.
     """
-    accelerator = Accelerator(
-        mixed_precision="no", log_with=job.train.trackers or None, project_dir=metrics_file.parent
-    )
+    accelerator = _accelerator(job, metrics_file.parent)
+    if checkpoints and accelerator.distributed_type is DistributedType.DEEPSPEED:  # its moments lie in flat shards
+        checkpoints.say("DeepSpeed: no checkpoints of the training; if it is stopped, the variant starts over")
+        checkpoints = None
+    scorer, optimizer = _prepared(job, model, accelerator)
+    policy = accelerator.unwrap_model(scorer).model
+    parts = Parts(policy, optimizer.optimizer, job.live if job.train.sync_reference else None)
+    at, plan = _start(job, parts, metrics_file, checkpoints, accelerator), job.steps
+    start = time.monotonic() - at.seconds
+    target = metrics_file if accelerator.is_main_process else Path(os.devnull)
+    with target.open("a" if at.step else "w", encoding="utf-8") as log, noticed(checkpoints is not None) as stop:
+        for step, rows in enumerate(plan[at.step :], at.step):
+            metrics, state = _step(job, scorer, optimizer, accelerator, step, len(plan), rows, at.state)
+            log.write(json.dumps(metrics) + "\n")
+            log.flush()
+            at = Point(step + 1, time.monotonic() - start, log.tell(), metrics, state)
+            accelerator.log(metrics, step=at.step)
+            said = f"step {at.step}/{len(plan)}, loss {metrics['loss']:.4f}"
+            report(at.step * job.train.batch, len(plan) * job.train.batch, said)
+            if checkpoints is not None:
+                _keep(checkpoints, parts, at, len(plan), log, stop, accelerator)
+    for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
+        tracker.finish()
+    pairs = len(plan) * job.train.batch
+    return at.metrics, _costs(at.seconds, pairs, sum(p.numel() for p in policy.parameters() if p.requires_grad))
+
+
+def _accelerator(job: Job, folder: Path) -> Accelerator:
+    processes()  # before Accelerate joins them, with less patience
+    accelerator = Accelerator(mixed_precision="no", log_with=job.train.trackers or None, project_dir=folder)
     if job.train.trackers:
         accelerator.init_trackers("prefzoo", {"loss": job.loss.name, **job.params.model_dump()})
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.distributed_type is not DistributedType.FSDP:
+        raise UserError("fsdp: Accelerate shards over GPUs alone; launch with recipes/accelerate/ddp.yaml")
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:  # it divides, clips and steps by its own settings
+        accelerator.state.deepspeed_plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": max(1, job.train.batch // accelerator.num_processes),
+            "gradient_clipping": job.train.max_grad_norm,
+            "zero_allow_untested_optimizer": True,
+        }
     if job.train.batch % accelerator.num_processes:
         raise UserError(
             f"train.batch: {job.train.batch} pairs cannot be dealt evenly to {accelerator.num_processes} processes; "
             "choose a multiple"
         )
-    torch.manual_seed(job.seed)
+    return accelerator
+
+
+def _prepared(job: Job, model: Any, accelerator: Accelerator) -> tuple[Any, Any]:
+    if job.train.gradient_checkpointing:
+        renamed = getattr(model, "activation_checkpointing_enable", None)  # where the other is deprecated
+        (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, fused=True)
-    plan = job.steps
-    steps = len(plan)
     scorer = Scorer(model, kind_of(job.loss, "policy"), job.live if job.loss.needs_kl else None)
     scorer, optimizer = accelerator.prepare(scorer, optimizer)
+    if accelerator.distributed_type is DistributedType.DEEPSPEED:  # else the next model is loaded in shards (ZeRO-3)
+        unset_hf_deepspeed_config()
     scorer.train()
-    metrics: dict[str, float] = {}
-    start, state = time.monotonic(), job.loss.start()
+    return scorer, optimizer
+
+
+def _start(
+    job: Job, parts: Parts, metrics_file: Path, checkpoints: Checkpoints | None, accelerator: Accelerator
+) -> Point:
+    """The newest checkpoint's point, with the metrics cut to its steps, or the beginning."""
     metrics_file.parent.mkdir(parents=True, exist_ok=True)
-    target = metrics_file if accelerator.is_main_process else Path(os.devnull)
-    with target.open("w", encoding="utf-8") as log:
-        for step, rows in enumerate(plan):
-            rate = job.train.learning_rate * schedule(job.train, step, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            metrics, state = backward(job, scorer, accelerator, step, rows, state)
-            _check(job, step, metrics["loss"])
-            norm = accelerator.clip_grad_norm_(scorer.parameters(), job.train.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            _sync(job, accelerator.unwrap_model(scorer).model, step + 1)
-            metrics |= {"grad_norm": float(norm), "learning_rate": rate, "step": step + 1}
-            log.write(json.dumps(metrics) + "\n")
-            log.flush()
-            accelerator.log(metrics, step=step + 1)
-            said = f"step {step + 1}/{steps}, loss {metrics['loss']:.4f}"
-            report((step + 1) * job.train.batch, steps * job.train.batch, said)
-    seconds = time.monotonic() - start
-    for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
-        tracker.finish()
-    return metrics, _costs(seconds, steps * job.train.batch, sum(p.numel() for p in trained))
+    beginning = Point(state=job.loss.start())
+    if checkpoints is None:
+        return beginning
+    newest = agreed(checkpoints.newest(metrics_file) if accelerator.is_main_process else None)
+    if newest is None:
+        return beginning
+    found = load(newest, parts, beginning.state, accelerator.device)
+    if accelerator.is_main_process:
+        os.truncate(metrics_file, found.logged)
+    checkpoints.say(f"going on after step {found.step} of {len(job.steps)}")
+    return found
+
+
+def _step(
+    job: Job, scorer: Any, optimizer: Any, accelerator: Accelerator, step: int, steps: int, rows: list[int], state: Any
+) -> tuple[dict[str, float], Any]:
+    """One optimiser step (from 0): its metrics, and the loss's next state."""
+    torch.manual_seed(_seed(job.seed, step, accelerator.process_index))
+    rate = job.train.learning_rate * schedule(job.train, step, steps)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    metrics, state = backward(job, scorer, accelerator, step, rows, state)
+    _check(job, step, metrics["loss"])
+    norm = accelerator.clip_grad_norm_(scorer.parameters(), job.train.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    _sync(job, accelerator.unwrap_model(scorer).model, step + 1)
+    return metrics | {"grad_norm": float(whole(torch.as_tensor(norm))), "learning_rate": rate, "step": step + 1}, state
+
+
+def _seed(*parts: int) -> int:
+    """Of dropout: each step and process has its own, so that a resumed run need not know what was drawn before."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
+
+
+def _keep(
+    checkpoints: Checkpoints, parts: Parts, at: Point, steps: int, log: TextIO, stop: Stop, accelerator: Accelerator
+) -> None:
+    """A checkpoint where one is due; raises Interrupted where a signal came, to whichever process."""
+    due, signum = int(checkpoints.due() and accelerator.is_main_process), stop.signum
+    if accelerator.num_processes > 1:
+        asked = torch.tensor([[due, signum]], device=accelerator.device)
+        due, signum = (int(v) for v in accelerator.gather(asked).amax(0))
+    if not (signum or due):
+        return
+    if accelerator.is_main_process:
+        os.fsync(log.fileno())
+    checkpoints.write(parts, at, main=accelerator.is_main_process)
+    if signum:
+        raise Interrupted(signum, f"stopped after step {at.step} of {steps}; the same command goes on from there")
 
 
 @torch.no_grad()
 def _sync(job: Job, model: Any, step: int) -> None:
     """Move the live reference towards the policy every so many steps (TR-DPO, Gorbatovski 2024, arXiv:2404.09656)."""
     how = job.train.sync_reference
-    if how is not None and step % how.every == 0:
+    if how is not None and job.live is not None and step % how.every == 0:
         for theirs, ours in zip(job.live.parameters(), model.parameters(), strict=True):
-            theirs.lerp_(ours.to(theirs.dtype), how.alpha)
+            theirs.lerp_(whole(ours).to(theirs.dtype), how.alpha)
 
 
 def check_trackers(names: Sequence[str]) -> None:

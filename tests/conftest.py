@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,19 @@ LINES = (
     "answer in one sentence, without the word cold",
     "user assistant system",
 )
+
+RUN = """\
+name: tiny
+model: model
+data: {train: train.jsonl, eval: train.jsonl, max_length: 300}
+train: {batch: 4, steps: 25, learning_rate: 1e-3, precision: fp32}
+variants:
+  dpo:
+  shift: {loss: bco_pair_shift}
+  moving: {loss: beta_dpo, train: {sync_reference: {alpha: 0.5, every: 3}}}
+  low: {loss: sft, train: {lora: {rank: 2, dropout: 0.3}}}
+evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
+"""
 
 
 def build_tokenizer(chat_template: str | None) -> Any:
@@ -85,3 +100,14 @@ def tiny_model() -> Any:
         made = LlamaForCausalLM(config).eval()
     attention.install(made)
     return made
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
+    """All that a small `prefzoo run r.yaml` needs: a stateful loss, a reference that moves, an adapter with dropout."""
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "r.yaml").write_text(RUN)
+    return tmp_path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import click
 
 from prefzoo import __version__, memory
 from prefzoo.errors import UserError
+from prefzoo.stopping import STOPPED, Interrupted, obey
 
+SIGNALLED = 128  # what shells add to the number of the signal that ended a program
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 SET = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field; repeatable.")
 RESULTS = click.option(
@@ -28,12 +31,24 @@ def cli() -> None:
 @RECIPE
 @SET
 @RESULTS
-@click.option("--fresh", is_flag=True, help="Train everything again, even what is finished.")
-def run(recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool) -> None:
-    """Train every variant of RECIPE, evaluate all of them and the base, and rank them."""
+@click.option("--fresh", is_flag=True, help="Train everything again, even what is finished or begun.")
+@click.option(
+    "--save-every",
+    type=click.FloatRange(0),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two checkpoints of a training; 0: after every step.",
+)
+def run(recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool, save_every: float) -> None:
+    """Train every variant of RECIPE, evaluate all of them and the base, and rank them.
+
+    However a run ended, the same command goes on: what is finished is kept, a training goes on from its last
+    checkpoint. SIGTERM and Ctrl-C write one first.
+    """
     from prefzoo.cli.run import run_recipe
 
-    run_recipe(recipe, overrides, results, fresh=fresh)
+    run_recipe(recipe, overrides, results, fresh=fresh, save_every=save_every)
 
 
 @cli.command()
@@ -139,8 +154,9 @@ def pairs(
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130."""
+    """Entry point: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130, SIGTERM 143."""
     memory.prepare()
+    before = signal.signal(signal.SIGTERM, obey)
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages say what is being done, in one voice
     try:
         cli.main(standalone_mode=False)
@@ -151,6 +167,11 @@ def main() -> None:
     except click.ClickException as e:
         e.show()
         sys.exit(2)
+    except Interrupted as e:
+        click.echo(e.line, err=True)
+        sys.exit(SIGNALLED + e.signum)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; finished variants are kept, the same command goes on", err=True)
-        sys.exit(130)
+        click.echo(STOPPED, err=True)
+        sys.exit(SIGNALLED + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)

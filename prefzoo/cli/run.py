@@ -2,78 +2,72 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from evals import leaderboard
 from evals.benchmarks import check_names
-from evals.judges.protocol import Answer, PromptRow
-from evals.judges.verifier import Verifier
-from evals.measure import Measured, answer_all, measured, preference_margins, run_benchmarks
+from evals.kept import key_of
+from evals.measure import Measured
 from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
+from prefzoo.checkpoint import Checkpoints
+from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.judging import judged, prepared
 from prefzoo.cli.load import check_variants, tokens_of, unit
-from prefzoo.data.batches import Layout
+from prefzoo.cli.measure import known, measure, reference_of_held_out
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.job import Job, with_reference
+from prefzoo.launch import agreed, leave, processes, share
 from prefzoo.logprobs import NOTES, choose_layout
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe, Variant
-from prefzoo.train import check_trackers, native_bf16, train, use_bf16
+from prefzoo.train import check_trackers, train, use_bf16
 from prefzoo.types import LogProbs
 
-
-@dataclass(frozen=True)
-class Run:
-    """What all stages share."""
-
-    recipe: Recipe
-    folder: Path
-    console: Console
-    tokenizer: Any
-    weights: str
-    pairs: list[TokenPair]
-    held_out: list[TokenPair]
-    layout: Layout
-    prompts: list[PromptRow]
+RESUME = "resume"  # beside a variant's checkpoint, while it is trained
 
 
-def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bool) -> None:
-    """The whole experiment; finished variants are not trained again unless `fresh`."""
-    console = Console()
+def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float) -> None:
+    """The whole experiment; what is finished is not done again unless `fresh`, what was begun goes on."""
+    main = processes().is_main_process
+    console = Console(quiet=not main)
     found = recipe.load(path, overrides)
     check_names(found.evals.benchmarks)
     check_trackers(found.train.trackers)
-    run, base = _prepare(found, results / found.name, console)
-    judge = prepared(found, run.prompts)
-    runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
-    trained = {name: _train_variant(run, name, base, fresh=fresh) for name in found.variants}
-    numbers = {leaderboard.BASE: _measure(run, leaderboard.BASE, base)}
-    for name in found.variants:
-        model, _ = models.load(str((run.folder / name / "checkpoint").resolve()), Path())
-        numbers[name] = _measure(run, name, model.to(base.device))
-    numbers = judged(judge, run.prompts, numbers, run.folder, console)
-    board = leaderboard.build(numbers, {name: r.costs for name, r in trained.items()})
-    board.write(run.folder)
-    board.render(console)
-    console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
+    for variant in found.variants.values():
+        if variant.train.lora and variant.train.lora.quantize:
+            models.check_quantize(f"variants.{variant.name}.train")
+    run, base = _prepare(found, results / found.name, console, save_every)
+    judge = prepared(found, run.prompts) if main else None
+    if main:
+        runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
+    if main and fresh:  # all at once, so that a fresh run that is killed goes on as one
+        for name in found.variants:
+            runs.forget(run.folder / name)
+            shutil.rmtree(run.folder / name / RESUME, ignore_errors=True)
+    trained = {name: _train_variant(run, name, base) for name in found.variants}
+    _measure_all(run, base)
+    if judge is not None:
+        numbers = judged(judge, run.prompts, _numbers(run), run.folder, console)
+        board = leaderboard.build(numbers, {name: r.costs for name, r in trained.items()})
+        board.write(run.folder)
+        board.render(console)
+        console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
+    leave()
 
 
-def _prepare(found: Recipe, folder: Path, console: Console) -> tuple[Run, Any]:
-    with stage(f"loading {found.model}", "models", console):
+def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any]:
+    with stage(f"loading {found.model}", "models", console), processes().main_process_first():
         base, tokenizer = models.load(found.model, found.folder)
-        weights = models.fingerprint(base)
-        if torch.cuda.is_available():
-            base = base.to("cuda")
+        weights, vocabulary = models.fingerprint(base), models.vocabulary(tokenizer)
+        base = base.to(processes().device)
     done, schema = tokens_of(found, found.data.train, tokenizer)
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
     console.print(f"data: {len(done.pairs)} training {unit(done.pairs)} ({schema}){lost}", soft_wrap=True)
@@ -85,34 +79,24 @@ def _prepare(found: Recipe, folder: Path, console: Console) -> tuple[Run, Any]:
     layout = choose_layout(base, [*done.pairs, *held_out])
     if layout in NOTES:
         console.print(NOTES[layout])
-    return Run(found, folder, console, tokenizer, weights, done.pairs, held_out, layout, prompts), base
+    made = Run(
+        found, folder, console, tokenizer, weights, vocabulary, done.pairs, held_out, layout, prompts, save_every
+    )
+    return made, base
 
 
-def _reference(
-    run: Run, base: Any, pairs: list[TokenPair], what: str, kind: type[LogProbs] = LogProbs, *, bf16: bool
-) -> LogProbs:
-    file = reference.cache_file(run.weights, pairs, kind, run.layout, bf16=bf16)
-    cached = reference.read(file, kind)
-    if cached is not None:
-        return cached
-    with stage(f"reference log-probs, {what}", "pairs", run.console) as report:
-        values = reference.logprobs(base, pairs, run.layout, kind, bf16=bf16, report=report)
-    reference.write(file, values)
-    return values
-
-
-def _job(run: Run, variant: Variant, base: Any, *, bf16: bool) -> Job:
+def _job(run: Run, variant: Variant, base: Any, weights: str, *, bf16: bool) -> Job:
     recipe = run.recipe
     job = Job(variant.loss_obj, variant.params, variant.train, recipe.seed, run.pairs, run.layout, bf16)
     seen = {i for v in recipe.variants.values() for step in replace(job, train=v.train).steps for i in step}
 
     def frozen(pairs: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
-        return _reference(run, base, pairs, what, kind, bf16=bf16)
+        return logprobs_of(run, base, weights, pairs, f"reference log-probs, {what}", kind, bf16=bf16)
 
     return with_reference(job, base, frozen, also=sorted(seen))
 
 
-def _train_variant(run: Run, name: str, base: Any, *, fresh: bool) -> runs.RunResult:
+def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
     variant = run.recipe.variants[name]
     bf16, folder = use_bf16(variant.train), run.folder / name
     settings: dict[str, Any] = {
@@ -120,60 +104,66 @@ def _train_variant(run: Run, name: str, base: Any, *, fresh: bool) -> runs.RunRe
         "params": variant.params.model_dump(),
         "train": variant.train.model_dump(exclude={"trackers"}),
     }
-    key = _key(settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16)
-    before = runs.read_result(folder)
-    if before is not None and before.key == key and runs.has_checkpoint(folder) and not fresh:
+    key = key_of([settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16])
+    main = processes().is_main_process
+    checkpoints = Checkpoints(folder / RESUME, key, run.save_every, run.console.print)
+    before = agreed(runs.finished(folder, key))
+    if before is not None:
+        if main:
+            checkpoints.remove()
         run.console.print(f"{name}: already trained with these settings; kept")
         return before
-    job = _job(run, variant, base, bf16=bf16)
-    model, _ = models.load(run.recipe.model, run.recipe.folder)
-    lora = variant.train.lora
+    if main:
+        runs.forget(folder)
+    lora, weights = variant.train.lora, run.weights
+    quantize = lora.quantize if lora else None
+    if quantize:  # the reference is what training starts from: the same model, adapter off
+        base, weights = _load(run, quantize), f"{run.weights}-{quantize}"
+    job = _job(run, variant, base, weights, bf16=bf16)
+    model = _load(run, quantize)
     if lora:
-        model = models.add_lora(model, **lora.model_dump(), seed=run.recipe.seed)
+        model = models.add_lora(model, **lora.model_dump(exclude={"quantize"}), seed=run.recipe.seed)
     with stage(f"training {name}", "pairs", run.console) as report:
-        metrics, costs = train(job, model, folder / "metrics.jsonl", report)
-    models.save(model, run.tokenizer, folder / "checkpoint")
+        metrics, costs = train(job, model, folder / "metrics.jsonl", report, checkpoints)
+    models.save(model, run.tokenizer, folder / "checkpoint", main=main)
     result = runs.RunResult(
         name, variant.loss, settings["params"], settings["train"], run.recipe.seed, key, metrics, costs,
-        runs.environment(),
+        runs.environment() | {"processes": processes().num_processes},
     )  # fmt: skip
-    result.write(folder)
+    if main:
+        result.write(folder)
+        checkpoints.remove()
+    processes().wait_for_everyone()
     return result
 
 
-def _key(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+def _load(run: Run, quantize: str | None) -> Any:
+    return models.load(run.recipe.model, run.recipe.folder, quantize=quantize)[0]
 
 
-def _measure(run: Run, name: str, model: Any) -> Measured:
-    """All numbers of one model, and its answers beside them on disk."""
-    evals, bf16 = run.recipe.evals, native_bf16()
-    margins: list[float] = []
-    if run.held_out and name != leaderboard.BASE:
-        with stage(f"held-out pairs under {name}", "pairs", run.console) as report:
-            policy = reference.logprobs(model, run.held_out, run.layout, bf16=bf16, report=report)
-        margins = preference_margins(policy, _reference_of_held_out(run))
-    elif run.held_out:
-        _reference(run, model, run.held_out, "held-out pairs", bf16=bf16)
-    answers: list[Answer] = []
-    model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
-    if run.prompts:
-        with stage(f"answers of {name}", "prompts", run.console) as report:
-            answers = answer_all(
-                model, run.tokenizer, run.prompts, evals.max_new_tokens, lambda done, total: report(done, total, "")
-            )
-    benchmarks: dict[str, dict[str, float]] = {}
-    if evals.benchmarks:
-        with stage(f"benchmarks of {name}", "suites", run.console):
-            benchmarks = run_benchmarks(model, run.tokenizer, evals.benchmarks)
-    found = measured(margins, run.prompts, answers, Verifier(), benchmarks)
-    runs.write_json(run.folder / name / "evals.json", asdict(found))
-    return found
+def _measure_all(run: Run, base: Any) -> None:
+    """Every process measures some of the models, alone; what they find is on disk when all are done."""
+    names = [leaderboard.BASE, *run.recipe.variants]
+    todo = agreed([name for name in names if known(run, name) is None])
+    for name in names:
+        if name not in todo:
+            run.console.print(f"{name}: already measured with these settings; kept")
+    theirs = reference_of_held_out(run, base) if todo and run.held_out else None
+    for name in share(todo):
+        model = base
+        if name != leaderboard.BASE:
+            model = models.load(str((run.folder / name / "checkpoint").resolve()), Path())[0].to(base.device)
+        measure(run, name, model, theirs)
+    processes().wait_for_everyone()
 
 
-def _reference_of_held_out(run: Run) -> LogProbs:
-    """The base is measured first, so its log-probs are on disk."""
-    file = reference.cache_file(run.weights, run.held_out, LogProbs, run.layout, bf16=native_bf16())
-    found = reference.read(file, LogProbs)
-    assert found is not None
-    return found
+def _numbers(run: Run) -> dict[str, Measured]:
+    """What all processes found, from disk."""
+    found = {name: known(run, name) for name in (leaderboard.BASE, *run.recipe.variants)}
+    missing = [name for name, numbers in found.items() if numbers is None]
+    if missing:
+        raise UserError(
+            f"{run.folder}: no numbers of {', '.join(missing)} although they were measured; "
+            "--results must be a folder that all processes share"
+        )
+    return {name: numbers for name, numbers in found.items() if numbers is not None}

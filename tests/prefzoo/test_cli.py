@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,12 +82,19 @@ def test_evals_is_imported_by_the_command_line_only() -> None:
         (["pairs", "--model", "model", "--prompts", "instruct:eval:2", "--out", "x.txt"], "use .jsonl or .parquet"),
         (["run", "r.yaml", "--set", "train.trackers=[tensorbord]"], "did you mean 'tensorboard'"),
         (["run", "r.yaml", "--set", "train.trackers=[wandb]"], "pip install wandb"),
+        (
+            ["run", "r.yaml", "--set", "variants.low.train.lora.quantize=4bit"],
+            "variants.low.train.lora.quantize: 4bit needs bitsandbytes (pip install bitsandbytes) and an NVIDIA GPU, "
+            "not found here; leave it out for plain LoRA",
+        ),
         (["frobnicate"], "No such command"),
     ],
 )
 def test_mistakes_exit_with_2_and_no_traceback(
     place: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("prefzoo.models.find_spec", lambda name: None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert prefzoo(monkeypatch, *words) == 2
     err = capsys.readouterr().err
     assert says in err and "Traceback" not in err
@@ -137,6 +146,44 @@ def test_a_whole_run_and_again(
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "variants.dpo.beta=0.5") == 0
     again = capsys.readouterr().out
     assert "low: already trained" in again and "training dpo: done" in again and "reference log-probs" not in again
+    assert "base: already measured" in again and "low: already measured" in again and "answers of dpo" in again
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--fresh", "--results", "elsewhere") == 0
+    assert "answers of base" not in capsys.readouterr().out  # made once for all runs on this machine
+
+
+def test_fresh_starts_over(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    only = ("run", "r.yaml", "--set", "variants={simpo: null}", "--set", "train.steps=2")
+    assert prefzoo(monkeypatch, *only) == 0
+    resume = place / "results" / "tiny" / "simpo" / "resume"
+    resume.mkdir()
+    (resume / "step-00000001-0.safetensors").write_text("begun")
+    assert prefzoo(monkeypatch, *only, "--fresh") == 0
+    out = capsys.readouterr().out
+    assert out.count("training simpo: done") == 2 and "not read" not in out and not resume.exists()
+    assert prefzoo(monkeypatch, *only, "--set", "evals.max_new_tokens=5") == 0
+    out = capsys.readouterr().out
+    assert "simpo: already trained" in out and "answers of simpo" in out and "answers of base" in out
+
+
+def test_numbers_that_are_not_where_they_were_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a process on another machine, whose disk is its own."""
+    monkeypatch.setattr("prefzoo.cli.run.measure", lambda *_: None)
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "variants={simpo: null}") == 2
+    err = capsys.readouterr().err
+    assert "no numbers of base, simpo although they were measured; --results must be a folder that all" in err
+
+
+def test_sigterm_before_the_first_step(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("prefzoo.recipe.load", load)
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 143
+    assert capsys.readouterr().err == "stopped; what is finished is kept, the same command goes on\n"
 
 
 def test_losses_data_and_check_speak(

@@ -114,6 +114,11 @@ SOME = "there are train, eval, columns, max_length, too_long"
             "train: {schedule: cosin}",
             "train.schedule: must be 'cosine', 'linear' or 'constant' (is 'cosin'); did you mean 'cosine'?",
         ),
+        (
+            "train: {lora: {}, sync_reference: {}}",
+            "train.sync_reference: cannot follow an adapter (lora is set); leave out lora or sync_reference",
+        ),
+        ("train: {lora: {quantize: 8bit}}", "train.lora.quantize: must be '4bit' (is '8bit'); did you mean '4bit'?"),
         ("train: {lora: {rank: 0}}", "train.lora.rank: must be greater than 0 (is 0)"),
         ("train: {lora: {rnk: 8}}", "train.lora.rnk: no such field; did you mean 'rank'?"),
         ("train: {lora: {dropout: 1}}", "train.lora.dropout: must be less than 1 (is 1)"),

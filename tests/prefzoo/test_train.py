@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from prefzoo import losses, reference
+from prefzoo import losses, models, reference
 from prefzoo import train as train_module
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
@@ -106,6 +106,32 @@ def test_a_reference_that_follows_the_policy(tiny_model: Any, tmp_path: Path) ->
     assert [m["loss"] for m in moved[:2]] == pytest.approx([m["loss"] for m in still[:2]], abs=1e-5)
     assert moved[2]["loss"] == pytest.approx(0.693147, abs=1e-5)  # alpha 1: the reference is the policy again
     assert still[2]["loss"] != pytest.approx(0.693147, abs=1e-3)
+
+
+def test_a_reference_that_follows_is_nothing_to_a_loss_without_one(tiny_model: Any, tmp_path: Path) -> None:
+    assert len(run(tiny_model, job(tiny_model, "simpo", sync_reference={"every": 1}), tmp_path)) == 6
+
+
+def test_computing_activations_twice_changes_nothing(tiny_model: Any, tmp_path: Path) -> None:
+    passes = []
+    tiny_model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
+    once = run(tiny_model, job(tiny_model), tmp_path)
+    forwards = len(passes)
+    twice = run(tiny_model, job(tiny_model, gradient_checkpointing=True), tmp_path)
+    assert twice == once
+    assert len(passes) == 2 * forwards + 6  # of six steps, each forward is done again in the backward
+
+
+def test_dropout_is_the_same_when_rows_that_see_each_other_are_scored_twice(tiny_model: Any, tmp_path: Path) -> None:
+    """aot's gradient is taken at the log-probs of a first pass; the second must drop out the same."""
+    seen: list[torch.Tensor] = []
+    lora = {"rank": 2, "dropout": 0.5, "targets": ["q_proj"]}
+    this = job(tiny_model, "aot", micro_batch=2, steps=1, lora=lora)
+    policy = models.add_lora(copy.deepcopy(tiny_model), rank=2, alpha=4.0, dropout=0.5, targets=["q_proj"], seed=0)
+    dropout = next(m for m in policy.modules() if isinstance(m, torch.nn.Dropout))
+    dropout.register_forward_hook(lambda module, args, out: seen.append(out.detach() == 0))
+    train(this, policy, tmp_path / "metrics.jsonl", lambda done, total, note: None)
+    assert [torch.equal(seen[i], seen[i + 2]) for i in (0, 1)] == [True, True] and len(seen) == 4
 
 
 def test_sharing_prompts_changes_nothing(tiny_model: Any, tmp_path: Path) -> None:

@@ -1,41 +1,138 @@
-"""Run by test_two_processes.py under `accelerate launch`: one training, its trajectory written by the first process."""
+"""Run by test_two_processes.py in two processes: trainings, each process's trajectory and the main one's weights."""
 
 from __future__ import annotations
 
 import copy
 import json
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import DistributedType, PartialState
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
-from prefzoo import attention, losses, reference
+from prefzoo import attention, losses, models, reference
+from prefzoo.checkpoint import Checkpoints
 from prefzoo.data.tokens import TokenPair
 from prefzoo.job import Job, with_reference
+from prefzoo.launch import processes
 from prefzoo.recipe import Train
+from prefzoo.stopping import Interrupted
 from prefzoo.train import train
 from prefzoo.types import LogProbs
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "micro": {"micro_batch": 1, "max_grad_norm": 0.5, "schedule": "linear"},
+    "budget": {"tokens": 40},  # passes of one pair or two: more in one process than in the other
+    "lora": {"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}},
+    "recompute": {"gradient_checkpointing": True},
+    "tied": {},
+    "stopped": {},
+    "sync": {"sync_reference": {"alpha": 0.5, "every": 2}},
+}
 
-def main(folder: Path, name: str) -> None:
-    torch.set_num_threads(1)
+
+class Tokenizer:
+    """Saved beside a model; here there is none."""
+
+    def save_pretrained(self, folder: Path) -> None: ...
+
+
+def pretend_accelerators() -> None:
+    """Accelerate shards over accelerators alone: it is told that these CPU processes are some."""
+    deepspeed = bool(os.environ.get("ACCELERATE_USE_DEEPSPEED"))
+    if deepspeed:
+        from deepspeed import comm
+
+        comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+    processes()
+    if deepspeed:
+        os.environ["ACCELERATE_USE_CPU"] = "false"
+        PartialState._shared_state["_cpu"] = False
+    PartialState._shared_state["distributed_type"] = (
+        DistributedType.DEEPSPEED if deepspeed else DistributedType.MULTI_GPU
+    )
+
+
+def stop_and_go_on(job: Job, policy: Any, log: Path) -> None:
+    """The second of two processes gets a signal; both stop at the same step, and another training goes on."""
+    untouched = copy.deepcopy(policy)
+    kept = Checkpoints(log.with_name("resume"), "key", 1e9, lambda line: None)
+
+    def report(done: int, total: int, note: str) -> None:
+        if done == 2 * job.train.batch and os.environ.get("RANK", "1") == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        train(job, untouched, log, report, kept)
+    except Interrupted as e:
+        assert "after step 2 of 4" in e.line
+        train(job, policy, log, lambda done, total, note: None, kept)
+        return
+    raise AssertionError("the signal was not heard")
+
+
+def job_of(folder: Path, case: str) -> tuple[Job, Any]:
+    """What a case trains, and the policy."""
+    name, settings = case.split(":")
     model = AutoModelForCausalLM.from_pretrained(folder / "model", attn_implementation="sdpa").eval()
+    if settings == "tied":
+        model.config.tie_word_embeddings = True
+        model.tie_weights()
     attention.install(model)
     pairs = [TokenPair(**row) for row in json.loads((folder / "pairs.json").read_text())]
     found = losses.get(name)
-    how = Train(batch=4, steps=4, learning_rate=1e-3, precision="fp32")
+    how = Train(batch=4, steps=4, learning_rate=1e-3, precision="fp32", **SETTINGS[settings])
 
     def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
         return reference.logprobs(model, rows, "shared", kind, bf16=False)
 
     job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16=False), model, frozen)
     policy = copy.deepcopy(model)
-    metrics = folder / f"{name}.{os.environ.get('RANK', 'one')}.jsonl"
-    train(job, policy, metrics, lambda done, total, note: None)
+    if how.lora:
+        policy = models.add_lora(policy, **how.lora.model_dump(exclude={"quantize"}), seed=0)
+    return job, policy
+
+
+def resume_alone(folder: Path, case: str) -> None:
+    """One process goes on from the checkpoint that two wrote."""
+    job, policy = job_of(folder, case)
+    log = folder / f"{case}.alone.jsonl"
+    log.write_bytes((folder / f"{case}.0.jsonl").read_bytes())
+    said: list[str] = []
+    train(job, policy, log, lambda done, total, note: None, Checkpoints(folder / "resume", "key", 1e9, said.append))
+    assert said == ["going on after step 2 of 4"]
+
+
+def main(folder: Path, case: str) -> None:
+    """Train a case and save its weights."""
+    job, policy = job_of(folder, case)
+    who = os.environ.get("RANK", "one")
+    log = folder / f"{case}.{who}.jsonl"
+    if case.endswith("stopped"):
+        stop_and_go_on(job, policy, log)
+    elif os.environ.get("ACCELERATE_USE_DEEPSPEED"):
+        said: list[str] = []
+        kept = Checkpoints(folder / "resume", "key", 0, said.append)
+        train(job, policy, log, lambda done, total, note: None, kept)
+        assert said == ["DeepSpeed: no checkpoints of the training; if it is stopped, the variant starts over"]
+    else:
+        train(job, policy, log, lambda done, total, note: None)
+    if os.environ.get("ACCELERATE_USE_FSDP"):
+        assert any(isinstance(p, DTensor) for p in policy.parameters())
+    if os.environ.get("ZERO_STAGE") == "3":
+        assert all(p.numel() == 0 for p in policy.parameters())
+    models.save(policy, Tokenizer(), folder / f"{case}.{who}", main=who in ("0", "one"))
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if os.environ.get("ACCELERATE_USE_FSDP") or os.environ.get("ACCELERATE_USE_DEEPSPEED"):
+        pretend_accelerators()
     for each in sys.argv[2:]:
         main(Path(sys.argv[1]), each)

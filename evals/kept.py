@@ -1,0 +1,34 @@
+"""Answers and benchmark results in the user's cache, by what they depend on: shared by all runs, never made twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from prefzoo.paths import cache_dir
+from prefzoo.runs import write_json
+
+ENGINE = 1  # raise when our generation or its judging changes: what another engine made is not read
+
+
+def kept(stage: str, depends: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """`make()`, a value that JSON holds, or what it gave for the same `depends`, which is written beside it."""
+    full = {**depends, "engine": ENGINE, "transformers": version("transformers"), "torch": version("torch")}
+    path = cache_dir("evals") / f"{stage}-{key_of(full)}.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["depends"] == json.loads(json.dumps(full)):
+            return found["value"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    value = make()
+    write_json(path, {"depends": full, "value": value})
+    return value
+
+
+def key_of(value: Any) -> str:
+    """Hash of plain values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

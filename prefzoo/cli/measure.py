@@ -1,0 +1,99 @@
+"""The evaluation stage of `prefzoo run`: every model's numbers, none of them twice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from evals import leaderboard
+from evals.benchmarks import suite_key
+from evals.judges.protocol import Answer
+from evals.judges.verifier import Verifier
+from evals.kept import ENGINE, kept, key_of
+from evals.measure import Measured, answer_all, measured, preference_margins, run_benchmarks
+from prefzoo import models, reference, runs
+from prefzoo.cli.experiment import Run, logprobs_of
+from prefzoo.progress import stage
+from prefzoo.train import native_bf16
+from prefzoo.types import LogProbs
+
+
+def weights_of(run: Run, name: str) -> str:
+    """What identifies a model of the run: the base, or a variant by its checkpoint's content."""
+    if name == leaderboard.BASE:
+        return run.weights
+    return key_of([run.weights, models.content(run.folder / name / "checkpoint")])  # an adapter sits on the base
+
+
+def key(run: Run, name: str) -> str:
+    """Hash of all that a model's numbers depend on."""
+    evals = run.recipe.evals
+    suites = {suite: suite_key(suite) for suite in evals.benchmarks}
+    held_out = reference.rows_key(run.held_out) if run.held_out else ""
+    versions = [ENGINE, reference.ENGINE, version("transformers"), version("lm-eval")]
+    return key_of([
+        weights_of(run, name), run.weights, run.vocabulary, evals.model_dump(), [asdict(p) for p in run.prompts],
+        suites, held_out, run.layout, native_bf16(), versions,
+    ])  # fmt: skip
+
+
+def known(run: Run, name: str) -> Measured | None:
+    """The numbers on disk, if they are of this model and these settings."""
+    try:
+        found = json.loads((run.folder / name / "evals.json").read_text(encoding="utf-8"))
+        return Measured(**found) if found.pop("key") == key(run, name) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def reference_of_held_out(run: Run, base: Any) -> LogProbs:
+    """The base's log-probs of the held-out pairs, which every margin is measured from. All processes call this."""
+    return logprobs_of(run, base, run.weights, run.held_out, "reference log-probs, held-out pairs", bf16=native_bf16())
+
+
+def measure(run: Run, name: str, model: Any, theirs: LogProbs | None) -> Measured:
+    """All numbers of one model, and its answers beside them on disk. `theirs`: of the base, on the held-out pairs."""
+    evals, bf16, weights = run.recipe.evals, native_bf16(), weights_of(run, name)
+    margins: list[float] = []
+    if theirs is not None and name != leaderboard.BASE:
+        with stage(f"held-out pairs under {name}", "pairs", run.console) as report:
+            ours = reference.logprobs(model, run.held_out, run.layout, bf16=bf16, report=report)
+        margins = preference_margins(ours, theirs)
+    model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
+    same = {"weights": weights, "vocabulary": run.vocabulary, "dtype": str(model.dtype)}
+    answers = _answers(run, name, model, same)
+    benchmarks: dict[str, dict[str, float]] = {}
+    for suite in evals.benchmarks:
+        depends = {**same, "suite": suite, "content": suite_key(suite), "lm-eval": version("lm-eval")}
+        benchmarks |= kept("benchmark", depends, partial(_benchmark, run, name, model, suite))
+    found = measured(margins, run.prompts, answers, Verifier(), benchmarks)
+    runs.write_json(run.folder / name / "evals.json", {"key": key(run, name), **asdict(found)})
+    return found
+
+
+def _answers(run: Run, name: str, model: Any, same: dict[str, str]) -> list[Answer]:
+    if not run.prompts:
+        return []
+    tokens = run.recipe.evals.max_new_tokens
+
+    def make() -> list[dict[str, Any]]:
+        with stage(f"answers of {name}", "prompts", run.console) as report:
+            found = answer_all(model, run.tokenizer, run.prompts, tokens, lambda done, total: report(done, total, ""))
+        return [asdict(a) for a in found]
+
+    settings = model.generation_config.to_diff_dict()
+    depends = {
+        **same, "prompts": key_of([p.prompt for p in run.prompts]), "max_new_tokens": tokens,
+        "generation": key_of({k: str(v) for k, v in settings.items()}),
+    }  # fmt: skip
+    return [Answer(**row) for row in kept("answers", depends, make)]
+
+
+def _benchmark(run: Run, name: str, model: Any, suite: str) -> dict[str, dict[str, float]]:
+    with stage(f"{suite} of {name}", "suites", run.console):
+        return run_benchmarks(model, run.tokenizer, [suite])

@@ -1,0 +1,51 @@
+"""`prefzoo run`, really killed: at random moments, again and again, until it is done; and the signals it answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_random_moments_ends_as_an_untouched_one(run_folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(HERE / "killed_runs.py"), str(run_folder), "10"],
+        capture_output=True, text=True, check=False, timeout=600, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert re.search(r"going on after step \d+ of 25", done.stdout)
+    assert "already trained with these settings; kept" in done.stdout
+    assert "not read" not in done.stdout  # no half-written file was ever met
+
+
+@pytest.mark.slow
+def test_sigterm_says_how_to_go_on(run_folder: Path) -> None:
+    words = [sys.executable, "-m", "prefzoo", "run", "r.yaml", "--set", "train.steps=2000", "--set", "variants.dpo="]
+    env = {**environment(), "PREFZOO_CACHE": str(run_folder / "cache")}
+    with subprocess.Popen(
+        words, cwd=run_folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        log = run_folder / "results" / "tiny" / "dpo" / "metrics.jsonl"
+        end = time.monotonic() + 60
+        while not (log.exists() and log.stat().st_size) and time.monotonic() < end:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGTERM)
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 143
+    said = re.fullmatch(r"stopped after step (\d+) of 2000; the same command goes on from there\n", err)
+    assert said, err
+    assert len(log.read_text().splitlines()) == int(said[1])
+    assert len([*(log.parent / "resume").glob("step-*")]) == 1
