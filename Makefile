@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/quickstart.yaml
 RESULTS ?= results
+PLAN ?= headline
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check install install-dev clean
+.PHONY: demo test check bench install install-dev clean
 
 # torch first and exact: a CPU machine then gets no CUDA packages, and later ranges are already satisfied.
 # liger-kernel is an oracle of the losses; the tests read its plain torch files, without the triton that it asks for.
@@ -39,6 +40,10 @@ check: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# Beside TRL, as ratios in one run; about half an hour on two cores. Run nothing else meanwhile.
+bench: install-dev
+	$(BIN)/python tests/benchmarks/bench.py --plan $(PLAN)
 
 clean:
 	rm -rf $(VENV) build *.egg-info
