@@ -1,9 +1,9 @@
 """prefzoo beside TRL: seconds per pair and peak memory, as ratios within one run on one machine.
 
-`python tests/benchmarks/bench.py --plan headline|curves` measures case after case, each in a process of its own, the two
-tools in turn, and writes `results/benchmarks/<plan>.json`, `.md` and `.png`. What is on disk from the same machine and
-commit is not measured again, so an interrupted run goes on. Run nothing else meanwhile: two threads that wait for each
-other on a busy core take many times as long.
+`python tests/benchmarks/bench.py --plan headline|curves` measures case after case, each in a process of its own, the
+two tools in turn, and writes `results/benchmarks/<plan>.json`, `.md` and `.png`. What is on disk from the same machine
+and commit is not measured again, so an interrupted run goes on. Run nothing else meanwhile: two threads that wait for
+each other on a busy core take many times as long.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def main() -> None:
                 for tool in TOOLS:
                     if len(known.setdefault(case.name, {}).setdefault(tool, [])) <= turn:
                         found = _measure(case, tool, rows)
-                        console.print(f"{case.name}, {tool}: {found['seconds']:.1f} s, {found['peak_bytes'] / 1e9:.2f} GB")
+                        seconds, peak = found["seconds"], found["peak_bytes"] / 1e9
+                        console.print(f"{case.name}, {tool}: {seconds:.1f} s, {peak:.2f} GB")
                         known[case.name][tool].append(found)
                         kept = {"rows": source.name, "environment": made, "cases": [asdict(c) for c in PLANS[plan]]}
                         write_json(OUT / f"{plan}.json", {**kept, "measured": known})
@@ -133,9 +134,9 @@ def table(cases: list[Case], known: dict[str, Any], rows: str, made: dict[str, A
     hardware = made["hardware"]
     where = f"{hardware['gpu'] or hardware['processor']}, {hardware['cores']} cores, 2 threads"
     return "\n".join(lines) + (
-        f"\n\nSmolLM2-135M, batch 4, rows of {rows}, TRL 1.16.0 without gradient checkpointing unless said; seconds from raw "
-        f"rows to the end of training, medians over the rounds; peak memory of the process. {where}; {versions}; "
-        f"commit {made['commit']}.\n"
+        f"\n\nSmolLM2-135M, batch 4, rows of {rows}, TRL 1.16.0 without gradient checkpointing unless said; seconds "
+        f"from raw rows to the end of training, medians over the rounds; peak memory of the process. {where}; "
+        f"{versions}; commit {made['commit']}.\n"
     )
 
 
