@@ -72,7 +72,7 @@ def head_of(causal: Any) -> Head:
     )
 
 
-PROBED = 128  # tokens of a prompt and of an answer that `choose_layout` tries
+PROBED = 48  # tokens of a prompt and of an answer that `choose_layout` tries
 LAYOUTS: tuple[Layout, ...] = ("shared", "packed", "rows")
 NOTES = {
     "packed": "this architecture cannot share a prompt between two answers exactly: each answer gets its own prompt",
