@@ -41,7 +41,7 @@ check: install-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# Beside TRL, as ratios in one run; about half an hour on two cores. Run nothing else meanwhile.
+# Beside TRL, as ratios in one run; a quarter of an hour on two cores. Run nothing else meanwhile.
 bench: install-dev
 	$(BIN)/python tests/benchmarks/bench.py --plan $(PLAN)
 

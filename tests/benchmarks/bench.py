@@ -2,8 +2,8 @@
 
 `python tests/benchmarks/bench.py --plan headline|curves` measures case after case, each in a process of its own, the
 two tools in turn, and writes `results/benchmarks/<plan>.json`, `.md` and `.png`. What is on disk from the same machine,
-versions and code of `prefzoo/` is not measured again, so an interrupted run goes on. Run nothing else meanwhile: two threads that wait for
-each other on a busy core take many times as long.
+versions and code of `prefzoo/` is not measured again, so an interrupted run goes on. Run nothing else meanwhile: two
+threads that wait for each other on a busy core take many times as long.
 """
 
 from __future__ import annotations

@@ -1,0 +1,51 @@
+"""What is set for the allocator, and what is left alone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any
+
+import pytest
+
+from prefzoo import memory
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What glibc would be asked; nothing is really set."""
+    made: list[tuple[int, int]] = []
+
+    class Libc:
+        def __init__(self, name: str) -> None:
+            self.mallopt = lambda what, value: made.append((what, value))
+
+    monkeypatch.setattr(ctypes, "CDLL", Libc)
+    for name in [n for n in os.environ if n.startswith("MALLOC_") or n == "GLIBC_TUNABLES"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "")  # so that it is put back, whatever it was
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    return made
+
+
+def test_freed_memory_is_kept(calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    memory.prepare()
+    assert dict(calls) == {memory.M_MMAP_MAX: 0, memory.M_TRIM_THRESHOLD: 2**31 - 1}
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
+
+
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
+def test_what_the_user_set_stays(calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "2")
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    memory.prepare()
+    assert not calls and os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
+
+
+def test_without_glibc_nothing_happens(calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    memory.prepare()
+    assert not calls
