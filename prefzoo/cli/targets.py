@@ -19,6 +19,7 @@ from evals.judges.protocol import Answer, Judge, PromptRow
 from evals.judges.verifier import Verifier
 from evals.measure import Measured, answer_all, measured, run_benchmarks
 from evals.prompts import load_prompts
+from evals.results import RESOLVED
 from evals.round_robin import markdown, play, round_robin
 from prefzoo import models, runs
 from prefzoo.cli.judging import check_judgeable, judged
@@ -27,7 +28,6 @@ from prefzoo.judge import AnyJudge
 from prefzoo.progress import stage
 from prefzoo.train import native_bf16
 
-RESOLVED = "recipe.resolved.yaml"
 TWO = 2  # what a round robin needs
 
 
