@@ -14,6 +14,7 @@ from rich.table import Table
 from evals import stats
 from evals.inference import power_statement
 from evals.measure import Measured
+from evals.receipts import Receipts, with_receipts
 from evals.stats import Difference, Estimate, Values
 
 BASE = "base"
@@ -25,6 +26,7 @@ ORDER = ("win_rate", "score", "preference_accuracy", "preference_margin", "words
 BRIEF = ("rank", "variant", "win_rate", "preference_accuracy", "words", "train_seconds")  # for a narrow terminal
 MOST = 5  # ties that the verdict spells out
 HALF = 0.5  # the base against itself
+NONE = Receipts()
 HIGHER = {"win_rate": True, "preference_accuracy": True, "preference_margin": True, "score": True}
 
 
@@ -34,7 +36,8 @@ class Leaderboard:
 
     `long`: a row per variant and metric; `order`: best first; `ranks`: shared within noise; `differences`: of the
     primary metric, per pair of variants in alphabetical order, paired by prompt; `p`: theirs, corrected after Holm;
-    `power`: what differences the prompts at hand cannot show.
+    `power`: what differences the prompts at hand cannot show; `more`: further tables, in
+    Markdown.
     """
 
     long: pd.DataFrame
@@ -44,6 +47,7 @@ class Leaderboard:
     primary: str
     differences: dict[tuple[str, str], Difference]
     power: str = ""
+    more: str = ""
 
     def wide(self) -> pd.DataFrame:
         """One row per variant, best first; every number with its interval."""
@@ -61,17 +65,19 @@ class Leaderboard:
         table = self.wide().astype(str)
         head = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
         body = "".join("| " + " | ".join(row) + " |\n" for row in table.itertuples(index=False))
-        return f"{head}{body}\n{self.verdict()}\n\n{NOTE} {self.power}".rstrip() + "\n"
+        board = f"{head}{body}\n{self.verdict()}\n\n{NOTE} {self.power}".rstrip() + "\n"
+        return board + (f"\n{self.more.rstrip()}\n" if self.more else "")
 
     def csv(self) -> str:
         """The long table."""
         return self.long.to_csv(index=False)
 
     def write(self, folder: Path) -> None:
-        """`leaderboard.md` and `leaderboard.csv` in `folder`, which is made where it is missing."""
+        """`leaderboard.md`, `.csv` and `.parquet` in `folder`, which is made where it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "leaderboard.md").write_text(self.markdown(), encoding="utf-8")
         (folder / "leaderboard.csv").write_text(self.csv(), encoding="utf-8")
+        self.long.to_parquet(folder / "leaderboard.parquet", index=False)
 
     def render(self, console: Console) -> None:
         """The table and the verdict on a terminal: variants as rows, else as columns, else what matters most."""
@@ -128,7 +134,9 @@ class Leaderboard:
         return said + ([f"Beware: answers of {', '.join(stuck)} repeat themselves"] if stuck else [])
 
 
-def build(found: dict[str, Measured], costs: dict[str, dict[str, float]]) -> Leaderboard:
+def build(
+    found: dict[str, Measured], costs: dict[str, dict[str, float]], receipts: Receipts = NONE, more: str = ""
+) -> Leaderboard:
     """The board of a run; `found` holds the base under "base" and every variant, on the same prompts and pairs."""
     rows: list[dict[str, Any]] = []
     base = found.get(BASE)
@@ -151,7 +159,8 @@ def build(found: dict[str, Measured], costs: dict[str, dict[str, float]]) -> Lea
     order = sorted(found, key=place.__getitem__)
     ranks = _ranks([n for n in order if n != BASE and place[n] < np.inf], p)
     power = power_statement({n: primary[n] for n in trained}, "prompts" if metric == "win_rate" else "pairs")
-    return Leaderboard(pd.DataFrame(rows), order, ranks, p, metric, differences, power)
+    long = with_receipts(pd.DataFrame(rows), found, receipts)
+    return Leaderboard(long, order, ranks, p, metric, differences, power, more)
 
 
 def _table(cells: pd.DataFrame) -> Table:

@@ -22,6 +22,7 @@ class Measured:
     Attributes:
         scores: the verifier's, where the prompts carry checks.
         preferences: the judge's against the base, from 1 (the base wins) to 2; None where it is missing or withheld.
+        missing: how many verdicts could not be had, also where all were withheld for it.
     """
 
     margins: list[float]
@@ -34,6 +35,7 @@ class Measured:
     preferences: list[float | None] = field(default_factory=list)
     judge: str = ""
     prompt_hash: str = ""
+    missing: int = 0
 
 
 def preference_margins(policy: LogProbs, reference: LogProbs) -> list[float]:

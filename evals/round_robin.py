@@ -7,7 +7,8 @@ asked n(n - 1)/2 times per prompt. The prompt is the unit: it is resampled with 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import evalica
 import numpy as np
@@ -167,6 +168,25 @@ def _told_apart(
             better[names.index(down)] += 1
             worse[names.index(up)] += 1
     return better, worse
+
+
+def as_json(found: RoundRobin, judge: Judge) -> dict[str, Any]:
+    """What `round_robin.json` holds: variants best first; `wins` row beats column, None on the diagonal."""
+    order = [str(name) for name in found.scores.index]
+    wins = [[_number(found.wins.loc[row, column]) for column in order] for row in order]
+    ranks = found.scores.astype({"best_rank": int, "worst_rank": int})
+    scores = [{"variant": name, **row} for name, row in zip(order, ranks.to_dict("records"), strict=True)]
+    differences = [{"first": a, "second": b, **asdict(d)} for (a, b), d in found.differences.items()]
+    cover = found.coverage
+    said = {"asked": cover.asked, "missing": cover.missing, "reason": cover.says() if cover.missing else ""}
+    return {
+        "judge": judge.name, "prompt_hash": judge.prompt_hash, "variants": order, "wins": wins, "scores": scores,
+        "differences": differences, "coverage": said,
+    }  # fmt: skip
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def markdown(found: RoundRobin) -> str:

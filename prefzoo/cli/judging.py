@@ -16,6 +16,7 @@ from evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
 from evals.judges.rows import annotation_rows, output_rows
 from evals.judges.seats import Scored
 from evals.measure import Measured
+from evals.round_robin import as_json, markdown, play, round_robin
 from prefzoo import runs
 from prefzoo.errors import UserError
 from prefzoo.progress import Report as StageReport
@@ -77,8 +78,24 @@ def judged(
         rows = annotation_rows(comparisons, verdicts, judge, leaderboard.BASE, name)
         runs.write_json(folder / name / "annotations.json", rows)
         preferences = [None if v.missing or cover.withheld else v.preference for v in verdicts]
-        out[name] = replace(numbers[name], preferences=preferences, judge=judge.name, prompt_hash=judge.prompt_hash)
+        out[name] = replace(
+            numbers[name],
+            preferences=preferences,
+            missing=cover.missing,
+            judge=judge.name,
+            prompt_hash=judge.prompt_hash,
+        )
     return out
+
+
+def everyone(judge: Judge, prompts: Sequence[PromptRow], numbers: dict[str, Measured], folder: Path) -> str:
+    """Every model against every other where that asks nobody (the verifier): `round_robin.json`, and its table."""
+    if not prompts or not isinstance(judge, Scored):
+        return ""
+    won, cover = play(judge, prompts, {name: _answers(m) for name, m in numbers.items()})
+    found = round_robin(won, cover)
+    runs.write_json(folder / "round_robin.json", as_json(found, judge))
+    return markdown(found)
 
 
 def _verdicts(judge: Judge, comparisons: list[Comparison], stage_report: StageReport) -> list[Verdict]:

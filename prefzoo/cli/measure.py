@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from evals.judges.protocol import Answer
 from evals.judges.verifier import Verifier
 from evals.kept import ENGINE, kept, key_of
 from evals.measure import Measured, answer_all, measured, preference_margins, run_benchmarks
+from evals.receipts import Receipts
 from prefzoo import models, reference, runs
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.progress import stage
@@ -40,6 +42,18 @@ def key(run: Run, name: str) -> str:
         weights_of(run, name), run.weights, run.vocabulary, evals.model_dump(), [asdict(p) for p in run.prompts],
         suites, held_out, run.layout, native_bf16(), versions,
     ])  # fmt: skip
+
+
+def receipts(run: Run, trained: Mapping[str, runs.RunResult]) -> Receipts:
+    """Where the run's numbers come from, by name and content."""
+    prompts = f"{run.recipe.evals.prompts}@{key_of([asdict(p) for p in run.prompts])}" if run.prompts else ""
+    pairs = f"{run.recipe.data.eval}@{reference.rows_key(run.held_out)[:16]}" if run.held_out else ""
+    return Receipts(
+        run.recipe.seed, leaderboard.BASE, prompts, pairs,
+        {suite: f"{suite}@{suite_key(suite)}" for suite in run.recipe.evals.benchmarks},
+        {name: r.loss for name, r in trained.items()},
+        {name: str(r.environment.get("commit") or "") for name, r in trained.items()},
+    )  # fmt: skip
 
 
 def known(run: Run, name: str) -> Measured | None:

@@ -18,9 +18,9 @@ from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.cli.experiment import Run, logprobs_of
-from prefzoo.cli.judging import judged, prepared
+from prefzoo.cli.judging import everyone, judged, prepared
 from prefzoo.cli.load import check_variants, tokens_of, unit
-from prefzoo.cli.measure import known, measure, reference_of_held_out
+from prefzoo.cli.measure import known, measure, receipts, reference_of_held_out
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.job import Job, with_reference
@@ -56,7 +56,9 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
     _measure_all(run, base)
     if judge is not None:
         numbers = judged(judge, run.prompts, _numbers(run), run.folder, console)
-        board = leaderboard.build(numbers, {name: r.costs for name, r in trained.items()})
+        costs = {name: r.costs for name, r in trained.items()}
+        more = everyone(judge, run.prompts, numbers, run.folder)
+        board = leaderboard.build(numbers, costs, receipts(run, trained), more)
         board.write(run.folder)
         board.render(console)
         console.print(f"\nEverything is in {run.folder}", soft_wrap=True)

@@ -20,7 +20,7 @@ from evals.judges.verifier import Verifier
 from evals.measure import Measured, answer_all, measured, run_benchmarks
 from evals.prompts import load_prompts
 from evals.results import RESOLVED
-from evals.round_robin import markdown, play, round_robin
+from evals.round_robin import as_json, markdown, play, round_robin
 from prefzoo import models, runs
 from prefzoo.cli.judging import check_judgeable, judged
 from prefzoo.errors import UserError
@@ -133,6 +133,8 @@ def _everyone(
     }
     with stage("every model against every other", "calls", console) as report:
         won, cover = play(judge, prompts, answers, lambda done, total: report(done, total, ""))
-    table = markdown(round_robin(won, cover))
+    found = round_robin(won, cover)
+    table = markdown(found)
+    runs.write_json(out / "round_robin.json", as_json(found, judge))
     runs.write_text(out / "round_robin.md", table)
     console.print(table, markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations
 
 import numpy as np
@@ -12,7 +13,8 @@ from evals import stats
 from evals.judges.coverage import Coverage
 from evals.judges.protocol import Answer, PromptRow
 from evals.judges.seats import Scored
-from evals.round_robin import ELO, Won, markdown, play, round_robin
+from evals.judges.verifier import Verifier
+from evals.round_robin import ELO, Won, as_json, markdown, play, round_robin
 from evals.stats import Values
 from prefzoo.errors import UserError
 
@@ -133,3 +135,13 @@ def test_the_table() -> None:
     text = markdown(round_robin(drawn(np.array([0.0, 2.0]), 60, 4), FULL, resamples=20))
     assert text.splitlines()[0] == "| rank | variant | Bradley-Terry | P(best) | b | a |"
     assert text.splitlines()[2].startswith("| 1 | b | +") and "Win rate of the row against the column" in text
+
+
+def test_its_file_says_who_beats_whom() -> None:
+    found = round_robin({("a", "b"): np.array([1.0] * 75 + [0.0] * 25)}, FULL, resamples=50)
+    text = json.dumps(as_json(found, Scored(Verifier())), allow_nan=False)
+    made = json.loads(text)
+    assert made["variants"] == ["b", "a"] and made["wins"] == [[None, 0.75], [0.25, None]]
+    assert [s["variant"] for s in made["scores"]] == ["b", "a"] and made["scores"][0]["best_rank"] == 1
+    assert made["differences"][0]["first"] == "a" and made["differences"][0]["value"] == -0.5  # 25% less 75%
+    assert made["coverage"] == {"asked": FULL.asked, "missing": 0, "reason": ""} and made["judge"] == "verifier"

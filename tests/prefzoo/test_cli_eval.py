@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def test_a_run_on_prompts_with_a_round_robin(
     assert "every model against every other" in capsys.readouterr().out
     board = pd.read_csv(place / "out" / "leaderboard.csv")
     assert set(board[board.metric == "win_rate"].variant) == {"dpo", "ipo"}
+    played = json.loads((place / "out" / "round_robin.json").read_text())
+    assert len(played["wins"]) == len(played["variants"]) == len(played["scores"])
     assert (place / "out" / "round_robin.md").read_text().startswith("| rank | variant | Bradley-Terry")
     assert {p.name for p in (place / "out" / "dpo").iterdir()} == {
         "annotations.json", "evals.json", "model_outputs.json"

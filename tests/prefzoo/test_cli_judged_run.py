@@ -67,6 +67,10 @@ def test_the_judge_ranks_and_alpaca_eval_agrees(
     board = pd.read_csv(folder / "leaderboard.csv")
     mine = board[(board.variant == "simpo") & (board.metric == "win_rate")].iloc[0]
     assert mine.judge.startswith("function:own.py:longer@") and mine.n == 6
+    assert (mine.loss, mine.seed, mine.baseline, mine.missing) == ("simpo", 0, "base", 0)
+    assert mine.suite.startswith("prompts.jsonl@") and isinstance(mine.commit, str)
+    assert pd.read_parquet(folder / "leaderboard.parquet").columns.tolist() == board.columns.tolist()
+    assert not (folder / "round_robin.json").exists()  # a judge of pairs is not asked unasked
     outputs, base = (json.loads((folder / name / "model_outputs.json").read_text()) for name in ("simpo", "base"))
 
     def longer(instruction: str, output_1: str, output_2: str) -> float:
@@ -93,6 +97,8 @@ def test_a_judge_that_never_answers_gives_no_number(
     out = capsys.readouterr().out
     assert "verdicts are missing (" in out and "x TimeoutError: no time); more than 5%: the number is withheld" in out
     board = pd.read_csv(place / "results" / "judged" / "leaderboard.csv")
+    lost = board[board.metric == "win_rate"].iloc[0]
+    assert lost.missing > 0 and lost.note == f"withheld: {lost.missing} of 6 missing"
     assert math.isnan(board[board.metric == "win_rate"].iloc[0].value)
     rows = json.loads((place / "results" / "judged" / "dpo" / "annotations.json").read_text())
     assert {row["missing"] for row in rows} <= {"", "TimeoutError: no time"}
