@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from evals import stats
+from evals.controlled import controlled, estimate, says
 from evals.inference import power_statement
 from evals.measure import Measured
-from evals.receipts import Receipts, with_receipts
+from evals.receipts import JUDGED, Receipts, with_receipts
 from evals.stats import Difference, Estimate, Values
 
 BASE = "base"
@@ -22,12 +23,21 @@ ALPHA = 0.05
 NOTE = "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise."
 COLLAPSED = 0.5  # mean length under this share of the base's is called out
 REPEATS = 0.2  # repetition this much above the base's is called out
-ORDER = ("win_rate", "score", "preference_accuracy", "preference_margin", "words", "repetition", "finished")
+ORDER = (
+    "win_rate",
+    "win_rate_lc",
+    "score",
+    "preference_accuracy",
+    "preference_margin",
+    "words",
+    "repetition",
+    "finished",
+)
 BRIEF = ("rank", "variant", "win_rate", "preference_accuracy", "words", "train_seconds")  # for a narrow terminal
 MOST = 5  # ties that the verdict spells out
 HALF = 0.5  # the base against itself
 NONE = Receipts()
-HIGHER = {"win_rate": True, "preference_accuracy": True, "preference_margin": True, "score": True}
+HIGHER = {"win_rate": True, "win_rate_lc": True, "preference_accuracy": True, "preference_margin": True, "score": True}
 
 
 @dataclass(frozen=True)
@@ -141,9 +151,12 @@ def build(
     rows: list[dict[str, Any]] = []
     base = found.get(BASE)
     primary: dict[str, Values] = {}
+    lc = controlled(found, BASE)
     for name, m in found.items():
         measures = _estimates(name, m, base)
         primary[name] = measures.pop("")
+        if name in lc:
+            measures["win_rate_lc"] = estimate(lc[name], measures["win_rate"].n)
         rows += [
             {"variant": name, "metric": k, **vars(e), "higher_is_better": HIGHER.get(k), **_judge(m, k)}
             for k, e in measures.items()
@@ -159,7 +172,7 @@ def build(
     order = sorted(found, key=place.__getitem__)
     ranks = _ranks([n for n in order if n != BASE and place[n] < np.inf], p)
     power = power_statement({n: primary[n] for n in trained}, "prompts" if metric == "win_rate" else "pairs")
-    long = with_receipts(pd.DataFrame(rows), found, receipts)
+    long = with_receipts(pd.DataFrame(rows), found, receipts, {n: says(c) for n, c in lc.items()})
     return Leaderboard(long, order, ranks, p, metric, differences, power, more)
 
 
@@ -214,7 +227,7 @@ def _estimates(name: str, m: Measured, base: Measured | None) -> dict[str, Any]:
 
 def _judge(m: Measured, metric: str) -> dict[str, str]:
     """Who judged a number; empty for what no judge has a part in."""
-    return {"judge": m.judge, "prompt_hash": m.prompt_hash} if metric == "win_rate" else {}
+    return {"judge": m.judge, "prompt_hash": m.prompt_hash} if metric in JUDGED else {}
 
 
 def _cost(name: str, seconds: float) -> dict[str, Any]:

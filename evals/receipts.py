@@ -10,8 +10,9 @@ import pandas as pd
 from evals.measure import Measured
 
 ON_PAIRS = ("preference_accuracy", "preference_margin")
-ON_PROMPTS = ("win_rate", "score", "words", "repetition", "finished")
-COMPARED = ("win_rate", *ON_PAIRS)  # what has a baseline
+JUDGED = ("win_rate", "win_rate_lc")
+ON_PROMPTS = (*JUDGED, "score", "words", "repetition", "finished")
+COMPARED = (*JUDGED, *ON_PAIRS)  # what has a baseline
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,22 @@ class Receipts:
     commits: Mapping[str, str] = field(default_factory=dict)
 
 
-def with_receipts(long: pd.DataFrame, found: Mapping[str, Measured], receipts: Receipts) -> pd.DataFrame:
-    """The long table with the columns loss, seed, commit, suite, baseline, missing and note."""
+def with_receipts(
+    long: pd.DataFrame, found: Mapping[str, Measured], receipts: Receipts, controlled: Mapping[str, str]
+) -> pd.DataFrame:
+    """The long table with the columns loss, seed, commit, suite, baseline, missing and note; `controlled`: LC rates' notes."""
     made = long.copy()
     made["loss"] = [receipts.losses.get(v, "") for v in long.variant]
     made["seed"] = pd.array([receipts.seed] * len(long), dtype="Int64")
     made["commit"] = [receipts.commits.get(v, "") for v in long.variant]
     made["suite"] = [_suite(m, receipts) for m in long.metric]
     made["baseline"] = [receipts.baseline if m in COMPARED else "" for m in long.metric]
-    gone = [found[v].missing if m == "win_rate" else 0 for v, m in zip(long.variant, long.metric, strict=True)]
+    gone = [found[v].missing if m in JUDGED else 0 for v, m in zip(long.variant, long.metric, strict=True)]
     made["missing"] = gone
-    made["note"] = [_note(found[v], n) for v, n in zip(long.variant, gone, strict=True)]
+    made["note"] = [
+        "; ".join(filter(None, [_note(found[v], n), controlled.get(v, "") if m == "win_rate_lc" else ""]))
+        for v, m, n in zip(long.variant, long.metric, gone, strict=True)
+    ]
     return made
 
 

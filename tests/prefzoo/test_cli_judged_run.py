@@ -14,6 +14,7 @@ import pytest
 from evals.alpaca import _contained, win_rate_by_alpaca
 from evals.annotations import read, win_rates
 from evals.judges.protocol import Answer, Comparison, PromptRow, Verdict
+from evals.length_control import length_controlled
 from prefzoo.cli import main
 from prefzoo.cli.judging import _verdicts
 from prefzoo.errors import UserError
@@ -69,6 +70,10 @@ def test_the_judge_ranks_and_alpaca_eval_agrees(
     assert mine.judge.startswith("function:own.py:longer@") and mine.n == 6
     assert (mine.loss, mine.seed, mine.baseline, mine.missing) == ("simpo", 0, "base", 0)
     assert mine.suite.startswith("prompts.jsonl@") and isinstance(mine.commit, str)
+    lc = board[board.metric == "win_rate_lc"].set_index("variant")
+    pool = length_controlled(read([folder / name / "annotations.json" for name in ("dpo", "simpo")]))
+    assert lc.value.to_dict() == pytest.approx({name: pool[name].value / 100 for name in ("dpo", "simpo")}, abs=1e-6)
+    assert lc.note.str.startswith("difficulty from a pool of 2").all() and set(lc.judge) == {mine.judge}
     assert pd.read_parquet(folder / "leaderboard.parquet").columns.tolist() == board.columns.tolist()
     assert not (folder / "round_robin.json").exists()  # a judge of pairs is not asked unasked
     outputs, base = (json.loads((folder / name / "model_outputs.json").read_text()) for name in ("simpo", "base"))
