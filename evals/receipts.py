@@ -38,7 +38,7 @@ class Receipts:
 def with_receipts(
     long: pd.DataFrame, found: Mapping[str, Measured], receipts: Receipts, controlled: Mapping[str, str]
 ) -> pd.DataFrame:
-    """The long table with the columns loss, seed, commit, suite, baseline, missing and note; `controlled`: LC rates' notes."""
+    """The long table with its further columns. `controlled`: a note on the LC rate of each variant."""
     made = long.copy()
     made["loss"] = [receipts.losses.get(v, "") for v in long.variant]
     made["seed"] = pd.array([receipts.seed] * len(long), dtype="Int64")
