@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from evals.annotations import Annotations
 from evals.length_control import LengthControlled, length_controlled
 from evals.measure import Measured
 from evals.stats import Estimate
-
-Z = float(norm.ppf(0.975))
 
 
 def controlled(found: Mapping[str, Measured], base: str) -> dict[str, LengthControlled]:
@@ -26,10 +22,8 @@ def controlled(found: Mapping[str, Measured], base: str) -> dict[str, LengthCont
 
 
 def estimate(lc: LengthControlled, n: int) -> Estimate:
-    """As a share, with a normal interval within [0, 1]; `n` is the number of preferences."""
-    value, se = lc.value / 100, lc.stderr / 100
-    low, high = np.clip((value - Z * se, value + Z * se), 0, 1)
-    return Estimate(value, se, float(low), float(high), n)
+    """As a share; `n` is the number of preferences."""
+    return Estimate(lc.value / 100, lc.stderr / 100, lc.low / 100, lc.high / 100, n)
 
 
 def says(lc: LengthControlled) -> str:

@@ -18,7 +18,8 @@ STRENGTHS = np.logspace(-4, 4, 10)  # scikit-learn's own ten, which alpaca-eval 
 FOLDS = 5
 GAMED_WEIGHT = 0.2  # of all gamed baselines together, against 1 for the model's rows
 STEPS, CLOSE = 100, 1e-9
-LEAST_SPREAD = 1e-3  # variance of w over models: never so little that a model's own data count for nothing
+LEAST_NOISE = 1e-3  # variance of a model's w: one whose lengths never differ has no w, and no noise either
+SPREADS = np.linspace(0.02, 2, 100)  # what w may vary by between models; 2 would be an odds ratio of 7
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Rows:
 class Fit(Protocol):
     """A way to get (w, a, b)."""
 
-    def weights(self, counts: Values) -> Values:
-        """(r, 3) for (r, n) counts of each row."""
+    def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:
+        """(r, 3) for (r, n) counts of each row; with `rng`, under what else is uncertain than the rows."""
 
 
 class Published:
@@ -58,7 +59,7 @@ class Published:
         self.design, self.won, self.weight, self.place = design[kept], won[kept], weight[kept], place[kept]
         self.strength = self._choose() if len(self.won) >= FOLDS else STRENGTHS[-1]
 
-    def weights(self, counts: Values) -> Values:
+    def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:  # noqa: ARG002 - rows alone
         """(r, 3), one fit each at the strength chosen on all rows."""
         everything = np.arange(len(self.won))
         return np.stack([self._fit(everything, row[self.place], self.strength) for row in counts])
@@ -87,25 +88,48 @@ class Published:
         return float(STRENGTHS[losses.argmin()])
 
 
+@dataclass(frozen=True)
+class Prior:
+    """What a pool says of one more model's w: for every spread in SPREADS its mean, that mean's variance, its weight.
+
+    The random-effects model of a meta-analysis with a flat prior on the spread (Gelman 2006), which a handful of
+    models hardly determine: one best value for it makes intervals too short.
+    """
+
+    means: Values
+    variances: Values
+    weights: Values
+
+    def best(self) -> tuple[Values, Values]:
+        """(1,) mean and (1,) variance of w."""
+        return (self.weights @ self.means)[None], (self.weights @ SPREADS**2)[None]
+
+    def draw(self, rng: np.random.Generator, size: int) -> tuple[Values, Values]:
+        """(size,) centers and variances, so that refits under them vary as w itself does."""
+        at = rng.choice(len(SPREADS), size, p=self.weights)
+        variance = SPREADS[at] ** 2
+        return self.means[at] + rng.normal(size=size) * np.sqrt(self.variances[at] + variance), variance
+
+
 class Newton:
-    """The model by Newton's method, with a normal prior (mean, variance) on w; many weightings of the rows at once."""
+    """The model by Newton's method, with a prior on w; many weightings of the rows at once."""
 
-    def __init__(self, rows: Rows, prior: tuple[float, float] | None) -> None:
-        self.design, self.seen = rows.design, np.isfinite(rows.won)
+    def __init__(self, rows: Rows, prior: Prior | None) -> None:
+        self.design, self.seen, self.prior = rows.design, np.isfinite(rows.won), prior
         self.won = np.where(self.seen, rows.won, 0.0)
-        mean, variance = prior or (0.0, np.inf)
-        self.center = np.array([mean, 0.0, 0.0])
-        self.tight = np.diag([LOOSE + 1 / variance, LOOSE, LOOSE])
-        self.pull = np.array([1 / variance, 0.0, 0.0])
 
-    def weights(self, counts: Values) -> Values:
-        """(r, 3) for (r, n) counts of each row."""
+    def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:
+        """(r, 3) for (r, n) counts of each row; with `rng`, each under a prior of its own."""
         seen, design = np.where(self.seen, counts, 0.0), self.design
-        beta = np.zeros((len(counts), 3))
+        beta, center, pull = np.zeros((3, len(counts), 3))
+        if self.prior:
+            mean, variance = self.prior.draw(rng, len(counts)) if rng else self.prior.best()
+            center[:, 0], pull[:, 0] = mean, 1 / variance
+        tight = (LOOSE + pull)[:, :, None] * np.eye(3)
         for _ in range(STEPS):
             p = expit(beta @ design.T)
-            slope = (seen * (self.won - p)) @ design - LOOSE * beta - self.pull * (beta - self.center)
-            curve = np.einsum("rn,nk,nl->rkl", seen * p * (1 - p), design, design, optimize=True) + self.tight
+            slope = (seen * (self.won - p)) @ design - LOOSE * beta - pull * (beta - center)
+            curve = np.einsum("rn,nk,nl->rkl", seen * p * (1 - p), design, design, optimize=True) + tight
             step = np.linalg.solve(curve, slope[..., None])[..., 0].clip(-LONGEST_STEP, LONGEST_STEP)
             beta = beta + step
             if np.abs(step).max() < CLOSE:
@@ -113,19 +137,21 @@ class Newton:
         return beta
 
     def variance(self) -> tuple[float, float]:
-        """w and its sandwich variance: soft labels vary less than coin flips would."""
+        """w and its sandwich variance, without a prior: soft labels vary less than coin flips would."""
         beta = self.weights(np.ones((1, len(self.won))))[0]
         p, seen = expit(self.design @ beta), self.seen.astype(float)
-        bread = np.linalg.inv(np.einsum("n,nk,nl->kl", seen * p * (1 - p), self.design, self.design) + self.tight)
+        curve = np.einsum("n,nk,nl->kl", seen * p * (1 - p), self.design, self.design)
+        bread = np.linalg.inv(curve + LOOSE * np.eye(3))
         meat = np.einsum("n,nk,nl->kl", seen * (self.won - p) ** 2, self.design, self.design)
         return float(beta[0]), float((bread @ meat @ bread)[0, 0])
 
 
-def spread(models: Sequence[Rows]) -> tuple[float, float]:
-    """Mean and variance over models of the true w: the moments of DerSimonian & Laird (1986)."""
+def pooled(models: Sequence[Rows]) -> Prior:
+    """What the pool says of w, from every model's own w and its noise."""
     w, noise = np.array([Newton(rows, None).variance() for rows in models]).T
-    noise = np.maximum(noise, LEAST_SPREAD)  # a model whose lengths never differ has no w, and no noise either
-    share = 1 / noise
-    excess = (share * (w - np.average(w, weights=share)) ** 2).sum() - (len(w) - 1)
-    between = max(excess / (share.sum() - (share**2).sum() / share.sum()), LEAST_SPREAD)
-    return float(np.average(w, weights=1 / (noise + between))), float(between)
+    total = np.maximum(noise, LEAST_NOISE) + SPREADS[:, None] ** 2
+    variances = 1 / (1 / total).sum(1)
+    means = variances * (w / total).sum(1)
+    log = 0.5 * (np.log(variances) - (np.log(total) + (w - means[:, None]) ** 2 / total).sum(1))
+    weights = np.exp(log - log.max())
+    return Prior(means, variances, weights / weights.sum())

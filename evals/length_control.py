@@ -14,25 +14,32 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
+from scipy.special import expit, logit
+from scipy.stats import norm
 
 from evals.annotations import Annotations, preferences
 from evals.difficulty import Gamed, from_others
-from evals.glm import Fit, Newton, Published, Rows, spread
+from evals.glm import Fit, Newton, Published, Rows, pooled
 from evals.stats import Values
 from prefzoo.errors import UserError
 
 RESAMPLES = 200
 FAR, SAME = 10.0, 0.5  # points that length control moves, share of prompts with one answer: past these comes a warning
+Z, EDGE = float(norm.ppf(0.975)), 1e-6
 ALONE = 1  # a pool of one has no others
 
 
 @dataclass(frozen=True)
 class LengthControlled:
-    """A length-controlled win rate in percent, its bootstrap standard error, where it is from, and its warnings."""
+    """A length-controlled win rate in percent, where its difficulties are from, and its warnings.
+
+    Standard error and 95% interval are of refits to resampled prompts; the interval is normal in the log of odds.
+    """
 
     value: float
     stderr: float
+    low: float
+    high: float
     weights: tuple[float, float, float]
     difficulty: str
     warnings: tuple[str, ...]
@@ -56,7 +63,7 @@ def length_controlled(
     won = np.stack([_by_instruction(a, order) for a in pool])
     x, says = _difficulties(lengths, won, order, given)
     data = [Rows(lengths[m], x[m], won[m]) for m in range(len(pool))]
-    prior = spread(data) if not gamed and len(pool) > ALONE else None
+    prior = pooled(data) if not gamed and len(pool) > ALONE else None
     says += f", {len(gamed)} gamed baselines" if gamed else ", length term pooled" if prior else ""
     fits: list[Fit] = [Newton(d, prior) if prior or given is None and not gamed else Published(d, gamed) for d in data]
     return {
@@ -107,15 +114,24 @@ def _result(
 ) -> LengthControlled:
     n = len(rows.won)
     if not np.isfinite(rows.won).any():
-        return LengthControlled(np.nan, np.nan, (np.nan,) * 3, says, ("no preference in [1, 2]",))
+        return LengthControlled(*(np.nan,) * 4, (np.nan,) * 3, says, ("no preference in [1, 2]",))
     weights = fit.weights(np.ones((1, n)))[0]
     counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
-    again = fit.weights(counts)
+    again = fit.weights(counts, rng)
     at_no_difference = expit(again[:, 1:2] * rows.difficulty + again[:, 2:])
     values = 100 * (at_no_difference * counts).sum(1) / n  # the mean is over the prompts drawn, too
     value = 100 * float(expit(weights[1] * rows.difficulty + weights[2]).mean())
     w, a, b = map(float, weights)
-    return LengthControlled(value, float(values.std(ddof=1)), (w, a, b), says, _warnings(annotations, rows, value))
+    low, high = _interval(value, values)
+    stderr = float(values.std(ddof=1))
+    return LengthControlled(value, stderr, low, high, (w, a, b), says, _warnings(annotations, rows, value))
+
+
+def _interval(value: float, again: Values) -> tuple[float, float]:
+    """In percent. Win rates near an end are skewed; their log odds are not."""
+    middle, spread = (logit(np.clip(v / 100, EDGE, 1 - EDGE)) for v in (value, again))
+    low, high = 100 * expit(middle + Z * spread.std(ddof=1) * np.array([-1, 1]))
+    return float(low), float(high)
 
 
 def _warnings(annotations: Annotations, rows: Rows, value: float) -> tuple[str, ...]:

@@ -70,6 +70,19 @@ def test_the_truth_is_recovered_within_its_standard_error(seed: int) -> None:
     assert (np.abs(error) < 1.96 * stderr).mean() >= 0.8  # 20 models: 0.95 less two standard deviations
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("models", [3, 6])
+def test_intervals_cover(models: int) -> None:
+    """Of 2 000 intervals, for win rates over all prompts that could have been drawn."""
+    held = []
+    for seed in range(2000 // models):
+        made = simulate(models=models, n=200, seed=seed)
+        found = length_controlled(made.models, made.difficulty if seed % 2 else None, seed=seed)
+        of = [found[a.model] for a in made.models]
+        held += [one.low <= truth <= one.high for one, truth in zip(of, made.population, strict=True)]
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
 def test_difficulty_is_recovered_from_the_pool() -> None:
     pool = simulate(models=20)
     order = instructions(pool.models)

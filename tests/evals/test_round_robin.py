@@ -78,21 +78,20 @@ def test_known_strengths_are_recovered() -> None:
     assert list(found.scores.index) == ["d", "b", "a", "c"] and found.scores["best_rank"].tolist() == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_intervals_and_rank_sets_cover(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, "RESAMPLES", 400)
     monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage in every call, which takes 99% of it
-    strengths = np.array([0.0, 0.0, 0.4, 0.9])
+    strengths = np.array([0.0, 0.0, 0.9])
     expected = ELO * (strengths - strengths.mean())
     inside, held = [], []
-    for seed in range(40):
-        scores = round_robin(drawn(strengths, 120, seed), FULL, seed, resamples=120).scores.loc[list("abcd")]
-        inside += ((scores["low"] <= expected) & (expected <= scores["high"])).tolist()
-        # a and b are equally strong: ranks 3 and 4 are both theirs
-        truth = [(3, 4), (3, 4), (2, 2), (1, 1)]
-        sets = zip(scores["best_rank"], scores["worst_rank"], truth, strict=True)
+    for seed in range(700):  # of three intervals each
+        scores = round_robin(drawn(strengths, 120, seed), FULL, seed, resamples=100).scores.loc[list("abc")]
+        inside.append(((scores["low"] <= expected) & (expected <= scores["high"])).tolist())
+        # a and b are equally strong: ranks 2 and 3 are both theirs
+        sets = zip(scores["best_rank"], scores["worst_rank"], [(2, 3), (2, 3), (1, 1)], strict=True)
         held.append(all(low <= first and last <= high for low, high, (first, last) in sets))
-    assert 0.90 <= np.mean(inside) <= 0.98  # 160 values in 40 boards: standard deviation about 2%
-    assert np.mean(held) >= 0.93
+    assert 0.93 <= np.mean(inside) <= 0.97 and np.mean(held) >= 0.95
 
 
 def test_variants_alike_share_all_ranks() -> None:

@@ -142,18 +142,3 @@ def test_holm_by_hand() -> None:
     # ascending .01, .02, .04 times 3, 2, 1 = .03, .04, .04
     assert stats.holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
     assert stats.holm([]) == []
-
-
-def test_intervals_cover_and_p_is_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "RESAMPLES", 300)
-    rng, runs, n = np.random.default_rng(0), 300, 60
-    covered = falsely = 0
-    for i in range(runs):
-        base = rng.normal(size=n)
-        a, b = base + rng.normal(size=n), base + rng.normal(size=n)  # no difference: a beats b half of the time
-        rate = stats.win_rate(a, b, seed=i)
-        covered += rate.low <= 0.5 <= rate.high
-        falsely += stats.paired_difference(a, b, seed=i).p <= 0.05
-    # nominal 285 and 15 of 300, standard deviation sqrt(300 * .95 * .05) = 3.8; the bootstrap is a little narrow
-    assert 270 <= covered <= 298
-    assert 3 <= falsely <= 27
