@@ -1,11 +1,13 @@
-"""Answers of a model, in batches: chat template applied once, left padding, reproducible sampling."""
+"""Answers of a model, in batches: chat template applied once, left padding, EOS kept apart, sampling by prompt."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from evals.judges.protocol import Answer
 from prefzoo.data.tokens import encode_prompt
@@ -13,7 +15,25 @@ from prefzoo.data.tokens import encode_prompt
 Progress = Callable[[int, int], None]
 
 
-@torch.no_grad()
+class Draws:
+    """Sampling as an argmax: scores over the temperature, and Gumbel noise from each row's own generator.
+
+    What a row draws depends on its seed alone, not on who shares its batch (Gumbel-max trick; Maddison 2014,
+    arXiv:1411.0030). A logits processor of transformers.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self.temperature = temperature
+
+    def __call__(self, _: Tensor, scores: Tensor) -> Tensor:
+        """(rows, vocabulary) scores whose largest is the token drawn."""
+        noise = torch.empty_like(scores, dtype=torch.float32)
+        for row, generator in zip(noise, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores.float() / self.temperature - noise.log()
+
+
 def generate(
     model: Any,
     tokenizer: Any,
@@ -26,43 +46,77 @@ def generate(
     batch_size: int = 50,
     progress: Progress | None = None,
 ) -> list[list[Answer]]:
-    """`n` answers per prompt, in the prompts' order; greedy at temperature 0.
-
-    The model's mode and torch's random state are left as they were; each batch draws from its own seed.
-    """
+    """`n` answers per prompt, in the prompts' order; greedy at temperature 0. See `drawn`."""
     ids = [encode_prompt(tokenizer, p) for p in prompts]
-    by_length = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    answers: list[list[Answer]] = [[] for _ in ids]
+    rows = drawn(
+        model, tokenizer, ids, max_new_tokens=max_new_tokens, n=n, temperature=temperature, seed=seed,
+        batch_size=batch_size, progress=progress,
+    )  # fmt: skip
+    return [answers_of(model, tokenizer, several) for several in rows]
+
+
+def answers_of(model: Any, tokenizer: Any, rows: Sequence[list[int]]) -> list[Answer]:
+    """Of token ids, as `drawn` gives them."""
+    ends = _ends(model, tokenizer)
+    return [_answer(tokenizer, row, ends) for row in rows]
+
+
+@torch.no_grad()
+def drawn(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    n: int = 1,
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 50,
+    progress: Progress | None = None,
+) -> list[list[list[int]]]:
+    """Token ids of `n` answers to each prompt's ids, up to and with the token that ends one.
+
+    The model's mode and torch's random state are left as they were. Each answer draws from a seed of its own, made of
+    `seed`, the prompt and its number, so that neither the batch nor the order of the prompts changes it.
+    """
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    made: list[list[list[int]]] = [[] for _ in prompts]
     was_training = model.training
     model.eval()
-    with torch.random.fork_rng(devices=[]):
-        for start in range(0, len(by_length), batch_size):
-            part = by_length[start : start + batch_size]
-            torch.manual_seed(seed * 1_000_003 + start)
-            made = _batch(model, tokenizer, [ids[i] for i in part], max_new_tokens, n, temperature)
-            for i, found in zip(part, made, strict=True):
-                answers[i] = found
-            if progress:
-                progress(min(start + batch_size, len(ids)), len(ids))
+    for start in range(0, len(by_length), batch_size):
+        part = by_length[start : start + batch_size]
+        rows = [prompts[i] for i in part for _ in range(n)]
+        seeds = [_seed(seed, prompts[i], k) for i in part for k in range(n)]
+        found = _batch(model, tokenizer, rows, seeds, max_new_tokens, temperature)
+        for place, i in enumerate(part):
+            made[i] = found[place * n : (place + 1) * n]
+        if progress:
+            progress(min(start + batch_size, len(prompts)), len(prompts))
     model.train(was_training)
-    return answers
+    return made
+
+
+def _seed(*parts: Any) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 def _batch(
-    model: Any, tokenizer: Any, ids: list[list[int]], max_new_tokens: int, n: int, temperature: float
-) -> list[list[Answer]]:
+    model: Any, tokenizer: Any, ids: list[list[int]], seeds: list[int], max_new_tokens: int, temperature: float
+) -> list[list[int]]:
     width = max(map(len, ids))
     pad = tokenizer.pad_token_id
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
     ends = _ends(model, tokenizer)
-    how = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {"do_sample": False}
     out = model.generate(
-        input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, num_return_sequences=n,
-        pad_token_id=pad, eos_token_id=sorted(ends), **how,
+        input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad,
+        eos_token_id=sorted(ends), logits_processor=[Draws(seeds, temperature, model.device)] if temperature else [],
     )  # fmt: skip
-    made = [_answer(tokenizer, row, ends) for row in out[:, width:].tolist()]
-    return [made[i : i + n] for i in range(0, len(made), n)]
+    return [_cut(row, ends) for row in out[:, width:].tolist()]
+
+
+def _cut(row: list[int], ends: set[int]) -> list[int]:
+    return row[: next((at + 1 for at, token in enumerate(row) if token in ends), len(row))]
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:
@@ -73,6 +127,6 @@ def _ends(model: Any, tokenizer: Any) -> set[int]:
 
 
 def _answer(tokenizer: Any, row: list[int], ends: set[int]) -> Answer:
-    length = next((at for at, token in enumerate(row) if token in ends), None)
-    kept = row[:length]
-    return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), length is not None, len(kept))
+    ended = bool(row) and row[-1] in ends
+    kept = row[:-1] if ended else row
+    return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), ended, len(kept))

@@ -13,31 +13,23 @@ from rich.table import Table
 
 from evals import stats
 from evals.controlled import controlled, estimate, says
+from evals.estimates import DIAGNOSTICS, HIGHER, PLAIN, UNITS, estimates, outcomes
 from evals.inference import power_statement
 from evals.measure import Measured
 from evals.receipts import JUDGED, Receipts, with_receipts
 from evals.stats import Difference, Estimate, Values
+from prefzoo import disk, runs
 
 BASE = "base"
 ALPHA = 0.05
 NOTE = "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise."
 COLLAPSED = 0.5  # mean length under this share of the base's is called out
 REPEATS = 0.2  # repetition this much above the base's is called out
-ORDER = (
-    "win_rate",
-    "win_rate_lc",
-    "score",
-    "preference_accuracy",
-    "preference_margin",
-    "words",
-    "repetition",
-    "finished",
-)
-BRIEF = ("rank", "variant", "win_rate", "preference_accuracy", "words", "train_seconds")  # for a narrow terminal
+ORDER = ("win_rate", "win_rate_lc", "score", "preference_accuracy", "words")
+BRIEF = ("rank", "variant", "win_rate", "win_rate_lc", "preference_accuracy", "train_seconds")  # for 80 columns
 MOST = 5  # ties that the verdict spells out
 HALF = 0.5  # the base against itself
 NONE = Receipts()
-HIGHER = {"win_rate": True, "win_rate_lc": True, "preference_accuracy": True, "preference_margin": True, "score": True}
 
 
 @dataclass(frozen=True)
@@ -60,22 +52,29 @@ class Leaderboard:
     more: str = ""
 
     def wide(self) -> pd.DataFrame:
-        """One row per variant, best first; every number with its interval."""
+        """One row per variant, best first: what ranks, the benchmarks and the cost, with intervals."""
+        return self._cells([m for m in _in_order(self.long.metric) if m not in DIAGNOSTICS])
+
+    def diagnostics(self) -> pd.DataFrame:
+        """One row per variant, best first: what says how a variant came by its rank."""
+        return self._cells([m for m in DIAGNOSTICS if m in set(self.long.metric)])
+
+    def _cells(self, metrics: list[str]) -> pd.DataFrame:
         rows = []
         for name in self.order:
             mine = self.long[self.long.variant == name].set_index("metric")
             row: dict[str, Any] = {"rank": self.ranks.get(name, ""), "variant": name}
-            for metric in _in_order(self.long.metric):
+            for metric in metrics:
                 row[metric] = _cell(metric, mine.loc[metric]) if metric in mine.index else "-"
             rows.append(row)
         return pd.DataFrame(rows)
 
     def markdown(self) -> str:
         """The table and the verdict."""
-        table = self.wide().astype(str)
-        head = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
-        body = "".join("| " + " | ".join(row) + " |\n" for row in table.itertuples(index=False))
-        board = f"{head}{body}\n{self.verdict()}\n\n{NOTE} {self.power}".rstrip() + "\n"
+        board = f"{_markdown(self.wide())}\n{self.verdict()}\n\n{NOTE} {self.power}".rstrip() + "\n"
+        more = self.diagnostics()
+        if len(more.columns) > len(("rank", "variant")):
+            board += f"\n{_markdown(more)}\n{UNITS}\n"
         return board + (f"\n{self.more.rstrip()}\n" if self.more else "")
 
     def csv(self) -> str:
@@ -85,9 +84,11 @@ class Leaderboard:
     def write(self, folder: Path) -> None:
         """`leaderboard.md`, `.csv` and `.parquet` in `folder`, which is made where it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "leaderboard.md").write_text(self.markdown(), encoding="utf-8")
-        (folder / "leaderboard.csv").write_text(self.csv(), encoding="utf-8")
-        self.long.to_parquet(folder / "leaderboard.parquet", index=False)
+        runs.write_text(folder / "leaderboard.md", self.markdown())
+        runs.write_text(folder / "leaderboard.csv", self.csv())
+        partial = disk.partial_of(folder / "leaderboard.parquet")
+        self.long.to_parquet(partial, index=False)
+        disk.publish(partial, folder / "leaderboard.parquet")
 
     def render(self, console: Console) -> None:
         """The table and the verdict on a terminal: variants as rows, else as columns, else what matters most."""
@@ -111,7 +112,17 @@ class Leaderboard:
             said = "No variant can be ranked: nothing was measured on held-out prompts or pairs"
         else:
             said = self._lead(trained, found.iloc[0])
-        return ". ".join([said, *self._collapsed(trained)]) + "."
+        return ". ".join([said, *self._by_length(trained), *self._collapsed(trained)]) + "."
+
+    def _by_length(self, trained: list[str]) -> list[str]:
+        """Whether another leads once the length of answers counts for nothing."""
+        rates = self.long[(self.long.metric == "win_rate_lc") & self.long.variant.isin(trained)]
+        rates = rates.set_index("variant").dropna(subset="value")
+        if trained[0] not in rates.index or rates.value.max() == rates.value[trained[0]]:
+            return []
+        first = str(rates.value.idxmax())
+        rate, lead = (_percent(rates.loc[name]) for name in (first, trained[0]))
+        return [f"By the length-controlled win rate {first} leads with {rate}, and {trained[0]} has {lead}"]
 
     def _lead(self, trained: list[str], lead: Any) -> str:
         best = trained[0]
@@ -153,8 +164,8 @@ def build(
     primary: dict[str, Values] = {}
     lc = controlled(found, BASE)
     for name, m in found.items():
-        measures = _estimates(name, m, base)
-        primary[name] = measures.pop("")
+        measures = estimates(m, base if name != BASE else None)
+        primary[name] = outcomes(m, base)
         if name in lc:
             measures["win_rate_lc"] = estimate(lc[name], measures["win_rate"].n)
         rows += [
@@ -186,6 +197,12 @@ def _table(cells: pd.DataFrame) -> Table:
     return table
 
 
+def _markdown(cells: pd.DataFrame) -> str:
+    table = cells.astype(str)
+    head = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
+    return head + "".join("| " + " | ".join(row) + " |\n" for row in table.itertuples(index=False))
+
+
 def _in_order(metrics: Any) -> list[str]:
     """What ranks first, then what warns of a collapse, the benchmarks, and the cost."""
     found = list(dict.fromkeys(metrics))
@@ -198,31 +215,6 @@ def _place(name: str, primary: Values) -> float:
     """Sorts best first; the base is worth one half, and what could not be measured comes last."""
     value = HALF if name == BASE else stats.mean(primary).value
     return -value if np.isfinite(value) else np.inf
-
-
-def _estimates(name: str, m: Measured, base: Measured | None) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    margins = np.array(m.margins)
-    right = HALF + HALF * np.sign(margins)
-    out[""] = right
-    if m.scores and base is not None:
-        out[""] = stats.wins(np.array(m.scores), np.array(base.scores))
-        if name != BASE and not m.preferences:
-            out["win_rate"] = stats.win_rate(np.array(m.scores), np.array(base.scores))
-        out["score"] = stats.mean(np.array(m.scores))
-    if m.preferences:
-        out[""] = np.array(m.preferences, dtype=float) - 1
-        out["win_rate"] = stats.share_won(out[""])
-    if len(margins) and name != BASE:
-        out["preference_accuracy"] = stats.mean(right)
-        out["preference_margin"] = stats.mean(margins)
-    if m.words:
-        out["words"] = stats.mean(np.array(m.words, dtype=float))
-        out["repetition"] = stats.mean(np.array(m.repetition))
-        out["finished"] = stats.proportion(sum(m.finished), len(m.finished))
-    for suite, r in m.benchmarks.items():
-        out[suite] = stats.proportion(round(r["value"] * r["n"]), int(r["n"]))
-    return out
 
 
 def _judge(m: Measured, metric: str) -> dict[str, str]:
@@ -257,6 +249,7 @@ def _cell(metric: str, row: Any) -> str:
         return "-"
     if metric == "train_seconds":
         return f"{row.value:.0f}"
-    if metric in ("words", "preference_margin"):
-        return f"{row.value:.1f} [{row.low:.1f}, {row.high:.1f}]"
+    if metric in PLAIN:
+        digits = PLAIN[metric]
+        return f"{row.value:.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]"
     return f"{100 * row.value:.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}]"

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from evals import preference_metrics
 from evals.benchmarks import run_benchmark
 from evals.generate import generate
 from evals.judges.checks import words
 from evals.judges.protocol import Answer, PromptRow, Scorer
-from prefzoo.types import LogProbs
+from prefzoo.types import LogProbs, VocabLogProbs
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Measured:
         scores: the verifier's, where the prompts carry checks.
         preferences: the judge's against the base, from 1 (the base wins) to 2; None where it is missing or withheld.
         missing: how many verdicts could not be had, also where all were withheld for it.
+        pairs: further values per held-out pair, by the metric's name.
+        tokens: of each answer.
+        kl: from the base, of one answer drawn for each of the first prompts, in nats.
+        beta: what the loss multiplies its margins by, where it has such a parameter.
     """
 
     margins: list[float]
@@ -36,11 +41,30 @@ class Measured:
     judge: str = ""
     prompt_hash: str = ""
     missing: int = 0
+    pairs: dict[str, list[float]] = field(default_factory=dict)
+    tokens: list[int] = field(default_factory=list)
+    kl: list[float] = field(default_factory=list)
+    beta: float | None = None
 
 
-def preference_margins(policy: LogProbs, reference: LogProbs) -> list[float]:
-    """Log-ratio margin h of every held-out pair, in nats, under one common frozen reference."""
-    return [float(v) for v in policy.margin - reference.margin]
+@dataclass(frozen=True)
+class OnPairs:
+    """Held-out pairs under a model: log-ratio margins h in nats under one common frozen reference, and what else."""
+
+    margins: list[float] = field(default_factory=list)
+    pairs: dict[str, list[float]] = field(default_factory=dict)
+    beta: float | None = None
+
+
+def on_pairs(policy: VocabLogProbs, reference: LogProbs, beta: float | None) -> OnPairs:
+    """All that is kept of held-out pairs, in their order."""
+    values = {
+        "length_normalised_accuracy": preference_metrics.length_normalised_accuracy(policy),
+        "chosen_displacement": preference_metrics.displacement(policy, reference),
+        "entropy": preference_metrics.entropy(policy),
+    }
+    kept = {name: [float(np.round(v, 6)) for v in found] for name, found in values.items()}
+    return OnPairs([float(v) for v in policy.margin - reference.margin], kept, beta)
 
 
 def repetition(text: str) -> float:
@@ -59,22 +83,27 @@ def answer_all(
 
 
 def measured(
-    margins: list[float],
+    held_out: OnPairs,
     rows: Sequence[PromptRow],
     answers: Sequence[Answer],
     judge: Scorer,
     benchmarks: dict[str, dict[str, float]],
+    kl: Sequence[float] = (),
 ) -> Measured:
     """Score the answers that can be, and put everything together."""
     checkable = all(row.checks for row in rows)
     return Measured(
-        margins=margins,
+        margins=held_out.margins,
         scores=[judge.score(row, a) for row, a in zip(rows, answers, strict=True)] if checkable else [],
         words=[len(words(a.text)) for a in answers],
         finished=[a.finished for a in answers],
         repetition=[float(np.round(repetition(a.text), 4)) for a in answers],
         answers=[a.text for a in answers],
         benchmarks=benchmarks,
+        pairs=held_out.pairs,
+        tokens=[a.tokens for a in answers],
+        kl=list(kl),
+        beta=held_out.beta,
     )
 
 

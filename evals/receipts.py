@@ -9,10 +9,14 @@ import pandas as pd
 
 from evals.measure import Measured
 
-ON_PAIRS = ("preference_accuracy", "preference_margin")
+ON_PAIRS = (
+    "preference_accuracy", "preference_margin", "length_normalised_accuracy", "calibration_error",
+    "chosen_displacement", "entropy",
+)  # fmt: skip
 JUDGED = ("win_rate", "win_rate_lc")
-ON_PROMPTS = (*JUDGED, "score", "words", "repetition", "finished")
-COMPARED = (*JUDGED, *ON_PAIRS)  # what has a baseline
+ON_PROMPTS = (*JUDGED, "score", "words", "repetition", "finished", "length_ratio", "kl")
+ALONE = ("entropy", "length_normalised_accuracy")  # of the policy by itself
+COMPARED = {*JUDGED, *ON_PAIRS, "length_ratio", "kl"} - {*ALONE}  # what has a baseline
 
 
 @dataclass(frozen=True)

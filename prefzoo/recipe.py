@@ -19,6 +19,7 @@ from prefzoo.losses import AnyLoss, NonNegative, Params, Positive
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
+Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Column = Literal["prompt", "chosen", "rejected", "score_chosen", "score_rejected", "completion", "label"]
 SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
@@ -119,12 +120,19 @@ class Train(Section):
 
 
 class Evals(Section):
-    """What is measured of every checkpoint. `max_new_tokens` bounds each generated answer."""
+    """What is measured of every checkpoint. `max_new_tokens` bounds each generated answer.
+
+    `kl`: how many prompts get a sampled answer too, for the KL from the base; `frontier`: at how many points of the
+    training KL and reward are measured; `round_robin`: every variant against every other, under any judge.
+    """
 
     prompts: Text | None = None
     judge: AnyJudge = "verifier"
     max_new_tokens: Count = 64
     benchmarks: list[Text] = []
+    kl: Whole = 32
+    frontier: Whole = 0
+    round_robin: bool = False
 
 
 class Variant(Section):

@@ -27,6 +27,7 @@ from prefzoo.logprobs import score, score_with_kl
 from prefzoo.progress import Report
 from prefzoo.recipe import Train
 from prefzoo.shards import bare, whole
+from prefzoo.snapshots import Snapshots
 from prefzoo.step import backward
 from prefzoo.stopping import Interrupted, Stop, noticed
 from prefzoo.types import LogProbs, PairBatch
@@ -64,7 +65,12 @@ def use_bf16(train: Train) -> bool:
 
 
 def train(
-    job: Job, model: Any, metrics_file: Path, report: Report, checkpoints: Checkpoints | None = None
+    job: Job,
+    model: Any,
+    metrics_file: Path,
+    report: Report,
+    checkpoints: Checkpoints | None = None,
+    snapshots: Snapshots | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Train `model` in place; returns the last step's metrics and the costs. Every step goes to `metrics_file`.
 
@@ -93,6 +99,8 @@ def train(
             accelerator.log(metrics, step=at.step)
             said = f"step {at.step}/{len(plan)}, loss {metrics['loss']:.4f}"
             report(at.step * job.train.batch, len(plan) * job.train.batch, said)
+            if snapshots is not None:
+                snapshots.take(policy, at.step, len(plan))
             if checkpoints is not None:
                 _keep(checkpoints, parts, at, len(plan), log, stop, accelerator)
     for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow

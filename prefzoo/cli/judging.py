@@ -23,6 +23,8 @@ from prefzoo.progress import Report as StageReport
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe
 
+PAIR = 2  # what a round robin takes at least
+
 
 def prepared(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
     """The recipe's judge, before anything is trained: what is wrong with it is said now.
@@ -88,11 +90,24 @@ def judged(
     return out
 
 
-def everyone(judge: Judge, prompts: Sequence[PromptRow], numbers: dict[str, Measured], folder: Path) -> str:
-    """Every model against every other where that asks nobody (the verifier): `round_robin.json`, and its table."""
-    if not prompts or not isinstance(judge, Scored):
+def everyone(
+    judge: Judge, prompts: Sequence[PromptRow], numbers: dict[str, Measured], folder: Path, console: Console, *,
+    asked: bool,
+) -> str:  # fmt: skip
+    """Every model against every other: `round_robin.json`, and its table.
+
+    Where that asks nobody (the verifier) it is always done, under other judges where it is asked for.
+    """
+    if not prompts or len(numbers) < PAIR or not (asked or isinstance(judge, Scored)):
         return ""
-    won, cover = play(judge, prompts, {name: _answers(m) for name, m in numbers.items()})
+    answers = {name: _answers(m) for name, m in numbers.items()}
+    try:
+        with stage("every model against every other", "calls", console) as report:
+            won, cover = play(judge, prompts, answers, lambda done, total: report(done, total, ""))
+    except UserError as e:  # the board is worth having without it
+        return f"Round robin: {'; '.join(e.lines)}\n"
+    if cover.withheld:
+        return f"Round robin: {cover.says()}.\n"
     found = round_robin(won, cover)
     runs.write_json(folder / "round_robin.json", as_json(found, judge))
     return markdown(found)

@@ -16,13 +16,14 @@ from evals.benchmarks import suite_key
 from evals.judges.protocol import Answer
 from evals.judges.verifier import Verifier
 from evals.kept import ENGINE, kept, key_of
-from evals.measure import Measured, answer_all, measured, preference_margins, run_benchmarks
+from evals.measure import Measured, OnPairs, answer_all, measured, on_pairs, run_benchmarks
 from evals.receipts import Receipts
+from evals.samples import kl, sampled
 from prefzoo import models, reference, runs
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.progress import stage
 from prefzoo.train import native_bf16
-from prefzoo.types import LogProbs
+from prefzoo.types import LogProbs, VocabLogProbs
 
 
 def weights_of(run: Run, name: str) -> str:
@@ -70,14 +71,15 @@ def reference_of_held_out(run: Run, base: Any) -> LogProbs:
     return logprobs_of(run, base, run.weights, run.held_out, "reference log-probs, held-out pairs", bf16=native_bf16())
 
 
-def measure(run: Run, name: str, model: Any, theirs: LogProbs | None) -> Measured:
+def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None) -> Measured:
     """All numbers of one model, and its answers beside them on disk. `theirs`: of the base, on the held-out pairs."""
     evals, bf16, weights = run.recipe.evals, native_bf16(), weights_of(run, name)
-    margins: list[float] = []
+    held_out = OnPairs()
     if theirs is not None and name != leaderboard.BASE:
         with stage(f"held-out pairs under {name}", "pairs", run.console) as report:
-            ours = reference.logprobs(model, run.held_out, run.layout, bf16=bf16, report=report)
-        margins = preference_margins(ours, theirs)
+            ours = reference.logprobs(model, run.held_out, run.layout, VocabLogProbs, bf16=bf16, report=report)
+        assert isinstance(ours, VocabLogProbs)
+        held_out = on_pairs(ours, theirs, beta_of(run, name))
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
     same = {"weights": weights, "vocabulary": run.vocabulary, "dtype": str(model.dtype)}
     answers = _answers(run, name, model, same)
@@ -85,7 +87,8 @@ def measure(run: Run, name: str, model: Any, theirs: LogProbs | None) -> Measure
     for suite in evals.benchmarks:
         depends = {**same, "suite": suite, "content": suite_key(suite), "lm-eval": version("lm-eval")}
         benchmarks |= kept("benchmark", depends, partial(_benchmark, run, name, model, suite))
-    found = measured(margins, run.prompts, answers, Verifier(), benchmarks)
+    kl = _kl(run, name, model, base, same) if name != leaderboard.BASE else []
+    found = measured(held_out, run.prompts, answers, Verifier(), benchmarks, kl)
     runs.write_json(run.folder / name / "evals.json", {"key": key(run, name), **asdict(found)})
     return found
 
@@ -106,6 +109,35 @@ def _answers(run: Run, name: str, model: Any, same: dict[str, str]) -> list[Answ
         "generation": key_of({k: str(v) for k, v in settings.items()}),
     }  # fmt: skip
     return [Answer(**row) for row in kept("answers", depends, make)]
+
+
+def beta_of(run: Run, name: str) -> float | None:
+    """What a variant's loss multiplies log-ratio margins by; None where it has no `beta`."""
+    beta = getattr(run.recipe.variants[name].params, "beta", None)
+    return float(beta) if isinstance(beta, int | float) else None
+
+
+def _kl(run: Run, name: str, model: Any, base: Any, same: dict[str, str]) -> list[float]:
+    evals = run.recipe.evals
+    prompts = [p.prompt for p in run.prompts[: evals.kl]]
+    if not prompts:
+        return []
+
+    def make() -> list[float]:
+        bf16 = native_bf16()
+        reference_model = base.to(torch.bfloat16) if bf16 else base  # in one precision, rounding is no divergence
+        with stage(f"samples of {name}", "prompts", run.console) as report:
+            drawn = sampled(
+                model, run.tokenizer, prompts, evals.max_new_tokens, run.recipe.seed,
+                lambda done, total: report(done, total, ""),
+            )  # fmt: skip
+        return kl(model, reference_model, drawn, run.layout, bf16=bf16)
+
+    depends = {
+        **same, "base": run.weights, "prompts": key_of(prompts), "max_new_tokens": evals.max_new_tokens,
+        "seed": run.recipe.seed, "layout": run.layout,
+    }  # fmt: skip
+    return [float(v) for v in kept("kl", depends, make)]
 
 
 def _benchmark(run: Run, name: str, model: Any, suite: str) -> dict[str, dict[str, float]]:

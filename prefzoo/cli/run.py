@@ -18,6 +18,7 @@ from evals.prompts import load_prompts
 from prefzoo import models, recipe, reference, runs
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.cli.experiment import Run, logprobs_of
+from prefzoo.cli.frontier import snapshots_of, write_frontier
 from prefzoo.cli.judging import everyone, judged, prepared
 from prefzoo.cli.load import check_variants, tokens_of, unit
 from prefzoo.cli.measure import known, measure, receipts, reference_of_held_out
@@ -53,11 +54,12 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
             runs.forget(run.folder / name)
             shutil.rmtree(run.folder / name / RESUME, ignore_errors=True)
     trained = {name: _train_variant(run, name, base) for name in found.variants}
-    _measure_all(run, base)
+    theirs = _measure_all(run, base)
+    write_frontier(run, base, trained, theirs)
     if judge is not None:
         numbers = judged(judge, run.prompts, _numbers(run), run.folder, console)
         costs = {name: r.costs for name, r in trained.items()}
-        more = everyone(judge, run.prompts, numbers, run.folder)
+        more = everyone(judge, run.prompts, numbers, run.folder, console, asked=found.evals.round_robin)
         board = leaderboard.build(numbers, costs, receipts(run, trained), more)
         board.write(run.folder)
         board.render(console)
@@ -117,6 +119,8 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
         return before
     if main:
         runs.forget(folder)
+        if not checkpoints.folder.is_dir():  # else it goes on, with what was taken before
+            snapshots_of(run, name).remove()
     lora, weights = variant.train.lora, run.weights
     quantize = lora.quantize if lora else None
     if quantize:  # the reference is what training starts from: the same model, adapter off
@@ -126,7 +130,7 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
     if lora:
         model = models.add_lora(model, **lora.model_dump(exclude={"quantize"}), seed=run.recipe.seed)
     with stage(f"training {name}", "pairs", run.console) as report:
-        metrics, costs = train(job, model, folder / "metrics.jsonl", report, checkpoints)
+        metrics, costs = train(job, model, folder / "metrics.jsonl", report, checkpoints, snapshots_of(run, name))
     models.save(model, run.tokenizer, folder / "checkpoint", main=main)
     result = runs.RunResult(
         name, variant.loss, settings["params"], settings["train"], run.recipe.seed, key, metrics, costs,
@@ -143,20 +147,25 @@ def _load(run: Run, quantize: str | None) -> Any:
     return models.load(run.recipe.model, run.recipe.folder, quantize=quantize)[0]
 
 
-def _measure_all(run: Run, base: Any) -> None:
-    """Every process measures some of the models, alone; what they find is on disk when all are done."""
+def _measure_all(run: Run, base: Any) -> LogProbs | None:
+    """Every process measures some of the models, alone; what they find is on disk when all are done.
+
+    Returns the base's log-probs of the held-out pairs.
+    """
     names = [leaderboard.BASE, *run.recipe.variants]
     todo = agreed([name for name in names if known(run, name) is None])
     for name in names:
         if name not in todo:
             run.console.print(f"{name}: already measured with these settings; kept")
-    theirs = reference_of_held_out(run, base) if todo and run.held_out else None
+    wanted = todo or run.recipe.evals.frontier
+    theirs = reference_of_held_out(run, base) if wanted and run.held_out else None
     for name in share(todo):
         model = base
         if name != leaderboard.BASE:
             model = models.load(str((run.folder / name / "checkpoint").resolve()), Path())[0].to(base.device)
-        measure(run, name, model, theirs)
+        measure(run, name, model, base, theirs)
     processes().wait_for_everyone()
+    return theirs
 
 
 def _numbers(run: Run) -> dict[str, Measured]:

@@ -17,7 +17,7 @@ from evals.benchmarks import known
 from evals.judges.choose import judge_of
 from evals.judges.protocol import Answer, Judge, PromptRow
 from evals.judges.verifier import Verifier
-from evals.measure import Measured, answer_all, measured, run_benchmarks
+from evals.measure import Measured, OnPairs, answer_all, measured, run_benchmarks
 from evals.prompts import load_prompts
 from evals.results import RESOLVED
 from evals.round_robin import as_json, markdown, play, round_robin
@@ -121,7 +121,7 @@ def _measure(name: str, spec: str, prompts: list[PromptRow], asked: Asked, conso
     if not prompts:
         with stage(f"{asked.suite} of {name}", "suites", console):
             benchmarks = run_benchmarks(model, tokenizer, [asked.suite])
-    return measured([], prompts, answers, Verifier(), benchmarks)
+    return measured(OnPairs(), prompts, answers, Verifier(), benchmarks)
 
 
 def _everyone(

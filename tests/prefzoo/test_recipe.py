@@ -49,7 +49,15 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
         *("name", "seed", "model", "data.train", "data.eval", "data.columns", "data.max_length", "data.too_long"),
         *("train.trackers", *(f"train.{f}" for f in [*train, *lora])),
         *("variants.dpo.loss", "variants.dpo.beta", *(f"variants.dpo.train.{f}" for f in [*train, *lora])),
-        *("evals.prompts", "evals.judge", "evals.max_new_tokens", "evals.benchmarks"),
+        *(
+            "evals.prompts",
+            "evals.judge",
+            "evals.max_new_tokens",
+            "evals.benchmarks",
+            "evals.kl",
+            "evals.frontier",
+            "evals.round_robin",
+        ),
     }
 
 

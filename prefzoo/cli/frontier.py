@@ -1,0 +1,110 @@
+"""The frontier stage of `prefzoo run`: KL and reward of every snapshot, none of them twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evals import frontier
+from evals.frontier import Point
+from evals.generate import answers_of
+from evals.judges.verifier import Verifier
+from evals.kept import key_of
+from evals.leaderboard import BASE
+from evals.samples import kl, sampled
+from prefzoo import models, reference, runs
+from prefzoo.cli.experiment import Run
+from prefzoo.launch import agreed, processes, share
+from prefzoo.progress import stage
+from prefzoo.snapshots import Snapshots
+from prefzoo.train import native_bf16
+from prefzoo.types import LogProbs
+
+FILE = "frontier.csv"
+
+
+def snapshots_of(run: Run, name: str) -> Snapshots:
+    """Where a variant's copies are, while they are needed."""
+
+    def save(model: Any, folder: Path) -> None:
+        models.save(model, run.tokenizer, folder, main=processes().is_main_process)
+
+    return Snapshots(run.folder / name / "snapshots", run.recipe.evals.frontier, save)
+
+
+def write_frontier(run: Run, base: Any, trained: Mapping[str, runs.RunResult], theirs: LogProbs | None) -> None:
+    """Measure what is not measured yet, write `frontier.csv`, and remove the copies. All processes call this."""
+    if not run.recipe.evals.frontier or not run.prompts:
+        return
+    keys = {BASE: run.weights, **{name: result.key for name, result in trained.items()}}
+    todo = agreed([(n, step) for n in keys for step in _steps(run, n) if _known(run, n, step, keys[n]) is None])
+    for name, step in share(todo):
+        model = base
+        if name != BASE:
+            model = models.load(str(_steps(run, name)[step].resolve()), Path())[0].to(base.device)
+        with stage(f"frontier of {name}, step {step}", "points", run.console):
+            point = _point(run, model, base, theirs)
+        runs.write_json(_file(run, name, step), {"key": _key(run, keys[name]), **asdict(point)})
+    processes().wait_for_everyone()
+    if processes().is_main_process:
+        start = _all(run, BASE, keys[BASE])
+        points = {name: start | _all(run, name, keys[name]) for name in trained}
+        runs.write_text(run.folder / FILE, frontier.table(points).to_csv(index=False))
+        for name in trained:
+            if len(points[name]) <= run.recipe.evals.frontier:  # with the base's
+                run.console.print(f"{name}: trained without all snapshots of evals.frontier; --fresh takes them")
+            snapshots_of(run, name).remove()
+
+
+def _steps(run: Run, name: str) -> dict[int, Path]:
+    """The snapshots, and the end of the training by its checkpoint; the base is where all start."""
+    if name == BASE:
+        return {0: Path()}
+    with (run.folder / name / "metrics.jsonl").open(encoding="utf-8") as f:
+        last = sum(1 for _ in f)
+    return snapshots_of(run, name).found() | {last: run.folder / name / "checkpoint"}
+
+
+def _file(run: Run, name: str, step: int) -> Path:
+    return run.folder / name / "frontier" / f"step-{step:08d}.json"
+
+
+def _key(run: Run, training: str) -> str:
+    evals = run.recipe.evals
+    prompts = [p.prompt for p in run.prompts[: evals.kl]]
+    return key_of([training, prompts, evals.max_new_tokens, run.recipe.seed, reference.rows_key(run.held_out)])
+
+
+def _known(run: Run, name: str, step: int, training: str) -> Point | None:
+    try:
+        found = json.loads(_file(run, name, step).read_text(encoding="utf-8"))
+        return Point(**found) if found.pop("key") == _key(run, training) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _all(run: Run, name: str, training: str) -> dict[int, Point]:
+    steps = [int(p.stem.removeprefix("step-")) for p in (run.folder / name / "frontier").glob("step-*.json")]
+    found = {step: _known(run, name, step, training) for step in steps}
+    return {step: point for step, point in found.items() if point is not None}
+
+
+def _point(run: Run, model: Any, base: Any, theirs: LogProbs | None) -> Point:
+    bf16, rows = native_bf16(), run.prompts[: run.recipe.evals.kl]
+    reward: list[float] = []
+    checkable = all(row.checks for row in rows)
+    if not checkable and theirs is not None:
+        ours = theirs if model is base else reference.logprobs(model, run.held_out, run.layout, bf16=bf16)
+        reward = [0.5 + 0.5 * float(torch.sign(v)) for v in ours.margin - theirs.margin]
+    if bf16:
+        model, base = model.to(torch.bfloat16), base.to(torch.bfloat16)
+    drawn = sampled(model, run.tokenizer, [r.prompt for r in rows], run.recipe.evals.max_new_tokens, run.recipe.seed)
+    if checkable:
+        answers = answers_of(model, run.tokenizer, [s.chosen for s in drawn])
+        reward = [Verifier().score(row, answer) for row, answer in zip(rows, answers, strict=True)]
+    return Point(kl(model, base, drawn, run.layout, bf16=bf16), reward, "score" if checkable else "preference_accuracy")

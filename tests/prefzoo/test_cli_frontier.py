@@ -1,0 +1,104 @@
+"""A whole run with a frontier, a KL and a round robin under a user's judge; and what a second start does again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from evals.results import read_run
+from prefzoo.cli import main
+from prefzoo.snapshots import Snapshots
+
+RECIPE = """\
+name: far
+model: model
+data: {train: train.jsonl, eval: train.jsonl, max_length: 300}
+train: {batch: 2, steps: 6, learning_rate: 1e-2, precision: fp32}
+variants:
+  dpo:
+  simpo:
+evals: {prompts: prompts.jsonl, judge: "own.py:longer", max_new_tokens: 6, kl: 4, frontier: 3, round_robin: true}
+"""
+OWN = """
+def longer(instruction, output_1, output_2):
+    return 1.5 + 0.5 * ((len(output_2) > len(output_1)) - (len(output_2) < len(output_1)))
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Tell {i}"}) + "\n" for i in range(6)))
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["prefzoo", "run", "r.yaml", *words])
+    try:
+        main()
+    except SystemExit as e:
+        return int(e.code or 0)
+    return 0
+
+
+def test_a_run_and_again(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch) == 0, capsys.readouterr().out
+    found = read_run(place / "results" / "far")
+    table = found.frontier
+    assert table.groupby("variant").step.apply(list).to_dict() == {"dpo": [0, 2, 4, 6], "simpo": [0, 2, 4, 6]}
+    start = table[table.step == 0]
+    assert (start.kl == 0).all() and (start.reward == 0.5).all() and set(table.metric) == {"preference_accuracy"}
+    assert table.reward.between(0, 1).all() and (table[table.step > 0].kl != 0).all()
+    assert not list(place.glob("results/far/*/snapshots"))
+    dpo = found.variants["dpo"].measured
+    assert dpo is not None and len(dpo.kl) == 4 and dpo.beta == 0.1 and len(dpo.tokens) == 6
+    assert set(dpo.pairs) == {"length_normalised_accuracy", "chosen_displacement", "entropy"}
+    assert {len(v) for v in dpo.pairs.values()} == {len(dpo.margins)} == {8}
+    long = found.long.set_index(["variant", "metric"])
+    for metric in ("kl", "length_ratio", "calibration_error", "entropy", "chosen_displacement", "win_rate_lc"):
+        row = long.loc["dpo", metric]
+        assert row.low <= row.value <= row.high, metric
+    assert (long.loc["dpo", "kl"].baseline, long.loc["dpo", "entropy"].suite[:10]) == ("base", "train.json")
+    assert found.round_robin is not None and sorted(found.round_robin["variants"]) == ["base", "dpo", "simpo"]
+    board = (place / "results/far/leaderboard.md").read_text()
+    assert "| rank | variant | kl |" not in board and "calibration_error | chosen_displacement | entropy | kl" in board
+    before = pd.read_csv(place / "results/far/frontier.csv")
+    capsys.readouterr()
+    monkeypatch.setattr("evals.samples.drawn", None)  # calling it would fail
+    monkeypatch.setattr("prefzoo.cli.run.train", None)
+    assert run(monkeypatch) == 0
+    assert pd.read_csv(place / "results/far/frontier.csv").equals(before)
+
+
+def test_snapshots_that_were_not_taken(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--set", "evals.frontier=0") == 0, capsys.readouterr().out
+    assert not (place / "results/far/frontier.csv").exists()
+    capsys.readouterr()
+    assert run(monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "dpo: trained without all snapshots of evals.frontier; --fresh takes them" in said
+    assert pd.read_csv(place / "results/far/frontier.csv").step.tolist() == [0, 6, 0, 6]
+
+
+def test_when_they_are_taken(tmp_path: Path) -> None:
+    taken = []
+    of = Snapshots(tmp_path, 4, lambda _, folder: taken.append(folder.name))
+    for step in range(1, 11):
+        of.take(None, step, 10)
+    assert taken == ["step-00000002", "step-00000005", "step-00000008"]  # 2.5, 5, 7.5; the tenth is the checkpoint
+    assert Snapshots(tmp_path, 0, lambda *_: None).at(10) == [] == Snapshots(tmp_path, 1, lambda *_: None).at(10)
+    assert Snapshots(tmp_path, 9, lambda *_: None).at(2) == [1]
