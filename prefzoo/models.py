@@ -18,6 +18,8 @@ from prefzoo.errors import UserError
 from prefzoo.paths import SCHEME, cache_dir, resolve_package
 from prefzoo.shards import state_of
 
+SEAL = "prefzoo.sha256"
+
 
 def load(
     spec: str, folder: Path, *, dtype: torch.dtype = torch.float32, quantize: str | None = None
@@ -101,7 +103,10 @@ def _from_gguf(path: Path) -> Path:
         key = hashlib.file_digest(f, "sha256").hexdigest()[:16]
     target = cache_dir("models") / f"{path.stem}-{key}"
     if target.is_dir():
-        return target
+        if sealed(target):
+            return target
+        print(f"{target}: broken (its content is not what was written); converted again", flush=True)
+        shutil.rmtree(target)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     partial = disk.partial_of(target)
@@ -116,11 +121,23 @@ def _from_gguf(path: Path) -> Path:
     plain.generation_config = packed.generation_config
     plain.save_pretrained(partial)
     AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(partial)
+    seal(partial)
     if target.is_dir():  # another process was faster
         shutil.rmtree(partial)
     else:
         disk.publish(partial, target)
     return target
+
+
+def seal(folder: Path) -> None:
+    """Keep the hash of a model's files beside them."""
+    (folder / SEAL).write_text(content(folder), encoding="utf-8")
+
+
+def sealed(folder: Path) -> bool:
+    """Whether a model's files are still what was sealed."""
+    seal_file = folder / SEAL
+    return seal_file.is_file() and seal_file.read_text(encoding="utf-8") == content(folder)
 
 
 def fingerprint(model: Any) -> str:
@@ -165,10 +182,10 @@ def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None
     if not main:
         return
     disk.sweep(folder.parent)
-    partial = disk.partial_of(folder)
-    model.save_pretrained(partial, state_dict=state)
-    tokenizer.save_pretrained(partial)
-    disk.publish(partial, folder)
+    with disk.attempt(folder) as partial:
+        model.save_pretrained(partial, state_dict=state)
+        tokenizer.save_pretrained(partial)
+        disk.publish(partial, folder)
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | Sequence[str], seed: int) -> Any:
