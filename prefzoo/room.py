@@ -77,7 +77,7 @@ def memory_notes(costs: Mapping[str, Mapping[str, float]]) -> str:
         for name, found in costs.items()
         if found.get("memory_halvings")
     ]
-    return "".join(f"{line}\n" for line in lines)
+    return "\n" + "".join(f"{line}\n" for line in lines) if lines else ""  # a list of its own
 
 
 def _times(count: float) -> str:

@@ -12,6 +12,7 @@ import click
 from prefzoo import __version__, memory
 from prefzoo.disk import no_room
 from prefzoo.errors import UserError
+from prefzoo.redact import redacted
 from prefzoo.stopping import STOPPED, Interrupted, obey
 
 SIGNALLED = 128  # what shells add to the number of the signal that ended a program
@@ -163,7 +164,7 @@ def main() -> None:
         cli.main(standalone_mode=False)
     except UserError as e:
         for line in e.lines:
-            click.echo(f"error: {line}", err=True)
+            click.echo(f"error: {redacted(line)}", err=True)
         sys.exit(2)
     except click.ClickException as e:
         e.show()

@@ -77,7 +77,7 @@ def _run(found: Recipe, folder: Path, console: Console, *, fresh: bool, save_eve
 
 def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any]:
     with stage(f"loading {found.model}", "models", console), processes().main_process_first():
-        base, tokenizer = models.load(found.model, found.folder)
+        base, tokenizer = models.load(found.model, found.folder, trust=found.trust_remote_code)
         weights, vocabulary = models.fingerprint(base), models.vocabulary(tokenizer)
         base = base.to(processes().device)
     done, schema = tokens_of(found, found.data.train, tokenizer)
@@ -161,7 +161,8 @@ def _finished(run: Run, name: str, key: str) -> runs.RunResult | None:
 
 
 def _load(run: Run, quantize: str | None) -> Any:
-    return models.load(run.recipe.model, run.recipe.folder, quantize=quantize)[0]
+    recipe = run.recipe
+    return models.load(recipe.model, recipe.folder, quantize=quantize, trust=recipe.trust_remote_code)[0]
 
 
 def _measure_all(run: Run, base: Any) -> None:
@@ -175,7 +176,8 @@ def _measure_all(run: Run, base: Any) -> None:
     for name in share(todo):
         model = base
         if name != leaderboard.BASE:
-            model = models.load(str((run.folder / name / "checkpoint").resolve()), Path())[0].to(base.device)
+            place = str((run.folder / name / "checkpoint").resolve())
+            model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.device)
         measure(run, name, model, theirs)
     processes().wait_for_everyone()
 

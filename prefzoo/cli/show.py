@@ -91,7 +91,7 @@ def show_check(path: Path, overrides: Sequence[str]) -> None:
     from prefzoo.train import use_bf16
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
-    model, tokenizer = models.load(recipe.model, recipe.folder)
+    model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     done, schema = tokens_of(recipe, recipe.data.train, tokenizer)
     check_variants(recipe, done.pairs)
     tokens = mean(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in done.pairs)
@@ -132,7 +132,7 @@ def show_data(path: Path, overrides: Sequence[str]) -> None:
     from prefzoo.data.audit import audit, render
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
-    _, tokenizer = models.load(recipe.model, recipe.folder)
+    _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     columns = {str(k): v for k, v in recipe.data.columns.items()}
     for spec in (recipe.data.train, recipe.data.eval):
         if spec is not None:
