@@ -131,7 +131,10 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
     quantize = lora.quantize if lora else None
     if quantize:  # the reference is what training starts from: the same model, adapter off
         base, weights = _load(run, quantize), f"{run.weights}-{quantize}"
+    base = base if quantize else base.to(processes().device)
     job = _job(run, variant, base, weights, bf16=bf16)
+    if job.live is None and not quantize:
+        base.to("cpu")  # all that is needed of it is known: its room on the device is the policy's
     model = _load(run, quantize)
     if lora:
         model = models.add_lora(model, **lora.model_dump(exclude={"quantize"}), seed=run.recipe.seed)
@@ -172,6 +175,7 @@ def _measure_all(run: Run, base: Any) -> None:
     for name in names:
         if name not in todo:
             run.console.print(f"{name}: already measured with these settings; kept")
+    base = base.to(processes().device)
     theirs = reference_of_held_out(run, base) if todo and run.held_out else None
     for name in share(todo):
         model = base
