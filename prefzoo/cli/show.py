@@ -87,6 +87,7 @@ def show_check(path: Path, overrides: Sequence[str]) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
     from prefzoo import models
     from prefzoo.cli.load import check_variants, tokens_of, unit
+    from prefzoo.cli.needs import memory_line
     from prefzoo.job import steps_of
     from prefzoo.train import use_bf16
 
@@ -108,6 +109,9 @@ def show_check(path: Path, overrides: Sequence[str]) -> None:
         total += seconds
         plan = f"{variant.loss}, {steps} steps of {variant.train.batch} {rows}, {work:,.0f} tokens"
         console.print(f"  {name}: {plan}, about {seconds:.0f} s")
+        memory = memory_line(model, done.pairs, variant.train, bf16=use_bf16(variant.train))
+        if memory:
+            console.print(f"    {memory}", markup=False)
     console.print(f"training takes roughly {total / 60:.1f} minutes here; evaluation and loading come on top")
 
 

@@ -49,7 +49,7 @@ def test_parameters_and_tiles_are_those_of_the_code() -> None:
     for tied in (True, False):
         model = LlamaForCausalLM(LlamaConfig(**{**SIZE, "num_hidden_layers": 2}, tie_word_embeddings=tied))
         assert shape_of(model.config).parameters == sum(p.numel() for p in model.parameters())
-    assert footprint.TILES == {"cpu": head.TILES["cpu"], "cuda": head.ELSEWHERE}
+    assert {"cpu": head.TILES["cpu"], "cuda": head.ELSEWHERE} == footprint.TILES
 
 
 def test_a_published_model_has_its_published_size() -> None:
