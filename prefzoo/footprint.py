@@ -151,7 +151,8 @@ def _per_token(shape: Shape, plan: Plan) -> float:
     On the CPU (`fused`, `attention`): both norms' inputs, which are the fp32 residual stream, 2 D; and in the precision
     of products what the norms give, 2 D, queries, keys, values and attention's answer, 2 (H + K) d, its weights,
     H times the context, gate, up and their product, 3 F. On GPUs the model's own kernels keep more: of a norm its
-    input and the normed input in fp32 and a copy for each product that follows; keys and values for each query head; silu of it.
+    input and the normed input in fp32 and a copy for each product that follows; keys and values for each query head;
+    silu of it.
     """
     small = BF16 if plan.bf16 else FP32
     d, q, k, f = shape.hidden, shape.query, shape.key, shape.inner
