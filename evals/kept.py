@@ -11,7 +11,7 @@ from typing import Any
 from prefzoo.paths import cache_dir
 from prefzoo.runs import write_json
 
-ENGINE = 1  # raise when our generation or its judging changes: what another engine made is not read
+ENGINE = 2  # raise when our generation or its judging changes: what another engine made is not read
 
 
 def kept(stage: str, depends: Mapping[str, Any], make: Callable[[], Any]) -> Any:
@@ -20,12 +20,15 @@ def kept(stage: str, depends: Mapping[str, Any], make: Callable[[], Any]) -> Any
     path = cache_dir("evals") / f"{stage}-{key_of(full)}.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found["depends"] == json.loads(json.dumps(full)):
-            return found["value"]
-    except (OSError, ValueError, KeyError, TypeError):
+        if found["depends"] != json.loads(json.dumps(full)) or found["sha256"] != key_of(found["value"]):
+            raise ValueError("other content than was written")
+        return found["value"]
+    except OSError:  # mostly: nothing there
         pass
+    except (ValueError, KeyError, TypeError):
+        print(f"{path}: broken (its content is not what was written); made again", flush=True)
     value = make()
-    write_json(path, {"depends": full, "value": value})
+    write_json(path, {"depends": full, "sha256": key_of(value), "value": value})
     return value
 
 

@@ -7,7 +7,6 @@ seeds them anew.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -34,6 +33,7 @@ class Point:
     Attributes:
         logged: bytes of metrics.jsonl that belong to the steps done.
         state: the loss's.
+        halvings: how often a pass was too large for the memory, and all after it were made half as large.
     """
 
     step: int = 0
@@ -41,6 +41,7 @@ class Point:
     logged: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     state: Any = None
+    halvings: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,10 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         disk.sync(self.folder.parent)  # where the names of this folder and of the log stand
         disk.sweep(self.folder)
-        partial = disk.partial_of(self.folder / "checkpoint")
-        save_file(tensors, partial, {"prefzoo": json.dumps(head)})
-        target = self.folder / f"step-{head['point']['step']:08}-{_hash(partial)}.safetensors"
-        disk.publish(partial, target)
+        with disk.attempt(self.folder / f"step-{head['point']['step']:08}") as partial:
+            save_file(tensors, partial, {"prefzoo": json.dumps(head)})
+            target = self.folder / f"step-{head['point']['step']:08}-{_hash(partial)}.safetensors"
+            disk.publish(partial, target)
         for old in self._files():
             if old != target:
                 old.unlink()
@@ -165,8 +166,7 @@ def _head(path: Path) -> dict[str, Any]:
 
 
 def _hash(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()[:16]
+    return disk.digest(path)[:16]
 
 
 def _flat(state: Any, at: str = "state") -> tuple[dict[str, Tensor], Any]:

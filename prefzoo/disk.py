@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from prefzoo.errors import UserError
+
+NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "the file is too large"}
 
 
 def sync(path: Path) -> None:
@@ -32,10 +40,61 @@ def partial_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.partial")
 
 
+@contextmanager
+def attempt(target: Path) -> Iterator[Path]:
+    """Where to write `target` first. What is half written when that fails goes at once: it takes the room.
+
+    Raises:
+        UserError: the disk is full; what was at `target` before is untouched.
+    """
+    partial = partial_of(target)
+    try:
+        yield partial
+    except BaseException as e:
+        remove(partial)
+        why = no_room(e)
+        if why:
+            raise UserError(f"{target}: cannot be written, {why}; make room, the same command goes on") from e
+        raise
+
+
+def no_room(error: BaseException) -> str:
+    """Why there was no room to write, or nothing where that is not what went wrong."""
+    if isinstance(error, OSError):
+        return NO_ROOM.get(error.errno or 0, "")
+    # safetensors has the number in its text alone
+    return next((why for number, why in NO_ROOM.items() if f"(os error {number})" in str(error)), "")
+
+
+def remove(path: Path) -> None:
+    """A file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half written in `folder`."""
     for path in folder.glob(".*.partial"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
+
+
+def digest(path: Path) -> str:
+    """Hash of a file's content."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def inside(folder: Path, *names: str) -> Path:
+    """`folder / names`, if what is written there ends up in `folder`, through links as well.
+
+    Raises:
+        UserError: it would not.
+    """
+    path = folder.joinpath(*names)
+    if not path.resolve().is_relative_to(folder.resolve()) or path.resolve() == folder.resolve():
+        raise UserError(
+            f"{path}: leads out of {folder}, to {path.resolve()}; remove the link, or choose another name or folder"
+        )
+    return path

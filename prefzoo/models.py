@@ -15,21 +15,27 @@ import torch
 
 from prefzoo import attention, disk, fused
 from prefzoo.errors import UserError
+from prefzoo.launch import processes
 from prefzoo.paths import SCHEME, cache_dir, resolve_package
 from prefzoo.shards import state_of
 
+SEAL = "prefzoo.sha256"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
 
 def load(
-    spec: str, folder: Path, *, dtype: torch.dtype = torch.float32, quantize: str | None = None
+    spec: str, folder: Path, *, dtype: torch.dtype = torch.float32, quantize: str | None = None, trust: bool = False
 ) -> tuple[Any, Any]:
     """A causal language model and its tokenizer, on the CPU (quantised: on this process's GPU), in evaluation mode.
 
     Args:
         spec: `package://module/file.gguf`, a `.gguf` path, a folder with safetensors, or a hub id;
             paths are relative to `folder`.
+        trust: whether Python code that comes with the model is run; it is said where it is.
 
     Raises:
-        UserError: it is not there, or cannot be reached or read; one line that says which, and the cure.
+        UserError: it is not there, or cannot be reached or read; it is a pickle, or needs code that is not trusted; one
+            line that says which, and the cure.
     """
     from huggingface_hub.utils import logging as hub_logging
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -38,13 +44,19 @@ def load(
     logging.disable_progress_bar()  # the stage that loads says so itself
     hub_logging.set_verbosity(40)  # errors alone: its retries would bury the one line that says what is wrong
     place = locate(spec, folder)
+    if trust and processes().is_main_process:
+        print(f"model {spec}: Python code that comes with it is run (the recipe's trust_remote_code: true)", flush=True)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust)
         model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **_quantised(quantize)
-        )
+            place, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=trust,
+            **_quantised(quantize),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0]
+        refused = untrusted(f"model {spec}", reason)
+        if refused:
+            raise UserError(refused) from e
         cure = "name a local folder or a .gguf file, or check the id, the network and HF_HUB_OFFLINE"
         raise UserError(f"model {spec}: cannot be loaded ({type(e).__name__}: {reason}); {cure}") from e
     attention.install(model)
@@ -53,6 +65,37 @@ def load(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer
+
+
+def refuse_pickles(place: str, folder: Path) -> None:
+    """Raises UserError where a folder has its weights as pickles alone, which can run code when they are read."""
+    if any(folder.glob("*.safetensors")):
+        return
+    found = next((path for suffix in PICKLES for path in sorted(folder.glob(f"*{suffix}"))), None)
+    if found is not None:
+        package, kind = ("peft", "AutoPeftModelForCausalLM") if (folder / "adapter_config.json").is_file() else (
+            "transformers", "AutoModelForCausalLM"
+        )  # fmt: skip
+        code = f"from {package} import {kind} as M; M.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
+        raise UserError(
+            f"{place}: {found.name} is a pickle, which can run code when it is read, and is not loaded; where you "
+            f'trust its source, convert it to safetensors: python -c "{code}"'
+        )
+
+
+def untrusted(place: str, reason: str) -> str:
+    """What to say where a model cannot be loaded since that would run its code, or unpickle it; else nothing."""
+    if "trust_remote_code" in reason or "custom code" in reason:
+        return (
+            f"{place}: comes with Python code of its own, which is not run; where you have read that code and trust "
+            "it, set trust_remote_code: true in the recipe"
+        )
+    if "safetensors" in reason:
+        return (
+            f"{place}: has no weights in safetensors, and pickles are not loaded ({reason}); "
+            "convert it (from_pretrained, then save_pretrained) where you trust its source"
+        )
+    return ""
 
 
 def check_quantize(place: str) -> None:
@@ -89,6 +132,7 @@ def locate(spec: str, folder: Path) -> str:
                 f"model {spec}: {path} holds no config.json or adapter_config.json; "
                 "name a folder that transformers or peft saved"
             )
+        refuse_pickles(f"model {spec}", path)
         return str(path)
     if spec.startswith((".", "/", "~")) or spec.count("/") > 1:
         raise UserError(f"model {spec}: no such folder: {path}; paths in a recipe are relative to the recipe")
@@ -101,7 +145,10 @@ def _from_gguf(path: Path) -> Path:
         key = hashlib.file_digest(f, "sha256").hexdigest()[:16]
     target = cache_dir("models") / f"{path.stem}-{key}"
     if target.is_dir():
-        return target
+        if sealed(target):
+            return target
+        print(f"{target}: broken (its content is not what was written); converted again", flush=True)
+        shutil.rmtree(target)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     partial = disk.partial_of(target)
@@ -116,11 +163,23 @@ def _from_gguf(path: Path) -> Path:
     plain.generation_config = packed.generation_config
     plain.save_pretrained(partial)
     AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(partial)
+    seal(partial)
     if target.is_dir():  # another process was faster
         shutil.rmtree(partial)
     else:
         disk.publish(partial, target)
     return target
+
+
+def seal(folder: Path) -> None:
+    """Keep the hash of a model's files beside them."""
+    (folder / SEAL).write_text(content(folder), encoding="utf-8")
+
+
+def sealed(folder: Path) -> bool:
+    """Whether a model's files are still what was sealed."""
+    seal_file = folder / SEAL
+    return seal_file.is_file() and seal_file.read_text(encoding="utf-8") == content(folder)
 
 
 def fingerprint(model: Any) -> str:
@@ -165,10 +224,10 @@ def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None
     if not main:
         return
     disk.sweep(folder.parent)
-    partial = disk.partial_of(folder)
-    model.save_pretrained(partial, state_dict=state)
-    tokenizer.save_pretrained(partial)
-    disk.publish(partial, folder)
+    with disk.attempt(folder) as partial:
+        model.save_pretrained(partial, state_dict=state)
+        tokenizer.save_pretrained(partial)
+        disk.publish(partial, folder)
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | Sequence[str], seed: int) -> Any:

@@ -156,6 +156,7 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=SLUG)]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # what every generator accepts
     model: Text
+    trust_remote_code: bool = False  # whether code that comes with the model is run
     data: Data
     train: Train = Train()
     variants: dict[str, Variant]

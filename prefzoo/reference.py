@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import pad
@@ -23,8 +24,9 @@ from prefzoo.paths import cache_dir
 from prefzoo.progress import Report
 from prefzoo.types import LogProbs
 
-ENGINE = 2  # raise when the engine's numbers change: cached log-probs of another engine are not read
+ENGINE = 3  # raise when the engine's numbers change: cached log-probs of another engine are not read
 TOKENS = 4096  # of a forward pass without gradients
+CHECKSUM = "sha256"  # in the file's metadata
 
 
 def rows_key(pairs: Sequence[TokenPair]) -> str:
@@ -70,22 +72,34 @@ def _stacked(parts: list[Tensor]) -> Tensor:
     return torch.cat([pad(p, (0, width - p.shape[1])) if p.ndim > 1 else p for p in parts])
 
 
-def read(path: Path, kind: type[LogProbs]) -> LogProbs | None:
-    """What is cached in `path`; None where there is nothing that can be read."""
+def read(path: Path, kind: type[LogProbs], say: Callable[[str], None] = print) -> LogProbs | None:
+    """What is cached in `path`; None where there is nothing, or, which is said, something that is broken."""
     if not path.is_file():
         return None
     try:
         found = load_file(path)
+        with safe_open(path, "pt") as kept:
+            if (kept.metadata() or {})[CHECKSUM] != _checksum(found):
+                raise ValueError("other numbers than were written")
         return kind(*(found[f.name] for f in fields(kind)))
-    except Exception:  # a broken file is made again
+    except Exception:  # whatever reading what is broken may raise
+        say(f"{path}: broken (its content is not what was written); computed again")
         return None
 
 
 def write(path: Path, values: LogProbs) -> None:
     """Keep log-probs; a reader sees the whole file or none."""
-    partial = disk.partial_of(path)
-    save_file({f.name: getattr(values, f.name).contiguous() for f in fields(values)}, partial)
-    disk.publish(partial, path)
+    tensors = {f.name: getattr(values, f.name).contiguous() for f in fields(values)}
+    with disk.attempt(path) as partial:
+        save_file(tensors, partial, {CHECKSUM: _checksum(tensors)})
+        disk.publish(partial, path)
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode() + tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def scatter(values: LogProbs, rows: Sequence[int], size: int) -> LogProbs:

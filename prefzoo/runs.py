@@ -23,6 +23,7 @@ class RunResult:
 
     Attributes:
         key: hash of everything the training depends on; a result whose key still holds is not made again.
+        weights: hash of the checkpoint's files; broken ones are made again.
         metrics: of the last step, under TRL's names.
         costs: seconds, pairs per second, peak memory in bytes, trained parameters.
     """
@@ -36,6 +37,7 @@ class RunResult:
     metrics: dict[str, float]
     costs: dict[str, float]
     environment: dict[str, Any]
+    weights: str = ""
 
     def write(self, folder: Path) -> None:
         """To `folder/result.json`."""
@@ -76,9 +78,9 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write, sync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = disk.partial_of(path)
-    partial.write_text(text, encoding="utf-8")
-    disk.publish(partial, path)
+    with disk.attempt(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+        disk.publish(partial, path)
 
 
 def environment() -> dict[str, Any]:

@@ -62,7 +62,8 @@ def _one_cast(job: Job, accelerator: Any) -> Iterator[None]:
 def passes(job: Job, accelerator: Any, pairs: Sequence[TokenPair], rows: Sequence[int]) -> list[list[int]]:
     """This process's share of the rows, dealt to passes: as many as in every other process, since all pass at once."""
     world, tokens = accelerator.num_processes, budget(job, accelerator)
-    parts = [split(pairs, rows[rank::world], tokens, job.train.micro_batch) for rank in range(world)]
+    most = max(1, (job.train.micro_batch or -(-len(rows) // world)) >> job.halvings)
+    parts = [split(pairs, rows[rank::world], tokens, most) for rank in range(world)]
     own = parts[accelerator.process_index]
     while len(own) < max(map(len, parts)):
         at = max(range(len(own)), key=lambda i: len(own[i]))
@@ -73,7 +74,7 @@ def passes(job: Job, accelerator: Any, pairs: Sequence[TokenPair], rows: Sequenc
 
 def budget(job: Job, accelerator: Any) -> int:
     """Tokens of one forward and backward pass."""
-    return job.train.tokens or TOKENS.get(accelerator.device.type, ELSEWHERE)
+    return (job.train.tokens or TOKENS.get(accelerator.device.type, ELSEWHERE)) >> job.halvings
 
 
 def _independent(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 STOPPED = "stopped; what is finished is kept, the same command goes on"
 ASKED_BY = (signal.SIGTERM, signal.SIGINT)
+AT_ONCE = 1.0  # seconds
 
 
 class Interrupted(BaseException):
@@ -24,16 +26,21 @@ class Interrupted(BaseException):
 
 
 class Stop:
-    """`signum` is the first signal that came, 0 as long as none did. At a second one, the run ends where it stands."""
+    """`signum` is the first signal that came, 0 as long as none did. At a second Ctrl-C, the run ends where it stands.
 
-    signum = 0
+    Schedulers and launchers send SIGTERM to a process and to its parent, which passes it on; terminals do so with
+    Ctrl-C. What comes twice at once, and any further SIGTERM, is therefore the same wish again.
+    """
+
+    signum, came = 0, 0.0
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum:
+        if signum == signal.SIGINT and self.signum and time.monotonic() - self.came > AT_ONCE:
             raise Interrupted(
                 signum, "stopped in the middle of a step; the same command goes on from the last checkpoint"
             )
-        self.signum = signum
+        if not self.signum:
+            self.signum, self.came = signum, time.monotonic()
 
 
 @contextmanager
@@ -53,4 +60,5 @@ def noticed(wanted: bool) -> Iterator[Stop]:
 
 def obey(signum: int, frame: FrameType | None) -> None:
     """For all of a run but its training steps: what is finished is on disk, so stop at once."""
+    signal.signal(signum, signal.SIG_IGN)  # a second one must not disturb the end
     raise Interrupted(signum, STOPPED)

@@ -8,7 +8,8 @@ import math
 import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,9 +27,10 @@ from prefzoo.launch import agreed, processes
 from prefzoo.logprobs import score, score_with_kl
 from prefzoo.progress import Report
 from prefzoo.recipe import Train
+from prefzoo.room import backward_in_room
 from prefzoo.shards import bare, whole
 from prefzoo.snapshots import Snapshots
-from prefzoo.step import backward
+from prefzoo.step import Stepped
 from prefzoo.stopping import Interrupted, Stop, noticed
 from prefzoo.types import LogProbs, PairBatch
 
@@ -88,14 +90,17 @@ def train(
     policy = accelerator.unwrap_model(scorer).model
     parts = Parts(policy, optimizer.optimizer, job.live if job.train.sync_reference else None)
     at, plan = _start(job, parts, metrics_file, checkpoints, accelerator), job.steps
-    start = time.monotonic() - at.seconds
+    start, say = time.monotonic() - at.seconds, checkpoints.say if checkpoints else print
     target = metrics_file if accelerator.is_main_process else Path(os.devnull)
     with target.open("a" if at.step else "w", encoding="utf-8") as log, noticed(checkpoints is not None) as stop:
         for step, rows in enumerate(plan[at.step :], at.step):
-            metrics, state = _step(job, scorer, optimizer, accelerator, step, len(plan), rows, at.state)
+            trial = replace(job, halvings=at.halvings)
+            (metrics, state), halvings = _step(
+                trial, scorer, optimizer, accelerator, step, len(plan), rows, at.state, say
+            )
             log.write(json.dumps(metrics) + "\n")
             log.flush()
-            at = Point(step + 1, time.monotonic() - start, log.tell(), metrics, state)
+            at = Point(step + 1, time.monotonic() - start, log.tell(), metrics, state, halvings)
             accelerator.log(metrics, step=at.step)
             said = f"step {at.step}/{len(plan)}, loss {metrics['loss']:.4f}"
             report(at.step * job.train.batch, len(plan) * job.train.batch, said)
@@ -106,7 +111,8 @@ def train(
     for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
         tracker.finish()
     pairs = len(plan) * job.train.batch
-    return at.metrics, _costs(at.seconds, pairs, sum(p.numel() for p in policy.parameters() if p.requires_grad))
+    costs = _costs(at.seconds, pairs, sum(p.numel() for p in policy.parameters() if p.requires_grad))
+    return at.metrics, costs | {"memory_halvings": float(at.halvings)}
 
 
 def _accelerator(job: Job, folder: Path) -> Accelerator:
@@ -163,20 +169,22 @@ def _start(
 
 
 def _step(
-    job: Job, scorer: Any, optimizer: Any, accelerator: Accelerator, step: int, steps: int, rows: list[int], state: Any
-) -> tuple[dict[str, float], Any]:
-    """One optimiser step (from 0): its metrics, and the loss's next state."""
-    torch.manual_seed(_seed(job.seed, step, accelerator.process_index))
+    job: Job, scorer: Any, optimizer: Any, accelerator: Accelerator, step: int, steps: int, rows: list[int], state: Any,
+    say: Callable[[str], None],
+) -> tuple[Stepped, int]:  # fmt: skip
+    """One optimiser step (from 0): its metrics, the loss's next state, and how often passes were halved by now."""
     rate = job.train.learning_rate * schedule(job.train, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = rate
-    metrics, state = backward(job, scorer, accelerator, step, rows, state)
+    seed = _seed(job.seed, step, accelerator.process_index)
+    (metrics, state), halvings = backward_in_room(job, scorer, accelerator, step, rows, state, seed=seed, say=say)
     _check(job, step, metrics["loss"])
     norm = accelerator.clip_grad_norm_(scorer.parameters(), job.train.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
     _sync(job, accelerator.unwrap_model(scorer).model, step + 1)
-    return metrics | {"grad_norm": float(whole(torch.as_tensor(norm))), "learning_rate": rate, "step": step + 1}, state
+    metrics |= {"grad_norm": float(whole(torch.as_tensor(norm))), "learning_rate": rate, "step": step + 1}
+    return (metrics, state), halvings
 
 
 def _seed(*parts: int) -> int:

@@ -36,6 +36,17 @@ class Calls:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as e:
+            if isinstance(e, sqlite3.OperationalError):  # locked, read-only, no room: not broken
+                raise
+            aside = path.with_name(f"{path.name}.broken")  # it may be worth a rescue: its replies were paid for
+            path.replace(aside)
+            print(f"{path}: broken ({e}); put aside as {aside.name}, begun anew", flush=True)
+            self._prepare()
+
+    def _prepare(self) -> None:
         with self._open() as db:
             db.execute("CREATE TABLE IF NOT EXISTS calls (key TEXT PRIMARY KEY, reply TEXT NOT NULL)")
 
@@ -43,18 +54,33 @@ class Calls:
         """The reply to a call that was made before."""
         with self._open() as db:
             found = db.execute("SELECT reply FROM calls WHERE key = ?", (key,)).fetchone()
-        return Reply(**json.loads(found[0])) if found else None
+        if found is None:
+            return None
+        try:
+            value = json.loads(found[0])
+            if value.pop("sha256", "") not in ("", _checksum(value)):
+                raise ValueError("not what was written")
+            return Reply(**value)
+        except (ValueError, TypeError, AttributeError):
+            print(f"{self.path}: the reply of one call is broken; it is asked again", flush=True)
+            return None
 
     def write(self, key: str, reply: Reply) -> None:
         """Keep a reply."""
         with self._open() as db:
-            db.execute("INSERT OR REPLACE INTO calls VALUES (?, ?)", (key, json.dumps(asdict(reply))))
+            value = asdict(reply)
+            row = json.dumps({**value, "sha256": _checksum(value)})
+            db.execute("INSERT OR REPLACE INTO calls VALUES (?, ?)", (key, row))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         # A connection for each operation: threads and processes then need no agreement of their own.
         with closing(sqlite3.connect(self.path, timeout=WAIT)) as db, db:
             yield db
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 class Purse:

@@ -14,6 +14,7 @@ from typing import Any
 from evals.judges.protocol import Comparison, Report, Verdict
 from evals.judges.seats import Said, both_orders, by_scores, higher_wins
 from prefzoo.errors import UserError, did_you_mean
+from prefzoo.redact import redacted
 
 OF_BOTH, OF_ONE = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
 SAYS = 80  # characters of an exception that are kept
@@ -46,7 +47,7 @@ class Function:
         try:
             return float(self.fn(c.row.prompt, *outputs))
         except Exception as e:  # a user's code may raise anything
-            return f"{type(e).__name__}: {e}"[:SAYS].replace("\n", " ")
+            return redacted(f"{type(e).__name__}: {e}")[:SAYS].replace("\n", " ")
 
 
 def _parameters(fn: Callable[..., Any], name: str) -> int:

@@ -94,14 +94,17 @@ def load(spec: str, folder: Path) -> Reward:
 
     place = models.locate(spec, folder)
     try:
-        config, tokenizer = AutoConfig.from_pretrained(place), AutoTokenizer.from_pretrained(place)
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         kinds = config.architectures or []
         if config.num_labels != 1 or not any("SequenceClassification" in kind for kind in kinds):
             raise UserError(
                 f"evals.judge: {spec} is {', '.join(kinds) or 'of no stated kind'} with {config.num_labels} outputs, "
                 "no reward model; name a sequence-classification checkpoint with one output"
             )
-        model = AutoModelForSequenceClassification.from_pretrained(place, use_safetensors=True, dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            place, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        )
     except (OSError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0]
         raise UserError(f"evals.judge: {spec} cannot be loaded ({reason}); name a folder or check the id") from e

@@ -20,6 +20,7 @@ from evals.judges.wording import LETTERS, Question, read_question, read_verdict
 from prefzoo.errors import UserError
 from prefzoo.judge import ServerJudge
 from prefzoo.paths import cache_dir
+from prefzoo.redact import redacted
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before the second try, doubled for each further one up to the longest
 BUSY = (408, 409, 425, 429)  # and all from 500: worth another try
@@ -53,8 +54,9 @@ class Server:
         self.prompt_hash = question.hash
         self.purse = Purse(how.prompt_price, how.answer_price, how.spend_limit)
         self._logprobs = True  # until the server refuses to be asked for them
+        self._secret = _key(how)
         client = openai.OpenAI(
-            base_url=how.url, api_key=_key(how), timeout=how.timeout, max_retries=0  # all tries are counted here
+            base_url=how.url, api_key=self._secret, timeout=how.timeout, max_retries=0  # all tries are counted here
         )  # fmt: skip
 
         self._create: Callable[..., Any] = client.chat.completions.create
@@ -156,7 +158,7 @@ class Server:
                     raise
                 found = self._create(**request)
                 self._logprobs = False  # it was their being asked for that it refused
-            reply = _reply(found)
+            reply = _reply(found, self._secret)
             cost = self.purse.price(reply.prompt_tokens, reply.answer_tokens)
             return reply
         except openai.APITimeoutError:
@@ -206,8 +208,8 @@ def _key(how: ServerJudge) -> str:
     return found or "none"
 
 
-def _reply(found: Any) -> Reply:
-    """What matters of a completion; log-probs where the server gave them."""
+def _reply(found: Any, secret: str) -> Reply:
+    """What matters of a completion; log-probs where the server gave them. Some servers repeat the key in their text."""
     choice = found.choices[0]
     offered = getattr(choice.logprobs, "content", None) if getattr(choice, "logprobs", None) else None
     first = {t.token: float(t.logprob) for t in offered[0].top_logprobs} if offered else {}
@@ -215,6 +217,7 @@ def _reply(found: Any) -> Reply:
     text = choice.message.content
     if not isinstance(text, str):
         raise TypeError("a reply without text")
+    text, first = redacted(text, secret), {t: p for t, p in first.items() if redacted(t, secret) == t}
     return Reply(text, first, getattr(used, "prompt_tokens", 0) or 0, getattr(used, "completion_tokens", 0) or 0)
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from prefzoo import __version__, memory
+from prefzoo.disk import no_room
 from prefzoo.errors import UserError
+from prefzoo.redact import redacted
 from prefzoo.stopping import STOPPED, Interrupted, obey
 
 SIGNALLED = 128  # what shells add to the number of the signal that ended a program
@@ -162,12 +164,18 @@ def main() -> None:
         cli.main(standalone_mode=False)
     except UserError as e:
         for line in e.lines:
-            click.echo(f"error: {line}", err=True)
+            click.echo(f"error: {redacted(line)}", err=True)
         sys.exit(2)
     except click.ClickException as e:
         e.show()
         sys.exit(2)
+    except OSError as e:
+        if not no_room(e):
+            raise
+        click.echo(f"error: {no_room(e)} ({e.filename or 'writing'}); make room, the same command goes on", err=True)
+        sys.exit(2)
     except Interrupted as e:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the end
         click.echo(e.line, err=True)
         sys.exit(SIGNALLED + e.signum)
     except (click.Abort, KeyboardInterrupt):

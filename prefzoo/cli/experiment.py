@@ -49,7 +49,7 @@ def logprobs_of(
     All processes call this, and each scores a stretch of the pairs.
     """
     file = reference.cache_file(weights, pairs, kind, run.layout, bf16=bf16)
-    cached = reference.read(file, kind)
+    cached = reference.read(file, kind, lambda line: run.console.print(line, soft_wrap=True, markup=False))
     if all(collected(cached is not None)):
         assert cached is not None
         return cached

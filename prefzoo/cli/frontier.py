@@ -46,7 +46,8 @@ def write_frontier(run: Run, base: Any, trained: Mapping[str, runs.RunResult], t
     for name, step in share(todo):
         model = base
         if name != BASE:
-            model = models.load(str(_steps(run, name)[step].resolve()), Path())[0].to(base.device)
+            place = str(_steps(run, name)[step].resolve())
+            model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.device)
         with stage(f"frontier of {name}, step {step}", "points", run.console):
             point = _point(run, model, base, theirs)
         runs.write_json(_file(run, name, step), {"key": _key(run, keys[name]), **asdict(point)})

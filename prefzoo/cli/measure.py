@@ -61,8 +61,14 @@ def known(run: Run, name: str) -> Measured | None:
     """The numbers on disk, if they are of this model and these settings."""
     try:
         found = json.loads((run.folder / name / "evals.json").read_text(encoding="utf-8"))
-        return Measured(**found) if found.pop("key") == key(run, name) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        settings, _, content = found.pop("key").partition("-")
+        if settings == key(run, name) and content != key_of(found):
+            raise ValueError("other numbers than were written")
+        return Measured(**found) if settings == key(run, name) else None
+    except OSError:  # mostly: nothing there
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        run.console.print(f"{run.folder / name / 'evals.json'}: broken (not what was written); measured again")
         return None
 
 
@@ -89,7 +95,8 @@ def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None)
         benchmarks |= kept("benchmark", depends, partial(_benchmark, run, name, model, suite))
     kl = _kl(run, name, model, base, same) if name != leaderboard.BASE else []
     found = measured(held_out, run.prompts, answers, Verifier(), benchmarks, kl)
-    runs.write_json(run.folder / name / "evals.json", {"key": key(run, name), **asdict(found)})
+    values = asdict(found)
+    runs.write_json(run.folder / name / "evals.json", {"key": f"{key(run, name)}-{key_of(values)}", **values})
     return found
 
 

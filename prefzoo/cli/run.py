@@ -15,7 +15,7 @@ from evals.benchmarks import check_names
 from evals.kept import key_of
 from evals.measure import Measured
 from evals.prompts import load_prompts
-from prefzoo import models, recipe, reference, runs
+from prefzoo import disk, models, recipe, reference, runs
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.frontier import snapshots_of, write_frontier
@@ -26,9 +26,11 @@ from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.job import Job, with_reference
 from prefzoo.launch import agreed, leave, processes, share
+from prefzoo.locking import alone
 from prefzoo.logprobs import NOTES, choose_layout
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe, Variant
+from prefzoo.room import memory_notes
 from prefzoo.train import check_trackers, train, use_bf16
 from prefzoo.types import LogProbs
 
@@ -45,7 +47,16 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
     for variant in found.variants.values():
         if variant.train.lora and variant.train.lora.quantize:
             models.check_quantize(f"variants.{variant.name}.train")
-    run, base = _prepare(found, results / found.name, console, save_every)
+    with alone(results / found.name):
+        _run(found, results / found.name, console, fresh=fresh, save_every=save_every)
+    leave()
+
+
+def _run(found: Recipe, folder: Path, console: Console, *, fresh: bool, save_every: float) -> None:
+    main = processes().is_main_process
+    for name in (leaderboard.BASE, *found.variants):
+        disk.inside(folder, name)
+    run, base = _prepare(found, folder, console, save_every)
     judge = prepared(found, run.prompts) if main else None
     if main:
         runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
@@ -60,16 +71,16 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
         numbers = judged(judge, run.prompts, _numbers(run), run.folder, console)
         costs = {name: r.costs for name, r in trained.items()}
         more = everyone(judge, run.prompts, numbers, run.folder, console, asked=found.evals.round_robin)
+        more += memory_notes(costs)
         board = leaderboard.build(numbers, costs, receipts(run, trained), more)
         board.write(run.folder)
         board.render(console)
         console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
-    leave()
 
 
 def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any]:
     with stage(f"loading {found.model}", "models", console), processes().main_process_first():
-        base, tokenizer = models.load(found.model, found.folder)
+        base, tokenizer = models.load(found.model, found.folder, trust=found.trust_remote_code)
         weights, vocabulary = models.fingerprint(base), models.vocabulary(tokenizer)
         base = base.to(processes().device)
     done, schema = tokens_of(found, found.data.train, tokenizer)
@@ -111,7 +122,7 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
     key = key_of([settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16])
     main = processes().is_main_process
     checkpoints = Checkpoints(folder / RESUME, key, run.save_every, run.console.print)
-    before = agreed(runs.finished(folder, key))
+    before = agreed(_finished(run, name, key) if main else None)
     if before is not None:
         if main:
             checkpoints.remove()
@@ -125,7 +136,10 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
     quantize = lora.quantize if lora else None
     if quantize:  # the reference is what training starts from: the same model, adapter off
         base, weights = _load(run, quantize), f"{run.weights}-{quantize}"
+    base = base if quantize else base.to(processes().device)
     job = _job(run, variant, base, weights, bf16=bf16)
+    if job.live is None and not quantize:
+        base.to("cpu")  # all that is needed of it is known: its room on the device is the policy's
     model = _load(run, quantize)
     if lora:
         model = models.add_lora(model, **lora.model_dump(exclude={"quantize"}), seed=run.recipe.seed)
@@ -137,14 +151,26 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
         runs.environment() | {"processes": processes().num_processes},
     )  # fmt: skip
     if main:
+        result = replace(result, weights=models.content(folder / "checkpoint"))
         result.write(folder)
         checkpoints.remove()
     processes().wait_for_everyone()
     return result
 
 
+def _finished(run: Run, name: str, key: str) -> runs.RunResult | None:
+    """What an earlier run made of a variant, if its files are still what was written."""
+    folder = run.folder / name
+    found = runs.finished(folder, key)
+    if found is not None and found.weights and found.weights != models.content(folder / "checkpoint"):
+        run.console.print(f"{folder / 'checkpoint'}: broken (not what was written); {name} is trained again")
+        return None
+    return found
+
+
 def _load(run: Run, quantize: str | None) -> Any:
-    return models.load(run.recipe.model, run.recipe.folder, quantize=quantize)[0]
+    recipe = run.recipe
+    return models.load(recipe.model, recipe.folder, quantize=quantize, trust=recipe.trust_remote_code)[0]
 
 
 def _measure_all(run: Run, base: Any) -> LogProbs | None:
@@ -157,12 +183,14 @@ def _measure_all(run: Run, base: Any) -> LogProbs | None:
     for name in names:
         if name not in todo:
             run.console.print(f"{name}: already measured with these settings; kept")
+    base = base.to(processes().device)
     wanted = todo or run.recipe.evals.frontier
     theirs = reference_of_held_out(run, base) if wanted and run.held_out else None
     for name in share(todo):
         model = base
         if name != leaderboard.BASE:
-            model = models.load(str((run.folder / name / "checkpoint").resolve()), Path())[0].to(base.device)
+            place = str((run.folder / name / "checkpoint").resolve())
+            model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.device)
         measure(run, name, model, base, theirs)
     processes().wait_for_everyone()
     return theirs

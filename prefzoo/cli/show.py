@@ -87,11 +87,12 @@ def show_check(path: Path, overrides: Sequence[str]) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
     from prefzoo import models
     from prefzoo.cli.load import check_variants, tokens_of, unit
+    from prefzoo.cli.needs import memory_line
     from prefzoo.job import steps_of
     from prefzoo.train import use_bf16
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
-    model, tokenizer = models.load(recipe.model, recipe.folder)
+    model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     done, schema = tokens_of(recipe, recipe.data.train, tokenizer)
     check_variants(recipe, done.pairs)
     tokens = mean(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in done.pairs)
@@ -108,6 +109,9 @@ def show_check(path: Path, overrides: Sequence[str]) -> None:
         total += seconds
         plan = f"{variant.loss}, {steps} steps of {variant.train.batch} {rows}, {work:,.0f} tokens"
         console.print(f"  {name}: {plan}, about {seconds:.0f} s")
+        memory = memory_line(model, done.pairs, variant.train, bf16=use_bf16(variant.train))
+        if memory:
+            console.print(f"    {memory}", markup=False)
     console.print(f"training takes roughly {total / 60:.1f} minutes here; evaluation and loading come on top")
 
 
@@ -132,7 +136,7 @@ def show_data(path: Path, overrides: Sequence[str]) -> None:
     from prefzoo.data.audit import audit, render
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
-    _, tokenizer = models.load(recipe.model, recipe.folder)
+    _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     columns = {str(k): v for k, v in recipe.data.columns.items()}
     for spec in (recipe.data.train, recipe.data.eval):
         if spec is not None:

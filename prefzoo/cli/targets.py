@@ -21,7 +21,7 @@ from evals.measure import Measured, OnPairs, answer_all, measured, run_benchmark
 from evals.prompts import load_prompts
 from evals.results import RESOLVED
 from evals.round_robin import as_json, markdown, play, round_robin
-from prefzoo import models, runs
+from prefzoo import disk, models, runs
 from prefzoo.cli.judging import check_judgeable, judged
 from prefzoo.errors import UserError
 from prefzoo.judge import AnyJudge
@@ -54,6 +54,7 @@ def show_targets(targets: Sequence[Path], asked: Asked) -> None:
     if judge is not None:
         numbers = judged(judge, prompts, numbers, asked.out, console)
     for name, m in numbers.items():
+        disk.inside(asked.out, name)
         runs.write_json(asked.out / name / "evals.json", asdict(m))
     board = leaderboard.build(numbers, {})
     board.write(asked.out)
@@ -80,7 +81,8 @@ def models_of(targets: Sequence[Path], base: str | None) -> dict[str, str]:
             found += [(name, str((target / name / "checkpoint").resolve())) for name in variants]
             base = base or str(yaml.safe_load((target / RESOLVED).read_text(encoding="utf-8"))["model"])
         elif any((target / name).is_file() for name in ("config.json", "adapter_config.json")):
-            found.append((target.parent.name if target.name == "checkpoint" else target.name, str(target.resolve())))
+            place = target.resolve()  # `..` has a name too
+            found.append((place.parent.name if place.name == "checkpoint" else place.name, str(place)))
         else:
             raise UserError(f"{target}: neither a run's folder ({RESOLVED}) nor a checkpoint (config.json); name one")
     if base is None:

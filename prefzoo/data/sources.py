@@ -129,6 +129,10 @@ def _from_hub(spec: str) -> list[Row]:
         return [dict(r) for r in datasets.load_dataset(name, split=split or "train")]
     except Exception as e:  # the hub raises many kinds; each means "not to be had", and the user needs the reason
         reason = (str(e).splitlines() or ["no reason given"])[0]
+        if "scripts are no longer supported" in reason:
+            raise UserError(
+                f"{spec}: is a program, and those of data sets are not run; name files, or a data set of parquet files"
+            ) from e
         raise UserError(
             f"{spec}: no such file here, and the hub does not give it ({type(e).__name__}: {reason}); "
             "name a local file, or check the id, the network and HF_HUB_OFFLINE"

@@ -15,7 +15,7 @@ import pytest
 import torch
 from test_train import job
 
-from prefzoo import disk, losses, models
+from prefzoo import disk, losses, models, stopping
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.data.tokens import TokenPair
 from prefzoo.job import Job
@@ -124,10 +124,22 @@ def test_a_signal_in_the_last_step_is_heard(tiny_model: Any, tmp_path: Path) -> 
     same(run(tiny_model, this, tmp_path / "whole", every=1e9), run(tiny_model, this, tmp_path, every=1e9))
 
 
-def test_a_second_signal_ends_the_run_at_once(tiny_model: Any, tmp_path: Path) -> None:
+def test_the_same_signal_from_scheduler_and_launcher_is_one_wish(tiny_model: Any, tmp_path: Path) -> None:
+    def often() -> None:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match="stopped after step 2 of 6") as e:
+        run(tiny_model, job(tiny_model), tmp_path, until=2, how=often, every=1e9)
+    assert e.value.signum == signal.SIGTERM and (tmp_path / "resume").exists()
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "AT_ONCE", -1.0)  # as if the user had waited in between
+
     def twice() -> None:
         terminate()
-        terminate()
+        os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted, match="in the middle of a step"):
         run(tiny_model, job(tiny_model), tmp_path, until=2, how=twice, every=1e9)

@@ -1,0 +1,41 @@
+"""What `prefzoo check` says of memory: the formulas' peak for a variant, beside what is free here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefzoo.data.batches import split
+from prefzoo.data.tokens import TokenPair
+from prefzoo.footprint import GIB, Kernels, Plan, footprint, shape_of
+from prefzoo.recipe import Train
+from prefzoo.step import ELSEWHERE, TOKENS
+
+
+def memory_line(model: Any, pairs: Sequence[TokenPair], train: Train, *, bf16: bool) -> str:
+    """How much one process's training takes at its peak, and a warning where that is not free; empty if unknown."""
+    import psutil
+    import torch
+
+    try:
+        shape = shape_of(model.config)
+    except (AttributeError, TypeError):
+        return ""
+    kernels: Kernels = "cuda" if torch.cuda.is_available() else "cpu"
+    sizes = sorted((len(p.prompt), len(p.chosen), len(p.rejected)) for p in pairs)
+    longest = sorted(range(len(pairs)), key=lambda i: -len(pairs[i].chosen) - len(pairs[i].rejected))[: train.batch]
+    budget = train.tokens or TOKENS.get(kernels, ELSEWHERE)
+    parts = split(pairs, longest, budget, train.micro_batch)
+    tokens = [sum(len(pairs[i].prompt) + len(pairs[i].chosen) + len(pairs[i].rejected) for i in part) for part in parts]
+    scored = [sum(len(pairs[i].chosen) + len(pairs[i].rejected) for i in part) for part in parts]
+    context = max(prompt + max(chosen, rejected) for prompt, chosen, rejected in sizes)
+    plan = Plan(
+        max(tokens), max(scored), context, len(parts), train.lora.rank if train.lora else None, bf16,
+        train.gradient_checkpointing, kernels=kernels, held=int(kernels == "cpu"),
+    )  # fmt: skip
+    peak = footprint(shape, plan).peak
+    free = torch.cuda.mem_get_info()[0] if kernels == "cuda" else psutil.virtual_memory().available
+    said = f"about {peak / GIB:.1f} GiB of memory at the peak, {free / GIB:.1f} GiB are free"
+    if peak > free:
+        said += "; too little: set train.micro_batch: 1, train.gradient_checkpointing: true or train.lora: {rank: 16}"
+    return said

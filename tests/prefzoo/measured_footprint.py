@@ -1,0 +1,77 @@
+"""Run by test_footprint.py: trains a random model in this process and prints the peak of its resident memory, in bytes.
+
+Usage: measured_footprint.py SETTINGS (JSON). What Python, torch and the other imports take by themselves (the resident
+memory before the model is made, after a small warm-up) is subtracted; the peak is the kernel's own, set back before.
+`prefzoo.memory.prepare` is left out: it keeps freed memory for later, which is no need.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from prefzoo import attention, fused, losses, models, reference
+from prefzoo.data.tokens import TokenPair
+from prefzoo.job import Job, with_reference
+from prefzoo.recipe import Train
+from prefzoo.train import train
+
+
+def made(**size: int) -> Any:
+    config = LlamaConfig(**size, tie_word_embeddings=True, pad_token_id=0, max_position_embeddings=512)
+    found = LlamaForCausalLM(config).eval()
+    attention.install(found)
+    fused.install(found)
+    return found
+
+
+def now(field: str) -> int:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    assert found
+    return int(found[1]) * 1024
+
+
+def job(model: Any, settings: dict[str, Any]) -> Job:
+    prompt, answer = settings["prompt"], settings["answer"]
+    gen = torch.Generator().manual_seed(0)
+    ids = [torch.randint(1, 256, (prompt + 2 * answer,), generator=gen).tolist() for _ in range(settings["pairs"])]
+    pairs = [TokenPair(x[:prompt], x[prompt : prompt + answer], x[prompt + answer :], i) for i, x in enumerate(ids)]
+    how = Train(
+        batch=settings["batch"], micro_batch=settings["micro_batch"], tokens=1_000_000, steps=2, learning_rate=1e-5,
+        precision="bf16" if settings["bf16"] else "fp32", gradient_checkpointing=settings["checkpointing"],
+    )  # fmt: skip
+    loss = losses.get("dpo")
+    this = Job(loss, loss.Params(), how, 0, pairs, "shared", settings["bf16"])
+    return with_reference(
+        this, model, lambda rows, what, kind: reference.logprobs(model, rows, "shared", kind, bf16=settings["bf16"])
+    )
+
+
+def trained(settings: dict[str, Any]) -> None:
+    model = made(**settings["size"])
+    this = job(model, settings)
+    policy = model  # in place: a run holds the base besides, which `Plan.held` counts
+    if settings["rank"]:
+        policy = models.add_lora(model, rank=settings["rank"], alpha=8.0, dropout=0.0, targets="all-linear", seed=0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak from here on
+    with tempfile.TemporaryDirectory() as folder:
+        train(this, policy, Path(folder) / "metrics.jsonl", lambda done, total, note: None)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    asked = json.loads(sys.argv[1])
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "vocab_size": 256}  # fmt: skip
+    trained({**copy.deepcopy(asked), "size": small, "prompt": 8, "answer": 8, "pairs": 4, "batch": 2, "micro_batch": 1})
+    before = now("VmRSS")
+    trained(asked)
+    print(json.dumps({"before": before, "peak": now("VmHWM") - before}))

@@ -1,0 +1,355 @@
+"""What goes wrong on real machines, done for real: no memory, no room on the disk, broken files, two runs at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_resume import kill, run, same
+from test_train import job
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from evals.kept import kept
+from prefzoo import disk, models, reference, runs
+from prefzoo.cli import main
+from prefzoo.errors import UserError
+from prefzoo.room import memory_notes, out_of_memory
+from prefzoo.types import LogProbs
+
+
+def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
+    try:
+        main()
+    except SystemExit as e:
+        return int(e.code or 0)
+    return 0
+
+
+@pytest.fixture
+def place(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a recipe of one variant, in which to call `prefzoo run`."""
+    text = (run_folder / "r.yaml").read_text().split("variants:")[0].replace("steps: 25", "steps: 4")
+    evals = 'evals: {prompts: "instruct:eval:3", max_new_tokens: 4}\n'
+    (run_folder / "r.yaml").write_text(f"{text}variants: {{dpo: null}}\n{evals}")
+    monkeypatch.setenv("PREFZOO_CACHE", str(run_folder / "cache"))
+    monkeypatch.chdir(run_folder)
+    return run_folder
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The kernel refuses to write more: EFBIG, as a full disk's ENOSPC."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def flip(path: Path, at: int = -2) -> None:
+    """One bit, as disks do."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+# no room
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tiny_model: Any, tmp_path: Path) -> None:
+    this, limit = job(tiny_model), contextlib.ExitStack()
+    whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
+    with limit, pytest.raises(UserError, match=r"resume/step-00000003: cannot be written, the file is too large; make"):
+        run(tiny_model, this, tmp_path, until=3, how=lambda: limit.enter_context(files_of_at_most(50_000)))
+    assert [p.name[:13] for p in (tmp_path / "resume").iterdir()] == ["step-00000002"]  # and nothing half written
+    last = run(tiny_model, this, tmp_path)
+    assert last["said"] == ["going on after step 2 of 6"]
+    same(whole, last)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(place)]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs rights that this user lacks; the file size limit above stands in for it")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_really_full_disk(tiny_model: Any, tmp_path: Path, small_disk: Path) -> None:
+    this = job(tiny_model)
+    whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
+    ballast = small_disk / "ballast"
+
+    def fill() -> None:
+        left = shutil.disk_usage(small_disk).free
+        ballast.write_bytes(b"x" * (left - 50_000))
+
+    with pytest.raises(UserError, match=r"step-00000003: cannot be written, the disk is full; make room, the same"):
+        run(tiny_model, this, small_disk / "run", until=3, how=fill)
+    assert [p.name[:13] for p in (small_disk / "run" / "resume").iterdir()] == ["step-00000002"]
+    ballast.unlink()
+    same(whole, run(tiny_model, this, small_disk / "run"))
+
+
+def test_the_command_says_so_in_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with files_of_at_most(50_000):
+        assert prefzoo(monkeypatch, "run", "r.yaml", "--save-every", "0") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.endswith("; make room, the same command goes on\n")
+    assert said.count("\n") == 1 and not [*place.rglob("*.partial")]
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 0
+
+
+@pytest.mark.parametrize("number", disk.NO_ROOM)
+def test_room_that_ends_anywhere_else_is_one_line_too(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr("prefzoo.cli.show.show_losses", full)
+    assert prefzoo(monkeypatch, "losses") == 2
+    expected = f"error: {disk.NO_ROOM[number]} (some/file); make room, the same command goes on\n"
+    assert capsys.readouterr().err == expected
+
+
+# broken files
+
+
+def test_broken_reference_log_probs_are_computed_again(tmp_path: Path) -> None:
+    path, said = tmp_path / "kept.safetensors", []
+    values = LogProbs(*(torch.tensor([1.0, 2.0]) for _ in fields(LogProbs)))
+    reference.write(path, values)
+    assert torch.equal(reference.read(path, LogProbs).chosen, values.chosen)  # type: ignore[union-attr]
+    flip(path)  # in a number, which safetensors itself does not notice
+    assert reference.read(path, LogProbs, said.append) is None
+    assert said == [f"{path}: broken (its content is not what was written); computed again"]
+
+
+def test_broken_kept_values_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path))
+    assert kept("answers", {"of": "x"}, lambda: ["first"]) == ["first"]
+    assert kept("answers", {"of": "x"}, lambda: ["second"]) == ["first"]
+    (path,) = (tmp_path / "evals").iterdir()
+    path.write_text(path.read_text().replace("first", "fi1st"))  # JSON still, and so unnoticed without a checksum
+    assert kept("answers", {"of": "x"}, lambda: ["second"]) == ["second"]
+    assert capsys.readouterr().out == f"{path}: broken (its content is not what was written); made again\n"
+    path.write_text(path.read_text()[:-9])
+    assert kept("answers", {"of": "x"}, lambda: ["third"]) == ["third"]
+    assert "made again" in capsys.readouterr().out
+
+
+def test_broken_results_of_a_run_are_made_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 0
+    dpo = place / "results" / "tiny" / "dpo"
+    weights, log = (dpo / "checkpoint" / "model.safetensors").read_bytes(), (dpo / "metrics.jsonl").read_bytes()
+    evals = (dpo / "evals.json").read_text()
+    for cached in (place / "cache" / "reference").iterdir():
+        flip(cached)
+    flip(dpo / "checkpoint" / "model.safetensors")
+    capsys.readouterr()
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 0
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "dpo/checkpoint: broken (not what was written); dpo is trained again" in said
+    assert "computed again" in said
+    assert (dpo / "checkpoint" / "model.safetensors").read_bytes() == weights
+    assert (dpo / "metrics.jsonl").read_bytes() == log
+    changed = json.loads(evals)
+    changed["margins"][0] += 1
+    (dpo / "evals.json").write_text(json.dumps(changed))
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 0
+    said = capsys.readouterr().out
+    assert "dpo: already trained" in said and "evals.json: broken (not what was written); measured again" in said
+    assert (dpo / "evals.json").read_text() == evals
+
+
+def test_a_broken_store_of_verdicts_is_put_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from evals.judges.calls import Calls, Reply
+
+    reply, path = Reply("A", {"A": -0.1}, 9, 1), tmp_path / "calls.sqlite"
+    Calls(path).write("key", reply)
+    assert Calls(path).read("key") == reply
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"A": -0.1', b'"A": -0.9'))  # in a page: SQLite does not notice
+    assert Calls(path).read("key") is None
+    assert capsys.readouterr().out == f"{path}: the reply of one call is broken; it is asked again\n"
+    path.write_bytes(b"no database, as long as one " * 400)
+    assert Calls(path).read("key") is None
+    aside = tmp_path / "calls.sqlite.broken"
+    assert (
+        capsys.readouterr().out == f"{path}: broken (file is not a database); put aside as {aside.name}, begun anew\n"
+    )
+    assert aside.is_file()
+    Calls(path).write("key", reply)
+    assert Calls(path).read("key") == reply
+
+
+def test_a_broken_conversion_of_a_gguf_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
+    models.seal(tmp_path / "model")
+    assert models.sealed(tmp_path / "model")
+    flip(tmp_path / "model" / "model.safetensors")
+    assert not models.sealed(tmp_path / "model")
+
+
+# two at once
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from prefzoo.locking import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_the_second_run_in_a_folder_refuses_until_the_first_is_gone(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path("results") / "tiny"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None and first.stdout.readline() == "held\n"
+        for _ in range(2):  # being refused changes nothing
+            assert prefzoo(monkeypatch, "run", "r.yaml") == 2
+            said = capsys.readouterr().err
+            assert said.startswith(f"error: {folder}: process {first.pid} on {socket.gethostname()} has been running")
+            assert said.endswith("; wait for it or end it, or give another --results\n") and said.count("\n") == 1
+        assert prefzoo(monkeypatch, "run", "r.yaml", "--results", "elsewhere") == 0
+        first.kill()  # nothing of its own cleans up
+    assert (folder / ".lock.json").exists()
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 0
+    assert not (folder / ".lock.json").exists()
+
+
+# no memory
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory."), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
+    assert out_of_memory(error) is expected
+
+
+def test_what_torch_says_on_this_machine() -> None:
+    with pytest.raises(RuntimeError) as e:
+        torch.empty(2**56, dtype=torch.uint8)
+    assert out_of_memory(e.value)
+
+
+def short_of(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on more pairs at a time than these ask the real allocator for what it does not have."""
+    from prefzoo import step
+
+    collate = step.collate
+
+    def hungry(some: Any, *args: Any, **more: Any) -> Any:
+        if len(some) > pairs:
+            torch.empty(2**56, dtype=torch.uint8)
+        return collate(some, *args, **more)
+
+    monkeypatch.setattr(step, "collate", hungry)
+
+
+@pytest.mark.parametrize("name", ["dpo", "kto", "bco_pair_shift", "beta_dpo"])
+def test_halved_passes_are_the_same_step(
+    name: str, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this = job(tiny_model, name)
+    whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
+    short_of(1, monkeypatch)
+    halved = run(tiny_model, this, tmp_path / "halved", every=1e9)
+    assert halved["said"][0].startswith(
+        f"{name}: out of memory at step 1 with {this.train.batch} pairs at a time; goes"
+    )
+    for one, two in zip(whole["log"].splitlines(), halved["log"].splitlines(), strict=True):
+        assert json.loads(two) == pytest.approx(json.loads(one), rel=1e-4, abs=1e-5)
+
+
+def test_a_training_goes_on_with_the_passes_that_fit(
+    tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this = job(tiny_model)
+    short_of(2, monkeypatch)
+    whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
+    run(tiny_model, this, tmp_path / "parts", until=4, how=kill)
+    last = run(tiny_model, this, tmp_path / "parts")
+    assert last["said"] == ["going on after step 3 of 6"]  # and no try that must fail
+    same(whole, last)
+
+
+def test_one_pair_that_does_not_fit_is_one_line(
+    tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_of(0, monkeypatch)
+    with pytest.raises(
+        UserError, match=r"^dpo: out of memory at step 1 with one pair at a time, of at most \d+ tokens; l"
+    ):
+        run(tiny_model, job(tiny_model), tmp_path, every=1e9)
+
+
+def test_other_errors_are_not_tried_again(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr("prefzoo.step.collate", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(tiny_model, job(tiny_model), tmp_path, every=1e9)
+
+
+@pytest.mark.slow
+def test_a_run_under_a_real_limit_of_memory_says_so_in_its_files(place: Path, tiny_model: Any) -> None:
+    wide = {**tiny_model.config.to_dict(), "intermediate_size": 8192}  # activations that outweigh all else
+    LlamaForCausalLM(LlamaConfig(**wide)).save_pretrained(place / "model")
+    rows = [{"prompt": f"Say {i}", "chosen": f"{i}" * 150, "rejected": f"no {i}" * 40} for i in range(8)]
+    (place / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("little_memory.py"))],
+        capture_output=True, text=True, check=False, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    folder = place / "results" / "tiny"
+    assert "dpo: out of memory at step 1 with 8 pairs at a time; goes on with " in done.stdout.replace("\n", " ")
+    found = runs.read_result(folder / "dpo")
+    assert found is not None and found.costs["memory_halvings"] >= 1 and found.train["batch"] == 8
+    assert memory_notes({"dpo": found.costs}) in (folder / "leaderboard.md").read_text()
+
+
+def test_no_note_where_memory_was_enough() -> None:
+    assert memory_notes({"dpo": {"memory_halvings": 0.0}, "ipo": {}}) == ""
+    assert memory_notes({"dpo": {"memory_halvings": 2.0}}).startswith(
+        "- dpo: out of memory in training; passes were ha"
+    )

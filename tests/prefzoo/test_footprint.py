@@ -1,0 +1,67 @@
+"""The formulas of memory, beside what training really takes on this machine, and by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefzoo import footprint, head
+from prefzoo.footprint import Plan, Shape, devices_needed, flops, shape_of
+
+SHAPE = Shape(8, 512, 8, 4, 64, 1536, 8192, True)
+SIZE = {
+    "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "vocab_size": 8192,
+}  # fmt: skip
+PROMPT, ANSWER = 60, 90
+CONTEXT = ((PROMPT + ANSWER) ** 2 + ANSWER * (PROMPT + ANSWER)) / (PROMPT + 2 * ANSWER)  # keys of a query's whole row
+PLAIN = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # what is freed goes back at once
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [None, 8], ids=["full", "lora"])
+@pytest.mark.parametrize("pairs", [2, 8])
+def test_the_formula_is_within_15_percent_of_the_measured_peak(rank: int | None, pairs: int) -> None:
+    settings: dict[str, Any] = {
+        "size": SIZE, "prompt": PROMPT, "answer": ANSWER, "pairs": pairs, "batch": pairs, "micro_batch": pairs,
+        "rank": rank, "bf16": False, "checkpointing": False,
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("measured_footprint.py")), json.dumps(settings)],
+        capture_output=True, text=True, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1", **PLAIN},
+    )  # fmt: skip
+    measured = json.loads(done.stdout.splitlines()[-1])["peak"]
+    plan = Plan(pairs * (PROMPT + 2 * ANSWER), pairs * 2 * ANSWER, CONTEXT, rank=rank)
+    found = footprint.footprint(SHAPE, plan)
+    print(f"rank {rank}, {pairs} pairs: {found.peak / 2**20:.0f} MiB, measured {measured / 2**20:.0f}", found)
+    assert found.peak == pytest.approx(measured, rel=0.15)
+
+
+def test_parameters_and_tiles_are_those_of_the_code() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    for tied in (True, False):
+        model = LlamaForCausalLM(LlamaConfig(**{**SIZE, "num_hidden_layers": 2}, tie_word_embeddings=tied))
+        assert shape_of(model.config).parameters == sum(p.numel() for p in model.parameters())
+    assert {"cpu": head.TILES["cpu"], "cuda": head.ELSEWHERE} == footprint.TILES
+
+
+def test_a_published_model_has_its_published_size() -> None:
+    llama = Shape(32, 4096, 32, 8, 128, 14336, 128256, False)
+    assert llama.parameters == 8_030_261_248  # Llama 3.1 8B
+
+
+def test_more_devices_hold_less_and_checkpointing_costs_time() -> None:
+    plan = Plan(2048, 1024, 500.0, kernels="cuda", bf16=True)
+    found = devices_needed(SHAPE, plan, 2**40)
+    assert found is not None and found[0] == 1
+    assert devices_needed(SHAPE, plan, 1000) is None
+    again = Plan(**{**vars(plan), "checkpointing": True})
+    assert footprint.footprint(SHAPE, again).peak < footprint.footprint(SHAPE, plan).peak
+    assert flops(SHAPE, again, 1000) == pytest.approx(flops(SHAPE, plan, 1000) * 5 / 4)
