@@ -75,7 +75,7 @@ def measure(run: Run, name: str, model: Any, theirs: LogProbs | None) -> Measure
     evals, bf16, weights = run.recipe.evals, native_bf16(), weights_of(run, name)
     margins: list[float] = []
     if theirs is not None and name != leaderboard.BASE:
-        with stage(f"held-out pairs under {name}", "pairs", run.console) as report:
+        with stage(f"held-out pairs under {name}", "pairs", run.console, of=name, doing="held-out pairs") as report:
             ours = reference.logprobs(model, run.held_out, run.layout, bf16=bf16, report=report)
         margins = preference_margins(ours, theirs)
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
@@ -96,7 +96,7 @@ def _answers(run: Run, name: str, model: Any, same: dict[str, str]) -> list[Answ
     tokens = run.recipe.evals.max_new_tokens
 
     def make() -> list[dict[str, Any]]:
-        with stage(f"answers of {name}", "prompts", run.console) as report:
+        with stage(f"answers of {name}", "prompts", run.console, of=name, doing="answers") as report:
             found = answer_all(model, run.tokenizer, run.prompts, tokens, lambda done, total: report(done, total, ""))
         return [asdict(a) for a in found]
 
@@ -109,5 +109,5 @@ def _answers(run: Run, name: str, model: Any, same: dict[str, str]) -> list[Answ
 
 
 def _benchmark(run: Run, name: str, model: Any, suite: str) -> dict[str, dict[str, float]]:
-    with stage(f"{suite} of {name}", "suites", run.console):
+    with stage(f"{suite} of {name}", "suites", run.console, of=name, doing=suite):
         return run_benchmarks(model, run.tokenizer, [suite])

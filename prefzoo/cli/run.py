@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from prefzoo.cli.judging import everyone, judged, prepared
 from prefzoo.cli.load import check_variants, tokens_of, unit
 from prefzoo.cli.measure import known, measure, receipts, reference_of_held_out
 from prefzoo.data.tokens import TokenPair
-from prefzoo.errors import UserError
-from prefzoo.job import Job, with_reference
+from prefzoo.errors import UserError, VariantFailed
+from prefzoo.job import Job, steps_of, with_reference
 from prefzoo.launch import agreed, leave, processes, share
+from prefzoo.live import FAILED, KEPT, Row, watched
 from prefzoo.logprobs import NOTES, choose_layout
-from prefzoo.progress import stage
+from prefzoo.progress import settle, stage
 from prefzoo.recipe import Recipe, Variant
 from prefzoo.train import check_trackers, train, use_bf16
 from prefzoo.types import LogProbs
@@ -34,10 +35,16 @@ from prefzoo.types import LogProbs
 RESUME = "resume"  # beside a variant's checkpoint, while it is trained
 
 
-def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float) -> None:
-    """The whole experiment; what is finished is not done again unless `fresh`, what was begun goes on."""
+def run_recipe(
+    path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float,
+    retry_failed: bool = False, quiet: bool = False,
+) -> tuple[Path, dict[str, runs.Failure]]:  # fmt: skip
+    """The whole experiment; what is finished is not done again unless `fresh`, what was begun goes on.
+
+    Returns the run's folder, and the variants that failed.
+    """
     main = processes().is_main_process
-    console = Console(quiet=not main)
+    console = Console(quiet=quiet or not main)
     found = recipe.load(path, overrides)
     check_names(found.evals.benchmarks)
     check_trackers(found.train.trackers)
@@ -52,17 +59,29 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
         for name in found.variants:
             runs.forget(run.folder / name)
             shutil.rmtree(run.folder / name / RESUME, ignore_errors=True)
-    trained = {name: _train_variant(run, name, base) for name in found.variants}
-    _measure_all(run, base)
+    with watched(f"{found.name} · {found.model}", _rows(run), console):
+        ended = {name: _train_variant(run, name, base, retry_failed=retry_failed) for name in found.variants}
+        trained = {name: r for name, r in ended.items() if isinstance(r, runs.RunResult)}
+        failed = {name: r for name, r in ended.items() if isinstance(r, runs.Failure)}
+        _measure_all(run, base, [leaderboard.BASE, *trained])
+        if judge is not None:
+            numbers = judged(judge, run.prompts, _numbers(run, trained), run.folder, console)
+            more = everyone(judge, run.prompts, numbers, run.folder)
     if judge is not None:
-        numbers = judged(judge, run.prompts, _numbers(run), run.folder, console)
         costs = {name: r.costs for name, r in trained.items()}
-        more = everyone(judge, run.prompts, numbers, run.folder)
         board = leaderboard.build(numbers, costs, receipts(run, trained), more)
+        board = replace(board, failed={name: f"step {f.step}: {f.reason}" for name, f in failed.items()})
         board.write(run.folder)
-        board.render(console)
+        board.render(Console())
         console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
     leave()
+    return run.folder, failed
+
+
+def _rows(run: Run) -> list[Row]:
+    """Of the live view."""
+    how = {name: variant.train for name, variant in run.recipe.variants.items()}
+    return [Row(leaderboard.BASE), *(Row(name, steps_of(t, len(run.pairs)), t.batch) for name, t in how.items())]
 
 
 def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any]:
@@ -98,7 +117,7 @@ def _job(run: Run, variant: Variant, base: Any, weights: str, *, bf16: bool) -> 
     return with_reference(job, base, frozen, also=sorted(seen))
 
 
-def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
+def _train_variant(run: Run, name: str, base: Any, *, retry_failed: bool) -> runs.RunResult | runs.Failure:
     variant = run.recipe.variants[name]
     bf16, folder = use_bf16(variant.train), run.folder / name
     settings: dict[str, Any] = {
@@ -113,8 +132,13 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
     if before is not None:
         if main:
             checkpoints.remove()
-        run.console.print(f"{name}: already trained with these settings; kept")
+        settle(name, KEPT, run.console, f"{name}: already trained with these settings; kept")
         return before
+    broken = agreed(runs.read_failure(folder))
+    if broken is not None and broken.key == key and not retry_failed:
+        line = f"{name}: failed before with these settings at step {broken.step}; --retry-failed tries again"
+        settle(name, FAILED, run.console, line)
+        return broken
     if main:
         runs.forget(folder)
     lora, weights = variant.train.lora, run.weights
@@ -125,8 +149,11 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
     model = _load(run, quantize)
     if lora:
         model = models.add_lora(model, **lora.model_dump(exclude={"quantize"}), seed=run.recipe.seed)
-    with stage(f"training {name}", "pairs", run.console) as report:
-        metrics, costs = train(job, model, folder / "metrics.jsonl", report, checkpoints)
+    try:
+        with stage(f"training {name}", "pairs", run.console, of=name, doing="training") as report:
+            metrics, costs = train(job, model, folder / "metrics.jsonl", report, checkpoints)
+    except VariantFailed as e:
+        return _failed(run, runs.Failure(name, variant.loss, key, e.step, "; ".join(e.lines)), checkpoints)
     models.save(model, run.tokenizer, folder / "checkpoint", main=main)
     result = runs.RunResult(
         name, variant.loss, settings["params"], settings["train"], run.recipe.seed, key, metrics, costs,
@@ -136,32 +163,44 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
         result.write(folder)
         checkpoints.remove()
     processes().wait_for_everyone()
+    settle(name, "trained", run.console)
     return result
+
+
+def _failed(run: Run, failure: runs.Failure, checkpoints: Checkpoints) -> runs.Failure:
+    """Keep word of it. Its checkpoint goes: from there, the same settings would fail the same."""
+    if processes().is_main_process:
+        failure.write(run.folder / failure.variant)
+        checkpoints.remove()
+    processes().wait_for_everyone()
+    run.console.print(f"{failure.variant} failed: {failure.reason}", soft_wrap=True, markup=False)
+    settle(failure.variant, FAILED, run.console)
+    return failure
 
 
 def _load(run: Run, quantize: str | None) -> Any:
     return models.load(run.recipe.model, run.recipe.folder, quantize=quantize)[0]
 
 
-def _measure_all(run: Run, base: Any) -> None:
+def _measure_all(run: Run, base: Any, names: Sequence[str]) -> None:
     """Every process measures some of the models, alone; what they find is on disk when all are done."""
-    names = [leaderboard.BASE, *run.recipe.variants]
     todo = agreed([name for name in names if known(run, name) is None])
     for name in names:
         if name not in todo:
-            run.console.print(f"{name}: already measured with these settings; kept")
+            settle(name, "measured", run.console, f"{name}: already measured with these settings; kept")
     theirs = reference_of_held_out(run, base) if todo and run.held_out else None
     for name in share(todo):
         model = base
         if name != leaderboard.BASE:
             model = models.load(str((run.folder / name / "checkpoint").resolve()), Path())[0].to(base.device)
         measure(run, name, model, theirs)
+        settle(name, "measured", run.console)
     processes().wait_for_everyone()
 
 
-def _numbers(run: Run) -> dict[str, Measured]:
+def _numbers(run: Run, trained: Iterable[str]) -> dict[str, Measured]:
     """What all processes found, from disk."""
-    found = {name: known(run, name) for name in (leaderboard.BASE, *run.recipe.variants)}
+    found = {name: known(run, name) for name in (leaderboard.BASE, *trained)}
     missing = [name for name, numbers in found.items() if numbers is None]
     if missing:
         raise UserError(
