@@ -159,7 +159,7 @@ def _cells(row: Row) -> list[RenderableType]:
     accuracy = metrics.get("rewards/accuracies")
     return [
         row.name, row.state, count, _number(metrics.get("loss")), _number(metrics.get("rewards/margins")),
-        "" if accuracy is None else f"{100 * accuracy:.0f}%", "" if not row.rate else f"{row.rate:.3g}",
+        "" if accuracy is None else f"{100 * accuracy:.0f}%", _pairs(row.rate),
         clock(pace.left) if pace is not None and pace.left is not None else "",
     ]  # fmt: skip
 
@@ -182,6 +182,10 @@ def _number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 10_000 else f"{value:.0e}"  # noqa: PLR2004
+
+
+def _pairs(rate: float | None) -> str:
+    return "" if not rate else f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"  # noqa: PLR2004
 
 
 def _counted(rows: Sequence[Row]) -> str:

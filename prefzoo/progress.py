@@ -110,6 +110,7 @@ def _bar(title: str, unit: str, console: Console) -> Iterator[Report]:
     bar = Progress(
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=console, refresh_per_second=REFRESH,
+        transient=True,
     )  # fmt: skip
     with bar:
         task = bar.add_task(title, total=None, note="")
@@ -119,6 +120,7 @@ def _bar(title: str, unit: str, console: Console) -> Iterator[Report]:
             bar.update(task, completed=done, total=total, note=f"{pace.rate:.2f} {unit}/s {note}".strip())
 
         yield live
+    console.print(f"{title}: done in {time.monotonic() - pace.start:.1f} s", soft_wrap=True, markup=False)
 
 
 def _lines(title: str, unit: str, console: Console, pace: Pace) -> Report:

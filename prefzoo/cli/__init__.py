@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -13,15 +14,24 @@ from prefzoo import __version__, memory
 from prefzoo.errors import UserError
 from prefzoo.stopping import STOPPED, Interrupted, obey
 
+VARIANT_FAILED = 3
 SIGNALLED = 128  # what shells add to the number of the signal that ended a program
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 SET = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field; repeatable.")
 RESULTS = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for results."
 )
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing of what is being done, only what came of it.")
+EXIT_CODES = """\b
+Exit codes:
+  0    all is well
+  2    a mistake in a recipe, an option or the data
+  3    prefzoo run: a variant failed, the others are done
+  130  interrupted by Ctrl-C (143: SIGTERM); the same command goes on
+"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="prefzoo")
 def cli() -> None:
     """Which preference loss should I use for my model and my data, how sure is that, and what does it cost?"""
@@ -40,15 +50,28 @@ def cli() -> None:
     metavar="SECONDS",
     help="Time between two checkpoints of a training; 0: after every step.",
 )
-def run(recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool, save_every: float) -> None:
+@click.option("--retry-failed", is_flag=True, help="Train again what failed before with the same settings.")
+@QUIET
+@click.pass_context
+def run(
+    context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool, save_every: float,
+    retry_failed: bool, quiet: bool,
+) -> None:  # fmt: skip
     """Train every variant of RECIPE, evaluate all of them and the base, and rank them.
 
     However a run ended, the same command goes on: what is finished is kept, a training goes on from its last
     checkpoint. SIGTERM and Ctrl-C write one first.
+
+    A variant whose loss becomes NaN or infinite is given up (failed.json says why) while the others go on; the exit
+    code is then 3.
     """
     from prefzoo.cli.run import run_recipe
 
-    run_recipe(recipe, overrides, results, fresh=fresh, save_every=save_every)
+    _, failed = run_recipe(
+        recipe, overrides, results, fresh=fresh, save_every=save_every, retry_failed=retry_failed, quiet=quiet
+    )
+    if failed:
+        context.exit(VARIANT_FAILED)
 
 
 @cli.command()
@@ -158,8 +181,12 @@ def main() -> None:
     memory.prepare()
     before = signal.signal(signal.SIGTERM, obey)
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages say what is being done, in one voice
+    # peft 0.21 asks transformers 5.23 for an attribute by its old name
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except UserError as e:
         for line in e.lines:
             click.echo(f"error: {line}", err=True)

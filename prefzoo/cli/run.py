@@ -67,6 +67,8 @@ def run_recipe(
         if judge is not None:
             numbers = judged(judge, run.prompts, _numbers(run, trained), run.folder, console)
             more = everyone(judge, run.prompts, numbers, run.folder)
+            for name in numbers:
+                settle(name, "done", console)
     if judge is not None:
         costs = {name: r.costs for name, r in trained.items()}
         board = leaderboard.build(numbers, costs, receipts(run, trained), more)

@@ -17,7 +17,7 @@ from prefzoo import losses, models, reference
 from prefzoo import train as train_module
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
-from prefzoo.errors import UserError
+from prefzoo.errors import UserError, VariantFailed
 from prefzoo.job import Job, with_reference
 from prefzoo.recipe import Train
 from prefzoo.train import schedule, train
@@ -150,8 +150,18 @@ def test_a_reference_of_other_weights_is_caught_at_the_first_step(tiny_model: An
 def test_a_loss_that_becomes_nan_stops_the_run(tiny_model: Any, tmp_path: Path) -> None:
     with torch.no_grad():
         next(tiny_model.parameters()).fill_(float("nan"))
-    with pytest.raises(UserError, match="the loss is nan at step 1"):
+    with pytest.raises(VariantFailed, match="the loss is nan at step 1") as caught:
         run(tiny_model, job(tiny_model, "simpo"), tmp_path)
+    assert caught.value.step == 1
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost(tiny_model: Any, tmp_path: Path) -> None:
+    policy = copy.deepcopy(tiny_model)
+    weight = policy.model.norm.weight
+    weight.register_hook(lambda grad: grad * float("inf"))
+    with pytest.raises(VariantFailed, match="the gradient's norm is (nan|inf) at step 1"):
+        train(job(tiny_model), policy, tmp_path / "metrics.jsonl", lambda done, total, note: None)
+    assert all(bool(torch.isfinite(p).all()) for p in policy.parameters())
 
 
 def test_schedules() -> None:
