@@ -121,7 +121,7 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    hardware = {"processor": _processor(), "cores": os.cpu_count(), "gpu": gpu, "platform": platform.platform()}
+    hardware = {"processor": processor(), "cores": os.cpu_count(), "gpu": gpu, "platform": platform.platform()}
     return {"commit": _commit(), "versions": found, "hardware": hardware}
 
 
@@ -140,7 +140,8 @@ def _commit() -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The CPU by its name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -23,6 +23,8 @@ from prefzoo.progress import Report as StageReport
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe
 
+PAIR = 2  # what a round robin takes at least
+
 
 def prepared(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
     """The recipe's judge, before anything is trained: what is wrong with it is said now.
@@ -90,7 +92,7 @@ def judged(
 
 def everyone(judge: Judge, prompts: Sequence[PromptRow], numbers: dict[str, Measured], folder: Path) -> str:
     """Every model against every other where that asks nobody (the verifier): `round_robin.json`, and its table."""
-    if not prompts or not isinstance(judge, Scored):
+    if not prompts or len(numbers) < PAIR or not isinstance(judge, Scored):
         return ""
     won, cover = play(judge, prompts, {name: _answers(m) for name, m in numbers.items()})
     found = round_robin(won, cover)

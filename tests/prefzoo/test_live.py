@@ -45,9 +45,7 @@ def shown(board: Board, seen: Console) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_row_says_stage_step_loss_margin_accuracy_and_time_left(
-    width: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_says_stage_step_loss_margin_accuracy_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     seen = console(width, color_system=None)
@@ -102,9 +100,9 @@ def test_it_leaves_the_cursor_and_the_last_state_behind(monkeypatch: pytest.Monk
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     seen = console()
-    with pytest.raises(KeyboardInterrupt), watched("r", rows(1), seen):
-        with stage("training variant-0", "pairs", seen, of="variant-0", doing="training"):
-            raise KeyboardInterrupt
+    doing = {"of": "variant-0", "doing": "training"}
+    with pytest.raises(KeyboardInterrupt), watched("r", rows(1), seen), stage("t", "pairs", seen, **doing):
+        raise KeyboardInterrupt
     text = seen.file.getvalue()  # type: ignore[attr-defined]
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l") and "stopped" in text
     with stage("after it", "pairs", Console(file=io.StringIO())) as report:  # no view is left behind
