@@ -118,6 +118,8 @@ def compare(
     Raises:
         UserError: a folder is no run's, or what was measured cannot be compared (and `unranked` is false).
     """
-    from evals.comparison import compare as compared
+    from importlib import import_module
 
-    return compared([Path(p) for p in paths], baseline=baseline, metrics=metrics, sort=sort, unranked=unranked)
+    return import_module("evals.comparison").compare(
+        [Path(p) for p in paths], baseline=baseline, metrics=metrics, sort=sort, unranked=unranked
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from prefzoo import losses
@@ -18,26 +19,26 @@ OPEN = ("loss", "train")  # keys of a variant that are no knobs
 Schema = dict[str, Any]
 
 
-def text() -> str:
-    """The schema as it is kept in a file."""
-    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+def text(found: Sequence[Loss] | None = None) -> str:
+    """The schema as it is kept in a file; of all registered losses, or of some."""
+    return (
+        json.dumps(schema(list(losses.all_losses()) if found is None else found), indent=1, ensure_ascii=False) + "\n"
+    )
 
 
-def schema() -> Schema:
-    """The schema of a whole recipe, every registered loss with its knobs, bounds, defaults and formula."""
+def schema(found: Sequence[Loss]) -> Schema:
+    """The schema of a whole recipe, every loss with its knobs, bounds, defaults and formula."""
     made = Recipe.model_json_schema()
     made["$defs"].pop("Variant")
     made["$defs"].pop("Params", None)
     made = {"$schema": DRAFT, "title": "prefzoo recipe", **_plain(made)}
     made["description"] = "One model, one preference data set, several losses: `prefzoo run` trains and compares them."
-    for section in ("data", "train", "evals"):  # a heading with nothing under it is allowed
-        if section != "data":
-            made["properties"][section] = {"anyOf": [_ref(section.title()), {"type": "null"}]}
+    for section in ("train", "evals"):  # a heading with nothing under it is allowed
+        made["properties"][section] = {"anyOf": [_ref(section.title()), {"type": "null"}]}
     _describe(made, made, "")
     own = copy.deepcopy(made["$defs"]["Train"])
     own["properties"].pop("trackers")
     own["description"] = "This variant's own settings, over the recipe's."
-    found = list(losses.all_losses())
     made["$defs"] |= {"VariantTrain": own, "variant": _variant(found)}
     made["$defs"] |= {f"knobs.{loss.name}": _knobs(loss) for loss in found}
     made["$defs"] |= {f"loss.{loss.name}": _of_loss(loss) for loss in found}
@@ -55,7 +56,7 @@ def schema() -> Schema:
     return made
 
 
-def _variant(found: list[Loss]) -> Schema:
+def _variant(found: Sequence[Loss]) -> Schema:
     """A variant that names its loss: the rest follows from the name."""
     names = {"enum": [loss.name for loss in found]}
     chosen = [
@@ -87,7 +88,7 @@ def _variant(found: list[Loss]) -> Schema:
 
 def _knobs(loss: Loss) -> Schema:
     """The knobs of one loss; what its paper tried stands in their description."""
-    made = _plain(loss.Params.model_json_schema())
+    made: Schema = _plain(loss.Params.model_json_schema())
     for name, field in made.get("properties", {}).items():
         grid = ", ".join(f"{v:g}" for v in loss.grid.get(name, ()))
         field["description"] = f"A knob of {loss.name}" + (f"; tuned over {grid}." if grid else ".")

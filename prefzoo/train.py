@@ -8,7 +8,8 @@ import math
 import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -86,7 +87,11 @@ def train(
     start = time.monotonic() - at.seconds
     report(at.step * job.train.batch, len(plan) * job.train.batch, AtStep(at.step, len(plan)))
     target = metrics_file if accelerator.is_main_process else Path(os.devnull)
-    with target.open("a" if at.step else "w", encoding="utf-8") as log, noticed(checkpoints is not None) as stop:
+    with (
+        target.open("a" if at.step else "w", encoding="utf-8") as log,
+        noticed(checkpoints is not None) as stop,
+        _tracked(accelerator),
+    ):
         for step, rows in enumerate(plan[at.step :], at.step):
             metrics, state = _step(job, scorer, optimizer, accelerator, step, len(plan), rows, at.state)
             log.write(json.dumps(metrics) + "\n")
@@ -96,17 +101,27 @@ def train(
             report(at.step * job.train.batch, len(plan) * job.train.batch, AtStep(at.step, len(plan), metrics))
             if checkpoints is not None:
                 _keep(checkpoints, parts, at, len(plan), log, stop, accelerator)
-    for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
-        tracker.finish()
     pairs = len(plan) * job.train.batch
     return at.metrics, _costs(at.seconds, pairs, sum(p.numel() for p in policy.parameters() if p.requires_grad))
+
+
+@contextmanager
+def _tracked(accelerator: Accelerator) -> Iterator[None]:
+    """However training ends, its trackers do: the next variant starts its own."""
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:  # not end_training(): it also ends the process group
+            tracker.finish()
 
 
 def _accelerator(job: Job, folder: Path) -> Accelerator:
     processes()  # before Accelerate joins them, with less patience
     accelerator = Accelerator(mixed_precision="no", log_with=job.train.trackers or None, project_dir=folder)
     if job.train.trackers:
-        accelerator.init_trackers("prefzoo", {"loss": job.loss.name, **job.params.model_dump()})
+        run = {"name": folder.name, "group": folder.parent.name}  # where a tracker has room for both
+        settings = {"loss": job.loss.name, **job.params.model_dump()}
+        accelerator.init_trackers("prefzoo", settings, {"wandb": run, "trackio": {"name": folder.name}})
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.distributed_type is not DistributedType.FSDP:
         raise UserError("fsdp: Accelerate shards over GPUs alone; launch with recipes/accelerate/ddp.yaml")
     if accelerator.distributed_type is DistributedType.DEEPSPEED:  # it divides, clips and steps by its own settings

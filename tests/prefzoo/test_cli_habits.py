@@ -52,7 +52,7 @@ def completed(words: str, folder: Path) -> list[str]:
         check=False,
     )
     assert " torch" not in done.stderr  # else every press of the key takes seconds
-    return [line.removeprefix("plain,") for line in done.stdout.splitlines()]
+    return [line.removeprefix("plain,") for line in done.stdout.split()]
 
 
 def test_completion_knows_commands_losses_recipes_and_fields(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from prefzoo.recipe import Recipe, Variant, load
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 KEPT = RECIPES / "recipe.schema.json"
+OURS = [x for x in losses.all_losses() if x.fn.__module__.startswith("prefzoo.losses.")]  # tests add others
 WHOLE = "name: tiny\nmodel: some/model\ndata: {train: pairs.jsonl}\n"
 
 
@@ -29,7 +30,7 @@ def checker() -> Draft202012Validator:
 
 
 def test_the_kept_file_is_current() -> None:
-    assert KEPT.read_text() == schema.text(), "run: prefzoo schema --out recipes/recipe.schema.json"
+    assert KEPT.read_text() == schema.text(OURS), "run: prefzoo schema --out recipes/recipe.schema.json"
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
@@ -94,7 +95,7 @@ def _data(text: str, folder: Path) -> Any:
 
 def test_every_loss_and_knob_is_in_it() -> None:
     defs = json.loads(KEPT.read_text())["$defs"]
-    for loss in losses.all_losses():
+    for loss in OURS:
         knobs = defs[f"loss.{loss.name}"]
         assert set(knobs["properties"]) == {"loss", "train", *loss.Params.model_fields}
         assert loss.paper in knobs["description"]

@@ -190,6 +190,46 @@ def test_numbers_go_to_a_tracker(tiny_model: Any, tmp_path: Path) -> None:
     assert found[-1].value == pytest.approx(written[-1]["rewards/margins"], abs=1e-6)
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+def test_trackers_are_told_the_variant_and_ended(
+    breaks: bool, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for wandb, in its place among Accelerate's."""
+    from accelerate import accelerator, tracking
+    from accelerate.utils import LoggerType
+
+    heard: list[Any] = []
+
+    class Stand(tracking.GeneralTracker):
+        name, requires_logging_directory, tracker = "wandb", False, None
+
+        def __init__(self, run_name: str, **kwargs: Any) -> None:
+            super().__init__()
+            heard.append((run_name, kwargs))
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            heard.append(values)
+
+        def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
+            heard.append(step)
+
+        def finish(self) -> None:
+            heard.append("finished")
+
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: [LoggerType.WANDB])
+    monkeypatch.setitem(accelerator.LOGGER_TYPE_TO_CLASS, "wandb", Stand)
+    this = job(tiny_model, "simpo", steps=2, trackers=["wandb"])
+    if breaks:
+        with torch.no_grad():
+            next(tiny_model.parameters()).fill_(float("nan"))
+        with pytest.raises(VariantFailed):
+            run(tiny_model, this, tmp_path / "mine" / "dpo")
+    else:
+        run(tiny_model, this, tmp_path / "mine" / "dpo")
+    assert heard[0] == ("prefzoo", {"name": "dpo", "group": "mine"}) and heard[1]["loss"] == "simpo"
+    assert heard[2:] == ([] if breaks else [1, 2]) + ["finished"]
+
+
 def test_variants_of_different_precision_follow_each_other(tiny_model: Any, tmp_path: Path) -> None:
     run(tiny_model, job(tiny_model), tmp_path)
     other = replace(job(tiny_model), bf16=True)
