@@ -85,7 +85,8 @@ def train(
     parts = Parts(policy, optimizer.optimizer, job.live if job.train.sync_reference else None)
     at, plan = _start(job, parts, metrics_file, checkpoints, accelerator), job.steps
     start = time.monotonic() - at.seconds
-    report(at.step * job.train.batch, len(plan) * job.train.batch, AtStep(at.step, len(plan)))
+    if at.step:
+        report(at.step * job.train.batch, len(plan) * job.train.batch, AtStep(at.step, len(plan)))
     target = metrics_file if accelerator.is_main_process else Path(os.devnull)
     with (
         target.open("a" if at.step else "w", encoding="utf-8") as log,

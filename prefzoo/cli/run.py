@@ -171,8 +171,12 @@ def _train_variant(run: Run, name: str, base: Any, *, retry_failed: bool) -> run
 
 def _failed(run: Run, failure: runs.Failure, checkpoints: Checkpoints) -> runs.Failure:
     """Keep word of it. Its checkpoint goes: from there, the same settings would fail the same."""
+    folder = run.folder / failure.variant
     if processes().is_main_process:
-        failure.write(run.folder / failure.variant)
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # of settings from before, with what it answered
+        for name in ("model_outputs.json", "annotations.json"):
+            (folder / name).unlink(missing_ok=True)
+        failure.write(folder)
         checkpoints.remove()
     processes().wait_for_everyone()
     run.console.print(f"{failure.variant} failed: {failure.reason}", soft_wrap=True, markup=False)

@@ -55,8 +55,10 @@ def test_the_others_go_on_and_it_is_not_tried_again_unasked(run, capsys: pytest.
     assert "training wild" in out and "dpo: already trained" in out
 
     assert run("{wild: {loss: sft}, dpo: null}") == 0  # other settings: no reason to think that they fail
-    assert not (folder / "wild" / "failed.json").exists()
+    assert not (folder / "wild" / "failed.json").exists() and (folder / "wild" / "checkpoint").is_dir()
     assert "failed" not in (folder / "leaderboard.md").read_text()
+    assert run(f"{{wild: {WILD}, dpo: null}}") == 3  # and nothing of other settings stays beside a failure
+    assert sorted(p.name for p in (folder / "wild").iterdir()) == ["failed.json", "metrics.jsonl"]
 
 
 @pytest.mark.slow
