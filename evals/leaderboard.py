@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Leaderboard:
     `long`: a row per variant and metric; `order`: best first; `ranks`: shared within noise; `differences`: of the
     primary metric, per pair of variants in alphabetical order, paired by prompt; `p`: theirs, corrected after Holm;
     `power`: what differences the prompts at hand cannot show; `more`: further tables, in
-    Markdown.
+    Markdown; `failed`: why the variants that were not trained to their end were not.
     """
 
     long: pd.DataFrame
@@ -50,6 +50,7 @@ class Leaderboard:
     differences: dict[tuple[str, str], Difference]
     power: str = ""
     more: str = ""
+    failed: dict[str, str] = field(default_factory=dict)
 
     def wide(self) -> pd.DataFrame:
         """One row per variant, best first: what ranks, the benchmarks and the cost, with intervals."""
@@ -67,6 +68,8 @@ class Leaderboard:
             for metric in metrics:
                 row[metric] = _cell(metric, mine.loc[metric]) if metric in mine.index else "-"
             rows.append(row)
+        absent = dict.fromkeys(metrics, "-")
+        rows += [{"rank": "failed", "variant": name, **absent} for name in self.failed]
         return pd.DataFrame(rows)
 
     def markdown(self) -> str:
@@ -107,12 +110,15 @@ class Leaderboard:
     def verdict(self) -> str:
         """Who leads, by how much, and whether that can be told from the rest; and whether answers collapsed."""
         trained = [n for n in self.order if n != BASE]
+        failed = [f"{name} failed ({why})" for name, why in self.failed.items()]
+        if not trained:
+            return ". ".join(["No variant was trained to its end", *failed]) + "."
         found = self.long[(self.long.variant == trained[0]) & (self.long.metric == self.primary)]
         if found.empty or not np.isfinite(found.iloc[0].value):
             said = "No variant can be ranked: nothing was measured on held-out prompts or pairs"
         else:
             said = self._lead(trained, found.iloc[0])
-        return ". ".join([said, *self._by_length(trained), *self._collapsed(trained)]) + "."
+        return ". ".join([said, *self._by_length(trained), *self._collapsed(trained), *failed]) + "."
 
     def _by_length(self, trained: list[str]) -> list[str]:
         """Whether another leads once the length of answers counts for nothing."""

@@ -14,7 +14,7 @@ import yaml
 from evals.leaderboard import BASE
 from evals.measure import Measured
 from prefzoo.errors import UserError
-from prefzoo.runs import RunResult, read_result
+from prefzoo.runs import Failure, RunResult, read_failure, read_result
 
 RESOLVED = "recipe.resolved.yaml"
 
@@ -27,6 +27,7 @@ class VariantFiles:
         result: of the training; None for the base.
         steps: a row per optimiser step, as in `metrics.jsonl`; empty for the base.
         annotations, outputs: AlpacaEval's files; empty where nothing was judged or generated.
+        failure: why it was not trained to its end, if it was not.
     """
 
     name: str
@@ -36,6 +37,7 @@ class VariantFiles:
     steps: pd.DataFrame
     annotations: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def _variant(folder: Path) -> VariantFiles:
         folder.name, folder, read_result(folder), _measured(folder / "evals.json"),
         pd.read_json(StringIO(lines), lines=True) if lines else pd.DataFrame(),
         _json(folder / "annotations.json", []), _json(folder / "model_outputs.json", []),
+        read_failure(folder),
     )  # fmt: skip
 
 

@@ -1,3 +1,23 @@
-"""prefzoo: which preference loss should I use for my model and my data, how sure is that, and what does it cost?"""
+"""prefzoo: which preference loss should I use for my model and my data, how sure is that, and what does it cost?
+
+From Python: `run` a recipe, call a `loss`, `compare` runs. Importing this imports no torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from prefzoo.api import compare, loss, run
+from prefzoo.errors import UserError
+
+if TYPE_CHECKING:
+    from prefzoo.types import Answers, LogProbs
 
 __version__ = "0.1.0"
+__all__ = ["Answers", "LogProbs", "UserError", "compare", "loss", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Answers", "LogProbs"):  # these import torch
+        from prefzoo import types
+
+        return getattr(types, name)
+    raise AttributeError(f"module 'prefzoo' has no attribute {name!r}")

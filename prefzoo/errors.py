@@ -18,6 +18,18 @@ class UserError(Exception):
         super().__init__("\n".join(self.lines))
 
 
+class VariantFailed(UserError):
+    """One variant cannot be trained to its end. The run goes on without it, and the CLI exits with 3.
+
+    Args:
+        step: the optimiser step at which it ended, from 1.
+    """
+
+    def __init__(self, lines: str | Iterable[str], step: int) -> None:
+        super().__init__(lines)
+        self.step = step
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`"; did you mean 'beta'?"` when something known is close to `word`, else an empty string."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -152,7 +153,7 @@ def _from_gguf(path: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     partial = disk.partial_of(target)
-    print(f"prefzoo: converting {path.name} to safetensors, once", flush=True)
+    print(f"prefzoo: converting {path.name} to safetensors, once", file=sys.stderr, flush=True)
     packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     # A model read from GGUF calls itself quantised and refuses to be saved: rebuild it from config and state dict.
     config = packed.config

@@ -1,49 +1,138 @@
-"""What is being done at this moment: a live bar on a terminal, plain lines elsewhere."""
+"""What is being done at this moment: a row of the live view, a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-Report = Callable[[int, int, str], None]
 LINE_EVERY = 15.0  # seconds between plain lines
+REFRESH = 4  # times a second: more would take time from what is shown
+
+
+@dataclass(frozen=True)
+class AtStep:
+    """Where a training is: what a report's note says of it. Without metrics it only begins, or goes on, there."""
+
+    step: int
+    steps: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        loss = f", loss {self.metrics['loss']:.4f}" if "loss" in self.metrics else ""
+        return f"step {self.step}/{self.steps}{loss}"
+
+
+Note = str | AtStep
+Report = Callable[[int, int, Note], None]  # units done, of how many, and a note
+
+
+class Pace:
+    """How fast a stage is since it began, or since it went on where an earlier one stopped."""
+
+    def __init__(self) -> None:
+        self.start, self.before, self.done, self.total = time.monotonic(), 0, 0, 0
+
+    def at(self, done: int, total: int, note: Note = "") -> None:
+        """Take note of a report."""
+        self.done, self.total = done, total
+        if isinstance(note, AtStep) and not note.metrics:
+            self.start, self.before = time.monotonic(), done
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return (self.done - self.before) / max(1e-9, time.monotonic() - self.start)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to the end at this pace; None before anything is done."""
+        return (self.total - self.done) / self.rate if self.done > self.before else None
+
+
+class View(Protocol):
+    """The live view, as stages see it."""
+
+    def stage(self, title: str, of: str, doing: str) -> AbstractContextManager[Report]:
+        """A stage of a variant (`of`), or of the whole run."""
+
+    def settle(self, name: str, state: str) -> None:
+        """A variant's new state."""
+
+
+VIEW: ContextVar[View | None] = ContextVar("VIEW", default=None)
+
+
+def interactive(console: Console) -> bool:
+    """Whether a display that moves will do: a real terminal, and nobody asked for quiet."""
+    return console.is_interactive and not console.quiet and console.file.isatty()
+
+
+def settle(name: str, state: str, console: Console, line: str = "") -> None:
+    """A variant's new state: in the live view, or as a line."""
+    view = VIEW.get()
+    if view is not None:
+        view.settle(name, state)
+    elif line:
+        console.print(line, soft_wrap=True, markup=False)
 
 
 @contextmanager
-def stage(title: str, unit: str, console: Console) -> Iterator[Report]:
-    """Yields `report(done, total, note)`; says the rate in `unit`/s and the time left."""
-    start = time.monotonic()
+def stage(title: str, unit: str, console: Console, *, of: str = "", doing: str = "") -> Iterator[Report]:
+    """Yields `report(done, total, note)`; says the rate in `unit`/s and the time left.
 
-    def rate(done: int) -> str:
-        return f"{done / max(1e-9, time.monotonic() - start):.2f} {unit}/s"
+    Args:
+        of, doing: the variant that it is a stage of, and what is done to it, for the live view.
+    """
+    view = VIEW.get()
+    if view is not None:
+        with view.stage(title, of, doing) as report:
+            yield report
+    elif interactive(console):
+        with _bar(title, unit, console) as report:
+            yield report
+    else:
+        pace = Pace()
+        console.print(f"{title} …")
+        yield _lines(title, unit, console, pace)
+        console.print(f"  {title}: done in {time.monotonic() - pace.start:.1f} s")
 
-    if console.is_terminal:
-        bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=console,
-        )  # fmt: skip
-        with bar:
-            task = bar.add_task(title, total=None, note="")
 
-            def live(done: int, total: int, note: str = "") -> None:
-                bar.update(task, completed=done, total=total, note=f"{rate(done)} {note}".strip())
+@contextmanager
+def _bar(title: str, unit: str, console: Console) -> Iterator[Report]:
+    pace = Pace()
+    bar = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=console, refresh_per_second=REFRESH,
+        transient=True,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(title, total=None, note="")
 
-            yield live
-        return
-    console.print(f"{title} …")
-    last = start
+        def live(done: int, total: int, note: Note = "") -> None:
+            pace.at(done, total, note)
+            bar.update(task, completed=done, total=total, note=f"{pace.rate:.2f} {unit}/s {note}".strip())
 
-    def plain(done: int, total: int, note: str = "") -> None:
+        yield live
+    console.print(f"{title}: done in {time.monotonic() - pace.start:.1f} s", soft_wrap=True, markup=False)
+
+
+def _lines(title: str, unit: str, console: Console, pace: Pace) -> Report:
+    last = pace.start
+
+    def plain(done: int, total: int, note: Note = "") -> None:
         nonlocal last
+        pace.at(done, total, note)
         now = time.monotonic()
         if now - last >= LINE_EVERY and done < total:
             last = now
-            left = (now - start) / max(done, 1) * (total - done)
-            console.print(f"  {title}: {done}/{total} {unit}, {rate(done)}, {left:.0f} s left {note}".rstrip())
+            left = f", {pace.left:.0f} s left" if pace.left is not None else ""
+            console.print(f"  {title}: {done}/{total} {unit}, {pace.rate:.2f} {unit}/s{left} {note}".rstrip())
 
-    yield plain
-    console.print(f"  {title}: done in {time.monotonic() - start:.1f} s")
+    return plain

@@ -14,6 +14,7 @@ from typing import Any
 from prefzoo import disk
 
 ADAPTER = "adapter_model.safetensors"
+FAILED = "failed.json"
 PACKAGES = ("prefzoo", "torch", "transformers", "accelerate", "peft", "datasets", "lm-eval", "alpaca-eval", "pandas")
 
 
@@ -52,9 +53,37 @@ def read_result(folder: Path) -> RunResult | None:
         return None
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A variant that could not be trained to its end.
+
+    Attributes:
+        key: as `RunResult.key`; a failure whose key still holds is not tried again unasked.
+        step: the optimiser step at which it ended, from 1.
+    """
+
+    variant: str
+    loss: str
+    key: str
+    step: int
+    reason: str
+
+    def write(self, folder: Path) -> None:
+        """To `folder/failed.json`."""
+        write_json(folder / FAILED, asdict(self))
+
+
+def read_failure(folder: Path) -> Failure | None:
+    """The failure in a variant's folder; None where there is none that can be read."""
+    try:
+        return Failure(**json.loads((folder / FAILED).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def forget(folder: Path) -> None:
     """A variant is about to be trained: from now on its folder holds no finished result."""
-    for name in ("result.json", "evals.json"):
+    for name in ("result.json", "evals.json", FAILED):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -94,7 +123,7 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    hardware = {"processor": _processor(), "cores": os.cpu_count(), "gpu": gpu, "platform": platform.platform()}
+    hardware = {"processor": processor(), "cores": os.cpu_count(), "gpu": gpu, "platform": platform.platform()}
     return {"commit": _commit(), "versions": found, "hardware": hardware}
 
 
@@ -113,7 +142,8 @@ def _commit() -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The CPU by its name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -8,7 +8,8 @@ import math
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,12 +21,12 @@ from torch import Tensor, nn
 from transformers.integrations import unset_hf_deepspeed_config
 
 from prefzoo.checkpoint import Checkpoints, Parts, Point, load
-from prefzoo.errors import UserError, did_you_mean
+from prefzoo.errors import UserError, VariantFailed, did_you_mean
 from prefzoo.feed import kind_of
 from prefzoo.job import Job
 from prefzoo.launch import agreed, processes
 from prefzoo.logprobs import score, score_with_kl
-from prefzoo.progress import Report
+from prefzoo.progress import AtStep, Report
 from prefzoo.recipe import Train
 from prefzoo.room import backward_in_room
 from prefzoo.shards import bare, whole
@@ -79,7 +80,8 @@ def train(
     With `checkpoints`, it goes on from the newest, bit for bit as if it had never stopped.
 
     Raises:
-        UserError: the loss at step 0 is not what it must be at policy = reference, or it became NaN.
+        UserError: the loss at step 0 is not what it must be at policy = reference.
+        VariantFailed: the loss or its gradient became NaN or infinite; the weights are those before that step.
         Interrupted: a signal asked it to stop, which it did between two steps, with a checkpoint.
     """
     accelerator = _accelerator(job, metrics_file.parent)
@@ -91,8 +93,14 @@ def train(
     parts = Parts(policy, optimizer.optimizer, job.live if job.train.sync_reference else None)
     at, plan = _start(job, parts, metrics_file, checkpoints, accelerator), job.steps
     start, say = time.monotonic() - at.seconds, checkpoints.say if checkpoints else print
+    if at.step:
+        report(at.step * job.train.batch, len(plan) * job.train.batch, AtStep(at.step, len(plan)))
     target = metrics_file if accelerator.is_main_process else Path(os.devnull)
-    with target.open("a" if at.step else "w", encoding="utf-8") as log, noticed(checkpoints is not None) as stop:
+    with (
+        target.open("a" if at.step else "w", encoding="utf-8") as log,
+        noticed(checkpoints is not None) as stop,
+        _tracked(accelerator),
+    ):
         for step, rows in enumerate(plan[at.step :], at.step):
             trial = replace(job, halvings=at.halvings)
             (metrics, state), halvings = _step(
@@ -102,24 +110,33 @@ def train(
             log.flush()
             at = Point(step + 1, time.monotonic() - start, log.tell(), metrics, state, halvings)
             accelerator.log(metrics, step=at.step)
-            said = f"step {at.step}/{len(plan)}, loss {metrics['loss']:.4f}"
-            report(at.step * job.train.batch, len(plan) * job.train.batch, said)
+            report(at.step * job.train.batch, len(plan) * job.train.batch, AtStep(at.step, len(plan), metrics))
             if snapshots is not None:
                 snapshots.take(policy, at.step, len(plan))
             if checkpoints is not None:
                 _keep(checkpoints, parts, at, len(plan), log, stop, accelerator)
-    for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
-        tracker.finish()
     pairs = len(plan) * job.train.batch
     costs = _costs(at.seconds, pairs, sum(p.numel() for p in policy.parameters() if p.requires_grad))
     return at.metrics, costs | {"memory_halvings": float(at.halvings)}
+
+
+@contextmanager
+def _tracked(accelerator: Accelerator) -> Iterator[None]:
+    """However training ends, its trackers do: the next variant starts its own."""
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:  # not end_training(): it also ends the process group
+            tracker.finish()
 
 
 def _accelerator(job: Job, folder: Path) -> Accelerator:
     processes()  # before Accelerate joins them, with less patience
     accelerator = Accelerator(mixed_precision="no", log_with=job.train.trackers or None, project_dir=folder)
     if job.train.trackers:
-        accelerator.init_trackers("prefzoo", {"loss": job.loss.name, **job.params.model_dump()})
+        run = {"name": folder.name, "group": folder.parent.name}  # where a tracker has room for both
+        settings = {"loss": job.loss.name, **job.params.model_dump()}
+        accelerator.init_trackers("prefzoo", settings, {"wandb": run, "trackio": {"name": folder.name}})
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.distributed_type is not DistributedType.FSDP:
         raise UserError("fsdp: Accelerate shards over GPUs alone; launch with recipes/accelerate/ddp.yaml")
     if accelerator.distributed_type is DistributedType.DEEPSPEED:  # it divides, clips and steps by its own settings
@@ -179,12 +196,12 @@ def _step(
     seed = _seed(job.seed, step, accelerator.process_index)
     (metrics, state), halvings = backward_in_room(job, scorer, accelerator, step, rows, state, seed=seed, say=say)
     _check(job, step, metrics["loss"])
-    norm = accelerator.clip_grad_norm_(scorer.parameters(), job.train.max_grad_norm)
+    norm = float(whole(torch.as_tensor(accelerator.clip_grad_norm_(scorer.parameters(), job.train.max_grad_norm))))
+    _finite(job, "gradient's norm", norm, step)
     optimizer.step()
     optimizer.zero_grad()
     _sync(job, accelerator.unwrap_model(scorer).model, step + 1)
-    metrics |= {"grad_norm": float(whole(torch.as_tensor(norm))), "learning_rate": rate, "step": step + 1}
-    return (metrics, state), halvings
+    return (metrics | {"grad_norm": norm, "learning_rate": rate, "step": step + 1}, state), halvings
 
 
 def _seed(*parts: int) -> int:
@@ -242,11 +259,16 @@ def schedule(train: Train, step: int, steps: int) -> float:
     return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[train.schedule]
 
 
-def _check(job: Job, step: int, loss: float) -> None:
-    if not math.isfinite(loss):
-        raise UserError(
-            f"{job.loss.name}: the loss is {loss} at step {step + 1}; lower train.learning_rate or the loss's scale"
+def _finite(job: Job, what: str, value: float, step: int) -> None:
+    if not math.isfinite(value):
+        raise VariantFailed(
+            f"{job.loss.name}: the {what} is {value} at step {step + 1}; lower train.learning_rate or the loss's scale",
+            step + 1,
         )
+
+
+def _check(job: Job, step: int, loss: float) -> None:
+    _finite(job, "loss", loss, step)
     if step == 0 and job.loss.at_reference is not None:
         expected = job.loss.at_reference(job.params)
         allowed = (0.02 if job.bf16 else 1e-3) * abs(expected)

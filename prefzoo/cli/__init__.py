@@ -5,25 +5,40 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import click
 
 from prefzoo import __version__, memory
+from prefzoo.cli import complete
 from prefzoo.disk import no_room
 from prefzoo.errors import UserError
 from prefzoo.redact import redacted
 from prefzoo.stopping import STOPPED, Interrupted, obey
 
+VARIANT_FAILED = 3
 SIGNALLED = 128  # what shells add to the number of the signal that ended a program
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
-SET = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field; repeatable.")
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path), shell_complete=complete.recipes)
+SET = click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field; repeatable.",
+    shell_complete=complete.fields,
+)  # fmt: skip
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 RESULTS = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for results."
 )
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing of what is being done, only what came of it.")
+EXIT_CODES = """\b
+Exit codes:
+  0    all is well
+  2    a mistake in a recipe, an option or the data
+  3    prefzoo run: a variant failed, the others are done
+  130  interrupted by Ctrl-C (143: SIGTERM); the same command goes on
+"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="prefzoo")
 def cli() -> None:
     """Which preference loss should I use for my model and my data, how sure is that, and what does it cost?"""
@@ -42,32 +57,47 @@ def cli() -> None:
     metavar="SECONDS",
     help="Time between two checkpoints of a training; 0: after every step.",
 )
-def run(recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool, save_every: float) -> None:
+@click.option("--retry-failed", is_flag=True, help="Train again what failed before with the same settings.")
+@QUIET
+@click.pass_context
+def run(
+    context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool, save_every: float,
+    retry_failed: bool, quiet: bool,
+) -> None:  # fmt: skip
     """Train every variant of RECIPE, evaluate all of them and the base, and rank them.
 
     However a run ended, the same command goes on: what is finished is kept, a training goes on from its last
     checkpoint. SIGTERM and Ctrl-C write one first.
+
+    A variant whose loss becomes NaN or infinite is given up (failed.json says why) while the others go on; the exit
+    code is then 3.
     """
     from prefzoo.cli.run import run_recipe
 
-    run_recipe(recipe, overrides, results, fresh=fresh, save_every=save_every)
+    _, failed = run_recipe(
+        recipe, overrides, results, fresh=fresh, save_every=save_every, retry_failed=retry_failed, quiet=quiet
+    )
+    if failed:
+        context.exit(VARIANT_FAILED)
 
 
 @cli.command()
 @RECIPE
 @SET
-def check(recipe: Path, overrides: tuple[str, ...]) -> None:
+@JSON
+def check(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what RECIPE would do: pairs, steps, tokens and roughly how long. Trains nothing."""
     from prefzoo.cli.show import show_check
 
-    show_check(recipe, overrides)
+    show_check(recipe, overrides, as_json=as_json)
 
 
 @cli.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete.losses)
+@JSON
 @click.option("--format", "form", type=click.Choice(["md", "json", "html"]), help="The catalogue, as text to keep.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw value and slope beside DPO's.")
-def losses(name: str | None, form: str | None, plot: Path | None) -> None:
+def losses(name: str | None, as_json: bool, form: str | None, plot: Path | None) -> None:
     """List the losses by group, or explain one: formula, paper, knobs with bounds, defaults and grids, traps."""
     if plot is not None:
         from prefzoo.cli.plots import show
@@ -76,17 +106,18 @@ def losses(name: str | None, form: str | None, plot: Path | None) -> None:
         return
     from prefzoo.cli.show import show_losses
 
-    show_losses(name, form)
+    show_losses(name, "json" if as_json else form)
 
 
 @cli.command()
 @RECIPE
 @SET
-def data(recipe: Path, overrides: tuple[str, ...]) -> None:
+@JSON
+def data(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show how RECIPE's data is read: schema, a pair with its scored tokens, lengths, ties, what is dropped and why."""
     from prefzoo.cli.show import show_data
 
-    show_data(recipe, overrides)
+    show_data(recipe, overrides, as_json=as_json)
 
 
 FILE = click.Path(path_type=Path)
@@ -104,9 +135,11 @@ FILE = click.Path(path_type=Path)
 @click.option("--gamed", type=FILE, help="Table of gamed baselines, to regularise the length term.")
 @click.option("--order", type=FILE, help="JSON of the instructions in the order in which these tables number them.")
 @click.option("--out", type=FILE, help="Folder for results (a csv for --annotations).")
+@QUIET
 def evaluate(
     targets: tuple[Path, ...], suite: str | None, judge: str, base: str | None, max_new_tokens: int, round_robin: bool,
     annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None, order: Path | None, out: Path | None,
+    quiet: bool,
 ) -> None:  # fmt: skip
     """Evaluate what is there: TARGETS are runs' folders or checkpoints, with --suite; or files, with --annotations."""
     if annotations:
@@ -117,7 +150,7 @@ def evaluate(
         from prefzoo.cli.targets import Asked, show_targets
 
         asked = Asked(suite, judge, base, max_new_tokens, round_robin, out or Path("results") / "eval")
-        show_targets(targets, asked)
+        show_targets(targets, asked, quiet=quiet)
     else:
         raise UserError("eval: nothing to evaluate; give runs or checkpoints and a --suite, or --annotations and files")
 
@@ -127,11 +160,12 @@ def evaluate(
 @SET
 @click.option("--pairs", metavar="FILE", help="Labelled pairs; the recipe's data.eval unless given.")
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the numbers as JSON.")
-def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path | None) -> None:
+@QUIET
+def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path | None, quiet: bool) -> None:
     """Measure RECIPE's judge: agreement with labelled pairs, flips when seats swap, wins of the longer answer."""
     from prefzoo.cli.judge import show_judge
 
-    show_judge(recipe, overrides, pairs, out)
+    show_judge(recipe, overrides, pairs, out, quiet=quiet)
 
 
 @cli.command()
@@ -144,15 +178,55 @@ def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Keep at most so many pairs.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A .jsonl or .parquet file.")
+@QUIET
 def pairs(
     model: str, prompts: str, judge: str, n: int, temperature: float, seed: int, max_new_tokens: int,
-    limit: int | None, out: Path,
+    limit: int | None, out: Path, quiet: bool,
 ) -> None:  # fmt: skip
     """Make preference pairs: sample answers, judge them, keep a better and a worse one of similar length."""
     del judge  # the verifier is the only one so far; the option states it in the command
     from prefzoo.cli.pairs import write
 
-    write(model, prompts, n, temperature, seed, max_new_tokens, limit, out)
+    write(model, prompts, n, temperature, seed, max_new_tokens, limit, out, quiet=quiet)
+
+
+@cli.command()
+@click.option("--out", type=FILE, help="A file to write, instead of printing.")
+def schema(out: Path | None) -> None:
+    """Print the recipe's JSON Schema (draft 2020-12), with every loss and knob, for editors.
+
+    A recipe whose first line is `# yaml-language-server: $schema=FILE` is then checked and completed while it is
+    written.
+    """
+    from prefzoo.runs import write_text
+    from prefzoo.schema import text
+
+    if out is None:
+        click.echo(text(), nl=False)
+    else:
+        write_text(out, text())
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(complete.SHELLS))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete commands, options, recipes, fields and losses.
+
+    \b
+    bash: echo 'eval "$(prefzoo completion bash)"' >> ~/.bashrc
+    zsh:  echo 'eval "$(prefzoo completion zsh)"' >> ~/.zshrc
+    fish: prefzoo completion fish > ~/.config/fish/completions/prefzoo.fish
+    """
+    click.echo(complete.script(cli, shell))
+
+
+@cli.command()
+@JSON
+def doctor(as_json: bool) -> None:
+    """Say what is here: hardware, precision, memory, parts and their versions; what is missing, and how to get it."""
+    from prefzoo.cli.doctor import show_doctor
+
+    show_doctor(as_json=as_json)
 
 
 def main() -> None:
@@ -160,8 +234,12 @@ def main() -> None:
     memory.prepare()
     before = signal.signal(signal.SIGTERM, obey)
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages say what is being done, in one voice
+    # peft 0.21 asks transformers 5.23 for an attribute by its old name
+    warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False, complete_var=complete.VARIABLE)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except UserError as e:
         for line in e.lines:
             click.echo(f"error: {redacted(line)}", err=True)

@@ -48,7 +48,7 @@ def write_frontier(run: Run, base: Any, trained: Mapping[str, runs.RunResult], t
         if name != BASE:
             place = str(_steps(run, name)[step].resolve())
             model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.device)
-        with stage(f"frontier of {name}, step {step}", "points", run.console):
+        with stage(f"frontier of {name}, step {step}", "points", run.console, of=name, doing="frontier"):
             point = _point(run, model, base, theirs)
         runs.write_json(_file(run, name, step), {"key": _key(run, keys[name]), **asdict(point)})
     processes().wait_for_everyone()

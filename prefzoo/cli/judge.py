@@ -29,7 +29,9 @@ SAYS = (
 )
 
 
-def show_judge(path: Path, overrides: Sequence[str], pairs: str | None, out: Path | None) -> None:
+def show_judge(
+    path: Path, overrides: Sequence[str], pairs: str | None, out: Path | None, *, quiet: bool = False
+) -> None:
     """Ask the judge about labelled pairs, and say how it did."""
     found, console = recipes.load(path, overrides), Console(soft_wrap=True, emoji=False)  # a judge's name has colons
     spec = pairs or found.data.eval
@@ -41,7 +43,7 @@ def show_judge(path: Path, overrides: Sequence[str], pairs: str | None, out: Pat
     forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
     if forecast:
         console.print(forecast, markup=False)
-    with stage(f"judging {len(labelled)} labelled pairs", "calls", console) as report:
+    with stage(f"judging {len(labelled)} labelled pairs", "calls", Console(quiet=quiet)) as report:
         result = quality(judge, labelled, lambda done, total: report(done, total, ""))
     console.print(render(result), markup=False, highlight=False)
     if out:

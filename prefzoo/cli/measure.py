@@ -82,7 +82,7 @@ def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None)
     evals, bf16, weights = run.recipe.evals, native_bf16(), weights_of(run, name)
     held_out = OnPairs()
     if theirs is not None and name != leaderboard.BASE:
-        with stage(f"held-out pairs under {name}", "pairs", run.console) as report:
+        with stage(f"held-out pairs under {name}", "pairs", run.console, of=name, doing="held-out pairs") as report:
             ours = reference.logprobs(model, run.held_out, run.layout, VocabLogProbs, bf16=bf16, report=report)
         assert isinstance(ours, VocabLogProbs)
         held_out = on_pairs(ours, theirs, beta_of(run, name))
@@ -106,7 +106,7 @@ def _answers(run: Run, name: str, model: Any, same: dict[str, str]) -> list[Answ
     tokens = run.recipe.evals.max_new_tokens
 
     def make() -> list[dict[str, Any]]:
-        with stage(f"answers of {name}", "prompts", run.console) as report:
+        with stage(f"answers of {name}", "prompts", run.console, of=name, doing="answers") as report:
             found = answer_all(model, run.tokenizer, run.prompts, tokens, lambda done, total: report(done, total, ""))
         return [asdict(a) for a in found]
 
@@ -133,7 +133,7 @@ def _kl(run: Run, name: str, model: Any, base: Any, same: dict[str, str]) -> lis
     def make() -> list[float]:
         bf16 = native_bf16()
         reference_model = base.to(torch.bfloat16) if bf16 else base  # in one precision, rounding is no divergence
-        with stage(f"samples of {name}", "prompts", run.console) as report:
+        with stage(f"samples of {name}", "prompts", run.console, of=name, doing="samples") as report:
             drawn = sampled(
                 model, run.tokenizer, prompts, evals.max_new_tokens, run.recipe.seed,
                 lambda done, total: report(done, total, ""),
@@ -148,5 +148,5 @@ def _kl(run: Run, name: str, model: Any, base: Any, same: dict[str, str]) -> lis
 
 
 def _benchmark(run: Run, name: str, model: Any, suite: str) -> dict[str, dict[str, float]]:
-    with stage(f"{suite} of {name}", "suites", run.console):
+    with stage(f"{suite} of {name}", "suites", run.console, of=name, doing=suite):
         return run_benchmarks(model, run.tokenizer, [suite])

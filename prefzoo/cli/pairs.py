@@ -20,8 +20,9 @@ from prefzoo.train import native_bf16
 
 
 def write(
-    model: str, prompts: str, n: int, temperature: float, seed: int, max_new_tokens: int, limit: int | None, out: Path
-) -> None:
+    model: str, prompts: str, n: int, temperature: float, seed: int, max_new_tokens: int, limit: int | None, out: Path,
+    *, quiet: bool = False,
+) -> None:  # fmt: skip
     """Sample, judge, pair and write; the card beside the file says how it was made."""
     if out.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"--out {out}: unknown kind of file {out.suffix!r}; use .jsonl or .parquet")
@@ -34,7 +35,7 @@ def write(
     settings = json.dumps([model, prompts, limit, asdict(how), [[r.prompt, r.checks] for r in rows]])
     key = hashlib.sha256(settings.encode()).hexdigest()[:8]
     partial = out.with_name(f".{out.name}.{key}.partial")  # the same command goes on; another one starts anew
-    with stage(f"sampling {n} answers to each of up to {len(rows)} prompts", "pairs", console) as report:
+    with stage(f"sampling {n} answers to each of up to {len(rows)} prompts", "pairs", Console(quiet=quiet)) as report:
         made, card = make_pairs(
             policy, tokenizer, rows, Verifier(), how, limit=limit, partial=partial,
             progress=lambda done, total: report(done, total, ""),

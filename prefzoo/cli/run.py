@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,38 @@ from rich.console import Console
 
 from evals import leaderboard
 from evals.benchmarks import check_names
-from evals.kept import key_of
 from evals.measure import Measured
 from evals.prompts import load_prompts
-from prefzoo import disk, models, recipe, reference, runs
-from prefzoo.checkpoint import Checkpoints
-from prefzoo.cli.experiment import Run, logprobs_of
-from prefzoo.cli.frontier import snapshots_of, write_frontier
+from prefzoo import disk, models, recipe, runs
+from prefzoo.cli.experiment import Run
+from prefzoo.cli.frontier import write_frontier
 from prefzoo.cli.judging import everyone, judged, prepared
 from prefzoo.cli.load import check_variants, tokens_of, unit
 from prefzoo.cli.measure import known, measure, receipts, reference_of_held_out
-from prefzoo.data.tokens import TokenPair
+from prefzoo.cli.training import RESUME, train_all
 from prefzoo.errors import UserError
-from prefzoo.job import Job, with_reference
+from prefzoo.job import steps_of
 from prefzoo.launch import agreed, leave, processes, share
+from prefzoo.live import Row, watched
 from prefzoo.locking import alone
 from prefzoo.logprobs import NOTES, choose_layout
-from prefzoo.progress import stage
-from prefzoo.recipe import Recipe, Variant
+from prefzoo.progress import settle, stage
+from prefzoo.recipe import Recipe
 from prefzoo.room import memory_notes
-from prefzoo.train import check_trackers, train, use_bf16
+from prefzoo.train import check_trackers
 from prefzoo.types import LogProbs
 
-RESUME = "resume"  # beside a variant's checkpoint, while it is trained
 
+def run_recipe(
+    path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float,
+    retry_failed: bool = False, quiet: bool = False,
+) -> tuple[Path, dict[str, runs.Failure]]:  # fmt: skip
+    """The whole experiment; what is finished is not done again unless `fresh`, what was begun goes on.
 
-def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float) -> None:
-    """The whole experiment; what is finished is not done again unless `fresh`, what was begun goes on."""
+    Returns the run's folder, and the variants that failed.
+    """
     main = processes().is_main_process
-    console = Console(quiet=not main)
+    console = Console(quiet=quiet or not main)
     found = recipe.load(path, overrides)
     check_names(found.evals.benchmarks)
     check_trackers(found.train.trackers)
@@ -48,11 +51,16 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
         if variant.train.lora and variant.train.lora.quantize:
             models.check_quantize(f"variants.{variant.name}.train")
     with alone(results / found.name):
-        _run(found, results / found.name, console, fresh=fresh, save_every=save_every)
+        failed = _run(
+            found, results / found.name, console, fresh=fresh, save_every=save_every, retry_failed=retry_failed
+        )
     leave()
+    return results / found.name, failed
 
 
-def _run(found: Recipe, folder: Path, console: Console, *, fresh: bool, save_every: float) -> None:
+def _run(
+    found: Recipe, folder: Path, console: Console, *, fresh: bool, save_every: float, retry_failed: bool
+) -> dict[str, runs.Failure]:
     main = processes().is_main_process
     for name in (leaderboard.BASE, *found.variants):
         disk.inside(folder, name)
@@ -64,18 +72,32 @@ def _run(found: Recipe, folder: Path, console: Console, *, fresh: bool, save_eve
         for name in found.variants:
             runs.forget(run.folder / name)
             shutil.rmtree(run.folder / name / RESUME, ignore_errors=True)
-    trained = {name: _train_variant(run, name, base) for name in found.variants}
-    theirs = _measure_all(run, base)
-    write_frontier(run, base, trained, theirs)
+    with watched(f"{found.name} · {found.model}", _rows(run), console):
+        ended = train_all(run, base, retry_failed=retry_failed)
+        trained = {name: r for name, r in ended.items() if isinstance(r, runs.RunResult)}
+        failed = {name: r for name, r in ended.items() if isinstance(r, runs.Failure)}
+        theirs = _measure_all(run, base, [leaderboard.BASE, *trained])
+        write_frontier(run, base, trained, theirs)
+        if judge is not None:
+            numbers = judged(judge, run.prompts, _numbers(run, trained), run.folder, console)
+            more = everyone(judge, run.prompts, numbers, run.folder, console, asked=found.evals.round_robin)
+            for name in numbers:
+                settle(name, "done", console)
     if judge is not None:
-        numbers = judged(judge, run.prompts, _numbers(run), run.folder, console)
         costs = {name: r.costs for name, r in trained.items()}
-        more = everyone(judge, run.prompts, numbers, run.folder, console, asked=found.evals.round_robin)
         more += memory_notes(costs)
         board = leaderboard.build(numbers, costs, receipts(run, trained), more)
+        board = replace(board, failed={name: f"step {f.step}: {f.reason}" for name, f in failed.items()})
         board.write(run.folder)
-        board.render(console)
+        board.render(Console())
         console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
+    return failed
+
+
+def _rows(run: Run) -> list[Row]:
+    """Of the live view."""
+    how = {name: variant.train for name, variant in run.recipe.variants.items()}
+    return [Row(leaderboard.BASE), *(Row(name, steps_of(t, len(run.pairs)), t.batch) for name, t in how.items())]
 
 
 def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any]:
@@ -100,89 +122,15 @@ def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -
     return made, base
 
 
-def _job(run: Run, variant: Variant, base: Any, weights: str, *, bf16: bool) -> Job:
-    recipe = run.recipe
-    job = Job(variant.loss_obj, variant.params, variant.train, recipe.seed, run.pairs, run.layout, bf16)
-    seen = {i for v in recipe.variants.values() for step in replace(job, train=v.train).steps for i in step}
-
-    def frozen(pairs: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
-        return logprobs_of(run, base, weights, pairs, f"reference log-probs, {what}", kind, bf16=bf16)
-
-    return with_reference(job, base, frozen, also=sorted(seen))
-
-
-def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
-    variant = run.recipe.variants[name]
-    bf16, folder = use_bf16(variant.train), run.folder / name
-    settings: dict[str, Any] = {
-        "loss": variant.loss,
-        "params": variant.params.model_dump(),
-        "train": variant.train.model_dump(exclude={"trackers"}),
-    }
-    key = key_of([settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16])
-    main = processes().is_main_process
-    checkpoints = Checkpoints(folder / RESUME, key, run.save_every, run.console.print)
-    before = agreed(_finished(run, name, key) if main else None)
-    if before is not None:
-        if main:
-            checkpoints.remove()
-        run.console.print(f"{name}: already trained with these settings; kept")
-        return before
-    if main:
-        runs.forget(folder)
-        if not checkpoints.folder.is_dir():  # else it goes on, with what was taken before
-            snapshots_of(run, name).remove()
-    lora, weights = variant.train.lora, run.weights
-    quantize = lora.quantize if lora else None
-    if quantize:  # the reference is what training starts from: the same model, adapter off
-        base, weights = _load(run, quantize), f"{run.weights}-{quantize}"
-    base = base if quantize else base.to(processes().device)
-    job = _job(run, variant, base, weights, bf16=bf16)
-    if job.live is None and not quantize:
-        base.to("cpu")  # all that is needed of it is known: its room on the device is the policy's
-    model = _load(run, quantize)
-    if lora:
-        model = models.add_lora(model, **lora.model_dump(exclude={"quantize"}), seed=run.recipe.seed)
-    with stage(f"training {name}", "pairs", run.console) as report:
-        metrics, costs = train(job, model, folder / "metrics.jsonl", report, checkpoints, snapshots_of(run, name))
-    models.save(model, run.tokenizer, folder / "checkpoint", main=main)
-    result = runs.RunResult(
-        name, variant.loss, settings["params"], settings["train"], run.recipe.seed, key, metrics, costs,
-        runs.environment() | {"processes": processes().num_processes},
-    )  # fmt: skip
-    if main:
-        result = replace(result, weights=models.content(folder / "checkpoint"))
-        result.write(folder)
-        checkpoints.remove()
-    processes().wait_for_everyone()
-    return result
-
-
-def _finished(run: Run, name: str, key: str) -> runs.RunResult | None:
-    """What an earlier run made of a variant, if its files are still what was written."""
-    folder = run.folder / name
-    found = runs.finished(folder, key)
-    if found is not None and found.weights and found.weights != models.content(folder / "checkpoint"):
-        run.console.print(f"{folder / 'checkpoint'}: broken (not what was written); {name} is trained again")
-        return None
-    return found
-
-
-def _load(run: Run, quantize: str | None) -> Any:
-    recipe = run.recipe
-    return models.load(recipe.model, recipe.folder, quantize=quantize, trust=recipe.trust_remote_code)[0]
-
-
-def _measure_all(run: Run, base: Any) -> LogProbs | None:
+def _measure_all(run: Run, base: Any, names: Sequence[str]) -> LogProbs | None:
     """Every process measures some of the models, alone; what they find is on disk when all are done.
 
     Returns the base's log-probs of the held-out pairs.
     """
-    names = [leaderboard.BASE, *run.recipe.variants]
     todo = agreed([name for name in names if known(run, name) is None])
     for name in names:
         if name not in todo:
-            run.console.print(f"{name}: already measured with these settings; kept")
+            settle(name, "measured", run.console, f"{name}: already measured with these settings; kept")
     base = base.to(processes().device)
     wanted = todo or run.recipe.evals.frontier
     theirs = reference_of_held_out(run, base) if wanted and run.held_out else None
@@ -192,13 +140,14 @@ def _measure_all(run: Run, base: Any) -> LogProbs | None:
             place = str((run.folder / name / "checkpoint").resolve())
             model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.device)
         measure(run, name, model, base, theirs)
+        settle(name, "measured", run.console)
     processes().wait_for_everyone()
     return theirs
 
 
-def _numbers(run: Run) -> dict[str, Measured]:
+def _numbers(run: Run, trained: Iterable[str]) -> dict[str, Measured]:
     """What all processes found, from disk."""
-    found = {name: known(run, name) for name in (leaderboard.BASE, *run.recipe.variants)}
+    found = {name: known(run, name) for name in (leaderboard.BASE, *trained)}
     missing = [name for name, numbers in found.items() if numbers is None]
     if missing:
         raise UserError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from statistics import mean
 
@@ -83,7 +86,7 @@ def _say_knobs(say: Callable[[str], None], found: zoo.Loss, prefix: str) -> None
         say(f"  {prefix}{knob['name']}: {knob['bounds']}, default {knob['default']}{tuned}")
 
 
-def show_check(path: Path, overrides: Sequence[str]) -> None:
+def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
     from prefzoo import models
     from prefzoo.cli.load import check_variants, tokens_of, unit
@@ -91,7 +94,7 @@ def show_check(path: Path, overrides: Sequence[str]) -> None:
     from prefzoo.job import steps_of
     from prefzoo.train import use_bf16
 
-    console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
+    console, recipe = Console(soft_wrap=True, quiet=as_json), recipes.load(path, overrides)
     model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     done, schema = tokens_of(recipe, recipe.data.train, tokenizer)
     check_variants(recipe, done.pairs)
@@ -101,20 +104,30 @@ def show_check(path: Path, overrides: Sequence[str]) -> None:
     console.print(f"{recipe.name}: {recipe.model} ({size / 1e6:.0f}M parameters), {len(done.pairs)} {rows} ({schema})")
     for reason, count in done.counts.items():
         console.print(f"  {count} {rows} {reason}")
-    total = 0.0
+    total, planned = 0.0, {}
     for name, variant in recipe.variants.items():
         steps = steps_of(variant.train, len(done.pairs))
         work = steps * variant.train.batch * tokens
         seconds = 6 * size * work / _speed(bf16=use_bf16(variant.train))
         total += seconds
+        planned[name] = {
+            "loss": variant.loss, "steps": steps, "batch": variant.train.batch, "tokens": work, "seconds": seconds
+        }  # fmt: skip
         plan = f"{variant.loss}, {steps} steps of {variant.train.batch} {rows}, {work:,.0f} tokens"
         console.print(f"  {name}: {plan}, about {seconds:.0f} s")
         memory = memory_line(model, done.pairs, variant.train, bf16=use_bf16(variant.train))
         if memory:
             console.print(f"    {memory}", markup=False)
     console.print(f"training takes roughly {total / 60:.1f} minutes here; evaluation and loading come on top")
+    if as_json:
+        said = {
+            "name": recipe.name, "model": recipe.model, "parameters": size, "rows": len(done.pairs), "unit": rows,
+            "schema": schema, "lost": dict(done.counts), "variants": planned, "seconds": total,
+        }  # fmt: skip
+        click.echo(json.dumps(said, indent=1))
 
 
+@cache
 def _speed(*, bf16: bool) -> float:
     """Floating-point operations per second that training may get: half of a large matrix product's."""
     import torch
@@ -130,7 +143,7 @@ def _speed(*, bf16: bool) -> float:
     return 0.5 * 10 * 2 * 1024**3 / (time.perf_counter() - start)
 
 
-def show_data(path: Path, overrides: Sequence[str]) -> None:
+def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False) -> None:
     """Every data set of the recipe: schema, one pair with its scored tokens, lengths, duplicates, ties, losses."""
     from prefzoo import models
     from prefzoo.data.audit import audit, render
@@ -138,7 +151,10 @@ def show_data(path: Path, overrides: Sequence[str]) -> None:
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     columns = {str(k): v for k, v in recipe.data.columns.items()}
-    for spec in (recipe.data.train, recipe.data.eval):
-        if spec is not None:
-            how = recipe.data
-            render(audit(spec, recipe.folder, columns, tokenizer, how.max_length, how.too_long), console)
+    how, specs = recipe.data, [spec for spec in (recipe.data.train, recipe.data.eval) if spec is not None]
+    found = (audit(spec, recipe.folder, columns, tokenizer, how.max_length, how.too_long) for spec in specs)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=1, ensure_ascii=False))
+        return
+    for one in found:
+        render(one, console)

@@ -43,9 +43,9 @@ class Asked:
     out: Path
 
 
-def show_targets(targets: Sequence[Path], asked: Asked) -> None:
+def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) -> None:
     """Measure every model, and rank all against the baseline."""
-    console, found = Console(emoji=False), models_of(targets, asked.base)
+    console, found = Console(emoji=False, quiet=quiet), models_of(targets, asked.base)
     prompts = [] if asked.suite in known() else load_prompts(asked.suite, Path.cwd())
     judge = judge_of(_judge_settings(asked.judge), Path.cwd()) if prompts else None
     if judge is not None:
@@ -58,6 +58,7 @@ def show_targets(targets: Sequence[Path], asked: Asked) -> None:
         runs.write_json(asked.out / name / "evals.json", asdict(m))
     board = leaderboard.build(numbers, {})
     board.write(asked.out)
+    console = Console(emoji=False)
     board.render(console)
     if judge is not None and asked.everyone and len(numbers) >= TWO:
         _everyone(judge, prompts, numbers, asked.out, console)

@@ -77,7 +77,7 @@ def test_a_run_and_again(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     before = pd.read_csv(place / "results/far/frontier.csv")
     capsys.readouterr()
     monkeypatch.setattr("evals.samples.drawn", None)  # calling it would fail
-    monkeypatch.setattr("prefzoo.cli.run.train", None)
+    monkeypatch.setattr("prefzoo.cli.training.train", None)
     assert run(monkeypatch) == 0
     assert pd.read_csv(place / "results/far/frontier.csv").equals(before)
 

@@ -350,6 +350,8 @@ def test_a_run_under_a_real_limit_of_memory_says_so_in_its_files(place: Path, ti
 
 def test_no_note_where_memory_was_enough() -> None:
     assert memory_notes({"dpo": {"memory_halvings": 0.0}, "ipo": {}}) == ""
-    assert memory_notes({"dpo": {"memory_halvings": 2.0}}).startswith(
-        "- dpo: out of memory in training; passes were ha"
+    assert (
+        memory_notes({"dpo": {"memory_halvings": 2.0}})
+        .strip()
+        .startswith("- dpo: out of memory in training; passes were ha")
     )

@@ -17,7 +17,7 @@ from prefzoo import losses, models, reference
 from prefzoo import train as train_module
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
-from prefzoo.errors import UserError
+from prefzoo.errors import UserError, VariantFailed
 from prefzoo.job import Job, with_reference
 from prefzoo.recipe import Train
 from prefzoo.train import schedule, train
@@ -150,8 +150,18 @@ def test_a_reference_of_other_weights_is_caught_at_the_first_step(tiny_model: An
 def test_a_loss_that_becomes_nan_stops_the_run(tiny_model: Any, tmp_path: Path) -> None:
     with torch.no_grad():
         next(tiny_model.parameters()).fill_(float("nan"))
-    with pytest.raises(UserError, match="the loss is nan at step 1"):
+    with pytest.raises(VariantFailed, match="the loss is nan at step 1") as caught:
         run(tiny_model, job(tiny_model, "simpo"), tmp_path)
+    assert caught.value.step == 1
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost(tiny_model: Any, tmp_path: Path) -> None:
+    policy = copy.deepcopy(tiny_model)
+    weight = policy.model.norm.weight
+    weight.register_hook(lambda grad: grad * float("inf"))
+    with pytest.raises(VariantFailed, match="the gradient's norm is (nan|inf) at step 1"):
+        train(job(tiny_model), policy, tmp_path / "metrics.jsonl", lambda done, total, note: None)
+    assert all(bool(torch.isfinite(p).all()) for p in policy.parameters())
 
 
 def test_schedules() -> None:
@@ -178,6 +188,46 @@ def test_numbers_go_to_a_tracker(tiny_model: Any, tmp_path: Path) -> None:
     found = EventAccumulator(str(events.parent)).Reload().Scalars("rewards/margins")
     assert [e.step for e in found] == [1, 2, 3]
     assert found[-1].value == pytest.approx(written[-1]["rewards/margins"], abs=1e-6)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_trackers_are_told_the_variant_and_ended(
+    breaks: bool, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for wandb, in its place among Accelerate's."""
+    from accelerate import accelerator, tracking
+    from accelerate.utils import LoggerType
+
+    heard: list[Any] = []
+
+    class Stand(tracking.GeneralTracker):
+        name, requires_logging_directory, tracker = "wandb", False, None
+
+        def __init__(self, run_name: str, **kwargs: Any) -> None:
+            super().__init__()
+            heard.append((run_name, kwargs))
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            heard.append(values)
+
+        def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
+            heard.append(step)
+
+        def finish(self) -> None:
+            heard.append("finished")
+
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: [LoggerType.WANDB])
+    monkeypatch.setitem(accelerator.LOGGER_TYPE_TO_CLASS, "wandb", Stand)
+    this = job(tiny_model, "simpo", steps=2, trackers=["wandb"])
+    if breaks:
+        with torch.no_grad():
+            next(tiny_model.parameters()).fill_(float("nan"))
+        with pytest.raises(VariantFailed):
+            run(tiny_model, this, tmp_path / "mine" / "dpo")
+    else:
+        run(tiny_model, this, tmp_path / "mine" / "dpo")
+    assert heard[0] == ("prefzoo", {"name": "dpo", "group": "mine"}) and heard[1]["loss"] == "simpo"
+    assert heard[2:] == ([] if breaks else [1, 2]) + ["finished"]
 
 
 def test_variants_of_different_precision_follow_each_other(tiny_model: Any, tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""What prefzoo is from Python: three functions. Everything heavy is imported when one of them is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evals.results import RunFiles
+
+
+def run(
+    recipe: str | Path | Mapping[str, Any],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    results: str | Path = "results",
+    fresh: bool = False,
+    retry_failed: bool = False,
+    save_every: float = 300,
+    quiet: bool = False,
+) -> RunFiles:
+    """Train every variant of a recipe, evaluate all of them and the base, as `prefzoo run` does.
+
+    A notebook may call it again and again: what is finished is kept, what was begun goes on.
+
+    Args:
+        recipe: a file, or a recipe's fields as plain values; paths in the latter start at the working directory.
+        overrides: dotted fields and their values, like `{"train.learning_rate": 1e-5}`.
+        results: the folder in which the run's folder is made.
+        fresh: train everything again.
+        retry_failed: train again what failed before with the same settings.
+        save_every: seconds between two checkpoints of a training.
+        quiet: say nothing of what is being done, only what came of it.
+
+    Returns:
+        What lies in the run's folder: `.long`, a pandas DataFrame with a row per variant and metric, and `.variants`,
+        of which those that failed have a `.failure`.
+
+    Raises:
+        UserError: the recipe, its data or its model is not as it must be; a line for each fault.
+    """
+    import json
+
+    from evals.results import read_run
+    from prefzoo._yaml import dump as dump_plain
+    from prefzoo.cli.run import run_recipe
+
+    sets = [f"{field}={json.dumps(value)}" for field, value in (overrides or {}).items()]
+    how: dict[str, Any] = {
+        "fresh": fresh, "retry_failed": retry_failed, "save_every": save_every, "quiet": quiet
+    }  # fmt: skip
+    if isinstance(recipe, Mapping):
+        with NamedTemporaryFile("w", prefix=".recipe-", suffix=".yaml", dir=Path.cwd(), encoding="utf-8") as file:
+            file.write(dump_plain(dict(recipe)))
+            file.flush()
+            return read_run(run_recipe(Path(file.name), sets, Path(results), **how)[0])
+    return read_run(run_recipe(Path(recipe), sets, Path(results), **how)[0])
+
+
+def loss(name: str, **params: Any) -> Callable[..., Tensor]:
+    """A loss as a function of log-probs: `loss("cdpo", beta=0.05)(policy, reference)`.
+
+    Args:
+        name: one of `prefzoo losses`, a sum like "dpo + 0.2*sft" (whose knobs are mappings under its terms' names), or
+            your own, `my_losses.py:mine`.
+        params: its knobs; the others keep their defaults.
+
+    Returns:
+        A function `(policy, reference=None, *, scores=None, kl=None, mismatched=None, state=None)`. It takes the
+        dataclasses of `prefzoo.types` (`prefzoo.LogProbs` mostly: sums of log-probs in nats, and token counts, of B
+        pairs) and gives (B,) values, one per pair, or one per answer for an unpaired loss; no mean is taken, and
+        gradients flow. It raises ValueError where something that the loss needs is missing or of another type.
+
+    Raises:
+        UserError: there is no such loss or knob, or a value is out of bounds.
+    """
+    from pydantic import ValidationError
+
+    from prefzoo import _wording, losses
+    from prefzoo.errors import UserError
+
+    found = losses.get(name)
+    try:
+        knobs = found.Params(**params)
+    except ValidationError as e:
+        faults = e.errors(include_url=False)
+        raise UserError(
+            f"loss {name}: {'.'.join(_wording.location(f))}: {_wording.says(found.Params, f, found)}" for f in faults
+        ) from None
+
+    def call(policy: Any, reference: Any = None, **more: Any) -> Tensor:
+        return found.each(policy, reference, knobs, **more)
+
+    call.__name__, call.__doc__ = found.name, found.doc
+    return call
+
+
+def compare(
+    *paths: str | Path,
+    baseline: str | None = None,
+    metrics: Sequence[str] | None = None,
+    sort: str | None = None,
+    unranked: bool = False,
+) -> Any:
+    """Runs or variants side by side, as `prefzoo compare` does; the tables are pandas DataFrames.
+
+    Args:
+        paths: folders of runs, or of single variants (`results/mine/dpo`).
+        baseline: the variant from which paired differences are taken.
+        metrics: which ones; all unless given.
+        sort: the metric to sort by.
+        unranked: show side by side even what cannot be ranked together.
+
+    Raises:
+        UserError: a folder is no run's, or what was measured cannot be compared (and `unranked` is false).
+    """
+    from importlib import import_module
+
+    return import_module("evals.comparison").compare(
+        [Path(p) for p in paths], baseline=baseline, metrics=metrics, sort=sort, unranked=unranked
+    )

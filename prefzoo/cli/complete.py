@@ -1,0 +1,61 @@
+"""Completion in shells, by click's mechanism. It must be instant: names are read without importing torch."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from prefzoo.fields import FIELDS
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_PREFZOO_COMPLETE"
+LOSSES = Path(__file__).parents[1] / "losses"
+
+
+def script(command: click.Command, shell: str) -> str:
+    """What the shell has to run once."""
+    made = get_completion_class(shell)
+    assert made is not None  # click knows all of SHELLS
+    text = made(command, {}, "prefzoo", VARIABLE).source()
+    more = "[[ $value == *[=/] ]] && compopt -o nospace 2>/dev/null"  # what goes on gets no space behind it
+    return text.replace("COMPREPLY+=($value)", f"COMPREPLY+=($value)\n            {more}")
+
+
+def losses(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The built-in losses, each with the first line of its docstring."""
+    return [CompletionItem(name, help=said) for name, said in known_losses().items() if name.startswith(incomplete)]
+
+
+def known_losses() -> dict[str, str]:
+    """Name and first docstring line of every function decorated with `@loss`, read from the source."""
+    found = {}
+    for path in LOSSES.glob("[!_]*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and any(
+                re.match(r"loss\(", ast.unparse(d)) for d in node.decorator_list
+            ):
+                found[node.name] = (ast.get_docstring(node) or "").split("\n", 1)[0]
+    return dict(sorted(found.items()))
+
+
+def recipes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Folders, and files that may be recipes."""
+    typed = Path(incomplete).expanduser()
+    folder = typed if incomplete.endswith("/") else typed.parent
+    start = incomplete[: len(incomplete) - len("" if incomplete.endswith("/") else typed.name)]
+    word = incomplete[len(start) :]
+    if not folder.is_dir():
+        return []
+    inside = sorted(p for p in folder.iterdir() if p.name.startswith(word) and (word or not p.name.startswith(".")))
+    files = [CompletionItem(f"{start}{p.name}") for p in inside if p.suffix in (".yaml", ".yml") and p.is_file()]
+    return files + [CompletionItem(f"{start}{p.name}/") for p in inside if p.is_dir()]
+
+
+def fields(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What `--set` may name, variants aside."""
+    leaves = [f for f in FIELDS if not any(other.startswith(f"{f}.") for other in FIELDS) and f != "variants"]
+    return [CompletionItem(f"{f}=", help=FIELDS[f]) for f in leaves if f.startswith(incomplete)]

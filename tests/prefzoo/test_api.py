@@ -1,0 +1,103 @@
+"""The Python API: its names, how light it is, losses as functions, a run as a call, and the example script."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import prefzoo
+
+ROOT = Path(__file__).parents[2]
+
+
+def batch(chosen: float = -10.0, rejected: float = -20.0) -> prefzoo.LogProbs:
+    lengths = torch.tensor([5, 5])
+    return prefzoo.LogProbs(torch.full((2,), chosen), torch.full((2,), rejected), lengths, lengths)
+
+
+def test_the_names_are_pinned_and_have_docstrings() -> None:
+    assert prefzoo.__all__ == ["Answers", "LogProbs", "UserError", "compare", "loss", "run"]
+    for name in prefzoo.__all__:
+        assert getattr(prefzoo, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'losss'"):
+        prefzoo.losss  # noqa: B018
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    heavy = "{'torch', 'pandas', 'transformers', 'evals', 'rich', 'click', 'pydantic'}"
+    code = f"import prefzoo, sys; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_loss_is_a_function_of_log_probs() -> None:
+    policy, reference = batch(-10.0, -20.0), batch(-12.0, -15.0)  # h = 10 - 3 = 7
+    dpo = prefzoo.loss("dpo", beta=0.1)
+    assert dpo(policy, reference).tolist() == pytest.approx([torch.log1p(torch.exp(torch.tensor(-0.7))).item()] * 2)
+    assert "log" in str(dpo.__doc__) and dpo.__name__ == "dpo"
+    both = prefzoo.loss("dpo + 0.2*sft", dpo={"beta": 0.1})(policy, reference)
+    assert both.tolist() == pytest.approx((dpo(policy, reference) + 0.2 * prefzoo.loss("sft")(policy)).tolist())
+    with pytest.raises(ValueError, match="dpo compares with a reference"):
+        dpo(policy)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "says"),
+    [
+        ("dpoo", {}, "did you mean 'dpo'"),
+        ("dpo", {"beta": -1.0}, r"loss dpo: beta: must be greater than 0 \(is -1.0\); its default is 0.1"),
+        ("dpo", {"betta": 0.1}, "loss dpo: betta: no such parameter of dpo, which has beta; did you mean 'beta'"),
+    ],
+)
+def test_a_wrong_loss_is_one_line(name: str, params: dict[str, Any], says: str) -> None:
+    with pytest.raises(prefzoo.UserError, match=says):
+        prefzoo.loss(name, **params)
+
+
+def test_compare_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = ModuleType("evals.comparison")
+    fake.compare = lambda paths, **how: (paths, how)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "evals.comparison", fake)
+    found = prefzoo.compare("results/a", Path("b"), baseline="dpo", metrics=["words"])
+    assert found == (
+        [Path("results/a"), Path("b")],
+        {"baseline": "dpo", "metrics": ["words"], "sort": None, "unranked": False},
+    )
+
+
+@pytest.mark.slow
+def test_a_run_is_a_call(run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PREFZOO_CACHE", str(run_folder / "cache"))
+    monkeypatch.chdir(run_folder)
+    before = sorted(p.name for p in run_folder.iterdir())
+    fields = {
+        "name": "called",
+        "model": "model",
+        "data": {"train": "train.jsonl"},
+        "variants": {"simpo": {"beta": 2.5}},
+    }
+    found = prefzoo.run(fields, overrides={"train.steps": 2, "train.precision": "fp32"}, results="out", quiet=True)
+    assert len(found.variants["simpo"].steps) == 2 and found.recipe["variants"]["simpo"]["beta"] == 2.5
+    assert "training" not in capsys.readouterr().out
+    assert sorted(p.name for p in run_folder.iterdir()) == sorted([*before, "out"])  # nothing is left behind
+    with pytest.raises(prefzoo.UserError, match="no such file: .*absent.jsonl|absent.jsonl"):
+        prefzoo.run({**fields, "data": {"train": "absent.jsonl"}})
+
+
+@pytest.mark.slow
+def test_the_example_runs(run_folder: Path) -> None:
+    words = [str(ROOT / "examples" / "from_python.py"), "--model", "model", "--train", "train.jsonl", "--steps", "2"]
+    env = {**os.environ, "PREFZOO_CACHE": str(run_folder / "cache"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=run_folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for says in ("dpo: [", "slope in the chosen", "simpo: ", "pairs/s, 2 steps", "variant"):
+        assert says in done.stdout
