@@ -74,7 +74,7 @@ def train(
         UserError: the loss at step 0 is not what it must be at policy = reference, or it became NaN.
         Interrupted: a signal asked it to stop, which it did between two steps, with a checkpoint.
     """
-    accelerator = _accelerator(job, metrics_file.parent)
+    accelerator = accelerator_for(job, metrics_file.parent)
     if checkpoints and accelerator.distributed_type is DistributedType.DEEPSPEED:  # its moments lie in flat shards
         checkpoints.say("DeepSpeed: no checkpoints of the training; if it is stopped, the variant starts over")
         checkpoints = None
@@ -98,10 +98,11 @@ def train(
     for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
         tracker.finish()
     pairs = len(plan) * job.train.batch
-    return at.metrics, _costs(at.seconds, pairs, sum(p.numel() for p in policy.parameters() if p.requires_grad))
+    return at.metrics, costs_of(at.seconds, pairs, sum(p.numel() for p in policy.parameters() if p.requires_grad))
 
 
-def _accelerator(job: Job, folder: Path) -> Accelerator:
+def accelerator_for(job: Job, folder: Path) -> Accelerator:
+    """The device or devices that train, and the recipe's trackers; raises UserError where they do not suit the job."""
     processes()  # before Accelerate joins them, with less patience
     accelerator = Accelerator(mixed_precision="no", log_with=job.train.trackers or None, project_dir=folder)
     if job.train.trackers:
@@ -123,9 +124,7 @@ def _accelerator(job: Job, folder: Path) -> Accelerator:
 
 
 def _prepared(job: Job, model: Any, accelerator: Accelerator) -> tuple[Any, Any]:
-    if job.train.gradient_checkpointing:
-        renamed = getattr(model, "activation_checkpointing_enable", None)  # where the other is deprecated
-        (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    twice_where_asked(job, model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, fused=True)
     scorer = Scorer(model, kind_of(job.loss, "policy"), job.live if job.loss.needs_kl else None)
@@ -134,6 +133,13 @@ def _prepared(job: Job, model: Any, accelerator: Accelerator) -> tuple[Any, Any]
         unset_hf_deepspeed_config()
     scorer.train()
     return scorer, optimizer
+
+
+def twice_where_asked(job: Job, model: Any) -> None:
+    """Let a model compute its activations twice, with `train.gradient_checkpointing`."""
+    if job.train.gradient_checkpointing:
+        renamed = getattr(model, "activation_checkpointing_enable", None)  # where the other is deprecated
+        (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _start(
@@ -158,12 +164,12 @@ def _step(
     job: Job, scorer: Any, optimizer: Any, accelerator: Accelerator, step: int, steps: int, rows: list[int], state: Any
 ) -> tuple[dict[str, float], Any]:
     """One optimiser step (from 0): its metrics, and the loss's next state."""
-    torch.manual_seed(_seed(job.seed, step, accelerator.process_index))
+    torch.manual_seed(seed_of(job.seed, step, accelerator.process_index))
     rate = job.train.learning_rate * schedule(job.train, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = rate
     metrics, state = backward(job, scorer, accelerator, step, rows, state)
-    _check(job, step, metrics["loss"])
+    check_loss(job, step, metrics["loss"])
     norm = accelerator.clip_grad_norm_(scorer.parameters(), job.train.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
@@ -171,8 +177,8 @@ def _step(
     return metrics | {"grad_norm": float(whole(torch.as_tensor(norm))), "learning_rate": rate, "step": step + 1}, state
 
 
-def _seed(*parts: int) -> int:
-    """Of dropout: each step and process has its own, so that a resumed run need not know what was drawn before."""
+def seed_of(*parts: int) -> int:
+    """Dropout's: each step and process has its own, so that a resumed run need not know what was drawn before."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
 
 
@@ -226,7 +232,8 @@ def schedule(train: Train, step: int, steps: int) -> float:
     return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[train.schedule]
 
 
-def _check(job: Job, step: int, loss: float) -> None:
+def check_loss(job: Job, step: int, loss: float) -> None:
+    """Raises UserError for a loss that is no number, or at step 0 not what it must be at policy = reference."""
     if not math.isfinite(loss):
         raise UserError(
             f"{job.loss.name}: the loss is {loss} at step {step + 1}; lower train.learning_rate or the loss's scale"
@@ -241,7 +248,8 @@ def _check(job: Job, step: int, loss: float) -> None:
             )
 
 
-def _costs(seconds: float, pairs: int, trained: int) -> dict[str, float]:
+def costs_of(seconds: float, pairs: int, trained: int) -> dict[str, float]:
+    """What a training took: see `runs.RunResult`."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()

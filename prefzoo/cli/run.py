@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,20 @@ from rich.console import Console
 
 from evals import leaderboard
 from evals.benchmarks import check_names
-from evals.kept import key_of
 from evals.measure import Measured
 from evals.prompts import load_prompts
-from prefzoo import models, recipe, reference, runs
-from prefzoo.checkpoint import Checkpoints
-from prefzoo.cli.experiment import Run, logprobs_of
+from prefzoo import models, recipe, runs
+from prefzoo.cli.experiment import Run
 from prefzoo.cli.judging import everyone, judged, prepared
 from prefzoo.cli.load import check_variants, tokens_of, unit
 from prefzoo.cli.measure import known, measure, receipts, reference_of_held_out
-from prefzoo.data.tokens import TokenPair
+from prefzoo.cli.training import RESUME, train_all
 from prefzoo.errors import UserError
-from prefzoo.job import Job, with_reference
 from prefzoo.launch import agreed, leave, processes, share
 from prefzoo.logprobs import NOTES, choose_layout
 from prefzoo.progress import stage
-from prefzoo.recipe import Recipe, Variant
-from prefzoo.train import check_trackers, train, use_bf16
-from prefzoo.types import LogProbs
-
-RESUME = "resume"  # beside a variant's checkpoint, while it is trained
+from prefzoo.recipe import Recipe
+from prefzoo.train import check_trackers
 
 
 def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float) -> None:
@@ -52,7 +45,7 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
         for name in found.variants:
             runs.forget(run.folder / name)
             shutil.rmtree(run.folder / name / RESUME, ignore_errors=True)
-    trained = {name: _train_variant(run, name, base) for name in found.variants}
+    trained = train_all(run, base)
     _measure_all(run, base)
     if judge is not None:
         numbers = judged(judge, run.prompts, _numbers(run), run.folder, console)
@@ -85,62 +78,6 @@ def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -
         found, folder, console, tokenizer, weights, vocabulary, done.pairs, held_out, layout, prompts, save_every
     )
     return made, base
-
-
-def _job(run: Run, variant: Variant, base: Any, weights: str, *, bf16: bool) -> Job:
-    recipe = run.recipe
-    job = Job(variant.loss_obj, variant.params, variant.train, recipe.seed, run.pairs, run.layout, bf16)
-    seen = {i for v in recipe.variants.values() for step in replace(job, train=v.train).steps for i in step}
-
-    def frozen(pairs: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
-        return logprobs_of(run, base, weights, pairs, f"reference log-probs, {what}", kind, bf16=bf16)
-
-    return with_reference(job, base, frozen, also=sorted(seen))
-
-
-def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
-    variant = run.recipe.variants[name]
-    bf16, folder = use_bf16(variant.train), run.folder / name
-    settings: dict[str, Any] = {
-        "loss": variant.loss,
-        "params": variant.params.model_dump(),
-        "train": variant.train.model_dump(exclude={"trackers"}),
-    }
-    key = key_of([settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16])
-    main = processes().is_main_process
-    checkpoints = Checkpoints(folder / RESUME, key, run.save_every, run.console.print)
-    before = agreed(runs.finished(folder, key))
-    if before is not None:
-        if main:
-            checkpoints.remove()
-        run.console.print(f"{name}: already trained with these settings; kept")
-        return before
-    if main:
-        runs.forget(folder)
-    lora, weights = variant.train.lora, run.weights
-    quantize = lora.quantize if lora else None
-    if quantize:  # the reference is what training starts from: the same model, adapter off
-        base, weights = _load(run, quantize), f"{run.weights}-{quantize}"
-    job = _job(run, variant, base, weights, bf16=bf16)
-    model = _load(run, quantize)
-    if lora:
-        model = models.add_lora(model, **lora.model_dump(exclude={"quantize"}), seed=run.recipe.seed)
-    with stage(f"training {name}", "pairs", run.console) as report:
-        metrics, costs = train(job, model, folder / "metrics.jsonl", report, checkpoints)
-    models.save(model, run.tokenizer, folder / "checkpoint", main=main)
-    result = runs.RunResult(
-        name, variant.loss, settings["params"], settings["train"], run.recipe.seed, key, metrics, costs,
-        runs.environment() | {"processes": processes().num_processes},
-    )  # fmt: skip
-    if main:
-        result.write(folder)
-        checkpoints.remove()
-    processes().wait_for_everyone()
-    return result
-
-
-def _load(run: Run, quantize: str | None) -> Any:
-    return models.load(run.recipe.model, run.recipe.folder, quantize=quantize)[0]
 
 
 def _measure_all(run: Run, base: Any) -> None:
