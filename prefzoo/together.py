@@ -97,7 +97,7 @@ def train_together(members: Sequence[Member], model: Any, report: Report) -> Ada
             _keep_where_due(running, stop)
         _keep(running)  # one member's result may be written, and the next one's not
     for r in running:
-        _finish(r, len(running))
+        _finish(r, model, len(running))
     return adapters
 
 
@@ -190,10 +190,10 @@ def _keep(running: Sequence[_Running]) -> None:
             r.member.checkpoints.prune()
 
 
-def _finish(r: _Running, together: int) -> None:
+def _finish(r: _Running, model: Any, together: int) -> None:
     for tracker in r.accelerator.trackers:
         tracker.finish()
     job, trained = r.member.job, sum(p.numel() for _, p in r.policy.named_parameters())
     r.member.metrics = r.at.metrics
-    costs = costs_of(r.at.seconds, r.steps * job.train.batch, trained) if r.member.failed is None else {}
+    costs = costs_of(job, model, r.at.seconds, trained) if r.member.failed is None else {}
     r.member.costs = costs | ({"variants_together": float(together)} if costs else {})

@@ -21,6 +21,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 from prefzoo.checkpoint import Checkpoints, Parts, Point, load
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.feed import kind_of
+from prefzoo.flops import work_of
 from prefzoo.job import Job
 from prefzoo.launch import agreed, processes
 from prefzoo.logprobs import score, score_with_kl
@@ -97,8 +98,7 @@ def train(
                 _keep(checkpoints, parts, at, len(plan), log, stop, accelerator)
     for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
         tracker.finish()
-    pairs = len(plan) * job.train.batch
-    return at.metrics, costs_of(at.seconds, pairs, sum(p.numel() for p in policy.parameters() if p.requires_grad))
+    return at.metrics, costs_of(job, policy, at.seconds, sum(p.numel() for p in policy.parameters() if p.requires_grad))
 
 
 def accelerator_for(job: Job, folder: Path) -> Accelerator:
@@ -248,14 +248,15 @@ def check_loss(job: Job, step: int, loss: float) -> None:
             )
 
 
-def costs_of(seconds: float, pairs: int, trained: int) -> dict[str, float]:
+def costs_of(job: Job, model: Any, seconds: float, trained: int) -> dict[str, float]:
     """What a training took: see `runs.RunResult`."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
     return {
         "seconds": seconds,
-        "pairs_per_second": pairs / seconds,
+        "pairs_per_second": len(job.steps) * job.train.batch / seconds,
         "peak_memory_bytes": float(peak),
         "trained_parameters": float(trained),
+        **work_of(job, model, seconds),
     }

@@ -162,10 +162,12 @@ def _load(run: Run, quantize: str | None) -> Any:
 def _finished(
     run: Run, training: _Training, model: Any, metrics: dict[str, float], costs: dict[str, float]
 ) -> runs.RunResult:
-    main = processes().is_main_process
+    main, name = processes().is_main_process, training.variant.name
+    used = f", {costs['flops_utilisation']:.0%} of the GPU's peak flops" if "flops_utilisation" in costs else ""
+    run.console.print(f"  {name}: {costs['tokens_per_second']:.0f} tokens/s{used}")
     models.save(model, run.tokenizer, training.folder / "checkpoint", main=main)
     result = runs.RunResult(
-        training.variant.name, training.variant.loss, training.params, training.settings, run.recipe.seed, training.key,
+        name, training.variant.loss, training.params, training.settings, run.recipe.seed, training.key,
         metrics, costs, runs.environment() | {"processes": processes().num_processes},
     )  # fmt: skip
     if main:
