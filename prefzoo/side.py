@@ -28,8 +28,7 @@ def deal(jobs: Mapping[str, Job], device: str, processes: int) -> tuple[list[lis
 
     Variants may go together that share batch, steps, precision, pass limits and the form of their adapters; loss,
     learning rate and all else of the optimiser are each one's own. As many do as have their whole steps in the tokens
-    of one pass, so that memory stays that of one variant. `on` also takes what needs several passes. On CPUs `auto`
-    means off.
+    of one pass, so that memory stays that of one variant. `on` also takes what needs several passes.
     """
     forms: dict[Any, list[str]] = {}
     notes = []
@@ -55,7 +54,7 @@ def _grouped(jobs: Mapping[str, Job], device: str) -> list[list[str]]:
 def _alone(job: Job, device: str, processes: int) -> str:
     """Why a variant cannot share its passes; nothing where it can."""
     how = job.train
-    if how.side_by_side == "off" or (how.side_by_side == "auto" and device == "cpu"):
+    if how.side_by_side == "off":
         return "is off"
     if how.lora is None:
         return "needs train.lora"
