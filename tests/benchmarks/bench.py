@@ -20,10 +20,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from case import MODEL
 from plans import PLANS, Case
 from report import Known, picture, table
 from rich.console import Console
 
+from prefzoo import models
 from prefzoo.paths import resolve_package
 from prefzoo.runs import environment, write_json, write_text
 
@@ -51,7 +53,7 @@ def main() -> None:
             if time.monotonic() > end:
                 console.print("time is up; the same command goes on")
                 break
-            found = _measure(case, tool, _rows(case, source, Path(folder)))
+            found = _measure(case, tool, _rows(case, source, Path(folder)), _model(case, Path(folder)))
             known.setdefault(case.name, {}).setdefault(tool, []).append(found)
             told = f"{found['seconds']:.1f} s, {found['peak_bytes'] / 1e9:.2f} GB" if "seconds" in found else "failed"
             console.print(f"{case.name}, {tool}: {told}")
@@ -105,8 +107,22 @@ def _rows(case: Case, source: Path, folder: Path) -> Path:
     return target
 
 
-def _measure(case: Case, tool: str, rows: Path) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).with_name("case.py")), *case.words(tool), "--rows", str(rows)]
+def _model(case: Case, folder: Path) -> str:
+    """The model that a case trains: the whole one, or a copy of its first layers."""
+    if not case.layers:
+        return MODEL
+    target = folder / f"first-{case.layers}-layers"
+    if not target.is_dir():
+        model, tokenizer = models.load(MODEL, Path())
+        model.model.layers, model.config.num_hidden_layers = model.model.layers[: case.layers], case.layers
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    return str(target)
+
+
+def _measure(case: Case, tool: str, rows: Path, model: str) -> dict[str, Any]:
+    words = [*case.words(tool), "--rows", str(rows), "--model", model]
+    command = [sys.executable, str(Path(__file__).with_name("case.py")), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == OUT_OF_MEMORY:
         return {"failed": "killed, as a process that asks for more memory than there is"}

@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--losses", type=int, default=1, help="how many of LOSSES; then again at twice the rate")
-    parser.add_argument("--layers", type=int, default=0, help="how many of the model's layers are kept; 0: all")
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--tokens", type=int, default=0, help="of one pass; 0: prefzoo's default")
     parser.add_argument("--fill", action="store_true", help="join rows until both answers reach the length")
     parser.add_argument("--checkpointing", action="store_true", help="TRL's gradient checkpointing, its default")
@@ -74,14 +74,6 @@ def variants(case: argparse.Namespace) -> list[tuple[str, float]]:
     return [(LOSSES[i % len(LOSSES)], RATE * (1 + i // len(LOSSES))) for i in range(case.losses)]
 
 
-def cut(model: Any, layers: int) -> Any:
-    """The model's first layers."""
-    if layers:
-        model.model.layers = model.model.layers[:layers]
-        model.config.num_hidden_layers = layers
-    return model
-
-
 class Clock:
     """Seconds, and seconds of all threads together, which say more on a busy machine; it runs from the start."""
 
@@ -113,8 +105,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     from prefzoo.train import train
     from prefzoo.types import LogProbs
 
-    base, tokenizer = models.load(MODEL, Path())
-    base = cut(base, case.layers)
+    base, tokenizer = models.load(case.model, Path())
     clock = Clock()
     pairs = tokenise(normalise(rows, "rows"), tokenizer, case.length, "cut").pairs
     layout, bf16 = choose_layout(base, pairs), case.precision == "bf16"
@@ -136,7 +127,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
         loss = losses.get(name)
         jobs[f"{name}, {rate}"] = Job(loss, loss.Params(), how, SEED, pairs, layout, bf16)
     for group in deal(jobs, "cpu", 1)[0]:
-        model = cut(models.load(MODEL, Path())[0], case.layers)
+        model = models.load(case.model, Path())[0]
         clock.start()
         members = [Member(with_reference(jobs[n], base, frozen), folder / n / "metrics.jsonl") for n in group]
         if case.lora:
@@ -163,12 +154,11 @@ def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -
     disable_progress_bar()
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = locate(MODEL, Path())
+    place = locate(case.model, Path())
     tokenizer = AutoTokenizer.from_pretrained(place)
 
     def loaded() -> Any:
-        model = AutoModelForCausalLM.from_pretrained(place, dtype="float32", attn_implementation="sdpa")
-        return cut(model, case.layers)
+        return AutoModelForCausalLM.from_pretrained(place, dtype="float32", attn_implementation="sdpa")
 
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM") if case.lora else None
     clock, last = Clock(), 0.0

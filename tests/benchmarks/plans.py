@@ -36,8 +36,8 @@ class Case:
     tools: tuple[str, ...] = PEERS
 
     def words(self, tool: str) -> list[str]:
-        """The command line of `case.py`, less the rows."""
-        names = ("pairs", "length", "precision", "losses", "batch", "layers", "tokens")
+        """The command line of `case.py`, less the rows and the model."""
+        names = ("pairs", "length", "precision", "losses", "batch", "tokens")
         values = [word for name in names for word in (f"--{name}", str(getattr(self, name)))]
         flags = {"lora": self.lora, "checkpointing": self.checkpointing, "fill": self.rows == "filled"}
         return [tool, *values, *(f"--{flag}" for flag, on in flags.items() if on)]
