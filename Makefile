@@ -7,7 +7,7 @@ RESULTS ?= results
 PLAN ?= headline
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check bench install install-dev clean
+.PHONY: demo test check bench bench-curves install install-dev clean
 
 # torch first and exact: a CPU machine then gets no CUDA packages, and later ranges are already satisfied.
 # liger-kernel is an oracle of the losses; the tests read its plain torch files, without the triton that it asks for.
@@ -44,6 +44,10 @@ check: install-dev
 # Beside TRL, as ratios in one run; a quarter of an hour on two cores. Run nothing else meanwhile.
 bench: install-dev
 	$(BIN)/python tests/benchmarks/bench.py --plan $(PLAN)
+
+# The same with growing numbers of pairs, tokens and losses; twenty minutes on two cores, and it goes on where it stopped.
+bench-curves: install-dev
+	$(BIN)/python tests/benchmarks/bench.py --plan curves
 
 clean:
 	rm -rf $(VENV) build *.egg-info

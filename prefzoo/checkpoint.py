@@ -92,8 +92,11 @@ class Checkpoints:
     def due(self) -> bool:
         return time.monotonic() - self.written >= self.every
 
-    def write(self, parts: Parts, point: Point, *, main: bool = True) -> None:
-        """Keep a point; the checkpoint before goes only when this one is safely on disk. All processes call this."""
+    def write(self, parts: Parts, point: Point, *, main: bool = True, prune: bool = True) -> None:
+        """Keep a point; the checkpoint before goes only when this one is safely on disk. All processes call this.
+
+        Without `prune` it stays until `prune` is called.
+        """
         tensors, plain = _flat(point.state)
         for name, value in parts.kept():
             full = whole(value)
@@ -101,6 +104,8 @@ class Checkpoints:
                 tensors[name] = full.cpu().contiguous()
         if main:
             self._write(tensors, {"format": FORMAT, "key": self.key, "point": asdict(replace(point, state=plain))})
+            if prune:
+                self.prune()
         self.written = time.monotonic()
 
     def _write(self, tensors: dict[str, Tensor], head: dict[str, Any]) -> None:
@@ -111,9 +116,11 @@ class Checkpoints:
             save_file(tensors, partial, {"prefzoo": json.dumps(head)})
             target = self.folder / f"step-{head['point']['step']:08}-{_hash(partial)}.safetensors"
             disk.publish(partial, target)
-        for old in self._files():
-            if old != target:
-                old.unlink()
+
+    def prune(self) -> None:
+        """All checkpoints but the newest go."""
+        for old in self._files()[1:]:
+            old.unlink()
 
     def newest(self, log: Path) -> Path | None:
         """The last checkpoint that can be read; where there is none, whatever else is there goes.
@@ -121,13 +128,22 @@ class Checkpoints:
         Args:
             log: the file of metrics, which must hold what was logged until then.
         """
-        for path in self._files():
-            why = self._refused(path, log)
-            if not why:
-                return path
-            self.say(f"{path}: {why}; not read")
+        found = self.usable(log)
+        if found:
+            return found[max(found)]
         self.remove()  # else one of other settings would outlive the log that it counts on
         return None
+
+    def usable(self, log: Path) -> dict[int, Path]:
+        """The checkpoints that can be read, by the steps done; of the others it is said why not."""
+        found: dict[int, Path] = {}
+        for path in self._files():
+            why = self._refused(path, log)
+            if why:
+                self.say(f"{path}: {why}; not read")
+            else:
+                found.setdefault(int(path.stem.split("-")[1]), path)
+        return found
 
     def remove(self) -> None:
         """Of a finished training, none is needed."""

@@ -35,6 +35,7 @@ FIELDS: dict[str, str] = {
     "train.sync_reference.alpha": "How much of the way the reference goes each time.",
     "train.sync_reference.every": "Steps between two moves of the reference.",
     "train.gradient_checkpointing": "Compute activations twice instead of keeping them: less memory, more time.",
+    "train.side_by_side": "Train LoRA variants of one form in one pass: auto where it gains, on, or off.",
     "train.trackers": "Accelerate's trackers that get every step's numbers, like [tensorboard] or [wandb].",
     "variants": "What is compared: a name for each, with its loss and the loss's knobs.",
     "evals": "What is measured of every checkpoint.",

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 TILES = {"cpu": (512, 8192)}  # (tokens, vocabulary) whose logits exist at a time; measured on two cores
 ELSEWHERE = (4096, 16384)
+KEPT = {"cpu": 2**28}  # bytes of products in half precision that are kept for the backward pass
 Tile = tuple[int, int] | None
 
 
@@ -33,10 +34,15 @@ class Head:
         """The same head in another precision."""
         return replace(self, weight=self.weight.to(dtype), bias=None if self.bias is None else self.bias.to(dtype))
 
-    def logits(self, states: Tensor, part: slice) -> Tensor:
-        """(n, v) logits of a part of the vocabulary, in fp32 (fp64 for fp64 states)."""
+    def products(self, states: Tensor, part: slice) -> Tensor:
+        """(n, v) `states @ weight.T + bias` for a part of the vocabulary, in the dtype of the states."""
         bias = None if self.bias is None else self.bias[part]
         found: Tensor = torch.nn.functional.linear(states, self.weight[part], bias)
+        return found
+
+    def logits(self, states: Tensor, part: slice, products: Tensor | None = None) -> Tensor:
+        """(n, v) logits of a part of the vocabulary, in fp32 (fp64 for fp64 states); from `products` where given."""
+        found = self.products(states, part) if products is None else products
         found = found if found.dtype == torch.float64 else found.float()
         if self.scale != 1:
             found = found * self.scale
@@ -104,7 +110,8 @@ def token_logprobs(
 
     Differentiable in states, weight and bias; the statistics carry no gradient. The matrix products run in the dtype of
     `states`; the rest is fp32 (fp64 for fp64 states). No more than one tile of logits exists at any time. Where the
-    head is frozen (LoRA), the gradient is finished in the forward pass; else the backward pass makes each tile again.
+    head is frozen (LoRA), the gradient is finished in the forward pass; else the backward pass makes each tile again,
+    or on CPUs takes its products from memory, where they are in half precision and few (`KEPT`): the same bits.
     """
     size = tile or TILES.get(states.device.type, ELSEWHERE)
     found: tuple[Tensor, Tensor, Tensor] = _TokenLogProbs.apply(  # type: ignore[no-untyped-call]
@@ -135,8 +142,9 @@ class _TokenLogProbs(torch.autograd.Function):
         frozen = not ctx.needs_input_grad[1] and not ctx.needs_input_grad[2]
         ctx.head, ctx.tile, head = head, tile, head.at(states.dtype)
         ctx.early = frozen and ctx.needs_input_grad[0]
+        ctx.kept = _keeps(states, head, wanted=any(ctx.needs_input_grad) and not ctx.early)
         parts = [
-            _forward(states[rows], head, targets[rows], statistics, tile[1], ctx.early)
+            _forward(states[rows], head, targets[rows], statistics, tile[1], ctx.early, ctx.kept)
             for rows in tiles(len(states), tile[0])
         ]
         picked, lse, entropy, squares, ready = (torch.cat(p) for p in zip(*parts, strict=True))
@@ -154,7 +162,7 @@ class _TokenLogProbs(torch.autograd.Function):
         sums, head = _Gradients(ctx, states), ctx.head.at(states.dtype)
         for rows in tiles(len(states), ctx.tile[0]):
             for part in tiles(len(head.weight), ctx.tile[1]):
-                logits = head.logits(states[rows], part)
+                logits = head.logits(states[rows], part, ctx.kept.pop(0) if ctx.kept else None)
                 down = logits - lse[rows, None] if head.cap else logits.sub_(lse[rows, None])
                 down = down.exp_().mul_(-grad[rows, None])
                 _add_at(down, targets[rows], part, grad[rows])
@@ -162,8 +170,15 @@ class _TokenLogProbs(torch.autograd.Function):
         return sums.done()
 
 
+def _keeps(states: Tensor, head: Head, *, wanted: bool) -> list[Tensor] | None:
+    """A place for the products that the backward pass needs again, where they are small enough to be kept."""
+    size = len(states) * len(head.weight) * states.element_size()
+    half = states.dtype in (torch.bfloat16, torch.float16)
+    return [] if wanted and half and size <= KEPT.get(states.device.type, 0) else None
+
+
 def _forward(
-    states: Tensor, head: Head, targets: Tensor, statistics: bool, width: int, early: bool
+    states: Tensor, head: Head, targets: Tensor, statistics: bool, width: int, early: bool, kept: list[Tensor] | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """For a tile of tokens: target logits, log-sum-exps, both statistics, and the gradient per unit of log-prob."""
     wide = torch.float64 if states.dtype == torch.float64 else torch.float32
@@ -171,7 +186,10 @@ def _forward(
     picked = so_far.top.new_zeros(len(states))
     mean = so_far.top.new_zeros(states.shape if early else (len(states), 0))
     for part in tiles(len(head.weight), width):
-        logits = head.logits(states, part)
+        products = head.products(states, part)
+        if kept is not None:
+            kept.append(products)
+        logits = head.logits(states, part, products)
         inside = _inside(targets, part)
         picked = picked + inside * logits.gather(-1, _column(targets, part)[:, None]).squeeze(-1)
         each, shrink = so_far.add(logits, spend=not head.cap)

@@ -38,6 +38,44 @@ def score_with_kl(
     return _scored(states, head, batch, kind, tile), TokenKL(*_sums(kl, batch))
 
 
+def score_each(
+    model: Any, batch: PairBatch, kinds: Sequence[type[LogProbs]], references: Sequence[Any], *, tile: Tile = None
+) -> list[tuple[LogProbs, TokenKL | None]]:
+    """`score` of one batch under N policies in one pass: `model` sends the n-th copy of its rows to the n-th.
+
+    Args:
+        kinds: what each policy's log-probs are to be.
+        references: a model for each policy whose KL from it is wanted, else None; all of them the same one.
+    """
+    count, size = len(kinds), len(batch.targets)
+    states, head = _states(model, _copies(batch, count))
+    wanted = any(issubclass(kind, VocabLogProbs) for kind in kinds)
+    tokens, *stats = token_logprobs(states, head, batch.targets.repeat(count), statistics=wanted, tile=tile)
+    reference = next((r for r in references if r is not None), None)
+    if reference is not None:
+        with torch.no_grad():
+            theirs, their_head = _states(reference, batch)
+    found: list[tuple[LogProbs, TokenKL | None]] = []
+    for n, (kind, asks) in enumerate(zip(kinds, references, strict=True)):
+        own = slice(n * size, (n + 1) * size)
+        more = [s[own] for s in stats] if issubclass(kind, VocabLogProbs) else []
+        kl = None if asks is None else token_kl(states[own], head, theirs, their_head, tile=tile)
+        summed = _sum_up(tokens[own], more, batch, kind)
+        found.append((summed, None if kl is None else TokenKL(*_sums(kl, batch))))
+    return found
+
+
+def _copies(batch: PairBatch, count: int) -> PairBatch:
+    """The batch's positions `count` times, copy behind copy; owners and ids stay those of one."""
+    packed, size = bool(batch.blocks), batch.tokens.numel()
+    wide = {
+        name: getattr(batch, name).repeat(*((1, count) if packed else (count, 1)))
+        for name in ("tokens", "positions", "segments")
+    }
+    source = torch.cat([batch.source + n * size for n in range(count)])
+    return replace(batch, **wide, source=source, blocks=batch.blocks * count)
+
+
 def _scored(states: Tensor, head: Head, batch: PairBatch, kind: type[LogProbs], tile: Tile) -> LogProbs:
     wanted = issubclass(kind, VocabLogProbs)
     tokens, *stats = token_logprobs(states, head, batch.targets, statistics=wanted, tile=tile)

@@ -78,6 +78,8 @@ class Train(Section):
     A step's pairs are scored in passes of at most `tokens` tokens (None: what suits the device) and `micro_batch`
     pairs; neither changes the outcome.
     `gradient_checkpointing` computes activations twice instead of keeping them: less memory, a third more time.
+    `side_by_side` trains LoRA variants that share batch and steps in one pass (`auto`: where that is faster); no number
+    changes by more than rounding.
     """
 
     batch: Count = 8
@@ -94,6 +96,7 @@ class Train(Section):
     lora: Lora | None = None
     sync_reference: Sync | None = None
     gradient_checkpointing: bool = False
+    side_by_side: Literal["auto", "on", "off"] = "auto"
     trackers: list[Text] = []
 
     @field_validator("micro_batch")

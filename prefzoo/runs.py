@@ -26,7 +26,9 @@ class RunResult:
         key: hash of everything the training depends on; a result whose key still holds is not made again.
         weights: hash of the checkpoint's files; broken ones are made again.
         metrics: of the last step, under TRL's names.
-        costs: seconds, pairs per second, peak memory in bytes, trained parameters.
+        costs: seconds, pairs and tokens per second, peak memory in bytes, trained parameters, share of the GPU's peak
+            flops where that is known. Of variants trained side by side, how many; each step's seconds are shared out
+            evenly among those that took it, so that they add up, and the peak of memory is all of theirs.
     """
 
     variant: str

@@ -33,7 +33,7 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
     micro-batches and processes first, so that neither changes the result.
     """
     parts = passes(job, accelerator, job.pairs, rows)
-    with _one_cast(job, accelerator):
+    with one_cast(job, accelerator):
         if job.loss.couples:
             found, after = _coupled(job, scorer, accelerator, step, rows, parts, state)
         else:  # each pass starts from the same state, and rows that do not see each other leave the same behind
@@ -41,11 +41,11 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
                 _independent(job, scorer, accelerator, part, len(rows), state, last=part is parts[-1]) for part in parts
             ]
             found, after = [metrics for metrics, _ in stepped], stepped[-1][1]
-    return _gathered(found, accelerator), after
+    return gathered(found, accelerator), after
 
 
 @contextmanager
-def _one_cast(job: Job, accelerator: Any) -> Iterator[None]:
+def one_cast(job: Job, accelerator: Any) -> Iterator[None]:
     """Autocast keeps its bf16 copies of the weights until its outermost context ends: let that be the whole step.
 
     Not with sharded weights, of which no process is to keep whole copies.
@@ -61,7 +61,7 @@ def _one_cast(job: Job, accelerator: Any) -> Iterator[None]:
 
 def passes(job: Job, accelerator: Any, pairs: Sequence[TokenPair], rows: Sequence[int]) -> list[list[int]]:
     """This process's share of the rows, dealt to passes: as many as in every other process, since all pass at once."""
-    world, tokens = accelerator.num_processes, budget(job, accelerator)
+    world, tokens = accelerator.num_processes, budget(job, accelerator.device.type)
     most = max(1, (job.train.micro_batch or -(-len(rows) // world)) >> job.halvings)
     parts = [split(pairs, rows[rank::world], tokens, most) for rank in range(world)]
     own = parts[accelerator.process_index]
@@ -72,9 +72,9 @@ def passes(job: Job, accelerator: Any, pairs: Sequence[TokenPair], rows: Sequenc
     return own
 
 
-def budget(job: Job, accelerator: Any) -> int:
-    """Tokens of one forward and backward pass."""
-    return (job.train.tokens or TOKENS.get(accelerator.device.type, ELSEWHERE)) >> job.halvings
+def budget(job: Job, device: str) -> int:
+    """Tokens of one forward and backward pass on a type of device."""
+    return (job.train.tokens or TOKENS.get(device, ELSEWHERE)) >> job.halvings
 
 
 def _independent(
@@ -98,22 +98,35 @@ def _coupled(
     seed = torch.initial_seed()
     with torch.set_grad_enabled(len(parts) == 1):
         scored = [_inputs(job, scorer, accelerator, part, seed + at) for at, part in enumerate(parts)]
-    leaves = [replace(s.policy, chosen=_leaf(s.policy.chosen), rejected=_leaf(s.policy.rejected)) for s in scored]
-    own = [replace(s, policy=leaf) for s, leaf in zip(scored, leaves, strict=True)]
-    whole = _whole(own, accelerator)
-    if job.loss.needs_mismatched:
-        whole = replace(whole, mismatched=_mismatched(job, scorer, accelerator, step, rows))
-    each, state = whole.call(job.loss, job.params, state)
-    tips = [t for leaf in leaves for t in (leaf.chosen, leaf.rejected)]
-    grads = iter(torch.autograd.grad(each.mean() * accelerator.num_processes, tips, materialize_grads=True))
+    mismatched = _mismatched(job, scorer, accelerator, step, rows) if job.loss.needs_mismatched else None
+    slopes, found, state = slopes_of(job, scored, accelerator, mismatched, state)
     for at, (part, first) in enumerate(zip(parts, scored, strict=True)):
         with gradients_of(accelerator, scorer, last=part is parts[-1]):
             again = first if len(parts) == 1 else _inputs(job, scorer, accelerator, part, seed + at)
-            pull = (again.policy.chosen * next(grads)).sum() + (again.policy.rejected * next(grads)).sum()
-            accelerator.backward(pull)
+            accelerator.backward(pull(again.policy, slopes[at]))
+    return found, state
+
+
+Slopes = tuple[Tensor, Tensor]
+
+
+def slopes_of(
+    job: Job, scored: list[Inputs], accelerator: Any, mismatched: Mismatched | None, state: Any
+) -> tuple[list[Slopes], list[dict[str, Tensor]], Any]:
+    """The loss of a whole step of coupled rows: its slope at each pass's log-probs, its metrics, its next state."""
+    leaves = [replace(s.policy, chosen=_leaf(s.policy.chosen), rejected=_leaf(s.policy.rejected)) for s in scored]
+    own = [replace(s, policy=leaf) for s, leaf in zip(scored, leaves, strict=True)]
+    each, state = replace(_whole(own, accelerator), mismatched=mismatched).call(job.loss, job.params, state)
+    tips = [t for leaf in leaves for t in (leaf.chosen, leaf.rejected)]
+    grads = torch.autograd.grad(each.mean() * accelerator.num_processes, tips, materialize_grads=True)
     found = [measures(None, s, job.params) for s in scored]
     found[0]["loss"] = each.detach().mean()[None]  # of the whole step, on every process
-    return found, state
+    return list(zip(grads[::2], grads[1::2], strict=True)), found, state
+
+
+def pull(policy: LogProbs, slopes: Slopes) -> Tensor:
+    """What has these slopes at these log-probs."""
+    return (policy.chosen * slopes[0]).sum() + (policy.rejected * slopes[1]).sum()
 
 
 def _leaf(values: Tensor) -> Tensor:
@@ -127,12 +140,19 @@ def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int], seed: int 
     device, pairs = accelerator.device, [job.pairs[i] for i in part]
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
     batch = collate(pairs, job.layout, pad=pad).to(device)
-    with _precision(job, device):
+    with precision(job, device):
         policy, kl = scored(job, scorer, batch)
-    reference = None if job.reference is None else take(job.reference, part, device)
+    found = fed(job, part, policy, kl, device)
     if job.train.sync_reference is not None and job.loss.needs_reference:
-        with torch.no_grad(), _precision(job, device):
-            reference = score(job.live, batch, kind_of(job.loss, "reference"))
+        with torch.no_grad(), precision(job, device):
+            found = replace(found, reference=score(job.live, batch, kind_of(job.loss, "reference")))
+    return found
+
+
+def fed(job: Job, part: Sequence[int], policy: LogProbs, kl: TokenKL | None, device: torch.device) -> Inputs:
+    """What the loss takes of some rows, beside their log-probs under the policy."""
+    pairs = [job.pairs[i] for i in part]
+    reference = None if job.reference is None else take(job.reference, part, device)
     return Inputs(policy, reference, scores_of(pairs, device), kl, None, labels_of(pairs, device))
 
 
@@ -142,7 +162,7 @@ def scored(job: Job, scorer: Any, batch: PairBatch) -> tuple[LogProbs, TokenKL |
     return kind_of(job.loss, "policy")(*found), TokenKL(*kl) if kl else None
 
 
-def _precision(job: Job, device: torch.device) -> torch.autocast:
+def precision(job: Job, device: torch.device) -> torch.autocast:
     """As the reference was scored."""
     return torch.autocast(device.type, torch.bfloat16, enabled=job.bf16)
 
@@ -179,7 +199,7 @@ def _mismatched(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequen
     ours, theirs = [], []
     for part in passes(job, accelerator, pairs, range(len(pairs))):
         batch = collate([pairs[i] for i in part], job.layout, pad=pad).to(accelerator.device)
-        with _precision(job, accelerator.device):
+        with precision(job, accelerator.device):
             ours.append(sums(scored(job, scorer, batch)[0], pairs))
         theirs.append(sums(take(known, part, accelerator.device), pairs))
     return Mismatched(accelerator.gather(torch.cat(ours)), accelerator.gather(torch.cat(theirs)))
@@ -218,7 +238,7 @@ def _beta(params: Any) -> float:
     return float(next((b for b in found if b is not None), 1.0))
 
 
-def _gathered(found: list[dict[str, Tensor]], accelerator: Any) -> Metrics:
+def gathered(found: list[dict[str, Tensor]], accelerator: Any) -> Metrics:
     """Means over all rows of all micro-batches and processes; a name without rows (no bad answer, say) is left out."""
     names = sorted({name for part in found for name in part})
     sums = [[sum(float(p[n].sum()) for p in found if n in p), sum(len(p[n]) for p in found if n in p)] for n in names]

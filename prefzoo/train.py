@@ -23,6 +23,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 from prefzoo.checkpoint import Checkpoints, Parts, Point, load
 from prefzoo.errors import UserError, VariantFailed, did_you_mean
 from prefzoo.feed import kind_of
+from prefzoo.flops import work_of
 from prefzoo.job import Job
 from prefzoo.launch import agreed, processes
 from prefzoo.logprobs import score, score_with_kl
@@ -84,7 +85,7 @@ def train(
         VariantFailed: the loss or its gradient became NaN or infinite; the weights are those before that step.
         Interrupted: a signal asked it to stop, which it did between two steps, with a checkpoint.
     """
-    accelerator = _accelerator(job, metrics_file.parent)
+    accelerator = accelerator_for(job, metrics_file.parent)
     if checkpoints and accelerator.distributed_type is DistributedType.DEEPSPEED:  # its moments lie in flat shards
         checkpoints.say("DeepSpeed: no checkpoints of the training; if it is stopped, the variant starts over")
         checkpoints = None
@@ -115,8 +116,7 @@ def train(
                 snapshots.take(policy, at.step, len(plan))
             if checkpoints is not None:
                 _keep(checkpoints, parts, at, len(plan), log, stop, accelerator)
-    pairs = len(plan) * job.train.batch
-    costs = _costs(at.seconds, pairs, sum(p.numel() for p in policy.parameters() if p.requires_grad))
+    costs = costs_of(job, policy, at.seconds, sum(p.numel() for p in policy.parameters() if p.requires_grad))
     return at.metrics, costs | {"memory_halvings": float(at.halvings)}
 
 
@@ -130,7 +130,8 @@ def _tracked(accelerator: Accelerator) -> Iterator[None]:
             tracker.finish()
 
 
-def _accelerator(job: Job, folder: Path) -> Accelerator:
+def accelerator_for(job: Job, folder: Path) -> Accelerator:
+    """The device or devices that train, and the recipe's trackers; raises UserError where they do not suit the job."""
     processes()  # before Accelerate joins them, with less patience
     accelerator = Accelerator(mixed_precision="no", log_with=job.train.trackers or None, project_dir=folder)
     if job.train.trackers:
@@ -154,9 +155,7 @@ def _accelerator(job: Job, folder: Path) -> Accelerator:
 
 
 def _prepared(job: Job, model: Any, accelerator: Accelerator) -> tuple[Any, Any]:
-    if job.train.gradient_checkpointing:
-        renamed = getattr(model, "activation_checkpointing_enable", None)  # where the other is deprecated
-        (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    twice_where_asked(job, model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=job.train.learning_rate, weight_decay=job.train.weight_decay, fused=True)
     scorer = Scorer(model, kind_of(job.loss, "policy"), job.live if job.loss.needs_kl else None)
@@ -165,6 +164,13 @@ def _prepared(job: Job, model: Any, accelerator: Accelerator) -> tuple[Any, Any]
         unset_hf_deepspeed_config()
     scorer.train()
     return scorer, optimizer
+
+
+def twice_where_asked(job: Job, model: Any) -> None:
+    """Let a model compute its activations twice, with `train.gradient_checkpointing`."""
+    if job.train.gradient_checkpointing:
+        renamed = getattr(model, "activation_checkpointing_enable", None)  # where the other is deprecated
+        (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def _start(
@@ -193,19 +199,19 @@ def _step(
     rate = job.train.learning_rate * schedule(job.train, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = rate
-    seed = _seed(job.seed, step, accelerator.process_index)
+    seed = seed_of(job.seed, step, accelerator.process_index)
     (metrics, state), halvings = backward_in_room(job, scorer, accelerator, step, rows, state, seed=seed, say=say)
-    _check(job, step, metrics["loss"])
+    check_loss(job, step, metrics["loss"])
     norm = float(whole(torch.as_tensor(accelerator.clip_grad_norm_(scorer.parameters(), job.train.max_grad_norm))))
-    _finite(job, "gradient's norm", norm, step)
+    finite(job, "gradient's norm", norm, step)
     optimizer.step()
     optimizer.zero_grad()
     _sync(job, accelerator.unwrap_model(scorer).model, step + 1)
     return (metrics | {"grad_norm": norm, "learning_rate": rate, "step": step + 1}, state), halvings
 
 
-def _seed(*parts: int) -> int:
-    """Of dropout: each step and process has its own, so that a resumed run need not know what was drawn before."""
+def seed_of(*parts: int) -> int:
+    """Dropout's: each step and process has its own, so that a resumed run need not know what was drawn before."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")
 
 
@@ -259,7 +265,8 @@ def schedule(train: Train, step: int, steps: int) -> float:
     return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[train.schedule]
 
 
-def _finite(job: Job, what: str, value: float, step: int) -> None:
+def finite(job: Job, what: str, value: float, step: int) -> None:
+    """Raises VariantFailed for a value that is no number."""
     if not math.isfinite(value):
         raise VariantFailed(
             f"{job.loss.name}: the {what} is {value} at step {step + 1}; lower train.learning_rate or the loss's scale",
@@ -267,8 +274,9 @@ def _finite(job: Job, what: str, value: float, step: int) -> None:
         )
 
 
-def _check(job: Job, step: int, loss: float) -> None:
-    _finite(job, "loss", loss, step)
+def check_loss(job: Job, step: int, loss: float) -> None:
+    """Raises VariantFailed for a loss that is no number, UserError for a wrong one at policy = reference."""
+    finite(job, "loss", loss, step)
     if step == 0 and job.loss.at_reference is not None:
         expected = job.loss.at_reference(job.params)
         allowed = (0.02 if job.bf16 else 1e-3) * abs(expected)
@@ -279,13 +287,15 @@ def _check(job: Job, step: int, loss: float) -> None:
             )
 
 
-def _costs(seconds: float, pairs: int, trained: int) -> dict[str, float]:
+def costs_of(job: Job, model: Any, seconds: float, trained: int) -> dict[str, float]:
+    """What a training took: see `runs.RunResult`."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
     return {
         "seconds": seconds,
-        "pairs_per_second": pairs / seconds,
+        "pairs_per_second": len(job.steps) * job.train.batch / seconds,
         "peak_memory_bytes": float(peak),
         "trained_parameters": float(trained),
+        **work_of(job, model, seconds),
     }

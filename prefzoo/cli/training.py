@@ -1,14 +1,16 @@
-"""The first half of `prefzoo run`: every variant trained, each result or failure on disk."""
+"""The first half of `prefzoo run`: every variant trained, alone or side by side, each result or failure on disk."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evals.kept import key_of
 from prefzoo import models, reference, runs
+from prefzoo.adapters import unfit
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.frontier import snapshots_of
@@ -19,12 +21,15 @@ from prefzoo.launch import agreed, processes
 from prefzoo.live import FAILED, KEPT
 from prefzoo.progress import settle, stage
 from prefzoo.recipe import Variant
+from prefzoo.room import out_of_memory
 from prefzoo.runs import Failure, RunResult
+from prefzoo.side import deal
+from prefzoo.together import Member, train_together
 from prefzoo.train import train, use_bf16
 from prefzoo.types import LogProbs
 
 RESUME = "resume"  # beside a variant's checkpoint, while it is trained
-NO_OUTCOME = {"trackers"}  # settings of the loop that change no result
+NO_OUTCOME = {"trackers", "side_by_side"}  # settings of the loop that change no result
 Ended = RunResult | Failure
 
 
@@ -46,12 +51,41 @@ class _Training:
 
 def train_all(run: Run, base: Any, *, retry_failed: bool) -> dict[str, Ended]:
     """Train what is not trained yet; how each variant ended, in the recipe's order."""
+    variants, state = run.recipe.variants, processes()
+    jobs = {name: _plain_job(run, variant) for name, variant in variants.items()}
+    groups, notes = deal(jobs, state.device.type, state.num_processes)
+    if run.recipe.evals.frontier:  # snapshots are taken of one model
+        groups, notes = [[name] for name in variants], []
+    for note in notes:
+        run.console.print(note)
     found: dict[str, Ended] = {}
-    for name, variant in run.recipe.variants.items():
-        training = _training(run, variant)
-        before = _before(run, training, retry_failed=retry_failed)
-        found[name] = before or _train_alone(run, training, base)
-    return found
+    for group in groups:
+        todo = []
+        for training in (_training(run, variants[name]) for name in group):
+            before = _before(run, training, retry_failed=retry_failed)
+            if before is None:
+                todo.append(training)
+            else:
+                found[training.variant.name] = before
+        found |= _train_group(run, todo, base)
+    return {name: found[name] for name in variants}
+
+
+def _train_group(run: Run, group: Sequence[_Training], base: Any) -> dict[str, Ended]:
+    if len(group) > 1:
+        model = _policy(run, group[0].variant)
+        why = unfit(model)
+        if not why:
+            try:
+                return _train_side_by_side(run, group, model, base)
+            except (RuntimeError, MemoryError) as e:
+                if not out_of_memory(e):
+                    raise
+            why = "out of memory"
+        names = ", ".join(training.variant.name for training in group)
+        run.console.print(f"{names}: cannot train side by side: {why}; one after another instead", soft_wrap=True)
+        del model
+    return {training.variant.name: _train_alone(run, training, base) for training in group}
 
 
 def _plain_job(run: Run, variant: Variant) -> Job:
@@ -131,6 +165,20 @@ def _train_alone(run: Run, training: _Training, base: Any) -> Ended:
     return _finished(run, training, model, metrics, costs)
 
 
+def _train_side_by_side(run: Run, group: Sequence[_Training], model: Any, base: Any) -> dict[str, Ended]:
+    base = base.to(processes().device)
+    members = [Member(_job(run, t.variant, base, run.weights), t.log, t.checkpoints) for t in group]
+    names = ", ".join(t.variant.name for t in group)
+    with stage(f"training {names} side by side", "pairs", run.console) as report:
+        adapters = train_together(members, model, report)
+    return {
+        t.variant.name: _finished(run, t, adapters.settle(number), member.metrics, member.costs)
+        if member.failed is None
+        else _failed(run, t, member.failed)
+        for number, (t, member) in enumerate(zip(group, members, strict=True))
+    }
+
+
 def _policy(run: Run, variant: Variant) -> Any:
     lora = variant.train.lora
     model = _load(run, lora.quantize if lora else None)
@@ -148,6 +196,8 @@ def _finished(
     run: Run, training: _Training, model: Any, metrics: dict[str, float], costs: dict[str, float]
 ) -> RunResult:
     main, name = processes().is_main_process, training.variant.name
+    used = f", {costs['flops_utilisation']:.0%} of the GPU's peak flops" if "flops_utilisation" in costs else ""
+    run.console.print(f"  {name}: {costs['tokens_per_second']:.0f} tokens/s{used}")
     models.save(model, run.tokenizer, training.folder / "checkpoint", main=main)
     result = RunResult(
         name, training.variant.loss, training.params, training.settings, run.recipe.seed, training.key,

@@ -1,9 +1,10 @@
 """prefzoo beside TRL: seconds per pair and peak memory, as ratios within one run on one machine.
 
-`python tests/benchmarks/bench.py --plan headline|curves` measures case after case, each in a process of its own, the
-two tools in turn, and writes `results/benchmarks/<plan>.json`, `.md` and `.png`. What is on disk from the same machine,
-versions and code of `prefzoo/` is not measured again, so an interrupted run goes on. Run nothing else meanwhile: two
-threads that wait for each other on a busy core take many times as long.
+`python tests/benchmarks/bench.py --plan headline|curves|side` measures case after case, each in a process of its own,
+the two tools in turn, and writes `results/benchmarks/<plan>.json`, `.md` and `.png`. What is on disk from the same
+machine, versions and code of `prefzoo/` is not measured again, so an interrupted run goes on; with `--minutes` it stops
+by itself, after the measurement under way. Run nothing else meanwhile: two threads that wait for each other on a busy
+core take many times as long.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+from case import MODEL
+from plans import PLANS, Case
+from report import Known, picture, table
 from rich.console import Console
 
+from prefzoo import models
 from prefzoo.paths import resolve_package
 from prefzoo.runs import environment, write_json, write_text
 
@@ -27,83 +33,58 @@ ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "results" / "benchmarks"
 REAL = ROOT.parent / "shared" / "data" / "alpacaeval_pairs_train.jsonl"
 QUICKSTART = "package://prefzoo/data/packaged/instruct_train.jsonl"
-TOOLS = ("trl", "prefzoo")
-FIRST = 64  # rows of the file that any case draws from
-VERSIONS = ("python", "torch", "transformers", "prefzoo")
-
-
-@dataclass(frozen=True)
-class Case:
-    """What both tools train, and how often it is measured."""
-
-    name: str
-    pairs: int = 16
-    length: int = 512
-    precision: str = "fp32"
-    lora: bool = False
-    losses: int = 1
-    checkpointing: bool = False
-    rounds: int = 3
-
-    def words(self, tool: str, rows: Path) -> list[str]:
-        """The command line of `case.py`."""
-        flags = [name for name in ("lora", "checkpointing") if getattr(self, name)]
-        sizes = {"pairs": self.pairs, "length": self.length, "precision": self.precision, "losses": self.losses}
-        values = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
-        return [tool, "--rows", str(rows), *values, *(f"--{flag}" for flag in flags)]
-
-
-PLANS: dict[str, list[Case]] = {
-    "headline": [
-        Case("dpo, full, fp32"),
-        Case("dpo, full, bf16", precision="bf16"),
-        Case("8 losses, LoRA, bf16", pairs=8, precision="bf16", lora=True, losses=8, rounds=1),
-    ],
-    "curves": [
-        Case("dpo, full, fp32, TRL's gradient checkpointing", checkpointing=True, rounds=1),
-        *(Case(f"{n} pairs", pairs=n, precision="bf16", rounds=1) for n in (16, 32, 64)),
-        *(Case(f"{n} tokens", pairs=8, length=n, precision="bf16", rounds=1) for n in (256, 512, 1024)),
-        *(Case(f"{n} losses", pairs=8, precision="bf16", lora=True, losses=n, rounds=1) for n in (1, 2, 4, 8)),
-    ],
-}
+FIRST = 64  # rows of the real file that any case draws from
+OUT_OF_MEMORY = -9  # what a process that the kernel killed returns
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", choices=list(PLANS), default="headline")
-    plan = parser.parse_args().plan
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no measurement after so many")
+    parser.add_argument("--out", type=Path, default=OUT)
+    asked = parser.parse_args()
+    end, cases, made = time.monotonic() + 60 * asked.minutes, PLANS[asked.plan], environment()
     source = REAL if REAL.is_file() else resolve_package(QUICKSTART)
-    made = environment()
-    known = _known(OUT / f"{plan}.json", made)
-    console = Console()
+    file, console = asked.out / f"{asked.plan}.json", Console()
+    known = _known(file, made)
+    kept = {"rows": source.name, "environment": made, "cases": [asdict(c) for c in cases]}
     with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows.jsonl"
-        lines = source.read_text(encoding="utf-8").splitlines()[:FIRST]
-        rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        for case in PLANS[plan]:
-            for turn in range(case.rounds):
-                for tool in TOOLS:
-                    if len(known.setdefault(case.name, {}).setdefault(tool, [])) <= turn:
-                        found = _measure(case, tool, rows)
-                        seconds, peak = found["seconds"], found["peak_bytes"] / 1e9
-                        console.print(f"{case.name}, {tool}: {seconds:.1f} s, {peak:.2f} GB")
-                        known[case.name][tool].append(found)
-                        kept = {"rows": source.name, "environment": made, "cases": [asdict(c) for c in PLANS[plan]]}
-                        write_json(OUT / f"{plan}.json", {**kept, "measured": known})
-    text = table(PLANS[plan], known, source.name, made)
-    write_text(OUT / f"{plan}.md", text)
-    picture(PLANS[plan], known, OUT / f"{plan}.png")
+        for case, tool in _missing(cases, known):
+            if time.monotonic() > end:
+                console.print("time is up; the same command goes on")
+                break
+            found = _measure(case, tool, _rows(case, source, Path(folder)), _model(case, Path(folder)))
+            known.setdefault(case.name, {}).setdefault(tool, []).append(found)
+            told = f"{found['seconds']:.1f} s, {found['peak_bytes'] / 1e9:.2f} GB" if "seconds" in found else "failed"
+            console.print(f"{case.name}, {tool}: {told}")
+            write_json(file, {**kept, "measured": known})
+    text = table(asked.plan, cases, known, source.name, made)
+    write_text(asked.out / f"{asked.plan}.md", text)
+    picture(cases, known, asked.out / f"{asked.plan}.png")
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _known(path: Path, made: dict[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """What was measured before on the same machine, versions and code."""
+def _missing(cases: list[Case], known: Known) -> Iterator[tuple[Case, str]]:
+    """What is to be measured, the tools in turn."""
+    for case in cases:
+        for turn in range(case.rounds):
+            for tool in case.tools:
+                if len(known.get(case.name, {}).get(tool, [])) <= turn:
+                    yield case, tool
+
+
+def _known(path: Path, made: dict[str, Any]) -> Known:
+    """What was measured before on the same machine, versions and code; failures are tried again."""
     if not path.is_file():
         return {}
     before = json.loads(path.read_text(encoding="utf-8"))
     same = all(before["environment"][what] == made[what] for what in ("versions", "hardware"))
-    found: dict[str, dict[str, list[dict[str, Any]]]] = before["measured"]
-    return found if same and _code(before["environment"]["commit"]) == _code(made["commit"]) else {}
+    if not same or _code(before["environment"]["commit"]) != _code(made["commit"]):
+        return {}
+    return {
+        name: {tool: [m for m in found if "failed" not in m] for tool, found in tools.items()}
+        for name, tools in before["measured"].items()
+    }
 
 
 def _code(commit: str) -> str:
@@ -115,62 +96,40 @@ def _code(commit: str) -> str:
     return f"{tree} and {changed!r}" if commit.endswith("-dirty") and changed else tree
 
 
-def _measure(case: Case, tool: str, rows: Path) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).with_name("case.py")), *case.words(tool, rows)]
+def _rows(case: Case, source: Path, folder: Path) -> Path:
+    """The file that a case reads."""
+    if case.rows == "quickstart":
+        source = resolve_package(QUICKSTART)
+    lines = source.read_text(encoding="utf-8").splitlines()
+    lines = (lines * 2)[: case.pairs] if case.rows == "quickstart" else lines[:FIRST]  # 400, for 512
+    target = folder / f"{case.rows}-{len(lines)}.jsonl"
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return target
+
+
+def _model(case: Case, folder: Path) -> str:
+    """The model that a case trains: the whole one, or a copy of its first layers."""
+    if not case.layers:
+        return MODEL
+    target = folder / f"first-{case.layers}-layers"
+    if not target.is_dir():
+        model, tokenizer = models.load(MODEL, Path())
+        model.model.layers, model.config.num_hidden_layers = model.model.layers[: case.layers], case.layers
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    return str(target)
+
+
+def _measure(case: Case, tool: str, rows: Path, model: str) -> dict[str, Any]:
+    words = [*case.words(tool), "--rows", str(rows), "--model", model]
+    command = [sys.executable, str(Path(__file__).with_name("case.py")), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == OUT_OF_MEMORY:
+        return {"failed": "killed, as a process that asks for more memory than there is"}
     if done.returncode:
         raise SystemExit(f"{case.name}, {tool}: failed\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def middle(known: dict[str, Any], case: Case, tool: str, what: str) -> float:
-    """Median over rounds."""
-    return float(median(m[what] for m in known[case.name][tool]))
-
-
-def table(cases: list[Case], known: dict[str, Any], rows: str, made: dict[str, Any]) -> str:
-    """Markdown: medians of both tools and their ratios."""
-    head = "| case | pairs | TRL s | prefzoo s | times faster | TRL GB | prefzoo GB | share of memory | rounds |"
-    lines = [head, "|" + "---|" * 9]
-    for case in cases:
-        theirs, ours = (middle(known, case, tool, "seconds") for tool in TOOLS)
-        their_peak, our_peak = (middle(known, case, tool, "peak_bytes") / 1e9 for tool in TOOLS)
-        lines.append(
-            f"| {case.name} | {case.pairs} | {theirs:.1f} | {ours:.1f} | {theirs / ours:.2f} | {their_peak:.2f} | "
-            f"{our_peak:.2f} | {our_peak / their_peak:.2f} | {case.rounds} |"
-        )
-    versions = ", ".join(f"{name} {made['versions'][name]}" for name in VERSIONS if name in made["versions"])
-    hardware = made["hardware"]
-    where = f"{hardware['gpu'] or hardware['processor']}, {hardware['cores']} cores, 2 threads"
-    return "\n".join(lines) + (
-        f"\n\nSmolLM2-135M, batch 4, rows of {rows}, TRL 1.16.0 without gradient checkpointing unless said; seconds "
-        f"from raw rows to the end of training, medians over the rounds; peak memory of the process. {where}; "
-        f"{versions}; commit {made['commit']}.\n"
-    )
-
-
-def picture(cases: list[Case], known: dict[str, Any], path: Path) -> None:
-    """Seconds and memory of both tools, case by case."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 0.5 * len(cases) + 1.6), sharey=True, layout="constrained")
-    for axis, what, scale, label in zip(axes, ("seconds", "peak_bytes"), (1, 1e9), ("seconds", "peak GB"), strict=True):
-        for shift, tool, colour in ((-0.2, "trl", "#999999"), (0.2, "prefzoo", "#0072b2")):
-            values = [middle(known, case, tool, what) / scale for case in cases]
-            bars = axis.barh([i + shift for i in range(len(cases))], values, 0.38, color=colour, label=tool)
-            axis.bar_label(bars, fmt="%.1f", padding=3)
-        axis.set_xlabel(f"{label} (less is better)")
-        axis.margins(x=0.15)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(len(cases)), [case.name for case in cases])
-    axes[0].invert_yaxis()
-    axes[1].legend(frameon=False)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -27,18 +27,21 @@ THEIR_NAMES = {"dpo": "sigmoid", "ipo_mean": "ipo"}
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("tool", choices=["prefzoo", "trl"])
+    parser.add_argument("tool", choices=["prefzoo", "side", "trl"])
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=16)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--lora", action="store_true")
-    parser.add_argument("--losses", type=int, default=1, help="how many of LOSSES, one after the other")
+    parser.add_argument("--losses", type=int, default=1, help="how many of LOSSES; then again at twice the rate")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--tokens", type=int, default=0, help="of one pass; 0: prefzoo's default")
+    parser.add_argument("--fill", action="store_true", help="join rows until both answers reach the length")
     parser.add_argument("--checkpointing", action="store_true", help="TRL's gradient checkpointing, its default")
     parser.add_argument("--threads", type=int, default=2)
     case = parser.parse_args()
-    if case.tool == "prefzoo":
+    if case.tool != "trl":
         from prefzoo.memory import prepare
 
         prepare()
@@ -48,11 +51,45 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     rows = [json.loads(line) for line in case.rows.read_text(encoding="utf-8").splitlines()][: case.pairs]
-    rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in rows]
+    rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in (filled(case) if case.fill else rows)]
     with tempfile.TemporaryDirectory() as folder:
-        found = (ours if case.tool == "prefzoo" else theirs)(case, rows, Path(folder))
+        found = (theirs if case.tool == "trl" else ours)(case, rows, Path(folder))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({**found, "peak_bytes": peak, "pairs": len(rows) * case.losses}))
+
+
+def filled(case: argparse.Namespace) -> list[dict[str, str]]:
+    """Pairs whose answers go past the length, to be cut there: each is the answers of many rows, joined."""
+    rows = [json.loads(line) for line in case.rows.read_text(encoding="utf-8").splitlines()]
+    made = []
+    for i in range(case.pairs):
+        turned = rows[i:] + rows[:i]
+        texts = {k: " ".join(row[k] for row in turned * 9)[: 8 * case.length] for k in ("chosen", "rejected")}
+        made.append({"prompt": rows[i]["prompt"], **texts})
+    return made
+
+
+def variants(case: argparse.Namespace) -> list[tuple[str, float]]:
+    """Loss and learning rate of each."""
+    return [(LOSSES[i % len(LOSSES)], RATE * (1 + i // len(LOSSES))) for i in range(case.losses)]
+
+
+class Clock:
+    """Seconds, and seconds of all threads together, which say more on a busy machine; it runs from the start."""
+
+    def __init__(self) -> None:
+        self.seconds = self.cpu_seconds = 0.0
+        self.start()
+
+    def start(self) -> None:
+        self.began = time.monotonic(), time.process_time()
+
+    def stop(self) -> None:
+        self.seconds += time.monotonic() - self.began[0]
+        self.cpu_seconds += time.process_time() - self.began[1]
+
+    def found(self) -> dict[str, float]:
+        return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
 
 
 def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
@@ -63,11 +100,13 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     from prefzoo.job import Job, with_reference
     from prefzoo.logprobs import choose_layout
     from prefzoo.recipe import Lora, Train
+    from prefzoo.side import deal
+    from prefzoo.together import Member, train_together
     from prefzoo.train import train
     from prefzoo.types import LogProbs
 
-    base, tokenizer = models.load(MODEL, Path())
-    start = time.monotonic()
+    base, tokenizer = models.load(case.model, Path())
+    clock = Clock()
     pairs = tokenise(normalise(rows, "rows"), tokenizer, case.length, "cut").pairs
     layout, bf16 = choose_layout(base, pairs), case.precision == "bf16"
     known: dict[int, LogProbs] = {}
@@ -77,20 +116,29 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
             known[len(some)] = reference.logprobs(base, some, layout, kind, bf16=bf16)
         return known[len(some)]
 
-    how = Train(
-        batch=case.batch, steps=len(pairs) // case.batch, learning_rate=RATE, warmup=0.0, precision=case.precision,
-        lora=Lora(**LORA) if case.lora else None,
-    )  # fmt: skip
-    seconds, last = time.monotonic() - start, {}
-    for name in LOSSES[: case.losses]:
-        model = models.load(MODEL, Path())[0]
-        start, loss = time.monotonic(), losses.get(name)
-        job = with_reference(Job(loss, loss.Params(), how, SEED, pairs, layout, bf16), base, frozen)
+    clock.stop()
+    jobs = {}
+    for name, rate in variants(case):
+        how = Train(
+            batch=case.batch, steps=len(pairs) // case.batch, learning_rate=rate, warmup=0.0, precision=case.precision,
+            lora=Lora(**LORA) if case.lora else None, side_by_side="on" if case.tool == "side" else "off",
+            tokens=case.tokens or None,
+        )  # fmt: skip
+        loss = losses.get(name)
+        jobs[f"{name}, {rate}"] = Job(loss, loss.Params(), how, SEED, pairs, layout, bf16)
+    for group in deal(jobs, "cpu", 1)[0]:
+        model = models.load(case.model, Path())[0]
+        clock.start()
+        members = [Member(with_reference(jobs[n], base, frozen), folder / n / "metrics.jsonl") for n in group]
         if case.lora:
             model = models.add_lora(model, **LORA, seed=SEED)
-        last, _ = train(job, model, folder / f"{name}.jsonl", lambda done, total, note: None)
-        seconds += time.monotonic() - start
-    return {"seconds": seconds, "loss": last["loss"]}
+        if len(group) > 1:
+            train_together(members, model, lambda done, total, note: None)
+            last = members[-1].metrics
+        else:
+            last, _ = train(members[0].job, model, members[0].metrics_file, lambda done, total, note: None)
+        clock.stop()
+    return {**clock.found(), "loss": last["loss"]}
 
 
 def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
@@ -106,19 +154,20 @@ def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -
     disable_progress_bar()
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = locate(MODEL, Path())
+    place = locate(case.model, Path())
     tokenizer = AutoTokenizer.from_pretrained(place)
 
     def loaded() -> Any:
         return AutoModelForCausalLM.from_pretrained(place, dtype="float32", attn_implementation="sdpa")
 
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM") if case.lora else None
-    seconds, last = 0.0, 0.0
-    for name in LOSSES[: case.losses]:
+    clock, last = Clock(), 0.0
+    clock.stop()
+    for name, rate in variants(case):
         policy, reference = loaded(), None if case.lora else loaded()
-        start = time.monotonic()
+        clock.start()
         config = DPOConfig(
-            output_dir=str(folder), loss_type=[THEIR_NAMES.get(name, name)], beta=BETA, learning_rate=RATE,
+            output_dir=str(folder), loss_type=[THEIR_NAMES.get(name, name)], beta=BETA, learning_rate=rate,
             max_steps=len(rows) // case.batch, per_device_train_batch_size=case.batch, max_length=case.length,
             lr_scheduler_type="cosine", warmup_steps=0, weight_decay=0.0, logging_steps=1, save_strategy="no",
             report_to="none", disable_tqdm=True, bf16=case.precision == "bf16", use_cpu=True, seed=SEED,
@@ -129,9 +178,9 @@ def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -
             train_dataset=Dataset.from_list(rows),
         )  # fmt: skip
         trainer.train()
-        seconds += time.monotonic() - start
+        clock.stop()
         last = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1]
-    return {"seconds": seconds, "loss": last}
+    return {**clock.found(), "loss": last}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from prefzoo import head as head_module
 from prefzoo.head import Head, token_kl, token_logprobs
 
 TILE = (4, 3)  # neither divides the sizes below
@@ -88,3 +89,30 @@ def test_far_apart_logits_stay_finite() -> None:
         found = token_logprobs(states, Head(weight), torch.tensor([target]), tile=(1, 1))[0]
         assert found.item() == value
         assert torch.isfinite(torch.autograd.grad(found.sum(), states)[0]).all()
+
+
+@pytest.mark.parametrize("cap", [0.0, 5.0])
+def test_products_that_are_kept_change_no_bit(cap: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    gen = torch.Generator().manual_seed(3)
+    weight, bias = torch.randn(50, 8, generator=gen), torch.randn(50, generator=gen)
+    states, targets = torch.randn(21, 8, generator=gen).bfloat16(), torch.randint(0, 50, (21,), generator=gen)
+    calls: list[int] = []
+    real = Head.products
+
+    def counted(self: Head, states: Tensor, part: slice) -> Tensor:
+        calls.append(1)
+        return real(self, states, part)
+
+    monkeypatch.setattr(Head, "products", counted)
+
+    def found(kept: int) -> list[Tensor]:
+        monkeypatch.setattr(head_module, "KEPT", {"cpu": kept})
+        calls.clear()
+        leaves = [t.clone().requires_grad_() for t in (states, weight, bias)]
+        values = token_logprobs(leaves[0], Head(leaves[1], leaves[2], 0.5, cap), targets, tile=(8, 16))[0]
+        return [values.detach(), *torch.autograd.grad(values.sum(), leaves), torch.tensor(len(calls))]
+
+    *kept, once = found(21 * 50 * 2)
+    *again, twice = found(21 * 50 * 2 - 1)
+    assert (int(once), int(twice)) == (12, 24)  # 3 x 4 tiles
+    assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))

@@ -31,6 +31,31 @@ def test_a_run_killed_at_ten_random_moments_ends_as_an_untouched_one(run_folder:
     assert "not read" not in done.stdout  # no half-written file was ever met
 
 
+SIDE = """\
+name: tiny
+model: model
+data: {train: train.jsonl, max_length: 300}
+train: {batch: 4, steps: 25, learning_rate: 1e-3, precision: fp32, lora: {rank: 2, dropout: 0.3}}
+variants:
+  dpo:
+  shift: {loss: bco_pair_shift}
+  simpo:
+"""
+
+
+@pytest.mark.slow
+def test_variants_side_by_side_killed_at_random_moments(run_folder: Path) -> None:
+    (run_folder / "r.yaml").write_text(SIDE)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "killed_runs.py"), str(run_folder), "6"],
+        capture_output=True, text=True, check=False, timeout=600, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "training dpo, shift, simpo side by side" in done.stdout
+    assert re.search(r"going on after step [1-9]\d* of 25", done.stdout)
+    assert "not read" not in done.stdout
+
+
 @pytest.mark.slow
 def test_sigterm_says_how_to_go_on(run_folder: Path) -> None:
     words = [sys.executable, "-m", "prefzoo", "run", "r.yaml", "--set", "train.steps=2000", "--set", "variants.dpo="]

@@ -1,0 +1,117 @@
+"""The table and the pictures of what `bench.py` measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from plans import NOTES, Case
+
+VERSIONS = ("python", "torch", "transformers", "prefzoo")
+NAMES = {"trl": "TRL", "prefzoo": "prefzoo", "side": "side by side"}
+COLOURS = {"trl": "#999999", "prefzoo": "#0072b2", "side": "#d55e00"}
+AXES = {"pairs": "pairs", "length": "tokens of a prompt and its answer", "losses": "losses"}
+Known = dict[str, dict[str, list[dict[str, Any]]]]
+
+
+def middle(known: Known, case: Case, tool: str, what: str) -> float | None:
+    """Median over rounds; None where it could not be measured."""
+    found = [m[what] for m in known.get(case.name, {}).get(tool, []) if what in m]
+    return float(median(found)) if found else None
+
+
+def table(plan: str, cases: list[Case], known: Known, rows: str, made: dict[str, Any]) -> str:
+    """Markdown: medians of both tools and their ratios; why a number is missing."""
+    first, second = (NAMES[tool] for tool in cases[0].tools)
+    columns = (f"{first} s", f"{second} s", "times faster", f"{first} GB", f"{second} GB", "share of memory")
+    head = f"| case | pairs | {' | '.join(columns)} | rounds |"
+    lines, missing = [head, "|" + "---|" * 9], []
+    for case in cases:
+        seconds = [middle(known, case, tool, "seconds") for tool in case.tools]
+        peaks = [middle(known, case, tool, "peak_bytes") for tool in case.tools]
+        rates = _ratio(*seconds), _ratio(*reversed(peaks))
+        cells = [*(_cell(s, 1) for s in seconds), rates[0], *(_cell(p, 1e9, 2) for p in peaks), rates[1]]
+        lines.append(f"| {case.name} | {case.pairs} | {' | '.join(cells)} | {case.rounds} |")
+        for tool in case.tools:
+            told = [m["failed"] for m in known.get(case.name, {}).get(tool, []) if "failed" in m]
+            if middle(known, case, tool, "seconds") is None:
+                missing.append(f"- {case.name}, {NAMES[tool]}: {told[0] if told else 'not measured yet'}")
+    return "\n".join([*lines, "", *missing, *([""] if missing else []), _foot(plan, cases, rows, made)])
+
+
+def _cell(value: float | None, scale: float, places: int = 1) -> str:
+    return "-" if value is None else f"{value / scale:.{places}f}"
+
+
+def _ratio(over: float | None, under: float | None) -> str:
+    return "-" if over is None or under is None else f"{over / under:.2f}"
+
+
+def _foot(plan: str, cases: list[Case], rows: str, made: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {made['versions'][name]}" for name in VERSIONS if name in made["versions"])
+    hardware = made["hardware"]
+    where = f"{hardware['gpu'] or hardware['processor']}, {hardware['cores']} cores, 2 threads"
+    batch = "batch 4, " if all(case.batch == 4 for case in cases) else ""  # noqa: PLR2004 - the default
+    peer = "TRL 1.16.0 without gradient checkpointing unless said; " if "trl" in cases[0].tools else ""
+    return (
+        f"{NOTES[plan]}\n\nSmolLM2-135M, {batch}rows of {rows} unless said, {peer}seconds from raw rows to the end "
+        f"of training, medians over the rounds; peak memory of the process. {where}; {versions}; "
+        f"commit {made['commit']}.\n"
+    ).lstrip("\n")
+
+
+def picture(cases: list[Case], known: Known, path: Path) -> None:
+    """Bars case by case, or curves where the cases are points of some."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure = _curves(cases, known) if cases[0].axis else _bars(cases, known)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _bars(cases: list[Case], known: Known) -> Any:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 0.5 * len(cases) + 1.6), sharey=True, layout="constrained")
+    for axis, what, scale, label in zip(axes, ("seconds", "peak_bytes"), (1, 1e9), ("seconds", "peak GB"), strict=True):
+        for shift, tool in zip((-0.2, 0.2), cases[0].tools, strict=True):
+            values = [(middle(known, case, tool, what) or 0) / scale for case in cases]
+            at = [i + shift for i in range(len(cases))]
+            axis.bar_label(axis.barh(at, values, 0.38, color=COLOURS[tool], label=NAMES[tool]), fmt="%.1f", padding=3)
+        axis.set_xlabel(f"{label} (less is better)")
+        axis.margins(x=0.15)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(cases)), [case.name for case in cases])
+    axes[0].invert_yaxis()
+    axes[1].legend(frameon=False)
+    return figure
+
+
+def _curves(cases: list[Case], known: Known) -> Any:
+    """Seconds per pair and loss, and peak memory, against each size that grows."""
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(case.axis for case in cases))
+    figure, grid = plt.subplots(2, len(names), figsize=(4 * len(names), 6), layout="constrained", squeeze=False)
+    for column, name in enumerate(names):
+        points = [case for case in cases if case.axis == name]
+        for row, (what, label) in enumerate((("seconds", "seconds per pair and loss"), ("peak_bytes", "peak GB"))):
+            axis = grid[row][column]
+            for tool in points[0].tools:
+                found = [(getattr(c, name), middle(known, c, tool, what), c.pairs * c.losses) for c in points]
+                line = [(x, y / (count if what == "seconds" else 1e9)) for x, y, count in found if y is not None]
+                if line:
+                    axis.plot(*zip(*line, strict=True), marker="o", color=COLOURS[tool], label=NAMES[tool])
+            axis.set_xscale("log", base=2)
+            axis.set_xticks([getattr(c, name) for c in points], [str(getattr(c, name)) for c in points])
+            axis.minorticks_off()
+            axis.set_ylim(bottom=0)
+            axis.set_xlabel(AXES[name])
+            axis.set_ylabel(label)
+            axis.spines[["top", "right"]].set_visible(False)
+    grid[0][0].legend(frameon=False)
+    return figure

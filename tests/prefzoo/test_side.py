@@ -1,0 +1,201 @@
+"""Variants trained in one pass: each one's numbers, weights and checkpoints are those it has alone."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_train import answers, job
+
+from prefzoo import models
+from prefzoo.adapters import unfit
+from prefzoo.job import Job
+from prefzoo.side import deal
+from prefzoo.together import Member, train_together
+from prefzoo.train import train
+
+LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "targets": "all-linear"}
+Trained = tuple[list[dict[str, float]], dict[str, torch.Tensor]]
+
+
+def lora_job(model: Any, name: str = "dpo", **settings: Any) -> Job:
+    return job(model, name, **{"lora": LORA, "learning_rate": 1e-2, **settings})
+
+
+def policy(model: Any, this: Job) -> Any:
+    assert this.train.lora is not None
+    return models.add_lora(copy.deepcopy(model), **this.train.lora.model_dump(exclude={"quantize"}), seed=0)
+
+
+def read(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def alone(model: Any, this: Job, folder: Path) -> Trained:
+    made = policy(model, this)
+    train(this, made, folder / "metrics.jsonl", lambda done, total, note: None)
+    return read(folder), {name: p.detach() for name, p in made.named_parameters() if p.requires_grad}
+
+
+def together(model: Any, jobs: Sequence[Job], folder: Path) -> list[Trained]:
+    members = [Member(this, folder / str(i) / "metrics.jsonl") for i, this in enumerate(jobs)]
+    adapters = train_together(members, policy(model, jobs[0]), lambda done, total, note: None)
+    return [
+        (read(folder / str(i)), {name: p.detach() for name, p in adapter.named_parameters()})
+        for i, adapter in enumerate(adapters.each)
+    ]
+
+
+def same(one: Trained, two: Trained) -> None:
+    """Within 1e-4, weights and every number but the accuracy of ties at the first step."""
+    for a, b in zip(one[0], two[0], strict=True):
+        assert a.keys() == b.keys()
+        for name in a.keys() - {"rewards/accuracies"}:
+            assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-4), name
+    assert one[1].keys() == two[1].keys()
+    for name, value in one[1].items():
+        assert torch.allclose(value, two[1][name], rtol=1e-4, atol=1e-4), name
+
+
+GROUPS: list[tuple[str, list[tuple[str, dict[str, Any]]], dict[str, Any]]] = [
+    ("losses", [("dpo", {}), ("simpo", {}), ("ipo", {})], {}),
+    ("optimisers", [("dpo", {}), ("dpo", {"learning_rate": 3e-3, "schedule": "linear", "weight_decay": 0.1})], {}),
+    ("passes", [("dpo", {}), ("ipo", {}), ("sft", {})], {"tokens": 60}),
+    ("micro-batches", [("dpo", {}), ("ipo", {})], {"micro_batch": 1}),
+    ("coupled", [("kto", {}), ("dpo", {}), ("aot", {}), ("bco_pair_shift", {})], {}),
+    ("coupled passes", [("kto", {}), ("aot", {})], {"micro_batch": 2}),
+    ("tokens", [("tdpo2", {}), ("sampo", {}), ("dpo", {}), ("wpo", {})], {}),
+    ("twice", [("dpo", {}), ("tdpo2", {})], {"gradient_checkpointing": True}),
+    ("dropout", [("dpo", {}), ("kto", {}), ("ipo", {})], {"lora": {**LORA, "dropout": 0.3}}),
+    ("dropout, micro-batches", [("dpo", {}), ("ipo", {})], {"lora": {**LORA, "dropout": 0.3}, "micro_batch": 2}),
+    ("dropout, coupled", [("kto", {}), ("aot", {})], {"lora": {**LORA, "dropout": 0.3}, "micro_batch": 2}),
+    ("rows", [("dpo", {}), ("simpo", {})], {"layout": "rows"}),
+    ("packed", [("dpo", {}), ("simpo", {})], {"layout": "packed"}),
+]
+
+
+@pytest.mark.parametrize(("variants", "settings"), [g[1:] for g in GROUPS], ids=[g[0] for g in GROUPS])
+def test_each_trajectory_is_the_one_alone(
+    variants: list[tuple[str, dict[str, Any]]], settings: dict[str, Any], tiny_model: Any, tmp_path: Path
+) -> None:
+    jobs = [lora_job(tiny_model, name, **{**settings, **own}) for name, own in variants]
+    found = together(tiny_model, jobs, tmp_path)
+    for i, this in enumerate(jobs):
+        expected = alone(tiny_model, this, tmp_path / f"alone{i}")
+        same(expected, found[i])
+        start = {n: p for n, p in policy(tiny_model, this).named_parameters() if p.requires_grad}
+        assert any(not torch.allclose(p, found[i][1][n], atol=1e-3) for n, p in start.items())  # it went somewhere
+
+
+def test_in_bf16_each_goes_its_own_way(tiny_model: Any, tmp_path: Path) -> None:
+    jobs = [replace(lora_job(tiny_model, name), bf16=True) for name in ("simpo", "sft")]
+    found = together(tiny_model, jobs, tmp_path)
+    for i, this in enumerate(jobs):
+        expected = alone(tiny_model, this, tmp_path / f"alone{i}")[0]
+        assert [m["loss"] for m in found[i][0]] == pytest.approx([m["loss"] for m in expected], rel=0.02)
+
+
+def test_single_answers(tiny_model: Any, tmp_path: Path) -> None:
+    jobs = [lora_job(tiny_model, name, pairs=answers()) for name in ("kto", "apo_zero_unpaired")]
+    found = together(tiny_model, jobs, tmp_path)
+    for i, this in enumerate(jobs):
+        same(alone(tiny_model, this, tmp_path / f"alone{i}"), found[i])
+
+
+def test_a_pass_holds_no_more_tokens_than_one_variant_may(tiny_model: Any, tmp_path: Path) -> None:
+    sizes: list[int] = []
+    tiny_model.model.layers[0].register_forward_pre_hook(lambda module, args: sizes.append(args[0].shape[1]))
+    jobs = [lora_job(tiny_model, name, tokens=100) for name in ("simpo", "sft")]
+    together(tiny_model, jobs, tmp_path)
+    assert len(sizes) > 6 and max(sizes) <= 100  # six steps
+
+
+def test_one_that_diverges_stops_and_the_others_go_on(tiny_model: Any, tmp_path: Path) -> None:
+    good, bad = lora_job(tiny_model), lora_job(tiny_model, "simpo", learning_rate=1e38, weight_decay=1e38)
+    members = [Member(j, tmp_path / str(i) / "metrics.jsonl") for i, j in enumerate((good, bad, good))]
+    adapters = train_together(members, policy(tiny_model, good), lambda done, total, note: None)
+    assert [bool(m.failed) for m in members] == [False, True, False]
+    assert "simpo: the loss is nan at step" in str(members[1].failed)
+    assert 0 < len(read(tmp_path / "1")) < 6 and not members[1].costs
+    expected = alone(tiny_model, good, tmp_path / "alone")
+    for i in (0, 2):
+        weights = {n: p.detach() for n, p in adapters.each[i].named_parameters()}
+        same(expected, (read(tmp_path / str(i)), weights))
+
+
+def test_the_seconds_of_all_add_up_to_those_that_passed(tiny_model: Any, tmp_path: Path) -> None:
+    jobs = [lora_job(tiny_model, name) for name in ("dpo", "ipo")]
+    members = [Member(j, tmp_path / str(i) / "metrics.jsonl") for i, j in enumerate(jobs)]
+    start = time.monotonic()
+    train_together(members, policy(tiny_model, jobs[0]), lambda done, total, note: None)
+    passed, costs = time.monotonic() - start, [m.costs for m in members]
+    assert 0 < sum(c["seconds"] for c in costs) < passed
+    assert costs[0]["seconds"] == costs[1]["seconds"] and {c["variants_together"] for c in costs} == {2.0}
+    one = sum(p.numel() for p in policy(tiny_model, jobs[0]).parameters() if p.requires_grad)
+    assert [c["trained_parameters"] for c in costs] == [one, one]
+
+
+def named(model: Any, **variants: dict[str, Any]) -> dict[str, Job]:
+    return {name: lora_job(model, "sft", **{"side_by_side": "on", **own}) for name, own in variants.items()}
+
+
+def test_who_goes_with_whom(tiny_model: Any) -> None:
+    jobs = named(
+        tiny_model, a={}, b={"learning_rate": 1e-4, "warmup": 0.0}, other={"batch": 2}, full={"lora": None},
+        off={"side_by_side": "off"}, c={}, four={"lora": {**LORA, "quantize": "4bit"}},
+        rank={"lora": {**LORA, "rank": 3}},
+    )  # fmt: skip
+    groups, notes = deal(jobs, "cpu", 1)
+    assert groups == [["a", "b", "c"], ["other"], ["full"], ["off"], ["four"], ["rank"]]
+    assert notes == [
+        "full: train.side_by_side: needs train.lora; trained alone",
+        "four: train.side_by_side: does not know quantised weights; trained alone",
+    ]
+    assert deal(named(tiny_model, a={}, b={}), "cpu", 2) == (
+        [["a"], ["b"]], [f"{n}: train.side_by_side: is for one process; trained alone" for n in "ab"],
+    )  # fmt: skip
+
+
+def test_coupled_rows_go_apart_where_they_are_scored_twice(tiny_model: Any) -> None:
+    """The others would be scored twice with them."""
+    names = ("dpo", "kto", "aot", "ipo")
+    for settings, expected in (({}, [[*names]]), ({"micro_batch": 2}, [["dpo", "ipo"], ["kto", "aot"]])):
+        jobs = {name: lora_job(tiny_model, name, side_by_side="on", **settings) for name in names}
+        assert deal(jobs, "cpu", 1) == (expected, [])
+
+
+def test_auto_takes_as_many_as_have_whole_steps_in_a_pass(tiny_model: Any) -> None:
+    jobs = named(tiny_model, **{n: {"side_by_side": "auto"} for n in "abcde"})
+    assert deal(jobs, "cuda", 1) == ([["a", "b", "c", "d", "e"]], [])
+    longest = max(
+        sum(len(p.prompt + p.chosen + p.rejected) for p in (jobs["a"].pairs[i] for i in s)) for s in jobs["a"].steps
+    )
+    small = named(tiny_model, **{n: {"side_by_side": "auto", "tokens": 2 * longest} for n in "abcde"})
+    assert deal(small, "cpu", 1) == ([["a", "b"], ["c", "d"], ["e"]], [])
+    tight = named(tiny_model, **{n: {"side_by_side": "auto", "tokens": 2 * longest - 1} for n in "ab"})
+    assert deal(tight, "cpu", 1) == ([["a"], ["b"]], [])
+
+
+def test_dropout_in_several_passes_is_refused(tiny_model: Any) -> None:
+    jobs = named(tiny_model, a={"lora": {**LORA, "dropout": 0.1}, "tokens": 60}, b={})
+    says = "two variants' steps do not fit in one pass, and dropout would differ in several; raise train.tokens"
+    assert deal(jobs, "cpu", 1) == ([["a"], ["b"]], [f"a: train.side_by_side: {says}; trained alone"])
+
+
+def test_what_cannot_be_dealt_out_to_adapters(tiny_model: Any) -> None:
+    def made(targets: Any) -> Any:
+        return models.add_lora(copy.deepcopy(tiny_model), rank=2, alpha=4.0, dropout=0.0, targets=targets, seed=0)
+
+    assert unfit(made("all-linear")) == ""
+    assert unfit(made(["lm_head"])) == "an adapter on the output head is added to its weight, of which there is one"
+    assert "embed_tokens is no plain linear layer" in unfit(made(["embed_tokens", "q_proj"]))
+    other = made(["q_proj"])
+    other.get_base_model().model.norm.weight.requires_grad_(True)
+    assert "norm.weight is trained too" in unfit(other)

@@ -1,0 +1,116 @@
+"""Variants trained in one pass, killed and gone on with: bit for bit, whatever was on disk when it happened."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_resume import Killed, kill
+from test_side import lora_job, policy
+
+from prefzoo.checkpoint import Checkpoints
+from prefzoo.stopping import Interrupted
+from prefzoo.together import Member, train_together
+
+NAMES = ("bco_pair_shift", "dpo", "tdpo2")
+
+
+def run(model: Any, folder: Path, *, until: int = 0, how: Any = None, every: float = 0.0, **settings: Any) -> Any:
+    """Trains `NAMES`, `how` being done when `until` steps are; gives weights and logs, and what was said."""
+    said: list[str] = []
+    jobs = [lora_job(model, name, **settings) for name in NAMES]
+    members = [
+        Member(this, folder / name / "metrics.jsonl", Checkpoints(folder / name / "resume", name, every, said.append))
+        for name, this in zip(NAMES, jobs, strict=True)
+    ]
+
+    def report(done: int, total: int, note: str) -> None:
+        if note.startswith(f"step {until}/"):
+            how()
+
+    with suppress(Killed):
+        adapters = train_together(members, policy(model, jobs[0]), report)
+        weights = [[p.detach().clone() for _, p in adapter.named_parameters()] for adapter in adapters.each]
+        return weights, [m.metrics_file.read_bytes() for m in members], said
+    return None
+
+
+def same(one: Any, two: Any) -> None:
+    assert one[1] == two[1]
+    for ours, theirs in zip(one[0], two[0], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_killed_group_goes_on_bit_for_bit(dropout: float, tiny_model: Any, tmp_path: Path) -> None:
+    lora = {"lora": {"rank": 2, "alpha": 4.0, "dropout": dropout, "targets": ["q_proj", "up_proj"]}}
+    whole = run(tiny_model, tmp_path / "whole", every=1e9, **lora)
+    for step in (1, 3, 5):
+        assert run(tiny_model, tmp_path / "parts", until=step + 1, how=kill, **lora) is None
+    last = run(tiny_model, tmp_path / "parts", **lora)
+    assert last[2] == ["going on after step 5 of 6"] * 3
+    same(whole, last)
+
+
+@pytest.mark.parametrize("written", range(13))
+def test_killed_between_two_checkpoints(
+    written: int, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three members, any number has already written what the others have not."""
+    whole = run(tiny_model, tmp_path / "whole", every=1e9)
+    real, left = Checkpoints.write, [written]
+
+    def until_killed(self: Checkpoints, *args: Any, **kwargs: Any) -> None:
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        real(self, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "write", until_killed)
+        assert run(tiny_model, tmp_path / "parts") is None
+    last = run(tiny_model, tmp_path / "parts")
+    assert set(last[2]) <= {f"going on after step {max(0, written // 3 - 1)} of 6"}
+    same(whole, last)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_keeps_all(number: signal.Signals, tiny_model: Any, tmp_path: Path) -> None:
+    whole = run(tiny_model, tmp_path / "whole", every=1e9)
+    with pytest.raises(Interrupted, match="stopped after step 2 of 6; the same command goes on from there"):
+        run(tiny_model, tmp_path / "parts", until=2, how=lambda: os.kill(os.getpid(), number), every=1e9)
+    assert len([*(tmp_path / "parts").glob("*/resume/step-00000002-*")]) == len(NAMES)
+    same(whole, run(tiny_model, tmp_path / "parts", every=1e9))
+
+
+def test_who_is_behind_catches_up(tiny_model: Any, tmp_path: Path) -> None:
+    """One member's checkpoints are lost: it begins anew, and the others wait for it."""
+    whole = run(tiny_model, tmp_path / "whole", every=1e9)
+    run(tiny_model, tmp_path / "parts", until=4, how=kill)
+    shutil.rmtree(tmp_path / "parts" / "dpo" / "resume")
+    last = run(tiny_model, tmp_path / "parts")
+    assert last[2] == ["going on after step 3 of 6"] * 2
+    assert [len(log.splitlines()) for log in last[1]] == [6, 6, 6]
+    for ours, theirs in zip(whole[0], last[0], strict=True):
+        assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_what_trained_in_a_group_goes_on_alone(tiny_model: Any, tmp_path: Path) -> None:
+    """Its checkpoints are those of a training alone."""
+    from prefzoo.train import train
+
+    whole = run(tiny_model, tmp_path / "whole", every=1e9)
+    run(tiny_model, tmp_path / "parts", until=4, how=kill)
+    this, said = lora_job(tiny_model, "dpo"), list[str]()
+    kept = Checkpoints(tmp_path / "parts" / "dpo" / "resume", "dpo", 0.0, said.append)
+    made = policy(tiny_model, this)
+    train(this, made, tmp_path / "parts" / "dpo" / "metrics.jsonl", lambda done, total, note: None, kept)
+    assert said == ["going on after step 3 of 6"]
+    ours = [p for p in made.parameters() if p.requires_grad]
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(ours, whole[0][1], strict=True))
