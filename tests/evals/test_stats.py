@@ -157,3 +157,13 @@ def test_intervals_cover_and_p_is_calibrated(monkeypatch: pytest.MonkeyPatch) ->
     # nominal 285 and 15 of 300, standard deviation sqrt(300 * .95 * .05) = 3.8; the bootstrap is a little narrow
     assert 270 <= covered <= 298
     assert 3 <= falsely <= 27
+
+
+def test_many_comparisons_do_not_hide_a_clear_difference() -> None:
+    """Forty variants: 780 comparisons. One wins every prompt where the others win half: p = 2 / 2^50 or so."""
+    rng = np.random.default_rng(0)
+    values = {f"v{i:02d}": rng.permutation([0.0, 1.0] * 50) for i in range(39)} | {"x": np.ones(100)}
+    found = stats.paired_differences(values)
+    p = dict(zip(found, stats.holm([d.p for d in found.values()]), strict=True))
+    assert all(p[f"v{i:02d}", "x"] <= 0.05 for i in range(39))
+    assert sum(v <= 0.05 for v in p.values()) == 39
