@@ -121,6 +121,27 @@ def evaluate(
 
 
 @cli.command()
+@click.argument("targets", nargs=-1, type=FILE, required=True, metavar="RUN[/VARIANT]...")
+@click.option("--baseline", metavar="VARIANT", help="What differences are taken from; the base unless given.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Show this one; repeatable. All unless given.")
+@click.option("--sort", metavar="METRIC", help="Rank by it (also a cost, like seconds); win_rate unless given.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "md", "csv", "json", "html", "parquet"]), default="table",
+    show_default=True,
+)  # fmt: skip
+@click.option("--output", type=FILE, help="Write to a file; needed for parquet.")
+@click.option("--unranked", is_flag=True, help="Show also what cannot be ranked: other prompts, judge or base model.")
+def compare(
+    targets: tuple[Path, ...], baseline: str | None, metrics: tuple[str, ...], sort: str | None, form: str,
+    output: Path | None, unranked: bool,
+) -> None:  # fmt: skip
+    """Put runs and variants side by side: numbers with intervals, paired differences, recipes, costs."""
+    from prefzoo.cli.compare import show_comparison
+
+    show_comparison(targets, baseline, metrics, sort, form, output, unranked=unranked)
+
+
+@cli.command()
 @RECIPE
 @SET
 @click.option("--pairs", metavar="FILE", help="Labelled pairs; the recipe's data.eval unless given.")
