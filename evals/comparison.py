@@ -86,16 +86,19 @@ def compare(
     why = comparable.reasons([e for e in entries if not e.is_base or len(entries) == 1], by) if by in have else []
     if why and not unranked:
         raise UserError(_refusal(entries, by, why, have))
+    if not by and not unranked and len({e.run.folder for e in entries}) > 1:
+        named = ", ".join(dict.fromkeys(e.run.folder.name for e in entries))
+        raise UserError(f"{named}: no metric that all of them have ranks them; --unranked shows them side by side")
     ranked = not why and bool(by) and not unranked
-    order = _ordered(entries, by, costs) if ranked else list(entries)
-    ranks = _ranks(order, by) if ranked else {}
+    order = ordered(entries, by, costs) if ranked else list(entries)
+    ranks = shared_ranks(order, by) if ranked else {}
     start = _baseline(entries, baseline)
     shown.sort(key=lambda m: m != by)  # what ranks comes first
     found = [_from(start, entries, metric) for metric in shown]
     return Comparison(
         _table(order, ranks, shown), pd.concat(found, ignore_index=True), differing(order),
         costs.set_index("variant").reindex([e.label for e in order if not e.is_base]).reset_index(), tuple(shown),
-        by if ranked else "", start.label, (*_lead(order, ranks, by), *_notes(entries, by, why, shown)),
+        by if ranked else "", start.label, (*lead(order, ranks, by), *_notes(entries, by, why, shown)),
     )  # fmt: skip
 
 
@@ -139,7 +142,12 @@ def _better_up(entries: Sequence[Entry], metric: str) -> bool | None:
     return HIGHER.get(metric)
 
 
-def _ordered(entries: Sequence[Entry], by: str, costs: pd.DataFrame) -> list[Entry]:
+def primary(entries: Sequence[Entry]) -> str:
+    """What ranks them: the first of PRIMARY that all have which were measured; empty where there is none."""
+    return _order_by(entries, PRIMARY, None, ())
+
+
+def ordered(entries: Sequence[Entry], by: str, costs: pd.DataFrame) -> list[Entry]:
     """Best first; a base wins half against itself; what lacks the number comes last."""
     cost = costs.set_index("variant")
     if by in cost.columns:
@@ -151,7 +159,7 @@ def _ordered(entries: Sequence[Entry], by: str, costs: pd.DataFrame) -> list[Ent
     return sorted(entries, key=lambda e: np.inf if np.isnan(v := values[e.label]) else -v if up else v)
 
 
-def _ranks(order: Sequence[Entry], by: str) -> dict[str, int]:
+def shared_ranks(order: Sequence[Entry], by: str) -> dict[str, int]:
     """1 + the number of variants that are better and can be told apart; none for what has no better or worse."""
     mine = [e for e in order if not e.is_base and np.isfinite(e.value(by))]
     if _better_up(order, by) is None or len(mine) == 0:
@@ -196,17 +204,17 @@ def _from(start: Entry, entries: Sequence[Entry], metric: str) -> pd.DataFrame:
     for e in entries:
         if e.label == start.label or group[e.label] != group[start.label]:
             continue
-        found = _difference(e, start, metric)
+        found = difference(e, start, metric)
         if found is not None:
-            difference, n = found
+            gap, n = found
             named = {"variant": e.label, "metric": metric, "baseline": start.label}
-            rows.append(named | vars(difference) | {"paired": n > 0, "n": n or e.long.loc[metric, "n"]})
+            rows.append(named | vars(gap) | {"paired": n > 0, "n": n or e.long.loc[metric, "n"]})
     corrected = stats.holm([row["p"] for row in rows])
     columns = ["variant", "metric", "baseline", "value", "low", "high", "p", "p_holm", "paired", "n"]
     return pd.DataFrame([row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)], columns=columns)
 
 
-def _difference(e: Entry, start: Entry, metric: str) -> tuple[Difference, int] | None:
+def difference(e: Entry, start: Entry, metric: str) -> tuple[Difference, int] | None:
     """And over how many prompts it is paired, 0 where it is not; None where there is none."""
     a, b = (one.units.get(metric) for one in (e, start))
     if a is not None and b is not None and a.shape == b.shape:
@@ -234,7 +242,7 @@ def _table(order: Sequence[Entry], ranks: Mapping[str, int], metrics: Sequence[s
     return made.astype({"rank": "Int64", "seed": "Int64"} | dict.fromkeys(numbers, "float64"))
 
 
-def _lead(order: Sequence[Entry], ranks: Mapping[str, int], by: str) -> list[str]:
+def lead(order: Sequence[Entry], ranks: Mapping[str, int], by: str) -> list[str]:
     """Who leads, and who cannot be told from the leader."""
     if not ranks:
         return []
@@ -248,12 +256,16 @@ def _lead(order: Sequence[Entry], ranks: Mapping[str, int], by: str) -> list[str
     return [f"{best} leads by {by}; within noise of it: {', '.join(tied[:MOST])}{more}."]
 
 
+def power(trained: Sequence[Entry], by: str) -> str:
+    """What differences the prompts at hand cannot show; empty for what is no share."""
+    units: dict[str, Values] = {e.label: e.units[by] for e in trained if by in e.units}
+    return power_statement(units, "pairs" if by == "preference_accuracy" else "prompts") if by in SHARES else ""
+
+
 def _notes(entries: Sequence[Entry], by: str, why: list[str], shown: Sequence[str]) -> list[str]:
     trained = [e for e in entries if not e.is_base]
     notes = [f"Not ranked by {by}: {'; '.join(why)}."] if why else []
-    units: dict[str, Values] = {e.label: e.units[by] for e in trained if by in e.units}
-    if by in SHARES and not why:
-        notes += [power_statement(units, "pairs" if by == "preference_accuracy" else "prompts")]
+    notes += [] if why else [power(trained, by)]
     apart = [m for m in shown if m != by and comparable.reasons(trained, m)]
     if apart:
         notes.append(f"Measured differently, so not compared between runs: {', '.join(apart)}.")

@@ -22,6 +22,7 @@ FORMATS = ("table", "md", "csv", "json", "html", "parquet")
 PLAIN = ("words", "preference_margin", "kl", "length_ratio", "chosen_displacement", "entropy", "eos_logp")
 SMALL = 0.001
 GIB, MILLION = 2**30, 1e6
+MARKS = str.maketrans({"|": "\\|", "\\": "\\\\", "`": "\\`", "\n": " ", "\r": " "})
 CELL, VARIANT = 21, 24  # columns of a terminal that a number with its interval takes, and a name at most
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem;color:#222;background:#fff}table{border-collapse:collapse}"
@@ -173,13 +174,14 @@ def _markdown(found: Comparison) -> str:
     parts = []
     for title, cells in _sections(found):
         head = "| " + " | ".join(cells.columns) + " |\n|" + "---|" * len(cells.columns)
-        body = ["| " + " | ".join(_cell(c) for c in row) + " |" for row in cells.itertuples(index=False)]
+        body = ["| " + " | ".join(escaped(c) for c in row) + " |" for row in cells.itertuples(index=False)]
         parts.append("\n".join([f"## {title}", "", head, *body]))
     return "\n\n".join([*parts, *footer(found)]) + "\n"
 
 
-def _cell(text: Any) -> str:
-    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+def escaped(text: Any) -> str:
+    """As the cell of a Markdown table: no markup, no HTML."""
+    return html.escape(str(text), quote=False).translate(MARKS)
 
 
 def _html(found: Comparison) -> str:

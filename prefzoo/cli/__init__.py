@@ -142,6 +142,18 @@ def compare(
 
 
 @cli.command()
+@click.argument("results", type=FILE, default=Path("results"))
+@click.option("--write", is_flag=True, help="Write it into RESULTS/README.md; what stands there by hand stays.")
+@click.option("--check", is_flag=True, help="Fail (exit code 2) if RESULTS/README.md is not what --write would make.")
+@click.option("--json", "plain", is_flag=True, help="As JSON.")
+def leaderboard(results: Path, write: bool, check: bool, plain: bool) -> None:
+    """Gather all runs under RESULTS into one board, with the history of what was run several times."""
+    from prefzoo.cli.board import show_board
+
+    show_board(results, write=write, check=check, plain=plain)
+
+
+@cli.command()
 @RECIPE
 @SET
 @click.option("--pairs", metavar="FILE", help="Labelled pairs; the recipe's data.eval unless given.")

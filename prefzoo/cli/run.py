@@ -130,7 +130,7 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
     models.save(model, run.tokenizer, folder / "checkpoint", main=main)
     result = runs.RunResult(
         name, variant.loss, settings["params"], settings["train"], run.recipe.seed, key, metrics, costs,
-        runs.environment() | {"processes": processes().num_processes},
+        runs.environment() | {"processes": processes().num_processes, "finished": runs.now()},
     )  # fmt: skip
     if main:
         result.write(folder)
