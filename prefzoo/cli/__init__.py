@@ -154,6 +154,19 @@ def leaderboard(results: Path, write: bool, check: bool, plain: bool) -> None:
 
 
 @cli.command()
+@click.argument("variant", type=FILE, metavar="RUN/VARIANT")
+@click.option("--to", required=True, metavar="USER/NAME", help="The repository; made where it is missing.")
+@click.option("--private", is_flag=True, help="Make it a private one.")
+@click.option("--base-model", metavar="USER/NAME", help="Hub id of an adapter's base that is a local folder here.")
+@click.option("--dry-run", is_flag=True, help="Only list the files. Needs no network and no token.")
+def push(variant: Path, to: str, private: bool, base_model: str | None, dry_run: bool) -> None:
+    """Upload a variant's weights or adapter, tokenizer, chat template and model card to the Hugging Face hub."""
+    from prefzoo.cli.share import show_push
+
+    show_push(variant, to, base_model, private=private, dry_run=dry_run)
+
+
+@cli.command()
 @RECIPE
 @SET
 @click.option("--pairs", metavar="FILE", help="Labelled pairs; the recipe's data.eval unless given.")

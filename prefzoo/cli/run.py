@@ -21,6 +21,7 @@ from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.judging import everyone, judged, prepared
 from prefzoo.cli.load import check_variants, tokens_of, unit
 from prefzoo.cli.measure import known, measure, receipts, reference_of_held_out
+from prefzoo.cli.share import write_cards
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.job import Job, with_reference
@@ -60,6 +61,7 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
         more = everyone(judge, run.prompts, numbers, run.folder)
         board = leaderboard.build(numbers, costs, receipts(run, trained), more)
         board.write(run.folder)
+        write_cards(run, trained, board)
         board.render(console)
         console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
     leave()
