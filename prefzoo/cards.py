@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ HERE = "path/to/this/folder"  # stands in the card where its own place is meant
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})", re.IGNORECASE)
 MARKS = re.compile(r"([\\`*_\[\]|~#$])")
-HEADS = ("metric", "value", "n", "measured on", "by")
+SYMBOLS = (
+    "c, r: the policy's log-probs of the chosen and the rejected answer, summed over tokens; c_0, r_0: the "
+    "reference's; |w|, |l|: the answers' token counts; h = (c - r) - (c_0 - r_0)."
+)
+HEADS = ("metric", "value", "the base's", "n", "measured on", "by")
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,9 @@ class About:
     Attributes:
         recipe: the resolved one, as plain values.
         folder: where the recipe lies: what is a path from there is no hub id.
-        results: metric, value with interval, n, what it was measured on, and by whom; as text.
+        results: metric, value with interval, the base's, n, what it was measured on, and by whom; as text.
         data: what the training data holds, a line each.
+        verdict: what the run's leaderboard says of all its variants.
     """
 
     result: RunResult
@@ -35,7 +40,8 @@ class About:
     recipe: Mapping[str, Any]
     folder: Path
     results: Sequence[Sequence[str]] = ()
-    data: Sequence[str] = field(default=())
+    data: Sequence[str] = ()
+    verdict: str = ""
 
 
 def hub_id(spec: str, folder: Path) -> str | None:
@@ -96,10 +102,10 @@ def _head(about: About, *, adapter: bool) -> str:
 
 def _loading(*, adapter: bool) -> str:
     package, kind = ("peft", "AutoPeftModelForCausalLM") if adapter else ("transformers", "AutoModelForCausalLM")
-    code = (
-        f"from {package} import {kind}\nfrom transformers import AutoTokenizer\n\n"
-        f'model = {kind}.from_pretrained("{HERE}")\ntokenizer = AutoTokenizer.from_pretrained("{HERE}")'
-    )
+    imports = f"from transformers import {kind}, AutoTokenizer"
+    if adapter:
+        imports = f"from {package} import {kind}\nfrom transformers import AutoTokenizer"
+    code = f'{imports}\n\nmodel = {kind}.from_pretrained("{HERE}")\ntokenizer = AutoTokenizer.from_pretrained("{HERE}")'
     return f"## Loading\n\n```python\n{code}\n```\n\nThe chat template, where the base has one, is the tokenizer's."
 
 
@@ -112,13 +118,25 @@ def _loss(about: About) -> str:
         formula = re.search(r"\$\$(.*?)\$\$", term.doc, re.DOTALL)
         head = term.doc[: formula.start()] if formula else term.doc
         said = f"{weight:g} times {safe(term.name)}: " if len(terms) > 1 else ""
-        parts.append(said + safe(head))
+        parts.append(said + _prose(head).rstrip())
         parts += [f"$$ {' '.join(formula.group(1).split())} $$"] if formula else []
         cited = safe(term.paper) + (f", {safe(term.equation)}" if term.equation else "")
         links = " ".join(f"[arXiv:{i}](https://arxiv.org/abs/{i})" for i in dict.fromkeys(ARXIV.findall(term.paper)))
         parts.append(f"Citation: {cited}" + (f" ({links})" if links else ""))
         parts += [f"Provisional: {safe(term.provisional)}"] if term.provisional else []
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, safe(SYMBOLS)])
+
+
+def _prose(text: str) -> str:
+    """A docstring's words; what stands between dollars is a formula, in the hub's spelling."""
+    parts = re.split(r"\$([^$]+)\$", text)
+    return "".join(rf"\\({' '.join(part.split())}\\)" if i % 2 else _keep(part) for i, part in enumerate(parts))
+
+
+def _keep(text: str) -> str:
+    """`safe`, with the blanks at both ends, which join it to a formula."""
+    start, end = (" " if text[at : at + 1 or None].isspace() else "" for at in (0, -1))
+    return f"{start}{safe(text)}{end}" if text.strip() else text[:1]
 
 
 def _training(about: About) -> str:
@@ -135,7 +153,8 @@ def _results(about: About) -> str:
     if not about.results:
         return ""
     note = "95% intervals over prompts or pairs. They are of this seed and these prompts alone."
-    return f"## Results\n\n{_table(HEADS, about.results)}\n\n{note}"
+    said = f"All variants of the run: {safe(about.verdict)}" if about.verdict else ""
+    return "\n\n".join(part for part in ("## Results", _table(HEADS, about.results), note, said) if part)
 
 
 def _made(about: About) -> str:

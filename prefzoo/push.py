@@ -64,7 +64,7 @@ def _with_base(text: str, base_model: str) -> str:
     from huggingface_hub import ModelCard
 
     card = ModelCard(text)
-    card.data.base_model = base_model
+    card.data["base_model"] = base_model
     return str(card)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
 
-from evals.leaderboard import Leaderboard
+from evals.leaderboard import BASE, Leaderboard
 from evals.selection import COST_ROW
 from evals.side_by_side import GIB, number
 from prefzoo import cards, push
@@ -23,19 +24,26 @@ def write_cards(run: Run, trained: Mapping[str, RunResult], board: Leaderboard) 
     """A card beside each variant's checkpoint."""
     plain, data = run.recipe.resolved(), in_words(run.pairs)
     for name, result in trained.items():
-        rows = _results(board.long[board.long.variant == name])
-        about = cards.About(result, run.recipe.variants[name].loss_obj, plain, run.recipe.folder, rows, data)
+        loss, rows = run.recipe.variants[name].loss_obj, _results(board.long, name)
+        about = cards.About(result, loss, plain, run.recipe.folder, rows, data, board.verdict())
         cards.write(about, run.folder / name / "checkpoint")
 
 
-def _results(long: pd.DataFrame) -> list[tuple[str, ...]]:
-    found = []
-    for row in long[long.metric != COST_ROW].astype(object).where(long.notna(), "").to_dict("records"):
-        if row["value"] != "":
-            value = number(str(row["metric"]), row["value"], row["low"], row["high"])
-            on = str(row.get("suite", "")).rpartition("@")
-            found.append((str(row["metric"]), value, f"{row['n']:.0f}", Path(on[0]).name, str(row.get("judge", ""))))
+def _results(long: pd.DataFrame, name: str) -> list[tuple[str, ...]]:
+    """Metric, value, the base's, n, what it was measured on, and by whom."""
+    long = long[long.metric != COST_ROW].astype(object).where(long.notna(), None)
+    base = {row["metric"]: row for row in long[long.variant == BASE].to_dict("records")}
+    found: list[tuple[str, ...]] = []
+    for row in long[long.variant == name].to_dict("records"):
+        if row["value"] is not None:
+            two = [_number(one) if one else "-" for one in (row, base.get(row["metric"]))]
+            on = Path((row.get("suite") or "-").rpartition("@")[0]).name
+            found.append((str(row["metric"]), *two, f"{row['n']:.0f}", on or "-", row.get("judge") or "-"))
     return found
+
+
+def _number(row: dict[Any, Any]) -> str:
+    return number(str(row["metric"]), row["value"], row["low"], row["high"])
 
 
 def show_push(variant: Path, to: str, base_model: str | None, *, private: bool, dry_run: bool) -> None:

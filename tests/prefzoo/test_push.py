@@ -82,8 +82,8 @@ def about(folder: Path, loss: str = "dpo", **changes: Any) -> About:
     environment = {"hardware": {"gpu": "G"}, "versions": {"torch": "9"}, "finished": "2026-01-02T03:04:05+00:00"}
     costs = {"seconds": 12.3, "peak_memory_bytes": 2.0**31}
     result = RunResult("v", loss, {"beta": 0.1}, {"batch": 4, "lora": {"rank": 2}}, 7, "k", {}, costs, environment)
-    rows = [("win_rate", "66.5% [58.5, 74.0]", "100", "p.jsonl", "verifier")]
-    return About(result, losses.get(loss), recipe, folder, rows, ["8 pairs"])
+    rows = [("win_rate", "66.5% [58.5, 74.0]", "-", "100", "p.jsonl", "verifier")]
+    return About(result, losses.get(loss), recipe, folder, rows, ["8 pairs"], "simpo leads.")
 
 
 def test_a_card_says_what_the_model_is(tmp_path: Path) -> None:
@@ -93,16 +93,21 @@ def test_a_card_says_what_the_model_is(tmp_path: Path) -> None:
     assert (said["library_name"], said["pipeline_tag"]) == ("transformers", "text-generation")
     assert {"prefzoo", "dpo", "arxiv:2305.18290"} <= set(said["tags"]) and "license" not in said
     assert "$$ L = " in text and "[arXiv:2305.18290](https://arxiv.org/abs/2305.18290)" in text
-    assert "| win\\_rate | 66.5% \\[58.5, 74.0\\] | 100 | p.jsonl | verifier |" in text
+    assert "| win\\_rate | 66.5% \\[58.5, 74.0\\] | - | 100 | p.jsonl | verifier |" in text
     assert "| lora.rank | 2 |" in text and "| beta | 0.1 |" in text and "| seed | 7 |" in text
     assert "- 8 pairs" in text and "Hardware: G" in text and "Peak memory: 2.0 GiB" in text and "torch 9" in text
-    assert "from_pretrained" in text and "The license is not set" in text
+    assert "simpo leads" in text and "from_pretrained" in text and "The license is not set" in text
 
 
 def test_a_card_of_a_sum_and_an_adapter(tmp_path: Path) -> None:
     text = cards.card(about(tmp_path, "dpo + 0.2*sft"), adapter=True)
     assert {"dpo", "sft", "lora"} <= set(front(text)["tags"]) and front(text)["library_name"] == "peft"
     assert "0.2 times sft: " in text and "AutoPeftModelForCausalLM" in text
+
+
+def test_formulas_in_a_losss_words_are_in_the_hubs_spelling(tmp_path: Path) -> None:
+    text = cards.card(about(tmp_path, "simpo"), adapter=False)
+    assert r"less a target margin \\(\gamma\\)." in text
 
 
 def test_a_path_of_this_machine_is_no_hub_id_and_stays_here(tmp_path: Path) -> None:
