@@ -199,14 +199,11 @@ def _baseline(entries: Sequence[Entry], asked: str | Path | None) -> Entry:
 
 def _from(start: Entry, entries: Sequence[Entry], metric: str) -> pd.DataFrame:
     """Every variant less the baseline, where the two were measured alike."""
-    rows: list[dict[str, Any]] = []
     group = dict(zip((e.label for e in entries), comparable.groups(entries, metric), strict=True))
-    for e in entries:
-        if e.label == start.label or group[e.label] != group[start.label]:
-            continue
-        found = difference(e, start, metric)
-        if found is not None:
-            gap, n = found
+    others = [e for e in entries if e.label != start.label and group[e.label] == group[start.label]]
+    rows: list[dict[str, Any]] = []
+    for e, (gap, n) in zip(others, differences(start, others, metric), strict=True):
+        if np.isfinite(gap.value):
             named = {"variant": e.label, "metric": metric, "baseline": start.label}
             rows.append(named | vars(gap) | {"paired": n > 0, "n": n or e.long.loc[metric, "n"]})
     corrected = stats.holm([row["p"] for row in rows])
@@ -214,14 +211,26 @@ def _from(start: Entry, entries: Sequence[Entry], metric: str) -> pd.DataFrame:
     return pd.DataFrame([row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)], columns=columns)
 
 
-def difference(e: Entry, start: Entry, metric: str) -> tuple[Difference, int] | None:
-    """And over how many prompts it is paired, 0 where it is not; None where there is none."""
-    a, b = (one.units.get(metric) for one in (e, start))
-    if a is not None and b is not None and a.shape == b.shape:
-        n = int((np.isfinite(a) & np.isfinite(b)).sum())
-        return (stats.paired_difference(a, b), n) if n else None
-    both = np.isfinite(e.value(metric)) and np.isfinite(start.value(metric))
-    return (_independent(e, start, metric), 0) if both else None
+def differences(start: Entry, others: Sequence[Entry], metric: str) -> list[tuple[Difference, int]]:
+    """Of each less `start`, and over how many prompts it is paired: 0 where it is not. NaN where a number is missing."""
+    base = start.units.get(metric)
+    paired = {
+        f"{i:06d}": e.units[metric]
+        for i, e in enumerate(others, 1)
+        if base is not None and metric in e.units and e.units[metric].shape == base.shape
+    }
+    first = f"{0:06d}"  # in alphabetical order before all others
+    found = stats.paired_differences({first: base, **paired}, only=first) if base is not None and paired else {}
+    out = []
+    for i, e in enumerate(others, 1):
+        gap = found.get((first, f"{i:06d}"))
+        if gap is None or base is None:
+            both = metric in e.long.index and metric in start.long.index
+            out.append((_independent(e, start, metric) if both else Difference(np.nan, np.nan, np.nan, 1.0), 0))
+        else:
+            n = int((np.isfinite(base) & np.isfinite(e.units[metric])).sum())
+            out.append((Difference(-gap.value, -gap.high, -gap.low, gap.p), n))
+    return out
 
 
 def _table(order: Sequence[Entry], ranks: Mapping[str, int], metrics: Sequence[str]) -> pd.DataFrame:

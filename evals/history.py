@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from evals import comparable
-from evals.comparison import difference, lead, ordered, power, primary, shared_ranks
+from evals.comparison import differences, lead, ordered, power, primary, shared_ranks
 from evals.leaderboard import MOST
 from evals.results import RESOLVED
 from evals.selection import Entry, select
@@ -126,7 +126,7 @@ def _history(root: Path, entries: Sequence[Entry], metric: str) -> list[Row]:
                 ((_row(root, e, metric), e) for e in several), key=lambda r: (r[0]["date"] or "", r[0]["run"])
             )
             for i, (row, e) in enumerate(rows):
-                gap = difference(e, rows[i - 1][1], metric) if i else None
+                gap = differences(rows[i - 1][1], [e], metric)[0] if i else None
                 found.append(row | {"recipe": recipe, "change": gap[0].value if gap else None, "p": gap and gap[0].p})
     changed = [row for row in found if row["p"] is not None]
     for row, p in zip(changed, holm([row["p"] for row in changed]), strict=True):

@@ -75,7 +75,7 @@ def footer(found: Comparison) -> list[str]:
         lines[0] += "" if _has_ranks(found) else f" Sorted by {found.by}."
     if len(found.differences):
         lines.append(
-            f"Below a number: its difference from {found.baseline}, paired where the same prompts or pairs were seen, "
+            f"After a number: its difference from {found.baseline}, paired where the same prompts or pairs were seen, "
             "and p after Holm over the variants of a metric; *: p <= 0.05."
         )
     alone = found.differences[~found.differences.paired.astype(bool)].metric.unique()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from evals.comparison import compare
 from evals.side_by_side import render, text, write_parquet
 from prefzoo import disk, runs
 from prefzoo.errors import UserError
+
+WIDTH = 120  # of a table in a file
 
 
 def show_comparison(
@@ -27,7 +30,7 @@ def show_comparison(
         raise UserError("--format parquet: is binary, and no file is named; add --output FILE")
     found = compare(paths, baseline, metrics or None, sort, unranked)
     if form == "table":
-        console = Console() if output is None else Console(record=True, quiet=True, width=120)
+        console = Console() if output is None else Console(record=True, file=io.StringIO(), width=WIDTH)
         render(found, console)
         if output is not None:
             runs.write_text(output, console.export_text())

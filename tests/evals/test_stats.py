@@ -8,6 +8,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, permutation_test
+from statsmodels.stats.multitest import multipletests
 
 from evals import stats
 
@@ -167,3 +168,9 @@ def test_many_comparisons_do_not_hide_a_clear_difference() -> None:
     p = dict(zip(found, stats.holm([d.p for d in found.values()]), strict=True))
     assert all(p[f"v{i:02d}", "x"] <= 0.05 for i in range(39))
     assert sum(v <= 0.05 for v in p.values()) == 39
+
+
+def test_holm_is_statsmodels() -> None:
+    p = list(np.random.default_rng(0).uniform(0, 0.1, 40)) + [0.0, 1.0, 0.01, 0.01]
+    assert stats.holm(p) == pytest.approx(list(multipletests(p, method="holm")[1]), abs=1e-15)
+    assert stats.holm([]) == []

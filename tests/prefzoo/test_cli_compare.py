@@ -54,6 +54,7 @@ def test_files_in_every_format(
 ) -> None:
     for form in ("table", "md", "csv", "json", "html", "parquet"):
         words = ["compare", f"{QUICKSTART}/dpo", f"{QUICKSTART}/simpo", "--baseline", "dpo", "--format", form]
+        words += ["--metric", "win_rate"]
         assert prefzoo(monkeypatch, *words, "--output", str(tmp_path / "out" / form)) == 0
     assert capsys.readouterr().out == ""
     read = pd.read_parquet(tmp_path / "out" / "parquet").set_index("variant")
