@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from evals import comparable, stats
 from evals.inference import power_statement
-from evals.leaderboard import ALPHA, HIGHER, MOST, ORDER
+from evals.leaderboard import ALPHA, HALF, HIGHER, MOST, ORDER
 from evals.selection import COST_ROW, Entry, select
 from evals.settings import costs_of, differing
 from evals.stats import Difference, Values
@@ -23,6 +23,7 @@ from prefzoo.errors import UserError, did_you_mean
 
 PRIMARY = ("win_rate", "preference_accuracy", "score")  # what ranks unless told otherwise, the first that all have
 SHARES = ("win_rate", "preference_accuracy", "score", "finished")  # whose differences are points of a hundred
+HALVED = ("win_rate", "preference_accuracy")  # of which the base has one half
 Z = float(norm.ppf(0.975))
 
 
@@ -212,7 +213,7 @@ def _from(start: Entry, entries: Sequence[Entry], metric: str) -> pd.DataFrame:
 
 
 def differences(start: Entry, others: Sequence[Entry], metric: str) -> list[tuple[Difference, int]]:
-    """Of each less `start`, and over how many prompts it is paired: 0 where it is not. NaN where a number is missing."""
+    """Of each less `start`, and how many prompts pair them: 0 where none do. NaN where a number is missing."""
     base = start.units.get(metric)
     paired = {
         f"{i:06d}": e.units[metric]
@@ -252,17 +253,22 @@ def _table(order: Sequence[Entry], ranks: Mapping[str, int], metrics: Sequence[s
 
 
 def lead(order: Sequence[Entry], ranks: Mapping[str, int], by: str) -> list[str]:
-    """Who leads, and who cannot be told from the leader."""
-    if not ranks:
+    """Who leads, whether that is more than the base's half, and who cannot be told from the leader."""
+    mine = [e for e in order if e.label in ranks]
+    if not mine:
         return []
-    best, *rest = (e.label for e in order if e.label in ranks)
-    if order[0].is_base:
-        return [f"No variant is above the base by {by}; {best} is the best."]
+    best, rest = mine[0], [e.label for e in mine[1:]]
+    halved = by in HALVED
+    if order[0].is_base or (halved and best.value(by) < HALF):
+        return [f"No variant is above the base by {by}; {best.label} is the best."]
+    said = f"{best.label} leads by {by}"
+    if halved and float(best.long.loc[by, "low"]) <= HALF:  # type: ignore[arg-type]
+        said += ", which cannot be told from one half"
     tied = [label for label in rest if ranks[label] == 1]
     if not tied:
-        return [f"{best} leads by {by}" + ("; it is separated from all others." if rest else ".")]
+        return [said + ("; it is separated from all others." if rest else ".")]
     more = f" and {len(tied) - MOST} more" if len(tied) > MOST else ""
-    return [f"{best} leads by {by}; within noise of it: {', '.join(tied[:MOST])}{more}."]
+    return [f"{said}; within noise of it: {', '.join(tied[:MOST])}{more}."]
 
 
 def power(trained: Sequence[Entry], by: str) -> str:

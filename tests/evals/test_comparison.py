@@ -126,6 +126,15 @@ def test_the_same_name_over_other_prompts_is_another_set(tmp_path: Path) -> None
         compare(paths)
 
 
+def test_runs_without_a_common_metric_are_not_ranked(tmp_path: Path) -> None:
+    a, b = (make_run(tmp_path / n, {"dpo": share(36)}) for n in "ab")
+    long = pd.read_csv(b / "leaderboard.csv")
+    long[long.metric == "words"].to_csv(b / "leaderboard.csv", index=False)
+    with pytest.raises(UserError, match="a, b: no metric that all of them have ranks them; --unranked shows"):
+        compare([a, b])
+    assert compare([a, b], unranked=True).by == ""
+
+
 def test_comparable_runs_share_one_ranking(tmp_path: Path) -> None:
     a = make_run(tmp_path / "a", {"dpo": share(36), "simpo": share(34)})
     b = make_run(tmp_path / "b", {"dpo": share(10)}, gamma=2.0)
@@ -160,6 +169,15 @@ def test_a_run_that_was_cut_short_is_shown(tmp_path: Path) -> None:
     found = compare([run])
     assert "Not measured yet: simpo; the same prefzoo run goes on." in found.notes
     assert list(found.table["rank"].notna()) == [True, False, False]
+
+
+def test_a_leader_is_held_against_the_base(tmp_path: Path) -> None:
+    weak = compare([make_run(tmp_path / "a", {"dpo": share(22), "simpo": share(21)})])
+    assert weak.notes[0] == "dpo leads by win_rate, which cannot be told from one half; within noise of it: simpo."
+    worse = compare([make_run(tmp_path / "b", {"dpo": share(10), "simpo": share(5)})])
+    assert worse.notes[0] == "No variant is above the base by win_rate; dpo is the best."
+    alone = compare([make_run(tmp_path / "c", {"dpo": share(40), "simpo": share(5)})])
+    assert alone.notes[0] == "dpo leads by win_rate; it is separated from all others."
 
 
 @pytest.mark.parametrize(
