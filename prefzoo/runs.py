@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,11 @@ def write_text(path: Path, text: str) -> None:
     with disk.attempt(path) as partial:
         partial.write_text(text, encoding="utf-8")
         disk.publish(partial, path)
+
+
+def now() -> str:
+    """The date and time in UTC, as ISO 8601 to the second: when a variant's training was finished."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def environment() -> dict[str, Any]:

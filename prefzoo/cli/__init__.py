@@ -156,6 +156,52 @@ def evaluate(
 
 
 @cli.command()
+@click.argument("targets", nargs=-1, type=FILE, required=True, metavar="RUN[/VARIANT]...")
+@click.option("--baseline", metavar="VARIANT", help="What differences are taken from; the base unless given.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Show this one; repeatable. All unless given.")
+@click.option("--sort", metavar="METRIC", help="Rank by it (also a cost, like seconds); win_rate unless given.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "md", "csv", "json", "html", "parquet"]), default="table",
+    show_default=True,
+)  # fmt: skip
+@click.option("--output", type=FILE, help="Write to a file; needed for parquet.")
+@click.option("--unranked", is_flag=True, help="Show also what cannot be ranked: other prompts, judge or base model.")
+def compare(
+    targets: tuple[Path, ...], baseline: str | None, metrics: tuple[str, ...], sort: str | None, form: str,
+    output: Path | None, unranked: bool,
+) -> None:  # fmt: skip
+    """Put runs and variants side by side: numbers with intervals, paired differences, recipes, costs."""
+    from prefzoo.cli.compare import show_comparison
+
+    show_comparison(targets, baseline, metrics, sort, form, output, unranked=unranked)
+
+
+@cli.command()
+@click.argument("results", type=FILE, default=Path("results"))
+@click.option("--write", is_flag=True, help="Write it into RESULTS/README.md; what stands there by hand stays.")
+@click.option("--check", is_flag=True, help="Fail (exit code 2) if RESULTS/README.md is not what --write would make.")
+@click.option("--json", "plain", is_flag=True, help="As JSON.")
+def leaderboard(results: Path, write: bool, check: bool, plain: bool) -> None:
+    """Gather all runs under RESULTS into one board, with the history of what was run several times."""
+    from prefzoo.cli.board import show_board
+
+    show_board(results, write=write, check=check, plain=plain)
+
+
+@cli.command()
+@click.argument("variant", type=FILE, metavar="RUN/VARIANT")
+@click.option("--to", required=True, metavar="USER/NAME", help="The repository; made where it is missing.")
+@click.option("--private", is_flag=True, help="Make it a private one.")
+@click.option("--base-model", metavar="USER/NAME", help="Hub id of an adapter's base that is a local folder here.")
+@click.option("--dry-run", is_flag=True, help="Only list the files. Needs no network and no token.")
+def push(variant: Path, to: str, private: bool, base_model: str | None, dry_run: bool) -> None:
+    """Upload a variant's weights or adapter, tokenizer, chat template and model card to the Hugging Face hub."""
+    from prefzoo.cli.share import show_push
+
+    show_push(variant, to, base_model, private=private, dry_run=dry_run)
+
+
+@cli.command()
 @RECIPE
 @SET
 @click.option("--pairs", metavar="FILE", help="Labelled pairs; the recipe's data.eval unless given.")

@@ -20,6 +20,7 @@ from prefzoo.cli.frontier import write_frontier
 from prefzoo.cli.judging import everyone, judged, prepared
 from prefzoo.cli.load import check_variants, tokens_of, unit
 from prefzoo.cli.measure import known, measure, receipts, reference_of_held_out
+from prefzoo.cli.share import write_cards
 from prefzoo.cli.training import RESUME, train_all
 from prefzoo.errors import UserError
 from prefzoo.job import steps_of
@@ -89,6 +90,7 @@ def _run(
         board = leaderboard.build(numbers, costs, receipts(run, trained), more)
         board = replace(board, failed={name: f"step {f.step}: {f.reason}" for name, f in failed.items()})
         board.write(run.folder)
+        write_cards(run, trained, board)
         board.render(Console())
         console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
     return failed

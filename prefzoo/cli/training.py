@@ -201,7 +201,7 @@ def _finished(
     models.save(model, run.tokenizer, training.folder / "checkpoint", main=main)
     result = RunResult(
         name, training.variant.loss, training.params, training.settings, run.recipe.seed, training.key,
-        metrics, costs, runs.environment() | {"processes": processes().num_processes},
+        metrics, costs, runs.environment() | {"processes": processes().num_processes, "finished": runs.now()},
     )  # fmt: skip
     if main:
         result = replace(result, weights=models.content(training.folder / "checkpoint"))

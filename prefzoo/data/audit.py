@@ -102,6 +102,25 @@ def audit(
     )
 
 
+def in_words(pairs: Sequence[TokenPair]) -> list[str]:
+    """What training sees, a line each: how many rows, how long the answers, which of a pair is the longer."""
+    single = pairs[0].label is not None
+    good = _lengths([p.chosen for p in pairs if p.label is not False])
+    bad = _lengths([p.chosen for p in pairs if p.label is False] if single else [p.rejected for p in pairs])
+    names = ("desirable", "undesirable") if single else ("chosen", "rejected")
+    said = [f"{good.n} {names[0]} and {bad.n} {names[1]} answers" if single else f"{good.n} pairs"]
+    said += [
+        f"{name} answers: mean {side.mean:.1f}, median {side.median:g}, longest {side.longest} tokens"
+        for name, side in zip(names, (good, bad), strict=True)
+        if side.n
+    ]
+    if not single:
+        share = statistics.fmean(len(p.chosen) > len(p.rejected) for p in pairs)
+        said.append(f"the chosen answer is the longer one in {share:.0%} of the pairs")
+    repeated = _repeats(tuple(p.prompt) for p in pairs)
+    return [*said, f"{repeated} rows with a prompt seen before"]
+
+
 def render(found: Audit, console: Console) -> None:
     """Print an audit. Text from the data is never read as markup."""
     good, bad = ("desirable", "undesirable") if found.single else ("chosen", "rejected")

@@ -1,0 +1,46 @@
+"""`prefzoo compare`: any runs and variants side by side."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from evals.comparison import compare
+from evals.side_by_side import render, text, write_parquet
+from prefzoo import disk, runs
+from prefzoo.errors import UserError
+
+WIDTH = 120  # of a table in a file
+
+
+def show_comparison(
+    paths: Sequence[Path], baseline: str | None, metrics: Sequence[str], sort: str | None, form: str,
+    output: Path | None, *, unranked: bool,
+) -> None:  # fmt: skip
+    """Print it, or write it to a file.
+
+    Raises:
+        UserError: as `compare`, or Parquet without a file.
+    """
+    if form == "parquet" and output is None:
+        raise UserError("--format parquet: is binary, and no file is named; add --output FILE")
+    found = compare(paths, baseline, metrics or None, sort, unranked)
+    if form == "table":
+        console = Console() if output is None else Console(record=True, file=io.StringIO(), width=WIDTH)
+        render(found, console)
+        if output is not None:
+            runs.write_text(output, console.export_text())
+    elif form == "parquet" and output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(found, partial := disk.partial_of(output))
+        disk.publish(partial, output)
+    elif output is not None:
+        runs.write_text(output, text(found, form))
+    else:
+        click.echo(text(found, form), nl=False)
+    if output is not None:
+        click.echo(f"written: {output}", err=True)

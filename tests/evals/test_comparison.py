@@ -1,0 +1,222 @@
+"""Runs and variants side by side: what is ranked, what is refused, and what the numbers are."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from rich.console import Console
+
+from evals import leaderboard, stats
+from evals.comparison import compare
+from evals.measure import Measured
+from evals.results import read_run
+from evals.side_by_side import render, text
+from prefzoo.errors import UserError
+from prefzoo.runs import RunResult, write_json
+
+RESULTS = Path(__file__).parents[2] / "results"
+QUICKSTART, ZOO = RESULTS / "quickstart", RESULTS / "zoo"
+
+
+def make_run(
+    folder: Path, variants: dict[str, Sequence[float]], *, model: str = "m/base", prompts: str = "p.jsonl",
+    judge: str = "verifier", tokens: int = 48, gamma: float = 1.0,
+) -> Path:  # fmt: skip
+    """A run's folder: every variant by its scores on the prompts, of which the base has 0.5."""
+    n = len(next(iter(variants.values())))
+    settings = {v: {"loss": v, "train": {"batch": 8}, "gamma": gamma} for v in variants}
+    recipe = {
+        "name": folder.name, "seed": 0, "model": model, "train": {},
+        "data": {"train": "t.jsonl", "eval": None, "columns": {}, "max_length": 256, "too_long": "drop"},
+        "evals": {"prompts": prompts, "judge": judge, "max_new_tokens": tokens, "benchmarks": []}, "variants": settings,
+    }  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / "recipe.resolved.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    found = {}
+    for name, scores in {"base": [0.5] * n, **variants}.items():
+        found[name] = Measured([], list(scores), [20] * n, [True] * n, [0.0] * n, [f"{s}" for s in scores], {})
+        write_json(folder / name / "evals.json", asdict(found[name]))
+        outputs = [{"instruction": f"{prompts} {i}", "output": "x", "generator": name} for i in range(n)]
+        write_json(folder / name / "model_outputs.json", outputs)
+    for i, name in enumerate(variants):
+        costs = {"seconds": 10.0 + i, "pairs_per_second": 2.0 - i, "peak_memory_bytes": 2.0**30, "energy_joules": 5.0}
+        environment = {"hardware": {"gpu": None, "processor": "P", "cores": 2}}
+        RunResult(name, name, {"gamma": gamma}, {"batch": 8}, 0, "k", {}, costs, environment).write(folder / name)
+    leaderboard.build(found, {}).write(folder)
+    return folder
+
+
+def share(won: int, of: int = 40) -> list[float]:
+    return [1.0] * won + [0.0] * (of - won)
+
+
+def test_numbers_are_the_boards_and_differences_are_paired() -> None:
+    found = compare([QUICKSTART], baseline="dpo")
+    board = pd.read_csv(QUICKSTART / "leaderboard.csv").set_index(["variant", "metric"])
+    row = found.table.set_index("variant").loc["simpo"]
+    for column in ("value", "low", "high", "n"):
+        shown = "win_rate" + ("" if column == "value" else f"_{column}")
+        assert row[shown] == board.loc[("simpo", "win_rate"), column]
+    mine, other = (read_run(QUICKSTART).variants[v].measured for v in ("simpo", "dpo"))
+    assert mine and other
+    expected = stats.paired_difference(np.array(mine.scores), np.array(other.scores))
+    rows = found.differences[found.differences.metric == "score"].set_index("variant")
+    assert (rows.loc["simpo", "value"], rows.loc["simpo", "p"]) == (expected.value, expected.p)
+    assert list(rows.p_holm) == stats.holm(list(rows.p)) and rows.paired.all() and set(rows.index) == {
+        "cdpo", "ipo", "simpo", "base",
+    }  # fmt: skip
+    benchmark = found.differences[found.differences.metric == "arithmetic"]
+    assert not benchmark.paired.any()  # that run kept no document's score
+
+
+def test_ranks_are_the_boards() -> None:
+    found = compare([QUICKSTART])
+    assert found.by == "win_rate" and found.baseline == "base"
+    assert [(r.variant, r.rank) for r in found.table.itertuples() if r.variant != "base"] == [
+        ("simpo", 1), ("dpo", 1), ("cdpo", 1), ("ipo", 4),
+    ]  # fmt: skip
+    assert found.notes[0] == "simpo leads by win_rate; within noise of it: dpo, cdpo."
+    assert any("points between two variants" in note for note in found.notes)
+
+
+def test_variants_of_two_runs_by_what_they_share() -> None:
+    found = compare([QUICKSTART, ZOO / "dpo", ZOO / "repo"], baseline=ZOO / "dpo", metrics=["preference_accuracy"])
+    assert found.by == "preference_accuracy" and found.baseline == "zoo/dpo"
+    assert list(found.table.variant[:4]) == ["quickstart/ipo", "quickstart/cdpo", "quickstart/simpo", "quickstart/dpo"]
+    assert {"loss", "train.batch", "train.steps"} <= set(found.recipes.columns)
+    assert "train.gradient_checkpointing" not in found.recipes  # off in one, unknown to the older other
+    assert list(found.table.variant).count("base") == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"model": "m/other"}, r"another base model \(m/base and m/other\)"),
+        ({"prompts": "q.jsonl"}, r"another set of prompts \(p.jsonl and q.jsonl\)"),
+        ({"judge": "own.py:better"}, r"another judge \(verifier and own.py:better\)"),
+        ({"tokens": 64}, r"another limit on answers \(48 tokens and 64 tokens\)"),
+    ],
+)
+def test_what_cannot_be_compared_is_not_ranked(tmp_path: Path, other: dict[str, Any], says: str) -> None:
+    paths = [make_run(tmp_path / "a", {"dpo": share(36)}), make_run(tmp_path / "b", {"dpo": share(10)}, **other)]
+    with pytest.raises(UserError, match=says) as caught:
+        compare(paths, sort="win_rate")
+    assert len(caught.value.lines) == 1 and "--unranked shows them side by side" in caught.value.lines[0]
+    found = compare(paths, sort="win_rate", unranked=True)
+    assert found.table["rank"].isna().all() and list(found.table.run) == sorted(found.table.run)
+    told = found.differences[found.differences.metric == "win_rate"]
+    assert set(told.variant) == {"a/dpo"}  # from a/base, and none across
+    assert any(note.startswith("Not ranked by win_rate: another") for note in found.notes)
+
+
+def test_the_same_name_over_other_prompts_is_another_set(tmp_path: Path) -> None:
+    paths = [make_run(tmp_path / "a", {"dpo": share(36)}), make_run(tmp_path / "b", {"dpo": share(10)})]
+    outputs = paths[1] / "base" / "model_outputs.json"
+    write_json(outputs, [{**row, "instruction": "else"} for row in json.loads(outputs.read_text())])
+    with pytest.raises(UserError, match=r"p\.jsonl with different content"):
+        compare(paths)
+
+
+def test_runs_without_a_common_metric_are_not_ranked(tmp_path: Path) -> None:
+    a, b = (make_run(tmp_path / n, {"dpo": share(36)}) for n in "ab")
+    long = pd.read_csv(b / "leaderboard.csv")
+    long[long.metric == "words"].to_csv(b / "leaderboard.csv", index=False)
+    with pytest.raises(UserError, match="a, b: no metric that all of them have ranks them; --unranked shows"):
+        compare([a, b])
+    assert compare([a, b], unranked=True).by == ""
+
+
+def test_comparable_runs_share_one_ranking(tmp_path: Path) -> None:
+    a = make_run(tmp_path / "a", {"dpo": share(36), "simpo": share(34)})
+    b = make_run(tmp_path / "b", {"dpo": share(10)}, gamma=2.0)
+    found = compare([a, b])
+    assert [(r.variant, r.rank) for r in found.table.itertuples()][:2] == [("a/dpo", 1), ("a/simpo", 1)]
+    assert dict(zip(found.table.variant, found.table["rank"], strict=True))["b/dpo"] == 3
+    assert list(found.recipes.columns) == ["variant", "loss", "gamma"]
+    by_cost = compare([a, b], sort="seconds")
+    assert by_cost.table.variant.iloc[0] in ("a/dpo", "b/dpo") and by_cost.table["rank"].isna().all()
+    assert list(compare([a], sort="words").table["rank"].isna()) == [True] * 3  # neither more nor fewer is better
+
+
+def test_a_benchmark_is_paired_by_its_documents(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", {"dpo": share(36), "simpo": share(34)})
+    long = pd.read_csv(run / "leaderboard.csv")
+    for name, right in (("base", 4), ("dpo", 8), ("simpo", 8)):
+        (run / name / "benchmarks").mkdir()
+        rows = [{"doc_id": i, "doc_hash": "h", "score": float(i < right)} for i in range(10)]
+        (run / name / "benchmarks" / "sums.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        mine = {"variant": name, "metric": "sums", "value": right / 10, "stderr": 0.1, "low": 0, "high": 1, "n": 10}
+        long = pd.concat([long, pd.DataFrame([mine])])
+    long.to_csv(run / "leaderboard.csv", index=False)
+    told = compare([run], metrics=["sums"]).differences.set_index("variant")
+    assert told.loc["dpo", "value"] == pytest.approx(0.4) and bool(told.loc["dpo", "paired"])
+    assert told.loc["dpo", "p"] == pytest.approx(2 / 2**4)  # four documents, all the same way: exact sign flips
+
+
+def test_a_run_that_was_cut_short_is_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", {"dpo": share(36), "simpo": share(34)})
+    for name in ("leaderboard.csv", "simpo/evals.json"):
+        (run / name).unlink()
+    found = compare([run])
+    assert "Not measured yet: simpo; the same prefzoo run goes on." in found.notes
+    assert list(found.table["rank"].notna()) == [True, False, False]
+
+
+def test_a_leader_is_held_against_the_base(tmp_path: Path) -> None:
+    weak = compare([make_run(tmp_path / "a", {"dpo": share(22), "simpo": share(21)})])
+    assert weak.notes[0] == "dpo leads by win_rate, which cannot be told from one half; within noise of it: simpo."
+    worse = compare([make_run(tmp_path / "b", {"dpo": share(10), "simpo": share(5)})])
+    assert worse.notes[0] == "No variant is above the base by win_rate; dpo is the best."
+    alone = compare([make_run(tmp_path / "c", {"dpo": share(40), "simpo": share(5)})])
+    assert alone.notes[0] == "dpo leads by win_rate; it is separated from all others."
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"paths": []}, "no run is named"),
+        ({"paths": [RESULTS / "benchmarks"]}, "neither a run's folder nor a variant's in one"),
+        ({"paths": [QUICKSTART / "dpoo"]}, "has no variant 'dpoo'; did you mean 'dpo'"),
+        ({"paths": [QUICKSTART], "metrics": ["win_rat"]}, "--metric: nothing measured is called 'win_rat'; did you"),
+        ({"paths": [QUICKSTART], "sort": "sped"}, "--sort: nothing measured is called 'sped'; there are win_rate, sc"),
+        ({"paths": [QUICKSTART], "baseline": "kto"}, "--baseline: no variant 'kto' among those compared"),
+        ({"paths": [QUICKSTART / "dpo", ZOO / "dpo"], "baseline": "dpo"}, "dpo is in several runs; write quickstart/d"),
+    ],
+)
+def test_a_mistake_is_one_line(words: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compare(**words)
+    assert len(caught.value.lines) == 1 and says in caught.value.lines[0]
+
+
+def test_a_terminal_of_80_columns_holds_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setenv("NO_COLOR", "1")
+    render(compare([QUICKSTART, ZOO / "apo_zero_unpaired"]), Console(file=out, width=80, force_terminal=True))
+    said = out.getvalue()
+    assert "\x1b[3" not in said  # no colour
+    assert max(len(line) for line in said.splitlines() if "\x1b" not in line) <= 80
+    assert "…" not in said and "66.5% [58.5, 74.0]" in said and "+16.5 p=.002 *" in said and "5.4 GiB" in said
+
+
+def test_every_format_has_the_numbers(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a|b", {"dpo": share(36), "<b>": share(34)})
+    found = compare([run])
+    loaded = json.loads(text(found, "json"))
+    assert loaded["ranked_by"] == "win_rate" and loaded["table"][0]["win_rate"] == 0.9
+    assert loaded["costs"][0]["energy_joules"] == 5.0
+    flat = pd.read_csv(io.StringIO(text(found, "csv"))).set_index("variant")
+    assert flat.loc["dpo", "win_rate"] == 0.9 and flat.loc["dpo", "win_rate_difference"] == pytest.approx(0.4)
+    assert flat.loc["dpo", "seconds"] == 10.0
+    assert "| 1 | dpo | 90.0% [" in text(found, "md")
+    page = text(found, "html")
+    assert "&lt;b&gt;" in page and "<b>" not in page
