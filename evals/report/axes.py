@@ -61,6 +61,8 @@ def short(value: float, *, percent: bool = False) -> str:
         return f"{value / MILLION:.3g}M"
     if size >= THOUSAND:
         return f"{value / 1000:.3g}k"
+    if isfinite(value) and 1000 <= size < THOUSAND:  # noqa: PLR2004  # .3g would write 4e+03
+        return f"{value:.0f}".replace("-", "\N{MINUS SIGN}")
     return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 

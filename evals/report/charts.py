@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isfinite, nan
+from dataclasses import dataclass, replace
+from math import isfinite, log10, nan
 
 from markupsafe import Markup, escape
 
@@ -12,7 +12,8 @@ from evals.report.axes import Scale, clipped, frame, look, marker, scale, short,
 
 WIDTH, ROW = 400, 30  # units of the viewBox
 LETTER = 7.2  # width of an average one
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 24, 40
+EDGE = 8  # above the rows of an interval chart
 HEIGHT = 250
 
 
@@ -29,7 +30,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Point:
-    """A named place in a plane, with the interval of its height; `hollow` ones are a second kind of the same variant."""
+    """A named place in a plane, with the interval of its height; `hollow`: a second kind of the same variant."""
 
     name: str
     x: float
@@ -53,9 +54,9 @@ class Line:
 def interval_chart(
     rows: Sequence[Interval], title: str, reference: float | None = None, *, percent: bool = False
 ) -> Markup:
-    """A row per name: a point on its interval, with a dashed line at `reference` (no difference). Empty without finite rows.
+    """A row per name: a point on its interval, with a dashed line at `reference` (no difference).
 
-    A row whose value or bounds are not finite is left out.
+    Empty without finite rows; a row whose value or bounds are not finite is left out.
     """
     rows = [r for r in rows if all(map(isfinite, (r.value, r.low, r.high)))]
     if not rows:
@@ -63,13 +64,15 @@ def interval_chart(
     left = 14 + LETTER * max(len(clipped(r.name)) for r in rows)
     ends = [x for r in rows for x in (r.low, r.high)] + ([] if reference is None else [reference])
     axis = scale(ends, left, WIDTH - 16)
-    bottom = TOP + ROW * len(rows)
-    parts = [_grid_x(axis, TOP, bottom, percent)]
+    bottom = EDGE + ROW * len(rows)
+    parts = [_grid_x(axis, EDGE, bottom, percent)]
     if reference is not None:
-        parts.append(_line("reference", axis.at(reference), axis.at(reference), TOP - 4, bottom + 4))
+        parts.append(_line("reference", axis.at(reference), axis.at(reference), EDGE - 4, bottom + 4))
     for i, r in enumerate(rows):
-        y = TOP + ROW * i + ROW / 2
-        said = f"{short(r.value, percent=percent)} ({short(r.low, percent=percent)} to {short(r.high, percent=percent)})"
+        y = EDGE + ROW * i + ROW / 2
+        said = (
+            f"{short(r.value, percent=percent)} ({short(r.low, percent=percent)} to {short(r.high, percent=percent)})"
+        )
         parts += [
             text(left - 12, y, clipped(r.name), "end", "name"),
             _line(f"interval {look(r.series)}", axis.at(r.low), axis.at(r.high), y, y),
@@ -106,14 +109,23 @@ def scatter(
     return frame(WIDTH, HEIGHT, title, said, parts)
 
 
-def line_chart(lines: Sequence[Line], title: str, *, percent: bool = False) -> Markup:
-    """Values over steps, a line for each variant; what is not finite leaves a gap. Empty without finite values."""
+def line_chart(lines: Sequence[Line], title: str, *, percent: bool = False, log: bool = False) -> Markup:
+    """Values over steps, a line for each variant; what is not finite leaves a gap. Empty without finite values.
+
+    `log`: heights are logarithms; values of zero or less leave a gap.
+    """
+    if log:
+        lines = [replace(line, ys=[log10(v) if v > 0 else nan for v in line.ys]) for line in lines]
     lines = [line for line in lines if any(map(isfinite, line.ys))]
+
+    def label(value: float) -> str:
+        return short(10**value if log else value, percent=percent)
+
     if not lines:
         return Markup()
     x = Scale(min(min(k.xs) for k in lines), max(max(k.xs) for k in lines) + 1e-9, LEFT, WIDTH - RIGHT)
     y = scale([v for line in lines for v in line.ys], HEIGHT - BOTTOM, TOP)
-    parts = [_grid_x(x, TOP, HEIGHT - BOTTOM, False), _grid_y(y, percent), *_labels("step", "")]
+    parts = [_grid_x(x, TOP, HEIGHT - BOTTOM, False), _grid_y(y, percent, log=log), *_labels("step", "")]
     for line in reversed(lines):  # the best stands on top
         run: list[tuple[float, float]] = []
         for at, value in zip(line.xs, line.ys, strict=True):
@@ -124,8 +136,10 @@ def line_chart(lines: Sequence[Line], title: str, *, percent: bool = False) -> M
                 run = []
         if run:
             parts.append(_path(run, line.name, line.series))
-            parts.append(marker(*run[-1], line.series, line.name, f"{short(line.ys[-1], percent=percent)} at the end"))
-    said = "; ".join(f"{k.name}: {k.ys[0]:.3g} at step {k.xs[0]:g}, {k.ys[-1]:.3g} at {k.xs[-1]:g}" for k in lines)
+            parts.append(marker(*run[-1], line.series, line.name, f"{label(line.ys[-1])} at the end"))
+    said = "; ".join(
+        f"{k.name}: {label(k.ys[0])} at step {k.xs[0]:.0f}, {label(k.ys[-1])} at {k.xs[-1]:.0f}" for k in lines
+    )
     return frame(WIDTH, HEIGHT, title, said, parts)
 
 
@@ -138,10 +152,10 @@ def _grid_x(axis: Scale, top: float, bottom: float, percent: bool) -> str:
     return "".join(drawn)
 
 
-def _grid_y(axis: Scale, percent: bool) -> str:
+def _grid_y(axis: Scale, percent: bool, *, log: bool = False) -> str:
     drawn = [
         _line("rule", LEFT, WIDTH - RIGHT, axis.at(v), axis.at(v))
-        + text(LEFT - 6, axis.at(v), short(v, percent=percent), "end", "tick")
+        + text(LEFT - 6, axis.at(v), short(10**v if log else v, percent=percent), "end", "tick")
         for v in axis.ticks()
     ]
     return "".join(drawn)
@@ -149,8 +163,8 @@ def _grid_y(axis: Scale, percent: bool) -> str:
 
 def _labels(across: str, up: str) -> list[str]:
     found = [text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, across, kind="axis")]
-    if up:  # inside the frame, at the top, where it needs no turned letters
-        found.append(text(LEFT + 4, TOP + 4, up, "start", "axis"))
+    if up:  # above the axis, where it needs no turned letters
+        found.append(text(4, 8, up, "start", "axis"))
     return found
 
 

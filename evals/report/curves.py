@@ -17,12 +17,12 @@ POINTS = 120  # of a line at most; means of neighbouring steps
 QUARTER = 4
 STANDARD_ERRORS = 2.0
 CURVES = (
-    ("loss", "Loss", "Losses have different units: compare shapes, not heights."),
+    ("loss", "Loss", "As a multiple of the first step's: losses have different units."),
     ("rewards/margins", "Reward margin", "Chosen minus rejected implicit reward, in nats times beta."),
     ("rewards/accuracies", "Accuracy", "Share of the step's pairs whose chosen answer has the higher reward."),
     ("logps/chosen", "Log-prob of chosen answers", "Mean over the step's answers, in nats."),
     ("logps/rejected", "Log-prob of rejected answers", "Mean over the step's answers, in nats."),
-    ("grad_norm", "Gradient norm", "Before clipping."),
+    ("grad_norm", "Gradient norm", "Before clipping; logarithmic."),
 )
 
 
@@ -40,7 +40,9 @@ def curves(run: RunFiles, series: Mapping[str, int]) -> list[Curve]:
     found = []
     for column, title, note in CURVES:
         lines = [_line(run.variants[name], column, i) for name, i in series.items() if name in run.variants]
-        made = line_chart([k for k in lines if k], title, percent=column == "rewards/accuracies")
+        made = line_chart(
+            [k for k in lines if k], title, percent=column == "rewards/accuracies", log=column == "grad_norm"
+        )
         if made:
             found.append(Curve(title, note, made))
     return found
@@ -51,7 +53,10 @@ def _line(variant: VariantFiles, column: str, series: int) -> Line | None:
     if column not in steps or "step" not in steps:
         return None
     at = _thin(pd.to_numeric(steps["step"], errors="coerce"))
-    return Line(variant.name, at, _thin(pd.to_numeric(steps[column], errors="coerce")), series)
+    values = pd.to_numeric(steps[column], errors="coerce")
+    if column == "loss" and values.iloc[0]:
+        values = values / abs(values.iloc[0])
+    return Line(variant.name, at, _thin(values), series)
 
 
 def _thin(values: pd.Series) -> list[float]:
@@ -79,4 +84,5 @@ def displaced(variant: VariantFiles, held_out: float | None) -> str:
     first, last = logps[:part], logps[-part:]
     noise = np.sqrt(first.var() / part + last.var() / part)
     fell = bool(first.mean() - last.mean() > STANDARD_ERRORS * noise) and part > 1
-    return f"{first.mean() - last.mean():.0f} nats less in the last quarter of the steps than in the first" if fell else ""
+    lost = first.mean() - last.mean()
+    return f"{lost:.0f} nats less in the last quarter of the steps than in the first, on other pairs" if fell else ""

@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-# `<` and `>` end or open elements and comments, `&` is read as an entity in XHTML, the last two end a line of older JavaScript.
+# `<` and `>` end or open elements and comments, `&` is read as an entity in XHTML, the last two end a line of older
+# JavaScript.
 UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 

@@ -42,7 +42,8 @@ def page(run: RunFiles) -> str:
     script = _part("page.js")
     made = _environment().get_template("page.html.j2").render(
         name=run.name, recipe=run.recipe, version=__version__, base=BASE,
-        style=Markup(_part("page.css")), script=Markup(script), hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=Markup(_part("page.css")), script=Markup(script),
+        hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **_said(run, board), **_ranked(run, board, long, order), **_pictures(run, long, series),
         legend=[(n, Markup(_swatch(n, i))) for n, i in [*series.items(), (BASE, None)] if n in run.variants],
         answers=answers, answers_json=script_json(answers), **_origin(run),
@@ -123,7 +124,9 @@ def _loss(run: RunFiles, name: str) -> str:
 
 
 def _swatch(name: str, series: int | None) -> str:
-    return f'<svg class="swatch" viewBox="-8 -8 16 16" aria-hidden="true">{marker(0, 0, series, name, look(series))}</svg>'
+    return (
+        f'<svg class="swatch" viewBox="-8 -8 16 16" aria-hidden="true">{marker(0, 0, series, name, look(series))}</svg>'
+    )
 
 
 def _pictures(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> dict[str, Any]:

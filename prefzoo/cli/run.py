@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from prefzoo import models, recipe, reference, runs
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.judging import everyone, judged, prepared
-from prefzoo.cli.load import check_variants, tokens_of, unit
+from prefzoo.cli.load import audited, check_variants, unit
 from prefzoo.cli.measure import known, measure, receipts, reference_of_held_out
+from prefzoo.cli.report import write_report
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.job import Job, with_reference
@@ -44,10 +45,11 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
     for variant in found.variants.values():
         if variant.train.lora and variant.train.lora.quantize:
             models.check_quantize(f"variants.{variant.name}.train")
-    run, base = _prepare(found, results / found.name, console, save_every)
+    run, base, audits = _prepare(found, results / found.name, console, save_every)
     judge = prepared(found, run.prompts) if main else None
     if main:
         runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
+        runs.write_json(run.folder / "data_audit.json", audits)
     if main and fresh:  # all at once, so that a fresh run that is killed goes on as one
         for name in found.variants:
             runs.forget(run.folder / name)
@@ -61,19 +63,24 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
         board = leaderboard.build(numbers, costs, receipts(run, trained), more)
         board.write(run.folder)
         board.render(console)
-        console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
+        page = write_report(run.folder)
+        console.print(f"\nEverything is in {run.folder}; to look at it: {page}", soft_wrap=True)
     leave()
 
 
-def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any]:
+def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any, dict[str, Any]]:
     with stage(f"loading {found.model}", "models", console), processes().main_process_first():
         base, tokenizer = models.load(found.model, found.folder)
         weights, vocabulary = models.fingerprint(base), models.vocabulary(tokenizer)
         base = base.to(processes().device)
-    done, schema = tokens_of(found, found.data.train, tokenizer)
+    done, audit = audited(found, found.data.train, tokenizer)
+    audits = {"train": asdict(audit)}
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
-    console.print(f"data: {len(done.pairs)} training {unit(done.pairs)} ({schema}){lost}", soft_wrap=True)
-    held_out = tokens_of(found, found.data.eval, tokenizer)[0].pairs if found.data.eval else []
+    console.print(f"data: {len(done.pairs)} training {unit(done.pairs)} ({audit.schema}){lost}", soft_wrap=True)
+    held_out: list[TokenPair] = []
+    if found.data.eval:
+        held, audit = audited(found, found.data.eval, tokenizer)
+        held_out, audits["eval"] = held.pairs, asdict(audit)
     if any(p.label is not None for p in held_out):
         raise UserError(f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs")
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
@@ -84,7 +91,7 @@ def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -
     made = Run(
         found, folder, console, tokenizer, weights, vocabulary, done.pairs, held_out, layout, prompts, save_every
     )
-    return made, base
+    return made, base, audits
 
 
 def _job(run: Run, variant: Variant, base: Any, weights: str, *, bf16: bool) -> Job:
