@@ -31,17 +31,26 @@ class Delta:
 
 def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list[Delta]:
     """Every benchmark that the base and some variant were measured on."""
-    base = run.variants.get(BASE)
-    suites = base.measured.benchmarks if base is not None and base.measured is not None else {}
     found = []
-    for suite, of_base in suites.items():
+    for suite, of_base in suites_of(run).items():
         paired = _paired(long, suite, series)
-        rows = paired or _unpaired(run, suite, of_base, series)
+        rows = rows_of(run, long, suite, series)
         chart = interval_chart(rows, f"{name_of(suite)}: difference from the base, in points", 0.0)
         if chart:
             level = f"{100 * of_base['value']:.1f}% (n = {of_base['n']:.0f})"
             found.append(Delta(name_of(suite), level, chart, _says(rows), bool(paired)))
     return found
+
+
+def suites_of(run: RunFiles) -> dict[str, dict[str, float]]:
+    """The base's numbers, by benchmark."""
+    base = run.variants.get(BASE)
+    return base.measured.benchmarks if base is not None and base.measured is not None else {}
+
+
+def rows_of(run: RunFiles, long: pd.DataFrame, suite: str, series: Mapping[str, int]) -> list[Interval]:
+    """Differences from the base in points: paired by document where the long table has these."""
+    return _paired(long, suite, series) or _unpaired(run, suite, suites_of(run)[suite], series)
 
 
 def _paired(long: pd.DataFrame, suite: str, series: Mapping[str, int]) -> list[Interval]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isfinite, log10, nan
+from math import ceil, floor, isfinite, log10, nan
 
 from markupsafe import Markup, escape
 
@@ -156,9 +156,15 @@ def _grid_y(axis: Scale, percent: bool, *, log: bool = False) -> str:
     drawn = [
         _line("rule", LEFT, WIDTH - RIGHT, axis.at(v), axis.at(v))
         + text(LEFT - 6, axis.at(v), short(10**v if log else v, percent=percent), "end", "tick")
-        for v in axis.ticks()
+        for v in (_decades(axis) if log else axis.ticks())
     ]
     return "".join(drawn)
+
+
+def _decades(axis: Scale) -> list[float]:
+    """Whole powers of ten where there are two of them."""
+    whole = [float(k) for k in range(ceil(axis.low), floor(axis.high) + 1)]
+    return whole if len(whole) > 1 else axis.ticks()
 
 
 def _labels(across: str, up: str) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evals.leaderboard import BASE
+from evals.report.benchmarks import rows_of, suites_of
 from evals.report.matches import round_robin_of
 from evals.report.numbers import board_of, long_of, name_of
 from evals.results import RunFiles
@@ -129,6 +130,30 @@ def _frontier(plt: Any, run: RunFiles, long: pd.DataFrame, order: list[str]) -> 
     return figure
 
 
+def _benchmarks(plt: Any, run: RunFiles, long: pd.DataFrame, order: list[str]) -> Any:
+    """Differences from the base, in points, with intervals; a panel per benchmark."""
+    suites = suites_of(run)
+    series = {n: i for i, n in enumerate(order)}
+    panels = {s: rows for s in suites if (rows := rows_of(run, long, s, series))}
+    if not panels:
+        return None
+    height = 0.6 + 0.22 * max(map(len, panels.values()))
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(0.8 + 2.2 * len(panels), height), layout="constrained", squeeze=False
+    )
+    for axis, (suite, rows) in zip(axes.flat, panels.items(), strict=True):
+        for y, r in enumerate(rows):
+            look = _mark(r.series or 0)
+            axis.plot([r.low, r.high], [y, y], color=look["color"], linewidth=1.5, alpha=0.6)
+            axis.plot(r.value, y, **look)
+        axis.axvline(0, color=GREY, linestyle="--", linewidth=0.8)
+        axis.set(
+            title=suite, yticks=range(len(rows)), yticklabels=[r.name for r in rows], xlabel="points from the base"
+        )
+        axis.invert_yaxis()
+    return figure
+
+
 def _training(plt: Any, run: RunFiles, long: pd.DataFrame, order: list[str]) -> Any:
     """Training curves."""
     logged = [n for n in order if n in run.variants and not run.variants[n].steps.empty]
@@ -161,5 +186,6 @@ PICTURES: dict[str, Picture] = {
     "win_rate_by_length": _length,
     "head_to_head": _matrix,
     "frontier": _frontier,
+    "benchmarks": _benchmarks,
     "training": _training,
 }

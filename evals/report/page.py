@@ -93,15 +93,16 @@ def _ranked(run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order:
     """The leaderboard's rows and the picture of what it ranks by."""
     primary = board.primary if board is not None else ""
     metrics = numbers.metrics_of(long)
+    series = {name: i for i, name in enumerate(n for n in order if n != BASE)}
     rows = [
         {
             "variant": name,
             "rank": board.ranks.get(name) if board is not None else None,
             "loss": _loss(run, name),
             "cells": numbers.cells(long, name),
-            "swatch": Markup(_swatch(name, i if name != BASE else None)),
+            "swatch": Markup(_swatch(name, series.get(name))),
         }
-        for i, name in enumerate(order)
+        for name in order
     ]
     return {"rows": rows, "metrics": metrics, "primary": primary, "lead": _lead(long, order, primary)}
 
