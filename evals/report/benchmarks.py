@@ -54,9 +54,9 @@ def rows_of(run: RunFiles, long: pd.DataFrame, suite: str, series: Mapping[str, 
 
 
 def _paired(long: pd.DataFrame, suite: str, series: Mapping[str, int]) -> list[Interval]:
-    mine = long[long.metric == suite + DELTA].set_index("variant") if not long.empty else pd.DataFrame()
-    rows = [(n, mine.loc[n], i) for n, i in series.items() if n in mine.index]
-    return [Interval(n, *(POINTS * float(r[k]) for k in ("value", "low", "high")), i) for n, r, i in rows]
+    rows = [] if long.empty else long[long.metric == suite + DELTA].to_dict("records")
+    found = {str(r["variant"]): [POINTS * float(r[k]) for k in ("value", "low", "high")] for r in rows}
+    return [Interval(n, found[n][0], found[n][1], found[n][2], i) for n, i in series.items() if n in found]
 
 
 def _unpaired(run: RunFiles, suite: str, base: dict[str, float], series: Mapping[str, int]) -> list[Interval]:

@@ -8,6 +8,7 @@ from itertools import combinations
 from math import nan
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -48,7 +49,7 @@ def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
     if run.round_robin is not None:
         return run.round_robin
     measured: dict[str, Measured] = {n: v.measured for n, v in run.variants.items() if v.measured is not None}
-    scores = {n: pd.Series(m.scores, dtype=float).to_numpy() for n, m in measured.items() if m.scores}
+    scores = {n: np.array(m.scores) for n, m in measured.items() if m.scores}
     if len(scores) < 2 or len({len(s) for s in scores.values()}) != 1:  # noqa: PLR2004
         return None
     won = {(a, b): stats.wins(scores[b], scores[a]) for a, b in combinations(sorted(scores), 2)}
@@ -57,7 +58,10 @@ def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
 
 def _plain(found: RoundRobin) -> dict[str, Any]:
     order = [str(n) for n in found.scores.index]
-    wins = [[None if a == b else float(found.wins.loc[a, b]) for b in order] for a in order]
+    wins = [
+        [None if a == b else float(found.wins.to_numpy()[i, j]) for j, b in enumerate(order)]
+        for i, a in enumerate(order)
+    ]
     scores = [{"variant": n, **row} for n, row in zip(order, found.scores.to_dict("records"), strict=True)]
     return {"judge": "verifier", "variants": order, "wins": wins, "scores": scores}
 
@@ -100,8 +104,8 @@ def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Markup:
             rate = at.get((name, metric))
             if words is not None and rate is not None:
                 hollow = metric == "win_rate_lc"
-                ends = (nan, nan) if hollow else (rate["low"], rate["high"])
-                points.append(Point(name, float(words["value"]), float(rate["value"]), *ends, i, hollow))
+                low, high = (nan, nan) if hollow else (float(rate["low"]), float(rate["high"]))
+                points.append(Point(name, float(words["value"]), float(rate["value"]), low, high, i, hollow))
     base = at.get((BASE, "words"))
     if points and base is not None:
         points.append(Point(BASE, float(base["value"]), HALF, series=None))

@@ -94,7 +94,7 @@ def name_of(metric: str) -> str:
 def cells(long: pd.DataFrame, variant: str) -> dict[str, Cell]:
     """A variant's numbers by metric."""
     mine = [] if long.empty else long[long.variant == variant].to_dict("records")
-    return {str(row["metric"]): cell(row) for row in mine}
+    return {str(row["metric"]): cell({str(k): v for k, v in row.items()}) for row in mine}
 
 
 def cell(row: dict[str, Any]) -> Cell:

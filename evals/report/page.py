@@ -110,12 +110,12 @@ def _ranked(run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order:
 def _lead(long: pd.DataFrame, order: list[str], primary: str) -> Markup:
     if not primary or long.empty:
         return Markup()
-    mine = long[long.metric == primary].drop_duplicates("variant").set_index("variant")
+    mine = {str(r["variant"]): r for r in long[long.metric == primary].to_dict("records")}
     trained = [n for n in order if n != BASE]
     rows = [
-        Interval(n, *(float(mine.loc[n, k]) for k in ("value", "low", "high")), i)  # type: ignore[arg-type]
+        Interval(n, float(mine[n]["value"]), float(mine[n]["low"]), float(mine[n]["high"]), i)
         for i, n in enumerate(trained)
-        if n in mine.index
+        if n in mine
     ]
     return interval_chart(rows[:SHOWN], numbers.name_of(primary), 0.5, percent=True)
 

@@ -84,7 +84,7 @@ def audit(
     return counted(spec, rows, pairs, tokenise(pairs, tokenizer, max_length, too_long, spec, report), tokenizer)
 
 
-def counted(spec: str, rows: Sequence[Row], pairs: Sequence[Pair], done: Tokenised, tokenizer: Any) -> Audit:
+def counted(spec: str, rows: list[Row], pairs: Sequence[Pair], done: Tokenised, tokenizer: Any) -> Audit:
     """The audit of a data set that is already read: its rows, normalised and tokenised."""
     kept, single = done.pairs, unpaired(rows)
     bad = [p.chosen for p in kept if p.label is False] if single else [p.rejected for p in kept]

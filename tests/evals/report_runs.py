@@ -48,7 +48,8 @@ def write(path: Path, text: str) -> None:
 
 def _recipe(names: list[str], text: str) -> dict[str, Any]:
     return {
-        "name": f"full{text}", "seed": 0, "model": f"my-model{text}", "data": {"train": f"pairs.jsonl{text}", "eval": None},
+        "name": f"full{text}", "seed": 0, "model": f"my-model{text}",
+        "data": {"train": f"pairs.jsonl{text}", "eval": None},
         "variants": {n: {"loss": f"{n}{text}", "beta": 0.1} for n in names},
     }  # fmt: skip
 
@@ -70,19 +71,22 @@ def _variant(folder: Path, i: int, text: str) -> None:
     if i == 0:
         return
     judged: list[dict[str, Any]] = [
-        {"instruction": p, "preference": 1 + (j % 4 > i - 1), "annotator": f"verifier{text}", "prompt_hash": "", "missing": ""}
+        {"instruction": p, "preference": 1 + (j % 4 > i - 1), "annotator": f"verifier{text}",
+         "prompt_hash": "", "missing": ""}
         for j, p in enumerate(prompts)
     ]  # fmt: skip
     write(folder / "annotations.json", json.dumps(judged))
     steps = [
-        {"step": s, "loss": 0.7 / s, "logps/chosen": -40 - i * s, "logps/rejected": -50 - 2 * i * s, "grad_norm": 3.0 / s,
-         "rewards/chosen": -0.1 * i * (s - 1), "rewards/margins": 0.1 * s, "rewards/accuracies": s / STEPS}
+        {"step": s, "loss": 0.7 / s, "logps/chosen": -40 - i * s, "logps/rejected": -50 - 2 * i * s,
+         "grad_norm": 3.0 / s * i, "rewards/chosen": -0.1 * i * (s - 1), "rewards/margins": 0.1 * s,
+         "rewards/accuracies": s / STEPS}
         for s in range(1, STEPS + 1)
     ]  # fmt: skip
     write(folder / "metrics.jsonl", "".join(json.dumps(s) + "\n" for s in steps))
     result = {
-        "variant": folder.name, "loss": f"{folder.name}{text}", "params": {"beta": 0.1}, "train": {}, "seed": 0, "key": "k",
-        "metrics": steps[-1], "costs": {"seconds": 100.0 * i, "pairs_per_second": 2.5, "peak_memory_bytes": 2.0**31},
+        "variant": folder.name, "loss": f"{folder.name}{text}", "params": {"beta": 0.1}, "train": {},
+        "seed": 0, "key": "k", "metrics": steps[-1], "costs": {"seconds": 100.0 * i, "pairs_per_second": 2.5,
+                                                          "peak_memory_bytes": 2.0**31},
         "environment": {"commit": f"abc{text}", "versions": {"torch": f"2{text}"},
                         "hardware": {"processor": f"cpu{text}", "gpu": None}, "processes": 1},
     }  # fmt: skip

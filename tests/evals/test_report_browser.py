@@ -1,4 +1,4 @@
-"""The page in a real browser: it sorts, filters and opens prompts by keyboard, fetches nothing and complains of nothing."""
+"""The page in a real browser: it sorts, filters, opens prompts by keyboard, fetches nothing, complains of nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ HOSTILE = (
 )
 FLAGS = (
     "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-    "disable-component-update", "disable-sync", "disable-dev-shm-usage", "force-prefers-reduced-motion", "window-size=1280,900",
+    "disable-component-update", "disable-sync", "disable-dev-shm-usage", "force-prefers-reduced-motion",
+    "window-size=1280,900",
 )  # fmt: skip
 
 
@@ -175,5 +176,5 @@ def test_hostile_text_stays_text(browser: Any, tmp_path: Path) -> None:
     assert browser.title == f"full{HOSTILE} · prefzoo report"
     assert not find_all(browser, "img") and len(find_all(browser, "script")) == 2
     assert len(find_all(browser, "#prompts li")) == N
-    assert HOSTILE.split("\u2028")[0] in browser.find_element("css selector", ".asked").text
+    assert HOSTILE.split("\u2028", maxsplit=1)[0] in browser.find_element("css selector", ".asked").text
     check_quiet(browser, address)
