@@ -58,10 +58,8 @@ def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
 
 def _plain(found: RoundRobin) -> dict[str, Any]:
     order = [str(n) for n in found.scores.index]
-    wins = [
-        [None if a == b else float(found.wins.to_numpy()[i, j]) for j, b in enumerate(order)]
-        for i, a in enumerate(order)
-    ]
+    matrix = found.wins.loc[order, order].to_numpy()
+    wins = [[None if i == j else float(won) for j, won in enumerate(row)] for i, row in enumerate(matrix)]
     scores = [{"variant": n, **row} for n, row in zip(order, found.scores.to_dict("records"), strict=True)]
     return {"judge": "verifier", "variants": order, "wins": wins, "scores": scores}
 

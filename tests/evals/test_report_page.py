@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from report_runs import N, full_run
 from evals.report import page, prompts
 from evals.report.curves import displaced
 from evals.report.figures import draw
+from evals.report.matches import matches, round_robin_of
 from evals.report.numbers import board_of, cell, duration
 from evals.results import read_run
 
@@ -86,6 +88,19 @@ def test_a_committed_run_says_what_its_leaderboard_says() -> None:
     assert len(html.encode()) < page.MOST
     assert "wrote no frontier.csv" in said["frontier"]
     assert "kept no audit" in said["data"]
+
+
+def test_a_heat_map_from_scores_has_the_win_rates_of_the_leaderboard() -> None:
+    run = read_run(QUICKSTART)
+    met = round_robin_of(replace(run, round_robin=None))
+    assert met is not None
+    base = met["variants"].index("base")
+    rates = run.long[run.long.metric == "win_rate"].set_index("variant").value.to_dict()
+    against = {n: row[base] for n, row in zip(met["variants"], met["wins"], strict=True) if n != "base"}
+    assert against == pytest.approx(rates)
+    assert all(met["wins"][i][i] is None for i in range(len(met["wins"])))
+    square = matches(met)[met["variants"].index("simpo")].squares[base]
+    assert (square.text, square.won) == (f"{100 * rates['simpo']:.0f}%", rates["simpo"] > 0.5)
 
 
 def test_a_full_run_lacks_nothing_and_says_the_alignment_tax(tmp_path: Path) -> None:
