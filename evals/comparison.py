@@ -14,8 +14,9 @@ import pandas as pd
 from scipy.stats import norm
 
 from evals import comparable, stats
+from evals.estimates import HIGHER
 from evals.inference import power_statement
-from evals.leaderboard import ALPHA, HALF, HIGHER, MOST, ORDER
+from evals.leaderboard import ALPHA, HALF, MOST, ORDER
 from evals.selection import COST_ROW, Entry, select
 from evals.settings import costs_of, differing
 from evals.stats import Difference, Values

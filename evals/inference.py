@@ -141,7 +141,8 @@ def power_statement(values: dict[str, Values], what: str = "prompts") -> str:
     """
     gaps = [a - b for a, b in combinations(values.values(), 2)]
     gaps = [gap[np.isfinite(gap)] for gap in gaps]
-    spreads = [float(gap.std(ddof=1)) for gap in gaps if len(gap) > TWO and np.ptp(gap) > 0]
+    gaps = [gap for gap in gaps if len(gap) > TWO]  # a withheld variant has none left
+    spreads = [float(gap.std(ddof=1)) for gap in gaps if np.ptp(gap) > 0]
     if not spreads:
         return ""
     n = min(len(gap) for gap in gaps)

@@ -50,6 +50,7 @@ class RunFiles:
         long: the leaderboard's long table (variant, metric, value, stderr, low, high, n, ...).
         round_robin: of `round_robin.json`; None where there was none.
         frontier: of `frontier.csv`; empty where there was none.
+        audits: of `data_audit.json`: what `prefzoo.data.audit.Audit` holds, of each data set by its use.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class RunFiles:
     long: pd.DataFrame
     round_robin: dict[str, Any] | None
     frontier: pd.DataFrame
+    audits: dict[str, dict[str, Any]]
 
     @property
     def name(self) -> str:
@@ -78,6 +80,7 @@ def read_run(folder: Path) -> RunFiles:
     return RunFiles(
         folder, recipe, {n: _variant(folder / n) for n in names}, _csv(folder / "leaderboard.csv"),
         _json(folder / "round_robin.json", None), _csv(folder / "frontier.csv"),
+        _json(folder / "data_audit.json", {}),
     )  # fmt: skip
 
 

@@ -202,6 +202,17 @@ def push(variant: Path, to: str, private: bool, base_model: str | None, dry_run:
 
 
 @cli.command()
+@click.argument("run", type=FILE)
+@click.option("--out", type=FILE, help="The page's file; RUN/report.html unless given.")
+@click.option("--plots", type=FILE, metavar="FOLDER", help="Also draw every picture for papers, as SVG and PNG.")
+def report(run: Path, out: Path | None, plots: Path | None) -> None:
+    """Write RUN, a run's folder, as one page: one file that fetches nothing, for any browser."""
+    from prefzoo.cli.report import show_report
+
+    show_report(run, out, plots)
+
+
+@cli.command()
 @RECIPE
 @SET
 @click.option("--pairs", metavar="FILE", help="Labelled pairs; the recipe's data.eval unless given.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefzoo.data.schemas import normalise, schema
+from prefzoo.data.audit import Audit, counted
+from prefzoo.data.schemas import normalise
 from prefzoo.data.sources import Row, read_rows
 from prefzoo.data.tokens import Tokenised, TokenPair, tokenise
 from prefzoo.errors import UserError
@@ -41,6 +42,13 @@ def check_variants(recipe: Recipe, pairs: Sequence[TokenPair]) -> None:
 
 def tokens_of(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised, str]:
     """Token ids of a data set, and what schema it has."""
+    done, found = audited(recipe, spec, tokenizer)
+    return done, found.schema
+
+
+def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised, Audit]:
+    """Token ids of a data set, and its audit."""
     rows = rows_of(recipe, spec)
     pairs = normalise(rows, spec)
-    return tokenise(pairs, tokenizer, recipe.data.max_length, recipe.data.too_long, spec), schema(rows)
+    done = tokenise(pairs, tokenizer, recipe.data.max_length, recipe.data.too_long, spec)
+    return done, counted(spec, rows, pairs, done, tokenizer)

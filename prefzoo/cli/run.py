@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from prefzoo import disk, models, recipe, runs
 from prefzoo.cli.experiment import Run
 from prefzoo.cli.frontier import write_frontier
 from prefzoo.cli.judging import everyone, judged, prepared
-from prefzoo.cli.load import check_variants, tokens_of, unit
+from prefzoo.cli.load import audited, check_variants, unit
 from prefzoo.cli.measure import known, measure, receipts, reference_of_held_out
+from prefzoo.cli.report import write_report
 from prefzoo.cli.share import write_cards
 from prefzoo.cli.training import RESUME, train_all
+from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.job import steps_of
 from prefzoo.launch import agreed, leave, processes, share
@@ -65,10 +67,11 @@ def _run(
     main = processes().is_main_process
     for name in (leaderboard.BASE, *found.variants):
         disk.inside(folder, name)
-    run, base = _prepare(found, folder, console, save_every)
+    run, base, audits = _prepare(found, folder, console, save_every)
     judge = prepared(found, run.prompts) if main else None
     if main:
         runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
+        runs.write_json(run.folder / "data_audit.json", audits)
     if main and fresh:  # all at once, so that a fresh run that is killed goes on as one
         for name in found.variants:
             runs.forget(run.folder / name)
@@ -92,7 +95,8 @@ def _run(
         board.write(run.folder)
         write_cards(run, trained, board)
         board.render(Console())
-        console.print(f"\nEverything is in {run.folder}", soft_wrap=True)
+        page = write_report(run.folder)
+        console.print(f"\nEverything is in {run.folder}; to look at it: {page}", soft_wrap=True)
     return failed
 
 
@@ -102,15 +106,19 @@ def _rows(run: Run) -> list[Row]:
     return [Row(leaderboard.BASE), *(Row(name, steps_of(t, len(run.pairs)), t.batch) for name, t in how.items())]
 
 
-def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any]:
+def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any, dict[str, Any]]:
     with stage(f"loading {found.model}", "models", console), processes().main_process_first():
         base, tokenizer = models.load(found.model, found.folder, trust=found.trust_remote_code)
         weights, vocabulary = models.fingerprint(base), models.vocabulary(tokenizer)
         base = base.to(processes().device)
-    done, schema = tokens_of(found, found.data.train, tokenizer)
+    done, audit = audited(found, found.data.train, tokenizer)
+    audits = {"train": asdict(audit)}
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
-    console.print(f"data: {len(done.pairs)} training {unit(done.pairs)} ({schema}){lost}", soft_wrap=True)
-    held_out = tokens_of(found, found.data.eval, tokenizer)[0].pairs if found.data.eval else []
+    console.print(f"data: {len(done.pairs)} training {unit(done.pairs)} ({audit.schema}){lost}", soft_wrap=True)
+    held_out: list[TokenPair] = []
+    if found.data.eval:
+        held, audit = audited(found, found.data.eval, tokenizer)
+        held_out, audits["eval"] = held.pairs, asdict(audit)
     if any(p.label is not None for p in held_out):
         raise UserError(f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs")
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
@@ -121,7 +129,7 @@ def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -
     made = Run(
         found, folder, console, tokenizer, weights, vocabulary, done.pairs, held_out, layout, prompts, save_every
     )
-    return made, base
+    return made, base, audits
 
 
 def _measure_all(run: Run, base: Any, names: Sequence[str]) -> LogProbs | None:

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from prefzoo.data.schemas import Text, normalise, schema, unpaired
+from prefzoo.data.schemas import Pair, Text, normalise, schema, unpaired
 from prefzoo.data.sources import Row, read_rows
-from prefzoo.data.tokens import TokenPair, TooLong, tokenise
+from prefzoo.data.tokens import Tokenised, TokenPair, TooLong, tokenise
 from prefzoo.progress import Report
 
 STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "desirable": "green", "undesirable": "red"}
@@ -81,7 +81,11 @@ def audit(
     """
     rows = read_rows(spec, folder, columns)
     pairs = normalise(rows, spec)
-    done = tokenise(pairs, tokenizer, max_length, too_long, spec, report)
+    return counted(spec, rows, pairs, tokenise(pairs, tokenizer, max_length, too_long, spec, report), tokenizer)
+
+
+def counted(spec: str, rows: list[Row], pairs: Sequence[Pair], done: Tokenised, tokenizer: Any) -> Audit:
+    """The audit of a data set that is already read: its rows, normalised and tokenised."""
     kept, single = done.pairs, unpaired(rows)
     bad = [p.chosen for p in kept if p.label is False] if single else [p.rejected for p in kept]
     return Audit(

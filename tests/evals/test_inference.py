@@ -178,3 +178,10 @@ def test_the_power_statement() -> None:
         f"With n = 100 prompts differences under {points} points between two variants will mostly not be seen."
     )
     assert power_statement({"a": wins["a"]}) == "" == power_statement({"a": wins["a"], "b": wins["a"]})
+
+
+def test_a_withheld_variant_does_not_stand_in_the_way_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    values = {name: rng.integers(0, 2, 50).astype(float) for name in "abc"}
+    assert power_statement({**values, "withheld": np.full(50, np.nan)}) == power_statement(values) != ""
+    assert power_statement({"a": values["a"], "withheld": np.full(50, np.nan)}) == ""

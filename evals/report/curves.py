@@ -1,0 +1,88 @@
+"""Training curves, thinned to what a screen can show, and likelihood displacement in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from evals.report.charts import Line, line_chart
+from evals.results import RunFiles, VariantFiles
+
+POINTS = 120  # of a line at most; means of neighbouring steps
+QUARTER = 4
+STANDARD_ERRORS = 2.0
+CURVES = (
+    ("loss", "Loss", "As a multiple of the first step's: losses have different units."),
+    ("rewards/margins", "Reward margin", "Chosen minus rejected implicit reward, in nats times beta."),
+    ("rewards/accuracies", "Accuracy", "Share of the step's pairs whose chosen answer has the higher reward."),
+    ("logps/chosen", "Log-prob of chosen answers", "Mean over the step's answers, in nats."),
+    ("logps/rejected", "Log-prob of rejected answers", "Mean over the step's answers, in nats."),
+    ("grad_norm", "Gradient norm", "Before clipping; logarithmic."),
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A picture with its heading and how to read it."""
+
+    title: str
+    note: str
+    chart: Markup
+
+
+def curves(run: RunFiles, series: Mapping[str, int]) -> list[Curve]:
+    """A picture for each number that any variant logged; `series` numbers the variants, best first."""
+    found = []
+    for column, title, note in CURVES:
+        lines = [_line(run.variants[name], column, i) for name, i in series.items() if name in run.variants]
+        made = line_chart(
+            [k for k in lines if k], title, percent=column == "rewards/accuracies", log=column == "grad_norm"
+        )
+        if made:
+            found.append(Curve(title, note, made))
+    return found
+
+
+def _line(variant: VariantFiles, column: str, series: int) -> Line | None:
+    steps = variant.steps
+    if column not in steps or "step" not in steps:
+        return None
+    at = _thin(pd.to_numeric(steps["step"], errors="coerce"))
+    values = pd.to_numeric(steps[column], errors="coerce")
+    if column == "loss" and values.iloc[0]:
+        values = values / abs(values.iloc[0])
+    return Line(variant.name, at, _thin(values), series)
+
+
+def _thin(values: pd.Series) -> list[float]:
+    """At most `POINTS` means of neighbours; NaN where all of them are."""
+    parts = np.array_split(values.to_numpy(dtype=float), min(POINTS, len(values)))
+    return [float(p[np.isfinite(p)].mean()) if np.isfinite(p).any() else nan for p in parts]
+
+
+def displaced(variant: VariantFiles, held_out: float | None) -> str:
+    """Whether the chosen answers lost probability although they are the preferred ones; empty where they did not.
+
+    By the held-out pairs where these were measured (`held_out`, in nats); else by the training: under the reference,
+    where rewards start from zero, or against the first steps where there is no reference.
+    """
+    if held_out is not None:
+        return f"{abs(held_out):.1f} nats less on held-out pairs than under the base" if held_out < 0 else ""
+    steps = variant.steps
+    if len(steps) < QUARTER or "logps/chosen" not in steps or "rewards/chosen" not in steps:
+        return ""
+    rewards, logps = (steps[c].to_numpy(dtype=float) for c in ("rewards/chosen", "logps/chosen"))
+    part = len(steps) // QUARTER
+    if rewards[0] == 0:  # the policy was the reference at the first step
+        fell = bool(rewards[-part:].mean() < 0)
+        return "less than under the reference, over the last quarter of the training" if fell else ""
+    first, last = logps[:part], logps[-part:]
+    noise = np.sqrt(first.var() / part + last.var() / part)
+    fell = bool(first.mean() - last.mean() > STANDARD_ERRORS * noise) and part > 1
+    lost = first.mean() - last.mean()
+    return f"{lost:.0f} nats less in the last quarter of the steps than in the first, on other pairs" if fell else ""

@@ -1,0 +1,127 @@
+"""Variants against each other and against length: the heat map, win rates by length, the reward-KL frontier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from math import nan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from evals import stats
+from evals.judges.coverage import Coverage
+from evals.leaderboard import BASE
+from evals.measure import Measured
+from evals.report.charts import Point, scatter
+from evals.report.numbers import name_of, signed_minus
+from evals.results import RunFiles
+from evals.round_robin import RoundRobin, round_robin
+
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Square:
+    """A cell of the heat map: its text, and how far from one half, in percent of the way to a certain win or loss."""
+
+    text: str
+    strength: int
+    won: bool
+
+
+@dataclass(frozen=True)
+class Match:
+    """A row of the heat map, best first; `ranks` is a set that holds the true rank with 95% confidence."""
+
+    variant: str
+    ranks: str
+    score: str
+    p_best: str
+    squares: list[Square]
+
+
+def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
+    """`round_robin.json`; where it is missing, what the verifier's scores say of every two."""
+    if run.round_robin is not None:
+        return run.round_robin
+    measured: dict[str, Measured] = {n: v.measured for n, v in run.variants.items() if v.measured is not None}
+    scores = {n: np.array(m.scores) for n, m in measured.items() if m.scores}
+    if len(scores) < 2 or len({len(s) for s in scores.values()}) != 1:  # noqa: PLR2004
+        return None
+    won = {(a, b): stats.wins(scores[b], scores[a]) for a, b in combinations(sorted(scores), 2)}
+    return _plain(round_robin(won, Coverage(sum(map(len, won.values())), 0, ())))
+
+
+def _plain(found: RoundRobin) -> dict[str, Any]:
+    order = [str(n) for n in found.scores.index]
+    matrix = found.wins.loc[order, order].to_numpy()
+    wins = [[None if i == j else float(won) for j, won in enumerate(row)] for i, row in enumerate(matrix)]
+    scores = [{"variant": n, **row} for n, row in zip(order, found.scores.to_dict("records"), strict=True)]
+    return {"judge": "verifier", "variants": order, "wins": wins, "scores": scores}
+
+
+def matches(found: Mapping[str, Any]) -> list[Match]:
+    """The heat map's rows."""
+    scores = {s["variant"]: s for s in found["scores"]}
+    rows = []
+    for name, wins in zip(found["variants"], found["wins"], strict=True):
+        s = scores.get(name)
+        said = ("", "", "") if s is None else (_ranks(s), _elo(s), f"{100 * s['p_best']:.0f}%")
+        rows.append(Match(name, *said, [_square(w) for w in wins]))
+    return rows
+
+
+def _ranks(s: Mapping[str, Any]) -> str:
+    best, worst = int(s["best_rank"]), int(s["worst_rank"])
+    return str(best) if best == worst else f"{best} to {worst}"
+
+
+def _elo(s: Mapping[str, Any]) -> str:
+    return signed_minus(f"{s['score']:+.0f} ({s['low']:+.0f} to {s['high']:+.0f})")
+
+
+def _square(won: float | None) -> Square:
+    if won is None:
+        return Square("", 0, won=False)
+    return Square(f"{100 * won:.0f}%", round(200 * abs(won - HALF)), won > HALF)
+
+
+def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Markup:
+    """Win rate against the mean length of answers, raw (filled) and length-controlled (hollow)."""
+    if long.empty:
+        return Markup()
+    at = {(r["variant"], r["metric"]): r for r in long.to_dict("records")}
+    points = []
+    for name, i in series.items():
+        words = at.get((name, "words"))
+        for metric in ("win_rate", "win_rate_lc"):
+            rate = at.get((name, metric))
+            if words is not None and rate is not None:
+                hollow = metric == "win_rate_lc"
+                low, high = (nan, nan) if hollow else (float(rate["low"]), float(rate["high"]))
+                points.append(Point(name, float(words["value"]), float(rate["value"]), low, high, i, hollow))
+    base = at.get((BASE, "words"))
+    if points and base is not None:
+        points.append(Point(BASE, float(base["value"]), HALF, series=None))
+    return scatter(points, "Win rate against length", "words per answer", "win rate", percent=True, joined=True)
+
+
+def frontier(run: RunFiles, series: Mapping[str, int]) -> Markup:
+    """Reward against KL from the reference, a line through each variant's checkpoints."""
+    table = run.frontier
+    if table.empty:
+        return Markup()
+    metric = str(table["metric"].iloc[0])
+    points = [
+        Point(str(r["variant"]), float(r["kl"]), float(r["reward"]), float(r["reward_low"]), float(r["reward_high"]),
+              series.get(str(r["variant"])))
+        for r in table.sort_values(["variant", "step"]).to_dict("records")
+    ]  # fmt: skip
+    share = metric in ("win_rate", "score", "preference_accuracy")
+    return scatter(
+        points, "Reward against KL", "KL from the reference, nats", name_of(metric), percent=share, joined=True
+    )

@@ -1,0 +1,162 @@
+"use strict";
+// Text from models and data is only ever set as text, never as markup.
+const $ = (id) => document.getElementById(id);
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+// Colours: as the system, light or dark; kept where the browser lets a file keep anything.
+(function theme() {
+  const button = $("theme"), names = ["auto", "light", "dark"];
+  const words = { auto: ["Auto", "as the system"], light: ["Light", "light"], dark: ["Dark", "dark"] };
+  let now = "auto";
+  try { now = localStorage.getItem("prefzoo-theme") || "auto"; } catch { /* private mode */ }
+  if (!names.includes(now)) now = "auto";
+  function apply() {
+    if (now === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = now;
+    button.querySelector(".word").textContent = words[now][0];
+    button.setAttribute("aria-label", "Colours: " + words[now][1]);
+  }
+  button.addEventListener("click", () => {
+    now = names[(names.indexOf(now) + 1) % names.length];
+    try { localStorage.setItem("prefzoo-theme", now); } catch { /* private mode */ }
+    apply();
+  });
+  apply();
+})();
+
+// The leaderboard: sorted by its headings, missing numbers always last; filtered by what is typed.
+(function leaderboard() {
+  const table = $("board");
+  if (!table) return;
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+    const before = head.getAttribute("aria-sort");
+    const falling = before === "none" ? column > 1 : before === "ascending"; // numbers start with the largest
+    heads.forEach((h) => h.setAttribute("aria-sort", "none"));
+    head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    const sign = falling ? -1 : 1;
+    const key = (row) => row.cells[column].dataset.sort;
+    const compare = column === 0
+      ? (a, b) => sign * key(a).localeCompare(key(b))
+      : (a, b) => (key(a) === "") - (key(b) === "") || sign * (Number(key(a)) - Number(key(b)));
+    body.append(...[...body.rows].sort(compare));
+  }));
+  const find = $("find"), found = $("found");
+  find.addEventListener("input", () => {
+    const wanted = find.value.trim().toLowerCase(), rows = [...body.rows];
+    for (const row of rows) row.hidden = !row.dataset.find.toLowerCase().includes(wanted);
+    const n = rows.filter((row) => !row.hidden).length;
+    found.textContent = wanted ? n + " of " + rows.length + " shown" : "";
+  });
+})();
+
+// A chip of the legend brings one variant out in all charts.
+(function highlight() {
+  const chips = [...document.querySelectorAll("[data-highlight]")];
+  const marks = [...document.querySelectorAll(".chart [data-variant]")];
+  for (const chip of chips) chip.addEventListener("click", () => {
+    const on = chip.getAttribute("aria-pressed") !== "true";
+    chips.forEach((c) => c.setAttribute("aria-pressed", String(on && c === chip)));
+    document.body.classList.toggle("lit", on);
+    marks.forEach((m) => m.classList.toggle("on", on && m.dataset.variant === chip.dataset.highlight));
+  });
+})();
+
+// Prompts and answers.
+(function answers() {
+  const source = $("answers-data");
+  if (!source) return;
+  const data = JSON.parse(source.textContent), list = $("prompts"), opened = $("opened");
+  const search = $("search"), show = $("show"), count = $("count");
+  const better = (won) => won !== null && won > 0.5, worse = (won) => won !== null && won < 0.5;
+  let shown = [], now = -1;
+
+  const filters = [["all prompts", () => true], ["where variants differ", (p) => {
+    const said = p.won.filter((w) => w !== null);
+    return said.some(better) && said.some(worse);
+  }]];
+  data.variants.forEach((name, i) => {
+    if (!data.prompts.some((p) => p.won[i] !== null)) return;
+    filters.push([name + " is better than " + data.base, (p) => better(p.won[i])]);
+    filters.push([name + " is worse than " + data.base, (p) => worse(p.won[i])]);
+  });
+  filters.forEach(([label], i) => show.append(new Option(label, i)));
+
+  function badge(prompt, i) {
+    const won = prompt.won[i];
+    if (data.variants[i] === data.base) return element("span", "badge", "baseline");
+    if (won === null) return element("span", "badge", prompt.why[i] ? "no verdict" : "not judged");
+    const sure = won === 0 || won === 1 || won === 0.5 ? "" : " (" + won.toFixed(2) + ")";
+    if (better(won)) return element("span", "badge better", "▲ better" + sure);
+    return worse(won) ? element("span", "badge worse", "▼ worse" + sure) : element("span", "badge", "= tie");
+  }
+
+  function sheet(prompt, name, i) {
+    const made = element("section", "sheet"), head = element("h3", "", name), facts = [];
+    head.append(badge(prompt, i));
+    if (prompt.scores[i] !== null) facts.push("score " + Math.round(100 * prompt.scores[i]) + "%");
+    if (prompt.words[i] !== null) facts.push(prompt.words[i] + (prompt.words[i] === 1 ? " word" : " words"));
+    if (prompt.why[i]) facts.push(prompt.why[i]);
+    made.append(head, element("small", "", facts.join(" · ")), element("p", "text", prompt.answers[i] || "(empty)"));
+    return made;
+  }
+
+  function open(place, focus) {
+    now = place;
+    const index = shown[place], prompt = data.prompts[index];
+    for (const b of list.querySelectorAll("button")) {
+      b.setAttribute("aria-current", String(Number(b.dataset.place) === place));
+      b.tabIndex = Number(b.dataset.place) === place ? 0 : -1;
+    }
+    const bar = element("div", "step");
+    bar.append(element("p", "quieter", "Prompt " + (index + 1) + " of " + data.total));
+    for (const [word, to] of [["← Previous", place - 1], ["Next →", place + 1]]) {
+      const button = element("button", "quiet", word);
+      button.type = "button";
+      button.disabled = to < 0 || to >= shown.length;
+      button.addEventListener("click", () => open(to, true));
+      bar.append(button);
+    }
+    const sheets = element("div", "sheets");
+    data.variants.forEach((name, i) => sheets.append(sheet(prompt, name, i)));
+    opened.replaceChildren(bar, element("p", "asked", prompt.text), sheets);
+    if (focus) opened.focus({ preventScroll: true });
+  }
+
+  function fill() {
+    const wanted = search.value.trim().toLowerCase(), keep = filters[show.value][1];
+    const has = (p) => !wanted || [p.text, ...p.answers].some((t) => t.toLowerCase().includes(wanted));
+    shown = data.prompts.map((p, i) => i).filter((i) => keep(data.prompts[i]) && has(data.prompts[i]));
+    list.replaceChildren(...shown.map((index, place) => {
+      const item = element("li"), button = element("button");
+      button.type = "button";
+      button.dataset.place = place;
+      button.tabIndex = -1;
+      button.append(element("span", "", index + 1), element("span", "", data.prompts[index].text));
+      button.addEventListener("click", () => open(place, false));
+      item.append(button);
+      return item;
+    }));
+    count.textContent = shown.length + " of " + data.prompts.length + " prompts";
+    if (shown.length) open(0, false);
+    else opened.replaceChildren(element("p", "empty", "No prompt fits."));
+  }
+
+  list.addEventListener("keydown", (event) => {
+    const at = Number(document.activeElement.dataset.place);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: shown.length - 1 }[event.key];
+    if (to === undefined || to < 0 || to >= shown.length) return;
+    event.preventDefault();
+    list.querySelectorAll("button")[to].focus();
+  });
+  search.addEventListener("input", fill);
+  show.addEventListener("change", fill);
+  document.querySelector(".browser").hidden = false;
+  fill();
+})();

@@ -1,0 +1,173 @@
+"""`report.html`: one file, whole, that fetches nothing. Every text of models and data is escaped by the template."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+from markupsafe import Markup
+
+from evals.leaderboard import BASE, Leaderboard
+from evals.report import benchmarks, curves, matches, numbers, prompts
+from evals.report.axes import look, marker
+from evals.report.charts import Interval, interval_chart
+from evals.report.embed import script_json
+from evals.results import RunFiles, VariantFiles
+from prefzoo import __version__, runs
+
+FILE = "report.html"
+MOST = 5_000_000  # bytes
+SHOWN = 16  # rows of the first picture
+
+
+def write(run: RunFiles, out: Path) -> None:
+    """Write the page of a run to `out`, whole."""
+    runs.write_text(out, page(run))
+
+
+def page(run: RunFiles) -> str:
+    """The page of a run, as HTML."""
+    board = numbers.board_of(run)
+    order = _order(run, board)
+    series = {name: i for i, name in enumerate(n for n in order if n != BASE)}
+    long = numbers.long_of(run, board)
+    answers = prompts.browser(run, order)
+    script = _part("page.js")
+    made = _environment().get_template("page.html.j2").render(
+        name=run.name, recipe=run.recipe, version=__version__, base=BASE,
+        style=Markup(_part("page.css")), script=Markup(script),
+        hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **_said(run, board), **_ranked(run, board, long, order), **_pictures(run, long, series),
+        legend=[(n, Markup(_swatch(n, i))) for n, i in [*series.items(), (BASE, None)] if n in run.variants],
+        answers=answers, answers_json=script_json(answers), **_origin(run),
+    )  # fmt: skip
+    return made
+
+
+def _part(name: str) -> str:
+    return (files("evals.report") / name).read_text(encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_part), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters["metric"] = numbers.name_of
+    return made
+
+
+def _order(run: RunFiles, board: Leaderboard | None) -> list[str]:
+    """Best first; what could not be ranked last."""
+    ranked = board.order if board is not None else []
+    return [*ranked, *(n for n in run.variants if n not in ranked)]
+
+
+def _said(run: RunFiles, board: Leaderboard | None) -> dict[str, Any]:
+    """The verdict in words, what the numbers can show at all, and warnings."""
+    measured = [v.measured for v in run.variants.values() if v.measured is not None]
+    unfinished = [n for n in run.recipe["variants"] if n not in run.variants or run.variants[n].measured is None]
+    return {
+        "verdict": board.verdict() if board is not None else "Nothing was measured yet: no variant can be ranked.",
+        "power": board.power if board is not None else "",
+        "unfinished": unfinished,
+        "n_prompts": max((len(m.answers) for m in measured), default=0),
+        "n_pairs": max((len(m.margins) for m in measured), default=0),
+        "judge": _judge(run),
+    }
+
+
+def _judge(run: RunFiles) -> str:
+    found = next((v.annotations[0] for v in run.variants.values() if v.annotations), None)
+    return str(found.get("annotator", "")) if found else ""
+
+
+def _ranked(run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order: list[str]) -> dict[str, Any]:
+    """The leaderboard's rows and the picture of what it ranks by."""
+    primary = board.primary if board is not None else ""
+    metrics = numbers.metrics_of(long)
+    series = {name: i for i, name in enumerate(n for n in order if n != BASE)}
+    rows = [
+        {
+            "variant": name,
+            "rank": board.ranks.get(name) if board is not None else None,
+            "loss": _loss(run, name),
+            "cells": numbers.cells(long, name),
+            "swatch": Markup(_swatch(name, series.get(name))),
+        }
+        for name in order
+    ]
+    return {"rows": rows, "metrics": metrics, "primary": primary, "lead": _lead(long, order, primary)}
+
+
+def _lead(long: pd.DataFrame, order: list[str], primary: str) -> Markup:
+    if not primary or long.empty:
+        return Markup()
+    mine = {str(r["variant"]): r for r in long[long.metric == primary].to_dict("records")}
+    trained = [n for n in order if n != BASE]
+    rows = [
+        Interval(n, float(mine[n]["value"]), float(mine[n]["low"]), float(mine[n]["high"]), i)
+        for i, n in enumerate(trained)
+        if n in mine
+    ]
+    return interval_chart(rows[:SHOWN], numbers.name_of(primary), 0.5, percent=True)
+
+
+def _loss(run: RunFiles, name: str) -> str:
+    return "untrained" if name == BASE else str((run.recipe["variants"].get(name) or {}).get("loss", ""))
+
+
+def _swatch(name: str, series: int | None) -> str:
+    return (
+        f'<svg class="swatch" viewBox="-8 -8 16 16" aria-hidden="true">{marker(0, 0, series, name, look(series))}</svg>'
+    )
+
+
+def _pictures(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> dict[str, Any]:
+    """Everything that is drawn, and what is said beside it."""
+    met = matches.round_robin_of(run)
+    moved = _held_out_displacement(long)
+    fell = {n: curves.displaced(run.variants[n], moved.get(n)) for n in series if n in run.variants}
+    return {
+        "met": met,
+        "matches": matches.matches(met) if met else [],
+        "by_length": matches.by_length(long, series),
+        "frontier": matches.frontier(run, series),
+        "curves": curves.curves(run, series),
+        "displaced": {n: words for n, words in fell.items() if words},
+        "deltas": benchmarks.deltas(run, long, series),
+    }
+
+
+def _held_out_displacement(long: pd.DataFrame) -> dict[str, float]:
+    if long.empty:
+        return {}
+    mine = long[(long.metric == "chosen_displacement") & long.value.notna()]
+    return {str(r["variant"]): float(r["value"]) for r in mine.to_dict("records")}
+
+
+def _origin(run: RunFiles) -> dict[str, Any]:
+    """Costs, data, recipe, versions, hardware."""
+    results = {n: v.result for n, v in run.variants.items() if v.result is not None}
+    environments = list({yaml.safe_dump(r.environment): r.environment for r in results.values()}.values())
+    columns = list(dict.fromkeys(k for r in results.values() for k in r.costs))
+    return {
+        "cost_columns": columns,
+        "costs": {n: [_cost(v, k) for k in columns] for n, v in run.variants.items() if v.result is not None},
+        "audits": run.audits,
+        "environments": environments,
+        "seeds": sorted({r.seed for r in results.values()}),
+        "resolved": yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True),
+    }
+
+
+def _cost(variant: VariantFiles, name: str) -> tuple[float | None, str]:
+    value = variant.result.costs.get(name) if variant.result is not None else None
+    return (None, "–") if value is None else (float(value), numbers.cost(name, float(value)))

@@ -1,0 +1,55 @@
+"""What every model answered, side by side with the judge's word, in a shape that the page's script reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any
+
+from evals.leaderboard import BASE
+from evals.results import RunFiles, VariantFiles
+
+BUDGET = 3_000_000  # bytes of answers in a page of less than 5 MB
+
+
+def browser(run: RunFiles, order: Sequence[str], budget: int = BUDGET) -> dict[str, Any] | None:
+    """Prompts with the answers of all variants in `order`; None where nothing was generated.
+
+    Returns:
+        `variants`; `total` prompts of the run; `prompts`: as many of them from the first as `budget` allows, each with
+        `text`, and per variant `answers`, `won` (1: the variant's answer is better than the base's, 0: the base's is,
+        None: no verdict), `why` (there is none), `scores`, `words`.
+    """
+    names = [n for n in order if n in run.variants and run.variants[n].outputs]
+    if not names:
+        return None
+    texts = [str(o["instruction"]) for o in run.variants[names[0]].outputs]
+    names = [n for n in names if [str(o["instruction"]) for o in run.variants[n].outputs] == texts]
+    made = {n: _answers(run.variants[n], len(texts)) for n in names}
+    prompts: list[dict[str, Any]] = []
+    for i, prompt in enumerate(texts):
+        row = {"text": prompt, **{key: [made[n][key][i] for n in names] for key in next(iter(made.values()))}}
+        budget -= len(json.dumps(row))
+        if budget < 0 and prompts:
+            break
+        prompts.append(row)
+    return {"variants": names, "base": BASE, "total": len(texts), "prompts": prompts}
+
+
+def _answers(variant: VariantFiles, n: int) -> dict[str, list[Any]]:
+    """Columns of `n` values each."""
+    m = variant.measured
+    judged = {str(a["instruction"]): a for a in variant.annotations}
+    verdicts = [judged.get(str(o["instruction"]), {}) for o in variant.outputs]
+    return {
+        "answers": [str(o["output"]) for o in variant.outputs],
+        "won": [_number(v["preference"] - 1) if v.get("preference") is not None else None for v in verdicts],
+        "why": [str(v.get("missing") or "") for v in verdicts],
+        "scores": [_number(s) for s in m.scores] if m is not None and len(m.scores) == n else [None] * n,
+        "words": list(m.words) if m is not None and len(m.words) == n else [None] * n,
+    }
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 3) if isfinite(value) else None

@@ -1,0 +1,180 @@
+"""The page in a real browser: it sorts, filters, opens prompts by keyboard, fetches nothing, complains of nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_runs import N, full_run
+
+from evals.report.page import write
+from evals.results import read_run
+
+pytestmark = pytest.mark.browser
+QUICKSTART = Path(__file__).parents[2] / "results" / "quickstart"
+HOSTILE = (
+    "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><!--\u2028'\"&lt;"
+)
+FLAGS = (
+    "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+    "disable-component-update", "disable-sync", "disable-dev-shm-usage", "force-prefers-reduced-motion",
+    "window-size=1280,900",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium; Debian's packages chromium and chromium-driver."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        missing = "no chromium with chromedriver here; on Debian: apt-get install chromium chromium-driver"
+        if os.environ.get("PREFZOO_BROWSER") == "required":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=Service(driver))
+    yield started
+    started.quit()
+
+
+def opened(browser: Any, run: Path, out: Path) -> str:
+    """Write a run's page, open it, and give its address."""
+    write(read_run(run), out)
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # what an earlier page left
+    browser.get(out.as_uri())
+    return out.as_uri()
+
+
+def check_quiet(browser: Any, address: str) -> None:
+    """Nothing asked for but the page itself, and no complaint on the console (a breach of its policy is one)."""
+    events = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
+    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+    assert address in asked
+    assert {url for url in asked if not url.startswith("data:")} == {address}
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("fault", ['<img src="http://127.0.0.1:9/x.png">', "<script>null.x</script>"])
+def test_the_check_sees_what_it_looks_for(browser: Any, tmp_path: Path, fault: str) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(f"<!doctype html><title>t</title>{fault}", encoding="utf-8")
+    browser.get(page.as_uri())
+    with pytest.raises(AssertionError):
+        check_quiet(browser, page.as_uri())
+
+
+def find_all(browser: Any, css: str) -> list[Any]:
+    return list(browser.find_elements("css selector", css))
+
+
+def column(browser: Any, number: int) -> list[str]:
+    return [
+        cell.text.split("\n")[0] for cell in find_all(browser, f"#board tbody tr :nth-child({number})") if cell.text
+    ]
+
+
+def press(browser: Any, *keys: str) -> None:
+    from selenium.webdriver import ActionChains
+
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def names(browser: Any) -> list[str]:
+    rows = find_all(browser, "#board tbody tr")
+    return [
+        row.find_element("css selector", "th .who > span").text.split("\n")[0] for row in rows if row.is_displayed()
+    ]
+
+
+def test_a_committed_run_sorts_and_filters(browser: Any, tmp_path: Path) -> None:
+    address = opened(browser, QUICKSTART, tmp_path / "report.html")
+    assert "simpo leads" in browser.find_element("css selector", ".verdict").text
+    assert names(browser) == ["simpo", "dpo", "cdpo", "ipo", "base"]
+    heads = {head.text.split("\xa0")[0].replace("\n", " "): head for head in find_all(browser, "#board thead th")}
+    words = heads["words"]
+    words.find_element("css selector", "button").click()
+    assert words.get_attribute("aria-sort") == "descending"
+    assert names(browser) == ["base", "dpo", "cdpo", "ipo", "simpo"]
+    words.find_element("css selector", "button").click()
+    assert (words.get_attribute("aria-sort"), names(browser)[0]) == ("ascending", "simpo")
+    heads["win rate"].find_element("css selector", "button").click()
+    assert names(browser)[-1] == "base"  # it has no win rate: last in either direction
+    heads["win rate"].find_element("css selector", "button").click()
+    assert names(browser)[-1] == "base" and names(browser)[0] == "ipo"
+    browser.find_element("id", "find").send_keys("DPO")
+    assert set(names(browser)) == {"dpo", "cdpo"}
+    assert browser.find_element("id", "found").text == "2 of 5 shown"
+    check_quiet(browser, address)
+
+
+def test_a_prompt_is_opened_by_keyboard(browser: Any, tmp_path: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    address = opened(browser, QUICKSTART, tmp_path / "report.html")
+    outputs = json.loads((QUICKSTART / "simpo" / "model_outputs.json").read_text(encoding="utf-8"))
+    browser.find_element("id", "search").click()
+    press(browser, Keys.TAB, Keys.TAB, Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ENTER)
+    sheet = browser.find_element("css selector", "#opened .sheet")
+    assert browser.find_element("css selector", ".asked").text == outputs[2]["instruction"]
+    assert sheet.find_element("css selector", ".text").text.split() == outputs[2]["output"].split()
+    assert sheet.find_element("css selector", ".badge").text in ("▲ better", "▼ worse", "= tie")
+    browser.find_element("id", "search").send_keys("raincoats")
+    assert 0 < len(find_all(browser, "#prompts li")) < 100
+    check_quiet(browser, address)
+
+
+def test_every_section_stands_and_nothing_overflows_on_a_phone_in_the_dark(browser: Any, tmp_path: Path) -> None:
+    address = opened(browser, full_run(tmp_path / "run"), tmp_path / "report.html")
+    assert not find_all(browser, ".empty")
+    assert len(find_all(browser, "figure svg.chart")) == 1 + 2 + 6 + 2  # lead; length, frontier; training; benchmarks
+    assert "Likelihood displacement" in browser.find_element("id", "training").text
+    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    try:
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+        paper = "return getComputedStyle(document.body).backgroundColor"
+        dark = browser.execute_script(paper)
+        theme = browser.find_element("id", "theme")
+        theme.click()
+        assert browser.execute_script(paper) != dark  # light, although the system is dark
+        theme.click()
+        assert browser.execute_script(paper) == dark
+        theme.click()
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    check_quiet(browser, address)
+
+
+def test_a_chip_brings_its_variant_out(browser: Any, tmp_path: Path) -> None:
+    opened(browser, full_run(tmp_path / "run"), tmp_path / "report.html")
+    chip = browser.find_element("css selector", "#training [data-highlight=dpo]")
+    chip.click()
+    lit = {m.get_attribute("data-variant") for m in find_all(browser, ".chart .on")}
+    assert (lit, chip.get_attribute("aria-pressed")) == ({"dpo"}, "true")
+    chip.click()
+    assert not find_all(browser, ".chart .on")
+
+
+def test_hostile_text_stays_text(browser: Any, tmp_path: Path) -> None:
+    address = opened(browser, full_run(tmp_path / "run", HOSTILE), tmp_path / "report.html")
+    assert browser.title == f"full{HOSTILE} · prefzoo report"
+    assert not find_all(browser, "img") and len(find_all(browser, "script")) == 2
+    assert len(find_all(browser, "#prompts li")) == N
+    assert HOSTILE.split("\u2028", maxsplit=1)[0] in browser.find_element("css selector", ".asked").text
+    check_quiet(browser, address)
