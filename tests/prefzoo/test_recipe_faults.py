@@ -78,8 +78,8 @@ SOME = "there are train, eval, columns, max_length, too_long"
     [
         ("name: twice", "name: given twice, first at line 1; keep one"),
         ("sed: 3", "sed: no such field; did you mean 'seed'?"),
-        ("zzz: 3", "zzz: no such field; there are name, seed, model, data, train, variants, evals"),
-        ("folder: x", "folder: no such field; there are name, seed, model, data, train, variants, evals"),
+        ("zzz: 3", "zzz: no such field; there are name, seed, seeds, model, data, train, variants, evals, sweep"),
+        ("folder: x", "folder: no such field; there are name, seed, seeds, model, data, train, variants, evals, sweep"),
         ("? [a]\n: b", "a key must be plain text, not a list or a mapping; write `key: value`"),
         ("seed: -1", "seed: must be at least 0 (is -1)"),
         ("seed: 4294967296", "seed: must be less than 4294967296 (is 4294967296)"),
