@@ -64,11 +64,17 @@ def use_bf16(train: Train) -> bool:
 
 
 def train(
-    job: Job, model: Any, metrics_file: Path, report: Report, checkpoints: Checkpoints | None = None
+    job: Job,
+    model: Any,
+    metrics_file: Path,
+    report: Report,
+    checkpoints: Checkpoints | None = None,
+    until: int | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Train `model` in place; returns the last step's metrics and the costs. Every step goes to `metrics_file`.
 
-    With `checkpoints`, it goes on from the newest, bit for bit as if it had never stopped.
+    With `checkpoints`, it goes on from the newest, bit for bit as if it had never stopped. After `until` steps it
+    stops with one, on the way of the whole training: neither schedule nor order of rows depend on it.
 
     Raises:
         UserError: the loss at step 0 is not what it must be at policy = reference, or it became NaN.
@@ -85,7 +91,7 @@ def train(
     start = time.monotonic() - at.seconds
     target = metrics_file if accelerator.is_main_process else Path(os.devnull)
     with target.open("a" if at.step else "w", encoding="utf-8") as log, noticed(checkpoints is not None) as stop:
-        for step, rows in enumerate(plan[at.step :], at.step):
+        for step, rows in enumerate(plan[at.step : until], at.step):
             metrics, state = _step(job, scorer, optimizer, accelerator, step, len(plan), rows, at.state)
             log.write(json.dumps(metrics) + "\n")
             log.flush()
@@ -95,9 +101,12 @@ def train(
             report(at.step * job.train.batch, len(plan) * job.train.batch, said)
             if checkpoints is not None:
                 _keep(checkpoints, parts, at, len(plan), log, stop, accelerator)
+        if until is not None and checkpoints is not None:
+            os.fsync(log.fileno())
+            checkpoints.write(parts, at, main=accelerator.is_main_process)
     for tracker in accelerator.trackers:  # not end_training(): it also ends the process group, and variants follow
         tracker.finish()
-    pairs = len(plan) * job.train.batch
+    pairs = at.step * job.train.batch
     return at.metrics, _costs(at.seconds, pairs, sum(p.numel() for p in policy.parameters() if p.requires_grad))
 
 

@@ -13,6 +13,7 @@ from prefzoo import __version__, memory
 from prefzoo.errors import UserError
 from prefzoo.stopping import STOPPED, Interrupted, obey
 
+FILE = click.Path(path_type=Path)
 SIGNALLED = 128  # what shells add to the number of the signal that ended a program
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 SET = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field; repeatable.")
@@ -40,15 +41,24 @@ def cli() -> None:
     metavar="SECONDS",
     help="Time between two checkpoints of a training; 0: after every step.",
 )
-def run(recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool, save_every: float) -> None:
+@click.option("--on", default="local", show_default=True, metavar="PLACE", help="local, ray, or ray://host:port.")
+@click.option("--gpus", type=click.FloatRange(0), help="GPUs of each stage on Ray or SLURM; 0.5: two stages share one.")
+@click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="CPUs of each such stage.")
+@click.option("--launch", type=FILE, help="An Accelerate profile for trainings on Ray or SLURM, several GPUs each.")
+@click.option("--emit", type=click.Choice(["slurm"]), help="Write a job array's scripts instead of running anything.")
+@click.option("--stage", metavar="KIND:TRIAL", help="Do one stage alone, like train:3: what a job array's task does.")
+def run(
+    recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool, save_every: float, on: str,
+    gpus: float | None, cpus: int, launch: Path | None, emit: str | None, stage: str | None,
+) -> None:  # fmt: skip
     """Train every variant of RECIPE, evaluate all of them and the base, and rank them.
 
     However a run ended, the same command goes on: what is finished is kept, a training goes on from its last
     checkpoint. SIGTERM and Ctrl-C write one first.
     """
-    from prefzoo.cli.run import run_recipe
+    from prefzoo.cli.begin import begin
 
-    run_recipe(recipe, overrides, results, fresh=fresh, save_every=save_every)
+    begin(recipe, overrides, results, fresh, save_every, (on, gpus, cpus, launch), emit, stage)
 
 
 @cli.command()
@@ -85,9 +95,6 @@ def data(recipe: Path, overrides: tuple[str, ...]) -> None:
     from prefzoo.cli.show import show_data
 
     show_data(recipe, overrides)
-
-
-FILE = click.Path(path_type=Path)
 
 
 @cli.command("eval")

@@ -34,17 +34,23 @@ from prefzoo.types import LogProbs
 RESUME = "resume"  # beside a variant's checkpoint, while it is trained
 
 
-def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float) -> None:
-    """The whole experiment; what is finished is not done again unless `fresh`, what was begun goes on."""
-    main = processes().is_main_process
-    console = Console(quiet=not main)
+def checked(path: Path, overrides: Sequence[str]) -> Recipe:
+    """The recipe, with what this machine can and cannot do checked."""
     found = recipe.load(path, overrides)
     check_names(found.evals.benchmarks)
     check_trackers(found.train.trackers)
     for variant in found.variants.values():
         if variant.train.lora and variant.train.lora.quantize:
             models.check_quantize(f"variants.{variant.name}.train")
-    run, base = _prepare(found, results / found.name, console, save_every)
+    return found
+
+
+def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float) -> None:
+    """The whole experiment; what is finished is not done again unless `fresh`, what was begun goes on."""
+    main = processes().is_main_process
+    console = Console(quiet=not main)
+    found = checked(path, overrides)
+    run, base = prepare(found, results / found.name, console, save_every)
     judge = prepared(found, run.prompts) if main else None
     if main:
         runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
@@ -52,7 +58,7 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
         for name in found.variants:
             runs.forget(run.folder / name)
             shutil.rmtree(run.folder / name / RESUME, ignore_errors=True)
-    trained = {name: _train_variant(run, name, base) for name in found.variants}
+    trained = {name: train_variant(run, name, base) for name in found.variants}
     _measure_all(run, base)
     if judge is not None:
         numbers = judged(judge, run.prompts, _numbers(run), run.folder, console)
@@ -65,7 +71,8 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
     leave()
 
 
-def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any]:
+def prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any]:
+    """The run, read and loaded, and the base model; what is wrong with data and losses is said here."""
     with stage(f"loading {found.model}", "models", console), processes().main_process_first():
         base, tokenizer = models.load(found.model, found.folder)
         weights, vocabulary = models.fingerprint(base), models.vocabulary(tokenizer)
@@ -87,10 +94,12 @@ def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -
     return made, base
 
 
-def _job(run: Run, variant: Variant, base: Any, weights: str, *, bf16: bool) -> Job:
+def job_of(run: Run, variant: Variant, base: Any, weights: str, *, bf16: bool) -> Job:
+    """The training of a variant, with all that its loss needs of the reference."""
     recipe = run.recipe
     job = Job(variant.loss_obj, variant.params, variant.train, recipe.seed, run.pairs, run.layout, bf16)
-    seen = {i for v in recipe.variants.values() for step in replace(job, train=v.train).steps for i in step}
+    orders = [replace(job, train=v.train, seed=s) for v in recipe.variants.values() for s in run.seeds or [recipe.seed]]
+    seen = {i for other in orders for step in other.steps for i in step}
 
     def frozen(pairs: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
         return logprobs_of(run, base, weights, pairs, f"reference log-probs, {what}", kind, bf16=bf16)
@@ -98,15 +107,28 @@ def _job(run: Run, variant: Variant, base: Any, weights: str, *, bf16: bool) -> 
     return with_reference(job, base, frozen, also=sorted(seen))
 
 
-def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
-    variant = run.recipe.variants[name]
-    bf16, folder = use_bf16(variant.train), run.folder / name
-    settings: dict[str, Any] = {
+def _settings(variant: Variant) -> dict[str, Any]:
+    return {
         "loss": variant.loss,
         "params": variant.params.model_dump(),
         "train": variant.train.model_dump(exclude={"trackers"}),
     }
-    key = key_of([settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16])
+
+
+def training_key(run: Run, variant: Variant) -> str:
+    """Hash of all that the outcome of a training depends on."""
+    rows, bf16 = reference.rows_key(run.pairs), use_bf16(variant.train)
+    return key_of([_settings(variant), run.recipe.seed, run.weights, rows, reference.ENGINE, bf16])
+
+
+def train_variant(run: Run, name: str, base: Any, until: int | None = None) -> runs.RunResult:
+    """Train a variant, unless it is done; its weights and result are on disk then.
+
+    After `until` steps (None: all of them) it stops, with its weights and a checkpoint to go on from, but no result.
+    """
+    variant = run.recipe.variants[name]
+    bf16, folder, key = use_bf16(variant.train), run.folder / name, training_key(run, variant)
+    settings = _settings(variant)
     main = processes().is_main_process
     checkpoints = Checkpoints(folder / RESUME, key, run.save_every, run.console.print)
     before = agreed(runs.finished(folder, key))
@@ -121,18 +143,18 @@ def _train_variant(run: Run, name: str, base: Any) -> runs.RunResult:
     quantize = lora.quantize if lora else None
     if quantize:  # the reference is what training starts from: the same model, adapter off
         base, weights = _load(run, quantize), f"{run.weights}-{quantize}"
-    job = _job(run, variant, base, weights, bf16=bf16)
+    job = job_of(run, variant, base, weights, bf16=bf16)
     model = _load(run, quantize)
     if lora:
         model = models.add_lora(model, **lora.model_dump(exclude={"quantize"}), seed=run.recipe.seed)
     with stage(f"training {name}", "pairs", run.console) as report:
-        metrics, costs = train(job, model, folder / "metrics.jsonl", report, checkpoints)
+        metrics, costs = train(job, model, folder / "metrics.jsonl", report, checkpoints, until)
     models.save(model, run.tokenizer, folder / "checkpoint", main=main)
     result = runs.RunResult(
         name, variant.loss, settings["params"], settings["train"], run.recipe.seed, key, metrics, costs,
         runs.environment() | {"processes": processes().num_processes},
     )  # fmt: skip
-    if main:
+    if main and until is None:
         result.write(folder)
         checkpoints.remove()
     processes().wait_for_everyone()

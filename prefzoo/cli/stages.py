@@ -6,6 +6,7 @@ Whoever places stages (in order here, Ray, a SLURM array) need know nothing else
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from evals.measure import preference_margins
 from prefzoo import models, recipe, reference, runs, sweep
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.load import tokens_of
-from prefzoo.cli.measure import known, measure, reference_of_held_out, weights_of
+from prefzoo.cli.measure import known, measure, reference_of_held_out
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.feed import kind_of
@@ -32,7 +33,6 @@ from prefzoo.recipe import Recipe
 from prefzoo.sweep import Score, Trial
 from prefzoo.train import native_bf16, use_bf16
 
-VALIDATION = "validation.json"  # beside a trial's result: its margins on the validation pairs
 FAILED = "failed.json"  # why a trial has none
 KINDS = ("reference", "train", "measure")
 
@@ -197,9 +197,10 @@ def _train(at: Opened, trial: Trial, until: int | None) -> str:
     if until is not None and until >= steps_of(trial.variant.train, len(run.pairs)):
         until = None
     try:
-        train_variant(run, trial.name, at.base, until=until)
-        if at.validation and score_of(at, trial) is None:
-            _validate(at, trial)
+        if score_of(at, trial, until) is None or until is None:
+            train_variant(run, trial.name, at.base, until=until)
+        if at.validation and score_of(at, trial, until) is None:
+            _validate(at, trial, until)
     except UserError as e:  # as when it diverges: the others go on
         if len(at.trials) == 1:
             raise
@@ -212,28 +213,36 @@ def _train(at: Opened, trial: Trial, until: int | None) -> str:
     return "done"
 
 
-def _validate(at: Opened, trial: Trial) -> None:
+def validation_file(folder: Path, until: int | None = None) -> Path:
+    """A trial's margins on the validation pairs: of its last weights, or of those after `until` steps."""
+    return folder / (f"validation-{until}.json" if until else "validation.json")
+
+
+def _validate(at: Opened, trial: Trial, until: int | None) -> None:
     """Margins of a trial's weights on the validation pairs, from its checkpoint."""
     folder, theirs = at.run.folder / trial.name, _theirs(at)
     if processes().is_main_process:
         model = models.load(str((folder / "checkpoint").resolve()), Path())[0].to(processes().device)
         with stage(f"validation pairs under {trial.name}", "pairs", at.run.console) as report:
             ours = reference.logprobs(model, at.validation, at.run.layout, bf16=native_bf16(), report=report)
-        margins = preference_margins(ours, theirs)
-        runs.write_json(folder / VALIDATION, {"key": _validation_key(at, trial), "margins": margins})
+        found = {"key": _validation_key(at, trial, until), "margins": preference_margins(ours, theirs)}
+        runs.write_json(validation_file(folder, until), found)
     processes().wait_for_everyone()
 
 
-def _validation_key(at: Opened, trial: Trial) -> str:
-    return key_of([weights_of(at.run, trial.name), reference.rows_key(at.validation), reference.ENGINE, native_bf16()])
+def _validation_key(at: Opened, trial: Trial, until: int | None) -> str:
+    from prefzoo.cli.run import training_key
+
+    trained = training_key(at.of(trial), trial.variant)
+    return key_of([trained, until, reference.rows_key(at.validation), native_bf16()])
 
 
-def score_of(at: Opened, trial: Trial) -> Score | None:
-    """What the weights in a trial's folder gave on the validation pairs; None where that is not known."""
+def score_of(at: Opened, trial: Trial, until: int | None = None) -> Score | None:
+    """What a trial gave on the validation pairs, after all its steps or at a rung; None where that is not known."""
     folder = at.run.folder / trial.name
     try:
-        found = json.loads((folder / VALIDATION).read_text(encoding="utf-8"))
-        if (folder / FAILED).is_file() or found["key"] != _validation_key(at, trial):
+        found = json.loads(validation_file(folder, until).read_text(encoding="utf-8"))
+        if (folder / FAILED).is_file() or found["key"] != _validation_key(at, trial, until):
             return None
         return sweep.score(found["margins"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -246,7 +255,7 @@ def _measure(at: Opened, run: Run, name: str) -> None:
         return
     theirs = reference_of_held_out(run, at.base) if run.held_out else None
     if processes().is_main_process:
-        model = at.base
+        model = copy.deepcopy(at.base)  # measuring may lower its precision, and trainings may follow
         if name != leaderboard.BASE:
             model = models.load(str((run.folder / name / "checkpoint").resolve()), Path())[0].to(at.base.device)
         measure(run, name, model, theirs)
