@@ -104,7 +104,8 @@ def take(source: Source, folder: Path) -> dict[str, tuple[Axis, ...]]:
         if "sweep" in plain:
             own += _ready(source, name, plain, plain.pop("sweep"), folder, {axis.path for axis in own})
         taken = {axis.path for axis in own}
-        found[name] = (*own, *(a for a in common if a.path not in taken and not _written(plain, a.path)))
+        own += [a for a in common if a.path not in taken and not _written(plain, a.path)]
+        found[name] = tuple(sorted(own, key=lambda axis: (axis.path[0] == "train", axis.path)))
         if fields is not None:
             variants[name] = plain
     return found

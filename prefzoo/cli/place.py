@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +15,11 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from prefzoo.cli.stages import Order, Stage, do
+from prefzoo import memory, recipe
+from prefzoo.cli.stages import DONE, Order, Stage, do, failure
 from prefzoo.errors import UserError
+from prefzoo.launch import processes
+from prefzoo.stopping import Interrupted, obey
 
 LOCAL, RAY = "local", "ray"
 RETRIES = 3  # times that a stage is placed anew when its worker or machine dies
@@ -55,6 +60,8 @@ def placer(how: Placing, order: Order, console: Console) -> Iterator[Placer]:
     if how.on == LOCAL:
         yield InOrder(order)
         return
+    if processes().num_processes > 1:
+        raise UserError(f"--on {how.on}: Ray starts the processes; leave out accelerate launch, see --launch")
     ray = connected(how.on)
     try:
         yield OnRay(ray, how, order, console)
@@ -94,6 +101,8 @@ def connected(on: str) -> Any:
     except Exception as e:  # many kinds, each meaning that there is no cluster
         reason = (str(e).splitlines() or ["no reason given"])[0]
         raise UserError(f"--on {on}: Ray does not answer ({reason}); look at `ray status` there") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, obey)  # Ray puts its own in place
     return ray
 
 
@@ -148,8 +157,7 @@ def _task(order: Order, what: Stage, threads: int) -> str:
     """A stage in a Ray worker, whose threads are as many as its CPUs."""
     import torch
 
-    from prefzoo.stopping import Interrupted
-
+    memory.prepare()
     torch.set_num_threads(threads)
     try:
         return do(order, what)
@@ -161,9 +169,11 @@ def _launched(order: Order, what: Stage, how: Placing) -> str:
     """A training in several processes of its own, under `accelerate launch`."""
     words = launch_words(order, what, how)
     code = subprocess.run(words, check=False).returncode
-    if code:
+    folder = Path(order.results) / recipe.load(order.recipe, order.overrides).name
+    reason = failure(folder / what.trial)
+    if code and not reason:
         raise RuntimeError(f"`{' '.join(words)}` ended with {code}")
-    return "done"
+    return reason or DONE
 
 
 def launch_words(order: Order, what: Stage, how: Placing) -> list[str]:

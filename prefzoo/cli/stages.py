@@ -34,6 +34,7 @@ from prefzoo.sweep import Score, Trial
 from prefzoo.train import native_bf16, use_bf16
 
 FAILED = "failed.json"  # why a trial has none
+DONE = "done"
 KINDS = ("reference", "train", "measure")
 
 
@@ -145,7 +146,7 @@ def do(order: Order, what: Stage) -> str:
         _measure(at, at.run, leaderboard.BASE)
     else:
         _measure(at, at.final(at.trials[what.trial]), what.trial)
-    return "done"
+    return DONE
 
 
 def named(at: Opened, text: str) -> Stage:
@@ -197,7 +198,9 @@ def _train(at: Opened, trial: Trial, until: int | None) -> str:
     if until is not None and until >= steps_of(trial.variant.train, len(run.pairs)):
         until = None
     try:
-        if score_of(at, trial, until) is None or until is None:
+        if until is None or score_of(at, trial, until) is None:
+            if until is not None and processes().is_main_process:
+                runs.forget(folder)  # the weights of a finished training say nothing about those on the way
             train_variant(run, trial.name, at.base, until=until)
         if at.validation and score_of(at, trial, until) is None:
             _validate(at, trial, until)
@@ -210,7 +213,7 @@ def _train(at: Opened, trial: Trial, until: int | None) -> str:
         run.console.print(f"{trial.name}: {reason}", soft_wrap=True, markup=False)
         return reason
     (folder / FAILED).unlink(missing_ok=True)
-    return "done"
+    return DONE
 
 
 def validation_file(folder: Path, until: int | None = None) -> Path:
@@ -262,11 +265,13 @@ def _measure(at: Opened, run: Run, name: str) -> None:
     processes().wait_for_everyone()
 
 
+def failure(folder: Path) -> str:
+    """Why the trial of a folder failed; empty where it did not."""
+    path = folder / FAILED
+    return str(json.loads(path.read_text(encoding="utf-8"))["reason"]) if path.is_file() else ""
+
+
 def failures(folder: Path, trials: Sequence[Trial]) -> dict[str, str]:
     """Why trials that failed did, by their names."""
-    found: dict[str, str] = {}
-    for trial in trials:
-        path = folder / trial.name / FAILED
-        if path.is_file():
-            found[trial.name] = str(json.loads(path.read_text(encoding="utf-8"))["reason"])
-    return found
+    found = {trial.name: failure(folder / trial.name) for trial in trials}
+    return {name: reason for name, reason in found.items() if reason}

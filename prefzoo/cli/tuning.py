@@ -24,7 +24,7 @@ from prefzoo.cli.judging import everyone, judged, prepared
 from prefzoo.cli.measure import known, receipts
 from prefzoo.cli.place import Placer, Placing, placer
 from prefzoo.cli.run import RESUME, checked
-from prefzoo.cli.stages import Opened, Order, Stage, failures, named, opened, score_of
+from prefzoo.cli.stages import DONE, Opened, Order, Stage, do, failures, named, opened, score_of
 from prefzoo.errors import UserError
 from prefzoo.job import steps_of
 from prefzoo.launch import leave, processes
@@ -82,15 +82,15 @@ def run_stages(
 
 def run_stage(path: Path, overrides: Sequence[str], results: Path, *, save_every: float, text: str) -> None:
     """One stage of the run alone: what a task of a SLURM array does."""
-    from prefzoo.cli.stages import do
-
     checked(path, overrides)
     order = Order(str(path.resolve()), tuple(overrides), str(results.resolve()), save_every)
     at = opened(order)
     what = named(at, text)
     ended = do(order, what)
-    at.run.console.print(f"{what}: {ended}", soft_wrap=True, markup=False)
     leave()
+    if ended != DONE:
+        raise UserError(f"{what}: {ended}")
+    at.run.console.print(f"{what}: {ended}", soft_wrap=True, markup=False)
 
 
 def says_plan(at: Opened) -> str:

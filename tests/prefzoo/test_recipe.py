@@ -46,7 +46,18 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
     lora = ["lora.alpha", "lora.dropout", "lora.quantize", "lora.rank", "lora.targets"]
     resolved = load(write(MINIMAL), ["train.lora={}"]).resolved()
     assert dotted(resolved) == {
-        *("name", "seed", "seeds", "sweep", "model", "data.train", "data.eval", "data.columns", "data.max_length", "data.too_long"),
+        *(
+            "name",
+            "seed",
+            "seeds",
+            "sweep",
+            "model",
+            "data.train",
+            "data.eval",
+            "data.columns",
+            "data.max_length",
+            "data.too_long",
+        ),
         *("train.trackers", *(f"train.{f}" for f in [*train, *lora])),
         *("variants.dpo.loss", "variants.dpo.beta", *(f"variants.dpo.train.{f}" for f in [*train, *lora])),
         *("evals.prompts", "evals.judge", "evals.max_new_tokens", "evals.benchmarks"),
