@@ -17,6 +17,7 @@ from rich.console import Console
 
 from evals import leaderboard
 from evals.measure import Measured
+from evals.results import SWEEP
 from evals.seeded import seeded, spread
 from prefzoo import recipe as recipes
 from prefzoo import reference, runs, sweep
@@ -29,8 +30,6 @@ from prefzoo.errors import UserError
 from prefzoo.job import steps_of
 from prefzoo.launch import leave, processes
 from prefzoo.sweep import Score, Trial
-
-RECORD = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ def report(
         lines.append(
             f"- {len(chosen.stopped)} of {len(trials)} trials were stopped early, by their variant's own trials."
         )
-    runs.write_json(at.run.folder / RECORD, _record(at, finals, chosen, failed))
+    runs.write_json(at.run.folder / SWEEP, _record(at, finals, chosen, failed))
     return "\n".join(lines).rstrip() + "\n"
 
 
