@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from prefzoo import recipe, runs, sweep
-from prefzoo.cli.place import Order, Placing, launch_words, run_words
-from prefzoo.cli.stages import Stage
+from prefzoo.cli.place import Placing, launch_words, run_words
+from prefzoo.cli.stages import Order, Stage
 from prefzoo.errors import UserError
 
 WARNING = 120  # seconds before the time limit in which a training can write its checkpoint
