@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from evals.results import read_run
 from prefzoo.cli import main, stages, tuning
 from prefzoo.cli.place import InOrder, Placing, launch_words
 from prefzoo.cli.stages import Order, Stage
@@ -75,6 +76,7 @@ def test_a_sweep_ends_in_a_board_of_tuned_variants(
     assert len(record["trials"]) == 8 and len(record["finals"]) == FINALS and set(record["chosen"]) == {"dpo", "simpo"}
     assert all(one["validation"] is not None for one in record["trials"])
     measured = {path.parent.name for path in folder.glob("*/evals.json")}
+    assert list(read_run(folder).variants) == ["base", *record["finals"]]
     assert measured == {"base", *record["finals"]}  # what was not chosen never met the test split
     long = pd.read_csv(folder / "leaderboard.csv")
     assert {"dpo", "simpo", "base", *record["finals"]} == set(long.variant)
@@ -154,6 +156,18 @@ def test_a_trial_that_diverges_is_out_and_the_others_go_on(
         == 2
     )
     assert "no variant can be ranked: every trial failed" in capsys.readouterr().err
+
+
+def test_a_recipe_without_a_sweep_has_one_stage_per_variant(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `--on ray` does it: the board, weights and numbers of a plain run."""
+    only = ["variants={simpo: null}", "seeds=[]"]
+    stages.opened.cache_clear()
+    tuning.run_stages(Path("r.yaml"), only, Path("staged"), fresh=False, save_every=300, placing=Placing())
+    assert prefzoo(monkeypatch, "run", "r.yaml", *(word for text in only for word in ("--set", text))) == 0
+    boards = [pd.read_csv(place / f / "tuned" / "leaderboard.csv") for f in ("staged", "results")]
+    first, second = (board[board.metric != "train_seconds"].reset_index(drop=True) for board in boards)
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    assert not (place / "staged" / "tuned" / "sweep.json").exists()
 
 
 @pytest.mark.parametrize(
