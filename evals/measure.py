@@ -56,6 +56,11 @@ class OnPairs:
     beta: float | None = None
 
 
+def preference_margins(policy: LogProbs, reference: LogProbs) -> list[float]:
+    """Log-ratio margin h of every held-out pair, in nats, under one common frozen reference."""
+    return [float(v) for v in policy.margin - reference.margin]
+
+
 def on_pairs(policy: VocabLogProbs, reference: LogProbs, beta: float | None) -> OnPairs:
     """All that is kept of held-out pairs, in their order."""
     values = {
@@ -64,7 +69,7 @@ def on_pairs(policy: VocabLogProbs, reference: LogProbs, beta: float | None) -> 
         "entropy": preference_metrics.entropy(policy),
     }
     kept = {name: [float(np.round(v, 6)) for v in found] for name, found in values.items()}
-    return OnPairs([float(v) for v in policy.margin - reference.margin], kept, beta)
+    return OnPairs(preference_margins(policy, reference), kept, beta)
 
 
 def repetition(text: str) -> float:

@@ -17,6 +17,7 @@ from prefzoo.errors import UserError
 from prefzoo.runs import Failure, RunResult, read_failure, read_result
 
 RESOLVED = "recipe.resolved.yaml"
+SWEEP = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class RunFiles:
 
     Attributes:
         recipe: the resolved one, as plain values.
-        variants: by name, the base first where it was measured, the others in the recipe's order.
+        variants: by name, the base first where it was measured, the others in the recipe's order; of a sweep, what
+            was chosen, a folder per seed.
         long: the leaderboard's long table (variant, metric, value, stderr, low, high, n, ...).
         round_robin: of `round_robin.json`; None where there was none.
         frontier: of `frontier.csv`; empty where there was none.
@@ -76,7 +78,8 @@ def read_run(folder: Path) -> RunFiles:
     if not (folder / RESOLVED).is_file():
         raise UserError(f"{folder}: not a run's folder ({RESOLVED} is missing); name one that prefzoo run wrote")
     recipe = yaml.safe_load((folder / RESOLVED).read_text(encoding="utf-8"))
-    names = [n for n in (BASE, *recipe["variants"]) if (folder / n).is_dir()]
+    finals = _json(folder / SWEEP, {}).get("finals", recipe["variants"])
+    names = [n for n in (BASE, *finals) if (folder / n).is_dir()]
     return RunFiles(
         folder, recipe, {n: _variant(folder / n) for n in names}, _csv(folder / "leaderboard.csv"),
         _json(folder / "round_robin.json", None), _csv(folder / "frontier.csv"),

@@ -144,7 +144,12 @@ class Source:
         if keys in self.unread:  # its text has been complained about
             return
         near = next(keys[:n] for n in range(len(keys), -1, -1) if keys[:n] in self.places)
-        self.faults.append((self.places[near], keys, says))
+        if (
+            self.places[near],
+            keys,
+            says,
+        ) not in self.faults:  # as when a variant is read anew for each value it may have
+            self.faults.append((self.places[near], keys, says))
 
     def raise_faults(self) -> None:
         """Raise all faults as one `UserError`, those of the file first and by line."""

@@ -47,7 +47,16 @@ def run(
 
     from evals.results import read_run
     from prefzoo._yaml import dump as dump_plain
+    from prefzoo.cli.place import Placing
     from prefzoo.cli.run import run_recipe
+    from prefzoo.cli.tuning import run_stages
+    from prefzoo.recipe import load
+    from prefzoo.sweep import is_sweep
+
+    def done(file: Path) -> RunFiles:
+        if is_sweep(load(file, sets)):
+            return read_run(run_stages(file, sets, Path(results), placing=Placing(), **how)[0])
+        return read_run(run_recipe(file, sets, Path(results), **how)[0])
 
     sets = [f"{field}={json.dumps(value)}" for field, value in (overrides or {}).items()]
     how: dict[str, Any] = {
@@ -57,8 +66,8 @@ def run(
         with NamedTemporaryFile("w", prefix=".recipe-", suffix=".yaml", dir=Path.cwd(), encoding="utf-8") as file:
             file.write(dump_plain(dict(recipe)))
             file.flush()
-            return read_run(run_recipe(Path(file.name), sets, Path(results), **how)[0])
-    return read_run(run_recipe(Path(recipe), sets, Path(results), **how)[0])
+            return done(Path(file.name))
+    return done(Path(recipe))
 
 
 def loss(name: str, **params: Any) -> Callable[..., Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 FIELDS: dict[str, str] = {
     "name": "Name of the run and of its folder under results/.",
     "seed": "Decides the order of the pairs, dropout, and an adapter's first weights.",
+    "seeds": "Train every variant with each of these seeds; the board's intervals then span seeds and prompts.",
     "model": "What is trained, and the reference: a hub id, a folder, a .gguf file or package://module/file.gguf.",
     "trust_remote_code": "Run code that comes with a model from the hub; off unless you have read it.",
     "data": "Preference data: pairs (prompt, chosen, rejected) or single answers (prompt, completion, label).",
@@ -46,4 +47,12 @@ FIELDS: dict[str, str] = {
     "evals.kl": "Prompts that also get a sampled answer, for the KL from the base; 0 for none.",
     "evals.frontier": "Points of every training at which KL and reward are measured; 0 for none.",
     "evals.round_robin": "Every variant against every other, under any judge (under the verifier always).",
+    "sweep": "How variants with lists or ranges of values are tuned.",
+    "sweep.trials": "Settings tried per variant; a larger grid is thinned to them, by default none is.",
+    "sweep.validation": "Share of the training prompts held out to choose by, or a data set of pairs.",
+    "sweep.search_seeds": "How many of the seeds every setting is trained with; by default all.",
+    "sweep.early_stopping": "Stop trials that fall behind after some of their steps (successive halving).",
+    "sweep.early_stopping.factor": "At each rung the best 1/factor of a variant's settings go on.",
+    "sweep.early_stopping.rungs": "How often trials are looked at before their end.",
+    "sweep.unequal_budgets": "refuse or flag variants with different numbers of settings.",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,11 +17,13 @@ from prefzoo._yaml import Keys, Source
 from prefzoo.errors import UserError
 from prefzoo.judge import AnyJudge
 from prefzoo.losses import AnyLoss, NonNegative, Params, Positive
+from prefzoo.sweeping import Axis, Sweep, attach, spelled, take
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator accepts
 Column = Literal["prompt", "chosen", "rejected", "score_chosen", "score_rejected", "completion", "label"]
 SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
 RESERVED = "base"  # the untrained model's row of the leaderboard
@@ -146,6 +149,7 @@ class Variant(Section):
     params: Params
     train: Train
     folder: Path
+    axes: tuple[Axis, ...] = ()
 
     @property
     def loss_obj(self) -> AnyLoss:
@@ -157,13 +161,15 @@ class Recipe(Section):
     """All that decides a run's outcome. `load` makes one of a file."""
 
     name: Annotated[str, Field(pattern=SLUG)]
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # what every generator accepts
+    seed: Seed = 0
+    seeds: list[Seed] = []
     model: Text
     trust_remote_code: bool = False  # whether code that comes with the model is run
     data: Data
     train: Train = Train()
     variants: dict[str, Variant]
     evals: Evals = Evals()
+    sweep: Sweep | None = None
     _folder: Path = Path()
 
     @property
@@ -174,10 +180,7 @@ class Recipe(Section):
     def resolved(self) -> dict[str, Any]:
         """Plain values with every default filled in, without `folder`; `load` reads its dump back to the same."""
         plain = self.model_dump(exclude={"variants"})
-        variants = {
-            v.name: {"loss": v.loss, "train": v.train.model_dump(exclude={"trackers"}), **v.params.model_dump()}
-            for v in self.variants.values()
-        }
+        variants = {name: spelled(v) for name, v in self.variants.items()}
         return {field: variants if field == "variants" else plain[field] for field in type(self).model_fields}
 
 
@@ -199,11 +202,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if section in source.data and source.data[section] is None:
             source.data[section] = {}
     folder = Path(path).resolve().parent
+    axes = take(source, folder)
     recipe = _validate(source, Recipe, {**source.data, "variants": {}}, ())
-    variants = _variants(source, folder)
+    variants = attach(source, axes, _variants(source, folder), partial(_variant, source, folder=folder))
     source.raise_faults()
     assert recipe is not None  # else there was a fault
-    recipe = recipe.model_copy(update={"variants": variants})
+    recipe = recipe.model_copy(update={"variants": variants, "seed": [*recipe.seeds, recipe.seed][0]})
     recipe._folder = folder
     return recipe
 

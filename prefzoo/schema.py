@@ -38,6 +38,8 @@ def schema(found: Sequence[Loss]) -> Schema:
     _describe(made, made, "")
     own = copy.deepcopy(made["$defs"]["Train"])
     own["properties"].pop("trackers")
+    for part in (own, made["$defs"]["Train"]):
+        part["properties"] = {name: _swept(field) for name, field in part["properties"].items()}
     own["description"] = "This variant's own settings, over the recipe's."
     made["$defs"] |= {"VariantTrain": own, "variant": _variant(found)}
     made["$defs"] |= {f"knobs.{loss.name}": _knobs(loss) for loss in found}
@@ -106,9 +108,24 @@ def _of_loss(loss: Loss) -> Schema:
         "properties": {
             "loss": {"type": "string"},
             "train": {"anyOf": [_ref("VariantTrain"), {"type": "null"}]},
-            **knobs["properties"],
+            "sweep": {"const": "paper", "description": "The grid of the loss's paper, or a default one."},
+            **{name: _swept(field) for name, field in knobs["properties"].items()},
         },
     }
+
+
+def _swept(field: Schema) -> Schema:
+    """A field that may also be a list of its values, or a range, to be tuned over."""
+    one = {k: v for k, v in field.items() if k not in ("description", "default")}
+    said = {k: v for k, v in field.items() if k in ("description", "default")}
+    if one.get("type") == "array" or "$ref" in str(one):  # lists of their own, and sections
+        return field
+    ends = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    ranges = [
+        {"type": "object", "properties": {scale: ends}, "required": [scale], "additionalProperties": False}
+        for scale in ("log", "uniform")
+    ]
+    return {**said, "anyOf": [one, {"type": "array", "items": one, "minItems": 1}, *ranges]}
 
 
 def _ref(name: str) -> Schema:

@@ -75,10 +75,12 @@ def train(
     report: Report,
     checkpoints: Checkpoints | None = None,
     snapshots: Snapshots | None = None,
+    until: int | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Train `model` in place; returns the last step's metrics and the costs. Every step goes to `metrics_file`.
 
-    With `checkpoints`, it goes on from the newest, bit for bit as if it had never stopped.
+    With `checkpoints`, it goes on from the newest, bit for bit as if it had never stopped. After `until` steps it
+    stops with one, on the way of the whole training: neither schedule nor order of rows depend on it.
 
     Raises:
         UserError: the loss at step 0 is not what it must be at policy = reference.
@@ -102,7 +104,7 @@ def train(
         noticed(checkpoints is not None) as stop,
         _tracked(accelerator),
     ):
-        for step, rows in enumerate(plan[at.step :], at.step):
+        for step, rows in enumerate(plan[at.step : until], at.step):
             trial = replace(job, halvings=at.halvings)
             (metrics, state), halvings = _step(
                 trial, scorer, optimizer, accelerator, step, len(plan), rows, at.state, say
@@ -116,6 +118,9 @@ def train(
                 snapshots.take(policy, at.step, len(plan))
             if checkpoints is not None:
                 _keep(checkpoints, parts, at, len(plan), log, stop, accelerator)
+        if until is not None and checkpoints is not None:
+            os.fsync(log.fileno())
+            checkpoints.write(parts, at, main=accelerator.is_main_process)
     costs = costs_of(job, policy, at.seconds, sum(p.numel() for p in policy.parameters() if p.requires_grad))
     return at.metrics, costs | {"memory_halvings": float(at.halvings)}
 

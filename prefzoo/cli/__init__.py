@@ -17,6 +17,7 @@ from prefzoo.errors import UserError
 from prefzoo.redact import redacted
 from prefzoo.stopping import STOPPED, Interrupted, obey
 
+FILE = click.Path(path_type=Path)
 VARIANT_FAILED = 3
 SIGNALLED = 128  # what shells add to the number of the signal that ended a program
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path), shell_complete=complete.recipes)
@@ -57,12 +58,19 @@ def cli() -> None:
     metavar="SECONDS",
     help="Time between two checkpoints of a training; 0: after every step.",
 )
+@click.option("--on", default="local", show_default=True, metavar="PLACE", help="local, ray, or ray://host:port.")
+@click.option("--gpus", type=click.FloatRange(0), help="GPUs of each stage on Ray or SLURM; 0.5: two stages share one.")
+@click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="CPUs of each such stage.")
+@click.option("--launch", type=FILE, help="An Accelerate profile for trainings on Ray or SLURM, several GPUs each.")
+@click.option("--emit", type=click.Choice(["slurm"]), help="Write a job array's scripts instead of running anything.")
+@click.option("--stage", metavar="KIND:TRIAL", help="Do one stage alone, like train:3: what a job array's task does.")
 @click.option("--retry-failed", is_flag=True, help="Train again what failed before with the same settings.")
 @QUIET
 @click.pass_context
 def run(
     context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool, save_every: float,
-    retry_failed: bool, quiet: bool,
+    retry_failed: bool, quiet: bool, on: str, gpus: float | None, cpus: int, launch: Path | None, emit: str | None,
+    stage: str | None,
 ) -> None:  # fmt: skip
     """Train every variant of RECIPE, evaluate all of them and the base, and rank them.
 
@@ -72,12 +80,10 @@ def run(
     A variant whose loss becomes NaN or infinite is given up (failed.json says why) while the others go on; the exit
     code is then 3.
     """
-    from prefzoo.cli.run import run_recipe
+    from prefzoo.cli.begin import begin
 
-    _, failed = run_recipe(
-        recipe, overrides, results, fresh=fresh, save_every=save_every, retry_failed=retry_failed, quiet=quiet
-    )
-    if failed:
+    ways = {"fresh": fresh, "save_every": save_every, "retry_failed": retry_failed, "quiet": quiet}
+    if begin(recipe, overrides, results, ways, (on, gpus, cpus, launch), emit, stage):
         context.exit(VARIANT_FAILED)
 
 
@@ -118,9 +124,6 @@ def data(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     from prefzoo.cli.show import show_data
 
     show_data(recipe, overrides, as_json=as_json)
-
-
-FILE = click.Path(path_type=Path)
 
 
 @cli.command("eval")

@@ -25,6 +25,7 @@ class Run:
     Attributes:
         weights, vocabulary: what identifies the base model and its tokenizer.
         save_every: seconds between two checkpoints of a training.
+        seeds: of all trainings that share the reference's log-probs; empty: the recipe's alone.
     """
 
     recipe: Recipe
@@ -38,6 +39,7 @@ class Run:
     layout: Layout
     prompts: list[PromptRow]
     save_every: float
+    seeds: tuple[int, ...] = ()
 
 
 def logprobs_of(

@@ -34,7 +34,8 @@ def snapshots_of(run: Run, name: str) -> Snapshots:
     def save(model: Any, folder: Path) -> None:
         models.save(model, run.tokenizer, folder, main=processes().is_main_process)
 
-    return Snapshots(run.folder / name / "snapshots", run.recipe.evals.frontier, save)
+    points = run.recipe.evals.frontier if run.prompts else 0  # a trial whose setting may never be chosen has none
+    return Snapshots(run.folder / name / "snapshots", points, save)
 
 
 def write_frontier(run: Run, base: Any, trained: Mapping[str, runs.RunResult], theirs: LogProbs | None) -> None:

@@ -37,6 +37,17 @@ from prefzoo.train import check_trackers
 from prefzoo.types import LogProbs
 
 
+def checked(path: Path, overrides: Sequence[str]) -> Recipe:
+    """The recipe, with what this machine can and cannot do checked."""
+    found = recipe.load(path, overrides)
+    check_names(found.evals.benchmarks)
+    check_trackers(found.train.trackers)
+    for variant in found.variants.values():
+        if variant.train.lora and variant.train.lora.quantize:
+            models.check_quantize(f"variants.{variant.name}.train")
+    return found
+
+
 def run_recipe(
     path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float,
     retry_failed: bool = False, quiet: bool = False,
@@ -47,12 +58,7 @@ def run_recipe(
     """
     main = processes().is_main_process
     console = Console(quiet=quiet or not main)
-    found = recipe.load(path, overrides)
-    check_names(found.evals.benchmarks)
-    check_trackers(found.train.trackers)
-    for variant in found.variants.values():
-        if variant.train.lora and variant.train.lora.quantize:
-            models.check_quantize(f"variants.{variant.name}.train")
+    found = checked(path, overrides)
     with alone(results / found.name):
         failed = _run(
             found, results / found.name, console, fresh=fresh, save_every=save_every, retry_failed=retry_failed
@@ -67,7 +73,7 @@ def _run(
     main = processes().is_main_process
     for name in (leaderboard.BASE, *found.variants):
         disk.inside(folder, name)
-    run, base, audits = _prepare(found, folder, console, save_every)
+    run, base, audits = prepare(found, folder, console, save_every)
     judge = prepared(found, run.prompts) if main else None
     if main:
         runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
@@ -106,7 +112,8 @@ def _rows(run: Run) -> list[Row]:
     return [Row(leaderboard.BASE), *(Row(name, steps_of(t, len(run.pairs)), t.batch) for name, t in how.items())]
 
 
-def _prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any, dict[str, Any]]:
+def prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any, dict[str, Any]]:
+    """The run, read and loaded, the base model, and the data's audit; what is wrong with data and losses is said."""
     with stage(f"loading {found.model}", "models", console), processes().main_process_first():
         base, tokenizer = models.load(found.model, found.folder, trust=found.trust_remote_code)
         weights, vocabulary = models.fingerprint(base), models.vocabulary(tokenizer)

@@ -88,7 +88,7 @@ def _say_knobs(say: Callable[[str], None], found: zoo.Loss, prefix: str) -> None
 
 def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
-    from prefzoo import models
+    from prefzoo import models, sweep
     from prefzoo.cli.load import check_variants, tokens_of, unit
     from prefzoo.cli.needs import memory_line
     from prefzoo.job import steps_of
@@ -104,20 +104,28 @@ def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -
     console.print(f"{recipe.name}: {recipe.model} ({size / 1e6:.0f}M parameters), {len(done.pairs)} {rows} ({schema})")
     for reason, count in done.counts.items():
         console.print(f"  {count} {rows} {reason}")
-    total, planned = 0.0, {}
+    trials, total, planned = sweep.expand(recipe), 0.0, {}
+    seeds = len(recipe.seeds or [recipe.seed])
     for name, variant in recipe.variants.items():
         steps = steps_of(variant.train, len(done.pairs))
         work = steps * variant.train.batch * tokens
-        seconds = 6 * size * work / _speed(bf16=use_bf16(variant.train))
-        total += seconds
+        seconds, times = 6 * size * work / _speed(bf16=use_bf16(variant.train)), sum(t.arm == name for t in trials)
+        total += seconds * times
         planned[name] = {
-            "loss": variant.loss, "steps": steps, "batch": variant.train.batch, "tokens": work, "seconds": seconds
+            "loss": variant.loss, "steps": steps, "batch": variant.train.batch, "tokens": work, "seconds": seconds,
+            "trials": times,
         }  # fmt: skip
         plan = f"{variant.loss}, {steps} steps of {variant.train.batch} {rows}, {work:,.0f} tokens"
-        console.print(f"  {name}: {plan}, about {seconds:.0f} s")
+        often = f", {times // seeds} settings x {seeds} seeds" if times > 1 else ""
+        console.print(f"  {name}: {plan}, about {seconds:.0f} s{often}")
+        for source in dict.fromkeys(axis.source for axis in variant.axes if axis.source):
+            console.print(f"    grid: {source}", markup=False)
         memory = memory_line(model, done.pairs, variant.train, bf16=use_bf16(variant.train))
         if memory:
             console.print(f"    {memory}", markup=False)
+    if sweep.is_sweep(recipe):
+        early = ", less what early stopping saves" if sweep.settings_of(recipe).early_stopping else ""
+        console.print(f"{len(trials)} trials in all{early}")
     console.print(f"training takes roughly {total / 60:.1f} minutes here; evaluation and loading come on top")
     if as_json:
         said = {

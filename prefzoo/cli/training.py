@@ -93,14 +93,31 @@ def _plain_job(run: Run, variant: Variant) -> Job:
     return Job(variant.loss_obj, variant.params, variant.train, run.recipe.seed, run.pairs, run.layout, bf16)
 
 
-def _job(run: Run, variant: Variant, base: Any, weights: str) -> Job:
+def job_of(run: Run, variant: Variant, base: Any, weights: str) -> Job:
+    """The training of a variant, with all that its loss needs of the reference."""
     job = _plain_job(run, variant)
-    seen = {i for v in run.recipe.variants.values() for step in replace(job, train=v.train).steps for i in step}
+    recipe = run.recipe
+    orders = [replace(job, train=v.train, seed=s) for v in recipe.variants.values() for s in run.seeds or [recipe.seed]]
+    seen = {i for other in orders for step in other.steps for i in step}
 
     def frozen(pairs: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
         return logprobs_of(run, base, weights, pairs, f"reference log-probs, {what}", kind, bf16=job.bf16)
 
     return with_reference(job, base, frozen, also=sorted(seen))
+
+
+def training_key(run: Run, variant: Variant) -> str:
+    """Hash of all that the outcome of a training depends on."""
+    return _training(run, variant).key
+
+
+def train_variant(run: Run, name: str, base: Any, until: int | None = None) -> Ended:
+    """Train one variant, unless it is done; its weights and result, or its failure, are on disk then.
+
+    After `until` steps (None: all of them) it stops, with its weights and a checkpoint to go on from, but no result.
+    """
+    training = _training(run, run.recipe.variants[name])
+    return _before(run, training, retry_failed=False) or _train_alone(run, training, base, until)
 
 
 def _training(run: Run, variant: Variant) -> _Training:
@@ -146,28 +163,30 @@ def _intact(run: Run, training: _Training) -> RunResult | None:
     return found
 
 
-def _train_alone(run: Run, training: _Training, base: Any) -> Ended:
+def _train_alone(run: Run, training: _Training, base: Any, until: int | None = None) -> Ended:
     variant, weights = training.variant, run.weights
     name, quantize = variant.name, variant.train.lora.quantize if variant.train.lora else None
     if quantize:  # the reference is what training starts from: the same model, adapter off
         base, weights = _load(run, quantize), f"{run.weights}-{quantize}"
     else:
         base = base.to(processes().device)
-    job = _job(run, variant, base, weights)
+    job = job_of(run, variant, base, weights)
     if job.live is None and not quantize:
         base.to("cpu")  # all that is needed of it is known: its room on the device is the policy's
     model = _policy(run, variant)
     try:
         with stage(f"training {name}", "pairs", run.console, of=name, doing="training") as report:
-            metrics, costs = train(job, model, training.log, report, training.checkpoints, snapshots_of(run, name))
+            metrics, costs = train(
+                job, model, training.log, report, training.checkpoints, snapshots_of(run, name), until
+            )
     except VariantFailed as e:
         return _failed(run, training, e)
-    return _finished(run, training, model, metrics, costs)
+    return _finished(run, training, model, metrics, costs, done=until is None)
 
 
 def _train_side_by_side(run: Run, group: Sequence[_Training], model: Any, base: Any) -> dict[str, Ended]:
     base = base.to(processes().device)
-    members = [Member(_job(run, t.variant, base, run.weights), t.log, t.checkpoints) for t in group]
+    members = [Member(job_of(run, t.variant, base, run.weights), t.log, t.checkpoints) for t in group]
     names = ", ".join(t.variant.name for t in group)
     with stage(f"training {names} side by side", "pairs", run.console) as report:
         adapters = train_together(members, model, report)
@@ -193,7 +212,7 @@ def _load(run: Run, quantize: str | None) -> Any:
 
 
 def _finished(
-    run: Run, training: _Training, model: Any, metrics: dict[str, float], costs: dict[str, float]
+    run: Run, training: _Training, model: Any, metrics: dict[str, float], costs: dict[str, float], *, done: bool = True
 ) -> RunResult:
     main, name = processes().is_main_process, training.variant.name
     used = f", {costs['flops_utilisation']:.0%} of the GPU's peak flops" if "flops_utilisation" in costs else ""
@@ -203,7 +222,7 @@ def _finished(
         name, training.variant.loss, training.params, training.settings, run.recipe.seed, training.key,
         metrics, costs, runs.environment() | {"processes": processes().num_processes, "finished": runs.now()},
     )  # fmt: skip
-    if main:
+    if main and done:
         result = replace(result, weights=models.content(training.folder / "checkpoint"))
         result.write(training.folder)
         training.checkpoints.remove()

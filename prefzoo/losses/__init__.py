@@ -37,6 +37,7 @@ from prefzoo.losses._bounds import (
     Share,
     Vocabulary,
 )
+from prefzoo.losses._grids import PaperGrid, paper_grid
 from prefzoo.losses._loss import GROUPS, AnyLoss, Loss, Params
 from prefzoo.losses._registry import all_losses, get, loss, names
 from prefzoo.losses._sum import Sum
@@ -48,6 +49,7 @@ __all__ = [
     "FlipRate",
     "Loss",
     "NonNegative",
+    "PaperGrid",
     "Params",
     "PartShare",
     "Positive",
@@ -69,6 +71,7 @@ __all__ = [
     "loss",
     "margin",
     "names",
+    "paper_grid",
     "pointwise",
     "scored",
     "tokens",

@@ -49,6 +49,8 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
         *(
             "name",
             "seed",
+            "seeds",
+            "sweep",
             "model",
             "trust_remote_code",
             "data.train",

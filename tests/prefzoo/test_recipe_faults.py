@@ -70,6 +70,7 @@ REFERENCE = (
     "every reference is the untrained `model`, so remove it, "
     "or choose a loss without a reference (`prefzoo losses` says which)"
 )
+FIELDS = "name, seed, seeds, model, trust_remote_code, data, train, variants, evals, sweep"
 SOME = "there are train, eval, columns, max_length, too_long"
 
 
@@ -78,10 +79,13 @@ SOME = "there are train, eval, columns, max_length, too_long"
     [
         ("name: twice", "name: given twice, first at line 1; keep one"),
         ("sed: 3", "sed: no such field; did you mean 'seed'?"),
-        ("zzz: 3", "zzz: no such field; there are name, seed, model, trust_remote_code, data, train, variants, evals"),
+        (
+            "zzz: 3",
+            f"zzz: no such field; there are {FIELDS}",
+        ),
         (
             "folder: x",
-            "folder: no such field; there are name, seed, model, trust_remote_code, data, train, variants, evals",
+            f"folder: no such field; there are {FIELDS}",
         ),
         ("? [a]\n: b", "a key must be plain text, not a list or a mapping; write `key: value`"),
         ("seed: -1", "seed: must be at least 0 (is -1)"),

@@ -15,6 +15,7 @@ from prefzoo._yaml import Source
 from prefzoo.errors import UserError
 from prefzoo.fields import FIELDS
 from prefzoo.recipe import Recipe, Variant, load
+from prefzoo.sweeping import Sweep
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 KEPT = RECIPES / "recipe.schema.json"
@@ -97,7 +98,7 @@ def test_every_loss_and_knob_is_in_it() -> None:
     defs = json.loads(KEPT.read_text())["$defs"]
     for loss in OURS:
         knobs = defs[f"loss.{loss.name}"]
-        assert set(knobs["properties"]) == {"loss", "train", *loss.Params.model_fields}
+        assert set(knobs["properties"]) == {"loss", "train", "sweep", *loss.Params.model_fields}
         assert loss.paper in knobs["description"]
         for name, field in loss.Params.model_fields.items():
             assert knobs["properties"][name]["default"] == field.default
@@ -110,7 +111,12 @@ def test_every_field_has_a_sentence() -> None:
             found.add(prefix + name)
             kinds = (field.annotation, *getattr(field.annotation, "__args__", ()))
             inside = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel) and k is not Variant]
-            found |= {p for k in inside if k.__module__ == Recipe.__module__ for p in paths(k, f"{prefix}{name}.")}
+            found |= {
+                p
+                for k in inside
+                if k.__module__ in (Recipe.__module__, Sweep.__module__)
+                for p in paths(k, f"{prefix}{name}.")
+            }
         return found
 
     assert paths(Recipe) == set(FIELDS)

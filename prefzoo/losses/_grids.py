@@ -1,0 +1,68 @@
+"""The settings that a loss is tuned over when a recipe says `sweep: paper`, and where they come from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from prefzoo.losses._loss import AnyLoss, Loss
+from prefzoo.losses._sum import Sum
+
+SPREAD = (0.2, 1.0, 5.0)  # of the default grid: its loss's scale is right to within a factor of about five
+ABOUT_GRIDS = re.compile(r"[^.]*\bgrid\b(?:[^.]|\.(?=\d))*\.")
+
+
+@dataclass(frozen=True)
+class PaperGrid:
+    """A ready-made grid.
+
+    Attributes:
+        knobs: knob -> values, all of which the loss takes; a dot leads to a term's knob in a sum.
+        learning_rate: published rates; empty where none were read, and the recipe's holds.
+        source: where the values come from, in words.
+        stated: whether they were published. Otherwise this is the default grid: a fifth of, once and five times the
+            default of the loss's first knob (its published value where there is a single one).
+    """
+
+    knobs: dict[str, tuple[Any, ...]]
+    learning_rate: tuple[float, ...]
+    source: str
+    stated: bool
+
+
+def paper_grid(loss: AnyLoss) -> PaperGrid:
+    """The published grid of a loss, or the default one; of a sum, all of its terms' knobs and no rates."""
+    if isinstance(loss, Sum):
+        parts = [(term.name, paper_grid(term)) for _, term in loss.terms]
+        knobs = {f"{name}.{knob}": values for name, grid in parts for knob, values in grid.knobs.items()}
+        source = "; ".join(f"{name}: {grid.source}" for name, grid in parts)
+        return PaperGrid(knobs, (), source, all(grid.stated for _, grid in parts))
+    if not isinstance(loss, Loss):
+        raise TypeError(f"{type(loss).__name__} is no loss with published settings")
+    knobs = {knob: tuple(values) for knob, values in loss.grid.items()}
+    stated = any(len(values) > 1 for values in knobs.values()) or (not loss.Params.model_fields and loss.learning_rate)
+    if stated:
+        about = ABOUT_GRIDS.search(" ".join(loss.doc.split()))
+        return PaperGrid(knobs, loss.learning_rate, loss.paper + (f";{about.group()}" if about else ""), True)
+    default = _default(loss, knobs)
+    return PaperGrid(knobs | default, loss.learning_rate, f"default grid, none read in {loss.paper}", False)
+
+
+def _default(loss: Loss, published: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """The first knob that is a number greater than nought, around its value."""
+    for name, field in loss.Params.model_fields.items():
+        middle = published.get(name, (field.default,))[0]
+        if field.annotation is float and middle > 0:
+            return {name: tuple(v for v in (float(f"{middle * s:.6g}") for s in SPREAD) if _takes(loss, name, v))}
+    return {}
+
+
+def _takes(loss: Loss, knob: str, value: float) -> bool:
+    try:
+        loss.Params(**{knob: value})
+    except ValidationError:
+        return False
+    return True

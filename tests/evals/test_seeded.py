@@ -1,0 +1,76 @@
+"""A board over seeds: means by hand, intervals that know of both, what one seed cannot say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evals import leaderboard
+from evals.inference import seeded_mean
+from evals.measure import Measured
+from evals.seeded import primary_values, seeded, spread
+
+ARMS = {"a": ["a-s0", "a-s1"], "b": ["b-s0", "b-s1"]}
+
+
+def measured(margins: list[float], preferences: list[float | None] | None = None, suite: float = 0.5) -> Measured:
+    n = len(margins)
+    return Measured(
+        margins, [], [3] * n, [True] * n, [0.0] * n, [f"answer {i}" for i in range(n)],
+        {"sums": {"value": suite, "stderr": 0.05, "n": 100}}, preferences or [], "own", "",
+    )  # fmt: skip
+
+
+def board(found: dict[str, Measured]) -> leaderboard.Leaderboard:
+    costs = {name: {"seconds": 10.0 + i} for i, name in enumerate(found) if name != "base"}
+    return seeded(leaderboard.build(found, costs), found, {arm: [n for n in ARMS[arm] if n in found] for arm in ARMS})
+
+
+def everyone() -> dict[str, Measured]:
+    return {
+        "base": measured([0.0] * 8),
+        "a-s0": measured([1, 1, 1, 1, 1, 1, 1, -1], suite=0.4),
+        "a-s1": measured([1, 1, 1, 1, 1, 1, -1, -1], suite=0.6),
+        "b-s0": measured([1, -1, -1, -1, 1, -1, -1, -1]),
+        "b-s1": measured([1, 1, -1, -1, 1, -1, -1, -1]),
+    }
+
+
+def test_a_row_per_variant_and_one_per_seed_behind_it() -> None:
+    made = board(everyone())
+    assert made.order == ["a", "base", "b"] and made.ranks["a"] == 1
+    long = made.long.set_index(["variant", "metric"]).value
+    assert long["a", "preference_accuracy"] == pytest.approx((7 / 8 + 6 / 8) / 2)
+    assert long["a-s0", "preference_accuracy"] == pytest.approx(7 / 8)
+    assert long["a", "sums"] == pytest.approx(0.5) and long["a", "train_seconds"] == pytest.approx(11.5)
+    assert "Intervals span seeds and prompts" in made.power and "| a |" in made.markdown()
+
+
+def test_the_interval_is_over_seeds_and_prompts_and_a_share_stays_one() -> None:
+    found = everyone()
+    row = board(found).long.set_index(["variant", "metric"]).loc[("a", "preference_accuracy")]
+    values = np.stack([primary_values(found[n], found["base"], "preference_accuracy") for n in ARMS["a"]])
+    assert row.stderr == pytest.approx(seeded_mean(values).stderr) and row.high <= 1
+    suite = board(found).long.set_index(["variant", "metric"]).loc[("a", "sums")]
+    # se of either seed, and the variance of 0.4 and 0.6 over two seeds
+    assert suite.stderr == pytest.approx(np.sqrt(0.4 * 0.6 / 100 + 0.02 / 2), rel=0.05)
+
+
+def test_spreads_apart() -> None:
+    found = everyone()
+    both = spread(found, ARMS["a"], "preference_accuracy")
+    assert both.seeds == pytest.approx(np.std([7 / 8, 6 / 8], ddof=1))
+    assert both.prompts == pytest.approx(np.std([1, 1, 1, 1, 1, 1, 0.5, 0], ddof=1) / np.sqrt(8))
+    assert np.isnan(spread(found, ["a-s0"], "preference_accuracy").seeds)
+
+
+def test_a_missing_verdict_takes_its_prompt_out_for_all_seeds() -> None:
+    found = {
+        "base": measured([0.0] * 4),
+        "a-s0": measured([1.0] * 4, [2.0, None, 1.0, 2.0]),
+        "a-s1": measured([1.0] * 4, [2.0, 2.0, 1.0, 1.0]),
+        "b-s0": measured([1.0] * 4, [1.0, 1.0, 1.0, 1.0]),
+    }
+    made = board(found)
+    row = made.long.set_index(["variant", "metric"]).loc[("a", "win_rate")]
+    assert made.primary == "win_rate" and row.n == 3 and row.value == pytest.approx((1 + 0 + 0.5) / 3)

@@ -1,0 +1,254 @@
+"""A whole sweep through the command, on a tiny model: what is chosen by what, what is said, stages alone, SLURM."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from evals.results import read_run
+from prefzoo.cli import main, stages, tuning
+from prefzoo.cli.place import InOrder, Placing, launch_words
+from prefzoo.cli.stages import Order, Stage
+
+RECIPE = """\
+name: tuned
+model: model
+seeds: [0, 1]
+data: {train: train.jsonl, eval: test.jsonl, max_length: 300}
+train: {batch: 4, steps: 4, learning_rate: 1e-3, precision: fp32}
+sweep: {validation: 0.3}
+variants:
+  dpo: {beta: [0.05, 0.5]}
+  simpo: {beta: [2.0, 5.0]}
+evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
+"""
+FINALS = 4  # two variants, two seeds
+
+
+def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
+    stages.opened.cache_clear()
+    try:
+        main()
+    except SystemExit as e:
+        return int(e.code or 0)
+    return 0
+
+
+def rows(first: int, last: int) -> str:
+    made = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(first, last)]
+    return "".join(json.dumps(row) + "\n" for row in made)
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "train.jsonl").write_text(rows(0, 20))
+    (tmp_path / "test.jsonl").write_text(rows(20, 28))
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_sweep_ends_in_a_board_of_tuned_variants(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 0
+    out = capsys.readouterr().out
+    assert "2 variants, 2 settings each, 2 seeds: 8 trials, chosen by 6 validation pairs held out of training" in out
+    folder = place / "results" / "tuned"
+    board, record = (folder / "leaderboard.md").read_text(), json.loads((folder / "sweep.json").read_text())
+    assert (
+        "| dpo |" in board and "Every variant had the same budget, 2 settings, each trained with 2 of 2 seeds" in board
+    )
+    assert "Intervals span seeds and prompts together" in board
+    assert len(record["trials"]) == 8 and len(record["finals"]) == FINALS and set(record["chosen"]) == {"dpo", "simpo"}
+    assert all(one["validation"] is not None for one in record["trials"])
+    measured = {path.parent.name for path in folder.glob("*/evals.json")}
+    assert list(read_run(folder).variants) == ["base", *record["finals"]]
+    assert measured == {"base", *record["finals"]}  # what was not chosen never met the test split
+    long = pd.read_csv(folder / "leaderboard.csv")
+    assert {"dpo", "simpo", "base", *record["finals"]} == set(long.variant)
+    assert set(long[long.variant == "dpo-beta0.5-s1"].seed) <= {1} and long[long.variant == "dpo"].seed.isna().all()
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 0
+    again = capsys.readouterr().out
+    assert "training dpo" not in again and again.count("already trained") == 8 and again.count("already measured") == 5
+
+
+def test_the_choice_never_reads_the_test_split(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The held-out pairs and prompts are there, but whoever touches them fails."""
+
+    class Untouchable(list[Any]):
+        def __getattribute__(self, name: str) -> Any:
+            raise AssertionError(f"the test split was read: {name}")
+
+        def __len__(self) -> int:
+            raise AssertionError("the test split was counted")
+
+        __iter__ = __getitem__ = __bool__ = __len__  # type: ignore[assignment]
+
+    order = Order(str(place / "r.yaml"), ("seeds=[0]",), str(place / "results"), 300.0)
+    stages.opened.cache_clear()
+    at = stages.opened(order)
+    poisoned = replace(at, run=replace(at.run, held_out=Untouchable(), prompts=Untouchable()))
+    monkeypatch.setattr(stages, "opened", lambda _: poisoned)
+    for name in ("measure", "known", "reference_of_held_out"):
+        monkeypatch.setattr(stages, name, lambda *_: pytest.fail("the test split was measured"))
+    chosen = tuning.search(poisoned, InOrder(order))
+    assert set(chosen.settings) == {"dpo", "simpo"} and len(chosen.scores) == FINALS
+    with pytest.raises(AssertionError, match="the test split was"):
+        len(poisoned.run.held_out)
+
+
+@pytest.mark.slow
+def test_another_test_split_makes_no_other_choice(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "seeds=[0]") == 0
+    swapped = "".join(json.dumps({**json.loads(line), "prompt": "Ask"}) + "\n" for line in rows(40, 44).splitlines())
+    (place / "test.jsonl").write_text(swapped)
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "seeds=[0]", "--results", "other", "--fresh") == 0
+    one, two = (json.loads((place / f / "tuned" / "sweep.json").read_text()) for f in ("results", "other"))
+    assert one == two  # choice and scores alike
+
+
+@pytest.mark.slow
+def test_early_stopping_stops_the_worse_half(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("run", "r.yaml", "--set", "sweep.early_stopping={factor: 2}", "--set", "seeds=[0]")
+    assert prefzoo(monkeypatch, *words) == 0
+    assert "rung 1: 2 trials go on, 2 are stopped" in capsys.readouterr().out
+    folder = place / "results" / "tuned"
+    record = json.loads((folder / "sweep.json").read_text())
+    stopped = [one["name"] for one in record["trials"] if one["stopped_after"] == 2]
+    assert len(stopped) == 2 and not set(stopped) & set(record["finals"])
+    assert all(len((folder / n / "metrics.jsonl").read_text().splitlines()) == 2 for n in stopped)
+    through = next(iter(record["finals"]))
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "seeds=[0]", "--results", "whole") == 0
+    parts = ((place / f / "tuned" / through / "metrics.jsonl").read_text() for f in ("results", "whole"))
+    assert next(parts) == next(parts)  # a rung is a pause, and changes nothing
+    assert prefzoo(monkeypatch, *words) == 0  # decided again from disk, alike
+    assert json.loads((folder / "sweep.json").read_text()) == record
+
+
+def test_a_trial_that_diverges_is_out_and_the_others_go_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--set", "seeds=[0]", "--set", "variants={dpo: {train: {learning_rate: [1e-3, 1e30]}}}")
+    assert prefzoo(monkeypatch, "run", "r.yaml", *words) == 0
+    record = json.loads((place / "results" / "tuned" / "sweep.json").read_text())
+    assert record["chosen"] == {"dpo": "dpo-lr0.001"} and "the loss is nan" in record["trials"][1]["failed"]
+    assert "dpo-lr1e30-s0 failed: dpo: the loss is nan" in (place / "results" / "tuned" / "leaderboard.md").read_text()
+    assert (
+        prefzoo(
+            monkeypatch, "run", "r.yaml", *words[:2], "--set", "variants={dpo: {train: {learning_rate: [1e29, 1e30]}}}"
+        )
+        == 2
+    )
+    assert "no variant can be ranked: every trial failed" in capsys.readouterr().err
+
+
+def test_a_recipe_without_a_sweep_has_one_stage_per_variant(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `--on ray` does it: the board, weights and numbers of a plain run."""
+    only = ["variants={simpo: null}", "seeds=[]"]
+    stages.opened.cache_clear()
+    tuning.run_stages(Path("r.yaml"), only, Path("staged"), fresh=False, save_every=300, placing=Placing())
+    assert prefzoo(monkeypatch, "run", "r.yaml", *(word for text in only for word in ("--set", text))) == 0
+    boards = [pd.read_csv(place / f / "tuned" / "leaderboard.csv") for f in ("staged", "results")]
+    first, second = (board[board.metric != "train_seconds"].reset_index(drop=True) for board in boards)
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    assert not (place / "staged" / "tuned" / "sweep.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--set", "sweep.validation=test.jsonl"], "sweep.validation: test.jsonl is also data.eval"),
+        (["--set", "sweep.validation=copy.jsonl"], "sweep.validation: 8 pairs of copy.jsonl are in data.eval too"),
+        (["--set", "data.eval=train.jsonl"], "sweep.validation: 6 pairs of data.train train.jsonl are in data.eval"),
+        (["--on", "mars"], "--on mars: no such place; give local, ray, or ray://host:10001"),
+        (["--gpus", "1.5"], "--gpus 1.5: above 1, GPUs are whole; give 2"),
+        (["--launch", "no.yaml"], "--launch no.yaml: no such file"),
+        (["--stage", "train:99"], "--stage train:99: no such stage; there are reference, train:N and measure:N"),
+        (["--stage", "measure"], "--stage measure: no such stage"),
+        (["--emit", "slurm", "--set", "sweep.early_stopping={}"], "sweep.early_stopping: tasks of an array do not"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    (place / "copy.jsonl").write_text((place / "test.jsonl").read_text())
+    assert prefzoo(monkeypatch, "run", "r.yaml", *words) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_without_ray(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "ray":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--on", "ray") == 2
+    assert capsys.readouterr().err == (
+        "error: --on ray: Ray is not installed; pip install 'prefzoo[ray]', or leave out --on to train in order\n"
+    )
+
+
+def test_check_counts_the_trials(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        prefzoo(monkeypatch, "check", "r.yaml", "--set", "variants.ipo={sweep: paper}", "--set", "sweep.trials=2") == 0
+    )
+    out = capsys.readouterr().out
+    assert "12 trials in all" in out and "2 settings x 2 seeds" in out and "grid: Azar 2023, arXiv:2310.12036" in out
+
+
+def test_slurm_scripts_are_bash_and_one_task_trains_one_trial(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    awkward = place / "it's here"
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--emit", "slurm", "--results", str(awkward), "--gpus", "1") == 0
+    assert "8 trainings, one array task each" in capsys.readouterr().out
+    folder = awkward / "tuned" / "slurm"
+    scripts = sorted(folder.iterdir())
+    assert [s.name for s in scripts] == ["evaluate.sbatch", "reference.sbatch", "submit.sh", "train.sbatch"]
+    for script in scripts:
+        assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    text = (folder / "train.sbatch").read_text()
+    assert "#SBATCH --array=0-7\n" in text and "#SBATCH --gpus-per-node=1\n" in text
+    # The task's own line, run in this process: `exec python -m prefzoo run ... --stage "train:${SLURM_ARRAY_TASK_ID}"`.
+    line = text.splitlines()[-1].replace("exec python -m prefzoo", "printf '%s\\n'")
+    told = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, check=True, env={**os.environ, "SLURM_ARRAY_TASK_ID": "5"}
+    )
+    assert prefzoo(monkeypatch, *told.stdout.splitlines()) == 0
+    trained = [path.parent.name for path in (awkward / "tuned").glob("*/result.json")]
+    assert trained == ["simpo-beta2-s1"] and (awkward / "tuned" / trained[0] / "validation.json").is_file()
+
+
+def test_several_devices_for_a_training_are_accelerates() -> None:
+    order = Order("/r.yaml", ("train.batch=8",), "/results", 300.0)
+    words = launch_words(order, Stage("train", "dpo-s0"), Placing("ray", 4.0, 2, Path("fsdp2.yaml")))
+    assert words[1:3] == ["-m", "accelerate.commands.launch"] and "--config_file fsdp2.yaml" in " ".join(words)
+    assert " ".join(words).endswith(
+        "--num_processes 4 -m prefzoo run /r.yaml --results /results --save-every 300 --set train.batch=8 "
+        "--stage train:dpo-s0"
+    )
+
+
+def test_a_rungs_stage_reads_back() -> None:
+    assert str(Stage("train", "dpo-s0", 3)) == "train:dpo-s0@3" and str(Stage("reference")) == "reference"
