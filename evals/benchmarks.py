@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from evals.tasks import check_names, resolved, suite_key
+from evals.tasks import resolved, suite_key
 
 BOOTSTRAP = 1000  # of lm-eval's, for standard errors that no formula gives
 PAIRED = 2  # (log-likelihood, length): lm-eval's samples of a perplexity
@@ -177,5 +177,3 @@ def _quiet(names: Sequence[str] = ("lm_eval", "lm-eval", "datasets")) -> Iterato
     finally:
         for x, level in zip(loggers, levels, strict=True):
             x.setLevel(level)
-
-

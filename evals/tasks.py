@@ -73,8 +73,8 @@ def _mapping(path: Path) -> dict[str, Any] | str:
     try:
         found = load_yaml(path, resolve_func=False)
     except (yaml.YAMLError, OSError, ValueError) as e:
-        return f"is no YAML ({str(e).splitlines()[0]}); correct it"
-    return found if isinstance(found, dict) else "is no mapping; an lm-eval task file starts with `task: NAME`"
+        return f"is no YAML of a task ({str(e).splitlines()[0]}); an lm-eval task file starts with `task: NAME`"
+    return dict(found)
 
 
 @lru_cache(maxsize=1)

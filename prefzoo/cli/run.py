@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 
 from evals import leaderboard
-from evals.benchmarks import check_names
 from evals.kept import key_of
 from evals.measure import Measured
 from evals.prompts import load_prompts
+from evals.tasks import check_names
 from prefzoo import models, recipe, reference, runs
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.cli.experiment import Run, logprobs_of
@@ -40,7 +40,7 @@ def run_recipe(path: Path, overrides: Sequence[str], results: Path, *, fresh: bo
     main = processes().is_main_process
     console = Console(quiet=not main)
     found = recipe.load(path, overrides)
-    check_names(found.evals.benchmarks)
+    check_names(found.evals.benchmarks, found.folder)
     check_trackers(found.train.trackers)
     for variant in found.variants.values():
         if variant.train.lora and variant.train.lora.quantize:

@@ -13,10 +13,11 @@ from typing import Any
 from evals.suites.documents import write
 
 SEED, EACH = 0, 44
-NAMES = "Miriam Jonas Edith Arthur Clara Felix Hanna Oskar Ruth Simon Vera Anton Greta Leo Nora Walter".split()
+NAMES = ("Miriam", "Jonas", "Edith", "Arthur", "Clara", "Felix", "Hanna", "Oskar", "Ruth", "Simon", "Vera", "Anton",
+         "Greta", "Leo", "Nora", "Walter")  # fmt: skip
 PLACES = ("the harbour", "the old mill", "the upper village", "the station", "the river bank", "the market square",
           "the north road", "the glass works", "the lighthouse", "the convent garden")  # fmt: skip
-MONTHS = "January March April June July September October November December".split()
+MONTHS = ("January", "March", "April", "June", "July", "September", "October", "November", "December")
 TRADES = ("carpenter", "baker", "schoolteacher", "nurse", "gardener", "bookbinder", "clockmaker", "ferryman")
 DISHES = ("leek soup", "plum dumplings", "barley bread", "a fish pie", "lentil stew", "an apple tart", "pickled beets")
 THINGS = ("a brass key", "a bundle of letters", "a blue umbrella", "a cracked violin", "a map of the coast",
