@@ -61,21 +61,21 @@ def test_accuracy_is_that_of_our_own_log_probs(tiny_model: Any, tiny_plain_token
 @pytest.mark.filterwarnings("ignore")
 @torch.no_grad()
 def test_bits_per_byte_are_those_of_our_own_log_probs(tiny_model: Any, tiny_plain_tokenizer: Any) -> None:
+    from lm_eval.utils import get_rolling_token_windows
+
     from evals.suites.perplexity.make import items as passages
 
     texts = [p["text"] for p in passages()[:3]]
     found = run_benchmark(tiny_model, tiny_plain_tokenizer, "perplexity", limit=3)["perplexity"]
     nats = 0.0
     for text, row in zip(texts, found["samples"], strict=True):
-        ids = tiny_plain_tokenizer(text, add_special_tokens=False)["input_ids"]
-        logp, width = 0.0, tiny_model.config.max_position_embeddings
-        for start in range(0, len(ids), width):  # lm-eval's windows: each token once, behind as much as fits
-            end = min(start + width, len(ids))
-            first = max(0, end - width)
-            tokens = [ids[first - 1] if first else tiny_plain_tokenizer.bos_token_id, *ids[first:end]]
+        ids, logp = tiny_plain_tokenizer(text)["input_ids"], 0.0
+        width = tiny_model.config.max_position_embeddings
+        for before, scored in get_rolling_token_windows(ids, tiny_plain_tokenizer.bos_token_id, width, 1):
+            tokens = [*before[: len(before) - len(scored) + 1], *scored]
             each = tiny_model(torch.tensor([tokens[:-1]])).logits[0].double().log_softmax(-1)
             picked = each.gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
-            logp += float(picked[start - first :].sum())
+            logp += float(picked[-len(scored) :].sum())
         assert row["score"] == pytest.approx(-logp / len(text.encode()) / math.log(2), rel=1e-4)
         nats += logp
     total = sum(len(t.encode()) for t in texts)
@@ -118,8 +118,8 @@ def test_what_cannot_be_reached_has_a_reason_and_no_number(
     ("name", "text", "says"),
     [
         ("gone.yaml", None, "gone.yaml: no such file; paths are relative to the recipe"),
-        ("odd.yaml", "a: [", "odd.yaml: is no YAML"),
-        ("list.yaml", "- a", "list.yaml: is no mapping; an lm-eval task file starts with `task: NAME`"),
+        ("odd.yaml", "a: [", "odd.yaml: is no YAML of a task"),
+        ("list.yaml", "- a", "list.yaml: is no YAML of a task (Expected YAML dict"),
         ("nameless.yaml", "a: 1", "nameless.yaml: has neither `task:` nor `group:`"),
         ("empty", None, "empty: no task file in this folder"),
     ],

@@ -1,4 +1,4 @@
-"""The embedded suites: what their programs make, unique, balanced, right; demands that can be met and are not by chance."""
+"""The embedded suites: what their programs make, unique, balanced and right; demands that can be met."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def ideal(specs: list[dict[str, Any]]) -> str:
         return json.dumps({"answer": parts[0]})
     if "starts_with" in kinds:
         parts[0] = f"{kinds['starts_with']['phrase']} {parts[0].lower()}"
-    n = 1 if "one_sentence" in kinds else kinds.get("exact_sentences", {}).get("n", 4)
+    n = 1 if "one_sentence" in kinds else kinds.get("exact_sentences", {}).get("n", 2 if "most_words" in kinds else 4)
     last = "?" if "ends_with_question" in kinds else "!" if "ends_with_exclamation" in kinds else "."
     if "ends_with" in kinds:
         parts[n - 1] += f" {kinds['ends_with']['phrase']}"
