@@ -101,6 +101,9 @@ FILE = click.Path(path_type=Path)
 @click.option("--base", metavar="MODEL", help="The baseline; else the first run's model, or the first checkpoint.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")
+@click.option(
+    "--engine", type=click.Choice(["hf", "vllm"]), default="hf", show_default=True, help="What generates answers."
+)
 @click.option("--lm-eval-results", multiple=True, type=FILE, help="Results of lm-eval's own command: files or folders.")
 @click.option("--annotations", multiple=True, type=FILE, help="AlpacaEval annotation files, or folders of them.")
 @click.option("--difficulties", type=FILE, help="Table of the instructions' difficulties; else from the pool.")
@@ -109,7 +112,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--out", type=FILE, help="Folder for results (a csv for --annotations).")
 def evaluate(
     targets: tuple[Path, ...], suite: tuple[str, ...], judge: str, base: str | None, max_new_tokens: int,
-    round_robin: bool, lm_eval_results: tuple[Path, ...],
+    round_robin: bool, engine: str, lm_eval_results: tuple[Path, ...],
     annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None, order: Path | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Evaluate what is there: TARGETS are runs' folders or checkpoints, with --suite; or files, with --annotations."""
@@ -124,7 +127,7 @@ def evaluate(
     elif targets and suite:
         from prefzoo.cli.targets import Asked, show_targets
 
-        asked = Asked(suite, judge, base, max_new_tokens, round_robin, out or Path("results") / "eval")
+        asked = Asked(suite, judge, base, max_new_tokens, round_robin, out or Path("results") / "eval", engine)
         show_targets(targets, asked)
     else:
         raise UserError("eval: nothing to evaluate; give runs or checkpoints and a --suite, or --annotations and files")

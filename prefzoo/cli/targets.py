@@ -21,6 +21,7 @@ from evals.prompts import load_prompts
 from evals.results import RESOLVED
 from evals.round_robin import as_json, markdown, play, round_robin
 from evals.tasks import check_names, is_benchmark
+from evals.vllm import answers_of_checkpoints, check_vllm
 from prefzoo import models, runs
 from prefzoo.cli.judging import check_judgeable, judged
 from prefzoo.cli.measure import say_unavailable
@@ -42,6 +43,7 @@ class Asked:
     max_new_tokens: int
     everyone: bool
     out: Path
+    engine: str = "hf"
 
 
 def show_targets(targets: Sequence[Path], asked: Asked) -> None:
@@ -56,7 +58,10 @@ def show_targets(targets: Sequence[Path], asked: Asked) -> None:
     judge = judge_of(_judge_settings(asked.judge), Path.cwd()) if prompts else None
     if judge is not None:
         check_judgeable(judge, prompts, "--judge", "--suite")
-    numbers = {name: _measure(name, spec, prompts, suites, asked, console) for name, spec in found.items()}
+    given = _by_vllm(found, prompts, asked, console) if prompts and asked.engine == "vllm" else {}
+    numbers = {
+        name: _measure(name, spec, prompts, suites, given.get(name), asked, console) for name, spec in found.items()
+    }
     if judge is not None:
         numbers = judged(judge, prompts, numbers, asked.out, console)
     for name, m in numbers.items():
@@ -110,32 +115,47 @@ def _judge_settings(text: str) -> Any:
         raise UserError(f"{says}; write verifier, my_judge.py:better, or a mapping as in a recipe") from None
 
 
+def _by_vllm(
+    found: dict[str, str], prompts: list[PromptRow], asked: Asked, console: Console
+) -> dict[str, list[Answer]]:
+    check_vllm("--engine")
+    with stage("answers by vLLM", "models", console):
+        said = [p.prompt for p in prompts]
+        return answers_of_checkpoints(found, leaderboard.BASE, said, max_new_tokens=asked.max_new_tokens)
+
+
 def _measure(
-    name: str, spec: str, prompts: list[PromptRow], suites: list[str], asked: Asked, console: Console
-) -> Measured:
-    try:
-        model, tokenizer = models.load(spec, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
-    except UserError as e:
-        cure = "; name the baseline by --base" if name == leaderboard.BASE and asked.base is None else ""
-        raise UserError(f"{line}{cure}" for line in e.lines) from None
-    if torch.cuda.is_available():
-        model = model.to("cuda")
-    answers: list[Answer] = []
-    if prompts:
+    name: str, spec: str, prompts: list[PromptRow], suites: list[str], given: list[Answer] | None, asked: Asked,
+    console: Console,
+) -> Measured:  # fmt: skip
+    """All numbers of a model, which is loaded unless its answers are `given` and nothing else is asked."""
+    if given is not None and not suites:
+        return measured(OnPairs(), prompts, given, Verifier(), {})
+    model, tokenizer = _loaded(name, spec, asked)
+    answers = given or []
+    if prompts and given is None:
         with stage(f"answers of {name}", "prompts", console) as report:
             answers = answer_all(
                 model, tokenizer, prompts, asked.max_new_tokens, lambda done, total: report(done, total, "")
             )
     benchmarks: dict[str, dict[str, Any]] = {}
-    if suites:
-        same = {
-            "weights": models.fingerprint(model), "vocabulary": models.vocabulary(tokenizer), "dtype": str(model.dtype)
-        }  # fmt: skip
+    same = {
+        "weights": models.fingerprint(model), "vocabulary": models.vocabulary(tokenizer), "dtype": str(model.dtype)
+    } if suites else {}  # fmt: skip
     for suite in suites:
         with stage(f"{suite} of {name}", "suites", console):
             benchmarks |= run_benchmarks(model, tokenizer, suite, Path.cwd(), same)
     say_unavailable(benchmarks, console)
     return measured(OnPairs(), prompts, answers, Verifier(), benchmarks)
+
+
+def _loaded(name: str, spec: str, asked: Asked) -> tuple[Any, Any]:
+    try:
+        model, tokenizer = models.load(spec, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
+    except UserError as e:
+        cure = "; name the baseline by --base" if name == leaderboard.BASE and asked.base is None else ""
+        raise UserError(f"{line}{cure}" for line in e.lines) from None
+    return (model.to("cuda") if torch.cuda.is_available() else model), tokenizer
 
 
 def _everyone(
