@@ -38,9 +38,10 @@ def answers(
         UserError: vLLM is not there, or its process failed; with the last of what it said.
     """
     check_vllm("vllm")
+    stops = sorted({*ends, tokenizer.eos_token_id} - {None})
     job = {
         "model": model, "max_new_tokens": max_new_tokens, "prompts": [encode_prompt(tokenizer, p) for p in prompts],
-        "ends": sorted({*ends, tokenizer.eos_token_id} - {None}),
+        "ends": stops,
         "variants": [{"name": n, "adapter": a, "rank": _rank(a) if a else 0} for n, a in adapters.items()],
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
@@ -55,7 +56,7 @@ def answers(
         if ran.returncode:
             raise UserError(f"vllm: its process ended with code {ran.returncode}: {_last(ran.stderr)}")
         found = json.loads(made.read_text(encoding="utf-8"))
-    return {name: [_answer(tokenizer, row, job["ends"]) for row in rows] for name, rows in found.items()}
+    return {name: [_answer(tokenizer, row, stops) for row in rows] for name, rows in found.items()}
 
 
 def _rank(adapter: str) -> int:
