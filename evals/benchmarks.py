@@ -2,70 +2,150 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
+import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from prefzoo.errors import UserError, did_you_mean
+from evals.tasks import resolved, suite_key
 
-SUITES = Path(__file__).parent / "suites"
-
-
-def known() -> list[str]:
-    """Names of the embedded suites."""
-    return sorted(p.stem for p in SUITES.glob("*/*.yaml"))
+BOOTSTRAP = 1000  # of lm-eval's, for standard errors that no formula gives
+PAIRED = 2  # (log-likelihood, length): lm-eval's samples of a perplexity
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raises UserError, a line per name that is no embedded suite."""
-    wrong = [n for n in names if n not in known()]
-    if wrong:
-        have = ", ".join(known())
-        raise UserError(
-            f"evals.benchmarks: no suite {n!r}{did_you_mean(n, known())}; embedded are {have}" for n in wrong
-        )
+@dataclass(frozen=True)
+class Benchmark:
+    """One task's result on one model.
+
+    Attributes:
+        value, stderr: of the task's first metric, as lm-eval gives them; NaN where there is none.
+        n: documents.
+        metric: lm-eval's name for it.
+        chat_template: whether the prompts went through the tokenizer's.
+        suite: name and content hash of what was run.
+        samples: {"doc_id", "doc_hash", "score"} per document; empty for groups of unlike tasks.
+        reason: why there is no value; empty where there is one.
+    """
+
+    value: float
+    stderr: float
+    n: int
+    metric: str = "acc"
+    higher_is_better: bool | None = True
+    chat_template: bool = False
+    suite: str = ""
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    reason: str = ""
 
 
-def suite_key(name: str) -> str:
-    """Hash of a suite's files: what a result of it depends on besides the model."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in (SUITES / name).iterdir() if p.suffix in (".yaml", ".jsonl")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+def run_benchmark(
+    model: Any, tokenizer: Any, spec: str, *, folder: Path = Path(), batch_size: int = 16, limit: int | None = None
+) -> dict[str, dict[str, Any]]:
+    """`Benchmark`s as plain values, by task: an embedded suite's, a task file's or folder's, or an lm-eval task's.
 
+    The model's mode and all random states are left as they were (lm-eval reseeds them). Tasks that generate go through
+    the chat template where the tokenizer has one; others never do, as their choices continue a plain text. What
+    cannot be run, for want of data, an extra or a network, has its reason and no number.
 
-def run_benchmark(model: Any, tokenizer: Any, name: str, *, batch_size: int = 16) -> dict[str, float]:
-    """Accuracy of one embedded suite: value, stderr and n, as lm-eval gives them.
-
-    The model's mode and all random states are left as they were (lm-eval reseeds them).
+    Args:
+        folder: what a path in `spec` is relative to.
+        limit: the first so many documents alone.
 
     Raises:
-        UserError: no such suite.
+        UserError: no such benchmark.
     """
-    check_names([name])
+    manager, names = resolved(spec, folder)
+    suite = f"{spec}@{suite_key(spec, folder)}"
+    found: dict[str, Benchmark] = {}
+    for name in names:
+        with _untouched(model), _quiet():
+            try:
+                results = _evaluate(model, tokenizer, manager, name, batch_size, limit)
+            except Exception as e:  # lm-eval and its data sets fail in any way: the rest of a run goes on
+                reason = f"{type(e).__name__}: {(str(e).strip() or 'no reason given').splitlines()[0]}"
+                shown = Path(name).stem
+                found[shown] = Benchmark(math.nan, math.nan, 0, "", None, suite=suite, reason=reason)
+                continue
+        found |= of_results(results, results["samples"], suite, chat=bool(results["chat"]))
+    return {name: asdict(b) for name, b in found.items()}
+
+
+def _evaluate(
+    model: Any, tokenizer: Any, manager: Any, name: str, batch_size: int, limit: int | None
+) -> dict[str, Any]:
     import lm_eval
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
-    folder = SUITES / name
-    task = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-    task["dataset_kwargs"] = {"data_files": {"test": str(folder / "items.jsonl")}}
-    with _untouched(model), _quiet():
-        harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        found = lm_eval.simple_evaluate(
-            model=harness, tasks=[task], task_manager=TaskManager(include_defaults=False), bootstrap_iters=100
-        )
-    result = found["results"][name]
-    n = found["n-samples"][name]["effective"]
-    return {"value": float(result["acc,none"]), "stderr": float(result["acc_stderr,none"]), "n": float(n)}
+    loaded = manager.load([name])
+    generates = any(task.OUTPUT_TYPE == "generate_until" for task in loaded["tasks"].values())
+    chat = generates and bool(tokenizer.chat_template)
+    harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    results: dict[str, Any] = lm_eval.simple_evaluate(
+        model=harness, tasks=[name], task_manager=manager, bootstrap_iters=BOOTSTRAP, apply_chat_template=chat,
+        limit=limit,
+    )  # fmt: skip
+    return results | {"chat": chat}
+
+
+def of_results(
+    results: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str, Any]]], suite: str, *, chat: bool
+) -> dict[str, Benchmark]:
+    """Of what lm-eval returns, or writes: a benchmark per group, and per task that is in no group."""
+    groups: Mapping[str, Any] = results.get("groups") or {}
+    members = {m for subtasks in (results.get("group_subtasks") or {}).values() for m in subtasks}
+    out: dict[str, Benchmark] = {}
+    for name, numbers in {**results["results"], **groups}.items():
+        if name in members and name not in groups:
+            continue
+        key = _metric(name, numbers, results)
+        if key is None:
+            continue
+        under = (results.get("group_subtasks") or {}).get(name) or [name]
+        rows = [r for task in under for r in _rows(samples.get(task, ()), key, task if len(under) > 1 else "")]
+        metric = key.split(",")[0]
+        value, stderr = numbers[key], numbers.get(key.replace(",", "_stderr,", 1))
+        n = sum(int(results["n-samples"][t]["effective"]) for t in under if t in results.get("n-samples", {}))
+        direction = (results.get("higher_is_better") or {}).get(name, {}).get(metric)
+        out[name] = Benchmark(float(value), _number(stderr), n or len(rows), metric, direction, chat, suite, rows)
+    return out
+
+
+def _metric(name: str, numbers: Mapping[str, Any], results: Mapping[str, Any]) -> str | None:
+    """The key (`metric,filter`) of a task's first metric; what a task file names first is what it is about."""
+    keys = [k for k, v in numbers.items() if "," in k and "_stderr," not in k and isinstance(v, int | float)]
+    config = (results.get("configs") or {}).get(name, {})
+    named = [m["metric"] for m in config.get("metric_list") or () if isinstance(m.get("metric"), str)]
+    first = [k for want in named for k in keys if k.split(",")[0] == want]
+    return next(iter([*first, *keys]), None)
+
+
+def _rows(samples: Sequence[Mapping[str, Any]], key: str, task: str) -> list[dict[str, Any]]:
+    metric, chosen = key.split(",", 1)
+    mine = [s for s in samples if s.get("filter", chosen) == chosen and metric in s]
+    rows = [
+        {"doc_id": f"{task}/{s['doc_id']}" if task else s["doc_id"], "doc_hash": s["doc_hash"],
+         "score": _score(metric, s[metric])}
+        for s in mine
+    ]  # fmt: skip
+    return [] if any(row["score"] is None for row in rows) else rows
+
+
+def _score(metric: str, value: Any) -> float | None:
+    """A document's own number. lm-eval keeps a pair for perplexities: summed log-likelihood in nats, and length."""
+    if isinstance(value, list | tuple) and len(value) == PAIRED and metric == "bits_per_byte":
+        return -float(value[0]) / float(value[1]) / math.log(2)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 @contextmanager

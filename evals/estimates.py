@@ -6,6 +6,7 @@ import numpy as np
 
 from evals import preference_metrics, stats
 from evals.measure import Measured
+from evals.retention import benchmark_estimate
 from evals.stats import Estimate, Values
 
 HALF = 0.5
@@ -19,12 +20,13 @@ DIAGNOSTICS = (
 )  # fmt: skip
 PLAIN = {
     "words": 1, "preference_margin": 1, "chosen_displacement": 3, "entropy": 2, "kl": 2, "length_ratio": 2,
-    "calibration_error": 3,
+    "calibration_error": 3, "perplexity": 3,
 }  # numbers that are no shares, and their digits # fmt: skip
 UNITS = (
     "Margin, KL (from the base, on the variant's own sampled answers) and entropy in nats; displacement in nats per "
     "token of the chosen answer, below 0 where it became less likely; calibration error of sigma(beta h); length ratio "
-    "in tokens against the base; repetition: share of word triples said before; finished: ended by themselves."
+    "in tokens against the base; repetition: share of word triples said before; finished: ended by themselves. "
+    "Differences from the base on benchmarks: by document, in points (perplexity: bits per byte), p after Holm."
 )
 
 
@@ -81,4 +83,4 @@ def _of_answers(m: Measured, base: Measured | None) -> dict[str, Estimate]:
 
 
 def _of_benchmarks(m: Measured) -> dict[str, Estimate]:
-    return {suite: stats.proportion(round(r["value"] * r["n"]), int(r["n"])) for suite, r in m.benchmarks.items()}
+    return {suite: benchmark_estimate(r) for suite, r in m.benchmarks.items()}

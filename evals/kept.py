@@ -14,8 +14,13 @@ from prefzoo.runs import write_json
 ENGINE = 2  # raise when our generation or its judging changes: what another engine made is not read
 
 
-def kept(stage: str, depends: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-    """`make()`, a value that JSON holds, or what it gave for the same `depends`, which is written beside it."""
+def kept(
+    stage: str, depends: Mapping[str, Any], make: Callable[[], Any], worth: Callable[[Any], bool] = lambda _: True
+) -> Any:
+    """`make()`, a value that JSON holds, or what it gave for the same `depends`, which is written beside it.
+
+    `worth`: whether a value is one to keep.
+    """
     full = {**depends, "engine": ENGINE, "transformers": version("transformers"), "torch": version("torch")}
     path = cache_dir("evals") / f"{stage}-{key_of(full)}.json"
     try:
@@ -28,7 +33,8 @@ def kept(stage: str, depends: Mapping[str, Any], make: Callable[[], Any]) -> Any
     except (ValueError, KeyError, TypeError):
         print(f"{path}: broken (its content is not what was written); made again", flush=True)
     value = make()
-    write_json(path, {"depends": full, "sha256": key_of(value), "value": value})
+    if worth(value):
+        write_json(path, {"depends": full, "sha256": key_of(value), "value": value})
     return value
 
 

@@ -17,6 +17,7 @@ from evals.estimates import DIAGNOSTICS, HIGHER, PLAIN, UNITS, estimates, outcom
 from evals.inference import power_statement
 from evals.measure import Measured
 from evals.receipts import JUDGED, Receipts, with_receipts
+from evals.retention import DELTA, with_benchmarks
 from evals.stats import Difference, Estimate, Values
 from prefzoo import disk, runs
 
@@ -54,11 +55,12 @@ class Leaderboard:
 
     def wide(self) -> pd.DataFrame:
         """One row per variant, best first: what ranks, the benchmarks and the cost, with intervals."""
-        return self._cells([m for m in _in_order(self.long.metric) if m not in DIAGNOSTICS])
+        return self._cells([m for m in _in_order(self.long.metric) if m not in DIAGNOSTICS and DELTA not in m])
 
     def diagnostics(self) -> pd.DataFrame:
         """One row per variant, best first: what says how a variant came by its rank."""
-        return self._cells([m for m in DIAGNOSTICS if m in set(self.long.metric)])
+        found = list(dict.fromkeys(self.long.metric))
+        return self._cells([m for m in DIAGNOSTICS if m in found] + [m for m in found if m.endswith(DELTA)])
 
     def _cells(self, metrics: list[str]) -> pd.DataFrame:
         rows = []
@@ -190,6 +192,7 @@ def build(
     ranks = _ranks([n for n in order if n != BASE and place[n] < np.inf], p)
     power = power_statement({n: primary[n] for n in trained}, "prompts" if metric == "win_rate" else "pairs")
     long = with_receipts(pd.DataFrame(rows), found, receipts, {n: says(c) for n, c in lc.items()})
+    long = with_benchmarks(long, found, BASE)
     return Leaderboard(long, order, ranks, p, metric, differences, power, more)
 
 
@@ -255,7 +258,14 @@ def _cell(metric: str, row: Any) -> str:
         return "-"
     if metric == "train_seconds":
         return f"{row.value:.0f}"
-    if metric in PLAIN:
-        digits = PLAIN[metric]
-        return f"{row.value:.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+    shown = metric.removesuffix(DELTA)
+    if shown in PLAIN or abs(row.value) > 1:  # no share
+        digits = PLAIN.get(shown, 3)
+        return f"{row.value:.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]{_p_of(row)}"
+    if metric.endswith(DELTA):
+        return f"{100 * row.value:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]{_p_of(row)}"
     return f"{100 * row.value:.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+
+
+def _p_of(row: Any) -> str:
+    return f" p = {row.p:.3f}" if np.isfinite(row.p) else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ from evals.benchmarks import run_benchmark
 from evals.generate import generate
 from evals.judges.checks import words
 from evals.judges.protocol import Answer, PromptRow, Scorer
+from evals.kept import kept
+from evals.tasks import suite_key
+from prefzoo.runs import write_text
 from prefzoo.types import LogProbs, VocabLogProbs
 
 
@@ -27,6 +32,7 @@ class Measured:
         pairs: further values per held-out pair, by the metric's name.
         tokens: of each answer.
         kl: from the base, of one answer drawn for each of the first prompts, in nats.
+        benchmarks: by task, as `evals.benchmarks.Benchmark` has it.
         beta: what the loss multiplies its margins by, where it has such a parameter.
     """
 
@@ -36,7 +42,7 @@ class Measured:
     finished: list[bool]
     repetition: list[float]
     answers: list[str]
-    benchmarks: dict[str, dict[str, float]]
+    benchmarks: dict[str, dict[str, Any]]
     preferences: list[float | None] = field(default_factory=list)
     judge: str = ""
     prompt_hash: str = ""
@@ -92,7 +98,7 @@ def measured(
     rows: Sequence[PromptRow],
     answers: Sequence[Answer],
     judge: Scorer,
-    benchmarks: dict[str, dict[str, float]],
+    benchmarks: dict[str, dict[str, Any]],
     kl: Sequence[float] = (),
 ) -> Measured:
     """Score the answers that can be, and put everything together."""
@@ -112,6 +118,22 @@ def measured(
     )
 
 
-def run_benchmarks(model: Any, tokenizer: Any, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Each benchmark's value, stderr and n."""
-    return {name: run_benchmark(model, tokenizer, name) for name in names}
+def run_benchmarks(
+    model: Any, tokenizer: Any, spec: str, folder: Path, depends: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """`evals.benchmarks.run_benchmark` of one benchmark, kept by what it `depends` on; what failed is not kept."""
+    full = {**depends, "suite": spec, "content": suite_key(spec, folder), "shape": 2}
+
+    def make() -> dict[str, dict[str, Any]]:
+        return run_benchmark(model, tokenizer, spec, folder=folder)
+
+    found: dict[str, dict[str, Any]] = kept("benchmark", full, make, lambda v: not any(r["reason"] for r in v.values()))
+    return found
+
+
+def write_samples(folder: Path, m: Measured) -> None:
+    """`benchmarks/<suite>.jsonl` in a model's folder: a line {"doc_id", "doc_hash", "score"} per document."""
+    for suite, result in m.benchmarks.items():
+        if result.get("samples"):
+            lines = "".join(json.dumps(row) + "\n" for row in result["samples"])
+            write_text(folder / "benchmarks" / f"{suite}.jsonl", lines)

@@ -128,11 +128,19 @@ def data(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 @cli.command("eval")
 @click.argument("targets", nargs=-1, type=FILE)
-@click.option("--suite", help="instruct:eval[:N], a file with a prompt column, or a benchmark's name.")
+@click.option(
+    "--suite", multiple=True, metavar="NAME|FILE",
+    help="instruct:eval[:N] or a file with a prompt column; a benchmark: knowledge, arithmetic, instructions, "
+    "perplexity, an lm-eval task's name, your own task file (.yaml) or folder. May be given several times.",
+)  # fmt: skip
 @click.option("--judge", default="verifier", show_default=True, help="As evals.judge in a recipe; a mapping in YAML.")
 @click.option("--base", metavar="MODEL", help="The baseline; else the first run's model, or the first checkpoint.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")
+@click.option(
+    "--engine", type=click.Choice(["hf", "vllm"]), default="hf", show_default=True, help="What generates answers."
+)
+@click.option("--lm-eval-results", multiple=True, type=FILE, help="Results of lm-eval's own command: files or folders.")
 @click.option("--annotations", multiple=True, type=FILE, help="AlpacaEval annotation files, or folders of them.")
 @click.option("--difficulties", type=FILE, help="Table of the instructions' difficulties; else from the pool.")
 @click.option("--gamed", type=FILE, help="Table of gamed baselines, to regularise the length term.")
@@ -140,7 +148,8 @@ def data(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option("--out", type=FILE, help="Folder for results (a csv for --annotations).")
 @QUIET
 def evaluate(
-    targets: tuple[Path, ...], suite: str | None, judge: str, base: str | None, max_new_tokens: int, round_robin: bool,
+    targets: tuple[Path, ...], suite: tuple[str, ...], judge: str, base: str | None, max_new_tokens: int,
+    round_robin: bool, engine: str, lm_eval_results: tuple[Path, ...],
     annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None, order: Path | None, out: Path | None,
     quiet: bool,
 ) -> None:  # fmt: skip
@@ -149,10 +158,14 @@ def evaluate(
         from prefzoo.cli.evaluate import show_annotations
 
         show_annotations([*annotations, *targets], difficulties, gamed, order, out)
+    elif lm_eval_results:
+        from prefzoo.cli.lm_eval_results import show_results
+
+        show_results([*lm_eval_results, *targets], base, out or Path("results") / "eval")
     elif targets and suite:
         from prefzoo.cli.targets import Asked, show_targets
 
-        asked = Asked(suite, judge, base, max_new_tokens, round_robin, out or Path("results") / "eval")
+        asked = Asked(suite, judge, base, max_new_tokens, round_robin, out or Path("results") / "eval", engine)
         show_targets(targets, asked, quiet=quiet)
     else:
         raise UserError("eval: nothing to evaluate; give runs or checkpoints and a --suite, or --annotations and files")

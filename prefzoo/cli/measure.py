@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from evals import leaderboard
-from evals.benchmarks import suite_key
 from evals.judges.protocol import Answer
 from evals.judges.verifier import Verifier
 from evals.kept import ENGINE, kept, key_of
-from evals.measure import Measured, OnPairs, answer_all, measured, on_pairs, run_benchmarks
+from evals.measure import Measured, OnPairs, answer_all, measured, on_pairs, run_benchmarks, write_samples
 from evals.receipts import Receipts
 from evals.samples import kl, sampled
+from evals.tasks import suite_key
 from prefzoo import models, reference, runs
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.progress import stage
@@ -36,7 +36,7 @@ def weights_of(run: Run, name: str) -> str:
 def key(run: Run, name: str) -> str:
     """Hash of all that a model's numbers depend on."""
     evals = run.recipe.evals
-    suites = {suite: suite_key(suite) for suite in evals.benchmarks}
+    suites = {suite: suite_key(suite, run.recipe.folder) for suite in evals.benchmarks}
     held_out = reference.rows_key(run.held_out) if run.held_out else ""
     versions = [ENGINE, reference.ENGINE, version("transformers"), version("lm-eval")]
     return key_of([
@@ -51,7 +51,7 @@ def receipts(run: Run, trained: Mapping[str, runs.RunResult]) -> Receipts:
     pairs = f"{run.recipe.data.eval}@{reference.rows_key(run.held_out)[:16]}" if run.held_out else ""
     return Receipts(
         run.recipe.seed, leaderboard.BASE, prompts, pairs,
-        {suite: f"{suite}@{suite_key(suite)}" for suite in run.recipe.evals.benchmarks},
+        {suite: f"{suite}@{suite_key(suite, run.recipe.folder)}" for suite in run.recipe.evals.benchmarks},
         {name: r.loss for name, r in trained.items()},
         {name: str(r.environment.get("commit") or "") for name, r in trained.items()},
     )  # fmt: skip
@@ -72,6 +72,12 @@ def known(run: Run, name: str) -> Measured | None:
         return None
 
 
+def complete(run: Run, name: str) -> bool:
+    """Whether a model's numbers are known, and none of them is one that could not be had at the time."""
+    found = known(run, name)
+    return found is not None and not any(b.get("reason") for b in found.benchmarks.values())
+
+
 def reference_of_held_out(run: Run, base: Any) -> LogProbs:
     """The base's log-probs of the held-out pairs, which every margin is measured from. All processes call this."""
     return logprobs_of(run, base, run.weights, run.held_out, "reference log-probs, held-out pairs", bf16=native_bf16())
@@ -89,13 +95,15 @@ def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None)
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
     same = {"weights": weights, "vocabulary": run.vocabulary, "dtype": str(model.dtype)}
     answers = _answers(run, name, model, same)
-    benchmarks: dict[str, dict[str, float]] = {}
+    benchmarks: dict[str, dict[str, Any]] = {}
     for suite in evals.benchmarks:
-        depends = {**same, "suite": suite, "content": suite_key(suite), "lm-eval": version("lm-eval")}
-        benchmarks |= kept("benchmark", depends, partial(_benchmark, run, name, model, suite))
+        with stage(f"{suite} of {name}", "suites", run.console, of=name, doing=suite):
+            benchmarks |= run_benchmarks(model, run.tokenizer, suite, run.recipe.folder, same)
+    say_unavailable(benchmarks, run.console)
     kl = _kl(run, name, model, base, same) if name != leaderboard.BASE else []
     found = measured(held_out, run.prompts, answers, Verifier(), benchmarks, kl)
     values = asdict(found)
+    write_samples(run.folder / name, found)
     runs.write_json(run.folder / name / "evals.json", {"key": f"{key(run, name)}-{key_of(values)}", **values})
     return found
 
@@ -147,6 +155,8 @@ def _kl(run: Run, name: str, model: Any, base: Any, same: dict[str, str]) -> lis
     return [float(v) for v in kept("kl", depends, make)]
 
 
-def _benchmark(run: Run, name: str, model: Any, suite: str) -> dict[str, dict[str, float]]:
-    with stage(f"{suite} of {name}", "suites", run.console, of=name, doing=suite):
-        return run_benchmarks(model, run.tokenizer, [suite])
+def say_unavailable(benchmarks: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    """A line for each benchmark that could not be run."""
+    for suite, result in benchmarks.items():
+        if result.get("reason"):
+            console.print(f"{suite}: unavailable: {result['reason']}", soft_wrap=True, markup=False, highlight=False)

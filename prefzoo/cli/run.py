@@ -11,15 +11,15 @@ from typing import Any
 from rich.console import Console
 
 from evals import leaderboard
-from evals.benchmarks import check_names
 from evals.measure import Measured
 from evals.prompts import load_prompts
+from evals.tasks import check_names
 from prefzoo import disk, models, recipe, runs
 from prefzoo.cli.experiment import Run
 from prefzoo.cli.frontier import write_frontier
 from prefzoo.cli.judging import everyone, judged, prepared
 from prefzoo.cli.load import audited, check_variants, unit
-from prefzoo.cli.measure import known, measure, receipts, reference_of_held_out
+from prefzoo.cli.measure import complete, known, measure, receipts, reference_of_held_out
 from prefzoo.cli.report import write_report
 from prefzoo.cli.share import write_cards
 from prefzoo.cli.training import RESUME, train_all
@@ -40,7 +40,7 @@ from prefzoo.types import LogProbs
 def checked(path: Path, overrides: Sequence[str]) -> Recipe:
     """The recipe, with what this machine can and cannot do checked."""
     found = recipe.load(path, overrides)
-    check_names(found.evals.benchmarks)
+    check_names(found.evals.benchmarks, found.folder)
     check_trackers(found.train.trackers)
     for variant in found.variants.values():
         if variant.train.lora and variant.train.lora.quantize:
@@ -144,7 +144,7 @@ def _measure_all(run: Run, base: Any, names: Sequence[str]) -> LogProbs | None:
 
     Returns the base's log-probs of the held-out pairs.
     """
-    todo = agreed([name for name in names if known(run, name) is None])
+    todo = agreed([name for name in names if not complete(run, name)])
     for name in names:
         if name not in todo:
             settle(name, "measured", run.console, f"{name}: already measured with these settings; kept")

@@ -22,7 +22,7 @@ from evals.measure import preference_margins
 from prefzoo import models, recipe, reference, runs, sweep
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.load import tokens_of
-from prefzoo.cli.measure import known, measure, reference_of_held_out
+from prefzoo.cli.measure import complete, measure, reference_of_held_out
 from prefzoo.cli.training import job_of, train_variant, training_key
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
@@ -250,7 +250,7 @@ def score_of(at: Opened, trial: Trial, until: int | None = None) -> Score | None
 
 
 def _measure(at: Opened, run: Run, name: str) -> None:
-    if known(run, name) is not None:
+    if complete(run, name):
         run.console.print(f"{name}: already measured with these settings; kept")
         return
     theirs = reference_of_held_out(run, at.base) if run.held_out else None

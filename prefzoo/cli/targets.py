@@ -13,16 +13,18 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from evals import leaderboard
-from evals.benchmarks import known
 from evals.judges.choose import judge_of
 from evals.judges.protocol import Answer, Judge, PromptRow
 from evals.judges.verifier import Verifier
-from evals.measure import Measured, OnPairs, answer_all, measured, run_benchmarks
+from evals.measure import Measured, OnPairs, answer_all, measured, run_benchmarks, write_samples
 from evals.prompts import load_prompts
 from evals.results import RESOLVED
 from evals.round_robin import as_json, markdown, play, round_robin
+from evals.tasks import check_names, is_benchmark
+from evals.vllm import answers_of_checkpoints, check_vllm
 from prefzoo import disk, models, runs
 from prefzoo.cli.judging import check_judgeable, judged
+from prefzoo.cli.measure import say_unavailable
 from prefzoo.errors import UserError
 from prefzoo.judge import AnyJudge
 from prefzoo.progress import stage
@@ -33,28 +35,38 @@ TWO = 2  # what a round robin needs
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command was asked to do. `suite` is a benchmark's name, or names prompts."""
+    """What the command was asked to do. `suites`: benchmarks, and at most one set of prompts."""
 
-    suite: str
+    suites: tuple[str, ...]
     judge: str
     base: str | None
     max_new_tokens: int
     everyone: bool
     out: Path
+    engine: str = "hf"
 
 
 def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) -> None:
     """Measure every model, and rank all against the baseline."""
     console, found = Console(emoji=False, quiet=quiet), models_of(targets, asked.base)
-    prompts = [] if asked.suite in known() else load_prompts(asked.suite, Path.cwd())
+    suites = [s for s in asked.suites if is_benchmark(s, Path.cwd())]
+    sets = [s for s in asked.suites if s not in suites]
+    if len(sets) > 1:
+        raise UserError(f"--suite: {' and '.join(sets)} are both sets of prompts; give one, and benchmarks beside it")
+    check_names(suites, Path.cwd())
+    prompts = load_prompts(sets[0], Path.cwd()) if sets else []
     judge = judge_of(_judge_settings(asked.judge), Path.cwd()) if prompts else None
     if judge is not None:
         check_judgeable(judge, prompts, "--judge", "--suite")
-    numbers = {name: _measure(name, spec, prompts, asked, console) for name, spec in found.items()}
+    given = _by_vllm(found, prompts, asked, console) if prompts and asked.engine == "vllm" else {}
+    numbers = {
+        name: _measure(name, spec, prompts, suites, given.get(name), asked, console) for name, spec in found.items()
+    }
     if judge is not None:
         numbers = judged(judge, prompts, numbers, asked.out, console)
     for name, m in numbers.items():
         disk.inside(asked.out, name)
+        write_samples(asked.out / name, m)
         runs.write_json(asked.out / name / "evals.json", asdict(m))
     board = leaderboard.build(numbers, {})
     board.write(asked.out)
@@ -106,25 +118,47 @@ def _judge_settings(text: str) -> Any:
         raise UserError(f"{says}; write verifier, my_judge.py:better, or a mapping as in a recipe") from None
 
 
-def _measure(name: str, spec: str, prompts: list[PromptRow], asked: Asked, console: Console) -> Measured:
+def _by_vllm(
+    found: dict[str, str], prompts: list[PromptRow], asked: Asked, console: Console
+) -> dict[str, list[Answer]]:
+    check_vllm("--engine")
+    with stage("answers by vLLM", "models", console):
+        said = [p.prompt for p in prompts]
+        return answers_of_checkpoints(found, leaderboard.BASE, said, max_new_tokens=asked.max_new_tokens)
+
+
+def _measure(
+    name: str, spec: str, prompts: list[PromptRow], suites: list[str], given: list[Answer] | None, asked: Asked,
+    console: Console,
+) -> Measured:  # fmt: skip
+    """All numbers of a model, which is loaded unless its answers are `given` and nothing else is asked."""
+    if given is not None and not suites:
+        return measured(OnPairs(), prompts, given, Verifier(), {})
+    model, tokenizer = _loaded(name, spec, asked)
+    answers = given or []
+    if prompts and given is None:
+        with stage(f"answers of {name}", "prompts", console) as report:
+            answers = answer_all(
+                model, tokenizer, prompts, asked.max_new_tokens, lambda done, total: report(done, total, "")
+            )
+    benchmarks: dict[str, dict[str, Any]] = {}
+    same = {
+        "weights": models.fingerprint(model), "vocabulary": models.vocabulary(tokenizer), "dtype": str(model.dtype)
+    } if suites else {}  # fmt: skip
+    for suite in suites:
+        with stage(f"{suite} of {name}", "suites", console):
+            benchmarks |= run_benchmarks(model, tokenizer, suite, Path.cwd(), same)
+    say_unavailable(benchmarks, console)
+    return measured(OnPairs(), prompts, answers, Verifier(), benchmarks)
+
+
+def _loaded(name: str, spec: str, asked: Asked) -> tuple[Any, Any]:
     try:
         model, tokenizer = models.load(spec, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
     except UserError as e:
         cure = "; name the baseline by --base" if name == leaderboard.BASE and asked.base is None else ""
         raise UserError(f"{line}{cure}" for line in e.lines) from None
-    if torch.cuda.is_available():
-        model = model.to("cuda")
-    answers: list[Answer] = []
-    if prompts:
-        with stage(f"answers of {name}", "prompts", console) as report:
-            answers = answer_all(
-                model, tokenizer, prompts, asked.max_new_tokens, lambda done, total: report(done, total, "")
-            )
-    benchmarks: dict[str, dict[str, float]] = {}
-    if not prompts:
-        with stage(f"{asked.suite} of {name}", "suites", console):
-            benchmarks = run_benchmarks(model, tokenizer, [asked.suite])
-    return measured(OnPairs(), prompts, answers, Verifier(), benchmarks)
+    return (model.to("cuda") if torch.cuda.is_available() else model), tokenizer
 
 
 def _everyone(

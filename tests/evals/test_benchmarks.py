@@ -1,43 +1,142 @@
-"""lm-eval in process: the number is the one worked out from the model's own log-probs."""
+"""lm-eval in process: the number is the one worked out from the model's own log-probs; what cannot be run says why."""
 
 from __future__ import annotations
 
 import json
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from evals.benchmarks import SUITES, run_benchmark
+from evals.benchmarks import run_benchmark
 from evals.suites.arithmetic.make import items
+from evals.tasks import check_names, is_benchmark, suite_key
 from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.logprobs import score
 
+OWN = """\
+task: mine
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{{{question}}}}"
+doc_to_target: label
+doc_to_choice: "{{{{choices}}}}"
+metric_list: [{{metric: acc}}]
+"""
 
-def test_the_items_are_what_their_program_makes() -> None:
-    lines = (SUITES / "arithmetic" / "items.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == items()
 
-
-def test_unknown_suite() -> None:
-    with pytest.raises(UserError, match="did you mean 'arithmetic'"):
-        run_benchmark(None, None, "arithmetics")
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A task file of a user's own, with its data."""
+    rows = [{"question": f"Say {i}", "choices": ["one", "two"], "label": i % 2} for i in range(6)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "mine.yaml").write_text(OWN.format(data=tmp_path / "mine.jsonl"))
+    return tmp_path
 
 
 @pytest.mark.filterwarnings("ignore")  # lm-eval's own
 @torch.no_grad()
 def test_accuracy_is_that_of_our_own_log_probs(tiny_model: Any, tiny_plain_tokenizer: Any) -> None:
-    tokenizer, right = tiny_plain_tokenizer, 0
-    for item in items():
+    tokenizer, right = tiny_plain_tokenizer, []
+    for item in items()[:40]:
         asked = f"Question: {item['question']}\nAnswer:"
         prompt = tokenizer(asked)["input_ids"]
-        answers = [tokenizer(f"{asked} {c}")["input_ids"][len(prompt) :] for c in item["choices"]]  # type: ignore[attr-defined]
+        answers = [tokenizer(f"{asked} {c}")["input_ids"][len(prompt) :] for c in item["choices"]]
         pairs = [TokenPair(prompt, a, answers[0], i) for i, a in enumerate(answers)]
         sums = score(tiny_model, collate(pairs, "shared", pad=1)).chosen
-        right += int(sums.argmax()) == item["label"]
+        right.append(float(int(sums.argmax()) == item["label"]))
     state = torch.get_rng_state()
-    found = run_benchmark(tiny_model, tokenizer, "arithmetic")
-    assert found["value"] == pytest.approx(right / 100) and found["n"] == 100
-    assert torch.equal(state, torch.get_rng_state())
+    found = run_benchmark(tiny_model, tokenizer, "arithmetic", limit=40)["arithmetic"]
+    assert found["value"] == pytest.approx(sum(right) / 40) and found["n"] == 40
+    assert [r["score"] for r in found["samples"]] == right and len({r["doc_hash"] for r in found["samples"]}) == 40
+    assert torch.equal(state, torch.get_rng_state()) and not found["chat_template"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@torch.no_grad()
+def test_bits_per_byte_are_those_of_our_own_log_probs(tiny_model: Any, tiny_plain_tokenizer: Any) -> None:
+    from lm_eval.utils import get_rolling_token_windows
+
+    from evals.suites.perplexity.make import items as passages
+
+    texts = [p["text"] for p in passages()[:3]]
+    found = run_benchmark(tiny_model, tiny_plain_tokenizer, "perplexity", limit=3)["perplexity"]
+    nats = 0.0
+    for text, row in zip(texts, found["samples"], strict=True):
+        ids, logp = tiny_plain_tokenizer(text)["input_ids"], 0.0
+        width = tiny_model.config.max_position_embeddings
+        for before, scored in get_rolling_token_windows(ids, tiny_plain_tokenizer.bos_token_id, width, 1):
+            tokens = [*before[: len(before) - len(scored) + 1], *scored]
+            each = tiny_model(torch.tensor([tokens[:-1]])).logits[0].double().log_softmax(-1)
+            picked = each.gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
+            logp += float(picked[-len(scored) :].sum())
+        assert row["score"] == pytest.approx(-logp / len(text.encode()) / math.log(2), rel=1e-4)
+        nats += logp
+    total = sum(len(t.encode()) for t in texts)
+    assert found["value"] == pytest.approx(-nats / total / math.log(2), rel=1e-4) and not found["higher_is_better"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_generation_goes_through_the_chat_template(
+    tiny_model: Any, tiny_tokenizer: Any, tiny_plain_tokenizer: Any
+) -> None:
+    for tokenizer in (tiny_tokenizer, tiny_plain_tokenizer):
+        found = run_benchmark(tiny_model, tokenizer, "instructions", limit=2)["instructions"]
+        assert found["chat_template"] is bool(tokenizer.chat_template) and found["n"] == len(found["samples"]) == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_task_file_and_a_folder_of_ones_own(own: Path, tiny_model: Any, tiny_plain_tokenizer: Any) -> None:
+    key = suite_key("mine.yaml", own)
+    by_file = run_benchmark(tiny_model, tiny_plain_tokenizer, "mine.yaml", folder=own)
+    assert by_file["mine"]["n"] == 6 and by_file["mine"]["suite"] == f"mine.yaml@{key}"
+    by_folder = run_benchmark(tiny_model, tiny_plain_tokenizer, str(own))
+    assert by_folder["mine"]["samples"] == by_file["mine"]["samples"]
+    with (own / "mine.jsonl").open("a") as f:
+        f.write("\n")
+    assert suite_key("mine.yaml", own) != key  # other data, another result
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_cannot_be_reached_has_a_reason_and_no_number(
+    own: Path, tiny_model: Any, tiny_plain_tokenizer: Any
+) -> None:
+    (own / "far.yaml").write_text((own / "mine.yaml").read_text().replace("task: mine", "task: far").replace(
+        "dataset_path: json", "dataset_path: nobody/nothing").replace("dataset_kwargs", "metadata"))  # fmt: skip
+    found = run_benchmark(tiny_model, tiny_plain_tokenizer, str(own))
+    assert math.isnan(found["far"]["value"]) and found["far"]["n"] == 0 and found["far"]["samples"] == []
+    assert "nobody/nothing" in found["far"]["reason"] and found["mine"]["n"] == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("gone.yaml", None, "gone.yaml: no such file; paths are relative to the recipe"),
+        ("odd.yaml", "a: [", "odd.yaml: is no YAML of a task"),
+        ("list.yaml", "- a", "list.yaml: is no YAML of a task (Expected YAML dict"),
+        ("nameless.yaml", "a: 1", "nameless.yaml: has neither `task:` nor `group:`"),
+        ("empty", None, "empty: no task file in this folder"),
+    ],
+)
+def test_what_is_wrong_with_a_task_file(tmp_path: Path, name: str, text: str | None, says: str) -> None:
+    (tmp_path / "empty").mkdir()
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError) as e:
+        check_names([name], tmp_path)
+    assert str(e.value).startswith("evals.benchmarks: ") and says in str(e.value)
+
+
+def test_names(tmp_path: Path) -> None:
+    check_names(["hellaswag"], tmp_path)  # one of lm-eval's; whether its data is there shows when it is run
+    with pytest.raises(UserError, match="did you mean 'arithmetic'"):
+        check_names(["arithmetics"], tmp_path)
+    (tmp_path / "p.jsonl").write_text("")
+    meant = {n: is_benchmark(n, tmp_path) for n in ("arithmetic", "mmlu", "a.yaml", ".", "instruct:eval:3", "p.jsonl")}
+    assert [n for n, yes in meant.items() if not yes] == ["instruct:eval:3", "p.jsonl"]

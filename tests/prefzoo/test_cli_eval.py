@@ -65,9 +65,21 @@ def test_a_run_on_prompts_with_a_round_robin(
 
 @pytest.mark.filterwarnings("ignore")  # lm-eval's own
 def test_checkpoints_on_a_benchmark(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert prefzoo(monkeypatch, "eval", "model", "results/mine/dpo/checkpoint", "--suite", "arithmetic") == 0
+    (place / "two.jsonl").write_text('{"question": "Say", "choices": ["a", "b"], "label": 0}\n' * 2)
+    (place / "two.yaml").write_text(
+        "task: two\ndataset_path: json\ndataset_kwargs: {data_files: {test: two.jsonl}}\noutput_type: multiple_choice\n"
+        "test_split: test\ndoc_to_text: '{{question}}'\ndoc_to_target: label\ndoc_to_choice: '{{choices}}'\n"
+        "metric_list: [{metric: acc}]\n"
+    )
+    suites = ("--suite", "arithmetic", "--suite", "two.yaml")
+    assert prefzoo(monkeypatch, "eval", "model", "results/mine/dpo/checkpoint", *suites) == 0
     board = pd.read_csv(place / "results" / "eval" / "leaderboard.csv")
-    assert set(board[board.metric == "arithmetic"].variant) == {"base", "dpo"}
+    assert (
+        set(board[board.metric == "arithmetic"].variant) == set(board[board.metric == "two"].variant) == {"base", "dpo"}
+    )
+    assert list(board[board.metric == "arithmetic_delta"].variant) == ["dpo"]
+    kept = (place / "results" / "eval" / "dpo" / "benchmarks" / "arithmetic.jsonl").read_text().splitlines()
+    assert len(kept) == 240 and set(json.loads(kept[0])) == {"doc_id", "doc_hash", "score"}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +88,14 @@ def test_checkpoints_on_a_benchmark(place: Path, monkeypatch: pytest.MonkeyPatch
         (["results/mine"], "eval: nothing to evaluate; give runs or checkpoints and a --suite"),
         (["results", "--suite", "instruct:eval:2"], "results: neither a run's folder (recipe.resolved.yaml) nor a che"),
         (["results/mine", "--suite", "none.jsonl"], "none.jsonl"),
+        (
+            ["results/mine", "--suite", "instruct:eval:2", "--suite", "train.jsonl"],
+            "are both sets of prompts; give one",
+        ),
+        (
+            ["results/mine", "--suite", "instruct:eval:2", "--engine", "vllm"],
+            "--engine: vllm is not installed; pip ins",
+        ),
         (["results/mine", "--suite", "instruct:eval:2", "--judge", "verifer"], "did you mean 'verifier'?"),
         (["results/mine", "--suite", "instruct:eval:2", "--judge", "{kind: server, model: m}"], "--judge: url: Field"),
         (["results/mine", "--suite", "instruct:eval:2", "--judge", "{kind"], "--judge: no YAML; write verifier, my_"),

@@ -1,0 +1,32 @@
+"""The items of an embedded suite, as its lm-eval task reads them and its program writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ITEMS = "items.jsonl"
+
+
+def beside(file: str) -> Callable[..., dict[str, Any]]:
+    """A `custom_dataset` for lm-eval: the `items.jsonl` in the folder of `file`, as its test split."""
+
+    def documents(**_: Any) -> dict[str, Any]:
+        from datasets import Dataset
+
+        lines = (Path(file).parent / ITEMS).read_text(encoding="utf-8").splitlines()
+        return {"test": Dataset.from_list([json.loads(line) for line in lines])}
+
+    return documents
+
+
+def text_of(items: Sequence[dict[str, Any]]) -> str:
+    """A line of JSON per item."""
+    return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+
+
+def write(file: str, items: Sequence[dict[str, Any]]) -> None:
+    """To `items.jsonl` in the folder of `file`."""
+    (Path(file).parent / ITEMS).write_text(text_of(items), encoding="utf-8")
