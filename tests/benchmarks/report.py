@@ -109,7 +109,7 @@ def _curves(cases: list[Case], known: Known) -> Any:
             axis.set_xscale("log", base=2)
             axis.set_xticks([getattr(c, name) for c in points], [str(getattr(c, name)) for c in points])
             axis.minorticks_off()
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.08 * max((float(max(line.get_ydata())) for line in axis.lines), default=1.0))
             axis.set_xlabel(AXES[name])
             axis.set_ylabel(label)
             axis.spines[["top", "right"]].set_visible(False)
