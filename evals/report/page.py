@@ -141,7 +141,7 @@ def _pictures(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> d
         "by_length": matches.by_length(long, series),
         "frontier": matches.frontier(run, series),
         "curves": curves.curves(run, series),
-        "displaced": {n: words for n, words in fell.items() if words},
+        "displaced": {said: [n for n, words in fell.items() if words == said] for said in fell.values() if said},
         "deltas": benchmarks.deltas(run, long, series),
     }
 

@@ -86,8 +86,17 @@ def test_a_committed_run_says_what_its_leaderboard_says() -> None:
     verdict = (QUICKSTART / "leaderboard.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
     assert verdict in said["verdict"]
     assert len(html.encode()) < page.MOST
+
+
+def test_what_a_run_lacks_is_said_in_a_line(tmp_path: Path) -> None:
+    folder = full_run(tmp_path / "run")
+    for name in ("frontier.csv", "data_audit.json", "dpo/metrics.jsonl", "simpo/metrics.jsonl"):
+        (folder / name).unlink()
+    (folder / "kto_pair_with_a_long_name" / "metrics.jsonl").unlink()
+    said = outline(page.page(read_run(folder))).texts
     assert "wrote no frontier.csv" in said["frontier"]
     assert "kept no audit" in said["data"]
+    assert "No training was logged" in said["training"]
 
 
 def test_a_heat_map_from_scores_has_the_win_rates_of_the_leaderboard() -> None:
