@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from evals import leaderboard
@@ -17,14 +15,14 @@ from evals.benchmarks import known
 from evals.judges.choose import judge_of
 from evals.judges.protocol import Answer, Judge, PromptRow
 from evals.judges.verifier import Verifier
-from evals.measure import Measured, OnPairs, answer_all, measured, run_benchmarks
+from evals.measure import Measured, OnPairs, measured, run_benchmarks
 from evals.prompts import load_prompts
 from evals.results import RESOLVED
 from evals.round_robin import as_json, markdown, play, round_robin
 from prefzoo import models, runs
-from prefzoo.cli.judging import check_judgeable, judged
+from prefzoo.cli.judging import check_judgeable, judge_settings, judged
+from prefzoo.cli.measure import kept_answers
 from prefzoo.errors import UserError
-from prefzoo.judge import AnyJudge
 from prefzoo.progress import stage
 from prefzoo.train import native_bf16
 
@@ -47,7 +45,7 @@ def show_targets(targets: Sequence[Path], asked: Asked) -> None:
     """Measure every model, and rank all against the baseline."""
     console, found = Console(emoji=False), models_of(targets, asked.base)
     prompts = [] if asked.suite in known() else load_prompts(asked.suite, Path.cwd())
-    judge = judge_of(_judge_settings(asked.judge), Path.cwd()) if prompts else None
+    judge = judge_of(judge_settings(asked.judge), Path.cwd()) if prompts else None
     if judge is not None:
         check_judgeable(judge, prompts, "--judge", "--suite")
     numbers = {name: _measure(name, spec, prompts, asked, console) for name, spec in found.items()}
@@ -92,17 +90,6 @@ def models_of(targets: Sequence[Path], base: str | None) -> dict[str, str]:
     return {leaderboard.BASE: base, **dict(found)}
 
 
-def _judge_settings(text: str) -> Any:
-    """A name, a function, or a mapping in YAML, like those of `evals.judge`."""
-    try:
-        return TypeAdapter(AnyJudge).validate_python(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError) as e:
-        first = e.errors(include_url=False)[0] if isinstance(e, ValidationError) else {"loc": (), "msg": "no YAML"}
-        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("["))
-        says = f"--judge: {place + ': ' if place else ''}{first['msg']}"
-        raise UserError(f"{says}; write verifier, my_judge.py:better, or a mapping as in a recipe") from None
-
-
 def _measure(name: str, spec: str, prompts: list[PromptRow], asked: Asked, console: Console) -> Measured:
     try:
         model, tokenizer = models.load(spec, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
@@ -111,12 +98,10 @@ def _measure(name: str, spec: str, prompts: list[PromptRow], asked: Asked, conso
         raise UserError(f"{line}{cure}" for line in e.lines) from None
     if torch.cuda.is_available():
         model = model.to("cuda")
-    answers: list[Answer] = []
-    if prompts:
-        with stage(f"answers of {name}", "prompts", console) as report:
-            answers = answer_all(
-                model, tokenizer, prompts, asked.max_new_tokens, lambda done, total: report(done, total, "")
-            )
+    same = {
+        "weights": models.fingerprint(model), "vocabulary": models.vocabulary(tokenizer), "dtype": str(model.dtype)
+    }  # fmt: skip
+    answers = kept_answers(name, model, tokenizer, prompts, asked.max_new_tokens, same, console)
     benchmarks: dict[str, dict[str, float]] = {}
     if not prompts:
         with stage(f"{asked.suite} of {name}", "suites", console):
