@@ -8,6 +8,7 @@ from itertools import combinations
 from statistics import mean
 
 from evals.judges.protocol import TIE, Answer, Comparison, Grader, Judge, PromptRow, Verdict
+from evals.judges.seats import FIRST, SECOND
 
 Grade = float | str  # higher is better; or why there is none
 ALONE = "no other answer to compare with"
@@ -48,8 +49,8 @@ def _played(
             places.append((number[one.text], number[two.text]))
         at.append([number.get(a.text) if a.finished else None for a in several])
     verdicts = judge.compare(asked) if asked else []
-    for (one, two), verdict in zip(places, verdicts, strict=True):
-        for place, won in ((one, 2 - verdict.preference), (two, verdict.preference - 1)):
+    for (left, right), verdict in zip(places, verdicts, strict=True):
+        for place, won in ((left, SECOND - verdict.preference), (right, verdict.preference - FIRST)):
             if verdict.missing:
                 wins[place][1].append(verdict.missing)
             else:
