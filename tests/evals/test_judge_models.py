@@ -22,6 +22,11 @@ ASKED = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def causal(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
     tiny_model.config.max_position_embeddings = 2048
