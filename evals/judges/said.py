@@ -20,7 +20,8 @@ Part = Mapping[int, Said]  # what was said, by the number of the question
 class Kept:
     """Numbers by key in a file of lines; a line is written as soon as there is something to keep.
 
-    A process that dies leaves whole lines and at most one half; that one is not read. Several processes may write.
+    A process that dies leaves whole lines and at most one half; that one is not read, and neither is a line that is
+    not what was written. Several processes may write.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,17 +41,22 @@ class Kept:
         self._read += len(whole)
         for line in whole.splitlines():
             try:
-                key, value = json.loads(line)
-                self._known[key] = float(value)
+                key, value, check = json.loads(line)
+                if check == _check(key, value):
+                    self._known[key] = float(value)
             except (ValueError, TypeError):
                 continue  # the half line of a process that was killed
         return self._known
 
     def write(self, values: Mapping[str, float]) -> None:
         """Keep some numbers. Each line starts anew, behind whatever a killed process left."""
-        lines = "".join(f"\n{json.dumps([key, value])}\n" for key, value in values.items())
+        lines = "".join(f"\n{json.dumps([key, value, _check(key, value)])}\n" for key, value in values.items())
         with self.path.open("ab", buffering=0) as f:
             f.write(lines.encode())
+
+
+def _check(key: str, value: float) -> str:
+    return hashlib.sha256(f"{key} {value!r}".encode()).hexdigest()[:8]
 
 
 def kept_of(*identity: str) -> Kept:

@@ -33,6 +33,8 @@ def test_half_lines_are_not_read_and_not_in_the_way(tmp_path: Path) -> None:
     assert other.read() == {"a": 1.5}
     other.write({"c": 0.1 + 0.2})
     assert other.read() == Kept(path).read() == {"a": 1.5, "c": 0.1 + 0.2}  # the other's line, and to the last bit
+    path.write_text(path.read_text().replace("1.5", "1.0"))
+    assert Kept(path).read() == {"c": 0.1 + 0.2}  # what was not written is not read
 
 
 def test_each_question_once_and_no_reason_is_kept(tmp_path: Path) -> None:
