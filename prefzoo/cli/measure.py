@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -23,7 +24,7 @@ from evals.receipts import Receipts
 from evals.samples import kl, sampled
 from prefzoo import models, reference, runs
 from prefzoo.cli.experiment import Run, logprobs_of
-from prefzoo.progress import stage
+from prefzoo.progress import Report, stage
 from prefzoo.train import native_bf16
 from prefzoo.types import LogProbs, VocabLogProbs
 
@@ -109,10 +110,29 @@ def kept_answers(
         found = generate(model, tokenizer, texts, max_new_tokens=tokens, batch_size=len(texts))
         return [asdict(one) for (one,) in found]
 
-    with stage(f"answers of {name}", "prompts", console) as report:
-        texts = [row.prompt for row in prompts]
-        rows = kept_by_prompt("answers", depends, texts, make, lambda done, total: report(done, total, ""))
+    texts = [row.prompt for row in prompts]
+    rows = _by_prompt("answers", f"answers of {name}", depends, texts, make, console)
     return [Answer(**row) for row in rows]
+
+
+def _by_prompt(
+    kind: str, title: str, depends: dict[str, Any], texts: list[str], make: Callable[[list[str]], list[Any]],
+    console: Console,
+) -> list[Any]:  # fmt: skip
+    """`kept_by_prompt` under a stage that begins with the first batch that is not kept."""
+    with ExitStack() as stages:
+        reports: list[Report] = []
+
+        def begun(part: list[str]) -> list[Any]:
+            if not reports:
+                reports.append(stages.enter_context(stage(title, "prompts", console)))
+            return make(part)
+
+        def progress(done: int, total: int) -> None:
+            for report in reports:
+                report(done, total, "")
+
+        return kept_by_prompt(kind, depends, texts, begun, progress)
 
 
 def beta_of(run: Run, name: str) -> float | None:
@@ -138,8 +158,7 @@ def _kl(run: Run, name: str, model: Any, base: Any, same: dict[str, str]) -> lis
         **same, "base": run.weights, "max_new_tokens": evals.max_new_tokens, "seed": run.recipe.seed,
         "layout": run.layout,
     }  # fmt: skip
-    with stage(f"samples of {name}", "prompts", run.console) as report:
-        return kept_by_prompt("kl", depends, prompts, make, lambda done, total: report(done, total, ""))
+    return _by_prompt("kl", f"samples of {name}", depends, prompts, make, run.console)
 
 
 def _benchmark(run: Run, name: str, model: Any, suite: str) -> dict[str, dict[str, float]]:
