@@ -59,14 +59,17 @@ def win_rate_by_alpaca(
 def _check_coverage(outputs: Outputs, reference_outputs: Outputs) -> None:
     """alpaca-eval joins by instruction: a missing one vanishes and a doubled one multiplies, both in silence."""
     ours, theirs = ([str(row["instruction"]) for row in rows] for rows in (outputs, reference_outputs))
+    counts = f"{len(ours)} rows, {len(theirs)} in the reference"
     faults = [
-        f"{which}: instruction {text[:60]!r} occurs {instructions.count(text)} times; keep one"
+        f"{which}: {counts}: instruction {text[:60]!r} occurs {instructions.count(text)} times; keep one"
         for which, instructions in (("outputs", ours), ("reference_outputs", theirs))
         for text in dict.fromkeys(instructions)
         if instructions.count(text) > 1
     ]
     for which, missing in (("outputs", set(theirs) - set(ours)), ("reference_outputs", set(ours) - set(theirs))):
-        faults += [f"{which}: no answer to instruction {text[:60]!r}; generate it first" for text in sorted(missing)]
+        faults += [
+            f"{which}: {counts}: no answer to instruction {text[:60]!r}; generate it first" for text in sorted(missing)
+        ]
     if not ours:
         faults.append("outputs: empty; there is nothing to judge")
     if faults:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +13,7 @@ from prefzoo.paths import cache_dir
 from prefzoo.runs import write_json
 
 ENGINE = 2  # raise when our generation or its judging changes: what another engine made is not read
+BATCH = 50  # prompts whose answers are made, and kept, together
 
 
 def kept(
@@ -36,6 +38,27 @@ def kept(
     if worth(value):
         write_json(path, {"depends": full, "sha256": key_of(value), "value": value})
     return value
+
+
+def kept_by_prompt(
+    stage: str, depends: Mapping[str, Any], prompts: Sequence[str], make: Callable[[list[str]], list[Any]],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Any]:  # fmt: skip
+    """What `make` gives for each prompt, in their order, in batches of prompts of like length: each is kept at once.
+
+    A killed call goes on behind its last whole batch, and batches are what they were, hence also their rounding.
+    """
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    found: list[Any] = [None] * len(prompts)
+    for start in range(0, len(prompts), BATCH):
+        part = by_length[start : start + BATCH]
+        texts = [prompts[i] for i in part]
+        values = kept(stage, {**depends, "prompts": texts}, partial(make, texts))
+        for i, value in zip(part, values, strict=True):
+            found[i] = value
+        if progress:
+            progress(start + len(part), len(prompts))
+    return found
 
 
 def key_of(value: Any) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 
 from evals import preference_metrics
 from evals.benchmarks import run_benchmark
-from evals.generate import generate
 from evals.judges.checks import words
 from evals.judges.protocol import Answer, PromptRow, Scorer
 from evals.kept import kept
@@ -83,14 +82,6 @@ def repetition(text: str) -> float:
     tokens = [w.lower() for w in words(text)]
     triples = list(zip(tokens, tokens[1:], tokens[2:], strict=False))
     return 1 - len(set(triples)) / len(triples) if triples else 0.0
-
-
-def answer_all(
-    model: Any, tokenizer: Any, rows: Sequence[PromptRow], max_new_tokens: int, progress: Any = None
-) -> list[Answer]:
-    """One greedy answer per prompt."""
-    prompts = [r.prompt for r in rows]
-    return [a[0] for a in generate(model, tokenizer, prompts, max_new_tokens=max_new_tokens, progress=progress)]
 
 
 def measured(

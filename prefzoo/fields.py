@@ -43,7 +43,7 @@ FIELDS: dict[str, str] = {
     "evals.prompts": "Prompts to answer: instruct:eval, instruct:eval:100, or a file with a prompt column.",
     "evals.judge": "Who compares the answers with the base's: verifier, a function file.py:name, or a mapping.",
     "evals.max_new_tokens": "Tokens of a generated answer at most.",
-    "evals.benchmarks": "Embedded suites (knowledge, arithmetic, instructions, perplexity), lm-eval tasks, or task files.",
+    "evals.benchmarks": "knowledge, arithmetic, instructions, perplexity, any task of lm-eval, or your own task file.",
     "evals.kl": "Prompts that also get a sampled answer, for the KL from the base; 0 for none.",
     "evals.frontier": "Points of every training at which KL and reward are measured; 0 for none.",
     "evals.round_robin": "Every variant against every other, under any judge (under the verifier always).",

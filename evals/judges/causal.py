@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from evals.judges.device import on_accelerator
 from evals.judges.protocol import Comparison, Report, Verdict
+from evals.judges.said import Kept, Part, kept_of, once
 from evals.judges.seats import FIRST, SECOND, Said, both_orders
 from evals.judges.wording import Question
 from prefzoo import models, reference
@@ -19,12 +20,17 @@ from prefzoo.data.tokens import TokenPair, tokenise
 from prefzoo.errors import UserError
 from prefzoo.logprobs import choose_layout
 
+BATCH = 16  # questions that are answered, and kept, together
+
 
 class Causal:
-    """Preference p(B) / (p(A) + p(B)) of the first token in which the two verdicts differ; both seat orders."""
+    """Preference p(B) / (p(A) + p(B)) of the first token in which the two verdicts differ; both seat orders.
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, question: Question) -> None:
-        self.model, self.tokenizer, self.name, self.question = model, tokenizer, name, question
+    `kept`: where what it said is kept.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, question: Question, kept: Kept | None = None) -> None:
+        self.model, self.tokenizer, self.name, self.question, self.kept = model, tokenizer, name, question, kept
         self.prompt_hash = question.hash
 
     def check(self) -> None:
@@ -36,24 +42,31 @@ class Causal:
 
     def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
         """Two forward passes for each comparison."""
-        return both_orders(asked, lambda seated: self._ask(seated, report))
+        return both_orders(asked, lambda seated: self._say(seated, report))
 
-    def _ask(self, seated: Sequence[Comparison], report: Report | None) -> list[Said]:
-        if not seated:
-            return []
+    def _say(self, seated: Sequence[Comparison], report: Report | None) -> list[Said]:
+        words = [self.question.asked(c) for c in seated]
+        return once(self.kept, words, lambda todo: self._ask(words, todo, report))
+
+    def _ask(self, words: Sequence[str], todo: Sequence[int], report: Report | None) -> Iterator[Part]:
         longest = getattr(self.model.config, "max_position_embeddings", None) or 2**31
-        said: list[Said] = [f"the question is longer than the judge's {longest} tokens"] * len(seated)
         before = "" if self.tokenizer.chat_template else " "  # without a template the verdict goes on a line of text
-        pairs = [Pair(self.question.asked(c), f"{before}A", f"{before}B", i) for i, c in enumerate(seated)]
-        made = tokenise(pairs, self.tokenizer, longest, "drop", f"judge {self.name}").pairs
-        progress = (lambda done, total, _: report(done, total)) if report else None
-        verdicts = [_verdicts(p) for p in made]
+        pairs = [Pair(words[i], f"{before}A", f"{before}B", i) for i in todo]
+        verdicts = [_verdicts(p) for p in tokenise(pairs, self.tokenizer, longest, "drop", f"judge {self.name}").pairs]
+        lost = set(todo) - {p.row for p in verdicts}
+        yield dict.fromkeys(lost, f"the question is longer than the judge's {longest} tokens")
+        if not verdicts:
+            return
+        bf16 = torch.cuda.is_available()
         with on_accelerator(self.model):
             layout = choose_layout(self.model, verdicts)
-            found = reference.logprobs(self.model, verdicts, layout, bf16=torch.cuda.is_available(), report=progress)
-        for pair, a, b in zip(made, found.chosen.tolist(), found.rejected.tolist(), strict=True):
-            said[pair.row] = FIRST + (SECOND - FIRST) / (1 + math.exp(a - b))
-        return said
+            for start in range(0, len(verdicts), BATCH):
+                part = verdicts[start : start + BATCH]
+                found = reference.logprobs(self.model, part, layout, bf16=bf16)
+                both = zip(part, found.chosen.tolist(), found.rejected.tolist(), strict=True)
+                yield {p.row: FIRST + (SECOND - FIRST) / (1 + math.exp(a - b)) for p, a, b in both}
+                if report:
+                    report(start + len(part), len(verdicts))
 
 
 def _verdicts(pair: TokenPair) -> TokenPair:
@@ -72,5 +85,6 @@ def load(spec: str, folder: Path, question: Question) -> Causal:
         model, tokenizer = models.load(spec, folder)
     except UserError as e:
         raise UserError(f"evals.judge: {line}" for line in e.lines) from None
-    name = f"model:{spec}@{models.fingerprint(model)}"
-    return Causal(model, tokenizer, name, question)
+    weights = models.fingerprint(model)
+    kept = kept_of("model", weights, models.vocabulary(tokenizer), str(torch.cuda.is_available()))
+    return Causal(model, tokenizer, f"model:{spec}@{weights}", question, kept)

@@ -6,12 +6,13 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from evals.judges.protocol import Comparison, Report, Verdict
+from evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
+from evals.judges.said import Kept, Part, kept_of, once
 from evals.judges.seats import Said, both_orders, by_scores, higher_wins
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.redact import redacted
@@ -21,12 +22,12 @@ SAYS = 80  # characters of an exception that are kept
 
 
 class Function:
-    """`(instruction, output_1, output_2) -> 1 .. 2`, asked in both orders, or `(instruction, output) -> score`."""
+    """`(instruction, output_1, output_2) -> 1 .. 2`, asked in both orders. `kept`: where what it said is kept."""
 
     prompt_hash = ""
 
-    def __init__(self, fn: Callable[..., Any], name: str) -> None:
-        self.fn, self.name = fn, name
+    def __init__(self, fn: Callable[..., Any], name: str, kept: Kept | None = None) -> None:
+        self.fn, self.name, self.kept = fn, name, kept
         self.parameters = _parameters(fn, name)
 
     def check(self) -> None:
@@ -38,16 +39,37 @@ class Function:
 
     def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
         """What the function raises becomes the reason of a missing verdict."""
-        if self.parameters == OF_ONE:
-            scores = [(self._say(c, c.first.text), self._say(c, c.second.text)) for c in asked]
-            return by_scores(asked, scores, higher_wins)
-        return both_orders(asked, lambda seated: [self._say(c, c.first.text, c.second.text) for c in seated])
+        return both_orders(asked, lambda seats: self._say([(c.row, c.first, c.second) for c in seats], report))
 
-    def _say(self, c: Comparison, *outputs: str) -> Said:
+    def _say(self, questions: Sequence[tuple[PromptRow, *tuple[Answer, ...]]], report: Report | None) -> list[Said]:
+        words = [[row.prompt, *(a.text for a in answers)] for row, *answers in questions]
+
+        def ask(todo: Sequence[int]) -> Iterator[Part]:
+            for done, i in enumerate(todo, 1):
+                yield {i: self._one(words[i])}
+                if report:
+                    report(done, len(todo))
+
+        return once(self.kept, words, ask)
+
+    def _one(self, words: Sequence[str]) -> Said:
         try:
-            return float(self.fn(c.row.prompt, *outputs))
+            return float(self.fn(*words))
         except Exception as e:  # a user's code may raise anything
             return redacted(f"{type(e).__name__}: {e}")[:SAYS].replace("\n", " ")
+
+
+class FunctionOfOne(Function):
+    """`(instruction, output) -> score`; the higher score wins."""
+
+    def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
+        """Each answer is scored once."""
+        said = self.scores([(c.row, a) for c in asked for a in (c.first, c.second)], report)
+        return by_scores(asked, list(zip(said[::2], said[1::2], strict=True)), higher_wins)
+
+    def scores(self, asked: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Said]:
+        """Of each answer, on the function's own scale; or why there is none."""
+        return self._say(asked, report)
 
 
 def _parameters(fn: Callable[..., Any], name: str) -> int:
@@ -77,7 +99,9 @@ def load(spec: str, folder: Path) -> Function:
         have = [n for n, v in vars(module).items() if inspect.isfunction(v)]
         hint = did_you_mean(attribute, have) or f"; it has {', '.join(have) or 'none'}"
         raise UserError(f"evals.judge: {where} has no function {attribute!r}{hint}")
-    return Function(found, f"function:{spec}@{hashlib.sha256(code).hexdigest()[:12]}")
+    name = f"function:{spec}@{hashlib.sha256(code).hexdigest()[:12]}"
+    kind = FunctionOfOne if _parameters(found, name) == OF_ONE else Function
+    return kind(found, name, kept_of(name, str(folder.resolve())))
 
 
 def _module(where: str, spec: str, folder: Path) -> tuple[ModuleType, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 TIE = 1.5  # alpaca-eval's coding: 1 the baseline wins, 1.5 a tie, 2 the model wins, and anything between
 
@@ -80,6 +80,14 @@ class Judge(Protocol):
 
     def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
         """One verdict for each comparison, in order. What cannot be had is a missing verdict, never an exception."""
+
+
+@runtime_checkable
+class Grader(Protocol):
+    """A judge that sees one answer at a time; what it prefers follows from its scores."""
+
+    def scores(self, asked: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[float | str]:
+        """Of each answer, on the judge's own scale, higher is better; or why there is none."""
 
 
 class Scorer(Protocol):

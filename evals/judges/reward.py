@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from evals.judges.device import on_accelerator
 from evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
+from evals.judges.said import Kept, Part, kept_of, once
 from evals.judges.seats import Said, by_distance, by_scores
 from prefzoo import models
 from prefzoo.data.tokens import encode_prompt
@@ -19,12 +20,15 @@ BATCH = 8
 
 
 class Reward:
-    """Preference sigma(difference of the two scores), as reward models are trained (Bradley-Terry)."""
+    """Preference sigma(difference of the two scores), as reward models are trained (Bradley-Terry).
+
+    `kept`: where the scores are kept.
+    """
 
     prompt_hash = ""
 
-    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
-        self.model, self.tokenizer, self.name = model, tokenizer, name
+    def __init__(self, model: Any, tokenizer: Any, name: str, kept: Kept | None = None) -> None:
+        self.model, self.tokenizer, self.name, self.kept = model, tokenizer, name, kept
 
     def check(self) -> None:
         """It is loaded, hence ready."""
@@ -35,36 +39,30 @@ class Reward:
 
     def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
         """Each answer is scored once."""
-        answers = list(dict.fromkeys((c.row.prompt, a.text) for c in asked for a in (c.first, c.second)))
-        scores = dict(zip(answers, self._scores(answers, report), strict=True))
-        pairs = [(scores[c.row.prompt, c.first.text], scores[c.row.prompt, c.second.text]) for c in asked]
-        return by_scores(asked, pairs, by_distance)
+        said = self.scores([(c.row, a) for c in asked for a in (c.first, c.second)], report)
+        return by_scores(asked, list(zip(said[::2], said[1::2], strict=True)), by_distance)
 
-    def score(self, row: PromptRow, answer: Answer) -> float:
-        """The model's own scale; higher is better.
-
-        Raises:
-            UserError: the answer cannot be scored.
-        """
-        (found,) = self._scores([(row.prompt, answer.text)])
-        if isinstance(found, str):
-            raise UserError(f"judge {self.name}: prompt {row.id}: {found}; shorten it or take another judge")
-        return found
+    def scores(self, asked: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Said]:
+        """Of each answer, on the model's own scale: higher is better; or why there is none."""
+        words = [(row.prompt, answer.text) for row, answer in asked]
+        return once(self.kept, words, lambda todo: self._ask(words, todo, report))
 
     @torch.no_grad()
-    def _scores(self, answers: Sequence[tuple[str, str]], report: Report | None = None) -> list[Said]:
-        ids = [_encoded(self.tokenizer, prompt, text) for prompt, text in answers]
-        longest = getattr(self.model.config, "max_position_embeddings", None) or max(map(len, ids), default=0)
-        said: list[Said] = [f"{len(row)} tokens, and the judge reads at most {longest}" for row in ids]
-        fits = sorted((i for i, row in enumerate(ids) if len(row) <= longest), key=lambda i: len(ids[i]))
+    def _ask(self, words: Sequence[tuple[str, str]], todo: Sequence[int], report: Report | None) -> Iterator[Part]:
+        ids = {i: _encoded(self.tokenizer, *words[i]) for i in todo}
+        longest = getattr(self.model.config, "max_position_embeddings", None) or max(map(len, ids.values()))
+        yield {
+            i: f"{len(row)} tokens, and the judge reads at most {longest}"
+            for i, row in ids.items()
+            if len(row) > longest
+        }
+        fits = sorted((i for i in todo if len(ids[i]) <= longest), key=lambda i: len(ids[i]))
         with on_accelerator(self.model):
             for start in range(0, len(fits), BATCH):
                 part = fits[start : start + BATCH]
-                for i, score in zip(part, self._batch([ids[i] for i in part]), strict=True):
-                    said[i] = score
+                yield dict(zip(part, self._batch([ids[i] for i in part]), strict=True))
                 if report:
                     report(min(start + BATCH, len(fits)), len(fits))
-        return said
 
     def _batch(self, ids: list[list[int]]) -> list[float]:
         width, pad = max(map(len, ids)), self.model.config.pad_token_id
@@ -111,4 +109,6 @@ def load(spec: str, folder: Path) -> Reward:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
-    return Reward(model.eval(), tokenizer, f"reward:{spec}@{models.fingerprint(model)}")
+    weights = models.fingerprint(model)
+    kept = kept_of("reward", weights, models.vocabulary(tokenizer))
+    return Reward(model.eval(), tokenizer, f"reward:{spec}@{weights}", kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from evals.judges.protocol import TIE, Comparison, Report, Scorer, Verdict
+from evals.judges.protocol import TIE, Answer, Comparison, PromptRow, Report, Scorer, Verdict
 
 Said = float | str  # a preference in [1, 2] for the answer in the second seat, or why there is none
 Ask = Callable[[Sequence[Comparison]], list[Said]]
@@ -95,3 +95,7 @@ class Scored:
             if report:
                 report(done, len(asked))
         return by_scores(asked, scores, higher_wins)
+
+    def scores(self, asked: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Said]:
+        """The scorer's, of each answer."""
+        return [self.scorer.score(row, answer) for row, answer in asked]

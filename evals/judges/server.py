@@ -212,7 +212,8 @@ def _reply(found: Any, secret: str) -> Reply:
     """What matters of a completion; log-probs where the server gave them. Some servers repeat the key in their text."""
     choice = found.choices[0]
     offered = getattr(choice.logprobs, "content", None) if getattr(choice, "logprobs", None) else None
-    first = {t.token: float(t.logprob) for t in offered[0].top_logprobs} if offered else {}
+    first = {t.token: t.logprob for t in offered[0].top_logprobs or ()} if offered else {}
+    first = {token: float(p) for token, p in first.items() if isinstance(p, int | float) and math.isfinite(p)}
     used = found.usage
     text = choice.message.content
     if not isinstance(text, str):

@@ -244,23 +244,31 @@ def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path
 @cli.command()
 @click.option("--model", required=True, help="Hub id, folder, .gguf file or package://module/file.gguf.")
 @click.option("--prompts", required=True, help="instruct:train[:N], instruct:eval[:N], or a file with a prompt column.")
-@click.option("--judge", type=click.Choice(["verifier"]), default="verifier", show_default=True)
+@click.option("--judge", default="verifier", show_default=True, help="As evals.judge in a recipe; a mapping in YAML.")
 @click.option("--n", type=click.IntRange(2), default=8, show_default=True, help="Answers sampled per prompt.")
 @click.option("--temperature", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--length-ratio", type=click.FloatRange(1), help="Words of the longer per word of the other, at most.")
+@click.option("--least-score", type=float, help="What the better answer must score.")
 @click.option("--limit", type=click.IntRange(1), help="Keep at most so many pairs.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A .jsonl or .parquet file.")
 @QUIET
 def pairs(
     model: str, prompts: str, judge: str, n: int, temperature: float, seed: int, max_new_tokens: int,
-    limit: int | None, out: Path, quiet: bool,
+    length_ratio: float | None, least_score: float | None, limit: int | None, out: Path, quiet: bool,
 ) -> None:  # fmt: skip
-    """Make preference pairs: sample answers, judge them, keep a better and a worse one of similar length."""
-    del judge  # the verifier is the only one so far; the option states it in the command
-    from prefzoo.cli.pairs import write
+    """Make preference pairs: sample answers, judge them, keep the best against the worst.
 
-    write(model, prompts, n, temperature, seed, max_new_tokens, limit, out, quiet=quiet)
+    A judge that scores answers is asked once for each; any other compares every two of a prompt's answers. Answers
+    that repeat another, are empty or did not end are left out, and so are prompts whose answers tie; the card beside
+    the file counts them. Under the verifier, --length-ratio is 1.4 and --least-score 0.7 unless given.
+    """
+    from evals.pairs import Sampling
+    from prefzoo.cli.pairs import Wanted, write
+
+    how = Sampling(n, temperature, seed, max_new_tokens)
+    write(Wanted(model, prompts, judge, how, length_ratio, least_score, limit, out), quiet=quiet)
 
 
 @cli.command()

@@ -6,7 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import yaml
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from evals import leaderboard
@@ -19,6 +22,7 @@ from evals.measure import Measured
 from evals.round_robin import as_json, markdown, play, round_robin
 from prefzoo import runs
 from prefzoo.errors import UserError
+from prefzoo.judge import AnyJudge
 from prefzoo.progress import Report as StageReport
 from prefzoo.progress import stage
 from prefzoo.recipe import Recipe
@@ -35,6 +39,21 @@ def prepared(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
     judge = judge_of(recipe.evals.judge, recipe.folder)
     check_judgeable(judge, prompts, "evals.judge", "evals.prompts")
     return judge
+
+
+def judge_settings(text: str) -> Any:
+    """A name, a function, or a mapping in YAML, like those of `evals.judge`.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    try:
+        return TypeAdapter(AnyJudge).validate_python(yaml.safe_load(text))
+    except (ValidationError, yaml.YAMLError) as e:
+        first = e.errors(include_url=False)[0] if isinstance(e, ValidationError) else {"loc": (), "msg": "no YAML"}
+        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("["))
+        says = f"--judge: {place + ': ' if place else ''}{first['msg']}"
+        raise UserError(f"{says}; write verifier, my_judge.py:better, or a mapping as in a recipe") from None
 
 
 def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str, prompts_place: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -12,16 +13,17 @@ import torch
 from rich.console import Console
 
 from evals import leaderboard
-from evals.judges.protocol import Answer
+from evals.generate import generate
+from evals.judges.protocol import Answer, PromptRow
 from evals.judges.verifier import Verifier
-from evals.kept import ENGINE, kept, key_of
-from evals.measure import Measured, OnPairs, answer_all, measured, on_pairs, run_benchmarks, write_samples
+from evals.kept import ENGINE, kept_by_prompt, key_of
+from evals.measure import Measured, OnPairs, measured, on_pairs, run_benchmarks, write_samples
 from evals.receipts import Receipts
 from evals.samples import kl, sampled
 from evals.tasks import suite_key
 from prefzoo import models, reference, runs
 from prefzoo.cli.experiment import Run, logprobs_of
-from prefzoo.progress import stage
+from prefzoo.progress import Report, stage
 from prefzoo.train import native_bf16
 from prefzoo.types import LogProbs, VocabLogProbs
 
@@ -94,7 +96,7 @@ def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None)
         held_out = on_pairs(ours, theirs, beta_of(run, name))
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
     same = {"weights": weights, "vocabulary": run.vocabulary, "dtype": str(model.dtype)}
-    answers = _answers(run, name, model, same)
+    answers = kept_answers(name, model, run.tokenizer, run.prompts, evals.max_new_tokens, same, run.console)
     benchmarks: dict[str, dict[str, Any]] = {}
     for suite in evals.benchmarks:
         with stage(f"{suite} of {name}", "suites", run.console, of=name, doing=suite):
@@ -108,22 +110,45 @@ def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None)
     return found
 
 
-def _answers(run: Run, name: str, model: Any, same: dict[str, str]) -> list[Answer]:
-    if not run.prompts:
+def kept_answers(
+    name: str, model: Any, tokenizer: Any, prompts: Sequence[PromptRow], tokens: int, same: dict[str, str],
+    console: Console,
+) -> list[Answer]:  # fmt: skip
+    """A model's answer to each prompt; those of the model that `same` identifies are made once and kept."""
+    if not prompts:
         return []
-    tokens = run.recipe.evals.max_new_tokens
-
-    def make() -> list[dict[str, Any]]:
-        with stage(f"answers of {name}", "prompts", run.console, of=name, doing="answers") as report:
-            found = answer_all(model, run.tokenizer, run.prompts, tokens, lambda done, total: report(done, total, ""))
-        return [asdict(a) for a in found]
-
     settings = model.generation_config.to_diff_dict()
-    depends = {
-        **same, "prompts": key_of([p.prompt for p in run.prompts]), "max_new_tokens": tokens,
-        "generation": key_of({k: str(v) for k, v in settings.items()}),
-    }  # fmt: skip
-    return [Answer(**row) for row in kept("answers", depends, make)]
+    depends = {**same, "max_new_tokens": tokens, "generation": key_of({k: str(v) for k, v in settings.items()})}
+
+    def make(texts: list[str]) -> list[dict[str, Any]]:
+        found = generate(model, tokenizer, texts, max_new_tokens=tokens, batch_size=len(texts))
+        return [asdict(one) for (one,) in found]
+
+    texts = [row.prompt for row in prompts]
+    rows = _by_prompt("answers", name, depends, texts, make, console)
+    return [Answer(**row) for row in rows]
+
+
+def _by_prompt(
+    kind: str, name: str, depends: dict[str, Any], texts: list[str], make: Callable[[list[str]], list[Any]],
+    console: Console,
+) -> list[Any]:  # fmt: skip
+    """`kept_by_prompt` under a stage that begins with the first batch that is not kept."""
+    with ExitStack() as stages:
+        reports: list[Report] = []
+
+        def begun(part: list[str]) -> list[Any]:
+            if not reports:
+                doing = {"answers": "answers", "kl": "samples"}[kind]
+                begun_stage = stage(f"{doing} of {name}", "prompts", console, of=name, doing=doing)
+                reports.append(stages.enter_context(begun_stage))
+            return make(part)
+
+        def progress(done: int, total: int) -> None:
+            for report in reports:
+                report(done, total, "")
+
+        return kept_by_prompt(kind, depends, texts, begun, progress)
 
 
 def beta_of(run: Run, name: str) -> float | None:
@@ -138,21 +163,18 @@ def _kl(run: Run, name: str, model: Any, base: Any, same: dict[str, str]) -> lis
     if not prompts:
         return []
 
-    def make() -> list[float]:
-        bf16 = native_bf16()
-        reference_model = base.to(torch.bfloat16) if bf16 else base  # in one precision, rounding is no divergence
-        with stage(f"samples of {name}", "prompts", run.console, of=name, doing="samples") as report:
-            drawn = sampled(
-                model, run.tokenizer, prompts, evals.max_new_tokens, run.recipe.seed,
-                lambda done, total: report(done, total, ""),
-            )  # fmt: skip
+    bf16 = native_bf16()
+    reference_model = base.to(torch.bfloat16) if bf16 else base  # in one precision, rounding is no divergence
+
+    def make(texts: list[str]) -> list[float]:
+        drawn = sampled(model, run.tokenizer, texts, evals.max_new_tokens, run.recipe.seed)
         return kl(model, reference_model, drawn, run.layout, bf16=bf16)
 
     depends = {
-        **same, "base": run.weights, "prompts": key_of(prompts), "max_new_tokens": evals.max_new_tokens,
-        "seed": run.recipe.seed, "layout": run.layout,
+        **same, "base": run.weights, "max_new_tokens": evals.max_new_tokens, "seed": run.recipe.seed,
+        "layout": run.layout,
     }  # fmt: skip
-    return [float(v) for v in kept("kl", depends, make)]
+    return _by_prompt("kl", name, depends, prompts, make, run.console)
 
 
 def say_unavailable(benchmarks: Mapping[str, Mapping[str, Any]], console: Console) -> None:

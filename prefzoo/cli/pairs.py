@@ -4,47 +4,85 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+import shlex
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from evals.judges.verifier import Verifier
-from evals.pairs import Sampling, make_pairs, write_pairs
+from evals.judges.choose import judge_of
+from evals.judges.seats import Scored
+from evals.pairs import VERIFIER, Rule, Sampling, make_pairs, write_pairs
 from evals.prompts import load_prompts
 from prefzoo import models
+from prefzoo.cli.judging import check_judgeable, judge_settings
 from prefzoo.errors import UserError
 from prefzoo.progress import stage
 from prefzoo.train import native_bf16
 
 
-def write(
-    model: str, prompts: str, n: int, temperature: float, seed: int, max_new_tokens: int, limit: int | None, out: Path,
-    *, quiet: bool = False,
-) -> None:  # fmt: skip
+@dataclass(frozen=True)
+class Wanted:
+    """What the command was asked for; `length_ratio` and `least_score` of None are the judge's own."""
+
+    model: str
+    prompts: str
+    judge: str
+    how: Sampling
+    length_ratio: float | None
+    least_score: float | None
+    limit: int | None
+    out: Path
+
+    def rule(self, *, verifier: bool) -> Rule:
+        """Bounds on which answers may pair: the verifier has some of its own, other judges none."""
+        own = VERIFIER if verifier else Rule()
+        ratio = own.length_ratio if self.length_ratio is None else self.length_ratio
+        return Rule(ratio, own.least_chosen if self.least_score is None else self.least_score)
+
+    def command(self) -> str:
+        """What makes the same data again, with every option that is not the default."""
+        words = ["prefzoo", "pairs", "--model", self.model, "--prompts", self.prompts]
+        words += ["--judge", self.judge] if self.judge != "verifier" else []
+        more = {"length_ratio": self.length_ratio, "least_score": self.least_score, "limit": self.limit}
+        for option, value in {**asdict(self.how), **more, "out": self.out}.items():
+            words += [f"--{option.replace('_', '-')}", str(value)] if value is not None else []
+        return shlex.join(words)
+
+
+def write(wanted: Wanted, *, quiet: bool = False) -> None:
     """Sample, judge, pair and write; the card beside the file says how it was made."""
+    out, how = wanted.out, wanted.how
     if out.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"--out {out}: unknown kind of file {out.suffix!r}; use .jsonl or .parquet")
-    console = Console()
-    rows = load_prompts(prompts, Path.cwd())
-    policy, tokenizer = models.load(model, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
+    console = Console(soft_wrap=True, emoji=False)
+    rows = load_prompts(wanted.prompts, Path.cwd())
+    judge = judge_of(judge_settings(wanted.judge), Path.cwd())
+    check_judgeable(judge, rows, "--judge", "--prompts")
+    policy, tokenizer = models.load(wanted.model, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
     if torch.cuda.is_available():
         policy = policy.to("cuda")
-    how = Sampling(n, temperature, seed, max_new_tokens)
-    settings = json.dumps([model, prompts, limit, asdict(how), [[r.prompt, r.checks] for r in rows]])
-    key = hashlib.sha256(settings.encode()).hexdigest()[:8]
-    partial = out.with_name(f".{out.name}.{key}.partial")  # the same command goes on; another one starts anew
-    with stage(f"sampling {n} answers to each of up to {len(rows)} prompts", "pairs", Console(quiet=quiet)) as report:
+    identity = [models.fingerprint(policy), models.vocabulary(tokenizer), asdict(how), [r.prompt for r in rows]]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
+    partial = out.with_name(f".{out.name}.{key}.partial")  # the same sampling goes on; another one starts anew
+    with stage(
+        f"sampling {how.n} answers to each of up to {len(rows)} prompts", "pairs", Console(quiet=quiet)
+    ) as report:
         made, card = make_pairs(
-            policy, tokenizer, rows, Verifier(), how, limit=limit, partial=partial,
-            progress=lambda done, total: report(done, total, ""),
+            policy, tokenizer, rows, judge, how, wanted.rule(verifier=isinstance(judge, Scored)), limit=wanted.limit,
+            partial=partial, progress=lambda done, total: report(done, total, ""),
         )  # fmt: skip
+    without = "; ".join(f"{n} x {why}" for why, n in card["why_without"].items())
+    left_out = ", ".join(f"{n} {why}" for why, n in card["answers_left_out"].items())
+    says = f"{card['prompts_without_a_pair']} of {card['prompts_asked']} prompts gave no pair"
+    says += f" ({without})" if without else ""
+    says += f"; left out of {card['answers']} answers: {left_out or 'none'}"
     if not made:
-        raise UserError(f"{prompts}: no prompt gave two answers of different score; raise --n or --temperature")
-    command = (
-        f"prefzoo pairs --model {model} --prompts {prompts} --n {n} --temperature {temperature} --seed {seed} "
-        f"--max-new-tokens {max_new_tokens}" + (f" --limit {limit}" if limit else "") + f" --out {out}"
-    )
-    write_pairs(out, made, {"command": command, "model": model, **card})
+        raise UserError(f"{wanted.prompts}: {says}; raise --n, --temperature or --max-new-tokens")
+    write_pairs(out, made, {"command": wanted.command(), "model": wanted.model, **card})
+    partial.unlink(missing_ok=True)
+    for line in (says, card["verdicts_missing"]):
+        if line:
+            console.print(line, markup=False, highlight=False)
     console.print(f"{len(made)} pairs in {out}; how they were made: {out}.card.json")

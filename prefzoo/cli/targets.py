@@ -9,24 +9,22 @@ from typing import Any
 
 import torch
 import yaml
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from evals import leaderboard
 from evals.judges.choose import judge_of
 from evals.judges.protocol import Answer, Judge, PromptRow
 from evals.judges.verifier import Verifier
-from evals.measure import Measured, OnPairs, answer_all, measured, run_benchmarks, write_samples
+from evals.measure import Measured, OnPairs, measured, run_benchmarks, write_samples
 from evals.prompts import load_prompts
 from evals.results import RESOLVED
 from evals.round_robin import as_json, markdown, play, round_robin
 from evals.tasks import check_names, is_benchmark
 from evals.vllm import answers_of_checkpoints, check_vllm
 from prefzoo import disk, models, runs
-from prefzoo.cli.judging import check_judgeable, judged
-from prefzoo.cli.measure import say_unavailable
+from prefzoo.cli.judging import check_judgeable, judge_settings, judged
+from prefzoo.cli.measure import kept_answers, say_unavailable
 from prefzoo.errors import UserError
-from prefzoo.judge import AnyJudge
 from prefzoo.progress import stage
 from prefzoo.train import native_bf16
 
@@ -55,7 +53,7 @@ def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) 
         raise UserError(f"--suite: {' and '.join(sets)} are both sets of prompts; give one, and benchmarks beside it")
     check_names(suites, Path.cwd())
     prompts = load_prompts(sets[0], Path.cwd()) if sets else []
-    judge = judge_of(_judge_settings(asked.judge), Path.cwd()) if prompts else None
+    judge = judge_of(judge_settings(asked.judge), Path.cwd()) if prompts else None
     if judge is not None:
         check_judgeable(judge, prompts, "--judge", "--suite")
     given = _by_vllm(found, prompts, asked, console) if prompts and asked.engine == "vllm" else {}
@@ -107,17 +105,6 @@ def models_of(targets: Sequence[Path], base: str | None) -> dict[str, str]:
     return {leaderboard.BASE: base, **dict(found)}
 
 
-def _judge_settings(text: str) -> Any:
-    """A name, a function, or a mapping in YAML, like those of `evals.judge`."""
-    try:
-        return TypeAdapter(AnyJudge).validate_python(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError) as e:
-        first = e.errors(include_url=False)[0] if isinstance(e, ValidationError) else {"loc": (), "msg": "no YAML"}
-        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("["))
-        says = f"--judge: {place + ': ' if place else ''}{first['msg']}"
-        raise UserError(f"{says}; write verifier, my_judge.py:better, or a mapping as in a recipe") from None
-
-
 def _by_vllm(
     found: dict[str, str], prompts: list[PromptRow], asked: Asked, console: Console
 ) -> dict[str, list[Answer]]:
@@ -135,16 +122,13 @@ def _measure(
     if given is not None and not suites:
         return measured(OnPairs(), prompts, given, Verifier(), {})
     model, tokenizer = _loaded(name, spec, asked)
-    answers = given or []
-    if prompts and given is None:
-        with stage(f"answers of {name}", "prompts", console) as report:
-            answers = answer_all(
-                model, tokenizer, prompts, asked.max_new_tokens, lambda done, total: report(done, total, "")
-            )
-    benchmarks: dict[str, dict[str, Any]] = {}
     same = {
         "weights": models.fingerprint(model), "vocabulary": models.vocabulary(tokenizer), "dtype": str(model.dtype)
-    } if suites else {}  # fmt: skip
+    }  # fmt: skip
+    answers = given
+    if answers is None:
+        answers = kept_answers(name, model, tokenizer, prompts, asked.max_new_tokens, same, console)
+    benchmarks: dict[str, dict[str, Any]] = {}
     for suite in suites:
         with stage(f"{suite} of {name}", "suites", console):
             benchmarks |= run_benchmarks(model, tokenizer, suite, Path.cwd(), same)

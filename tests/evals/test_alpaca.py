@@ -86,8 +86,8 @@ def test_missing_and_doubled_instructions_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         win_rate_by_alpaca([*OUTPUTS[1:], OUTPUTS[1]], REFERENCE, longest, "tall", tmp_path)
     assert caught.value.lines == (
-        "outputs: instruction 'task 1' occurs 2 times; keep one",
-        "outputs: no answer to instruction 'task 0'; generate it first",
+        "outputs: 8 rows, 8 in the reference: instruction 'task 1' occurs 2 times; keep one",
+        "outputs: 8 rows, 8 in the reference: no answer to instruction 'task 0'; generate it first",
     )
     with pytest.raises(UserError, match="outputs: empty; there is nothing to judge"):
         win_rate_by_alpaca([], [], longest, "tall", tmp_path)

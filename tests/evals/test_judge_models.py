@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from evals.judges.choose import judge_of
-from evals.judges.protocol import Answer, Comparison, PromptRow
+from evals.judges.protocol import Answer, Comparison, Grader, PromptRow
 from evals.judges.wording import Question
 from prefzoo.data.tokens import encode_prompt
 from prefzoo.errors import UserError
@@ -20,6 +20,11 @@ TEXTS = [("the river", "a long river in the north"), ("cold", "cold and long"), 
 ASKED = [
     Comparison(PromptRow(str(i), f"say {i}"), Answer(a, True, 1), Answer(b, True, 1)) for i, (a, b) in enumerate(TEXTS)
 ]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -84,6 +89,7 @@ def test_the_reward_model_prefers_by_the_sigmoid_of_the_difference(
 ) -> None:
     folder, model = reward
     judge = judge_of(RewardJudge(kind="reward", model="rm"), folder)
+    assert isinstance(judge, Grader)
     told: list[tuple[int, int]] = []
     found = judge.compare(ASKED, lambda *x: told.append(x))
     for c, verdict in zip(ASKED[:2], found[:2], strict=True):
@@ -94,7 +100,7 @@ def test_the_reward_model_prefers_by_the_sigmoid_of_the_difference(
             ids = tiny_tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
             scores.append(model(ids).logits[0, 0])
         assert verdict.preference == pytest.approx(1 + float(torch.sigmoid(scores[1] - scores[0])), abs=1e-5)
-        assert judge.score(c.row, c.first) == pytest.approx(float(scores[0]), abs=1e-4)  # type: ignore[attr-defined]
+        assert judge.scores([(c.row, c.first)]) == pytest.approx([float(scores[0])], abs=1e-4)
     assert found[2].preference == 1.5 and told == [(5, 5)] and judge.name.startswith("reward:rm@")
 
 
@@ -103,8 +109,7 @@ def test_an_answer_too_long_for_the_reward_model(reward: tuple[Path, Any]) -> No
     long = Answer("x y " * 400, True, 1)
     (found,) = judge.compare([Comparison(PromptRow("1", "p"), long, Answer("b", True, 1))])
     assert found.missing.endswith("tokens, and the judge reads at most 256")
-    with pytest.raises(UserError, match="prompt 1: .* reads at most 256; shorten it or take another judge"):
-        judge.score(PromptRow("1", "p"), long)
+    assert judge.scores([(PromptRow("1", "p"), long)]) == [found.missing]
 
 
 def test_models_that_are_no_judges(causal: Path) -> None:

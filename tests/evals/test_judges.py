@@ -19,6 +19,11 @@ from evals.judges.wording import Question, read_question, read_verdict
 from prefzoo.errors import UserError
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
+
+
 def compared(first: str, second: str, prompt: str = "p") -> Comparison:
     return Comparison(PromptRow("1", prompt), Answer(first, True, 1), Answer(second, True, 1))
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
 from prefzoo.cli import main
+from prefzoo.cli.judge import SAYS
 
 RECIPE = """\
 name: tiny
@@ -35,6 +40,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (tmp_path / "r.yaml").write_text(RECIPE)
     (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -56,6 +62,71 @@ def test_a_judges_name_is_printed_as_it_is(
     (place / "package:x.py").write_text(OWN)  # a terminal's library reads :package: as a picture
     assert prefzoo(monkeypatch, "judge", "r.yaml", "--set", "evals.judge='package:x.py:longer'") == 0
     assert "function:package:x.py:longer@" in capsys.readouterr().out
+
+
+JUDGES = {
+    "verifier": "verifier",
+    "function": "own.py:longer",
+    "reward": "{kind: reward, model: rm}",
+    "model": "{kind: model, model: model}",
+    "server": "{kind: server, url: 'http://127.0.0.1:%d/v1', model: m}",
+}
+
+
+class SaysA(BaseHTTPRequestHandler):
+    """A server whose judge always likes the first seat."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "A"}}
+        data = json.dumps({"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data.encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", JUDGES)
+def test_every_kind_of_judge_is_measured(
+    place: Path, kind: str, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    import torch
+    from transformers import LlamaForSequenceClassification
+
+    tiny_model.config.max_position_embeddings = 2048
+    tiny_model.save_pretrained(place / "model")
+    config = copy.deepcopy(tiny_model.config)
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        LlamaForSequenceClassification(config).save_pretrained(place / "rm")
+    for name in ("model", "rm"):
+        tiny_tokenizer.save_pretrained(place / name)
+    checks = [{"kind": "avoids", "word": "bbb"}]
+    rows = [{"prompt": f"q{i}", "chosen": "a" * (5 if i else 1), "rejected": "bbb", "checks": checks} for i in range(4)]
+    (place / "checked.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    http = ThreadingHTTPServer(("127.0.0.1", 0), SaysA)
+    Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    spec = JUDGES[kind] % http.server_port if kind == "server" else JUDGES[kind]
+    words = ("judge", "r.yaml", "--pairs", "checked.jsonl", "--set", f"evals.judge={spec}", "--out", "q.json")
+    assert prefzoo(monkeypatch, *words) == 0
+    http.shutdown()
+    http.server_close()
+    out, found = capsys.readouterr().out, json.loads((place / "q.json").read_text())
+    for says in (text for _, text in SAYS):
+        assert f"  {says}: " in out
+    assert found["agreement"]["n"] == 4 and "longer answer is the labelled one: 75.0%" in out
+    one_at_a_time = kind in ("verifier", "reward")  # which no seat can sway
+    assert found["flips"]["n"] == (0 if one_at_a_time else 4)
+    if kind == "verifier":
+        assert found["agreement"]["value"] == 1.0
+    if kind == "server":
+        assert (found["flips"]["value"], found["first_seat"]["value"], found["ties"]) == (1.0, 1.0, 4)
 
 
 @pytest.mark.parametrize(

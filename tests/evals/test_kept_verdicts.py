@@ -1,0 +1,132 @@
+"""What judges said and models answered, kept as it comes: read again, never asked twice, whatever was cut short."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from evals import kept as kept_module
+from evals.judges.choose import judge_of
+from evals.judges.protocol import Answer, Comparison, PromptRow
+from evals.judges.said import Kept, Part, once
+from evals.kept import kept_by_prompt
+from prefzoo.judge import ModelJudge, RewardJudge
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_half_lines_are_not_read_and_not_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "said.jsonl"
+    Kept(path).write({"a": 1.5})
+    with path.open("ab") as f:
+        f.write(b'["b", 1.')  # killed here
+    other = Kept(path)
+    assert other.read() == {"a": 1.5}
+    other.write({"c": 0.1 + 0.2})
+    assert other.read() == Kept(path).read() == {"a": 1.5, "c": 0.1 + 0.2}  # the other's line, and to the last bit
+    path.write_text(path.read_text().replace("1.5", "1.0"))
+    assert Kept(path).read() == {"c": 0.1 + 0.2}  # what was not written is not read
+
+
+def test_each_question_once_and_no_reason_is_kept(tmp_path: Path) -> None:
+    asked: list[str] = []
+    questions = ["x", "y", "x", "broken"]
+
+    def ask(todo: Sequence[int]) -> Iterator[Part]:
+        for i in todo:
+            asked.append(questions[i])
+            yield {i: "no reply" if questions[i] == "broken" else float(len(asked))}
+
+    found = once(Kept(tmp_path / "s.jsonl"), questions, ask)
+    assert found == [1.0, 2.0, 1.0, "no reply"] and asked == ["x", "y", "broken"]
+    assert once(Kept(tmp_path / "s.jsonl"), questions, ask) == [1.0, 2.0, 1.0, "no reply"]
+    assert asked == ["x", "y", "broken", "broken"]
+    assert once(None, ["x"], ask) == [5.0]  # nothing kept, nothing read
+
+
+COUNTED = "from pathlib import Path\n" + (
+    "def better(instruction, output_1, output_2):\n"
+    "    with Path(__file__).with_name('log').open('a') as f:\n"
+    "        f.write('asked\\n')\n"
+    "    return 1 + float(len(output_2) > len(output_1))\n"
+)
+
+
+def asked(n: int) -> list[Comparison]:
+    return [Comparison(PromptRow(str(i), f"p{i}"), Answer("a", True, 1), Answer("bb", True, 1)) for i in range(n)]
+
+
+def test_a_function_is_asked_again_when_its_file_changes(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(COUNTED)
+    log = tmp_path / "log"
+    first = judge_of("own.py:better", tmp_path).compare(asked(3))
+    assert judge_of("own.py:better", tmp_path).compare(asked(3)) == first and len(log.read_text().split()) == 6
+    (tmp_path / "own.py").write_text(COUNTED.replace("1 + float", "2 - float"))
+    changed = judge_of("own.py:better", tmp_path).compare(asked(3))
+    assert [v.preference for v in first] == [2.0] * 3 and [v.preference for v in changed] == [1.0] * 3
+    assert len(log.read_text().split()) == 12
+
+
+@pytest.mark.parametrize("kind", ["reward", "model"])
+def test_a_local_model_goes_on_where_it_was_stopped(
+    tmp_path: Path, kind: str, tiny_model: Any, tiny_tokenizer: Any
+) -> None:
+    from transformers import LlamaForSequenceClassification
+
+    tiny_model.config.max_position_embeddings = 2048
+    config = copy.deepcopy(tiny_model.config)
+    config.num_labels = 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        made = tiny_model if kind == "model" else LlamaForSequenceClassification(config).eval()
+    made.save_pretrained(tmp_path / "judge")
+    tiny_tokenizer.save_pretrained(tmp_path / "judge")
+    settings = ModelJudge(kind="model", model="judge") if kind == "model" else RewardJudge(kind="reward", model="judge")
+    whole = judge_of(settings, tmp_path)
+    whole.kept = None  # type: ignore[attr-defined]
+    expected = whole.compare(asked(24))
+    told: list[tuple[int, int]] = []
+
+    def stop(done: int, total: int) -> None:
+        told.append((done, total))
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judge_of(settings, tmp_path).compare(asked(24), stop)
+    before = told[-1]
+    told.clear()
+    found = judge_of(settings, tmp_path).compare(asked(24), lambda *x: told.append(x))
+    assert found == expected and told[-1] == (before[1] - before[0],) * 2
+    told.clear()
+    again = judge_of(settings, tmp_path).compare(asked(24), lambda *x: told.append(x))
+    assert again == expected and not told
+
+
+def test_answers_are_kept_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_module, "BATCH", 2)
+    made: list[list[str]] = []
+
+    def make(texts: list[str]) -> list[str]:
+        made.append(texts)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return [t.upper() for t in texts]
+
+    prompts = ["aaa", "b", "cc", "dddd", "e"]
+    with pytest.raises(KeyboardInterrupt):
+        kept_by_prompt("answers", {"model": "m"}, prompts, make)
+    told: list[tuple[int, int]] = []
+    found = kept_by_prompt("answers", {"model": "m"}, prompts, make, lambda *x: told.append(x))
+    assert found == ["AAA", "B", "CC", "DDDD", "E"] and told == [(2, 5), (4, 5), (5, 5)]
+    assert made == [["b", "e"], ["cc", "aaa"], ["dddd"], ["dddd"]]
+    assert kept_by_prompt("answers", {"model": "other"}, prompts[:1], make) == ["AAA"] and len(made) == 5

@@ -1,0 +1,121 @@
+"""Run by test_killed_evals.py: real `prefzoo eval`s, killed by SIGKILL in the middle of generating and of judging.
+
+Usage: killed_evals.py FOLDER. In FOLDER lie two models, a reward model, prompts and a judge's function. For each judge
+an uninterrupted run says which calls there are; then runs are killed as they enter a call, and the command goes on.
+All that was done must have been done once, and the results must be those of the uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: F401
+
+import evals.judges.causal
+import prefzoo.cli.targets  # noqa: F401 - what every child would import
+from evals.judges.function import Function
+from prefzoo.cli import main
+
+LOG = "calls.log"
+RUNS: dict[str, list[tuple[str, int]]] = {  # judge -> where to be killed: on entering a stage's call of this number
+    "own.py:better": [("answers", 5), ("function", 100)],
+    "{kind: reward, model: rm}": [("reward", 11)],
+    "{kind: model, model: model}": [("causal", 5)],
+}
+
+
+def watched(
+    stage: str, real: Callable[..., Any], kill: tuple[str, int], what: Callable[..., str]
+) -> Callable[..., Any]:
+    """`real`, which notes each call when it is done, and dies on entering the one that `kill` names."""
+    entered = 0
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal entered
+        entered += 1
+        if kill == (stage, entered):
+            os.kill(os.getpid(), signal.SIGKILL)
+        found = real(*args, **kwargs)
+        with Path(LOG).open("a", encoding="utf-8") as f:
+            f.write(f"{stage} {hashlib.sha256(what(*args, **kwargs).encode()).hexdigest()}\n")
+        return found
+
+    return call
+
+
+def watch(kill: tuple[str, int]) -> None:
+    def of_batch(model: Any, **how: Any) -> str:
+        return f"{float(model.lm_head.weight[5, 5])} {how['input_ids'].tolist()}"
+
+    LlamaForCausalLM.generate = watched("answers", LlamaForCausalLM.generate, kill, of_batch)
+    LlamaForSequenceClassification.forward = watched(
+        "reward", LlamaForSequenceClassification.forward, kill, lambda _, **how: str(how["input_ids"].tolist())
+    )
+    Function._one = watched("function", Function._one, kill, lambda _, words: str(words))  # type: ignore[method-assign]
+    module = evals.judges.causal.reference
+    module.logprobs = watched("causal", module.logprobs, kill, lambda _, pairs, *__, **___: str(list(pairs)))
+
+
+def run(name: str, judge: str, kill: tuple[str, int] = ("", 0)) -> int:
+    """`prefzoo eval` in a child; its exit code, or a signal below 0. `name`: of its cache and results."""
+    pid = os.fork()
+    if pid == 0:
+        os.environ["PREFZOO_CACHE"] = f"cache-{name}"
+        watch(kill)
+        words = ["model", "other", "--suite", "prompts.jsonl", "--max-new-tokens", "5"]
+        sys.argv = ["prefzoo", "eval", *words, "--judge", judge, "--out", f"out-{name}"]
+        code = 0
+        try:
+            main()
+        except SystemExit as e:
+            code = int(e.code or 0)
+        sys.stdout.flush()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def calls() -> Counter[str]:
+    """What was done since the last look."""
+    path = Path(LOG)
+    found = Counter(path.read_text(encoding="utf-8").splitlines()) if path.exists() else Counter()
+    path.unlink(missing_ok=True)
+    return found
+
+
+def results(name: str) -> dict[str, bytes]:
+    folder = Path(f"out-{name}")
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.*")) if p.suffix != ".parquet"}
+
+
+def check() -> None:
+    for number, (judge, kills) in enumerate(RUNS.items()):
+        assert run(f"whole-{number}", judge) == 0
+        whole = calls()
+        assert max(whole.values()) == 1, "something is done twice without any kill"
+        for stage, at in kills:
+            name = f"{number}-{stage}-{at}"
+            assert sum(call.startswith(stage) for call in whole) > at, f"{judge}: {stage} has fewer calls than {at}"
+            assert run(name, judge, (stage, at)) == -signal.SIGKILL, name
+            before = calls()
+            assert sum(n for call, n in before.items() if call.startswith(stage)) == at - 1, name
+            assert run(name, judge) == 0
+            assert before + calls() == whole, f"{name}: lost or done twice"
+            assert results(name) == results(f"whole-{number}"), name
+            print(f"killed in {stage} {at}, gone on: every call once")
+    assert run(name, judge) == 0 and not calls(), "a call after the end does something"
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    os.chdir(sys.argv[1])
+    check()
