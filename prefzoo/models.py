@@ -124,7 +124,7 @@ def _from_gguf(path: Path) -> Path:
 
 
 def fingerprint(model: Any) -> str:
-    """Hash of a model's weights and configuration: what a cached reference log-prob depends on. Where it lay is none."""
+    """Hash of a model's weights and configuration, less where it lay: what a cached reference log-prob depends on."""
     config = {k: v for k, v in model.config.to_dict().items() if k != "_name_or_path"}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):

@@ -1,4 +1,4 @@
-"""What identifies a model does not depend on where it lies: nodes of a cluster have their caches in different places."""
+"""What identifies a model does not depend on where it lies: nodes of a cluster may have their caches elsewhere."""
 
 from __future__ import annotations
 
