@@ -184,8 +184,9 @@ def sealed(folder: Path) -> bool:
 
 
 def fingerprint(model: Any) -> str:
-    """Hash of a model's weights and configuration: what a cached reference log-prob depends on."""
-    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True, default=str).encode())
+    """Hash of a model's weights and configuration, less where it lay: what a cached reference log-prob depends on."""
+    config = {k: v for k, v in model.config.to_dict().items() if k != "_name_or_path"}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
