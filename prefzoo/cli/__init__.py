@@ -302,6 +302,14 @@ def completion(shell: str) -> None:
 
 
 @cli.command()
+def footprint() -> None:
+    """Say what models of 1.5B, 8B and 70B need to be trained: devices, memory, hours; `check` says it for a recipe."""
+    from prefzoo.scale import table
+
+    click.echo(table(), nl=False)
+
+
+@cli.command()
 @JSON
 def doctor(as_json: bool) -> None:
     """Say what is here: hardware, precision, memory, parts and their versions; what is missing, and how to get it."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from prefzoo import footprint, head
+from prefzoo import footprint, head, scale
 from prefzoo.footprint import Plan, Shape, devices_needed, flops, shape_of
 
 SHAPE = Shape(8, 512, 8, 4, 64, 1536, 8192, True)
@@ -65,3 +65,14 @@ def test_more_devices_hold_less_and_checkpointing_costs_time() -> None:
     again = Plan(**{**vars(plan), "checkpointing": True})
     assert footprint.footprint(SHAPE, again).peak < footprint.footprint(SHAPE, plan).peak
     assert flops(SHAPE, again, 1000) == pytest.approx(flops(SHAPE, plan, 1000) * 5 / 4)
+
+
+def test_the_readmes_table_is_the_commands() -> None:
+    assert scale.table() in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    row = scale.table().splitlines()[2]
+    assert row.startswith("| 1.5B | LoRA, rank 16 | 1 | ")
+    # Llama 3.1 8B, full: 16 bytes a parameter, so at least two cards of 72 GB; 2 (N - embedding) * tokens * 5 flops
+    full = next(line for line in scale.table().splitlines() if line.startswith("| 8B | full"))
+    hours = float(full.split("|")[5])
+    assert int(full.split("|")[3]) >= 2
+    assert hours == pytest.approx(2 * 7.5e9 * 60_000 * 850 * 5 / (989e12 * 0.4) / 3600, rel=0.03)

@@ -1,0 +1,51 @@
+"""What models of usual sizes need, from the formulas of footprint.py: the README's table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prefzoo.footprint import FP32, GIB, Plan, Shape, devices_needed, flops
+
+DEVICE = 80e9  # bytes of an 80 GB card
+RESERVE = 0.9  # of them, what a training may take: the rest is the allocator's and the drivers'
+PEAK, UTILISATION = 989e12, 0.4  # H100's dense bf16 flops, and the share that trainings of this kind reach
+PAIRS, PROMPT, ANSWER = 60_000, 250, 300
+PASS = 8192  # tokens
+RANK = 16
+SIZES = {
+    "1.5B": Shape(28, 1536, 12, 2, 128, 8960, 151_936, True),  # as Qwen2.5-1.5B
+    "8B": Shape(32, 4096, 32, 8, 128, 14_336, 128_256, False),  # as Llama 3.1 8B
+    "70B": Shape(80, 8192, 64, 8, 128, 28_672, 128_256, False),  # as Llama 3.1 70B
+}
+ASSUMED = f"""\
+Assumed: {PAIRS:,} pairs of {PROMPT} prompt and twice {ANSWER} answer tokens, passes of {PASS:,} tokens, bf16 products with
+fp32 weights and moments, gradient checkpointing, 80 GB cards of which {RESERVE:.0%} are used, {UTILISATION:.0%} of
+{PEAK / 1e12:.0f} Tflop/s. Computed, not measured: a test compares the formulas with a small model's peak on a CPU; no such
+card was at hand.
+"""
+
+
+def table() -> str:
+    """In Markdown, with what it assumes."""
+    head = "| model | training | devices | GiB per device | hours, all devices together |\n|---|---|---|---|---|\n"
+    rows = [_row(name, shape, rank) for name, shape in SIZES.items() for rank in (RANK, None)]
+    return head + "".join(rows) + f"\n{ASSUMED}"
+
+
+def _row(name: str, shape: Shape, rank: int | None) -> str:
+    how = f"LoRA, rank {rank}" if rank else "full, FSDP2"
+    whole = FP32 * shape.parameters
+    if whole > RESERVE * DEVICE:  # the reference is scored before anything is sharded
+        why = f"not on such cards: scoring the reference holds all {whole / GIB:.0f} GiB at once"
+        return f"| {name} | {how} | {why} | - | - |\n"
+    each = PROMPT + 2 * ANSWER
+    plan = Plan(
+        PASS, PASS * 2 * ANSWER // each, float(PROMPT + ANSWER), 2, rank, bf16=True, checkpointing=True, kernels="cuda"
+    )
+    found = devices_needed(shape, plan, RESERVE * DEVICE)
+    if found is None:
+        return f"| {name} | {how} | more than 1024 | - | - |\n"
+    devices, need = found
+    hours = flops(shape, replace(plan, devices=devices), PAIRS * each) / (PEAK * UTILISATION) / 3600
+    peak = max(need.peak, whole)
+    return f"| {name} | {how} | {devices} | {peak / GIB:.0f} | {hours:.1f} |\n"
