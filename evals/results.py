@@ -18,6 +18,7 @@ from prefzoo.runs import Failure, RunResult, read_failure, read_result
 
 RESOLVED = "recipe.resolved.yaml"
 SWEEP = "sweep.json"
+TEXTS = dict.fromkeys(("variant", "metric", "judge", "prompt_hash", "commit", "suite", "baseline", "loss", "note"), str)
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _measured(path: Path) -> Measured | None:
 
 
 def _csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    return pd.read_csv(path, dtype=TEXTS) if path.is_file() else pd.DataFrame()
 
 
 def _json(path: Path, default: Any) -> Any:

@@ -18,10 +18,10 @@ SIZES = {
     "70B": Shape(80, 8192, 64, 8, 128, 28_672, 128_256, False),  # as Llama 3.1 70B
 }
 ASSUMED = f"""\
-Assumed: {PAIRS:,} pairs of {PROMPT} prompt and twice {ANSWER} answer tokens, passes of {PASS:,} tokens, bf16 products with
-fp32 weights and moments, gradient checkpointing, 80 GB cards of which {RESERVE:.0%} are used, {UTILISATION:.0%} of
-{PEAK / 1e12:.0f} Tflop/s. Computed, not measured: a test compares the formulas with a small model's peak on a CPU; no such
-card was at hand.
+Assumed: {PAIRS:,} pairs of {PROMPT} prompt and twice {ANSWER} answer tokens, passes of {PASS:,} tokens, bf16
+products with fp32 weights and moments, gradient checkpointing, 80 GB cards of which {RESERVE:.0%} are used, at
+{UTILISATION:.0%} of {PEAK / 1e12:.0f} Tflop/s. Computed, not measured: a test compares the formulas with a small
+model's peak on a CPU; no such card was at hand.
 """
 
 

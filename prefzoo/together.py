@@ -196,4 +196,4 @@ def _finish(r: _Running, model: Any, together: int) -> None:
     job, trained = r.member.job, sum(p.numel() for _, p in r.policy.named_parameters())
     r.member.metrics = r.at.metrics
     costs = costs_of(job, model, r.at.seconds, trained) if r.member.failed is None else {}
-    r.member.costs = costs | ({"variants_together": float(together)} if costs else {})
+    r.member.costs = costs | ({"variants_together": float(together), "memory_halvings": 0.0} if costs else {})

@@ -56,7 +56,7 @@ def run_stages(
 ) -> tuple[Path, dict[str, str]]:  # fmt: skip
     """A sweep, or any recipe on Ray; what is finished is not done again unless `fresh`.
 
-    Returns the run's folder, and why the trials that failed did.
+    Returns the run's folder, and why the variants failed of which no setting finished.
     """
     found = checked(path, overrides)
     with alone(results / found.name):
@@ -100,7 +100,9 @@ def _run_stages(
             console.print(f"\n{board.more}", markup=False, highlight=False, soft_wrap=True)
         page = write_report(run.folder)
         console.print(f"\nEverything is in {run.folder}; to look at it: {page}", soft_wrap=True)
-    return failures(run.folder, list(at.trials.values()))
+    trials, ranked = list(at.trials.values()), {t.arm for t in finals}
+    failed = failures(run.folder, trials)
+    return {t.arm: failed.get(t.name, "no setting finished") for t in trials if t.arm not in ranked}
 
 
 def run_stage(path: Path, overrides: Sequence[str], results: Path, *, save_every: float, text: str) -> None:

@@ -15,6 +15,7 @@ from evals.alpaca import _contained, win_rate_by_alpaca
 from evals.annotations import read, win_rates
 from evals.judges.protocol import Answer, Comparison, PromptRow, Verdict
 from evals.length_control import length_controlled
+from evals.results import TEXTS
 from prefzoo.cli import main
 from prefzoo.cli.judging import _verdicts
 from prefzoo.errors import UserError
@@ -65,7 +66,7 @@ def test_the_judge_ranks_and_alpaca_eval_agrees(
 ) -> None:
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
     folder = place / "results" / "judged"
-    board = pd.read_csv(folder / "leaderboard.csv")
+    board = pd.read_csv(folder / "leaderboard.csv", dtype=TEXTS)  # a hash of digits alone is no number
     mine = board[(board.variant == "simpo") & (board.metric == "win_rate")].iloc[0]
     assert mine.judge.startswith("function:own.py:longer@") and mine.n == 6
     assert (mine.loss, mine.seed, mine.baseline, mine.missing) == ("simpo", 0, "base", 0)
@@ -105,7 +106,7 @@ def test_a_judge_that_never_answers_gives_no_number(
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "evals.judge=own.py:moody") == 0
     out = capsys.readouterr().out
     assert "verdicts are missing (" in out and "x TimeoutError: no time); more than 5%: the number is withheld" in out
-    board = pd.read_csv(place / "results" / "judged" / "leaderboard.csv")
+    board = pd.read_csv(place / "results" / "judged" / "leaderboard.csv", dtype=TEXTS)
     lost = board[board.metric == "win_rate"].iloc[0]
     assert lost.missing > 0 and lost.note == f"withheld: {lost.missing} of 6 missing"
     assert math.isnan(board[board.metric == "win_rate"].iloc[0].value)

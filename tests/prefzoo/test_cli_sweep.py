@@ -103,7 +103,7 @@ def test_the_choice_never_reads_the_test_split(place: Path, monkeypatch: pytest.
     at = stages.opened(order)
     poisoned = replace(at, run=replace(at.run, held_out=Untouchable(), prompts=Untouchable()))
     monkeypatch.setattr(stages, "opened", lambda _: poisoned)
-    for name in ("measure", "known", "reference_of_held_out"):
+    for name in ("measure", "complete", "reference_of_held_out"):
         monkeypatch.setattr(stages, name, lambda *_: pytest.fail("the test split was measured"))
     chosen = tuning.search(poisoned, InOrder(order))
     assert set(chosen.settings) == {"dpo", "simpo"} and len(chosen.scores) == FINALS
