@@ -15,8 +15,8 @@ from prefzoo.data.batches import Layout, order
 from prefzoo.data.tokens import TokenPair
 from prefzoo.feed import kind_of, mismatched_rows
 from prefzoo.losses import AnyLoss
-from prefzoo.recipe import Train
 from prefzoo.reference import scatter, take
+from prefzoo.sections import Train
 from prefzoo.types import LogProbs
 
 Frozen = Callable[[list[TokenPair], str, type[LogProbs]], LogProbs]

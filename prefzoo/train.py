@@ -28,8 +28,8 @@ from prefzoo.job import Job
 from prefzoo.launch import agreed, processes
 from prefzoo.logprobs import score, score_with_kl
 from prefzoo.progress import AtStep, Report
-from prefzoo.recipe import Train
 from prefzoo.room import backward_in_room
+from prefzoo.sections import Train
 from prefzoo.shards import bare, whole
 from prefzoo.snapshots import Snapshots
 from prefzoo.step import Stepped

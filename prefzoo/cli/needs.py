@@ -8,7 +8,7 @@ from typing import Any
 from prefzoo.data.batches import split
 from prefzoo.data.tokens import TokenPair
 from prefzoo.footprint import GIB, Kernels, Plan, footprint, shape_of
-from prefzoo.recipe import Train
+from prefzoo.sections import Train
 from prefzoo.step import ELSEWHERE, TOKENS
 
 

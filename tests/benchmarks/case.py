@@ -99,7 +99,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     from prefzoo.data.tokens import TokenPair, tokenise
     from prefzoo.job import Job, with_reference
     from prefzoo.logprobs import choose_layout
-    from prefzoo.recipe import Lora, Train
+    from prefzoo.sections import Lora, Train
     from prefzoo.side import deal
     from prefzoo.together import Member, train_together
     from prefzoo.train import train

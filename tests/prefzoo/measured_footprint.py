@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from prefzoo import attention, fused, losses, models, reference
 from prefzoo.data.tokens import TokenPair
 from prefzoo.job import Job, with_reference
-from prefzoo.recipe import Train
+from prefzoo.sections import Train
 from prefzoo.train import train
 
 

@@ -15,6 +15,7 @@ from prefzoo._yaml import Source
 from prefzoo.errors import UserError
 from prefzoo.fields import FIELDS
 from prefzoo.recipe import Recipe, Variant, load
+from prefzoo.sections import Train
 from prefzoo.sweeping import Sweep
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -114,7 +115,7 @@ def test_every_field_has_a_sentence() -> None:
             found |= {
                 p
                 for k in inside
-                if k.__module__ in (Recipe.__module__, Sweep.__module__)
+                if k.__module__ in (Train.__module__, Sweep.__module__)
                 for p in paths(k, f"{prefix}{name}.")
             }
         return found

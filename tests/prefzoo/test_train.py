@@ -19,7 +19,7 @@ from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError, VariantFailed
 from prefzoo.job import Job, with_reference
-from prefzoo.recipe import Train
+from prefzoo.sections import Train
 from prefzoo.train import schedule, train
 from prefzoo.types import LogProbs
 

@@ -15,7 +15,7 @@ from prefzoo.data.batches import order
 from prefzoo.data.schemas import normalise
 from prefzoo.data.tokens import tokenise
 from prefzoo.job import Job
-from prefzoo.recipe import Train
+from prefzoo.sections import Train
 from prefzoo.train import train
 
 STEPS, BATCH, RATE, SEED = 8, 4, 1e-3, 0

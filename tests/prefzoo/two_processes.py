@@ -20,7 +20,7 @@ from prefzoo.checkpoint import Checkpoints
 from prefzoo.data.tokens import TokenPair
 from prefzoo.job import Job, with_reference
 from prefzoo.launch import processes
-from prefzoo.recipe import Train
+from prefzoo.sections import Train
 from prefzoo.stopping import Interrupted
 from prefzoo.train import train
 from prefzoo.types import LogProbs
