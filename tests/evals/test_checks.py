@@ -84,10 +84,11 @@ def test_a_pair_is_the_widest_gap_of_similar_length() -> None:
     row = PromptRow("1", "p", ({"kind": "lower_case"}, {"kind": "no_commas"}, {"kind": "has_digits"}))
     best, worst = Answer("a cat has 4 legs", True, 5), Answer("A cat, it has legs", True, 5)
     far, cut = Answer("A, " * 30, True, 60), Answer("A dog, it has legs", False, 5)
-    found = pick(row, [worst, best, far, cut], Verifier(), VERIFIER)
+    answers = [worst, best, far, cut]
+    found = pick(row, answers, [Verifier().score(row, a) for a in answers], VERIFIER).pair
     assert found is not None and (found["chosen"], found["rejected"]) == (best.text, worst.text)
     assert (found["score_chosen"], found["score_rejected"]) == (1.0, 0.25)  # 4 of 4; finished alone
-    assert pick(row, [best, best], Verifier(), VERIFIER) is None
+    assert pick(row, [best, best], [1.0, 1.0], VERIFIER).pair is None
 
 
 @pytest.mark.parametrize(("split", "at_least"), [("train", 390), ("eval", 100)])
