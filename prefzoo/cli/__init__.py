@@ -134,7 +134,11 @@ def data(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     "perplexity, an lm-eval task's name, your own task file (.yaml) or folder. May be given several times.",
 )  # fmt: skip
 @click.option("--judge", default="verifier", show_default=True, help="As evals.judge in a recipe; a mapping in YAML.")
-@click.option("--base", metavar="MODEL", help="The baseline; else the first run's model, or the first checkpoint.")
+@click.option(
+    "--base", metavar="MODEL|FILE",
+    help="The baseline, or its published answers (AlpacaEval's model_outputs.json); else the first run's model, or the "
+    "first checkpoint.",
+)  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")
 @click.option(

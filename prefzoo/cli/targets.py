@@ -17,6 +17,7 @@ from evals.judges.protocol import Answer, Judge, PromptRow
 from evals.judges.verifier import Verifier
 from evals.measure import Measured, OnPairs, measured, run_benchmarks, write_samples
 from evals.prompts import load_prompts
+from evals.published import is_published, published_answers
 from evals.results import RESOLVED
 from evals.round_robin import as_json, markdown, play, round_robin
 from evals.tasks import check_names, is_benchmark
@@ -56,7 +57,17 @@ def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) 
     judge = judge_of(judge_settings(asked.judge), Path.cwd()) if prompts else None
     if judge is not None:
         check_judgeable(judge, prompts, "--judge", "--suite")
-    given = _by_vllm(found, prompts, asked, console) if prompts and asked.engine == "vllm" else {}
+    given: dict[str, list[Answer]] = {}
+    base = found[leaderboard.BASE]
+    if is_published(base):
+        if suites or not prompts or asked.engine == "vllm":
+            raise UserError(
+                f"--base {base}: with a file of answers, models are compared on prompts alone, without --engine vllm; "
+                "name a model"
+            )
+        given[leaderboard.BASE] = published_answers(Path(base), prompts)
+    elif prompts and asked.engine == "vllm":
+        given = _by_vllm(found, prompts, asked, console)
     numbers = {
         name: _measure(name, spec, prompts, suites, given.get(name), asked, console) for name, spec in found.items()
     }
@@ -78,7 +89,8 @@ def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) 
 def models_of(targets: Sequence[Path], base: str | None) -> dict[str, str]:
     """What to load, by name: the baseline first, then the checkpoints of runs, and checkpoints by their folders' names.
 
-    The baseline is `base`, else the model of the first run, else the first checkpoint.
+    The baseline is `base` (a model, or a file of published answers), else the model of the first run, else the first
+    checkpoint.
 
     Raises:
         UserError: a target is neither, or two have one name.

@@ -123,3 +123,32 @@ def test_a_relative_base_that_is_elsewhere(
     (place / "results" / "mine" / "recipe.resolved.yaml").write_text("model: ./gone")
     assert prefzoo(monkeypatch, "eval", "results/mine", "--suite", "instruct:eval:2") == 2
     assert "no such folder" in (err := capsys.readouterr().err) and "; name the baseline by --base" in err
+
+
+def test_against_published_answers(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "own.py").write_text("def longer(instruction, one, two):\n    return 1 + (len(two) > len(one))\n")
+    ask = ("--suite", "instruct:eval:4", "--max-new-tokens", "4", "--judge", "own.py:longer")
+    assert prefzoo(monkeypatch, "eval", "results/mine", *ask, "--out", "one") == 0
+    outputs = json.loads((place / "one/base/model_outputs.json").read_text())
+    file = place / "theirs.json"
+    file.write_text(json.dumps([{"instruction": r["instruction"], "output": r["output"]} for r in outputs[::-1]]))
+    assert prefzoo(monkeypatch, "eval", "results/mine", *ask, "--out", "two", "--base", "theirs.json") == 0
+    rates = [
+        pd.read_csv(place / at / "leaderboard.csv").query("metric == 'win_rate'").set_index("variant").value.to_dict()
+        for at in ("one", "two")
+    ]
+    assert rates[0] == rates[1] and set(rates[0]) == {"dpo", "ipo"}  # the same answers, by a model or from a file
+    capsys.readouterr()
+    first = outputs[0]["instruction"]
+    for rows, says in (
+        (outputs[1:], f"no answer to 1 prompts (3 answers in it, 4 prompts), like {first[:60]!r}"),
+        ([*outputs, outputs[0]], "1 instructions occur twice (5 answers in it, 4 prompts)"),
+        ([{"output": "x"}], "no AlpacaEval outputs (KeyError: 'instruction'); rows need instruction and output"),
+    ):
+        file.write_text(json.dumps(rows))
+        assert prefzoo(monkeypatch, "eval", "results/mine", *ask, "--base", "theirs.json") == 2
+        assert says in capsys.readouterr().err
+    assert prefzoo(monkeypatch, "eval", "results/mine", "--suite", "arithmetic", "--base", "theirs.json") == 2
+    assert "models are compared on prompts alone" in capsys.readouterr().err
