@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from prefzoo import footprint, head, scale
+from prefzoo.cli.needs import KEPT, memory_line
+from prefzoo.data.tokens import TokenPair
 from prefzoo.footprint import Plan, Shape, devices_needed, flops, shape_of
+from prefzoo.sections import Train
 
 SHAPE = Shape(8, 512, 8, 4, 64, 1536, 8192, True)
 SIZE = {
@@ -76,3 +80,19 @@ def test_the_readmes_table_is_the_commands() -> None:
     hours = float(full.split("|")[5])
     assert int(full.split("|")[3]) >= 2
     assert hours == pytest.approx(2 * 7.5e9 * 60_000 * 850 * 5 / (989e12 * 0.4) / 3600, rel=0.03)
+
+
+def test_check_warns_where_too_little_is_free(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [TokenPair([1] * 20, [2] * 30, [3] * 40, i) for i in range(8)]
+    free = {"bytes": 2.0**40}
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free["bytes"]))
+    said = memory_line(tiny_model, pairs, Train(), bf16=False)
+    assert "GiB of memory at the peak (up to " in said and "too little" not in said
+    longest = Plan(8 * 90, 8 * 70, 60.0, kernels="cpu", held=1)  # eight pairs are one pass
+    free["bytes"] = KEPT * footprint.footprint(shape_of(tiny_model.config), longest).peak * 0.99
+    assert memory_line(tiny_model, pairs, Train(), bf16=False).endswith(
+        "too little: set train.micro_batch: 1, train.gradient_checkpointing: true or train.lora: {rank: 16}"
+    )
+    free["bytes"] /= 0.98
+    assert "too little" not in memory_line(tiny_model, pairs, Train(), bf16=False)
+    assert memory_line(SimpleNamespace(config=object()), pairs, Train(), bf16=False) == ""
