@@ -73,9 +73,9 @@ def test_the_truth_is_recovered_within_its_standard_error(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("models", [3, 6])
 def test_intervals_cover(models: int) -> None:
-    """Of 2 000 intervals, for win rates over all prompts that could have been drawn."""
+    """Of 1 000 intervals each, for win rates over all prompts that could have been drawn."""
     held = []
-    for seed in range(2000 // models):
+    for seed in range(1000 // models):
         made = simulate(models=models, n=200, seed=seed)
         found = length_controlled(made.models, made.difficulty if seed % 2 else None, seed=seed)
         of = [found[a.model] for a in made.models]
