@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from evals import stats
+from evals.stats import Estimate
 
 COLUMNS = ("variant", "step", "kl", "kl_low", "kl_high", "reward", "reward_low", "reward_high", "metric")
 
@@ -30,7 +31,10 @@ def table(points: Mapping[str, Mapping[int, Point]]) -> pd.DataFrame:
     rows = []
     for variant, steps in points.items():
         for step, point in sorted(steps.items()):
-            kl, reward = (stats.mean(np.array(v, dtype=float)) for v in (point.kl, point.reward))
+            divergence, reward = np.array(point.kl, dtype=float), stats.mean(np.array(point.reward, dtype=float))
+            kl = stats.mean(divergence)
+            if not divergence.any():  # the base itself: no share of zero, which might be another by chance
+                kl = Estimate(0.0, 0.0, 0.0, 0.0, len(divergence))
             values = (kl.value, kl.low, kl.high, reward.value, reward.low, reward.high)
             rows.append((variant, step, *values, point.metric))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from evals.comparison import Comparison
+from evals.estimates import PLAIN
 from evals.leaderboard import ALPHA
 
 FORMATS = ("table", "md", "csv", "json", "html", "parquet")
-PLAIN = ("words", "preference_margin", "kl", "length_ratio", "chosen_displacement", "entropy", "eos_logp")
 SMALL = 0.001
 GIB, MILLION = 2**30, 1e6
 MARKS = str.maketrans({"|": "\\|", "\\": "\\\\", "`": "\\`", "\n": " ", "\r": " "})
@@ -48,7 +48,8 @@ def difference(metric: str, value: float, p: float) -> str:
 
 
 def _unit(metric: str, value: float) -> tuple[float, str, int]:
-    return (1, "", 2 if metric in ("kl", "length_ratio", "entropy") else 1) if metric in PLAIN else (100, "%", 1)
+    of = metric.removesuffix("_delta")  # in the unit of what it is a difference of
+    return (1, "", PLAIN[of]) if of in PLAIN else (100, "%", 1)
 
 
 def cost(name: str, value: Any) -> str:

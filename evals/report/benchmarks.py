@@ -9,9 +9,10 @@ from math import sqrt
 import pandas as pd
 from markupsafe import Markup
 
+from evals.estimates import PLAIN
 from evals.leaderboard import BASE
 from evals.report.charts import Interval, interval_chart
-from evals.report.numbers import DELTA, name_of, signed_minus
+from evals.report.numbers import DELTA, amount, name_of, signed_minus
 from evals.results import RunFiles
 
 Z = 1.96  # of a 95% interval
@@ -34,12 +35,22 @@ def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list
     found = []
     for suite, of_base in suites_of(run).items():
         paired = _paired(long, suite, series)
-        rows = rows_of(run, long, suite, series)
-        chart = interval_chart(rows, f"{name_of(suite)}: difference from the base, in points", 0.0)
+        rows, unit = rows_of(run, long, suite, series), unit_of(suite)
+        better = " (less is better)" if of_base.get("higher_is_better") is False else ""
+        chart = interval_chart(rows, f"{name_of(suite)}: difference from the base, in {unit}{better}", 0.0)
         if chart:
-            level = f"{100 * of_base['value']:.1f}% (n = {of_base['n']:.0f})"
-            found.append(Delta(name_of(suite), level, chart, _says(rows), bool(paired)))
+            level = f"{amount(suite, of_base['value'])} (n = {of_base['n']:.0f})"
+            found.append(Delta(name_of(suite), level, chart, _says(rows, suite), bool(paired)))
     return found
+
+
+def unit_of(suite: str) -> str:
+    """What differences are in: points of a hundred, or the number's own unit."""
+    return "bits per byte" if suite in PLAIN else "points"
+
+
+def _scale(suite: str) -> float:
+    return 1 if suite in PLAIN else POINTS
 
 
 def suites_of(run: RunFiles) -> dict[str, dict[str, float]]:
@@ -55,7 +66,7 @@ def rows_of(run: RunFiles, long: pd.DataFrame, suite: str, series: Mapping[str, 
 
 def _paired(long: pd.DataFrame, suite: str, series: Mapping[str, int]) -> list[Interval]:
     rows = [] if long.empty else long[long.metric == suite + DELTA].to_dict("records")
-    found = {str(r["variant"]): [POINTS * float(r[k]) for k in ("value", "low", "high")] for r in rows}
+    found = {str(r["variant"]): [_scale(suite) * float(r[k]) for k in ("value", "low", "high")] for r in rows}
     return [Interval(n, found[n][0], found[n][1], found[n][2], i) for n, i in series.items() if n in found]
 
 
@@ -67,15 +78,17 @@ def _unpaired(run: RunFiles, suite: str, base: dict[str, float], series: Mapping
         mine = measured.benchmarks.get(suite) if measured is not None else None
         if mine is None:
             continue
-        change = POINTS * (mine["value"] - base["value"])
-        reach = POINTS * Z * sqrt(mine.get("stderr", 0.0) ** 2 + base.get("stderr", 0.0) ** 2)
+        change = _scale(suite) * (mine["value"] - base["value"])
+        reach = _scale(suite) * Z * sqrt(mine.get("stderr", 0.0) ** 2 + base.get("stderr", 0.0) ** 2)
         rows.append(Interval(name, change, change - reach, change + reach, i))
     return rows
 
 
-def _says(rows: list[Interval]) -> str:
-    lost = [f"{r.name} ({signed_minus(f'{r.value:+.1f}')} points)" for r in rows if r.high < 0]
-    won = [f"{r.name} ({signed_minus(f'{r.value:+.1f}')} points)" for r in rows if r.low > 0]
+def _says(rows: list[Interval], suite: str) -> str:
+    def told(row: Interval) -> str:
+        return f"{row.name} ({signed_minus(f'{row.value:+.{PLAIN.get(suite, 1)}f}')} {unit_of(suite)})"
+
+    lost, won = [told(r) for r in rows if r.high < 0], [told(r) for r in rows if r.low > 0]
     said = [f"lower than the base: {', '.join(lost)}"] if lost else []
     said += [f"higher than the base: {', '.join(won)}"] if won else []
     return "; ".join(said) or "no variant can be told from the base"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evals.leaderboard import BASE
-from evals.report.benchmarks import rows_of, suites_of
+from evals.report.benchmarks import rows_of, suites_of, unit_of
 from evals.report.matches import round_robin_of
 from evals.report.numbers import board_of, long_of, name_of
 from evals.results import RunFiles
@@ -148,7 +148,10 @@ def _benchmarks(plt: Any, run: RunFiles, long: pd.DataFrame, order: list[str]) -
             axis.plot(r.value, y, **look)
         axis.axvline(0, color=GREY, linestyle="--", linewidth=0.8)
         axis.set(
-            title=suite, yticks=range(len(rows)), yticklabels=[r.name for r in rows], xlabel="points from the base"
+            title=suite,
+            yticks=range(len(rows)),
+            yticklabels=[r.name for r in rows],
+            xlabel=f"{unit_of(suite)} from the base",
         )
         axis.invert_yaxis()
     return figure

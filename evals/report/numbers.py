@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from evals import leaderboard
+from evals.estimates import PLAIN
 from evals.judges.coverage import MOST_MISSING
 from evals.leaderboard import BASE, Leaderboard
 from evals.measure import Measured
@@ -28,8 +29,11 @@ NAMES = {
     "kl": "KL, nats",
     "chosen_displacement": "chosen log-prob, change, nats",
     "entropy": "entropy, nats",
+    "perplexity": "perplexity, bits per byte",
+    "length_ratio": "length ratio",
+    "calibration_error": "calibration error",
+    "length_normalised_accuracy": "accuracy per token",
 }
-PLAIN = {"words", "preference_margin", "kl", "length_ratio", "chosen_displacement", "entropy"}
 DELTA = "_delta"  # ends the name of a benchmark's difference from the base
 KEYS = ["variant", "metric"]
 
@@ -111,7 +115,8 @@ def cell(row: dict[str, Any]) -> Cell:
 
 def amount(metric: str, value: float) -> str:
     """A value in the unit of its metric."""
-    return signed_minus(f"{value:.1f}") if metric in PLAIN or abs(value) > 1 else f"{100 * value:.1f}%"
+    plain = metric in PLAIN or abs(value) > 1
+    return signed_minus(f"{value:.{PLAIN.get(metric, 1)}f}") if plain else f"{100 * value:.1f}%"
 
 
 def between(metric: str, low: float, high: float) -> str:
@@ -120,7 +125,8 @@ def between(metric: str, low: float, high: float) -> str:
         return ""
     plain = metric in PLAIN or max(abs(low), abs(high)) > 1
     ends = (low, high) if plain else (100 * low, 100 * high)
-    return signed_minus(f"{ends[0]:.1f} to {ends[1]:.1f}")
+    digits = PLAIN.get(metric, 1)
+    return signed_minus(f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}")
 
 
 def signed_minus(words: str) -> str:

@@ -74,8 +74,8 @@ def test_numbers_are_the_boards_and_differences_are_paired() -> None:
     assert list(rows.p_holm) == stats.holm(list(rows.p)) and rows.paired.all() and set(rows.index) == {
         "cdpo", "ipo", "simpo", "base",
     }  # fmt: skip
-    benchmark = found.differences[found.differences.metric == "arithmetic"]
-    assert not benchmark.paired.any()  # that run kept no document's score
+    benchmark = found.differences[found.differences.metric == "knowledge"]
+    assert benchmark.paired.all()  # document by document
 
 
 def test_ranks_are_the_boards() -> None:
@@ -187,7 +187,7 @@ def test_a_leader_is_held_against_the_base(tmp_path: Path) -> None:
         ({"paths": [RESULTS / "benchmarks"]}, "neither a run's folder nor a variant's in one"),
         ({"paths": [QUICKSTART / "dpoo"]}, "has no variant 'dpoo'; did you mean 'dpo'"),
         ({"paths": [QUICKSTART], "metrics": ["win_rat"]}, "--metric: nothing measured is called 'win_rat'; did you"),
-        ({"paths": [QUICKSTART], "sort": "sped"}, "--sort: nothing measured is called 'sped'; there are win_rate, sc"),
+        ({"paths": [QUICKSTART], "sort": "sped"}, "--sort: nothing measured is called 'sped'; there are win_rate, wi"),
         ({"paths": [QUICKSTART], "baseline": "kto"}, "--baseline: no variant 'kto' among those compared"),
         ({"paths": [QUICKSTART / "dpo", ZOO / "dpo"], "baseline": "dpo"}, "dpo is in several runs; write quickstart/d"),
     ],
@@ -205,7 +205,9 @@ def test_a_terminal_of_80_columns_holds_everything(monkeypatch: pytest.MonkeyPat
     said = out.getvalue()
     assert "\x1b[3" not in said  # no colour
     assert max(len(line) for line in said.splitlines() if "\x1b" not in line) <= 80
-    assert "…" not in said and "66.5% [58.5, 74.0]" in said and "+16.5 p=.002 *" in said and "5.4 GiB" in said
+    row = read_run(QUICKSTART).long.set_index(["variant", "metric"]).loc[("simpo", "win_rate")]
+    assert "…" not in said and f"{100 * row.value:.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}]" in said
+    assert f"{100 * row.value - 50:+.1f} p=" in said and " GiB" in said
 
 
 def test_every_format_has_the_numbers(tmp_path: Path) -> None:
