@@ -15,9 +15,11 @@ from evals import leaderboard
 from evals.judges.choose import judge_of
 from evals.judges.protocol import Answer, Judge, PromptRow
 from evals.judges.verifier import Verifier
+from evals.kept import key_of
 from evals.measure import Measured, OnPairs, measured, run_benchmarks, write_samples
 from evals.prompts import load_prompts
 from evals.published import is_published, published_answers
+from evals.receipts import Receipts
 from evals.results import RESOLVED
 from evals.round_robin import as_json, markdown, play, round_robin
 from evals.tasks import check_names, is_benchmark
@@ -77,7 +79,9 @@ def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) 
         disk.inside(asked.out, name)
         write_samples(asked.out / name, m)
         runs.write_json(asked.out / name / "evals.json", asdict(m))
-    board = leaderboard.build(numbers, {})
+    on = f"{sets[0]}@{key_of([asdict(p) for p in prompts])}" if sets else ""
+    ran = {task: str(b.get("suite", "")) for m in numbers.values() for task, b in m.benchmarks.items()}
+    board = leaderboard.build(numbers, {}, Receipts(baseline=leaderboard.BASE, prompts=on, benchmarks=ran))
     board.write(asked.out)
     console = Console(emoji=False)
     board.render(console)

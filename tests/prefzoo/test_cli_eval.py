@@ -55,6 +55,8 @@ def test_a_run_on_prompts_with_a_round_robin(
     assert "every model against every other" in capsys.readouterr().out
     board = pd.read_csv(place / "out" / "leaderboard.csv")
     assert set(board[board.metric == "win_rate"].variant) == {"dpo", "ipo"}
+    assert board[board.metric == "win_rate"].suite.str.match(r"instruct:eval:4@[0-9a-f]{16}$").all()
+    assert set(board[board.metric == "win_rate"].baseline) == {"base"}
     played = json.loads((place / "out" / "round_robin.json").read_text())
     assert len(played["wins"]) == len(played["variants"]) == len(played["scores"])
     assert (place / "out" / "round_robin.md").read_text().startswith("| rank | variant | Bradley-Terry")
@@ -78,6 +80,7 @@ def test_checkpoints_on_a_benchmark(place: Path, monkeypatch: pytest.MonkeyPatch
         set(board[board.metric == "arithmetic"].variant) == set(board[board.metric == "two"].variant) == {"base", "dpo"}
     )
     assert list(board[board.metric == "arithmetic_delta"].variant) == ["dpo"]
+    assert board[board.metric == "two"].suite.str.match(r"two.yaml@[0-9a-f]{16}$").all()
     kept = (place / "results" / "eval" / "dpo" / "benchmarks" / "arithmetic.jsonl").read_text().splitlines()
     assert len(kept) == 240 and set(json.loads(kept[0])) == {"doc_id", "doc_hash", "score"}
 
