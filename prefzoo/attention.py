@@ -1,12 +1,12 @@
 """Attention over packed blocks: a prompt with one or two answers behind it, which do not see each other.
 
-On CPUs two matrix products serve short blocks: they take a quarter of the time of torch's fused kernel there.
+On CPUs two matrix products a piece serve: in bf16 they take half the time of torch's fused kernel there, or less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -14,9 +14,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
+from prefzoo import flex, measured
+
 Blocks = Sequence[tuple[int, int, int]]
 NAME = "prefzoo"
+ROWS = 192  # queries at a time: fewer are slower by overhead, more by products with keys behind them
+KEPT = 512  # keys up to which their weights are kept for the backward pass; more are weighed again
 LONGEST = 512  # tokens up to which all scores at once are affordable on CPUs, and faster
+MEASURED = ("cuda",)  # devices where ways to attend are measured, and the fastest is taken
+CHOSEN: dict[tuple[Any, ...], str] = {}
 BLOCKS = "prefzoo_blocks"  # the keyword by which a forward pass hands `PairBatch.blocks` to every layer
 
 
@@ -70,10 +76,49 @@ def _packed(
 ) -> Tensor:
     """Each block's prompt with its first answer, then its second answer behind the same prompt."""
     blocks = kwargs[BLOCKS]
-    if _short_blocks(query, blocks, dropout, kwargs):
+    if _by_pieces(query, blocks, dropout, kwargs):
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        found: Tensor = _ShortBlocks.apply(query, key, value, blocks, scale)  # type: ignore[no-untyped-call]
+        found: Tensor = _Pieces.apply(query, key, value, blocks, scale)  # type: ignore[no-untyped-call]
         return found
+    if query.device.type in MEASURED and not dropout:
+        return _fastest(query, key, value, scaling, kwargs)
+    return _one_by_one(query, key, value, scaling, kwargs, dropout)
+
+
+def _fastest(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, kwargs: dict[str, Any]) -> Tensor:
+    """One kernel for all blocks, or one call for each answer: measured for each power of two of tokens and blocks."""
+    blocks = kwargs[BLOCKS]
+    sizes = (query.device, query.dtype, query.shape[2].bit_length(), len(blocks).bit_length(), str(sorted(kwargs)))
+    if sizes not in CHOSEN:
+        tried = {name: partial(_there_and_back, way, query, key, value, scaling, kwargs) for name, way in WAYS.items()}
+        CHOSEN[sizes] = measured.fastest(tried, query.device, rough=query.dtype != torch.float32)
+    return WAYS[CHOSEN[sizes]](query, key, value, scaling, kwargs)
+
+
+@torch.enable_grad()
+def _there_and_back(
+    way: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, scaling: float | None,
+    kwargs: dict[str, Any], turn: int,
+) -> list[Tensor]:  # fmt: skip
+    """An answer and its gradients; in other turns of other layouts, and every other turn of fewer tokens."""
+    blocks = list(kwargs[BLOCKS])
+    at = turn % len(blocks)
+    blocks = (blocks[at:] + blocks[:at])[: max(1, len(blocks) - turn % 2)]
+    tokens = sum(map(sum, blocks))
+    own = [x[:, :, :tokens].detach().requires_grad_() for x in (query, key, value)]
+    found = way(*own, scaling, kwargs | {BLOCKS: tuple(blocks)})
+    return [found.detach(), *torch.autograd.grad(found, own, torch.ones_like(found))]
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, kwargs: dict[str, Any]) -> Tensor:
+    window, cap = kwargs.get("sliding_window"), kwargs.get("softcap")
+    return flex.attend(query, key, value, kwargs[BLOCKS], scaling, window, cap)
+
+
+def _one_by_one(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, kwargs: dict[str, Any], dropout: float = 0.0
+) -> Tensor:
+    blocks = kwargs[BLOCKS]
     sizes = [size for prompt, first, second in blocks for size in (prompt + first, second)]
     # split, not slices: the gradient of a slice is as long as the whole batch
     pieces = zip(*(torch.split(x, sizes, dim=2) for x in (query, key, value)), strict=True)
@@ -88,16 +133,21 @@ def _packed(
     return torch.cat([part.transpose(1, 2) for part in parts], dim=1)
 
 
-def _short_blocks(query: Tensor, blocks: Blocks, dropout: float, kwargs: dict[str, Any]) -> bool:
+WAYS: dict[str, Callable[..., Tensor]] = {"one by one": _one_by_one, "flex": _flex}
+
+
+def _by_pieces(query: Tensor, blocks: Blocks, dropout: float, kwargs: dict[str, Any]) -> bool:
     longest = max(prompt + max(first, second) for prompt, first, second in blocks)
     window = kwargs.get("sliding_window")
     plain = not dropout and not kwargs.get("softcap") and (window is None or window >= longest)
-    return query.device.type == "cpu" and plain and longest <= LONGEST
+    return query.device.type == "cpu" and plain
 
 
-class _ShortBlocks(torch.autograd.Function):
+class _Pieces(torch.autograd.Function):
     """`_answer` of every answer, with its gradient written out: a third of the calls, and no copies of whole batches.
 
+    Long answers are attended to by some queries at a time, so that no more than these queries' scores exist at once and
+    few keys are scored that a query does not see; on CPUs torch's fused kernel takes twice as long in bf16.
     A query of T, its prompt's and its own answer's S keys: P = softmax(Q K' scale), O = P V; backwards
     dV = P' dO, dS = P * (dO V' - rowsum(P * dO V')), dQ = dS K scale, dK = dS' Q scale.
     """
@@ -113,13 +163,12 @@ class _ShortBlocks(torch.autograd.Function):
         k, v = key[0].to(dtype), value[0].to(dtype)
         out = query.new_empty(1, t, h, d, dtype=dtype)
         kept = []
-        for at, seen in _answers(blocks):
-            rows = q[:, :, at].reshape(groups, -1, d)
-            scores = (rows @ _of(k, seen).transpose(1, 2)).view(groups, h // groups, at.stop - at.start, -1)
-            weights = scores.add_(_bias(*scores.shape[2:], dtype)).softmax(-1).view(groups, rows.shape[1], -1)
+        for at, seen in _pieces(blocks):
+            weights = _weights(q[:, :, at], _of(k, seen))
             found = (weights @ _of(v, seen)).view(h, -1, d)
             out[0, at] = found.transpose(0, 1)
-            kept.append(weights)
+            if weights.shape[-1] <= KEPT:
+                kept.append(weights)
         ctx.blocks, ctx.scale, ctx.dtypes = blocks, scale, (query.dtype, key.dtype, value.dtype)
         ctx.save_for_backward(q, k, v, *kept)
         return out
@@ -131,28 +180,48 @@ class _ShortBlocks(torch.autograd.Function):
         (groups, share, t, d), dtype = q.shape, q.dtype
         to_q, to_k, to_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         down = grad[0].to(dtype).transpose(0, 1).reshape(groups, share, t, d)
-        for (at, seen), weights in zip(_answers(ctx.blocks), kept, strict=True):
+        for at, seen in _pieces(ctx.blocks):
             rows, each = (x[:, :, at].reshape(groups, -1, d) for x in (q, down))
-            of_weights = each @ _of(v, seen).transpose(1, 2)
+            keys, values = _of(k, seen), _of(v, seen)
+            weights = kept.pop(0) if keys.shape[1] <= KEPT else _weights(q[:, :, at], keys)
+            of_weights = each @ values.transpose(1, 2)
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, dtype)
-            to_q[:, :, at] = (of_scores @ _of(k, seen)).view(groups, share, -1, d)
+            to_q[:, :, at] = (of_scores @ keys).view(groups, share, -1, d)
             _give(to_k, seen, of_scores.transpose(1, 2) @ rows)
             _give(to_v, seen, weights.transpose(1, 2) @ each)
         found = to_q.view(1, groups * share, t, d).mul_(ctx.scale), to_k[None], to_v[None]
         return *(x.to(kind) for x, kind in zip(found, ctx.dtypes, strict=True)), None, None
 
 
-def _answers(blocks: Blocks) -> list[tuple[slice, tuple[slice, ...]]]:
-    """Of each pass: its queries, and the pieces of keys that they see."""
+def _weights(queries: Tensor, keys: Tensor) -> Tensor:
+    """(K, H/K T, S) softmax of causal scores: queries (K, H/K, T, D), the last T of S positions at keys (K, S, D)."""
+    groups, share, t, d = queries.shape
+    scores = (queries.reshape(groups, share * t, d) @ keys.transpose(1, 2)).view(groups, share, t, -1)
+    scores[..., -t:] += _bias(t, scores.dtype)  # what lies before the first query, all of them see
+    return scores.softmax(-1).view(groups, share * t, -1)
+
+
+def _pieces(blocks: Blocks) -> list[tuple[slice, tuple[slice, ...]]]:
+    """Of each answer some queries at a time, and the pieces of keys that they see, which end with the last query."""
     found: list[tuple[slice, tuple[slice, ...]]] = []
     start = 0
     for prompt, first, second in blocks:
         middle, end = start + prompt + first, start + prompt + first + second
-        found.append((slice(start, middle), (slice(start, middle),)))
-        if second:
-            found.append((slice(middle, end), (slice(start, start + prompt), slice(middle, end))))
+        shared = slice(start, start + prompt)
+        for at in range(start, middle, ROWS):
+            last = min(at + ROWS, middle)
+            found.append((slice(at, last), (slice(start, last),)))
+        for at in range(middle, end, ROWS):
+            last = min(at + ROWS, end)
+            found.append((slice(at, last), (shared, slice(middle, last))))
         start = end
     return found
+
+
+def weights_kept(blocks: Blocks) -> int:
+    """Attention weights of a head, a layer and a pass that are kept for the backward pass on CPUs."""
+    sizes = [(at.stop - at.start, sum(part.stop - part.start for part in seen)) for at, seen in _pieces(blocks)]
+    return sum(queries * keys for queries, keys in sizes if keys <= KEPT)
 
 
 def _of(keys: Tensor, seen: tuple[slice, ...]) -> Tensor:
@@ -167,10 +236,10 @@ def _give(sums: Tensor, seen: tuple[slice, ...], values: Tensor) -> None:
         at += size
 
 
-@lru_cache(maxsize=32)  # of every layer the same
-def _bias(t: int, s: int, dtype: torch.dtype) -> Tensor:
-    """(t, s) zero where `_causal` is true, else minus infinity; every query sees itself."""
-    return torch.zeros(t, s, dtype=dtype).masked_fill_(~_causal(t, s, None, torch.device("cpu"))[0, 0], -torch.inf)
+@lru_cache(maxsize=2 * ROWS)
+def _bias(t: int, dtype: torch.dtype) -> Tensor:
+    """(t, t) minus infinity above the diagonal, else zero."""
+    return torch.full((t, t), -torch.inf, dtype=dtype).triu_(1)
 
 
 def _answer(

@@ -84,7 +84,7 @@ class Plan:
 
     Attributes:
         tokens: of the largest pass. scored: how many of them are answers'.
-        context: tokens that a token attends to, on average.
+        context: keys whose attention weights are kept for the backward pass, of a token on average.
         passes: in a step; gradients of earlier ones are held while a later one computes.
         rank: of a LoRA adapter on all linear modules; None for full fine-tuning.
         devices: over which FSDP2 shards weights, gradients and moments.

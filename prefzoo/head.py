@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from prefzoo import kernels
+from prefzoo.kernels import Kernels
+
 TILES = {"cpu": (512, 8192)}  # (tokens, vocabulary) whose logits exist at a time; measured on two cores
 ELSEWHERE = (4096, 16384)
 KEPT = {"cpu": 2**28}  # bytes of products in half precision that are kept for the backward pass
+MEASURED = ("cuda",)  # devices where tiles are computed by the kernels that are measured to be fastest
 Tile = tuple[int, int] | None
 
 
@@ -33,6 +37,11 @@ class Head:
     def at(self, dtype: torch.dtype) -> Head:
         """The same head in another precision."""
         return replace(self, weight=self.weight.to(dtype), bias=None if self.bias is None else self.bias.to(dtype))
+
+    @property
+    def shape(self) -> tuple[float, float]:
+        """Scale and cap."""
+        return self.scale, self.cap
 
     def products(self, states: Tensor, part: slice) -> Tensor:
         """(n, v) `states @ weight.T + bias` for a part of the vocabulary, in the dtype of the states."""
@@ -86,6 +95,13 @@ class Softmax:
             self.squares = self.squares * shrink**2 + (each * each).sum(-1, keepdim=True)
         return each, shrink
 
+    def join(self, top: Tensor, total: Tensor) -> Tensor:
+        """Take in a tile by its largest logit and its sum of exp(logit - largest); returns `add`'s second value."""
+        higher = torch.maximum(self.top, top)
+        shrink = (self.top - higher).exp()
+        self.top, self.total = higher, self.total * shrink + total * (top - higher).exp()
+        return shrink
+
     @property
     def lse(self) -> Tensor:
         """(n, 1) log of the sum of exp(logits)."""
@@ -120,19 +136,6 @@ def token_logprobs(
     return found
 
 
-def token_kl(
-    states: Tensor, head: Head, theirs: Tensor, their_head: Head, *, tile: tuple[int, int] | None = None
-) -> Tensor:
-    r"""(N,) $\mathrm{KL}(\pi_{ref} \| \pi)$ at each position over the whole vocabulary, differentiable in the policy.
-
-    Args:
-        states, theirs: (N, D) hidden states of the policy and of the reference.
-    """
-    size = tile or TILES.get(states.device.type, ELSEWHERE)
-    found: Tensor = _TokenKL.apply(states, head.weight, head.bias, head, theirs, their_head, size)  # type: ignore[no-untyped-call]
-    return found
-
-
 class _TokenLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -143,8 +146,11 @@ class _TokenLogProbs(torch.autograd.Function):
         ctx.head, ctx.tile, head = head, tile, head.at(states.dtype)
         ctx.early = frozen and ctx.needs_input_grad[0]
         ctx.kept = _keeps(states, head, wanted=any(ctx.needs_input_grad) and not ctx.early)
+        ctx.fast = None if statistics else _fast(states, head, tile)
         parts = [
             _forward(states[rows], head, targets[rows], statistics, tile[1], ctx.early, ctx.kept)
+            if ctx.fast is None
+            else _fast_forward(states[rows], head, targets[rows], tile[1], ctx.early, ctx.fast)
             for rows in tiles(len(states), tile[0])
         ]
         picked, lse, entropy, squares, ready = (torch.cat(p) for p in zip(*parts, strict=True))
@@ -159,9 +165,14 @@ class _TokenLogProbs(torch.autograd.Function):
             (ready,) = ctx.saved_tensors
             return (ready * grad[:, None]).to(ready.dtype), *[None] * 6
         states, targets, lse = ctx.saved_tensors
-        sums, head = _Gradients(ctx, states), ctx.head.at(states.dtype)
+        sums, head = Gradients(ctx, states), ctx.head.at(states.dtype)
         for rows in tiles(len(states), ctx.tile[0]):
             for part in tiles(len(head.weight), ctx.tile[1]):
+                if ctx.fast is not None:
+                    there, lses = _column_or_none(targets[rows], part), lse[rows, None]
+                    down = ctx.fast.slopes(head.products(states[rows], part), lses, there, grad[rows], *head.shape)
+                    sums.add(states[rows], head, down, rows, part)
+                    continue
                 logits = head.logits(states[rows], part, ctx.kept.pop(0) if ctx.kept else None)
                 down = logits - lse[rows, None] if head.cap else logits.sub_(lse[rows, None])
                 down = down.exp_().mul_(-grad[rows, None])
@@ -175,6 +186,40 @@ def _keeps(states: Tensor, head: Head, *, wanted: bool) -> list[Tensor] | None:
     size = len(states) * len(head.weight) * states.element_size()
     half = states.dtype in (torch.bfloat16, torch.float16)
     return [] if wanted and half and size <= KEPT.get(states.device.type, 0) else None
+
+
+def _fast(states: Tensor, head: Head, tile: tuple[int, int]) -> Kernels | None:
+    """What computes tiles of this size fastest, on devices where that is measured."""
+    if states.device.type not in MEASURED or states.dtype == torch.float64 or not len(states):
+        return None
+    return kernels.fastest(head.products(states[: tile[0]], slice(0, tile[1])).detach(), *head.shape)
+
+
+def _fast_forward(
+    states: Tensor, head: Head, targets: Tensor, width: int, early: bool, fast: Kernels
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As `_forward`, without statistics."""
+    so_far = Softmax.start(states.new_empty(len(states), 0, dtype=torch.float32), False)
+    picked = so_far.total.new_zeros(len(states))
+    mean = so_far.total.new_zeros(states.shape if early else (len(states), 0))
+    nowhere, minus = torch.full_like(targets, kernels.ELSEWHERE), torch.full_like(picked, -1)
+    for part in tiles(len(head.weight), width):
+        products = head.products(states, part)
+        top, total, found = fast.summary(products, _column_or_none(targets, part), *head.shape)
+        picked, shrink = picked + found, so_far.join(top, total)
+        if early:
+            down = fast.slopes(products, so_far.top, nowhere, minus, *head.shape)
+            mean.mul_(shrink).add_(down @ head.weight[part])
+    if early:
+        mean = _own(picked, targets, head, torch.float32) - mean / so_far.total
+    return picked, so_far.lse.squeeze(-1), picked[:0], picked[:0], mean.to(states.dtype)
+
+
+def _own(picked: Tensor, targets: Tensor, head: Head, wide: torch.dtype) -> Tensor:
+    """(n, D) gradient of the target's own logit with respect to the states."""
+    slope = head.scale * (1 - (picked / head.cap) ** 2) if head.cap else torch.full_like(picked, head.scale)
+    found: Tensor = slope.to(wide)[:, None] * head.weight[targets].to(wide)
+    return found
 
 
 def _forward(
@@ -196,8 +241,7 @@ def _forward(
         if early:
             mean.mul_(shrink).add_(_rows(head.through(each, logits), states, head, part))
     if early:
-        slope = head.through(torch.ones_like(picked), picked).to(wide)
-        mean = slope[:, None] * head.weight[targets].to(wide) - mean / so_far.total
+        mean = _own(picked, targets, head, wide) - mean / so_far.total
     found = so_far.statistics() if statistics else (picked[:0], picked[:0])
     return picked, so_far.lse.squeeze(-1), *found, mean.to(states.dtype)
 
@@ -217,12 +261,16 @@ def _column(targets: Tensor, part: slice) -> Tensor:
     return found
 
 
+def _column_or_none(targets: Tensor, part: slice) -> Tensor:
+    return torch.where(_inside(targets, part), targets - part.start, kernels.ELSEWHERE)
+
+
 def _add_at(down: Tensor, targets: Tensor, part: slice, values: Tensor) -> None:
     """Add each row's value in its target's column, where the tile has it."""
     down.scatter_add_(-1, _column(targets, part)[:, None], (_inside(targets, part) * values)[:, None])
 
 
-class _Gradients:
+class Gradients:
     """Sums, in fp32, of what flows to states, weight and bias from the gradients of logits' tiles."""
 
     def __init__(self, ctx: Any, states: Tensor) -> None:
@@ -232,59 +280,27 @@ class _Gradients:
         wanted = [
             t if need else None for t, need in zip((states, head.weight, head.bias), ctx.needs_input_grad, strict=False)
         ]
-        self.sums = [None if t is None else torch.zeros_like(t, dtype=wide) for t in wanted]
+        # the weight's is as large as the embedding: the first rows fill it instead of zeros
+        starts = torch.zeros_like, torch.empty_like if len(states) else torch.zeros_like, torch.zeros_like
+        self.sums = [None if t is None else start(t, dtype=wide) for t, start in zip(wanted, starts, strict=True)]
 
     def add(self, states: Tensor, head: Head, down: Tensor, rows: slice, part: slice) -> None:
         """`down` (n, v): the gradient of these rows' and this part's products."""
         to_states, to_weight, to_bias = self.sums
         if to_bias is not None:
-            to_bias[part] += down.sum(0)
+            to_bias[part] += down.sum(0, dtype=to_bias.dtype)
         down = down.to(self.dtype)
         if to_states is not None:
             to_states[rows] += down @ head.weight[part]
         if to_weight is not None:
-            to_weight[part] += down.t() @ states
+            found = down.t() @ states
+            if rows.start:
+                to_weight[part] += found
+            else:
+                to_weight[part] = found
 
     def done(self) -> tuple[Tensor | None, ...]:
         """In the order of the functions' arguments."""
         like = (self.dtype, self.head.weight.dtype, None if self.head.bias is None else self.head.bias.dtype)
         found = [None if s is None else s.to(d) for s, d in zip(self.sums, like, strict=True)]
         return *found, *[None] * 4
-
-
-class _TokenKL(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, head: Head, theirs: Tensor, their_head: Head,
-        tile: tuple[int, int],
-    ) -> Tensor:  # fmt: skip
-        ctx.head, ctx.their_head, ctx.tile = head, their_head, tile
-        head, their_head = head.at(states.dtype), their_head.at(states.dtype)
-        wide = torch.float64 if states.dtype == torch.float64 else torch.float32
-        kls, ours, references = [], [], []
-        for rows in tiles(len(states), tile[0]):
-            mine, their = (Softmax.start(states.new_empty(len(states[rows]), 0, dtype=wide), False) for _ in range(2))
-            gap = mine.top.new_zeros(len(states[rows]), 1)
-            for part in tiles(len(weight), tile[1]):
-                p, q = head.logits(states[rows], part), their_head.logits(theirs[rows], part)
-                difference = q - p
-                mine.add(p, spend=True)
-                each, shrink = their.add(q, spend=True)
-                gap = gap * shrink + difference.mul_(each).sum(-1, keepdim=True)
-            kls.append((gap / their.total + mine.lse - their.lse).squeeze(-1))
-            ours.append(mine.lse)
-            references.append(their.lse)
-        ctx.save_for_backward(states, theirs, torch.cat(ours), torch.cat(references))
-        return torch.cat(kls)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        states, theirs, lse, their_lse = ctx.saved_tensors
-        sums, head, their_head = _Gradients(ctx, states), ctx.head.at(states.dtype), ctx.their_head.at(states.dtype)
-        for rows in tiles(len(states), ctx.tile[0]):
-            for part in tiles(len(head.weight), ctx.tile[1]):
-                logits, other = head.logits(states[rows], part), their_head.logits(theirs[rows], part)
-                down = (logits - lse[rows]).exp_().sub_((other - their_lse[rows]).exp_()).mul_(grad[rows, None])
-                sums.add(states[rows], head, head.through(down, logits), rows, part)
-        return sums.done()

@@ -12,8 +12,9 @@ from torch import Tensor
 from prefzoo import attention
 from prefzoo.data.batches import Layout, collate
 from prefzoo.data.tokens import TokenPair
+from prefzoo.divergence import token_kl
 from prefzoo.errors import UserError
-from prefzoo.head import Head, Tile, token_kl, token_logprobs
+from prefzoo.head import Head, Tile, token_logprobs
 from prefzoo.types import PADDING, LogProbs, PairBatch, TokenKL, TokenLogProbs, VocabLogProbs
 
 

@@ -24,7 +24,7 @@ from prefzoo.paths import cache_dir
 from prefzoo.progress import Report
 from prefzoo.types import LogProbs
 
-ENGINE = 3  # raise when the engine's numbers change: cached log-probs of another engine are not read
+ENGINE = 4  # raise when the engine's numbers change: cached log-probs of another engine are not read
 TOKENS = 4096  # of a forward pass without gradients
 CHECKSUM = "sha256"  # in the file's metadata
 

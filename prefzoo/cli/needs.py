@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from prefzoo.attention import weights_kept
 from prefzoo.data.batches import split
 from prefzoo.data.tokens import TokenPair
 from prefzoo.footprint import GIB, Kernels, Plan, footprint, shape_of
@@ -24,13 +25,13 @@ def memory_line(model: Any, pairs: Sequence[TokenPair], train: Train, *, bf16: b
     except (AttributeError, TypeError):
         return ""
     kernels: Kernels = "cuda" if torch.cuda.is_available() else "cpu"
-    sizes = sorted((len(p.prompt), len(p.chosen), len(p.rejected)) for p in pairs)
     longest = sorted(range(len(pairs)), key=lambda i: -len(pairs[i].chosen) - len(pairs[i].rejected))[: train.batch]
     budget = train.tokens or TOKENS.get(kernels, ELSEWHERE)
     parts = split(pairs, longest, budget, train.micro_batch)
-    tokens = [sum(len(pairs[i].prompt) + len(pairs[i].chosen) + len(pairs[i].rejected) for i in part) for part in parts]
+    blocks = [[(len(pairs[i].prompt), len(pairs[i].chosen), len(pairs[i].rejected)) for i in part] for part in parts]
+    tokens = [sum(map(sum, part)) for part in blocks]
     scored = [sum(len(pairs[i].chosen) + len(pairs[i].rejected) for i in part) for part in parts]
-    context = max(prompt + max(chosen, rejected) for prompt, chosen, rejected in sizes)
+    context = max(weights_kept(part) / count for part, count in zip(blocks, tokens, strict=True))
     plan = Plan(
         max(tokens), max(scored), context, len(parts), train.lora.rank if train.lora else None, bf16,
         train.gradient_checkpointing, kernels=kernels, held=int(kernels == "cpu"),

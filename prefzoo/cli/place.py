@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +26,9 @@ from prefzoo.stopping import Interrupted, obey
 
 LOCAL, RAY = "local", "ray"
 RETRIES = 3  # times that a stage is placed anew when its worker or machine dies
+LOOK = 2  # seconds between looks at Ray's head
+RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"  # how long Ray waits for its head before it ends the process
+HEAD_PATIENCE = 0.7  # of that time
 STORE = 100_000_000  # bytes; stages exchange files, not objects
 INSTALL = "--on {on}: Ray is not installed; pip install 'prefzoo[ray]', or leave out --on to train in order"
 
@@ -65,8 +71,13 @@ def placer(how: Placing, order: Order, console: Console) -> Iterator[Placer]:
     ray = connected(how.on)
     try:
         yield OnRay(ray, how, order, console)
-    finally:
+    except HeadLost:
+        atexit.register(_leave_at_once)  # Ray's own end would wait for the head, and then crash
+        raise
+    except BaseException:
         ray.shutdown()
+        raise
+    ray.shutdown()
 
 
 @dataclass(frozen=True)
@@ -94,10 +105,12 @@ def connected(on: str) -> Any:
     except ImportError:
         raise UserError(INSTALL.format(on=on)) from None
     options: dict[str, Any] = {"ignore_reinit_error": False}
+    address = None if on == RAY else on
     if on == RAY and "RAY_ADDRESS" not in os.environ:
+        address = "local"  # not one that somebody else started on this machine
         options |= {"include_dashboard": False, "object_store_memory": STORE}
     try:
-        ray.init(None if on == RAY else on, logging_level="error", **options)
+        ray.init(address, logging_level="error", **options)
     except Exception as e:  # many kinds, each meaning that there is no cluster
         reason = (str(e).splitlines() or ["no reason given"])[0]
         raise UserError(f"--on {on}: Ray does not answer ({reason}); look at `ray status` there") from None
@@ -126,9 +139,11 @@ class OnRay:
             )
             tasks[remote.options(name=f"prefzoo {what}").remote(*words)] = what
         ended: dict[Stage, str] = {}
-        waiting = list(tasks)
+        waiting, head = list(tasks), Head(self.ray, self.how.on)
         while waiting:
-            ready, waiting = self.ray.wait(waiting)
+            ready, waiting = head.wait(waiting)
+            if not ready:
+                continue
             what = tasks[ready[0]]
             ended[what] = self._result(ready[0], what)
             self.console.print(f"{what}: {ended[what]} ({len(ended)} of {len(stages)})", soft_wrap=True, markup=False)
@@ -151,6 +166,54 @@ class OnRay:
             raise UserError(
                 f"{what}: its worker died {RETRIES + 1} times ({died}); the same command goes on where it stopped"
             ) from None
+
+
+def _leave_at_once() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(2)
+
+
+class HeadLost(UserError):
+    """Ray's head does not answer any more."""
+
+
+class Head:
+    """The cluster's head, of which Ray itself says nothing while it is away, and ends the process after a minute."""
+
+    def __init__(self, ray: Any, on: str) -> None:
+        self.ray, self.on = ray, on
+        self.address = "" if on.startswith("ray://") else ray.get_runtime_context().gcs_address
+        self.patience = HEAD_PATIENCE * float(os.environ.get(RECONNECT, "60"))
+        self.heard = time.monotonic()
+
+    def wait(self, tasks: list[Any]) -> tuple[list[Any], list[Any]]:
+        """A task that has ended, if one does within some seconds, and the others.
+
+        Raises:
+            HeadLost: it is gone, for longer than one that is started anew takes.
+        """
+        try:
+            ready, waiting = self.ray.wait(tasks, timeout=LOOK)
+        except ConnectionError as e:  # of a client: the head's address is the cluster's own affair
+            raise self._lost(str(e)) from None
+        if not self.address or _listens(self.address):
+            self.heard = time.monotonic()
+        elif time.monotonic() - self.heard > self.patience:
+            raise self._lost(f"no answer from {self.address} for {self.patience:.0f} s")
+        return ready, waiting
+
+    def _lost(self, how: str) -> HeadLost:
+        return HeadLost(f"--on {self.on}: Ray's head is lost ({how}); the same command goes on where it stopped")
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=LOOK).close()
+    except OSError:
+        return False
+    return True
 
 
 def _task(order: Order, what: Stage, threads: int) -> str:

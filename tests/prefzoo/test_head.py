@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from prefzoo import head as head_module
-from prefzoo.head import Head, token_kl, token_logprobs
+from prefzoo.divergence import token_kl
+from prefzoo.head import Head, token_logprobs
 
 TILE = (4, 3)  # neither divides the sizes below
 KINDS = [Head(torch.empty(0)), Head(torch.empty(0), scale=0.7, cap=5.0)]

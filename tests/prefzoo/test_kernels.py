@@ -1,0 +1,179 @@
+"""Kernels for tiles of the head's products: the same numbers whichever computes them, and how one is chosen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from prefzoo import attention, flex, kernels
+from prefzoo import head as head_module
+from prefzoo.head import Head, token_logprobs
+from prefzoo.kernels import Kernels, fastest
+
+TILE = (4, 3)  # neither divides the sizes below
+
+
+@pytest.fixture(autouse=True)
+def _unmeasured() -> None:
+    kernels.CHOSEN.clear()
+
+
+def called(head: Head, states: Tensor, targets: Tensor, grad: Tensor) -> list[Tensor]:
+    inputs = [t for t in (states, head.weight, head.bias) if t is not None and t.requires_grad]
+    found = token_logprobs(states, head, targets, tile=TILE)[0]
+    return [found, *torch.autograd.grad(found, inputs, grad)]
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("cap", [0.0, 5.0])
+def test_the_kernels_path_gives_what_the_plain_one_gives(
+    cap: float, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gen = torch.Generator().manual_seed(0)
+    states, weight, bias = (torch.randn(*size, generator=gen) for size in ((11, 5), (13, 5), (13,)))
+    head = Head(weight.requires_grad_(not frozen), bias.requires_grad_(not frozen), 0.7, cap)
+    states.requires_grad_()
+    targets, grad = torch.randint(0, 13, (11,), generator=gen), torch.randn(11, generator=gen)
+    expected = called(head, states, targets, grad)
+    asked: list[str] = []
+
+    def noted(*args: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        asked.append("summary")
+        return kernels.summary(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(head_module, "MEASURED", ("cpu",))
+    monkeypatch.setattr(kernels, "candidates", lambda: [Kernels("noted", noted, kernels.slopes)])
+    for a, b in zip(expected, called(head, states, targets, grad), strict=True):
+        torch.testing.assert_close(a, b)
+    assert asked
+
+
+def test_what_is_slow_wrong_or_broken_is_not_chosen() -> None:
+    def late(*args: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        time.sleep(0.05)
+        return kernels.summary(*args)  # type: ignore[arg-type]
+
+    def wrong(*args: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        top, total, picked = kernels.summary(*args)  # type: ignore[arg-type]
+        return top, 1.1 * total, picked
+
+    def broken(*args: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        raise RuntimeError("no such instruction")
+
+    products = torch.randn(8, 16)
+    plain = Kernels("plain", kernels.summary, kernels.slopes)
+    others = [Kernels(f.__name__, f, kernels.slopes) for f in (late, wrong, broken)]
+    assert fastest(products, 1.0, 0.0, [plain, *others]) is plain
+    assert fastest(products, 1.0, 0.0, others) is plain, "measured once for a size, and then known"
+    assert fastest(torch.randn(9, 16), 1.0, 0.0, [others[0], plain]) is plain
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch.compile's own
+@pytest.mark.parametrize("cap", [0.0, 5.0])
+def test_compiled_kernels_give_the_same(cap: float) -> None:
+    plain, compiled, *_ = kernels.candidates()
+    assert compiled.name == "torch.compile"
+    products = torch.randn(6, 40)
+    with torch.no_grad():
+        expected, found = (kernels._both(which, products, 0.7, cap) for which in (plain, compiled))
+    for a, b in zip(expected, found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize("window", [None, 3])
+def test_one_kernel_for_all_blocks_attends_as_one_call_for_each_answer(window: int | None, cap: float | None) -> None:
+    gen = torch.Generator().manual_seed(0)
+    blocks = ((3, 4, 2), (5, 1, 6), (2, 7, 0))
+    size = sum(map(sum, blocks))
+    qkv = [torch.randn(1, heads, size, 16, generator=gen) for heads in (4, 2, 2)]  # on CPUs it has no backward pass
+    kwargs = {attention.BLOCKS: blocks, "sliding_window": window, "softcap": cap}
+    found = flex.attend(*qkv, blocks, 0.3, window, cap, kernel=flex.flex_attention)
+    torch.testing.assert_close(found, attention._one_by_one(*qkv, 0.3, kwargs))
+    if torch.cuda.is_available():
+        on_gpu = [x.cuda() for x in qkv]
+        ways = [attention._there_and_back(way, *on_gpu, 0.3, kwargs, 1) for way in attention.WAYS.values()]
+        torch.testing.assert_close(*ways, rtol=1e-2, atol=1e-2)
+
+
+def test_attention_is_measured_on_changing_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[tuple[int, int, int], ...]] = []
+
+    def noted(*args: Any) -> Tensor:
+        seen.append(args[4][attention.BLOCKS])
+        time.sleep(0.01)
+        return attention._one_by_one(*args)
+
+    blocks = ((3, 4, 2), (5, 1, 6), (2, 7, 0))
+    qkv = [torch.randn(1, heads, sum(map(sum, blocks)), 16) for heads in (4, 2, 2)]
+    monkeypatch.setattr(attention, "WAYS", {"one by one": attention._one_by_one, "noted": noted})
+    monkeypatch.setattr(attention, "CHOSEN", {})
+    kwargs = {attention.BLOCKS: blocks}
+    found = attention._fastest(*qkv, 0.3, kwargs)
+    torch.testing.assert_close(found, attention._one_by_one(*qkv, 0.3, kwargs))
+    assert len({len(layout) for layout in seen}) == 2 and len(set(seen)) > 4, "sizes and orders change"
+    assert set(attention.CHOSEN.values()) == {"one by one"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_long_answers_are_attended_to_in_pieces(dtype: torch.dtype) -> None:
+    """Across the borders of pieces, with weights that are kept, and others that are made again."""
+    gen = torch.Generator().manual_seed(0)
+    blocks = ((40, attention.KEPT + 30, 300), (5, 3, attention.ROWS - 5), (60, 7, attention.KEPT))
+    size = sum(map(sum, blocks))
+    qkv = [torch.randn(1, heads, size, 8, generator=gen, dtype=torch.float64).requires_grad_() for heads in (4, 2, 2)]
+    own = [x.detach().to(dtype).requires_grad_() for x in qkv]
+    expected = attention._one_by_one(*qkv, 0.3, {attention.BLOCKS: blocks})
+    found = attention._packed(*own, 0.3, 0.0, {attention.BLOCKS: blocks})
+    near = {"rtol": 0.02, "atol": 0.05} if dtype is torch.bfloat16 else {}
+    torch.testing.assert_close(found.double(), expected, **near)
+    weights = torch.randn(found.shape, generator=gen, dtype=torch.float64)
+    one = torch.autograd.grad((expected * weights).sum(), qkv)
+    two = torch.autograd.grad((found * weights.to(dtype)).sum(), own)
+    for a, b in zip(one, two, strict=True):
+        torch.testing.assert_close(b.double(), a, **near)
+
+
+INTERPRETED = """
+import torch
+from prefzoo import kernels, triton_head
+torch.manual_seed(0)
+for dtype in (torch.float32, torch.bfloat16):
+    for cap in (0.0, 5.0):
+        products, grad = (torch.randn(7, 5000) * 4).to(dtype), torch.randn(7)
+        columns = torch.tensor([-1, 0, 4999, 17, -1, 4096, 4095])  # around the blocks' borders
+        expected = kernels.summary(products, columns, 0.7, cap)
+        for a, b in zip(expected, triton_head.summary(products, columns, 0.7, cap), strict=True):
+            torch.testing.assert_close(a, b)
+        lse = expected[0] + expected[1].log()
+        slopes = [f(products.clone(), lse, columns, grad, 0.7, cap) for f in (kernels.slopes, triton_head.slopes)]
+        torch.testing.assert_close(*slopes)
+"""
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="Triton comes with torch for GPUs; its interpreter runs anywhere")
+def test_triton_kernels_give_the_same_in_its_interpreter() -> None:
+    env = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", INTERPRETED], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_all_kernels_agree_on_a_gpu(dtype: torch.dtype) -> None:
+    products = torch.randn(1024, 16384, device="cuda").to(dtype)
+    with torch.no_grad():
+        expected, *others = (kernels._both(which, products, 1.0, 0.0) for which in kernels.candidates())
+    for found in others:
+        for a, b in zip(expected, found, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-2, atol=1e-3)
