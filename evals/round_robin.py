@@ -145,7 +145,8 @@ def _scored(
 ) -> pd.DataFrame:
     value, again = scores[0], scores[1:]
     low, high = np.percentile(again, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)], axis=0)
-    best = np.bincount(again.argmax(1), minlength=len(names)) / len(again)
+    first = np.isclose(again, again.max(1, keepdims=True))  # several share a first place
+    best = (first / first.sum(1, keepdims=True)).mean(0)
     better, worse = _told_apart(names, differences)
     made = pd.DataFrame(
         {

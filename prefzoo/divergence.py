@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from prefzoo.head import ELSEWHERE, TILES, Gradients, Head, Softmax, Tile, tiles
+from prefzoo.head import ELSEWHERE, TILES, Gradients, Head, Tile, tiles
+from prefzoo.softmax import Softmax
 
 
 def token_kl(states: Tensor, head: Head, theirs: Tensor, their_head: Head, *, tile: Tile = None) -> Tensor:

@@ -25,7 +25,10 @@ def begin(
     from prefzoo.recipe import load
     from prefzoo.sweep import is_sweep
 
-    placing, save_every = Placing(*where), ways["save_every"]
+    on, gpus, cpus, launch = where
+    # absolute: a worker of a cluster is elsewhere
+    placing = Placing(on, gpus, cpus, None if launch is None else launch.absolute())
+    save_every = ways["save_every"]
     if placing.gpus is not None and placing.gpus > 1 and placing.gpus % 1:
         raise UserError(f"--gpus {placing.gpus}: above 1, GPUs are whole; give {placing.gpus:.0f}")
     if placing.launch is not None and not placing.launch.is_file():

@@ -17,7 +17,11 @@ import pytest
 from test_ray import RECIPE, compare, environment
 
 pytest.importorskip("ray")
-OPEN = {"RAY_AUTH_MODE": "disabled"}  # else head and driver need a token of the user's
+OPEN = {
+    "RAY_AUTH_MODE": "disabled",  # else head and driver need a token of the user's
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
+}
 WORDS = [sys.executable, "-m", "prefzoo", "run", "r.yaml", "--save-every", "0", "--results"]
 
 
@@ -27,18 +31,30 @@ def small(folder: Path, steps: int) -> None:
     (folder / "validation.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
 
 
-@contextmanager
-def head() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A Ray cluster of this machine alone, in processes of its own, and its address."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = ["start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--include-dashboard=false",
-             "--object-store-memory=100000000", "--disable-usage-stats", "--node-ip-address=127.0.0.1"]  # fmt: skip
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def head(env: dict[str, str], *more: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A Ray cluster of this machine alone, in processes of its own, and its address."""
+    port = free_port()
+    words = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--head",
+        "--block",
+        f"--port={port}",
+        "--num-cpus=2",
+    ]
+    words += ["--include-dashboard=false", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1", *more]
     started = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", *words], start_new_session=True, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1", **OPEN},
-    )  # fmt: skip
+        words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env | OPEN
+    )
     try:
         yield started, f"127.0.0.1:{port}"
     finally:
@@ -70,13 +86,14 @@ def family(of: int) -> list[int]:
 
 
 def until_logged(run: subprocess.Popen[str], folder: Path, steps: int) -> None:
-    """Wait until a training has logged so many steps."""
+    """Wait until two trainings, side by side, have logged so many steps and are not over."""
     end = time.monotonic() + 300
     while time.monotonic() < end and run.poll() is None:
-        if any(len(log.read_bytes().splitlines()) >= steps for log in folder.glob("*/metrics.jsonl")):
+        logs = [log for log in folder.glob("*/metrics.jsonl") if not (log.parent / "result.json").exists()]
+        if sum(len(log.read_bytes().splitlines()) >= steps for log in logs) > 1:
             return
         time.sleep(0.02)
-    raise AssertionError(f"no training was met in the middle; the run ended with {run.poll()}")
+    raise AssertionError(f"no two trainings were met in the middle; the run ended with {run.poll()}")
 
 
 def told(words: list[str], folder: Path, env: dict[str, str]) -> str:
@@ -88,12 +105,13 @@ def told(words: list[str], folder: Path, env: dict[str, str]) -> str:
 
 @pytest.mark.slow
 def test_when_the_head_dies_the_run_says_so_and_the_same_command_goes_on(run_folder: Path) -> None:
+    """Its two trainings share a GPU, as far as Ray knows."""
     small(run_folder, 60)
-    env = environment(run_folder / "cache-ray")
-    with head() as (cluster, address), (run_folder / "ray.log").open("w") as log:
+    env, words = environment(run_folder / "cache-ray"), [*WORDS, "on-ray", "--on", "ray"]
+    with head(env, "--num-gpus=1") as (cluster, address), (run_folder / "ray.log").open("w") as log:
         run = subprocess.Popen(
-            [*WORDS, "on-ray", "--on", "ray"], cwd=run_folder, text=True, stdout=log, stderr=subprocess.STDOUT,
-            env={**env, **OPEN, "RAY_ADDRESS": address, "RAY_gcs_rpc_server_reconnect_timeout_s": "15"},
+            [*words, "--gpus", "0.5"], cwd=run_folder, text=True, stdout=log, stderr=subprocess.STDOUT,
+            env={**env, **OPEN, "RAY_ADDRESS": address},
         )  # fmt: skip
         try:
             until_logged(run, run_folder / "on-ray" / "tuned", 10)
@@ -105,7 +123,7 @@ def test_when_the_head_dies_the_run_says_so_and_the_same_command_goes_on(run_fol
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(lines) == 1 and "Traceback" not in said, said[-4000:]
     assert "Ray's head is lost" in lines[0] and "the same command goes on" in lines[0]
-    assert "going on after step" in told([*WORDS, "on-ray", "--on", "ray"], run_folder, env)  # on a new cluster
+    assert "going on after step" in told(words, run_folder, env)  # on a cluster of its own
     told([*WORDS, "in-order"], run_folder, environment(run_folder / "cache-order"))
     compare(run_folder / "on-ray" / "tuned", run_folder / "in-order" / "tuned", "dpo-beta0.05-s0")
 
@@ -121,11 +139,13 @@ mixed_precision: "no"
 
 
 @pytest.mark.slow
-def test_a_training_on_ray_may_be_several_processes_with_one_processs_numbers(run_folder: Path) -> None:
+def test_a_client_of_ray_has_trainings_of_several_processes_with_one_processs_numbers(run_folder: Path) -> None:
     small(run_folder, 6)
     (run_folder / "two.yaml").write_text(PROFILE)
-    words = [*WORDS, "on-ray", "--on", "ray", "--cpus", "2", "--launch", "two.yaml"]
-    told(words, run_folder, environment(run_folder / "cache-ray") | {"ACCELERATE_USE_CPU": "true"})
+    env, port = environment(run_folder / "cache-ray") | {"ACCELERATE_USE_CPU": "true"}, free_port()
+    with head(env, f"--ray-client-server-port={port}"):
+        words = [*WORDS, "on-ray", "--on", f"ray://127.0.0.1:{port}", "--cpus", "2", "--launch", "two.yaml"]
+        told(words, run_folder, env | OPEN)
     told([*WORDS, "in-order"], run_folder, environment(run_folder / "cache-order"))
     one, other = (run_folder / place / "tuned" for place in ("on-ray", "in-order"))
     for trial in json.loads((other / "sweep.json").read_text())["trials"]:
