@@ -6,6 +6,9 @@ RECIPE ?= recipes/quickstart.yaml
 RESULTS ?= results
 PLAN ?= headline
 export HF_HUB_OFFLINE ?= 1
+# Two files at a time, one thread each: most of a test's time is a process that starts.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: demo test check bench bench-curves install install-dev clean
 
@@ -33,13 +36,13 @@ demo: install
 	$(BIN)/prefzoo run $(RECIPE) --results $(RESULTS)
 
 test: install-dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # Beside TRL, as ratios in one run; a quarter of an hour on two cores. Run nothing else meanwhile.
 bench: install-dev

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evals.judges.protocol import Answer
 from prefzoo.data.tokens import encode_prompt
+from prefzoo.memory import in_room
 
 Progress = Callable[[int, int], None]
 
@@ -79,6 +80,11 @@ def drawn(
     The model's mode and torch's random state are left as they were. Each answer draws from a seed of its own, made of
     `seed`, the prompt and its number, so that neither the batch nor the order of the prompts changes it.
     """
+
+    def answered(some: Sequence[tuple[list[int], int]]) -> list[list[int]]:
+        ids, own = zip(*some, strict=True)
+        return _batch(model, tokenizer, list(ids), list(own), max_new_tokens, temperature)
+
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     made: list[list[list[int]]] = [[] for _ in prompts]
     was_training = model.training
@@ -87,7 +93,7 @@ def drawn(
         part = by_length[start : start + batch_size]
         rows = [prompts[i] for i in part for _ in range(n)]
         seeds = [_seed(seed, prompts[i], k) for i in part for k in range(n)]
-        found = _batch(model, tokenizer, rows, seeds, max_new_tokens, temperature)
+        found = in_room(answered, list(zip(rows, seeds, strict=True)))
         for place, i in enumerate(part):
             made[i] = found[place * n : (place + 1) * n]
         if progress:

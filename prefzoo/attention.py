@@ -22,7 +22,6 @@ ROWS = 192  # queries at a time: fewer are slower by overhead, more by products 
 KEPT = 512  # keys up to which their weights are kept for the backward pass; more are weighed again
 LONGEST = 512  # tokens up to which all scores at once are affordable on CPUs, and faster
 MEASURED = ("cuda",)  # devices where ways to attend are measured, and the fastest is taken
-CHOSEN: dict[tuple[Any, ...], str] = {}
 BLOCKS = "prefzoo_blocks"  # the keyword by which a forward pass hands `PairBatch.blocks` to every layer
 
 
@@ -87,12 +86,12 @@ def _packed(
 
 def _fastest(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, kwargs: dict[str, Any]) -> Tensor:
     """One kernel for all blocks, or one call for each answer: measured for each power of two of tokens and blocks."""
-    blocks = kwargs[BLOCKS]
-    sizes = (query.device, query.dtype, query.shape[2].bit_length(), len(blocks).bit_length(), str(sorted(kwargs)))
-    if sizes not in CHOSEN:
-        tried = {name: partial(_there_and_back, way, query, key, value, scaling, kwargs) for name, way in WAYS.items()}
-        CHOSEN[sizes] = measured.fastest(tried, query.device, rough=query.dtype != torch.float32)
-    return WAYS[CHOSEN[sizes]](query, key, value, scaling, kwargs)
+    sizes = f"2^{query.shape[2].bit_length()} tokens, 2^{len(kwargs[BLOCKS]).bit_length()} blocks"
+    limits = f"window {kwargs.get('sliding_window')}, cap {kwargs.get('softcap')}"
+    work = f"attention {query.dtype} {query.shape[1]}/{key.shape[1]} heads of {query.shape[3]}, {sizes}, {limits}"
+    tried = {name: partial(_there_and_back, way, query, key, value, scaling, kwargs) for name, way in WAYS.items()}
+    found = measured.CHOICES.of(work, tried, query.device, rough=query.dtype != torch.float32)
+    return WAYS[found](query, key, value, scaling, kwargs)
 
 
 @torch.enable_grad()
@@ -197,7 +196,7 @@ def _weights(queries: Tensor, keys: Tensor) -> Tensor:
     """(K, H/K T, S) softmax of causal scores: queries (K, H/K, T, D), the last T of S positions at keys (K, S, D)."""
     groups, share, t, d = queries.shape
     scores = (queries.reshape(groups, share * t, d) @ keys.transpose(1, 2)).view(groups, share, t, -1)
-    scores[..., -t:] += _bias(t, scores.dtype)  # what lies before the first query, all of them see
+    scores[..., -t:].add_(_bias(t, scores.dtype))  # what lies before the first query, all of them see
     return scores.softmax(-1).view(groups, share * t, -1)
 
 

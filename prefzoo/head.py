@@ -143,7 +143,8 @@ def _fast(states: Tensor, head: Head, tile: tuple[int, int]) -> Kernels | None:
     """What computes tiles of this size fastest, on devices where that is measured."""
     if states.device.type not in MEASURED or states.dtype == torch.float64 or not len(states):
         return None
-    return kernels.fastest(head.products(states[: tile[0]], slice(0, tile[1])).detach(), *head.shape)
+    rows, width = min(tile[0], len(states)), min(tile[1], len(head.weight))
+    return kernels.fastest(lambda: head.products(states[:rows], slice(0, width)), rows, width, states, *head.shape)
 
 
 def _fast_forward(

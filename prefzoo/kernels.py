@@ -7,9 +7,9 @@ loss has a slope for every answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 
 import torch
@@ -19,9 +19,7 @@ from prefzoo import measured
 
 Summary = Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor, Tensor]]
 Slopes = Callable[[Tensor, Tensor, Tensor, Tensor, float, float], Tensor]
-Sizes = tuple[str, torch.dtype, int, int, bool]
 ELSEWHERE = -1  # the column of a target that lies outside the tile
-CHOSEN: dict[Sizes, Kernels] = {}
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,6 @@ class Kernels:
             their dtype, where `grad` is that of the log-probs in those columns; may overwrite the products.
     """
 
-    name: str
     summary: Summary
     slopes: Slopes
 
@@ -63,37 +60,34 @@ def _logits(products: Tensor, scale: float, cap: float) -> Tensor:
     return cap * torch.tanh(logits / cap) if cap else logits
 
 
-PLAIN = Kernels("torch", summary, slopes)
-
-
-def candidates() -> list[Kernels]:
-    """What this installation has, plain torch first."""
-    found = [PLAIN, Kernels("torch.compile", torch.compile(summary, dynamic=True), torch.compile(slopes, dynamic=True))]
+@lru_cache(maxsize=1)
+def candidates() -> dict[str, Kernels]:
+    """What this installation has, by name; plain torch first."""
+    compiled = torch.compile(summary, dynamic=True), torch.compile(slopes, dynamic=True)
+    found = {"torch": Kernels(summary, slopes), "torch.compile": Kernels(*compiled)}
     if find_spec("triton"):
         from prefzoo import triton_head
 
-        found.append(Kernels("triton", triton_head.summary, triton_head.slopes))
+        found["triton"] = Kernels(triton_head.summary, triton_head.slopes)
     return found
 
 
-def fastest(products: Tensor, scale: float, cap: float, among: Sequence[Kernels] = ()) -> Kernels:
-    """The fastest candidate on tiles like this one; measured once a process for each size, and then known.
+def fastest(example: Callable[[], Tensor], rows: int, width: int, like: Tensor, scale: float, cap: float) -> Kernels:
+    """The fastest candidate on tiles like this one; measured once for each width and each power of two of rows.
 
     Args:
-        among: candidates, one that is trusted first; those of this installation if left out.
+        example: makes the products (rows, width), of the dtype and on the device of `like`.
     """
-    sizes = (str(products.device), products.dtype, *products.shape, bool(cap))
-    if sizes not in CHOSEN:
-        tried = {kernels.name: kernels for kernels in among or candidates()}
-        half = products.dtype in (torch.bfloat16, torch.float16)
-        with torch.no_grad():
-            ways = {name: partial(_both, kernels, products, scale, cap) for name, kernels in tried.items()}
-            CHOSEN[sizes] = tried[measured.fastest(ways, products.device, rough=half)]
-    return CHOSEN[sizes]
+    tried, half = candidates(), like.dtype in (torch.bfloat16, torch.float16)
+    work = f"tile {like.dtype} 2^{rows.bit_length()} x {width}{' capped' if cap else ''}"
+    with torch.no_grad():
+        ways = {name: partial(_both, kernels, example, scale, cap) for name, kernels in tried.items()}
+        return tried[measured.CHOICES.of(work, ways, like.device, rough=half)]
 
 
-def _both(kernels: Kernels, products: Tensor, scale: float, cap: float, _: int = 0) -> tuple[Tensor, ...]:
+def _both(kernels: Kernels, example: Callable[[], Tensor], scale: float, cap: float, _: int = 0) -> tuple[Tensor, ...]:
     """What both functions make of some rows whose targets are in the tile, and others whose are not."""
+    products = example()
     columns = torch.arange(len(products), device=products.device) % products.shape[1]
     columns[::2] = ELSEWHERE
     grad = torch.linspace(-1, 1, len(products), device=products.device)

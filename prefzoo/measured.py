@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from prefzoo import disk
+from prefzoo.paths import cache_dir
+
 Way = Callable[[int], Sequence[Tensor]]
 WARM, ROUNDS = 3, 5
+
+
+class Choices:
+    """The fastest way for each kind of work, measured once for a device and a version of torch, and kept on disk.
+
+    So a training that goes on in another process computes as it began, to the last bit.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+
+    def of(self, work: str, ways: Mapping[str, Way], device: torch.device, *, rough: bool) -> str:
+        """The name among `ways`; see `fastest`."""
+        if work not in self.known:
+            file = _file(device)
+            name = _kept(file).get(work, "")
+            if name not in ways:
+                found = fastest(ways, device, rough=rough)
+                kept = _kept(file)  # again: another process may have been first
+                name = kept[work] if kept.get(work) in ways else found
+                with disk.attempt(file) as partial:
+                    partial.write_text(json.dumps(kept | {work: name}, indent=1), encoding="utf-8")
+                    disk.publish(partial, file)
+            self.known[work] = name
+        return self.known[work]
+
+
+CHOICES = Choices()
+
+
+def _file(device: torch.device) -> Path:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return cache_dir("kernels") / f"{re.sub('[^A-Za-z0-9.]+', '-', f'{name} torch {torch.__version__}')}.json"
+
+
+def _kept(file: Path) -> dict[str, str]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # absent or broken: measured anew
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def fastest(ways: Mapping[str, Way], device: torch.device, *, rough: bool) -> str:

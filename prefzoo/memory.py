@@ -1,9 +1,19 @@
-"""How the process gets its memory: on CPUs, handing it back and asking anew takes a sixth of a training step."""
+"""How the process gets its memory, and what it does where there is not enough.
+
+On CPUs, handing it back and asking anew takes a sixth of a training step. torch is not imported on top: `prepare` comes
+before it.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -22,3 +32,34 @@ def prepare() -> None:
         return
     mallopt(M_MMAP_MAX, 0)  # large blocks from the heap, which keeps them, instead of one mapping each
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether that is what an exception says: of the GPU's memory, of torch's on the CPU, or of Python's."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and (should_reduce_batch_size(error) or "std::bad_alloc" in str(error))
+
+
+def collect() -> None:
+    """Give back what a failed try held."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def in_room(work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
+    """`work` of the items, in order; where that runs out of memory, of one half after the other, down to one item."""
+    try:
+        return work(items)
+    except (RuntimeError, MemoryError) as e:
+        if len(items) == 1 or not out_of_memory(e):
+            raise
+    collect()  # not in the except block: by now the traceback is gone, and with it what the failed try held
+    half = len(items) // 2
+    return in_room(work, items[:half]) + in_room(work, items[half:])

@@ -20,6 +20,7 @@ from prefzoo import disk
 from prefzoo.data.batches import Layout, collate, split
 from prefzoo.data.tokens import TokenPair
 from prefzoo.logprobs import score
+from prefzoo.memory import in_room
 from prefzoo.paths import cache_dir
 from prefzoo.progress import Report
 from prefzoo.types import LogProbs
@@ -51,10 +52,14 @@ def logprobs(
     parts: list[LogProbs] = []
     device = next(model.parameters()).device
     padding = model.config.pad_token_id or 0
-    for part in split(pairs, range(len(pairs)), TOKENS, None):
+
+    def scored(part: Sequence[int]) -> list[LogProbs]:
         batch = collate([pairs[i] for i in part], layout, pad=padding).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            parts.append(score(model, batch, kind))
+            return [score(model, batch, kind)]
+
+    for part in split(pairs, range(len(pairs)), TOKENS, None):
+        parts += in_room(scored, part)
         if report:
             report(part[-1] + 1, len(pairs), "")
     return joined(parts)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 
 from prefzoo.errors import UserError
 from prefzoo.job import Job
+from prefzoo.memory import collect, out_of_memory
 from prefzoo.step import Stepped, backward, passes
 
 CURE = "lower data.max_length, or set train.gradient_checkpointing: true or train.lora: {rank: 16}"
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether that is what an exception says: of the GPU's memory, of torch's on the CPU, or of Python's."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and (should_reduce_batch_size(error) or "std::bad_alloc" in str(error))
 
 
 def backward_in_room(
@@ -46,9 +38,7 @@ def backward_in_room(
                 raise
         # not in the except block: by now the traceback is gone, and with it what the failed try held
         scorer.zero_grad(set_to_none=True)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        collect()
         job = _smaller(job, accelerator, step, rows, say)
 
 

@@ -32,7 +32,7 @@ def begin(
     if placing.gpus is not None and placing.gpus > 1 and placing.gpus % 1:
         raise UserError(f"--gpus {placing.gpus}: above 1, GPUs are whole; give {placing.gpus:.0f}")
     if placing.launch is not None and not placing.launch.is_file():
-        raise UserError(f"--launch {placing.launch}: no such file; recipes/accelerate has profiles")
+        raise UserError(f"--launch {launch}: no such file; recipes/accelerate has profiles")
     if emit:
         from prefzoo.cli.slurm import write_scripts
 

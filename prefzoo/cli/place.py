@@ -113,7 +113,8 @@ def connected(on: str) -> Any:
         ray.init(address, logging_level="error", **options)
     except Exception as e:  # many kinds, each meaning that there is no cluster
         reason = (str(e).splitlines() or ["no reason given"])[0]
-        raise UserError(f"--on {on}: Ray does not answer ({reason}); look at `ray status` there") from None
+        cure = "look at `ray status` there, and whether RAY_AUTH_MODE and `ray get-auth-token` are the cluster's here"
+        raise UserError(f"--on {on}: Ray does not answer ({reason}); {cure}") from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, obey)  # Ray puts its own in place
     return ray

@@ -19,9 +19,9 @@ from prefzoo.errors import VariantFailed
 from prefzoo.job import Job, with_reference
 from prefzoo.launch import agreed, processes
 from prefzoo.live import FAILED, KEPT
+from prefzoo.memory import out_of_memory
 from prefzoo.progress import settle, stage
 from prefzoo.recipe import Variant
-from prefzoo.room import out_of_memory
 from prefzoo.runs import Failure, RunResult
 from prefzoo.side import deal
 from prefzoo.together import Member, train_together

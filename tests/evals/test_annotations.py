@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from called import prefzoo
 
 from evals.alpaca import _contained
 from evals.annotations import Annotations, check_aligned, read, win_rates
-from prefzoo.cli import main
 from prefzoo.errors import UserError
 
 
@@ -106,15 +105,6 @@ def test_misaligned_outputs_are_refused_with_both_counts() -> None:
         "c: 40 rows, and 40 instructions of a: 1 are others, like 'other'; compare over one set",
         "d: 41 rows, and 40 instructions of a: 1 doubled, like 'task 3'; keep one of each",
     )
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

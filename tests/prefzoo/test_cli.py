@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from prefzoo.cli import main
+from called import prefzoo
 
 RECIPE = """\
 name: tiny
@@ -25,15 +24,6 @@ variants:
   simpo:
 evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
 """
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 @pytest.fixture

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from called import prefzoo
 
 from evals.results import read_run
-from prefzoo.cli import main
 
 RESULTS = Path(__file__).parents[2] / "results"
 BOARD = read_run(RESULTS / "quickstart").long.set_index(["variant", "metric"])
 QUICKSTART, ZOO = str(RESULTS / "quickstart"), str(RESULTS / "zoo")
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 def win_rate(of: str) -> str:

@@ -12,22 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from called import prefzoo
 
 from prefzoo import __version__, losses
-from prefzoo.cli import cli, main
+from prefzoo.cli import cli
 from prefzoo.cli.complete import SHELLS, VARIABLE, known_losses
 
 ROOT = Path(__file__).parents[2]
 doctor = importlib.import_module("prefzoo.cli.doctor")  # the package's name for it is the command's
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 def test_version_and_exit_codes_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

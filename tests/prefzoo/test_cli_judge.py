@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+from called import prefzoo
 
-from prefzoo.cli import main
 from prefzoo.cli.judge import SAYS
 
 RECIPE = """\
@@ -23,15 +22,6 @@ variants: {dpo: }
 evals: {judge: "own.py:longer"}
 """
 OWN = "def longer(instruction, output_1, output_2):\n    return 1 + float(len(output_2) > len(output_1))\n"
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 @pytest.fixture

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from called import prefzoo
 
 from evals.alpaca import _contained, win_rate_by_alpaca
 from evals.annotations import read, win_rates
 from evals.judges.protocol import Answer, Comparison, PromptRow, Verdict
 from evals.length_control import length_controlled
 from evals.results import TEXTS
-from prefzoo.cli import main
 from prefzoo.cli.judging import _verdicts
 from prefzoo.errors import UserError
 
@@ -36,15 +35,6 @@ def longer(instruction, output_1, output_2):
 def moody(instruction, output_1, output_2):
     raise TimeoutError("no time")
 """
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from prefzoo.cli import main
+from called import prefzoo
 
 OWN = """
 def score(instruction, output):
@@ -28,15 +26,6 @@ JUDGES = {
     "reward": "{kind: reward, model: rm}",
     "model": "{kind: model, model: model}",
 }
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ import builtins
 import json
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from called import prefzoo
 
 from evals.results import read_run
-from prefzoo.cli import main, stages, tuning
+from prefzoo.cli import stages, tuning
 from prefzoo.cli.place import InOrder, Placing, launch_words
 from prefzoo.cli.stages import Order, Stage
 
@@ -32,16 +32,6 @@ variants:
 evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
 """
 FINALS = 4  # two variants, two seeds
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    stages.opened.cache_clear()
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 def rows(first: int, last: int) -> str:

@@ -10,32 +10,26 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from called import prefzoo
 from test_resume import kill, run, same
 from test_train import job
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from evals import generate
 from evals.kept import kept
 from prefzoo import disk, models, reference, runs
-from prefzoo.cli import main
+from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
-from prefzoo.room import memory_notes, out_of_memory
+from prefzoo.memory import in_room, out_of_memory
+from prefzoo.room import memory_notes
 from prefzoo.types import LogProbs
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 @pytest.fixture
@@ -268,6 +262,57 @@ def test_what_torch_says_on_this_machine() -> None:
     with pytest.raises(RuntimeError) as e:
         torch.empty(2**56, dtype=torch.uint8)
     assert out_of_memory(e.value)
+
+
+def test_what_does_not_fit_is_done_in_halves_and_in_order() -> None:
+    tried: list[int] = []
+
+    def work(items: Sequence[int]) -> list[int]:
+        tried.append(len(items))
+        if len(items) > 3:
+            torch.empty(2**56, dtype=torch.uint8)
+        return [10 * i for i in items]
+
+    assert in_room(work, range(11)) == [10 * i for i in range(11)]
+    assert tried == [11, 5, 2, 3, 6, 3, 3]
+    with pytest.raises(RuntimeError):  # one alone does not fit either
+        in_room(lambda items: [torch.empty(2**56, dtype=torch.uint8)], [1, 2])
+    with pytest.raises(ValueError, match="another"):
+        in_room(lambda items: (_ for _ in ()).throw(ValueError("another")), [1, 2])
+
+
+def test_the_reference_and_answers_take_less_at_a_time_where_memory_is_short(
+    tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [TokenPair([1, 2, i], [3, 4], [5, i], i) for i in range(7)]
+    prompts = [[1, 2, i] for i in range(7)]
+    how: dict[str, Any] = {"max_new_tokens": 3, "n": 2, "temperature": 1.0}
+    expected = reference.logprobs(tiny_model, pairs, "shared", bf16=False)
+    drawn = generate.drawn(tiny_model, tiny_tokenizer, prompts, **how)
+    sizes: list[int] = []
+
+    def short(count: int) -> None:
+        sizes.append(count)
+        if count > 3:
+            torch.empty(2**56, dtype=torch.uint8)
+
+    real_score, real_generate = reference.score, tiny_model.generate
+
+    def score(model: Any, batch: Any, kind: Any) -> Any:
+        short(len(batch))
+        return real_score(model, batch, kind)
+
+    def asked(**words: Any) -> Any:
+        short(len(words["input_ids"]))
+        return real_generate(**words)
+
+    monkeypatch.setattr(reference, "score", score)
+    monkeypatch.setattr(tiny_model, "generate", asked)
+    found = reference.logprobs(tiny_model, pairs, "shared", bf16=False)
+    torch.testing.assert_close(found.chosen, expected.chosen)
+    torch.testing.assert_close(found.rejected, expected.rejected)
+    assert sizes == [7, 3, 4, 2, 2]
+    assert generate.drawn(tiny_model, tiny_tokenizer, prompts, **how) == drawn and max(sizes) == 14
 
 
 def short_of(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:

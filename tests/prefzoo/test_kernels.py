@@ -7,23 +7,27 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from prefzoo import attention, flex, kernels
+from prefzoo import attention, flex, kernels, measured
 from prefzoo import head as head_module
 from prefzoo.head import Head, token_logprobs
-from prefzoo.kernels import Kernels, fastest
+from prefzoo.kernels import Kernels
+from prefzoo.measured import Choices
+from prefzoo.paths import cache_dir
 
 TILE = (4, 3)  # neither divides the sizes below
 
 
 @pytest.fixture(autouse=True)
-def _unmeasured() -> None:
-    kernels.CHOSEN.clear()
+def _unmeasured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path))
+    monkeypatch.setattr(measured, "CHOICES", Choices())
 
 
 def called(head: Head, states: Tensor, targets: Tensor, grad: Tensor) -> list[Tensor]:
@@ -50,41 +54,49 @@ def test_the_kernels_path_gives_what_the_plain_one_gives(
         return kernels.summary(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(head_module, "MEASURED", ("cpu",))
-    monkeypatch.setattr(kernels, "candidates", lambda: [Kernels("noted", noted, kernels.slopes)])
+    monkeypatch.setattr(kernels, "candidates", lambda: {"noted": Kernels(noted, kernels.slopes)})
     for a, b in zip(expected, called(head, states, targets, grad), strict=True):
         torch.testing.assert_close(a, b)
     assert asked
 
 
-def test_what_is_slow_wrong_or_broken_is_not_chosen() -> None:
-    def late(*args: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        time.sleep(0.05)
-        return kernels.summary(*args)  # type: ignore[arg-type]
+def test_what_is_slow_wrong_or_broken_is_not_chosen_and_the_choice_is_kept() -> None:
+    called: list[str] = []
 
-    def wrong(*args: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        top, total, picked = kernels.summary(*args)  # type: ignore[arg-type]
-        return top, 1.1 * total, picked
+    def plain(_: int) -> list[Tensor]:
+        called.append("plain")
+        return [torch.arange(4.0)]
 
-    def broken(*args: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def late(_: int) -> list[Tensor]:
+        time.sleep(0.01)
+        return [torch.arange(4.0)]
+
+    def wrong(_: int) -> list[Tensor]:
+        return [torch.arange(4.0) * 1.1]
+
+    def broken(_: int) -> list[Tensor]:
         raise RuntimeError("no such instruction")
 
-    products = torch.randn(8, 16)
-    plain = Kernels("plain", kernels.summary, kernels.slopes)
-    others = [Kernels(f.__name__, f, kernels.slopes) for f in (late, wrong, broken)]
-    assert fastest(products, 1.0, 0.0, [plain, *others]) is plain
-    assert fastest(products, 1.0, 0.0, others) is plain, "measured once for a size, and then known"
-    assert fastest(torch.randn(9, 16), 1.0, 0.0, [others[0], plain]) is plain
+    ways, cpu = {"plain": plain, "late": late, "wrong": wrong, "broken": broken}, torch.device("cpu")
+    assert Choices().of("work", ways, cpu, rough=False) == "plain"
+    count = len(called)
+    assert Choices().of("work", ways, cpu, rough=False) == "plain" and len(called) == count, "another process reads it"
+    assert Choices().of("other work", {"late": late, "plain": plain}, cpu, rough=False) == "plain"
+    assert Choices().of("work", {"late": late}, cpu, rough=False) == "late", "what is kept is not there any more"
+    (file,) = cache_dir("kernels").iterdir()
+    file.write_text("{broken")
+    assert Choices().of("work", ways, cpu, rough=False) == "plain"
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch.compile's own
 @pytest.mark.parametrize("cap", [0.0, 5.0])
 def test_compiled_kernels_give_the_same(cap: float) -> None:
-    plain, compiled, *_ = kernels.candidates()
-    assert compiled.name == "torch.compile"
     products = torch.randn(6, 40)
     with torch.no_grad():
-        expected, found = (kernels._both(which, products, 0.7, cap) for which in (plain, compiled))
+        expected, found = (
+            kernels._both(kernels.candidates()[name], products.clone, 0.7, cap) for name in ("torch", "torch.compile")
+        )
     for a, b in zip(expected, found, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -117,12 +129,11 @@ def test_attention_is_measured_on_changing_layouts(monkeypatch: pytest.MonkeyPat
     blocks = ((3, 4, 2), (5, 1, 6), (2, 7, 0))
     qkv = [torch.randn(1, heads, sum(map(sum, blocks)), 16) for heads in (4, 2, 2)]
     monkeypatch.setattr(attention, "WAYS", {"one by one": attention._one_by_one, "noted": noted})
-    monkeypatch.setattr(attention, "CHOSEN", {})
     kwargs = {attention.BLOCKS: blocks}
     found = attention._fastest(*qkv, 0.3, kwargs)
     torch.testing.assert_close(found, attention._one_by_one(*qkv, 0.3, kwargs))
     assert len({len(layout) for layout in seen}) == 2 and len(set(seen)) > 4, "sizes and orders change"
-    assert set(attention.CHOSEN.values()) == {"one by one"}
+    assert set(measured.CHOICES.known.values()) == {"one by one"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -173,7 +184,8 @@ def test_triton_kernels_give_the_same_in_its_interpreter() -> None:
 def test_all_kernels_agree_on_a_gpu(dtype: torch.dtype) -> None:
     products = torch.randn(1024, 16384, device="cuda").to(dtype)
     with torch.no_grad():
-        expected, *others = (kernels._both(which, products, 1.0, 0.0) for which in kernels.candidates())
+        ways = kernels.candidates().values()
+        expected, *others = (kernels._both(which, products.clone, 1.0, 0.0) for which in ways)
     for found in others:
         for a, b in zip(expected, found, strict=True):
             torch.testing.assert_close(a, b, rtol=2e-2, atol=1e-3)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from called import prefzoo
 
 from prefzoo import cards, losses, models
 from prefzoo.cards import About
-from prefzoo.cli import main
 from prefzoo.runs import RunResult
 
 RECIPE = """\
@@ -27,15 +26,6 @@ variants:
 evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
 """
 TOKEN = "hf_" + "s" * 30  # of nobody
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 def front(text: str) -> dict[str, Any]:

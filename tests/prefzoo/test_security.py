@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import torch
+from called import prefzoo
 
 from evals.judges.function import load as load_function
 from evals.judges.protocol import Answer, Comparison, PromptRow
 from prefzoo import disk, models, recipe
-from prefzoo.cli import main
 from prefzoo.cli.targets import models_of
 from prefzoo.data.sources import read_rows
 from prefzoo.errors import UserError
@@ -31,15 +31,6 @@ KEYS = {
     "AWS_SECRET_ACCESS_KEY": "aws-do-not-show-me-4",
     "MY_PASSWORD": "password-do-not-show-me-5",
 }
-
-
-def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
-    try:
-        main()
-    except SystemExit as e:
-        return int(e.code or 0)
-    return 0
 
 
 def one_variant(folder: Path, evals: str = "", more: str = "") -> None:

@@ -1,0 +1,110 @@
+"""Parts of a training step by themselves: `python tests/benchmarks/parts.py attention|head|reference`.
+
+Milliseconds, the best of some rounds, on random numbers of SmolLM2-135M's sizes (reference: its weights, AlpacaEval's
+first 16 pairs). Run nothing else meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from prefzoo.memory import prepare
+
+prepare()
+
+import torch  # noqa: E402
+from bench import REAL  # noqa: E402
+from case import MODEL  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from prefzoo import attention, head, models, reference  # noqa: E402
+from prefzoo.data.schemas import normalise  # noqa: E402
+from prefzoo.data.tokens import tokenise  # noqa: E402
+
+HEADS, KEYS, WIDTH, HIDDEN, WORDS = 9, 3, 64, 576, 49_152
+PROMPT, SCORED, ROUNDS = 50, 2048, 5
+KINDS = (torch.bfloat16, torch.float32)
+
+
+def best(work: Callable[[], object]) -> float:
+    """Milliseconds."""
+    found = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - start)
+    return 1000 * min(found)
+
+
+def there_and_back(forward: Callable[[], Tensor], inputs: list[Tensor]) -> str:
+    """Both ways of one function."""
+    there = best(forward)
+
+    def both() -> None:
+        out = forward()
+        torch.autograd.grad(out, inputs, torch.ones_like(out))
+
+    return f"{there:.0f} forward, {best(both) - there:.0f} backward"
+
+
+def attention_by_length() -> None:
+    """One pair whose answers, with the prompt, have so many tokens."""
+    for kind in KINDS:
+        for length in (300, 600, 1024, 2048):
+            blocks = ((PROMPT, length - PROMPT, length - PROMPT),)
+            size = sum(blocks[0])
+            qkv = [torch.randn(1, n, size, WIDTH, dtype=kind).requires_grad_() for n in (HEADS, KEYS, KEYS)]
+            kwargs, usual = {attention.BLOCKS: blocks}, attention.LONGEST
+            pieces = there_and_back(lambda: attention._packed(*qkv, None, 0.0, kwargs), qkv)  # noqa: B023
+            attention.LONGEST = 0  # torch's fused kernel, at any length
+            fused = there_and_back(lambda: attention._one_by_one(*qkv, None, kwargs), qkv)  # noqa: B023
+            attention.LONGEST = usual
+            print(f"{kind}, {length} tokens: in pieces {pieces}; torch's fused kernel {fused}")
+
+
+def head_by_tile() -> None:
+    """Log-probs of 2,048 tokens: without gradients, with a trained head, with a frozen one."""
+    targets = torch.randint(0, WORDS, (SCORED,))
+    for kind in KINDS:
+        for tile in ((512, 8192), (512, 4096), (256, 8192), (1024, 2048), (128, 4096)):
+            said = []
+            for way, trained, frozen in (("scored", False, True), ("trained", True, False), ("frozen", True, True)):
+                states = torch.randn(SCORED, HIDDEN, dtype=kind).requires_grad_(trained)
+                weight = (0.05 * torch.randn(WORDS, HIDDEN)).to(kind).requires_grad_(not frozen)
+                inputs = [t for t in (states, weight) if t.requires_grad]
+
+                def work() -> None:
+                    out = head.token_logprobs(states, head.Head(weight), targets, tile=tile)[0].sum()  # noqa: B023
+                    if inputs:  # noqa: B023
+                        torch.autograd.grad(out, inputs)  # noqa: B023
+
+                said.append(f"{way} {best(work):.0f}")
+            print(f"{kind}, tiles of {tile}: {', '.join(said)}")
+
+
+def reference_by_pass() -> None:
+    """The reference's log-probs of 16 pairs in bf16, by the tokens of a pass."""
+    rows = [json.loads(line) for line in REAL.read_text(encoding="utf-8").splitlines()][:16]
+    rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in rows]
+    model, tokenizer = models.load(MODEL, Path())
+    pairs = tokenise(normalise(rows, "rows"), tokenizer, 512, "cut").pairs
+    usual = reference.TOKENS
+    for tokens in (usual, 2048, 1024):
+        reference.TOKENS = tokens
+        print(f"{tokens} tokens: {best(lambda: reference.logprobs(model, pairs, 'shared', bf16=True)):.0f}")
+
+
+PARTS = {"attention": attention_by_length, "head": head_by_tile, "reference": reference_by_pass}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=list(PARTS))
+    parser.add_argument("--threads", type=int, default=2)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    torch.manual_seed(0)
+    PARTS[asked.part]()
