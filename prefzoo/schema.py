@@ -95,7 +95,7 @@ def _knobs(loss: Loss) -> Schema:
         grid = ", ".join(f"{v:g}" for v in loss.grid.get(name, ()))
         field["description"] = f"A knob of {loss.name}" + (f"; tuned over {grid}." if grid else ".")
     made.setdefault("properties", {})
-    made["description"] = f"{loss.doc.splitlines()[0]} {loss.paper}."
+    made["description"] = " ".join([*loss.doc.splitlines()[:1], f"{loss.paper}."])  # a user's may have no docstring
     return made
 
 

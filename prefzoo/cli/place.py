@@ -29,6 +29,7 @@ RETRIES = 3  # times that a stage is placed anew when its worker or machine dies
 LOOK = 2  # seconds between looks at Ray's head
 RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"  # how long Ray waits for its head before it ends the process
 HEAD_PATIENCE = 0.7  # of that time
+MOST = 300  # characters of what Ray says
 STORE = 100_000_000  # bytes; stages exchange files, not objects
 INSTALL = "--on {on}: Ray is not installed; pip install 'prefzoo[ray]', or leave out --on to train in order"
 
@@ -112,7 +113,7 @@ def connected(on: str) -> Any:
     try:
         ray.init(address, logging_level="error", **options)
     except Exception as e:  # many kinds, each meaning that there is no cluster
-        reason = (str(e).splitlines() or ["no reason given"])[0]
+        reason = " ".join(str(e).split())[:MOST] or "no reason given"  # a client's is on its second line
         cure = "look at `ray status` there, and whether RAY_AUTH_MODE and `ray get-auth-token` are the cluster's here"
         raise UserError(f"--on {on}: Ray does not answer ({reason}); {cure}") from None
     if threading.current_thread() is threading.main_thread():

@@ -34,7 +34,7 @@ class Sum(AnyLoss):
 
     @property
     def doc(self) -> str:
-        lines = [f"{weight:g} times {term.name}: {term.doc.splitlines()[0]}" for weight, term in self.terms]
+        lines = [f"{weight:g} times {term.name}: {''.join(term.doc.splitlines()[:1])}" for weight, term in self.terms]
         return "\n".join(["A sum of losses.", "", *lines])
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
+from torch import Tensor
 
 from prefzoo import losses, schema
 from prefzoo._yaml import Source
@@ -17,6 +18,7 @@ from prefzoo.fields import FIELDS
 from prefzoo.recipe import Recipe, Variant, load
 from prefzoo.sections import Train
 from prefzoo.sweeping import Sweep
+from prefzoo.types import LogProbs
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 KEPT = RECIPES / "recipe.schema.json"
@@ -103,6 +105,16 @@ def test_every_loss_and_knob_is_in_it() -> None:
         assert loss.paper in knobs["description"]
         for name, field in loss.Params.model_fields.items():
             assert knobs["properties"][name]["default"] == field.default
+
+
+def test_a_loss_without_a_docstring_is_described_by_its_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses._registry, "_REGISTRY", dict(losses._registry._REGISTRY))
+
+    def bare_of_words(policy: LogProbs) -> Tensor:
+        return -policy.margin
+
+    made = losses.loss(paper="mine")(bare_of_words)
+    assert schema.schema([made])["$defs"]["knobs.bare_of_words"]["description"] == "mine."
 
 
 def test_every_field_has_a_sentence() -> None:

@@ -22,6 +22,7 @@ from prefzoo import disk, models, recipe
 from prefzoo.cli.targets import models_of
 from prefzoo.data.sources import read_rows
 from prefzoo.errors import UserError
+from prefzoo.losses import _registry
 from prefzoo.redact import redacted
 
 KEYS = {
@@ -142,6 +143,7 @@ def test_no_other_place_trusts_a_models_code() -> None:
 
 
 def test_only_the_files_that_a_recipe_names_are_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_registry, "_REGISTRY", dict(_registry._REGISTRY))  # no other test is to meet the loss
     trap = "from pathlib import Path\nPath(__file__).with_suffix('.marker').write_text('run')\n"
     for name in ("conftest.py", "losses.py", "dpo.py", "verifier.py", "sitecustomize.py", "model/modeling.py"):
         (place / name).write_text(trap)
@@ -215,7 +217,7 @@ def test_no_key_in_anything_a_run_says_or_writes(
     caplog.set_level("DEBUG")
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    judge = f"{{kind: server, url: '{talkative}', model: m, tries: 1, timeout: 5}}"
+    judge = f"{{kind: server, url: '{talkative}', model: m, tries: 1, timeout: 60}}"
     one_variant(place, f'evals: {{prompts: "instruct:eval:6", judge: {judge}, max_new_tokens: 8}}\n')
     text = (place / "r.yaml").read_text()
     (place / "r.yaml").write_text(text.replace("learning_rate: 1e-3", "learning_rate: 0.3"))  # so that answers differ
