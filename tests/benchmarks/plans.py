@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PEERS = ("trl", "prefzoo")
+SHORT = 64  # pairs up to which a measurement is a matter of seconds, and is done three times
 WAYS = ("prefzoo", "side")  # one variant after another; several in one pass
 
 
@@ -45,8 +46,9 @@ class Case:
 
 def _pairs(count: int) -> Case:
     return Case(
-        f"{count} pairs", pairs=count, precision="bf16", layers=6, rows="quickstart", batch=8, axis="pairs", rounds=1
-    )
+        f"{count} pairs", pairs=count, precision="bf16", layers=6, rows="quickstart", batch=8, axis="pairs",
+        rounds=3 if count <= SHORT else 1,
+    )  # fmt: skip
 
 
 def _tokens(length: int, pairs: int) -> Case:
@@ -59,7 +61,7 @@ def _tokens(length: int, pairs: int) -> Case:
 def _losses(count: int) -> Case:
     return Case(
         f"{count} losses", pairs=8, precision="bf16", lora=True, losses=count, layers=6, rows="quickstart",
-        axis="losses", rounds=1,
+        axis="losses", rounds=3 if count == 1 else 1,
     )  # fmt: skip
 
 
