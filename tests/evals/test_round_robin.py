@@ -99,6 +99,12 @@ def test_variants_alike_share_all_ranks() -> None:
     assert found.scores["best_rank"].tolist() == [1] * 4 and found.scores["worst_rank"].tolist() == [4] * 4
 
 
+def test_variants_that_tie_throughout_share_the_first_place() -> None:
+    won = {pair: np.full(20, 0.5) for pair in combinations("abc", 2)}
+    found = round_robin(won, FULL, resamples=50)
+    assert found.scores["p_best"].tolist() == pytest.approx([1 / 3] * 3)
+
+
 def test_one_that_never_loses_has_a_finite_score() -> None:
     found = round_robin({("a", "b"): np.ones(50)}, FULL, resamples=50)
     assert np.isfinite(found.scores[["score", "low", "high"]].to_numpy()).all() and found.scores.index[0] == "b"

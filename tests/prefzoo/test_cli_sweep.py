@@ -8,6 +8,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,7 @@ from called import prefzoo
 
 from evals.results import read_run
 from prefzoo.cli import stages, tuning
-from prefzoo.cli.place import InOrder, Placing, launch_words
+from prefzoo.cli.place import Head, HeadLost, InOrder, Placing, launch_words
 from prefzoo.cli.stages import Order, Stage
 
 RECIPE = """\
@@ -242,3 +243,12 @@ def test_several_devices_for_a_training_are_accelerates() -> None:
 
 def test_a_rungs_stage_reads_back() -> None:
     assert str(Stage("train", "dpo-s0", 3)) == "train:dpo-s0@3" and str(Stage("reference")) == "reference"
+
+
+def test_a_client_whose_connection_ends_is_told_that_the_head_is_lost() -> None:
+    def wait(tasks: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        raise ConnectionError("the channel is closed")
+
+    head = Head(SimpleNamespace(wait=wait), "ray://there:10001")
+    with pytest.raises(HeadLost, match=r"--on ray://there:10001: .*the channel is closed.*goes on where"):
+        head.wait([])
