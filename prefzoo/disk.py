@@ -74,9 +74,9 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written in `folder`."""
-    for path in folder.glob(".*.partial"):
+def sweep(folder: Path, *, deep: bool = False) -> None:
+    """Remove what killed processes left half written in `folder`; `deep`: and in all folders below it."""
+    for path in [*(folder.rglob if deep else folder.glob)(".*.partial")]:
         remove(path)
 
 

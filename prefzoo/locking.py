@@ -23,6 +23,8 @@ LOCK, HOLDER = ".lock", ".lock.json"
 def alone(folder: Path) -> Iterator[None]:
     """While it lasts, nobody else runs in `folder`. Of several processes the main one holds the lock for all.
 
+    What a killed run left half written in it goes first: nobody else can be writing it now.
+
     Raises:
         UserError: somebody does; in every process.
     """
@@ -51,6 +53,7 @@ def _taken(folder: Path) -> tuple[FileLock | None, str]:
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
     (folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
     disk.sync(folder)
+    disk.sweep(folder, deep=True)
     return lock, ""
 
 

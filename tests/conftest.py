@@ -33,6 +33,14 @@ evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
 """
 
 
+@pytest.fixture(autouse=True)
+def _registry_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's plug-ins end with it: which tests share a process is chance."""
+    from prefzoo.losses import _registry
+
+    monkeypatch.setattr(_registry, "_REGISTRY", dict(_registry._REGISTRY))
+
+
 def build_tokenizer(chat_template: str | None) -> Any:
     """Byte-level BPE trained on a few lines; EOS is ChatML's end of turn, BOS is put first by the tokenizer itself."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from prefzoo.errors import UserError
+from prefzoo.locking import alone
+
 HERE = Path(__file__).parent
 
 
@@ -54,6 +57,18 @@ def test_variants_side_by_side_killed_at_random_moments(run_folder: Path) -> Non
     assert "training dpo, shift, simpo side by side" in done.stdout
     assert re.search(r"going on after step [1-9]\d* of 25", done.stdout)
     assert "not read" not in done.stdout
+
+
+def test_what_a_killed_run_left_half_written_goes_and_nothing_else(tmp_path: Path) -> None:
+    partial, other = tmp_path / "dpo" / ".evals.json.4568.partial", tmp_path / "dpo" / "evals.json"
+    half = tmp_path / "dpo" / ".checkpoint.4568.partial" / "model.safetensors"
+    for path in (partial, other, half):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    with alone(tmp_path):
+        assert [p for p in (tmp_path / "dpo").iterdir()] == [other]
+        with pytest.raises(UserError, match="has been running here"), alone(tmp_path):
+            pass  # pragma: no cover
 
 
 @pytest.mark.slow

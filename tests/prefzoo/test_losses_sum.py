@@ -102,7 +102,6 @@ def test_a_plugin_may_be_a_term(tmp_path: Path) -> None:
     found = losses.get("sft + 2*plug.py:summed_plugin", tmp_path)
     world = random_world(4)
     torch.testing.assert_close(world.each(found), world.each(losses.get("sft")) + 2 * world.policy.margin)
-    losses._registry._REGISTRY.pop("summed_plugin")
 
 
 def test_a_recipe_takes_a_sum_and_its_knobs(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from prefzoo import disk, models, recipe
 from prefzoo.cli.targets import models_of
 from prefzoo.data.sources import read_rows
 from prefzoo.errors import UserError
-from prefzoo.losses import _registry
 from prefzoo.redact import redacted
 
 KEYS = {
@@ -143,7 +142,6 @@ def test_no_other_place_trusts_a_models_code() -> None:
 
 
 def test_only_the_files_that_a_recipe_names_are_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_registry, "_REGISTRY", dict(_registry._REGISTRY))  # no other test is to meet the loss
     trap = "from pathlib import Path\nPath(__file__).with_suffix('.marker').write_text('run')\n"
     for name in ("conftest.py", "losses.py", "dpo.py", "verifier.py", "sitecustomize.py", "model/modeling.py"):
         (place / name).write_text(trap)
