@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
+from prefzoo.base import Base
 from prefzoo.data.batches import Layout, order
 from prefzoo.data.tokens import TokenPair
 from prefzoo.feed import kind_of, mismatched_rows
@@ -58,11 +59,11 @@ def steps_of(train: Train, pairs: int) -> int:
     return train.steps or math.ceil(train.epochs * pairs / train.batch)
 
 
-def with_reference(job: Job, base: Any, frozen: Frozen, also: Sequence[int] = ()) -> Job:
+def with_reference(job: Job, base: Base, frozen: Frozen, also: Sequence[int] = ()) -> Job:
     """The job with everything its loss needs of the reference.
 
     Args:
-        base: the reference model, on the device that trains.
+        base: the reference model; it is read here where the loss needs it live.
         frozen: gives the log-probs of pairs under it, computed or kept: (pairs, what they are, kind).
         also: rows that other variants see, so that all share one computation.
     """
@@ -78,7 +79,7 @@ def with_reference(job: Job, base: Any, frozen: Frozen, also: Sequence[int] = ()
         starts = range(0, len(pairs), how.batch)
         found["mismatched"] = [take(values, range(i, i + how.batch), torch.device("cpu")) for i in starts]
     if how.sync_reference is not None and loss.needs_reference:
-        found["live"] = copy.deepcopy(base)
+        found["live"] = copy.deepcopy(base.model)
     elif loss.needs_kl:
-        found["live"] = base
+        found["live"] = base.model
     return Job(**{**vars(job), **found})

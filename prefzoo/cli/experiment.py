@@ -10,6 +10,7 @@ from rich.console import Console
 
 from evals.judges.protocol import PromptRow
 from prefzoo import reference
+from prefzoo.base import Base
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
 from prefzoo.launch import collected, processes, stretch
@@ -43,10 +44,10 @@ class Run:
 
 
 def logprobs_of(
-    run: Run, model: Any, weights: str, pairs: list[TokenPair], what: str, kind: type[LogProbs] = LogProbs, *,
+    run: Run, base: Base, weights: str, pairs: list[TokenPair], what: str, kind: type[LogProbs] = LogProbs, *,
     bf16: bool,
 ) -> LogProbs:  # fmt: skip
-    """Log-probs of pairs under a model with these weights, from the user's cache where they are known.
+    """Log-probs of pairs under the base, or another with these weights, from the user's cache where they are known.
 
     All processes call this, and each scores a stretch of the pairs.
     """
@@ -59,7 +60,7 @@ def logprobs_of(
     own = None
     with stage(what, "pairs", run.console) as report:
         if first < end:
-            own = reference.logprobs(model, pairs[first:end], run.layout, kind, bf16=bf16, report=report)
+            own = reference.logprobs(base.model, pairs[first:end], run.layout, kind, bf16=bf16, report=report)
     values = reference.joined([part for part in collected(own) if part is not None])
     if processes().is_main_process:
         reference.write(file, values)

@@ -18,6 +18,7 @@ from evals.kept import key_of
 from evals.leaderboard import BASE
 from evals.samples import kl, sampled
 from prefzoo import models, reference, runs
+from prefzoo.base import Base
 from prefzoo.cli.experiment import Run
 from prefzoo.launch import agreed, processes, share
 from prefzoo.progress import stage
@@ -38,19 +39,19 @@ def snapshots_of(run: Run, name: str) -> Snapshots:
     return Snapshots(run.folder / name / "snapshots", points, save)
 
 
-def write_frontier(run: Run, base: Any, trained: Mapping[str, runs.RunResult], theirs: LogProbs | None) -> None:
+def write_frontier(run: Run, base: Base, trained: Mapping[str, runs.RunResult], theirs: LogProbs | None) -> None:
     """Measure what is not measured yet, write `frontier.csv`, and remove the copies. All processes call this."""
     if not run.recipe.evals.frontier or not run.prompts:
         return
     keys = {BASE: run.weights, **{name: result.key for name, result in trained.items()}}
     todo = agreed([(n, step) for n in keys for step in _steps(run, n) if _known(run, n, step, keys[n]) is None])
     for name, step in share(todo):
-        model = base
+        model = base.model
         if name != BASE:
             place = str(_steps(run, name)[step].resolve())
-            model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.device)
+            model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.model.device)
         with stage(f"frontier of {name}, step {step}", "points", run.console, of=name, doing="frontier"):
-            point = _point(run, model, base, theirs)
+            point = _point(run, model, base.model, theirs)
         runs.write_json(_file(run, name, step), {"key": _key(run, keys[name]), **asdict(point)})
     processes().wait_for_everyone()
     if processes().is_main_process:

@@ -22,6 +22,7 @@ from evals.receipts import Receipts
 from evals.samples import kl, sampled
 from evals.tasks import suite_key
 from prefzoo import models, reference, runs
+from prefzoo.base import Base
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.progress import Report, stage
 from prefzoo.train import native_bf16
@@ -80,7 +81,7 @@ def complete(run: Run, name: str) -> bool:
     return found is not None and not any(b.get("reason") for b in found.benchmarks.values())
 
 
-def reference_of_held_out(run: Run, base: Any) -> LogProbs:
+def reference_of_held_out(run: Run, base: Base) -> LogProbs:
     """The base's log-probs of the held-out pairs, which every margin is measured from. All processes call this."""
     return logprobs_of(run, base, run.weights, run.held_out, "reference log-probs, held-out pairs", bf16=native_bf16())
 

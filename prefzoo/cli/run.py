@@ -15,6 +15,7 @@ from evals.measure import Measured
 from evals.prompts import load_prompts
 from evals.tasks import check_names
 from prefzoo import disk, models, recipe, runs
+from prefzoo.base import Base
 from prefzoo.cli.experiment import Run
 from prefzoo.cli.frontier import write_frontier
 from prefzoo.cli.judging import everyone, judged, prepared
@@ -33,7 +34,7 @@ from prefzoo.logprobs import NOTES, choose_layout
 from prefzoo.progress import settle, stage
 from prefzoo.recipe import Recipe
 from prefzoo.room import memory_notes
-from prefzoo.train import check_trackers
+from prefzoo.train import check_trackers, native_bf16, use_bf16
 from prefzoo.types import LogProbs
 
 
@@ -112,12 +113,12 @@ def _rows(run: Run) -> list[Row]:
     return [Row(leaderboard.BASE), *(Row(name, steps_of(t, len(run.pairs)), t.batch) for name, t in how.items())]
 
 
-def prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Any, dict[str, Any]]:
+def prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Base, dict[str, Any]]:
     """The run, read and loaded, the base model, and the data's audit; what is wrong with data and losses is said."""
     with stage(f"loading {found.model}", "models", console), processes().main_process_first():
-        base, tokenizer = models.load(found.model, found.folder, trust=found.trust_remote_code)
-        weights, vocabulary = models.fingerprint(base), models.vocabulary(tokenizer)
-        base = base.to(processes().device)
+        loaded, tokenizer = models.load(found.model, found.folder, trust=found.trust_remote_code)
+        weights, vocabulary = models.fingerprint(loaded), models.vocabulary(tokenizer)
+        loaded = loaded.to(processes().device)
     done, audit = audited(found, found.data.train, tokenizer)
     audits = {"train": asdict(audit)}
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
@@ -130,16 +131,26 @@ def prepare(found: Recipe, folder: Path, console: Console, save_every: float) ->
         raise UserError(f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs")
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
     check_variants(found, done.pairs)
-    layout = choose_layout(base, [*done.pairs, *held_out])
+    layout = choose_layout(loaded, [*done.pairs, *held_out])
     if layout in NOTES:
         console.print(NOTES[layout])
     made = Run(
         found, folder, console, tokenizer, weights, vocabulary, done.pairs, held_out, layout, prompts, save_every
     )
+    base = Base(
+        lambda: models.load(found.model, found.folder, trust=found.trust_remote_code)[0], lean=_lean(found),
+        loaded=loaded,
+    )  # fmt: skip
     return made, base, audits
 
 
-def _measure_all(run: Run, base: Any, names: Sequence[str]) -> LogProbs | None:
+def _lean(found: Recipe) -> bool:
+    """Whether the base is read under autocast to bf16 alone, and followed by no copy that moves in small steps."""
+    trains = [v.train for v in found.variants.values()]
+    return native_bf16() and all(use_bf16(t) and t.sync_reference is None for t in trains)
+
+
+def _measure_all(run: Run, base: Base, names: Sequence[str]) -> LogProbs | None:
     """Every process measures some of the models, alone; what they find is on disk when all are done.
 
     Returns the base's log-probs of the held-out pairs.
@@ -148,15 +159,14 @@ def _measure_all(run: Run, base: Any, names: Sequence[str]) -> LogProbs | None:
     for name in names:
         if name not in todo:
             settle(name, "measured", run.console, f"{name}: already measured with these settings; kept")
-    base = base.to(processes().device)
     wanted = todo or run.recipe.evals.frontier
     theirs = reference_of_held_out(run, base) if wanted and run.held_out else None
     for name in share(todo):
-        model = base
+        model = base.model
         if name != leaderboard.BASE:
             place = str((run.folder / name / "checkpoint").resolve())
-            model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.device)
-        measure(run, name, model, base, theirs)
+            model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(processes().device)
+        measure(run, name, model, base.model, theirs)
         settle(name, "measured", run.console)
     processes().wait_for_everyone()
     return theirs

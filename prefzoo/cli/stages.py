@@ -6,7 +6,6 @@ Whoever places stages (in order here, Ray, a SLURM array) need know nothing else
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from evals import leaderboard
 from evals.kept import key_of
 from evals.measure import preference_margins
 from prefzoo import models, recipe, reference, runs, sweep
+from prefzoo.base import Base
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.load import tokens_of
 from prefzoo.cli.measure import complete, measure, reference_of_held_out
@@ -72,7 +72,7 @@ class Opened:
     """
 
     run: Run
-    base: Any
+    base: Base
     trials: dict[str, Trial]
     validation: list[TokenPair]
 
@@ -255,11 +255,11 @@ def _measure(at: Opened, run: Run, name: str) -> None:
         return
     theirs = reference_of_held_out(run, at.base) if run.held_out else None
     if processes().is_main_process:
-        base = copy.deepcopy(at.base).to(processes().device)  # its precision may be lowered, and trainings may follow
-        model = base
+        base = model = at.base.model
         if name != leaderboard.BASE:
             model = _loaded(at, name).to(base.device)
         measure(run, name, model, base, theirs)
+    at.base.drop()  # its precision may have been lowered, and trainings may follow
     processes().wait_for_everyone()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from evals.kept import key_of
 from prefzoo import models, reference, runs
 from prefzoo.adapters import unfit
+from prefzoo.base import Base, policy_of
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.frontier import snapshots_of
@@ -49,7 +50,7 @@ class _Training:
         return self.folder / "metrics.jsonl"
 
 
-def train_all(run: Run, base: Any, *, retry_failed: bool) -> dict[str, Ended]:
+def train_all(run: Run, base: Base, *, retry_failed: bool) -> dict[str, Ended]:
     """Train what is not trained yet; how each variant ended, in the recipe's order."""
     variants, state = run.recipe.variants, processes()
     jobs = {name: _plain_job(run, variant) for name, variant in variants.items()}
@@ -71,7 +72,7 @@ def train_all(run: Run, base: Any, *, retry_failed: bool) -> dict[str, Ended]:
     return {name: found[name] for name in variants}
 
 
-def _train_group(run: Run, group: Sequence[_Training], base: Any) -> dict[str, Ended]:
+def _train_group(run: Run, group: Sequence[_Training], base: Base) -> dict[str, Ended]:
     if len(group) > 1:
         model = _policy(run, group[0].variant)
         why = unfit(model)
@@ -93,7 +94,7 @@ def _plain_job(run: Run, variant: Variant) -> Job:
     return Job(variant.loss_obj, variant.params, variant.train, run.recipe.seed, run.pairs, run.layout, bf16)
 
 
-def job_of(run: Run, variant: Variant, base: Any, weights: str) -> Job:
+def job_of(run: Run, variant: Variant, base: Base, weights: str) -> Job:
     """The training of a variant, with all that its loss needs of the reference."""
     job = _plain_job(run, variant)
     recipe = run.recipe
@@ -111,7 +112,7 @@ def training_key(run: Run, variant: Variant) -> str:
     return _training(run, variant).key
 
 
-def train_variant(run: Run, name: str, base: Any, until: int | None = None) -> Ended:
+def train_variant(run: Run, name: str, base: Base, until: int | None = None) -> Ended:
     """Train one variant, unless it is done; its weights and result, or its failure, are on disk then.
 
     After `until` steps (None: all of them) it stops, with its weights and a checkpoint to go on from, but no result.
@@ -163,16 +164,15 @@ def _intact(run: Run, training: _Training) -> RunResult | None:
     return found
 
 
-def _train_alone(run: Run, training: _Training, base: Any, until: int | None = None) -> Ended:
+def _train_alone(run: Run, training: _Training, base: Base, until: int | None = None) -> Ended:
     variant, weights = training.variant, run.weights
     name, quantize = variant.name, variant.train.lora.quantize if variant.train.lora else None
     if quantize:  # the reference is what training starts from: the same model, adapter off
-        base, weights = _load(run, quantize), f"{run.weights}-{quantize}"
-    else:
-        base = base.to(processes().device)
+        base.drop()
+        base, weights = Base(lambda: _load(run, quantize)), f"{run.weights}-{quantize}"
     job = job_of(run, variant, base, weights)
-    if job.live is None and not quantize:
-        base.to("cpu")  # all that is needed of it is known: its room on the device is the policy's
+    if job.live is None:
+        base.drop()  # all that is needed of it is known: its room is the policy's
     model = _policy(run, variant)
     try:
         with stage(f"training {name}", "pairs", run.console, of=name, doing="training") as report:
@@ -184,9 +184,10 @@ def _train_alone(run: Run, training: _Training, base: Any, until: int | None = N
     return _finished(run, training, model, metrics, costs, done=until is None)
 
 
-def _train_side_by_side(run: Run, group: Sequence[_Training], model: Any, base: Any) -> dict[str, Ended]:
-    base = base.to(processes().device)
+def _train_side_by_side(run: Run, group: Sequence[_Training], model: Any, base: Base) -> dict[str, Ended]:
     members = [Member(job_of(run, t.variant, base, run.weights), t.log, t.checkpoints) for t in group]
+    if all(m.job.live is None for m in members):
+        base.drop()
     names = ", ".join(t.variant.name for t in group)
     with stage(f"training {names} side by side", "pairs", run.console) as report:
         adapters = train_together(members, model, report)
@@ -199,11 +200,8 @@ def _train_side_by_side(run: Run, group: Sequence[_Training], model: Any, base: 
 
 
 def _policy(run: Run, variant: Variant) -> Any:
-    lora = variant.train.lora
-    model = _load(run, lora.quantize if lora else None)
-    return model if lora is None else models.add_lora(
-        model, **lora.model_dump(exclude={"quantize"}), seed=run.recipe.seed
-    )  # fmt: skip
+    how = variant.train
+    return policy_of(lambda quantize: _load(run, quantize), how, bf16=use_bf16(how), seed=run.recipe.seed)
 
 
 def _load(run: Run, quantize: str | None) -> Any:

@@ -95,6 +95,7 @@ class Clock:
 def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
     """What `prefzoo run` does for each variant, less the evaluation."""
     from prefzoo import losses, models, reference
+    from prefzoo.base import Base, policy_of
     from prefzoo.data.schemas import normalise
     from prefzoo.data.tokens import TokenPair, tokenise
     from prefzoo.job import Job, with_reference
@@ -105,15 +106,17 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     from prefzoo.train import train
     from prefzoo.types import LogProbs
 
-    base, tokenizer = models.load(case.model, Path())
+    loaded, tokenizer = models.load(case.model, Path())
     clock = Clock()
     pairs = tokenise(normalise(rows, "rows"), tokenizer, case.length, "cut").pairs
-    layout, bf16 = choose_layout(base, pairs), case.precision == "bf16"
+    layout, bf16 = choose_layout(loaded, pairs), case.precision == "bf16"
+    base = Base(lambda: models.load(case.model, Path())[0], lean=bf16, loaded=loaded)
+    del loaded
     known: dict[int, LogProbs] = {}
 
     def frozen(some: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
         if len(some) not in known:  # kept on disk by `prefzoo run`
-            known[len(some)] = reference.logprobs(base, some, layout, kind, bf16=bf16)
+            known[len(some)] = reference.logprobs(base.model, some, layout, kind, bf16=bf16)
         return known[len(some)]
 
     clock.stop()
@@ -127,11 +130,13 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
         loss = losses.get(name)
         jobs[f"{name}, {rate}"] = Job(loss, loss.Params(), how, SEED, pairs, layout, bf16)
     for group in deal(jobs, "cpu", 1)[0]:
-        model = models.load(case.model, Path())[0]
         clock.start()
         members = [Member(with_reference(jobs[n], base, frozen), folder / n / "metrics.jsonl") for n in group]
-        if case.lora:
-            model = models.add_lora(model, **LORA, seed=SEED)
+        base.drop()
+        clock.stop()
+        model = models.load(case.model, Path())[0]
+        clock.start()
+        model = policy_of(lambda _: model, members[0].job.train, bf16=bf16, seed=SEED)  # noqa: B023 - called at once
         if len(group) > 1:
             train_together(members, model, lambda done, total, note: None)
             last = members[-1].metrics

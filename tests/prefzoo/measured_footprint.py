@@ -19,10 +19,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from prefzoo import attention, fused, losses, models, reference
+from prefzoo.base import Base
 from prefzoo.data.tokens import TokenPair
 from prefzoo.job import Job, with_reference
 from prefzoo.sections import Train
 from prefzoo.train import train
+from prefzoo.types import LogProbs
 
 
 def made(**size: int) -> Any:
@@ -50,9 +52,11 @@ def job(model: Any, settings: dict[str, Any]) -> Job:
     )  # fmt: skip
     loss = losses.get("dpo")
     this = Job(loss, loss.Params(), how, 0, pairs, "shared", settings["bf16"])
-    return with_reference(
-        this, model, lambda rows, what, kind: reference.logprobs(model, rows, "shared", kind, bf16=settings["bf16"])
-    )
+
+    def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
+        return reference.logprobs(model, rows, "shared", kind, bf16=settings["bf16"])
+
+    return with_reference(this, Base(lambda: model), frozen)
 
 
 def trained(settings: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from prefzoo import losses, models, reference
 from prefzoo import train as train_module
+from prefzoo.base import Base
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError, VariantFailed
@@ -43,7 +44,7 @@ def job(
     def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
         return reference.logprobs(model, rows, layout, kind, bf16=False)
 
-    return with_reference(made, model, frozen)
+    return with_reference(made, Base(lambda: copy.deepcopy(model)), frozen)
 
 
 def run(model: Any, this: Job, tmp_path: Path) -> list[dict[str, float]]:

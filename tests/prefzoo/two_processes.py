@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
 from prefzoo import attention, losses, models, reference
+from prefzoo.base import Base
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.data.tokens import TokenPair
 from prefzoo.job import Job, with_reference
@@ -92,7 +93,8 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
     def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
         return reference.logprobs(model, rows, "shared", kind, bf16=False)
 
-    job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16=False), model, frozen)
+    base = Base(lambda: copy.deepcopy(model))
+    job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16=False), base, frozen)
     policy = copy.deepcopy(model)
     if how.lora:
         policy = models.add_lora(policy, **how.lora.model_dump(exclude={"quantize"}), seed=0)
