@@ -88,7 +88,8 @@ class Plan:
         passes: in a step; gradients of earlier ones are held while a later one computes.
         rank: of a LoRA adapter on all linear modules; None for full fine-tuning.
         devices: over which FSDP2 shards weights, gradients and moments.
-        held: whole models besides the policy that stay in the same memory while it trains.
+        held: whole models besides the policy that stay in the same memory meanwhile: a reference that is read live.
+        held_lean: whether these are lean.
     """
 
     tokens: int
@@ -101,6 +102,12 @@ class Plan:
     devices: int = 1
     kernels: Kernels = "cpu"
     held: int = 0
+    held_lean: bool = False
+
+    @property
+    def lean(self) -> bool:
+        """Whether the linear layers are frozen and kept in bf16 (`prefzoo/lean.py`)."""
+        return self.bf16 and self.rank is not None
 
 
 @dataclass(frozen=True)
@@ -126,15 +133,24 @@ class Footprint:
 def footprint(shape: Shape, plan: Plan) -> Footprint:
     """Memory of training, besides what Python and torch take themselves."""
     trained = shape.parameters if plan.rank is None else shape.adapter(plan.rank)
-    weights = FP32 * shape.parameters / plan.devices + (FP32 * trained / plan.devices if plan.rank is not None else 0)
+    layers, outside = _weights(shape, lean=plan.lean)
+    weights = (layers + outside + (FP32 * trained if plan.rank is not None else 0)) / plan.devices
     if plan.devices > 1:  # what is gathered: two layers, and embedding and head for the whole pass
-        weights += FP32 * (2 * shape.layer + shape.outside)
+        weights += 2 * layers / shape.layers + outside
     elif plan.bf16 and plan.rank is None:  # autocast's copies of what is trained, for a step
         weights += BF16 * shape.parameters
     return Footprint(
         weights, FP32 * trained / plan.devices, 2 * FP32 * trained / plan.devices, _activations(shape, plan),
-        _head(shape, plan), FP32 * shape.parameters * plan.held, plan.passes == 1,
+        _head(shape, plan), sum(_weights(shape, lean=plan.held_lean)) * plan.held, plan.passes == 1,
     )  # fmt: skip
+
+
+def _weights(shape: Shape, *, lean: bool) -> tuple[float, float]:
+    """Bytes of the layers' weights, and of the others: where they are lean, fp32 is left to norms and embedding."""
+    linear, norms, embedding = shape.layer - 2 * shape.hidden, 2 * shape.hidden, shape.vocabulary * shape.hidden
+    small = BF16 if lean else FP32
+    head = 0 if shape.tied else small * embedding
+    return shape.layers * (small * linear + FP32 * norms), FP32 * (embedding + shape.hidden) + head
 
 
 def _activations(shape: Shape, plan: Plan) -> float:
@@ -168,7 +184,8 @@ def _head(shape: Shape, plan: Plan) -> float:
     tile = FP32 * TILE_COPIES * min(rows, plan.scored) * min(columns, shape.vocabulary)
     states = (2 * FP32 + (BF16 if plan.bf16 else FP32)) * plan.scored * shape.hidden
     weight = shape.vocabulary * shape.hidden
-    return tile + states + (FP32 * weight if plan.rank is None else 0) + (BF16 * weight if plan.bf16 else 0)
+    cast = plan.bf16 and (shape.tied or not plan.lean)
+    return tile + states + (FP32 * weight if plan.rank is None else 0) + (BF16 * weight if cast else 0)
 
 
 def flops(shape: Shape, plan: Plan, tokens: float) -> float:

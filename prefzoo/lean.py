@@ -22,9 +22,8 @@ def make_lean(model: Any) -> bool:
     switches autocast off), the model must be loaded again: its weights were rounded.
     """
     frozen = _frozen_linear(model)
-    if not frozen:
-        return True
     before = _logits(model)
+    _spare_casts(model)
     for layer in frozen:
         layer.weight.data = layer.weight.data.to(torch.bfloat16)
         if layer.bias is not None:
@@ -47,6 +46,16 @@ def _frozen_linear(model: Any) -> list[nn.Linear]:
         and layer.weight is not embedding
         and layer is not getattr(head, "base_layer", None)  # an adapter's change is added to it in fp32
     ]
+
+
+def _spare_casts(model: Any) -> None:
+    """Let no adapter cast its bf16 input to fp32, which autocast would cast back: a copy for each, kept for later.
+
+    Dropout is left its fp32 input: its scale is rounded in the precision that it works in.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "lora_dropout") and not any(getattr(d, "p", 0.0) for d in layer.lora_dropout.values()):
+            layer.cast_input_dtype_enabled = False  # as peft.helpers.disable_input_dtype_casting, for good
 
 
 def _own(model: Any) -> None:

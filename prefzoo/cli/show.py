@@ -120,7 +120,8 @@ def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -
         console.print(f"  {name}: {plan}, about {seconds:.0f} s{often}")
         for source in dict.fromkeys(axis.source for axis in variant.axes if axis.source):
             console.print(f"    grid: {source}", markup=False)
-        memory = memory_line(model, done.pairs, variant.train, bf16=use_bf16(variant.train))
+        live = variant.loss_obj.needs_kl or variant.train.sync_reference is not None
+        memory = memory_line(model, done.pairs, variant.train, bf16=use_bf16(variant.train), live=live)
         if memory:
             console.print(f"    {memory}", markup=False)
     if sweep.is_sweep(recipe):

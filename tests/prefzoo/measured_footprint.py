@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prefzoo import attention, fused, losses, models, reference
-from prefzoo.base import Base
+from prefzoo import attention, fused, losses, reference
+from prefzoo.base import Base, policy_of
 from prefzoo.data.tokens import TokenPair
 from prefzoo.job import Job, with_reference
-from prefzoo.sections import Train
+from prefzoo.sections import Lora, Train
 from prefzoo.train import train
 from prefzoo.types import LogProbs
 
@@ -49,6 +49,7 @@ def job(model: Any, settings: dict[str, Any]) -> Job:
     how = Train(
         batch=settings["batch"], micro_batch=settings["micro_batch"], tokens=1_000_000, steps=2, learning_rate=1e-5,
         precision="bf16" if settings["bf16"] else "fp32", gradient_checkpointing=settings["checkpointing"],
+        lora=Lora(rank=settings["rank"], alpha=8.0) if settings["rank"] else None,
     )  # fmt: skip
     loss = losses.get("dpo")
     this = Job(loss, loss.Params(), how, 0, pairs, "shared", settings["bf16"])
@@ -62,9 +63,7 @@ def job(model: Any, settings: dict[str, Any]) -> Job:
 def trained(settings: dict[str, Any]) -> None:
     model = made(**settings["size"])
     this = job(model, settings)
-    policy = model  # in place: a run holds the base besides, which `Plan.held` counts
-    if settings["rank"]:
-        policy = models.add_lora(model, rank=settings["rank"], alpha=8.0, dropout=0.0, targets="all-linear", seed=0)
+    policy = policy_of(lambda _: model, this.train, bf16=this.bf16, seed=0)
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak from here on
     with tempfile.TemporaryDirectory() as folder:
         train(this, policy, Path(folder) / "metrics.jsonl", lambda done, total, note: None)

@@ -1,0 +1,112 @@
+"""Frozen weights in bf16: the same bits under autocast, in half the room; and a base that is there when it is read."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prefzoo import losses, reference
+from prefzoo.base import Base, policy_of
+from prefzoo.data.tokens import TokenPair
+from prefzoo.job import Job, with_reference
+from prefzoo.lean import make_lean
+from prefzoo.sections import Lora, Train
+from prefzoo.train import train
+
+PAIRS = [TokenPair([5 + i, 6, 7], [8, 9 + i, 10], [11, 12 + i], i) for i in range(8)]
+
+
+def linear_dtypes(model: Any) -> set[torch.dtype]:
+    return {m.weight.dtype for m in model.modules() if type(m) is nn.Linear and not m.weight.requires_grad}
+
+
+def trained(model: Any, folder: Path, *, lean: bool, **lora: Any) -> tuple[bytes, dict[str, Tensor]]:
+    """The log and the adapter of a bf16 training from a lean base and policy, or from fat ones."""
+    how = Train(batch=4, steps=3, learning_rate=1e-2, precision="bf16", lora=Lora(rank=4, **lora))
+    loss, base = losses.get("dpo"), Base(lambda: copy.deepcopy(model), lean=lean)
+    job = with_reference(
+        Job(loss, loss.Params(), how, 0, PAIRS, "shared", bf16=True), base,
+        lambda rows, what, kind: reference.logprobs(base.model, rows, "shared", kind, bf16=True),
+    )  # fmt: skip
+    assert (torch.bfloat16 in linear_dtypes(base.model)) == lean
+    policy = policy_of(lambda quantize: copy.deepcopy(model), how, bf16=lean, seed=0)
+    train(job, policy, folder / "metrics.jsonl", lambda done, total, note: None)
+    adapter = {name: p.detach() for name, p in policy.named_parameters() if p.requires_grad}
+    return (folder / "metrics.jsonl").read_bytes(), adapter
+
+
+@pytest.mark.parametrize("lora", [{}, {"dropout": 0.3}, {"targets": ["q_proj", "lm_head"]}], ids=str)
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_training_on_lean_weights_is_the_same_to_the_last_bit(
+    lora: dict[str, Any], tied: bool, tiny_model: Any, tmp_path: Path
+) -> None:
+    if tied:
+        tiny_model.config.tie_word_embeddings = True
+        tiny_model.tie_weights()
+    (fat, weights), (lean, others) = (trained(tiny_model, tmp_path, lean=on, **lora) for on in (False, True))
+    assert lean == fat
+    assert all(torch.equal(others[name], value) for name, value in weights.items())
+
+
+def test_what_is_read_in_fp32_stays_so(tiny_model: Any) -> None:
+    tiny_model.requires_grad_(False)
+    before = {name: p.clone() for name, p in tiny_model.named_parameters()}
+    assert make_lean(tiny_model)
+    small = {name for name, p in tiny_model.named_parameters() if p.dtype == torch.bfloat16}
+    assert small == {name for name in before if name.endswith("_proj.weight") or name == "lm_head.weight"}
+    assert all(torch.equal(p, before[n]) for n, p in tiny_model.named_parameters() if n not in small)
+
+
+def test_what_is_trained_stays_as_it_is(tiny_model: Any) -> None:
+    assert make_lean(tiny_model)
+    assert {p.dtype for p in tiny_model.parameters()} == {torch.float32}
+
+
+class Exact(nn.Module):
+    """A layer that reads its weight in fp32 whatever the precision around it."""
+
+    def __init__(self, inner: nn.Linear) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return nn.functional.linear(x.float(), self.inner.weight.float())
+
+
+def test_a_layer_that_needs_fp32_is_noticed_and_the_model_loaded_again(tiny_model: Any) -> None:
+    for layer in tiny_model.model.layers:
+        layer.self_attn.o_proj = Exact(layer.self_attn.o_proj)
+    loads = []
+
+    def load(quantize: str | None = None) -> Any:
+        loads.append(quantize)
+        return copy.deepcopy(tiny_model)
+
+    base = Base(load, lean=True)
+    assert linear_dtypes(base.model) == {torch.float32} and len(loads) == 2
+    base.drop()
+    assert linear_dtypes(base.model) == {torch.float32} and len(loads) == 3  # known by now
+    how = Train(precision="bf16", lora=Lora(rank=2, targets=["q_proj"]))
+    assert linear_dtypes(policy_of(load, how, bf16=True, seed=0)) == {torch.float32} and len(loads) == 5
+
+
+def test_the_base_is_loaded_when_it_is_read(tiny_model: Any) -> None:
+    loads = []
+
+    def load() -> Any:
+        loads.append(1)
+        return copy.deepcopy(tiny_model)
+
+    base = Base(load, loaded=load())
+    assert base.model is base.model and len(loads) == 1
+    assert not any(p.requires_grad for p in base.model.parameters())
+    base.drop()
+    assert len(loads) == 1
+    assert torch.equal(next(base.model.parameters()), next(tiny_model.parameters())) and len(loads) == 2
