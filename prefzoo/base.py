@@ -30,7 +30,7 @@ class Base:
     def model(self) -> Any:
         """The model, frozen, on this process's device."""
         if self._model is None:
-            found, self._loaded = self._loaded or self._load(), None
+            found, self._loaded = self._load() if self._loaded is None else self._loaded, None
             found.requires_grad_(False)
             if self._lean and not make_lean(found):
                 self._lean, found = False, self._load().requires_grad_(False)

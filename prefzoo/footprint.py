@@ -141,8 +141,13 @@ def footprint(shape: Shape, plan: Plan) -> Footprint:
         weights += BF16 * shape.parameters
     return Footprint(
         weights, FP32 * trained / plan.devices, 2 * FP32 * trained / plan.devices, _activations(shape, plan),
-        _head(shape, plan), sum(_weights(shape, lean=plan.held_lean)) * plan.held, plan.passes == 1,
+        _head(shape, plan), whole(shape, lean=plan.held_lean) * plan.held, plan.passes == 1,
     )  # fmt: skip
+
+
+def whole(shape: Shape, *, lean: bool) -> float:
+    """Bytes of all weights, in fp32 or lean."""
+    return sum(_weights(shape, lean=lean))
 
 
 def _weights(shape: Shape, *, lean: bool) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from prefzoo.footprint import FP32, GIB, Plan, Shape, devices_needed, flops
+from prefzoo.footprint import GIB, Plan, Shape, devices_needed, flops, whole
 
 DEVICE = 80e9  # bytes of an 80 GB card
 RESERVE = 0.9  # of them, what a training may take: the rest is the allocator's and the drivers'
@@ -19,14 +19,14 @@ SIZES = {
 }
 ASSUMED = f"""\
 Assumed: {PAIRS:,} pairs of {PROMPT} prompt and twice {ANSWER} answer tokens, passes of {PASS:,} tokens, bf16
-products with fp32 weights and moments, gradient checkpointing, 80 GB cards of which {RESERVE:.0%} are used, at
-{UTILISATION:.0%} of {PEAK / 1e12:.0f} Tflop/s. Computed, not measured: a test compares the formulas with a small
-model's peak on a CPU; no such card was at hand.
+products (frozen linear layers are kept in bf16, what is trained and its moments in fp32), gradient checkpointing,
+80 GB cards of which {RESERVE:.0%} are used, at {UTILISATION:.0%} of {PEAK / 1e12:.0f} Tflop/s. Computed, not measured:
+a test compares the formulas with a small model's peak on a CPU; no such card was at hand.
 """
 MARK = "*"
 ALONE = """\
-{mark} The training alone. The reference is scored beforehand by a whole fp32 model in every process
-({whole:.0f} GiB of a 70B model), which no such card holds: this cannot be run yet.
+{mark} The training alone. The reference is scored beforehand by a whole model in every process ({whole:.0f} GiB of
+a 70B model in bf16), which no such card holds: this cannot be run yet.
 """
 
 
@@ -34,7 +34,7 @@ def table() -> str:
     """In Markdown, with what it assumes."""
     head = "| model | training | devices | GiB per device | hours, all devices together |\n|---|---|---|---|---|\n"
     rows = [_row(name, shape, rank) for name, shape in SIZES.items() for rank in (RANK, None)]
-    alone = ALONE.format(mark=MARK, whole=FP32 * SIZES["70B"].parameters / GIB).replace(MARK, f"\\{MARK}", 1)
+    alone = ALONE.format(mark=MARK, whole=whole(SIZES["70B"], lean=True) / GIB).replace(MARK, f"\\{MARK}", 1)
     return head + "".join(rows) + f"\n{ASSUMED}\n{alone}"
 
 
@@ -49,6 +49,6 @@ def _row(name: str, shape: Shape, rank: int | None) -> str:
         return f"| {name} | {how} | more than 1024 | - | - |\n"
     devices, need = found
     hours = flops(shape, replace(plan, devices=devices), PAIRS * each) / (PEAK * UTILISATION) / 3600
-    whole = FP32 * shape.parameters  # the reference is scored before anything is sharded
-    mark, peak = (MARK, need.peak) if whole > RESERVE * DEVICE else ("", max(need.peak, whole))
+    reference = whole(shape, lean=True)  # scored before anything is sharded
+    mark, peak = (MARK, need.peak) if reference > RESERVE * DEVICE else ("", max(need.peak, reference))
     return f"| {name} | {how} | {devices}{mark} | {peak / GIB:.0f} | {hours:.1f} |\n"

@@ -69,20 +69,22 @@ def test_what_is_trained_stays_as_it_is(tiny_model: Any) -> None:
 
 
 class Exact(nn.Module):
-    """A layer that reads its weight in fp32 whatever the precision around it."""
+    """A layer that reads its weight in fp32 whatever the precision around it; it may convert it, or fail."""
 
-    def __init__(self, inner: nn.Linear) -> None:
+    def __init__(self, inner: nn.Linear, convert: bool) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner, self.convert = inner, convert
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = self.inner.weight
         with torch.autocast("cpu", enabled=False):
-            return nn.functional.linear(x.float(), self.inner.weight.float())
+            return nn.functional.linear(x.float(), weight.float() if self.convert else weight)
 
 
-def test_a_layer_that_needs_fp32_is_noticed_and_the_model_loaded_again(tiny_model: Any) -> None:
+@pytest.mark.parametrize("convert", [True, False])
+def test_a_layer_that_needs_fp32_is_noticed_and_the_model_loaded_again(tiny_model: Any, convert: bool) -> None:
     for layer in tiny_model.model.layers:
-        layer.self_attn.o_proj = Exact(layer.self_attn.o_proj)
+        layer.self_attn.o_proj = Exact(layer.self_attn.o_proj, convert)
     loads = []
 
     def load(quantize: str | None = None) -> Any:

@@ -107,6 +107,14 @@ def test_two_processes_are_as_one(extra: dict[str, str], folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("extra", [{}, SHARDED], ids=["ddp", "fsdp2"])
+def test_frozen_weights_in_bf16_are_the_same_bits_in_two_processes(extra: dict[str, str], folder: Path) -> None:
+    in_two(folder, ["dpo:lean", "dpo:fat"], extra)
+    lean, fat = ((folder / f"dpo:{how}.0.jsonl").read_bytes() for how in ("lean", "fat"))
+    assert lean == fat and len(lean.splitlines()) == 4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_is_as_one_process(stage: int, folder: Path) -> None:
     if find_spec("deepspeed") is None:  # it compiles a part of itself, so it is no dependency

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
 from prefzoo import attention, losses, models, reference
-from prefzoo.base import Base
+from prefzoo.base import Base, policy_of
 from prefzoo.checkpoint import Checkpoints
 from prefzoo.data.tokens import TokenPair
 from prefzoo.job import Job, with_reference
@@ -31,6 +31,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "micro": {"micro_batch": 1, "max_grad_norm": 0.5, "schedule": "linear"},
     "budget": {"tokens": 40},  # passes of one pair or two: more in one process than in the other
     "lora": {"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}},
+    "lean": {"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}, "precision": "bf16"},
+    "fat": {"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}, "precision": "bf16"},
     "recompute": {"gradient_checkpointing": True},
     "tied": {},
     "stopped": {},
@@ -88,17 +90,15 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
     attention.install(model)
     pairs = [TokenPair(**row) for row in json.loads((folder / "pairs.json").read_text())]
     found = losses.get(name)
-    how = Train(batch=4, steps=4, learning_rate=1e-3, precision="fp32", **SETTINGS[settings])
+    how = Train(**{"batch": 4, "steps": 4, "learning_rate": 1e-3, "precision": "fp32", **SETTINGS[settings]})
+    bf16 = how.precision == "bf16"
 
     def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
-        return reference.logprobs(model, rows, "shared", kind, bf16=False)
+        return reference.logprobs(model, rows, "shared", kind, bf16=bf16)
 
     base = Base(lambda: copy.deepcopy(model))
-    job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16=False), base, frozen)
-    policy = copy.deepcopy(model)
-    if how.lora:
-        policy = models.add_lora(policy, **how.lora.model_dump(exclude={"quantize"}), seed=0)
-    return job, policy
+    job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16), base, frozen)
+    return job, policy_of(lambda _: copy.deepcopy(model), how, bf16=bf16 and settings == "lean", seed=0)
 
 
 def resume_alone(folder: Path, case: str) -> None:
