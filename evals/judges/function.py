@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
 from evals.judges.said import Kept, Part, kept_of, once
 from evals.judges.seats import Said, both_orders, by_scores, higher_wins
 from prefzoo.errors import UserError, did_you_mean
+from prefzoo.plugin import run_file
 from prefzoo.redact import redacted
 
 OF_BOTH, OF_ONE = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
@@ -113,11 +113,7 @@ def _module(where: str, spec: str, folder: Path) -> tuple[ModuleType, bytes]:
         if not where.endswith(".py"):
             module = importlib.import_module(where)
             return module, Path(str(module.__file__)).read_bytes()
-        found = importlib.util.spec_from_file_location(f"prefzoo_judge_{path.stem}", path)
-        assert found is not None and found.loader is not None  # a .py file always has both
-        module = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-        return module, path.read_bytes()
+        return run_file(path, f"prefzoo_judge_{path.stem}"), path.read_bytes()
     except Exception as e:  # whatever a user's file raises is the user's to read, in one line
         says = str(e).replace("\n", " ")
         raise UserError(f"evals.judge: {spec}: fails on import: {type(e).__name__}: {says}; mend it there") from e

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
@@ -13,6 +12,7 @@ from typing import Any
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.losses._loss import Loss, LossFn, check_notes, check_signature
 from prefzoo.losses._sum import Sum, is_sum, parse
+from prefzoo.plugin import run_file
 from prefzoo.types import Answers
 
 
@@ -149,19 +149,12 @@ def _import(module: str, spec: str) -> Any:
 def _import_file(path: Path, spec: str) -> Any:
     if not path.is_file():
         raise UserError(f"loss {spec!r}: no such file: {path}; the path is relative to the recipe")
-    name = f"prefzoo_plugin_{path.stem}_{abs(hash(path)):x}"
-    found = importlib.util.spec_from_file_location(name, path)
-    assert found is not None and found.loader is not None  # a .py file always has both
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
     try:
-        found.loader.exec_module(module)
+        return run_file(path, f"prefzoo_plugin_{path.stem}_{abs(hash(path)):x}")
     except Exception as e:  # whatever a user's file raises is the user's to read, in one line
-        del sys.modules[name]
         if isinstance(e, NameTaken):
             raise
         raise UserError(f"loss {spec!r}: {path} fails on import: {type(e).__name__}: {e}; mend it there") from e
-    return module
 
 
 _entry_points_loaded = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def asked(n: int) -> list[Comparison]:
     return [Comparison(PromptRow(str(i), f"p{i}"), Answer("a", True, 1), Answer("bb", True, 1)) for i in range(n)]
 
 
-def test_a_function_is_asked_again_when_its_file_changes(tmp_path: Path) -> None:
+def test_a_function_is_asked_again_when_its_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # which would take the change within a second for none
     (tmp_path / "own.py").write_text(COUNTED)
     log = tmp_path / "log"
     first = judge_of("own.py:better", tmp_path).compare(asked(3))
@@ -74,6 +76,7 @@ def test_a_function_is_asked_again_when_its_file_changes(tmp_path: Path) -> None
     changed = judge_of("own.py:better", tmp_path).compare(asked(3))
     assert [v.preference for v in first] == [2.0] * 3 and [v.preference for v in changed] == [1.0] * 3
     assert len(log.read_text().split()) == 12
+    assert not (tmp_path / "__pycache__").exists()
 
 
 @pytest.mark.parametrize("kind", ["reward", "model"])

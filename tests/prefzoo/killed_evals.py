@@ -67,6 +67,7 @@ def watch(kill: tuple[str, int]) -> None:
 
 def run(name: str, judge: str, kill: tuple[str, int] = ("", 0)) -> int:
     """`prefzoo eval` in a child; its exit code, or a signal below 0. `name`: of its cache and results."""
+    sys.stdout.flush()  # else a child says it again
     pid = os.fork()
     if pid == 0:
         os.environ["PREFZOO_CACHE"] = f"cache-{name}"

@@ -25,6 +25,7 @@ from prefzoo.cli import main
 
 def child(folder: Path, results: str) -> int:
     """`prefzoo run` in a process of its own; its number. Each results folder has a cache of its own."""
+    sys.stdout.flush()  # else a child says it again
     pid = os.fork()
     if pid == 0:
         os.environ["PREFZOO_CACHE"] = str(folder / f"cache-{results}")
