@@ -88,8 +88,7 @@ class Plan:
         passes: in a step; gradients of earlier ones are held while a later one computes.
         rank: of a LoRA adapter on all linear modules; None for full fine-tuning.
         devices: over which FSDP2 shards weights, gradients and moments.
-        held: whole models besides the policy that stay in the same memory meanwhile: a reference that is read live.
-        held_lean: whether these are lean.
+        held: whole fp32 models besides the policy that stay in the same memory: a reference that is read live.
     """
 
     tokens: int
@@ -102,7 +101,6 @@ class Plan:
     devices: int = 1
     kernels: Kernels = "cpu"
     held: int = 0
-    held_lean: bool = False
 
     @property
     def lean(self) -> bool:
@@ -141,7 +139,7 @@ def footprint(shape: Shape, plan: Plan) -> Footprint:
         weights += BF16 * shape.parameters
     return Footprint(
         weights, FP32 * trained / plan.devices, 2 * FP32 * trained / plan.devices, _activations(shape, plan),
-        _head(shape, plan), whole(shape, lean=plan.held_lean) * plan.held, plan.passes == 1,
+        _head(shape, plan), whole(shape, lean=False) * plan.held, plan.passes == 1,
     )  # fmt: skip
 
 

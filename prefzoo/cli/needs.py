@@ -17,9 +17,7 @@ from prefzoo.step import ELSEWHERE, TOKENS
 KEPT, ITSELF = 1.25, 1.5 * GIB
 
 
-def memory_line(
-    model: Any, pairs: Sequence[TokenPair], train: Train, *, bf16: bool, live: bool = False
-) -> str:  # fmt: skip
+def memory_line(model: Any, pairs: Sequence[TokenPair], train: Train, *, bf16: bool, live: bool = False) -> str:
     """How much one process's training takes at its peak, and a warning where that is not free; empty if unknown.
 
     `live`: whether a reference stays in memory meanwhile.

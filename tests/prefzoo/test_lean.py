@@ -35,6 +35,7 @@ def trained(model: Any, folder: Path, *, lean: bool, **lora: Any) -> tuple[bytes
     )  # fmt: skip
     assert (torch.bfloat16 in linear_dtypes(base.model)) == lean
     policy = policy_of(lambda quantize: copy.deepcopy(model), how, bf16=lean, seed=0)
+    assert (torch.bfloat16 in linear_dtypes(policy)) == lean
     train(job, policy, folder / "metrics.jsonl", lambda done, total, note: None)
     adapter = {name: p.detach() for name, p in policy.named_parameters() if p.requires_grad}
     return (folder / "metrics.jsonl").read_bytes(), adapter

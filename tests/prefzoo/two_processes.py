@@ -31,8 +31,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "micro": {"micro_batch": 1, "max_grad_norm": 0.5, "schedule": "linear"},
     "budget": {"tokens": 40},  # passes of one pair or two: more in one process than in the other
     "lora": {"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}},
-    "lean": {"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}, "precision": "bf16"},
-    "fat": {"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}, "precision": "bf16"},
+    "lean": {"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}, "precision": "bf16"},  # frozen weights in bf16
+    "fat": {"lora": {"rank": 2, "targets": ["q_proj", "v_proj"]}, "precision": "bf16"},  # and in fp32
     "recompute": {"gradient_checkpointing": True},
     "tied": {},
     "stopped": {},
@@ -98,7 +98,9 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
 
     base = Base(lambda: copy.deepcopy(model))
     job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16), base, frozen)
-    return job, policy_of(lambda _: copy.deepcopy(model), how, bf16=bf16 and settings == "lean", seed=0)
+    policy = policy_of(lambda _: copy.deepcopy(model), how, bf16=settings == "lean", seed=0)
+    assert (torch.bfloat16 in {p.dtype for p in policy.parameters()}) == (settings == "lean")
+    return job, policy
 
 
 def resume_alone(folder: Path, case: str) -> None:
