@@ -34,6 +34,7 @@ install-dev: $(BIN)/.installed-dev
 
 demo: install
 	$(BIN)/prefzoo run $(RECIPE) --results $(RESULTS)
+	@$(BIN)/prefzoo leaderboard $(RESULTS) --write > /dev/null  # the page of all runs there, which a test holds to them
 
 test: install-dev
 	$(PYTEST)
