@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from evals.results import RunFiles
+    from prefzoo.evals.boards.run_files import RunFiles
 
 
 def run(
@@ -45,13 +45,13 @@ def run(
     """
     import json
 
-    from evals.results import read_run
-    from prefzoo._yaml import dump as dump_plain
     from prefzoo.cli.place import Placing
     from prefzoo.cli.run import run_recipe
     from prefzoo.cli.tuning import run_stages
-    from prefzoo.recipe import load
-    from prefzoo.sweep import is_sweep
+    from prefzoo.evals.boards.run_files import read_run
+    from prefzoo.experiment.search import is_sweep
+    from prefzoo.recipe.load import load
+    from prefzoo.recipe.yaml import dump as dump_plain
 
     def done(file: Path) -> RunFiles:
         if is_sweep(load(file, sets)):
@@ -89,8 +89,9 @@ def loss(name: str, **params: Any) -> Callable[..., Tensor]:
     """
     from pydantic import ValidationError
 
-    from prefzoo import _wording, losses
+    from prefzoo import losses
     from prefzoo.errors import UserError
+    from prefzoo.recipe import messages
 
     found = losses.get(name)
     try:
@@ -98,7 +99,7 @@ def loss(name: str, **params: Any) -> Callable[..., Tensor]:
     except ValidationError as e:
         faults = e.errors(include_url=False)
         raise UserError(
-            f"loss {name}: {'.'.join(_wording.location(f))}: {_wording.says(found.Params, f, found)}" for f in faults
+            f"loss {name}: {'.'.join(messages.location(f))}: {messages.says(found.Params, f, found)}" for f in faults
         ) from None
 
     def call(policy: Any, reference: Any = None, **more: Any) -> Tensor:
@@ -129,6 +130,6 @@ def compare(
     """
     from importlib import import_module
 
-    return import_module("evals.comparison").compare(
+    return import_module("prefzoo.evals.boards.comparison").compare(
         [Path(p) for p in paths], baseline=baseline, metrics=metrics, sort=sort, unranked=unranked
     )

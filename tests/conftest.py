@@ -87,7 +87,7 @@ def tiny_model() -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from prefzoo import attention
+    from prefzoo.engine import packed_attention
 
     config = LlamaConfig(
         vocab_size=340,
@@ -106,7 +106,7 @@ def tiny_model() -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = LlamaForCausalLM(config).eval()
-    attention.install(made)
+    packed_attention.install(made)
     return made
 
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from evals.judges.device import on_accelerator
-from evals.judges.protocol import Comparison, Report, Verdict
-from evals.judges.said import Kept, Part, kept_of, once
-from evals.judges.seats import FIRST, SECOND, Said, both_orders
-from evals.judges.wording import Question
-from prefzoo import models, reference
 from prefzoo.data.schemas import Pair
 from prefzoo.data.tokens import TokenPair, tokenise
+from prefzoo.engine import models, reference_logprobs
+from prefzoo.engine.logprobs import choose_layout
 from prefzoo.errors import UserError
-from prefzoo.logprobs import choose_layout
+from prefzoo.evals.judges.device import on_accelerator
+from prefzoo.evals.judges.position_swap import FIRST, SECOND, Said, both_orders
+from prefzoo.evals.judges.protocol import Comparison, Report, Verdict
+from prefzoo.evals.judges.verdict_cache import Kept, Part, kept_of, once
+from prefzoo.evals.judges.wording import Question
 
 BATCH = 16  # questions that are answered, and kept, together
 
@@ -62,7 +62,7 @@ class Causal:
             layout = choose_layout(self.model, verdicts)
             for start in range(0, len(verdicts), BATCH):
                 part = verdicts[start : start + BATCH]
-                found = reference.logprobs(self.model, part, layout, bf16=bf16)
+                found = reference_logprobs.logprobs(self.model, part, layout, bf16=bf16)
                 both = zip(part, found.chosen.tolist(), found.rejected.tolist(), strict=True)
                 yield {p.row: FIRST + (SECOND - FIRST) / (1 + math.exp(a - b)) for p, a, b in both}
                 if report:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.judges import function
-from evals.judges.protocol import Judge
-from evals.judges.seats import Scored
-from evals.judges.verifier import Verifier
-from evals.judges.wording import read_question
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.judge import KINDS, ModelJudge, RewardJudge, ServerJudge
+from prefzoo.evals.judges import function
+from prefzoo.evals.judges.position_swap import Scored
+from prefzoo.evals.judges.protocol import Judge
+from prefzoo.evals.judges.verifier import Verifier
+from prefzoo.evals.judges.wording import read_question
+from prefzoo.recipe.judge import KINDS, ModelJudge, RewardJudge, ServerJudge
 
 NAMED = ("verifier",)
 
@@ -22,16 +22,16 @@ def judge_of(settings: object, folder: Path) -> Judge:
         UserError: there is no such judge, or it cannot be loaded.
     """
     if isinstance(settings, RewardJudge):
-        from evals.judges import reward
+        from prefzoo.evals.judges import reward
 
         return reward.load(settings.model, folder)
     if isinstance(settings, ModelJudge):
-        from evals.judges import causal
+        from prefzoo.evals.judges import causal
 
         question = read_question(folder / settings.prompt if settings.prompt else None, "evals.judge.prompt")
         return causal.load(settings.model, folder, question)
     if isinstance(settings, ServerJudge):
-        from evals.judges import server
+        from prefzoo.evals.judges import server
 
         return server.load(settings, folder)
     name = str(settings)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.judges.protocol import Verdict
+from prefzoo.evals.judges.protocol import Verdict
 
 MOST_MISSING = 0.05  # with more missing than this share a number would describe the judge's faults
 NAMED = 3  # reasons that are spelled out

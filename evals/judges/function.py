@@ -10,12 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
-from evals.judges.said import Kept, Part, kept_of, once
-from evals.judges.seats import Said, both_orders, by_scores, higher_wins
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.plugin import run_file
-from prefzoo.redact import redacted
+from prefzoo.evals.judges.position_swap import Said, both_orders, by_scores, higher_wins
+from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
+from prefzoo.evals.judges.verdict_cache import Kept, Part, kept_of, once
+from prefzoo.runtime.plugins import run_file
+from prefzoo.runtime.redaction import redacted
 
 OF_BOTH, OF_ONE = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
 SAYS = 80  # characters of an exception that are kept

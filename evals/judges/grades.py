@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from statistics import mean
 
-from evals.judges.protocol import TIE, Answer, Comparison, Grader, Judge, PromptRow, Verdict
-from evals.judges.seats import FIRST, SECOND
+from prefzoo.evals.judges.position_swap import FIRST, SECOND
+from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Grader, Judge, PromptRow, Verdict
 
 Grade = float | str  # higher is better; or why there is none
 ALONE = "no other answer to compare with"

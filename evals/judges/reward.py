@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from evals.judges.device import on_accelerator
-from evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
-from evals.judges.said import Kept, Part, kept_of, once
-from evals.judges.seats import Said, by_distance, by_scores
-from prefzoo import models
 from prefzoo.data.tokens import encode_prompt
+from prefzoo.engine import models
 from prefzoo.errors import UserError
+from prefzoo.evals.judges.device import on_accelerator
+from prefzoo.evals.judges.position_swap import Said, by_distance, by_scores
+from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
+from prefzoo.evals.judges.verdict_cache import Kept, Part, kept_of, once
 
 BATCH = 8
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
 
 
 def output_rows(prompts: Sequence[PromptRow], answers: Sequence[Answer], name: str) -> list[dict[str, Any]]:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from evals.judges.calls import Calls, Purse, Reply, call_key
-from evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
-from evals.judges.seats import FIRST, Said, both_orders, seatings
-from evals.judges.wording import LETTERS, Question, read_question, read_verdict
 from prefzoo.errors import UserError
-from prefzoo.judge import ServerJudge
-from prefzoo.paths import cache_dir
-from prefzoo.redact import redacted
+from prefzoo.evals.judges.calls import Calls, Purse, Reply, call_key
+from prefzoo.evals.judges.position_swap import FIRST, Said, both_orders, seatings
+from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
+from prefzoo.evals.judges.wording import LETTERS, Question, read_question, read_verdict
+from prefzoo.recipe.judge import ServerJudge
+from prefzoo.runtime.paths import cache_dir
+from prefzoo.runtime.redaction import redacted
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before the second try, doubled for each further one up to the longest
 BUSY = (408, 409, 425, 429)  # and all from 500: worth another try

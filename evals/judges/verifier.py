@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from evals.judges.checks import holds
-from evals.judges.protocol import Answer, PromptRow
 from prefzoo.errors import UserError
+from prefzoo.evals.judges.checks import holds
+from prefzoo.evals.judges.protocol import Answer, PromptRow
 
 
 class Verifier:

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.judges.protocol import TIE, Comparison
 from prefzoo.errors import UserError
+from prefzoo.evals.judges.protocol import TIE, Comparison
 
 FIELDS = ("instruction", "first", "second")
 LETTERS = {"A": 1.0, "B": 2.0, "C": TIE}

@@ -9,11 +9,11 @@ from math import sqrt
 import pandas as pd
 from markupsafe import Markup
 
-from evals.estimates import PLAIN
-from evals.leaderboard import BASE
-from evals.report.charts import Interval, interval_chart
-from evals.report.numbers import DELTA, amount, name_of, signed_minus
-from evals.results import RunFiles
+from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.evals.boards.run_files import RunFiles
+from prefzoo.evals.metrics.estimates import PLAIN
+from prefzoo.evals.report.charts import Interval, interval_chart
+from prefzoo.evals.report.numbers import DELTA, amount, name_of, signed_minus
 
 Z = 1.96  # of a 95% interval
 POINTS = 100

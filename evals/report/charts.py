@@ -8,7 +8,7 @@ from math import ceil, floor, isfinite, log10, nan
 
 from markupsafe import Markup, escape
 
-from evals.report.axes import Scale, clipped, frame, look, marker, scale, short, text
+from prefzoo.evals.report.axes import Scale, clipped, frame, look, marker, scale, short, text
 
 WIDTH, ROW = 400, 30  # units of the viewBox
 LETTER = 7.2  # width of an average one

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from evals.report.charts import Line, line_chart
-from evals.results import RunFiles, VariantFiles
+from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
+from prefzoo.evals.report.charts import Line, line_chart
 
 POINTS = 120  # of a line at most; means of neighbouring steps
 QUARTER = 4

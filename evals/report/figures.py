@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evals.leaderboard import BASE
-from evals.report.benchmarks import rows_of, suites_of, unit_of
-from evals.report.matches import round_robin_of
-from evals.report.numbers import board_of, long_of, name_of
-from evals.results import RunFiles
+from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.evals.boards.run_files import RunFiles
+from prefzoo.evals.report.benchmarks import rows_of, suites_of, unit_of
+from prefzoo.evals.report.matches import round_robin_of
+from prefzoo.evals.report.numbers import board_of, long_of, name_of
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito
 MARKERS, DASHES = "osD^vPX", ("-", "--", ":", "-.", (0, (5, 1)), (0, (8, 2)), (0, (1, 3)))

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from evals import stats
-from evals.judges.coverage import Coverage
-from evals.leaderboard import BASE
-from evals.measure import Measured
-from evals.report.charts import Point, scatter
-from evals.report.numbers import name_of, signed_minus
-from evals.results import RunFiles
-from evals.round_robin import RoundRobin, round_robin
+from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.evals.boards.round_robin import RoundRobin, round_robin
+from prefzoo.evals.boards.run_files import RunFiles
+from prefzoo.evals.judges.coverage import Coverage
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.report.charts import Point, scatter
+from prefzoo.evals.report.numbers import name_of, signed_minus
+from prefzoo.evals.stats import intervals
 
 HALF = 0.5
 
@@ -52,7 +52,7 @@ def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
     scores = {n: np.array(m.scores) for n, m in measured.items() if m.scores}
     if len(scores) < 2 or len({len(s) for s in scores.values()}) != 1:  # noqa: PLR2004
         return None
-    won = {(a, b): stats.wins(scores[b], scores[a]) for a, b in combinations(sorted(scores), 2)}
+    won = {(a, b): intervals.wins(scores[b], scores[a]) for a, b in combinations(sorted(scores), 2)}
     return _plain(round_robin(won, Coverage(sum(map(len, won.values())), 0, ())))
 
 

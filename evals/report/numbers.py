@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from evals import leaderboard
-from evals.estimates import PLAIN
-from evals.judges.coverage import MOST_MISSING
-from evals.leaderboard import BASE, Leaderboard
-from evals.measure import Measured
-from evals.report.axes import short
-from evals.results import RunFiles, VariantFiles
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
+from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
+from prefzoo.evals.judges.coverage import MOST_MISSING
+from prefzoo.evals.metrics.estimates import PLAIN
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.report.axes import short
 
 NAMES = {
     "win_rate": "win rate",

@@ -14,13 +14,14 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from evals.leaderboard import BASE, Leaderboard
-from evals.report import benchmarks, curves, matches, numbers, prompts
-from evals.report.axes import look, marker
-from evals.report.charts import Interval, interval_chart
-from evals.report.embed import script_json
-from evals.results import RunFiles, VariantFiles
-from prefzoo import __version__, runs
+from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
+from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
+from prefzoo.evals.report import benchmarks, curves, matches, numbers, prompts
+from prefzoo.evals.report.axes import look, marker
+from prefzoo.evals.report.charts import Interval, interval_chart
+from prefzoo.evals.report.embed import script_json
+from prefzoo.runtime import run_folders
+from prefzoo.version import __version__
 
 FILE = "report.html"
 MOST = 5_000_000  # bytes
@@ -29,7 +30,7 @@ SHOWN = 16  # rows of the first picture
 
 def write(run: RunFiles, out: Path) -> None:
     """Write the page of a run to `out`, whole."""
-    runs.write_text(out, page(run))
+    run_folders.write_text(out, page(run))
 
 
 def page(run: RunFiles) -> str:
@@ -52,7 +53,7 @@ def page(run: RunFiles) -> str:
 
 
 def _part(name: str) -> str:
-    return (files("evals.report") / name).read_text(encoding="utf-8")
+    return (files("prefzoo.evals.report") / name).read_text(encoding="utf-8")
 
 
 def _environment() -> jinja2.Environment:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-from evals.leaderboard import BASE
-from evals.results import RunFiles, VariantFiles
+from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 
 BUDGET = 3_000_000  # bytes of answers in a page of less than 5 MB
 

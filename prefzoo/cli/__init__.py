@@ -10,12 +10,13 @@ from pathlib import Path
 
 import click
 
-from prefzoo import __version__, memory
+from prefzoo import __version__
 from prefzoo.cli import complete
-from prefzoo.disk import no_room
 from prefzoo.errors import UserError
-from prefzoo.redact import redacted
-from prefzoo.stopping import STOPPED, Interrupted, obey
+from prefzoo.runtime import memory
+from prefzoo.runtime.atomic_files import no_room
+from prefzoo.runtime.redaction import redacted
+from prefzoo.runtime.signals import STOPPED, Interrupted, raise_interrupted
 
 FILE = click.Path(path_type=Path)
 VARIANT_FAILED = 3
@@ -268,8 +269,8 @@ def pairs(
     that repeat another, are empty or did not end are left out, and so are prompts whose answers tie; the card beside
     the file counts them. Under the verifier, --length-ratio is 1.4 and --least-score 0.7 unless given.
     """
-    from evals.pairs import Sampling
     from prefzoo.cli.pairs import Wanted, write
+    from prefzoo.evals.generation.pairs import Sampling
 
     how = Sampling(n, temperature, seed, max_new_tokens)
     write(Wanted(model, prompts, judge, how, length_ratio, least_score, limit, out), quiet=quiet)
@@ -283,8 +284,8 @@ def schema(out: Path | None) -> None:
     A recipe whose first line is `# yaml-language-server: $schema=FILE` is then checked and completed while it is
     written.
     """
-    from prefzoo.runs import write_text
-    from prefzoo.schema import text
+    from prefzoo.recipe.json_schema import text
+    from prefzoo.runtime.run_folders import write_text
 
     if out is None:
         click.echo(text(), nl=False)
@@ -308,7 +309,7 @@ def completion(shell: str) -> None:
 @cli.command()
 def footprint() -> None:
     """Say what models of 1.5B, 8B and 70B need to be trained: devices, memory, hours; `check` says it for a recipe."""
-    from prefzoo.scale import table
+    from prefzoo.training.model_sizes import table
 
     click.echo(table(), nl=False)
 
@@ -325,7 +326,7 @@ def doctor(as_json: bool) -> None:
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130, SIGTERM 143."""
     memory.prepare()
-    before = signal.signal(signal.SIGTERM, obey)
+    before = signal.signal(signal.SIGTERM, raise_interrupted)
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages say what is being done, in one voice
     # peft 0.21 asks transformers 5.23 for an attribute by its old name
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)

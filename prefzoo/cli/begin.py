@@ -22,8 +22,8 @@ def begin(
     from prefzoo.cli.place import Placing
     from prefzoo.cli.run import run_recipe
     from prefzoo.cli.tuning import run_stage, run_stages
-    from prefzoo.recipe import load
-    from prefzoo.sweep import is_sweep
+    from prefzoo.experiment.search import is_sweep
+    from prefzoo.recipe.load import load
 
     on, gpus, cpus, launch = where
     # absolute: a worker of a cluster is elsewhere

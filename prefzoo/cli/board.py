@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from evals.history import as_json, gather, page, render
-from prefzoo import runs
 from prefzoo.errors import UserError
+from prefzoo.evals.boards.history import as_json, gather, page, render
+from prefzoo.runtime import run_folders
 
 
 def show_board(root: Path, *, write: bool, check: bool, plain: bool) -> None:
@@ -27,7 +27,7 @@ def show_board(root: Path, *, write: bool, check: bool, plain: bool) -> None:
             raise UserError(f"{place}: is stale; `prefzoo leaderboard {root} --write` makes it anew")
         click.echo(f"{place}: up to date")
     elif write:
-        runs.write_text(place, made)
+        run_folders.write_text(place, made)
         click.echo(f"{place}: {'unchanged' if made == before else 'written'}")
     elif plain:
         click.echo(as_json(sections))

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from evals.comparison import compare
-from evals.side_by_side import render, text, write_parquet
-from prefzoo import disk, runs
 from prefzoo.errors import UserError
+from prefzoo.evals.boards.comparison import compare
+from prefzoo.evals.boards.tables import render, text, write_parquet
+from prefzoo.runtime import atomic_files, run_folders
 
 WIDTH = 120  # of a table in a file
 
@@ -33,13 +33,13 @@ def show_comparison(
         console = Console() if output is None else Console(record=True, file=io.StringIO(), width=WIDTH)
         render(found, console)
         if output is not None:
-            runs.write_text(output, console.export_text())
+            run_folders.write_text(output, console.export_text())
     elif form == "parquet" and output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(found, partial := disk.partial_of(output))
-        disk.publish(partial, output)
+        write_parquet(found, partial := atomic_files.partial_of(output))
+        atomic_files.publish(partial, output)
     elif output is not None:
-        runs.write_text(output, text(found, form))
+        run_folders.write_text(output, text(found, form))
     else:
         click.echo(text(found, form), nl=False)
     if output is not None:

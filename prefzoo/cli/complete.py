@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from prefzoo.fields import FIELDS
+from prefzoo.recipe.descriptions import FIELDS
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_PREFZOO_COMPLETE"

@@ -85,7 +85,7 @@ def _broken(found: list[Finding]) -> list[Finding]:
 
 
 def _hardware(torch: Any) -> list[Finding]:
-    from prefzoo.runs import processor
+    from prefzoo.runtime.run_folders import processor
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
@@ -132,7 +132,7 @@ def _lines(path: str) -> list[str]:
 
 def _precision(torch: Any) -> list[Finding]:
     """What `train.precision: auto` means here, beside the speed of both by a matrix product each."""
-    from prefzoo.train import native_bf16
+    from prefzoo.training.loop import native_bf16
 
     fp32, bf16 = (_speed(torch, dtype) for dtype in (torch.float32, torch.bfloat16))
     auto = "bf16" if native_bf16() else "fp32"

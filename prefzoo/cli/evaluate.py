@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evals.annotated import board, notes, render
-from evals.annotations import read
 from prefzoo.errors import UserError
-from prefzoo.runs import write_text
+from prefzoo.evals.boards.annotated import board, notes, render
+from prefzoo.evals.judges.annotations import read
+from prefzoo.runtime.run_folders import write_text
 
 
 def show_annotations(

@@ -8,14 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
-from evals.judges.protocol import PromptRow
-from prefzoo import reference
-from prefzoo.base import Base
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
-from prefzoo.launch import collected, processes, stretch
-from prefzoo.progress import stage
-from prefzoo.recipe import Recipe
+from prefzoo.engine import reference_logprobs
+from prefzoo.engine.base_model import Base
+from prefzoo.evals.judges.protocol import PromptRow
+from prefzoo.recipe.load import Recipe
+from prefzoo.runtime.distributed import all_gather, processes, shard_range
+from prefzoo.runtime.progress import stage
 from prefzoo.types import LogProbs
 
 
@@ -51,17 +51,17 @@ def logprobs_of(
 
     All processes call this, and each scores a stretch of the pairs.
     """
-    file = reference.cache_file(weights, pairs, kind, run.layout, bf16=bf16)
-    cached = reference.read(file, kind, lambda line: run.console.print(line, soft_wrap=True, markup=False))
-    if all(collected(cached is not None)):
+    file = reference_logprobs.cache_file(weights, pairs, kind, run.layout, bf16=bf16)
+    cached = reference_logprobs.read(file, kind, lambda line: run.console.print(line, soft_wrap=True, markup=False))
+    if all(all_gather(cached is not None)):
         assert cached is not None
         return cached
-    first, end = stretch(len(pairs))
+    first, end = shard_range(len(pairs))
     own = None
     with stage(what, "pairs", run.console) as report:
         if first < end:
-            own = reference.logprobs(base.model, pairs[first:end], run.layout, kind, bf16=bf16, report=report)
-    values = reference.joined([part for part in collected(own) if part is not None])
+            own = reference_logprobs.logprobs(base.model, pairs[first:end], run.layout, kind, bf16=bf16, report=report)
+    values = reference_logprobs.joined([part for part in all_gather(own) if part is not None])
     if processes().is_main_process:
-        reference.write(file, values)
+        reference_logprobs.write(file, values)
     return values

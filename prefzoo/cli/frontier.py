@@ -10,20 +10,21 @@ from typing import Any
 
 import torch
 
-from evals import frontier
-from evals.frontier import Point
-from evals.generate import answers_of
-from evals.judges.verifier import Verifier
-from evals.kept import key_of
-from evals.leaderboard import BASE
-from evals.samples import kl, sampled
-from prefzoo import models, reference, runs
-from prefzoo.base import Base
 from prefzoo.cli.experiment import Run
-from prefzoo.launch import agreed, processes, share
-from prefzoo.progress import stage
-from prefzoo.snapshots import Snapshots
-from prefzoo.train import native_bf16
+from prefzoo.engine import models, reference_logprobs
+from prefzoo.engine.base_model import Base
+from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.evals.generation.generate import answers_of
+from prefzoo.evals.judges.verifier import Verifier
+from prefzoo.evals.metrics import frontier
+from prefzoo.evals.metrics.frontier import Point
+from prefzoo.evals.metrics.sampled_kl import kl, sampled
+from prefzoo.runtime import run_folders
+from prefzoo.runtime.cache import key_of
+from prefzoo.runtime.distributed import broadcast, processes, shard
+from prefzoo.runtime.progress import stage
+from prefzoo.training.loop import native_bf16
+from prefzoo.training.snapshots import Snapshots
 from prefzoo.types import LogProbs
 
 FILE = "frontier.csv"
@@ -39,25 +40,25 @@ def snapshots_of(run: Run, name: str) -> Snapshots:
     return Snapshots(run.folder / name / "snapshots", points, save)
 
 
-def write_frontier(run: Run, base: Base, trained: Mapping[str, runs.RunResult], theirs: LogProbs | None) -> None:
+def write_frontier(run: Run, base: Base, trained: Mapping[str, run_folders.RunResult], theirs: LogProbs | None) -> None:
     """Measure what is not measured yet, write `frontier.csv`, and remove the copies. All processes call this."""
     if not run.recipe.evals.frontier or not run.prompts:
         return
     keys = {BASE: run.weights, **{name: result.key for name, result in trained.items()}}
-    todo = agreed([(n, step) for n in keys for step in _steps(run, n) if _known(run, n, step, keys[n]) is None])
-    for name, step in share(todo):
+    todo = broadcast([(n, step) for n in keys for step in _steps(run, n) if _known(run, n, step, keys[n]) is None])
+    for name, step in shard(todo):
         model = base.model
         if name != BASE:
             place = str(_steps(run, name)[step].resolve())
             model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.model.device)
         with stage(f"frontier of {name}, step {step}", "points", run.console, of=name, doing="frontier"):
             point = _point(run, model, base.model, theirs)
-        runs.write_json(_file(run, name, step), {"key": _key(run, keys[name]), **asdict(point)})
+        run_folders.write_json(_file(run, name, step), {"key": _key(run, keys[name]), **asdict(point)})
     processes().wait_for_everyone()
     if processes().is_main_process:
         start = _all(run, BASE, keys[BASE])
         points = {name: start | _all(run, name, keys[name]) for name in trained}
-        runs.write_text(run.folder / FILE, frontier.table(points).to_csv(index=False))
+        run_folders.write_text(run.folder / FILE, frontier.table(points).to_csv(index=False))
         for name in trained:
             if len(points[name]) <= run.recipe.evals.frontier:  # with the base's
                 run.console.print(f"{name}: trained without all snapshots of evals.frontier; --fresh takes them")
@@ -80,7 +81,7 @@ def _file(run: Run, name: str, step: int) -> Path:
 def _key(run: Run, training: str) -> str:
     evals = run.recipe.evals
     prompts = [p.prompt for p in run.prompts[: evals.kl]]
-    return key_of([training, prompts, evals.max_new_tokens, run.recipe.seed, reference.rows_key(run.held_out)])
+    return key_of([training, prompts, evals.max_new_tokens, run.recipe.seed, reference_logprobs.rows_key(run.held_out)])
 
 
 def _known(run: Run, name: str, step: int, training: str) -> Point | None:
@@ -102,7 +103,7 @@ def _point(run: Run, model: Any, base: Any, theirs: LogProbs | None) -> Point:
     reward: list[float] = []
     checkable = all(row.checks for row in rows)
     if not checkable and theirs is not None:
-        ours = theirs if model is base else reference.logprobs(model, run.held_out, run.layout, bf16=bf16)
+        ours = theirs if model is base else reference_logprobs.logprobs(model, run.held_out, run.layout, bf16=bf16)
         reward = [0.5 + 0.5 * float(torch.sign(v)) for v in ours.margin - theirs.margin]
     if bf16:
         model, base = model.to(torch.bfloat16), base.to(torch.bfloat16)

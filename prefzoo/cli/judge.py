@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from evals.judges.choose import judge_of
-from evals.judges.protocol import Answer, Comparison, PromptRow
-from evals.judges.quality import Labelled, Quality, quality
-from evals.stats import Estimate
-from prefzoo import recipe as recipes
-from prefzoo import runs
 from prefzoo.data.sources import read_rows
 from prefzoo.errors import UserError
-from prefzoo.progress import stage
+from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
+from prefzoo.evals.metrics.judge_quality import Labelled, Quality, quality
+from prefzoo.evals.stats.intervals import Estimate
+from prefzoo.recipe import load as recipes
+from prefzoo.runtime import run_folders
+from prefzoo.runtime.progress import stage
 
 SAYS = (
     ("agreement", "agrees with the label"),
@@ -47,7 +47,7 @@ def show_judge(
         result = quality(judge, labelled, lambda done, total: report(done, total, ""))
     console.print(render(result), markup=False, highlight=False)
     if out:
-        runs.write_json(out, asdict(result))
+        run_folders.write_json(out, asdict(result))
 
 
 def render(found: Quality) -> str:

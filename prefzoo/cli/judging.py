@@ -12,20 +12,20 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
-from evals import leaderboard
-from evals.judges.choose import judge_of
-from evals.judges.coverage import coverage
-from evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
-from evals.judges.rows import annotation_rows, output_rows
-from evals.judges.seats import Scored
-from evals.measure import Measured
-from evals.round_robin import as_json, markdown, play, round_robin
-from prefzoo import runs
 from prefzoo.errors import UserError
-from prefzoo.judge import AnyJudge
-from prefzoo.progress import Report as StageReport
-from prefzoo.progress import stage
-from prefzoo.recipe import Recipe
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
+from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges.coverage import coverage
+from prefzoo.evals.judges.position_swap import Scored
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
+from prefzoo.evals.judges.rows import annotation_rows, output_rows
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.recipe.judge import AnyJudge
+from prefzoo.recipe.load import Recipe
+from prefzoo.runtime import run_folders
+from prefzoo.runtime.progress import Report as StageReport
+from prefzoo.runtime.progress import stage
 
 PAIR = 2  # what a round robin takes at least
 
@@ -80,7 +80,7 @@ def judged(
     answers = {name: _answers(m) for name, m in numbers.items()}
     base = answers[leaderboard.BASE]
     for name, made in answers.items():
-        runs.write_json(folder / name / "model_outputs.json", output_rows(prompts, made, name))
+        run_folders.write_json(folder / name / "model_outputs.json", output_rows(prompts, made, name))
     out = {leaderboard.BASE: numbers[leaderboard.BASE]}
     asked = {
         name: [Comparison(*three) for three in zip(prompts, base, made, strict=True)]
@@ -97,7 +97,7 @@ def judged(
         if cover.missing:
             console.print(f"{name}: {cover.says()}", soft_wrap=True, markup=False, emoji=False)
         rows = annotation_rows(comparisons, verdicts, judge, leaderboard.BASE, name)
-        runs.write_json(folder / name / "annotations.json", rows)
+        run_folders.write_json(folder / name / "annotations.json", rows)
         preferences = [None if v.missing or cover.withheld else v.preference for v in verdicts]
         out[name] = replace(
             numbers[name],
@@ -128,7 +128,7 @@ def everyone(
     if cover.withheld:
         return f"Round robin: {cover.says()}.\n"
     found = round_robin(won, cover)
-    runs.write_json(folder / "round_robin.json", as_json(found, judge))
+    run_folders.write_json(folder / "round_robin.json", as_json(found, judge))
     return markdown(found)
 
 

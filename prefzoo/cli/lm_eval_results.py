@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evals import leaderboard
-from evals.lm_eval_files import read_results
-from evals.measure import write_samples
 from prefzoo.errors import UserError, did_you_mean
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.metrics.lm_eval_files import read_results
+from prefzoo.evals.metrics.measure import write_samples
 
 
 def show_results(paths: Sequence[Path], base: str | None, out: Path) -> None:

@@ -10,8 +10,8 @@ from prefzoo.data.schemas import normalise
 from prefzoo.data.sources import Row, read_rows
 from prefzoo.data.tokens import Tokenised, TokenPair, tokenise
 from prefzoo.errors import UserError
-from prefzoo.feed import check_fit
-from prefzoo.recipe import Recipe
+from prefzoo.recipe.load import Recipe
+from prefzoo.training.loss_inputs import check_fit
 
 
 def rows_of(recipe: Recipe, spec: str) -> list[Row]:

@@ -12,20 +12,21 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from evals import leaderboard
-from evals.generate import generate
-from evals.judges.protocol import Answer, PromptRow
-from evals.judges.verifier import Verifier
-from evals.kept import ENGINE, kept_by_prompt, key_of
-from evals.measure import Measured, OnPairs, measured, on_pairs, run_benchmarks, write_samples
-from evals.receipts import Receipts
-from evals.samples import kl, sampled
-from evals.tasks import suite_key
-from prefzoo import models, reference, runs
-from prefzoo.base import Base
 from prefzoo.cli.experiment import Run, logprobs_of
-from prefzoo.progress import Report, stage
-from prefzoo.train import native_bf16
+from prefzoo.engine import models, reference_logprobs
+from prefzoo.engine.base_model import Base
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.provenance import Receipts
+from prefzoo.evals.generation.generate import generate
+from prefzoo.evals.judges.protocol import Answer, PromptRow
+from prefzoo.evals.judges.verifier import Verifier
+from prefzoo.evals.metrics.measure import Measured, OnPairs, measured, on_pairs, run_benchmarks, write_samples
+from prefzoo.evals.metrics.sampled_kl import kl, sampled
+from prefzoo.evals.suites.tasks import suite_key
+from prefzoo.runtime import run_folders
+from prefzoo.runtime.cache import ENGINE, cached_by_prompt, key_of
+from prefzoo.runtime.progress import Report, stage
+from prefzoo.training.loop import native_bf16
 from prefzoo.types import LogProbs, VocabLogProbs
 
 
@@ -40,18 +41,18 @@ def key(run: Run, name: str) -> str:
     """Hash of all that a model's numbers depend on."""
     evals = run.recipe.evals
     suites = {suite: suite_key(suite, run.recipe.folder) for suite in evals.benchmarks}
-    held_out = reference.rows_key(run.held_out) if run.held_out else ""
-    versions = [ENGINE, reference.ENGINE, version("transformers"), version("lm-eval")]
+    held_out = reference_logprobs.rows_key(run.held_out) if run.held_out else ""
+    versions = [ENGINE, reference_logprobs.ENGINE, version("transformers"), version("lm-eval")]
     return key_of([
         weights_of(run, name), run.weights, run.vocabulary, evals.model_dump(), [asdict(p) for p in run.prompts],
         suites, held_out, run.layout, native_bf16(), versions,
     ])  # fmt: skip
 
 
-def receipts(run: Run, trained: Mapping[str, runs.RunResult]) -> Receipts:
+def receipts(run: Run, trained: Mapping[str, run_folders.RunResult]) -> Receipts:
     """Where the run's numbers come from, by name and content."""
     prompts = f"{run.recipe.evals.prompts}@{key_of([asdict(p) for p in run.prompts])}" if run.prompts else ""
-    pairs = f"{run.recipe.data.eval}@{reference.rows_key(run.held_out)[:16]}" if run.held_out else ""
+    pairs = f"{run.recipe.data.eval}@{reference_logprobs.rows_key(run.held_out)[:16]}" if run.held_out else ""
     return Receipts(
         run.recipe.seed, leaderboard.BASE, prompts, pairs,
         {suite: f"{suite}@{suite_key(suite, run.recipe.folder)}" for suite in run.recipe.evals.benchmarks},
@@ -92,7 +93,7 @@ def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None)
     held_out = OnPairs()
     if theirs is not None and name != leaderboard.BASE:
         with stage(f"held-out pairs under {name}", "pairs", run.console, of=name, doing="held-out pairs") as report:
-            ours = reference.logprobs(model, run.held_out, run.layout, VocabLogProbs, bf16=bf16, report=report)
+            ours = reference_logprobs.logprobs(model, run.held_out, run.layout, VocabLogProbs, bf16=bf16, report=report)
         assert isinstance(ours, VocabLogProbs)
         held_out = on_pairs(ours, theirs, beta_of(run, name))
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
@@ -107,7 +108,7 @@ def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None)
     found = measured(held_out, run.prompts, answers, Verifier(), benchmarks, kl)
     values = asdict(found)
     write_samples(run.folder / name, found)
-    runs.write_json(run.folder / name / "evals.json", {"key": f"{key(run, name)}-{key_of(values)}", **values})
+    run_folders.write_json(run.folder / name / "evals.json", {"key": f"{key(run, name)}-{key_of(values)}", **values})
     return found
 
 
@@ -134,7 +135,7 @@ def _by_prompt(
     kind: str, name: str, depends: dict[str, Any], texts: list[str], make: Callable[[list[str]], list[Any]],
     console: Console,
 ) -> list[Any]:  # fmt: skip
-    """`kept_by_prompt` under a stage that begins with the first batch that is not kept."""
+    """`cached_by_prompt` under a stage that begins with the first batch that is not kept."""
     with ExitStack() as stages:
         reports: list[Report] = []
 
@@ -149,7 +150,7 @@ def _by_prompt(
             for report in reports:
                 report(done, total, "")
 
-        return kept_by_prompt(kind, depends, texts, begun, progress)
+        return cached_by_prompt(kind, depends, texts, begun, progress)
 
 
 def beta_of(run: Run, name: str) -> float | None:

@@ -18,11 +18,12 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from prefzoo import memory, recipe
 from prefzoo.cli.stages import DONE, Order, Stage, do, failure
 from prefzoo.errors import UserError
-from prefzoo.launch import processes
-from prefzoo.stopping import Interrupted, obey
+from prefzoo.recipe import load
+from prefzoo.runtime import memory
+from prefzoo.runtime.distributed import processes
+from prefzoo.runtime.signals import Interrupted, raise_interrupted
 
 LOCAL, RAY = "local", "ray"
 RETRIES = 3  # times that a stage is placed anew when its worker or machine dies
@@ -117,7 +118,7 @@ def connected(on: str) -> Any:
         cure = "look at `ray status` there, and whether RAY_AUTH_MODE and `ray get-auth-token` are the cluster's here"
         raise UserError(f"--on {on}: Ray does not answer ({reason}); {cure}") from None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, obey)  # Ray puts its own in place
+        signal.signal(signal.SIGTERM, raise_interrupted)  # Ray puts its own in place
     return ray
 
 
@@ -234,7 +235,7 @@ def _launched(order: Order, what: Stage, how: Placing) -> str:
     """A training in several processes of its own, under `accelerate launch`."""
     words = launch_words(order, what, how)
     code = subprocess.run(words, check=False).returncode
-    folder = Path(order.results) / recipe.load(order.recipe, order.overrides).name
+    folder = Path(order.results) / load.load(order.recipe, order.overrides).name
     reason = failure(folder / what.trial)
     if code and not reason:
         raise RuntimeError(f"`{' '.join(words)}` ended with {code}")

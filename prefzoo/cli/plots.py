@@ -17,8 +17,8 @@ from torch import Tensor
 
 from prefzoo import losses
 from prefzoo.errors import UserError
-from prefzoo.feed import Inputs
 from prefzoo.losses import Loss
+from prefzoo.training.loss_inputs import Inputs
 from prefzoo.types import Mismatched, Scores, TokenKL, VocabLogProbs
 
 SPAN, POINTS = 30.0, 61

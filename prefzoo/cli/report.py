@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from evals.report import page
-from evals.results import read_run
 from prefzoo.errors import UserError
+from prefzoo.evals.boards.run_files import read_run
+from prefzoo.evals.report import page
 
 
 def show_report(folder: Path, out: Path | None, plots: Path | None) -> None:
     """Write the page of a run's folder, and pictures to `plots`; say where."""
     click.echo(f"{write_report(folder, out)}")
     if plots is not None:
-        from evals.report.figures import draw
+        from prefzoo.evals.report.figures import draw
 
         written = draw(read_run(folder), plots)
         click.echo(f"{len(written)} pictures in {plots}")

@@ -10,12 +10,6 @@ from typing import Any
 
 from rich.console import Console
 
-from evals import leaderboard
-from evals.measure import Measured
-from evals.prompts import load_prompts
-from evals.tasks import check_names
-from prefzoo import disk, models, recipe, runs
-from prefzoo.base import Base
 from prefzoo.cli.experiment import Run
 from prefzoo.cli.frontier import write_frontier
 from prefzoo.cli.judging import everyone, judged, prepared
@@ -25,22 +19,30 @@ from prefzoo.cli.report import write_report
 from prefzoo.cli.share import write_cards
 from prefzoo.cli.training import RESUME, train_all
 from prefzoo.data.tokens import TokenPair
+from prefzoo.engine import models
+from prefzoo.engine.base_model import Base
+from prefzoo.engine.logprobs import NOTES, choose_layout
 from prefzoo.errors import UserError
-from prefzoo.job import steps_of
-from prefzoo.launch import agreed, leave, processes, share
-from prefzoo.live import Row, watched
-from prefzoo.locking import alone
-from prefzoo.logprobs import NOTES, choose_layout
-from prefzoo.progress import settle, stage
-from prefzoo.recipe import Recipe
-from prefzoo.room import memory_notes
-from prefzoo.train import check_trackers, native_bf16, use_bf16
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.suites.prompts import load_prompts
+from prefzoo.evals.suites.tasks import check_names
+from prefzoo.recipe import load
+from prefzoo.recipe.load import Recipe
+from prefzoo.runtime import atomic_files, run_folders
+from prefzoo.runtime.distributed import broadcast, leave, processes, shard
+from prefzoo.runtime.live_view import Row, watched
+from prefzoo.runtime.locking import run_lock
+from prefzoo.runtime.progress import settle, stage
+from prefzoo.training.job import steps_of
+from prefzoo.training.loop import check_trackers, native_bf16, use_bf16
+from prefzoo.training.oom_retry import memory_notes
 from prefzoo.types import LogProbs
 
 
 def checked(path: Path, overrides: Sequence[str]) -> Recipe:
     """The recipe, with what this machine can and cannot do checked."""
-    found = recipe.load(path, overrides)
+    found = load.load(path, overrides)
     check_names(found.evals.benchmarks, found.folder)
     check_trackers(found.train.trackers)
     for variant in found.variants.values():
@@ -52,7 +54,7 @@ def checked(path: Path, overrides: Sequence[str]) -> Recipe:
 def run_recipe(
     path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float,
     retry_failed: bool = False, quiet: bool = False,
-) -> tuple[Path, dict[str, runs.Failure]]:  # fmt: skip
+) -> tuple[Path, dict[str, run_folders.Failure]]:  # fmt: skip
     """The whole experiment; what is finished is not done again unless `fresh`, what was begun goes on.
 
     Returns the run's folder, and the variants that failed.
@@ -60,7 +62,7 @@ def run_recipe(
     main = processes().is_main_process
     console = Console(quiet=quiet or not main)
     found = checked(path, overrides)
-    with alone(results / found.name):
+    with run_lock(results / found.name):
         failed = _run(
             found, results / found.name, console, fresh=fresh, save_every=save_every, retry_failed=retry_failed
         )
@@ -70,23 +72,23 @@ def run_recipe(
 
 def _run(
     found: Recipe, folder: Path, console: Console, *, fresh: bool, save_every: float, retry_failed: bool
-) -> dict[str, runs.Failure]:
+) -> dict[str, run_folders.Failure]:
     main = processes().is_main_process
     for name in (leaderboard.BASE, *found.variants):
-        disk.inside(folder, name)
+        atomic_files.inside(folder, name)
     run, base, audits = prepare(found, folder, console, save_every)
     judge = prepared(found, run.prompts) if main else None
     if main:
-        runs.write_text(run.folder / "recipe.resolved.yaml", recipe.dump(found))
-        runs.write_json(run.folder / "data_audit.json", audits)
+        run_folders.write_text(run.folder / "recipe.resolved.yaml", load.dump(found))
+        run_folders.write_json(run.folder / "data_audit.json", audits)
     if main and fresh:  # all at once, so that a fresh run that is killed goes on as one
         for name in found.variants:
-            runs.forget(run.folder / name)
+            run_folders.forget(run.folder / name)
             shutil.rmtree(run.folder / name / RESUME, ignore_errors=True)
     with watched(f"{found.name} · {found.model}", _rows(run), console):
         ended = train_all(run, base, retry_failed=retry_failed)
-        trained = {name: r for name, r in ended.items() if isinstance(r, runs.RunResult)}
-        failed = {name: r for name, r in ended.items() if isinstance(r, runs.Failure)}
+        trained = {name: r for name, r in ended.items() if isinstance(r, run_folders.RunResult)}
+        failed = {name: r for name, r in ended.items() if isinstance(r, run_folders.Failure)}
         theirs = _measure_all(run, base, [leaderboard.BASE, *trained])
         write_frontier(run, base, trained, theirs)
         if judge is not None:
@@ -155,13 +157,13 @@ def _measure_all(run: Run, base: Base, names: Sequence[str]) -> LogProbs | None:
 
     Returns the base's log-probs of the held-out pairs.
     """
-    todo = agreed([name for name in names if not complete(run, name)])
+    todo = broadcast([name for name in names if not complete(run, name)])
     for name in names:
         if name not in todo:
             settle(name, "measured", run.console, f"{name}: already measured with these settings; kept")
     wanted = todo or run.recipe.evals.frontier
     theirs = reference_of_held_out(run, base) if wanted and run.held_out else None
-    for name in share(todo):
+    for name in shard(todo):
         model = base.model
         if name != leaderboard.BASE:
             place = str((run.folder / name / "checkpoint").resolve())

@@ -9,13 +9,13 @@ from typing import Any
 import click
 import pandas as pd
 
-from evals.leaderboard import BASE, Leaderboard
-from evals.selection import COST_ROW
-from evals.side_by_side import GIB, number
-from prefzoo import cards, push
 from prefzoo.cli.experiment import Run
 from prefzoo.data.audit import in_words
-from prefzoo.runs import RunResult
+from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
+from prefzoo.evals.boards.selection import COST_ROW
+from prefzoo.evals.boards.tables import GIB, number
+from prefzoo.experiment import cards, hub
+from prefzoo.runtime.run_folders import RunResult
 
 MIB = 2**20
 
@@ -48,15 +48,15 @@ def _number(row: dict[Any, Any]) -> str:
 
 def show_push(variant: Path, to: str, base_model: str | None, *, private: bool, dry_run: bool) -> None:
     """Say what goes up, and upload it unless `dry_run`."""
-    found = push.files(variant, to, base_model)
+    found = hub.files(variant, to, base_model)
     for name, content in found.items():
-        click.echo(f"  {name}  {_size(push.size(content))}")
-    total = _size(sum(push.size(content) for content in found.values()))
+        click.echo(f"  {name}  {_size(hub.size(content))}")
+    total = _size(sum(hub.size(content) for content in found.values()))
     if dry_run:
         click.echo(f"{len(found)} files, {total}, would go to {to}; nothing was uploaded")
         return
     click.echo(f"uploading {len(found)} files, {total}, to {to}")
-    click.echo(push.upload(found, to, private=private))
+    click.echo(hub.upload(found, to, private=private))
 
 
 def _size(count: int) -> str:

@@ -16,9 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from prefzoo import losses as zoo
-from prefzoo import recipe as recipes
 from prefzoo.cli.catalogue import UNCITED, catalogue, knobs
 from prefzoo.errors import UserError
+from prefzoo.recipe import load as recipes
 
 
 def show_losses(name: str | None, form: str | None = None) -> None:
@@ -88,11 +88,12 @@ def _say_knobs(say: Callable[[str], None], found: zoo.Loss, prefix: str) -> None
 
 def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
-    from prefzoo import models, sweep
     from prefzoo.cli.load import check_variants, tokens_of, unit
-    from prefzoo.cli.needs import memory_line
-    from prefzoo.job import steps_of
-    from prefzoo.train import use_bf16
+    from prefzoo.engine import models
+    from prefzoo.experiment import search
+    from prefzoo.training.job import steps_of
+    from prefzoo.training.loop import use_bf16
+    from prefzoo.training.memory_estimate import memory_line
 
     console, recipe = Console(soft_wrap=True, quiet=as_json), recipes.load(path, overrides)
     model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
@@ -104,7 +105,7 @@ def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -
     console.print(f"{recipe.name}: {recipe.model} ({size / 1e6:.0f}M parameters), {len(done.pairs)} {rows} ({schema})")
     for reason, count in done.counts.items():
         console.print(f"  {count} {rows} {reason}")
-    trials, total, planned = sweep.expand(recipe), 0.0, {}
+    trials, total, planned = search.expand(recipe), 0.0, {}
     seeds = len(recipe.seeds or [recipe.seed])
     for name, variant in recipe.variants.items():
         steps = steps_of(variant.train, len(done.pairs))
@@ -124,8 +125,8 @@ def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -
         memory = memory_line(model, done.pairs, variant.train, bf16=use_bf16(variant.train), live=live)
         if memory:
             console.print(f"    {memory}", markup=False)
-    if sweep.is_sweep(recipe):
-        early = ", less what early stopping saves" if sweep.settings_of(recipe).early_stopping else ""
+    if search.is_sweep(recipe):
+        early = ", less what early stopping saves" if search.settings_of(recipe).early_stopping else ""
         console.print(f"{len(trials)} trials in all{early}")
     console.print(f"training takes roughly {total / 60:.1f} minutes here; evaluation and loading come on top")
     if as_json:
@@ -154,8 +155,8 @@ def _speed(*, bf16: bool) -> float:
 
 def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False) -> None:
     """Every data set of the recipe: schema, one pair with its scored tokens, lengths, duplicates, ties, losses."""
-    from prefzoo import models
     from prefzoo.data.audit import audit, render
+    from prefzoo.engine import models
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)

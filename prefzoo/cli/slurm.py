@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
-from prefzoo import recipe, runs, sweep
 from prefzoo.cli.place import Placing, launch_words, run_words
 from prefzoo.cli.stages import Order, Stage
 from prefzoo.errors import UserError
+from prefzoo.experiment import search
+from prefzoo.recipe import load
+from prefzoo.runtime import run_folders
 
 WARNING = 120  # seconds before the time limit in which a training can write its checkpoint
 TASK = "train:${SLURM_ARRAY_TASK_ID}"
@@ -46,18 +48,18 @@ def write_scripts(path: Path, overrides: Sequence[str], results: Path, save_ever
     Raises:
         UserError: the recipe stops trials early, which asks for all of them at once.
     """
-    found = recipe.load(path, overrides)
-    if sweep.settings_of(found).early_stopping is not None:
+    found = load.load(path, overrides)
+    if search.settings_of(found).early_stopping is not None:
         raise UserError(
             "sweep.early_stopping: tasks of an array do not wait for each other; leave it out by "
             "--set sweep.early_stopping=null, or run on Ray"
         )
-    trials = sweep.expand(found)
+    trials = search.expand(found)
     order = Order(str(path.resolve()), tuple(overrides), str(results.resolve()), save_every)
     folder = results.resolve() / found.name / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in scripts(order, len(trials), found.name, folder, placing).items():
-        runs.write_text(folder / name, text)
+        run_folders.write_text(folder / name, text)
     (folder / "submit.sh").chmod(0o755)
     click.echo(
         f"{len(trials)} trainings, one array task each. Hand them in with\n  {shlex.quote(str(folder / 'submit.sh'))}"

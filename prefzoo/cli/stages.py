@@ -15,24 +15,27 @@ from typing import Any
 
 from rich.console import Console
 
-from evals import leaderboard
-from evals.kept import key_of
-from evals.measure import preference_margins
-from prefzoo import models, recipe, reference, runs, sweep
-from prefzoo.base import Base
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.load import tokens_of
 from prefzoo.cli.measure import complete, measure, reference_of_held_out
 from prefzoo.cli.training import job_of, train_variant, training_key
 from prefzoo.data.tokens import TokenPair
+from prefzoo.engine import models, reference_logprobs
+from prefzoo.engine.base_model import Base
 from prefzoo.errors import UserError
-from prefzoo.feed import kind_of
-from prefzoo.job import steps_of
-from prefzoo.launch import processes
-from prefzoo.progress import stage
-from prefzoo.recipe import Recipe
-from prefzoo.sweep import Score, Trial
-from prefzoo.train import native_bf16, use_bf16
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.metrics.measure import preference_margins
+from prefzoo.experiment import search
+from prefzoo.experiment.search import Score, Trial
+from prefzoo.recipe import load as recipe
+from prefzoo.recipe.load import Recipe
+from prefzoo.runtime import run_folders
+from prefzoo.runtime.cache import key_of
+from prefzoo.runtime.distributed import processes
+from prefzoo.runtime.progress import stage
+from prefzoo.training.job import steps_of
+from prefzoo.training.loop import native_bf16, use_bf16
+from prefzoo.training.loss_inputs import kind_of
 
 FAILED = "failed.json"  # why a trial has none
 DONE = "done"
@@ -98,13 +101,13 @@ def validation_of(found: Recipe, run: Run) -> tuple[list[TokenPair], list[TokenP
     """
     if not any(v.axes for v in found.variants.values()):
         return run.pairs, []
-    how = sweep.settings_of(found).validation
+    how = search.settings_of(found).validation
     if isinstance(how, str):
         if how == found.data.eval:
             raise UserError(f"sweep.validation: {how} is also data.eval; what a choice was made by tests nothing")
         train, pairs = run.pairs, tokens_of(found, how, run.tokenizer)[0].pairs
     else:
-        train, pairs = sweep.split_off(run.pairs, how)
+        train, pairs = search.split_off(run.pairs, how)
     if any(p.label is not None for p in pairs):
         raise UserError(
             "sweep.validation: settings are chosen by accuracy on pairs, and these are single labelled answers; "
@@ -129,7 +132,7 @@ def opened(order: Order, quiet: bool = False) -> Opened:
 
     found = recipe.load(Path(order.recipe), order.overrides)
     console = Console(quiet=quiet or not processes().is_main_process, emoji=False)
-    trials = {t.name: t for t in sweep.expand(found)}
+    trials = {t.name: t for t in search.expand(found)}
     run, base, _ = prepare(found, Path(order.results) / found.name, console, order.save_every)
     train, validation = validation_of(found, run)
     seeds = tuple(found.seeds or [found.seed])
@@ -197,9 +200,9 @@ def _train(at: Opened, trial: Trial, until: int | None) -> str:
     try:
         if until is None or score_of(at, trial, until) is None:
             if until is not None and processes().is_main_process:
-                runs.forget(folder)  # the weights of a finished training say nothing about those on the way
+                run_folders.forget(folder)  # the weights of a finished training say nothing about those on the way
             ended = train_variant(run, trial.name, at.base, until=until)
-            if isinstance(ended, runs.Failure):
+            if isinstance(ended, run_folders.Failure):
                 return ended.reason
         if at.validation and score_of(at, trial, until) is None:
             _validate(at, trial, until)
@@ -208,7 +211,7 @@ def _train(at: Opened, trial: Trial, until: int | None) -> str:
             raise
         reason = "; ".join(e.lines)
         if processes().is_main_process:
-            runs.write_json(folder / FAILED, {"reason": reason, "until": until})
+            run_folders.write_json(folder / FAILED, {"reason": reason, "until": until})
         run.console.print(f"{trial.name}: {reason}", soft_wrap=True, markup=False)
         return reason
     (folder / FAILED).unlink(missing_ok=True)
@@ -226,15 +229,15 @@ def _validate(at: Opened, trial: Trial, until: int | None) -> None:
     if processes().is_main_process:
         model = _loaded(at, trial.name).to(processes().device)
         with stage(f"validation pairs under {trial.name}", "pairs", at.run.console) as report:
-            ours = reference.logprobs(model, at.validation, at.run.layout, bf16=native_bf16(), report=report)
+            ours = reference_logprobs.logprobs(model, at.validation, at.run.layout, bf16=native_bf16(), report=report)
         found = {"key": _validation_key(at, trial, until), "margins": preference_margins(ours, theirs)}
-        runs.write_json(validation_file(folder, until), found)
+        run_folders.write_json(validation_file(folder, until), found)
     processes().wait_for_everyone()
 
 
 def _validation_key(at: Opened, trial: Trial, until: int | None) -> str:
     trained = training_key(at.of(trial), trial.variant)
-    return key_of([trained, until, reference.rows_key(at.validation), native_bf16()])
+    return key_of([trained, until, reference_logprobs.rows_key(at.validation), native_bf16()])
 
 
 def score_of(at: Opened, trial: Trial, until: int | None = None) -> Score | None:
@@ -244,7 +247,7 @@ def score_of(at: Opened, trial: Trial, until: int | None = None) -> Score | None
         found = json.loads(validation_file(folder, until).read_text(encoding="utf-8"))
         if (folder / FAILED).is_file() or found["key"] != _validation_key(at, trial, until):
             return None
-        return sweep.score(found["margins"])
+        return search.score(found["margins"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

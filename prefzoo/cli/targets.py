@@ -11,25 +11,26 @@ import torch
 import yaml
 from rich.console import Console
 
-from evals import leaderboard
-from evals.judges.choose import judge_of
-from evals.judges.protocol import Answer, Judge, PromptRow
-from evals.judges.verifier import Verifier
-from evals.kept import key_of
-from evals.measure import Measured, OnPairs, measured, run_benchmarks, write_samples
-from evals.prompts import load_prompts
-from evals.published import is_published, published_answers
-from evals.receipts import Receipts
-from evals.results import RESOLVED
-from evals.round_robin import as_json, markdown, play, round_robin
-from evals.tasks import check_names, is_benchmark
-from evals.vllm import answers_of_checkpoints, check_vllm
-from prefzoo import disk, models, runs
 from prefzoo.cli.judging import check_judgeable, judge_settings, judged
 from prefzoo.cli.measure import kept_answers, say_unavailable
+from prefzoo.engine import models
 from prefzoo.errors import UserError
-from prefzoo.progress import stage
-from prefzoo.train import native_bf16
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.provenance import Receipts
+from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
+from prefzoo.evals.boards.run_files import RESOLVED
+from prefzoo.evals.generation.published import is_published, published_answers
+from prefzoo.evals.generation.vllm import answers_of_checkpoints, check_vllm
+from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges.protocol import Answer, Judge, PromptRow
+from prefzoo.evals.judges.verifier import Verifier
+from prefzoo.evals.metrics.measure import Measured, OnPairs, measured, run_benchmarks, write_samples
+from prefzoo.evals.suites.prompts import load_prompts
+from prefzoo.evals.suites.tasks import check_names, is_benchmark
+from prefzoo.runtime import atomic_files, run_folders
+from prefzoo.runtime.cache import key_of
+from prefzoo.runtime.progress import stage
+from prefzoo.training.loop import native_bf16
 
 TWO = 2  # what a round robin needs
 
@@ -76,9 +77,9 @@ def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) 
     if judge is not None:
         numbers = judged(judge, prompts, numbers, asked.out, console)
     for name, m in numbers.items():
-        disk.inside(asked.out, name)
+        atomic_files.inside(asked.out, name)
         write_samples(asked.out / name, m)
-        runs.write_json(asked.out / name / "evals.json", asdict(m))
+        run_folders.write_json(asked.out / name / "evals.json", asdict(m))
     on = f"{sets[0]}@{key_of([asdict(p) for p in prompts])}" if sets else ""
     ran = {task: str(b.get("suite", "")) for m in numbers.values() for task, b in m.benchmarks.items()}
     board = leaderboard.build(numbers, {}, Receipts(baseline=leaderboard.BASE, prompts=on, benchmarks=ran))
@@ -102,7 +103,9 @@ def models_of(targets: Sequence[Path], base: str | None) -> dict[str, str]:
     found: list[tuple[str, str]] = []
     for target in targets:
         if (target / RESOLVED).is_file():
-            variants = sorted(p.parent.name for p in target.glob("*/checkpoint") if runs.has_checkpoint(p.parent))
+            variants = sorted(
+                p.parent.name for p in target.glob("*/checkpoint") if run_folders.has_checkpoint(p.parent)
+            )
             if not variants:
                 raise UserError(f"{target}: a run without a finished variant; run its recipe first")
             found += [(name, str((target / name / "checkpoint").resolve())) for name in variants]
@@ -172,6 +175,6 @@ def _everyone(
         won, cover = play(judge, prompts, answers, lambda done, total: report(done, total, ""))
     found = round_robin(won, cover)
     table = markdown(found)
-    runs.write_json(out / "round_robin.json", as_json(found, judge))
-    runs.write_text(out / "round_robin.md", table)
+    run_folders.write_json(out / "round_robin.json", as_json(found, judge))
+    run_folders.write_text(out / "round_robin.md", table)
     console.print(table, markup=False, highlight=False, soft_wrap=True)

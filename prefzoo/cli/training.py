@@ -8,25 +8,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evals.kept import key_of
-from prefzoo import models, reference, runs
-from prefzoo.adapters import unfit
-from prefzoo.base import Base, policy_of
-from prefzoo.checkpoint import Checkpoints
 from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.cli.frontier import snapshots_of
 from prefzoo.data.tokens import TokenPair
+from prefzoo.engine import models, reference_logprobs
+from prefzoo.engine.base_model import Base, policy_of
 from prefzoo.errors import VariantFailed
-from prefzoo.job import Job, with_reference
-from prefzoo.launch import agreed, processes
-from prefzoo.live import FAILED, KEPT
-from prefzoo.memory import out_of_memory
-from prefzoo.progress import settle, stage
-from prefzoo.recipe import Variant
-from prefzoo.runs import Failure, RunResult
-from prefzoo.side import deal
-from prefzoo.together import Member, train_together
-from prefzoo.train import train, use_bf16
+from prefzoo.recipe.load import Variant
+from prefzoo.runtime import run_folders
+from prefzoo.runtime.cache import key_of
+from prefzoo.runtime.distributed import broadcast, processes
+from prefzoo.runtime.live_view import FAILED, KEPT
+from prefzoo.runtime.memory import out_of_memory
+from prefzoo.runtime.progress import settle, stage
+from prefzoo.runtime.run_folders import Failure, RunResult
+from prefzoo.training.checkpoint import Checkpoints
+from prefzoo.training.job import Job, with_reference
+from prefzoo.training.loop import train, use_bf16
+from prefzoo.training.multi_lora import unfit
+from prefzoo.training.multi_lora_loop import Member, train_together
+from prefzoo.training.multi_lora_step import deal
 from prefzoo.types import LogProbs
 
 RESUME = "resume"  # beside a variant's checkpoint, while it is trained
@@ -128,7 +129,16 @@ def _training(run: Run, variant: Variant) -> _Training:
         "train": variant.train.model_dump(exclude=NO_OUTCOME),
     }
     bf16, folder = use_bf16(variant.train), run.folder / variant.name
-    key = key_of([settings, run.recipe.seed, run.weights, reference.rows_key(run.pairs), reference.ENGINE, bf16])
+    key = key_of(
+        [
+            settings,
+            run.recipe.seed,
+            run.weights,
+            reference_logprobs.rows_key(run.pairs),
+            reference_logprobs.ENGINE,
+            bf16,
+        ]
+    )
     kept = Checkpoints(folder / RESUME, key, run.save_every, run.console.print)
     return _Training(variant, folder, key, settings["params"], settings["train"], kept)
 
@@ -136,19 +146,19 @@ def _training(run: Run, variant: Variant) -> _Training:
 def _before(run: Run, training: _Training, *, retry_failed: bool) -> Ended | None:
     """How a variant ended before, with these settings; else None, and its folder is made ready."""
     main, name, folder = processes().is_main_process, training.variant.name, training.folder
-    before = agreed(_intact(run, training) if main else None)
+    before = broadcast(_intact(run, training) if main else None)
     if before is not None:
         if main:
             training.checkpoints.remove()
         settle(name, KEPT, run.console, f"{name}: already trained with these settings; kept")
         return before
-    broken = agreed(runs.read_failure(folder))
+    broken = broadcast(run_folders.read_failure(folder))
     if broken is not None and broken.key == training.key and not retry_failed:
         line = f"{name}: failed before with these settings at step {broken.step}; --retry-failed tries again"
         settle(name, FAILED, run.console, line)
         return broken
     if main:
-        runs.forget(folder)
+        run_folders.forget(folder)
         if not training.checkpoints.folder.is_dir():  # else it goes on, with what was taken before
             snapshots_of(run, name).remove()
     return None
@@ -157,7 +167,7 @@ def _before(run: Run, training: _Training, *, retry_failed: bool) -> Ended | Non
 def _intact(run: Run, training: _Training) -> RunResult | None:
     """What an earlier run made of a variant, if its files are still what was written."""
     place = training.folder / "checkpoint"
-    found = runs.finished(training.folder, training.key)
+    found = run_folders.finished(training.folder, training.key)
     if found is not None and found.weights and found.weights != models.content(place):
         run.console.print(f"{place}: broken (not what was written); {training.variant.name} is trained again")
         return None
@@ -218,7 +228,8 @@ def _finished(
     models.save(model, run.tokenizer, training.folder / "checkpoint", main=main)
     result = RunResult(
         name, training.variant.loss, training.params, training.settings, run.recipe.seed, training.key,
-        metrics, costs, runs.environment() | {"processes": processes().num_processes, "finished": runs.now()},
+        metrics, costs,
+        run_folders.environment() | {"processes": processes().num_processes, "finished": run_folders.now()},
     )  # fmt: skip
     if main and done:
         result = replace(result, weights=models.content(training.folder / "checkpoint"))

@@ -15,12 +15,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from evals import leaderboard
-from evals.measure import Measured
-from evals.results import SWEEP
-from evals.seeded import seeded, spread
-from prefzoo import recipe as recipes
-from prefzoo import reference, runs, sweep
 from prefzoo.cli.judging import everyone, judged, prepared
 from prefzoo.cli.measure import known, receipts
 from prefzoo.cli.place import Placer, Placing, placer
@@ -28,11 +22,19 @@ from prefzoo.cli.report import write_report
 from prefzoo.cli.run import checked
 from prefzoo.cli.stages import DONE, FAILED, Opened, Order, Stage, do, failures, named, opened, score_of
 from prefzoo.cli.training import RESUME
+from prefzoo.engine import reference_logprobs
 from prefzoo.errors import UserError
-from prefzoo.job import steps_of
-from prefzoo.launch import leave, processes
-from prefzoo.locking import alone
-from prefzoo.sweep import Score, Trial
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.multi_seed import seeded, spread
+from prefzoo.evals.boards.run_files import SWEEP
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.experiment import search as sweep
+from prefzoo.experiment.search import Score, Trial
+from prefzoo.recipe import load as recipes
+from prefzoo.runtime import run_folders
+from prefzoo.runtime.distributed import leave, processes
+from prefzoo.runtime.locking import run_lock
+from prefzoo.training.job import steps_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def run_stages(
     Returns the run's folder, and why the variants failed of which no setting finished.
     """
     found = checked(path, overrides)
-    with alone(results / found.name):
+    with run_lock(results / found.name):
         failed = _run_stages(
             path, overrides, results, fresh=fresh, save_every=save_every, placing=placing, retry_failed=retry_failed,
             quiet=quiet,
@@ -79,7 +81,7 @@ def _run_stages(
     console = run.console
     judge = prepared(found, run.prompts) if main else None
     if main:
-        runs.write_text(run.folder / "recipe.resolved.yaml", recipes.dump(found))
+        run_folders.write_text(run.folder / "recipe.resolved.yaml", recipes.dump(found))
         if fresh:
             _forget(at)
         if retry_failed:
@@ -135,7 +137,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _forget(at: Opened) -> None:
     for name in at.trials:
         folder = at.run.folder / name
-        runs.forget(folder)
+        run_folders.forget(folder)
         shutil.rmtree(folder / RESUME, ignore_errors=True)
         for path in folder.glob("validation*.json"):
             path.unlink()
@@ -191,7 +193,7 @@ def _board(at: Opened, finals: list[Trial], chosen: Chosen, judge: Any, console:
     run = at.run
     numbers = {name: _numbers(at, t) for name, t in ((leaderboard.BASE, None), *((t.name, t) for t in finals))}
     numbers = judged(judge, run.prompts, numbers, run.folder, console)
-    results = {t.name: runs.read_result(run.folder / t.name) for t in finals}
+    results = {t.name: run_folders.read_result(run.folder / t.name) for t in finals}
     trained = {name: r for name, r in results.items() if r is not None}
     more = everyone(judge, run.prompts, numbers, run.folder, console, asked=run.recipe.evals.round_robin)
     board = leaderboard.build(numbers, {n: r.costs for n, r in trained.items()}, receipts(run, trained), more)
@@ -246,7 +248,7 @@ def report(
         lines.append(
             f"- {len(chosen.stopped)} of {len(trials)} trials were stopped early, by their variant's own trials."
         )
-    runs.write_json(at.run.folder / SWEEP, _record(at, finals, chosen, failed))
+    run_folders.write_json(at.run.folder / SWEEP, _record(at, finals, chosen, failed))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -283,7 +285,7 @@ def _record(at: Opened, finals: Sequence[Trial], chosen: Chosen, failed: Mapping
         }
         for t in at.trials.values()
     ]  # fmt: skip
-    held = reference.rows_key(at.validation) if at.validation else ""
+    held = reference_logprobs.rows_key(at.validation) if at.validation else ""
     return {
         "metric": "preference_accuracy", "settings": sweep.budgets(list(at.trials.values())),
         "validation": {"pairs": len(at.validation), "rows": held}, "chosen": chosen.settings,

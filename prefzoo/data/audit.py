@@ -16,7 +16,7 @@ from rich.text import Text as Styled
 from prefzoo.data.schemas import Pair, Text, normalise, schema, unpaired
 from prefzoo.data.sources import Row, read_rows
 from prefzoo.data.tokens import Tokenised, TokenPair, TooLong, tokenise
-from prefzoo.progress import Report
+from prefzoo.runtime.progress import Report
 
 STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "desirable": "green", "undesirable": "red"}
 

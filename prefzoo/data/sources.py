@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.paths import SCHEME, resolve_package
+from prefzoo.runtime.paths import SCHEME, resolve_package
 
 Row = dict[str, Any]
 AT_MOST = 20  # faults listed at once

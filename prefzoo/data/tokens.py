@@ -10,7 +10,7 @@ from typing import Any, Literal
 from prefzoo.data.schemas import Pair, Text
 from prefzoo.data.sources import AT_MOST
 from prefzoo.errors import UserError
-from prefzoo.progress import Report
+from prefzoo.runtime.progress import Report
 
 TooLong = Literal["drop", "cut"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.losses._loss import Loss, LossFn, check_notes, check_signature
 from prefzoo.losses._sum import Sum, is_sum, parse
-from prefzoo.plugin import run_file
+from prefzoo.runtime.plugins import run_file
 from prefzoo.types import Answers
 
 

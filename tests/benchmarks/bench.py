@@ -25,9 +25,9 @@ from plans import PLANS, Case
 from report import Known, picture, table
 from rich.console import Console
 
-from prefzoo import models
-from prefzoo.paths import resolve_package
-from prefzoo.runs import environment, write_json, write_text
+from prefzoo.engine import models
+from prefzoo.runtime.paths import resolve_package
+from prefzoo.runtime.run_folders import environment, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "results" / "benchmarks"

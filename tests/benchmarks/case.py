@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     case = parser.parse_args()
     if case.tool != "trl":
-        from prefzoo.memory import prepare
+        from prefzoo.runtime.memory import prepare
 
         prepare()
     import torch
@@ -94,16 +94,17 @@ class Clock:
 
 def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
     """What `prefzoo run` does for each variant, less the evaluation."""
-    from prefzoo import losses, models, reference
-    from prefzoo.base import Base, policy_of
+    from prefzoo import losses
     from prefzoo.data.schemas import normalise
     from prefzoo.data.tokens import TokenPair, tokenise
-    from prefzoo.job import Job, with_reference
-    from prefzoo.logprobs import choose_layout
-    from prefzoo.sections import Lora, Train
-    from prefzoo.side import deal
-    from prefzoo.together import Member, train_together
-    from prefzoo.train import train
+    from prefzoo.engine import models, reference_logprobs
+    from prefzoo.engine.base_model import Base, policy_of
+    from prefzoo.engine.logprobs import choose_layout
+    from prefzoo.recipe.sections import Lora, Train
+    from prefzoo.training.job import Job, with_reference
+    from prefzoo.training.loop import train
+    from prefzoo.training.multi_lora_loop import Member, train_together
+    from prefzoo.training.multi_lora_step import deal
     from prefzoo.types import LogProbs
 
     loaded, tokenizer = models.load(case.model, Path())
@@ -116,7 +117,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
 
     def frozen(some: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
         if len(some) not in known:  # kept on disk by `prefzoo run`
-            known[len(some)] = reference.logprobs(base.model, some, layout, kind, bf16=bf16)
+            known[len(some)] = reference_logprobs.logprobs(base.model, some, layout, kind, bf16=bf16)
         return known[len(some)]
 
     clock.stop()
@@ -153,7 +154,7 @@ def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -
     from transformers.utils.logging import disable_progress_bar
     from trl import DPOConfig, DPOTrainer
 
-    from prefzoo.models import locate
+    from prefzoo.engine.models import locate
 
     disable_progress_bars()
     disable_progress_bar()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from prefzoo.memory import prepare
+from prefzoo.runtime.memory import prepare
 
 prepare()
 
@@ -21,9 +21,9 @@ from bench import REAL  # noqa: E402
 from case import MODEL  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from prefzoo import attention, head, models, reference  # noqa: E402
 from prefzoo.data.schemas import normalise  # noqa: E402
 from prefzoo.data.tokens import tokenise  # noqa: E402
+from prefzoo.engine import lm_head, models, packed_attention, reference_logprobs  # noqa: E402
 
 HEADS, KEYS, WIDTH, HIDDEN, WORDS = 9, 3, 64, 576, 49_152
 PROMPT, SCORED, ROUNDS = 50, 2048, 5
@@ -58,11 +58,11 @@ def attention_by_length() -> None:
             blocks = ((PROMPT, length - PROMPT, length - PROMPT),)
             size = sum(blocks[0])
             qkv = [torch.randn(1, n, size, WIDTH, dtype=kind).requires_grad_() for n in (HEADS, KEYS, KEYS)]
-            kwargs, usual = {attention.BLOCKS: blocks}, attention.LONGEST
-            pieces = there_and_back(lambda: attention._packed(*qkv, None, 0.0, kwargs), qkv)  # noqa: B023
-            attention.LONGEST = 0  # torch's fused kernel, at any length
-            fused = there_and_back(lambda: attention._one_by_one(*qkv, None, kwargs), qkv)  # noqa: B023
-            attention.LONGEST = usual
+            kwargs, usual = {packed_attention.BLOCKS: blocks}, packed_attention.LONGEST
+            pieces = there_and_back(lambda: packed_attention._packed(*qkv, None, 0.0, kwargs), qkv)  # noqa: B023
+            packed_attention.LONGEST = 0  # torch's fused kernel, at any length
+            fused = there_and_back(lambda: packed_attention._one_by_one(*qkv, None, kwargs), qkv)  # noqa: B023
+            packed_attention.LONGEST = usual
             print(f"{kind}, {length} tokens: in pieces {pieces}; torch's fused kernel {fused}")
 
 
@@ -78,7 +78,7 @@ def head_by_tile() -> None:
                 inputs = [t for t in (states, weight) if t.requires_grad]
 
                 def work() -> None:
-                    out = head.token_logprobs(states, head.Head(weight), targets, tile=tile)[0].sum()  # noqa: B023
+                    out = lm_head.token_logprobs(states, lm_head.Head(weight), targets, tile=tile)[0].sum()  # noqa: B023
                     if inputs:  # noqa: B023
                         torch.autograd.grad(out, inputs)  # noqa: B023
 
@@ -92,10 +92,10 @@ def reference_by_pass() -> None:
     rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in rows]
     model, tokenizer = models.load(MODEL, Path())
     pairs = tokenise(normalise(rows, "rows"), tokenizer, 512, "cut").pairs
-    usual = reference.TOKENS
+    usual = reference_logprobs.TOKENS
     for tokens in (usual, 2048, 1024):
-        reference.TOKENS = tokens
-        print(f"{tokens} tokens: {best(lambda: reference.logprobs(model, pairs, 'shared', bf16=True)):.0f}")
+        reference_logprobs.TOKENS = tokens
+        print(f"{tokens} tokens: {best(lambda: reference_logprobs.logprobs(model, pairs, 'shared', bf16=True)):.0f}")
 
 
 PARTS = {"attention": attention_by_length, "head": head_by_tile, "reference": reference_by_pass}

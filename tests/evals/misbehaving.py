@@ -11,11 +11,11 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-from evals.judges.calls import Calls
-from evals.judges.protocol import Answer, Comparison, PromptRow
-from evals.judges.server import Server
-from evals.judges.wording import Question
-from prefzoo.judge import ServerJudge
+from prefzoo.evals.judges.calls import Calls
+from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
+from prefzoo.evals.judges.server import Server
+from prefzoo.evals.judges.wording import Question
+from prefzoo.recipe.judge import ServerJudge
 
 KEY = "sk-do-not-show-me"
 HANGS_UP, CUT_SHORT = 0, 1

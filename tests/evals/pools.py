@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from evals.annotations import Annotations
-from evals.stats import Values
+from prefzoo.evals.judges.annotations import Annotations
+from prefzoo.evals.stats.intervals import Values
 
 
 @dataclass(frozen=True)

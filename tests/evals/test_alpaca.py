@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import sklearn
 
-from evals import stats
-from evals.alpaca import win_rate_by_alpaca
 from prefzoo.errors import UserError
+from prefzoo.evals.judges.alpaca import win_rate_by_alpaca
+from prefzoo.evals.stats import intervals
 
 REFERENCE = [{"instruction": f"task {i}", "output": "x" * 5, "generator": "base"} for i in range(8)]
 # Lengths against the reference's 5: longer, longer, longer, shorter, equal but other text, identical, longer, shorter.
@@ -37,9 +37,9 @@ def test_win_rate_worked_by_hand_and_equal_to_ours(tmp_path: Path) -> None:
     # 4 longer, 2 shorter, 2 ties: (4 + 2 * 0.5) / 8 = 62.5 %
     assert row.win_rate == 62.5
     assert row.n_total == 8
-    ours = stats.wins(np.array([float(len(t)) for t in TEXTS]), np.full(8, 5.0))
+    ours = intervals.wins(np.array([float(len(t)) for t in TEXTS]), np.full(8, 5.0))
     assert 100 * ours.mean() == row.win_rate
-    assert 100 * stats.mean(ours).stderr == pytest.approx(row.standard_error)
+    assert 100 * intervals.mean(ours).stderr == pytest.approx(row.standard_error)
 
 
 def test_writes_the_files_of_alpaca_eval_and_nothing_beside_its_code(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from called import prefzoo
 
-from evals.alpaca import _contained
-from evals.annotations import Annotations, check_aligned, read, win_rates
 from prefzoo.errors import UserError
+from prefzoo.evals.judges.alpaca import _contained
+from prefzoo.evals.judges.annotations import Annotations, check_aligned, read, win_rates
 
 
 def rows(model: str, preference: list[Any], base: str = "base") -> list[dict[str, Any]]:

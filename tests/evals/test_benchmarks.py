@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from evals.benchmarks import run_benchmark
-from evals.suites.arithmetic.make import items
-from evals.tasks import check_names, is_benchmark, suite_key
 from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
+from prefzoo.engine.logprobs import score
 from prefzoo.errors import UserError
-from prefzoo.logprobs import score
+from prefzoo.evals.suites.arithmetic.make import items
+from prefzoo.evals.suites.benchmarks import run_benchmark
+from prefzoo.evals.suites.tasks import check_names, is_benchmark, suite_key
 
 OWN = """\
 task: mine
@@ -63,7 +63,7 @@ def test_accuracy_is_that_of_our_own_log_probs(tiny_model: Any, tiny_plain_token
 def test_bits_per_byte_are_those_of_our_own_log_probs(tiny_model: Any, tiny_plain_tokenizer: Any) -> None:
     from lm_eval.utils import get_rolling_token_windows
 
-    from evals.suites.perplexity.make import items as passages
+    from prefzoo.evals.suites.perplexity.make import items as passages
 
     texts = [p["text"] for p in passages()[:3]]
     found = run_benchmark(tiny_model, tiny_plain_tokenizer, "perplexity", limit=3)["perplexity"]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import prefzoo
-from evals.judges.checks import CHECKS, holds
-from evals.judges.protocol import Answer, PromptRow
-from evals.judges.verifier import Verifier
-from evals.pairs import VERIFIER, pick
-from evals.suites.instruct import build_prompts, combinations, topics
 from prefzoo.errors import UserError
+from prefzoo.evals.generation.pairs import VERIFIER, pick
+from prefzoo.evals.judges.checks import CHECKS, holds
+from prefzoo.evals.judges.protocol import Answer, PromptRow
+from prefzoo.evals.judges.verifier import Verifier
+from prefzoo.evals.suites.instruct import build_prompts, combinations, topics
 
 CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "exact_sentences", "n": 2}, "One. Two!", "One."),

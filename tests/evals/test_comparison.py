@@ -15,13 +15,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from evals import leaderboard, stats
-from evals.comparison import compare
-from evals.measure import Measured
-from evals.results import read_run
-from evals.side_by_side import render, text
 from prefzoo.errors import UserError
-from prefzoo.runs import RunResult, write_json
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.comparison import compare
+from prefzoo.evals.boards.run_files import read_run
+from prefzoo.evals.boards.tables import render, text
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.stats import intervals
+from prefzoo.runtime.run_folders import RunResult, write_json
 
 RESULTS = Path(__file__).parents[2] / "results"
 QUICKSTART, ZOO = RESULTS / "quickstart", RESULTS / "zoo"
@@ -68,10 +69,10 @@ def test_numbers_are_the_boards_and_differences_are_paired() -> None:
         assert row[shown] == board.loc[("simpo", "win_rate"), column]
     mine, other = (read_run(QUICKSTART).variants[v].measured for v in ("simpo", "dpo"))
     assert mine and other
-    expected = stats.paired_difference(np.array(mine.scores), np.array(other.scores))
+    expected = intervals.paired_difference(np.array(mine.scores), np.array(other.scores))
     rows = found.differences[found.differences.metric == "score"].set_index("variant")
     assert (rows.loc["simpo", "value"], rows.loc["simpo", "p"]) == (expected.value, expected.p)
-    assert list(rows.p_holm) == stats.holm(list(rows.p)) and rows.paired.all() and set(rows.index) == {
+    assert list(rows.p_holm) == intervals.holm(list(rows.p)) and rows.paired.all() and set(rows.index) == {
         "cdpo", "ipo", "simpo", "base",
     }  # fmt: skip
     benchmark = found.differences[found.differences.metric == "knowledge"]

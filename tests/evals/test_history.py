@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 from test_comparison import make_run, share
 
-from evals.history import BEGIN, END, gather, markdown, page, render
 from prefzoo.cli import main
 from prefzoo.errors import UserError
+from prefzoo.evals.boards.history import BEGIN, END, gather, markdown, page, render
 
 RESULTS = Path(__file__).parents[2] / "results"
 

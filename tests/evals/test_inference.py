@@ -9,8 +9,8 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats as scipy_stats
 
-from evals import stats
-from evals.inference import (
+from prefzoo.evals.stats import intervals
+from prefzoo.evals.stats.inference import (
     clustered_difference,
     clustered_mean,
     detectable,
@@ -19,17 +19,17 @@ from evals.inference import (
     seeded_difference,
     seeded_mean,
 )
-from evals.stats import Values
+from prefzoo.evals.stats.intervals import Values
 
 RUNS = 2000
 MOST_FALSE = 0.05 + 2 * math.sqrt(0.05 * 0.95 / RUNS)  # 5%, and two standard deviations of 2 000 draws
 
 
-def covers(found: list[stats.Estimate] | list[stats.Difference], truth: float) -> float:
+def covers(found: list[intervals.Estimate] | list[intervals.Difference], truth: float) -> float:
     return float(np.mean([f.low <= truth <= f.high for f in found]))
 
 
-def false_positives(found: list[stats.Difference]) -> float:
+def false_positives(found: list[intervals.Difference]) -> float:
     return float(np.mean([f.p <= 0.05 for f in found]))
 
 
@@ -86,18 +86,18 @@ def test_mcnemar_by_hand_covers_and_keeps_its_level() -> None:
 def test_wilson_covers() -> None:
     rng = np.random.default_rng(4)
     for share in (0.1, 0.5, 0.9):
-        found = [stats.proportion(int(k), 100) for k in rng.binomial(100, share, RUNS)]
+        found = [intervals.proportion(int(k), 100) for k in rng.binomial(100, share, RUNS)]
         assert 0.93 <= covers(found, share) <= 0.97
 
 
 def test_bootstrap_and_sign_flips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "RESAMPLES", 400)
+    monkeypatch.setattr(intervals, "RESAMPLES", 400)
     rng = np.random.default_rng(5)
     wins = rng.choice([0.0, 0.5, 1.0], p=[0.3, 0.2, 0.5], size=(RUNS, 100))
-    found = [stats.mean(row, seed=i) for i, row in enumerate(wins)]
+    found = [intervals.mean(row, seed=i) for i, row in enumerate(wins)]
     assert 0.93 <= covers(found, 0.6) <= 0.97
     others = rng.permuted(wins, axis=1)[::-1]
-    null = [stats.paired_difference(x, y, seed=i) for i, (x, y) in enumerate(zip(wins, others, strict=True))]
+    null = [intervals.paired_difference(x, y, seed=i) for i, (x, y) in enumerate(zip(wins, others, strict=True))]
     assert 0.93 <= covers(null, 0) <= 0.97 and false_positives(null) <= MOST_FALSE
 
 
@@ -108,7 +108,7 @@ def test_holm_keeps_the_level_of_the_whole_board(monkeypatch: pytest.MonkeyPatch
     variants = [base + rng.normal(size=(RUNS, 50)) for _ in range(4)]
     pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
     p = np.stack([scipy_stats.ttest_rel(variants[i], variants[j], axis=1).pvalue for i, j in pairs])
-    assert np.mean([min(stats.holm(list(column))) <= 0.05 for column in p.T]) <= MOST_FALSE
+    assert np.mean([min(intervals.holm(list(column))) <= 0.05 for column in p.T]) <= MOST_FALSE
     assert np.mean((p <= 0.05).any(0)) > 0.1  # what goes uncorrected finds something in one board of five
 
 

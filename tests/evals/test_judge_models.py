@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from evals.judges.choose import judge_of
-from evals.judges.protocol import Answer, Comparison, Grader, PromptRow
-from evals.judges.wording import Question
 from prefzoo.data.tokens import encode_prompt
 from prefzoo.errors import UserError
-from prefzoo.judge import ModelJudge, RewardJudge
+from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges.protocol import Answer, Comparison, Grader, PromptRow
+from prefzoo.evals.judges.wording import Question
+from prefzoo.recipe.judge import ModelJudge, RewardJudge
 
 TEXTS = [("the river", "a long river in the north"), ("cold", "cold and long"), ("same", "same")]
 ASKED = [

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from misbehaving import KEY, Misbehaving, asked, judge, prefers_good, reply, serving
 
-from evals.judges.coverage import coverage
-from evals.judges.server import load
-from evals.judges.wording import Question
 from prefzoo.errors import UserError
-from prefzoo.judge import ServerJudge
+from prefzoo.evals.judges.coverage import coverage
+from prefzoo.evals.judges.server import load
+from prefzoo.evals.judges.wording import Question
+from prefzoo.recipe.judge import ServerJudge
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 from misbehaving import CUT_SHORT, HANGS_UP, KEY, Misbehaving, asked, judge, prefers_good, reply, serving
 
-from evals.judges.coverage import coverage
 from prefzoo.cli import main
+from prefzoo.evals.judges.coverage import coverage
 
 
 @pytest.fixture
@@ -100,10 +100,10 @@ KILLED = """
 import sys
 from pathlib import Path
 from misbehaving import asked
-from evals.judges.calls import Calls
-from evals.judges.server import Server
-from evals.judges.wording import Question
-from prefzoo.judge import ServerJudge
+from prefzoo.evals.judges.calls import Calls
+from prefzoo.evals.judges.server import Server
+from prefzoo.evals.judges.wording import Question
+from prefzoo.recipe.judge import ServerJudge
 how = ServerJudge(kind="server", url=sys.argv[1], model="m", workers=3)
 found = Server(how, Question(), Calls(Path(sys.argv[2]))).compare(asked(20))
 print([v.preference for v in found] == [2.0] * 20)

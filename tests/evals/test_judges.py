@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from evals.judges import function
-from evals.judges.choose import judge_of
-from evals.judges.coverage import coverage
-from evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
-from evals.judges.quality import Labelled, quality
-from evals.judges.seats import Said, Scored, both_orders, by_distance, by_scores, higher_wins
-from evals.judges.verifier import Verifier
-from evals.judges.wording import Question, read_question, read_verdict
 from prefzoo.errors import UserError
+from prefzoo.evals.judges import function
+from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges.coverage import coverage
+from prefzoo.evals.judges.position_swap import Said, Scored, both_orders, by_distance, by_scores, higher_wins
+from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
+from prefzoo.evals.judges.verifier import Verifier
+from prefzoo.evals.judges.wording import Question, read_question, read_verdict
+from prefzoo.evals.metrics.judge_quality import Labelled, quality
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from evals import kept as kept_module
-from evals.judges.choose import judge_of
-from evals.judges.protocol import Answer, Comparison, PromptRow
-from evals.judges.said import Kept, Part, once
-from evals.kept import kept_by_prompt
-from prefzoo.judge import ModelJudge, RewardJudge
+from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
+from prefzoo.evals.judges.verdict_cache import Kept, Part, once
+from prefzoo.recipe.judge import ModelJudge, RewardJudge
+from prefzoo.runtime import cache as kept_module
+from prefzoo.runtime.cache import cached_by_prompt
 
 
 @pytest.fixture(autouse=True)
@@ -127,9 +127,9 @@ def test_answers_are_kept_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> Non
 
     prompts = ["aaa", "b", "cc", "dddd", "e"]
     with pytest.raises(KeyboardInterrupt):
-        kept_by_prompt("answers", {"model": "m"}, prompts, make)
+        cached_by_prompt("answers", {"model": "m"}, prompts, make)
     told: list[tuple[int, int]] = []
-    found = kept_by_prompt("answers", {"model": "m"}, prompts, make, lambda *x: told.append(x))
+    found = cached_by_prompt("answers", {"model": "m"}, prompts, make, lambda *x: told.append(x))
     assert found == ["AAA", "B", "CC", "DDDD", "E"] and told == [(2, 5), (4, 5), (5, 5)]
     assert made == [["b", "e"], ["cc", "aaa"], ["dddd"], ["dddd"]]
-    assert kept_by_prompt("answers", {"model": "other"}, prompts[:1], make) == ["AAA"] and len(made) == 5
+    assert cached_by_prompt("answers", {"model": "other"}, prompts[:1], make) == ["AAA"] and len(made) == 5

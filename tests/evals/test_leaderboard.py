@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evals import leaderboard, stats
-from evals.measure import Measured, repetition
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.metrics.measure import Measured, repetition
+from prefzoo.evals.stats import intervals
 
 
 def measured(scores: list[float], length: int = 20) -> Measured:
@@ -23,22 +24,22 @@ def measured(scores: list[float], length: int = 20) -> Measured:
 
 
 def test_ties_count_half() -> None:
-    found = stats.wins(np.array([1.0, 0.5, 0.0, 0.2]), np.array([0.0, 0.5, 1.0, 0.2]))
+    found = intervals.wins(np.array([1.0, 0.5, 0.0, 0.2]), np.array([0.0, 0.5, 1.0, 0.2]))
     assert found.tolist() == [1.0, 0.5, 0.0, 0.5]
     with pytest.raises(ValueError, match="different prompt sets"):
-        stats.wins(np.zeros(3), np.zeros(4))
+        intervals.wins(np.zeros(3), np.zeros(4))
 
 
 def test_all_wins_is_not_certainty() -> None:
-    found = stats.mean(np.ones(20))
+    found = intervals.mean(np.ones(20))
     assert found.high == pytest.approx(1.0) and 0.8 < found.low < 0.9  # Wilson: 20 / (20 + 1.96^2) = 0.84
 
 
 def test_p_values() -> None:
     one = np.tile([1.0, 0.0], 20)
-    assert stats.paired_difference(one, one).p == 1.0
-    assert stats.paired_difference(np.ones(20), np.zeros(20)).p < 0.01
-    assert stats.holm([0.01, 0.04]) == pytest.approx([0.02, 0.04])  # 0.01 * 2, 0.04 * 1
+    assert intervals.paired_difference(one, one).p == 1.0
+    assert intervals.paired_difference(np.ones(20), np.zeros(20)).p < 0.01
+    assert intervals.holm([0.01, 0.04]) == pytest.approx([0.02, 0.04])  # 0.01 * 2, 0.04 * 1
 
 
 def test_a_clear_winner_is_named_and_a_tie_is_called_one() -> None:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from evals.leaderboard import Leaderboard, build
-from evals.measure import Measured
+from prefzoo.evals.boards.leaderboard import Leaderboard, build
+from prefzoo.evals.metrics.measure import Measured
 
 
 def model(

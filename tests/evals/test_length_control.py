@@ -11,12 +11,12 @@ import pytest
 from pools import Pool, annotate, simulate
 from scipy.stats import spearmanr
 
-from evals.alpaca import _contained
-from evals.annotated import board
-from evals.annotations import Annotations
-from evals.difficulty import Gamed, from_pool, read_gamed
-from evals.length_control import instructions, length_controlled
-from evals.stats import Values
+from prefzoo.evals.boards.annotated import board
+from prefzoo.evals.judges.alpaca import _contained
+from prefzoo.evals.judges.annotations import Annotations
+from prefzoo.evals.stats.difficulty import Gamed, from_pool, read_gamed
+from prefzoo.evals.stats.intervals import Values
+from prefzoo.evals.stats.length_control import instructions, length_controlled
 
 
 @pytest.fixture(scope="module")

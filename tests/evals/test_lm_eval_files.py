@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evals.benchmarks import run_benchmark
-from evals.lm_eval_files import read_results
-from evals.tasks import SUITES, known
 from prefzoo.cli import main
 from prefzoo.errors import UserError
+from prefzoo.evals.metrics.lm_eval_files import read_results
+from prefzoo.evals.suites.benchmarks import run_benchmark
+from prefzoo.evals.suites.tasks import SUITES, known
 
 LIMIT = 12
 

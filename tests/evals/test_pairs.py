@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evals import pairs
-from evals.judges.function import Function, FunctionOfOne
-from evals.judges.grades import ALONE, graded
-from evals.judges.protocol import Answer, PromptRow
-from evals.pairs import Rule, Sampling, make_pairs, pick, write_pairs
 from prefzoo.errors import UserError
+from prefzoo.evals.generation import pairs
+from prefzoo.evals.generation.pairs import Rule, Sampling, make_pairs, pick, write_pairs
+from prefzoo.evals.judges.function import Function, FunctionOfOne
+from prefzoo.evals.judges.grades import ALONE, graded
+from prefzoo.evals.judges.protocol import Answer, PromptRow
 
 ROW = PromptRow("7", "say it")
 HOW = Sampling(3, 1.0, 0, 4)

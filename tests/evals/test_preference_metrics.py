@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from evals import preference_metrics as metrics
 from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
-from prefzoo.logprobs import score
+from prefzoo.engine.logprobs import score
+from prefzoo.evals.metrics import preference as metrics
 from prefzoo.types import LogProbs, VocabLogProbs
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from report_runs import N, full_run
 
-from evals.report.page import write
-from evals.results import read_run
+from prefzoo.evals.boards.run_files import read_run
+from prefzoo.evals.report.page import write
 
 pytestmark = pytest.mark.browser
 QUICKSTART = Path(__file__).parents[2] / "results" / "quickstart"

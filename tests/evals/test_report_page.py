@@ -13,12 +13,12 @@ import pytest
 import yaml
 from report_runs import N, full_run
 
-from evals.report import page, prompts
-from evals.report.curves import displaced
-from evals.report.figures import draw
-from evals.report.matches import matches, round_robin_of
-from evals.report.numbers import board_of, cell, duration
-from evals.results import read_run
+from prefzoo.evals.boards.run_files import read_run
+from prefzoo.evals.report import page, prompts
+from prefzoo.evals.report.curves import displaced
+from prefzoo.evals.report.figures import draw
+from prefzoo.evals.report.matches import matches, round_robin_of
+from prefzoo.evals.report.numbers import board_of, cell, duration
 
 QUICKSTART = Path(__file__).parents[2] / "results" / "quickstart"
 HOSTILE = "</script><script>bad()</script><img src=x onerror=bad()><!-- {{ 7 * 7 }} \u2028 \" ' &lt;"

@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from evals.report.axes import COLOURED, Scale, clipped, look
-from evals.report.charts import Interval, Line, Point, interval_chart, line_chart, scatter
-from evals.report.embed import script_json
+from prefzoo.evals.report.axes import COLOURED, Scale, clipped, look
+from prefzoo.evals.report.charts import Interval, Line, Point, interval_chart, line_chart, scatter
+from prefzoo.evals.report.embed import script_json
 
 HOSTILE = ["</script><script>alert(1)</script>", "<!--", '" onload="x', "a\u2028b\u2029c", "a & b", "&lt;", "'"]
 

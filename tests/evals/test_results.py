@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.results import read_run
 from prefzoo.errors import UserError
+from prefzoo.evals.boards.run_files import read_run
 
 QUICKSTART = Path(__file__).parents[2] / "results" / "quickstart"
 

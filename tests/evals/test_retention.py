@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from evals import leaderboard
-from evals.measure import Measured, write_samples
-from evals.retention import benchmark_estimate
-from evals.stats import holm
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.metrics.benchmark_deltas import benchmark_estimate
+from prefzoo.evals.metrics.measure import Measured, write_samples
+from prefzoo.evals.stats.intervals import holm
 
 
 def result(scores: list[float], metric: str = "acc", **more: Any) -> dict[str, Any]:

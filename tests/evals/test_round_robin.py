@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from evals import stats
-from evals.judges.coverage import Coverage
-from evals.judges.protocol import Answer, PromptRow
-from evals.judges.seats import Scored
-from evals.judges.verifier import Verifier
-from evals.round_robin import ELO, Won, as_json, markdown, play, round_robin
-from evals.stats import Values
 from prefzoo.errors import UserError
+from prefzoo.evals.boards.round_robin import ELO, Won, as_json, markdown, play, round_robin
+from prefzoo.evals.judges.coverage import Coverage
+from prefzoo.evals.judges.position_swap import Scored
+from prefzoo.evals.judges.protocol import Answer, PromptRow
+from prefzoo.evals.judges.verifier import Verifier
+from prefzoo.evals.stats import intervals
+from prefzoo.evals.stats.intervals import Values
 
 FULL = Coverage(100, 0, ())
 
@@ -80,7 +80,7 @@ def test_known_strengths_are_recovered() -> None:
 
 @pytest.mark.slow
 def test_intervals_and_rank_sets_cover(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "RESAMPLES", 400)
+    monkeypatch.setattr(intervals, "RESAMPLES", 400)
     monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage in every call, which takes 99% of it
     strengths = np.array([0.0, 0.0, 0.9])
     expected = ELO * (strengths - strengths.mean())

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from evals.generate import drawn, generate
-from evals.samples import kl, sampled
 from prefzoo.data.tokens import TokenPair
+from prefzoo.evals.generation.generate import drawn, generate
+from prefzoo.evals.metrics.sampled_kl import kl, sampled
 
 PROMPT = [1, 5, 9]
 PROMPTS = ["Say one", "Tell me a much longer story of two", "Go", "What is the time, and where?"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evals import leaderboard
-from evals.inference import seeded_mean
-from evals.measure import Measured
-from evals.seeded import primary_values, seeded, spread
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.multi_seed import primary_values, seeded, spread
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.stats.inference import seeded_mean
 
 ARMS = {"a": ["a-s0", "a-s1"], "b": ["b-s0", "b-s1"]}
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from evals.judges.checks import holds
-from evals.suites.instruct import build_prompts
-from evals.suites.instructions.make import TASKS, combinations
-from evals.suites.instructions.task import process_results
-from evals.tasks import SUITES, known
+from prefzoo.evals.judges.checks import holds
+from prefzoo.evals.suites.instruct import build_prompts
+from prefzoo.evals.suites.instructions.make import TASKS, combinations
+from prefzoo.evals.suites.instructions.task import process_results
+from prefzoo.evals.suites.tasks import SUITES, known
 
 CHOICE = ("arithmetic", "knowledge")
 SIGNS: dict[type, Any] = {
@@ -39,7 +39,7 @@ def test_which_there_are() -> None:
 @pytest.mark.parametrize("suite", known())
 def test_the_items_are_what_their_program_makes_and_each_is_there_once(suite: str) -> None:
     found = rows(suite)
-    assert found == import_module(f"evals.suites.{suite}.make").items()
+    assert found == import_module(f"prefzoo.evals.suites.{suite}.make").items()
     assert len(found) >= 200 and [r["id"] for r in found] == list(range(len(found)))
     asked = [r.get("question") or r.get("prompt") or r["text"] for r in found]
     assert len(set(asked)) == len(asked)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from evals.vllm import answers, check_vllm
 from prefzoo.data.tokens import encode_prompt
 from prefzoo.errors import UserError
+from prefzoo.evals.generation.vllm import answers, check_vllm
 
 FAKE = """
 import json, os

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: F401
 
-import evals.judges.causal
 import prefzoo.cli.targets  # noqa: F401 - what every child would import
-from evals.judges.function import Function
+import prefzoo.evals.judges.causal
 from prefzoo.cli import main
+from prefzoo.evals.judges.function import Function
 
 LOG = "calls.log"
 RUNS: dict[str, list[tuple[str, int]]] = {  # judge -> where to be killed: on entering a stage's call of this number
@@ -61,7 +61,7 @@ def watch(kill: tuple[str, int]) -> None:
         "reward", LlamaForSequenceClassification.forward, kill, lambda _, **how: str(how["input_ids"].tolist())
     )
     Function._one = watched("function", Function._one, kill, lambda _, words: str(words))  # type: ignore[method-assign]
-    module = evals.judges.causal.reference
+    module = prefzoo.evals.judges.causal.reference
     module.logprobs = watched("causal", module.logprobs, kill, lambda _, pairs, *__, **___: str(list(pairs)))
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from prefzoo import room
 from prefzoo.cli import main
+from prefzoo.training import oom_retry
 
 ROOM = 400 * 2**20  # bytes: less than a pass of eight pairs needs, more than one of two
 
@@ -30,7 +30,7 @@ def limited(*args: Any) -> Any:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    backward, room.backward = room.backward, limited
+    backward, oom_retry.backward = oom_retry.backward, limited
     settings = ("train.batch=8", "train.steps=2", "train.tokens=100000")
     sys.argv = ["prefzoo", "run", "r.yaml", *(word for setting in settings for word in ("--set", setting))]
     main()

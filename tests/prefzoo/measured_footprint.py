@@ -2,7 +2,7 @@
 
 Usage: measured_footprint.py SETTINGS (JSON). What Python, torch and the other imports take by themselves (the resident
 memory before the model is made, after a small warm-up) is subtracted; the peak is the kernel's own, set back before.
-`prefzoo.memory.prepare` is left out: it keeps freed memory for later, which is no need.
+`prefzoo.runtime.memory.prepare` is left out: it keeps freed memory for later, which is no need.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prefzoo import attention, fused, losses, reference
-from prefzoo.base import Base, policy_of
+from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
-from prefzoo.job import Job, with_reference
-from prefzoo.sections import Lora, Train
-from prefzoo.train import train
+from prefzoo.engine import cpu_ops, packed_attention, reference_logprobs
+from prefzoo.engine.base_model import Base, policy_of
+from prefzoo.recipe.sections import Lora, Train
+from prefzoo.training.job import Job, with_reference
+from prefzoo.training.loop import train
 from prefzoo.types import LogProbs
 
 
 def made(**size: int) -> Any:
     config = LlamaConfig(**size, tie_word_embeddings=True, pad_token_id=0, max_position_embeddings=512)
     found = LlamaForCausalLM(config).eval()
-    attention.install(found)
-    fused.install(found)
+    packed_attention.install(found)
+    cpu_ops.install(found)
     return found
 
 
@@ -55,7 +56,7 @@ def job(model: Any, settings: dict[str, Any]) -> Job:
     this = Job(loss, loss.Params(), how, 0, pairs, "shared", settings["bf16"])
 
     def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
-        return reference.logprobs(model, rows, "shared", kind, bf16=settings["bf16"])
+        return reference_logprobs.logprobs(model, rows, "shared", kind, bf16=settings["bf16"])
 
     return with_reference(this, Base(lambda: model), frozen)
 

@@ -62,9 +62,9 @@ def test_a_wrong_loss_is_one_line(name: str, params: dict[str, Any], says: str) 
 
 
 def test_compare_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = ModuleType("evals.comparison")
+    fake = ModuleType("prefzoo.evals.boards.comparison")
     fake.compare = lambda paths, **how: (paths, how)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "evals.comparison", fake)
+    monkeypatch.setitem(sys.modules, "prefzoo.evals.boards.comparison", fake)
     found = prefzoo.compare("results/a", Path("b"), baseline="dpo", metrics=["words"])
     assert found == (
         [Path("results/a"), Path("b")],

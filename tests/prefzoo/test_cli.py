@@ -83,7 +83,7 @@ def test_evals_is_imported_by_the_command_line_and_the_python_api_only() -> None
 def test_mistakes_exit_with_2_and_no_traceback(
     place: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("prefzoo.models.find_spec", lambda name: None)
+    monkeypatch.setattr("prefzoo.engine.models.find_spec", lambda name: None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert prefzoo(monkeypatch, *words) == 2
     err = capsys.readouterr().err
@@ -173,7 +173,7 @@ def test_sigterm_before_the_first_step(
     def load(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("prefzoo.recipe.load", load)
+    monkeypatch.setattr("prefzoo.recipe.load.load", load)
     assert prefzoo(monkeypatch, "run", "r.yaml") == 143
     assert capsys.readouterr().err == "stopped; what is finished is kept, the same command goes on\n"
 

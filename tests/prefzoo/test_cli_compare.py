@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from called import prefzoo
 
-from evals.results import read_run
+from prefzoo.evals.boards.run_files import read_run
 
 RESULTS = Path(__file__).parents[2] / "results"
 BOARD = read_run(RESULTS / "quickstart").long.set_index(["variant", "metric"])

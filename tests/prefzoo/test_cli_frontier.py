@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evals.results import read_run
 from prefzoo.cli import main
-from prefzoo.snapshots import Snapshots
+from prefzoo.evals.boards.run_files import read_run
+from prefzoo.training.snapshots import Snapshots
 
 RECIPE = """\
 name: far
@@ -80,7 +80,7 @@ def test_a_run_and_again(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "| rank | variant | kl |" not in board and "calibration_error | chosen_displacement | entropy | kl" in board
     before = pd.read_csv(place / "results/far/frontier.csv")
     capsys.readouterr()
-    monkeypatch.setattr("evals.samples.drawn", None)  # calling it would fail
+    monkeypatch.setattr("prefzoo.evals.metrics.sampled_kl.drawn", None)  # calling it would fail
     monkeypatch.setattr("prefzoo.cli.training.train", None)
     assert run(monkeypatch) == 0
     assert pd.read_csv(place / "results/far/frontier.csv").equals(before)

@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from called import prefzoo
 
-from evals.results import read_run
 from prefzoo.cli import stages, tuning
 from prefzoo.cli.place import Head, HeadLost, InOrder, Placing, launch_words
 from prefzoo.cli.stages import Order, Stage
+from prefzoo.evals.boards.run_files import read_run
 
 RECIPE = """\
 name: tuned

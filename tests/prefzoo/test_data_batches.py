@@ -7,7 +7,7 @@ import torch
 
 from prefzoo.data.batches import collate, order, split
 from prefzoo.data.tokens import TokenPair
-from prefzoo.logprobs import score
+from prefzoo.engine.logprobs import score
 from prefzoo.types import CHOSEN, PADDING, PROMPT, REJECTED
 
 PAIRS = [TokenPair([5, 6], [7, 8, 3], [9, 3], 40), TokenPair([10], [11, 3], [12, 13, 14, 3], 41)]

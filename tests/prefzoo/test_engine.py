@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from evals.generate import generate
-from prefzoo import attention
-from prefzoo.attention import attend
 from prefzoo.data.batches import Layout, collate, order
 from prefzoo.data.tokens import TokenPair
+from prefzoo.engine import packed_attention
+from prefzoo.engine.logprobs import LAYOUTS, Tile, choose_layout, score, score_with_kl
+from prefzoo.engine.packed_attention import attend
 from prefzoo.errors import UserError
-from prefzoo.logprobs import LAYOUTS, Tile, choose_layout, score, score_with_kl
+from prefzoo.evals.generation.generate import generate
 from prefzoo.types import LogProbs, VocabLogProbs
 
 
@@ -108,7 +108,7 @@ def test_token_values_and_kl_by_full_logits(tiny_model: Any, tile: Tile) -> None
 
 
 def test_padding_changes_no_generated_answer(tiny_model: Any, tiny_tokenizer: Any) -> None:
-    attention.install(tiny_model)
+    packed_attention.install(tiny_model)
     prompts = ["a", "a river in the north", "the river is long and cold in winter, is it?"]
     together = generate(tiny_model, tiny_tokenizer, prompts, max_new_tokens=8)
     alone = [generate(tiny_model, tiny_tokenizer, [p], max_new_tokens=8)[0] for p in prompts]
@@ -126,7 +126,7 @@ def test_the_layout_is_tried_before_it_is_used(tiny_model: Any) -> None:
         recurrent = MambaForCausalLM(MambaConfig(**size, state_size=4)).eval()
         window = MistralForCausalLM(MistralConfig(**size, **heads, sliding_window=4)).eval()
     assert choose_layout(window, pairs) == "rows"  # torch's own attention knows no blocks
-    attention.install(window)
+    packed_attention.install(window)
     assert choose_layout(window, pairs) == choose_layout(tiny_model, pairs) == "shared"
     assert choose_layout(recurrent, pairs) == "rows"
 
@@ -160,7 +160,7 @@ def test_heads_of_other_architectures(kind: str, settings: dict[str, Any]) -> No
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config).eval()
-    attention.install(model)
+    packed_attention.install(model)
     assert choose_layout(model, random_pairs()) == "shared"
 
 

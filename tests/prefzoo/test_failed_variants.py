@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.results import read_run
 from prefzoo.cli import main
+from prefzoo.evals.boards.run_files import read_run
 
 WILD = "{loss: sft, train: {learning_rate: 1e30, max_grad_norm: 1e30, warmup: 0.0}}"
 

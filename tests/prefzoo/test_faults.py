@@ -22,13 +22,14 @@ from test_resume import kill, run, same
 from test_train import job
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from evals import generate
-from evals.kept import kept
-from prefzoo import disk, models, reference, runs
 from prefzoo.data.tokens import TokenPair
+from prefzoo.engine import models, reference_logprobs
 from prefzoo.errors import UserError
-from prefzoo.memory import in_room, out_of_memory
-from prefzoo.room import memory_notes
+from prefzoo.evals.generation import generate
+from prefzoo.runtime import atomic_files, run_folders
+from prefzoo.runtime.cache import cached
+from prefzoo.runtime.memory import in_room, out_of_memory
+from prefzoo.training.oom_retry import memory_notes
 from prefzoo.types import LogProbs
 
 
@@ -113,7 +114,7 @@ def test_the_command_says_so_in_one_line(
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
 
 
-@pytest.mark.parametrize("number", disk.NO_ROOM)
+@pytest.mark.parametrize("number", atomic_files.NO_ROOM)
 def test_room_that_ends_anywhere_else_is_one_line_too(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,7 +123,7 @@ def test_room_that_ends_anywhere_else_is_one_line_too(
 
     monkeypatch.setattr("prefzoo.cli.show.show_losses", full)
     assert prefzoo(monkeypatch, "losses") == 2
-    expected = f"error: {disk.NO_ROOM[number]} (some/file); make room, the same command goes on\n"
+    expected = f"error: {atomic_files.NO_ROOM[number]} (some/file); make room, the same command goes on\n"
     assert capsys.readouterr().err == expected
 
 
@@ -132,10 +133,10 @@ def test_room_that_ends_anywhere_else_is_one_line_too(
 def test_broken_reference_log_probs_are_computed_again(tmp_path: Path) -> None:
     path, said = tmp_path / "kept.safetensors", []
     values = LogProbs(*(torch.tensor([1.0, 2.0]) for _ in fields(LogProbs)))
-    reference.write(path, values)
-    assert torch.equal(reference.read(path, LogProbs).chosen, values.chosen)  # type: ignore[union-attr]
+    reference_logprobs.write(path, values)
+    assert torch.equal(reference_logprobs.read(path, LogProbs).chosen, values.chosen)  # type: ignore[union-attr]
     flip(path)  # in a number, which safetensors itself does not notice
-    assert reference.read(path, LogProbs, said.append) is None
+    assert reference_logprobs.read(path, LogProbs, said.append) is None
     assert said == [f"{path}: broken (its content is not what was written); computed again"]
 
 
@@ -143,14 +144,14 @@ def test_broken_kept_values_are_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path))
-    assert kept("answers", {"of": "x"}, lambda: ["first"]) == ["first"]
-    assert kept("answers", {"of": "x"}, lambda: ["second"]) == ["first"]
+    assert cached("answers", {"of": "x"}, lambda: ["first"]) == ["first"]
+    assert cached("answers", {"of": "x"}, lambda: ["second"]) == ["first"]
     (path,) = (tmp_path / "evals").iterdir()
     path.write_text(path.read_text().replace("first", "fi1st"))  # JSON still, and so unnoticed without a checksum
-    assert kept("answers", {"of": "x"}, lambda: ["second"]) == ["second"]
+    assert cached("answers", {"of": "x"}, lambda: ["second"]) == ["second"]
     assert capsys.readouterr().out == f"{path}: broken (its content is not what was written); made again\n"
     path.write_text(path.read_text()[:-9])
-    assert kept("answers", {"of": "x"}, lambda: ["third"]) == ["third"]
+    assert cached("answers", {"of": "x"}, lambda: ["third"]) == ["third"]
     assert "made again" in capsys.readouterr().out
 
 
@@ -161,8 +162,8 @@ def test_broken_results_of_a_run_are_made_again(
     dpo = place / "results" / "tiny" / "dpo"
     weights, log = (dpo / "checkpoint" / "model.safetensors").read_bytes(), (dpo / "metrics.jsonl").read_bytes()
     evals = (dpo / "evals.json").read_text()
-    for cached in (place / "cache" / "reference").iterdir():
-        flip(cached)
+    for file in (place / "cache" / "reference").iterdir():
+        flip(file)
     flip(dpo / "checkpoint" / "model.safetensors")
     capsys.readouterr()
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
@@ -181,7 +182,7 @@ def test_broken_results_of_a_run_are_made_again(
 
 
 def test_a_broken_store_of_verdicts_is_put_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from evals.judges.calls import Calls, Reply
+    from prefzoo.evals.judges.calls import Calls, Reply
 
     reply, path = Reply("A", {"A": -0.1}, 9, 1), tmp_path / "calls.sqlite"
     Calls(path).write("key", reply)
@@ -215,7 +216,7 @@ def test_a_broken_conversion_of_a_gguf_is_made_again(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from prefzoo.locking import alone
+from prefzoo.runtime.locking import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -287,7 +288,7 @@ def test_the_reference_and_answers_take_less_at_a_time_where_memory_is_short(
     pairs = [TokenPair([1, 2, i], [3, 4], [5, i], i) for i in range(7)]
     prompts = [[1, 2, i] for i in range(7)]
     how: dict[str, Any] = {"max_new_tokens": 3, "n": 2, "temperature": 1.0}
-    expected = reference.logprobs(tiny_model, pairs, "shared", bf16=False)
+    expected = reference_logprobs.logprobs(tiny_model, pairs, "shared", bf16=False)
     drawn = generate.drawn(tiny_model, tiny_tokenizer, prompts, **how)
     sizes: list[int] = []
 
@@ -296,7 +297,7 @@ def test_the_reference_and_answers_take_less_at_a_time_where_memory_is_short(
         if count > 3:
             torch.empty(2**56, dtype=torch.uint8)
 
-    real_score, real_generate = reference.score, tiny_model.generate
+    real_score, real_generate = reference_logprobs.score, tiny_model.generate
 
     def score(model: Any, batch: Any, kind: Any) -> Any:
         short(len(batch))
@@ -306,9 +307,9 @@ def test_the_reference_and_answers_take_less_at_a_time_where_memory_is_short(
         short(len(words["input_ids"]))
         return real_generate(**words)
 
-    monkeypatch.setattr(reference, "score", score)
+    monkeypatch.setattr(reference_logprobs, "score", score)
     monkeypatch.setattr(tiny_model, "generate", asked)
-    found = reference.logprobs(tiny_model, pairs, "shared", bf16=False)
+    found = reference_logprobs.logprobs(tiny_model, pairs, "shared", bf16=False)
     torch.testing.assert_close(found.chosen, expected.chosen)
     torch.testing.assert_close(found.rejected, expected.rejected)
     assert sizes == [7, 3, 4, 2, 2]
@@ -317,7 +318,7 @@ def test_the_reference_and_answers_take_less_at_a_time_where_memory_is_short(
 
 def short_of(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on more pairs at a time than these ask the real allocator for what it does not have."""
-    from prefzoo import step
+    from prefzoo.training import step
 
     collate = step.collate
 
@@ -370,7 +371,7 @@ def test_other_errors_are_not_tried_again(tiny_model: Any, tmp_path: Path, monke
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr("prefzoo.step.collate", broken)
+    monkeypatch.setattr("prefzoo.training.step.collate", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         run(tiny_model, job(tiny_model), tmp_path, every=1e9)
 
@@ -388,7 +389,7 @@ def test_a_run_under_a_real_limit_of_memory_says_so_in_its_files(place: Path, ti
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     folder = place / "results" / "tiny"
     assert "dpo: out of memory at step 1 with 8 pairs at a time; goes on with " in done.stdout.replace("\n", " ")
-    found = runs.read_result(folder / "dpo")
+    found = run_folders.read_result(folder / "dpo")
     assert found is not None and found.costs["memory_halvings"] >= 1 and found.train["batch"] == 8
     assert memory_notes({"dpo": found.costs}) in (folder / "leaderboard.md").read_text()
 

@@ -11,7 +11,7 @@ from prefzoo import losses
 from prefzoo.data.schemas import normalise, schema
 from prefzoo.data.tokens import TokenPair, tokenise
 from prefzoo.errors import UserError
-from prefzoo.feed import check_fit, labels_of, mismatched_rows, scores_of
+from prefzoo.training.loss_inputs import check_fit, labels_of, mismatched_rows, scores_of
 
 PAIRS = [TokenPair([1], [2, 3], [4], 0), TokenPair([5], [6], [7, 8], 1), TokenPair([9], [10], [11], 2)]
 CPU = torch.device("cpu")

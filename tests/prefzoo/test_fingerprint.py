@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from prefzoo.models import fingerprint
+from prefzoo.engine.models import fingerprint
 
 
 def test_a_fingerprint_is_of_the_content(tiny_model: Any) -> None:

@@ -11,11 +11,11 @@ import torch
 from test_train import job
 from torch.utils.flop_counter import FlopCounterMode
 
-from prefzoo import models
 from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
-from prefzoo.flops import flops_of, peak, work_of
-from prefzoo.logprobs import score
+from prefzoo.engine import models
+from prefzoo.engine.logprobs import score
+from prefzoo.training.mfu import flops_of, peak, work_of
 
 PAIR = TokenPair([1, 4, 5], [6, 7, 8, 3], [9, 3], 0)
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from prefzoo import footprint, head, scale
-from prefzoo.cli.needs import ITSELF, KEPT, memory_line
 from prefzoo.data.tokens import TokenPair
-from prefzoo.footprint import Plan, Shape, devices_needed, flops, shape_of
-from prefzoo.sections import Train
+from prefzoo.engine import lm_head
+from prefzoo.recipe.sections import Train
+from prefzoo.training import memory_model, model_sizes
+from prefzoo.training.memory_estimate import ITSELF, KEPT, memory_line
+from prefzoo.training.memory_model import Plan, Shape, devices_needed, flops, shape_of
 
 SHAPE = Shape(8, 512, 8, 4, 64, 1536, 8192, True)
 SIZE = {
@@ -47,7 +48,7 @@ def test_the_formula_is_within_15_percent_of_the_measured_peak(
     )  # fmt: skip
     measured = json.loads(done.stdout.splitlines()[-1])["peak"]
     plan = Plan(pairs * (PROMPT + 2 * ANSWER), pairs * 2 * ANSWER, CONTEXT, rank=rank, bf16=bf16, checkpointing=twice)
-    found = footprint.footprint(SHAPE, plan)
+    found = memory_model.footprint(SHAPE, plan)
     print(
         f"rank {rank}, {pairs} pairs, bf16 {bf16}: {found.peak / 2**20:.0f} MiB, measured {measured / 2**20:.0f}", found
     )
@@ -60,7 +61,7 @@ def test_parameters_and_tiles_are_those_of_the_code() -> None:
     for tied in (True, False):
         model = LlamaForCausalLM(LlamaConfig(**{**SIZE, "num_hidden_layers": 2}, tie_word_embeddings=tied))
         assert shape_of(model.config).parameters == sum(p.numel() for p in model.parameters())
-    assert {"cpu": head.TILES["cpu"], "cuda": head.ELSEWHERE} == footprint.TILES
+    assert {"cpu": lm_head.TILES["cpu"], "cuda": lm_head.ELSEWHERE} == memory_model.TILES
 
 
 def test_a_published_model_has_its_published_size() -> None:
@@ -74,16 +75,16 @@ def test_more_devices_hold_less_and_checkpointing_costs_time() -> None:
     assert found is not None and found[0] == 1
     assert devices_needed(SHAPE, plan, 1000) is None
     again = Plan(**{**vars(plan), "checkpointing": True})
-    assert footprint.footprint(SHAPE, again).peak < footprint.footprint(SHAPE, plan).peak
+    assert memory_model.footprint(SHAPE, again).peak < memory_model.footprint(SHAPE, plan).peak
     assert flops(SHAPE, again, 1000) == pytest.approx(flops(SHAPE, plan, 1000) * 5 / 4)
 
 
 def test_the_readmes_table_is_the_commands() -> None:
-    assert scale.table() in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    row = scale.table().splitlines()[2]
+    assert model_sizes.table() in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    row = model_sizes.table().splitlines()[2]
     assert row.startswith("| 1.5B | LoRA, rank 16 | 1 | ")
     # Llama 3.1 8B, full: 16 bytes a parameter, so at least two cards of 72 GB; 2 (N - embedding) * tokens * 5 flops
-    full = next(line for line in scale.table().splitlines() if line.startswith("| 8B | full"))
+    full = next(line for line in model_sizes.table().splitlines() if line.startswith("| 8B | full"))
     hours = float(full.split("|")[5])
     assert int(full.split("|")[3]) >= 2
     assert hours == pytest.approx(2 * 7.5e9 * 60_000 * 850 * 5 / (989e12 * 0.4) / 3600, rel=0.03)
@@ -96,7 +97,7 @@ def test_check_warns_where_too_little_is_free(tiny_model: Any, monkeypatch: pyte
     said = memory_line(tiny_model, pairs, Train(), bf16=False)
     assert "GiB of memory at the peak (up to " in said and "too little" not in said
     longest = Plan(8 * 90, 8 * 70, (50 * 50 + 40 * 60) / 90, kernels="cpu")  # eight pairs are one pass
-    most = KEPT * footprint.footprint(shape_of(tiny_model.config), longest).peak + ITSELF
+    most = KEPT * memory_model.footprint(shape_of(tiny_model.config), longest).peak + ITSELF
     free["bytes"] = most * 0.99
     assert memory_line(tiny_model, pairs, Train(), bf16=False).endswith(
         "too little: set train.micro_batch: 1, train.gradient_checkpointing: true or train.lora: {rank: 16}"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from prefzoo import attention, fused
 from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
-from prefzoo.logprobs import score
+from prefzoo.engine import cpu_ops, packed_attention
+from prefzoo.engine.logprobs import score
 
 PAIRS = [TokenPair([5, 6], [7, 8, 3], [9, 3], 0), TokenPair([10], [11, 3], [12, 13, 14, 3], 1)]
 KINDS = ["llama", "qwen3", "mistral", "gemma2", "phi3", "olmo2"]
@@ -31,7 +31,7 @@ def model_of(kind: str) -> Any:
         for name, weight in model.named_parameters():
             if "norm" in name:
                 weight.data.uniform_(0.5, 1.5)
-    attention.install(model)
+    packed_attention.install(model)
     return model
 
 
@@ -50,14 +50,14 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for kind in KINDS:
         source = importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
-        monkeypatch.setattr(source, fused.ROTARY, getattr(source, fused.ROTARY))
+        monkeypatch.setattr(source, cpu_ops.ROTARY, getattr(source, cpu_ops.ROTARY))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_and_gradients_stay(restored: None, kind: str) -> None:
     model = model_of(kind)
     before, grads = outcome(model)
-    fused.install(model)
+    cpu_ops.install(model)
     after, others = outcome(model)
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-4)
     assert grads.keys() == others.keys()
@@ -67,21 +67,21 @@ def test_values_and_gradients_stay(restored: None, kind: str) -> None:
 
 def test_what_a_llama_has_is_replaced(restored: None) -> None:
     model = model_of("llama")
-    fused.install(model)
+    cpu_ops.install(model)
     own = {type(m).__name__ for m in model.modules() if "forward" in vars(m)}
     assert own == {"LlamaRMSNorm", "LlamaMLP"}
-    assert getattr(sys.modules[type(model).__module__], fused.ROTARY) is fused.rotate
+    assert getattr(sys.modules[type(model).__module__], cpu_ops.ROTARY) is cpu_ops.rotate
 
 
 def test_a_norm_of_another_kind_stays(restored: None) -> None:
     model = model_of("gemma2")  # its norms multiply by 1 + weight, and its gate is a GELU
-    fused.install(model)
+    cpu_ops.install(model)
     assert not [m for m in model.modules() if "forward" in vars(m)]
 
 
 def test_a_copy_has_its_own_weights(restored: None) -> None:
     model = model_of("llama")
-    fused.install(model)
+    cpu_ops.install(model)
     other = copy.deepcopy(model)
     with torch.no_grad():
         other.model.norm.weight.mul_(2.0)
@@ -92,7 +92,7 @@ def test_under_autocast_the_residual_stream_stays_fp32(restored: None) -> None:
     model = model_of("llama")
     exact, _ = outcome(model)
     plain, _ = outcome(model, bf16=True)
-    fused.install(model)
+    cpu_ops.install(model)
     lean, grads = outcome(model, bf16=True)
     assert (lean - exact).abs().max() < 2 * (plain - exact).abs().max() + 0.1
     assert all(g.dtype == torch.float32 for g in grads.values())
@@ -102,5 +102,5 @@ def test_gradients_by_finite_differences() -> None:
     gen = torch.Generator().manual_seed(0)
     x, y = (torch.randn(2, 3, 5, 4, generator=gen, dtype=torch.float64, requires_grad=True) for _ in range(2))
     angle = torch.randn(2, 1, 5, 2, generator=gen, dtype=torch.float64).repeat(1, 1, 1, 2)
-    assert torch.autograd.gradcheck(fused._Gate.apply, (x, y))
-    assert torch.autograd.gradcheck(lambda a: fused._Rotate.apply(a, angle.cos(), angle.sin()), x)
+    assert torch.autograd.gradcheck(cpu_ops._Gate.apply, (x, y))
+    assert torch.autograd.gradcheck(lambda a: cpu_ops._Rotate.apply(a, angle.cos(), angle.sin()), x)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from prefzoo import head as head_module
-from prefzoo.divergence import token_kl
-from prefzoo.head import Head, token_logprobs
+from prefzoo.engine import lm_head as head_module
+from prefzoo.engine.lm_head import Head, token_logprobs
+from prefzoo.engine.token_kl import token_kl
 
 TILE = (4, 3)  # neither divides the sizes below
 KINDS = [Head(torch.empty(0)), Head(torch.empty(0), scale=0.7, cap=5.0)]

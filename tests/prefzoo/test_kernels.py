@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from prefzoo import attention, flex, kernels, measured
-from prefzoo import head as head_module
-from prefzoo.head import Head, token_logprobs
-from prefzoo.kernels import Kernels
-from prefzoo.measured import Choices
-from prefzoo.paths import cache_dir
+from prefzoo.engine import autotune, flex_attention, head_kernels, packed_attention
+from prefzoo.engine import lm_head as head_module
+from prefzoo.engine.autotune import Choices
+from prefzoo.engine.head_kernels import Kernels
+from prefzoo.engine.lm_head import Head, token_logprobs
+from prefzoo.runtime.paths import cache_dir
 
 TILE = (4, 3)  # neither divides the sizes below
 
@@ -27,7 +27,7 @@ TILE = (4, 3)  # neither divides the sizes below
 @pytest.fixture(autouse=True)
 def _unmeasured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path))
-    monkeypatch.setattr(measured, "CHOICES", Choices())
+    monkeypatch.setattr(autotune, "CHOICES", Choices())
 
 
 def called(head: Head, states: Tensor, targets: Tensor, grad: Tensor) -> list[Tensor]:
@@ -51,10 +51,10 @@ def test_the_kernels_path_gives_what_the_plain_one_gives(
 
     def noted(*args: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         asked.append("summary")
-        return kernels.summary(*args)  # type: ignore[arg-type]
+        return head_kernels.summary(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(head_module, "MEASURED", ("cpu",))
-    monkeypatch.setattr(kernels, "candidates", lambda: {"noted": Kernels(noted, kernels.slopes)})
+    monkeypatch.setattr(head_kernels, "candidates", lambda: {"noted": Kernels(noted, head_kernels.slopes)})
     for a, b in zip(expected, called(head, states, targets, grad), strict=True):
         torch.testing.assert_close(a, b)
     assert asked
@@ -95,7 +95,8 @@ def test_compiled_kernels_give_the_same(cap: float) -> None:
     products = torch.randn(6, 40)
     with torch.no_grad():
         expected, found = (
-            kernels._both(kernels.candidates()[name], products.clone, 0.7, cap) for name in ("torch", "torch.compile")
+            head_kernels._both(head_kernels.candidates()[name], products.clone, 0.7, cap)
+            for name in ("torch", "torch.compile")
         )
     for a, b in zip(expected, found, strict=True):
         torch.testing.assert_close(a, b)
@@ -109,12 +110,14 @@ def test_one_kernel_for_all_blocks_attends_as_one_call_for_each_answer(window: i
     blocks = ((3, 4, 2), (5, 1, 6), (2, 7, 0))
     size = sum(map(sum, blocks))
     qkv = [torch.randn(1, heads, size, 16, generator=gen) for heads in (4, 2, 2)]  # on CPUs it has no backward pass
-    kwargs = {attention.BLOCKS: blocks, "sliding_window": window, "softcap": cap}
-    found = flex.attend(*qkv, blocks, 0.3, window, cap, kernel=flex.flex_attention)
-    torch.testing.assert_close(found, attention._one_by_one(*qkv, 0.3, kwargs))
+    kwargs = {packed_attention.BLOCKS: blocks, "sliding_window": window, "softcap": cap}
+    found = flex_attention.attend(*qkv, blocks, 0.3, window, cap, kernel=flex_attention.flex_attention)
+    torch.testing.assert_close(found, packed_attention._one_by_one(*qkv, 0.3, kwargs))
     if torch.cuda.is_available():
         on_gpu = [x.cuda() for x in qkv]
-        ways = [attention._there_and_back(way, *on_gpu, 0.3, kwargs, 1) for way in attention.WAYS.values()]
+        ways = [
+            packed_attention._there_and_back(way, *on_gpu, 0.3, kwargs, 1) for way in packed_attention.WAYS.values()
+        ]
         torch.testing.assert_close(*ways, rtol=1e-2, atol=1e-2)
 
 
@@ -122,30 +125,30 @@ def test_attention_is_measured_on_changing_layouts(monkeypatch: pytest.MonkeyPat
     seen: list[tuple[tuple[int, int, int], ...]] = []
 
     def noted(*args: Any) -> Tensor:
-        seen.append(args[4][attention.BLOCKS])
+        seen.append(args[4][packed_attention.BLOCKS])
         time.sleep(0.01)
-        return attention._one_by_one(*args)
+        return packed_attention._one_by_one(*args)
 
     blocks = ((3, 4, 2), (5, 1, 6), (2, 7, 0))
     qkv = [torch.randn(1, heads, sum(map(sum, blocks)), 16) for heads in (4, 2, 2)]
-    monkeypatch.setattr(attention, "WAYS", {"one by one": attention._one_by_one, "noted": noted})
-    kwargs = {attention.BLOCKS: blocks}
-    found = attention._fastest(*qkv, 0.3, kwargs)
-    torch.testing.assert_close(found, attention._one_by_one(*qkv, 0.3, kwargs))
+    monkeypatch.setattr(packed_attention, "WAYS", {"one by one": packed_attention._one_by_one, "noted": noted})
+    kwargs = {packed_attention.BLOCKS: blocks}
+    found = packed_attention._fastest(*qkv, 0.3, kwargs)
+    torch.testing.assert_close(found, packed_attention._one_by_one(*qkv, 0.3, kwargs))
     assert len({len(layout) for layout in seen}) == 2 and len(set(seen)) > 4, "sizes and orders change"
-    assert set(measured.CHOICES.known.values()) == {"one by one"}
+    assert set(autotune.CHOICES.known.values()) == {"one by one"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_long_answers_are_attended_to_in_pieces(dtype: torch.dtype) -> None:
     """Across the borders of pieces, with weights that are kept, and others that are made again."""
     gen = torch.Generator().manual_seed(0)
-    blocks = ((40, attention.KEPT + 30, 300), (5, 3, attention.ROWS - 5), (60, 7, attention.KEPT))
+    blocks = ((40, packed_attention.KEPT + 30, 300), (5, 3, packed_attention.ROWS - 5), (60, 7, packed_attention.KEPT))
     size = sum(map(sum, blocks))
     qkv = [torch.randn(1, heads, size, 8, generator=gen, dtype=torch.float64).requires_grad_() for heads in (4, 2, 2)]
     own = [x.detach().to(dtype).requires_grad_() for x in qkv]
-    expected = attention._one_by_one(*qkv, 0.3, {attention.BLOCKS: blocks})
-    found = attention._packed(*own, 0.3, 0.0, {attention.BLOCKS: blocks})
+    expected = packed_attention._one_by_one(*qkv, 0.3, {packed_attention.BLOCKS: blocks})
+    found = packed_attention._packed(*own, 0.3, 0.0, {packed_attention.BLOCKS: blocks})
     near = {"rtol": 0.02, "atol": 0.05} if dtype is torch.bfloat16 else {}
     torch.testing.assert_close(found.double(), expected, **near)
     weights = torch.randn(found.shape, generator=gen, dtype=torch.float64)
@@ -184,8 +187,8 @@ def test_triton_kernels_give_the_same_in_its_interpreter() -> None:
 def test_all_kernels_agree_on_a_gpu(dtype: torch.dtype) -> None:
     products = torch.randn(1024, 16384, device="cuda").to(dtype)
     with torch.no_grad():
-        ways = kernels.candidates().values()
-        expected, *others = (kernels._both(which, products.clone, 1.0, 0.0) for which in ways)
+        ways = head_kernels.candidates().values()
+        expected, *others = (head_kernels._both(which, products.clone, 1.0, 0.0) for which in ways)
     for found in others:
         for a, b in zip(expected, found, strict=True):
             torch.testing.assert_close(a, b, rtol=2e-2, atol=1e-3)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from prefzoo.errors import UserError
-from prefzoo.locking import alone
+from prefzoo.runtime.locking import run_lock
 
 HERE = Path(__file__).parent
 
@@ -65,9 +65,9 @@ def test_what_a_killed_run_left_half_written_goes_and_nothing_else(tmp_path: Pat
     for path in (partial, other, half):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    with alone(tmp_path):
+    with run_lock(tmp_path):
         assert [p for p in (tmp_path / "dpo").iterdir()] == [other]
-        with pytest.raises(UserError, match="has been running here"), alone(tmp_path):
+        with pytest.raises(UserError, match="has been running here"), run_lock(tmp_path):
             pass
 
 

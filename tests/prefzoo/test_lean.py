@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prefzoo import losses, reference
-from prefzoo.base import Base, policy_of
+from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
-from prefzoo.job import Job, with_reference
-from prefzoo.lean import make_lean
-from prefzoo.sections import Lora, Train
-from prefzoo.train import train
+from prefzoo.engine import reference_logprobs
+from prefzoo.engine.base_model import Base, policy_of
+from prefzoo.engine.frozen_bf16 import make_lean
+from prefzoo.recipe.sections import Lora, Train
+from prefzoo.training.job import Job, with_reference
+from prefzoo.training.loop import train
 
 PAIRS = [TokenPair([5 + i, 6, 7], [8, 9 + i, 10], [11, 12 + i], i) for i in range(8)]
 
@@ -31,7 +32,7 @@ def trained(model: Any, folder: Path, *, lean: bool, **lora: Any) -> tuple[bytes
     loss, base = losses.get("dpo"), Base(lambda: copy.deepcopy(model), lean=lean)
     job = with_reference(
         Job(loss, loss.Params(), how, 0, PAIRS, "shared", bf16=True), base,
-        lambda rows, what, kind: reference.logprobs(base.model, rows, "shared", kind, bf16=True),
+        lambda rows, what, kind: reference_logprobs.logprobs(base.model, rows, "shared", kind, bf16=True),
     )  # fmt: skip
     assert (torch.bfloat16 in linear_dtypes(base.model)) == lean
     policy = policy_of(lambda quantize: copy.deepcopy(model), how, bf16=lean, seed=0)

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from prefzoo.errors import VariantFailed
-from prefzoo.live import Board, Row, clock, watched
-from prefzoo.progress import AtStep, settle, stage
+from prefzoo.runtime.live_view import Board, Row, clock, watched
+from prefzoo.runtime.progress import AtStep, settle, stage
 
 METRICS = {"loss": 0.61803, "rewards/margins": 123.456, "rewards/accuracies": 0.75}
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from zoo_inputs import random_world
 
-from prefzoo import losses, recipe
+from prefzoo import losses
 from prefzoo.errors import UserError
+from prefzoo.recipe import load
 from prefzoo.types import LogProbs, Mismatched, Scores, TokenKL, VocabLogProbs
 
 RECIPE = """
@@ -107,11 +108,11 @@ def test_a_plugin_may_be_a_term(tmp_path: Path) -> None:
 def test_a_recipe_takes_a_sum_and_its_knobs(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(RECIPE)
-    variant = recipe.load(path).variants["mixed"]
+    variant = load.load(path).variants["mixed"]
     assert variant.params.model_dump() == {"dpo": {"beta": 0.3}, "sft": {}}
     again = tmp_path / "again.yaml"
-    again.write_text(recipe.dump(recipe.load(path)))
-    assert recipe.load(again).variants == recipe.load(path).variants
+    again.write_text(load.dump(load.load(path)))
+    assert load.load(again).variants == load.load(path).variants
 
 
 @pytest.mark.parametrize(
@@ -126,5 +127,5 @@ def test_a_recipe_that_is_wrong_about_a_term(wrong: str, says: str, tmp_path: Pa
     path = tmp_path / "r.yaml"
     path.write_text(RECIPE.replace("dpo: {beta: 0.3}", wrong))
     with pytest.raises(UserError) as caught:
-        recipe.load(path)
+        load.load(path)
     assert says in caught.value.lines[0]

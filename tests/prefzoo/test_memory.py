@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prefzoo import memory
+from prefzoo.runtime import memory
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import torch
 import yaml
 from called import prefzoo
 
-from prefzoo import cards, losses, models
-from prefzoo.cards import About
-from prefzoo.runs import RunResult
+from prefzoo import losses
+from prefzoo.engine import models
+from prefzoo.experiment import cards
+from prefzoo.experiment.cards import About
+from prefzoo.runtime.run_folders import RunResult
 
 RECIPE = """\
 name: tiny
@@ -142,14 +144,14 @@ def test_a_run_leaves_cards_that_hold_its_numbers_and_checkpoints_that_chat(
 
 
 def test_what_goes_up(saved: Path) -> None:
-    from prefzoo import push
+    from prefzoo.experiment import hub
 
-    full = push.files(saved / "full", "me/full")
+    full = hub.files(saved / "full", "me/full")
     assert set(full) == {
         "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
         "chat_template.jinja", "README.md",
     }  # fmt: skip
-    low = push.files(saved / "low", "me/low", "them/base")
+    low = hub.files(saved / "low", "me/low", "them/base")
     assert set(low) == {
         "adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tokenizer_config.json",
         "chat_template.jinja", "README.md",

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from prefzoo import losses
 from prefzoo.errors import UserError
-from prefzoo.recipe import dump, load
+from prefzoo.recipe.load import dump, load
 
 MINIMAL = "name: tiny\nmodel: some/model\ndata: {train: pairs.jsonl}\nvariants: {dpo: }\n"
 PLUGIN = """

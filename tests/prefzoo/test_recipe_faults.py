@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from prefzoo.errors import UserError
-from prefzoo.recipe import load
+from prefzoo.recipe.load import load
 
 MINIMAL = "name: tiny\nmodel: some/model\ndata: {train: pairs.jsonl}\nvariants: {dpo: }\n"
 PLUGIN = """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from prefzoo.cli import main
-from prefzoo.recipe import load
+from prefzoo.recipe.load import load
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FILES = sorted(RECIPES.glob("*.yaml"))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from prefzoo.errors import UserError
-from prefzoo.judge import ServerJudge
-from prefzoo.recipe import dump, load
+from prefzoo.recipe.judge import ServerJudge
+from prefzoo.recipe.load import dump, load
 
 MINIMAL = "name: tiny\nmodel: some/model\ndata: {train: pairs.jsonl}\nvariants: {dpo: }\n"
 SERVER = "kind: server, url: 'http://localhost:8000/v1/', model: m"

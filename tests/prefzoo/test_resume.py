@@ -15,12 +15,14 @@ import pytest
 import torch
 from test_train import job
 
-from prefzoo import disk, losses, models, stopping
-from prefzoo.checkpoint import Checkpoints
+from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
-from prefzoo.job import Job
-from prefzoo.stopping import Interrupted
-from prefzoo.train import train
+from prefzoo.engine import models
+from prefzoo.runtime import atomic_files, signals
+from prefzoo.runtime.signals import Interrupted
+from prefzoo.training.checkpoint import Checkpoints
+from prefzoo.training.job import Job
+from prefzoo.training.loop import train
 
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.3, "targets": ["q_proj", "v_proj"]}
 
@@ -135,7 +137,7 @@ def test_the_same_signal_from_scheduler_and_launcher_is_one_wish(tiny_model: Any
 
 
 def test_a_second_ctrl_c_ends_the_run_at_once(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "AT_ONCE", -1.0)  # as if the user had waited in between
+    monkeypatch.setattr(signals, "AT_ONCE", -1.0)  # as if the user had waited in between
 
     def twice() -> None:
         terminate()
@@ -211,11 +213,11 @@ def test_checkpoints_follow_the_clock(tiny_model: Any, tmp_path: Path) -> None:
 
 
 def test_a_folder_is_published_whole(tmp_path: Path) -> None:
-    target, partial = tmp_path / "made", disk.partial_of(tmp_path / "made")
+    target, partial = tmp_path / "made", atomic_files.partial_of(tmp_path / "made")
     for text in ("old", "new"):
         (partial / "inside").mkdir(parents=True)
         (partial / "inside" / "file").write_text(text)
-        disk.publish(partial, target)
+        atomic_files.publish(partial, target)
     assert (target / "inside" / "file").read_text() == "new" and not partial.exists()
 
 

@@ -11,13 +11,14 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 from torch import Tensor
 
-from prefzoo import losses, schema
-from prefzoo._yaml import Source
+from prefzoo import losses
 from prefzoo.errors import UserError
-from prefzoo.fields import FIELDS
-from prefzoo.recipe import Recipe, Variant, load
-from prefzoo.sections import Train
-from prefzoo.sweeping import Sweep
+from prefzoo.recipe import json_schema
+from prefzoo.recipe.axes import Sweep
+from prefzoo.recipe.descriptions import FIELDS
+from prefzoo.recipe.load import Recipe, Variant, load
+from prefzoo.recipe.sections import Train
+from prefzoo.recipe.yaml import Source
 from prefzoo.types import LogProbs
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -34,7 +35,7 @@ def checker() -> Draft202012Validator:
 
 
 def test_the_kept_file_is_current() -> None:
-    assert KEPT.read_text() == schema.text(OURS), "run: prefzoo schema --out recipes/recipe.schema.json"
+    assert KEPT.read_text() == json_schema.text(OURS), "run: prefzoo schema --out recipes/recipe.schema.json"
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
@@ -112,7 +113,7 @@ def test_a_loss_without_a_docstring_is_described_by_its_paper() -> None:
         return -policy.margin
 
     made = losses.loss(paper="mine")(bare_of_words)
-    assert schema.schema([made])["$defs"]["knobs.bare_of_words"]["description"] == "mine."
+    assert json_schema.schema([made])["$defs"]["knobs.bare_of_words"]["description"] == "mine."
 
 
 def test_every_field_has_a_sentence() -> None:

@@ -16,13 +16,15 @@ import pytest
 import torch
 from called import prefzoo
 
-from evals.judges.function import load as load_function
-from evals.judges.protocol import Answer, Comparison, PromptRow
-from prefzoo import disk, models, recipe
 from prefzoo.cli.targets import models_of
 from prefzoo.data.sources import read_rows
+from prefzoo.engine import models
 from prefzoo.errors import UserError
-from prefzoo.redact import redacted
+from prefzoo.evals.judges.function import load as load_function
+from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
+from prefzoo.recipe import load
+from prefzoo.runtime import atomic_files
+from prefzoo.runtime.redaction import redacted
 
 KEYS = {
     "OPENAI_API_KEY": "sk-do-not-show-me-1",
@@ -269,7 +271,7 @@ def test_names_that_are_no_names_of_folders_are_refused(name: str, where: str, p
     fields |= {"name": name} if where == "name" else {"variants": {name: {"loss": "dpo"}}}
     (place / "bad.yaml").write_text(json.dumps(fields))
     with pytest.raises(UserError, match=r"bad.yaml"):
-        recipe.load(place / "bad.yaml")
+        load.load(place / "bad.yaml")
 
 
 @pytest.mark.parametrize("suite", ["../../x", "/etc/passwd", "instruct/../x"])
@@ -322,7 +324,7 @@ def test_a_target_of_eval_has_a_name_of_its_own(place: Path, monkeypatch: pytest
 
 
 def test_inside(tmp_path: Path) -> None:
-    assert disk.inside(tmp_path, "a", "b") == tmp_path / "a" / "b"
+    assert atomic_files.inside(tmp_path, "a", "b") == tmp_path / "a" / "b"
     for name in ("..", "a/../..", "/etc", "."):
         with pytest.raises(UserError, match="leads out of"):
-            disk.inside(tmp_path, name)
+            atomic_files.inside(tmp_path, name)

@@ -14,12 +14,12 @@ import pytest
 import torch
 from test_train import answers, job
 
-from prefzoo import models
-from prefzoo.adapters import unfit
-from prefzoo.job import Job
-from prefzoo.side import deal
-from prefzoo.together import Member, train_together
-from prefzoo.train import train
+from prefzoo.engine import models
+from prefzoo.training.job import Job
+from prefzoo.training.loop import train
+from prefzoo.training.multi_lora import unfit
+from prefzoo.training.multi_lora_loop import Member, train_together
+from prefzoo.training.multi_lora_step import deal
 
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "targets": "all-linear"}
 Trained = tuple[list[dict[str, float]], dict[str, torch.Tensor]]

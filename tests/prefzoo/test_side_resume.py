@@ -14,9 +14,9 @@ import torch
 from test_resume import Killed, kill
 from test_side import lora_job, policy
 
-from prefzoo.checkpoint import Checkpoints
-from prefzoo.stopping import Interrupted
-from prefzoo.together import Member, train_together
+from prefzoo.runtime.signals import Interrupted
+from prefzoo.training.checkpoint import Checkpoints
+from prefzoo.training.multi_lora_loop import Member, train_together
 
 NAMES = ("bco_pair_shift", "dpo", "tdpo2")
 
@@ -103,7 +103,7 @@ def test_who_is_behind_catches_up(tiny_model: Any, tmp_path: Path) -> None:
 
 def test_what_trained_in_a_group_goes_on_alone(tiny_model: Any, tmp_path: Path) -> None:
     """Its checkpoints are those of a training alone."""
-    from prefzoo.train import train
+    from prefzoo.training.loop import train
 
     whole = run(tiny_model, tmp_path / "whole", every=1e9)
     run(tiny_model, tmp_path / "parts", until=4, how=kill)

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from prefzoo import losses, sweep
+from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
+from prefzoo.experiment import search
+from prefzoo.experiment.search import Score, Trial
 from prefzoo.losses import paper_grid
-from prefzoo.recipe import dump, load
-from prefzoo.sweep import Score, Trial
-from prefzoo.sweeping import Halving, Sweep
+from prefzoo.recipe.axes import Halving, Sweep
+from prefzoo.recipe.load import dump, load
 
 HEAD = "name: tiny\nmodel: some/model\ndata: {train: pairs.jsonl}\n"
 
@@ -35,7 +36,7 @@ def names(trials: list[Trial]) -> list[str]:
 
 def test_a_grid_is_every_combination_with_every_seed(read: Any) -> None:
     text = "seeds: [3, 4]\nvariants: {dpo: {beta: [0.1, 0.5], train: {learning_rate: [1e-6, 1e-5]}}}"
-    trials = sweep.expand(read(text))
+    trials = search.expand(read(text))
     assert names(trials)[:3] == ["dpo-beta0.1-lr1e-06-s3", "dpo-beta0.1-lr1e-06-s4", "dpo-beta0.1-lr1e-05-s3"]
     assert len(trials) == 8 and trials[-1].variant.params.model_dump() == {"beta": 0.5}
     assert trials[-1].variant.train.learning_rate == 1e-5 and trials[-1].seed == 4
@@ -43,8 +44,8 @@ def test_a_grid_is_every_combination_with_every_seed(read: Any) -> None:
 
 
 def test_a_trial_keeps_its_name_whatever_else_is_in_the_grid(read: Any) -> None:
-    few = names(sweep.expand(read("variants: {dpo: {beta: [0.1, 0.5]}}")))
-    more = names(sweep.expand(read("variants: {dpo: {beta: [0.5, 0.01, 0.1]}}")))
+    few = names(search.expand(read("variants: {dpo: {beta: [0.1, 0.5]}}")))
+    more = names(search.expand(read("variants: {dpo: {beta: [0.5, 0.01, 0.1]}}")))
     assert set(few) < set(more)
 
 
@@ -54,20 +55,20 @@ train: {learning_rate: [1e-6, 1e-5]}
 sweep: {unequal_budgets: flag}
 variants: {dpo: , ipo: {train: {learning_rate: 1e-3}}, simpo: {train: {batch: [4, 8, 16]}}}
 """
-    trials = sweep.expand(read(text))
-    assert sweep.budgets(trials) == {"dpo": 2, "ipo": 1, "simpo": 6}
+    trials = search.expand(read(text))
+    assert search.budgets(trials) == {"dpo": 2, "ipo": 1, "simpo": 6}
     assert [t.variant.train.learning_rate for t in trials][:3] == [1e-6, 1e-5, 1e-3]
 
 
 def test_a_terms_knob_in_a_sum(read: Any) -> None:
-    trials = sweep.expand(read("variants: {both: {loss: dpo + 0.2*sft, dpo: {beta: [0.1, 0.5]}}}"))
+    trials = search.expand(read("variants: {both: {loss: dpo + 0.2*sft, dpo: {beta: [0.1, 0.5]}}}"))
     assert [t.variant.params.model_dump()["dpo"]["beta"] for t in trials] == [0.1, 0.5]
 
 
 def test_without_a_sweep_trials_are_the_variants(read: Any) -> None:
     plain = read("seed: 7\nvariants: {dpo: , ipo: }")
-    assert not sweep.is_sweep(plain) and [(t.name, t.seed) for t in sweep.expand(plain)] == [("dpo", 7), ("ipo", 7)]
-    assert sweep.is_sweep(read("seeds: [1, 2]\nvariants: {dpo: }"))
+    assert not search.is_sweep(plain) and [(t.name, t.seed) for t in search.expand(plain)] == [("dpo", 7), ("ipo", 7)]
+    assert search.is_sweep(read("seeds: [1, 2]\nvariants: {dpo: }"))
 
 
 def test_a_resolved_sweep_loads_to_the_same(read: Any, tmp_path: Path) -> None:
@@ -80,14 +81,14 @@ variants: {ipo: {sweep: paper}, simpo: {beta: {log: [1, 10]}}, both: {loss: dpo 
     (tmp_path / "again.yaml").write_text(dump(first))
     again = load(tmp_path / "again.yaml")
     assert dump(again) == dump(first) and first.seed == 5
-    assert names(sweep.expand(again)) == names(sweep.expand(first))
+    assert names(search.expand(again)) == names(search.expand(first))
 
 
 def test_a_range_is_covered_evenly_and_the_same_each_time(read: Any) -> None:
     made = read("sweep: {trials: 8}\nvariants: {dpo: {beta: {log: [0.001, 1]}, train: {batch: [4, 8]}}}")
-    trials = sweep.expand(made)
+    trials = search.expand(made)
     betas = sorted(t.values["beta"] for t in trials)
-    assert len(trials) == 8 and names(trials) == names(sweep.expand(made))
+    assert len(trials) == 8 and names(trials) == names(search.expand(made))
     assert 0.001 <= betas[0] < 0.01 and 0.1 < betas[-1] <= 1  # the ends of a log scale are both visited
     assert {t.values["train.batch"] for t in trials} == {4, 8}
 
@@ -102,7 +103,7 @@ def test_ranges_without_optuna(read: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UserError, match=r"variants.dpo: ranges are searched by Optuna.*pip install 'prefzoo\[sweep\]'"):
-        sweep.expand(read("sweep: {trials: 2}\nvariants: {dpo: {beta: {log: [0.1, 1]}}}"))
+        search.expand(read("sweep: {trials: 2}\nvariants: {dpo: {beta: {log: [0.1, 1]}}}"))
 
 
 @pytest.mark.parametrize(
@@ -135,9 +136,9 @@ def test_what_is_wrong_is_told_with_place_value_and_cure(read: Any, text: str, s
 def test_unequal_budgets_are_refused_unless_asked_for(read: Any) -> None:
     text = "variants: {dpo: {beta: [0.1, 0.5, 1.0]}, ipo: {tau: [0.1, 0.5]}}"
     with pytest.raises(UserError, match=r"unequal tuning \(dpo 3, ipo 2 settings\).*sweep.trials: 2, or accept"):
-        sweep.expand(read(text))
-    assert sweep.budgets(sweep.expand(read(text, "sweep.trials=2"))) == {"dpo": 2, "ipo": 2}
-    assert sweep.budgets(sweep.expand(read(text, "sweep.unequal_budgets=flag"))) == {"dpo": 3, "ipo": 2}
+        search.expand(read(text))
+    assert search.budgets(search.expand(read(text, "sweep.trials=2"))) == {"dpo": 2, "ipo": 2}
+    assert search.budgets(search.expand(read(text, "sweep.unequal_budgets=flag"))) == {"dpo": 3, "ipo": 2}
 
 
 @pytest.mark.parametrize("name", losses.names())
@@ -170,30 +171,30 @@ def test_the_choice_is_the_best_mean_over_seeds_and_ties_go_to_who_moved_less() 
     scores = {t.name: Score(0.5, 1.0) for t in TRIALS}
     scores["a-y-s0"], scores["a-y-s1"] = Score(0.9, 9.0), Score(0.3, 9.0)  # mean 0.6
     scores["b-z-s1"] = Score(0.5, 0.5)
-    assert sweep.choose(TRIALS, scores) == {"a": "a-y", "b": "b-z"}
+    assert search.choose(TRIALS, scores) == {"a": "a-y", "b": "b-z"}
     del scores["a-y-s1"]  # a setting with a seed missing is no candidate
-    assert sweep.choose(TRIALS, scores)["a"] == "a-x"
-    assert sweep.choose(TRIALS, {"b-x-s0": Score(1, 1), "b-x-s1": Score(1, 1)}) == {"b": "b-x"}
+    assert search.choose(TRIALS, scores)["a"] == "a-x"
+    assert search.choose(TRIALS, {"b-x-s0": Score(1, 1), "b-x-s1": Score(1, 1)}) == {"b": "b-x"}
 
 
 def test_early_stopping_leaves_every_variant_its_share() -> None:
     how = Sweep(early_stopping=Halving(factor=3, rungs=2))
-    assert sweep.rungs(how, 90) == [10, 30] and sweep.rungs(how, 1) == [] and sweep.rungs(Sweep(), 90) == []
+    assert search.rungs(how, 90) == [10, 30] and search.rungs(how, 1) == [] and search.rungs(Sweep(), 90) == []
     scores = {t.name: Score(0.9 if t.arm == "a" else 0.1, 1.0) for t in TRIALS}
     scores["b-y-s0"] = scores["b-y-s1"] = Score(0.2, 1.0)
-    kept = sweep.survivors(TRIALS, scores, 3)
+    kept = search.survivors(TRIALS, scores, 3)
     assert names(kept) == ["a-x-s0", "a-x-s1", "b-y-s0", "b-y-s1"]
 
 
 def test_the_validation_split_never_shares_a_prompt_with_training() -> None:
     pairs = [TokenPair([i // 3], [10 + i], [50 + i], i) for i in range(30)]  # three pairs a prompt
-    train, held = sweep.split_off(pairs, 0.2)
+    train, held = search.split_off(pairs, 0.2)
     assert len(held) == 6 and len(train) == 24 and not {p.prompt[0] for p in train} & {p.prompt[0] for p in held}
-    again = sweep.split_off(pairs[::-1], 0.2)[1]
+    again = search.split_off(pairs[::-1], 0.2)[1]
     assert {p.row for p in again} == {p.row for p in held}  # by content, not by place
     with pytest.raises(UserError, match="sweep.validation: 0.9 of 1 different prompts leaves none to train on"):
-        sweep.split_off(pairs[:3], 0.9)
+        search.split_off(pairs[:3], 0.9)
 
 
 def test_a_score_counts_ties_half() -> None:
-    assert sweep.score([1.0, -1.0, 0.0, 4.0]) == Score(0.625, 1.5)
+    assert search.score([1.0, -1.0, 0.0, 4.0]) == Score(0.625, 1.5)

@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-from prefzoo import losses, models, reference
-from prefzoo import train as train_module
-from prefzoo.base import Base
+from prefzoo import losses
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenPair
+from prefzoo.engine import models, reference_logprobs
+from prefzoo.engine.base_model import Base
 from prefzoo.errors import UserError, VariantFailed
-from prefzoo.job import Job, with_reference
-from prefzoo.sections import Train
-from prefzoo.train import schedule, train
+from prefzoo.recipe.sections import Train
+from prefzoo.training import loop as train_module
+from prefzoo.training.job import Job, with_reference
+from prefzoo.training.loop import schedule, train
 from prefzoo.types import LogProbs
 
 
@@ -42,7 +43,7 @@ def job(
     made = Job(found, found.Params(), how, 0, pairs or random_pairs(), layout, bf16=False)
 
     def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
-        return reference.logprobs(model, rows, layout, kind, bf16=False)
+        return reference_logprobs.logprobs(model, rows, layout, kind, bf16=False)
 
     return with_reference(made, Base(lambda: copy.deepcopy(model)), frozen)
 

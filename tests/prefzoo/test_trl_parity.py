@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from prefzoo import losses, reference
+from prefzoo import losses
 from prefzoo.data.batches import order
 from prefzoo.data.schemas import normalise
 from prefzoo.data.tokens import tokenise
-from prefzoo.job import Job
-from prefzoo.sections import Train
-from prefzoo.train import train
+from prefzoo.engine import reference_logprobs
+from prefzoo.recipe.sections import Train
+from prefzoo.training.job import Job
+from prefzoo.training.loop import train
 
 STEPS, BATCH, RATE, SEED = 8, 4, 1e-3, 0
 COMPARED = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected")
@@ -34,7 +35,7 @@ ROWS = [
 def ours(model: Any, tokenizer: Any, loss: str, params: dict[str, float], tmp_path: Path) -> list[dict[str, float]]:
     found = losses.get(loss)
     pairs = tokenise(normalise(ROWS, "rows"), tokenizer, 200, "drop").pairs
-    values = reference.logprobs(model, pairs, "shared", bf16=False)
+    values = reference_logprobs.logprobs(model, pairs, "shared", bf16=False)
     how = Train(
         batch=BATCH, steps=STEPS, learning_rate=RATE, warmup=0.0, schedule="linear", weight_decay=0.0, precision="fp32"
     )

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 from two_processes import main, resume_alone
 
-from prefzoo import launch
 from prefzoo.errors import UserError
+from prefzoo.runtime import distributed
 
 HERE = Path(__file__).parent
 CASES = [
@@ -169,10 +169,10 @@ def test_a_profile_is_one_of_accelerates_and_explained(profile: Path) -> None:
 
 
 def test_processes_that_are_not_joined_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    launch.processes()
+    distributed.processes()
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="launched as 2 processes, but they are not joined; .*ACCELERATE_USE_CPU=true"):
-        launch.processes()
+        distributed.processes()
 
 
 def test_shards_need_gpus(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +192,8 @@ def test_work_is_dealt_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
             shares: list[int] = []
             for rank in range(world):
                 state = SimpleNamespace(process_index=rank, num_processes=world)
-                monkeypatch.setattr(launch, "processes", lambda state=state: state)
-                first, end = launch.stretch(count)
+                monkeypatch.setattr(distributed, "processes", lambda state=state: state)
+                first, end = distributed.shard_range(count)
                 found += range(first, end)
-                shares += launch.share(range(count))
+                shares += distributed.shard(range(count))
             assert found == sorted(shares) == list(range(count))

@@ -15,15 +15,16 @@ from accelerate import DistributedType, PartialState
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
-from prefzoo import attention, losses, models, reference
-from prefzoo.base import Base, policy_of
-from prefzoo.checkpoint import Checkpoints
+from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
-from prefzoo.job import Job, with_reference
-from prefzoo.launch import processes
-from prefzoo.sections import Train
-from prefzoo.stopping import Interrupted
-from prefzoo.train import train
+from prefzoo.engine import models, packed_attention, reference_logprobs
+from prefzoo.engine.base_model import Base, policy_of
+from prefzoo.recipe.sections import Train
+from prefzoo.runtime.distributed import processes
+from prefzoo.runtime.signals import Interrupted
+from prefzoo.training.checkpoint import Checkpoints
+from prefzoo.training.job import Job, with_reference
+from prefzoo.training.loop import train
 from prefzoo.types import LogProbs
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -87,14 +88,14 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
     if settings == "tied":
         model.config.tie_word_embeddings = True
         model.tie_weights()
-    attention.install(model)
+    packed_attention.install(model)
     pairs = [TokenPair(**row) for row in json.loads((folder / "pairs.json").read_text())]
     found = losses.get(name)
     how = Train(**{"batch": 4, "steps": 4, "learning_rate": 1e-3, "precision": "fp32", **SETTINGS[settings]})
     bf16 = how.precision == "bf16"
 
     def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
-        return reference.logprobs(model, rows, "shared", kind, bf16=bf16)
+        return reference_logprobs.logprobs(model, rows, "shared", kind, bf16=bf16)
 
     base = Base(lambda: copy.deepcopy(model))
     job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16), base, frozen)

@@ -1,4 +1,4 @@
-"""Writes the items of the suite: `python -m evals.suites.arithmetic.make`. Sums, products and small word problems.
+"""Write the items of the suite (`python -m prefzoo.evals.suites.arithmetic.make`): sums, products, word problems.
 
 Every item carries the `expression` that its question asks for, so that a reader can work it out again.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from evals.suites.documents import write
+from prefzoo.evals.suites.documents import write
 
 SEED, EACH, CHOICES = 0, 40, 4
 Made = tuple[str, str, int]  # question, expression, answer

@@ -1,5 +1,5 @@
 """What `arithmetic.yaml` calls."""
 
-from evals.suites.documents import beside
+from prefzoo.evals.suites.documents import beside
 
 documents = beside(__file__)

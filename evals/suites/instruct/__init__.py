@@ -8,9 +8,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from evals.judges.checks import CHECKS
-from evals.judges.protocol import PromptRow
 from prefzoo.errors import UserError
+from prefzoo.evals.judges.checks import CHECKS
+from prefzoo.evals.judges.protocol import PromptRow
 
 Spec = dict[str, Any]
 EVAL_SHARE = 5  # one topic, and one combination, in so many is kept for evaluation

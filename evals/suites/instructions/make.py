@@ -1,4 +1,4 @@
-"""Writes the items of the suite: `python -m evals.suites.instructions.make`.
+"""Writes the items of the suite: `python -m prefzoo.evals.suites.instructions.make`.
 
 A writing task, and one or two demands on its form that a function can check. None of the tasks is one of
 `instruct:train`, on which the demo trains.
@@ -11,7 +11,7 @@ import json
 import random
 from typing import Any
 
-from evals.suites.documents import write
+from prefzoo.evals.suites.documents import write
 
 SEED, ITEMS = 0, 240
 Spec = dict[str, Any]

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from evals.judges.checks import holds
-from evals.suites.documents import beside
+from prefzoo.evals.judges.checks import holds
+from prefzoo.evals.suites.documents import beside
 
 documents = beside(__file__)
 

@@ -1,4 +1,4 @@
-"""Writes the items of the suite: `python -m evals.suites.knowledge.make`.
+"""Writes the items of the suite: `python -m prefzoo.evals.suites.knowledge.make`.
 
 Facts by table (`facts.yml`) and small steps of reasoning (`reasoning.txt`), all of the project's own writing.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from evals.suites.documents import write
+from prefzoo.evals.suites.documents import write
 
 SEED, CHOICES = 0, 4
 HERE = Path(__file__).parent

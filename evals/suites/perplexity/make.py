@@ -1,4 +1,4 @@
-"""Writes the passages of the suite: `python -m evals.suites.perplexity.make`.
+"""Writes the passages of the suite: `python -m prefzoo.evals.suites.perplexity.make`.
 
 Plain English prose put together from sentences of the project's own writing: five kinds of text, a place, people and
 things drawn for each passage. It shows whether a model still predicts ordinary written English after training; it is
@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from evals.suites.documents import write
+from prefzoo.evals.suites.documents import write
 
 SEED, EACH = 0, 44
 NAMES = ("Miriam", "Jonas", "Edith", "Arthur", "Clara", "Felix", "Hanna", "Oskar", "Ruth", "Simon", "Vera", "Anton",

@@ -1,0 +1,107 @@
+"""What a number was measured with; numbers of different origin are not ranked against each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from prefzoo.evals.boards.provenance import JUDGED, ON_PAIRS, ON_PROMPTS
+from prefzoo.evals.boards.selection import Entry
+
+Fact = tuple[str, str]  # what is compared, and what is shown
+
+
+def origins(entries: Sequence[Entry], metric: str) -> list[dict[str, Fact]]:
+    """Of every entry: base model, and the evaluation set and the judge of this metric.
+
+    Sets are told apart by content where every run kept a hash or the prompts themselves, else by name.
+    """
+    parts: dict[str, list[list[Fact]]] = {"base model": [[_plain(e.run.recipe["model"])] for e in entries]}
+    further = [_further(e, metric) for e in entries]
+    for name in dict.fromkeys(name for one in further for name in one):
+        parts[name] = [one.get(name, [("", "none")]) for one in further]
+    return [{name: _strongest(facts, i) for name, facts in parts.items()} for i in range(len(entries))]
+
+
+def groups(entries: Sequence[Entry], metric: str) -> list[int]:
+    """A number per entry; equal for those whose metric may be compared."""
+    keys = [tuple(sorted((name, key) for name, (key, _) in one.items())) for one in origins(entries, metric)]
+    order = list(dict.fromkeys(keys))
+    return [order.index(key) for key in keys]
+
+
+def reasons(entries: Sequence[Entry], metric: str) -> list[str]:
+    """Why they cannot be ranked by a metric, each of a few words; empty where they can."""
+    found = origins(entries, metric)
+    out = []
+    for name in found[0] if found else ():
+        shown: dict[str, str] = {}
+        for one in found:
+            shown.setdefault(one[name][0], one[name][1])
+        if len(shown) > 1:
+            said = list(shown.values())
+            text = " and ".join(said) if len(set(said)) == len(said) else f"{said[0]} with different content"
+            out.append(f"another {name} ({text})")
+    return out
+
+
+def _further(entry: Entry, metric: str) -> dict[str, list[Fact]]:
+    recipe = entry.run.recipe
+    evals, data = recipe["evals"], recipe["data"]
+    if metric in ON_PAIRS or (metric not in ON_PROMPTS and metric not in evals["benchmarks"]):
+        how = [data["eval"], data["columns"], data["max_length"], data["too_long"]]
+        pairs = _sets(entry, metric, str(data["eval"] or "none"))
+        if metric in ON_PAIRS:
+            return {"set of held-out pairs": [*pairs, (_hash(how), str(data["eval"] or "none"))]}
+        return {"evaluation set": [*pairs, (_hash([how, evals]), metric)]}
+    if metric in evals["benchmarks"]:
+        return {"benchmark": [*_sets(entry, metric, metric), _plain(metric)]}
+    asked = next(([row["instruction"] for row in v.outputs] for v in entry.run.variants.values() if v.outputs), [])
+    spec = str(evals["prompts"] or "none")
+    found = {
+        "set of prompts": [*_sets(entry, metric, spec), (_hash(asked) if asked else "", spec), (_hash(spec), spec)],
+        "limit on answers": [_plain(f"{evals['max_new_tokens']} tokens")],
+    }
+    return found | {"judge": [_judge(entry)]} if metric in JUDGED else found
+
+
+def _sets(entry: Entry, metric: str, shown: str) -> list[Fact]:
+    """The content hash that the long table carries, if it does."""
+    long = entry.run.long
+    if "suite" not in long.columns:
+        return [("", shown)]
+    said = long[(long.metric == metric) & long.suite.notna()].suite
+    return [(str(said.iloc[0]).rpartition("@")[2] if len(said) else "", shown)]
+
+
+def _judge(entry: Entry) -> Fact:
+    long = entry.run.long
+    if "judge" in long.columns:
+        rows = long[long.metric.isin(JUDGED) & long.judge.notna()]
+        if len(rows):
+            wording = (
+                "" if "prompt_hash" not in rows or rows.prompt_hash.isna().all() else str(rows.prompt_hash.iloc[0])
+            )
+            name = str(rows.judge.iloc[0])
+            return f"{name}@{wording}", name
+    judge = entry.run.recipe["evals"]["judge"]
+    return (f"{judge}@" if isinstance(judge, str) else _hash(judge)), json.dumps(judge).strip('"')
+
+
+def _strongest(facts: list[list[Fact]], i: int) -> Fact:
+    """The first kind of evidence that every entry has."""
+    depth = max(len(one) for one in facts)
+    for at in range(depth):
+        if all(at < len(one) and one[at][0] for one in facts):
+            return facts[i][at]
+    return facts[i][-1]
+
+
+def _plain(value: Any) -> Fact:
+    return str(value), str(value)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,207 @@
+"""Every variant against every other on the same prompts: win rates, Bradley-Terry scores, and who may be ranked where.
+
+A judge that scores answers one at a time (the verifier, a reward model) meets every pair for free; a judge of pairs is
+asked n(n - 1)/2 times per prompt. The prompt is the unit: it is resampled with all of its comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import evalica
+import numpy as np
+import pandas as pd
+from evalica import Winner
+from numpy.typing import NDArray
+
+from prefzoo.errors import UserError
+from prefzoo.evals.judges.coverage import Coverage, coverage
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Report
+from prefzoo.evals.stats import intervals
+from prefzoo.evals.stats.intervals import Difference, Values
+
+RESAMPLES = 500
+TWO = 2  # what a comparison needs
+LEVEL = 0.95
+ALPHA = 1 - LEVEL
+LIMIT, CLOSE = 10_000, 1e-9  # evalica's iterations; its defaults stop early where one variant wins nearly all
+ELO = 400 / np.log(10)  # points for a natural log of odds: 400 points are odds of ten to one
+PSEUDO = 0.5  # a tie of half a prompt's weight between every two, so that one that never lost has a finite score
+
+
+@dataclass(frozen=True)
+class RoundRobin:
+    """What a round robin found.
+
+    Attributes:
+        wins: row's win rate against column, in [0, 1]; NaN on the diagonal.
+        scores: Bradley-Terry scores with bootstrap intervals over prompts, best first: score, low, high in Elo points
+            around 0, p_best, and the rank set `best_rank` to `worst_rank`.
+        differences: of every two, paired by prompt; p corrected after Holm.
+        coverage: of the judge's verdicts.
+    """
+
+    wins: pd.DataFrame
+    scores: pd.DataFrame
+    differences: dict[tuple[str, str], Difference]
+    coverage: Coverage
+
+
+Won = Mapping[tuple[str, str], Values]  # (first, second) -> (n,) wins of the second in [0, 1], NaN where missing
+
+
+def play(
+    judge: Judge, prompts: Sequence[PromptRow], answers: Mapping[str, Sequence[Answer]], report: Report | None = None
+) -> tuple[dict[tuple[str, str], Values], Coverage]:
+    """Ask the judge about every two.
+
+    Raises:
+        UserError: fewer than two variants, or answers that are not one for each prompt.
+    """
+    if len(answers) < TWO:
+        raise UserError(f"round robin: {len(answers)} variants; it takes at least two")
+    uneven = [f"{n}: {len(a)} answers to {len(prompts)} prompts" for n, a in answers.items() if len(a) != len(prompts)]
+    if uneven:
+        raise UserError(f"round robin: {line}; give one for each" for line in uneven)
+    pairs = _pairs(sorted(answers))
+    asked = [
+        Comparison(row, one, two)
+        for a, b in pairs
+        for row, one, two in zip(prompts, answers[a], answers[b], strict=True)
+    ]
+    verdicts = judge.compare(asked, report)
+    won = np.array([v.preference - 1 for v in verdicts]).reshape(len(pairs), len(prompts))
+    return dict(zip(pairs, won, strict=True)), coverage(verdicts)
+
+
+def round_robin(won: Won, cover: Coverage, seed: int = 0, resamples: int = RESAMPLES) -> RoundRobin:
+    """Matrix, scores and rank sets of what `play` gave.
+
+    Raises:
+        UserError: more than 5% of the verdicts are missing.
+    """
+    if cover.withheld:
+        raise UserError(f"round robin: {cover.says()}; mend the judge and play again")
+    names = sorted({name for pair in won for name in pair})
+    table = np.stack([won[pair] for pair in _pairs(names)])
+    rng = np.random.default_rng(seed)
+    n = table.shape[1]
+    counts = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=resamples)])
+    scores = np.stack([_bradley_terry(table, names, row) for row in counts])
+    differences = _differences(won, seed)
+    return RoundRobin(_matrix(won, names), _scored(names, scores, differences), differences, cover)
+
+
+def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+
+
+def _bradley_terry(table: Values, names: Sequence[str], counts: Values) -> Values:
+    """(variants,) scores in Elo points, mean 0; a preference of 0.7 is seven tenths of a win and three of a loss."""
+    seen = np.where(np.isfinite(table), counts, 0.0)
+    second = (seen * np.nan_to_num(table)).sum(1) + PSEUDO / TWO
+    first = seen.sum(1) + PSEUDO - second
+    xs, ys = zip(*_pairs(names), strict=True)
+    found = evalica.bradley_terry(
+        [*xs, *xs], [*ys, *ys], [Winner.X] * len(xs) + [Winner.Y] * len(xs), index=pd.Index(names),
+        weights=[*first.tolist(), *second.tolist()], tolerance=CLOSE, limit=LIMIT,
+    )  # fmt: skip
+    strength = np.log(found.scores.reindex(names).to_numpy(dtype=float))
+    return np.asarray(ELO * (strength - strength.mean()))
+
+
+def _matrix(won: Won, names: Sequence[str]) -> pd.DataFrame:
+    matrix = pd.DataFrame(np.nan, index=list(names), columns=list(names))
+    for (first, second), values in won.items():
+        rate = float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+        matrix.loc[second, first], matrix.loc[first, second] = rate, 1 - rate
+    return matrix
+
+
+def _differences(won: Won, seed: int) -> dict[tuple[str, str], Difference]:
+    """Of the mean win rate against all, row by row: what two variants differ by, whoever they meet."""
+    names = sorted({name for pair in won for name in pair})
+    mean = {name: _against_all(won, name) for name in names}
+    found = intervals.paired_differences(mean, seed)
+    p = intervals.holm([d.p for d in found.values()])
+    return {
+        pair: Difference(d.value, d.low, d.high, corrected)
+        for (pair, d), corrected in zip(found.items(), p, strict=True)
+    }
+
+
+def _against_all(won: Won, name: str) -> Values:
+    """(n,) mean over opponents of a variant's wins; NaN at a prompt where a verdict is missing."""
+    parts = [
+        values if second == name else 1 - values for (first, second), values in won.items() if name in (first, second)
+    ]
+    return np.asarray(np.mean(parts, axis=0))
+
+
+def _scored(
+    names: list[str], scores: NDArray[np.float64], differences: Mapping[tuple[str, str], Difference]
+) -> pd.DataFrame:
+    value, again = scores[0], scores[1:]
+    low, high = np.percentile(again, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)], axis=0)
+    first = np.isclose(again, again.max(1, keepdims=True))  # several share a first place
+    best = (first / first.sum(1, keepdims=True)).mean(0)
+    better, worse = _told_apart(names, differences)
+    made = pd.DataFrame(
+        {
+            "score": value, "low": low, "high": high, "p_best": best,
+            "best_rank": 1 + better, "worst_rank": len(names) - worse,
+        },
+        index=names,
+    )  # fmt: skip
+    return made.sort_values("score", ascending=False)
+
+
+def _told_apart(
+    names: list[str], differences: Mapping[tuple[str, str], Difference]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many are surely better than each, and how many surely worse: its rank set follows (Mogstad 2024)."""
+    better, worse = np.zeros(len(names), dtype=int), np.zeros(len(names), dtype=int)
+    for (a, b), d in differences.items():
+        if d.p <= ALPHA:
+            up, down = (a, b) if d.value > 0 else (b, a)
+            better[names.index(down)] += 1
+            worse[names.index(up)] += 1
+    return better, worse
+
+
+def as_json(found: RoundRobin, judge: Judge) -> dict[str, Any]:
+    """What `round_robin.json` holds: variants best first; `wins` row beats column, None on the diagonal."""
+    order = [str(name) for name in found.scores.index]
+    wins = [[_number(found.wins.loc[row, column]) for column in order] for row in order]
+    ranks = found.scores.astype({"best_rank": int, "worst_rank": int})
+    scores = [{"variant": name, **row} for name, row in zip(order, ranks.to_dict("records"), strict=True)]
+    differences = [{"first": a, "second": b, **asdict(d)} for (a, b), d in found.differences.items()]
+    cover = found.coverage
+    said = {"asked": cover.asked, "missing": cover.missing, "reason": cover.says() if cover.missing else ""}
+    return {
+        "judge": judge.name, "prompt_hash": judge.prompt_hash, "variants": order, "wins": wins, "scores": scores,
+        "differences": differences, "coverage": said,
+    }  # fmt: skip
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def markdown(found: RoundRobin) -> str:
+    """Both tables, best first."""
+    order = list(found.scores.index)
+    head = "| rank | variant | Bradley-Terry | P(best) | " + " | ".join(order) + " |\n"
+    lines = [head, "|" + "---|" * (4 + len(order)) + "\n"]
+    for name in order:
+        s = found.scores.loc[name]
+        ranks = f"{s.best_rank:.0f}" if s.best_rank == s.worst_rank else f"{s.best_rank:.0f}-{s.worst_rank:.0f}"
+        rates = [f"{100 * found.wins.loc[name, other]:.1f}%" if other != name else "-" for other in order]
+        score = f"{s.score:+.0f} [{s.low:+.0f}, {s.high:+.0f}]"
+        lines.append(f"| {ranks} | {name} | {score} | {s.p_best:.2f} | " + " | ".join(rates) + " |\n")
+    note = (
+        "\nWin rate of the row against the column. Ranks: a set that holds the true rank of each with 95% confidence.\n"
+    )
+    return "".join(lines) + note + (f"{found.coverage.says()}.\n" if found.coverage.missing else "")

@@ -1,0 +1,119 @@
+"""A results folder, read back: what comparing and reporting start from. Everything here comes from disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from prefzoo.errors import UserError
+from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.runtime.run_folders import Failure, RunResult, read_failure, read_result
+
+RESOLVED = "recipe.resolved.yaml"
+SWEEP = "sweep.json"
+TEXTS = dict.fromkeys(("variant", "metric", "judge", "prompt_hash", "commit", "suite", "baseline", "loss", "note"), str)
+
+
+@dataclass(frozen=True)
+class VariantFiles:
+    """One variant's folder, or the base's.
+
+    Attributes:
+        result: of the training; None for the base.
+        steps: a row per optimiser step, as in `metrics.jsonl`; empty for the base.
+        annotations, outputs: AlpacaEval's files; empty where nothing was judged or generated.
+        failure: why it was not trained to its end, if it was not.
+    """
+
+    name: str
+    folder: Path
+    result: RunResult | None
+    measured: Measured | None
+    steps: pd.DataFrame
+    annotations: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """One run's folder.
+
+    Attributes:
+        recipe: the resolved one, as plain values.
+        variants: by name, the base first where it was measured, the others in the recipe's order; of a sweep, what
+            was chosen, a folder per seed.
+        long: the leaderboard's long table (variant, metric, value, stderr, low, high, n, ...).
+        round_robin: of `round_robin.json`; None where there was none.
+        frontier: of `frontier.csv`; empty where there was none.
+        audits: of `data_audit.json`: what `prefzoo.data.audit.Audit` holds, of each data set by its use.
+    """
+
+    folder: Path
+    recipe: dict[str, Any]
+    variants: dict[str, VariantFiles]
+    long: pd.DataFrame
+    round_robin: dict[str, Any] | None
+    frontier: pd.DataFrame
+    audits: dict[str, dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The recipe's."""
+        return str(self.recipe["name"])
+
+
+def read_run(folder: Path) -> RunFiles:
+    """What a run left on disk.
+
+    Raises:
+        UserError: the folder is no run's, or a file in it cannot be read.
+    """
+    if not (folder / RESOLVED).is_file():
+        raise UserError(f"{folder}: not a run's folder ({RESOLVED} is missing); name one that prefzoo run wrote")
+    recipe = yaml.safe_load((folder / RESOLVED).read_text(encoding="utf-8"))
+    finals = _json(folder / SWEEP, {}).get("finals", recipe["variants"])
+    names = [n for n in (BASE, *finals) if (folder / n).is_dir()]
+    return RunFiles(
+        folder, recipe, {n: _variant(folder / n) for n in names}, _csv(folder / "leaderboard.csv"),
+        _json(folder / "round_robin.json", None), _csv(folder / "frontier.csv"),
+        _json(folder / "data_audit.json", {}),
+    )  # fmt: skip
+
+
+def _variant(folder: Path) -> VariantFiles:
+    steps = folder / "metrics.jsonl"
+    lines = steps.read_text(encoding="utf-8") if steps.is_file() else ""
+    return VariantFiles(
+        folder.name, folder, read_result(folder), _measured(folder / "evals.json"),
+        pd.read_json(StringIO(lines), lines=True) if lines else pd.DataFrame(),
+        _json(folder / "annotations.json", []), _json(folder / "model_outputs.json", []),
+        read_failure(folder),
+    )  # fmt: skip
+
+
+def _measured(path: Path) -> Measured | None:
+    """Fields that this version does not know are left out; what it knows and the file lacks has its default."""
+    found = _json(path, None)
+    known = {f.name for f in fields(Measured)}
+    return None if found is None else Measured(**{k: v for k, v in found.items() if k in known})
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=TEXTS) if path.is_file() else pd.DataFrame()
+
+
+def _json(path: Path, default: Any) -> Any:
+    if not path.is_file():
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise UserError(f"{path}: is no JSON ({e}); the same prefzoo run writes it anew") from None

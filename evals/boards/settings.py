@@ -1,0 +1,56 @@
+"""What variants were trained with and what that took: recipes where they differ, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from prefzoo.evals.boards.selection import Entry
+
+
+def differing(order: Sequence[Entry]) -> pd.DataFrame:
+    """A row per variant, a column for each key that is not the same everywhere; None where a variant lacks it."""
+    trained = [e for e in order if not e.is_base]
+    flat = {e.label: _settings(e) for e in trained}
+    keys = list(dict.fromkeys(k for one in flat.values() for k in one))
+    differ = [k for k in keys if len({_said(one.get(k)) for one in flat.values()}) > 1]
+    rows = [{"variant": label} | {k: one.get(k) for k in differ} for label, one in flat.items()]
+    return pd.DataFrame(rows, columns=["variant", *differ], dtype=object)
+
+
+def _said(value: Any) -> str:
+    """A field that is off is as one that an older recipe does not have."""
+    return "" if value is None or value is False or value in ([], {}) else str(value)
+
+
+def _settings(e: Entry) -> dict[str, Any]:
+    """All that decides a variant's outcome, as `a.b`; what this variant lacks stands at nothing."""
+    recipe = e.run.recipe
+    mine = dict(recipe["variants"][e.files.name])
+    loss, train = mine.pop("loss"), mine.pop("train")
+    shared = {k: v for k, v in recipe.items() if k not in ("name", "train", "variants")}
+    return _dotted({"loss": loss, **mine, "train": train, **shared})
+
+
+def _dotted(value: Mapping[str, Any], under: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for k, v in value.items():
+        out |= _dotted(v, f"{under}{k}.") if isinstance(v, dict) and v else {f"{under}{k}": v}
+    return out
+
+
+def costs_of(entries: Sequence[Entry]) -> pd.DataFrame:
+    """A row per variant: all that `result.json` says it took, under its names, and the hardware."""
+    rows: list[dict[str, Any]] = []
+    for e in entries:
+        if not e.is_base:
+            result = e.files.result
+            hardware = result.environment.get("hardware", {}) if result else {}
+            processes = result.environment.get("processes", 1) if result else 1
+            device = hardware.get("gpu") or f"{hardware.get('processor', '?')}, {hardware.get('cores', '?')} cores"
+            many = f"{processes} x " if processes > 1 else ""
+            rows.append({"variant": e.label} | (result.costs if result else {}) | {"hardware": many + device})
+    made = pd.DataFrame(rows, columns=None if rows else ["variant", "hardware"])
+    return made[[c for c in made.columns if c != "hardware"] + ["hardware"]]

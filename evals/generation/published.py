@@ -1,0 +1,47 @@
+"""Answers that somebody published, in AlpacaEval's format, as what models are compared with."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefzoo.errors import UserError
+from prefzoo.evals.judges.protocol import Answer, PromptRow
+
+SHOWN = 60  # characters of an instruction
+
+
+def is_published(spec: str) -> bool:
+    """Whether a baseline is a file of answers rather than a model."""
+    return Path(spec).suffix == ".json"
+
+
+def published_answers(path: Path, prompts: Sequence[PromptRow]) -> list[Answer]:
+    """One to each prompt, in the prompts' order, looked up by instruction and not by row.
+
+    Raises:
+        UserError: the file is none of rows with `instruction` and `output`, or has not one answer to each prompt.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        found = [(str(row["instruction"]), str(row["output"])) for row in rows]
+    except OSError as e:
+        raise UserError(f"--base {path}: {e.strerror}; name a model, or a file of answers") from None
+    except (ValueError, TypeError, KeyError) as e:
+        raise UserError(
+            f"--base {path}: no AlpacaEval outputs ({type(e).__name__}: {e}); rows need instruction and output"
+        ) from None
+    counts = f"{len(found)} answers in it, {len(prompts)} prompts"
+    twice = [text for text, n in Counter(text for text, _ in found).items() if n > 1]
+    if twice:
+        raise UserError(f"--base {path}: {len(twice)} instructions occur twice ({counts}), like {twice[0][:SHOWN]!r}")
+    by_text = dict(found)
+    lost = [row.prompt for row in prompts if row.prompt not in by_text]
+    if lost:
+        raise UserError(
+            f"--base {path}: no answer to {len(lost)} prompts ({counts}), like {lost[0][:SHOWN]!r}; "
+            "judge on the prompts that were answered"
+        )
+    return [Answer(by_text[row.prompt], True, 0) for row in prompts]

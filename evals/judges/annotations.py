@@ -1,0 +1,141 @@
+"""AlpacaEval's annotation files: read, held to one prompt set, and turned into raw win rates as it defines them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from prefzoo.errors import UserError
+from prefzoo.evals.judges.coverage import MOST_MISSING
+from prefzoo.evals.judges.protocol import TIE
+
+COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference")
+FILE = "annotations.json"
+DRAW = 0  # the old coding of a tie, still in published files
+AT_MOST = 20  # faults that are listed
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """One model against one baseline.
+
+    Attributes:
+        rows: a row per instruction, in the file's order, with `COLUMNS`; preferences are as the file has them.
+    """
+
+    model: str
+    baseline: str
+    annotator: str
+    rows: pd.DataFrame
+
+
+def read(paths: Sequence[Path]) -> list[Annotations]:
+    """The annotations of files, and of all `annotations.json` below folders (else of all JSON files in them).
+
+    Raises:
+        UserError: nothing there, not the format, a model twice, or prompt sets that do not fit together.
+    """
+    found = [made for path in paths for file in _files(path) for made in _read(file)]
+    names = [a.model for a in found]
+    twice = [f"{n}: annotated in {names.count(n)} places; keep one" for n in dict.fromkeys(names) if names.count(n) > 1]
+    if twice:
+        raise UserError(twice)
+    check_aligned({a.model: [str(text) for text in a.rows["instruction"]] for a in found})
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        below = sorted(path.rglob(FILE)) or sorted(path.glob("*.json"))
+        if not below:
+            raise UserError(f"{path}: no {FILE} in it or below; name a file, or the folder that holds one")
+        return below
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder; name an {FILE}, or a folder that holds some")
+    return [path]
+
+
+def _read(file: Path) -> list[Annotations]:
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UserError(f"{file}: is no JSON ({type(e).__name__}: {str(e).splitlines()[0]}); give {FILE}") from None
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{file}: must be a list of rows, each with {', '.join(COLUMNS)}")
+    frame = pd.DataFrame(rows)
+    absent = [name for name in COLUMNS if name not in frame]
+    if absent:
+        raise UserError(f"{file}: rows have no {', '.join(absent)}; annotations need {', '.join(COLUMNS)}")
+    for name in ("instruction", "output_1", "output_2"):
+        empty = frame[name].isna()
+        if empty.any():
+            raise UserError(f"{file}: row {int(empty.to_numpy().argmax()) + 1}: {name} is null; give its text")
+    bases = frame["generator_1"].unique()
+    if len(bases) > 1:
+        raise UserError(f"{file}: {len(bases)} baselines ({', '.join(map(str, bases[:3]))}); keep one in a file")
+    return [
+        Annotations(str(model), str(bases[0]), _annotator(part), part.reset_index(drop=True))
+        for model, part in frame.groupby("generator_2", sort=False)
+    ]
+
+
+def _annotator(part: pd.DataFrame) -> str:
+    return ", ".join(map(str, part["annotator"].unique())) if "annotator" in part else "unknown"
+
+
+def check_aligned(found: dict[str, list[str]]) -> None:
+    """Every model over the same distinct instructions, those of the one that has most; up to 5% may be missing.
+
+    Raises:
+        UserError: a line for each model that has others, doubled or too few, with both counts.
+    """
+    most = max(found, key=lambda name: len(set(found[name])))
+    all_, faults = set(found[most]), []
+    for name, mine in found.items():
+        known = set(mine)
+        counts = f"{len(mine)} rows, and {len(all_)} instructions of {most}"
+        if len(known) < len(mine):
+            twice = next(text for text in mine if mine.count(text) > 1)
+            faults.append(f"{name}: {counts}: {len(mine) - len(known)} doubled, like {twice[:60]!r}; keep one of each")
+        other, missing = known - all_, all_ - known
+        if other:
+            faults.append(f"{name}: {counts}: {len(other)} are others, like {min(other)[:60]!r}; compare over one set")
+        if len(missing) > MOST_MISSING * len(all_):
+            faults.append(f"{name}: {counts}: {len(missing)} missing, like {min(missing)[:60]!r}; annotate them first")
+    if faults:
+        raise UserError(faults[:AT_MOST])
+
+
+def preferences(rows: pd.DataFrame) -> np.ndarray:
+    """(n,) preferences in [0, 1], 1 where the model wins; NaN where there is none in [1, 2] (0 is a tie)."""
+    values = pd.to_numeric(rows["preference"], errors="coerce").replace({float(DRAW): TIE}).to_numpy(dtype=float)
+    return np.where((values >= 1) & (values <= 2), values - 1, np.nan)  # noqa: PLR2004 - alpaca-eval's coding
+
+
+def win_rates(annotations: Annotations) -> dict[str, Any]:
+    """Raw and discrete win rate in percent, SEM, and counts, as alpaca-eval 0.6.6's `get_winrate` defines them.
+
+    Discrete: preferences are rounded to a win, a loss or a tie (exactly 1.5) before anything is dropped.
+    """
+    given = pd.to_numeric(annotations.rows["preference"], errors="coerce").replace({float(DRAW): TIE})
+    won = preferences(annotations.rows)
+    kept = won[np.isfinite(won)]
+    rounded = given.replace({TIE: float(DRAW)}).round()
+    discrete = preferences(pd.DataFrame({"preference": rounded}))
+    return {
+        "win_rate": 100 * float(kept.mean()) if len(kept) else np.nan,
+        "standard_error": 100 * float(kept.std(ddof=1) / np.sqrt(len(kept))) if len(kept) > 1 else np.nan,
+        "discrete_win_rate": 100 * float(np.nanmean(discrete)) if np.isfinite(discrete).any() else np.nan,
+        "n_wins": int((kept > TIE - 1).sum()),
+        "n_wins_base": int((kept < TIE - 1).sum()),
+        "n_draws": int((given == TIE).sum()),
+        "n_total": len(kept),
+        "n_missing": len(won) - len(kept),
+        "avg_length": int(annotations.rows["output_2"].str.len().mean()),
+    }

@@ -1,0 +1,75 @@
+"""Results files of lm-eval's own command line, read into the same measurements as those made in process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefzoo.errors import UserError
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.suites.benchmarks import of_results
+
+NEEDED = ("results", "configs", "n-samples")
+
+
+def read_results(paths: Sequence[Path]) -> dict[str, Measured]:
+    """Models by name, in the files' order: of `results_*.json` files, or folders that hold some at any depth.
+
+    Samples (`samples_*.jsonl`, by `--log_samples`) are read from beside each file. Several files of one model are put
+    together; of a task that is in two, the later file counts.
+
+    Raises:
+        UserError: nothing there, or a file that is not lm-eval's.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for file in _files(path):
+            name, benchmarks = _read(file)
+            found[name] = found.get(name, {}) | benchmarks
+    return {name: Measured([], [], [], [], [], [], benchmarks) for name, benchmarks in found.items()}
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; give what lm-eval wrote under --output_path")
+    files = sorted(path.rglob("results_*.json"), key=lambda p: (str(p.parent), p.name))
+    if not files:
+        raise UserError(f"{path}: no results_*.json in it; give what lm-eval wrote under --output_path")
+    return files
+
+
+def _read(file: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as e:
+        raise UserError(f"{file}: is no JSON ({e}); give a results_*.json of lm-eval") from None
+    missing = [k for k in NEEDED if not isinstance(found, dict) or not isinstance(found.get(k), dict)]
+    if missing:
+        raise UserError(f"{file}: has no {missing[0]!r}; give a results_*.json of lm-eval 0.4 or newer")
+    stamp = file.stem.removeprefix("results_")
+    samples = {task: _samples(file.with_name(f"samples_{task}_{stamp}.jsonl")) for task in found["results"]}
+    chat = bool(found.get("chat_template"))
+    made = of_results(found, samples, "", chat=chat)
+    hashes = found.get("task_hashes") or {}
+    model = str(found.get("model_name_sanitized") or file.parent.name)
+    return model, {
+        task: asdict(b) | {"suite": f"{task}@{str(hashes.get(task, ''))[:16]}".rstrip("@")} for task, b in made.items()
+    }
+
+
+def _samples(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    rows = []
+    for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            rows.append({**row, "doc_id": row["doc_id"], "doc_hash": row["doc_hash"]})
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path}:{at}: is no sample of lm-eval (doc_id and doc_hash); write it anew") from None
+    return rows

@@ -1,0 +1,128 @@
+"""How hard each instruction is, for length control: read from a file, or estimated from the pool of models compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from prefzoo.errors import UserError
+from prefzoo.evals.stats.intervals import Values
+
+NAMES = ("instruction_difficulty", "difficulty")
+GAMED = ("preference", "std_delta_len")
+RIDGE = 1.0  # a standard normal prior on each difficulty
+LOOSE = 0.01  # keeps a model that always wins or loses at a finite strength
+ROUNDS, LONGEST_STEP, CLOSE = 200, 1.0, 1e-6
+
+
+@dataclass(frozen=True)
+class Gamed:
+    """A gamed baseline (the baseline told to be verbose, or concise) against the baseline itself.
+
+    `preference` in [0, 1], `length` is tanh of the standardised difference in length; NaN where there is none.
+    """
+
+    name: str
+    preference: Values
+    length: Values
+
+
+def from_pool(lengths: Values, won: Values) -> Values:
+    """(n,) difficulties x_i, mean 0, from (models, n) tanh length terms and preferences in [0, 1] (NaN: missing).
+
+    The joint fit of Dubois 2024 (arXiv:2404.04475), in which every model feels difficulty alike:
+    $$ \\mathrm{logit}\\, p_{mi} = w_m t_{mi} + b_m + x_i, \\quad x_i \\sim N(0, 1) $$
+    by Newton's method in turns: all models at once for given x, all x at once for given models.
+    """
+    models, n = won.shape
+    seen = np.isfinite(won)
+    target = np.where(seen, won, 0.0)
+    x, beta = np.zeros(n), np.zeros((models, 2))
+    design = np.stack([lengths, np.ones_like(lengths)], -1)
+    for _ in range(ROUNDS):
+        mean, weight = _expected(design, beta, x, seen)
+        slope = np.einsum("mnk,mn->mk", design, target - mean) - LOOSE * beta
+        curve = np.einsum("mnk,mn,mnl->mkl", design, weight, design) + LOOSE * np.eye(2)
+        step = np.linalg.solve(curve, slope[..., None])[..., 0].clip(-LONGEST_STEP, LONGEST_STEP)
+        beta = beta + step
+        mean, weight = _expected(design, beta, x, seen)
+        move = (((target - mean).sum(0) - RIDGE * x) / (weight.sum(0) + RIDGE)).clip(-LONGEST_STEP, LONGEST_STEP)
+        x = x + move
+        if max(np.abs(step).max(), np.abs(move).max()) < CLOSE:
+            break
+    return np.asarray(x - x.mean())
+
+
+def _expected(design: Values, beta: Values, x: Values, seen: np.ndarray) -> tuple[Values, Values]:
+    p = expit(np.einsum("mnk,mk->mn", design, beta) + x)
+    return np.where(seen, p, 0.0), np.where(seen, p * (1 - p), 0.0)
+
+
+def from_others(lengths: Values, won: Values) -> Values:
+    """(models, n) difficulties, each model's from all others: its own luck on a prompt must not pass for difficulty."""
+    everyone = range(len(won))
+    return np.stack([from_pool(np.delete(lengths, m, 0), np.delete(won, m, 0)) for m in everyone])
+
+
+def read_difficulties(path: Path, order: Sequence[str]) -> pd.Series:
+    """Difficulty by instruction, from a csv or json with `instruction` (or `index`, a place in `order`).
+
+    Raises:
+        UserError: not readable, or without the columns.
+    """
+    frame = _table(path)
+    name = next((n for n in NAMES if n in frame), None)
+    if name is None:
+        raise UserError(f"{path}: no column {' or '.join(NAMES)}; it has {', '.join(map(str, frame.columns))}")
+    keyed = _keyed(frame, path, order)
+    unlike = keyed.groupby("instruction")[name].nunique()
+    if (unlike > 1).any():
+        text = str(unlike.index[(unlike > 1).to_numpy()][0])
+        raise UserError(f"{path}: instruction {text[:60]!r} has {int(unlike.max())} difficulties; keep one")
+    return keyed.drop_duplicates("instruction").set_index("instruction")[name].astype(float)
+
+
+def read_gamed(path: Path, order: Sequence[str], instructions: Sequence[str]) -> list[Gamed]:
+    """The gamed baselines of a csv or json with `model`, `preference` (0 to 1), `std_delta_len`, and a key as above.
+
+    Raises:
+        UserError: not readable, or without the columns.
+    """
+    frame = _table(path)
+    absent = [name for name in ("model", *GAMED) if name not in frame]
+    if absent:
+        raise UserError(f"{path}: no column {', '.join(absent)}; gamed baselines need model, {', '.join(GAMED)}")
+    made = []
+    for name, part in _keyed(frame, path, order).groupby("model", sort=False):
+        rows = part.drop_duplicates("instruction").set_index("instruction").reindex(list(instructions))
+        preference = rows["preference"].to_numpy(dtype=float)
+        made.append(Gamed(str(name), preference, np.tanh(rows["std_delta_len"].to_numpy(dtype=float))))
+    return made
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_json(path) if path.suffix == ".json" else pd.read_csv(path)
+    except (OSError, ValueError) as e:
+        raise UserError(f"{path}: cannot be read ({str(e).splitlines()[0]}); give a csv or json table") from None
+
+
+def _keyed(frame: pd.DataFrame, path: Path, order: Sequence[str]) -> pd.DataFrame:
+    """With a column `instruction`; places (`index`, or a first column without a name) are looked up in `order`."""
+    if "instruction" in frame:
+        return frame
+    place = next((name for name in ("index", "Unnamed: 0") if name in frame), None)
+    if place is None:
+        raise UserError(f"{path}: no column instruction or index; say which instruction each row is about")
+    highest, rows = int(frame[place].max()), len(order)
+    if highest >= rows or frame[place].min() < 0:
+        raise UserError(
+            f"{path}: numbers instructions up to {highest}, and there are {rows} to number; "
+            "name the file that they number by --order FILE"
+        )
+    return frame.assign(instruction=[order[int(i)] for i in frame[place]])

@@ -1,0 +1,157 @@
+"""Fitting the length-control model: as AlpacaEval 2 does, or by Newton's method with a prior on the length term."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+from prefzoo.evals.stats.difficulty import LONGEST_STEP, LOOSE, Gamed
+from prefzoo.evals.stats.intervals import Values
+
+STRENGTHS = np.logspace(-4, 4, 10)  # scikit-learn's own ten, which alpaca-eval uses
+FOLDS = 5
+GAMED_WEIGHT = 0.2  # of all gamed baselines together, against 1 for the model's rows
+STEPS, CLOSE = 100, 1e-9
+LEAST_NOISE = 1e-3  # variance of a model's w: one whose lengths never differ has no w, and no noise either
+SPREADS = np.linspace(0.02, 2, 100)  # what w may vary by between models; 2 would be an odds ratio of 7
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One model's rows by instruction: tanh length term, difficulty, preference in [0, 1] (NaN: missing)."""
+
+    length: Values
+    difficulty: Values
+    won: Values
+
+    @property
+    def design(self) -> Values:
+        """(n, 3) columns of w, a and b."""
+        return np.column_stack([self.length, self.difficulty, np.ones_like(self.length)])
+
+
+class Fit(Protocol):
+    """A way to get (w, a, b)."""
+
+    def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:
+        """(r, 3) for (r, n) counts of each row; with `rng`, under what else is uncertain than the rows."""
+
+
+class Published:
+    """alpaca-eval 0.6.6's: L1, soft labels as weighted pairs of hard ones, strength by cross-validated log loss.
+
+    Gamed baselines are rows without the model term b.
+    """
+
+    def __init__(self, rows: Rows, gamed: Sequence[Gamed]) -> None:
+        n = len(rows.won)
+        without_b = [np.column_stack([g.length, rows.difficulty, np.zeros(n)]) for g in gamed]
+        design, won = np.vstack([rows.design, *without_b]), np.concatenate([rows.won, *(g.preference for g in gamed)])
+        weight = np.concatenate([np.ones(n), np.full(len(won) - n, GAMED_WEIGHT / max(1, len(gamed)))])
+        place = np.tile(np.arange(n), 1 + len(gamed))
+        kept = np.isfinite(won) & np.isfinite(design).all(1)
+        self.design, self.won, self.weight, self.place = design[kept], won[kept], weight[kept], place[kept]
+        self.strength = self._choose() if len(self.won) >= FOLDS else STRENGTHS[-1]
+
+    def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:  # noqa: ARG002 - rows alone
+        """(r, 3), one fit each at the strength chosen on all rows."""
+        everything = np.arange(len(self.won))
+        return np.stack([self._fit(everything, row[self.place], self.strength) for row in counts])
+
+    def _fit(self, rows: np.ndarray, counts: Values, strength: float) -> Values:
+        design, won, weight = self.design[rows], self.won[rows], self.weight[rows] * counts
+        fitted = LogisticRegression(
+            l1_ratio=1, solver="liblinear", C=strength, fit_intercept=False, tol=1e-6, max_iter=1000, random_state=0
+        ).fit(
+            np.vstack([design, design]),
+            np.repeat([1, 0], len(won)),
+            sample_weight=np.concatenate([won * weight, (1 - won) * weight]),
+        )
+        return np.asarray(fitted.coef_[0], dtype=float)
+
+    def _choose(self) -> float:
+        groups = np.arange(len(self.won))
+        losses = np.zeros(len(STRENGTHS))
+        for fitted_on, tried_on in GroupKFold(FOLDS).split(self.design, groups=groups):
+            for i, strength in enumerate(STRENGTHS):
+                z = self.design[tried_on] @ self._fit(fitted_on, np.ones(len(fitted_on)), strength)
+                won = self.won[tried_on]
+                # -log sigma(z) = log(1 + e^-z), kept finite at both ends
+                loss = won * np.logaddexp(0, -z) + (1 - won) * np.logaddexp(0, z)
+                losses[i] += (self.weight[tried_on] * loss).mean()
+        return float(STRENGTHS[losses.argmin()])
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What a pool says of one more model's w: for every spread in SPREADS its mean, that mean's variance, its weight.
+
+    The random-effects model of a meta-analysis with a flat prior on the spread (Gelman 2006), which a handful of
+    models hardly determine: one best value for it makes intervals too short.
+    """
+
+    means: Values
+    variances: Values
+    weights: Values
+
+    def best(self) -> tuple[Values, Values]:
+        """(1,) mean and (1,) variance of w."""
+        return (self.weights @ self.means)[None], (self.weights @ SPREADS**2)[None]
+
+    def draw(self, rng: np.random.Generator, size: int) -> tuple[Values, Values]:
+        """(size,) centers and variances, so that refits under them vary as w itself does."""
+        at = rng.choice(len(SPREADS), size, p=self.weights)
+        variance = SPREADS[at] ** 2
+        return self.means[at] + rng.normal(size=size) * np.sqrt(self.variances[at] + variance), variance
+
+
+class Newton:
+    """The model by Newton's method, with a prior on w; many weightings of the rows at once."""
+
+    def __init__(self, rows: Rows, prior: Prior | None) -> None:
+        self.design, self.seen, self.prior = rows.design, np.isfinite(rows.won), prior
+        self.won = np.where(self.seen, rows.won, 0.0)
+
+    def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:
+        """(r, 3) for (r, n) counts of each row; with `rng`, each under a prior of its own."""
+        seen, design = np.where(self.seen, counts, 0.0), self.design
+        beta, center, pull = np.zeros((3, len(counts), 3))
+        if self.prior:
+            mean, variance = self.prior.draw(rng, len(counts)) if rng else self.prior.best()
+            center[:, 0], pull[:, 0] = mean, 1 / variance
+        tight = (LOOSE + pull)[:, :, None] * np.eye(3)
+        for _ in range(STEPS):
+            p = expit(beta @ design.T)
+            slope = (seen * (self.won - p)) @ design - LOOSE * beta - pull * (beta - center)
+            curve = np.einsum("rn,nk,nl->rkl", seen * p * (1 - p), design, design, optimize=True) + tight
+            step = np.linalg.solve(curve, slope[..., None])[..., 0].clip(-LONGEST_STEP, LONGEST_STEP)
+            beta = beta + step
+            if np.abs(step).max() < CLOSE:
+                break
+        return beta
+
+    def variance(self) -> tuple[float, float]:
+        """w and its sandwich variance, without a prior: soft labels vary less than coin flips would."""
+        beta = self.weights(np.ones((1, len(self.won))))[0]
+        p, seen = expit(self.design @ beta), self.seen.astype(float)
+        curve = np.einsum("n,nk,nl->kl", seen * p * (1 - p), self.design, self.design)
+        bread = np.linalg.inv(curve + LOOSE * np.eye(3))
+        meat = np.einsum("n,nk,nl->kl", seen * (self.won - p) ** 2, self.design, self.design)
+        return float(beta[0]), float((bread @ meat @ bread)[0, 0])
+
+
+def pooled(models: Sequence[Rows]) -> Prior:
+    """What the pool says of w, from every model's own w and its noise."""
+    w, noise = np.array([Newton(rows, None).variance() for rows in models]).T
+    total = np.maximum(noise, LEAST_NOISE) + SPREADS[:, None] ** 2
+    variances = 1 / (1 / total).sum(1)
+    means = variances * (w / total).sum(1)
+    log = 0.5 * (np.log(variances) - (np.log(total) + (w - means[:, None]) ** 2 / total).sum(1))
+    weights = np.exp(log - log.max())
+    return Prior(means, variances, weights / weights.sum())

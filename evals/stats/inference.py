@@ -1,0 +1,150 @@
+"""Inference where rows are not independent: prompts as clusters, seeds as a second level; and what n can show at all.
+
+Sources: Miller 2024 (arXiv:2411.00640) for clusters and pairing; Agresti & Min 2005 for paired proportions;
+Satterthwaite 1946 for the degrees of freedom of a sum of variances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
+from statsmodels.stats.power import tt_solve_power
+
+from prefzoo.evals.stats.intervals import Difference, Estimate, Values
+
+LEVEL, POWER = 0.95, 0.8
+TWO = 2  # fewer clusters, prompts or seeds than this have no spread
+GRID = 2  # dimensions of seeds by prompts
+HALF_CELL = 0.5  # Agresti & Min's pseudo-count for each cell of the 2 x 2 table
+
+
+def clustered_mean(values: Values, clusters: Sequence[object] | NDArray[np.int64]) -> Estimate:
+    """Mean over rows, with the spread between clusters (prompts) alone and t intervals of G - 1 degrees.
+
+    Several answers to a prompt are no more prompts. n is the number of clusters; what is not finite is left out.
+    """
+    kept = np.isfinite(values)
+    values, found = values[kept], np.unique(np.asarray(clusters)[kept], return_inverse=True)[1]
+    groups = int(found.max()) + 1 if len(found) else 0
+    value = float(values.mean()) if groups else np.nan
+    if groups < TWO:
+        return Estimate(value, np.nan, np.nan, np.nan, groups)
+    sums = np.bincount(found, values - value)  # residuals of a cluster go together
+    stderr = float(np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(values))
+    return _estimate(value, stderr, groups - 1, groups)
+
+
+def clustered_difference(a: Values, b: Values, clusters: Sequence[object] | NDArray[np.int64]) -> Difference:
+    """Mean of a - b over rows that belong together, clusters as above."""
+    found = clustered_mean(a - b, clusters)
+    return Difference(found.value, found.low, found.high, _p(found.value, found.stderr, found.n - 1))
+
+
+def mcnemar(a: Values, b: Values) -> Difference:
+    """Difference of two shares of the same prompts (values 0 or 1): exact McNemar, interval after Agresti & Min.
+
+    Raises:
+        ValueError: there is a value that is neither 0 nor 1.
+    """
+    if not np.isin(np.concatenate([a, b]), (0, 1)).all():
+        raise ValueError("McNemar's test is for values of 0 and 1; take paired_difference for others")
+    n, only_a, only_b = len(a), int((a > b).sum()), int((b > a).sum())
+    p = float(mcnemar_test([[0, only_a], [only_b, 0]], exact=True).pvalue)
+    one, two, size = only_a + HALF_CELL, only_b + HALF_CELL, n + 4 * HALF_CELL
+    center, stderr = (one - two) / size, np.sqrt(one + two - (one - two) ** 2 / size) / size
+    reach = float(student.ppf((1 + LEVEL) / 2, np.inf) * stderr)
+    return Difference((only_a - only_b) / n, max(-1.0, center - reach), min(1.0, center + reach), p)
+
+
+def seeded_mean(values: Values) -> Estimate:
+    """Mean over (seeds, prompts), both drawn from more of their kind; n is the number of prompts.
+
+    $$ SE^2 = s^2_{seeds}/S + s^2_{prompts}/n - s^2_{rest}/(nS) $$
+
+    of seed means, prompt means and what neither explains, which is in both of the others. One seed: the spread over
+    seeds is unknown, and the interval is over prompts alone.
+    """
+    prompts, n = values.mean(0), values.shape[1]
+    parts = [(float(prompts.var(ddof=1)) / n, n - 1), *_seed_part(values)]
+    return _estimate(float(values.mean()), *_together(parts, _rest(values)), n)
+
+
+def seeded_difference(a: Values, b: Values) -> Difference:
+    """Mean of a - b over the same prompts; seeds of the two have nothing to do with each other.
+
+    Args:
+        a: (seeds, prompts) of one variant.
+        b: (seeds, prompts) of the other; the numbers of seeds may differ.
+    """
+    if a.ndim != GRID or b.ndim != GRID or a.shape[1] != b.shape[1]:
+        raise ValueError(f"{a.shape} and {b.shape}: both must be (seeds, prompts) over the same prompts")
+    gap, n = a.mean(0) - b.mean(0), a.shape[1]
+    parts = [(float(gap.var(ddof=1)) / n, n - 1), *_seed_part(a), *_seed_part(b)]
+    stderr, freedom = _together(parts, _rest(a) + _rest(b))
+    found = _estimate(float(gap.mean()), stderr, freedom, n)
+    return Difference(found.value, found.low, found.high, _p(found.value, stderr, freedom))
+
+
+def _seed_part(values: Values) -> list[tuple[float, int]]:
+    seeds = len(values)
+    return [(float(values.mean(1).var(ddof=1)) / seeds, seeds - 1)] if seeds >= TWO else []
+
+
+def _rest(values: Values) -> float:
+    """Variance of the mean that both the seeds' and the prompts' means contain."""
+    seeds, n = values.shape
+    if seeds < TWO:
+        return 0.0
+    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+    return float((rest**2).sum() / ((seeds - 1) * (n - 1)) / (seeds * n))
+
+
+def _together(parts: Sequence[tuple[float, int]], twice: float) -> tuple[float, float]:
+    """Standard error of a sum of variances, and Satterthwaite's degrees of freedom; never below the largest part."""
+    total = max(sum(v for v, _ in parts) - twice, *(v for v, _ in parts), 0.0)
+    weight = sum(v**2 / freedom for v, freedom in parts)
+    return float(np.sqrt(total)), total**2 / weight if weight else float(parts[0][1])
+
+
+def _estimate(value: float, stderr: float, freedom: float, n: int) -> Estimate:
+    reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * stderr
+    return Estimate(value, stderr, value - reach, value + reach, n)
+
+
+def _p(value: float, stderr: float, freedom: float) -> float:
+    if not np.isfinite(stderr):
+        return 1.0
+    if stderr == 0:
+        return 1.0 if value == 0 else 0.0
+    return float(2 * student.sf(abs(value) / stderr, freedom))
+
+
+def detectable(deviation: float, n: int, comparisons: int = 1) -> float:
+    """The difference that a paired test over n prompts finds four times in five, corrected for `comparisons`.
+
+    Args:
+        deviation: standard deviation over prompts of the difference between two variants.
+    """
+    alpha = (1 - LEVEL) / max(1, comparisons)  # what Holm asks of the smallest p
+    return deviation * float(tt_solve_power(nobs=n, alpha=alpha, power=POWER, alternative="two-sided"))
+
+
+def power_statement(values: dict[str, Values], what: str = "prompts") -> str:
+    """What differences the prompts at hand cannot show, in points; empty where there is nothing to compare.
+
+    By the median over pairs of variants of how much their difference varies from prompt to prompt.
+    """
+    gaps = [a - b for a, b in combinations(values.values(), 2)]
+    gaps = [gap[np.isfinite(gap)] for gap in gaps]
+    gaps = [gap for gap in gaps if len(gap) > TWO]  # a withheld variant has none left
+    spreads = [float(gap.std(ddof=1)) for gap in gaps if np.ptp(gap) > 0]
+    if not spreads:
+        return ""
+    n = min(len(gap) for gap in gaps)
+    points = 100 * detectable(float(np.median(spreads)), n, len(gaps))
+    return f"With n = {n} {what} differences under {points:.0f} points between two variants will mostly not be seen."

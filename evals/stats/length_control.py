@@ -1,0 +1,148 @@
+"""Length-controlled win rates by AlpacaEval 2's model (Dubois 2024, arXiv:2404.04475), for any prompt set.
+
+$$ \\mathrm{logit}\\, p_i = w \\tanh(\\Delta_i / s) + a x_i + b, \\quad LC = \\mathrm{mean}_i\\, \\sigma(a x_i + b) $$
+
+Delta is the baseline's length minus the model's in characters, s its standard deviation, x the instruction's
+difficulty. With gamed baselines the fit is alpaca-eval 0.6.6's. A model that is nearly always the shorter one cannot
+tell w from b by its own data, which is what AlpacaEval has them for; without them a prior on w comes from the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+from scipy.stats import norm
+
+from prefzoo.errors import UserError
+from prefzoo.evals.judges.annotations import Annotations, preferences
+from prefzoo.evals.stats.difficulty import Gamed, from_others
+from prefzoo.evals.stats.glm import Fit, Newton, Published, Rows, pooled
+from prefzoo.evals.stats.intervals import Values
+
+RESAMPLES = 200
+FAR, SAME = 10.0, 0.5  # points that length control moves, share of prompts with one answer: past these comes a warning
+Z, EDGE = float(norm.ppf(0.975)), 1e-6
+ALONE = 1  # a pool of one has no others
+
+
+@dataclass(frozen=True)
+class LengthControlled:
+    """A length-controlled win rate in percent, where its difficulties are from, and its warnings.
+
+    Standard error and 95% interval are of refits to resampled prompts; the interval is normal in the log of odds.
+    """
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+    weights: tuple[float, float, float]
+    difficulty: str
+    warnings: tuple[str, ...]
+
+
+def length_controlled(
+    pool: Sequence[Annotations], given: pd.Series | None = None, gamed: Sequence[Gamed] = (), seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, LengthControlled]:  # fmt: skip
+    """Of every model of a pool, by name.
+
+    Args:
+        given: difficulty by instruction; estimated from the pool where it is None.
+        gamed: gamed baselines over `instructions(pool)`, as a regulariser of the length term.
+
+    Raises:
+        UserError: the difficulties do not cover the instructions.
+    """
+    order = instructions(pool)
+    lengths = np.stack([length_term(a, order) for a in pool])
+    won = np.stack([_by_instruction(a, order) for a in pool])
+    x, says = _difficulties(lengths, won, order, given)
+    data = [Rows(lengths[m], x[m], won[m]) for m in range(len(pool))]
+    prior = pooled(data) if not gamed and len(pool) > ALONE else None
+    says += f", {len(gamed)} gamed baselines" if gamed else ", length term pooled" if prior else ""
+    fits: list[Fit] = [Newton(d, prior) if prior or given is None and not gamed else Published(d, gamed) for d in data]
+    return {
+        a.model: _result(a, d, fit, says, np.random.default_rng(seed), resamples)
+        for a, d, fit in zip(pool, data, fits, strict=True)
+    }
+
+
+def instructions(pool: Sequence[Annotations]) -> list[str]:
+    """All of a pool's instructions, sorted: what a row's place in its file cannot change."""
+    return sorted({str(text) for a in pool for text in a.rows["instruction"]})
+
+
+def length_term(annotations: Annotations, order: Sequence[str]) -> Values:
+    """tanh of the baseline's length minus the model's, over its standard deviation; 0 where that is none or missing."""
+    rows = annotations.rows
+    gap = (rows["output_1"].str.len() - rows["output_2"].str.len()).astype(float)
+    spread = float(gap.std())
+    if not spread > 0:
+        return np.zeros(len(order))
+    by_text = pd.Series(np.tanh(gap.to_numpy() / spread), index=rows["instruction"])
+    return by_text.reindex(list(order)).fillna(0.0).to_numpy()
+
+
+def _by_instruction(annotations: Annotations, order: Sequence[str]) -> Values:
+    values = pd.Series(preferences(annotations.rows), index=annotations.rows["instruction"])
+    return values.reindex(list(order)).to_numpy(dtype=float)
+
+
+def _difficulties(lengths: Values, won: Values, order: list[str], given: pd.Series | None) -> tuple[Values, str]:
+    """(models, n), and where they are from."""
+    if given is None and len(won) == ALONE:
+        return np.zeros_like(won), "none: a pool of one"
+    if given is None:
+        return from_others(lengths, won), f"from a pool of {len(won)}"
+    found = given.reindex(order)
+    if found.isna().any():
+        lost = found.index[found.isna()]
+        raise UserError(
+            f"difficulties: {len(given)} given, and {len(lost)} of {len(order)} instructions have none, "
+            f"like {str(lost[0])[:60]!r}; give them all, or leave them to the pool"
+        )
+    return np.broadcast_to(found.to_numpy(dtype=float), won.shape), "given"
+
+
+def _result(
+    annotations: Annotations, rows: Rows, fit: Fit, says: str, rng: np.random.Generator, resamples: int
+) -> LengthControlled:
+    n = len(rows.won)
+    if not np.isfinite(rows.won).any():
+        return LengthControlled(*(np.nan,) * 4, (np.nan,) * 3, says, ("no preference in [1, 2]",))
+    weights = fit.weights(np.ones((1, n)))[0]
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+    again = fit.weights(counts, rng)
+    at_no_difference = expit(again[:, 1:2] * rows.difficulty + again[:, 2:])
+    values = 100 * (at_no_difference * counts).sum(1) / n  # the mean is over the prompts drawn, too
+    value = 100 * float(expit(weights[1] * rows.difficulty + weights[2]).mean())
+    w, a, b = map(float, weights)
+    low, high = _interval(value, values)
+    stderr = float(values.std(ddof=1))
+    return LengthControlled(value, stderr, low, high, (w, a, b), says, _warnings(annotations, rows, value))
+
+
+def _interval(value: float, again: Values) -> tuple[float, float]:
+    """In percent. Win rates near an end are skewed; their log odds are not."""
+    middle, spread = (logit(np.clip(v / 100, EDGE, 1 - EDGE)) for v in (value, again))
+    low, high = 100 * expit(middle + Z * spread.std(ddof=1) * np.array([-1, 1]))
+    return float(low), float(high)
+
+
+def _warnings(annotations: Annotations, rows: Rows, value: float) -> tuple[str, ...]:
+    """What makes a number doubtful."""
+    said, raw = [], 100 * float(np.nanmean(rows.won))
+    texts = annotations.rows["output_2"].value_counts()
+    gap = annotations.rows["output_1"].str.len() - annotations.rows["output_2"].str.len()
+    if len(annotations.rows) > 1 and texts.iloc[0] > SAME * len(annotations.rows):
+        said.append(f"one and the same answer to {texts.iloc[0]} of {len(annotations.rows)} prompts")
+    if gap.nunique() == 1 and gap.iloc[0] != 0:
+        said.append(f"the baseline's answer is {gap.iloc[0]:+d} characters longer everywhere: length is not controlled")
+    if abs(value - raw) > FAR:
+        said.append(f"length control moves it by {value - raw:+.1f} points")
+    return tuple(said)

@@ -1,0 +1,179 @@
+"""Benchmarks by lm-eval, in process, on the loaded model; the project's own task files need no network."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prefzoo.evals.suites.tasks import resolved, suite_key
+
+BOOTSTRAP = 1000  # of lm-eval's, for standard errors that no formula gives
+PAIRED = 2  # (log-likelihood, length): lm-eval's samples of a perplexity
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One task's result on one model.
+
+    Attributes:
+        value, stderr: of the task's first metric, as lm-eval gives them; NaN where there is none.
+        n: documents.
+        metric: lm-eval's name for it.
+        chat_template: whether the prompts went through the tokenizer's.
+        suite: name and content hash of what was run.
+        samples: {"doc_id", "doc_hash", "score"} per document; empty for groups of unlike tasks.
+        reason: why there is no value; empty where there is one.
+    """
+
+    value: float
+    stderr: float
+    n: int
+    metric: str = "acc"
+    higher_is_better: bool | None = True
+    chat_template: bool = False
+    suite: str = ""
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    reason: str = ""
+
+
+def run_benchmark(
+    model: Any, tokenizer: Any, spec: str, *, folder: Path = Path(), batch_size: int = 16, limit: int | None = None
+) -> dict[str, dict[str, Any]]:
+    """`Benchmark`s as plain values, by task: an embedded suite's, a task file's or folder's, or an lm-eval task's.
+
+    The model's mode and all random states are left as they were (lm-eval reseeds them). Tasks that generate go through
+    the chat template where the tokenizer has one; others never do, as their choices continue a plain text. What
+    cannot be run, for want of data, an extra or a network, has its reason and no number.
+
+    Args:
+        folder: what a path in `spec` is relative to.
+        limit: the first so many documents alone.
+
+    Raises:
+        UserError: no such benchmark.
+    """
+    manager, names = resolved(spec, folder)
+    suite = f"{spec}@{suite_key(spec, folder)}"
+    found: dict[str, Benchmark] = {}
+    for name in names:
+        with _untouched(model), _quiet():
+            try:
+                results = _evaluate(model, tokenizer, manager, name, batch_size, limit)
+            except Exception as e:  # lm-eval and its data sets fail in any way: the rest of a run goes on
+                reason = f"{type(e).__name__}: {(str(e).strip() or 'no reason given').splitlines()[0]}"
+                shown = Path(name).stem
+                found[shown] = Benchmark(math.nan, math.nan, 0, "", None, suite=suite, reason=reason)
+                continue
+        found |= of_results(results, results["samples"], suite, chat=bool(results["chat"]))
+    return {name: asdict(b) for name, b in found.items()}
+
+
+def _evaluate(
+    model: Any, tokenizer: Any, manager: Any, name: str, batch_size: int, limit: int | None
+) -> dict[str, Any]:
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+
+    loaded = manager.load([name])
+    generates = any(task.OUTPUT_TYPE == "generate_until" for task in loaded["tasks"].values())
+    chat = generates and bool(tokenizer.chat_template)
+    harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    results: dict[str, Any] = lm_eval.simple_evaluate(
+        model=harness, tasks=[name], task_manager=manager, bootstrap_iters=BOOTSTRAP, apply_chat_template=chat,
+        limit=limit,
+    )  # fmt: skip
+    return results | {"chat": chat}
+
+
+def of_results(
+    results: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str, Any]]], suite: str, *, chat: bool
+) -> dict[str, Benchmark]:
+    """Of what lm-eval returns, or writes: a benchmark per group, and per task that is in no group."""
+    groups: Mapping[str, Any] = results.get("groups") or {}
+    members = {m for subtasks in (results.get("group_subtasks") or {}).values() for m in subtasks}
+    out: dict[str, Benchmark] = {}
+    for name, numbers in {**results["results"], **groups}.items():
+        if name in members and name not in groups:
+            continue
+        key = _metric(name, numbers, results)
+        if key is None:
+            continue
+        under = (results.get("group_subtasks") or {}).get(name) or [name]
+        rows = [r for task in under for r in _rows(samples.get(task, ()), key, task if len(under) > 1 else "")]
+        metric = key.split(",")[0]
+        value, stderr = numbers[key], numbers.get(key.replace(",", "_stderr,", 1))
+        n = sum(int(results["n-samples"][t]["effective"]) for t in under if t in results.get("n-samples", {}))
+        direction = (results.get("higher_is_better") or {}).get(name, {}).get(metric)
+        out[name] = Benchmark(float(value), _number(stderr), n or len(rows), metric, direction, chat, suite, rows)
+    return out
+
+
+def _metric(name: str, numbers: Mapping[str, Any], results: Mapping[str, Any]) -> str | None:
+    """The key (`metric,filter`) of a task's first metric; what a task file names first is what it is about."""
+    keys = [k for k, v in numbers.items() if "," in k and "_stderr," not in k and isinstance(v, int | float)]
+    config = (results.get("configs") or {}).get(name, {})
+    named = [m["metric"] for m in config.get("metric_list") or () if isinstance(m.get("metric"), str)]
+    first = [k for want in named for k in keys if k.split(",")[0] == want]
+    return next(iter([*first, *keys]), None)
+
+
+def _rows(samples: Sequence[Mapping[str, Any]], key: str, task: str) -> list[dict[str, Any]]:
+    metric, chosen = key.split(",", 1)
+    mine = [s for s in samples if s.get("filter", chosen) == chosen and metric in s]
+    rows = [
+        {"doc_id": f"{task}/{s['doc_id']}" if task else s["doc_id"], "doc_hash": s["doc_hash"],
+         "score": _score(metric, s[metric])}
+        for s in mine
+    ]  # fmt: skip
+    return [] if any(row["score"] is None for row in rows) else rows
+
+
+def _score(metric: str, value: Any) -> float | None:
+    """A document's own number. lm-eval keeps a pair for perplexities: summed log-likelihood in nats, and length."""
+    if isinstance(value, list | tuple) and len(value) == PAIRED and metric == "bits_per_byte":
+        return -float(value[0]) / float(value[1]) / math.log(2)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+@contextmanager
+def _untouched(model: Any) -> Iterator[None]:
+    import numpy as np
+
+    training, states = model.training, (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    try:
+        yield
+    finally:
+        model.train(training)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+@contextmanager
+def _quiet(names: Sequence[str] = ("lm_eval", "lm-eval", "datasets")) -> Iterator[None]:
+    from datasets.utils import logging as datasets_logging
+
+    loggers = [logging.getLogger(n) for n in names]
+    levels = [x.level for x in loggers]
+    datasets_logging.disable_progress_bar()
+    for x in loggers:
+        x.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):  # some of its bars cannot be turned off
+            yield
+    finally:
+        for x, level in zip(loggers, levels, strict=True):
+            x.setLevel(level)

@@ -1,0 +1,38 @@
+"""Prompt sets: built-in suites by name, or a user's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefzoo.errors import UserError
+from prefzoo.evals.judges.protocol import PromptRow
+from prefzoo.evals.suites.instruct import build_prompts
+
+BUILT_IN = {"train": 600, "eval": 100}
+
+
+def load_prompts(spec: str, folder: Path) -> list[PromptRow]:
+    """Prompts of `instruct:train`, `instruct:eval` (`:N` for another number), or of a file with a `prompt` column.
+
+    Raises:
+        UserError: no such set or file, or a row without a prompt.
+    """
+    if spec.startswith("instruct:"):
+        _, split, *count = spec.split(":")
+        if count and not count[0].isdigit():
+            raise UserError(f"{spec}: {count[0]!r} is no number; write instruct:{split}:100")
+        return build_prompts(split, int(count[0]) if count else BUILT_IN.get(split, 0))
+    from prefzoo.data.sources import load_file
+
+    rows = load_file(spec, folder)
+    faults = [
+        f"{spec}: row {i}: prompt is missing or empty"
+        for i, r in enumerate(rows, 1)
+        if not str(r.get("prompt") or "").strip()
+    ]
+    if faults:
+        raise UserError(faults[:20])
+    return [
+        PromptRow(str(r.get("id", i)), r["prompt"], tuple(r.get("checks") or ()), r.get("topic"))
+        for i, r in enumerate(rows, 1)
+    ]

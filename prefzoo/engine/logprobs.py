@@ -1,0 +1,186 @@
+"""Log-probs of a batch under a causal language model: its decoder, its head in tiles, sums in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prefzoo.data.batches import Layout, collate
+from prefzoo.data.tokens import TokenPair
+from prefzoo.engine import packed_attention
+from prefzoo.engine.lm_head import Head, Tile, token_logprobs
+from prefzoo.engine.token_kl import token_kl
+from prefzoo.errors import UserError
+from prefzoo.types import PADDING, LogProbs, PairBatch, TokenKL, TokenLogProbs, VocabLogProbs
+
+
+def score(model: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile: Tile = None) -> LogProbs:
+    """Log-probs of both answers of every pair under a causal language model, differentiable; a `kind`.
+
+    Matrix products may run in bf16 under autocast; the log-softmax and the sums are fp32 (fp64 for an fp64 model). The
+    statistics of `VocabLogProbs` carry no gradient. `tile`: tokens and vocabulary whose logits exist at a time.
+    """
+    states, head = _states(model, batch)
+    return _scored(states, head, batch, kind, tile)
+
+
+def score_with_kl(
+    model: Any, reference: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile: Tile = None
+) -> tuple[LogProbs, TokenKL]:
+    """`score`, and the KL of every answer's tokens from `reference`, a frozen model, to `model`."""
+    states, head = _states(model, batch)
+    with torch.no_grad():
+        theirs, their_head = _states(reference, batch)
+    kl = token_kl(states, head, theirs, their_head, tile=tile)
+    return _scored(states, head, batch, kind, tile), TokenKL(*_sums(kl, batch))
+
+
+def score_each(
+    model: Any, batch: PairBatch, kinds: Sequence[type[LogProbs]], references: Sequence[Any], *, tile: Tile = None
+) -> list[tuple[LogProbs, TokenKL | None]]:
+    """`score` of one batch under N policies in one pass: `model` sends the n-th copy of its rows to the n-th.
+
+    Args:
+        kinds: what each policy's log-probs are to be.
+        references: a model for each policy whose KL from it is wanted, else None; all of them the same one.
+    """
+    count, size = len(kinds), len(batch.targets)
+    states, head = _states(model, _copies(batch, count))
+    wanted = any(issubclass(kind, VocabLogProbs) for kind in kinds)
+    tokens, *stats = token_logprobs(states, head, batch.targets.repeat(count), statistics=wanted, tile=tile)
+    reference = next((r for r in references if r is not None), None)
+    if reference is not None:
+        with torch.no_grad():
+            theirs, their_head = _states(reference, batch)
+    found: list[tuple[LogProbs, TokenKL | None]] = []
+    for n, (kind, asks) in enumerate(zip(kinds, references, strict=True)):
+        own = slice(n * size, (n + 1) * size)
+        more = [s[own] for s in stats] if issubclass(kind, VocabLogProbs) else []
+        kl = None if asks is None else token_kl(states[own], head, theirs, their_head, tile=tile)
+        summed = _sum_up(tokens[own], more, batch, kind)
+        found.append((summed, None if kl is None else TokenKL(*_sums(kl, batch))))
+    return found
+
+
+def _copies(batch: PairBatch, count: int) -> PairBatch:
+    """The batch's positions `count` times, copy behind copy; owners and ids stay those of one."""
+    packed, size = bool(batch.blocks), batch.tokens.numel()
+    wide = {
+        name: getattr(batch, name).repeat(*((1, count) if packed else (count, 1)))
+        for name in ("tokens", "positions", "segments")
+    }
+    source = torch.cat([batch.source + n * size for n in range(count)])
+    return replace(batch, **wide, source=source, blocks=batch.blocks * count)
+
+
+def _scored(states: Tensor, head: Head, batch: PairBatch, kind: type[LogProbs], tile: Tile) -> LogProbs:
+    wanted = issubclass(kind, VocabLogProbs)
+    tokens, *stats = token_logprobs(states, head, batch.targets, statistics=wanted, tile=tile)
+    return _sum_up(tokens, stats if wanted else [], batch, kind)
+
+
+def _states(model: Any, batch: PairBatch) -> tuple[Tensor, Head]:
+    """Hidden states (N, D) that predict the scored tokens, in the precision of matrix products, and the head."""
+    causal, device = _causal_lm(model), batch.tokens.device
+    if batch.blocks and causal.config._attn_implementation != packed_attention.NAME:
+        raise ValueError("a packed batch needs attention.install(model): other attention would cross the blocks")
+    extra = packed_attention.inputs(batch.blocks) if batch.blocks else {"attention_mask": batch.segments != PADDING}
+    hidden = causal.get_decoder()(
+        input_ids=batch.tokens, position_ids=batch.positions, use_cache=False, **extra
+    ).last_hidden_state
+    states = hidden.flatten(0, 1)[batch.source]
+    if torch.is_autocast_enabled(device.type):
+        states = states.to(torch.get_autocast_dtype(device.type))
+    return states, head_of(causal)
+
+
+def head_of(causal: Any) -> Head:
+    """What a transformers model makes logits of hidden states with; a LoRA adapter on it is added to its weight."""
+    module, config = causal.get_output_embeddings(), causal.config
+    layer = getattr(module, "base_layer", module)
+    weight = layer.weight
+    for name in getattr(module, "active_adapters", []):
+        weight = weight + module.get_delta_weight(name)
+    scale = float(getattr(config, "logit_scale", None) or 1) / float(getattr(config, "logits_scaling", None) or 1)
+    return Head(
+        weight, getattr(layer, "bias", None), scale, float(getattr(config, "final_logit_softcapping", None) or 0)
+    )
+
+
+PROBED = 48  # tokens of a prompt and of an answer that `choose_layout` tries
+LAYOUTS: tuple[Layout, ...] = ("shared", "packed", "rows")
+NOTES = {
+    "packed": "this architecture cannot share a prompt between two answers exactly: each answer gets its own prompt",
+    "rows": "this architecture cannot be packed exactly: each answer gets a padded row of its own",
+}
+
+
+@torch.no_grad()
+def choose_layout(model: Any, pairs: Sequence[TokenPair]) -> Layout:
+    """The leanest layout that is exact for a model: each is tried on two pairs against the model's own logits.
+
+    Sharing or packing is not exact where attention knows no blocks (recurrent layers, attention of a model's own).
+
+    Raises:
+        UserError: not even a plain row gives the model's own log-probs: its head is of a kind unknown here.
+    """
+    tried = [_short(pick(pairs, key=len)) for pick in (max, min)]
+    device, exact = next(model.parameters()).device, model.dtype in (torch.float32, torch.float64)
+    rtol, atol = (1e-3, 0.02) if exact else (1e-2, 0.5)
+    expected = torch.stack([_plainly(model, pair, device) for pair in tried])
+    for layout in LAYOUTS:
+        batch = collate(tried, layout, pad=model.config.pad_token_id or 0).to(device)
+        try:
+            values = score(model, batch)
+        except (RuntimeError, ValueError, TypeError):  # a model that takes no blocks
+            if layout == "rows":
+                raise
+            continue
+        if torch.allclose(torch.stack([values.chosen, values.rejected], 1).double().cpu(), expected, rtol, atol):
+            return layout
+    raise UserError(
+        f"model {model.config.model_type}: its logits are not those of its head on its last hidden state, as the "
+        "engine computes them; this architecture is not supported"
+    )
+
+
+def _short(pair: TokenPair) -> TokenPair:
+    return replace(pair, prompt=pair.prompt[-PROBED:], chosen=pair.chosen[:PROBED], rejected=pair.rejected[:PROBED])
+
+
+def _plainly(model: Any, pair: TokenPair, device: torch.device) -> Tensor:
+    """(2,) log-probs of a pair's answers, each from the model's own logits of its own sequence."""
+    found = torch.zeros(2, dtype=torch.float64)
+    for i, answer in enumerate((pair.chosen, pair.rejected)):
+        ids = torch.tensor([[*pair.prompt, *answer]], device=device)
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(pair.prompt) - 1 : -1].float().log_softmax(-1)
+        found[i] = logits.gather(-1, ids[0, len(pair.prompt) :, None]).double().sum().cpu()
+    return found
+
+
+def _causal_lm(model: Any) -> Any:
+    """The transformers model inside a LoRA wrapper; its adapters stay in place."""
+    return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+
+
+def _sum_up(tokens: Tensor, stats: list[Tensor], batch: PairBatch, kind: type[LogProbs]) -> LogProbs:
+    pairs = len(batch)
+    lengths = torch.bincount(batch.owner, minlength=2 * pairs)
+    values = [*_sums(tokens, batch), lengths[:pairs], lengths[pairs:]]
+    if issubclass(kind, TokenLogProbs):
+        starts = lengths.cumsum(0) - lengths
+        place = torch.arange(len(tokens), device=tokens.device) - starts[batch.owner]
+        width = int(lengths.max())
+        for of_tokens in (tokens, *stats):
+            dense = of_tokens.new_zeros(2 * pairs, width).index_put((batch.owner, place), of_tokens)
+            values += [dense[:pairs], dense[pairs:]]
+    return kind(*values)
+
+
+def _sums(tokens: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
+    sums = tokens.new_zeros(2 * len(batch)).index_add(0, batch.owner, tokens)
+    return sums[: len(batch)], sums[len(batch) :]

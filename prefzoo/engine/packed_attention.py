@@ -1,0 +1,282 @@
+"""Attention over packed blocks: a prompt with one or two answers behind it, which do not see each other.
+
+On CPUs two matrix products a piece serve: in bf16 they take half the time of torch's fused kernel there, or less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
+
+from prefzoo.engine import autotune, flex_attention
+
+Blocks = Sequence[tuple[int, int, int]]
+NAME = "prefzoo"
+ROWS = 192  # queries at a time: fewer are slower by overhead, more by products with keys behind them
+KEPT = 512  # keys up to which their weights are kept for the backward pass; more are weighed again
+LONGEST = 512  # tokens up to which all scores at once are affordable on CPUs, and faster
+MEASURED = ("cuda",)  # devices where ways to attend are measured, and the fastest is taken
+BLOCKS = "prefzoo_blocks"  # the keyword by which a forward pass hands `PairBatch.blocks` to every layer
+
+
+def install(model: Any) -> None:
+    """Let `model` attend with `attend` wherever it would with torch's fused attention."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    capped = getattr(model.config, "attn_logit_softcapping", None)  # Gemma 2: torch's fused attention has no cap
+    if not (getattr(model, "_supports_sdpa", False) or capped):
+        return
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.set_attn_implementation(NAME)
+
+
+def inputs(blocks: Blocks) -> dict[str, Any]:
+    """Keywords for the forward pass of a model that has `attend`; the mask of four dimensions is handed on unread."""
+    return {BLOCKS: tuple(blocks), "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool)}
+
+
+def attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    scaling: float | None = None, dropout: float = 0.0, **kwargs: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Grouped-query attention: query (B, H, T, D), key and value (B, K, S, D); returns (B, T, H, D).
+
+    `attention_mask` (B or 1, 1, T, S) is true where a query sees a key; without one it is causal. With blocks, it is
+    causal within each answer's own sequence, whatever the mask says. Long rows, single queries (generation), dropout
+    and GPUs go to torch's fused kernel.
+    """
+    special = any(kwargs.get(name) is not None for name in ("position_bias", "s_aux"))
+    if BLOCKS in kwargs:
+        if special:  # biases and sinks are not implemented here; the probe of layouts takes this for a no
+            raise ValueError("this architecture's attention cannot be packed")
+        return _packed(query, key, value, scaling, dropout, kwargs), None
+    cap = kwargs.get("softcap")
+    if not cap and (query.device.type != "cpu" or query.shape[2] == 1 or _long(query, key) or special or dropout):
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        found, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+        return found, None
+    mask = _causal(query.shape[2], key.shape[2], None, query.device) if attention_mask is None else attention_mask
+    return _plain(query, key, value, mask, scaling, cap, dropout).transpose(1, 2).contiguous(), None
+
+
+def _packed(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float, kwargs: dict[str, Any]
+) -> Tensor:
+    """Each block's prompt with its first answer, then its second answer behind the same prompt."""
+    blocks = kwargs[BLOCKS]
+    if _by_pieces(query, blocks, dropout, kwargs):
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        found: Tensor = _Pieces.apply(query, key, value, blocks, scale)  # type: ignore[no-untyped-call]
+        return found
+    if query.device.type in MEASURED and not dropout:
+        return _fastest(query, key, value, scaling, kwargs)
+    return _one_by_one(query, key, value, scaling, kwargs, dropout)
+
+
+def _fastest(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, kwargs: dict[str, Any]) -> Tensor:
+    """One kernel for all blocks, or one call for each answer: measured for each power of two of tokens and blocks."""
+    sizes = f"2^{query.shape[2].bit_length()} tokens, 2^{len(kwargs[BLOCKS]).bit_length()} blocks"
+    limits = f"window {kwargs.get('sliding_window')}, cap {kwargs.get('softcap')}"
+    work = f"attention {query.dtype} {query.shape[1]}/{key.shape[1]} heads of {query.shape[3]}, {sizes}, {limits}"
+    tried = {name: partial(_there_and_back, way, query, key, value, scaling, kwargs) for name, way in WAYS.items()}
+    found = autotune.CHOICES.of(work, tried, query.device, rough=query.dtype != torch.float32)
+    return WAYS[found](query, key, value, scaling, kwargs)
+
+
+@torch.enable_grad()
+def _there_and_back(
+    way: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, scaling: float | None,
+    kwargs: dict[str, Any], turn: int,
+) -> list[Tensor]:  # fmt: skip
+    """An answer and its gradients; in other turns of other layouts, and every other turn of fewer tokens."""
+    blocks = list(kwargs[BLOCKS])
+    at = turn % len(blocks)
+    blocks = (blocks[at:] + blocks[:at])[: max(1, len(blocks) - turn % 2)]
+    tokens = sum(map(sum, blocks))
+    own = [x[:, :, :tokens].detach().requires_grad_() for x in (query, key, value)]
+    found = way(*own, scaling, kwargs | {BLOCKS: tuple(blocks)})
+    return [found.detach(), *torch.autograd.grad(found, own, torch.ones_like(found))]
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, kwargs: dict[str, Any]) -> Tensor:
+    window, cap = kwargs.get("sliding_window"), kwargs.get("softcap")
+    return flex_attention.attend(query, key, value, kwargs[BLOCKS], scaling, window, cap)
+
+
+def _one_by_one(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, kwargs: dict[str, Any], dropout: float = 0.0
+) -> Tensor:
+    blocks = kwargs[BLOCKS]
+    sizes = [size for prompt, first, second in blocks for size in (prompt + first, second)]
+    # split, not slices: the gradient of a slice is as long as the whole batch
+    pieces = zip(*(torch.split(x, sizes, dim=2) for x in (query, key, value)), strict=True)
+    parts = []
+    for prompt, _, second in blocks:
+        q, k, v = next(pieces)
+        parts.append(_answer(q, k, v, scaling, dropout, kwargs))
+        other, *behind = next(pieces)
+        if second:
+            k, v = (torch.cat((x[:, :, :prompt], own), dim=2) for x, own in zip((k, v), behind, strict=True))
+            parts.append(_answer(other, k, v, scaling, dropout, kwargs))
+    return torch.cat([part.transpose(1, 2) for part in parts], dim=1)
+
+
+WAYS: dict[str, Callable[..., Tensor]] = {"one by one": _one_by_one, "flex": _flex}
+
+
+def _by_pieces(query: Tensor, blocks: Blocks, dropout: float, kwargs: dict[str, Any]) -> bool:
+    longest = max(prompt + max(first, second) for prompt, first, second in blocks)
+    window = kwargs.get("sliding_window")
+    plain = not dropout and not kwargs.get("softcap") and (window is None or window >= longest)
+    return query.device.type == "cpu" and plain
+
+
+class _Pieces(torch.autograd.Function):
+    """`_answer` of every answer, with its gradient written out: a third of the calls, and no copies of whole batches.
+
+    Long answers are attended to by some queries at a time, so that no more than these queries' scores exist at once and
+    few keys are scored that a query does not see; on CPUs torch's fused kernel takes twice as long in bf16.
+    A query of T, its prompt's and its own answer's S keys: P = softmax(Q K' scale), O = P V; backwards
+    dV = P' dO, dS = P * (dO V' - rowsum(P * dO V')), dQ = dS K scale, dK = dS' Q scale.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, scale: float) -> Tensor:
+        # under autocast, products take the lower precision whatever comes in
+        device = query.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+        (_, h, t, d), groups = query.shape, key.shape[1]
+        # (K, H/K, T, D) and (K, T, D): queries that share their keys behind each other
+        q = (query[0] * scale).to(dtype).view(groups, h // groups, t, d)
+        k, v = key[0].to(dtype), value[0].to(dtype)
+        out = query.new_empty(1, t, h, d, dtype=dtype)
+        kept = []
+        for at, seen in _pieces(blocks):
+            weights = _weights(q[:, :, at], _of(k, seen))
+            found = (weights @ _of(v, seen)).view(h, -1, d)
+            out[0, at] = found.transpose(0, 1)
+            if weights.shape[-1] <= KEPT:
+                kept.append(weights)
+        ctx.blocks, ctx.scale, ctx.dtypes = blocks, scale, (query.dtype, key.dtype, value.dtype)
+        ctx.save_for_backward(q, k, v, *kept)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, *kept = ctx.saved_tensors
+        (groups, share, t, d), dtype = q.shape, q.dtype
+        to_q, to_k, to_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        down = grad[0].to(dtype).transpose(0, 1).reshape(groups, share, t, d)
+        for at, seen in _pieces(ctx.blocks):
+            rows, each = (x[:, :, at].reshape(groups, -1, d) for x in (q, down))
+            keys, values = _of(k, seen), _of(v, seen)
+            weights = kept.pop(0) if keys.shape[1] <= KEPT else _weights(q[:, :, at], keys)
+            of_weights = each @ values.transpose(1, 2)
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, dtype)
+            to_q[:, :, at] = (of_scores @ keys).view(groups, share, -1, d)
+            _give(to_k, seen, of_scores.transpose(1, 2) @ rows)
+            _give(to_v, seen, weights.transpose(1, 2) @ each)
+        found = to_q.view(1, groups * share, t, d).mul_(ctx.scale), to_k[None], to_v[None]
+        return *(x.to(kind) for x, kind in zip(found, ctx.dtypes, strict=True)), None, None
+
+
+def _weights(queries: Tensor, keys: Tensor) -> Tensor:
+    """(K, H/K T, S) softmax of causal scores: queries (K, H/K, T, D), the last T of S positions at keys (K, S, D)."""
+    groups, share, t, d = queries.shape
+    scores = (queries.reshape(groups, share * t, d) @ keys.transpose(1, 2)).view(groups, share, t, -1)
+    scores[..., -t:].add_(_bias(t, scores.dtype))  # what lies before the first query, all of them see
+    return scores.softmax(-1).view(groups, share * t, -1)
+
+
+def _pieces(blocks: Blocks) -> list[tuple[slice, tuple[slice, ...]]]:
+    """Of each answer some queries at a time, and the pieces of keys that they see, which end with the last query."""
+    found: list[tuple[slice, tuple[slice, ...]]] = []
+    start = 0
+    for prompt, first, second in blocks:
+        middle, end = start + prompt + first, start + prompt + first + second
+        shared = slice(start, start + prompt)
+        for at in range(start, middle, ROWS):
+            last = min(at + ROWS, middle)
+            found.append((slice(at, last), (slice(start, last),)))
+        for at in range(middle, end, ROWS):
+            last = min(at + ROWS, end)
+            found.append((slice(at, last), (shared, slice(middle, last))))
+        start = end
+    return found
+
+
+def weights_kept(blocks: Blocks) -> int:
+    """Attention weights of a head, a layer and a pass that are kept for the backward pass on CPUs."""
+    sizes = [(at.stop - at.start, sum(part.stop - part.start for part in seen)) for at, seen in _pieces(blocks)]
+    return sum(queries * keys for queries, keys in sizes if keys <= KEPT)
+
+
+def _of(keys: Tensor, seen: tuple[slice, ...]) -> Tensor:
+    return keys[:, seen[0]] if len(seen) == 1 else torch.cat([keys[:, part] for part in seen], dim=1)
+
+
+def _give(sums: Tensor, seen: tuple[slice, ...], values: Tensor) -> None:
+    at = 0
+    for part in seen:
+        size = part.stop - part.start
+        sums[:, part] += values[:, at : at + size]
+        at += size
+
+
+@lru_cache(maxsize=2 * ROWS)
+def _bias(t: int, dtype: torch.dtype) -> Tensor:
+    """(t, t) minus infinity above the diagonal, else zero."""
+    return torch.full((t, t), -torch.inf, dtype=dtype).triu_(1)
+
+
+def _answer(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float, kwargs: dict[str, Any]
+) -> Tensor:
+    """(B, H, T, D) causal attention of the last T of S positions."""
+    t, s = query.shape[2], key.shape[2]
+    window, cap = kwargs.get("sliding_window"), kwargs.get("softcap")
+    window = None if window is None or window >= s else window
+    if cap or (query.device.type == "cpu" and not dropout and not _long(query, key)):
+        return _plain(query, key, value, _causal(t, s, window, query.device), scaling, cap, dropout)
+    square = t == s and window is None
+    mask = None if square else _causal(t, s, window, query.device)
+    return scaled_dot_product_attention(
+        query, key, value, mask, dropout_p=dropout, is_causal=square, scale=scaling, enable_gqa=True
+    )
+
+
+def _plain(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None, cap: float | None, dropout: float
+) -> Tensor:
+    (b, h, t, d), (k, s) = query.shape, key.shape[1:3]
+    scale = d**-0.5 if scaling is None else scaling
+    scores = (query * scale).reshape(b, k, h // k * t, d) @ key.transpose(-1, -2)
+    if cap:
+        scores = cap * torch.tanh(scores / cap)
+    scores, mask = scores.view(b, k, h // k, t, s), mask[:, :, None]
+    # finite, so that a query that sees nothing (left padding) yields no NaN, which would spread through its keys
+    scores = scores.masked_fill_(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
+    weights = torch.dropout(scores.softmax(-1), dropout, dropout > 0).view(b, k, h // k * t, s)
+    return (weights @ value).reshape(b, h, t, d)
+
+
+def _causal(t: int, s: int, window: int | None, device: torch.device) -> Tensor:
+    """(1, 1, t, s) true where the last t of s positions see a key: itself and what is before it, in its window."""
+    mask = torch.ones(t, s, dtype=torch.bool, device=device).tril(s - t)
+    return (mask if window is None else mask.triu(s - t - window + 1))[None, None]
+
+
+def _long(query: Tensor, key: Tensor) -> bool:
+    return query.shape[2] * key.shape[2] > LONGEST**2

@@ -1,0 +1,83 @@
+"""Triton kernels for `head_kernels`: each reads a tile of products once, and keeps nothing but what it returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+BLOCK = 4096  # columns that a program holds at a time
+
+
+def summary(products: Tensor, columns: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor, Tensor]:
+    """See `prefzoo.engine.head_kernels.Kernels`."""
+    (rows, width), products = products.shape, products.contiguous()
+    top, total, picked = (products.new_empty(rows, dtype=torch.float32) for _ in range(3))
+    _summary[(rows,)](products, columns, top, total, picked, width, scale, cap, bool(cap), _block(width))
+    return top[:, None], total[:, None], picked
+
+
+def slopes(products: Tensor, lse: Tensor, columns: Tensor, grad: Tensor, scale: float, cap: float) -> Tensor:
+    """See `prefzoo.engine.head_kernels.Kernels`; overwrites the products."""
+    (rows, width), products = products.shape, products.contiguous()
+    block = _block(width)
+    grid = (rows, triton.cdiv(width, block))
+    _slopes[grid](
+        products, lse.contiguous(), columns, grad.float().contiguous(), width, scale, cap, bool(cap), block
+    )  # fmt: skip
+    return products
+
+
+def _block(width: int) -> int:
+    return min(BLOCK, int(triton.next_power_of_2(width)))
+
+
+@triton.jit
+def _logits(found: Any, scale: Any, cap: Any, CAPPED: tl.constexpr) -> Any:
+    found = found.to(tl.float32) * scale
+    if CAPPED:
+        found = cap * (2 * tl.sigmoid(2 * found / cap) - 1)  # tanh
+    return found
+
+
+@triton.jit
+def _summary(
+    products: Any, columns: Any, top: Any, total: Any, picked: Any, width: Any, scale: Any, cap: Any,
+    CAPPED: tl.constexpr, BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
+    """A row: its largest logit and sum of exponentials, online over blocks (Milakov & Gimelshein 2018, 1805.02867)."""
+    row = tl.program_id(0).to(tl.int64)
+    line = products + row * width
+    largest, sums = -float("inf"), 0.0
+    for start in range(0, width, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        logits = _logits(tl.load(line + at, mask=at < width, other=0.0), scale, cap, CAPPED)
+        logits = tl.where(at < width, logits, -float("inf"))
+        higher = tl.maximum(largest, tl.max(logits, 0))
+        sums = sums * tl.exp(largest - higher) + tl.sum(tl.exp(logits - higher), 0)
+        largest = higher
+    column = tl.load(columns + row)
+    hit = _logits(tl.load(line + tl.maximum(column, 0)), scale, cap, CAPPED)
+    tl.store(top + row, largest)
+    tl.store(total + row, sums)
+    tl.store(picked + row, tl.where(column >= 0, hit, 0.0))
+
+
+@triton.jit
+def _slopes(
+    products: Any, lse: Any, columns: Any, grad: Any, width: Any, scale: Any, cap: Any,
+    CAPPED: tl.constexpr, BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
+    """A block of a row: grad * (1 at the column - exp(logit - lse)) * d logit / d product, in place."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    place, inside = products + row * width + at, at < width
+    logits = _logits(tl.load(place, mask=inside, other=0.0), scale, cap, CAPPED)
+    hit = (at == tl.load(columns + row)).to(tl.float32)
+    found = tl.load(grad + row) * (hit - tl.exp(logits - tl.load(lse + row))) * scale
+    if CAPPED:
+        found = found * (1 - (logits / cap) * (logits / cap))
+    tl.store(place, found.to(products.dtype.element_ty), mask=inside)

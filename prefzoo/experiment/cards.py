@@ -1,0 +1,183 @@
+"""A model card beside every checkpoint, in the hub's format: what it is, how it was made, how good it proved to be."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefzoo.losses import AnyLoss, Loss, Sum
+from prefzoo.runtime.run_folders import ADAPTER, RunResult, write_text
+
+HERE = "path/to/this/folder"  # stands in the card where its own place is meant
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})", re.IGNORECASE)
+MARKS = re.compile(r"([\\`*_\[\]|~#$])")
+SYMBOLS = (
+    "c, r: the policy's log-probs of the chosen and the rejected answer, summed over tokens; c_0, r_0: the "
+    "reference's; |w|, |l|: the answers' token counts; h = (c - r) - (c_0 - r_0)."
+)
+HEADS = ("metric", "value", "the base's", "n", "measured on", "by")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a card tells.
+
+    Attributes:
+        recipe: the resolved one, as plain values.
+        folder: where the recipe lies: what is a path from there is no hub id.
+        results: metric, value with interval, the base's, n, what it was measured on, and by whom; as text.
+        data: what the training data holds, a line each.
+        verdict: what the run's leaderboard says of all its variants.
+    """
+
+    result: RunResult
+    loss: AnyLoss
+    recipe: Mapping[str, Any]
+    folder: Path
+    results: Sequence[Sequence[str]] = ()
+    data: Sequence[str] = ()
+    verdict: str = ""
+
+
+def hub_id(spec: str, folder: Path) -> str | None:
+    """The spec where it is a hub id (a split behind a colon left out), and no file or folder of that name is there."""
+    name = spec.partition(":")[0]
+    return name if HUB_ID.fullmatch(name) and not (folder / spec).exists() and "//" not in spec else None
+
+
+def write(about: About, checkpoint: Path) -> None:
+    """`README.md` in the checkpoint's folder."""
+    write_text(checkpoint / "README.md", card(about, adapter=(checkpoint / ADAPTER).is_file()))
+
+
+def card(about: About, *, adapter: bool) -> str:
+    """The card's text: YAML front matter, then Markdown. Text from recipes and data is no markup in it."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    base, data = hub_id(about.recipe["model"], about.folder), hub_id(about.recipe["data"]["train"], about.folder)
+    papers = ARXIV.findall(about.loss.paper)
+    front = ModelCardData(
+        base_model=base,
+        datasets=[data] if data else None,
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        tags=["prefzoo", "preference-optimization", *_names(about.loss), *(["lora"] if adapter else [])]
+        + [f"arxiv:{paper}" for paper in papers],
+    )
+    parts = [_head(about, adapter=adapter), _loading(adapter=adapter), _loss(about), _training(about)]
+    parts += [_results(about), _made(about)]
+    return str(ModelCard(f"---\n{front.to_yaml()}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n"))
+
+
+def safe(text: Any) -> str:
+    """Text that Markdown and HTML leave as it stands, on one line."""
+    return MARKS.sub(r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
+
+
+def _names(loss: AnyLoss) -> list[str]:
+    return [term.name for _, term in loss.terms] if isinstance(loss, Sum) else [loss.name]
+
+
+def _shown(spec: str, folder: Path) -> str:
+    """A hub id links there; of a path, only the last part: the rest is the author's own affair."""
+    kind = hub_id(spec, folder)
+    return f"`{spec}`" if kind else safe(spec if "://" in spec else Path(spec).name)
+
+
+def _head(about: About, *, adapter: bool) -> str:
+    model = _shown(about.recipe["model"], about.folder)
+    what = "A LoRA adapter for" if adapter else "A fine-tuned version of"
+    data = _shown(about.recipe["data"]["train"], about.folder)
+    return (
+        f"# {safe(about.result.variant)}\n\n{what} {model}, trained on preferences ({data}) with the loss "
+        f"{safe(about.loss.name)} by prefzoo, as one of the variants of the recipe {safe(about.recipe['name'])}.\n\n"
+        "The license is not set: the base model's and the data's decide; write it into the front matter before sharing."
+    )
+
+
+def _loading(*, adapter: bool) -> str:
+    package, kind = ("peft", "AutoPeftModelForCausalLM") if adapter else ("transformers", "AutoModelForCausalLM")
+    imports = f"from transformers import {kind}, AutoTokenizer"
+    if adapter:
+        imports = f"from {package} import {kind}\nfrom transformers import AutoTokenizer"
+    code = f'{imports}\n\nmodel = {kind}.from_pretrained("{HERE}")\ntokenizer = AutoTokenizer.from_pretrained("{HERE}")'
+    return f"## Loading\n\n```python\n{code}\n```\n\nThe chat template, where the base has one, is the tokenizer's."
+
+
+def _loss(about: About) -> str:
+    loss = about.loss
+    terms = loss.terms if isinstance(loss, Sum) else ((1.0, loss),)
+    parts = ["## Loss"]
+    for weight, term in terms:
+        assert isinstance(term, Loss)  # what a registry gives, and what sums are made of
+        formula = re.search(r"\$\$(.*?)\$\$", term.doc, re.DOTALL)
+        head = term.doc[: formula.start()] if formula else term.doc
+        said = f"{weight:g} times {safe(term.name)}: " if len(terms) > 1 else ""
+        parts.append(said + _prose(head).rstrip())
+        parts += [f"$$ {' '.join(formula.group(1).split())} $$"] if formula else []
+        cited = safe(term.paper) + (f", {safe(term.equation)}" if term.equation else "")
+        links = " ".join(f"[arXiv:{i}](https://arxiv.org/abs/{i})" for i in dict.fromkeys(ARXIV.findall(term.paper)))
+        parts.append(f"Citation: {cited}" + (f" ({links})" if links else ""))
+        parts += [f"Provisional: {safe(term.provisional)}"] if term.provisional else []
+    return "\n\n".join([*parts, safe(SYMBOLS)])
+
+
+def _prose(text: str) -> str:
+    """A docstring's words; what stands between dollars is a formula, in the hub's spelling."""
+    parts = re.split(r"\$([^$]+)\$", text)
+    return "".join(rf"\\({' '.join(part.split())}\\)" if i % 2 else _keep(part) for i, part in enumerate(parts))
+
+
+def _keep(text: str) -> str:
+    """`safe`, with the blanks at both ends, which join it to a formula."""
+    start, end = (" " if text[at : at + 1 or None].isspace() else "" for at in (0, -1))
+    return f"{start}{safe(text)}{end}" if text.strip() else text[:1]
+
+
+def _training(about: About) -> str:
+    result = about.result
+    rows = [(f"{k}", v) for k, v in _flat({**result.params, "seed": result.seed, **result.train}) if v is not None]
+    rows += [("max_length", about.recipe["data"]["max_length"])]
+    found = ["## Training", _table(("setting", "value"), rows)]
+    if about.data:
+        found += ["Training data:", "\n".join(f"- {safe(line)}" for line in about.data)]
+    return "\n\n".join(found)
+
+
+def _results(about: About) -> str:
+    if not about.results:
+        return ""
+    note = "95% intervals over prompts or pairs. They are of this seed and these prompts alone."
+    said = f"All variants of the run: {safe(about.verdict)}" if about.verdict else ""
+    return "\n\n".join(part for part in ("## Results", _table(HEADS, about.results), note, said) if part)
+
+
+def _made(about: About) -> str:
+    costs, made = about.result.costs, about.result.environment
+    hardware = made.get("hardware", {})
+    device = hardware.get("gpu") or f"{hardware.get('processor')} ({hardware.get('cores')} cores)"
+    versions = ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items())
+    lines = [f"Hardware: {device}, {made.get('processes', 1)} process(es)"]
+    lines += [f"Training took {costs['seconds']:.0f} s"] if "seconds" in costs else []
+    lines += [f"Peak memory: {costs['peak_memory_bytes'] / 2**30:.1f} GiB"] if "peak_memory_bytes" in costs else []
+    lines += [f"Finished: {made['finished']}"] if made.get("finished") else []
+    lines += [f"Commit of prefzoo: {made['commit']}"] if made.get("commit") else []
+    lines += [f"Versions: {versions}"] if versions else []
+    return "## Made with\n\n" + "\n".join(f"- {safe(line)}" for line in lines)
+
+
+def _flat(value: Mapping[str, Any], under: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for k, v in value.items():
+        found += _flat(v, f"{under}{k}.") if isinstance(v, dict) else [(f"{under}{k}", v)]
+    return found
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return "\n".join(lines + ["| " + " | ".join(safe(cell) for cell in row) + " |" for row in rows])

@@ -1,0 +1,106 @@
+"""A checkpoint for a hub: the files that belong there, and no others."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefzoo.errors import UserError
+from prefzoo.experiment.cards import HERE, HUB_ID
+from prefzoo.runtime.run_folders import has_checkpoint
+
+CONFIG, CARD = "adapter_config.json", "README.md"
+KEPT = re.compile(
+    r"[^/]+\.safetensors|[^/]+\.safetensors\.index\.json|config\.json|generation_config\.json|adapter_config\.json|"
+    r"tokenizer[^/]*|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|"
+    r"chat_template\.(jinja|json)|additional_chat_templates/[^/]+\.jinja|README\.md"
+)  # no moments, no steps, no answers, no judge's words
+
+
+def files(variant: Path, to: str, base_model: str | None = None) -> dict[str, bytes | Path]:
+    """Path in the repository -> content, of a variant's folder: weights or adapter, tokenizer, chat template, card.
+
+    Args:
+        to: `user/name`, which the card's example then loads.
+        base_model: the hub id of the model that an adapter sits on, in place of a folder of this machine.
+
+    Raises:
+        UserError: there is no checkpoint or card, or an adapter sits on a folder that others do not have.
+    """
+    if not HUB_ID.fullmatch(to):
+        raise UserError(f"--to: {to!r} is no repository; write it like user/name")
+    if base_model is not None and not HUB_ID.fullmatch(base_model):
+        raise UserError(f"--base-model: {base_model!r} is no hub id; write it like user/name")
+    place = variant / "checkpoint"
+    if not has_checkpoint(variant):
+        raise UserError(f"{variant}: no checkpoint in it; name RUN/VARIANT as prefzoo run left it, or run it again")
+    if not (place / CARD).is_file():
+        raise UserError(f"{place}: no {CARD} in it; the same prefzoo run writes the card")
+    inside = {p.relative_to(place).as_posix(): p for p in sorted(place.rglob("*")) if p.is_file()}
+    found: dict[str, bytes | Path] = {name: p for name, p in inside.items() if KEPT.fullmatch(name)}
+    text = (place / CARD).read_text(encoding="utf-8").replace(HERE, to)
+    if CONFIG in found:
+        found[CONFIG] = _adapter(place / CONFIG, base_model)
+    if base_model is not None:
+        text = _with_base(text, base_model)
+    return found | {CARD: text.encode()}
+
+
+def _adapter(path: Path, base_model: str | None) -> bytes:
+    """The adapter's settings, with a base that others can load."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    base = base_model or str(settings.get("base_model_name_or_path"))
+    if not HUB_ID.fullmatch(base) or Path(base).exists():
+        raise UserError(
+            f"{path}: the adapter sits on {base}, which nobody else has; name its hub id with --base-model user/name"
+        )
+    settings["base_model_name_or_path"] = base
+    return (json.dumps(settings, indent=2) + "\n").encode()
+
+
+def _with_base(text: str, base_model: str) -> str:
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(text)
+    card.data["base_model"] = base_model
+    return str(card)
+
+
+def size(content: bytes | Path) -> int:
+    """In bytes."""
+    return content.stat().st_size if isinstance(content, Path) else len(content)
+
+
+def upload(found: Mapping[str, bytes | Path], to: str, *, private: bool) -> str:
+    """Make the repository where it is missing, commit all files to it at once, and give its address.
+
+    Raises:
+        UserError: no token, no network, or the hub refuses; the token is in no message.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError
+
+    token = get_token()
+    if not token:
+        raise UserError("push: no token for the hub; run `hf auth login`, or set HF_TOKEN, with one that may write")
+    api = HfApi(token=token)
+    operations = [
+        CommitOperationAdd(name, str(content) if isinstance(content, Path) else content)
+        for name, content in found.items()
+    ]
+    try:
+        address = api.create_repo(to, private=private, exist_ok=True)
+        api.create_commit(to, operations, commit_message="Upload a checkpoint and its card, by prefzoo")
+    except HfHubHTTPError as e:
+        status = e.response.status_code
+        cure = "the token may not write there; take one that may" if status in (401, 403) else "try again later"
+        raise UserError(f"push: the hub refuses {to} (HTTP {status}); {cure}") from None
+    except Exception as e:  # no network has many names, and what the library says may quote the request
+        reason = (str(e).splitlines() or [""])[0].replace(token, "***")
+        raise UserError(
+            f"push: the hub cannot be reached ({type(e).__name__}: {reason}); check the network and HF_HUB_OFFLINE; "
+            "--dry-run needs neither"
+        ) from None
+    return str(address)

@@ -1,0 +1,250 @@
+"""Tuning: a recipe's trials, and which setting of each variant its validation numbers choose. Pure functions.
+
+A trial is an ordinary variant with a stable name and one seed, so that whatever holds for variants (caching, resuming,
+a key for its content) holds for trials. Nothing here sees a number of the test split: `choose` takes validation scores,
+and there is no other way to a choice.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import product
+from typing import Any
+
+from pydantic import ValidationError
+
+from prefzoo.data.tokens import TokenPair
+from prefzoo.errors import UserError
+from prefzoo.recipe.axes import Axis, Sweep, put
+from prefzoo.recipe.load import SLUG, Recipe, Variant
+
+Values = dict[str, Any]  # dotted path within the variant -> value
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training.
+
+    Attributes:
+        name: of its folder: the variant's, the setting's and the seed's.
+        arm: the variant of the recipe that it tries a setting of.
+        setting: its name without the seed; trials of one setting differ in the seed alone.
+        values: what its setting says where the variant has a choice.
+    """
+
+    name: str
+    arm: str
+    setting: str
+    values: Values
+    seed: int
+    variant: Variant
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a trial gave on the validation split.
+
+    Attributes:
+        accuracy: share of pairs whose chosen answer gained more than the rejected one over the reference, ties half.
+        moved: mean of |margin| in nats: how far the policy went for it.
+    """
+
+    accuracy: float
+    moved: float
+
+
+def is_sweep(recipe: Recipe) -> bool:
+    """Whether there is anything to tune, or more than one seed."""
+    return len(recipe.seeds) > 1 or any(v.axes for v in recipe.variants.values())
+
+
+def settings_of(recipe: Recipe) -> Sweep:
+    """The recipe's `sweep`, or its defaults."""
+    return recipe.sweep or Sweep()
+
+
+def expand(recipe: Recipe) -> list[Trial]:
+    """Every trial: variants in the recipe's order, then settings, then seeds.
+
+    Raises:
+        UserError: variants have different numbers of settings and the recipe does not allow it, or a combination of
+            values is refused.
+    """
+    seeds = recipe.seeds or [recipe.seed]
+    single = len(recipe.seeds) < 2 and not any(v.axes for v in recipe.variants.values())  # noqa: PLR2004
+    trials: list[Trial] = []
+    for arm, variant in recipe.variants.items():
+        for values in combinations(variant, settings_of(recipe).trials, recipe.seed):
+            setting = _name(arm, values)
+            made = _with(variant, values)
+            for seed in seeds:
+                name = arm if single else f"{setting}-s{seed}"
+                trials.append(Trial(name, arm, setting, values, seed, made.model_copy(update={"name": name})))
+    twice = [name for name, count in Counter(t.name for t in trials).items() if count > 1]
+    if twice:
+        raise UserError(f"variants: two trials would be named {twice[0]}; rename a variant")
+    _check_budgets(recipe, budgets(trials))
+    return trials
+
+
+def budgets(trials: Sequence[Trial]) -> dict[str, int]:
+    """Settings tried, per variant."""
+    return {arm: len({t.setting for t in trials if t.arm == arm}) for arm in dict.fromkeys(t.arm for t in trials)}
+
+
+def _check_budgets(recipe: Recipe, found: Mapping[str, int]) -> None:
+    if len(set(found.values())) <= 1 or settings_of(recipe).unequal_budgets == "flag":
+        return
+    counts = ", ".join(f"{arm} {n}" for arm, n in found.items())
+    raise UserError(
+        f"variants: unequal tuning ({counts} settings) favours whoever has more; give all as many, thin larger grids "
+        f"by sweep.trials: {min(found.values())}, or accept it by sweep.unequal_budgets: flag, which the report repeats"
+    )
+
+
+def combinations(variant: Variant, most: int | None, seed: int) -> list[Values]:
+    """The settings of a variant: its whole grid, or `most` points of it; of ranges, `most` quasi-random points."""
+    if any(axis.scale for axis in variant.axes):
+        assert most is not None  # the recipe's reader asks for it
+        return list(_drawn(variant, most, seed))
+    names = [".".join(axis.path) for axis in variant.axes]
+    grid = [dict(zip(names, values, strict=True)) for values in product(*(axis.values for axis in variant.axes))]
+    if most is None or len(grid) <= most:
+        return grid
+    ranked = sorted(range(len(grid)), key=lambda i: sha256(f"{seed} {variant.name} {grid[i]}".encode()).digest())
+    return [grid[i] for i in sorted(ranked[:most])]
+
+
+def _drawn(variant: Variant, count: int, seed: int) -> Iterator[Values]:
+    """Optuna's quasi-random points: they cover a space evenly, and all are known before the first is trained."""
+    try:
+        import optuna
+    except ImportError:
+        raise UserError(
+            f"variants.{variant.name}: ranges are searched by Optuna, which is not installed; "
+            "pip install 'prefzoo[sweep]', or write lists of values"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the sampler is marked experimental
+        sampler = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+        study = optuna.create_study(sampler=sampler)
+        space = {".".join(axis.path): _distribution(optuna, axis) for axis in variant.axes}
+        for _ in range(count):
+            trial = study.ask(space)
+            study.tell(trial, 0.0)
+            yield {
+                name: axis.values[trial.params[name]] if not axis.scale else float(f"{trial.params[name]:.4g}")
+                for name, axis in zip(space, variant.axes, strict=True)
+            }
+
+
+def _distribution(optuna: Any, axis: Axis) -> Any:
+    if axis.scale:
+        return optuna.distributions.FloatDistribution(axis.low, axis.high, log=axis.scale == "log")
+    return optuna.distributions.IntDistribution(0, len(axis.values) - 1)
+
+
+def _with(variant: Variant, values: Values) -> Variant:
+    plain: dict[str, Any] = {"train": variant.train.model_dump(), "params": variant.params.model_dump()}
+    for name, value in values.items():
+        path = tuple(name.split("."))
+        put(plain, path if path[0] == "train" else ("params", *path), value)
+    try:
+        train = type(variant.train).model_validate(plain["train"])
+        params = type(variant.params).model_validate(plain["params"])
+    except ValidationError as e:
+        raise UserError(f"variants.{variant.name}: {values}: {e.errors()[0]['msg']}; change the lists") from None
+    return variant.model_copy(update={"train": train, "params": params, "axes": ()})
+
+
+def _name(arm: str, values: Values) -> str:
+    """A folder's name that says the setting, the same whatever else is in the grid."""
+    short = {name: "lr" if name == "train.learning_rate" else name.split(".")[-1] for name in values}
+    shown = [f"{short[k]}{v:g}" if isinstance(v, float) else f"{short[k]}{v}" for k, v in values.items()]
+    name = re.sub(r"[^a-z0-9_.-]+", "", "-".join([arm, *shown]).lower())
+    if len(name) <= 48 and re.fullmatch(SLUG, name):  # noqa: PLR2004 - the seed comes behind it
+        return name
+    return f"{arm[:40]}-{sha256(repr(sorted(values.items())).encode()).hexdigest()[:10]}"
+
+
+def split_off(pairs: Sequence[TokenPair], share: float) -> tuple[list[TokenPair], list[TokenPair]]:
+    """Training and validation pairs. All pairs of a prompt go to one side; which one depends on its tokens alone.
+
+    Raises:
+        UserError: nothing would be left on one of the sides.
+    """
+
+    def place(prompt: tuple[int, ...]) -> bytes:
+        return sha256(repr(prompt).encode()).digest()
+
+    prompts = sorted({tuple(pair.prompt) for pair in pairs}, key=place)
+    held = set(prompts[: max(1, round(share * len(prompts)))])
+    validation = [pair for pair in pairs if tuple(pair.prompt) in held]
+    rest = [pair for pair in pairs if tuple(pair.prompt) not in held]
+    if not rest:
+        raise UserError(f"sweep.validation: {share} of {len(prompts)} different prompts leaves none to train on")
+    return rest, validation
+
+
+def score(margins: Sequence[float]) -> Score:
+    """Of a trial's margins on the validation pairs, in nats."""
+    signs = [(m > 0) + 0.5 * (m == 0) for m in margins]
+    return Score(sum(signs) / len(signs), sum(map(abs, margins)) / len(margins))
+
+
+def searched(recipe: Recipe, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that a choice is made by: those of the first `sweep.search_seeds` seeds."""
+    seeds = (recipe.seeds or [recipe.seed])[: settings_of(recipe).search_seeds]
+    return [t for t in trials if t.seed in seeds]
+
+
+def choose(trials: Sequence[Trial], scores: Mapping[str, Score]) -> dict[str, str]:
+    """Each variant's best setting by the scores of its trials on the validation split, the mean over seeds.
+
+    Equally accurate: the one that moved less; then the first. A setting that lacks a score (stopped, or failed) is no
+    candidate, and a variant without candidates has no choice.
+    """
+    found: dict[str, str] = {}
+    for arm in dict.fromkeys(t.arm for t in trials):
+        ranked = rank([t for t in trials if t.arm == arm], scores)
+        if ranked:
+            found[arm] = ranked[0]
+    return found
+
+
+def rank(trials: Sequence[Trial], scores: Mapping[str, Score]) -> list[str]:
+    """The settings of one variant whose trials all have a score, best first."""
+    order = list(dict.fromkeys(t.setting for t in trials))
+    of = {s: [scores.get(t.name) for t in trials if t.setting == s] for s in order}
+    whole = {s: [x for x in found if x is not None] for s, found in of.items() if None not in found}
+
+    def place(setting: str) -> tuple[float, float]:
+        found = whole[setting]
+        return -math.fsum(x.accuracy for x in found) / len(found), math.fsum(x.moved for x in found) / len(found)
+
+    return sorted(whole, key=place)
+
+
+def rungs(sweep: Sweep, steps: int) -> list[int]:
+    """After how many steps trials are compared and the worst stopped; empty without early stopping."""
+    how = sweep.early_stopping
+    if how is None:
+        return []
+    found = [math.ceil(steps / how.factor**r) for r in range(how.rungs, 0, -1)]
+    return sorted({step for step in found if 0 < step < steps})
+
+
+def survivors(trials: Sequence[Trial], scores: Mapping[str, Score], factor: int) -> list[Trial]:
+    """The trials of the best 1/`factor` of each variant's settings, at least one."""
+    kept: set[str] = set()
+    for arm in dict.fromkeys(t.arm for t in trials):
+        ranked = rank([t for t in trials if t.arm == arm], scores)
+        kept.update(ranked[: max(1, len(ranked) // factor)])
+    return [t for t in trials if t.setting in kept]

@@ -1,0 +1,191 @@
+"""The recipe: one model, one preference data set, several variants. What decides the outcome, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from prefzoo import losses
+from prefzoo.errors import UserError
+from prefzoo.losses import AnyLoss, Params
+from prefzoo.recipe import messages, yaml
+from prefzoo.recipe.axes import Axis, Sweep, attach, spelled, take
+from prefzoo.recipe.sections import Data, Evals, Section, Seed, Text, Train
+from prefzoo.recipe.yaml import Keys, Source
+
+SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
+RESERVED = "base"  # the untrained model's row of the leaderboard
+
+
+class Variant(Section):
+    """A loss with its parameters, and the whole of the loop's settings for it (the recipe's, with its own on top)."""
+
+    name: str
+    loss: str
+    params: Params
+    train: Train
+    folder: Path
+    axes: tuple[Axis, ...] = ()
+
+    @property
+    def loss_obj(self) -> AnyLoss:
+        """The loss itself; a plug-in file is relative to the recipe."""
+        return losses.get(self.loss, self.folder)
+
+
+class Recipe(Section):
+    """All that decides a run's outcome. `load` makes one of a file."""
+
+    name: Annotated[str, Field(pattern=SLUG)]
+    seed: Seed = 0
+    seeds: list[Seed] = []
+    model: Text
+    trust_remote_code: bool = False  # whether code that comes with the model is run
+    data: Data
+    train: Train = Train()
+    variants: dict[str, Variant]
+    evals: Evals = Evals()
+    sweep: Sweep | None = None
+    _folder: Path = Path()
+
+    @property
+    def folder(self) -> Path:
+        """Where the recipe's file lies: relative paths in it start there."""
+        return self._folder
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values with every default filled in, without `folder`; `load` reads its dump back to the same."""
+        plain = self.model_dump(exclude={"variants"})
+        variants = {name: spelled(v) for name, v in self.variants.items()}
+        return {field: variants if field == "variants" else plain[field] for field in type(self).model_fields}
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.dump(recipe.resolved())
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, with overrides `a.b=value` (value in YAML) on top.
+
+    Raises:
+        UserError: all faults at once, one line each: `path:line: dotted.field: what is wrong (value); cure`.
+    """
+    source = Source(Path(path))
+    for text in overrides:
+        source.override(text)
+    for section in ("data", "train", "evals"):  # a heading with nothing under it
+        if section in source.data and source.data[section] is None:
+            source.data[section] = {}
+    folder = Path(path).resolve().parent
+    axes = take(source, folder)
+    recipe = _validate(source, Recipe, {**source.data, "variants": {}}, ())
+    variants = attach(source, axes, _variants(source, folder), partial(_variant, source, folder=folder))
+    source.raise_faults()
+    assert recipe is not None  # else there was a fault
+    recipe = recipe.model_copy(update={"variants": variants, "seed": [*recipe.seeds, recipe.seed][0]})
+    recipe._folder = folder
+    return recipe
+
+
+def _variants(source: Source, folder: Path) -> dict[str, Variant]:
+    raw = source.data.get("variants")
+    if not raw:
+        source.fault(("variants",), "is missing or empty; name at least one, like `variants: {dpo: {beta: 0.1}}`")
+    elif not isinstance(raw, dict):
+        source.fault(("variants",), "must be a mapping of names; like `variants: {dpo: {beta: 0.1}, ipo: null}`")
+    else:
+        made = {name: _variant(source, name, fields, folder) for name, fields in raw.items()}
+        return {name: variant for name, variant in made.items() if variant is not None}
+    return {}
+
+
+def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | None:
+    keys = ("variants", name)
+    if name == RESERVED:
+        source.fault(keys, f"{RESERVED!r} is the untrained model; choose another name, and give the loss as `loss:`")
+    elif not re.fullmatch(SLUG, name):
+        source.fault(keys, messages.slug(name))
+    if not isinstance(fields, dict | None):
+        source.fault(
+            keys, f"must be a mapping (is {messages.shown(fields)}); like `{{beta: 0.1}}`, or nothing for defaults"
+        )
+        return None
+    knobs = dict(fields or {})
+    spec, partial = knobs.pop("loss", name), knobs.pop("train", None)
+    train = _merged_train(source, (*keys, "train"), partial)
+    loss = _loss(source, keys, spec, folder)
+    params = _validate(source, loss.Params, knobs, keys, loss) if loss else None
+    if train is None or params is None:
+        return None
+    return Variant(name=name, loss=spec, params=params, train=train, folder=folder)
+
+
+def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> AnyLoss | None:
+    if not isinstance(spec, str):
+        source.fault((*keys, "loss"), f"must be text (is {messages.shown(spec)}); `prefzoo losses` lists all")
+        return None
+    given = (*keys, "loss") in source.places
+    try:
+        loss = losses.get(spec, folder)
+        loss.Params  # noqa: B018 - made of the annotations, which a plug-in may have wrong
+        return loss
+    except UserError as e:
+        implied = "" if given else " (a variant without `loss:` is named after its loss)"
+        source.fault((*keys, "loss") if given else keys, e.lines[0] + implied)
+    except Exception as e:  # a plug-in module runs the user's code, which may raise anything
+        source.fault((*keys, "loss"), f"loss {spec!r} fails to load: {type(e).__name__}: {e}; mend it there")
+    return None
+
+
+def _merged_train(source: Source, keys: Keys, partial: Any) -> Train | None:
+    """The recipe's `train` with a variant's own on top. What is wrong with the recipe's was said there."""
+    if not isinstance(partial, dict | None):
+        source.fault(keys, f"must be a mapping (is {messages.shown(partial)}); like `{{learning_rate: 1e-5}}`")
+        return None
+    partial = dict(partial or {})
+    if partial.pop("trackers", None) is not None:
+        source.fault((*keys, "trackers"), "trackers follow the whole run; set train.trackers at the top")
+    common = source.data.get("train")
+    merged = _over(common if isinstance(common, dict) else {}, partial)
+    said = {at for _, at, _ in source.faults}
+    try:
+        return Train.model_validate(merged)
+    except ValidationError as e:
+        for error in e.errors(include_url=False):
+            loc = messages.location(error)
+            if _has(partial, loc) or ("train", *loc) not in said:
+                source.fault((*keys, *loc), messages.says(Train, error))
+    return None
+
+
+def _over(under: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    both = {k: _over(under[k], v) for k, v in top.items() if isinstance(v, dict) and isinstance(under.get(k), dict)}
+    return {**under, **top, **both}
+
+
+def _has(value: Any, loc: Keys) -> bool:
+    return not loc or (isinstance(value, dict) and loc[0] in value and _has(value[loc[0]], loc[1:]))
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _validate(source: Source, model: type[Model], value: Any, keys: Keys, loss: AnyLoss | None = None) -> Model | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError as e:
+        for error in e.errors(include_url=False):
+            loc = messages.location(error)
+            if loss is not None and loc[-1] in Train.model_fields and error["type"] == "extra_forbidden":
+                source.fault(
+                    (*keys, *loc), f"no such parameter of {loss.name}; it belongs under the variant's `train:`"
+                )
+            else:
+                source.fault((*keys, *loc), messages.says(model, error, loss))
+    return None

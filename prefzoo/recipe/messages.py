@@ -1,0 +1,136 @@
+"""The words for what pydantic finds wrong with a recipe: each with the value and the cure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from prefzoo.errors import did_you_mean
+from prefzoo.losses import AnyLoss
+from prefzoo.recipe.judge import TAGGED, tag
+from prefzoo.recipe.yaml import Keys
+
+LONGEST = 60  # characters of a value that a message shows
+
+# What a field must be, by pydantic's name for the fault.
+_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a mapping, `key: value`",
+    "model_type": "a mapping of fields",
+}
+_BOUNDS = {
+    "greater_than": "greater than {gt:.12g}",
+    "greater_than_equal": "at least {ge:.12g}",
+    "less_than": "less than {lt:.12g}",
+    "less_than_equal": "at most {le:.12g}",
+    "literal_error": "{expected}",
+    "finite_number": "a finite number",
+    "string_too_short": "non-empty text",
+}
+_NUMERIC = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
+# What other tools call the choice of a reference, which is none here.
+_REFERENCE = ("reference", "reference_model", "reference_free", "ref", "ref_model")
+_REQUIRED = {
+    "name": "name: my-run",
+    "model": "model: org/name (a hub id, a folder or a .gguf file)",
+    "data": "data: {train: pairs.jsonl}",
+    "train": "train: pairs.jsonl",
+    "url": "url: http://localhost:8000/v1",
+}
+
+
+def location(error: ErrorDetails) -> Keys:
+    """The keys that lead to the value an error is about."""
+    return tuple(part for part in _tagged(error) if part not in TAGGED)
+
+
+def _tagged(error: ErrorDetails) -> Keys:
+    """The keys, and where a judge's mapping begins the mark of its kind."""
+    return tuple(str(part) for part in error["loc"] if part not in ("[key]", tag("text")))
+
+
+def says(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | None = None) -> str:
+    """What is wrong with one value, and the cure. `model` is what was validated; `loss`, whose parameters it is."""
+    loc, kind, value = location(error), error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        return _says_unknown(loc[-1], list(_model_at(model, _tagged(error)[:-1]).model_fields), loss)
+    if kind == "missing":
+        return f"is missing; add `{_REQUIRED.get(loc[-1], f'{loc[-1]}: ...')}`"
+    if kind == "string_pattern_mismatch":
+        return slug(value)
+    if kind in _TYPES:
+        return f"must be {_TYPES[kind]} (is {shown(value)}){_plainly(kind, value)}"
+    if "[key]" in error["loc"]:
+        return _says_unknown(loc[-1], re.findall(r"'(\w+)'", error["ctx"]["expected"]), None)
+    if kind in _BOUNDS:
+        hint = (
+            did_you_mean(str(value), re.findall(r"'([^']+)'", error["ctx"]["expected"]))
+            if kind == "literal_error"
+            else ""
+        )
+        if loss is not None and kind in _NUMERIC:
+            hint = f"; its default is {_model_at(model, loc[:-1]).model_fields[loc[-1]].default:.12g}"
+        return f"must be {_BOUNDS[kind].format(**error.get('ctx', {}))} (is {shown(value)}){hint}"
+    return str(error["msg"])
+
+
+def _says_unknown(word: str, known: list[str], loss: AnyLoss | None) -> str:
+    if word in _REFERENCE:
+        what = "no such field" if loss is None else f"no such parameter of {loss.name}"
+        return (
+            f"{what}; every reference is the untrained `model`, so remove it, "
+            "or choose a loss without a reference (`prefzoo losses` says which)"
+        )
+    if loss is None:
+        return f"no such field{did_you_mean(word, known) or '; there are ' + ', '.join(known)}"
+    has = f"which has {', '.join(known)}" if known else "which has none"
+    return f"no such parameter of {loss.name}, {has}{did_you_mean(word, [*known, 'loss', 'train']) or '; remove it'}"
+
+
+def slug(name: str) -> str:
+    """Why a name will not do, and one like it that will."""
+    near = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-_.")[:64]
+    return f"is no name for a folder ({name!r:.80}): a-z, 0-9, _ . - only, at most 64; like {near or 'my-run'!r}"
+
+
+def _model_at(model: type[BaseModel], loc: Keys) -> type[BaseModel]:
+    for key in loc:
+        if key in TAGGED or key == "judge":  # the judge's kind comes right behind it
+            model = TAGGED.get(key, model)
+            continue
+        annotation = model.model_fields[key].annotation
+        kinds = get_args(annotation) or (annotation,)
+        model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return model
+
+
+def _plainly(kind: str, value: Any) -> str:
+    """The cure for a value of the wrong type, where it is obvious what was meant."""
+    if value is None:
+        return "; leave the field out for its default"
+    if kind == "string_type" and not isinstance(value, dict | list):
+        return f"; put it in quotes: '{value}'"
+    if kind == "list_type" and isinstance(value, str):
+        return f"; write it as a list: [{value}]"
+    plain = value.replace("_", "") if isinstance(value, str) else ""
+    try:
+        float(plain) if kind == "float_type" else int(plain)
+    except ValueError:
+        return ""
+    return f"; write it without quotes: {plain}" if kind in ("float_type", "int_type") else ""
+
+
+def shown(value: Any) -> str:
+    """A value in a message: short, and in the words of YAML."""
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**15 else f"a number of {len(str(value))} digits"
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."

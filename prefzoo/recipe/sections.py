@@ -1,0 +1,131 @@
+"""The parts of a recipe that every variant shares: data, the loop, what is measured."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from prefzoo.losses import NonNegative, Positive
+from prefzoo.recipe.judge import AnyJudge
+
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(gt=0)]
+Whole = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator accepts
+Column = Literal["prompt", "chosen", "rejected", "score_chosen", "score_rejected", "completion", "label"]
+
+
+def _check_targets(value: Any) -> Any:
+    if value == "all-linear" or (value and isinstance(value, list) and all(v and isinstance(v, str) for v in value)):
+        return value
+    raise PydanticCustomError(
+        "targets",
+        "must be all-linear or a list of module names (is {shown}); like [q_proj, v_proj]",
+        {"shown": repr(value)},
+    )
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, no unknown fields, no silent conversion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(Section):
+    """Preference pairs: a file or a hub data set each. `columns` maps ours to the file's; `max_length` is in tokens."""
+
+    train: Text
+    eval: Text | None = None
+    columns: dict[Column, Text] = {}
+    max_length: Annotated[int, Field(ge=8)] = 1024
+    too_long: Literal["drop", "cut"] = "drop"
+
+
+class Lora(Section):
+    """A low-rank adapter (Hu 2021, arXiv:2106.09685) in place of full fine-tuning.
+
+    `quantize: 4bit` keeps the frozen weights in NF4 (QLoRA, Dettmers 2023, arXiv:2305.14314), on a GPU.
+    """
+
+    rank: Count = 16
+    alpha: Positive = 32.0
+    dropout: Share = 0.0
+    targets: Annotated[list[str] | Literal["all-linear"], BeforeValidator(_check_targets)] = "all-linear"
+    quantize: Literal["4bit"] | None = None
+
+
+class Sync(Section):
+    """A reference that follows the policy (TR-DPO, arXiv:2404.09656): every so many steps, `alpha` of the way."""
+
+    alpha: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.6
+    every: Count = 512
+
+
+class Train(Section):
+    """The loop. `batch` counts pairs, `warmup` is a share of the steps, `steps` overrules `epochs`.
+
+    A step's pairs are scored in passes of at most `tokens` tokens (None: what suits the device) and `micro_batch`
+    pairs; neither changes the outcome.
+    `gradient_checkpointing` computes activations twice instead of keeping them: less memory, a third more time.
+    `side_by_side` trains LoRA variants that share batch and steps in one pass (`auto`: where that is faster); no number
+    changes by more than rounding.
+    """
+
+    batch: Count = 8
+    micro_batch: Count | None = None
+    tokens: Count | None = None
+    epochs: Positive = 1.0
+    steps: Count | None = None
+    learning_rate: Positive = 1e-6
+    warmup: Share = 0.1
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: Positive = 1.0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    lora: Lora | None = None
+    sync_reference: Sync | None = None
+    gradient_checkpointing: bool = False
+    side_by_side: Literal["auto", "on", "off"] = "auto"
+    trackers: list[Text] = []
+
+    @field_validator("micro_batch")
+    @classmethod
+    def _divides_batch(cls, value: int | None, info: ValidationInfo) -> int | None:
+        batch = info.data.get("batch")
+        if value is not None and batch is not None and batch % value:
+            fits = math.gcd(batch, value)
+            raise PydanticCustomError(
+                "micro_batch",
+                "must divide batch {batch} (is {value}); try {fits}",
+                dict(batch=batch, value=value, fits=fits),
+            )
+        return value
+
+    @field_validator("sync_reference")
+    @classmethod
+    def _follows_whole_weights(cls, value: Sync | None, info: ValidationInfo) -> Sync | None:
+        if value is not None and info.data.get("lora") is not None:
+            raise PydanticCustomError(
+                "sync_reference", "cannot follow an adapter (lora is set); leave out lora or sync_reference"
+            )
+        return value
+
+
+class Evals(Section):
+    """What is measured of every checkpoint. `max_new_tokens` bounds each generated answer.
+
+    `kl`: how many prompts get a sampled answer too, for the KL from the base; `frontier`: at how many points of the
+    training KL and reward are measured; `round_robin`: every variant against every other, under any judge.
+    """
+
+    prompts: Text | None = None
+    judge: AnyJudge = "verifier"
+    max_new_tokens: Count = 64
+    benchmarks: list[Text] = []
+    kl: Whole = 32
+    frontier: Whole = 0
+    round_robin: bool = False
