@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from test_resume import Killed, kill
-from test_side import lora_job, policy
+from test_multi_lora import lora_job, policy
 
 from prefzoo.runtime.signals import Interrupted
 from prefzoo.training.checkpoint import Checkpoints

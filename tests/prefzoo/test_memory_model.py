@@ -43,7 +43,7 @@ def test_the_formula_is_within_15_percent_of_the_measured_peak(
         "rank": rank, "bf16": bf16, "checkpointing": twice,
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("measured_footprint.py")), json.dumps(settings)],
+        [sys.executable, str(Path(__file__).with_name("measured_memory.py")), json.dumps(settings)],
         capture_output=True, text=True, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1", **PLAIN},
     )  # fmt: skip
     measured = json.loads(done.stdout.splitlines()[-1])["peak"]
