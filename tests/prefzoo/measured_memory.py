@@ -1,4 +1,4 @@
-"""Run by test_memory_model.py: trains a random model in this process and prints the peak of its resident memory, in bytes.
+"""Run by test_memory_model.py: train a random model in this process and print its peak resident memory in bytes.
 
 Usage: measured_memory.py SETTINGS (JSON). What Python, torch and the other imports take by themselves (the resident
 memory before the model is made, after a small warm-up) is subtracted; the peak is the kernel's own, set back before.

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_resume import Killed, kill
 from test_multi_lora import lora_job, policy
+from test_resume import Killed, kill
 
 from prefzoo.runtime.signals import Interrupted
 from prefzoo.training.checkpoint import Checkpoints
