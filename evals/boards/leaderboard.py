@@ -91,9 +91,9 @@ class Leaderboard:
         folder.mkdir(parents=True, exist_ok=True)
         run_folders.write_text(folder / "leaderboard.md", self.markdown())
         run_folders.write_text(folder / "leaderboard.csv", self.csv())
-        partial = atomic_files.partial_of(folder / "leaderboard.parquet")
+        partial = atomic_files.partial_path(folder / "leaderboard.parquet")
         self.long.to_parquet(partial, index=False)
-        atomic_files.publish(partial, folder / "leaderboard.parquet")
+        atomic_files.move_into_place(partial, folder / "leaderboard.parquet")
 
     def render(self, console: Console) -> None:
         """The table and the verdict on a terminal: variants as rows, else as columns, else what matters most."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prefzoo.data.tokens import encode_prompt
 from prefzoo.evals.judges.protocol import Answer
-from prefzoo.runtime.memory import in_room
+from prefzoo.runtime.memory import retry_with_smaller_batches
 
 Progress = Callable[[int, int], None]
 
@@ -93,7 +93,7 @@ def drawn(
         part = by_length[start : start + batch_size]
         rows = [prompts[i] for i in part for _ in range(n)]
         seeds = [_seed(seed, prompts[i], k) for i in part for k in range(n)]
-        found = in_room(answered, list(zip(rows, seeds, strict=True)))
+        found = retry_with_smaller_batches(answered, list(zip(rows, seeds, strict=True)))
         for place, i in enumerate(part):
             made[i] = found[place * n : (place + 1) * n]
         if progress:

@@ -14,8 +14,8 @@ from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.judges.position_swap import Said, both_orders, by_scores, higher_wins
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
 from prefzoo.evals.judges.verdict_cache import Kept, Part, kept_of, once
-from prefzoo.runtime.plugins import run_file
-from prefzoo.runtime.redaction import redacted
+from prefzoo.runtime.plugins import import_file
+from prefzoo.runtime.redaction import redact
 
 OF_BOTH, OF_ONE = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
 SAYS = 80  # characters of an exception that are kept
@@ -56,7 +56,7 @@ class Function:
         try:
             return float(self.fn(*words))
         except Exception as e:  # a user's code may raise anything
-            return redacted(f"{type(e).__name__}: {e}")[:SAYS].replace("\n", " ")
+            return redact(f"{type(e).__name__}: {e}")[:SAYS].replace("\n", " ")
 
 
 class FunctionOfOne(Function):
@@ -113,7 +113,7 @@ def _module(where: str, spec: str, folder: Path) -> tuple[ModuleType, bytes]:
         if not where.endswith(".py"):
             module = importlib.import_module(where)
             return module, Path(str(module.__file__)).read_bytes()
-        return run_file(path, f"prefzoo_judge_{path.stem}"), path.read_bytes()
+        return import_file(path, f"prefzoo_judge_{path.stem}"), path.read_bytes()
     except Exception as e:  # whatever a user's file raises is the user's to read, in one line
         says = str(e).replace("\n", " ")
         raise UserError(f"evals.judge: {spec}: fails on import: {type(e).__name__}: {says}; mend it there") from e

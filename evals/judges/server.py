@@ -20,7 +20,7 @@ from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Report,
 from prefzoo.evals.judges.wording import LETTERS, Question, read_question, read_verdict
 from prefzoo.recipe.judge import ServerJudge
 from prefzoo.runtime.paths import cache_dir
-from prefzoo.runtime.redaction import redacted
+from prefzoo.runtime.redaction import redact
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before the second try, doubled for each further one up to the longest
 BUSY = (408, 409, 425, 429)  # and all from 500: worth another try
@@ -218,7 +218,7 @@ def _reply(found: Any, secret: str) -> Reply:
     text = choice.message.content
     if not isinstance(text, str):
         raise TypeError("a reply without text")
-    text, first = redacted(text, secret), {t: p for t, p in first.items() if redacted(t, secret) == t}
+    text, first = redact(text, secret), {t: p for t, p in first.items() if redact(t, secret) == t}
     return Reply(text, first, getattr(used, "prompt_tokens", 0) or 0, getattr(used, "completion_tokens", 0) or 0)
 
 

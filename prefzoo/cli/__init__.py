@@ -14,9 +14,9 @@ from prefzoo import __version__
 from prefzoo.cli import complete
 from prefzoo.errors import UserError
 from prefzoo.runtime import memory
-from prefzoo.runtime.atomic_files import no_room
-from prefzoo.runtime.redaction import redacted
-from prefzoo.runtime.signals import STOPPED, Interrupted, raise_interrupted
+from prefzoo.runtime.atomic_files import disk_full_reason
+from prefzoo.runtime.redaction import redact
+from prefzoo.runtime.signals import STOPPED, Interrupted, interrupt_now
 
 FILE = click.Path(path_type=Path)
 VARIANT_FAILED = 3
@@ -325,8 +325,8 @@ def doctor(as_json: bool) -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130, SIGTERM 143."""
-    memory.prepare()
-    before = signal.signal(signal.SIGTERM, raise_interrupted)
+    memory.configure_allocator()
+    before = signal.signal(signal.SIGTERM, interrupt_now)
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages say what is being done, in one voice
     # peft 0.21 asks transformers 5.23 for an attribute by its old name
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
@@ -336,15 +336,17 @@ def main() -> None:
             sys.exit(code)
     except UserError as e:
         for line in e.lines:
-            click.echo(f"error: {redacted(line)}", err=True)
+            click.echo(f"error: {redact(line)}", err=True)
         sys.exit(2)
     except click.ClickException as e:
         e.show()
         sys.exit(2)
     except OSError as e:
-        if not no_room(e):
+        if not disk_full_reason(e):
             raise
-        click.echo(f"error: {no_room(e)} ({e.filename or 'writing'}); make room, the same command goes on", err=True)
+        click.echo(
+            f"error: {disk_full_reason(e)} ({e.filename or 'writing'}); make room, the same command goes on", err=True
+        )
         sys.exit(2)
     except Interrupted as e:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the end

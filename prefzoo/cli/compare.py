@@ -36,8 +36,8 @@ def show_comparison(
             run_folders.write_text(output, console.export_text())
     elif form == "parquet" and output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(found, partial := atomic_files.partial_of(output))
-        atomic_files.publish(partial, output)
+        write_parquet(found, partial := atomic_files.partial_path(output))
+        atomic_files.move_into_place(partial, output)
     elif output is not None:
         run_folders.write_text(output, text(found, form))
     else:

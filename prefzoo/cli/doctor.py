@@ -85,13 +85,13 @@ def _broken(found: list[Finding]) -> list[Finding]:
 
 
 def _hardware(torch: Any) -> list[Finding]:
-    from prefzoo.runtime.run_folders import processor
+    from prefzoo.runtime.run_folders import cpu_name
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
     fewer = f"OMP_NUM_THREADS or a limit leaves {threads}" if threads < usable else ""
     found = [
-        Finding("hardware", "processor", GOOD, f"{processor()}, {usable} cores, {threads} threads", fewer),
+        Finding("hardware", "processor", GOOD, f"{cpu_name()}, {usable} cores, {threads} threads", fewer),
         _memory(),
     ]
     if not torch.cuda.is_available():

@@ -14,7 +14,7 @@ from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.recipe.load import Recipe
-from prefzoo.runtime.distributed import all_gather, processes, shard_range
+from prefzoo.runtime.distributed import all_gather, process_state, shard_range
 from prefzoo.runtime.progress import stage
 from prefzoo.types import LogProbs
 
@@ -62,6 +62,6 @@ def logprobs_of(
         if first < end:
             own = reference_logprobs.logprobs(base.model, pairs[first:end], run.layout, kind, bf16=bf16, report=report)
     values = reference_logprobs.joined([part for part in all_gather(own) if part is not None])
-    if processes().is_main_process:
+    if process_state().is_main_process:
         reference_logprobs.write(file, values)
     return values

@@ -21,7 +21,7 @@ from prefzoo.evals.metrics.frontier import Point
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
-from prefzoo.runtime.distributed import broadcast, processes, shard
+from prefzoo.runtime.distributed import broadcast, process_state, shard
 from prefzoo.runtime.progress import stage
 from prefzoo.training.loop import native_bf16
 from prefzoo.training.snapshots import Snapshots
@@ -34,7 +34,7 @@ def snapshots_of(run: Run, name: str) -> Snapshots:
     """Where a variant's copies are, while they are needed."""
 
     def save(model: Any, folder: Path) -> None:
-        models.save(model, run.tokenizer, folder, main=processes().is_main_process)
+        models.save(model, run.tokenizer, folder, main=process_state().is_main_process)
 
     points = run.recipe.evals.frontier if run.prompts else 0  # a trial whose setting may never be chosen has none
     return Snapshots(run.folder / name / "snapshots", points, save)
@@ -54,8 +54,8 @@ def write_frontier(run: Run, base: Base, trained: Mapping[str, run_folders.RunRe
         with stage(f"frontier of {name}, step {step}", "points", run.console, of=name, doing="frontier"):
             point = _point(run, model, base.model, theirs)
         run_folders.write_json(_file(run, name, step), {"key": _key(run, keys[name]), **asdict(point)})
-    processes().wait_for_everyone()
-    if processes().is_main_process:
+    process_state().wait_for_everyone()
+    if process_state().is_main_process:
         start = _all(run, BASE, keys[BASE])
         points = {name: start | _all(run, name, keys[name]) for name in trained}
         run_folders.write_text(run.folder / FILE, frontier.table(points).to_csv(index=False))

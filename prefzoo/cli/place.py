@@ -22,8 +22,8 @@ from prefzoo.cli.stages import DONE, Order, Stage, do, failure
 from prefzoo.errors import UserError
 from prefzoo.recipe import load
 from prefzoo.runtime import memory
-from prefzoo.runtime.distributed import processes
-from prefzoo.runtime.signals import Interrupted, raise_interrupted
+from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.signals import Interrupted, interrupt_now
 
 LOCAL, RAY = "local", "ray"
 RETRIES = 3  # times that a stage is placed anew when its worker or machine dies
@@ -68,7 +68,7 @@ def placer(how: Placing, order: Order, console: Console) -> Iterator[Placer]:
     if how.on == LOCAL:
         yield InOrder(order)
         return
-    if processes().num_processes > 1:
+    if process_state().num_processes > 1:
         raise UserError(f"--on {how.on}: Ray starts the processes; leave out accelerate launch, see --launch")
     ray = connected(how.on)
     try:
@@ -118,7 +118,7 @@ def connected(on: str) -> Any:
         cure = "look at `ray status` there, and whether RAY_AUTH_MODE and `ray get-auth-token` are the cluster's here"
         raise UserError(f"--on {on}: Ray does not answer ({reason}); {cure}") from None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, raise_interrupted)  # Ray puts its own in place
+        signal.signal(signal.SIGTERM, interrupt_now)  # Ray puts its own in place
     return ray
 
 
@@ -223,7 +223,7 @@ def _task(order: Order, what: Stage, threads: int) -> str:
     """A stage in a Ray worker, whose threads are as many as its CPUs."""
     import torch
 
-    memory.prepare()
+    memory.configure_allocator()
     torch.set_num_threads(threads)
     try:
         return do(order, what)

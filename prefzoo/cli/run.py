@@ -30,10 +30,10 @@ from prefzoo.evals.suites.tasks import check_names
 from prefzoo.recipe import load
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import atomic_files, run_folders
-from prefzoo.runtime.distributed import broadcast, leave, processes, shard
-from prefzoo.runtime.live_view import Row, watched
+from prefzoo.runtime.distributed import broadcast, leave_process_group, process_state, shard
+from prefzoo.runtime.live_view import Row, show_live_view
 from prefzoo.runtime.locking import run_lock
-from prefzoo.runtime.progress import settle, stage
+from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.training.job import steps_of
 from prefzoo.training.loop import check_trackers, native_bf16, use_bf16
 from prefzoo.training.oom_retry import memory_notes
@@ -59,23 +59,23 @@ def run_recipe(
 
     Returns the run's folder, and the variants that failed.
     """
-    main = processes().is_main_process
+    main = process_state().is_main_process
     console = Console(quiet=quiet or not main)
     found = checked(path, overrides)
     with run_lock(results / found.name):
         failed = _run(
             found, results / found.name, console, fresh=fresh, save_every=save_every, retry_failed=retry_failed
         )
-    leave()
+    leave_process_group()
     return results / found.name, failed
 
 
 def _run(
     found: Recipe, folder: Path, console: Console, *, fresh: bool, save_every: float, retry_failed: bool
 ) -> dict[str, run_folders.Failure]:
-    main = processes().is_main_process
+    main = process_state().is_main_process
     for name in (leaderboard.BASE, *found.variants):
-        atomic_files.inside(folder, name)
+        atomic_files.resolve_inside(folder, name)
     run, base, audits = prepare(found, folder, console, save_every)
     judge = prepared(found, run.prompts) if main else None
     if main:
@@ -83,9 +83,9 @@ def _run(
         run_folders.write_json(run.folder / "data_audit.json", audits)
     if main and fresh:  # all at once, so that a fresh run that is killed goes on as one
         for name in found.variants:
-            run_folders.forget(run.folder / name)
+            run_folders.discard_result(run.folder / name)
             shutil.rmtree(run.folder / name / RESUME, ignore_errors=True)
-    with watched(f"{found.name} · {found.model}", _rows(run), console):
+    with show_live_view(f"{found.name} · {found.model}", _rows(run), console):
         ended = train_all(run, base, retry_failed=retry_failed)
         trained = {name: r for name, r in ended.items() if isinstance(r, run_folders.RunResult)}
         failed = {name: r for name, r in ended.items() if isinstance(r, run_folders.Failure)}
@@ -95,7 +95,7 @@ def _run(
             numbers = judged(judge, run.prompts, _numbers(run, trained), run.folder, console)
             more = everyone(judge, run.prompts, numbers, run.folder, console, asked=found.evals.round_robin)
             for name in numbers:
-                settle(name, "done", console)
+                set_variant_state(name, "done", console)
     if judge is not None:
         costs = {name: r.costs for name, r in trained.items()}
         more += memory_notes(costs)
@@ -117,10 +117,10 @@ def _rows(run: Run) -> list[Row]:
 
 def prepare(found: Recipe, folder: Path, console: Console, save_every: float) -> tuple[Run, Base, dict[str, Any]]:
     """The run, read and loaded, the base model, and the data's audit; what is wrong with data and losses is said."""
-    with stage(f"loading {found.model}", "models", console), processes().main_process_first():
+    with stage(f"loading {found.model}", "models", console), process_state().main_process_first():
         loaded, tokenizer = models.load(found.model, found.folder, trust=found.trust_remote_code)
         weights, vocabulary = models.fingerprint(loaded), models.vocabulary(tokenizer)
-        loaded = loaded.to(processes().device)
+        loaded = loaded.to(process_state().device)
     done, audit = audited(found, found.data.train, tokenizer)
     audits = {"train": asdict(audit)}
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
@@ -160,17 +160,17 @@ def _measure_all(run: Run, base: Base, names: Sequence[str]) -> LogProbs | None:
     todo = broadcast([name for name in names if not complete(run, name)])
     for name in names:
         if name not in todo:
-            settle(name, "measured", run.console, f"{name}: already measured with these settings; kept")
+            set_variant_state(name, "measured", run.console, f"{name}: already measured with these settings; kept")
     wanted = todo or run.recipe.evals.frontier
     theirs = reference_of_held_out(run, base) if wanted and run.held_out else None
     for name in shard(todo):
         model = base.model
         if name != leaderboard.BASE:
             place = str((run.folder / name / "checkpoint").resolve())
-            model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(processes().device)
+            model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(process_state().device)
         measure(run, name, model, base.model, theirs)
-        settle(name, "measured", run.console)
-    processes().wait_for_everyone()
+        set_variant_state(name, "measured", run.console)
+    process_state().wait_for_everyone()
     return theirs
 
 

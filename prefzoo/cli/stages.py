@@ -31,7 +31,7 @@ from prefzoo.recipe import load as recipe
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
-from prefzoo.runtime.distributed import processes
+from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.progress import stage
 from prefzoo.training.job import steps_of
 from prefzoo.training.loop import native_bf16, use_bf16
@@ -131,7 +131,7 @@ def opened(order: Order, quiet: bool = False) -> Opened:
     from prefzoo.cli.run import prepare
 
     found = recipe.load(Path(order.recipe), order.overrides)
-    console = Console(quiet=quiet or not processes().is_main_process, emoji=False)
+    console = Console(quiet=quiet or not process_state().is_main_process, emoji=False)
     trials = {t.name: t for t in search.expand(found)}
     run, base, _ = prepare(found, Path(order.results) / found.name, console, order.save_every)
     train, validation = validation_of(found, run)
@@ -199,8 +199,9 @@ def _train(at: Opened, trial: Trial, until: int | None) -> str:
         until = None
     try:
         if until is None or score_of(at, trial, until) is None:
-            if until is not None and processes().is_main_process:
-                run_folders.forget(folder)  # the weights of a finished training say nothing about those on the way
+            if until is not None and process_state().is_main_process:
+                # the weights of a finished training tell nothing of those on the way
+                run_folders.discard_result(folder)
             ended = train_variant(run, trial.name, at.base, until=until)
             if isinstance(ended, run_folders.Failure):
                 return ended.reason
@@ -210,7 +211,7 @@ def _train(at: Opened, trial: Trial, until: int | None) -> str:
         if len(at.trials) == 1:
             raise
         reason = "; ".join(e.lines)
-        if processes().is_main_process:
+        if process_state().is_main_process:
             run_folders.write_json(folder / FAILED, {"reason": reason, "until": until})
         run.console.print(f"{trial.name}: {reason}", soft_wrap=True, markup=False)
         return reason
@@ -226,13 +227,13 @@ def validation_file(folder: Path, until: int | None = None) -> Path:
 def _validate(at: Opened, trial: Trial, until: int | None) -> None:
     """Margins of a trial's weights on the validation pairs, from its checkpoint."""
     folder, theirs = at.run.folder / trial.name, _theirs(at)
-    if processes().is_main_process:
-        model = _loaded(at, trial.name).to(processes().device)
+    if process_state().is_main_process:
+        model = _loaded(at, trial.name).to(process_state().device)
         with stage(f"validation pairs under {trial.name}", "pairs", at.run.console) as report:
             ours = reference_logprobs.logprobs(model, at.validation, at.run.layout, bf16=native_bf16(), report=report)
         found = {"key": _validation_key(at, trial, until), "margins": preference_margins(ours, theirs)}
         run_folders.write_json(validation_file(folder, until), found)
-    processes().wait_for_everyone()
+    process_state().wait_for_everyone()
 
 
 def _validation_key(at: Opened, trial: Trial, until: int | None) -> str:
@@ -257,13 +258,13 @@ def _measure(at: Opened, run: Run, name: str) -> None:
         run.console.print(f"{name}: already measured with these settings; kept")
         return
     theirs = reference_of_held_out(run, at.base) if run.held_out else None
-    if processes().is_main_process:
+    if process_state().is_main_process:
         base = model = at.base.model
         if name != leaderboard.BASE:
             model = _loaded(at, name).to(base.device)
         measure(run, name, model, base, theirs)
     at.base.drop()  # its precision may have been lowered, and trainings may follow
-    processes().wait_for_everyone()
+    process_state().wait_for_everyone()
 
 
 def _loaded(at: Opened, name: str) -> Any:

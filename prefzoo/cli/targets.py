@@ -77,7 +77,7 @@ def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) 
     if judge is not None:
         numbers = judged(judge, prompts, numbers, asked.out, console)
     for name, m in numbers.items():
-        atomic_files.inside(asked.out, name)
+        atomic_files.resolve_inside(asked.out, name)
         write_samples(asked.out / name, m)
         run_folders.write_json(asked.out / name / "evals.json", asdict(m))
     on = f"{sets[0]}@{key_of([asdict(p) for p in prompts])}" if sets else ""

@@ -17,10 +17,10 @@ from prefzoo.errors import VariantFailed
 from prefzoo.recipe.load import Variant
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
-from prefzoo.runtime.distributed import broadcast, processes
+from prefzoo.runtime.distributed import broadcast, process_state
 from prefzoo.runtime.live_view import FAILED, KEPT
-from prefzoo.runtime.memory import out_of_memory
-from prefzoo.runtime.progress import settle, stage
+from prefzoo.runtime.memory import is_out_of_memory
+from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.runtime.run_folders import Failure, RunResult
 from prefzoo.training.checkpoint import Checkpoints
 from prefzoo.training.job import Job, with_reference
@@ -53,7 +53,7 @@ class _Training:
 
 def train_all(run: Run, base: Base, *, retry_failed: bool) -> dict[str, Ended]:
     """Train what is not trained yet; how each variant ended, in the recipe's order."""
-    variants, state = run.recipe.variants, processes()
+    variants, state = run.recipe.variants, process_state()
     jobs = {name: _plain_job(run, variant) for name, variant in variants.items()}
     groups, notes = deal(jobs, state.device.type, state.num_processes)
     if run.recipe.evals.frontier:  # snapshots are taken of one model
@@ -81,7 +81,7 @@ def _train_group(run: Run, group: Sequence[_Training], base: Base) -> dict[str, 
             try:
                 return _train_side_by_side(run, group, model, base)
             except (RuntimeError, MemoryError) as e:
-                if not out_of_memory(e):
+                if not is_out_of_memory(e):
                     raise
             why = "out of memory"
         names = ", ".join(training.variant.name for training in group)
@@ -145,20 +145,20 @@ def _training(run: Run, variant: Variant) -> _Training:
 
 def _before(run: Run, training: _Training, *, retry_failed: bool) -> Ended | None:
     """How a variant ended before, with these settings; else None, and its folder is made ready."""
-    main, name, folder = processes().is_main_process, training.variant.name, training.folder
+    main, name, folder = process_state().is_main_process, training.variant.name, training.folder
     before = broadcast(_intact(run, training) if main else None)
     if before is not None:
         if main:
             training.checkpoints.remove()
-        settle(name, KEPT, run.console, f"{name}: already trained with these settings; kept")
+        set_variant_state(name, KEPT, run.console, f"{name}: already trained with these settings; kept")
         return before
     broken = broadcast(run_folders.read_failure(folder))
     if broken is not None and broken.key == training.key and not retry_failed:
         line = f"{name}: failed before with these settings at step {broken.step}; --retry-failed tries again"
-        settle(name, FAILED, run.console, line)
+        set_variant_state(name, FAILED, run.console, line)
         return broken
     if main:
-        run_folders.forget(folder)
+        run_folders.discard_result(folder)
         if not training.checkpoints.folder.is_dir():  # else it goes on, with what was taken before
             snapshots_of(run, name).remove()
     return None
@@ -167,7 +167,7 @@ def _before(run: Run, training: _Training, *, retry_failed: bool) -> Ended | Non
 def _intact(run: Run, training: _Training) -> RunResult | None:
     """What an earlier run made of a variant, if its files are still what was written."""
     place = training.folder / "checkpoint"
-    found = run_folders.finished(training.folder, training.key)
+    found = run_folders.read_finished(training.folder, training.key)
     if found is not None and found.weights and found.weights != models.content(place):
         run.console.print(f"{place}: broken (not what was written); {training.variant.name} is trained again")
         return None
@@ -222,21 +222,22 @@ def _load(run: Run, quantize: str | None) -> Any:
 def _finished(
     run: Run, training: _Training, model: Any, metrics: dict[str, float], costs: dict[str, float], *, done: bool = True
 ) -> RunResult:
-    main, name = processes().is_main_process, training.variant.name
+    main, name = process_state().is_main_process, training.variant.name
     used = f", {costs['flops_utilisation']:.0%} of the GPU's peak flops" if "flops_utilisation" in costs else ""
     run.console.print(f"  {name}: {costs['tokens_per_second']:.0f} tokens/s{used}")
     models.save(model, run.tokenizer, training.folder / "checkpoint", main=main)
     result = RunResult(
         name, training.variant.loss, training.params, training.settings, run.recipe.seed, training.key,
         metrics, costs,
-        run_folders.environment() | {"processes": processes().num_processes, "finished": run_folders.now()},
+        run_folders.environment()
+        | {"processes": process_state().num_processes, "finished": run_folders.utc_timestamp()},
     )  # fmt: skip
     if main and done:
         result = replace(result, weights=models.content(training.folder / "checkpoint"))
         result.write(training.folder)
         training.checkpoints.remove()
-    processes().wait_for_everyone()
-    settle(name, "trained", run.console)
+    process_state().wait_for_everyone()
+    set_variant_state(name, "trained", run.console)
     return result
 
 
@@ -244,13 +245,13 @@ def _failed(run: Run, training: _Training, why: VariantFailed) -> Failure:
     """Keep word of it. Its checkpoint goes: from there, the same settings would fail the same."""
     name, folder = training.variant.name, training.folder
     failure = Failure(name, training.variant.loss, training.key, why.step, "; ".join(why.lines))
-    if processes().is_main_process:
+    if process_state().is_main_process:
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # of settings from before, with what it answered
         for file in ("model_outputs.json", "annotations.json"):
             (folder / file).unlink(missing_ok=True)
         failure.write(folder)
         training.checkpoints.remove()
-    processes().wait_for_everyone()
+    process_state().wait_for_everyone()
     run.console.print(f"{name} failed: {failure.reason}", soft_wrap=True, markup=False)
-    settle(name, FAILED, run.console)
+    set_variant_state(name, FAILED, run.console)
     return failure

@@ -32,7 +32,7 @@ from prefzoo.experiment import search as sweep
 from prefzoo.experiment.search import Score, Trial
 from prefzoo.recipe import load as recipes
 from prefzoo.runtime import run_folders
-from prefzoo.runtime.distributed import leave, processes
+from prefzoo.runtime.distributed import leave_process_group, process_state
 from prefzoo.runtime.locking import run_lock
 from prefzoo.training.job import steps_of
 
@@ -66,7 +66,7 @@ def run_stages(
             path, overrides, results, fresh=fresh, save_every=save_every, placing=placing, retry_failed=retry_failed,
             quiet=quiet,
         )  # fmt: skip
-    leave()
+    leave_process_group()
     return results / found.name, failed
 
 
@@ -74,7 +74,7 @@ def _run_stages(
     path: Path, overrides: Sequence[str], results: Path, *, fresh: bool, save_every: float, placing: Placing,
     retry_failed: bool, quiet: bool,
 ) -> dict[str, str]:  # fmt: skip
-    main = processes().is_main_process
+    main = process_state().is_main_process
     order = Order(str(path.resolve()), tuple(overrides), str(results.resolve()), save_every)
     at = opened(order, quiet)
     found, run = at.run.recipe, at.run
@@ -114,7 +114,7 @@ def run_stage(path: Path, overrides: Sequence[str], results: Path, *, save_every
     at = opened(order)
     what = named(at, text)
     ended = do(order, what)
-    leave()
+    leave_process_group()
     if ended != DONE:
         raise UserError(f"{what}: {ended}")
     at.run.console.print(f"{what}: {ended}", soft_wrap=True, markup=False)
@@ -137,7 +137,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _forget(at: Opened) -> None:
     for name in at.trials:
         folder = at.run.folder / name
-        run_folders.forget(folder)
+        run_folders.discard_result(folder)
         shutil.rmtree(folder / RESUME, ignore_errors=True)
         for path in folder.glob("validation*.json"):
             path.unlink()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.runtime.paths import SCHEME, resolve_package
+from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
 
 Row = dict[str, Any]
 AT_MOST = 20  # faults listed at once
@@ -30,7 +30,7 @@ def read_rows(spec: str, folder: Path, columns: Mapping[str, str] | None = None)
 
 def load_file(spec: str, folder: Path) -> list[Row]:
     """All rows of a file, package file or hub data set, with whatever columns they have."""
-    path = resolve_package(spec) if spec.startswith(SCHEME) else folder / Path(spec).expanduser()
+    path = resolve_package(spec) if spec.startswith(PACKAGE_SCHEME) else folder / Path(spec).expanduser()
     rows = _from_file(path) if path.exists() or spec.endswith(tuple(READERS)) else _from_hub(spec)
     if not rows:
         raise UserError(f"{spec}: no rows in it; at least one is needed")

@@ -10,8 +10,8 @@ from accelerate import DistributedType
 from prefzoo.engine import models
 from prefzoo.engine.frozen_bf16 import make_lean
 from prefzoo.recipe.sections import Train
-from prefzoo.runtime.distributed import processes
-from prefzoo.runtime.memory import collect
+from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.memory import release_memory
 
 
 class Base:
@@ -34,14 +34,14 @@ class Base:
             found.requires_grad_(False)
             if self._lean and not make_lean(found):
                 self._lean, found = False, self._load().requires_grad_(False)
-            device = processes().device
+            device = process_state().device
             self._model = found if found.device.type == device.type else found.to(device)  # a quantised one stays
         return self._model
 
     def drop(self) -> None:
         """Nothing reads it for now."""
         self._model = self._loaded = None
-        collect()
+        release_memory()
 
 
 def policy_of(load: Callable[[str | None], Any], how: Train, *, bf16: bool, seed: int) -> Any:
@@ -54,7 +54,7 @@ def policy_of(load: Callable[[str | None], Any], how: Train, *, bf16: bool, seed
         return load(None)
     lora = how.lora.model_dump(exclude={"quantize"})
     model = models.add_lora(load(how.lora.quantize), **lora, seed=seed)
-    unfit = how.lora.quantize or processes().distributed_type is DistributedType.DEEPSPEED
+    unfit = how.lora.quantize or process_state().distributed_type is DistributedType.DEEPSPEED
     if not bf16 or unfit or make_lean(model):
         return model
     return models.add_lora(load(None), **lora, seed=seed)

@@ -17,9 +17,9 @@ import torch
 from prefzoo.engine import cpu_ops, packed_attention
 from prefzoo.errors import UserError
 from prefzoo.runtime import atomic_files
-from prefzoo.runtime.distributed import processes
-from prefzoo.runtime.paths import SCHEME, cache_dir, resolve_package
-from prefzoo.runtime.sharding import state_of
+from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.paths import PACKAGE_SCHEME, cache_dir, resolve_package
+from prefzoo.runtime.sharding import gather_state_dict
 
 SEAL = "prefzoo.sha256"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -46,7 +46,7 @@ def load(
     logging.disable_progress_bar()  # the stage that loads says so itself
     hub_logging.set_verbosity(40)  # errors alone: its retries would bury the one line that says what is wrong
     place = locate(spec, folder)
-    if trust and processes().is_main_process:
+    if trust and process_state().is_main_process:
         print(f"model {spec}: Python code that comes with it is run (the recipe's trust_remote_code: true)", flush=True)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust)
@@ -123,7 +123,7 @@ def _quantised(how: str | None) -> dict[str, Any]:
 
 def locate(spec: str, folder: Path) -> str:
     """What `from_pretrained` takes: a folder of safetensors (GGUF is converted once, and kept), or a hub id."""
-    path = resolve_package(spec) if spec.startswith(SCHEME) else folder / Path(spec).expanduser()
+    path = resolve_package(spec) if spec.startswith(PACKAGE_SCHEME) else folder / Path(spec).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise UserError(f"model {spec}: no such file: {path}; paths in a recipe are relative to the recipe")
@@ -153,7 +153,7 @@ def _from_gguf(path: Path) -> Path:
         shutil.rmtree(target)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    partial = atomic_files.partial_of(target)
+    partial = atomic_files.partial_path(target)
     print(f"prefzoo: converting {path.name} to safetensors, once", file=sys.stderr, flush=True)
     packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     # A model read from GGUF calls itself quantised and refuses to be saved: rebuild it from config and state dict.
@@ -169,7 +169,7 @@ def _from_gguf(path: Path) -> Path:
     if target.is_dir():  # another process was faster
         shutil.rmtree(partial)
     else:
-        atomic_files.publish(partial, target)
+        atomic_files.move_into_place(partial, target)
     return target
 
 
@@ -223,14 +223,14 @@ def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None
 
     All processes call this, and the main one writes.
     """
-    state = state_of(model)
+    state = gather_state_dict(model)
     if not main:
         return
-    atomic_files.sweep(folder.parent)
-    with atomic_files.attempt(folder) as partial:
+    atomic_files.remove_partial_files(folder.parent)
+    with atomic_files.partial_file(folder) as partial:
         model.save_pretrained(partial, state_dict=state)
         tokenizer.save_pretrained(partial)
-        atomic_files.publish(partial, folder)
+        atomic_files.move_into_place(partial, folder)
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | Sequence[str], seed: int) -> Any:

@@ -20,7 +20,7 @@ from prefzoo.data.batches import Layout, collate, split
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine.logprobs import score
 from prefzoo.runtime import atomic_files
-from prefzoo.runtime.memory import in_room
+from prefzoo.runtime.memory import retry_with_smaller_batches
 from prefzoo.runtime.paths import cache_dir
 from prefzoo.runtime.progress import Report
 from prefzoo.types import LogProbs
@@ -59,7 +59,7 @@ def logprobs(
             return [score(model, batch, kind)]
 
     for part in split(pairs, range(len(pairs)), TOKENS, None):
-        parts += in_room(scored, part)
+        parts += retry_with_smaller_batches(scored, part)
         if report:
             report(part[-1] + 1, len(pairs), "")
     return joined(parts)
@@ -95,9 +95,9 @@ def read(path: Path, kind: type[LogProbs], say: Callable[[str], None] = print) -
 def write(path: Path, values: LogProbs) -> None:
     """Keep log-probs; a reader sees the whole file or none."""
     tensors = {f.name: getattr(values, f.name).contiguous() for f in fields(values)}
-    with atomic_files.attempt(path) as partial:
+    with atomic_files.partial_file(path) as partial:
         save_file(tensors, partial, {CHECKSUM: _checksum(tensors)})
-        atomic_files.publish(partial, path)
+        atomic_files.move_into_place(partial, path)
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.losses._loss import Loss, LossFn, check_notes, check_signature
 from prefzoo.losses._sum import Sum, is_sum, parse
-from prefzoo.runtime.plugins import run_file
+from prefzoo.runtime.plugins import import_file
 from prefzoo.types import Answers
 
 
@@ -150,7 +150,7 @@ def _import_file(path: Path, spec: str) -> Any:
     if not path.is_file():
         raise UserError(f"loss {spec!r}: no such file: {path}; the path is relative to the recipe")
     try:
-        return run_file(path, f"prefzoo_plugin_{path.stem}_{abs(hash(path)):x}")
+        return import_file(path, f"prefzoo_plugin_{path.stem}_{abs(hash(path)):x}")
     except Exception as e:  # whatever a user's file raises is the user's to read, in one line
         if isinstance(e, NameTaken):
             raise

@@ -12,10 +12,14 @@ from pathlib import Path
 
 from prefzoo.errors import UserError
 
-NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "the file is too large"}
+DISK_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file is too large",
+}
 
 
-def sync(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Have a file's content, or the names in a folder, reach the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
@@ -24,49 +28,49 @@ def sync(path: Path) -> None:
         os.close(opened)
 
 
-def publish(partial: Path, target: Path) -> None:
+def move_into_place(partial: Path, target: Path) -> None:
     """Move what was written beside `target` to its place; whatever was there goes first."""
-    inside = [*partial.rglob("*")] if partial.is_dir() else []
-    for path in [*(p for p in inside if p.is_file()), *(p for p in inside if p.is_dir()), partial]:
-        sync(path)
+    below = [*partial.rglob("*")] if partial.is_dir() else []
+    for path in [*(p for p in below if p.is_file()), *(p for p in below if p.is_dir()), partial]:
+        flush_to_disk(path)
     if target.is_dir():  # a folder cannot be replaced in one go; without it, what it held is made again
         shutil.rmtree(target)
     partial.replace(target)
-    sync(target.parent)
+    flush_to_disk(target.parent)
 
 
-def partial_of(target: Path) -> Path:
+def partial_path(target: Path) -> Path:
     """Where this process writes `target` first. Nothing reads a hidden file."""
     return target.with_name(f".{target.name}.{os.getpid()}.partial")
 
 
 @contextmanager
-def attempt(target: Path) -> Iterator[Path]:
+def partial_file(target: Path) -> Iterator[Path]:
     """Where to write `target` first. What is half written when that fails goes at once: it takes the room.
 
     Raises:
         UserError: the disk is full; what was at `target` before is untouched.
     """
-    partial = partial_of(target)
+    partial = partial_path(target)
     try:
         yield partial
     except BaseException as e:
-        remove(partial)
-        why = no_room(e)
+        remove_path(partial)
+        why = disk_full_reason(e)
         if why:
             raise UserError(f"{target}: cannot be written, {why}; make room, the same command goes on") from e
         raise
 
 
-def no_room(error: BaseException) -> str:
+def disk_full_reason(error: BaseException) -> str:
     """Why there was no room to write, or nothing where that is not what went wrong."""
     if isinstance(error, OSError):
-        return NO_ROOM.get(error.errno or 0, "")
+        return DISK_FULL.get(error.errno or 0, "")
     # safetensors has the number in its text alone
-    return next((why for number, why in NO_ROOM.items() if f"(os error {number})" in str(error)), "")
+    return next((why for number, why in DISK_FULL.items() if f"(os error {number})" in str(error)), "")
 
 
-def remove(path: Path) -> None:
+def remove_path(path: Path) -> None:
     """A file or a folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
@@ -74,19 +78,19 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path, *, deep: bool = False) -> None:
+def remove_partial_files(folder: Path, *, deep: bool = False) -> None:
     """Remove what killed processes left half written in `folder`; `deep`: and in all folders below it."""
     for path in [*(folder.rglob if deep else folder.glob)(".*.partial")]:
-        remove(path)
+        remove_path(path)
 
 
-def digest(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
     """Hash of a file's content."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def inside(folder: Path, *names: str) -> Path:
+def resolve_inside(folder: Path, *names: str) -> Path:
     """`folder / names`, if what is written there ends up in `folder`, through links as well.
 
     Raises:

@@ -14,16 +14,16 @@ from accelerate.utils import DistributedType, broadcast_object_list, gather_obje
 from prefzoo.errors import UserError
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=1)  # one process may measure for hours while the others wait for it
+TIMEOUT = timedelta(days=1)  # one process may measure for hours while the others wait for it
 
 
-def processes() -> Any:
+def process_state() -> Any:
     """This process's place among all; joins them at the first call.
 
     Raises:
         UserError: a launcher started several, and they cannot find each other.
     """
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE)
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=TIMEOUT)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != launched:  # each would train alone and write over the others
         raise UserError(
@@ -33,9 +33,9 @@ def processes() -> Any:
     return state
 
 
-def leave() -> None:
+def leave_process_group() -> None:
     """The end of all shared work."""
-    state = processes()
+    state = process_state()
     if state.num_processes > 1:
         state.wait_for_everyone()
         state.destroy_process_group()
@@ -43,7 +43,7 @@ def leave() -> None:
 
 def broadcast(value: T) -> T:
     """The main process's value, in every process."""
-    if processes().num_processes == 1:
+    if process_state().num_processes == 1:
         return value
     found = [value]
     broadcast_object_list(found)
@@ -52,20 +52,20 @@ def broadcast(value: T) -> T:
 
 def shard(items: Sequence[T]) -> list[T]:
     """What of the items falls to this process: dealt in turn."""
-    state = processes()
+    state = process_state()
     return list(items[state.process_index :: state.num_processes])
 
 
 def shard_range(count: int) -> tuple[int, int]:
     """Where this process's part of `count` rows begins and ends."""
-    state = processes()
+    state = process_state()
     first, end = (count * (state.process_index + i) // state.num_processes for i in (0, 1))
     return first, end
 
 
 def all_gather(value: T) -> list[T]:
     """The values of all processes, in their order."""
-    state = processes()
+    state = process_state()
     if state.num_processes == 1:
         return [value]
     found: list[tuple[int, T]] = gather_object([(state.process_index, value)])

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from prefzoo.errors import VariantFailed
-from prefzoo.runtime.progress import REFRESH, VIEW, AtStep, Note, Pace, Report, interactive
+from prefzoo.runtime.progress import REFRESH, VIEW, Note, Pace, Report, StepNote, interactive
 
 WAITING, KEPT, FAILED, STOPPED = "waiting", "kept", "failed", "stopped"
 WIDE = 100  # columns from which a bar fits
@@ -48,7 +48,7 @@ class Row:
         return self.state == FAILED or self.step >= self.steps
 
 
-class Board:
+class LiveView:
     """All variants of a run, in order, and what is done to none of them alone (`common`)."""
 
     def __init__(self, title: str, rows: Sequence[Row], console: Console) -> None:
@@ -71,7 +71,7 @@ class Board:
 
         def report(done: int, total: int, note: Note = "") -> None:
             pace.at(done, total, note)
-            if isinstance(note, AtStep):
+            if isinstance(note, StepNote):
                 row.step, row.metrics = note.step, note.metrics
                 row.rate = pace.rate if note.metrics else None
 
@@ -83,7 +83,7 @@ class Board:
         finally:
             row.pace = None
 
-    def settle(self, name: str, state: str) -> None:
+    def set_variant_state(self, name: str, state: str) -> None:
         """See `prefzoo.runtime.progress.View`."""
         if name in self.rows:
             row = self.rows[name]
@@ -138,15 +138,15 @@ class Board:
         trained = [row for row in self.rows.values() if row.steps]
         over, failed = sum(row.over for row in trained), sum(row.state == FAILED for row in trained)
         said = [f"{over - failed} of {len(trained)} trained"] + ([f"{failed} failed"] if failed else [])
-        said.append(f"{clock(time.monotonic() - self.start)} so far")
+        said.append(f"{format_duration(time.monotonic() - self.start)} so far")
         rates = [row.rate for row in trained if row.rate]
         left = sum((row.steps - row.step) * row.batch for row in trained if not row.over)
         if rates and left:
-            said.append(f"about {clock(left / (sum(rates) / len(rates)))} of training left")
+            said.append(f"about {format_duration(left / (sum(rates) / len(rates)))} of training left")
         if self.common is not None:
             title, pace = self.common
             count = f" {pace.done}/{pace.total}" if pace.total else ""
-            said.insert(0, f"{title}{count}{f', {clock(pace.left)} left' if pace.left is not None else ''}")
+            said.insert(0, f"{title}{count}{f', {format_duration(pace.left)} left' if pace.left is not None else ''}")
         return " · ".join(said)
 
 
@@ -162,7 +162,7 @@ def _cells(row: Row, plain: bool | None) -> list[str]:
         *([] if plain is None else [_bar(done / total if total else 0.0, plain=plain)]),
         _number(metrics.get("loss")), _number(metrics.get("rewards/margins")),
         "" if accuracy is None else f"{100 * accuracy:.0f}%", _pairs(row.rate),
-        clock(pace.left) if pace is not None and pace.left is not None else "",
+        format_duration(pace.left) if pace is not None and pace.left is not None else "",
     ]  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def _counted(rows: Sequence[Row]) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`4:05`, or `2:04:05` from an hour on."""
     whole = round(seconds)
     hours, minutes = whole // HOUR, whole % HOUR // MINUTE
@@ -202,7 +202,7 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def watched(title: str, rows: Sequence[Row], console: Console) -> Iterator[None]:
+def show_live_view(title: str, rows: Sequence[Row], console: Console) -> Iterator[None]:
     """While it lasts, stages show in one view of all variants. Not on a terminal, nothing changes.
 
     However it ends, the cursor is back and the last state stays on the screen.
@@ -210,7 +210,7 @@ def watched(title: str, rows: Sequence[Row], console: Console) -> Iterator[None]
     if not interactive(console):
         yield
         return
-    board = Board(title, rows, console)
+    board = LiveView(title, rows, console)
     token = VIEW.set(board)
     try:
         with Live(board, console=console, refresh_per_second=REFRESH):

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from prefzoo.errors import UserError
 from prefzoo.runtime import atomic_files
-from prefzoo.runtime.distributed import broadcast, processes
+from prefzoo.runtime.distributed import broadcast, process_state
 
 LOCK, HOLDER = ".lock", ".lock.json"
 
@@ -28,7 +28,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         UserError: somebody does; in every process.
     """
-    lock, refused = _taken(folder) if processes().is_main_process else (None, "")
+    lock, refused = _taken(folder) if process_state().is_main_process else (None, "")
     refused = broadcast(refused)
     if refused:
         raise UserError(refused)
@@ -52,8 +52,8 @@ def _taken(folder: Path) -> tuple[FileLock | None, str]:
         return None, f"{folder}: lies on a file system without locks; give a --results on one that has them"
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
     (folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
-    atomic_files.sync(folder)
-    atomic_files.sweep(folder, deep=True)
+    atomic_files.flush_to_disk(folder)
+    atomic_files.remove_partial_files(folder, deep=True)
     return lock, ""
 
 

@@ -18,7 +18,7 @@ R = TypeVar("R")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-def prepare() -> None:
+def configure_allocator() -> None:
     """Keep freed memory for the next step, in large pages where the kernel has them. Call it before torch is loaded.
 
     Without glibc, or where the environment already decides, nothing happens.
@@ -34,7 +34,7 @@ def prepare() -> None:
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether that is what an exception says: of the GPU's memory, of torch's on the CPU, or of Python's."""
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
@@ -44,7 +44,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (should_reduce_batch_size(error) or "std::bad_alloc" in str(error))
 
 
-def collect() -> None:
+def release_memory() -> None:
     """Give back what a failed try held."""
     import torch
 
@@ -53,13 +53,13 @@ def collect() -> None:
         torch.cuda.empty_cache()
 
 
-def in_room(work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
+def retry_with_smaller_batches(work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
     """`work` of the items, in order; where that runs out of memory, of one half after the other, down to one item."""
     try:
         return work(items)
     except (RuntimeError, MemoryError) as e:
-        if len(items) == 1 or not out_of_memory(e):
+        if len(items) == 1 or not is_out_of_memory(e):
             raise
-    collect()  # not in the except block: by now the traceback is gone, and with it what the failed try held
+    release_memory()  # not in the except block: by now the traceback is gone, and with it what the failed try held
     half = len(items) // 2
-    return in_room(work, items[:half]) + in_room(work, items[half:])
+    return retry_with_smaller_batches(work, items[:half]) + retry_with_smaller_batches(work, items[half:])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefzoo.errors import UserError
 
-SCHEME = "package://"
+PACKAGE_SCHEME = "package://"
 
 
 def cache_dir(*parts: str) -> Path:
@@ -25,7 +25,7 @@ def resolve_package(uri: str) -> Path:
     Raises:
         UserError: the package is not installed, or carries no such file.
     """
-    module, _, inside = uri.removeprefix(SCHEME).partition("/")
+    module, _, inside = uri.removeprefix(PACKAGE_SCHEME).partition("/")
     spec = importlib.util.find_spec(module) if module.isidentifier() else None
     if spec is None or spec.origin is None:
         raise UserError(

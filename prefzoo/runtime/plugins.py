@@ -20,7 +20,7 @@ class _Uncached(SourceFileLoader):
         raise OSError("no bytecode")
 
 
-def run_file(path: Path, name: str) -> ModuleType:
+def import_file(path: Path, name: str) -> ModuleType:
     """The module `name` that a file makes; what it raises is the caller's to word."""
     found = spec_from_file_location(name, path, loader=_Uncached(name, str(path)))
     assert found is not None and found.loader is not None  # given

@@ -17,7 +17,7 @@ REFRESH = 4  # times a second: more would take time from what is shown
 
 
 @dataclass(frozen=True)
-class AtStep:
+class StepNote:
     """Where a training is: what a report's note says of it. Without metrics it only begins, or goes on, there."""
 
     step: int
@@ -29,7 +29,7 @@ class AtStep:
         return f"step {self.step}/{self.steps}{loss}"
 
 
-Note = str | AtStep
+Note = str | StepNote
 Report = Callable[[int, int, Note], None]  # units done, of how many, and a note
 
 
@@ -42,7 +42,7 @@ class Pace:
     def at(self, done: int, total: int, note: Note = "") -> None:
         """Take note of a report."""
         self.done, self.total = done, total
-        if isinstance(note, AtStep) and not note.metrics:
+        if isinstance(note, StepNote) and not note.metrics:
             self.start, self.before = time.monotonic(), done
 
     @property
@@ -62,7 +62,7 @@ class View(Protocol):
     def stage(self, title: str, of: str, doing: str) -> AbstractContextManager[Report]:
         """A stage of a variant (`of`), or of the whole run."""
 
-    def settle(self, name: str, state: str) -> None:
+    def set_variant_state(self, name: str, state: str) -> None:
         """A variant's new state."""
 
 
@@ -74,11 +74,11 @@ def interactive(console: Console) -> bool:
     return console.is_interactive and not console.quiet and console.file.isatty()
 
 
-def settle(name: str, state: str, console: Console, line: str = "") -> None:
+def set_variant_state(name: str, state: str, console: Console, line: str = "") -> None:
     """A variant's new state: in the live view, or as a line."""
     view = VIEW.get()
     if view is not None:
-        view.settle(name, state)
+        view.set_variant_state(name, state)
     elif line:
         console.print(line, soft_wrap=True, markup=False)
 

@@ -84,13 +84,13 @@ def read_failure(folder: Path) -> Failure | None:
         return None
 
 
-def forget(folder: Path) -> None:
+def discard_result(folder: Path) -> None:
     """A variant is about to be trained: from now on its folder holds no finished result."""
     for name in ("result.json", "evals.json", FAILED):
         (folder / name).unlink(missing_ok=True)
 
 
-def finished(folder: Path, key: str) -> RunResult | None:
+def read_finished(folder: Path, key: str) -> RunResult | None:
     """The result of a variant that was trained with these settings, if its weights are there too."""
     found = read_result(folder)
     return found if found is not None and found.key == key and has_checkpoint(folder) else None
@@ -110,12 +110,12 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write, sync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.attempt(path) as partial:
+    with atomic_files.partial_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        atomic_files.publish(partial, path)
+        atomic_files.move_into_place(partial, path)
 
 
-def now() -> str:
+def utc_timestamp() -> str:
     """The date and time in UTC, as ISO 8601 to the second: when a variant's training was finished."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -131,7 +131,7 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    hardware = {"processor": processor(), "cores": os.cpu_count(), "gpu": gpu, "platform": platform.platform()}
+    hardware = {"processor": cpu_name(), "cores": os.cpu_count(), "gpu": gpu, "platform": platform.platform()}
     return {"commit": _commit(), "versions": found, "hardware": hardware}
 
 
@@ -150,7 +150,7 @@ def _commit() -> str | None:
         return None
 
 
-def processor() -> str:
+def cpu_name() -> str:
     """The CPU by its name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

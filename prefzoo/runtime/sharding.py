@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def whole(value: Tensor) -> Tensor:
+def gather_full_tensor(value: Tensor) -> Tensor:
     """The full tensor, in every process; all must ask for it. What is not sharded stays as it is."""
     if hasattr(value, "ds_id"):
         from deepspeed import zero
@@ -20,7 +20,7 @@ def whole(value: Tensor) -> Tensor:
     return value.full_tensor().detach() if isinstance(value, DTensor) else value.detach()
 
 
-def cut_like(value: Tensor, target: Tensor) -> Tensor:
+def shard_like(value: Tensor, target: Tensor) -> Tensor:
     """This process's part of a full tensor that all processes have, cut as `target` is."""
     value = value.to(target.device)
     if not isinstance(target, DTensor):
@@ -29,7 +29,7 @@ def cut_like(value: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def state_of(model: Any) -> dict[str, Tensor] | None:
+def gather_state_dict(model: Any) -> dict[str, Tensor] | None:
     """The full weights of a sharded model, on the CPU; None for one that is whole as it is. All must ask for it."""
     if not any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in model.parameters()):
         return None
@@ -37,11 +37,11 @@ def state_of(model: Any) -> dict[str, Tensor] | None:
     found = {}
     for name, value in model.state_dict(keep_vars=True).items():
         if id(value) not in same:
-            same[id(value)] = whole(value).cpu()
+            same[id(value)] = gather_full_tensor(value).cpu()
         found[name] = same[id(value)]
     return found
 
 
-def bare(values: Any) -> tuple[Tensor, ...]:
+def clone_fields(values: Any) -> tuple[Tensor, ...]:
     """A dataclass's tensors, none of them a view: FSDP2 and DeepSpeed hang their backward on such outputs alone."""
     return tuple(getattr(values, f.name).clone() for f in fields(values))

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPED = "stopped; what is finished is kept, the same command goes on"
-ASKED_BY = (signal.SIGTERM, signal.SIGINT)
-AT_ONCE = 1.0  # seconds
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+REPEAT_SECONDS = 1.0  # seconds
 
 
 class Interrupted(BaseException):
@@ -25,7 +25,7 @@ class Interrupted(BaseException):
         super().__init__(line)
 
 
-class Stop:
+class StopRequest:
     """`signum` is the first signal that came, 0 as long as none did. At a second Ctrl-C, the run ends where it stands.
 
     Schedulers and launchers send SIGTERM to a process and to its parent, which passes it on; terminals do so with
@@ -35,7 +35,7 @@ class Stop:
     signum, came = 0, 0.0
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGINT and self.signum and time.monotonic() - self.came > AT_ONCE:
+        if signum == signal.SIGINT and self.signum and time.monotonic() - self.came > REPEAT_SECONDS:
             raise Interrupted(
                 signum, "stopped in the middle of a step; the same command goes on from the last checkpoint"
             )
@@ -44,13 +44,13 @@ class Stop:
 
 
 @contextmanager
-def catch_signals(wanted: bool) -> Iterator[Stop]:
+def defer_signals(wanted: bool) -> Iterator[StopRequest]:
     """While it lasts, signals are noted in what it yields, not obeyed. Python has them in the main thread alone."""
-    stop = Stop()
+    stop = StopRequest()
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {signum: signal.signal(signum, stop) for signum in ASKED_BY}
+    before = {signum: signal.signal(signum, stop) for signum in STOP_SIGNALS}
     try:
         yield stop
     finally:
@@ -58,7 +58,7 @@ def catch_signals(wanted: bool) -> Iterator[Stop]:
             signal.signal(signum, handler)
 
 
-def raise_interrupted(signum: int, frame: FrameType | None) -> None:
+def interrupt_now(signum: int, frame: FrameType | None) -> None:
     """For all of a run but its training steps: what is finished is on disk, so stop at once."""
     signal.signal(signum, signal.SIG_IGN)  # a second one must not disturb the end
     raise Interrupted(signum, STOPPED)

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from prefzoo.runtime import atomic_files
-from prefzoo.runtime.sharding import cut_like, whole
+from prefzoo.runtime.sharding import gather_full_tensor, shard_like
 
 FORMAT = 1  # raise when what a checkpoint holds changes: others are not read
 
@@ -99,7 +99,7 @@ class Checkpoints:
         """
         tensors, plain = _flat(point.state)
         for name, value in parts.kept():
-            full = whole(value)
+            full = gather_full_tensor(value)
             if main:
                 tensors[name] = full.cpu().contiguous()
         if main:
@@ -110,12 +110,12 @@ class Checkpoints:
 
     def _write(self, tensors: dict[str, Tensor], head: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic_files.sync(self.folder.parent)  # where the names of this folder and of the log stand
-        atomic_files.sweep(self.folder)
-        with atomic_files.attempt(self.folder / f"step-{head['point']['step']:08}") as partial:
+        atomic_files.flush_to_disk(self.folder.parent)  # where the names of this folder and of the log stand
+        atomic_files.remove_partial_files(self.folder)
+        with atomic_files.partial_file(self.folder / f"step-{head['point']['step']:08}") as partial:
             save_file(tensors, partial, {"prefzoo": json.dumps(head)})
             target = self.folder / f"step-{head['point']['step']:08}-{_hash(partial)}.safetensors"
-            atomic_files.publish(partial, target)
+            atomic_files.move_into_place(partial, target)
 
     def prune(self) -> None:
         """All checkpoints but the newest go."""
@@ -182,7 +182,7 @@ def _head(path: Path) -> dict[str, Any]:
 
 
 def _hash(path: Path) -> str:
-    return atomic_files.digest(path)[:16]
+    return atomic_files.sha256_of_file(path)[:16]
 
 
 def _flat(state: Any, at: str = "state") -> tuple[dict[str, Tensor], Any]:
@@ -219,10 +219,10 @@ def _members(state: Any) -> list[tuple[str, Any]]:
 def _put(kept: Any, parts: Parts) -> None:
     """Into the tensors that are there, so that their memory, and with it the order of every sum, stays as it was."""
     for name, target in parts.weights():
-        target.copy_(cut_like(kept.get_tensor(name), target))
+        target.copy_(shard_like(kept.get_tensor(name), target))
     names = set(kept.keys())
     for name, p in parts.moments():
         found = {n.removeprefix(f"{name}."): kept.get_tensor(n).clone() for n in names if n.startswith(f"{name}.")}
         parts.optimizer.state[p] = {
-            what: value.to(p.device) if value.ndim == 0 else cut_like(value, p) for what, value in found.items()
+            what: value.to(p.device) if value.ndim == 0 else shard_like(value, p) for what, value in found.items()
         }

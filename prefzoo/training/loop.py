@@ -23,10 +23,10 @@ from transformers.integrations import unset_hf_deepspeed_config
 from prefzoo.engine.logprobs import score, score_with_kl
 from prefzoo.errors import UserError, VariantFailed, did_you_mean
 from prefzoo.recipe.sections import Train
-from prefzoo.runtime.distributed import broadcast, processes
-from prefzoo.runtime.progress import AtStep, Report
-from prefzoo.runtime.sharding import bare, whole
-from prefzoo.runtime.signals import Interrupted, Stop, catch_signals
+from prefzoo.runtime.distributed import broadcast, process_state
+from prefzoo.runtime.progress import Report, StepNote
+from prefzoo.runtime.sharding import clone_fields, gather_full_tensor
+from prefzoo.runtime.signals import Interrupted, StopRequest, defer_signals
 from prefzoo.training.checkpoint import Checkpoints, Parts, Point, load
 from prefzoo.training.job import Job
 from prefzoo.training.loss_inputs import kind_of
@@ -50,9 +50,9 @@ class Scorer(nn.Module):
     def forward(self, batch: PairBatch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """The tensors of the log-probs, and of the KL from the reference where there is one (see `scored`)."""
         if self.reference[0] is None:
-            return bare(score(self.model, batch, self.kind)), ()
+            return clone_fields(score(self.model, batch, self.kind)), ()
         found, kl = score_with_kl(self.model, self.reference[0], batch, self.kind)
-        return bare(found), bare(kl)
+        return clone_fields(found), clone_fields(kl)
 
 
 def native_bf16() -> bool:
@@ -97,11 +97,11 @@ def train(
     at, plan = _start(job, parts, metrics_file, checkpoints, accelerator), job.steps
     start, say = time.monotonic() - at.seconds, checkpoints.say if checkpoints else print
     if at.step:
-        report(at.step * job.train.batch, len(plan) * job.train.batch, AtStep(at.step, len(plan)))
+        report(at.step * job.train.batch, len(plan) * job.train.batch, StepNote(at.step, len(plan)))
     target = metrics_file if accelerator.is_main_process else Path(os.devnull)
     with (
         target.open("a" if at.step else "w", encoding="utf-8") as log,
-        catch_signals(checkpoints is not None) as stop,
+        defer_signals(checkpoints is not None) as stop,
         _tracked(accelerator),
     ):
         for step, rows in enumerate(plan[at.step : until], at.step):
@@ -113,7 +113,7 @@ def train(
             log.flush()
             at = Point(step + 1, time.monotonic() - start, log.tell(), metrics, state, halvings)
             accelerator.log(metrics, step=at.step)
-            report(at.step * job.train.batch, len(plan) * job.train.batch, AtStep(at.step, len(plan), metrics))
+            report(at.step * job.train.batch, len(plan) * job.train.batch, StepNote(at.step, len(plan), metrics))
             if snapshots is not None:
                 snapshots.take(policy, at.step, len(plan))
             if checkpoints is not None:
@@ -137,7 +137,7 @@ def _tracked(accelerator: Accelerator) -> Iterator[None]:
 
 def accelerator_for(job: Job, folder: Path) -> Accelerator:
     """The device or devices that train, and the recipe's trackers; raises UserError where they do not suit the job."""
-    processes()  # before Accelerate joins them, with less patience
+    process_state()  # before Accelerate joins them, with less patience
     accelerator = Accelerator(mixed_precision="no", log_with=job.train.trackers or None, project_dir=folder)
     if job.train.trackers:
         run = {"name": folder.name, "group": folder.parent.name}  # where a tracker has room for both
@@ -209,7 +209,8 @@ def _step(
         job, scorer, accelerator, step, rows, state, seed=seed, say=say
     )
     check_loss(job, step, metrics["loss"])
-    norm = float(whole(torch.as_tensor(accelerator.clip_grad_norm_(scorer.parameters(), job.train.max_grad_norm))))
+    clipped = accelerator.clip_grad_norm_(scorer.parameters(), job.train.max_grad_norm)
+    norm = float(gather_full_tensor(torch.as_tensor(clipped)))
     finite(job, "gradient's norm", norm, step)
     optimizer.step()
     optimizer.zero_grad()
@@ -223,8 +224,9 @@ def seed_of(*parts: int) -> int:
 
 
 def _keep(
-    checkpoints: Checkpoints, parts: Parts, at: Point, steps: int, log: TextIO, stop: Stop, accelerator: Accelerator
-) -> None:
+    checkpoints: Checkpoints, parts: Parts, at: Point, steps: int, log: TextIO, stop: StopRequest,
+    accelerator: Accelerator,
+) -> None:  # fmt: skip
     """A checkpoint where one is due; raises Interrupted where a signal came, to whichever process."""
     due, signum = int(checkpoints.due() and accelerator.is_main_process), stop.signum
     if accelerator.num_processes > 1:
@@ -245,7 +247,7 @@ def _sync(job: Job, model: Any, step: int) -> None:
     how = job.train.sync_reference
     if how is not None and job.live is not None and step % how.every == 0:
         for theirs, ours in zip(job.live.parameters(), model.parameters(), strict=True):
-            theirs.lerp_(whole(ours).to(theirs.dtype), how.alpha)
+            theirs.lerp_(gather_full_tensor(ours).to(theirs.dtype), how.alpha)
 
 
 def check_trackers(names: Sequence[str]) -> None:

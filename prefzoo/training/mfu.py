@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from prefzoo.data.tokens import TokenPair
-from prefzoo.runtime.distributed import processes
+from prefzoo.runtime.distributed import process_state
 from prefzoo.training.job import Job
 
 PEAK_BF16 = {  # dense bf16 products a second, from the makers' data sheets, by a part of the name
@@ -39,7 +39,7 @@ def work_of(job: Job, model: Any, seconds: float) -> Work:
     found = {"tokens_per_second": sum(_tokens(pair, job) for pair in seen) / seconds}
     flops, top = flops_of(job, model, seen), peak() if job.bf16 else None
     if flops is not None and top is not None:
-        found["flops_utilisation"] = flops / seconds / top / processes().num_processes
+        found["flops_utilisation"] = flops / seconds / top / process_state().num_processes
     return found
 
 

@@ -18,7 +18,7 @@ import torch
 
 from prefzoo.errors import VariantFailed
 from prefzoo.runtime.progress import Report
-from prefzoo.runtime.signals import Interrupted, Stop, catch_signals
+from prefzoo.runtime.signals import Interrupted, StopRequest, defer_signals
 from prefzoo.training.checkpoint import Checkpoints, Parts, Point, load
 from prefzoo.training.job import Job
 from prefzoo.training.loop import (
@@ -94,7 +94,7 @@ def train_together(members: Sequence[Member], model: Any, report: Report) -> Ada
         for i, (m, a) in enumerate(zip(members, accelerators, strict=True))
     ]
     _go_on(running)
-    with ExitStack() as files, catch_signals(any(m.checkpoints for m in members)) as stop:
+    with ExitStack() as files, defer_signals(any(m.checkpoints for m in members)) as stop:
         for r in running:
             r.log = files.enter_context(r.member.metrics_file.open("a" if r.at.step else "w", encoding="utf-8"))
         _keep([r for r in running if not r.at.step])  # so that all have one of the same step, whenever they are killed
@@ -175,7 +175,7 @@ def _say(running: Sequence[_Running], report: Report) -> None:
     report(done * batch, steps * len(alive) * batch, f"step {step}/{steps}, {len(alive)} variants")
 
 
-def _keep_where_due(running: Sequence[_Running], stop: Stop) -> None:
+def _keep_where_due(running: Sequence[_Running], stop: StopRequest) -> None:
     """Checkpoints of all where one is due; raises Interrupted where a signal came."""
     if stop.signum or any(r.member.checkpoints and r.member.checkpoints.due() for r in running):
         _keep(running)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from prefzoo.errors import UserError
-from prefzoo.runtime.memory import collect, out_of_memory
+from prefzoo.runtime.memory import is_out_of_memory, release_memory
 from prefzoo.training.job import Job
 from prefzoo.training.step import Stepped, backward, passes
 
@@ -34,11 +34,11 @@ def backward_with_oom_retry(
         try:
             return backward(job, scorer, accelerator, step, rows, state), job.halvings
         except (RuntimeError, MemoryError) as e:
-            if not out_of_memory(e):
+            if not is_out_of_memory(e):
                 raise
         # not in the except block: by now the traceback is gone, and with it what the failed try held
         scorer.zero_grad(set_to_none=True)
-        collect()
+        release_memory()
         job = _smaller(job, accelerator, step, rows, say)
 
 

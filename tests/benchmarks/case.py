@@ -42,9 +42,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     case = parser.parse_args()
     if case.tool != "trl":
-        from prefzoo.runtime.memory import prepare
+        from prefzoo.runtime.memory import configure_allocator
 
-        prepare()
+        configure_allocator()
     import torch
 
     torch.set_num_threads(case.threads)

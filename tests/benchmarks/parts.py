@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from prefzoo.runtime.memory import prepare
+from prefzoo.runtime.memory import configure_allocator
 
-prepare()
+configure_allocator()
 
 import torch  # noqa: E402
 from bench import REAL  # noqa: E402

@@ -2,7 +2,7 @@
 
 Usage: measured_memory.py SETTINGS (JSON). What Python, torch and the other imports take by themselves (the resident
 memory before the model is made, after a small warm-up) is subtracted; the peak is the kernel's own, set back before.
-`prefzoo.runtime.memory.prepare` is left out: it keeps freed memory for later, which is no need.
+`prefzoo.runtime.memory.configure_allocator` is left out: it keeps freed memory for later, which is no need.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from prefzoo.errors import UserError
 from prefzoo.evals.generation import generate
 from prefzoo.runtime import atomic_files, run_folders
 from prefzoo.runtime.cache import cached
-from prefzoo.runtime.memory import in_room, out_of_memory
+from prefzoo.runtime.memory import is_out_of_memory, retry_with_smaller_batches
 from prefzoo.training.oom_retry import memory_notes
 from prefzoo.types import LogProbs
 
@@ -114,7 +114,7 @@ def test_the_command_says_so_in_one_line(
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
 
 
-@pytest.mark.parametrize("number", atomic_files.NO_ROOM)
+@pytest.mark.parametrize("number", atomic_files.DISK_FULL)
 def test_room_that_ends_anywhere_else_is_one_line_too(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,7 +123,7 @@ def test_room_that_ends_anywhere_else_is_one_line_too(
 
     monkeypatch.setattr("prefzoo.cli.show.show_losses", full)
     assert prefzoo(monkeypatch, "losses") == 2
-    expected = f"error: {atomic_files.NO_ROOM[number]} (some/file); make room, the same command goes on\n"
+    expected = f"error: {atomic_files.DISK_FULL[number]} (some/file); make room, the same command goes on\n"
     assert capsys.readouterr().err == expected
 
 
@@ -256,13 +256,13 @@ def test_the_second_run_in_a_folder_refuses_until_the_first_is_gone(
     ],
 )
 def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
-    assert out_of_memory(error) is expected
+    assert is_out_of_memory(error) is expected
 
 
 def test_what_torch_says_on_this_machine() -> None:
     with pytest.raises(RuntimeError) as e:
         torch.empty(2**56, dtype=torch.uint8)
-    assert out_of_memory(e.value)
+    assert is_out_of_memory(e.value)
 
 
 def test_what_does_not_fit_is_done_in_halves_and_in_order() -> None:
@@ -274,12 +274,12 @@ def test_what_does_not_fit_is_done_in_halves_and_in_order() -> None:
             torch.empty(2**56, dtype=torch.uint8)
         return [10 * i for i in items]
 
-    assert in_room(work, range(11)) == [10 * i for i in range(11)]
+    assert retry_with_smaller_batches(work, range(11)) == [10 * i for i in range(11)]
     assert tried == [11, 5, 2, 3, 6, 3, 3]
     with pytest.raises(RuntimeError):  # one alone does not fit either
-        in_room(lambda items: [torch.empty(2**56, dtype=torch.uint8)], [1, 2])
+        retry_with_smaller_batches(lambda items: [torch.empty(2**56, dtype=torch.uint8)], [1, 2])
     with pytest.raises(ValueError, match="another"):
-        in_room(lambda items: (_ for _ in ()).throw(ValueError("another")), [1, 2])
+        retry_with_smaller_batches(lambda items: (_ for _ in ()).throw(ValueError("another")), [1, 2])
 
 
 def test_the_reference_and_answers_take_less_at_a_time_where_memory_is_short(

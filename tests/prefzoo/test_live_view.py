@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from prefzoo.errors import VariantFailed
-from prefzoo.runtime.live_view import Board, Row, clock, watched
-from prefzoo.runtime.progress import AtStep, settle, stage
+from prefzoo.runtime.live_view import LiveView, Row, format_duration, show_live_view
+from prefzoo.runtime.progress import StepNote, set_variant_state, stage
 
 METRICS = {"loss": 0.61803, "rewards/margins": 123.456, "rewards/accuracies": 0.75}
 
@@ -38,7 +38,7 @@ def rows(count: int) -> list[Row]:
     return [Row("base"), *(Row(f"variant-{i}", 10, 4) for i in range(count))]
 
 
-def shown(board: Board, seen: Console) -> str:
+def shown(board: LiveView, seen: Console) -> str:
     with seen.capture() as got:
         seen.print(board)
     return got.get()
@@ -49,37 +49,37 @@ def test_a_row_says_stage_step_loss_margin_accuracy_and_time_left(width: int, mo
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     seen = console(width, color_system=None)
-    board = Board("run · model", rows(2), seen)
+    board = LiveView("run · model", rows(2), seen)
     with board.stage("training variant-0", "variant-0", "training") as report:
-        report(0, 40, AtStep(0, 10))
+        report(0, 40, StepNote(0, 10))
         now += 10
-        report(20, 40, AtStep(5, 10, METRICS))
+        report(20, 40, StepNote(5, 10, METRICS))
         said = shown(board, seen)
         line = next(one for one in said.splitlines() if "variant-0" in one)
         assert all(word in line for word in ("training", "5/10", "0.6180", "123.5", "75%", "2", "0:10"))
         assert "0 of 2 trained · 0:10 so far · about 0:30 of training left" in said  # 60 pairs, 2 a second
     assert ("━" in line) == (width == 120)
     assert max(len(one) for one in said.splitlines()) <= width
-    board.settle("variant-1", "kept")
+    board.set_variant_state("variant-1", "kept")
     assert "✓  variant-1  kept" in shown(board, seen)
 
 
 def test_a_resumed_training_counts_its_pace_from_where_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    board = Board("r", rows(1), console())
+    board = LiveView("r", rows(1), console())
     with board.stage("training", "variant-0", "training") as report:
-        report(1000, 2000, AtStep(500, 1000))
+        report(1000, 2000, StepNote(500, 1000))
         now = 5.0
-        report(1010, 2000, AtStep(505, 1000, METRICS))
+        report(1010, 2000, StepNote(505, 1000, METRICS))
     assert board.rows["variant-0"].rate == 2.0
 
 
 def test_more_variants_than_lines_are_counted() -> None:
     seen = console(height=12)
-    board = Board("r", rows(40), seen)
+    board = LiveView("r", rows(40), seen)
     for i in range(20):
-        board.settle(f"variant-{i}", "kept")
+        board.set_variant_state(f"variant-{i}", "kept")
     with board.stage("training", "variant-20", "training"):
         said = shown(board, seen)
     assert len(said.splitlines()) < 12 and "variant-20" in said
@@ -88,8 +88,8 @@ def test_more_variants_than_lines_are_counted() -> None:
 
 def test_states_are_told_apart_without_colour_and_without_unicode() -> None:
     plain = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=80, no_color=True)
-    board = Board("r", rows(3), plain)
-    board.settle("variant-0", "kept")
+    board = LiveView("r", rows(3), plain)
+    board.set_variant_state("variant-0", "kept")
     with pytest.raises(VariantFailed), board.stage("t", "variant-1", "training"):
         raise VariantFailed("no", 3)
     said = [board._mark(row) for row in board.rows.values()]
@@ -101,7 +101,7 @@ def test_it_leaves_the_cursor_and_the_last_state_behind(monkeypatch: pytest.Monk
     monkeypatch.delenv("NO_COLOR", raising=False)
     seen = console()
     doing = {"of": "variant-0", "doing": "training"}
-    with pytest.raises(KeyboardInterrupt), watched("r", rows(1), seen), stage("t", "pairs", seen, **doing):
+    with pytest.raises(KeyboardInterrupt), show_live_view("r", rows(1), seen), stage("t", "pairs", seen, **doing):
         raise KeyboardInterrupt
     text = seen.file.getvalue()  # type: ignore[attr-defined]
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l") and "stopped" in text
@@ -114,11 +114,11 @@ def test_a_pipe_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.monotonic", lambda: now)
     out = io.StringIO()
     seen = Console(file=out, width=200, force_terminal=True, color_system=None)  # as FORCE_COLOR makes it
-    with watched("r", rows(1), seen), stage("training dpo", "pairs", seen, of="dpo", doing="training") as report:
-        report(8, 80, AtStep(1, 10))
+    with show_live_view("r", rows(1), seen), stage("training dpo", "pairs", seen, of="dpo", doing="training") as report:
+        report(8, 80, StepNote(1, 10))
         now = 20.0
-        report(48, 80, AtStep(6, 10, METRICS))
-        settle("dpo", "kept", seen, "dpo: [kept]")
+        report(48, 80, StepNote(6, 10, METRICS))
+        set_variant_state("dpo", "kept", seen, "dpo: [kept]")
     assert out.getvalue().splitlines() == [
         "training dpo …",
         "  training dpo: 48/80 pairs, 2.00 pairs/s, 16 s left step 6/10, loss 0.6180",
@@ -129,15 +129,15 @@ def test_a_pipe_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     seen = Console(quiet=True)
-    with watched("r", rows(1), seen), stage("training", "pairs", seen) as report:
+    with show_live_view("r", rows(1), seen), stage("training", "pairs", seen) as report:
         report(1, 2, "")
-        settle("variant-0", "kept", seen, "kept")
+        set_variant_state("variant-0", "kept", seen, "kept")
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(("seconds", "says"), [(5.4, "0:05"), (245, "4:05"), (7445, "2:04:05")])
 def test_clock(seconds: float, says: str) -> None:
-    assert clock(seconds) == says
+    assert format_duration(seconds) == says
 
 
 @pytest.mark.slow

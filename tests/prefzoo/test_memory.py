@@ -29,7 +29,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def test_freed_memory_is_kept(calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    memory.prepare()
+    memory.configure_allocator()
     assert dict(calls) == {memory.M_MMAP_MAX: 0, memory.M_TRIM_THRESHOLD: 2**31 - 1}
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
 
@@ -38,7 +38,7 @@ def test_freed_memory_is_kept(calls: list[tuple[int, int]], monkeypatch: pytest.
 def test_what_the_user_set_stays(calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "2")
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
-    memory.prepare()
+    memory.configure_allocator()
     assert not calls and os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
 
 
@@ -47,5 +47,5 @@ def test_without_glibc_nothing_happens(calls: list[tuple[int, int]], monkeypatch
         raise OSError(name)
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    memory.prepare()
+    memory.configure_allocator()
     assert not calls

@@ -137,7 +137,7 @@ def test_the_same_signal_from_scheduler_and_launcher_is_one_wish(tiny_model: Any
 
 
 def test_a_second_ctrl_c_ends_the_run_at_once(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "AT_ONCE", -1.0)  # as if the user had waited in between
+    monkeypatch.setattr(signals, "REPEAT_SECONDS", -1.0)  # as if the user had waited in between
 
     def twice() -> None:
         terminate()
@@ -213,11 +213,11 @@ def test_checkpoints_follow_the_clock(tiny_model: Any, tmp_path: Path) -> None:
 
 
 def test_a_folder_is_published_whole(tmp_path: Path) -> None:
-    target, partial = tmp_path / "made", atomic_files.partial_of(tmp_path / "made")
+    target, partial = tmp_path / "made", atomic_files.partial_path(tmp_path / "made")
     for text in ("old", "new"):
         (partial / "inside").mkdir(parents=True)
         (partial / "inside" / "file").write_text(text)
-        atomic_files.publish(partial, target)
+        atomic_files.move_into_place(partial, target)
     assert (target / "inside" / "file").read_text() == "new" and not partial.exists()
 
 

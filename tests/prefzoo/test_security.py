@@ -24,7 +24,7 @@ from prefzoo.evals.judges.function import load as load_function
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
 from prefzoo.recipe import load
 from prefzoo.runtime import atomic_files
-from prefzoo.runtime.redaction import redacted
+from prefzoo.runtime.redaction import redact
 
 KEYS = {
     "OPENAI_API_KEY": "sk-do-not-show-me-1",
@@ -254,7 +254,7 @@ def test_what_counts_as_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKENS", "12345678")
     monkeypatch.setenv("OTHER_KEY", "short")
     monkeypatch.setenv("KEYBOARD", "querty-layout")
-    assert redacted("12345678 short querty-layout own-secret", "own-secret") == "*** short querty-layout ***"
+    assert redact("12345678 short querty-layout own-secret", "own-secret") == "*** short querty-layout ***"
 
 
 # paths
@@ -324,7 +324,7 @@ def test_a_target_of_eval_has_a_name_of_its_own(place: Path, monkeypatch: pytest
 
 
 def test_inside(tmp_path: Path) -> None:
-    assert atomic_files.inside(tmp_path, "a", "b") == tmp_path / "a" / "b"
+    assert atomic_files.resolve_inside(tmp_path, "a", "b") == tmp_path / "a" / "b"
     for name in ("..", "a/../..", "/etc", "."):
         with pytest.raises(UserError, match="leads out of"):
-            atomic_files.inside(tmp_path, name)
+            atomic_files.resolve_inside(tmp_path, name)

@@ -169,10 +169,10 @@ def test_a_profile_is_one_of_accelerates_and_explained(profile: Path) -> None:
 
 
 def test_processes_that_are_not_joined_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    distributed.processes()
+    distributed.process_state()
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="launched as 2 processes, but they are not joined; .*ACCELERATE_USE_CPU=true"):
-        distributed.processes()
+        distributed.process_state()
 
 
 def test_shards_need_gpus(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_work_is_dealt_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
             shares: list[int] = []
             for rank in range(world):
                 state = SimpleNamespace(process_index=rank, num_processes=world)
-                monkeypatch.setattr(distributed, "processes", lambda state=state: state)
+                monkeypatch.setattr(distributed, "process_state", lambda state=state: state)
                 first, end = distributed.shard_range(count)
                 found += range(first, end)
                 shares += distributed.shard(range(count))

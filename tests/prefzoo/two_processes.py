@@ -20,7 +20,7 @@ from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models, packed_attention, reference_logprobs
 from prefzoo.engine.base_model import Base, policy_of
 from prefzoo.recipe.sections import Train
-from prefzoo.runtime.distributed import processes
+from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.signals import Interrupted
 from prefzoo.training.checkpoint import Checkpoints
 from prefzoo.training.job import Job, with_reference
@@ -54,7 +54,7 @@ def pretend_accelerators() -> None:
         from deepspeed import comm
 
         comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
-    processes()
+    process_state()
     if deepspeed:
         os.environ["ACCELERATE_USE_CPU"] = "false"
         PartialState._shared_state["_cpu"] = False
