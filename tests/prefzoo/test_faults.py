@@ -216,8 +216,8 @@ def test_a_broken_conversion_of_a_gguf_is_made_again(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from prefzoo.runtime.locking import alone
-with alone(Path(sys.argv[1])):
+from prefzoo.runtime.locking import run_lock
+with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
