@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from prefzoo.api import compare, loss, run
 from prefzoo.errors import UserError
-from prefzoo.version import __version__
+from prefzoo.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from prefzoo.types import Answers, LogProbs
 
-__all__ = ["Answers", "LogProbs", "UserError", "__version__", "compare", "loss", "run"]
+__all__ = ["Answers", "LogProbs", "UserError", "compare", "loss", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -45,10 +45,10 @@ def run(
     """
     import json
 
-    from prefzoo.cli.place import Placing
-    from prefzoo.cli.run import run_recipe
-    from prefzoo.cli.tuning import run_stages
     from prefzoo.evals.boards.run_files import read_run
+    from prefzoo.experiment.executors import Placing
+    from prefzoo.experiment.pipeline import run_stages
+    from prefzoo.experiment.plain import run_recipe
     from prefzoo.experiment.search import is_sweep
     from prefzoo.recipe.load import load
     from prefzoo.recipe.yaml import dump as dump_plain

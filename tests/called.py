@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from prefzoo.cli import main, stages
+from prefzoo.cli import main
+from prefzoo.experiment.stages import dispatch as stages
 
 
 def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

@@ -168,7 +168,7 @@ def evaluate(
 
         show_results([*lm_eval_results, *targets], base, out or Path("results") / "eval")
     elif targets and suite:
-        from prefzoo.cli.targets import Asked, show_targets
+        from prefzoo.experiment.evaluate import Asked, show_targets
 
         asked = Asked(suite, judge, base, max_new_tokens, round_robin, out or Path("results") / "eval", engine)
         show_targets(targets, asked, quiet=quiet)

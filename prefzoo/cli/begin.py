@@ -19,9 +19,9 @@ def begin(
         ways: fresh, save_every, retry_failed and quiet, as `run_recipe` takes them.
         where: place, GPUs, CPUs and Accelerate profile of each stage.
     """
-    from prefzoo.cli.place import Placing
-    from prefzoo.cli.run import run_recipe
-    from prefzoo.cli.tuning import run_stage, run_stages
+    from prefzoo.experiment.executors import Placing
+    from prefzoo.experiment.pipeline import run_stage, run_stages
+    from prefzoo.experiment.plain import run_recipe
     from prefzoo.experiment.search import is_sweep
     from prefzoo.recipe.load import load
 
@@ -34,7 +34,7 @@ def begin(
     if placing.launch is not None and not placing.launch.is_file():
         raise UserError(f"--launch {launch}: no such file; recipes/accelerate has profiles")
     if emit:
-        from prefzoo.cli.slurm import write_scripts
+        from prefzoo.experiment.slurm import write_scripts
 
         write_scripts(path, overrides, results, save_every, placing)
         return False

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: F401
 
-import prefzoo.cli.targets  # noqa: F401 - what every child would import
 import prefzoo.evals.judges.causal
+import prefzoo.experiment.evaluate  # noqa: F401 - what every child would import
 from prefzoo.cli import main
 from prefzoo.evals.judges.function import Function
 

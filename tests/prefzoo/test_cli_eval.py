@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from called import prefzoo
 
-from prefzoo.cli.targets import models_of
 from prefzoo.errors import UserError
+from prefzoo.experiment.evaluate import models_of
 
 
 @pytest.fixture

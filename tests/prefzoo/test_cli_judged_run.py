@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from called import prefzoo
 
-from prefzoo.cli.judging import _verdicts
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.run_files import TEXTS
 from prefzoo.evals.judges.alpaca import _contained, win_rate_by_alpaca
 from prefzoo.evals.judges.annotations import read, win_rates
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Verdict
 from prefzoo.evals.stats.length_control import length_controlled
+from prefzoo.experiment.stages.judge import _verdicts
 
 RECIPE = """\
 name: judged

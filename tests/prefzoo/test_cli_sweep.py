@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 from called import prefzoo
 
-from prefzoo.cli import stages, tuning
-from prefzoo.cli.place import Head, HeadLost, InOrder, Placing, launch_words
-from prefzoo.cli.stages import Order, Stage
 from prefzoo.evals.boards.run_files import read_run
+from prefzoo.experiment import pipeline as tuning
+from prefzoo.experiment.executors import Head, HeadLost, InOrder, Placing, launch_words
+from prefzoo.experiment.stages import dispatch as stages
+from prefzoo.experiment.stages.dispatch import Order, Stage
 
 RECIPE = """\
 name: tuned

@@ -16,12 +16,12 @@ import pytest
 import torch
 from called import prefzoo
 
-from prefzoo.cli.targets import models_of
 from prefzoo.data.sources import read_rows
 from prefzoo.engine import models
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.function import load as load_function
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
+from prefzoo.experiment.evaluate import models_of
 from prefzoo.recipe import load
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.redaction import redact

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from prefzoo.cli.experiment import Run
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.evals.boards.leaderboard import BASE
@@ -19,6 +18,7 @@ from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics import frontier
 from prefzoo.evals.metrics.frontier import Point
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
+from prefzoo.experiment.context import Run
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.distributed import broadcast, process_state, shard

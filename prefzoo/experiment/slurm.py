@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from prefzoo.cli.place import Placing, launch_words, run_words
-from prefzoo.cli.stages import Order, Stage
 from prefzoo.errors import UserError
 from prefzoo.experiment import search
+from prefzoo.experiment.executors import Placing, launch_words, run_words
+from prefzoo.experiment.stages.dispatch import Order, Stage
 from prefzoo.recipe import load
 from prefzoo.runtime import run_folders
 

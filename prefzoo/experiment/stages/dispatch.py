@@ -15,10 +15,6 @@ from typing import Any
 
 from rich.console import Console
 
-from prefzoo.cli.experiment import Run, logprobs_of
-from prefzoo.cli.load import tokens_of
-from prefzoo.cli.measure import complete, measure, reference_of_held_out
-from prefzoo.cli.training import job_of, train_variant, training_key
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
@@ -26,7 +22,11 @@ from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.metrics.measure import preference_margins
 from prefzoo.experiment import search
+from prefzoo.experiment.context import Run, logprobs_of
+from prefzoo.experiment.data import tokens_of
 from prefzoo.experiment.search import Score, Trial
+from prefzoo.experiment.stages.measure import complete, measure, reference_of_held_out
+from prefzoo.experiment.stages.train import job_of, train_variant, training_key
 from prefzoo.recipe import load as recipe
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
@@ -128,7 +128,7 @@ def _content(pair: TokenPair) -> tuple[tuple[int, ...], ...]:
 @lru_cache(maxsize=1)
 def opened(order: Order, quiet: bool = False) -> Opened:
     """The run of an order, loaded once per process."""
-    from prefzoo.cli.run import prepare
+    from prefzoo.experiment.plain import prepare
 
     found = recipe.load(Path(order.recipe), order.overrides)
     console = Console(quiet=quiet or not process_state().is_main_process, emoji=False)

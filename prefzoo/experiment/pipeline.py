@@ -15,13 +15,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from prefzoo.cli.judging import everyone, judged, prepared
-from prefzoo.cli.measure import known, receipts
-from prefzoo.cli.place import Placer, Placing, placer
-from prefzoo.cli.report import write_report
-from prefzoo.cli.run import checked
-from prefzoo.cli.stages import DONE, FAILED, Opened, Order, Stage, do, failures, named, opened, score_of
-from prefzoo.cli.training import RESUME
 from prefzoo.engine import reference_logprobs
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
@@ -29,7 +22,14 @@ from prefzoo.evals.boards.multi_seed import seeded, spread
 from prefzoo.evals.boards.run_files import SWEEP
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.experiment import search as sweep
+from prefzoo.experiment.executors import Placer, Placing, placer
+from prefzoo.experiment.plain import checked
 from prefzoo.experiment.search import Score, Trial
+from prefzoo.experiment.stages.dispatch import DONE, FAILED, Opened, Order, Stage, do, failures, named, opened, score_of
+from prefzoo.experiment.stages.judge import everyone, judged, prepared
+from prefzoo.experiment.stages.measure import known, receipts
+from prefzoo.experiment.stages.report import write_report
+from prefzoo.experiment.stages.train import RESUME
 from prefzoo.recipe import load as recipes
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import leave_process_group, process_state

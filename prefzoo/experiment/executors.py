@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from prefzoo.cli.stages import DONE, Order, Stage, do, failure
 from prefzoo.errors import UserError
+from prefzoo.experiment.stages.dispatch import DONE, Order, Stage, do, failure
 from prefzoo.recipe import load
 from prefzoo.runtime import memory
 from prefzoo.runtime.distributed import process_state

@@ -10,14 +10,6 @@ from typing import Any
 
 from rich.console import Console
 
-from prefzoo.cli.experiment import Run
-from prefzoo.cli.frontier import write_frontier
-from prefzoo.cli.judging import everyone, judged, prepared
-from prefzoo.cli.load import audited, check_variants, unit
-from prefzoo.cli.measure import complete, known, measure, receipts, reference_of_held_out
-from prefzoo.cli.report import write_report
-from prefzoo.cli.share import write_cards
-from prefzoo.cli.training import RESUME, train_all
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models
 from prefzoo.engine.base_model import Base
@@ -27,6 +19,13 @@ from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names
+from prefzoo.experiment.context import Run
+from prefzoo.experiment.data import audited, check_variants, unit
+from prefzoo.experiment.stages.frontier import write_frontier
+from prefzoo.experiment.stages.judge import everyone, judged, prepared
+from prefzoo.experiment.stages.measure import complete, known, measure, receipts, reference_of_held_out
+from prefzoo.experiment.stages.report import write_cards, write_report
+from prefzoo.experiment.stages.train import RESUME, train_all
 from prefzoo.recipe import load
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import atomic_files, run_folders

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefzoo.cli.experiment import Run, logprobs_of
-from prefzoo.cli.frontier import snapshots_of
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base, policy_of
 from prefzoo.errors import VariantFailed
+from prefzoo.experiment.context import Run, logprobs_of
+from prefzoo.experiment.stages.frontier import snapshots_of
 from prefzoo.recipe.load import Variant
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of

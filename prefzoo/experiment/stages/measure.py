@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from prefzoo.cli.experiment import Run, logprobs_of
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.evals.boards import leaderboard
@@ -23,6 +22,7 @@ from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.measure import Measured, OnPairs, measured, on_pairs, run_benchmarks, write_samples
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
 from prefzoo.evals.suites.tasks import suite_key
+from prefzoo.experiment.context import Run, logprobs_of
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import ENGINE, cached_by_prompt, key_of
 from prefzoo.runtime.progress import Report, stage

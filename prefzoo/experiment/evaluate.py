@@ -11,8 +11,6 @@ import torch
 import yaml
 from rich.console import Console
 
-from prefzoo.cli.judging import check_judgeable, judge_settings, judged
-from prefzoo.cli.measure import kept_answers, say_unavailable
 from prefzoo.engine import models
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
@@ -27,6 +25,8 @@ from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.measure import Measured, OnPairs, measured, run_benchmarks, write_samples
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names, is_benchmark
+from prefzoo.experiment.stages.judge import check_judgeable, judge_settings, judged
+from prefzoo.experiment.stages.measure import kept_answers, say_unavailable
 from prefzoo.runtime import atomic_files, run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.progress import stage
