@@ -132,7 +132,7 @@ def _lines(path: str) -> list[str]:
 
 def _precision(torch: Any) -> list[Finding]:
     """What `train.precision: auto` means here, beside the speed of both by a matrix product each."""
-    from prefzoo.training.loop import native_bf16
+    from prefzoo.engine.precision import native_bf16
 
     fp32, bf16 = (_speed(torch, dtype) for dtype in (torch.float32, torch.bfloat16))
     auto = "bf16" if native_bf16() else "fp32"

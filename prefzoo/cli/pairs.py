@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from prefzoo.engine import models
+from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.generation.pairs import VERIFIER, Rule, Sampling, make_pairs, write_pairs
 from prefzoo.evals.judges.choose import judge_of
@@ -19,7 +20,6 @@ from prefzoo.evals.judges.position_swap import Scored
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.experiment.stages.judge import check_judgeable, judge_settings
 from prefzoo.runtime.progress import stage
-from prefzoo.training.loop import native_bf16
 
 
 @dataclass(frozen=True)

@@ -89,10 +89,10 @@ def _say_knobs(say: Callable[[str], None], found: zoo.Loss, prefix: str) -> None
 def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -> None:
     """What would run: pairs, steps, tokens, and a time guessed from a matrix product on this machine."""
     from prefzoo.engine import models
+    from prefzoo.engine.precision import use_bf16
     from prefzoo.experiment import search
     from prefzoo.experiment.data import check_variants, tokens_of, unit
     from prefzoo.training.job import steps_of
-    from prefzoo.training.loop import use_bf16
     from prefzoo.training.memory_estimate import memory_line
 
     console, recipe = Console(soft_wrap=True, quiet=as_json), recipes.load(path, overrides)

@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from prefzoo.engine import models
+from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.provenance import Receipts
@@ -30,7 +31,6 @@ from prefzoo.experiment.stages.measure import kept_answers, say_unavailable
 from prefzoo.runtime import atomic_files, run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.progress import stage
-from prefzoo.training.loop import native_bf16
 
 TWO = 2  # what a round robin needs
 

@@ -14,6 +14,7 @@ from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.logprobs import NOTES, choose_layout
+from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.metrics.measure import Measured
@@ -34,7 +35,7 @@ from prefzoo.runtime.live_view import Row, show_live_view
 from prefzoo.runtime.locking import run_lock
 from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.training.job import steps_of
-from prefzoo.training.loop import check_trackers, native_bf16, use_bf16
+from prefzoo.training.loop import check_trackers
 from prefzoo.training.oom_retry import memory_notes
 from prefzoo.types import LogProbs
 

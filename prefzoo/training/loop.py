@@ -55,19 +55,6 @@ class Scorer(nn.Module):
         return clone_fields(found), clone_fields(kl)
 
 
-def native_bf16() -> bool:
-    """Whether this machine multiplies bf16 faster than fp32: a GPU with bf16, or a CPU with its instructions."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def use_bf16(train: Train) -> bool:
-    """What `precision` means on this machine."""
-    return train.precision == "bf16" or (train.precision == "auto" and native_bf16())
-
-
 def train(
     job: Job,
     model: Any,

@@ -15,6 +15,7 @@ from torch import Tensor
 from prefzoo.data.batches import collate, split
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine.logprobs import score_each
+from prefzoo.engine.precision import autocast, step_autocast
 from prefzoo.engine.reference_logprobs import take
 from prefzoo.training.job import Job
 from prefzoo.training.loss_inputs import Inputs, kind_of, mismatched_rows, sums
@@ -27,8 +28,6 @@ from prefzoo.training.step import (
     gathered,
     grad_wrt_logprobs,
     measures,
-    precision,
-    step_autocast,
     surrogate_loss,
 )
 from prefzoo.types import LogProbs, Mismatched, TokenKL
@@ -126,7 +125,7 @@ class Policies:
         jobs, model = self.of(numbers), self.adapters.model
         batch = collate(pairs, jobs[0].layout, pad=model.config.pad_token_id or 0).to(self.device)
         kinds, references = [kind_of(job.loss, "policy") for job in jobs], [_moved_from(job) for job in jobs]
-        with precision(jobs[0], self.device):
+        with autocast(self.device, bf16=jobs[0].bf16):
             return score_each(model, batch, kinds, references)
 
     def inputs(self, numbers: Sequence[int], part: Sequence[int], seed: int | None) -> list[Inputs]:
@@ -164,7 +163,7 @@ def backward_together(
     couples, seed = any(job.loss.couples for job in jobs), torch.initial_seed()
     found: list[list[dict[str, Tensor]]] = [[] for _ in jobs]
     after, slopes = list(states), dict[int, list[Slopes]]()
-    with step_autocast(jobs[0], accelerator):
+    with step_autocast(accelerator.device, bf16=jobs[0].bf16):
         first: list[list[Inputs]] = []
         if couples:
             with torch.set_grad_enabled(len(parts) == 1):

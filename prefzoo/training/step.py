@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from prefzoo.data.batches import collate, split
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine.logprobs import score
+from prefzoo.engine.precision import autocast, step_autocast
 from prefzoo.engine.reference_logprobs import take
 from prefzoo.runtime.distributed import gradient_sync
 from prefzoo.training.job import Job
@@ -33,7 +33,7 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
     micro-batches and processes first, so that neither changes the result.
     """
     parts = passes(job, accelerator, job.pairs, rows)
-    with step_autocast(job, accelerator):
+    with step_autocast(accelerator.device, bf16=job.bf16 and not sharded(accelerator)):
         if job.loss.couples:
             found, after = _coupled(job, scorer, accelerator, step, rows, parts, state)
         else:  # each pass starts from the same state, and rows that do not see each other leave the same behind
@@ -44,19 +44,10 @@ def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[
     return gathered(found, accelerator), after
 
 
-@contextmanager
-def step_autocast(job: Job, accelerator: Any) -> Iterator[None]:
-    """Autocast keeps its bf16 copies of the weights until its outermost context ends: let that be the whole step.
-
-    Not with sharded weights, of which no process is to keep whole copies.
-    """
-    device = accelerator.device.type
-    whole = accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-    with (
-        torch.autocast(device, torch.bfloat16, enabled=job.bf16 and whole),
-        torch.autocast(device, enabled=False),  # the passes switch it on
-    ):
-        yield
+def sharded(accelerator: Any) -> bool:
+    """Return whether each process holds a part of the weights only: then none is to keep whole copies of them."""
+    whole = DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU
+    return accelerator.distributed_type not in whole
 
 
 def passes(job: Job, accelerator: Any, pairs: Sequence[TokenPair], rows: Sequence[int]) -> list[list[int]]:
@@ -140,11 +131,11 @@ def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int], seed: int 
     device, pairs = accelerator.device, [job.pairs[i] for i in part]
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
     batch = collate(pairs, job.layout, pad=pad).to(device)
-    with precision(job, device):
+    with autocast(device, bf16=job.bf16):
         policy, kl = scored(job, scorer, batch)
     found = fed(job, part, policy, kl, device)
     if job.train.sync_reference is not None and job.loss.needs_reference:
-        with torch.no_grad(), precision(job, device):
+        with torch.no_grad(), autocast(device, bf16=job.bf16):
             found = replace(found, reference=score(job.live, batch, kind_of(job.loss, "reference")))
     return found
 
@@ -160,11 +151,6 @@ def scored(job: Job, scorer: Any, batch: PairBatch) -> tuple[LogProbs, TokenKL |
     """What the policy's module, bare or wrapped, makes of a batch."""
     found, kl = scorer(batch)
     return kind_of(job.loss, "policy")(*found), TokenKL(*kl) if kl else None
-
-
-def precision(job: Job, device: torch.device) -> torch.autocast:
-    """As the reference was scored."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=job.bf16)
 
 
 def _whole(own: list[Inputs], accelerator: Any) -> Inputs:
@@ -199,7 +185,7 @@ def _mismatched(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequen
     ours, theirs = [], []
     for part in passes(job, accelerator, pairs, range(len(pairs))):
         batch = collate([pairs[i] for i in part], job.layout, pad=pad).to(accelerator.device)
-        with precision(job, accelerator.device):
+        with autocast(accelerator.device, bf16=job.bf16):
             ours.append(sums(scored(job, scorer, batch)[0], pairs))
         theirs.append(sums(take(known, part, accelerator.device), pairs))
     return Mismatched(accelerator.gather(torch.cat(ours)), accelerator.gather(torch.cat(theirs)))

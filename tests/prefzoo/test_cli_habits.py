@@ -128,7 +128,7 @@ def test_doctor_names_what_is_missing_and_the_cure(
 def test_doctor_says_what_precision_means_here(
     native: bool, state: str, auto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefzoo.training.loop.native_bf16", lambda: native)
+    monkeypatch.setattr("prefzoo.engine.precision.native_bf16", lambda: native)
     found = findings()["bf16"]
     assert found.state == state and f"auto takes {auto}" in found.says
     assert ("emulated" in found.says) != native

@@ -18,6 +18,7 @@ from rich.console import Console
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
+from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.metrics.measure import preference_margins
@@ -34,7 +35,6 @@ from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.progress import stage
 from prefzoo.training.job import steps_of
-from prefzoo.training.loop import native_bf16, use_bf16
 from prefzoo.training.loss_inputs import kind_of
 
 FAILED = "failed.json"  # why a trial has none

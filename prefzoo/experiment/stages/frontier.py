@@ -12,6 +12,7 @@ import torch
 
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
+from prefzoo.engine.precision import native_bf16
 from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.generation.generate import answers_of
 from prefzoo.evals.judges.verifier import Verifier
@@ -23,7 +24,6 @@ from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.distributed import broadcast, process_state, shard
 from prefzoo.runtime.progress import stage
-from prefzoo.training.loop import native_bf16
 from prefzoo.training.snapshots import Snapshots
 from prefzoo.types import LogProbs
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
+from prefzoo.engine.precision import native_bf16
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.provenance import Receipts
 from prefzoo.evals.generation.generate import generate
@@ -26,7 +27,6 @@ from prefzoo.experiment.context import Run, logprobs_of
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import ENGINE, cached_by_prompt, key_of
 from prefzoo.runtime.progress import Report, stage
-from prefzoo.training.loop import native_bf16
 from prefzoo.types import LogProbs, VocabLogProbs
 
 

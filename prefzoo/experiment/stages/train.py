@@ -11,6 +11,7 @@ from typing import Any
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base, policy_of
+from prefzoo.engine.precision import use_bf16
 from prefzoo.errors import VariantFailed
 from prefzoo.experiment.context import Run, logprobs_of
 from prefzoo.experiment.stages.frontier import snapshots_of
@@ -24,7 +25,7 @@ from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.runtime.run_folders import Failure, RunResult
 from prefzoo.training.checkpoint import Checkpoints
 from prefzoo.training.job import Job, with_reference
-from prefzoo.training.loop import train, use_bf16
+from prefzoo.training.loop import train
 from prefzoo.training.multi_lora import unfit
 from prefzoo.training.multi_lora_loop import Member, train_together
 from prefzoo.training.multi_lora_step import deal
