@@ -99,7 +99,8 @@ def loss(name: str, **params: Any) -> Callable[..., Tensor]:
     except ValidationError as e:
         faults = e.errors(include_url=False)
         raise UserError(
-            f"loss {name}: {'.'.join(messages.location(f))}: {messages.says(found.Params, f, found)}" for f in faults
+            f"loss {name}: {'.'.join(messages.error_keys(f))}: {messages.describe_error(found.Params, f, found)}"
+            for f in faults
         ) from None
 
     def call(policy: Any, reference: Any = None, **more: Any) -> Tensor:

@@ -86,5 +86,5 @@ def load(spec: str, folder: Path, question: Question) -> Causal:
     except UserError as e:
         raise UserError(f"evals.judge: {line}" for line in e.lines) from None
     weights = models.fingerprint(model)
-    kept = kept_of("model", weights, models.vocabulary(tokenizer), str(torch.cuda.is_available()))
+    kept = kept_of("model", weights, models.tokenizer_hash(tokenizer), str(torch.cuda.is_available()))
     return Causal(model, tokenizer, f"model:{spec}@{weights}", question, kept)

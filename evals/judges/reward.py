@@ -90,7 +90,7 @@ def load(spec: str, folder: Path) -> Reward:
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    place = models.locate(spec, folder)
+    place = models.resolve_model(spec, folder)
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
@@ -110,5 +110,5 @@ def load(spec: str, folder: Path) -> Reward:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     weights = models.fingerprint(model)
-    kept = kept_of("reward", weights, models.vocabulary(tokenizer))
+    kept = kept_of("reward", weights, models.tokenizer_hash(tokenizer))
     return Reward(model.eval(), tokenizer, f"reward:{spec}@{weights}", kept)

@@ -284,13 +284,13 @@ def schema(out: Path | None) -> None:
     A recipe whose first line is `# yaml-language-server: $schema=FILE` is then checked and completed while it is
     written.
     """
-    from prefzoo.recipe.json_schema import text
+    from prefzoo.recipe.json_schema import schema_text
     from prefzoo.runtime.run_folders import write_text
 
     if out is None:
-        click.echo(text(), nl=False)
+        click.echo(schema_text(), nl=False)
     else:
-        write_text(out, text())
+        write_text(out, schema_text())
 
 
 @cli.command()

@@ -63,7 +63,7 @@ def write(wanted: Wanted, *, quiet: bool = False) -> None:
     policy, tokenizer = models.load(wanted.model, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
     if torch.cuda.is_available():
         policy = policy.to("cuda")
-    identity = [models.fingerprint(policy), models.vocabulary(tokenizer), asdict(how), [r.prompt for r in rows]]
+    identity = [models.fingerprint(policy), models.tokenizer_hash(tokenizer), asdict(how), [r.prompt for r in rows]]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
     partial = out.with_name(f".{out.name}.{key}.partial")  # the same sampling goes on; another one starts anew
     with stage(

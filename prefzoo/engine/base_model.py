@@ -8,7 +8,7 @@ from typing import Any
 from accelerate import DistributedType
 
 from prefzoo.engine import models
-from prefzoo.engine.frozen_bf16 import make_lean
+from prefzoo.engine.frozen_bf16 import cast_frozen_layers
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.memory import release_memory
@@ -32,7 +32,7 @@ class Base:
         if self._model is None:
             found, self._loaded = self._load() if self._loaded is None else self._loaded, None
             found.requires_grad_(False)
-            if self._lean and not make_lean(found):
+            if self._lean and not cast_frozen_layers(found):
                 self._lean, found = False, self._load().requires_grad_(False)
             device = process_state().device
             self._model = found if found.device.type == device.type else found.to(device)  # a quantised one stays
@@ -55,6 +55,6 @@ def policy_of(load: Callable[[str | None], Any], how: Train, *, bf16: bool, seed
     lora = how.lora.model_dump(exclude={"quantize"})
     model = models.add_lora(load(how.lora.quantize), **lora, seed=seed)
     unfit = how.lora.quantize or process_state().distributed_type is DistributedType.DEEPSPEED
-    if not bf16 or unfit or make_lean(model):
+    if not bf16 or unfit or cast_frozen_layers(model):
         return model
     return models.add_lora(load(None), **lora, seed=seed)

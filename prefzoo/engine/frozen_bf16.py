@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-PROBED = 16  # token ids
+PROBE_TOKENS = 16  # token ids
 
 
 @torch.no_grad()
-def make_lean(model: Any) -> bool:
+def cast_frozen_layers(model: Any) -> bool:
     """Keep the frozen linear layers of a causal language model in bf16, in place; for use under autocast to bf16 alone.
 
     Returns whether the logits of a few tokens are, to the last bit, those of before. Where they are not (a layer that
@@ -72,7 +72,7 @@ def _logits(model: Any) -> Tensor:
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    ids = torch.arange(PROBED, device=device)[None] % model.config.vocab_size
+    ids = torch.arange(PROBE_TOKENS, device=device)[None] % model.config.vocab_size
     with torch.autocast(device.type, torch.bfloat16):
         found: Tensor = model(input_ids=ids, use_cache=False).logits
     model.train(was_training)

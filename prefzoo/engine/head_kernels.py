@@ -17,9 +17,9 @@ from torch import Tensor
 
 from prefzoo.engine import autotune
 
-Summary = Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor, Tensor]]
-Slopes = Callable[[Tensor, Tensor, Tensor, Tensor, float, float], Tensor]
-ELSEWHERE = -1  # the column of a target that lies outside the tile
+Summarize = Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor, Tensor]]
+GradProducts = Callable[[Tensor, Tensor, Tensor, Tensor, float, float], Tensor]
+OUTSIDE_TILE = -1  # the column of a target that lies outside the tile
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Kernels:
             their dtype, where `grad` is that of the log-probs in those columns; may overwrite the products.
     """
 
-    summary: Summary
-    slopes: Slopes
+    summarize: Summarize
+    grad_products: GradProducts
 
 
-def summary(products: Tensor, columns: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor, Tensor]:
+def summarize(products: Tensor, columns: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor, Tensor]:
     """See `Kernels`."""
     logits = _logits(products, scale, cap)
     top = logits.amax(-1, keepdim=True)
@@ -45,7 +45,7 @@ def summary(products: Tensor, columns: Tensor, scale: float, cap: float) -> tupl
     return top, (logits - top).exp().sum(-1, keepdim=True), torch.where(columns >= 0, picked, 0.0)
 
 
-def slopes(products: Tensor, lse: Tensor, columns: Tensor, grad: Tensor, scale: float, cap: float) -> Tensor:
+def grad_products(products: Tensor, lse: Tensor, columns: Tensor, grad: Tensor, scale: float, cap: float) -> Tensor:
     """See `Kernels`."""
     logits = _logits(products, scale, cap)
     places = torch.arange(products.shape[1], device=products.device)
@@ -63,12 +63,12 @@ def _logits(products: Tensor, scale: float, cap: float) -> Tensor:
 @lru_cache(maxsize=1)
 def candidates() -> dict[str, Kernels]:
     """What this installation has, by name; plain torch first."""
-    compiled = torch.compile(summary, dynamic=True), torch.compile(slopes, dynamic=True)
-    found = {"torch": Kernels(summary, slopes), "torch.compile": Kernels(*compiled)}
+    compiled = torch.compile(summarize, dynamic=True), torch.compile(grad_products, dynamic=True)
+    found = {"torch": Kernels(summarize, grad_products), "torch.compile": Kernels(*compiled)}
     if find_spec("triton"):
         from prefzoo.engine import triton_head
 
-        found["triton"] = Kernels(triton_head.summary, triton_head.slopes)
+        found["triton"] = Kernels(triton_head.summarize, triton_head.grad_products)
     return found
 
 
@@ -89,7 +89,7 @@ def _both(kernels: Kernels, example: Callable[[], Tensor], scale: float, cap: fl
     """What both functions make of some rows whose targets are in the tile, and others whose are not."""
     products = example()
     columns = torch.arange(len(products), device=products.device) % products.shape[1]
-    columns[::2] = ELSEWHERE
+    columns[::2] = OUTSIDE_TILE
     grad = torch.linspace(-1, 1, len(products), device=products.device)
-    top, total, picked = kernels.summary(products, columns, scale, cap)
-    return top, total, picked, kernels.slopes(products.clone(), top + total.log(), columns, grad, scale, cap)
+    top, total, picked = kernels.summarize(products, columns, scale, cap)
+    return top, total, picked, kernels.grad_products(products.clone(), top + total.log(), columns, grad, scale, cap)

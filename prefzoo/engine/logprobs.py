@@ -12,7 +12,7 @@ from torch import Tensor
 from prefzoo.data.batches import Layout, collate
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import packed_attention
-from prefzoo.engine.lm_head import Head, Tile, token_logprobs
+from prefzoo.engine.lm_head import LMHead, Tile, token_logprobs
 from prefzoo.engine.token_kl import token_kl
 from prefzoo.errors import UserError
 from prefzoo.types import PADDING, LogProbs, PairBatch, TokenKL, TokenLogProbs, VocabLogProbs
@@ -39,7 +39,7 @@ def score_with_kl(
     return _scored(states, head, batch, kind, tile), TokenKL(*_sums(kl, batch))
 
 
-def score_each(
+def score_policies(
     model: Any, batch: PairBatch, kinds: Sequence[type[LogProbs]], references: Sequence[Any], *, tile: Tile = None
 ) -> list[tuple[LogProbs, TokenKL | None]]:
     """`score` of one batch under N policies in one pass: `model` sends the n-th copy of its rows to the n-th.
@@ -77,28 +77,30 @@ def _copies(batch: PairBatch, count: int) -> PairBatch:
     return replace(batch, **wide, source=source, blocks=batch.blocks * count)
 
 
-def _scored(states: Tensor, head: Head, batch: PairBatch, kind: type[LogProbs], tile: Tile) -> LogProbs:
+def _scored(states: Tensor, head: LMHead, batch: PairBatch, kind: type[LogProbs], tile: Tile) -> LogProbs:
     wanted = issubclass(kind, VocabLogProbs)
     tokens, *stats = token_logprobs(states, head, batch.targets, statistics=wanted, tile=tile)
     return _sum_up(tokens, stats if wanted else [], batch, kind)
 
 
-def _states(model: Any, batch: PairBatch) -> tuple[Tensor, Head]:
+def _states(model: Any, batch: PairBatch) -> tuple[Tensor, LMHead]:
     """Hidden states (N, D) that predict the scored tokens, in the precision of matrix products, and the head."""
     causal, device = _causal_lm(model), batch.tokens.device
     if batch.blocks and causal.config._attn_implementation != packed_attention.NAME:
         raise ValueError("a packed batch needs attention.install(model): other attention would cross the blocks")
-    extra = packed_attention.inputs(batch.blocks) if batch.blocks else {"attention_mask": batch.segments != PADDING}
+    extra = (
+        packed_attention.forward_kwargs(batch.blocks) if batch.blocks else {"attention_mask": batch.segments != PADDING}
+    )
     hidden = causal.get_decoder()(
         input_ids=batch.tokens, position_ids=batch.positions, use_cache=False, **extra
     ).last_hidden_state
     states = hidden.flatten(0, 1)[batch.source]
     if torch.is_autocast_enabled(device.type):
         states = states.to(torch.get_autocast_dtype(device.type))
-    return states, head_of(causal)
+    return states, lm_head_of(causal)
 
 
-def head_of(causal: Any) -> Head:
+def lm_head_of(causal: Any) -> LMHead:
     """What a transformers model makes logits of hidden states with; a LoRA adapter on it is added to its weight."""
     module, config = causal.get_output_embeddings(), causal.config
     layer = getattr(module, "base_layer", module)
@@ -106,12 +108,12 @@ def head_of(causal: Any) -> Head:
     for name in getattr(module, "active_adapters", []):
         weight = weight + module.get_delta_weight(name)
     scale = float(getattr(config, "logit_scale", None) or 1) / float(getattr(config, "logits_scaling", None) or 1)
-    return Head(
+    return LMHead(
         weight, getattr(layer, "bias", None), scale, float(getattr(config, "final_logit_softcapping", None) or 0)
     )
 
 
-PROBED = 48  # tokens of a prompt and of an answer that `choose_layout` tries
+PROBE_TOKENS = 48  # tokens of a prompt and of an answer that `choose_layout` tries
 LAYOUTS: tuple[Layout, ...] = ("shared", "packed", "rows")
 NOTES = {
     "packed": "this architecture cannot share a prompt between two answers exactly: each answer gets its own prompt",
@@ -149,7 +151,12 @@ def choose_layout(model: Any, pairs: Sequence[TokenPair]) -> Layout:
 
 
 def _short(pair: TokenPair) -> TokenPair:
-    return replace(pair, prompt=pair.prompt[-PROBED:], chosen=pair.chosen[:PROBED], rejected=pair.rejected[:PROBED])
+    return replace(
+        pair,
+        prompt=pair.prompt[-PROBE_TOKENS:],
+        chosen=pair.chosen[:PROBE_TOKENS],
+        rejected=pair.rejected[:PROBE_TOKENS],
+    )
 
 
 def _plainly(model: Any, pair: TokenPair, device: torch.device) -> Tensor:

@@ -21,7 +21,7 @@ from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.paths import PACKAGE_SCHEME, cache_dir, resolve_package
 from prefzoo.runtime.sharding import gather_state_dict
 
-SEAL = "prefzoo.sha256"
+HASH_FILE = "prefzoo.sha256"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -45,7 +45,7 @@ def load(
 
     logging.disable_progress_bar()  # the stage that loads says so itself
     hub_logging.set_verbosity(40)  # errors alone: its retries would bury the one line that says what is wrong
-    place = locate(spec, folder)
+    place = resolve_model(spec, folder)
     if trust and process_state().is_main_process:
         print(f"model {spec}: Python code that comes with it is run (the recipe's trust_remote_code: true)", flush=True)
     try:
@@ -56,7 +56,7 @@ def load(
         )  # fmt: skip
     except (OSError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0]
-        refused = untrusted(f"model {spec}", reason)
+        refused = trust_error(f"model {spec}", reason)
         if refused:
             raise UserError(refused) from e
         cure = "name a local folder or a .gguf file, or check the id, the network and HF_HUB_OFFLINE"
@@ -85,7 +85,7 @@ def refuse_pickles(place: str, folder: Path) -> None:
         )
 
 
-def untrusted(place: str, reason: str) -> str:
+def trust_error(place: str, reason: str) -> str:
     """What to say where a model cannot be loaded since that would run its code, or unpickle it; else nothing."""
     if "trust_remote_code" in reason or "custom code" in reason:
         return (
@@ -121,7 +121,7 @@ def _quantised(how: str | None) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
-def locate(spec: str, folder: Path) -> str:
+def resolve_model(spec: str, folder: Path) -> str:
     """What `from_pretrained` takes: a folder of safetensors (GGUF is converted once, and kept), or a hub id."""
     path = resolve_package(spec) if spec.startswith(PACKAGE_SCHEME) else folder / Path(spec).expanduser()
     if path.suffix == ".gguf":
@@ -147,7 +147,7 @@ def _from_gguf(path: Path) -> Path:
         key = hashlib.file_digest(f, "sha256").hexdigest()[:16]
     target = cache_dir("models") / f"{path.stem}-{key}"
     if target.is_dir():
-        if sealed(target):
+        if matches_content_hash(target):
             return target
         print(f"{target}: broken (its content is not what was written); converted again", flush=True)
         shutil.rmtree(target)
@@ -165,7 +165,7 @@ def _from_gguf(path: Path) -> Path:
     plain.generation_config = packed.generation_config
     plain.save_pretrained(partial)
     AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(partial)
-    seal(partial)
+    write_content_hash(partial)
     if target.is_dir():  # another process was faster
         shutil.rmtree(partial)
     else:
@@ -173,15 +173,15 @@ def _from_gguf(path: Path) -> Path:
     return target
 
 
-def seal(folder: Path) -> None:
+def write_content_hash(folder: Path) -> None:
     """Keep the hash of a model's files beside them."""
-    (folder / SEAL).write_text(content(folder), encoding="utf-8")
+    (folder / HASH_FILE).write_text(content_hash(folder), encoding="utf-8")
 
 
-def sealed(folder: Path) -> bool:
+def matches_content_hash(folder: Path) -> bool:
     """Whether a model's files are still what was sealed."""
-    seal_file = folder / SEAL
-    return seal_file.is_file() and seal_file.read_text(encoding="utf-8") == content(folder)
+    seal_file = folder / HASH_FILE
+    return seal_file.is_file() and seal_file.read_text(encoding="utf-8") == content_hash(folder)
 
 
 def fingerprint(model: Any) -> str:
@@ -194,7 +194,7 @@ def fingerprint(model: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def content(folder: Path) -> str:
+def content_hash(folder: Path) -> str:
     """Hash of a saved model's files: two folders of the same content hold the same model."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
@@ -210,7 +210,7 @@ def _digest(path: Path, size: int, changed: int) -> bytes:
         return hashlib.file_digest(f, "sha256").digest()
 
 
-def vocabulary(tokenizer: Any) -> str:
+def tokenizer_hash(tokenizer: Any) -> str:
     """Hash of a tokenizer as it was loaded, its chat template included: what generated answers depend on."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)

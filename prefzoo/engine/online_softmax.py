@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass
-class Softmax:
+class OnlineSoftmax:
     """Sums over the vocabulary so far, all relative to the largest logit yet (Milakov & Gimelshein 2018, 1805.02867).
 
     `logits` and `squares` are of exp(l) * l and exp(2 l), for the entropy and the log of the sum of squares.
@@ -21,7 +21,7 @@ class Softmax:
     squares: Tensor | None = None
 
     @classmethod
-    def start(cls, like: Tensor, statistics: bool) -> Softmax:
+    def start(cls, like: Tensor, statistics: bool) -> OnlineSoftmax:
         top, zero = like.new_full((len(like), 1), -torch.inf), like.new_zeros(len(like), 1)
         return cls(top, zero, zero if statistics else None, zero if statistics else None)
 

@@ -18,10 +18,10 @@ from prefzoo.engine import autotune, flex_attention
 
 Blocks = Sequence[tuple[int, int, int]]
 NAME = "prefzoo"
-ROWS = 192  # queries at a time: fewer are slower by overhead, more by products with keys behind them
-KEPT = 512  # keys up to which their weights are kept for the backward pass; more are weighed again
-LONGEST = 512  # tokens up to which all scores at once are affordable on CPUs, and faster
-MEASURED = ("cuda",)  # devices where ways to attend are measured, and the fastest is taken
+QUERIES_PER_PIECE = 192  # queries at a time: fewer are slower by overhead, more by products with keys behind them
+MAX_SAVED_KEYS = 512  # keys up to which their weights are kept for the backward pass; more are weighed again
+MAX_PLAIN_TOKENS = 512  # tokens up to which all scores at once are affordable on CPUs, and faster
+AUTOTUNED_DEVICES = ("cuda",)  # devices where ways to attend are measured, and the fastest is taken
 BLOCKS = "prefzoo_blocks"  # the keyword by which a forward pass hands `PairBatch.blocks` to every layer
 
 
@@ -38,7 +38,7 @@ def install(model: Any) -> None:
     model.set_attn_implementation(NAME)
 
 
-def inputs(blocks: Blocks) -> dict[str, Any]:
+def forward_kwargs(blocks: Blocks) -> dict[str, Any]:
     """Keywords for the forward pass of a model that has `attend`; the mask of four dimensions is handed on unread."""
     return {BLOCKS: tuple(blocks), "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool)}
 
@@ -79,7 +79,7 @@ def _packed(
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         found: Tensor = _Pieces.apply(query, key, value, blocks, scale)  # type: ignore[no-untyped-call]
         return found
-    if query.device.type in MEASURED and not dropout:
+    if query.device.type in AUTOTUNED_DEVICES and not dropout:
         return _fastest(query, key, value, scaling, kwargs)
     return _one_by_one(query, key, value, scaling, kwargs, dropout)
 
@@ -89,9 +89,11 @@ def _fastest(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, k
     sizes = f"2^{query.shape[2].bit_length()} tokens, 2^{len(kwargs[BLOCKS]).bit_length()} blocks"
     limits = f"window {kwargs.get('sliding_window')}, cap {kwargs.get('softcap')}"
     work = f"attention {query.dtype} {query.shape[1]}/{key.shape[1]} heads of {query.shape[3]}, {sizes}, {limits}"
-    tried = {name: partial(_there_and_back, way, query, key, value, scaling, kwargs) for name, way in WAYS.items()}
+    tried = {
+        name: partial(_there_and_back, way, query, key, value, scaling, kwargs) for name, way in IMPLEMENTATIONS.items()
+    }
     found = autotune.CHOICES.of(work, tried, query.device, rough=query.dtype != torch.float32)
-    return WAYS[found](query, key, value, scaling, kwargs)
+    return IMPLEMENTATIONS[found](query, key, value, scaling, kwargs)
 
 
 @torch.enable_grad()
@@ -132,7 +134,7 @@ def _one_by_one(
     return torch.cat([part.transpose(1, 2) for part in parts], dim=1)
 
 
-WAYS: dict[str, Callable[..., Tensor]] = {"one by one": _one_by_one, "flex": _flex}
+IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {"one by one": _one_by_one, "flex": _flex}
 
 
 def _by_pieces(query: Tensor, blocks: Blocks, dropout: float, kwargs: dict[str, Any]) -> bool:
@@ -166,7 +168,7 @@ class _Pieces(torch.autograd.Function):
             weights = _weights(q[:, :, at], _of(k, seen))
             found = (weights @ _of(v, seen)).view(h, -1, d)
             out[0, at] = found.transpose(0, 1)
-            if weights.shape[-1] <= KEPT:
+            if weights.shape[-1] <= MAX_SAVED_KEYS:
                 kept.append(weights)
         ctx.blocks, ctx.scale, ctx.dtypes = blocks, scale, (query.dtype, key.dtype, value.dtype)
         ctx.save_for_backward(q, k, v, *kept)
@@ -182,7 +184,7 @@ class _Pieces(torch.autograd.Function):
         for at, seen in _pieces(ctx.blocks):
             rows, each = (x[:, :, at].reshape(groups, -1, d) for x in (q, down))
             keys, values = _of(k, seen), _of(v, seen)
-            weights = kept.pop(0) if keys.shape[1] <= KEPT else _weights(q[:, :, at], keys)
+            weights = kept.pop(0) if keys.shape[1] <= MAX_SAVED_KEYS else _weights(q[:, :, at], keys)
             of_weights = each @ values.transpose(1, 2)
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, dtype)
             to_q[:, :, at] = (of_scores @ keys).view(groups, share, -1, d)
@@ -207,20 +209,20 @@ def _pieces(blocks: Blocks) -> list[tuple[slice, tuple[slice, ...]]]:
     for prompt, first, second in blocks:
         middle, end = start + prompt + first, start + prompt + first + second
         shared = slice(start, start + prompt)
-        for at in range(start, middle, ROWS):
-            last = min(at + ROWS, middle)
+        for at in range(start, middle, QUERIES_PER_PIECE):
+            last = min(at + QUERIES_PER_PIECE, middle)
             found.append((slice(at, last), (slice(start, last),)))
-        for at in range(middle, end, ROWS):
-            last = min(at + ROWS, end)
+        for at in range(middle, end, QUERIES_PER_PIECE):
+            last = min(at + QUERIES_PER_PIECE, end)
             found.append((slice(at, last), (shared, slice(middle, last))))
         start = end
     return found
 
 
-def weights_kept(blocks: Blocks) -> int:
+def saved_attention_weights(blocks: Blocks) -> int:
     """Attention weights of a head, a layer and a pass that are kept for the backward pass on CPUs."""
     sizes = [(at.stop - at.start, sum(part.stop - part.start for part in seen)) for at, seen in _pieces(blocks)]
-    return sum(queries * keys for queries, keys in sizes if keys <= KEPT)
+    return sum(queries * keys for queries, keys in sizes if keys <= MAX_SAVED_KEYS)
 
 
 def _of(keys: Tensor, seen: tuple[slice, ...]) -> Tensor:
@@ -235,7 +237,7 @@ def _give(sums: Tensor, seen: tuple[slice, ...], values: Tensor) -> None:
         at += size
 
 
-@lru_cache(maxsize=2 * ROWS)
+@lru_cache(maxsize=2 * QUERIES_PER_PIECE)
 def _bias(t: int, dtype: torch.dtype) -> Tensor:
     """(t, t) minus infinity above the diagonal, else zero."""
     return torch.full((t, t), -torch.inf, dtype=dtype).triu_(1)
@@ -279,4 +281,4 @@ def _causal(t: int, s: int, window: int | None, device: torch.device) -> Tensor:
 
 
 def _long(query: Tensor, key: Tensor) -> bool:
-    return query.shape[2] * key.shape[2] > LONGEST**2
+    return query.shape[2] * key.shape[2] > MAX_PLAIN_TOKENS**2

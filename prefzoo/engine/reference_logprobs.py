@@ -62,10 +62,10 @@ def logprobs(
         parts += retry_with_smaller_batches(scored, part)
         if report:
             report(part[-1] + 1, len(pairs), "")
-    return joined(parts)
+    return concatenate(parts)
 
 
-def joined(parts: Sequence[LogProbs]) -> LogProbs:
+def concatenate(parts: Sequence[LogProbs]) -> LogProbs:
     """The log-probs of several batches, one behind the other, on the CPU."""
     kind = type(parts[0])
     return kind(*(_stacked([getattr(p, f.name).cpu() for p in parts]) for f in fields(kind)))
@@ -77,7 +77,7 @@ def _stacked(parts: list[Tensor]) -> Tensor:
     return torch.cat([pad(p, (0, width - p.shape[1])) if p.ndim > 1 else p for p in parts])
 
 
-def read(path: Path, kind: type[LogProbs], say: Callable[[str], None] = print) -> LogProbs | None:
+def read_cached(path: Path, kind: type[LogProbs], say: Callable[[str], None] = print) -> LogProbs | None:
     """What is cached in `path`; None where there is nothing, or, which is said, something that is broken."""
     if not path.is_file():
         return None
@@ -92,7 +92,7 @@ def read(path: Path, kind: type[LogProbs], say: Callable[[str], None] = print) -
         return None
 
 
-def write(path: Path, values: LogProbs) -> None:
+def write_cached(path: Path, values: LogProbs) -> None:
     """Keep log-probs; a reader sees the whole file or none."""
     tensors = {f.name: getattr(values, f.name).contiguous() for f in fields(values)}
     with atomic_files.partial_file(path) as partial:
@@ -107,7 +107,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def scatter(values: LogProbs, rows: Sequence[int], size: int) -> LogProbs:
+def scatter_rows(values: LogProbs, rows: Sequence[int], size: int) -> LogProbs:
     """The log-probs of `rows` at their places among `size` pairs; all others are NaN, so that none is used unseen."""
     at = torch.tensor(rows)
 
@@ -118,7 +118,7 @@ def scatter(values: LogProbs, rows: Sequence[int], size: int) -> LogProbs:
     return type(values)(*(spread(getattr(values, f.name)) for f in fields(values)))
 
 
-def take(values: LogProbs, rows: Sequence[int], device: torch.device) -> LogProbs:
+def select_rows(values: LogProbs, rows: Sequence[int], device: torch.device) -> LogProbs:
     """The log-probs of some pairs, on a device; token values are cut to the longest answer among them."""
     at = torch.tensor(rows)
     width = int(torch.maximum(values.chosen_len[at], values.rejected_len[at]).max())

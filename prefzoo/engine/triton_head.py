@@ -12,20 +12,20 @@ from torch import Tensor
 BLOCK = 4096  # columns that a program holds at a time
 
 
-def summary(products: Tensor, columns: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor, Tensor]:
+def summarize(products: Tensor, columns: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor, Tensor]:
     """See `prefzoo.engine.head_kernels.Kernels`."""
     (rows, width), products = products.shape, products.contiguous()
     top, total, picked = (products.new_empty(rows, dtype=torch.float32) for _ in range(3))
-    _summary[(rows,)](products, columns, top, total, picked, width, scale, cap, bool(cap), _block(width))
+    _summarize[(rows,)](products, columns, top, total, picked, width, scale, cap, bool(cap), _block(width))
     return top[:, None], total[:, None], picked
 
 
-def slopes(products: Tensor, lse: Tensor, columns: Tensor, grad: Tensor, scale: float, cap: float) -> Tensor:
+def grad_products(products: Tensor, lse: Tensor, columns: Tensor, grad: Tensor, scale: float, cap: float) -> Tensor:
     """See `prefzoo.engine.head_kernels.Kernels`; overwrites the products."""
     (rows, width), products = products.shape, products.contiguous()
     block = _block(width)
     grid = (rows, triton.cdiv(width, block))
-    _slopes[grid](
+    _grad_products[grid](
         products, lse.contiguous(), columns, grad.float().contiguous(), width, scale, cap, bool(cap), block
     )  # fmt: skip
     return products
@@ -44,7 +44,7 @@ def _logits(found: Any, scale: Any, cap: Any, CAPPED: tl.constexpr) -> Any:
 
 
 @triton.jit
-def _summary(
+def _summarize(
     products: Any, columns: Any, top: Any, total: Any, picked: Any, width: Any, scale: Any, cap: Any,
     CAPPED: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -67,7 +67,7 @@ def _summary(
 
 
 @triton.jit
-def _slopes(
+def _grad_products(
     products: Any, lse: Any, columns: Any, grad: Any, width: Any, scale: Any, cap: Any,
     CAPPED: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip

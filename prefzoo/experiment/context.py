@@ -52,7 +52,9 @@ def logprobs_of(
     All processes call this, and each scores a stretch of the pairs.
     """
     file = reference_logprobs.cache_file(weights, pairs, kind, run.layout, bf16=bf16)
-    cached = reference_logprobs.read(file, kind, lambda line: run.console.print(line, soft_wrap=True, markup=False))
+    cached = reference_logprobs.read_cached(
+        file, kind, lambda line: run.console.print(line, soft_wrap=True, markup=False)
+    )
     if all(all_gather(cached is not None)):
         assert cached is not None
         return cached
@@ -61,7 +63,7 @@ def logprobs_of(
     with stage(what, "pairs", run.console) as report:
         if first < end:
             own = reference_logprobs.logprobs(base.model, pairs[first:end], run.layout, kind, bf16=bf16, report=report)
-    values = reference_logprobs.joined([part for part in all_gather(own) if part is not None])
+    values = reference_logprobs.concatenate([part for part in all_gather(own) if part is not None])
     if process_state().is_main_process:
-        reference_logprobs.write(file, values)
+        reference_logprobs.write_cached(file, values)
     return values

@@ -142,7 +142,7 @@ def _measure(
         return measured(OnPairs(), prompts, given, Verifier(), {})
     model, tokenizer = _loaded(name, spec, asked)
     same = {
-        "weights": models.fingerprint(model), "vocabulary": models.vocabulary(tokenizer), "dtype": str(model.dtype)
+        "weights": models.fingerprint(model), "vocabulary": models.tokenizer_hash(tokenizer), "dtype": str(model.dtype)
     }  # fmt: skip
     answers = given
     if answers is None:

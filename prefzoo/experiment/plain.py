@@ -119,7 +119,7 @@ def prepare(found: Recipe, folder: Path, console: Console, save_every: float) ->
     """The run, read and loaded, the base model, and the data's audit; what is wrong with data and losses is said."""
     with stage(f"loading {found.model}", "models", console), process_state().main_process_first():
         loaded, tokenizer = models.load(found.model, found.folder, trust=found.trust_remote_code)
-        weights, vocabulary = models.fingerprint(loaded), models.vocabulary(tokenizer)
+        weights, vocabulary = models.fingerprint(loaded), models.tokenizer_hash(tokenizer)
         loaded = loaded.to(process_state().device)
     done, audit = audited(found, found.data.train, tokenizer)
     audits = {"train": asdict(audit)}

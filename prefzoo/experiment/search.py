@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
-from prefzoo.recipe.axes import Axis, Sweep, put
+from prefzoo.recipe.axes import Axis, Sweep, set_at_path
 from prefzoo.recipe.load import SLUG, Recipe, Variant
 
 Values = dict[str, Any]  # dotted path within the variant -> value
@@ -155,7 +155,7 @@ def _with(variant: Variant, values: Values) -> Variant:
     plain: dict[str, Any] = {"train": variant.train.model_dump(), "params": variant.params.model_dump()}
     for name, value in values.items():
         path = tuple(name.split("."))
-        put(plain, path if path[0] == "train" else ("params", *path), value)
+        set_at_path(plain, path if path[0] == "train" else ("params", *path), value)
     try:
         train = type(variant.train).model_validate(plain["train"])
         params = type(variant.params).model_validate(plain["params"])

@@ -26,7 +26,7 @@ INPUTS: dict[str, tuple[type, ...]] = {
     "policy": SHAPES, "reference": SHAPES, "scores": (Scores,), "kl": (TokenKL,), "mismatched": (Mismatched,),
 }  # fmt: skip
 STATE = "state"
-LACKS = {
+MISSING_INPUT = {
     "reference": ("compares with a reference", "score one, or take a loss without (simpo, orpo, cpo, ...)"),
     "scores": ("reads the data's scores", "fill score_chosen and score_rejected, or take a loss without"),
     "kl": ("reads the KL of every token", "have the engine compute it, or take dpo"),
@@ -125,7 +125,9 @@ class AnyLoss:
         for what, kind in self.needs.items():
             value = given[what]
             if value is None:
-                raise ValueError(f"loss {self.name} {LACKS[what][0]}, and none was given; {LACKS[what][1]}")
+                raise ValueError(
+                    f"loss {self.name} {MISSING_INPUT[what][0]}, and none was given; {MISSING_INPUT[what][1]}"
+                )
             if not isinstance(value, kind):
                 raise ValueError(f"loss {self.name} takes {what}: {kind.__name__}, not {type(value).__name__}")
         return {what: given[what] for what in self.needs}
@@ -253,7 +255,7 @@ def _check_annotation(fn: LossFn, name: str, hints: Mapping[str, Any]) -> None:
         )
 
 
-def check_notes(made: Loss) -> None:
+def check_metadata(made: Loss) -> None:
     """Raise the ValueError that says which of a loss's notes does not fit it, if any."""
     if made.group not in GROUPS:
         raise ValueError(f"loss {made.name}: no such group: {made.group!r}; there are {', '.join(GROUPS)}")

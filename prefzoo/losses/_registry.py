@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.losses._loss import Loss, LossFn, check_notes, check_signature
+from prefzoo.losses._loss import Loss, LossFn, check_metadata, check_signature
 from prefzoo.losses._sum import Sum, is_sum, parse
 from prefzoo.runtime.plugins import import_file
 from prefzoo.types import Answers
@@ -62,7 +62,7 @@ def loss(
             provisional,
             learning_rate,
         )
-        check_notes(made)
+        check_metadata(made)
         taken = _REGISTRY.get(made.name)
         if taken is not None and _place(taken.fn) != _place(fn):
             raise NameTaken(

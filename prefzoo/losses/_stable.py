@@ -36,6 +36,6 @@ def log_odds(x: Tensor) -> Tensor:
     return x - log1mexp(x)
 
 
-def first(tokens: Tensor, count: Tensor) -> Tensor:
+def mask_first(tokens: Tensor, count: Tensor) -> Tensor:
     """(B, T) bool: the first `count` positions of each row."""
     return torch.arange(tokens.shape[1], device=tokens.device) < count[:, None]

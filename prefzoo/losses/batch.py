@@ -40,21 +40,21 @@ class RunningMean:
 
 
 @dataclass(frozen=True)
-class Moving:
+class MovingMoments:
     """Moving mean and standard deviation, of decay 0.9; before the first step 0 and 1."""
 
     mean: Tensor
     spread: Tensor
 
     @classmethod
-    def start(cls) -> Moving:
+    def start(cls) -> MovingMoments:
         return cls(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
 
-    def with_more(self, values: Tensor) -> Moving:
+    def with_more(self, values: Tensor) -> MovingMoments:
         """The state after these values, which get no gradient."""
         values = values.detach()
         spread = values.std(unbiased=False)
-        return Moving(0.9 * self.mean + 0.1 * values.mean(), 0.9 * self.spread + 0.1 * spread)
+        return MovingMoments(0.9 * self.mean + 0.1 * values.mean(), 0.9 * self.spread + 0.1 * spread)
 
 
 @loss(
@@ -148,12 +148,12 @@ def aot_unpaired(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01
 def beta_dpo(
     policy: LogProbs,
     reference: LogProbs,
-    state: Moving,
+    state: MovingMoments,
     *,
     beta: Positive = 0.1,
     alpha: NonNegative = 0.6,
     drop: PartShare = 0.2,
-) -> tuple[Tensor, Moving]:
+) -> tuple[Tensor, MovingMoments]:
     r"""DPO whose beta follows the batch's margins, and which leaves out the pairs of unusual margin.
 
     $$ L = -\log\sigma(\beta_B h),
@@ -184,12 +184,12 @@ def beta_dpo(
 def alpha_dpo(
     policy: LogProbs,
     reference: LogProbs,
-    state: Moving,
+    state: MovingMoments,
     *,
     beta: Positive = 2.5,
     alpha: NonNegative = 0.1,
     target: NonNegative = 0.3,
-) -> tuple[Tensor, Moving]:
+) -> tuple[Tensor, MovingMoments]:
     r"""SimPO whose target margin grows for pairs that the policy has already moved further than others.
 
     $$ L = -\log\sigma\left(\beta\,(\bar c - \bar r - g - \alpha z)\right), \quad z = \frac{h - M}{S} $$

@@ -11,18 +11,18 @@ from torch.nn.functional import logsigmoid
 
 from prefzoo.losses._bounds import NonNegative, Positive, Seed, Share, Vocabulary
 from prefzoo.losses._registry import loss
-from prefzoo.losses._stable import first, log1mexp
+from prefzoo.losses._stable import log1mexp, mask_first
 from prefzoo.losses.dpo import ln2
 from prefzoo.types import LogProbs, TokenKL, TokenLogProbs, VocabLogProbs
 
 LEAST_ENTROPY = 1e-6
 
 
-def shortened(pairs: TokenLogProbs, alpha: float) -> Tensor:
+def discounted_margin(pairs: TokenLogProbs, alpha: float) -> Tensor:
     """(B,) margin of the sums in which tokens past the length of the shorter answer count `alpha`."""
     shared = torch.minimum(pairs.chosen_len, pairs.rejected_len)
     sides = [
-        torch.where(first(tokens, shared), tokens, alpha * tokens).sum(1)
+        torch.where(mask_first(tokens, shared), tokens, alpha * tokens).sum(1)
         for tokens in (pairs.chosen_tokens, pairs.rejected_tokens)
     ]
     return sides[0] - sides[1]
@@ -45,7 +45,7 @@ def ld_dpo(policy: TokenLogProbs, reference: TokenLogProbs, *, beta: Positive = 
     Policy and reference are weighed alike, so the margin is zero at policy = reference, as in TRL since 0.29. Alpha 0.5
     as published; at 1 it is DPO.
     """
-    return -logsigmoid(beta * (shortened(policy, alpha) - shortened(reference, alpha)))
+    return -logsigmoid(beta * (discounted_margin(policy, alpha) - discounted_margin(reference, alpha)))
 
 
 @loss(
@@ -64,7 +64,7 @@ def ld_dpo_policy(policy: TokenLogProbs, reference: LogProbs, *, beta: Positive 
 
     The other reading of the paper, which several libraries ship; here to be compared. Alpha as `ld_dpo`.
     """
-    return -logsigmoid(beta * (shortened(policy, alpha) - reference.margin))
+    return -logsigmoid(beta * (discounted_margin(policy, alpha) - reference.margin))
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,18 @@ class Draws:
         return cls(torch.zeros((), dtype=torch.int64))
 
 
-def _mixed(x: Tensor) -> Tensor:
+def _scramble(x: Tensor) -> Tensor:
     """int64 -> int64, scattered (the finaliser of splitmix64; multiplication wraps)."""
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 
-def drawn(pairs: LogProbs, length: Tensor, width: int, key: Tensor) -> Tensor:
+def sample_positions(pairs: LogProbs, length: Tensor, width: int, key: Tensor) -> Tensor:
     """(B, width) bool: m = min(|w|, |l|) of the first `length` positions, drawn without replacement."""
     positions = torch.arange(width, device=length.device)
-    row = _mixed(_mixed(key.to(length.device) + pairs.chosen_len) + pairs.rejected_len)
-    lots = _mixed(row[:, None] + positions)
+    row = _scramble(_scramble(key.to(length.device) + pairs.chosen_len) + pairs.rejected_len)
+    lots = _scramble(row[:, None] + positions)
     lots = torch.where(positions < length[:, None], lots, torch.iinfo(torch.int64).max)
     rank: Tensor = lots.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
     return rank < torch.minimum(pairs.chosen_len, pairs.rejected_len)[:, None]
@@ -119,10 +119,10 @@ def sampo(
     generator, so a batch, its halves and a resumed run draw alike. Two pairs of the same two lengths draw the same
     positions within a step. Grid and rates are those of the authors' script.
     """
-    key = _mixed(state.step + (seed << 31))
+    key = _scramble(state.step + (seed << 31))
     width = policy.chosen_tokens.shape[1], policy.rejected_tokens.shape[1]
-    of_chosen = drawn(policy, policy.chosen_len, width[0], key)
-    of_rejected = drawn(policy, policy.rejected_len, width[1], key)
+    of_chosen = sample_positions(policy, policy.chosen_len, width[0], key)
+    of_rejected = sample_positions(policy, policy.rejected_len, width[1], key)
     chosen = (policy.chosen_tokens - reference.chosen_tokens) * of_chosen
     rejected = (policy.rejected_tokens - reference.rejected_tokens) * of_rejected
     return -logsigmoid(beta * (chosen.sum(1) - rejected.sum(1))), Draws(state.step + 1)
@@ -276,6 +276,6 @@ def unlikelihood(policy: TokenLogProbs, *, weight: NonNegative = 1.0) -> Tensor:
 
     Provisional: the pair form is from memory. Weight 1 is a plain sum.
     """
-    inside = first(policy.rejected_tokens, policy.rejected_len)
+    inside = mask_first(policy.rejected_tokens, policy.rejected_len)
     against = torch.where(inside, log1mexp(torch.where(inside, policy.rejected_tokens, -1.0)), 0.0)
     return -policy.per_token().chosen - weight * against.sum(1) / policy.rejected_len.clamp(min=1)

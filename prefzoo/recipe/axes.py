@@ -89,7 +89,7 @@ class Sweep(BaseModel):
     unequal_budgets: Literal["refuse", "flag"] = "refuse"
 
 
-def take(source: Source, folder: Path) -> dict[str, tuple[Axis, ...]]:
+def extract_axes(source: Source, folder: Path) -> dict[str, tuple[Axis, ...]]:
     """Each variant's axes, from its own text, `sweep: paper`, and `train` above; their first values stay in place."""
     _check_seeds(source)
     common = list(_taken(source, ("train",), source.data.get("train"), ("train",)))
@@ -153,7 +153,9 @@ def _ready(
 ) -> list[Axis]:
     """The axes of `sweep: paper` that the variant does not set itself."""
     if ready != PAPER:
-        source.fault(("variants", name, "sweep"), f"must be {PAPER} (is {messages.shown(ready)}); or write lists")
+        source.fault(
+            ("variants", name, "sweep"), f"must be {PAPER} (is {messages.format_value(ready)}); or write lists"
+        )
         return []
     try:
         loss = losses.get(fields.get("loss", name), folder)
@@ -164,7 +166,7 @@ def _ready(
     axes = [Axis(path=tuple(k.split(".")), values=v, source=grid.source) for k, v in (grid.knobs | rates).items() if v]
     axes = [axis for axis in axes if axis.path not in own and not _written(fields, axis.path)]
     for axis in axes:
-        put(fields, axis.path, axis.values[0])
+        set_at_path(fields, axis.path, axis.values[0])
     return [axis for axis in axes if len(axis.values) > 1]
 
 
@@ -176,7 +178,7 @@ def _written(fields: Any, path: Keys) -> bool:
     return True
 
 
-def put(plain: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+def set_at_path(plain: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     """Set what `path` leads to, making mappings on the way."""
     for key in path[:-1]:
         plain[key] = dict(plain.get(key) or {})
@@ -184,7 +186,7 @@ def put(plain: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     plain[path[-1]] = value
 
 
-def spelled(variant: Any) -> dict[str, Any]:
+def variant_to_plain(variant: Any) -> dict[str, Any]:
     """A variant's plain values with its axes as a recipe writes them."""
     plain = {
         "loss": variant.loss,
@@ -192,14 +194,14 @@ def spelled(variant: Any) -> dict[str, Any]:
         **variant.params.model_dump(),
     }
     for axis in variant.axes:
-        put(plain, axis.path, axis.plain)
+        set_at_path(plain, axis.path, axis.plain)
     return plain
 
 
 Made = TypeVar("Made", bound=BaseModel)
 
 
-def attach(
+def attach_axes(
     source: Source, axes: Mapping[str, tuple[Axis, ...]], made: dict[str, Made], make: Callable[[str, Any], Made | None]
 ) -> dict[str, Made]:
     """The variants with their axes, after each value was tried in its place by `make`."""
@@ -207,7 +209,7 @@ def attach(
         for axis in found:
             for value in axis.samples[0 if axis.scale else 1 :]:
                 fields = copy.deepcopy(source.data["variants"][name] or {})
-                put(fields, axis.path, value)
+                set_at_path(fields, axis.path, value)
                 make(name, fields)
     ranged = [name for name, found in axes.items() if any(axis.scale for axis in found)]
     how = source.data.get("sweep")
@@ -223,4 +225,6 @@ def _check_seeds(source: Source) -> None:
         if len({repr(one) for one in seeds}) < len(seeds):
             source.fault(("seeds",), "has a seed twice; keep one of each")
         if seed is not None and seed != seeds[0]:
-            source.fault(("seeds",), f"begins with {messages.shown(seeds[0])}, and seed is {seed}; leave out seed")
+            source.fault(
+                ("seeds",), f"begins with {messages.format_value(seeds[0])}, and seed is {seed}; leave out seed"
+            )

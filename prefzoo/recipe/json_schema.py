@@ -19,14 +19,15 @@ OPEN = ("loss", "train")  # keys of a variant that are no knobs
 Schema = dict[str, Any]
 
 
-def text(found: Sequence[Loss] | None = None) -> str:
+def schema_text(found: Sequence[Loss] | None = None) -> str:
     """The schema as it is kept in a file; of all registered losses, or of some."""
     return (
-        json.dumps(schema(list(losses.all_losses()) if found is None else found), indent=1, ensure_ascii=False) + "\n"
+        json.dumps(recipe_schema(list(losses.all_losses()) if found is None else found), indent=1, ensure_ascii=False)
+        + "\n"
     )
 
 
-def schema(found: Sequence[Loss]) -> Schema:
+def recipe_schema(found: Sequence[Loss]) -> Schema:
     """The schema of a whole recipe, every loss with its knobs, bounds, defaults and formula."""
     made = Recipe.model_json_schema()
     made["$defs"].pop("Variant")

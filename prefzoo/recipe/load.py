@@ -14,15 +14,15 @@ from prefzoo import losses
 from prefzoo.errors import UserError
 from prefzoo.losses import AnyLoss, Params
 from prefzoo.recipe import messages, yaml
-from prefzoo.recipe.axes import Axis, Sweep, attach, spelled, take
-from prefzoo.recipe.sections import Data, Evals, Section, Seed, Text, Train
+from prefzoo.recipe.axes import Axis, Sweep, attach_axes, extract_axes, variant_to_plain
+from prefzoo.recipe.sections import Data, Evals, RecipeSection, Seed, Text, Train
 from prefzoo.recipe.yaml import Keys, Source
 
 SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
 RESERVED = "base"  # the untrained model's row of the leaderboard
 
 
-class Variant(Section):
+class Variant(RecipeSection):
     """A loss with its parameters, and the whole of the loop's settings for it (the recipe's, with its own on top)."""
 
     name: str
@@ -38,7 +38,7 @@ class Variant(Section):
         return losses.get(self.loss, self.folder)
 
 
-class Recipe(Section):
+class Recipe(RecipeSection):
     """All that decides a run's outcome. `load` makes one of a file."""
 
     name: Annotated[str, Field(pattern=SLUG)]
@@ -61,7 +61,7 @@ class Recipe(Section):
     def resolved(self) -> dict[str, Any]:
         """Plain values with every default filled in, without `folder`; `load` reads its dump back to the same."""
         plain = self.model_dump(exclude={"variants"})
-        variants = {name: spelled(v) for name, v in self.variants.items()}
+        variants = {name: variant_to_plain(v) for name, v in self.variants.items()}
         return {field: variants if field == "variants" else plain[field] for field in type(self).model_fields}
 
 
@@ -83,9 +83,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         if section in source.data and source.data[section] is None:
             source.data[section] = {}
     folder = Path(path).resolve().parent
-    axes = take(source, folder)
+    axes = extract_axes(source, folder)
     recipe = _validate(source, Recipe, {**source.data, "variants": {}}, ())
-    variants = attach(source, axes, _variants(source, folder), partial(_variant, source, folder=folder))
+    variants = attach_axes(source, axes, _variants(source, folder), partial(_variant, source, folder=folder))
     source.raise_faults()
     assert recipe is not None  # else there was a fault
     recipe = recipe.model_copy(update={"variants": variants, "seed": [*recipe.seeds, recipe.seed][0]})
@@ -110,10 +110,11 @@ def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | 
     if name == RESERVED:
         source.fault(keys, f"{RESERVED!r} is the untrained model; choose another name, and give the loss as `loss:`")
     elif not re.fullmatch(SLUG, name):
-        source.fault(keys, messages.slug(name))
+        source.fault(keys, messages.invalid_name(name))
     if not isinstance(fields, dict | None):
         source.fault(
-            keys, f"must be a mapping (is {messages.shown(fields)}); like `{{beta: 0.1}}`, or nothing for defaults"
+            keys,
+            f"must be a mapping (is {messages.format_value(fields)}); like `{{beta: 0.1}}`, or nothing for defaults",
         )
         return None
     knobs = dict(fields or {})
@@ -128,7 +129,7 @@ def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | 
 
 def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> AnyLoss | None:
     if not isinstance(spec, str):
-        source.fault((*keys, "loss"), f"must be text (is {messages.shown(spec)}); `prefzoo losses` lists all")
+        source.fault((*keys, "loss"), f"must be text (is {messages.format_value(spec)}); `prefzoo losses` lists all")
         return None
     given = (*keys, "loss") in source.places
     try:
@@ -146,7 +147,7 @@ def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> AnyLoss | None
 def _merged_train(source: Source, keys: Keys, partial: Any) -> Train | None:
     """The recipe's `train` with a variant's own on top. What is wrong with the recipe's was said there."""
     if not isinstance(partial, dict | None):
-        source.fault(keys, f"must be a mapping (is {messages.shown(partial)}); like `{{learning_rate: 1e-5}}`")
+        source.fault(keys, f"must be a mapping (is {messages.format_value(partial)}); like `{{learning_rate: 1e-5}}`")
         return None
     partial = dict(partial or {})
     if partial.pop("trackers", None) is not None:
@@ -158,9 +159,9 @@ def _merged_train(source: Source, keys: Keys, partial: Any) -> Train | None:
         return Train.model_validate(merged)
     except ValidationError as e:
         for error in e.errors(include_url=False):
-            loc = messages.location(error)
+            loc = messages.error_keys(error)
             if _has(partial, loc) or ("train", *loc) not in said:
-                source.fault((*keys, *loc), messages.says(Train, error))
+                source.fault((*keys, *loc), messages.describe_error(Train, error))
     return None
 
 
@@ -181,11 +182,11 @@ def _validate(source: Source, model: type[Model], value: Any, keys: Keys, loss: 
         return model.model_validate(value)
     except ValidationError as e:
         for error in e.errors(include_url=False):
-            loc = messages.location(error)
+            loc = messages.error_keys(error)
             if loss is not None and loc[-1] in Train.model_fields and error["type"] == "extra_forbidden":
                 source.fault(
                     (*keys, *loc), f"no such parameter of {loss.name}; it belongs under the variant's `train:`"
                 )
             else:
-                source.fault((*keys, *loc), messages.says(model, error, loss))
+                source.fault((*keys, *loc), messages.describe_error(model, error, loss))
     return None

@@ -45,7 +45,7 @@ _REQUIRED = {
 }
 
 
-def location(error: ErrorDetails) -> Keys:
+def error_keys(error: ErrorDetails) -> Keys:
     """The keys that lead to the value an error is about."""
     return tuple(part for part in _tagged(error) if part not in TAGGED)
 
@@ -55,17 +55,17 @@ def _tagged(error: ErrorDetails) -> Keys:
     return tuple(str(part) for part in error["loc"] if part not in ("[key]", tag("text")))
 
 
-def says(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | None = None) -> str:
+def describe_error(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | None = None) -> str:
     """What is wrong with one value, and the cure. `model` is what was validated; `loss`, whose parameters it is."""
-    loc, kind, value = location(error), error["type"], error.get("input")
+    loc, kind, value = error_keys(error), error["type"], error.get("input")
     if kind == "extra_forbidden":
         return _says_unknown(loc[-1], list(_model_at(model, _tagged(error)[:-1]).model_fields), loss)
     if kind == "missing":
         return f"is missing; add `{_REQUIRED.get(loc[-1], f'{loc[-1]}: ...')}`"
     if kind == "string_pattern_mismatch":
-        return slug(value)
+        return invalid_name(value)
     if kind in _TYPES:
-        return f"must be {_TYPES[kind]} (is {shown(value)}){_plainly(kind, value)}"
+        return f"must be {_TYPES[kind]} (is {format_value(value)}){_plainly(kind, value)}"
     if "[key]" in error["loc"]:
         return _says_unknown(loc[-1], re.findall(r"'(\w+)'", error["ctx"]["expected"]), None)
     if kind in _BOUNDS:
@@ -76,7 +76,7 @@ def says(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | None = Non
         )
         if loss is not None and kind in _NUMERIC:
             hint = f"; its default is {_model_at(model, loc[:-1]).model_fields[loc[-1]].default:.12g}"
-        return f"must be {_BOUNDS[kind].format(**error.get('ctx', {}))} (is {shown(value)}){hint}"
+        return f"must be {_BOUNDS[kind].format(**error.get('ctx', {}))} (is {format_value(value)}){hint}"
     return str(error["msg"])
 
 
@@ -93,7 +93,7 @@ def _says_unknown(word: str, known: list[str], loss: AnyLoss | None) -> str:
     return f"no such parameter of {loss.name}, {has}{did_you_mean(word, [*known, 'loss', 'train']) or '; remove it'}"
 
 
-def slug(name: str) -> str:
+def invalid_name(name: str) -> str:
     """Why a name will not do, and one like it that will."""
     near = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-_.")[:64]
     return f"is no name for a folder ({name!r:.80}): a-z, 0-9, _ . - only, at most 64; like {near or 'my-run'!r}"
@@ -126,7 +126,7 @@ def _plainly(kind: str, value: Any) -> str:
     return f"; write it without quotes: {plain}" if kind in ("float_type", "int_type") else ""
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value in a message: short, and in the words of YAML."""
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"

@@ -29,13 +29,13 @@ def _check_targets(value: Any) -> Any:
     )
 
 
-class Section(BaseModel):
+class RecipeSection(BaseModel):
     """A part of a recipe: frozen, no unknown fields, no silent conversion."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Data(Section):
+class Data(RecipeSection):
     """Preference pairs: a file or a hub data set each. `columns` maps ours to the file's; `max_length` is in tokens."""
 
     train: Text
@@ -45,7 +45,7 @@ class Data(Section):
     too_long: Literal["drop", "cut"] = "drop"
 
 
-class Lora(Section):
+class Lora(RecipeSection):
     """A low-rank adapter (Hu 2021, arXiv:2106.09685) in place of full fine-tuning.
 
     `quantize: 4bit` keeps the frozen weights in NF4 (QLoRA, Dettmers 2023, arXiv:2305.14314), on a GPU.
@@ -58,14 +58,14 @@ class Lora(Section):
     quantize: Literal["4bit"] | None = None
 
 
-class Sync(Section):
+class Sync(RecipeSection):
     """A reference that follows the policy (TR-DPO, arXiv:2404.09656): every so many steps, `alpha` of the way."""
 
     alpha: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.6
     every: Count = 512
 
 
-class Train(Section):
+class Train(RecipeSection):
     """The loop. `batch` counts pairs, `warmup` is a share of the steps, `steps` overrules `epochs`.
 
     A step's pairs are scored in passes of at most `tokens` tokens (None: what suits the device) and `micro_batch`
@@ -115,7 +115,7 @@ class Train(Section):
         return value
 
 
-class Evals(Section):
+class Evals(RecipeSection):
     """What is measured of every checkpoint. `max_new_tokens` bounds each generated answer.
 
     `kl`: how many prompts get a sampled answer too, for the KL from the base; `frontier`: at how many points of the

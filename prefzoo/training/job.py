@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from prefzoo.data.batches import Layout, order
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine.base_model import Base
-from prefzoo.engine.reference_logprobs import scatter, take
+from prefzoo.engine.reference_logprobs import scatter_rows, select_rows
 from prefzoo.losses import AnyLoss
 from prefzoo.recipe.sections import Train
 from prefzoo.training.loss_inputs import kind_of, mismatched_rows
@@ -72,12 +72,12 @@ def with_reference(job: Job, base: Base, frozen: Frozen, also: Sequence[int] = (
     if loss.needs_reference:
         rows = sorted({i for step in job.steps for i in step} | set(also))
         values = frozen([job.pairs[i] for i in rows], "training pairs", kind_of(loss, "reference"))
-        found["reference"] = scatter(values, rows, len(job.pairs))
+        found["reference"] = scatter_rows(values, rows, len(job.pairs))
     if loss.needs_mismatched:
         pairs = [pair for step in job.steps for pair in mismatched_rows(step, job.pairs)]
         values = frozen(pairs, "mismatched rows", LogProbs)
         starts = range(0, len(pairs), how.batch)
-        found["mismatched"] = [take(values, range(i, i + how.batch), torch.device("cpu")) for i in starts]
+        found["mismatched"] = [select_rows(values, range(i, i + how.batch), torch.device("cpu")) for i in starts]
     if how.sync_reference is not None and loss.needs_reference:
         found["live"] = copy.deepcopy(base.model)
     elif loss.needs_kl:

@@ -7,14 +7,14 @@ from typing import Any
 
 from prefzoo.data.batches import split
 from prefzoo.data.tokens import TokenPair
-from prefzoo.engine.packed_attention import weights_kept
+from prefzoo.engine.packed_attention import saved_attention_weights
 from prefzoo.recipe.sections import Train
-from prefzoo.training.memory_model import GIB, Kernels, Plan, footprint, shape_of
-from prefzoo.training.step import ELSEWHERE, TOKENS
+from prefzoo.training.memory_model import GIB, DeviceType, TrainingPlan, footprint, model_shape
+from prefzoo.training.step import DEFAULT_TOKENS, TOKENS
 
 # On CPUs a process also holds Python, torch, oneDNN's kernels for every size it met, and what it has freed: the most
 # that was seen, of trainings from 0.4 to 4 GiB, is below `KEPT` times the formulas' peak and `ITSELF`.
-KEPT, ITSELF = 1.25, 1.5 * GIB
+CPU_OVERHEAD, PROCESS_BYTES = 1.25, 1.5 * GIB
 
 
 def memory_line(model: Any, pairs: Sequence[TokenPair], train: Train, *, bf16: bool, live: bool = False) -> str:
@@ -26,24 +26,24 @@ def memory_line(model: Any, pairs: Sequence[TokenPair], train: Train, *, bf16: b
     import torch
 
     try:
-        shape = shape_of(model.config)
+        shape = model_shape(model.config)
     except (AttributeError, TypeError):
         return ""
-    kernels: Kernels = "cuda" if torch.cuda.is_available() else "cpu"
+    device_type: DeviceType = "cuda" if torch.cuda.is_available() else "cpu"
     longest = sorted(range(len(pairs)), key=lambda i: -len(pairs[i].chosen) - len(pairs[i].rejected))[: train.batch]
-    budget = train.tokens or TOKENS.get(kernels, ELSEWHERE)
+    budget = train.tokens or TOKENS.get(device_type, DEFAULT_TOKENS)
     parts = split(pairs, longest, budget, train.micro_batch)
     blocks = [[(len(pairs[i].prompt), len(pairs[i].chosen), len(pairs[i].rejected)) for i in part] for part in parts]
     tokens = [sum(map(sum, part)) for part in blocks]
     scored = [sum(len(pairs[i].chosen) + len(pairs[i].rejected) for i in part) for part in parts]
-    context = max(weights_kept(part) / count for part, count in zip(blocks, tokens, strict=True))
-    plan = Plan(
+    context = max(saved_attention_weights(part) / count for part, count in zip(blocks, tokens, strict=True))
+    plan = TrainingPlan(
         max(tokens), max(scored), context, len(parts), train.lora.rank if train.lora else None, bf16,
-        train.gradient_checkpointing, kernels=kernels, held=int(live),
+        train.gradient_checkpointing, device_type=device_type, held=int(live),
     )  # fmt: skip
     peak = footprint(shape, plan).peak
-    most = KEPT * peak + ITSELF if kernels == "cpu" else peak
-    free = torch.cuda.mem_get_info()[0] if kernels == "cuda" else psutil.virtual_memory().available
+    most = CPU_OVERHEAD * peak + PROCESS_BYTES if device_type == "cpu" else peak
+    free = torch.cuda.mem_get_info()[0] if device_type == "cuda" else psutil.virtual_memory().available
     more = f" (up to {most / GIB:.1f}, with the process itself and what it freed)" if most > peak else ""
     said = f"about {peak / GIB:.1f} GiB of memory at the peak{more}, {free / GIB:.1f} GiB are free"
     if most > free:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kernels = Literal["cpu", "cuda"]
+DeviceType = Literal["cpu", "cuda"]
 FP32, BF16 = 4, 2  # bytes
 GIB = 2**30
 TILES = {"cpu": (512, 8192), "cuda": (4096, 16384)}  # as in prefzoo/engine/lm_head.py, which a test compares
@@ -63,7 +63,7 @@ class Shape:
         return self.layers * rank * ((d + q) * 2 + (d + k) * 2 + (d + f) * 3)
 
 
-def shape_of(config: Any) -> Shape:
+def model_shape(config: Any) -> Shape:
     """Of a transformers configuration; what it leaves open is as in Llama.
 
     Raises:
@@ -79,7 +79,7 @@ def shape_of(config: Any) -> Shape:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How a variant is trained.
 
     Attributes:
@@ -99,11 +99,11 @@ class Plan:
     bf16: bool = False
     checkpointing: bool = False
     devices: int = 1
-    kernels: Kernels = "cpu"
+    device_type: DeviceType = "cpu"
     held: int = 0
 
     @property
-    def lean(self) -> bool:
+    def frozen_bf16(self) -> bool:
         """Whether the linear layers are frozen and kept in bf16 (`prefzoo/engine/frozen_bf16.py`)."""
         return self.bf16 and self.rank is not None
 
@@ -128,10 +128,10 @@ class Footprint:
         return self.weights + self.moments + self.reference + moving
 
 
-def footprint(shape: Shape, plan: Plan) -> Footprint:
+def footprint(shape: Shape, plan: TrainingPlan) -> Footprint:
     """Memory of training, besides what Python and torch take themselves."""
     trained = shape.parameters if plan.rank is None else shape.adapter(plan.rank)
-    layers, outside = _weights(shape, lean=plan.lean)
+    layers, outside = _weights(shape, frozen_bf16=plan.frozen_bf16)
     weights = (layers + outside + (FP32 * trained if plan.rank is not None else 0)) / plan.devices
     if plan.devices > 1:  # what is gathered: two layers, and embedding and head for the whole pass
         weights += 2 * layers / shape.layers + outside
@@ -139,24 +139,24 @@ def footprint(shape: Shape, plan: Plan) -> Footprint:
         weights += BF16 * shape.parameters
     return Footprint(
         weights, FP32 * trained / plan.devices, 2 * FP32 * trained / plan.devices, _activations(shape, plan),
-        _head(shape, plan), whole(shape, lean=False) * plan.held, plan.passes == 1,
+        _head(shape, plan), model_bytes(shape, frozen_bf16=False) * plan.held, plan.passes == 1,
     )  # fmt: skip
 
 
-def whole(shape: Shape, *, lean: bool) -> float:
+def model_bytes(shape: Shape, *, frozen_bf16: bool) -> float:
     """Bytes of all weights, in fp32 or lean."""
-    return sum(_weights(shape, lean=lean))
+    return sum(_weights(shape, frozen_bf16=frozen_bf16))
 
 
-def _weights(shape: Shape, *, lean: bool) -> tuple[float, float]:
+def _weights(shape: Shape, *, frozen_bf16: bool) -> tuple[float, float]:
     """Bytes of the layers' weights, and of the others: where they are lean, fp32 is left to norms and embedding."""
     linear, norms, embedding = shape.layer - 2 * shape.hidden, 2 * shape.hidden, shape.vocabulary * shape.hidden
-    small = BF16 if lean else FP32
+    small = BF16 if frozen_bf16 else FP32
     head = 0 if shape.tied else small * embedding
     return shape.layers * (small * linear + FP32 * norms), FP32 * (embedding + shape.hidden) + head
 
 
-def _activations(shape: Shape, plan: Plan) -> float:
+def _activations(shape: Shape, plan: TrainingPlan) -> float:
     """What the backward pass reads: of every layer, or with checkpointing its input alone, and one layer in full."""
     one = plan.tokens * _per_token(shape, plan)
     if plan.checkpointing:
@@ -164,7 +164,7 @@ def _activations(shape: Shape, plan: Plan) -> float:
     return shape.layers * one
 
 
-def _per_token(shape: Shape, plan: Plan) -> float:
+def _per_token(shape: Shape, plan: TrainingPlan) -> float:
     """Bytes that a layer keeps of a token.
 
     On the CPU (`fused`, `attention`): both norms' inputs, which are the fp32 residual stream, 2 D; and in the precision
@@ -176,22 +176,22 @@ def _per_token(shape: Shape, plan: Plan) -> float:
     small = BF16 if plan.bf16 else FP32
     d, q, k, f = shape.hidden, shape.query, shape.key, shape.inner
     low = 0 if plan.rank is None else FP32 * plan.rank * LORA_MODULES
-    if plan.kernels == "cpu":
+    if plan.device_type == "cpu":
         return FP32 * 2 * d + small * (2 * d + 2 * q + 2 * k + shape.heads * plan.context + 3 * f) + low
     return FP32 * 4 * d + small * (5 * d + 5 * q + 4 * f) + low
 
 
-def _head(shape: Shape, plan: Plan) -> float:
+def _head(shape: Shape, plan: TrainingPlan) -> float:
     """Tiles of logits, and the fp32 gradients that are summed up over them: of the states, and of a trained weight."""
-    rows, columns = TILES[plan.kernels]
+    rows, columns = TILES[plan.device_type]
     tile = FP32 * TILE_COPIES * min(rows, plan.scored) * min(columns, shape.vocabulary)
     states = (2 * FP32 + (BF16 if plan.bf16 else FP32)) * plan.scored * shape.hidden
     weight = shape.vocabulary * shape.hidden
-    cast = plan.bf16 and (shape.tied or not plan.lean)
+    cast = plan.bf16 and (shape.tied or not plan.frozen_bf16)
     return tile + states + (FP32 * weight if plan.rank is None else 0) + (BF16 * weight if cast else 0)
 
 
-def flops(shape: Shape, plan: Plan, tokens: float) -> float:
+def flops(shape: Shape, plan: TrainingPlan, tokens: float) -> float:
     """Floating-point operations of training on so many tokens, the reference's scoring included; attention's are not.
 
     2 P a token forwards (the embedding is no product), 2 P backwards for the activations and 2 P for the weights that
@@ -202,10 +202,10 @@ def flops(shape: Shape, plan: Plan, tokens: float) -> float:
     return 2 * products * tokens * rounds
 
 
-def devices_needed(shape: Shape, plan: Plan, memory: float, most: int = 1024) -> tuple[int, Footprint] | None:
+def devices_needed(shape: Shape, plan: TrainingPlan, memory: float, most: int = 1024) -> tuple[int, Footprint] | None:
     """The smallest power of two of devices of `memory` bytes on which it fits; None where none does."""
     for devices in (2**i for i in range(int(math.log2(most)) + 1)):
-        found = footprint(shape, Plan(**{**vars(plan), "devices": devices}))
+        found = footprint(shape, TrainingPlan(**{**vars(plan), "devices": devices}))
         if found.peak <= memory:
             return devices, found
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from prefzoo.training.memory_model import GIB, Plan, Shape, devices_needed, flops, whole
+from prefzoo.training.memory_model import GIB, Shape, TrainingPlan, devices_needed, flops, model_bytes
 
 DEVICE = 80e9  # bytes of an 80 GB card
 RESERVE = 0.9  # of them, what a training may take: the rest is the allocator's and the drivers'
@@ -34,21 +34,30 @@ def table() -> str:
     """In Markdown, with what it assumes."""
     head = "| model | training | devices | GiB per device | hours, all devices together |\n|---|---|---|---|---|\n"
     rows = [_row(name, shape, rank) for name, shape in SIZES.items() for rank in (RANK, None)]
-    alone = ALONE.format(mark=MARK, whole=whole(SIZES["70B"], lean=True) / GIB).replace(MARK, f"\\{MARK}", 1)
+    alone = ALONE.format(mark=MARK, whole=model_bytes(SIZES["70B"], frozen_bf16=True) / GIB).replace(
+        MARK, f"\\{MARK}", 1
+    )
     return head + "".join(rows) + f"\n{ASSUMED}\n{alone}"
 
 
 def _row(name: str, shape: Shape, rank: int | None) -> str:
     how = f"LoRA, rank {rank}" if rank else "full, FSDP2"
     each = PROMPT + 2 * ANSWER
-    plan = Plan(
-        PASS, PASS * 2 * ANSWER // each, float(PROMPT + ANSWER), 2, rank, bf16=True, checkpointing=True, kernels="cuda"
+    plan = TrainingPlan(
+        PASS,
+        PASS * 2 * ANSWER // each,
+        float(PROMPT + ANSWER),
+        2,
+        rank,
+        bf16=True,
+        checkpointing=True,
+        device_type="cuda",
     )
     found = devices_needed(shape, plan, RESERVE * DEVICE)
     if found is None:
         return f"| {name} | {how} | more than 1024 | - | - |\n"
     devices, need = found
     hours = flops(shape, replace(plan, devices=devices), PAIRS * each) / (PEAK * UTILISATION) / 3600
-    reference = whole(shape, lean=True)  # scored before anything is sharded
+    reference = model_bytes(shape, frozen_bf16=True)  # scored before anything is sharded
     mark, peak = (MARK, need.peak) if reference > RESERVE * DEVICE else ("", max(need.peak, reference))
     return f"| {name} | {how} | {devices}{mark} | {peak / GIB:.0f} | {hours:.1f} |\n"

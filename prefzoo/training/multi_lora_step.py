@@ -14,9 +14,9 @@ from torch import Tensor
 
 from prefzoo.data.batches import collate, split
 from prefzoo.data.tokens import TokenPair
-from prefzoo.engine.logprobs import score_each
+from prefzoo.engine.logprobs import score_policies
 from prefzoo.engine.precision import autocast, step_autocast
-from prefzoo.engine.reference_logprobs import take
+from prefzoo.engine.reference_logprobs import select_rows
 from prefzoo.training.job import Job
 from prefzoo.training.loss_inputs import Inputs, kind_of, mismatched_rows, sums
 from prefzoo.training.multi_lora import Adapters
@@ -126,7 +126,7 @@ class Policies:
         batch = collate(pairs, jobs[0].layout, pad=model.config.pad_token_id or 0).to(self.device)
         kinds, references = [kind_of(job.loss, "policy") for job in jobs], [_moved_from(job) for job in jobs]
         with autocast(self.device, bf16=jobs[0].bf16):
-            return score_each(model, batch, kinds, references)
+            return score_policies(model, batch, kinds, references)
 
     def inputs(self, numbers: Sequence[int], part: Sequence[int], seed: int | None) -> list[Inputs]:
         """What each one's loss takes of some rows. The same `seed` drops out the same."""
@@ -146,7 +146,7 @@ class Policies:
             scored = self.score(asking, [pairs[i] for i in part])
             for n, (policy, _) in zip(asking, scored, strict=True):
                 ours[n].append(sums(policy, pairs))
-                theirs[n].append(sums(take(self.jobs[n].mismatched[step], part, self.device), pairs))
+                theirs[n].append(sums(select_rows(self.jobs[n].mismatched[step], part, self.device), pairs))
         return {n: Mismatched(torch.cat(ours[n]), torch.cat(theirs[n])) for n in asking}
 
 

@@ -14,14 +14,14 @@ from prefzoo.data.batches import collate, split
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine.logprobs import score
 from prefzoo.engine.precision import autocast, step_autocast
-from prefzoo.engine.reference_logprobs import take
+from prefzoo.engine.reference_logprobs import select_rows
 from prefzoo.runtime.distributed import gradient_sync
 from prefzoo.training.job import Job
 from prefzoo.training.loss_inputs import Inputs, kind_of, labels_of, mismatched_rows, scores_of, sums
 from prefzoo.types import LogProbs, Mismatched, PairBatch, Scores, TokenKL
 
 TOKENS = {"cpu": 2048}  # more is no faster on two cores, and holds more memory
-ELSEWHERE = 16384
+DEFAULT_TOKENS = 16384
 Metrics = dict[str, float]
 Stepped = tuple[Metrics, Any]
 
@@ -65,7 +65,7 @@ def passes(job: Job, accelerator: Any, pairs: Sequence[TokenPair], rows: Sequenc
 
 def budget(job: Job, device: str) -> int:
     """Tokens of one forward and backward pass on a type of device."""
-    return (job.train.tokens or TOKENS.get(device, ELSEWHERE)) >> job.halvings
+    return (job.train.tokens or TOKENS.get(device, DEFAULT_TOKENS)) >> job.halvings
 
 
 def _independent(
@@ -143,7 +143,7 @@ def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int], seed: int 
 def fed(job: Job, part: Sequence[int], policy: LogProbs, kl: TokenKL | None, device: torch.device) -> Inputs:
     """What the loss takes of some rows, beside their log-probs under the policy."""
     pairs = [job.pairs[i] for i in part]
-    reference = None if job.reference is None else take(job.reference, part, device)
+    reference = None if job.reference is None else select_rows(job.reference, part, device)
     return Inputs(policy, reference, scores_of(pairs, device), kl, None, labels_of(pairs, device))
 
 
@@ -187,7 +187,7 @@ def _mismatched(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequen
         batch = collate([pairs[i] for i in part], job.layout, pad=pad).to(accelerator.device)
         with autocast(accelerator.device, bf16=job.bf16):
             ours.append(sums(scored(job, scorer, batch)[0], pairs))
-        theirs.append(sums(take(known, part, accelerator.device), pairs))
+        theirs.append(sums(select_rows(known, part, accelerator.device), pairs))
     return Mismatched(accelerator.gather(torch.cat(ours)), accelerator.gather(torch.cat(theirs)))
 
 

@@ -154,13 +154,13 @@ def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -
     from transformers.utils.logging import disable_progress_bar
     from trl import DPOConfig, DPOTrainer
 
-    from prefzoo.engine.models import locate
+    from prefzoo.engine.models import resolve_model
 
     disable_progress_bars()
     disable_progress_bar()
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = locate(case.model, Path())
+    place = resolve_model(case.model, Path())
     tokenizer = AutoTokenizer.from_pretrained(place)
 
     def loaded() -> Any:

@@ -58,11 +58,11 @@ def attention_by_length() -> None:
             blocks = ((PROMPT, length - PROMPT, length - PROMPT),)
             size = sum(blocks[0])
             qkv = [torch.randn(1, n, size, WIDTH, dtype=kind).requires_grad_() for n in (HEADS, KEYS, KEYS)]
-            kwargs, usual = {packed_attention.BLOCKS: blocks}, packed_attention.LONGEST
+            kwargs, usual = {packed_attention.BLOCKS: blocks}, packed_attention.MAX_PLAIN_TOKENS
             pieces = there_and_back(lambda: packed_attention._packed(*qkv, None, 0.0, kwargs), qkv)  # noqa: B023
-            packed_attention.LONGEST = 0  # torch's fused kernel, at any length
+            packed_attention.MAX_PLAIN_TOKENS = 0  # torch's fused kernel, at any length
             fused = there_and_back(lambda: packed_attention._one_by_one(*qkv, None, kwargs), qkv)  # noqa: B023
-            packed_attention.LONGEST = usual
+            packed_attention.MAX_PLAIN_TOKENS = usual
             print(f"{kind}, {length} tokens: in pieces {pieces}; torch's fused kernel {fused}")
 
 
@@ -78,7 +78,7 @@ def head_by_tile() -> None:
                 inputs = [t for t in (states, weight) if t.requires_grad]
 
                 def work() -> None:
-                    out = lm_head.token_logprobs(states, lm_head.Head(weight), targets, tile=tile)[0].sum()  # noqa: B023
+                    out = lm_head.token_logprobs(states, lm_head.LMHead(weight), targets, tile=tile)[0].sum()  # noqa: B023
                     if inputs:  # noqa: B023
                         torch.autograd.grad(out, inputs)  # noqa: B023
 

@@ -133,10 +133,10 @@ def test_room_that_ends_anywhere_else_is_one_line_too(
 def test_broken_reference_log_probs_are_computed_again(tmp_path: Path) -> None:
     path, said = tmp_path / "kept.safetensors", []
     values = LogProbs(*(torch.tensor([1.0, 2.0]) for _ in fields(LogProbs)))
-    reference_logprobs.write(path, values)
-    assert torch.equal(reference_logprobs.read(path, LogProbs).chosen, values.chosen)  # type: ignore[union-attr]
+    reference_logprobs.write_cached(path, values)
+    assert torch.equal(reference_logprobs.read_cached(path, LogProbs).chosen, values.chosen)  # type: ignore[union-attr]
     flip(path)  # in a number, which safetensors itself does not notice
-    assert reference_logprobs.read(path, LogProbs, said.append) is None
+    assert reference_logprobs.read_cached(path, LogProbs, said.append) is None
     assert said == [f"{path}: broken (its content is not what was written); computed again"]
 
 
@@ -205,10 +205,10 @@ def test_a_broken_store_of_verdicts_is_put_aside(tmp_path: Path, capsys: pytest.
 def test_a_broken_conversion_of_a_gguf_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
-    models.seal(tmp_path / "model")
-    assert models.sealed(tmp_path / "model")
+    models.write_content_hash(tmp_path / "model")
+    assert models.matches_content_hash(tmp_path / "model")
     flip(tmp_path / "model" / "model.safetensors")
-    assert not models.sealed(tmp_path / "model")
+    assert not models.matches_content_hash(tmp_path / "model")
 
 
 # two at once

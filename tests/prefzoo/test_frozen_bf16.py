@@ -14,7 +14,7 @@ from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import Base, policy_of
-from prefzoo.engine.frozen_bf16 import make_lean
+from prefzoo.engine.frozen_bf16 import cast_frozen_layers
 from prefzoo.recipe.sections import Lora, Train
 from prefzoo.training.job import Job, with_reference
 from prefzoo.training.loop import train
@@ -59,14 +59,14 @@ def test_a_training_on_lean_weights_is_the_same_to_the_last_bit(
 def test_what_is_read_in_fp32_stays_so(tiny_model: Any) -> None:
     tiny_model.requires_grad_(False)
     before = {name: p.clone() for name, p in tiny_model.named_parameters()}
-    assert make_lean(tiny_model)
+    assert cast_frozen_layers(tiny_model)
     small = {name for name, p in tiny_model.named_parameters() if p.dtype == torch.bfloat16}
     assert small == {name for name in before if name.endswith("_proj.weight") or name == "lm_head.weight"}
     assert all(torch.equal(p, before[n]) for n, p in tiny_model.named_parameters() if n not in small)
 
 
 def test_what_is_trained_stays_as_it_is(tiny_model: Any) -> None:
-    assert make_lean(tiny_model)
+    assert cast_frozen_layers(tiny_model)
     assert {p.dtype for p in tiny_model.parameters()} == {torch.float32}
 
 

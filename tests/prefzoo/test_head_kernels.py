@@ -18,7 +18,7 @@ from prefzoo.engine import autotune, flex_attention, head_kernels, packed_attent
 from prefzoo.engine import lm_head as head_module
 from prefzoo.engine.autotune import Choices
 from prefzoo.engine.head_kernels import Kernels
-from prefzoo.engine.lm_head import Head, token_logprobs
+from prefzoo.engine.lm_head import LMHead, token_logprobs
 from prefzoo.runtime.paths import cache_dir
 
 TILE = (4, 3)  # neither divides the sizes below
@@ -30,7 +30,7 @@ def _unmeasured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autotune, "CHOICES", Choices())
 
 
-def called(head: Head, states: Tensor, targets: Tensor, grad: Tensor) -> list[Tensor]:
+def called(head: LMHead, states: Tensor, targets: Tensor, grad: Tensor) -> list[Tensor]:
     inputs = [t for t in (states, head.weight, head.bias) if t is not None and t.requires_grad]
     found = token_logprobs(states, head, targets, tile=TILE)[0]
     return [found, *torch.autograd.grad(found, inputs, grad)]
@@ -43,7 +43,7 @@ def test_the_kernels_path_gives_what_the_plain_one_gives(
 ) -> None:
     gen = torch.Generator().manual_seed(0)
     states, weight, bias = (torch.randn(*size, generator=gen) for size in ((11, 5), (13, 5), (13,)))
-    head = Head(weight.requires_grad_(not frozen), bias.requires_grad_(not frozen), 0.7, cap)
+    head = LMHead(weight.requires_grad_(not frozen), bias.requires_grad_(not frozen), 0.7, cap)
     states.requires_grad_()
     targets, grad = torch.randint(0, 13, (11,), generator=gen), torch.randn(11, generator=gen)
     expected = called(head, states, targets, grad)
@@ -51,10 +51,10 @@ def test_the_kernels_path_gives_what_the_plain_one_gives(
 
     def noted(*args: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         asked.append("summary")
-        return head_kernels.summary(*args)  # type: ignore[arg-type]
+        return head_kernels.summarize(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(head_module, "MEASURED", ("cpu",))
-    monkeypatch.setattr(head_kernels, "candidates", lambda: {"noted": Kernels(noted, head_kernels.slopes)})
+    monkeypatch.setattr(head_module, "AUTOTUNED_DEVICES", ("cpu",))
+    monkeypatch.setattr(head_kernels, "candidates", lambda: {"noted": Kernels(noted, head_kernels.grad_products)})
     for a, b in zip(expected, called(head, states, targets, grad), strict=True):
         torch.testing.assert_close(a, b)
     assert asked
@@ -116,7 +116,8 @@ def test_one_kernel_for_all_blocks_attends_as_one_call_for_each_answer(window: i
     if torch.cuda.is_available():
         on_gpu = [x.cuda() for x in qkv]
         ways = [
-            packed_attention._there_and_back(way, *on_gpu, 0.3, kwargs, 1) for way in packed_attention.WAYS.values()
+            packed_attention._there_and_back(way, *on_gpu, 0.3, kwargs, 1)
+            for way in packed_attention.IMPLEMENTATIONS.values()
         ]
         torch.testing.assert_close(*ways, rtol=1e-2, atol=1e-2)
 
@@ -131,7 +132,9 @@ def test_attention_is_measured_on_changing_layouts(monkeypatch: pytest.MonkeyPat
 
     blocks = ((3, 4, 2), (5, 1, 6), (2, 7, 0))
     qkv = [torch.randn(1, heads, sum(map(sum, blocks)), 16) for heads in (4, 2, 2)]
-    monkeypatch.setattr(packed_attention, "WAYS", {"one by one": packed_attention._one_by_one, "noted": noted})
+    monkeypatch.setattr(
+        packed_attention, "IMPLEMENTATIONS", {"one by one": packed_attention._one_by_one, "noted": noted}
+    )
     kwargs = {packed_attention.BLOCKS: blocks}
     found = packed_attention._fastest(*qkv, 0.3, kwargs)
     torch.testing.assert_close(found, packed_attention._one_by_one(*qkv, 0.3, kwargs))
@@ -143,7 +146,11 @@ def test_attention_is_measured_on_changing_layouts(monkeypatch: pytest.MonkeyPat
 def test_long_answers_are_attended_to_in_pieces(dtype: torch.dtype) -> None:
     """Across the borders of pieces, with weights that are kept, and others that are made again."""
     gen = torch.Generator().manual_seed(0)
-    blocks = ((40, packed_attention.KEPT + 30, 300), (5, 3, packed_attention.ROWS - 5), (60, 7, packed_attention.KEPT))
+    blocks = (
+        (40, packed_attention.MAX_SAVED_KEYS + 30, 300),
+        (5, 3, packed_attention.QUERIES_PER_PIECE - 5),
+        (60, 7, packed_attention.MAX_SAVED_KEYS),
+    )
     size = sum(map(sum, blocks))
     qkv = [torch.randn(1, heads, size, 8, generator=gen, dtype=torch.float64).requires_grad_() for heads in (4, 2, 2)]
     own = [x.detach().to(dtype).requires_grad_() for x in qkv]
@@ -166,12 +173,12 @@ for dtype in (torch.float32, torch.bfloat16):
     for cap in (0.0, 5.0):
         products, grad = (torch.randn(7, 5000) * 4).to(dtype), torch.randn(7)
         columns = torch.tensor([-1, 0, 4999, 17, -1, 4096, 4095])  # around the blocks' borders
-        expected = kernels.summary(products, columns, 0.7, cap)
-        for a, b in zip(expected, triton_head.summary(products, columns, 0.7, cap), strict=True):
+        expected = kernels.summarize(products, columns, 0.7, cap)
+        for a, b in zip(expected, triton_head.summarize(products, columns, 0.7, cap), strict=True):
             torch.testing.assert_close(a, b)
         lse = expected[0] + expected[1].log()
-        slopes = [f(products.clone(), lse, columns, grad, 0.7, cap) for f in (kernels.slopes, triton_head.slopes)]
-        torch.testing.assert_close(*slopes)
+        both = kernels.grad_products, triton_head.grad_products
+        torch.testing.assert_close(*(f(products.clone(), lse, columns, grad, 0.7, cap) for f in both))
 """
 
 

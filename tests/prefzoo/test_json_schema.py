@@ -35,7 +35,7 @@ def checker() -> Draft202012Validator:
 
 
 def test_the_kept_file_is_current() -> None:
-    assert KEPT.read_text() == json_schema.text(OURS), "run: prefzoo schema --out recipes/recipe.schema.json"
+    assert KEPT.read_text() == json_schema.schema_text(OURS), "run: prefzoo schema --out recipes/recipe.schema.json"
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
@@ -113,7 +113,7 @@ def test_a_loss_without_a_docstring_is_described_by_its_paper() -> None:
         return -policy.margin
 
     made = losses.loss(paper="mine")(bare_of_words)
-    assert json_schema.schema([made])["$defs"]["knobs.bare_of_words"]["description"] == "mine."
+    assert json_schema.recipe_schema([made])["$defs"]["knobs.bare_of_words"]["description"] == "mine."
 
 
 def test_every_field_has_a_sentence() -> None:

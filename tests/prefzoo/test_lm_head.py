@@ -7,31 +7,31 @@ import torch
 from torch import Tensor
 
 from prefzoo.engine import lm_head as head_module
-from prefzoo.engine.lm_head import Head, token_logprobs
+from prefzoo.engine.lm_head import LMHead, token_logprobs
 from prefzoo.engine.token_kl import token_kl
 
 TILE = (4, 3)  # neither divides the sizes below
-KINDS = [Head(torch.empty(0)), Head(torch.empty(0), scale=0.7, cap=5.0)]
+KINDS = [LMHead(torch.empty(0)), LMHead(torch.empty(0), scale=0.7, cap=5.0)]
 
 
-def whole(states: Tensor, head: Head) -> Tensor:
+def whole(states: Tensor, head: LMHead) -> Tensor:
     logits = head.scale * torch.nn.functional.linear(states, head.weight, head.bias)
     return (head.cap * torch.tanh(logits / head.cap) if head.cap else logits).log_softmax(-1)
 
 
-def world(kind: Head, biased: bool) -> tuple[Tensor, Head, Tensor]:
+def world(kind: LMHead, biased: bool) -> tuple[Tensor, LMHead, Tensor]:
     gen = torch.Generator().manual_seed(0)
     states, weight, bias = (
         torch.randn(*size, generator=gen, dtype=torch.float64) for size in ((11, 5), (13, 5), (13,))
     )
     targets = torch.randint(0, 13, (11,), generator=gen)
-    head = Head(weight.requires_grad_(), bias.requires_grad_() if biased else None, kind.scale, kind.cap)
+    head = LMHead(weight.requires_grad_(), bias.requires_grad_() if biased else None, kind.scale, kind.cap)
     return states.requires_grad_(), head, targets
 
 
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("kind", KINDS, ids=["plain", "capped"])
-def test_values_and_statistics(kind: Head, biased: bool) -> None:
+def test_values_and_statistics(kind: LMHead, biased: bool) -> None:
     states, head, targets = world(kind, biased)
     expected = whole(states, head)
     found, entropy, squares = token_logprobs(states, head, targets, statistics=True, tile=TILE)
@@ -44,14 +44,14 @@ def test_values_and_statistics(kind: Head, biased: bool) -> None:
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("kind", KINDS, ids=["plain", "capped"])
-def test_gradients(kind: Head, biased: bool, frozen: bool) -> None:
+def test_gradients(kind: LMHead, biased: bool, frozen: bool) -> None:
     states, head, targets = world(kind, biased)
     inputs = [states] if frozen else [states, head.weight] + ([] if head.bias is None else [head.bias])
     if frozen:  # the gradient is then finished in the forward pass
         head.weight.requires_grad_(False)
-        head = Head(head.weight, None if head.bias is None else head.bias.detach(), head.scale, head.cap)
+        head = LMHead(head.weight, None if head.bias is None else head.bias.detach(), head.scale, head.cap)
 
-    theirs, other = states.detach() * 1.3 + 0.1, Head(head.weight.detach() * 0.8)  # made once: they are constants
+    theirs, other = states.detach() * 1.3 + 0.1, LMHead(head.weight.detach() * 0.8)  # made once: they are constants
 
     def logprobs(*_: Tensor) -> Tensor:
         return token_logprobs(states, head, targets, tile=TILE)[0]
@@ -63,9 +63,9 @@ def test_gradients(kind: Head, biased: bool, frozen: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=["plain", "capped"])
-def test_kl_of_the_reference_from_the_policy(kind: Head) -> None:
+def test_kl_of_the_reference_from_the_policy(kind: LMHead) -> None:
     states, head, _ = world(kind, True)
-    theirs, other = states.detach().flip(0), Head(head.weight.detach().flip(0), None, kind.scale, kind.cap)
+    theirs, other = states.detach().flip(0), LMHead(head.weight.detach().flip(0), None, kind.scale, kind.cap)
     log_p, log_q = whole(states, head), whole(theirs, other)
     torch.testing.assert_close(
         token_kl(states, head, theirs, other, tile=TILE), (log_q.exp() * (log_q - log_p)).sum(-1)
@@ -78,16 +78,16 @@ def test_bf16_states_are_summed_in_fp32(tile: tuple[int, int] | None) -> None:
     gen = torch.Generator().manual_seed(1)
     states, weight = (torch.randn(*size, generator=gen).bfloat16() for size in ((9, 16), (50, 16)))
     targets = torch.randint(0, 50, (9,), generator=gen)
-    found = token_logprobs(states, Head(weight), targets, tile=tile)[0]
+    found = token_logprobs(states, LMHead(weight), targets, tile=tile)[0]
     assert found.dtype == torch.float32
-    expected = whole(states.double(), Head(weight.double()))[torch.arange(9), targets]
+    expected = whole(states.double(), LMHead(weight.double()))[torch.arange(9), targets]
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.05)
 
 
 def test_far_apart_logits_stay_finite() -> None:
     states, weight = torch.tensor([[1e4]], requires_grad=True), torch.tensor([[1.0], [0.0], [-1.0]])
     for target, value in ((0, 0.0), (1, -1e4), (2, -2e4)):
-        found = token_logprobs(states, Head(weight), torch.tensor([target]), tile=(1, 1))[0]
+        found = token_logprobs(states, LMHead(weight), torch.tensor([target]), tile=(1, 1))[0]
         assert found.item() == value
         assert torch.isfinite(torch.autograd.grad(found.sum(), states)[0]).all()
 
@@ -98,19 +98,19 @@ def test_products_that_are_kept_change_no_bit(cap: float, monkeypatch: pytest.Mo
     weight, bias = torch.randn(50, 8, generator=gen), torch.randn(50, generator=gen)
     states, targets = torch.randn(21, 8, generator=gen).bfloat16(), torch.randint(0, 50, (21,), generator=gen)
     calls: list[int] = []
-    real = Head.products
+    real = LMHead.products
 
-    def counted(self: Head, states: Tensor, part: slice) -> Tensor:
+    def counted(self: LMHead, states: Tensor, part: slice) -> Tensor:
         calls.append(1)
         return real(self, states, part)
 
-    monkeypatch.setattr(Head, "products", counted)
+    monkeypatch.setattr(LMHead, "products", counted)
 
     def found(kept: int) -> list[Tensor]:
-        monkeypatch.setattr(head_module, "KEPT", {"cpu": kept})
+        monkeypatch.setattr(head_module, "MAX_SAVED_BYTES", {"cpu": kept})
         calls.clear()
         leaves = [t.clone().requires_grad_() for t in (states, weight, bias)]
-        values = token_logprobs(leaves[0], Head(leaves[1], leaves[2], 0.5, cap), targets, tile=(8, 16))[0]
+        values = token_logprobs(leaves[0], LMHead(leaves[1], leaves[2], 0.5, cap), targets, tile=(8, 16))[0]
         return [values.detach(), *torch.autograd.grad(values.sum(), leaves), torch.tensor(len(calls))]
 
     *kept, once = found(21 * 50 * 2)

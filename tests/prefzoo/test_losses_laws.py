@@ -189,10 +189,11 @@ def test_sampo_draws_by_seed_and_step_and_never_by_place() -> None:
 
 def test_sampo_draws_every_token_alike() -> None:
     """Over many steps each of 6 tokens is among the 2 kept a third of the time, and exactly 2 are."""
-    from prefzoo.losses.tokens import Draws, _mixed, drawn
+    from prefzoo.losses.tokens import Draws, _scramble, sample_positions
 
     pair = vocab(padded([[-1.0] * 6]), padded([[-1.0] * 2]), torch.tensor([6]), torch.tensor([2]))
-    kept = torch.cat([drawn(pair, pair.chosen_len, 6, _mixed(torch.tensor(step))) for step in range(3000)])
+    keys = [_scramble(torch.tensor(step)) for step in range(3000)]
+    kept = torch.cat([sample_positions(pair, pair.chosen_len, 6, key) for key in keys])
     assert (kept.sum(1) == 2).all()
     assert ((kept.double().mean(0) - 1 / 3).abs() < 0.04).all()  # 4 standard deviations are 0.034
     assert Draws.start().step == 0

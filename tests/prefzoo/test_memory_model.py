@@ -16,8 +16,8 @@ from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import lm_head
 from prefzoo.recipe.sections import Train
 from prefzoo.training import memory_model, model_sizes
-from prefzoo.training.memory_estimate import ITSELF, KEPT, memory_line
-from prefzoo.training.memory_model import Plan, Shape, devices_needed, flops, shape_of
+from prefzoo.training.memory_estimate import CPU_OVERHEAD, PROCESS_BYTES, memory_line
+from prefzoo.training.memory_model import Shape, TrainingPlan, devices_needed, flops, model_shape
 
 SHAPE = Shape(8, 512, 8, 4, 64, 1536, 8192, True)
 SIZE = {
@@ -47,7 +47,8 @@ def test_the_formula_is_within_15_percent_of_the_measured_peak(
         capture_output=True, text=True, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1", **PLAIN},
     )  # fmt: skip
     measured = json.loads(done.stdout.splitlines()[-1])["peak"]
-    plan = Plan(pairs * (PROMPT + 2 * ANSWER), pairs * 2 * ANSWER, CONTEXT, rank=rank, bf16=bf16, checkpointing=twice)
+    tokens, scored = pairs * (PROMPT + 2 * ANSWER), pairs * 2 * ANSWER
+    plan = TrainingPlan(tokens, scored, CONTEXT, rank=rank, bf16=bf16, checkpointing=twice)
     found = memory_model.footprint(SHAPE, plan)
     print(
         f"rank {rank}, {pairs} pairs, bf16 {bf16}: {found.peak / 2**20:.0f} MiB, measured {measured / 2**20:.0f}", found
@@ -60,8 +61,8 @@ def test_parameters_and_tiles_are_those_of_the_code() -> None:
 
     for tied in (True, False):
         model = LlamaForCausalLM(LlamaConfig(**{**SIZE, "num_hidden_layers": 2}, tie_word_embeddings=tied))
-        assert shape_of(model.config).parameters == sum(p.numel() for p in model.parameters())
-    assert {"cpu": lm_head.TILES["cpu"], "cuda": lm_head.ELSEWHERE} == memory_model.TILES
+        assert model_shape(model.config).parameters == sum(p.numel() for p in model.parameters())
+    assert {"cpu": lm_head.TILES["cpu"], "cuda": lm_head.DEFAULT_TILE} == memory_model.TILES
 
 
 def test_a_published_model_has_its_published_size() -> None:
@@ -70,11 +71,11 @@ def test_a_published_model_has_its_published_size() -> None:
 
 
 def test_more_devices_hold_less_and_checkpointing_costs_time() -> None:
-    plan = Plan(2048, 1024, 500.0, kernels="cuda", bf16=True)
+    plan = TrainingPlan(2048, 1024, 500.0, device_type="cuda", bf16=True)
     found = devices_needed(SHAPE, plan, 2**40)
     assert found is not None and found[0] == 1
     assert devices_needed(SHAPE, plan, 1000) is None
-    again = Plan(**{**vars(plan), "checkpointing": True})
+    again = TrainingPlan(**{**vars(plan), "checkpointing": True})
     assert memory_model.footprint(SHAPE, again).peak < memory_model.footprint(SHAPE, plan).peak
     assert flops(SHAPE, again, 1000) == pytest.approx(flops(SHAPE, plan, 1000) * 5 / 4)
 
@@ -96,8 +97,8 @@ def test_check_warns_where_too_little_is_free(tiny_model: Any, monkeypatch: pyte
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free["bytes"]))
     said = memory_line(tiny_model, pairs, Train(), bf16=False)
     assert "GiB of memory at the peak (up to " in said and "too little" not in said
-    longest = Plan(8 * 90, 8 * 70, (50 * 50 + 40 * 60) / 90, kernels="cpu")  # eight pairs are one pass
-    most = KEPT * memory_model.footprint(shape_of(tiny_model.config), longest).peak + ITSELF
+    longest = TrainingPlan(8 * 90, 8 * 70, (50 * 50 + 40 * 60) / 90, device_type="cpu")  # eight pairs are one pass
+    most = CPU_OVERHEAD * memory_model.footprint(model_shape(tiny_model.config), longest).peak + PROCESS_BYTES
     free["bytes"] = most * 0.99
     assert memory_line(tiny_model, pairs, Train(), bf16=False).endswith(
         "too little: set train.micro_batch: 1, train.gradient_checkpointing: true or train.lora: {rank: 16}"

@@ -34,7 +34,7 @@ def weights_of(run: Run, name: str) -> str:
     """What identifies a model of the run: the base, or a variant by its checkpoint's content."""
     if name == leaderboard.BASE:
         return run.weights
-    return key_of([run.weights, models.content(run.folder / name / "checkpoint")])  # an adapter sits on the base
+    return key_of([run.weights, models.content_hash(run.folder / name / "checkpoint")])  # an adapter sits on the base
 
 
 def key(run: Run, name: str) -> str:

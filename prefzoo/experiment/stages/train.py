@@ -169,7 +169,7 @@ def _intact(run: Run, training: _Training) -> RunResult | None:
     """What an earlier run made of a variant, if its files are still what was written."""
     place = training.folder / "checkpoint"
     found = run_folders.read_finished(training.folder, training.key)
-    if found is not None and found.weights and found.weights != models.content(place):
+    if found is not None and found.weights and found.weights != models.content_hash(place):
         run.console.print(f"{place}: broken (not what was written); {training.variant.name} is trained again")
         return None
     return found
@@ -234,7 +234,7 @@ def _finished(
         | {"processes": process_state().num_processes, "finished": run_folders.utc_timestamp()},
     )  # fmt: skip
     if main and done:
-        result = replace(result, weights=models.content(training.folder / "checkpoint"))
+        result = replace(result, weights=models.content_hash(training.folder / "checkpoint"))
         result.write(training.folder)
         training.checkpoints.remove()
     process_state().wait_for_everyone()
