@@ -1,16 +1,18 @@
-# `make demo` and `make test` are all a newcomer needs; `make check` is exactly what CI runs.
+# `make demo` and `make test` are all a newcomer needs; .ci/run runs both in a fresh environment, then `make lint`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/quickstart.yaml
-RESULTS ?= results
+# git ignores runs/: what a run measures here differs from what is committed under results/.
+RESULTS ?= runs
 PLAN ?= headline
+BENCH_OUT ?= runs/benchmarks
 export HF_HUB_OFFLINE ?= 1
 # Two files at a time, one thread each: most of a test's time is a process that starts.
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test check bench bench-curves install install-dev clean
+.PHONY: demo test lint check evidence bench bench-curves install install-dev clean
 
 # torch first and exact: a CPU machine then gets no CUDA packages, and later ranges are already satisfied.
 # liger-kernel is an oracle of the losses; the tests read its plain torch files, without the triton that it asks for.
@@ -34,24 +36,37 @@ install-dev: $(BIN)/.installed-dev
 
 demo: install
 	$(BIN)/prefzoo run $(RECIPE) --results $(RESULTS)
-	@$(BIN)/prefzoo leaderboard $(RESULTS) --write > /dev/null  # the page of all runs there, which a test holds to them
 
 test: install-dev
 	$(PYTEST)
 
-check: install-dev
+lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST)
+
+check: lint test
+
+# Runs everything again that is committed under results/, except the speed tables: `make bench BENCH_OUT=results/benchmarks`
+# and `make bench-curves BENCH_OUT=results/benchmarks` renew those. About three quarters of an hour on two cores.
+# A sweep gives the same numbers in order and on Ray, where each stage has as many threads.
+SWEEP := OMP_NUM_THREADS=1 $(BIN)/prefzoo run recipes/sweep.yaml --results results --fresh
+evidence: install-dev
+	$(BIN)/prefzoo run recipes/quickstart.yaml --results results --fresh
+	$(BIN)/prefzoo run recipes/zoo.yaml --results results --fresh
+	$(SWEEP)
+	$(SWEEP) --set name=sweep-ray --on ray
+	cd results/sweep && for file in sweep.json */metrics.jsonl; do cmp $$file ../sweep-ray/$$file || exit 1; done
+	$(BIN)/prefzoo losses --plot results/losses
+	$(BIN)/prefzoo leaderboard results --write > /dev/null
 
 # Beside TRL, as ratios in one run; a quarter of an hour on two cores. Run nothing else meanwhile.
 bench: install-dev
-	$(BIN)/python tests/benchmarks/bench.py --plan $(PLAN)
+	$(BIN)/python tests/benchmarks/bench.py --plan $(PLAN) --out $(BENCH_OUT)
 
 # The same with growing numbers of pairs, tokens and losses; twenty minutes on two cores, and it goes on where it stopped.
 bench-curves: install-dev
-	$(BIN)/python tests/benchmarks/bench.py --plan curves
+	$(BIN)/python tests/benchmarks/bench.py --plan curves --out $(BENCH_OUT)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -1,10 +1,10 @@
 """prefzoo beside TRL: seconds per pair and peak memory, as ratios within one run on one machine.
 
 `python tests/benchmarks/bench.py --plan headline|curves|side` measures case after case, each in a process of its own,
-the two tools in turn, and writes `results/benchmarks/<plan>.json`, `.md` and `.png`. What is on disk from the same
-machine, versions and code of `prefzoo/` is not measured again, so an interrupted run goes on; with `--minutes` it stops
-by itself, after the measurement under way. Run nothing else meanwhile: two threads that wait for each other on a busy
-core take many times as long.
+the two tools in turn, and writes `<plan>.json`, `.md` and `.png` to `--out`. What is there from the same machine,
+versions and code of `prefzoo/` is not measured again, so an interrupted run goes on; with `--minutes` it stops by
+itself, after the measurement under way. Run nothing else meanwhile: two threads that wait for each other on a busy core
+take many times as long.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from prefzoo.runtime.paths import resolve_package
 from prefzoo.runtime.run_folders import environment, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
-OUT = ROOT / "results" / "benchmarks"
+OUT = ROOT / "runs" / "benchmarks"
 REAL = ROOT.parent / "shared" / "data" / "alpacaeval_pairs_train.jsonl"
 QUICKSTART = "package://prefzoo/data/packaged/instruct_train.jsonl"
 FIRST = 64  # rows of the real file that any case draws from
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", choices=list(PLANS), default="headline")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no measurement after so many")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=OUT, help="folder to write to; default: runs/benchmarks")
     asked = parser.parse_args()
     end, cases, made = time.monotonic() + 60 * asked.minutes, PLANS[asked.plan], environment()
     source = REAL if REAL.is_file() else resolve_package(QUICKSTART)

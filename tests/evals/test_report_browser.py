@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from report_runs import N, full_run
+from sample_runs import quick_run
 
 from prefzoo.evals.boards.run_files import read_run
 from prefzoo.evals.report.page import write
 
 pytestmark = pytest.mark.browser
-QUICKSTART = Path(__file__).parents[2] / "results" / "quickstart"
 HOSTILE = (
     "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><!--\u2028'\"&lt;"
 )
@@ -99,9 +99,10 @@ def names(browser: Any) -> list[str]:
     ]
 
 
-def test_a_committed_run_sorts_and_filters(browser: Any, tmp_path: Path) -> None:
-    address = opened(browser, QUICKSTART, tmp_path / "report.html")
-    board = read_run(QUICKSTART).long.pivot(index="variant", columns="metric", values="value")
+def test_a_run_sorts_and_filters(browser: Any, tmp_path: Path) -> None:
+    run = quick_run(tmp_path / "quickstart")
+    address = opened(browser, run, tmp_path / "report.html")
+    board = read_run(run).long.pivot(index="variant", columns="metric", values="value")
     shown = names(browser)
     assert set(shown) == set(board.index) and len(shown) == len(board)
     assert " ".join(browser.find_element("css selector", ".verdict").text.split()).startswith(shown[0])
@@ -126,15 +127,16 @@ def test_a_committed_run_sorts_and_filters(browser: Any, tmp_path: Path) -> None
 def test_a_prompt_is_opened_by_keyboard(browser: Any, tmp_path: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    address = opened(browser, QUICKSTART, tmp_path / "report.html")
-    outputs = json.loads((QUICKSTART / "simpo" / "model_outputs.json").read_text(encoding="utf-8"))
+    run = quick_run(tmp_path / "quickstart")
+    address = opened(browser, run, tmp_path / "report.html")
+    outputs = json.loads((run / "simpo" / "model_outputs.json").read_text(encoding="utf-8"))
     browser.find_element("id", "search").click()
     press(browser, Keys.TAB, Keys.TAB, Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ENTER)
     sheet = browser.find_element("css selector", "#opened .sheet")
     assert browser.find_element("css selector", ".asked").text == outputs[2]["instruction"]
     assert sheet.find_element("css selector", ".text").text.split() == outputs[2]["output"].split()
     assert sheet.find_element("css selector", ".badge").text in ("▲ better", "▼ worse", "= tie")
-    browser.find_element("id", "search").send_keys("raincoats")
+    browser.find_element("id", "search").send_keys("eval:100 7")
     assert 0 < len(find_all(browser, "#prompts li")) < 100
     check_quiet(browser, address)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from report_runs import N, full_run
+from sample_runs import quick_run
 
 from prefzoo.evals.boards.run_files import read_run
 from prefzoo.evals.report import page, prompts
@@ -20,7 +21,6 @@ from prefzoo.evals.report.figures import draw
 from prefzoo.evals.report.matches import matches, round_robin_of
 from prefzoo.evals.report.numbers import board_of, cell, duration
 
-QUICKSTART = Path(__file__).parents[2] / "results" / "quickstart"
 HOSTILE = "</script><script>bad()</script><img src=x onerror=bad()><!-- {{ 7 * 7 }} \u2028 \" ' &lt;"
 
 
@@ -80,10 +80,11 @@ def test_a_policy_lets_nothing_be_fetched(tmp_path: Path) -> None:
     assert policy is not None and policy[1].startswith("default-src 'none'; ") and "sha256-" in policy[1]
 
 
-def test_a_committed_run_says_what_its_leaderboard_says() -> None:
-    html = page.page(read_run(QUICKSTART))
+def test_a_page_says_what_the_leaderboard_says(tmp_path: Path) -> None:
+    folder = quick_run(tmp_path / "run")
+    html = page.page(read_run(folder))
     said = outline(html).texts
-    verdict = (QUICKSTART / "leaderboard.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
+    verdict = (folder / "leaderboard.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
     assert verdict in said["verdict"]
     assert len(html.encode()) < page.MOST
 
@@ -99,8 +100,8 @@ def test_what_a_run_lacks_is_said_in_a_line(tmp_path: Path) -> None:
     assert "No training was logged" in said["training"]
 
 
-def test_a_heat_map_from_scores_has_the_win_rates_of_the_leaderboard() -> None:
-    run = read_run(QUICKSTART)
+def test_a_heat_map_from_scores_has_the_win_rates_of_the_leaderboard(tmp_path: Path) -> None:
+    run = read_run(quick_run(tmp_path / "run"))
     met = round_robin_of(replace(run, round_robin=None))
     assert met is not None
     base = met["variants"].index("base")
@@ -128,7 +129,7 @@ def test_an_unfinished_run_is_shown_as_such(tmp_path: Path) -> None:
     said = outline(page.page(read_run(tmp_path))).texts
     assert "Nothing was measured yet" in said["verdict"]
     assert "Not finished: dpo, ipo have no measurements yet" in said["verdict"]
-    shutil.copytree(QUICKSTART / "dpo", tmp_path / "dpo")
+    shutil.copytree(quick_run(tmp_path / "quickstart") / "dpo", tmp_path / "dpo")
     said = outline(page.page(read_run(tmp_path))).texts
     assert "Not finished: ipo has no measurements yet" in said["verdict"]
 

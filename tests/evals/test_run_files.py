@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sample_runs import quick_run
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.run_files import read_run
 
-QUICKSTART = Path(__file__).parents[2] / "results" / "quickstart"
 
-
-def test_a_committed_run_is_read_whole() -> None:
-    run = read_run(QUICKSTART)
+def test_a_run_is_read_whole(tmp_path: Path) -> None:
+    run = read_run(quick_run(tmp_path / "quickstart"))
     assert run.name == "quickstart"
     assert list(run.variants) == ["base", "dpo", "cdpo", "ipo", "simpo"]
     dpo, base = run.variants["dpo"], run.variants["base"]

@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from sample_runs import quick_run
 
 from prefzoo.cli import main
-
-QUICKSTART = Path(__file__).parents[2] / "results" / "quickstart"
 
 
 def report(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -25,7 +24,7 @@ def test_the_page_and_the_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, plots = tmp_path / "new" / "page.html", tmp_path / "plots"
-    assert report(monkeypatch, str(QUICKSTART), "--out", str(out), "--plots", str(plots)) == 0
+    assert report(monkeypatch, str(quick_run(tmp_path / "run")), "--out", str(out), "--plots", str(plots)) == 0
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
     drawn = len(list(plots.iterdir()))
     assert drawn and capsys.readouterr().out == f"{out}\n{drawn} pictures in {plots}\n"
@@ -42,6 +41,6 @@ def test_a_page_that_cannot_be_written_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert report(monkeypatch, str(QUICKSTART), "--out", str(tmp_path / "file" / "page.html")) == 2
+    assert report(monkeypatch, str(quick_run(tmp_path / "run")), "--out", str(tmp_path / "file" / "page.html")) == 2
     err = capsys.readouterr().err
     assert "cannot be written" in err and "--out" in err and "Traceback" not in err

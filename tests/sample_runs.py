@@ -1,0 +1,128 @@
+"""Run folders with known numbers, written by the code that writes real ones: for the tests of boards and reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.runtime.run_folders import RunResult, write_json
+
+STEPS = 16
+QUICK_PROMPTS = "instruct:eval:100"
+
+
+def make_run(
+    folder: Path, variants: Mapping[str, Sequence[float]], *, model: str = "m/base", prompts: str | None = "p.jsonl",
+    judge: str = "verifier", tokens: int = 48, gamma: float = 1.0, margins: Mapping[str, Sequence[float]] | None = None,
+    documents: Mapping[str, Sequence[float]] | None = None, train: Mapping[str, Any] | None = None,
+) -> Path:  # fmt: skip
+    """Write a run's folder.
+
+    Args:
+        variants: of each variant, its scores on the prompts (the base has 0.5 on each); empty without prompts.
+        gamma: a hyperparameter of every loss, so that two runs may differ in it.
+        margins: of each variant, its margins on held-out pairs in nats.
+        documents: of each variant and the base, its scores on the documents of the benchmark `knowledge`.
+        train: settings of every variant's training; a batch of 8 unless given.
+
+    Returns:
+        The folder.
+    """
+    n = len(next(iter(variants.values())))
+    evals = {
+        "prompts": prompts,
+        "judge": judge,
+        "max_new_tokens": tokens,
+        "benchmarks": ["knowledge"] * bool(documents),
+    }
+    settings = {name: {"loss": name, "train": dict(train or {"batch": 8}), "gamma": gamma} for name in variants}
+    _write_recipe(folder, model, evals, settings)
+    measured = {}
+    for name, scores in {"base": [0.5] * n, **variants}.items():
+        on_documents = _benchmark(folder / name, (documents or {}).get(name))
+        words = [20 + i % 5 + len(measured) for i in range(n)]
+        answers = [f"{name} answers {i}: {s}" for i, s in enumerate(scores)]
+        measured[name] = Measured(
+            list((margins or {}).get(name, ())), list(scores), words, [True] * n, [0.0] * n, answers, on_documents
+        )
+        write_json(folder / name / "evals.json", asdict(measured[name]))
+        _write_answers(folder / name, measured[name], prompts)
+    for i, name in enumerate(variants):
+        _write_training(folder / name, i, gamma)
+    leaderboard.build(measured, {}).write(folder)
+    return folder
+
+
+def share(won: int, of: int = 40) -> list[float]:
+    """Return scores of which the first `won` beat the base's and all others lose to them."""
+    return [1.0] * won + [0.0] * (of - won)
+
+
+def quick_run(folder: Path) -> Path:
+    """Write a run like the quickstart's: three variants above the base, within noise of each other, and ipo below."""
+    rng = np.random.default_rng(0)
+    wins = {"dpo": share(66, 100), "cdpo": share(65, 100), "ipo": share(48, 100), "simpo": share(69, 100)}
+    margins = {name: rng.normal(0.3 + i / 10, 0.5, 100).tolist() for i, name in enumerate(wins)}
+    documents = {name: share(40 + i, 60) for i, name in enumerate(["base", *wins])}
+    train = {"batch": 8, "steps": STEPS, "gradient_checkpointing": False}
+    return make_run(folder, wins, prompts=QUICK_PROMPTS, margins=margins, documents=documents, train=train)
+
+
+def pairs_run(folder: Path) -> Path:
+    """Write a run of three variants that was measured on held-out pairs alone, where `quick_run`'s are better."""
+    rng = np.random.default_rng(1)
+    margins = {name: rng.normal(0.1, 0.5, 100).tolist() for name in ("dpo", "repo", "apo_zero_unpaired")}
+    return make_run(
+        folder, {name: [] for name in margins}, prompts=None, margins=margins, train={"batch": 4, "steps": 6}
+    )
+
+
+def _write_recipe(folder: Path, model: str, evals: Mapping[str, Any], variants: Mapping[str, Any]) -> None:
+    data = {"train": "t.jsonl", "eval": "e.jsonl", "columns": {}, "max_length": 256, "too_long": "drop"}
+    recipe = {
+        "name": folder.name, "seed": 0, "model": model, "train": {}, "data": data, "evals": dict(evals),
+        "variants": dict(variants),
+    }  # fmt: skip
+    folder.mkdir(parents=True)
+    (folder / "recipe.resolved.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+
+
+def _benchmark(folder: Path, scores: Sequence[float] | None) -> dict[str, dict[str, Any]]:
+    if scores is None:
+        return {}
+    rows = [{"doc_id": i, "doc_hash": f"h{i}", "score": s} for i, s in enumerate(scores)]
+    (folder / "benchmarks").mkdir(parents=True)
+    (folder / "benchmarks" / "knowledge.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    stderr = float(np.std(scores, ddof=1)) / len(scores) ** 0.5
+    return {"knowledge": {"value": float(np.mean(scores)), "stderr": stderr, "n": len(scores)}}
+
+
+def _write_answers(folder: Path, measured: Measured, prompts: str | None) -> None:
+    rows = [(f"{prompts} {i}", answer) for i, answer in enumerate(measured.answers)]
+    outputs = [{"instruction": asked, "output": answer, "generator": folder.name} for asked, answer in rows]
+    write_json(folder / "model_outputs.json", outputs)
+    if folder.name != "base":
+        judged = [
+            {"instruction": asked, "annotator": "verifier", "preference": 1 + score, "prompt_hash": "", "missing": ""}
+            for (asked, _), score in zip(rows, measured.scores, strict=True)
+        ]
+        write_json(folder / "annotations.json", judged)
+
+
+def _write_training(folder: Path, i: int, gamma: float) -> None:
+    """Write what a training leaves, with costs that differ from variant to variant."""
+    steps = [{"step": s, "loss": 0.7 / s, "rewards/margins": 0.1 * s, "grad_norm": 3.0} for s in range(1, STEPS + 1)]
+    costs = {"seconds": 10.0 + i, "pairs_per_second": 2.0 - i, "peak_memory_bytes": 2.0**30, "energy_joules": 5.0}
+    hardware = {"gpu": None, "processor": "P", "cores": 2}
+    environment = {"commit": "c0", "versions": {"torch": "2"}, "hardware": hardware, "processes": 1}
+    train = {"batch": 8, "steps": STEPS}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(s) + "\n" for s in steps))
+    RunResult(folder.name, folder.name, {"gamma": gamma}, train, 0, "k", steps[-1], costs, environment).write(folder)
