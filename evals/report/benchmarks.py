@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from math import sqrt
 
 import pandas as pd
-from markupsafe import Markup
 
 from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.metrics.estimates import PLAIN
+from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Interval, interval_chart
 from prefzoo.evals.report.numbers import DELTA, amount, name_of, signed_minus
 
@@ -25,7 +25,7 @@ class Delta:
 
     suite: str
     base: str
-    chart: Markup
+    chart: Chart
     says: str
     paired: bool
 
@@ -38,7 +38,7 @@ def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list
         rows, unit = rows_of(run, long, suite, series), unit_of(suite)
         better = " (less is better)" if of_base.get("higher_is_better") is False else ""
         chart = interval_chart(rows, f"{name_of(suite)}: difference from the base, in {unit}{better}", 0.0)
-        if chart:
+        if chart is not None:
             level = f"{amount(suite, of_base['value'])} (n = {of_base['n']:.0f})"
             found.append(Delta(name_of(suite), level, chart, _says(rows, suite), bool(paired)))
     return found

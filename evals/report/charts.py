@@ -1,25 +1,31 @@
-"""Charts as SVG text: they need no script, take their colours from CSS variables, and say in words what they show."""
+"""The kinds of charts: each is drawn here once, for the page and for papers alike, and says in words what it shows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, floor, isfinite, log10, nan
 
-from markupsafe import Markup, escape
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from prefzoo.evals.report.axes import Scale, clipped, frame, look, marker, scale, short, text
+from prefzoo.evals.report.canvas import Chart, Mark
+from prefzoo.evals.report.style import INK, SOFT, clipped, look, short
 
-WIDTH, ROW = 400, 30  # units of the viewBox
-LETTER = 7.2  # width of an average one
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 24, 40
-EDGE = 8  # above the rows of an interval chart
-HEIGHT = 250
+ROW, AROUND = 30, 36  # points: height of a named row, and of what stands above and below all rows
+TICKS = 5
+DECADES = 6  # labelled ones of a logarithmic axis
+LOSS, WIN = "#e8954a", "#3b8fcc"  # ends of the heat map, as in page.css
+HALF = 0.5
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A named value with its interval, in the unit of the axis; `series` as in `axes.look`."""
+    """A named value with its interval, in the unit of the axis; `series` as in `style.look`."""
 
     name: str
     value: float
@@ -29,8 +35,8 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Point:
-    """A named place in a plane, with the interval of its height; `hollow`: a second kind of the same variant."""
+class ScatterPoint:
+    """A named point of a plane with the interval of its height; `hollow`: a second kind of the same variant."""
 
     name: str
     x: float
@@ -43,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """A variant's values over steps."""
+    """A variant's values `ys` at steps `xs`."""
 
     name: str
     xs: Sequence[float]
@@ -53,131 +59,193 @@ class Line:
 
 def interval_chart(
     rows: Sequence[Interval], title: str, reference: float | None = None, *, percent: bool = False
-) -> Markup:
-    """A row per name: a point on its interval, with a dashed line at `reference` (no difference).
+) -> Chart | None:
+    """Make a chart with a row per name: a marker on its interval.
 
-    Empty without finite rows; a row whose value or bounds are not finite is left out.
+    Args:
+        rows: from top to bottom; those whose value or bounds are not finite are left out.
+        title: the chart's name.
+        reference: where a dashed line stands (no difference).
+        percent: whether values are shares, shown in percent.
+
+    Returns:
+        The chart; None without finite rows.
     """
     rows = [r for r in rows if all(map(isfinite, (r.value, r.low, r.high)))]
     if not rows:
-        return Markup()
-    left = 14 + LETTER * max(len(clipped(r.name)) for r in rows)
-    ends = [x for r in rows for x in (r.low, r.high)] + ([] if reference is None else [reference])
-    axis = scale(ends, left, WIDTH - 16)
-    bottom = EDGE + ROW * len(rows)
-    parts = [_grid_x(axis, EDGE, bottom, percent)]
-    if reference is not None:
-        parts.append(_line("reference", axis.at(reference), axis.at(reference), EDGE - 4, bottom + 4))
-    for i, r in enumerate(rows):
-        y = EDGE + ROW * i + ROW / 2
-        said = (
-            f"{short(r.value, percent=percent)} ({short(r.low, percent=percent)} to {short(r.high, percent=percent)})"
-        )
-        parts += [
-            text(left - 12, y, clipped(r.name), "end", "name"),
-            _line(f"interval {look(r.series)}", axis.at(r.low), axis.at(r.high), y, y),
-            marker(axis.at(r.value), y, r.series, r.name, said),
-        ]
-    said = "; ".join(f"{r.name}: {r.value:.3g} ({r.low:.3g} to {r.high:.3g})" for r in rows)
-    return frame(WIDTH, int(bottom + 26), title, said, parts)
+        return None
+    description = "; ".join(f"{r.name}: {r.value:.3g} ({r.low:.3g} to {r.high:.3g})" for r in rows)
+    draw = partial(_draw_intervals, rows=rows, reference=reference, percent=percent)
+    return Chart(title, description, draw, height=AROUND + ROW * len(rows))
 
 
 def scatter(
-    points: Sequence[Point], title: str, across: str, up: str, *, percent: bool = False, joined: bool = False
-) -> Markup:
-    """Points with the intervals of their heights, on named axes; `joined` ones of a name in the order given.
+    points: Sequence[ScatterPoint], title: str, across: str, up: str, *, percent: bool = False, joined: bool = False
+) -> Chart | None:
+    """Make a chart of points with the intervals of their heights.
 
-    Empty without finite points.
+    Args:
+        points: those that are not finite are left out.
+        title: the chart's name.
+        across: label of the horizontal axis.
+        up: label of the vertical axis.
+        percent: whether heights are shares, shown in percent.
+        joined: whether a line joins the points of a name, in the order given.
+
+    Returns:
+        The chart; None without finite points.
     """
     points = [p for p in points if isfinite(p.x) and isfinite(p.y)]
     if not points:
-        return Markup()
-    x = scale([p.x for p in points], LEFT, WIDTH - RIGHT, 0.1)
-    y = scale([v for p in points for v in (p.y, p.low, p.high)], HEIGHT - BOTTOM, TOP)
-    parts = [_grid_x(x, TOP, HEIGHT - BOTTOM, False), _grid_y(y, percent), *_labels(across, up)]
+        return None
+    description = "; ".join(f"{p.name}: {across} {p.x:.3g}, {up} {p.y:.3g}" for p in points)
+    draw = partial(_draw_scatter, points=points, across=across, up=up, percent=percent, joined=joined)
+    return Chart(title, description, draw, legend=True)
+
+
+def line_chart(lines: Sequence[Line], title: str, *, percent: bool = False, log: bool = False) -> Chart | None:
+    """Make a chart of values over steps.
+
+    Args:
+        lines: one per variant, the best first; a value that is not finite leaves a gap.
+        title: the chart's name.
+        percent: whether values are shares, shown in percent.
+        log: whether the vertical axis is logarithmic; values of zero or less leave a gap.
+
+    Returns:
+        The chart; None without finite values.
+    """
+    if log:
+        lines = [replace(line, ys=[v if v > 0 else nan for v in line.ys]) for line in lines]
+    lines = [line for line in lines if any(map(isfinite, line.ys))]
+    if not lines:
+        return None
+
+    def label(value: float) -> str:
+        return short(value, percent=percent)
+
+    description = "; ".join(
+        f"{k.name}: {label(k.ys[0])} at step {k.xs[0]:.0f}, {label(k.ys[-1])} at {k.xs[-1]:.0f}" for k in lines
+    )
+    return Chart(title, description, partial(_draw_lines, lines=lines, percent=percent, log=log), legend=True)
+
+
+def heat_map(names: Sequence[str], shares: Sequence[Sequence[float | None]], title: str) -> Chart:
+    """Make a square heat map.
+
+    Args:
+        names: of the rows, from top to bottom, and of the columns.
+        shares: (N, N), how often the row beats the column; None leaves a cell empty.
+        title: the chart's name.
+    """
+    values = np.array([[nan if share is None else share for share in row] for row in shares])
+    description = "; ".join(
+        f"{names[i]} beats {names[j]}: {share:.0%}" for (i, j), share in np.ndenumerate(values) if isfinite(share)
+    )
+    draw = partial(_draw_heat_map, names=names, values=values)
+    return Chart(title, description, draw, height=3 * AROUND + ROW * len(names))
+
+
+def _draw_intervals(axes: Axes, rows: Sequence[Interval], reference: float | None, percent: bool) -> list[Mark]:
+    def label(value: float) -> str:
+        return short(value, percent=percent)
+
+    marks = []
+    if reference is not None:
+        axes.plot([reference] * 2, [-HALF, len(rows) - HALF], color=SOFT, linestyle=(0, (4, 4)), linewidth=1)
+    for y, r in enumerate(rows):
+        words = f"{r.name}: {label(r.value)} ({label(r.low)} to {label(r.high)})"
+        marks += [_interval(axes, [r.low, r.high], [y, y], 3, r), _marker(axes, r.value, y, r, words)]
+    axes.set_ylim(len(rows) - HALF, -HALF)  # the first on top
+    axes.set_yticks(range(len(rows)), [clipped(r.name) for r in rows], color=INK, fontsize=13)
+    axes.margins(x=0.06)
+    axes.grid(visible=False, axis="y")
+    _ticks(axes.xaxis, percent=percent)
+    return marks
+
+
+def _draw_scatter(
+    axes: Axes, points: Sequence[ScatterPoint], across: str, up: str, percent: bool, joined: bool
+) -> list[Mark]:
+    marks = []
     for name in dict.fromkeys(p.name for p in points):
         mine = [p for p in points if p.name == name]
         if joined and len(mine) > 1:
-            parts.append(_path([(x.at(p.x), y.at(p.y)) for p in mine], name, mine[0].series))
+            (line,) = axes.plot([p.x for p in mine], [p.y for p in mine], **look(mine[0].series).line())
+            marks.append(Mark(line, "line", name))
+    marks += [
+        _interval(axes, [p.x, p.x], [p.low, p.high], 1.5, p) for p in points if isfinite(p.low) and isfinite(p.high)
+    ]
     for p in points:
-        if isfinite(p.low) and isfinite(p.high):
-            parts.append(_line(f"interval thin {look(p.series)}", x.at(p.x), x.at(p.x), y.at(p.low), y.at(p.high)))
-    for p in points:
-        said = f"{up} {short(p.y, percent=percent)}, {across} {short(p.x)}"
-        parts.append(marker(x.at(p.x), y.at(p.y), p.series, p.name, said, "hollow" if p.hollow else ""))
-    said = "; ".join(f"{p.name}: {across} {p.x:.3g}, {up} {p.y:.3g}" for p in points)
-    return frame(WIDTH, HEIGHT, title, said, parts)
+        words = f"{p.name}: {up} {short(p.y, percent=percent)}, {across} {short(p.x)}"
+        marks.append(_marker(axes, p.x, p.y, p, words, hollow=p.hollow))
+    axes.margins(0.1, 0.06)
+    axes.set_xlabel(across)
+    axes.set_title(up)  # above the axis, where it needs no turned letters
+    _ticks(axes.xaxis)
+    _ticks(axes.yaxis, percent=percent)
+    return marks
 
 
-def line_chart(lines: Sequence[Line], title: str, *, percent: bool = False, log: bool = False) -> Markup:
-    """Values over steps, a line for each variant; what is not finite leaves a gap. Empty without finite values.
-
-    `log`: heights are logarithms; values of zero or less leave a gap.
-    """
-    if log:
-        lines = [replace(line, ys=[log10(v) if v > 0 else nan for v in line.ys]) for line in lines]
-    lines = [line for line in lines if any(map(isfinite, line.ys))]
-
-    def label(value: float) -> str:
-        return short(10**value if log else value, percent=percent)
-
-    if not lines:
-        return Markup()
-    x = Scale(min(min(k.xs) for k in lines), max(max(k.xs) for k in lines) + 1e-9, LEFT, WIDTH - RIGHT)
-    y = scale([v for line in lines for v in line.ys], HEIGHT - BOTTOM, TOP)
-    parts = [_grid_x(x, TOP, HEIGHT - BOTTOM, False), _grid_y(y, percent, log=log), *_labels("step", "")]
+def _draw_lines(axes: Axes, lines: Sequence[Line], percent: bool, log: bool) -> list[Mark]:
+    marks = []
     for line in reversed(lines):  # the best stands on top
-        run: list[tuple[float, float]] = []
-        for at, value in zip(line.xs, line.ys, strict=True):
-            if isfinite(value):
-                run.append((x.at(at), y.at(value)))
-            elif run:
-                parts.append(_path(run, line.name, line.series))
-                run = []
-        if run:
-            parts.append(_path(run, line.name, line.series))
-            parts.append(marker(*run[-1], line.series, line.name, f"{label(line.ys[-1])} at the end"))
-    said = "; ".join(
-        f"{k.name}: {label(k.ys[0])} at step {k.xs[0]:.0f}, {label(k.ys[-1])} at {k.xs[-1]:.0f}" for k in lines
+        (drawn,) = axes.plot(line.xs, line.ys, **look(line.series).line(), solid_joinstyle="round", clip_on=False)
+        marks.append(Mark(drawn, "line", line.name))
+        if isfinite(line.ys[-1]):
+            words = f"{line.name}: {short(line.ys[-1], percent=percent)} at the end"
+            marks.append(_marker(axes, line.xs[-1], line.ys[-1], line, words))
+    if log:
+        axes.set_yscale("log")
+    first, last = min(min(k.xs) for k in lines), max(max(k.xs) for k in lines)
+    axes.set_xlim(first, last if last > first else first + 1)
+    axes.margins(y=0.06)
+    axes.set_xlabel("step")
+    _ticks(axes.xaxis)
+    _ticks(axes.yaxis, percent=percent, log=log)
+    return marks
+
+
+def _draw_heat_map(axes: Axes, names: Sequence[str], values: np.ndarray) -> list[Mark]:
+    colours = LinearSegmentedColormap.from_list("wins", [LOSS, "white", WIN])
+    axes.pcolormesh(values, cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=2)
+    for (i, j), share in np.ndenumerate(values):
+        if isfinite(share):
+            axes.text(j + HALF, i + HALF, f"{share:.0%}", color=INK, ha="center", va="center")
+    at, short_names = [i + HALF for i in range(len(names))], [clipped(n) for n in names]
+    axes.set_xticks(at, short_names, rotation=45, ha="right")
+    axes.set_yticks(at, short_names, color=INK)
+    axes.set_ylim(len(names), 0)
+    axes.grid(visible=False)
+    axes.set_title("row beats column")
+    return []
+
+
+def _interval(axes: Axes, xs: list[float], ys: list[float], width: float, of: Interval | ScatterPoint) -> Mark:
+    drawn = {"color": look(of.series).colour, "linewidth": width, "alpha": 0.55, "solid_capstyle": "round"}
+    (line,) = axes.plot(xs, ys, **drawn, clip_on=False)
+    return Mark(line, "interval", of.name)
+
+
+def _marker(
+    axes: Axes, x: float, y: float, of: Interval | ScatterPoint | Line, words: str, *, hollow: bool = False
+) -> Mark:
+    (marker,) = axes.plot(x, y, **look(of.series).mark(hollow=hollow), clip_on=False)
+    return Mark(marker, "mark", of.name, words)
+
+
+def _ticks(axis: Axis, *, percent: bool = False, log: bool = False) -> None:
+    """Set a few round ticks inside the limits, which must be final."""
+    low, high = sorted(axis.get_view_interval())
+
+    def label(value: float, _: int) -> str:
+        return short(value if abs(value) > (high - low) * 1e-9 else 0.0, percent=percent)  # 0.3 - 3 * 0.1 is zero
+
+    decades = range(ceil(log10(low)), floor(log10(high)) + 1) if log else []
+    axis.set_major_locator(
+        FixedLocator([10.0**k for k in decades[:: ceil(len(decades) / DECADES)]])
+        if len(decades) > 1
+        else MaxNLocator(TICKS, steps=[1, 2, 2.5, 5, 10])
     )
-    return frame(WIDTH, HEIGHT, title, said, parts)
-
-
-def _grid_x(axis: Scale, top: float, bottom: float, percent: bool) -> str:
-    drawn = [
-        _line("rule", axis.at(v), axis.at(v), top, bottom)
-        + text(axis.at(v), bottom + 12, short(v, percent=percent), kind="tick")
-        for v in axis.ticks()
-    ]
-    return "".join(drawn)
-
-
-def _grid_y(axis: Scale, percent: bool, *, log: bool = False) -> str:
-    drawn = [
-        _line("rule", LEFT, WIDTH - RIGHT, axis.at(v), axis.at(v))
-        + text(LEFT - 6, axis.at(v), short(10**v if log else v, percent=percent), "end", "tick")
-        for v in (_decades(axis) if log else axis.ticks())
-    ]
-    return "".join(drawn)
-
-
-def _decades(axis: Scale) -> list[float]:
-    """Whole powers of ten where there are two of them."""
-    whole = [float(k) for k in range(ceil(axis.low), floor(axis.high) + 1)]
-    return whole if len(whole) > 1 else axis.ticks()
-
-
-def _labels(across: str, up: str) -> list[str]:
-    found = [text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, across, kind="axis")]
-    if up:  # above the axis, where it needs no turned letters
-        found.append(text(4, 8, up, "start", "axis"))
-    return found
-
-
-def _line(kind: str, x1: float, x2: float, y1: float, y2: float) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
-
-
-def _path(places: Sequence[tuple[float, float]], name: str, series: int | None) -> str:
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    return f'<polyline class="line {look(series)}" data-variant="{escape(name)}" points="{points}"/>'
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(label))

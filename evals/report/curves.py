@@ -8,9 +8,9 @@ from math import nan
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
+from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Line, line_chart
 
 POINTS = 120  # of a line at most; means of neighbouring steps
@@ -28,24 +28,24 @@ CURVES = (
 
 @dataclass(frozen=True)
 class Curve:
-    """A picture with its heading and how to read it."""
+    """A chart with its heading and how to read it."""
 
     title: str
     note: str
-    chart: Markup
+    chart: Chart
 
 
 def curves(run: RunFiles, series: Mapping[str, int]) -> list[Curve]:
-    """A picture for each number that any variant logged; `series` numbers the variants, best first."""
-    found = []
+    """Return a chart for each number that any variant logged; `series` numbers the variants, best first."""
+    drawn = []
     for column, title, note in CURVES:
         lines = [_line(run.variants[name], column, i) for name, i in series.items() if name in run.variants]
-        made = line_chart(
+        chart = line_chart(
             [k for k in lines if k], title, percent=column == "rewards/accuracies", log=column == "grad_norm"
         )
-        if made:
-            found.append(Curve(title, note, made))
-    return found
+        if chart is not None:
+            drawn.append(Curve(title, note, chart))
+    return drawn
 
 
 def _line(variant: VariantFiles, column: str, series: int) -> Line | None:
@@ -60,16 +60,21 @@ def _line(variant: VariantFiles, column: str, series: int) -> Line | None:
 
 
 def _thin(values: pd.Series) -> list[float]:
-    """At most `POINTS` means of neighbours; NaN where all of them are."""
+    """Return at most `POINTS` means of neighbours; NaN where all of them are NaN."""
     parts = np.array_split(values.to_numpy(dtype=float), min(POINTS, len(values)))
     return [float(p[np.isfinite(p)].mean()) if np.isfinite(p).any() else nan for p in parts]
 
 
 def displaced(variant: VariantFiles, held_out: float | None) -> str:
-    """Whether the chosen answers lost probability although they are the preferred ones; empty where they did not.
+    """Report in words whether the chosen answers lost probability, although they are the preferred ones.
 
-    By the held-out pairs where these were measured (`held_out`, in nats); else by the training: under the reference,
-    where rewards start from zero, or against the first steps where there is no reference.
+    Args:
+        variant: a trained one.
+        held_out: mean change of log-prob on held-out pairs, in nats; None where it was not measured. Then the training
+            decides: against the reference where rewards start from zero, else its last steps against its first.
+
+    Returns:
+        How much was lost; empty where nothing was.
     """
     if held_out is not None:
         return f"{abs(held_out):.1f} nats less on held-out pairs than under the base" if held_out < 0 else ""

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
 from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.boards.round_robin import RoundRobin, round_robin
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.judges.coverage import Coverage
 from prefzoo.evals.metrics.measure import Measured
-from prefzoo.evals.report.charts import Point, scatter
+from prefzoo.evals.report.canvas import Chart
+from prefzoo.evals.report.charts import ScatterPoint, scatter
 from prefzoo.evals.report.numbers import name_of, signed_minus
 from prefzoo.evals.stats import intervals
 
@@ -90,10 +90,10 @@ def _square(won: float | None) -> Square:
     return Square(f"{100 * won:.0f}%", round(200 * abs(won - HALF)), won > HALF)
 
 
-def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Markup:
+def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Chart | None:
     """Win rate against the mean length of answers, raw (filled) and length-controlled (hollow)."""
     if long.empty:
-        return Markup()
+        return None
     at = {(r["variant"], r["metric"]): r for r in long.to_dict("records")}
     points = []
     for name, i in series.items():
@@ -103,21 +103,21 @@ def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Markup:
             if words is not None and rate is not None:
                 hollow = metric == "win_rate_lc"
                 low, high = (nan, nan) if hollow else (float(rate["low"]), float(rate["high"]))
-                points.append(Point(name, float(words["value"]), float(rate["value"]), low, high, i, hollow))
+                points.append(ScatterPoint(name, float(words["value"]), float(rate["value"]), low, high, i, hollow))
     base = at.get((BASE, "words"))
     if points and base is not None:
-        points.append(Point(BASE, float(base["value"]), HALF, series=None))
+        points.append(ScatterPoint(BASE, float(base["value"]), HALF, series=None))
     return scatter(points, "Win rate against length", "words per answer", "win rate", percent=True, joined=True)
 
 
-def frontier(run: RunFiles, series: Mapping[str, int]) -> Markup:
+def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
     """Reward against KL from the reference, a line through each variant's checkpoints."""
     table = run.frontier
     if table.empty:
-        return Markup()
+        return None
     metric = str(table["metric"].iloc[0])
     points = [
-        Point(str(r["variant"]), float(r["kl"]), float(r["reward"]), float(r["reward_low"]), float(r["reward_high"]),
+        ScatterPoint(str(r["variant"]), float(r["kl"]), float(r["reward"]), float(r["reward_low"]), float(r["reward_high"]),
               series.get(str(r["variant"])))
         for r in table.sort_values(["variant", "step"]).to_dict("records")
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.judges.coverage import MOST_MISSING
 from prefzoo.evals.metrics.estimates import PLAIN
 from prefzoo.evals.metrics.measure import Measured
-from prefzoo.evals.report.axes import short
+from prefzoo.evals.report.style import short
 
 NAMES = {
     "win_rate": "win rate",

@@ -17,9 +17,9 @@ from markupsafe import Markup
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.report import benchmarks, curves, matches, numbers, prompts
-from prefzoo.evals.report.axes import look, marker
-from prefzoo.evals.report.charts import Interval, interval_chart
+from prefzoo.evals.report.canvas import swatch
 from prefzoo.evals.report.embed import script_json
+from prefzoo.evals.report.figures import order_of, ranking, series_of
 from prefzoo.runtime import run_folders
 from prefzoo.version import __version__
 
@@ -36,8 +36,8 @@ def write(run: RunFiles, out: Path) -> None:
 def page(run: RunFiles) -> str:
     """The page of a run, as HTML."""
     board = numbers.board_of(run)
-    order = _order(run, board)
-    series = {name: i for i, name in enumerate(n for n in order if n != BASE)}
+    order = order_of(run, board)
+    series = series_of(order)
     long = numbers.long_of(run, board)
     answers = prompts.browser(run, order)
     script = _part("page.js")
@@ -46,7 +46,7 @@ def page(run: RunFiles) -> str:
         style=Markup(_part("page.css")), script=Markup(script),
         hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **_said(run, board), **_ranked(run, board, long, order), **_pictures(run, long, series),
-        legend=[(n, Markup(_swatch(n, i))) for n, i in [*series.items(), (BASE, None)] if n in run.variants],
+        legend=[(n, swatch(i)) for n, i in [*series.items(), (BASE, None)] if n in run.variants],
         answers=answers, answers_json=script_json(answers), **_origin(run),
     )  # fmt: skip
     return made
@@ -63,12 +63,6 @@ def _environment() -> jinja2.Environment:
     )  # fmt: skip
     made.filters["metric"] = numbers.name_of
     return made
-
-
-def _order(run: RunFiles, board: Leaderboard | None) -> list[str]:
-    """Best first; what could not be ranked last."""
-    ranked = board.order if board is not None else []
-    return [*ranked, *(n for n in run.variants if n not in ranked)]
 
 
 def _said(run: RunFiles, board: Leaderboard | None) -> dict[str, Any]:
@@ -94,41 +88,22 @@ def _ranked(run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order:
     """The leaderboard's rows and the picture of what it ranks by."""
     primary = board.primary if board is not None else ""
     metrics = numbers.metrics_of(long)
-    series = {name: i for i, name in enumerate(n for n in order if n != BASE)}
+    series = series_of(order)
     rows = [
         {
             "variant": name,
             "rank": board.ranks.get(name) if board is not None else None,
             "loss": _loss(run, name),
             "cells": numbers.cells(long, name),
-            "swatch": Markup(_swatch(name, series.get(name))),
+            "swatch": swatch(series.get(name)),
         }
         for name in order
     ]
-    return {"rows": rows, "metrics": metrics, "primary": primary, "lead": _lead(long, order, primary)}
-
-
-def _lead(long: pd.DataFrame, order: list[str], primary: str) -> Markup:
-    if not primary or long.empty:
-        return Markup()
-    mine = {str(r["variant"]): r for r in long[long.metric == primary].to_dict("records")}
-    trained = [n for n in order if n != BASE]
-    rows = [
-        Interval(n, float(mine[n]["value"]), float(mine[n]["low"]), float(mine[n]["high"]), i)
-        for i, n in enumerate(trained)
-        if n in mine
-    ]
-    return interval_chart(rows[:SHOWN], numbers.name_of(primary), 0.5, percent=True)
+    return {"rows": rows, "metrics": metrics, "primary": primary, "lead": ranking(long, order, primary, SHOWN)}
 
 
 def _loss(run: RunFiles, name: str) -> str:
     return "untrained" if name == BASE else str((run.recipe["variants"].get(name) or {}).get("loss", ""))
-
-
-def _swatch(name: str, series: int | None) -> str:
-    return (
-        f'<svg class="swatch" viewBox="-8 -8 16 16" aria-hidden="true">{marker(0, 0, series, name, look(series))}</svg>'
-    )
 
 
 def _pictures(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> dict[str, Any]:
