@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from markupsafe import Markup
@@ -16,6 +17,7 @@ from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from prefzoo.evals.report import svg
 from prefzoo.evals.report.style import CARD, COLOURED, GRID, SOFT, look
@@ -23,14 +25,17 @@ from prefzoo.evals.report.style import CARD, COLOURED, GRID, SOFT, look
 WIDTH, HEIGHT = 400, 250  # of a chart, in points; also the units of the page's viewBox
 POINTS_PER_INCH = 72
 DPI = 150
+NAMES, ROW = 3, 18  # of a legend: names in a row below each chart, points of a row's height
+TITLE = 48  # characters of a line above a chart
 SETTINGS = {
     "font.size": 12, "axes.labelsize": 12, "axes.titlesize": 12, "xtick.labelsize": 12, "ytick.labelsize": 12,
     "legend.fontsize": 12, "text.color": SOFT, "axes.labelcolor": SOFT, "xtick.labelcolor": SOFT,
-    "ytick.labelcolor": SOFT, "xtick.major.size": 0, "ytick.major.size": 0, "ytick.major.pad": 7, "axes.grid": True, "grid.color": GRID,
-    "grid.linewidth": 1, "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.spines.left": False, "axes.spines.bottom": False, "axes.titlelocation": "left",
+    "ytick.labelcolor": SOFT, "xtick.major.size": 0, "ytick.major.size": 0, "ytick.major.pad": 7,
+    "axes.grid": True, "grid.color": GRID, "grid.linewidth": 1, "axes.axisbelow": True, "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False, "axes.spines.bottom": False,
     "figure.facecolor": CARD, "savefig.facecolor": CARD,
 }  # fmt: skip
+PADDING = {"figure.constrained_layout.h_pad": 0.1, "figure.constrained_layout.w_pad": 0.1}  # inches, of files
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,14 @@ class Chart:
         description: the chart in words, with its numbers.
         draw: draws onto empty axes and returns what belongs to a variant.
         height: in points, at a width of `WIDTH`.
-        legend: whether a file needs a legend, because names do not stand on an axis.
+        legend: the number of each series (`style.look`) whose name does not stand on an axis.
     """
 
     title: str
     description: str
     draw: Callable[[Axes], list[Mark]]
     height: float = HEIGHT
-    legend: bool = False
+    legend: Mapping[str, int | None] = field(default_factory=dict)
 
     def __html__(self) -> str:
         """Return the chart as an `<svg>` element; templates and markupsafe call this."""
@@ -102,7 +107,7 @@ def save(charts: Sequence[Chart], path: Path, columns: int = 1) -> list[Path]:
     """Write charts side by side as one picture.
 
     Args:
-        charts: at least one; several have their titles above them.
+        charts: at least one; above each is its title, unless it draws one itself.
         path: of the picture, without a suffix.
         columns: charts in a row.
 
@@ -110,24 +115,30 @@ def save(charts: Sequence[Chart], path: Path, columns: int = 1) -> list[Path]:
         The paths of the SVG and the PNG file.
     """
     rows = -(-len(charts) // columns)
-    with styled(SETTINGS):
-        size = _inches(WIDTH * columns, max(c.height for c in charts) * rows)
-        figure = Figure(figsize=size, layout="constrained")
+    legend = {name: series for chart in charts for name, series in chart.legend.items()}
+    if len(legend) > COLOURED + 1:  # the further ones look alike
+        legend = {}
+    with styled(SETTINGS | PADDING):
+        height = max(c.height for c in charts) * rows + ROW * -(-len(legend) // (NAMES * columns))
+        figure = Figure(figsize=_inches(WIDTH * columns, height), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
-        handles: dict[str, Artist] = {}
         for axes in grid.flat[len(charts) :]:
             axes.set_axis_off()
         for axes, chart in zip(grid.flat, charts, strict=False):
-            marks = chart.draw(axes)
-            if len(charts) > 1:
-                axes.set_title(chart.title)
-            if chart.legend:
-                handles |= {m.variant: m.artist for m in marks if m.kind == "mark"}
-        if 0 < len(handles) <= COLOURED + 1:  # further series look alike
-            figure.legend(
-                list(handles.values()), list(handles), loc="outside lower center", ncols=3 * columns, frameon=False
-            )
+            chart.draw(axes)
+            if not axes.get_title(loc="left"):
+                axes.set_title(fill(chart.title, TITLE))
+        if legend:
+            _add_legend(figure, legend, NAMES * columns)
         return save_figure(figure, path, ("svg", "png"), DPI)
+
+
+def _add_legend(figure: Figure, legend: Mapping[str, int | None], columns: int) -> None:
+    """Explain the looks below all charts, the best first and the base last."""
+    entries = sorted(legend.items(), key=lambda entry: COLOURED if entry[1] is None else entry[1])
+    handles = [Line2D([], [], **look(series).mark() | look(series).line()) for _, series in entries]
+    names = [name for name, _ in entries]
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
 
 
 def save_figure(figure: Figure, path: Path, suffixes: Sequence[str], dpi: float) -> list[Path]:

@@ -100,7 +100,7 @@ def scatter(
         return None
     description = "; ".join(f"{p.name}: {across} {p.x:.3g}, {up} {p.y:.3g}" for p in points)
     draw = partial(_draw_scatter, points=points, across=across, up=up, percent=percent, joined=joined)
-    return Chart(title, description, draw, legend=True)
+    return Chart(title, description, draw, legend={p.name: p.series for p in points})
 
 
 def line_chart(lines: Sequence[Line], title: str, *, percent: bool = False, log: bool = False) -> Chart | None:
@@ -127,7 +127,8 @@ def line_chart(lines: Sequence[Line], title: str, *, percent: bool = False, log:
     description = "; ".join(
         f"{k.name}: {label(k.ys[0])} at step {k.xs[0]:.0f}, {label(k.ys[-1])} at {k.xs[-1]:.0f}" for k in lines
     )
-    return Chart(title, description, partial(_draw_lines, lines=lines, percent=percent, log=log), legend=True)
+    draw = partial(_draw_lines, lines=lines, percent=percent, log=log)
+    return Chart(title, description, draw, legend={line.name: line.series for line in lines})
 
 
 def heat_map(names: Sequence[str], shares: Sequence[Sequence[float | None]], title: str) -> Chart:
@@ -222,8 +223,8 @@ def _draw_heat_map(axes: Axes, names: Sequence[str], values: np.ndarray) -> list
 
 
 def _interval(axes: Axes, xs: list[float], ys: list[float], width: float, of: Interval | ScatterPoint) -> Mark:
-    drawn = {"color": look(of.series).colour, "linewidth": width, "alpha": 0.55, "solid_capstyle": "round"}
-    (line,) = axes.plot(xs, ys, **drawn, clip_on=False)
+    colour = look(of.series).colour
+    (line,) = axes.plot(xs, ys, color=colour, linewidth=width, alpha=0.55, solid_capstyle="round", clip_on=False)
     return Mark(line, "interval", of.name)
 
 

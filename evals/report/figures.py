@@ -22,7 +22,7 @@ def draw(run: RunFiles, folder: Path) -> list[Path]:
     long = numbers.long_of(run, board)
     order = order_of(run, board)
     series = series_of(order)
-    pictures = {
+    pictures: dict[str, Sequence[Chart | None]] = {
         "ranking": [ranking(long, order, board.primary if board is not None else "")],
         "win_rate_by_length": [matches.by_length(long, series)],
         "head_to_head": [_head_to_head(run)],
@@ -32,8 +32,8 @@ def draw(run: RunFiles, folder: Path) -> list[Path]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for name, found in pictures.items():
-        charts = [chart for chart in found if chart is not None]
+    for name, drawn in pictures.items():
+        charts = [chart for chart in drawn if chart is not None]
         if charts:
             written += canvas.save(charts, folder / name, min(COLUMNS, len(charts)))
     return written
@@ -63,7 +63,7 @@ def ranking(long: pd.DataFrame, order: Sequence[str], primary: str, most: int | 
         return None
     rows = {str(r["variant"]): r for r in long[long.metric == primary].to_dict("records")}
     intervals = [
-        Interval(n, *(float(rows[n][k]) for k in ("value", "low", "high")), i)
+        Interval(n, float(rows[n]["value"]), float(rows[n]["low"]), float(rows[n]["high"]), i)
         for n, i in series_of(order).items()
         if n in rows
     ]

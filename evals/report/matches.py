@@ -117,8 +117,10 @@ def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
         return None
     metric = str(table["metric"].iloc[0])
     points = [
-        ScatterPoint(str(r["variant"]), float(r["kl"]), float(r["reward"]), float(r["reward_low"]), float(r["reward_high"]),
-              series.get(str(r["variant"])))
+        ScatterPoint(
+            str(r["variant"]), float(r["kl"]), float(r["reward"]), float(r["reward_low"]), float(r["reward_high"]),
+            series.get(str(r["variant"])),
+        )
         for r in table.sort_values(["variant", "step"]).to_dict("records")
     ]  # fmt: skip
     share = metric in ("win_rate", "score", "preference_accuracy")

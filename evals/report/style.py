@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-LONGEST = 16  # characters of a name inside a chart; hovering shows the whole name
+LONGEST = 24  # characters of a name inside a chart; hovering shows the whole name
 THOUSAND, MILLION = 1e4, 1e6
 
 # Okabe and Ito's colours, darker where white asks for it. On the page each becomes the CSS variable of `VARIABLES`,
@@ -52,7 +52,8 @@ def look(series: int | None) -> Look:
         return Look(SOFT)
     if series >= COLOURED:
         return Look(OTHER)
-    return Look(COLOURS[series], *MARKERS[series], DASHES[series], width=2, opacity=1)
+    marker, size = MARKERS[series]
+    return Look(COLOURS[series], marker, size, DASHES[series], width=2, opacity=1)
 
 
 def short(value: float, *, percent: bool = False) -> str:

@@ -6,12 +6,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from matplotlib.figure import Figure
 from plans import NOTES, Case
+
+from prefzoo.evals.report.canvas import save_figure, styled
 
 VERSIONS = ("python", "torch", "transformers", "prefzoo")
 NAMES = {"trl": "TRL", "prefzoo": "prefzoo", "side": "side by side"}
 COLOURS = {"trl": "#999999", "prefzoo": "#0072b2", "side": "#d55e00"}
 AXES = {"pairs": "pairs", "length": "tokens of a prompt and its answer", "losses": "losses"}
+DPI = 120
 Known = dict[str, dict[str, list[dict[str, Any]]]]
 
 
@@ -62,21 +66,15 @@ def _foot(plan: str, cases: list[Case], rows: str, made: dict[str, Any]) -> str:
 
 
 def picture(cases: list[Case], known: Known, path: Path) -> None:
-    """Bars case by case, or curves where the cases are points of some."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure = _curves(cases, known) if cases[0].axis else _bars(cases, known)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    """Write bars case by case, or curves where the cases are points of some."""
+    with styled({"axes.spines.top": False, "axes.spines.right": False}):
+        figure = _curves(cases, known) if cases[0].axis else _bars(cases, known)
+        save_figure(figure, path.with_suffix(""), (path.suffix[1:],), DPI)
 
 
-def _bars(cases: list[Case], known: Known) -> Any:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 0.5 * len(cases) + 1.6), sharey=True, layout="constrained")
+def _bars(cases: list[Case], known: Known) -> Figure:
+    figure = Figure(figsize=(11, 0.5 * len(cases) + 1.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
     for axis, what, scale, label in zip(axes, ("seconds", "peak_bytes"), (1, 1e9), ("seconds", "peak GB"), strict=True):
         for shift, tool in zip((-0.2, 0.2), cases[0].tools, strict=True):
             values = [(middle(known, case, tool, what) or 0) / scale for case in cases]
@@ -84,19 +82,17 @@ def _bars(cases: list[Case], known: Known) -> Any:
             axis.bar_label(axis.barh(at, values, 0.38, color=COLOURS[tool], label=NAMES[tool]), fmt="%.1f", padding=3)
         axis.set_xlabel(f"{label} (less is better)")
         axis.margins(x=0.15)
-        axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(cases)), [case.name for case in cases])
     axes[0].invert_yaxis()
     axes[1].legend(frameon=False)
     return figure
 
 
-def _curves(cases: list[Case], known: Known) -> Any:
-    """Seconds per pair and loss, and peak memory, against each size that grows."""
-    import matplotlib.pyplot as plt
-
+def _curves(cases: list[Case], known: Known) -> Figure:
+    """Draw seconds per pair and loss, and peak memory, against each size that grows."""
     names = list(dict.fromkeys(case.axis for case in cases))
-    figure, grid = plt.subplots(2, len(names), figsize=(4 * len(names), 6), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(4 * len(names), 6), layout="constrained")
+    grid = figure.subplots(2, len(names), squeeze=False)
     for column, name in enumerate(names):
         points = [case for case in cases if case.axis == name]
         for row, (what, label) in enumerate((("seconds", "seconds per pair and loss"), ("peak_bytes", "peak GB"))):
@@ -112,6 +108,5 @@ def _curves(cases: list[Case], known: Known) -> Any:
             axis.set_ylim(0, 1.08 * max((float(max(line.get_ydata())) for line in axis.lines), default=1.0))
             axis.set_xlabel(AXES[name])
             axis.set_ylabel(label)
-            axis.spines[["top", "right"]].set_visible(False)
     grid[0][0].legend(frameon=False)
     return figure

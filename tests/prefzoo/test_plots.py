@@ -8,27 +8,26 @@ from pathlib import Path
 import pytest
 
 from prefzoo import losses
-from prefzoo.cli.plots import POINTS, curve, draw
+from prefzoo.cli.plots import show
 from prefzoo.errors import UserError
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning:matplotlib.*", "ignore::DeprecationWarning:pyparsing.*"
-)
+from prefzoo.evals.report.loss_plots import POINTS, draw, loss_curve
 
 
 def test_dpo_by_hand() -> None:
-    margins, values, slopes = curve(losses.get("dpo"))  # type: ignore[arg-type]
-    at = margins.index(10.0)
-    assert values[at] == pytest.approx(math.log1p(math.exp(-1)) - math.log(2))  # beta 0.1: -log sigma(1), less ln 2
-    assert slopes[POINTS // 2] == pytest.approx(-0.05)  # -beta sigma(0)
+    curve = loss_curve(losses.get("dpo"))  # type: ignore[arg-type]
+    at = curve.margins.index(10.0)
+    assert curve.values[at] == pytest.approx(
+        math.log1p(math.exp(-1)) - math.log(2)
+    )  # beta 0.1: -log sigma(1), less ln 2
+    assert curve.slopes[POINTS // 2] == pytest.approx(-0.05)  # -beta sigma(0)
 
 
-@pytest.mark.parametrize("found", list(losses.all_losses()), ids=lambda x: x.name)
-def test_every_curve_is_finite_and_points_the_right_way_at_the_start(found: losses.Loss) -> None:
-    _, values, slopes = curve(found)
-    assert all(map(math.isfinite, values)) and all(map(math.isfinite, slopes))
+@pytest.mark.parametrize("loss", list(losses.all_losses()), ids=lambda x: x.name)
+def test_every_curve_is_finite_and_points_the_right_way_at_the_start(loss: losses.Loss) -> None:
+    curve = loss_curve(loss)
+    assert all(map(math.isfinite, curve.values)) and all(map(math.isfinite, curve.slopes))
     # a better margin is a lower loss; LRML rises through 0: at x = beta h = 0 its slope is (1 - ln 2) / (4 tau) - 3/4
-    assert slopes[POINTS // 2] < 0 or found.name == "discopop"
+    assert curve.slopes[POINTS // 2] < 0 or loss.name == "discopop"
 
 
 def test_files(tmp_path: Path) -> None:
@@ -42,7 +41,5 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_a_sum_has_no_picture(tmp_path: Path) -> None:
-    from prefzoo.cli.plots import show
-
     with pytest.raises(UserError, match="is a sum; name one of its terms"):
         show("dpo + sft", tmp_path)

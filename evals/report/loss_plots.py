@@ -1,0 +1,127 @@
+"""Pictures of the losses: value and slope against the log-ratio margin, each beside DPO's, and the zoo on one page.
+
+One pair is swept: the reference gives -20 nats to a chosen answer of 10 tokens and -30 nats to a rejected one of 14;
+the policy differs from it by +h/2 on the first and -h/2 on the second. Every point is a batch of its own at the first
+step: what a loss does with other rows, or with earlier steps, is not in the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from prefzoo import losses
+from prefzoo.evals.report.canvas import save_figure, styled
+from prefzoo.losses import Loss
+from prefzoo.training.loss_inputs import Inputs
+from prefzoo.types import Mismatched, Scores, TokenKL, VocabLogProbs
+
+SPAN, POINTS = 30.0, 61
+CHOSEN, REJECTED = (-20.0, 10), (-30.0, 14)  # the reference's nats, and tokens
+BLUE, GREY = "#0072b2", "#888888"  # told apart by colour-blind eyes, and by dashes
+SETTINGS = {"font.size": 8, "axes.grid": True}
+COLUMNS = 7  # of the picture of all losses
+DPI = 80
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """A loss against the margin.
+
+    Attributes:
+        margins: `POINTS` values of h in nats, from `-SPAN` to `SPAN`.
+        values: the loss less its value at h = 0.
+        slopes: dL/dh.
+    """
+
+    margins: list[float]
+    values: list[float]
+    slopes: list[float]
+
+
+def loss_curve(loss: Loss) -> LossCurve:
+    """Return value and slope of a loss against the margin, at its default knobs.
+
+    An unpaired loss is the mean over both answers. Other inputs are constant: KLs of 1 nat, scores 1 and 0, no drift.
+    """
+    margins = torch.linspace(-SPAN, SPAN, POINTS, dtype=torch.float64)
+    values, slopes = [], []
+    for h in margins:
+        leaf = h.clone().requires_grad_()
+        value = _value(loss, leaf)
+        (slope,) = torch.autograd.grad(value, leaf, materialize_grads=True)
+        values.append(float(value.detach()))
+        slopes.append(float(slope))
+    middle = values[POINTS // 2]
+    return LossCurve(margins.tolist(), [v - middle for v in values], slopes)
+
+
+def draw(drawn: Sequence[Loss], folder: Path) -> list[Path]:
+    """Write `NAME.svg` for every loss, and `zoo.png` with all of them, and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    curves = {loss.name: loss_curve(loss) for loss in drawn}
+    dpo = loss_curve(losses.get("dpo"))  # type: ignore[arg-type]  # a single loss
+    with styled(SETTINGS):
+        written = [
+            save_figure(_one(name, curve, dpo), folder / name, ("svg",), DPI)[0] for name, curve in curves.items()
+        ]
+        return [*written, *save_figure(_zoo(curves, dpo), folder / "zoo", ("png",), DPI)]
+
+
+def _value(loss: Loss, h: Tensor) -> Tensor:
+    policy = _pair(CHOSEN[0] + h / 2, REJECTED[0] - h / 2)
+    reference = _pair(h.new_tensor(CHOSEN[0]), h.new_tensor(REJECTED[0])) if loss.needs_reference else None
+    one, zero = h.new_ones(1), h.new_zeros(1)
+    inputs = Inputs(policy, reference, Scores(one, zero), TokenKL(one, one), Mismatched(zero, zero))
+    return inputs.call(loss, loss.Params())[0].mean()
+
+
+def _pair(chosen: Tensor, rejected: Tensor) -> VocabLogProbs:
+    """Spread the nats of both answers evenly over their tokens."""
+    lengths = [torch.tensor([n]) for _, n in (CHOSEN, REJECTED)]
+    width = max(CHOSEN[1], REJECTED[1])
+    inside = [(torch.arange(width) < n).to(chosen.dtype)[None] for _, n in (CHOSEN, REJECTED)]
+    tokens = [
+        value / n * mask for value, (_, n), mask in zip((chosen, rejected), (CHOSEN, REJECTED), inside, strict=True)
+    ]
+    sums = [t.sum(1) for t in tokens]
+    return VocabLogProbs(*sums, *lengths, *tokens, *(2.0 * m for m in inside), *(-1.0 * m for m in inside))
+
+
+def _one(name: str, curve: LossCurve, dpo: LossCurve) -> Figure:
+    figure = Figure(figsize=(6, 2.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _plot(left, name, curve.margins, curve.values, dpo.values)
+    _plot(right, name, curve.margins, curve.slopes, dpo.slopes)
+    left.set(xlabel="margin h (nats)", ylabel="value, less that at 0")
+    right.set(xlabel="margin h (nats)", ylabel="slope")
+    left.legend(frameon=False)
+    return figure
+
+
+def _zoo(curves: Mapping[str, LossCurve], dpo: LossCurve) -> Figure:
+    rows = -(-len(curves) // COLUMNS)
+    figure = Figure(figsize=(1.9 * COLUMNS, 1.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True)
+    for axes in grid.flat[len(curves) :]:
+        axes.axis("off")
+    for axes, (name, curve) in zip(grid.flat, curves.items(), strict=False):
+        _plot(axes, name, curve.margins, curve.slopes, dpo.slopes)
+        axes.set_title(name, fontsize=8)
+    figure.suptitle(
+        "slope of every loss against the margin h, at its default knobs; dashed: dpo, scaled to the same height"
+    )
+    return figure
+
+
+def _plot(axes: Axes, name: str, margins: list[float], own: list[float], dpo: list[float]) -> None:
+    """DPO's curve is scaled to the same height: betas differ by factors of hundreds, and shapes are compared."""
+    height, wanted = (max(map(abs, values)) or 1.0 for values in (dpo, own))
+    axes.plot(margins, own, color=BLUE, label=name)
+    axes.plot(margins, [v * wanted / height for v in dpo], color=GREY, linestyle="--", label="dpo, scaled")
