@@ -16,9 +16,8 @@ from prefzoo.evals.report.loss_plots import POINTS, draw, loss_curve
 def test_dpo_by_hand() -> None:
     curve = loss_curve(losses.get("dpo"))  # type: ignore[arg-type]
     at = curve.margins.index(10.0)
-    assert curve.values[at] == pytest.approx(
-        math.log1p(math.exp(-1)) - math.log(2)
-    )  # beta 0.1: -log sigma(1), less ln 2
+    # beta 0.1: -log sigma(1), less ln 2
+    assert curve.values[at] == pytest.approx(math.log1p(math.exp(-1)) - math.log(2))
     assert curve.slopes[POINTS // 2] == pytest.approx(-0.05)  # -beta sigma(0)
 
 
