@@ -91,9 +91,8 @@ class Leaderboard:
         folder.mkdir(parents=True, exist_ok=True)
         run_folders.write_text(folder / "leaderboard.md", self.markdown())
         run_folders.write_text(folder / "leaderboard.csv", self.csv())
-        partial = atomic_files.partial_path(folder / "leaderboard.parquet")
-        self.long.to_parquet(partial, index=False)
-        atomic_files.move_into_place(partial, folder / "leaderboard.parquet")
+        with atomic_files.write_atomically(folder / "leaderboard.parquet") as partial:
+            self.long.to_parquet(partial, index=False)
 
     def render(self, console: Console) -> None:
         """The table and the verdict on a terminal: variants as rows, else as columns, else what matters most."""

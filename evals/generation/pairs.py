@@ -224,9 +224,8 @@ def write_pairs(path: Path, pairs: Sequence[dict[str, Any]], card: dict[str, Any
     if path.suffix == ".parquet":
         import pandas as pd
 
-        partial = atomic_files.partial_path(path)
-        pd.DataFrame(pairs).assign(checks=[json.dumps(p["checks"]) for p in pairs]).to_parquet(partial)
-        atomic_files.move_into_place(partial, path)
+        with atomic_files.write_atomically(path) as partial:
+            pd.DataFrame(pairs).assign(checks=[json.dumps(p["checks"]) for p in pairs]).to_parquet(partial)
     else:
         write_text(path, "".join(json.dumps(p, ensure_ascii=False) + "\n" for p in pairs))
     write_json(Path(f"{path}.card.json"), card)

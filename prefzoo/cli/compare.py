@@ -36,8 +36,8 @@ def show_comparison(
             run_folders.write_text(output, console.export_text())
     elif form == "parquet" and output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(found, partial := atomic_files.partial_path(output))
-        atomic_files.move_into_place(partial, output)
+        with atomic_files.write_atomically(output) as partial:
+            write_parquet(found, partial)
     elif output is not None:
         run_folders.write_text(output, text(found, form))
     else:

@@ -36,9 +36,8 @@ class Choices:
                 found = fastest(ways, device, rough=rough)
                 kept = _kept(file)  # again: another process may have been first
                 name = kept[work] if kept.get(work) in ways else found
-                with atomic_files.partial_file(file) as partial:
+                with atomic_files.write_atomically(file) as partial:
                     partial.write_text(json.dumps(kept | {work: name}, indent=1), encoding="utf-8")
-                    atomic_files.move_into_place(partial, file)
             self.known[work] = name
         return self.known[work]
 

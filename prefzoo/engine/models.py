@@ -227,10 +227,9 @@ def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None
     if not main:
         return
     atomic_files.remove_partial_files(folder.parent)
-    with atomic_files.partial_file(folder) as partial:
+    with atomic_files.write_atomically(folder) as partial:
         model.save_pretrained(partial, state_dict=state)
         tokenizer.save_pretrained(partial)
-        atomic_files.move_into_place(partial, folder)
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | Sequence[str], seed: int) -> Any:

@@ -95,9 +95,8 @@ def read_cached(path: Path, kind: type[LogProbs], say: Callable[[str], None] = p
 def write_cached(path: Path, values: LogProbs) -> None:
     """Keep log-probs; a reader sees the whole file or none."""
     tensors = {f.name: getattr(values, f.name).contiguous() for f in fields(values)}
-    with atomic_files.partial_file(path) as partial:
+    with atomic_files.write_atomically(path) as partial:
         save_file(tensors, partial, {CHECKSUM: _checksum(tensors)})
-        atomic_files.move_into_place(partial, path)
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:

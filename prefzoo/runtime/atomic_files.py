@@ -45,6 +45,20 @@ def partial_path(target: Path) -> Path:
 
 
 @contextmanager
+def write_atomically(target: Path) -> Iterator[Path]:
+    """Yield the path to write `target` to first; at the end of the block it replaces `target` in one step.
+
+    A block that raises leaves `target` as it was.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    with partial_file(target) as partial:
+        yield partial
+        move_into_place(partial, target)
+
+
+@contextmanager
 def partial_file(target: Path) -> Iterator[Path]:
     """Where to write `target` first. What is half written when that fails goes at once: it takes the room.
 

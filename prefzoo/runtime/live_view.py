@@ -59,15 +59,15 @@ class LiveView:
         self.plain = not console.encoding.startswith("utf")
 
     @contextmanager
-    def stage(self, title: str, of: str, doing: str) -> Iterator[Report]:
+    def stage(self, title: str, variant: str, activity: str) -> Iterator[Report]:
         """See `prefzoo.runtime.progress.View`."""
-        pace, row = Pace(), self.rows.get(of)
+        pace, row = Pace(), self.rows.get(variant)
         if row is None:
             before, self.common = self.common, (title, pace)
             yield pace.at
             self.common = before
             return
-        row.pace, row.state, self.active = pace, doing or title, of
+        row.pace, row.state, self.active = pace, activity or title, variant
 
         def report(done: int, total: int, note: Note = "") -> None:
             pace.at(done, total, note)

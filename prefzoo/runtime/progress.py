@@ -59,8 +59,8 @@ class Pace:
 class View(Protocol):
     """The live view, as stages see it."""
 
-    def stage(self, title: str, of: str, doing: str) -> AbstractContextManager[Report]:
-        """A stage of a variant (`of`), or of the whole run."""
+    def stage(self, title: str, variant: str, activity: str) -> AbstractContextManager[Report]:
+        """Show a stage of a variant, or of the whole run where `variant` names no row."""
 
     def set_variant_state(self, name: str, state: str) -> None:
         """A variant's new state."""
@@ -84,15 +84,22 @@ def set_variant_state(name: str, state: str, console: Console, line: str = "") -
 
 
 @contextmanager
-def stage(title: str, unit: str, console: Console, *, of: str = "", doing: str = "") -> Iterator[Report]:
-    """Yields `report(done, total, note)`; says the rate in `unit`/s and the time left.
+def stage(title: str, unit: str, console: Console, *, variant: str = "", activity: str = "") -> Iterator[Report]:
+    """Show the progress of a piece of work while the block runs; yield the function that reports it.
 
     Args:
-        of, doing: the variant that it is a stage of, and what is done to it, for the live view.
+        title: what is being done, like `training dpo`.
+        unit: what is counted, like `pairs`; the rate is shown in units per second.
+        console: where to print; nothing is printed to a quiet one.
+        variant: name of the variant whose row in the live view shows the stage; empty for the whole run.
+        activity: what that row shows meanwhile; the title if empty.
+
+    Returns:
+        A context manager whose value is `report(done, total, note)`.
     """
     view = VIEW.get()
     if view is not None:
-        with view.stage(title, of, doing) as report:
+        with view.stage(title, variant, activity) as report:
             yield report
     elif interactive(console):
         with _bar(title, unit, console) as report:

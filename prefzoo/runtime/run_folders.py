@@ -110,9 +110,8 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write, sync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.partial_file(path) as partial:
+    with atomic_files.write_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        atomic_files.move_into_place(partial, path)
 
 
 def utc_timestamp() -> str:

@@ -100,8 +100,8 @@ def test_it_leaves_the_cursor_and_the_last_state_behind(monkeypatch: pytest.Monk
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     seen = console()
-    doing = {"of": "variant-0", "doing": "training"}
-    with pytest.raises(KeyboardInterrupt), show_live_view("r", rows(1), seen), stage("t", "pairs", seen, **doing):
+    row = {"variant": "variant-0", "activity": "training"}
+    with pytest.raises(KeyboardInterrupt), show_live_view("r", rows(1), seen), stage("t", "pairs", seen, **row):
         raise KeyboardInterrupt
     text = seen.file.getvalue()  # type: ignore[attr-defined]
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l") and "stopped" in text
@@ -114,7 +114,10 @@ def test_a_pipe_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.monotonic", lambda: now)
     out = io.StringIO()
     seen = Console(file=out, width=200, force_terminal=True, color_system=None)  # as FORCE_COLOR makes it
-    with show_live_view("r", rows(1), seen), stage("training dpo", "pairs", seen, of="dpo", doing="training") as report:
+    with (
+        show_live_view("r", rows(1), seen),
+        stage("training dpo", "pairs", seen, variant="dpo", activity="training") as report,
+    ):
         report(8, 80, StepNote(1, 10))
         now = 20.0
         report(48, 80, StepNote(6, 10, METRICS))

@@ -51,7 +51,7 @@ def write_frontier(run: Run, base: Base, trained: Mapping[str, run_folders.RunRe
         if name != BASE:
             place = str(_steps(run, name)[step].resolve())
             model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.model.device)
-        with stage(f"frontier of {name}, step {step}", "points", run.console, of=name, doing="frontier"):
+        with stage(f"frontier of {name}, step {step}", "points", run.console, variant=name, activity="frontier"):
             point = _point(run, model, base.model, theirs)
         run_folders.write_json(_file(run, name, step), {"key": _key(run, keys[name]), **asdict(point)})
     process_state().wait_for_everyone()

@@ -91,7 +91,7 @@ def judged(
     if forecast:
         console.print(forecast, soft_wrap=True, markup=False, emoji=False)
     for name, comparisons in asked.items():
-        with stage(f"judging {name}", "calls", console, of=name, doing="judging") as report:
+        with stage(f"judging {name}", "calls", console, variant=name, activity="judging") as report:
             verdicts = _verdicts(judge, comparisons, report)
         cover = coverage(verdicts)
         if cover.missing:

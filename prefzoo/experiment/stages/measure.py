@@ -92,7 +92,9 @@ def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None)
     evals, bf16, weights = run.recipe.evals, native_bf16(), weights_of(run, name)
     held_out = OnPairs()
     if theirs is not None and name != leaderboard.BASE:
-        with stage(f"held-out pairs under {name}", "pairs", run.console, of=name, doing="held-out pairs") as report:
+        with stage(
+            f"held-out pairs under {name}", "pairs", run.console, variant=name, activity="held-out pairs"
+        ) as report:
             ours = reference_logprobs.logprobs(model, run.held_out, run.layout, VocabLogProbs, bf16=bf16, report=report)
         assert isinstance(ours, VocabLogProbs)
         held_out = on_pairs(ours, theirs, beta_of(run, name))
@@ -101,7 +103,7 @@ def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None)
     answers = kept_answers(name, model, run.tokenizer, run.prompts, evals.max_new_tokens, same, run.console)
     benchmarks: dict[str, dict[str, Any]] = {}
     for suite in evals.benchmarks:
-        with stage(f"{suite} of {name}", "suites", run.console, of=name, doing=suite):
+        with stage(f"{suite} of {name}", "suites", run.console, variant=name, activity=suite):
             benchmarks |= run_benchmarks(model, run.tokenizer, suite, run.recipe.folder, same)
     say_unavailable(benchmarks, run.console)
     kl = _kl(run, name, model, base, same) if name != leaderboard.BASE else []
@@ -142,7 +144,7 @@ def _by_prompt(
         def begun(part: list[str]) -> list[Any]:
             if not reports:
                 doing = {"answers": "answers", "kl": "samples"}[kind]
-                begun_stage = stage(f"{doing} of {name}", "prompts", console, of=name, doing=doing)
+                begun_stage = stage(f"{doing} of {name}", "prompts", console, variant=name, activity=doing)
                 reports.append(stages.enter_context(begun_stage))
             return make(part)
 

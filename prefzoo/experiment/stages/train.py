@@ -186,7 +186,7 @@ def _train_alone(run: Run, training: _Training, base: Base, until: int | None = 
         base.drop()  # all that is needed of it is known: its room is the policy's
     model = _policy(run, variant)
     try:
-        with stage(f"training {name}", "pairs", run.console, of=name, doing="training") as report:
+        with stage(f"training {name}", "pairs", run.console, variant=name, activity="training") as report:
             metrics, costs = train(
                 job, model, training.log, report, training.checkpoints, snapshots_of(run, name), until
             )
