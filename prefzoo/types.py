@@ -134,6 +134,10 @@ class Answers(_Tensors):
     def __len__(self) -> int:
         return int(self.logps.shape[0])
 
+    def per_token(self) -> Answers:
+        """Return the same answers with means over their tokens in place of sums; lengths stay."""
+        return Answers(self.logps / self.lengths.clamp(min=1), self.lengths, self.desirable)
+
     @classmethod
     def from_pairs(cls, pairs: LogProbs) -> Answers:
         """2B single answers of B pairs: the chosen ones, desirable, and behind them the rejected ones."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from prefzoo.data.schemas import Pair
+from prefzoo.data.examples import Pair
 from prefzoo.data.tokens import TokenPair, tokenise
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.logprobs import choose_layout

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.data.batches import Layout
-from prefzoo.data.tokens import TokenPair, encode_prompt
+from prefzoo.data.tokens import TokenAnswer, encode_prompt
 from prefzoo.engine import reference_logprobs
 from prefzoo.evals.generation.generate import Progress, drawn
 
@@ -15,16 +15,16 @@ TEMPERATURE = 1.0  # the policy itself, not a sharper one
 
 def sampled(
     model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, seed: int, progress: Progress | None = None
-) -> list[TokenPair]:
+) -> list[TokenAnswer]:
     """One answer of the model to each prompt, drawn at temperature 1, as token ids."""
     ids = [encode_prompt(tokenizer, p) for p in prompts]
     rows = drawn(
         model, tokenizer, ids, max_new_tokens=max_new_tokens, temperature=TEMPERATURE, seed=seed, progress=progress
     )
-    return [TokenPair(p, row[0], [], i, label=True) for i, (p, row) in enumerate(zip(ids, rows, strict=True))]
+    return [TokenAnswer(p, row[0], label=True, row=i) for i, (p, row) in enumerate(zip(ids, rows, strict=True))]
 
 
-def kl(model: Any, base: Any, samples: Sequence[TokenPair], layout: Layout, *, bf16: bool) -> list[float]:
+def kl(model: Any, base: Any, samples: Sequence[TokenAnswer], layout: Layout, *, bf16: bool) -> list[float]:
     r"""Per sample, an unbiased estimate in nats of the sequence's KL, up to the limit on its tokens.
 
     $$ KL(\pi \| \pi_0) = E_{y \sim \pi} \sum_t \log \pi(y_t | y_{<t}) - \log \pi_0(y_t | y_{<t}) $$

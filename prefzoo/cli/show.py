@@ -99,7 +99,7 @@ def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -
     model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     done, schema = tokens_of(recipe, recipe.data.train, tokenizer)
     check_variants(recipe, done.pairs)
-    tokens = mean(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in done.pairs)
+    tokens = mean(p.total for p in done.pairs)
     size = sum(p.numel() for p in model.parameters())
     rows = unit(done.pairs)
     console.print(f"{recipe.name}: {recipe.model} ({size / 1e6:.0f}M parameters), {len(done.pairs)} {rows} ({schema})")

@@ -3,8 +3,19 @@
 Exported here is what needs no torch; `prefzoo.data.batches` lays pairs out for a forward pass.
 """
 
-from prefzoo.data.schemas import Pair, normalise, schema
+from prefzoo.data.examples import LabelledAnswer, Pair
+from prefzoo.data.schemas import normalise, schema
 from prefzoo.data.sources import read_rows
-from prefzoo.data.tokens import Tokenised, TokenPair, tokenise
+from prefzoo.data.tokens import TokenAnswer, Tokenised, TokenPair, tokenise
 
-__all__ = ["Pair", "TokenPair", "Tokenised", "normalise", "read_rows", "schema", "tokenise"]
+__all__ = [
+    "LabelledAnswer",
+    "Pair",
+    "TokenAnswer",
+    "TokenPair",
+    "Tokenised",
+    "normalise",
+    "read_rows",
+    "schema",
+    "tokenise",
+]

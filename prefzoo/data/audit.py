@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
-from prefzoo.data.schemas import Pair, Text, normalise, schema, unpaired
+from prefzoo.data.examples import Example, Pair, Text
+from prefzoo.data.schemas import normalise, schema
 from prefzoo.data.sources import Row, read_rows
-from prefzoo.data.tokens import Tokenised, TokenPair, TooLong, tokenise
+from prefzoo.data.tokens import TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong, tokenise
 from prefzoo.runtime.progress import Report
 
 STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "desirable": "green", "undesirable": "red"}
@@ -84,33 +85,34 @@ def audit(
     return counted(spec, rows, pairs, tokenise(pairs, tokenizer, max_length, too_long, spec, report), tokenizer)
 
 
-def counted(spec: str, rows: list[Row], pairs: Sequence[Pair], done: Tokenised, tokenizer: Any) -> Audit:
+def counted(
+    spec: str, rows: list[Row], pairs: Sequence[Example], done: Tokenised[TokenExample], tokenizer: Any
+) -> Audit:
     """The audit of a data set that is already read: its rows, normalised and tokenised."""
-    kept, single = done.pairs, unpaired(rows)
-    bad = [p.chosen for p in kept if p.label is False] if single else [p.rejected for p in kept]
+    good, bad = _sides(done.pairs)
+    both = [p for p in done.pairs if isinstance(p, TokenPair)]
     return Audit(
         spec=spec,
         schema=schema(rows),
-        single=single,
+        single=isinstance(done.pairs[0], TokenAnswer),
         rows=len(rows),
-        kept=len(kept),
-        chosen=_lengths([p.chosen for p in kept if p.label is not False]),
+        kept=len(done.pairs),
+        chosen=_lengths(good),
         rejected=_lengths(bad),
-        chosen_longer=statistics.fmean(len(p.chosen) > len(p.rejected) for p in kept),
-        rejected_longer=statistics.fmean(len(p.rejected) > len(p.chosen) for p in kept),
-        duplicates=_repeats(_key(p.prompt, p.chosen, p.rejected) for p in pairs),
+        chosen_longer=_share(len(p.chosen) > len(p.rejected) for p in both),
+        rejected_longer=_share(len(p.rejected) > len(p.chosen) for p in both),
+        duplicates=_repeats(_key(*_texts(p)) for p in pairs),
         repeated_prompts=_repeats(_key(p.prompt) for p in pairs),
         ties=_ties(rows),
         counts=dict(done.counts),
-        example=_example(tokenizer, kept),
+        example=_example(tokenizer, done.pairs),
     )
 
 
-def in_words(pairs: Sequence[TokenPair]) -> list[str]:
+def in_words(pairs: Sequence[TokenExample]) -> list[str]:
     """What training sees, a line each: how many rows, how long the answers, which of a pair is the longer."""
-    single = pairs[0].label is not None
-    good = _lengths([p.chosen for p in pairs if p.label is not False])
-    bad = _lengths([p.chosen for p in pairs if p.label is False] if single else [p.rejected for p in pairs])
+    single = isinstance(pairs[0], TokenAnswer)
+    good, bad = map(_lengths, _sides(pairs))
     names = ("desirable", "undesirable") if single else ("chosen", "rejected")
     said = [f"{good.n} {names[0]} and {bad.n} {names[1]} answers" if single else f"{good.n} pairs"]
     said += [
@@ -119,7 +121,7 @@ def in_words(pairs: Sequence[TokenPair]) -> list[str]:
         if side.n
     ]
     if not single:
-        share = statistics.fmean(len(p.chosen) > len(p.rejected) for p in pairs)
+        share = _share(len(p.chosen) > len(p.rejected) for p in pairs if isinstance(p, TokenPair))
         said.append(f"the chosen answer is the longer one in {share:.0%} of the pairs")
     repeated = _repeats(tuple(p.prompt) for p in pairs)
     return [*said, f"{repeated} rows with a prompt seen before"]
@@ -163,6 +165,24 @@ def _table(found: Audit, good: str, bad: str) -> Table:
     return table
 
 
+def _sides(examples: Sequence[TokenExample]) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the good and the bad answers: chosen and rejected, or the desirable and the undesirable ones."""
+    good = [e.answers[0] for e in examples if isinstance(e, TokenPair) or e.label]
+    bad = [e.answers[-1] for e in examples if isinstance(e, TokenPair) or not e.label]
+    return good, bad
+
+
+def _share(flags: Iterable[bool]) -> float:
+    """Return the share of true flags; 0 without any."""
+    listed = list(flags)
+    return sum(listed) / len(listed) if listed else 0.0
+
+
+def _texts(example: Example) -> tuple[Text, ...]:
+    answers = (example.chosen, example.rejected) if isinstance(example, Pair) else (example.completion,)
+    return example.prompt, *answers
+
+
 def _lengths(answers: Sequence[Sequence[int]]) -> Lengths:
     if not answers:
         return Lengths(0, 0.0, 0.0, 0, 0)
@@ -185,14 +205,14 @@ def _ties(rows: Sequence[Row]) -> int | None:
     return sum(r["score_chosen"] == r["score_rejected"] for r in scored) if scored else None
 
 
-def _example(tokenizer: Any, kept: Sequence[TokenPair]) -> tuple[tuple[str, str], ...]:
-    """Parts and their token texts; a line break stands between the parts."""
+def _example(tokenizer: Any, kept: Sequence[TokenExample]) -> tuple[tuple[str, str], ...]:
+    """Return (part, text of one token), with a line break after each part."""
     parts: list[tuple[str, list[int]]] = []
-    if kept[0].label is None:
-        parts = [("prompt", kept[0].prompt), ("chosen", kept[0].chosen), ("rejected", kept[0].rejected)]
+    if isinstance(first := kept[0], TokenPair):
+        parts = [("prompt", first.prompt), ("chosen", first.chosen), ("rejected", first.rejected)]
     for name, label in (("desirable", True), ("undesirable", False)):
-        first = next((p for p in kept if p.label is label), None)
-        parts += [("prompt", first.prompt), (name, first.chosen)] if first else []
+        answer = next((a for a in kept if isinstance(a, TokenAnswer) and a.label is label), None)
+        parts += [("prompt", answer.prompt), (name, answer.completion)] if answer else []
     shown: list[tuple[str, str]] = []
     for part, ids in parts:
         shown += [(part, tokenizer.decode([i])) for i in ids] + [(part, "\n")]

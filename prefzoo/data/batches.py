@@ -7,48 +7,59 @@ from typing import Literal
 
 import torch
 
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.types import CHOSEN, PADDING, PROMPT, REJECTED, PairBatch
 
 Layout = Literal["shared", "packed", "rows"]
 
 
-def order(pairs: int, batch: int, steps: int, seed: int) -> list[list[int]]:
-    """Which pairs each of `steps` optimiser steps sees: `batch` of them, every pair once before any comes again.
+def order(examples: int, batch: int, steps: int, seed: int) -> list[list[int]]:
+    """Choose which examples each optimiser step sees; every one comes once before any comes again.
 
-    The order depends on (pairs, batch, seed) alone, so all variants of a recipe see the same.
+    Args:
+        examples: how many there are.
+        batch: examples per step.
+        steps: number of steps.
+        seed: of the random order, which depends on (examples, batch, seed) alone, so that all variants of a recipe
+            see the same.
+
+    Returns:
+        For each step, the indices of its `batch` examples.
     """
     stream: list[int] = []
     gen = torch.Generator().manual_seed(seed)
     while len(stream) < batch * steps:
-        stream += torch.randperm(pairs, generator=gen).tolist()
+        stream += torch.randperm(examples, generator=gen).tolist()
     return [stream[i * batch : (i + 1) * batch] for i in range(steps)]
 
 
-def collate(pairs: Sequence[TokenPair], layout: Layout, *, pad: int) -> PairBatch:
-    """Lay pairs out for one forward pass.
+def collate(examples: Sequence[TokenExample], layout: Layout, *, pad: int) -> PairBatch:
+    """Lay B pairs or single answers out for one forward pass; a single answer takes the place of a chosen one.
 
     Args:
+        examples: what to lay out; each has a prompt of at least one token.
         layout: `shared`: packed, one block per pair: prompt, chosen, rejected. `packed`: a block per answer, all chosen
             first. `rows`: a padded row per answer, for architectures whose attention knows no blocks.
         pad: token id for the unused end of a row.
 
+    Returns:
+        The batch, on the CPU.
+
     Raises:
-        ValueError: a pair without a prompt token: nothing predicts the first token of its answers.
+        ValueError: an example without a prompt token: nothing predicts the first token of its answers.
     """
-    if not all(pair.prompt for pair in pairs):
-        raise ValueError("a pair without a prompt token cannot be scored; tokenise() makes none")
-    count = len(pairs)
-    rows: list[_Row] = [_Row(pair.prompt) for pair in pairs]
-    places: list[tuple[int, _Row, int]] = []  # of each answer: its number, its row, and where in that it starts
-    for i, pair in enumerate(pairs):
-        places.append((i, rows[i], rows[i].append(pair.chosen, CHOSEN)))
-    for i, pair in enumerate(pairs):
-        if not pair.rejected:
-            continue
-        row = rows[i] if layout == "shared" else _Row(pair.prompt)
-        rows += [] if layout == "shared" else [row]
-        places.append((count + i, row, row.append(pair.rejected, REJECTED)))
+    if not all(example.prompt for example in examples):
+        raise ValueError("an example without a prompt token cannot be scored; tokenise() makes none")
+    count = len(examples)
+    rows = [_Row(example.prompt) for example in examples]
+    placed: list[tuple[int, list[int], _Row, int]] = []  # an answer's owner number, tokens, row, and start in the row
+    for i, example in enumerate(examples):
+        placed.append((i, example.answers[0], rows[i], rows[i].append(example.answers[0], CHOSEN)))
+    for i, example in enumerate(examples):
+        for rejected in example.answers[1:]:
+            row = rows[i] if layout == "shared" else _Row(example.prompt)
+            rows += [] if layout == "shared" else [row]
+            placed.append((count + i, rejected, row, row.append(rejected, REJECTED)))
     width = max(len(row.tokens) for row in rows) if layout == "rows" else 0
     starts, at = {}, 0
     for row in rows:
@@ -57,8 +68,7 @@ def collate(pairs: Sequence[TokenPair], layout: Layout, *, pad: int) -> PairBatc
     source: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
-    for number, row, begin in places:
-        answer = pairs[number % count].chosen if number < count else pairs[number % count].rejected
+    for number, answer, row, begin in placed:
         first = starts[id(row)]
         # the first answer token is predicted by the last prompt token, each other by the token before it
         source += [first + row.prompt - 1, *range(first + begin, first + begin + len(answer) - 1)]
@@ -71,12 +81,12 @@ def collate(pairs: Sequence[TokenPair], layout: Layout, *, pad: int) -> PairBatc
     )
     return PairBatch(
         tokens, positions, segments, torch.tensor(source), torch.tensor(targets), torch.tensor(owner),
-        torch.tensor([p.row for p in pairs]), () if layout == "rows" else tuple(row.block() for row in rows),
+        torch.tensor([e.row for e in examples]), () if layout == "rows" else tuple(row.block() for row in rows),
     )  # fmt: skip
 
 
 class _Row:
-    """A prompt and the answers behind it."""
+    """A prompt and the answers after it."""
 
     def __init__(self, prompt: list[int]) -> None:
         self.prompt = len(prompt)
@@ -85,7 +95,7 @@ class _Row:
         self.answers: list[int] = []
 
     def append(self, answer: list[int], segment: int) -> int:
-        """Adds an answer that continues the prompt; returns where it starts."""
+        """Add an answer that continues the prompt, and return the index of its first token."""
         begin = len(self.tokens)
         self.tokens += answer
         self.positions += range(self.prompt, self.prompt + len(answer))
@@ -94,22 +104,34 @@ class _Row:
         return begin
 
     def pad(self, width: int, token: int) -> None:
+        """Add padding up to `width` tokens."""
         more = width - len(self.tokens)
         self.tokens += [token] * more
         self.positions += [0] * more
         self.segments += [PADDING] * more
 
     def block(self) -> tuple[int, int, int]:
+        """The tokens of the prompt, the first answer and the second (0 where there is none)."""
         first, second = (*self.answers, 0)[:2]
         return self.prompt, first, second
 
 
-def split(pairs: Sequence[TokenPair], rows: Sequence[int], budget: int, most: int | None) -> list[list[int]]:
-    """`rows` in order, dealt to passes of at most `budget` tokens and `most` pairs; a longer pair goes alone."""
+def split(examples: Sequence[TokenExample], rows: Sequence[int], budget: int, most: int | None) -> list[list[int]]:
+    """Split rows, in order, into passes.
+
+    Args:
+        examples: the data set.
+        rows: indices into it.
+        budget: most tokens of a pass; a longer example goes alone.
+        most: most examples of a pass; None for no limit.
+
+    Returns:
+        The rows of each pass.
+    """
     parts: list[list[int]] = []
     used = 0
     for i in rows:
-        size = len(pairs[i].prompt) + len(pairs[i].chosen) + len(pairs[i].rejected)
+        size = examples[i].total
         if not parts or used + size > budget or len(parts[-1]) == most:
             parts.append([])
             used = 0

@@ -5,33 +5,14 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from prefzoo.data.sources import AT_MOST, Row
+from prefzoo.data.examples import LabelledAnswer, Pair, Text
+from prefzoo.data.sources import MAX_FAULTS, Row
 from prefzoo.errors import UserError
 
-Text = str | list[dict[str, str]]
 TURN = "\n\nAssistant:"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One preference: `chosen` and `rejected` are answers to `prompt`; strings, or lists of role/content messages.
-
-    A single answer stands in `chosen`, whether it is a good one or not, with an empty `rejected`.
-
-    Attributes:
-        scores: what the data gives the two answers, where it has `score_chosen` and `score_rejected`.
-        label: whether a single answer is a desirable one; None for a pair.
-    """
-
-    prompt: Text
-    chosen: Text
-    rejected: Text
-    row: int
-    scores: tuple[float, float] | None = None
-    label: bool | None = None
 
 
 def schema(rows: list[Row]) -> str:
@@ -50,26 +31,32 @@ def unpaired(rows: list[Row]) -> bool:
     return "completion" in rows[0] and "chosen" not in rows[0]
 
 
-def normalise(rows: list[Row], place: str) -> list[Pair]:
-    """Pairs with an explicit prompt.
+def normalise(rows: list[Row], place: str) -> list[Pair] | list[LabelledAnswer]:
+    """Pairs with an explicit prompt, or single answers.
 
     Raises:
         UserError: `place: row n:` lines (rows from 1) for empty or equal answers and for wrong types, at most 20.
     """
-    pairs, faults, explicit, single = [], [], _explicit(rows), unpaired(rows)
+    faults: list[str] = []
+    pairs: list[Pair] = []
+    answers: list[LabelledAnswer] = []
+    explicit, single = _explicit(rows), unpaired(rows)
     for number, row in enumerate(rows, 1):
         fault = _fault_of_answer(row) if single else _fault(row, explicit)
-        pair = None if fault else _answer(row, number - 1) if single else _pair(row, number - 1, explicit)
-        if pair and not single and not (_filled(pair.chosen) and _filled(pair.rejected)):
-            fault = "one answer is only the beginning of the other; add a prompt column, or remove the row"
+        if not fault and single:
+            answers.append(_answer(row, number - 1))
+        elif not fault:
+            pair = _pair(row, number - 1, explicit)
+            if _filled(pair.chosen) and _filled(pair.rejected):
+                pairs.append(pair)
+            else:
+                fault = "one answer is only the beginning of the other; add a prompt column, or remove the row"
         if fault:
             faults.append(f"{place}: row {number}: {fault}")
-        elif pair:
-            pairs.append(pair)
     if faults:
-        more = [f"{place}: and {len(faults) - AT_MOST} more rows like these"] if len(faults) > AT_MOST else []
-        raise UserError(faults[:AT_MOST] + more)
-    return pairs
+        more = [f"{place}: and {len(faults) - MAX_FAULTS} more rows like these"] if len(faults) > MAX_FAULTS else []
+        raise UserError(faults[:MAX_FAULTS] + more)
+    return answers if single else pairs
 
 
 def _explicit(rows: list[Row]) -> bool:
@@ -112,9 +99,8 @@ def _fault_of_answer(row: Row) -> str:
     return ""
 
 
-def _answer(row: Row, number: int) -> Pair:
-    nothing: Text = "" if isinstance(row["completion"], str) else []
-    return Pair(row["prompt"], row["completion"], nothing, number, label=row["label"])
+def _answer(row: Row, number: int) -> LabelledAnswer:
+    return LabelledAnswer(row["prompt"], row["completion"], row["label"], number)
 
 
 def _scores(row: Row) -> tuple[float, float] | None:

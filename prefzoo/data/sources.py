@@ -13,7 +13,7 @@ from prefzoo.errors import UserError, did_you_mean
 from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
 
 Row = dict[str, Any]
-AT_MOST = 20  # faults listed at once
+MAX_FAULTS = 20  # listed at once
 
 
 def read_rows(spec: str, folder: Path, columns: Mapping[str, str] | None = None) -> list[Row]:
@@ -67,7 +67,7 @@ def _json(path: Path) -> list[Row]:
         if not isinstance(row, dict)
     ]
     if faults:
-        raise UserError(faults[:AT_MOST])
+        raise UserError(faults[:MAX_FAULTS])
     return found
 
 
@@ -81,7 +81,7 @@ def _csv(path: Path) -> list[Row]:
         f"{path}: row {n}: more fields than the header; quote its commas" for n, r in enumerate(rows, 1) if "" in r
     ]
     if faults:
-        raise UserError(faults[:AT_MOST])
+        raise UserError(faults[:MAX_FAULTS])
     return rows
 
 
@@ -117,7 +117,7 @@ def _json_lines(path: Path, lines: Iterable[str]) -> list[Row]:
         else:
             faults.append(f"{path}:{number}: {type(row).__name__} where an object {{…}} was expected")
     if faults:
-        raise UserError(faults[:AT_MOST])
+        raise UserError(faults[:MAX_FAULTS])
     return rows
 
 

@@ -1,25 +1,62 @@
-"""Pairs to token ids. The boundary between prompt and answer is exact, EOS is scored once, nothing is cut silently."""
+"""Pairs and single answers to token ids.
+
+The boundary between prompt and answer is exact, EOS is scored once, nothing is cut silently.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, TypeVar, overload
 
-from prefzoo.data.schemas import Pair, Text
-from prefzoo.data.sources import AT_MOST
+from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
+from prefzoo.data.sources import MAX_FAULTS
 from prefzoo.errors import UserError
 from prefzoo.runtime.progress import Report
 
 TooLong = Literal["drop", "cut"]
 
 
-@dataclass(frozen=True)
-class TokenPair:
-    """Token ids of one pair. Every token of `chosen` and `rejected` is scored; `row` is its place in the data set.
+class _Lengths(ABC):
+    """The lengths that pairs and single answers share."""
 
-    A single answer stands in `chosen`, good or not as `label` says, with no `rejected`. `scores` are the data's.
+    prompt: list[int]
+
+    @property
+    @abstractmethod
+    def answers(self) -> tuple[list[int], ...]:
+        """The token ids of each answer; every one of them is scored."""
+
+    def __len__(self) -> int:
+        """Return the tokens of the prompt and the longest answer."""
+        return len(self.prompt) + max(map(len, self.answers))
+
+    @property
+    def scored(self) -> int:
+        """The tokens of all answers."""
+        return sum(map(len, self.answers))
+
+    @property
+    def total(self) -> int:
+        """The tokens of the prompt, counted once, and of all answers."""
+        return len(self.prompt) + self.scored
+
+    @property
+    def block(self) -> tuple[int, int, int]:
+        """The tokens of the prompt, of the first answer and of the second (0 for a single answer)."""
+        first, second = (*map(len, self.answers), 0)[:2]
+        return len(self.prompt), first, second
+
+
+@dataclass(frozen=True)
+class TokenPair(_Lengths):
+    """Token ids of one pair.
+
+    Attributes:
+        row: index of the row in its data set, from 0.
+        scores: the data's scores of chosen and rejected; None where it has none.
     """
 
     prompt: list[int]
@@ -27,58 +64,128 @@ class TokenPair:
     rejected: list[int]
     row: int
     scores: tuple[float, float] | None = None
-    label: bool | None = None
 
-    def __len__(self) -> int:
-        """Tokens of the longer of prompt + answer."""
-        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+    @property
+    def answers(self) -> tuple[list[int], list[int]]:
+        """Chosen and rejected."""
+        return self.chosen, self.rejected
+
+    def truncated(self, length: int) -> TokenPair:
+        """Return the pair with both answers cut to `length` tokens."""
+        return replace(self, chosen=self.chosen[:length], rejected=self.rejected[:length])
 
 
-@dataclass
-class Tokenised:
-    """What became of a data set: the pairs that remain, and a count of everything that was changed or dropped."""
+@dataclass(frozen=True)
+class TokenAnswer(_Lengths):
+    """Token ids of one single answer.
 
-    pairs: list[TokenPair] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
+    Attributes:
+        label: whether the answer is a desirable one.
+        row: index of the row in its data set, from 0.
+    """
+
+    prompt: list[int]
+    completion: list[int]
+    label: bool
+    row: int
+
+    @property
+    def answers(self) -> tuple[list[int]]:
+        """The completion alone."""
+        return (self.completion,)
+
+    def truncated(self, length: int) -> TokenAnswer:
+        """Return the answer cut to `length` tokens."""
+        return replace(self, completion=self.completion[:length])
+
+
+TokenExample = TokenPair | TokenAnswer
+E_co = TypeVar("E_co", bound=TokenExample, covariant=True)
+
+
+@dataclass(frozen=True)
+class Tokenised(Generic[E_co]):
+    """A data set as token ids: the examples that remain, and a count of everything that was changed or dropped."""
+
+    pairs: Sequence[E_co]
+    counts: Counter[str]
+
+
+def only_pairs(examples: Sequence[TokenExample], fault: str) -> list[TokenPair]:
+    """Return the examples as the pairs that they are.
+
+    Raises:
+        UserError: some are single answers; the message is `fault`.
+    """
+    pairs = [e for e in examples if isinstance(e, TokenPair)]
+    if len(pairs) < len(examples):
+        raise UserError(fault)
+    return pairs
+
+
+@overload
+def tokenise(
+    examples: Sequence[Pair], tokenizer: Any, max_length: int, too_long: TooLong, place: str = ...,
+    report: Report | None = ...,
+) -> Tokenised[TokenPair]: ...  # fmt: skip
+
+
+@overload
+def tokenise(
+    examples: Sequence[Example], tokenizer: Any, max_length: int, too_long: TooLong, place: str = ...,
+    report: Report | None = ...,
+) -> Tokenised[TokenExample]: ...  # fmt: skip
 
 
 def tokenise(
-    pairs: Sequence[Pair],
+    examples: Sequence[Example],
     tokenizer: Any,
     max_length: int,
     too_long: TooLong,
     place: str = "data",
     report: Report | None = None,
-) -> Tokenised:
-    """Apply the chat template (if there is one), split prompt from answer, and hold rows to `max_length` tokens.
+) -> Tokenised[TokenExample]:
+    """Apply the chat template, if there is one, and split each prompt from its answers.
+
+    Args:
+        examples: pairs or single answers, as `normalise` gives them.
+        tokenizer: a transformers tokenizer.
+        max_length: most tokens of a prompt with one of its answers.
+        too_long: what to do with longer examples: drop them, or cut their answers.
+        place: name of the data set, for messages.
+        report: called with (examples done, all examples, "") after each.
+
+    Returns:
+        The examples that remain, in order, and counts of what was dropped or changed, by reason.
 
     Raises:
-        UserError: the template refuses rows (each named), or no pair is left.
+        UserError: the template refuses rows (at most 20 are named), or no example is left.
     """
-    done = Tokenised()
+    kept: list[TokenExample] = []
+    counts: Counter[str] = Counter()
     lengths: list[int] = []
     faults: list[str] = []
-    for number, pair in enumerate(pairs, 1):
+    for number, example in enumerate(examples, 1):
         try:
-            made = _encode(tokenizer, pair, done.counts)
+            tokens = _encode(tokenizer, example, counts)
         except UserError as e:
-            faults += [f"{place}: row {pair.row + 1}: {line}" for line in e.lines]
+            faults += [f"{place}: row {example.row + 1}: {line}" for line in e.lines]
             continue
-        if made is not None:
-            lengths.append(len(made))
-            kept = _fit(made, max_length, too_long, done.counts)
-            done.pairs += [kept] if kept else []
+        if tokens is not None:
+            lengths.append(len(tokens))
+            fitting = _fit(tokens, max_length, too_long, counts)
+            kept += [fitting] if fitting else []
         if report:
-            report(number, len(pairs), "")
+            report(number, len(examples), "")
     if faults:
-        raise UserError(faults[:AT_MOST])
-    if not done.pairs:
+        raise UserError(faults[:MAX_FAULTS])
+    if not kept:
         range_ = f"; pairs have {min(lengths)} to {max(lengths)} tokens" if lengths else ""
-        reasons = ", ".join(f"{name} {n}" for name, n in done.counts.items())
+        reasons = ", ".join(f"{name} {n}" for name, n in counts.items())
         raise UserError(
             f"{place}: no pair is left at max_length {max_length} ({reasons}{range_}); raise data.max_length"
         )
-    return done
+    return Tokenised(kept, counts)
 
 
 def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
@@ -86,35 +193,51 @@ def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
     return _ids(tokenizer, _prompt_text(tokenizer, prompt))
 
 
-def _encode(tokenizer: Any, pair: Pair, counts: Counter[str]) -> TokenPair | None:
+def _encode(tokenizer: Any, example: Example, counts: Counter[str]) -> TokenExample | None:
+    """Return an example's token ids; None, and a count more, where nothing can be learned from it."""
+    tokens = (
+        _encode_pair(tokenizer, example, counts)
+        if isinstance(example, Pair)
+        else _encode_answer(tokenizer, example, counts)
+    )
+    return None if tokens is None else _with_prompt(tokenizer, tokens, counts)
+
+
+def _encode_answer(tokenizer: Any, answer: LabelledAnswer, counts: Counter[str]) -> TokenAnswer:
+    prompt, completion, moved = _split(tokenizer, answer.prompt, answer.completion)
+    if moved:
+        counts["boundary moved"] += 1
+    return TokenAnswer(prompt, completion, answer.label, answer.row)
+
+
+def _encode_pair(tokenizer: Any, pair: Pair, counts: Counter[str]) -> TokenPair | None:
     prompt, chosen, moved = _split(tokenizer, pair.prompt, pair.chosen)
-    if pair.label is not None:
-        if moved:
-            counts["boundary moved"] += 1
-        return _begun(tokenizer, TokenPair(prompt, chosen, [], pair.row, label=pair.label), counts)
     other, rejected, moved_too = _split(tokenizer, pair.prompt, pair.rejected)
     shared = min(len(prompt), len(other))  # a tokenizer may merge across the boundary in one answer only
-    made = TokenPair(prompt[:shared], prompt[shared:] + chosen, other[shared:] + rejected, pair.row, pair.scores)
+    tokens = TokenPair(prompt[:shared], prompt[shared:] + chosen, other[shared:] + rejected, pair.row, pair.scores)
     if not isinstance(pair.chosen, str) and not tokenizer.chat_template:
         counts["messages joined by newlines: no chat template"] += 1
-    if made.chosen == made.rejected:
+    if tokens.chosen == tokens.rejected:
         counts["dropped: equal once tokenised"] += 1
         return None
     if moved or moved_too:
         counts["boundary moved"] += 1
-    return _begun(tokenizer, made, counts)
+    return tokens
 
 
-def _begun(tokenizer: Any, made: TokenPair, counts: Counter[str]) -> TokenPair | None:
-    """The pair with a prompt of one BOS, if it has none: something must predict the first token of an answer."""
-    if made.prompt:
-        return made
+def _with_prompt(tokenizer: Any, tokens: TokenExample, counts: Counter[str]) -> TokenExample | None:
+    """Return the example, with one BOS as its prompt if that is empty: something must predict an answer's first token.
+
+    None where the tokenizer has no such token.
+    """
+    if tokens.prompt:
+        return tokens
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     if first is None:
         counts["dropped: no prompt, and no BOS to begin with"] += 1
         return None
     counts["begun with a BOS: no prompt"] += 1
-    return replace(made, prompt=[first])
+    return replace(tokens, prompt=[first])
 
 
 def _split(tokenizer: Any, prompt: Text, answer: Text) -> tuple[list[int], list[int], bool]:
@@ -186,15 +309,17 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def _fit(pair: TokenPair, max_length: int, too_long: TooLong, counts: Counter[str]) -> TokenPair | None:
-    if len(pair) <= max_length:
-        return pair
-    room = max_length - len(pair.prompt)
-    if too_long == "drop" or room <= 0:
+def _fit(tokens: TokenExample, max_length: int, too_long: TooLong, counts: Counter[str]) -> TokenExample | None:
+    """Return the example if it has at most `max_length` tokens, else its cut or None, as `too_long` asks."""
+    if len(tokens) <= max_length:
+        return tokens
+    left = max_length - len(tokens.prompt)
+    if too_long == "drop" or left <= 0:
         counts["dropped: too long" if too_long == "drop" else "dropped: prompt alone is too long"] += 1
         return None
-    if pair.chosen[:room] == pair.rejected[:room]:
+    cut = tokens.truncated(left)
+    if isinstance(cut, TokenPair) and cut.chosen == cut.rejected:
         counts["dropped: equal once cut"] += 1
         return None
     counts["cut"] += 1
-    return replace(pair, chosen=pair.chosen[:room], rejected=pair.rejected[:room])
+    return cut

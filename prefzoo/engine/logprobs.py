@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from prefzoo.data.batches import Layout, collate
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.engine import packed_attention
 from prefzoo.engine.lm_head import LMHead, Tile, token_logprobs
 from prefzoo.engine.token_kl import token_kl
@@ -122,7 +122,7 @@ NOTES = {
 
 
 @torch.no_grad()
-def choose_layout(model: Any, pairs: Sequence[TokenPair]) -> Layout:
+def choose_layout(model: Any, pairs: Sequence[TokenExample]) -> Layout:
     """The leanest layout that is exact for a model: each is tried on two pairs against the model's own logits.
 
     Sharing or packing is not exact where attention knows no blocks (recurrent layers, attention of a model's own).
@@ -150,22 +150,17 @@ def choose_layout(model: Any, pairs: Sequence[TokenPair]) -> Layout:
     )
 
 
-def _short(pair: TokenPair) -> TokenPair:
-    return replace(
-        pair,
-        prompt=pair.prompt[-PROBE_TOKENS:],
-        chosen=pair.chosen[:PROBE_TOKENS],
-        rejected=pair.rejected[:PROBE_TOKENS],
-    )
+def _short(example: TokenExample) -> TokenExample:
+    return replace(example.truncated(PROBE_TOKENS), prompt=example.prompt[-PROBE_TOKENS:])
 
 
-def _plainly(model: Any, pair: TokenPair, device: torch.device) -> Tensor:
-    """(2,) log-probs of a pair's answers, each from the model's own logits of its own sequence."""
+def _plainly(model: Any, example: TokenExample, device: torch.device) -> Tensor:
+    """Return the (2,) log-probs of the answers (0 for a second that is not there), each from the model's own logits."""
     found = torch.zeros(2, dtype=torch.float64)
-    for i, answer in enumerate((pair.chosen, pair.rejected)):
-        ids = torch.tensor([[*pair.prompt, *answer]], device=device)
-        logits = model(input_ids=ids, use_cache=False).logits[0, len(pair.prompt) - 1 : -1].float().log_softmax(-1)
-        found[i] = logits.gather(-1, ids[0, len(pair.prompt) :, None]).double().sum().cpu()
+    for i, answer in enumerate(example.answers):
+        ids = torch.tensor([[*example.prompt, *answer]], device=device)
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(example.prompt) - 1 : -1].float().log_softmax(-1)
+        found[i] = logits.gather(-1, ids[0, len(example.prompt) :, None]).double().sum().cpu()
     return found
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from prefzoo.data.batches import Layout, collate, split
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.logprobs import score
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.memory import retry_with_smaller_batches
@@ -30,13 +30,15 @@ TOKENS = 4096  # of a forward pass without gradients
 CHECKSUM = "sha256"  # in the file's metadata
 
 
-def rows_key(pairs: Sequence[TokenPair]) -> str:
-    """Hash of the token ids, in order."""
-    rows = [(p.prompt, p.chosen, p.rejected) for p in pairs]
+def rows_key(pairs: Sequence[TokenExample]) -> str:
+    """Return a hash of the token ids, in order."""
+    rows = [(e.prompt, *e.answers, [])[:3] for e in pairs]  # [] for a second answer keeps the keys of older caches
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def cache_file(weights: str, pairs: Sequence[TokenPair], kind: type[LogProbs], layout: Layout, *, bf16: bool) -> Path:
+def cache_file(
+    weights: str, pairs: Sequence[TokenExample], kind: type[LogProbs], layout: Layout, *, bf16: bool
+) -> Path:
     """Where the log-probs of these rows under these weights are kept."""
     precision = "bf16" if bf16 else "fp32"
     name = f"{weights}-{rows_key(pairs)}-{kind.__name__}-{layout}-{precision}-v{ENGINE}"
@@ -45,7 +47,7 @@ def cache_file(weights: str, pairs: Sequence[TokenPair], kind: type[LogProbs], l
 
 @torch.no_grad()
 def logprobs(
-    model: Any, pairs: Sequence[TokenPair], layout: Layout, kind: type[LogProbs] = LogProbs, *, bf16: bool,
+    model: Any, pairs: Sequence[TokenExample], layout: Layout, kind: type[LogProbs] = LogProbs, *, bf16: bool,
     report: Report | None = None,
 ) -> LogProbs:  # fmt: skip
     """Log-probs of every pair, in order, on the CPU; the model stays where it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from prefzoo.data.batches import Layout
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample, TokenPair
 from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.evals.judges.protocol import PromptRow
@@ -35,7 +36,7 @@ class Run:
     tokenizer: Any
     weights: str
     vocabulary: str
-    pairs: list[TokenPair]
+    pairs: Sequence[TokenExample]
     held_out: list[TokenPair]
     layout: Layout
     prompts: list[PromptRow]
@@ -44,7 +45,7 @@ class Run:
 
 
 def logprobs_of(
-    run: Run, base: Base, weights: str, pairs: list[TokenPair], what: str, kind: type[LogProbs] = LogProbs, *,
+    run: Run, base: Base, weights: str, pairs: Sequence[TokenExample], what: str, kind: type[LogProbs] = LogProbs, *,
     bf16: bool,
 ) -> LogProbs:  # fmt: skip
     """Log-probs of pairs under the base, or another with these weights, from the user's cache where they are known.

@@ -8,7 +8,7 @@ from typing import Any
 from prefzoo.data.audit import Audit, counted
 from prefzoo.data.schemas import normalise
 from prefzoo.data.sources import Row, read_rows
-from prefzoo.data.tokens import Tokenised, TokenPair, tokenise
+from prefzoo.data.tokens import TokenExample, Tokenised, TokenPair, tokenise
 from prefzoo.errors import UserError
 from prefzoo.recipe.load import Recipe
 from prefzoo.training.loss_inputs import check_fit
@@ -19,12 +19,12 @@ def rows_of(recipe: Recipe, spec: str) -> list[Row]:
     return read_rows(spec, recipe.folder, {str(k): v for k, v in recipe.data.columns.items()})
 
 
-def unit(pairs: Sequence[TokenPair]) -> str:
+def unit(pairs: Sequence[TokenExample]) -> str:
     """What the rows of a data set are."""
-    return "pairs" if pairs[0].label is None else "answers"
+    return "pairs" if isinstance(pairs[0], TokenPair) else "answers"
 
 
-def check_variants(recipe: Recipe, pairs: Sequence[TokenPair]) -> None:
+def check_variants(recipe: Recipe, pairs: Sequence[TokenExample]) -> None:
     """Whether the training data can feed every variant.
 
     Raises:
@@ -40,13 +40,13 @@ def check_variants(recipe: Recipe, pairs: Sequence[TokenPair]) -> None:
         raise UserError(faults)
 
 
-def tokens_of(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised, str]:
+def tokens_of(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], str]:
     """Token ids of a data set, and what schema it has."""
     done, found = audited(recipe, spec, tokenizer)
     return done, found.schema
 
 
-def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised, Audit]:
+def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], Audit]:
     """Token ids of a data set, and its audit."""
     rows = rows_of(recipe, spec)
     pairs = normalise(rows, spec)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenPair, only_pairs
 from prefzoo.engine import models
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.logprobs import NOTES, choose_layout
@@ -128,9 +128,8 @@ def prepare(found: Recipe, folder: Path, console: Console, save_every: float) ->
     held_out: list[TokenPair] = []
     if found.data.eval:
         held, audit = audited(found, found.data.eval, tokenizer)
-        held_out, audits["eval"] = held.pairs, asdict(audit)
-    if any(p.label is not None for p in held_out):
-        raise UserError(f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs")
+        fault = f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs"
+        held_out, audits["eval"] = only_pairs(held.pairs, fault), asdict(audit)
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
     check_variants(found, done.pairs)
     layout = choose_layout(loaded, [*done.pairs, *held_out])

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.errors import UserError
 from prefzoo.recipe.axes import Axis, Sweep, set_at_path
 from prefzoo.recipe.load import SLUG, Recipe, Variant
@@ -174,7 +174,7 @@ def _name(arm: str, values: Values) -> str:
     return f"{arm[:40]}-{sha256(repr(sorted(values.items())).encode()).hexdigest()[:10]}"
 
 
-def split_off(pairs: Sequence[TokenPair], share: float) -> tuple[list[TokenPair], list[TokenPair]]:
+def split_off(pairs: Sequence[TokenExample], share: float) -> tuple[list[TokenExample], list[TokenExample]]:
     """Training and validation pairs. All pairs of a prompt go to one side; which one depends on its tokens alone.
 
     Raises:

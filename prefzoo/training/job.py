@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel
 
 from prefzoo.data.batches import Layout, order
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.reference_logprobs import scatter_rows, select_rows
 from prefzoo.losses import AnyLoss
@@ -20,7 +20,7 @@ from prefzoo.recipe.sections import Train
 from prefzoo.training.loss_inputs import kind_of, mismatched_rows
 from prefzoo.types import LogProbs
 
-Frozen = Callable[[list[TokenPair], str, type[LogProbs]], LogProbs]
+Frozen = Callable[[Sequence[TokenExample], str, type[LogProbs]], LogProbs]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Job:
     params: BaseModel
     train: Train
     seed: int
-    pairs: Sequence[TokenPair]
+    pairs: Sequence[TokenExample]
     layout: Layout
     bf16: bool
     reference: LogProbs | None = None

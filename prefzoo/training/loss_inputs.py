@@ -1,93 +1,144 @@
-"""What a loss is fed: each input that its signature names, for some rows of the data."""
+"""The inputs of a loss: everything that its signature names, for some examples of the data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.losses import AnyLoss
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
 
+Values = LogProbs | Answers  # of pairs, or of single answers
+V = TypeVar("V", bound=Values)
+
 
 @dataclass(frozen=True)
 class Inputs:
-    """All a loss may take but its state. `policy` and `reference` are log-probs of pairs, as the engine gives them."""
+    """Everything a loss may take, except its state and its knobs.
 
-    policy: LogProbs
-    reference: LogProbs | None = None
+    Attributes:
+        policy, reference: log-probs of B pairs, or of B single answers.
+        scores: the data's scores of the pairs.
+        kl: KL of every answer from the reference.
+        mismatched: log-probs of prompts with other rows' answers.
+    """
+
+    policy: Values
+    reference: Values | None = None
     scores: Scores | None = None
     kl: TokenKL | None = None
     mismatched: Mismatched | None = None
-    labels: Tensor | None = None
 
     def call(self, loss: AnyLoss, params: Any, state: Any = None) -> tuple[Tensor, Any]:
-        """The loss of every row (pair or answer), and its next state."""
-        policy, reference = self._as_asked(self.policy, loss), self._as_asked(self.reference, loss)
+        """Evaluate a loss.
+
+        Args:
+            loss: the loss; one of single answers sees each answer of a pair as one.
+            params: its knobs.
+            state: its state before this step.
+
+        Returns:
+            (B,) values, one per row, or (2B,) where a loss of single answers sees pairs; and the next state.
+        """
+        policy, reference = _for_loss(self.policy, loss), _for_loss(self.reference, loss)
         extra = {"scores": self.scores, "kl": self.kl, "mismatched": self.mismatched}
-        return loss.each_with_state(cast(Any, policy), reference, params, **cast(Any, extra), state=state)
-
-    def _as_asked(self, values: LogProbs | None, loss: AnyLoss) -> LogProbs | Answers | None:
-        if values is None or not loss.unpaired:
-            return values
-        if self.labels is None:
-            return Answers.from_pairs(values)
-        return Answers(values.chosen, values.chosen_len, self.labels)
+        return loss.each_with_state(cast(Any, policy), cast(Any, reference), params, **cast(Any, extra), state=state)
 
 
-def kind_of(loss: AnyLoss, what: str) -> type[LogProbs]:
-    """The log-probs that the engine must give so that the loss gets its `policy` or `reference`."""
-    asked = loss.needs.get(what, LogProbs)
-    return LogProbs if asked is Answers else asked
+def make_inputs(
+    examples: Sequence[TokenExample], policy: LogProbs, reference: LogProbs | None, kl: TokenKL | None
+) -> Inputs:
+    """Gather the inputs of a loss.
+
+    Args:
+        examples: the B pairs or single answers.
+        policy: their log-probs as the engine gives them.
+        reference: those under the reference; None for a loss without one.
+        kl: the KL of each answer from the reference; None for a loss that does not read it.
+
+    Returns:
+        The inputs, with the scores and labels of the examples.
+    """
+    of_reference = None if reference is None else unpack(reference, examples)
+    return Inputs(unpack(policy, examples), of_reference, scores_of(examples, policy.chosen.device), kl)
 
 
-def labels_of(pairs: Sequence[TokenPair], device: torch.device) -> Tensor | None:
-    """(B,) whether each single answer is a good one; None for pairs."""
-    return None if pairs[0].label is None else torch.tensor([bool(p.label) for p in pairs], device=device)
+def _for_loss(values: Values | None, loss: AnyLoss) -> Values | None:
+    return Answers.from_pairs(values) if loss.unpaired and isinstance(values, LogProbs) else values
 
 
-def scores_of(pairs: Sequence[TokenPair], device: torch.device) -> Scores | None:
-    """The data's scores; None where some row has none."""
-    found = [p.scores for p in pairs if p.scores is not None]
-    if len(found) < len(pairs):
+def kind_of(loss: AnyLoss, name: str) -> type[LogProbs]:
+    """Return the kind of log-probs that the engine must give for a loss's `policy` or `reference`."""
+    kind = loss.needs.get(name, LogProbs)
+    return LogProbs if kind is Answers else kind
+
+
+def unpack(values: LogProbs, examples: Sequence[TokenExample]) -> Values:
+    """Return the engine's log-probs as those of pairs, or, for single answers, as `Answers` with their labels.
+
+    The engine scores a single answer in the place of a chosen one.
+    """
+    labels = [e.label for e in examples if isinstance(e, TokenAnswer)]
+    if not labels:
+        return values
+    return Answers(values.chosen, values.chosen_len, torch.tensor(labels, device=values.chosen.device))
+
+
+def sums_of(values: Values) -> tuple[Tensor, ...]:
+    """Return the summed log-probs, in nats: (B,) of chosen and of rejected, or (B,) of the single answers."""
+    return (values.logps,) if isinstance(values, Answers) else (values.chosen, values.rejected)
+
+
+def with_leaf_sums(values: V) -> V:
+    """Return the log-probs with sums that gradients end at."""
+    names = ("logps",) if isinstance(values, Answers) else ("chosen", "rejected")
+    return replace(values, **{name: getattr(values, name).detach().requires_grad_() for name in names})
+
+
+def scores_of(examples: Sequence[TokenExample], device: torch.device) -> Scores | None:
+    """Return the data's scores; None where some example has none."""
+    scores = [e.scores for e in examples if isinstance(e, TokenPair) and e.scores is not None]
+    if len(scores) < len(examples):
         return None
-    return Scores(*torch.tensor(found, dtype=torch.float32, device=device).unbind(1))
+    return Scores(*torch.tensor(scores, dtype=torch.float32, device=device).unbind(1))
 
 
-def mismatched_rows(rows: Sequence[int], pairs: Sequence[TokenPair]) -> list[TokenPair]:
-    """Each prompt of a step with the answers of the step's next row: what KTO estimates its KL from."""
-    after = [*rows[1:], rows[0]]
+def mismatched_rows(rows: Sequence[int], examples: Sequence[TokenExample]) -> list[TokenExample]:
+    """Return each prompt of a step with the answers of the step's next row: what KTO estimates its KL from."""
+    following = [*rows[1:], rows[0]]
     return [
-        TokenPair(pairs[i].prompt, pairs[j].chosen, pairs[j].rejected, pairs[i].row, label=pairs[j].label)
-        for i, j in zip(rows, after, strict=True)
+        replace(examples[j], prompt=examples[i].prompt, row=examples[i].row)
+        for i, j in zip(rows, following, strict=True)
     ]
 
 
-def sums(values: LogProbs, pairs: Sequence[TokenPair]) -> Tensor:
-    """(M,) log-probs of all answers: of both of every pair, or of every single one."""
-    return values.chosen if pairs[0].label is not None else torch.cat((values.chosen, values.rejected))
+def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, place: str) -> None:
+    """Check that the data and the batch have everything a loss needs.
 
-
-def check_fit(loss: AnyLoss, pairs: Sequence[TokenPair], batch: int, place: str) -> None:
-    """Whether the data and the batch can feed a loss.
+    Args:
+        loss: the loss.
+        examples: the training data.
+        batch: rows of a step.
+        place: where the loss is set, for messages.
 
     Raises:
         UserError: single answers for a loss of pairs, no scores for one that reads them, or a batch of one row for one
             that compares rows; a line each.
     """
     faults = []
-    if not loss.unpaired and any(p.label is not None for p in pairs):
+    if not loss.unpaired and any(isinstance(e, TokenAnswer) for e in examples):
         faults.append(
             f"{place}: {loss.name} compares two answers to a prompt, but the data has single labelled answers; "
             "use kto, bco or another loss of the group unpaired, or data with chosen and rejected"
         )
-    if loss.needs_scores and any(p.scores is None for p in pairs):
-        bad = next(p.row + 1 for p in pairs if p.scores is None)
+    if loss.needs_scores and any(_scoreless(e) for e in examples):
+        bad = next(e.row + 1 for e in examples if _scoreless(e))
         faults.append(
             f"{place}: {loss.name} reads the columns score_chosen and score_rejected, and row {bad} has none; "
             "name them under data.columns, or choose a loss that needs no scores"
@@ -104,3 +155,7 @@ def check_fit(loss: AnyLoss, pairs: Sequence[TokenPair], batch: int, place: str)
         )
     if faults:
         raise UserError(faults)
+
+
+def _scoreless(example: TokenExample) -> bool:
+    return not isinstance(example, TokenPair) or example.scores is None

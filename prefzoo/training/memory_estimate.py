@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.data.batches import split
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.packed_attention import saved_attention_weights
 from prefzoo.recipe.sections import Train
 from prefzoo.training.memory_model import GIB, DeviceType, TrainingPlan, footprint, model_shape
@@ -17,7 +17,7 @@ from prefzoo.training.step import DEFAULT_TOKENS, TOKENS
 CPU_OVERHEAD, PROCESS_BYTES = 1.25, 1.5 * GIB
 
 
-def memory_line(model: Any, pairs: Sequence[TokenPair], train: Train, *, bf16: bool, live: bool = False) -> str:
+def memory_line(model: Any, pairs: Sequence[TokenExample], train: Train, *, bf16: bool, live: bool = False) -> str:
     """How much one process's training takes at its peak, and a warning where that is not free; empty if unknown.
 
     `live`: whether a reference stays in memory meanwhile.
@@ -30,12 +30,12 @@ def memory_line(model: Any, pairs: Sequence[TokenPair], train: Train, *, bf16: b
     except (AttributeError, TypeError):
         return ""
     device_type: DeviceType = "cuda" if torch.cuda.is_available() else "cpu"
-    longest = sorted(range(len(pairs)), key=lambda i: -len(pairs[i].chosen) - len(pairs[i].rejected))[: train.batch]
+    longest = sorted(range(len(pairs)), key=lambda i: -pairs[i].scored)[: train.batch]
     budget = train.tokens or TOKENS.get(device_type, DEFAULT_TOKENS)
     parts = split(pairs, longest, budget, train.micro_batch)
-    blocks = [[(len(pairs[i].prompt), len(pairs[i].chosen), len(pairs[i].rejected)) for i in part] for part in parts]
+    blocks = [[pairs[i].block for i in part] for part in parts]
     tokens = [sum(map(sum, part)) for part in blocks]
-    scored = [sum(len(pairs[i].chosen) + len(pairs[i].rejected) for i in part) for part in parts]
+    scored = [sum(pairs[i].scored for i in part) for part in parts]
     context = max(saved_attention_weights(part) / count for part, count in zip(blocks, tokens, strict=True))
     plan = TrainingPlan(
         max(tokens), max(scored), context, len(parts), train.lora.rank if train.lora else None, bf16,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.runtime.distributed import process_state
 from prefzoo.training.job import Job
 
@@ -49,7 +50,7 @@ def peak() -> float | None:
     return next((value for part, value in PEAK_BF16.items() if re.search(rf"\b{part}\b", name)), None)
 
 
-def flops_of(job: Job, model: Any, seen: list[TokenPair]) -> float | None:
+def flops_of(job: Job, model: Any, seen: Sequence[TokenExample]) -> float | None:
     """Of training on these pairs; None for a model with weights that are not of linear layers.
 
     Per weight and token 2 forward, 2 for the gradient of what comes in, and 2 for the weight's own where it is trained;
@@ -65,7 +66,7 @@ def flops_of(job: Job, model: Any, seen: list[TokenPair]) -> float | None:
     top = head.weight.numel() * _passes("", head)
     heads = config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    tokens, scored = sum(_tokens(p, job) for p in seen), sum(len(p.chosen) + len(p.rejected) for p in seen)
+    tokens, scored = sum(_tokens(p, job) for p in seen), sum(p.scored for p in seen)
     looks = sum(_looks(p, job) for p in seen)
     return float(body * tokens + top * scored + 12 * config.num_hidden_layers * width * looks)
 
@@ -74,17 +75,15 @@ def _passes(name: str, module: Any) -> int:
     return 6 if module.weight.requires_grad or "lora_" in name else 4
 
 
-def _tokens(pair: TokenPair, job: Job) -> int:
-    twice = job.layout != "shared" and bool(pair.rejected)
-    return len(pair.prompt) * (2 if twice else 1) + len(pair.chosen) + len(pair.rejected)
+def _tokens(example: TokenExample, job: Job) -> int:
+    return len(example.prompt) * (1 if job.layout == "shared" else len(example.answers)) + example.scored
 
 
-def _looks(pair: TokenPair, job: Job) -> int:
+def _looks(example: TokenExample, job: Job) -> int:
     """Pairs of a query and a key that it sees."""
 
     def causal(n: int) -> int:
         return n * (n + 1) // 2
 
-    prompt, first, second = len(pair.prompt), len(pair.chosen), len(pair.rejected)
-    found = causal(prompt + first) + (causal(prompt + second) if second else 0)
-    return found - causal(prompt) if second and job.layout == "shared" else found
+    prompt, shared = len(example.prompt), len(example.answers) - 1 if job.layout == "shared" else 0
+    return sum(causal(prompt + len(answer)) for answer in example.answers) - shared * causal(prompt)

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from prefzoo.data.batches import collate, split
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.logprobs import score_policies
 from prefzoo.engine.precision import autocast, step_autocast
 from prefzoo.engine.reference_logprobs import select_rows
 from prefzoo.training.job import Job
-from prefzoo.training.loss_inputs import Inputs, kind_of, mismatched_rows, sums
+from prefzoo.training.loss_inputs import Inputs, kind_of, mismatched_rows, sums_of, unpack
 from prefzoo.training.multi_lora import Adapters
 from prefzoo.training.step import (
     Slopes,
@@ -87,7 +87,7 @@ def _form(job: Job) -> tuple[Any, ...]:
 
 def _whole(job: Job, device: str) -> int:
     """Variants whose whole steps fit in one pass's tokens."""
-    return budget(job, device) // max(sum(_size(job.pairs[i]) for i in rows) for rows in job.steps)
+    return budget(job, device) // max(sum(job.pairs[i].total for i in rows) for rows in job.steps)
 
 
 def _room(job: Job, device: str) -> int:
@@ -95,11 +95,7 @@ def _room(job: Job, device: str) -> int:
     whole = _whole(job, device)
     if job.train.side_by_side == "auto" or (job.train.lora is not None and job.train.lora.dropout):
         return whole
-    return max(2, whole, budget(job, device) // max(_size(job.pairs[i]) for rows in job.steps for i in rows))
-
-
-def _size(pair: TokenPair) -> int:
-    return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+    return max(2, whole, budget(job, device) // max(job.pairs[i].total for rows in job.steps for i in rows))
 
 
 @dataclass(frozen=True)
@@ -115,12 +111,12 @@ class Policies:
         self.adapters.active = numbers
         return [self.jobs[n] for n in numbers]
 
-    def passes(self, pairs: Sequence[TokenPair], rows: Sequence[int], count: int) -> list[list[int]]:
+    def passes(self, pairs: Sequence[TokenExample], rows: Sequence[int], count: int) -> list[list[int]]:
         """The rows, dealt to passes of `count` policies each."""
         job = self.jobs[0]
         return split(pairs, rows, budget(job, self.device.type) // count, job.train.micro_batch)
 
-    def score(self, numbers: Sequence[int], pairs: Sequence[TokenPair]) -> list[tuple[LogProbs, TokenKL | None]]:
+    def score(self, numbers: Sequence[int], pairs: Sequence[TokenExample]) -> list[tuple[LogProbs, TokenKL | None]]:
         """Log-probs of the same pairs under each of these policies."""
         jobs, model = self.of(numbers), self.adapters.model
         batch = collate(pairs, jobs[0].layout, pad=model.config.pad_token_id or 0).to(self.device)
@@ -143,10 +139,11 @@ class Policies:
         ours: dict[int, list[Tensor]] = {n: [] for n in asking}
         theirs: dict[int, list[Tensor]] = {n: [] for n in asking}
         for part in self.passes(pairs, range(len(pairs)), len(numbers)) if asking else []:
-            scored = self.score(asking, [pairs[i] for i in part])
+            some = [pairs[i] for i in part]
+            scored = self.score(asking, some)
             for n, (policy, _) in zip(asking, scored, strict=True):
-                ours[n].append(sums(policy, pairs))
-                theirs[n].append(sums(select_rows(self.jobs[n].mismatched[step], part, self.device), pairs))
+                ours[n] += sums_of(unpack(policy, some))
+                theirs[n] += sums_of(unpack(select_rows(self.jobs[n].mismatched[step], part, self.device), some))
         return {n: Mismatched(torch.cat(ours[n]), torch.cat(theirs[n])) for n in asking}
 
 

@@ -46,7 +46,7 @@ def _smaller(job: Job, accelerator: Any, step: int, rows: Sequence[int], say: Ca
     parts = passes(job, accelerator, job.pairs, rows)
     most, place = max(map(len, parts)), f"{job.loss.name}: out of memory at step {step + 1}"
     if most == 1:
-        longest = max(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in (job.pairs[i] for i in rows))
+        longest = max(job.pairs[i].total for i in rows)
         raise UserError(f"{place} with one pair at a time, of at most {longest} tokens; {CURE}")
     if accelerator.num_processes > 1:
         raise UserError(

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import torch
 from accelerate import DistributedType
 from torch import Tensor
 
 from prefzoo.data.batches import collate, split
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.logprobs import score
 from prefzoo.engine.precision import autocast, step_autocast
 from prefzoo.engine.reference_logprobs import select_rows
 from prefzoo.runtime.distributed import gradient_sync
 from prefzoo.training.job import Job
-from prefzoo.training.loss_inputs import Inputs, kind_of, labels_of, mismatched_rows, scores_of, sums
-from prefzoo.types import LogProbs, Mismatched, PairBatch, Scores, TokenKL
+from prefzoo.training.loss_inputs import (
+    Inputs,
+    Values,
+    kind_of,
+    make_inputs,
+    mismatched_rows,
+    sums_of,
+    unpack,
+    with_leaf_sums,
+)
+from prefzoo.types import Answers, LogProbs, Mismatched, PairBatch, Scores, TokenKL
 
 TOKENS = {"cpu": 2048}  # more is no faster on two cores, and holds more memory
 DEFAULT_TOKENS = 16384
 Metrics = dict[str, float]
 Stepped = tuple[Metrics, Any]
+T = TypeVar("T", bound=Values | Scores)
 
 
 def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[int], state: Any) -> Stepped:
@@ -50,7 +60,7 @@ def sharded(accelerator: Any) -> bool:
     return accelerator.distributed_type not in whole
 
 
-def passes(job: Job, accelerator: Any, pairs: Sequence[TokenPair], rows: Sequence[int]) -> list[list[int]]:
+def passes(job: Job, accelerator: Any, pairs: Sequence[TokenExample], rows: Sequence[int]) -> list[list[int]]:
     """This process's share of the rows, dealt to passes: as many as in every other process, since all pass at once."""
     world, tokens = accelerator.num_processes, budget(job, accelerator.device.type)
     most = max(1, (job.train.micro_batch or -(-len(rows) // world)) >> job.halvings)
@@ -98,30 +108,28 @@ def _coupled(
     return found, state
 
 
-Slopes = tuple[Tensor, Tensor]
+Slopes = tuple[Tensor, ...]  # at each of `sums_of`
 
 
 def grad_wrt_logprobs(
     job: Job, scored: list[Inputs], accelerator: Any, mismatched: Mismatched | None, state: Any
 ) -> tuple[list[Slopes], list[dict[str, Tensor]], Any]:
     """The loss of a whole step of coupled rows: its slope at each pass's log-probs, its metrics, its next state."""
-    leaves = [replace(s.policy, chosen=_leaf(s.policy.chosen), rejected=_leaf(s.policy.rejected)) for s in scored]
+    leaves = [with_leaf_sums(s.policy) for s in scored]
     own = [replace(s, policy=leaf) for s, leaf in zip(scored, leaves, strict=True)]
     each, state = replace(_whole(own, accelerator), mismatched=mismatched).call(job.loss, job.params, state)
-    tips = [t for leaf in leaves for t in (leaf.chosen, leaf.rejected)]
+    tips = [values for leaf in leaves for values in sums_of(leaf)]
     grads = torch.autograd.grad(each.mean() * accelerator.num_processes, tips, materialize_grads=True)
     found = [measures(None, s, job.params) for s in scored]
     found[0]["loss"] = each.detach().mean()[None]  # of the whole step, on every process
-    return list(zip(grads[::2], grads[1::2], strict=True)), found, state
+    size = len(tips) // len(leaves)
+    return [grads[i : i + size] for i in range(0, len(grads), size)], found, state
 
 
-def surrogate_loss(policy: LogProbs, slopes: Slopes) -> Tensor:
-    """What has these slopes at these log-probs."""
-    return (policy.chosen * slopes[0]).sum() + (policy.rejected * slopes[1]).sum()
-
-
-def _leaf(values: Tensor) -> Tensor:
-    return values.detach().requires_grad_()
+def surrogate_loss(policy: Values, slopes: Slopes) -> Tensor:
+    """Return a loss whose gradient with respect to these log-probs is `slopes`."""
+    terms = [(values * slope).sum() for values, slope in zip(sums_of(policy), slopes, strict=True)]
+    return torch.stack(terms).sum()
 
 
 def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int], seed: int | None = None) -> Inputs:
@@ -136,15 +144,15 @@ def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int], seed: int 
     found = fed(job, part, policy, kl, device)
     if job.train.sync_reference is not None and job.loss.needs_reference:
         with torch.no_grad(), autocast(device, bf16=job.bf16):
-            found = replace(found, reference=score(job.live, batch, kind_of(job.loss, "reference")))
+            values = score(job.live, batch, kind_of(job.loss, "reference"))
+        found = replace(found, reference=unpack(values, pairs))
     return found
 
 
 def fed(job: Job, part: Sequence[int], policy: LogProbs, kl: TokenKL | None, device: torch.device) -> Inputs:
-    """What the loss takes of some rows, beside their log-probs under the policy."""
-    pairs = [job.pairs[i] for i in part]
+    """Return the inputs of the loss for some rows, given their log-probs under the policy."""
     reference = None if job.reference is None else select_rows(job.reference, part, device)
-    return Inputs(policy, reference, scores_of(pairs, device), kl, None, labels_of(pairs, device))
+    return make_inputs([job.pairs[i] for i in part], policy, reference, kl)
 
 
 def scored(job: Job, scorer: Any, batch: PairBatch) -> tuple[LogProbs, TokenKL | None]:
@@ -164,17 +172,16 @@ def _whole(own: list[Inputs], accelerator: Any) -> Inputs:
         parts[accelerator.process_index] = mine
         return torch.cat(parts)
 
-    def logprobs(name: str) -> LogProbs | None:
-        found: list[LogProbs] = [getattr(i, name) for i in own if getattr(i, name) is not None]
-        fields = ("chosen", "rejected", "chosen_len", "rejected_len")
-        return LogProbs(*(joined([getattr(v, f) for v in found]) for f in fields)) if found else None
+    def whole(parts: Sequence[T]) -> T:
+        return type(parts[0])(*(joined([getattr(p, f.name) for p in parts]) for f in fields(parts[0])))
 
-    policy = logprobs("policy")
-    assert policy is not None
-    labels = [i.labels for i in own if i.labels is not None]
-    given = [i.scores for i in own if i.scores is not None]
-    scores = Scores(joined([s.chosen for s in given]), joined([s.rejected for s in given])) if given else None
-    return Inputs(policy, logprobs("reference"), scores, labels=joined(labels) if labels else None)
+    references = [i.reference for i in own if i.reference is not None]
+    scores = [i.scores for i in own if i.scores is not None]
+    return Inputs(
+        whole([i.policy for i in own]),
+        whole(references) if references else None,
+        whole(scores) if scores else None,
+    )
 
 
 @torch.no_grad()
@@ -182,12 +189,14 @@ def _mismatched(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequen
     """Each process scores its share under the policy; the reference's were scored before."""
     pairs, known = mismatched_rows(rows, job.pairs), job.mismatched[step]
     pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
-    ours, theirs = [], []
+    ours: list[Tensor] = []
+    theirs: list[Tensor] = []
     for part in passes(job, accelerator, pairs, range(len(pairs))):
-        batch = collate([pairs[i] for i in part], job.layout, pad=pad).to(accelerator.device)
+        some = [pairs[i] for i in part]
+        batch = collate(some, job.layout, pad=pad).to(accelerator.device)
         with autocast(accelerator.device, bf16=job.bf16):
-            ours.append(sums(scored(job, scorer, batch)[0], pairs))
-        theirs.append(sums(select_rows(known, part, accelerator.device), pairs))
+            ours += sums_of(unpack(scored(job, scorer, batch)[0], some))
+        theirs += sums_of(unpack(select_rows(known, part, accelerator.device), some))
     return Mismatched(accelerator.gather(torch.cat(ours)), accelerator.gather(torch.cat(theirs)))
 
 
@@ -197,16 +206,13 @@ def measures(each: Tensor | None, inputs: Inputs, params: Any) -> dict[str, Tens
     Without a reference they are beta times the mean token log-prob, as in SimPO. Of single answers, the good ones count
     as chosen and the others as rejected; they have no accuracy.
     """
-    beta = _beta(params)
-    policy, reference = inputs.policy.detach(), inputs.reference
-    base = policy.per_token() if reference is None else policy
-    chosen = beta * (base.chosen - (0 if reference is None else reference.chosen))
-    rejected = beta * (base.rejected - (0 if reference is None else reference.rejected))
-    found = {} if each is None else {"loss": each.detach()}
-    if inputs.labels is not None:
-        good, bad = inputs.labels, ~inputs.labels
-        sides = {"rewards/chosen": chosen[good], "rewards/rejected": chosen[bad]}
-        return {**found, **sides, "logps/chosen": policy.chosen[good], "logps/rejected": policy.chosen[bad]}
+    policy, found = inputs.policy.detach(), {} if each is None else {"loss": each.detach()}
+    rewards = _rewards(policy, inputs.reference, _beta(params))
+    if isinstance(policy, Answers):
+        good, bad, (reward,) = policy.desirable, ~policy.desirable, rewards
+        sides = {"rewards/chosen": reward[good], "rewards/rejected": reward[bad]}
+        return {**found, **sides, "logps/chosen": policy.logps[good], "logps/rejected": policy.logps[bad]}
+    chosen, rejected = rewards
     return {
         **found,
         "rewards/chosen": chosen,
@@ -216,6 +222,13 @@ def measures(each: Tensor | None, inputs: Inputs, params: Any) -> dict[str, Tens
         "logps/chosen": policy.chosen,
         "logps/rejected": policy.rejected,
     }
+
+
+def _rewards(policy: Values, reference: Values | None, beta: float) -> list[Tensor]:
+    """Return the reward of each of `sums_of`."""
+    if reference is None:
+        return [beta * mean for mean in sums_of(policy.per_token())]
+    return [beta * (own - base) for own, base in zip(sums_of(policy), sums_of(reference), strict=True)]
 
 
 def _beta(params: Any) -> float:

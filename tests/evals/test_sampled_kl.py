@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenAnswer
 from prefzoo.evals.generation.generate import drawn, generate
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
 
@@ -64,7 +64,7 @@ def test_kl_of_one_token_is_the_exact_one(tiny_model: Any, tiny_tokenizer: Any) 
     p, q = next_logp(policy), next_logp(tiny_model)
     exact = float((p.exp() * (p - q)).sum())
     rows = drawn(policy, tiny_tokenizer, [PROMPT], max_new_tokens=1, n=3000, temperature=1.0)[0]
-    pairs = [TokenPair(PROMPT, row, [], i, label=True) for i, row in enumerate(rows)]
+    pairs = [TokenAnswer(PROMPT, row, True, i) for i, row in enumerate(rows)]
     found = torch.tensor(kl(policy, tiny_model, pairs, "rows", bf16=False))
     assert exact > 0.01
     assert float(found.mean()) == pytest.approx(exact, abs=4 * float(found.std()) / 3000**0.5)
@@ -72,5 +72,5 @@ def test_kl_of_one_token_is_the_exact_one(tiny_model: Any, tiny_tokenizer: Any) 
 
 def test_a_model_is_at_no_distance_from_itself(tiny_model: Any, tiny_tokenizer: Any) -> None:
     made = sampled(tiny_model, tiny_tokenizer, PROMPTS, 6, seed=0)
-    assert [len(s.chosen) <= 6 for s in made] == [True] * 4 and all(s.chosen for s in made)
+    assert [len(s.completion) <= 6 for s in made] == [True] * 4 and all(s.completion for s in made)
     assert kl(tiny_model, tiny_model, made, "rows", bf16=False) == [0.0] * 4

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prefzoo.data.batches import collate, order, split
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenAnswer, TokenPair
 from prefzoo.engine.logprobs import score
 from prefzoo.types import CHOSEN, PADDING, PROMPT, REJECTED
 
@@ -47,7 +47,7 @@ def test_one_block_per_answer_by_hand() -> None:
 
 
 def test_single_answers_take_one_block_each() -> None:
-    pairs = [TokenPair([5], [6, 3], [], 0, label=True), TokenPair([5], [7], [], 1, label=False)]
+    pairs = [TokenAnswer([5], [6, 3], True, 0), TokenAnswer([5], [7], False, 1)]
     batch = collate(pairs, "shared", pad=0)
     assert batch.tokens.tolist() == [[5, 6, 3, 5, 7]] and batch.blocks == ((1, 2, 0), (1, 1, 0))
     assert batch.owner.tolist() == [0, 0, 1]

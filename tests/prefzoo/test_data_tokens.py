@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from prefzoo.data.schemas import Pair
+from prefzoo.data.examples import Pair
 from prefzoo.data.tokens import TokenPair, encode_prompt, tokenise
 from prefzoo.errors import UserError
 

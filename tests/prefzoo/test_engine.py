@@ -73,7 +73,7 @@ def test_a_pair_does_not_depend_on_its_company(tiny_model: Any) -> None:
 
 
 def test_every_pair_comes_once_before_any_comes_again() -> None:
-    batches = order(pairs=10, batch=4, steps=5, seed=3)
+    batches = order(examples=10, batch=4, steps=5, seed=3)
     stream = [i for b in batches for i in b]
     assert [len(b) for b in batches] == [4] * 5
     assert sorted(stream[:10]) == list(range(10)) and sorted(stream[10:]) == list(range(10))

@@ -9,9 +9,10 @@ import torch
 
 from prefzoo import losses
 from prefzoo.data.schemas import normalise, schema
-from prefzoo.data.tokens import TokenPair, tokenise
+from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair, tokenise
 from prefzoo.errors import UserError
-from prefzoo.training.loss_inputs import check_fit, labels_of, mismatched_rows, scores_of
+from prefzoo.training.loss_inputs import check_fit, mismatched_rows, scores_of, unpack
+from prefzoo.types import Answers, LogProbs
 
 PAIRS = [TokenPair([1], [2, 3], [4], 0), TokenPair([5], [6], [7, 8], 1), TokenPair([9], [10], [11], 2)]
 CPU = torch.device("cpu")
@@ -20,13 +21,13 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(
     ("name", "pairs", "batch", "says"),
     [
-        ("dpo", [TokenPair([1], [2], [], 0, label=True)], 8, "x: dpo compares two answers .* use kto, bco"),
+        ("dpo", [TokenAnswer([1], [2], True, 0)], 8, "x: dpo compares two answers .* use kto, bco"),
         ("odpo", PAIRS, 8, "x: odpo reads the columns score_chosen and score_rejected, and row 1 has none; name them"),
         ("kto", PAIRS, 1, "a batch of 1 does not have; set train.batch to 2 or more"),
         ("aot + tdpo1", PAIRS, 8, "which cannot be gathered together; make two variants"),
     ],
 )
-def test_what_does_not_fit_is_said(name: str, pairs: list[TokenPair], batch: int, says: str) -> None:
+def test_what_does_not_fit_is_said(name: str, pairs: list[TokenExample], batch: int, says: str) -> None:
     with pytest.raises(UserError, match=says):
         check_fit(losses.get(name), pairs, batch, "x")
 
@@ -34,22 +35,28 @@ def test_what_does_not_fit_is_said(name: str, pairs: list[TokenPair], batch: int
 def test_what_fits_passes() -> None:
     for name in ("dpo", "kto", "aot", "tdpo1", "dpo + 0.2*sft"):
         check_fit(losses.get(name), PAIRS, 2, "x")
-    check_fit(losses.get("bco"), [TokenPair([1], [2], [], 0, label=False)], 2, "x")
+    check_fit(losses.get("bco"), [TokenAnswer([1], [2], False, 0)], 2, "x")
 
 
 def test_mismatched_rows_have_the_next_rows_answers() -> None:
     found = mismatched_rows([2, 0], PAIRS)
-    assert [(p.prompt, p.chosen, p.rejected) for p in found] == [([9], [2, 3], [4]), ([1], [10], [11])]
+    assert [(p.prompt, *p.answers) for p in found] == [([9], [2, 3], [4]), ([1], [10], [11])]
 
 
 def test_single_answers_are_read(tiny_tokenizer: Any) -> None:
     rows = [{"prompt": "a river", "completion": "is long", "label": i % 2 == 0} for i in range(4)]
     assert schema(rows) == "single labelled answers, plain strings"
     pairs = tokenise(normalise(rows, "d"), tiny_tokenizer, 100, "drop").pairs
-    found = labels_of(pairs, CPU)
-    assert found is not None and found.tolist() == [True, False, True, False]
-    assert all(p.chosen[-1] == tiny_tokenizer.eos_token_id and not p.rejected for p in pairs)
-    assert labels_of(PAIRS, CPU) is None
+    assert [p.label for p in pairs] == [True, False, True, False]
+    assert all(p.completion[-1] == tiny_tokenizer.eos_token_id for p in pairs)
+
+
+def test_log_probs_of_single_answers_come_with_their_labels() -> None:
+    packed = LogProbs(*torch.tensor([[-1.0, -2.0], [0.0, 0.0], [3, 4], [0, 0]]))
+    found = unpack(packed, [TokenAnswer([1], [2], label, 0) for label in (True, False)])
+    assert isinstance(found, Answers) and found.desirable.tolist() == [True, False]
+    assert (found.logps.tolist(), found.lengths.tolist()) == ([-1, -2], [3, 4])
+    assert unpack(packed, PAIRS) is packed
 
 
 @pytest.mark.parametrize(

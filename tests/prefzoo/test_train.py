@@ -6,6 +6,7 @@ import ast
 import copy
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from prefzoo import losses
 from prefzoo.data.batches import Layout
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.errors import UserError, VariantFailed
@@ -36,13 +37,18 @@ def random_pairs(count: int = 12) -> list[TokenPair]:
 
 
 def job(
-    model: Any, name: str = "dpo", *, layout: Layout = "shared", pairs: list[TokenPair] | None = None, **settings: Any
+    model: Any,
+    name: str = "dpo",
+    *,
+    layout: Layout = "shared",
+    pairs: Sequence[TokenExample] | None = None,
+    **settings: Any,
 ) -> Job:
     found = losses.get(name)
     how = Train(**{"batch": 4, "steps": 6, "learning_rate": 1e-3, "precision": "fp32", **settings})
     made = Job(found, found.Params(), how, 0, pairs or random_pairs(), layout, bf16=False)
 
-    def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
+    def frozen(rows: Sequence[TokenExample], what: str, kind: type[LogProbs]) -> LogProbs:
         return reference_logprobs.logprobs(model, rows, layout, kind, bf16=False)
 
     return with_reference(made, Base(lambda: copy.deepcopy(model)), frozen)
@@ -86,11 +92,11 @@ def test_accumulation_changes_nothing(name: str, tiny_model: Any, tmp_path: Path
     close(whole, run(tiny_model, job(tiny_model, name, micro_batch=1), tmp_path), rel=1e-3)
 
 
-def answers() -> list[TokenPair]:
+def answers() -> list[TokenAnswer]:
     """Single labelled answers: the chosen ones good, the rejected ones not."""
     pairs = random_pairs()
-    good = [TokenPair(p.prompt, p.chosen, [], 2 * p.row, label=True) for p in pairs]
-    return [*good, *(TokenPair(p.prompt, p.rejected, [], 2 * p.row + 1, label=False) for p in pairs)]
+    good = [TokenAnswer(p.prompt, p.chosen, True, 2 * p.row) for p in pairs]
+    return [*good, *(TokenAnswer(p.prompt, p.rejected, False, 2 * p.row + 1) for p in pairs)]
 
 
 @pytest.mark.parametrize("name", [x.name for x in losses.all_losses() if x.unpaired])

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample, TokenPair, only_pairs
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import native_bf16, use_bf16
@@ -93,7 +93,7 @@ class Opened:
         return replace(self.run, recipe=self.run.recipe.model_copy(update=update))
 
 
-def validation_of(found: Recipe, run: Run) -> tuple[list[TokenPair], list[TokenPair]]:
+def validation_of(found: Recipe, run: Run) -> tuple[Sequence[TokenExample], list[TokenPair]]:
     """What to train on, and what to choose by.
 
     Raises:
@@ -105,14 +105,14 @@ def validation_of(found: Recipe, run: Run) -> tuple[list[TokenPair], list[TokenP
     if isinstance(how, str):
         if how == found.data.eval:
             raise UserError(f"sweep.validation: {how} is also data.eval; what a choice was made by tests nothing")
-        train, pairs = run.pairs, tokens_of(found, how, run.tokenizer)[0].pairs
+        train, held = run.pairs, tokens_of(found, how, run.tokenizer)[0].pairs
     else:
-        train, pairs = search.split_off(run.pairs, how)
-    if any(p.label is not None for p in pairs):
-        raise UserError(
-            "sweep.validation: settings are chosen by accuracy on pairs, and these are single labelled answers; "
-            "name a data set of pairs"
-        )
+        train, held = search.split_off(run.pairs, how)
+    pairs = only_pairs(
+        held,
+        "sweep.validation: settings are chosen by accuracy on pairs, and these are single labelled answers; "
+        "name a data set of pairs",
+    )
     test = {_content(p) for p in run.held_out}
     shared = sum(_content(p) in test for p in pairs)
     if shared:

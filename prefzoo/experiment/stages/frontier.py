@@ -109,6 +109,6 @@ def _point(run: Run, model: Any, base: Any, theirs: LogProbs | None) -> Point:
         model, base = model.to(torch.bfloat16), base.to(torch.bfloat16)
     drawn = sampled(model, run.tokenizer, [r.prompt for r in rows], run.recipe.evals.max_new_tokens, run.recipe.seed)
     if checkable:
-        answers = answers_of(model, run.tokenizer, [s.chosen for s in drawn])
+        answers = answers_of(model, run.tokenizer, [s.completion for s in drawn])
         reward = [Verifier().score(row, answer) for row, answer in zip(rows, answers, strict=True)]
     return Point(kl(model, base, drawn, run.layout, bf16=bf16), reward, "score" if checkable else "preference_accuracy")

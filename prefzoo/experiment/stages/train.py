@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base, policy_of
 from prefzoo.engine.precision import use_bf16
@@ -103,7 +103,7 @@ def job_of(run: Run, variant: Variant, base: Base, weights: str) -> Job:
     orders = [replace(job, train=v.train, seed=s) for v in recipe.variants.values() for s in run.seeds or [recipe.seed]]
     seen = {i for other in orders for step in other.steps for i in step}
 
-    def frozen(pairs: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
+    def frozen(pairs: Sequence[TokenExample], what: str, kind: type[LogProbs]) -> LogProbs:
         return logprobs_of(run, base, weights, pairs, f"reference log-probs, {what}", kind, bf16=job.bf16)
 
     return with_reference(job, base, frozen, also=sorted(seen))

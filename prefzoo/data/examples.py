@@ -1,0 +1,42 @@
+"""What every schema turns its rows into: pairs of answers, or single labelled answers, as text or messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Text = str | list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to a prompt, the first preferred; each text is a string or a list of role/content messages.
+
+    Attributes:
+        row: index of the row in its data set, from 0.
+        scores: the data's scores of chosen and rejected (columns `score_chosen`, `score_rejected`), in its own unit;
+            None where it has none.
+    """
+
+    prompt: Text
+    chosen: Text
+    rejected: Text
+    row: int
+    scores: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class LabelledAnswer:
+    """One answer to a prompt, and whether it is a good one; each text is a string or a list of messages.
+
+    Attributes:
+        label: whether the answer is a desirable one.
+        row: index of the row in its data set, from 0.
+    """
+
+    prompt: Text
+    completion: Text
+    label: bool
+    row: int
+
+
+Example = Pair | LabelledAnswer
