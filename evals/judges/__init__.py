@@ -1,1 +1,36 @@
-"""Judges: what decides how good an answer is."""
+"""Judges: what decides how good an answer is. `CONTRIBUTING.md` shows how to add one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefzoo.evals.judges.position_swap import PairwiseJudge
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, PromptRow, Report, Verdict
+from prefzoo.evals.judges.scoring import ScoringJudge
+from prefzoo.recipe.judge import JudgeSettings, named
+
+__all__ = [
+    "Answer", "Comparison", "Judge", "JudgeSettings", "Outcome", "PairwiseJudge", "PromptRow", "Report", "ScoringJudge",
+    "Verdict", "load_judge",
+]  # fmt: skip
+
+
+def load_judge(settings: str | JudgeSettings, folder: Path) -> Judge:
+    """Load the judge of `evals.judge`.
+
+    Args:
+        settings: a kind's name, a user's function such as `my_judge.py:better`, or the settings of a kind.
+        folder: what paths in them are relative to.
+
+    Returns:
+        The judge.
+
+    Raises:
+        UserError: there is no such judge, or it cannot be loaded.
+    """
+    if isinstance(settings, str) and ":" in settings:
+        from prefzoo.evals.judges import function
+
+        return function.load(settings, folder)
+    judge: Judge = (named(settings) if isinstance(settings, str) else settings).load(folder)
+    return judge

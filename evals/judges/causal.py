@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,76 +15,74 @@ from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.logprobs import choose_layout
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.device import on_accelerator
-from prefzoo.evals.judges.position_swap import FIRST, SECOND, Said, both_orders
-from prefzoo.evals.judges.protocol import Comparison, Report, Verdict
-from prefzoo.evals.judges.verdict_cache import Kept, Part, kept_of, once
-from prefzoo.evals.judges.wording import Question
+from prefzoo.evals.judges.judge_prompt import JudgePrompt, read_prompt
+from prefzoo.evals.judges.position_swap import FIRST, SECOND, PairwiseJudge
+from prefzoo.evals.judges.protocol import Comparison, Outcome, Report
+from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
+from prefzoo.recipe.judge import JudgeSettings, Text
+from prefzoo.runtime.cache import Cache, cache_of
 
-BATCH = 16  # questions that are answered, and kept, together
+BATCH = 16  # comparisons that are judged, and cached, together
 
 
-class Causal:
-    """Preference p(B) / (p(A) + p(B)) of the first token in which the two verdicts differ; both seat orders.
+class ModelSettings(JudgeSettings):
+    """A local language model, judged by the log-probs of its two verdicts. `prompt` is a template's file."""
 
-    `kept`: where what it said is kept.
-    """
+    kind: Literal["model"]
+    model: Text
+    prompt: Text | None = None
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, question: Question, kept: Kept | None = None) -> None:
-        self.model, self.tokenizer, self.name, self.question, self.kept = model, tokenizer, name, question, kept
-        self.prompt_hash = question.hash
+    def load(self, folder: Path) -> CausalJudge:
+        """Load the model as for a recipe's `model`.
 
-    def check(self) -> None:
-        """It is loaded, hence ready."""
+        Raises:
+            UserError: it cannot be loaded, or the prompt's file is no template.
+        """
+        prompt = read_prompt(folder / self.prompt if self.prompt else None, "evals.judge.prompt")
+        try:
+            model, tokenizer = models.load(self.model, folder)
+        except UserError as e:
+            raise UserError(f"evals.judge: {line}" for line in e.lines) from None
+        weights = models.fingerprint(model)
+        identity = ["model", weights, models.tokenizer_hash(tokenizer), str(torch.cuda.is_available())]
+        cache = cache_of("judges", "verdicts", *identity, sync=False)
+        return CausalJudge(model, tokenizer, f"model:{self.model}@{weights}", prompt, cache)
 
-    def forecast(self, asked: Sequence[Comparison]) -> str:
-        """Local: nothing to pay."""
-        return ""
 
-    def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
-        """Two forward passes for each comparison."""
-        return both_orders(asked, lambda seated: self._say(seated, report))
+class CausalJudge(PairwiseJudge):
+    """Preference p(B) / (p(A) + p(B)) of the first token in which the two verdicts differ."""
 
-    def _say(self, seated: Sequence[Comparison], report: Report | None) -> list[Said]:
-        words = [self.question.asked(c) for c in seated]
-        return once(self.kept, words, lambda todo: self._ask(words, todo, report))
+    def __init__(self, model: Any, tokenizer: Any, name: str, prompt: JudgePrompt, cache: Cache | None = None) -> None:
+        self.model, self.tokenizer, self.name, self.prompt, self.cache = model, tokenizer, name, prompt, cache
+        self.prompt_hash = prompt.hash
 
-    def _ask(self, words: Sequence[str], todo: Sequence[int], report: Report | None) -> Iterator[Part]:
+    def preferences(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Outcome]:
+        """Return the preference of each comparison by one forward pass, or why there is none."""
+        prompts = [self.prompt.filled(c) for c in comparisons]
+        return cached_outcomes(self.cache, prompts, lambda numbers: self._ask(prompts, numbers, report))
+
+    def _ask(self, prompts: Sequence[str], numbers: Sequence[int], report: Report | None) -> Iterator[Batch]:
         longest = getattr(self.model.config, "max_position_embeddings", None) or 2**31
-        before = "" if self.tokenizer.chat_template else " "  # without a template the verdict goes on a line of text
-        pairs = [Pair(words[i], f"{before}A", f"{before}B", i) for i in todo]
+        space = "" if self.tokenizer.chat_template else " "  # without a template the verdict goes on a line of text
+        pairs = [Pair(prompts[i], f"{space}A", f"{space}B", i) for i in numbers]
         verdicts = [_verdicts(p) for p in tokenise(pairs, self.tokenizer, longest, "drop", f"judge {self.name}").pairs]
-        lost = set(todo) - {p.row for p in verdicts}
-        yield dict.fromkeys(lost, f"the question is longer than the judge's {longest} tokens")
+        dropped = set(numbers) - {p.row for p in verdicts}
+        yield dict.fromkeys(dropped, f"the question is longer than the judge's {longest} tokens")
         if not verdicts:
             return
         bf16 = torch.cuda.is_available()
         with on_accelerator(self.model):
             layout = choose_layout(self.model, verdicts)
             for start in range(0, len(verdicts), BATCH):
-                part = verdicts[start : start + BATCH]
-                found = reference_logprobs.logprobs(self.model, part, layout, bf16=bf16)
-                both = zip(part, found.chosen.tolist(), found.rejected.tolist(), strict=True)
-                yield {p.row: FIRST + (SECOND - FIRST) / (1 + math.exp(a - b)) for p, a, b in both}
+                batch = verdicts[start : start + BATCH]
+                logprobs = reference_logprobs.logprobs(self.model, batch, layout, bf16=bf16)
+                rows = zip(batch, logprobs.chosen.tolist(), logprobs.rejected.tolist(), strict=True)
+                yield {p.row: FIRST + (SECOND - FIRST) / (1 + math.exp(a - b)) for p, a, b in rows}
                 if report:
-                    report(start + len(part), len(verdicts))
+                    report(start + len(batch), len(verdicts))
 
 
 def _verdicts(pair: TokenPair) -> TokenPair:
-    """The one token of each verdict that tells it from the other."""
+    """Reduce each verdict to the one token that tells it from the other."""
     same = next(i for i, (a, b) in enumerate(zip(pair.chosen, pair.rejected, strict=False)) if a != b)
     return TokenPair(pair.prompt + pair.chosen[:same], [pair.chosen[same]], [pair.rejected[same]], pair.row)
-
-
-def load(spec: str, folder: Path, question: Question) -> Causal:
-    """A causal model as a judge; where it lies, as for any model of a recipe.
-
-    Raises:
-        UserError: it cannot be loaded.
-    """
-    try:
-        model, tokenizer = models.load(spec, folder)
-    except UserError as e:
-        raise UserError(f"evals.judge: {line}" for line in e.lines) from None
-    weights = models.fingerprint(model)
-    kept = kept_of("model", weights, models.tokenizer_hash(tokenizer), str(torch.cuda.is_available()))
-    return Causal(model, tokenizer, f"model:{spec}@{weights}", question, kept)

@@ -11,81 +11,91 @@ from types import ModuleType
 from typing import Any
 
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.evals.judges.position_swap import Said, both_orders, by_scores, higher_wins
-from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
-from prefzoo.evals.judges.verdict_cache import Kept, Part, kept_of, once
+from prefzoo.evals.judges.position_swap import PairwiseJudge
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, PromptRow, Report
+from prefzoo.evals.judges.scoring import ScoringJudge
+from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
+from prefzoo.runtime.cache import Cache, cache_of
 from prefzoo.runtime.plugins import import_file
 from prefzoo.runtime.redaction import redact
 
-OF_BOTH, OF_ONE = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
-SAYS = 80  # characters of an exception that are kept
+PAIRWISE, SCORING = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
+LONGEST = 80  # characters of an exception that are shown
 
 
 class Function:
-    """`(instruction, output_1, output_2) -> 1 .. 2`, asked in both orders. `kept`: where what it said is kept."""
+    """A function of texts, each of whose numbers is cached. What it raises is the reason why there is none."""
 
-    prompt_hash = ""
+    def __init__(self, fn: Callable[..., Any], cache: Cache | None = None) -> None:
+        self.fn, self.cache = fn, cache
 
-    def __init__(self, fn: Callable[..., Any], name: str, kept: Kept | None = None) -> None:
-        self.fn, self.name, self.kept = fn, name, kept
-        self.parameters = _parameters(fn, name)
+    def outcomes(self, questions: Sequence[Sequence[str]], report: Report | None) -> list[Outcome]:
+        """Return the function's number for each question, which are its arguments."""
 
-    def check(self) -> None:
-        """It is imported, hence ready."""
-
-    def forecast(self, asked: Sequence[Comparison]) -> str:
-        """What a function costs is its author's to know."""
-        return ""
-
-    def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
-        """What the function raises becomes the reason of a missing verdict."""
-        return both_orders(asked, lambda seats: self._say([(c.row, c.first, c.second) for c in seats], report))
-
-    def _say(self, questions: Sequence[tuple[PromptRow, *tuple[Answer, ...]]], report: Report | None) -> list[Said]:
-        words = [[row.prompt, *(a.text for a in answers)] for row, *answers in questions]
-
-        def ask(todo: Sequence[int]) -> Iterator[Part]:
-            for done, i in enumerate(todo, 1):
-                yield {i: self._one(words[i])}
+        def ask(numbers: Sequence[int]) -> Iterator[Batch]:
+            for done, i in enumerate(numbers, 1):
+                yield {i: self.call(questions[i])}
                 if report:
-                    report(done, len(todo))
+                    report(done, len(numbers))
 
-        return once(self.kept, words, ask)
+        return cached_outcomes(self.cache, questions, ask)
 
-    def _one(self, words: Sequence[str]) -> Said:
+    def call(self, texts: Sequence[str]) -> Outcome:
+        """Return the function's number, or what it raised."""
         try:
-            return float(self.fn(*words))
+            return float(self.fn(*texts))
         except Exception as e:  # a user's code may raise anything
-            return redact(f"{type(e).__name__}: {e}")[:SAYS].replace("\n", " ")
+            return redact(f"{type(e).__name__}: {e}")[:LONGEST].replace("\n", " ")
 
 
-class FunctionOfOne(Function):
+class PairwiseFunction(PairwiseJudge):
+    """`(instruction, output_1, output_2) -> 1 .. 2`, called in both orders."""
+
+    def __init__(self, function: Function, name: str) -> None:
+        self.function, self.name = function, name
+
+    def preferences(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Outcome]:
+        """Return the function's preference for each comparison, or what it raised."""
+        return self.function.outcomes([[c.row.prompt, c.first.text, c.second.text] for c in comparisons], report)
+
+
+class ScoringFunction(ScoringJudge):
     """`(instruction, output) -> score`; the higher score wins."""
 
-    def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
-        """Each answer is scored once."""
-        said = self.scores([(c.row, a) for c in asked for a in (c.first, c.second)], report)
-        return by_scores(asked, list(zip(said[::2], said[1::2], strict=True)), higher_wins)
+    def __init__(self, function: Function, name: str) -> None:
+        self.function, self.name = function, name
 
-    def scores(self, asked: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Said]:
-        """Of each answer, on the function's own scale; or why there is none."""
-        return self._say(asked, report)
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+        """Return the function's score of each answer, or what it raised."""
+        return self.function.outcomes([[row.prompt, answer.text] for row, answer in answers], report)
 
 
-def _parameters(fn: Callable[..., Any], name: str) -> int:
-    """How many answers it takes, by its parameters without a default."""
+def judge_by(fn: Callable[..., Any], name: str, cache: Cache | None = None) -> Judge:
+    """Make a judge of a function.
+
+    Args:
+        fn: takes an instruction and one answer, or an instruction and two, by its parameters without a default.
+        name: identity of the judge.
+        cache: where its numbers are cached; None caches none.
+
+    Returns:
+        A judge that scores answers, or one that compares two.
+
+    Raises:
+        UserError: it takes another number of arguments.
+    """
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = [p for p in inspect.signature(fn).parameters.values() if p.kind in kinds and p.default is p.empty]
-    if len(found) not in (OF_BOTH, OF_ONE):
+    parameters = [p for p in inspect.signature(fn).parameters.values() if p.kind in kinds and p.default is p.empty]
+    if len(parameters) not in (PAIRWISE, SCORING):
         raise UserError(
-            f"evals.judge: {name} takes {len(found)} arguments; write it as (instruction, output_1, output_2) "
+            f"evals.judge: {name} takes {len(parameters)} arguments; write it as (instruction, output_1, output_2) "
             "-> 1 .. 2, or as (instruction, output) -> score"
         )
-    return len(found)
+    return (PairwiseFunction if len(parameters) == PAIRWISE else ScoringFunction)(Function(fn, cache), name)
 
 
-def load(spec: str, folder: Path) -> Function:
-    """The function of `file.py:function` (relative to `folder`) or `package.module:function`.
+def load(spec: str, folder: Path) -> Judge:
+    """Load the function of `file.py:function` (relative to `folder`) or `package.module:function` as a judge.
 
     Raises:
         UserError: there is none, or it is no judge.
@@ -94,18 +104,17 @@ def load(spec: str, folder: Path) -> Function:
     if not where or not attribute:
         raise UserError(f"evals.judge: {spec!r} names no function; write it like my_judge.py:better")
     module, code = _module(where, spec, folder)
-    found = getattr(module, attribute, None)
-    if not inspect.isfunction(found):
+    fn = getattr(module, attribute, None)
+    if not inspect.isfunction(fn):
         have = [n for n, v in vars(module).items() if inspect.isfunction(v)]
         hint = did_you_mean(attribute, have) or f"; it has {', '.join(have) or 'none'}"
         raise UserError(f"evals.judge: {where} has no function {attribute!r}{hint}")
     name = f"function:{spec}@{hashlib.sha256(code).hexdigest()[:12]}"
-    kind = FunctionOfOne if _parameters(found, name) == OF_ONE else Function
-    return kind(found, name, kept_of(name, str(folder.resolve())))
+    return judge_by(fn, name, cache_of("judges", "verdicts", name, str(folder.resolve()), sync=False))
 
 
 def _module(where: str, spec: str, folder: Path) -> tuple[ModuleType, bytes]:
-    """The module and its source, whose hash is part of the judge's identity."""
+    """Return the module and its source, whose hash is part of the judge's identity."""
     path = (folder / Path(where).expanduser()).resolve()
     if where.endswith(".py") and not path.is_file():
         raise UserError(f"evals.judge: {spec}: no such file: {path}; the path is relative to the recipe")
@@ -115,5 +124,5 @@ def _module(where: str, spec: str, folder: Path) -> tuple[ModuleType, bytes]:
             return module, Path(str(module.__file__)).read_bytes()
         return import_file(path, f"prefzoo_judge_{path.stem}"), path.read_bytes()
     except Exception as e:  # whatever a user's file raises is the user's to read, in one line
-        says = str(e).replace("\n", " ")
-        raise UserError(f"evals.judge: {spec}: fails on import: {type(e).__name__}: {says}; mend it there") from e
+        message = str(e).replace("\n", " ")
+        raise UserError(f"evals.judge: {spec}: fails on import: {type(e).__name__}: {message}; mend it there") from e

@@ -8,52 +8,61 @@ from itertools import combinations
 from statistics import mean
 
 from prefzoo.evals.judges.position_swap import FIRST, SECOND
-from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Grader, Judge, PromptRow, Verdict
+from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, Outcome, PromptRow, Verdict
 
-Grade = float | str  # higher is better; or why there is none
 ALONE = "no other answer to compare with"
 
 
-def graded(
+def grade(
     judge: Judge, rows: Sequence[PromptRow], answers: Sequence[Sequence[Answer]]
-) -> tuple[list[list[Grade]], list[Verdict]]:
-    """A grade of each answer to each prompt, and the verdicts it rests on.
+) -> tuple[list[list[Outcome]], list[Verdict]]:
+    """Grade each answer to each prompt.
 
-    A judge that sees one answer at a time gives its score. Any other compares every two of a prompt's answers (those
-    that differ, and ended by themselves), in both seats: a grade is then the mean win rate against the others.
+    A judge that scores answers gives its score. Any other compares every two of a prompt's answers (those that differ,
+    and ended by themselves) in both orders; a grade is then the mean win rate against the others.
+
+    Args:
+        judge: any judge.
+        rows: the prompts.
+        answers: several answers to each prompt.
+
+    Returns:
+        A grade of each answer, higher is better, or the reason why there is none; and the verdicts they rest on.
 
     Raises:
         UserError: the judge cannot judge at all.
     """
-    if not isinstance(judge, Grader):
-        return _played(judge, rows, answers)
-    said = judge.scores([(row, a) for row, several in zip(rows, answers, strict=True) for a in several])
-    verdicts = [Verdict(math.nan, (), s) if isinstance(s, str) else Verdict(TIE) for s in said]
-    found = iter(said)
-    return [[next(found) for _ in several] for several in answers], verdicts
+    if not judge.scores_answers:
+        return _win_rates(judge, rows, answers)
+    scores = judge.scores([(row, answer) for row, several in zip(rows, answers, strict=True) for answer in several])
+    verdicts = [Verdict(math.nan, (), s) if isinstance(s, str) else Verdict(TIE) for s in scores]
+    remaining = iter(scores)
+    return [[next(remaining) for _ in several] for several in answers], verdicts
 
 
-def _played(
+def _win_rates(
     judge: Judge, rows: Sequence[PromptRow], answers: Sequence[Sequence[Answer]]
-) -> tuple[list[list[Grade]], list[Verdict]]:
-    asked: list[Comparison] = []
-    places: list[tuple[int, int]] = []  # of each comparison, where its two answers' wins go
-    wins: list[tuple[list[float], list[str]]] = []
-    at: list[list[int | None]] = []
+) -> tuple[list[list[Outcome]], list[Verdict]]:
+    comparisons: list[Comparison] = []
+    players: list[tuple[int, int]] = []  # of each comparison, the numbers of its two texts
+    wins: list[list[float]] = []  # of each distinct text of a prompt
+    failures: list[list[str]] = []
+    text_of: list[list[int | None]] = []  # of each answer, the number of its text
     for row, several in zip(rows, answers, strict=True):
         distinct = {a.text: a for a in several if a.finished and a.text}
         number = {text: len(wins) + k for k, text in enumerate(distinct)}
-        wins += [([], []) for _ in distinct]
-        for one, two in combinations(distinct.values(), 2):
-            asked.append(Comparison(row, one, two))
-            places.append((number[one.text], number[two.text]))
-        at.append([number.get(a.text) if a.finished else None for a in several])
-    verdicts = judge.compare(asked) if asked else []
-    for (left, right), verdict in zip(places, verdicts, strict=True):
-        for place, won in ((left, SECOND - verdict.preference), (right, verdict.preference - FIRST)):
+        wins += [[] for _ in distinct]
+        failures += [[] for _ in distinct]
+        for left, right in combinations(distinct.values(), 2):
+            comparisons.append(Comparison(row, left, right))
+            players.append((number[left.text], number[right.text]))
+        text_of.append([number.get(a.text) if a.finished else None for a in several])
+    verdicts = judge.compare(comparisons) if comparisons else []
+    for (first, second), verdict in zip(players, verdicts, strict=True):
+        for player, won in ((first, SECOND - verdict.preference), (second, verdict.preference - FIRST)):
             if verdict.missing:
-                wins[place][1].append(verdict.missing)
+                failures[player].append(verdict.missing)
             else:
-                wins[place][0].append(won)
-    grades = [mean(won) if won else (lost or [ALONE])[0] for won, lost in wins]
-    return [[ALONE if i is None else grades[i] for i in several] for several in at], verdicts
+                wins[player].append(won)
+    grades = [mean(won) if won else (failed or [ALONE])[0] for won, failed in zip(wins, failures, strict=True)]
+    return [[ALONE if i is None else grades[i] for i in several] for several in text_of], verdicts

@@ -1,13 +1,16 @@
-"""The one protocol of all judges."""
+"""What all judges share: prompts, answers, comparisons, verdicts, and the class that every judge derives from."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 TIE = 1.5  # alpaca-eval's coding: 1 the baseline wins, 1.5 a tie, 2 the model wins, and anything between
+Outcome = float | str  # a preference or a score, or the reason why there is none
+Report = Callable[[int, int], None]  # called with the number of finished calls and of all
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class PromptRow:
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated answer. `finished` says that the model ended it by itself, before the limit on tokens."""
+    """A generated answer. `finished`: whether the model ended it by itself, before the limit on tokens."""
 
     text: str
     finished: bool
@@ -43,10 +46,10 @@ class Verdict:
     """A judge's preference between two answers.
 
     Attributes:
-        preference: 1 the first wins, 1.5 a tie, 2 the second wins, or between; NaN where there is none.
-        orders: the preference as said with the first answer seen first, then with it seen second (both in the coding
-            above); empty where the judge was not asked, one value where it sees one answer at a time.
-        missing: why there is none.
+        preference: 1 the first wins, 1.5 a tie, 2 the second wins, or between; NaN where it is missing.
+        orders: the preference with the first answer shown first, then with it shown second (both in the coding above);
+            empty where the judge was not asked, one value where it sees one answer at a time.
+        missing: why there is no preference; empty where there is one.
     """
 
     preference: float
@@ -58,44 +61,44 @@ class Verdict:
             raise ValueError(f"preference {self.preference} with reason {self.missing!r}: one goes without the other")
 
 
-Report = Callable[[int, int], None]  # how many calls are done, of how many
+class Judge(ABC):
+    """Compares the answers of two models.
 
+    Derive from `PairwiseJudge` (it sees both answers) or `ScoringJudge` (it sees one at a time) rather than from here.
 
-class Judge(Protocol):
-    """Compares the answers of two models. Every kind of judge is one of these."""
+    Attributes:
+        name: identity of the judge, on every row of a table.
+        prompt_hash: hash of its prompt template; empty without one.
+        scores_answers: whether it has `scores`.
+        needs_checks: whether it judges only prompts that carry checks.
+        free: whether it asks no model, server or user's function, so that it may be run without being asked for.
+    """
 
-    @property
-    def name(self) -> str:
-        """Identity of the judge, as it stands on every row of a table."""
+    name: str
+    prompt_hash: str = ""
+    scores_answers: bool = False
+    needs_checks: bool = False
+    free: bool = False
 
-    @property
-    def prompt_hash(self) -> str:
-        """Of the prompt's template; empty for a judge that has none."""
+    def check(self) -> None:  # noqa: B027 - most judges are ready once they are loaded
+        """Raise UserError where it cannot judge at all; called before anything expensive is done."""
 
-    def check(self) -> None:
-        """Raises UserError where it cannot judge at all; asked before anything expensive is done."""
+    def forecast(self, comparisons: Sequence[Comparison]) -> str:
+        """Return in words what the comparisons would cost; empty where they cost nothing worth a line."""
+        return ""
 
-    def forecast(self, asked: Sequence[Comparison]) -> str:
-        """What comparing would take, in words; empty where it costs nothing to say nothing."""
+    @abstractmethod
+    def compare(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
+        """Return a verdict for each comparison, in order; a failed call is a missing verdict.
 
-    def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
-        """One verdict for each comparison, in order. What cannot be had is a missing verdict, never an exception."""
+        Raises:
+            UserError: the judge cannot judge at all.
+        """
 
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+        """Return a score of each answer, higher is better, or the reason why there is none.
 
-@runtime_checkable
-class Grader(Protocol):
-    """A judge that sees one answer at a time; what it prefers follows from its scores."""
-
-    def scores(self, asked: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[float | str]:
-        """Of each answer, on the judge's own scale, higher is better; or why there is none."""
-
-
-class Scorer(Protocol):
-    """Scores one answer in [0, 1]; equal scores are a tie. `judges.seats.Scored` makes a judge of it."""
-
-    @property
-    def name(self) -> str:
-        """Identity of the scorer."""
-
-    def score(self, row: PromptRow, answer: Answer) -> float:
-        """How good the answer is, from 0 to 1."""
+        Raises:
+            TypeError: it sees both answers at once (`scores_answers` is false).
+        """
+        raise TypeError(f"judge {self.name} scores no single answers")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -12,68 +12,75 @@ from prefzoo.data.tokens import encode_prompt
 from prefzoo.engine import models
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.device import on_accelerator
-from prefzoo.evals.judges.position_swap import Said, by_distance, by_scores
-from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
-from prefzoo.evals.judges.verdict_cache import Kept, Part, kept_of, once
+from prefzoo.evals.judges.protocol import Answer, Outcome, PromptRow, Report
+from prefzoo.evals.judges.scoring import ScoringJudge, bradley_terry
+from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
+from prefzoo.recipe.judge import JudgeSettings, Text
+from prefzoo.runtime.cache import Cache, cache_of
 
-BATCH = 8
+BATCH = 8  # answers that are scored, and cached, together
 
 
-class Reward:
-    """Preference sigma(difference of the two scores), as reward models are trained (Bradley-Terry).
+class RewardSettings(JudgeSettings):
+    """A sequence-classification checkpoint with one output; it sees one answer at a time."""
 
-    `kept`: where the scores are kept.
-    """
+    kind: Literal["reward"]
+    model: Text
 
-    prompt_hash = ""
+    def load(self, folder: Path) -> RewardJudge:
+        """Load the reward model from a folder or from the hub.
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, kept: Kept | None = None) -> None:
-        self.model, self.tokenizer, self.name, self.kept = model, tokenizer, name, kept
+        Raises:
+            UserError: it cannot be read, or is no reward model.
+        """
+        model, tokenizer = _load(self.model, folder)
+        weights = models.fingerprint(model)
+        cache = cache_of("judges", "scores", "reward", weights, models.tokenizer_hash(tokenizer), sync=False)
+        return RewardJudge(model, tokenizer, f"reward:{self.model}@{weights}", cache)
 
-    def check(self) -> None:
-        """It is loaded, hence ready."""
 
-    def forecast(self, asked: Sequence[Comparison]) -> str:
-        """Local: nothing to pay."""
-        return ""
+class RewardJudge(ScoringJudge):
+    """Preference sigma(difference of the two scores), as reward models are trained (Bradley-Terry)."""
 
-    def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
-        """Each answer is scored once."""
-        said = self.scores([(c.row, a) for c in asked for a in (c.first, c.second)], report)
-        return by_scores(asked, list(zip(said[::2], said[1::2], strict=True)), by_distance)
+    def __init__(self, model: Any, tokenizer: Any, name: str, cache: Cache | None = None) -> None:
+        self.model, self.tokenizer, self.name, self.cache = model, tokenizer, name, cache
 
-    def scores(self, asked: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Said]:
-        """Of each answer, on the model's own scale: higher is better; or why there is none."""
-        words = [(row.prompt, answer.text) for row, answer in asked]
-        return once(self.kept, words, lambda todo: self._ask(words, todo, report))
+    def prefer(self, first: float, second: float) -> float:
+        """Return 1 + sigma(second - first)."""
+        return bradley_terry(first, second)
+
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+        """Return the model's score of each answer, or why there is none."""
+        texts = [(row.prompt, answer.text) for row, answer in answers]
+        return cached_outcomes(self.cache, texts, lambda numbers: self._ask(texts, numbers, report))
 
     @torch.no_grad()
-    def _ask(self, words: Sequence[tuple[str, str]], todo: Sequence[int], report: Report | None) -> Iterator[Part]:
-        ids = {i: _encoded(self.tokenizer, *words[i]) for i in todo}
+    def _ask(self, texts: Sequence[tuple[str, str]], numbers: Sequence[int], report: Report | None) -> Iterator[Batch]:
+        ids = {i: _encoded(self.tokenizer, *texts[i]) for i in numbers}
         longest = getattr(self.model.config, "max_position_embeddings", None) or max(map(len, ids.values()))
         yield {
             i: f"{len(row)} tokens, and the judge reads at most {longest}"
             for i, row in ids.items()
             if len(row) > longest
         }
-        fits = sorted((i for i in todo if len(ids[i]) <= longest), key=lambda i: len(ids[i]))
+        fits = sorted((i for i in numbers if len(ids[i]) <= longest), key=lambda i: len(ids[i]))
         with on_accelerator(self.model):
             for start in range(0, len(fits), BATCH):
-                part = fits[start : start + BATCH]
-                yield dict(zip(part, self._batch([ids[i] for i in part]), strict=True))
+                batch = fits[start : start + BATCH]
+                yield dict(zip(batch, self._scored([ids[i] for i in batch]), strict=True))
                 if report:
                     report(min(start + BATCH, len(fits)), len(fits))
 
-    def _batch(self, ids: list[list[int]]) -> list[float]:
+    def _scored(self, ids: list[list[int]]) -> list[float]:
         width, pad = max(map(len, ids)), self.model.config.pad_token_id
         tokens = torch.tensor([row + [pad] * (width - len(row)) for row in ids], device=self.model.device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=self.model.device)
-        found: list[float] = self.model(input_ids=tokens, attention_mask=mask).logits[:, 0].float().tolist()
-        return found
+        scores: list[float] = self.model(input_ids=tokens, attention_mask=mask).logits[:, 0].float().tolist()
+        return scores
 
 
 def _encoded(tokenizer: Any, prompt: str, answer: str) -> list[int]:
-    """Both turns through the chat template; without one, the answer behind an empty line."""
+    """Encode both turns by the chat template; without one, the answer follows an empty line."""
     if not tokenizer.chat_template:
         return encode_prompt(tokenizer, f"{prompt}\n\n{answer}")
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
@@ -82,18 +89,13 @@ def _encoded(tokenizer: Any, prompt: str, answer: str) -> list[int]:
     return ids
 
 
-def load(spec: str, folder: Path) -> Reward:
-    """The reward model in a folder or on the hub.
-
-    Raises:
-        UserError: it cannot be read, or is no reward model.
-    """
+def _load(spec: str, folder: Path) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    place = models.resolve_model(spec, folder)
+    path = models.resolve_model(spec, folder)
     try:
-        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         kinds = config.architectures or []
         if config.num_labels != 1 or not any("SequenceClassification" in kind for kind in kinds):
             raise UserError(
@@ -101,7 +103,7 @@ def load(spec: str, folder: Path) -> Reward:
                 "no reward model; name a sequence-classification checkpoint with one output"
             )
         model = AutoModelForSequenceClassification.from_pretrained(
-            place, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            path, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
         )
     except (OSError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0]
@@ -109,6 +111,4 @@ def load(spec: str, folder: Path) -> Reward:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
-    weights = models.fingerprint(model)
-    kept = kept_of("reward", weights, models.tokenizer_hash(tokenizer))
-    return Reward(model.eval(), tokenizer, f"reward:{spec}@{weights}", kept)
+    return model.eval(), tokenizer

@@ -1,19 +1,41 @@
-"""The verifier judge: the share of a prompt's checks that an answer passes."""
+"""The verifier: a judge by checks, which are pure functions of the text."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.checks import holds
-from prefzoo.evals.judges.protocol import Answer, PromptRow
+from prefzoo.evals.judges.protocol import Answer, Outcome, PromptRow, Report
+from prefzoo.evals.judges.scoring import ScoringJudge
+from prefzoo.recipe.judge import JudgeSettings
 
 
-class Verifier:
-    """Objective and free: every check is a pure function of the text; one more asks that the answer ends by itself."""
+class VerifierSettings(JudgeSettings):
+    """The share of a prompt's checks that an answer passes."""
+
+    kind: Literal["verifier"]
+
+    def load(self, folder: Path) -> Verifier:
+        """Return the judge."""
+        return Verifier()
+
+
+class Verifier(ScoringJudge):
+    """Scores an answer by the share of its prompt's checks that it passes; one more asks that it ends by itself."""
 
     name = "verifier"
+    needs_checks = True
+    free = True
 
     def passed(self, row: PromptRow, answer: Answer) -> dict[str, bool]:
-        """Each check's verdict, in the row's order, then `finished`."""
+        """Return whether each check passes, in the row's order, then `finished`.
+
+        Raises:
+            UserError: the prompt has no checks, or one that does not exist.
+        """
         if not row.checks:
             raise UserError(
                 f"prompt {row.id}: it has no checks; the verifier judge scores only prompts that carry them"
@@ -22,6 +44,19 @@ class Verifier:
         return {**verdicts, "finished": answer.finished}
 
     def score(self, row: PromptRow, answer: Answer) -> float:
-        """Share of passed checks."""
+        """Return the share of passed checks, from 0 to 1."""
         verdicts = self.passed(row, answer)
         return sum(verdicts.values()) / len(verdicts)
+
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+        """Return the share of passed checks of each answer.
+
+        Raises:
+            UserError: a prompt has no checks, or one that does not exist.
+        """
+        shares: list[Outcome] = []
+        for row, answer in answers:
+            shares.append(self.score(row, answer))
+            if report:
+                report(len(shares), len(answers))
+        return shares

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from prefzoo.evals.judges.checks import words
-from prefzoo.evals.judges.protocol import Answer, PromptRow, Scorer
+from prefzoo.evals.judges.protocol import Answer, PromptRow
+from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics import preference
 from prefzoo.evals.suites.benchmarks import run_benchmark
 from prefzoo.evals.suites.tasks import suite_key
@@ -88,7 +89,7 @@ def measured(
     held_out: OnPairs,
     rows: Sequence[PromptRow],
     answers: Sequence[Answer],
-    judge: Scorer,
+    judge: Verifier,
     benchmarks: dict[str, dict[str, Any]],
     kl: Sequence[float] = (),
 ) -> Measured:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from prefzoo.data.sources import read_rows
 from prefzoo.errors import UserError
-from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
 from prefzoo.evals.metrics.judge_quality import Labelled, Quality, quality
 from prefzoo.evals.stats.intervals import Estimate
@@ -39,7 +39,7 @@ def show_judge(
         raise UserError(f"{path}: data.eval is not set; name labelled pairs by --pairs FILE")
     folder = Path.cwd() if pairs else found.folder
     labelled = _labelled(spec, folder, {} if pairs else {str(k): v for k, v in found.data.columns.items()})
-    judge = judge_of(found.evals.judge, found.folder)
+    judge = load_judge(found.evals.judge, found.folder)
     forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
     if forecast:
         console.print(forecast, markup=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +12,11 @@ from rich.console import Console
 from prefzoo.engine import models
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
-from prefzoo.evals.generation.pairs import VERIFIER, Rule, Sampling, make_pairs, write_pairs
-from prefzoo.evals.judges.choose import judge_of
-from prefzoo.evals.judges.position_swap import Scored
+from prefzoo.evals.generation.pairs import BY_CHECKS, Rule, Sampling, make_pairs, write_pairs
+from prefzoo.evals.judges import load_judge
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.experiment.stages.judge import check_judgeable, judge_settings
+from prefzoo.runtime.cache import Cache, key_of
 from prefzoo.runtime.progress import stage
 
 
@@ -35,9 +33,9 @@ class Wanted:
     limit: int | None
     out: Path
 
-    def rule(self, *, verifier: bool) -> Rule:
-        """Bounds on which answers may pair: the verifier has some of its own, other judges none."""
-        own = VERIFIER if verifier else Rule()
+    def rule(self, *, by_checks: bool) -> Rule:
+        """Bounds on which answers may pair: a judge by checks has some of its own, other judges none."""
+        own = BY_CHECKS if by_checks else Rule()
         ratio = own.length_ratio if self.length_ratio is None else self.length_ratio
         return Rule(ratio, own.least_chosen if self.least_score is None else self.least_score)
 
@@ -58,20 +56,20 @@ def write(wanted: Wanted, *, quiet: bool = False) -> None:
         raise UserError(f"--out {out}: unknown kind of file {out.suffix!r}; use .jsonl or .parquet")
     console = Console(soft_wrap=True, emoji=False)
     rows = load_prompts(wanted.prompts, Path.cwd())
-    judge = judge_of(judge_settings(wanted.judge), Path.cwd())
+    judge = load_judge(judge_settings(wanted.judge), Path.cwd())
     check_judgeable(judge, rows, "--judge", "--prompts")
     policy, tokenizer = models.load(wanted.model, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
     if torch.cuda.is_available():
         policy = policy.to("cuda")
     identity = [models.fingerprint(policy), models.tokenizer_hash(tokenizer), asdict(how), [r.prompt for r in rows]]
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-    partial = out.with_name(f".{out.name}.{key}.partial")  # the same sampling goes on; another one starts anew
+    key = key_of(identity)[:8]  # the same sampling goes on; another one starts anew
+    partial = out.with_name(f".{out.name}.{key}.partial")
     with stage(
         f"sampling {how.n} answers to each of up to {len(rows)} prompts", "pairs", Console(quiet=quiet)
     ) as report:
         made, card = make_pairs(
-            policy, tokenizer, rows, judge, how, wanted.rule(verifier=isinstance(judge, Scored)), limit=wanted.limit,
-            partial=partial, progress=lambda done, total: report(done, total, ""),
+            policy, tokenizer, rows, judge, how, wanted.rule(by_checks=judge.needs_checks), limit=wanted.limit,
+            partial=Cache(partial), progress=lambda done, total: report(done, total, ""),
         )  # fmt: skip
     without = "; ".join(f"{n} x {why}" for why, n in card["why_without"].items())
     left_out = ", ".join(f"{n} {why}" for why, n in card["answers_left_out"].items())

@@ -1,17 +1,15 @@
-"""Which of several ways to compute the same is the fastest here: measured, not assumed."""
+"""Which of several ways to compute the same is the fastest on this machine: measured, not assumed."""
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from prefzoo.runtime import atomic_files
+from prefzoo.runtime.cache import Cache
 from prefzoo.runtime.paths import cache_dir
 
 Way = Callable[[int], Sequence[Tensor]]
@@ -19,25 +17,35 @@ WARM, ROUNDS = 3, 5
 
 
 class Choices:
-    """The fastest way for each kind of work, measured once for a device and a version of torch, and kept on disk.
+    """The fastest way for each kind of work, measured once per device and version of torch, and cached.
 
-    So a training that goes on in another process computes as it began, to the last bit.
+    A training that goes on in another process then computes as it began, to the last bit.
     """
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
 
     def of(self, work: str, ways: Mapping[str, Way], device: torch.device, *, rough: bool) -> str:
-        """The name among `ways`; see `fastest`."""
+        """Return the name of the fastest way.
+
+        Args:
+            work: what is computed.
+            ways: as for `fastest`.
+            device: where it is computed.
+            rough: whether the numbers are of half precision.
+
+        Returns:
+            A key of `ways`.
+        """
         if work not in self.known:
-            file = _file(device)
-            name = _kept(file).get(work, "")
+            cache = _cache(device)
+            name = cache.get(work)
             if name not in ways:
-                found = fastest(ways, device, rough=rough)
-                kept = _kept(file)  # again: another process may have been first
-                name = kept[work] if kept.get(work) in ways else found
-                with atomic_files.write_atomically(file) as partial:
-                    partial.write_text(json.dumps(kept | {work: name}, indent=1), encoding="utf-8")
+                measured = fastest(ways, device, rough=rough)
+                name = cache.get(work)  # again: another process may have been first
+                if name not in ways:
+                    name = measured
+                    cache.put({work: name})
             self.known[work] = name
         return self.known[work]
 
@@ -45,28 +53,25 @@ class Choices:
 CHOICES = Choices()
 
 
-def _file(device: torch.device) -> Path:
+def _cache(device: torch.device) -> Cache:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return cache_dir("kernels") / f"{re.sub('[^A-Za-z0-9.]+', '-', f'{name} torch {torch.__version__}')}.json"
-
-
-def _kept(file: Path) -> dict[str, str]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # absent or broken: measured anew
-        return {}
-    return found if isinstance(found, dict) else {}
+    file = re.sub("[^A-Za-z0-9.]+", "-", f"{name} torch {torch.__version__}")
+    return Cache(cache_dir("kernels") / f"{file}.jsonl")
 
 
 def fastest(ways: Mapping[str, Way], device: torch.device, *, rough: bool) -> str:
-    """The way that takes least, of those that give the same numbers as the first.
+    """Return the name of the fastest way, of those that compute the same numbers as the first.
 
-    What fails is left out, whatever it raises; the first must not fail.
+    A way that fails is left out, whatever it raises; the first must not fail.
 
     Args:
-        ways: each computes the same from scratch, on other sizes in other rounds if sizes change in use: so it shows if
-            something is compiled anew for every size.
+        ways: each computes the same from scratch. It gets the number of the round, and uses other sizes in other rounds
+            if sizes change in use, so that compiling anew for every size shows in its time.
+        device: where it is computed.
         rough: whether the numbers are of half precision.
+
+    Returns:
+        A key of `ways`.
     """
     names = list(ways)
     expected = [t.float() for t in ways[names[0]](0)]
@@ -80,11 +85,11 @@ def fastest(ways: Mapping[str, Way], device: torch.device, *, rough: bool) -> st
     return min(seconds, key=lambda name: seconds[name])
 
 
-def _same(expected: Sequence[Tensor], found: Sequence[Tensor], *, rough: bool) -> bool:
-    """Up to rounding, measured on the largest number."""
+def _same(expected: Sequence[Tensor], actual: Sequence[Tensor], *, rough: bool) -> bool:
+    """Compare up to rounding, relative to the largest number."""
     share = 2e-2 if rough else 1e-4
     return all(
-        bool((b.float() - a).abs().max() <= share * a.abs().max()) for a, b in zip(expected, found, strict=True)
+        bool((b.float() - a).abs().max() <= share * a.abs().max()) for a, b in zip(expected, actual, strict=True)
     )  # fmt: skip
 
 

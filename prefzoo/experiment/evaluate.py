@@ -20,7 +20,7 @@ from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robi
 from prefzoo.evals.boards.run_files import RESOLVED
 from prefzoo.evals.generation.published import is_published, published_answers
 from prefzoo.evals.generation.vllm import answers_of_checkpoints, check_vllm
-from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.protocol import Answer, Judge, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.measure import Measured, OnPairs, measured, run_benchmarks, write_samples
@@ -57,7 +57,7 @@ def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) 
         raise UserError(f"--suite: {' and '.join(sets)} are both sets of prompts; give one, and benchmarks beside it")
     check_names(suites, Path.cwd())
     prompts = load_prompts(sets[0], Path.cwd()) if sets else []
-    judge = judge_of(judge_settings(asked.judge), Path.cwd()) if prompts else None
+    judge = load_judge(judge_settings(asked.judge), Path.cwd()) if prompts else None
     if judge is not None:
         check_judgeable(judge, prompts, "--judge", "--suite")
     given: dict[str, list[Answer]] = {}

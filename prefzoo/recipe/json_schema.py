@@ -147,5 +147,5 @@ def _describe(schema: Schema, root: Schema, prefix: str) -> None:
             field["description"] = FIELDS[prefix + name]
         for kind in (field, *field.get("anyOf", ())):
             target = kind.get("$ref", "").removeprefix("#/$defs/")
-            if target and not target.endswith("Judge"):
+            if target and name != "judge":  # whose kinds describe themselves
                 _describe(root["$defs"][target], root, f"{prefix}{name}.")

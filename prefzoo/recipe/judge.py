@@ -1,13 +1,37 @@
-"""What `evals.judge` of a recipe may say: `verifier`, a user's function, or a mapping of one of three kinds."""
+"""The registry of judges: what `evals.judge` of a recipe may be, built in or from a plug-in."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+import sys
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Tag,
+    TypeAdapter,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from prefzoo.errors import UserError, did_you_mean
+
+GROUP = "prefzoo.judges"
+# By path, and imported only when a recipe needs them: a judge's settings stand beside the judge, in a higher layer.
+BUILT_IN = {
+    "verifier": "prefzoo.evals.judges.verifier:VerifierSettings",
+    "reward": "prefzoo.evals.judges.reward:RewardSettings",
+    "model": "prefzoo.evals.judges.causal:ModelSettings",
+    "server": "prefzoo.evals.judges.server:ServerSettings",
+}
+TAG = "kind: "  # starts the mark of a kind in a fault's location; no field has such a name
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
@@ -15,103 +39,109 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Judge(BaseModel):
-    """A judge's settings: frozen, no unknown fields, no silent conversion."""
+class JudgeSettings(BaseModel):
+    """A kind of judge: its settings, and how to load it. Frozen, no unknown fields, no silent conversion.
+
+    A subclass declares `kind: Literal["..."]`, which recipes name it by, and defines `load`. A kind without further
+    settings is written by its name alone (`judge: verifier`), any other as a mapping (`judge: {kind: server, ...}`).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    kind: str
 
-class RewardJudge(Judge):
-    """A sequence-classification checkpoint with one output; it sees one answer at a time."""
+    def load(self, folder: Path) -> Any:
+        """Return the judge, a `prefzoo.evals.judges.Judge`. Paths in the settings are relative to `folder`.
 
-    kind: Literal["reward"]
-    model: Text
-
-
-class ModelJudge(Judge):
-    """A local language model, judged by the log-probs of its two verdicts. `prompt` is a template's file."""
-
-    kind: Literal["model"]
-    model: Text
-    prompt: Text | None = None
+        Raises:
+            UserError: it cannot be loaded.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no load")
 
 
-class ServerJudge(Judge):
-    """A model behind an OpenAI-compatible API. The key comes from the environment variable `key`, never from here.
+def names() -> list[str]:
+    """Return the names of all kinds. Nothing is imported."""
+    return list(dict.fromkeys([*BUILT_IN, *(point.name for point in entry_points(group=GROUP))]))
 
-    `timeout` is in seconds, prices are in dollars per million tokens, `spend_limit` in dollars. A `temperature` or
-    `max_tokens` of null is not sent.
+
+@lru_cache(maxsize=1)
+def kinds() -> dict[str, type[JudgeSettings]]:
+    """Return the settings of every kind, by its name. A plug-in that is broken is reported and left out."""
+    found = {name: EntryPoint(name, path, GROUP).load() for name, path in BUILT_IN.items()}
+    for point in entry_points(group=GROUP):
+        fault = f"the kind {point.name!r} is taken; rename it" if point.name in found else ""
+        try:
+            settings = None if fault else point.load()
+        except Exception as e:  # one broken package must not take the whole tool down
+            settings, fault = None, f"{type(e).__name__}: {e}"
+        fault = fault or _fault(settings, point.name)
+        if fault:
+            print(f"prefzoo: entry point {point.name} = {point.value} fails: {fault}", file=sys.stderr)
+        else:
+            found[point.name] = settings
+    return found
+
+
+def _fault(settings: Any, name: str) -> str:
+    if not (isinstance(settings, type) and issubclass(settings, JudgeSettings)):
+        return "it is no subclass of JudgeSettings"
+    if get_args(settings.model_fields["kind"].annotation) != (name,):
+        return f'its settings need `kind: Literal["{name}"]`, as the entry point is named'
+    return ""
+
+
+def named(name: str) -> JudgeSettings:
+    """Return the settings of a kind that has none but its name.
+
+    Raises:
+        UserError: there is no such kind, or it needs settings.
     """
-
-    kind: Literal["server"]
-    url: Text
-    model: Text
-    prompt: Text | None = None
-    key: str = "OPENAI_API_KEY"
-    temperature: Amount | None = 0.0
-    max_tokens: Count | None = 8
-    workers: Count = 8
-    tries: Count = 4
-    timeout: Seconds = 60.0
-    prompt_price: Amount | None = None
-    answer_price: Amount | None = None
-    spend_limit: Amount | None = None
-
-    @field_validator("url")
-    @classmethod
-    def _no_secrets(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise PydanticCustomError(
-                "url", "must be an http address (is {shown}); like http://localhost:8000/v1", {"shown": repr(value)}
-            )
-        if parts.username or parts.password or parts.query:
-            raise PydanticCustomError("url", "carries a secret or a query; put the key in an environment variable")
-        return value.rstrip("/")
-
-    @field_validator("key", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):  # not shown: it may be the key
-            says = "must be the name, in capitals, of an environment variable that holds the key; like OPENAI_API_KEY"
-            raise PydanticCustomError("key", says)
-        return value
-
-    @model_validator(mode="after")
-    def _priced(self) -> ServerJudge:
-        if self.spend_limit is not None and (self.prompt_price is None or self.answer_price is None):
-            raise PydanticCustomError(
-                "spend_limit", "spend_limit needs prompt_price and answer_price (dollars per million tokens); add them"
-            )
-        return self
+    mappings = with_settings()
+    plain = [kind for kind in kinds() if kind not in mappings]
+    if name in plain:
+        return kinds()[name](kind=name)
+    known = f"; there are {', '.join(plain)}, my_judge.py:better, and mappings with kind: {', '.join(mappings)}"
+    raise UserError(f"evals.judge: no such judge: {name!r}{did_you_mean(name, plain) or known}")
 
 
-KINDS: dict[str, type[Judge]] = {"reward": RewardJudge, "model": ModelJudge, "server": ServerJudge}
+def with_settings() -> dict[str, type[JudgeSettings]]:
+    """Return the kinds that are written as a mapping."""
+    return {name: settings for name, settings in kinds().items() if len(settings.model_fields) > 1}
 
 
 def tag(kind: str) -> str:
-    """What stands in a fault's location for the kind; no field has such a name."""
-    return f"[{kind}]"
+    """Return the mark of a kind in a fault's location."""
+    return TAG + kind
 
 
-TAGGED = {tag(kind): model for kind, model in KINDS.items()}
-
-
-def _kind(value: Any) -> str | None:
-    if isinstance(value, dict | Judge):
-        kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-        return tag(kind) if kind in KINDS else None
+def _tag_of(value: Any) -> str | None:
+    if isinstance(value, dict | JudgeSettings):
+        kind = value.get("kind") if isinstance(value, dict) else value.kind
+        return tag(kind) if kind in with_settings() else None
     return tag("text")
 
 
-AnyJudge = Annotated[
-    Annotated[Text, Tag(tag("text"))]
-    | Annotated[RewardJudge, Tag(tag("reward"))]
-    | Annotated[ModelJudge, Tag(tag("model"))]
-    | Annotated[ServerJudge, Tag(tag("server"))],
-    Discriminator(
-        _kind,
-        custom_error_type="judge_kind",
-        custom_error_message="a mapping needs a known kind; write kind: reward, kind: model or kind: server",
-    ),
-]
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[Any]:
+    settings = with_settings()
+    *most, last = (f"kind: {name}" for name in settings)
+    options = [Annotated[model, Tag(tag(name))] for name, model in settings.items()]
+    union: Any = Union[tuple([Annotated[Text, Tag(tag("text"))], *options])]  # noqa: UP007 - made of a list
+    message = f"a mapping needs a known kind; write {', '.join(most)} or {last}"
+    discriminator = Discriminator(_tag_of, custom_error_type="judge_kind", custom_error_message=message)
+    return TypeAdapter(Annotated[union, discriminator])
+
+
+class _Registered:
+    """Validates by the registry as it is when a recipe is read, not as it was when this module was imported."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, str) and value else _adapter().validate_python(value, strict=True)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(_adapter().core_schema)
+
+
+AnyJudge = Annotated[str | JudgeSettings, _Registered()]

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from prefzoo.errors import did_you_mean
 from prefzoo.losses import AnyLoss
-from prefzoo.recipe.judge import TAGGED, tag
+from prefzoo.recipe import judge
 from prefzoo.recipe.yaml import Keys
 
 LONGEST = 60  # characters of a value that a message shows
@@ -47,12 +47,12 @@ _REQUIRED = {
 
 def error_keys(error: ErrorDetails) -> Keys:
     """The keys that lead to the value an error is about."""
-    return tuple(part for part in _tagged(error) if part not in TAGGED)
+    return tuple(part for part in _tagged(error) if not part.startswith(judge.TAG))
 
 
 def _tagged(error: ErrorDetails) -> Keys:
     """The keys, and where a judge's mapping begins the mark of its kind."""
-    return tuple(str(part) for part in error["loc"] if part not in ("[key]", tag("text")))
+    return tuple(str(part) for part in error["loc"] if part not in ("[key]", judge.tag("text")))
 
 
 def describe_error(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | None = None) -> str:
@@ -101,8 +101,10 @@ def invalid_name(name: str) -> str:
 
 def _model_at(model: type[BaseModel], loc: Keys) -> type[BaseModel]:
     for key in loc:
-        if key in TAGGED or key == "judge":  # the judge's kind comes right behind it
-            model = TAGGED.get(key, model)
+        if key == "judge":  # the mark of its kind comes next
+            continue
+        if key.startswith(judge.TAG):
+            model = judge.kinds()[key.removeprefix(judge.TAG)]
             continue
         annotation = model.model_fields[key].annotation
         kinds = get_args(annotation) or (annotation,)

@@ -1,42 +1,167 @@
-"""Answers and benchmark results in the user's cache, by what they depend on: shared by all runs, never made twice."""
+"""The cache of what JSON can hold: answers, benchmark results, verdicts, replies that were paid for, fastest kernels.
+
+One format: a file of lines, `{"sha256": ..., "key": ..., "value": ...}`, which only grows. A killed process leaves
+whole lines and at most one half line; a line that is not what was written is never read. Processes of several machines
+may share a file.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from threading import Lock
+from typing import Any, BinaryIO
 
 from prefzoo.runtime.paths import cache_dir
-from prefzoo.runtime.run_folders import write_json
 
-ENGINE = 2  # raise when our generation or its judging changes: what another engine made is not read
-BATCH = 50  # prompts whose answers are made, and kept, together
+ENGINE = 2  # raise when generation or judging changes: what another engine computed is not read
+BATCH = 50  # prompts that are answered, and cached, together
+WHOLE = "whole"  # the key of a value that has a file of its own
+HEAD, DIGEST = b'{"sha256": "', 16  # how a line starts, and how many characters of the checksum follow
+
+
+class Cache:
+    """Values by key in one file; a value is on disk when `put` returns.
+
+    Args:
+        path: the file; it is created by the first `put`.
+        sync: whether `put` waits for the disk, so that a value survives a loss of power too, not only a kill.
+    """
+
+    def __init__(self, path: Path, *, sync: bool = True) -> None:
+        self.path, self._sync = path, sync
+        self._values: dict[str, Any] = {}
+        self._read_to = 0  # bytes of the file that are known
+        self._lock = Lock()
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key, or None where there is none. Other processes' values are found too."""
+        with self._lock:
+            self._read_new_lines()
+            return self._values.get(key)
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        """Append values, none of which may be None; a key's last value counts.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        lines = b"".join(_line(key, value) for key, value in values.items())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock, self.path.open("ab+") as file, _exclusive(file):
+            _drop_half_line(file)
+            file.write(lines)
+            file.flush()
+            if self._sync:
+                os.fsync(file.fileno())
+
+    def _read_new_lines(self) -> None:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._read_to)
+                new = file.read()
+        except OSError:  # mostly: there is none
+            return
+        start = self._read_to
+        for line in new[: new.rfind(b"\n") + 1].splitlines(keepends=True):
+            try:
+                key, value = _parsed(line)
+                self._values[key] = value
+            except (ValueError, KeyError):
+                self._erase(start, line)
+            start += len(line)
+        self._read_to = start
+
+    def _erase(self, start: int, line: bytes) -> None:
+        """Overwrite a broken line with spaces, so that it is reported once; the lines after it stay where they are."""
+        if not line.strip():
+            return
+        print(f"{self.path}: an entry is broken (its content is not what was written); made again", flush=True)
+        with suppress(OSError), self.path.open("rb+") as file:
+            file.seek(start)
+            file.write(b" " * (len(line) - 1))
+
+
+def _line(key: str, value: Any) -> bytes:
+    rest = f'", {json.dumps({"key": key, "value": value})[1:]}'.encode()
+    return HEAD + _digest(rest) + rest + b"\n"
+
+
+def _parsed(line: bytes) -> tuple[str, Any]:
+    digest, rest = line[len(HEAD) : len(HEAD) + DIGEST], line[len(HEAD) + DIGEST : -1]
+    if digest != _digest(rest):
+        raise ValueError("not what was written")
+    entry = json.loads(line)
+    return entry["key"], entry["value"]
+
+
+def _digest(rest: bytes) -> bytes:
+    return hashlib.sha256(rest).hexdigest()[:DIGEST].encode()
+
+
+@contextmanager
+def _exclusive(file: BinaryIO) -> Iterator[None]:
+    """Keep other writers out, until the file is closed at the latest."""
+    with suppress(OSError):  # a file system without locks: lines that two processes mix up fail their checksums
+        fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _drop_half_line(file: BinaryIO) -> None:
+    """Cut off what a killed process left after the last whole line; nobody else is writing now."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 1))
+    if file.read(1) not in (b"", b"\n"):
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def cache_of(group: str, name: str, *identity: Any, sync: bool = True) -> Cache:
+    """Open a cache of values that depend on `identity`, the engine, and the versions of torch and transformers.
+
+    Args:
+        group: folder in the user's cache.
+        name: how the file's name begins.
+        identity: values that JSON can hold.
+        sync: as for `Cache`.
+
+    Returns:
+        The cache; its file need not exist.
+    """
+    key = key_of([*identity, ENGINE, version("torch"), version("transformers")])
+    return Cache(cache_dir(group) / f"{name}-{key}.jsonl", sync=sync)
 
 
 def cached(
     stage: str, depends: Mapping[str, Any], make: Callable[[], Any], worth: Callable[[Any], bool] = lambda _: True
 ) -> Any:
-    """`make()`, a value that JSON holds, or what it gave for the same `depends`, which is written beside it.
+    """Return the cached value of a stage, or make and cache it.
 
-    `worth`: whether a value is one to keep.
+    Args:
+        stage: what kind of value it is, such as `answers`.
+        depends: all that the value depends on.
+        make: computes the value, which JSON can hold.
+        worth: whether a computed value is worth caching.
+
+    Returns:
+        The value.
     """
-    full = {**depends, "engine": ENGINE, "transformers": version("transformers"), "torch": version("torch")}
-    path = cache_dir("evals") / f"{stage}-{key_of(full)}.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["depends"] != json.loads(json.dumps(full)) or found["sha256"] != key_of(found["value"]):
-            raise ValueError("other content than was written")
-        return found["value"]
-    except OSError:  # mostly: nothing there
-        pass
-    except (ValueError, KeyError, TypeError):
-        print(f"{path}: broken (its content is not what was written); made again", flush=True)
-    value = make()
-    if worth(value):
-        write_json(path, {"depends": full, "sha256": key_of(value), "value": value})
+    return _cached(cache_of("evals", stage, depends), WHOLE, make, worth)
+
+
+def _cached(cache: Cache, key: str, make: Callable[[], Any], worth: Callable[[Any], bool]) -> Any:
+    value = cache.get(key)
+    if value is None:
+        value = make()
+        if worth(value):
+            cache.put({key: value})
     return value
 
 
@@ -44,23 +169,34 @@ def cached_by_prompt(
     stage: str, depends: Mapping[str, Any], prompts: Sequence[str], make: Callable[[list[str]], list[Any]],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Any]:  # fmt: skip
-    """What `make` gives for each prompt, in their order, in batches of prompts of like length: each is kept at once.
+    """Return a value for each prompt; those that are not cached are made and cached in batches.
 
-    A killed call goes on behind its last whole batch, and batches are what they were, hence also their rounding.
+    A killed call goes on after its last whole batch. Batches hold prompts of similar length, and are the same each
+    time, hence so is their rounding.
+
+    Args:
+        stage: what kind of value it is, such as `answers`.
+        depends: all that the values depend on besides the prompts.
+        prompts: the prompts.
+        make: computes the values of some prompts, in their order; JSON can hold them.
+        progress: called with the number of finished prompts and of all.
+
+    Returns:
+        The values, in the order of `prompts`.
     """
+    cache = cache_of("evals", stage, depends)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    found: list[Any] = [None] * len(prompts)
+    values: list[Any] = [None] * len(prompts)
     for start in range(0, len(prompts), BATCH):
-        part = by_length[start : start + BATCH]
-        texts = [prompts[i] for i in part]
-        values = cached(stage, {**depends, "prompts": texts}, partial(make, texts))
-        for i, value in zip(part, values, strict=True):
-            found[i] = value
+        batch = by_length[start : start + BATCH]
+        texts = [prompts[i] for i in batch]
+        for i, value in zip(batch, _cached(cache, key_of(texts), partial(make, texts), lambda _: True), strict=True):
+            values[i] = value
         if progress:
-            progress(start + len(part), len(prompts))
-    return found
+            progress(start + len(batch), len(prompts))
+    return values
 
 
 def key_of(value: Any) -> str:
-    """Hash of plain values."""
+    """Hash a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

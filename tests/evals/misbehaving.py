@@ -11,11 +11,10 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-from prefzoo.evals.judges.calls import Calls
+from prefzoo.evals.judges.judge_prompt import JudgePrompt
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
-from prefzoo.evals.judges.server import Server
-from prefzoo.evals.judges.wording import Question
-from prefzoo.recipe.judge import ServerJudge
+from prefzoo.evals.judges.server import ServerJudge, ServerSettings
+from prefzoo.runtime.cache import Cache
 
 KEY = "sk-do-not-show-me"
 HANGS_UP, CUT_SHORT = 0, 1
@@ -96,9 +95,11 @@ def serving() -> Iterator[Misbehaving]:
     thread.join()
 
 
-def judge(server: Misbehaving, folder: Path, pauses: list[float] | None = None, **how: Any) -> Server:
-    settings = ServerJudge(kind="server", url=server.url, model="m", **{"timeout": 5.0, **how})
-    return Server(settings, Question(), Calls(folder / "calls.sqlite"), (pauses if pauses is not None else []).append)
+def judge(server: Misbehaving, folder: Path, pauses: list[float] | None = None, **how: Any) -> ServerJudge:
+    settings = ServerSettings(kind="server", url=server.url, model="m", **{"timeout": 5.0, **how})
+    return ServerJudge(
+        settings, JudgePrompt(), Cache(folder / "calls.jsonl"), (pauses if pauses is not None else []).append
+    )
 
 
 def asked(n: int = 1) -> list[Comparison]:

@@ -10,7 +10,7 @@ import pytest
 
 import prefzoo
 from prefzoo.errors import UserError
-from prefzoo.evals.generation.pairs import VERIFIER, pick
+from prefzoo.evals.generation.pairs import BY_CHECKS, pick
 from prefzoo.evals.judges.checks import CHECKS, holds
 from prefzoo.evals.judges.protocol import Answer, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
@@ -85,10 +85,10 @@ def test_a_pair_is_the_widest_gap_of_similar_length() -> None:
     best, worst = Answer("a cat has 4 legs", True, 5), Answer("A cat, it has legs", True, 5)
     far, cut = Answer("A, " * 30, True, 60), Answer("A dog, it has legs", False, 5)
     answers = [worst, best, far, cut]
-    found = pick(row, answers, [Verifier().score(row, a) for a in answers], VERIFIER).pair
+    found = pick(row, answers, [Verifier().score(row, a) for a in answers], BY_CHECKS).pair
     assert found is not None and (found["chosen"], found["rejected"]) == (best.text, worst.text)
     assert (found["score_chosen"], found["score_rejected"]) == (1.0, 0.25)  # 4 of 4; finished alone
-    assert pick(row, [best, best], [1.0, 1.0], VERIFIER).pair is None
+    assert pick(row, [best, best], [1.0, 1.0], BY_CHECKS).pair is None
 
 
 @pytest.mark.parametrize(("split", "at_least"), [("train", 390), ("eval", 100)])

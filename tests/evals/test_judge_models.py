@@ -11,10 +11,11 @@ import torch
 
 from prefzoo.data.tokens import encode_prompt
 from prefzoo.errors import UserError
-from prefzoo.evals.judges.choose import judge_of
-from prefzoo.evals.judges.protocol import Answer, Comparison, Grader, PromptRow
-from prefzoo.evals.judges.wording import Question
-from prefzoo.recipe.judge import ModelJudge, RewardJudge
+from prefzoo.evals.judges import load_judge
+from prefzoo.evals.judges.causal import ModelSettings
+from prefzoo.evals.judges.judge_prompt import JudgePrompt
+from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
+from prefzoo.evals.judges.reward import RewardSettings
 
 TEXTS = [("the river", "a long river in the north"), ("cold", "cold and long"), ("same", "same")]
 ASKED = [
@@ -37,19 +38,19 @@ def causal(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
 
 @torch.no_grad()
 def test_the_verdict_tokens_decide_in_both_orders(causal: Path, tiny_model: Any, tiny_tokenizer: Any) -> None:
-    judge = judge_of(ModelJudge(kind="model", model="model"), causal)
+    judge = load_judge(ModelSettings(kind="model", model="model"), causal)
     found = judge.compare(ASKED)
     a, b = (tiny_tokenizer(x, add_special_tokens=False)["input_ids"] for x in "AB")
     for c, verdict in zip(ASKED[:2], found[:2], strict=True):
         by_hand = []
         for order in (c, Comparison(c.row, c.second, c.first)):
-            ids = encode_prompt(tiny_tokenizer, Question().asked(order))
+            ids = encode_prompt(tiny_tokenizer, JudgePrompt().filled(order))
             p = tiny_model(torch.tensor([ids])).logits[0, -1].softmax(-1)
             by_hand.append(1 + float(p[b[0]] / (p[a[0]] + p[b[0]])))
         assert verdict.orders == pytest.approx((by_hand[0], 3 - by_hand[1]), abs=1e-4)
         assert verdict.preference == pytest.approx((by_hand[0] + 3 - by_hand[1]) / 2, abs=1e-4)
     assert found[2].preference == 1.5 and found[2].orders == ()
-    assert judge.name.startswith("model:model@") and judge.prompt_hash == Question().hash
+    assert judge.name.startswith("model:model@") and judge.prompt_hash == JudgePrompt().hash
     assert judge.forecast(ASKED) == "" and judge.compare([ASKED[2]])[0].preference == 1.5
 
 
@@ -57,13 +58,13 @@ def test_a_plain_tokenizer_and_a_template_of_ones_own(causal: Path, tiny_model: 
     tiny_plain_tokenizer.save_pretrained(causal / "model")
     (causal / "q.txt").write_text("{instruction}\n1: {first}\n2: {second}\nBetter:")
     (causal / "model" / "chat_template.jinja").unlink(missing_ok=True)
-    judge = judge_of(ModelJudge(kind="model", model="model", prompt="q.txt"), causal)
+    judge = load_judge(ModelSettings(kind="model", model="model", prompt="q.txt"), causal)
     (found,) = judge.compare(ASKED[:1])
-    assert 1 < found.preference < 2 and judge.prompt_hash != Question().hash
+    assert 1 < found.preference < 2 and judge.prompt_hash != JudgePrompt().hash
 
 
 def test_a_question_too_long_is_missing(causal: Path) -> None:
-    judge = judge_of(ModelJudge(kind="model", model="model"), causal)
+    judge = load_judge(ModelSettings(kind="model", model="model"), causal)
     long = Comparison(PromptRow("1", "say"), Answer("x y " * 2000, True, 1), Answer("b", True, 1))
     found = judge.compare([ASKED[0], long])
     assert not found[0].missing and found[1].missing == "the question is longer than the judge's 2048 tokens"
@@ -88,8 +89,8 @@ def test_the_reward_model_prefers_by_the_sigmoid_of_the_difference(
     reward: tuple[Path, Any], tiny_tokenizer: Any
 ) -> None:
     folder, model = reward
-    judge = judge_of(RewardJudge(kind="reward", model="rm"), folder)
-    assert isinstance(judge, Grader)
+    judge = load_judge(RewardSettings(kind="reward", model="rm"), folder)
+    assert judge.scores_answers
     told: list[tuple[int, int]] = []
     found = judge.compare(ASKED, lambda *x: told.append(x))
     for c, verdict in zip(ASKED[:2], found[:2], strict=True):
@@ -105,7 +106,7 @@ def test_the_reward_model_prefers_by_the_sigmoid_of_the_difference(
 
 
 def test_an_answer_too_long_for_the_reward_model(reward: tuple[Path, Any]) -> None:
-    judge: Any = judge_of(RewardJudge(kind="reward", model="rm"), reward[0])
+    judge: Any = load_judge(RewardSettings(kind="reward", model="rm"), reward[0])
     long = Answer("x y " * 400, True, 1)
     (found,) = judge.compare([Comparison(PromptRow("1", "p"), long, Answer("b", True, 1))])
     assert found.missing.endswith("tokens, and the judge reads at most 256")
@@ -114,10 +115,10 @@ def test_an_answer_too_long_for_the_reward_model(reward: tuple[Path, Any]) -> No
 
 def test_models_that_are_no_judges(causal: Path) -> None:
     with pytest.raises(UserError, match=r"^evals.judge: model is LlamaForCausalLM with \d outputs, no reward model"):
-        judge_of(RewardJudge(kind="reward", model="model"), causal)
+        load_judge(RewardSettings(kind="reward", model="model"), causal)
     with pytest.raises(UserError, match=r"^evals.judge: model ./none: no such folder"):
-        judge_of(ModelJudge(kind="model", model="./none"), causal)
+        load_judge(ModelSettings(kind="model", model="./none"), causal)
     (causal / "empty").mkdir()
     (causal / "empty" / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"^evals.judge: empty cannot be loaded"):
-        judge_of(RewardJudge(kind="reward", model="empty"), causal)
+        load_judge(RewardSettings(kind="reward", model="empty"), causal)

@@ -14,9 +14,8 @@ from misbehaving import KEY, Misbehaving, asked, judge, prefers_good, reply, ser
 
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.coverage import coverage
-from prefzoo.evals.judges.server import load
-from prefzoo.evals.judges.wording import Question
-from prefzoo.recipe.judge import ServerJudge
+from prefzoo.evals.judges.judge_prompt import JudgePrompt
+from prefzoo.evals.judges.server import ServerSettings
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
         yield made
 
 
-def test_both_seats_concurrently_and_everything_kept(server: Misbehaving, tmp_path: Path) -> None:
+def test_both_orders_concurrently_and_everything_cached(server: Misbehaving, tmp_path: Path) -> None:
     def slowly(request: dict[str, Any], nth: int) -> tuple[int, Any]:
         time.sleep(0.05)
         return prefers_good(request, nth)
@@ -38,17 +37,17 @@ def test_both_seats_concurrently_and_everything_kept(server: Misbehaving, tmp_pa
     assert [v.preference for v in found] == [2.0] * 6 and {v.orders for v in found} == {(2.0, 2.0)}
     assert len(server.asked) == 12 and 2 <= server.most_busy <= 6 and told[-1] == (12, 12)
     again = judge(server, tmp_path)
-    assert again.forecast(asked(7)).startswith("14 calls of server:m@127.0.0.1:") and "12 of them kept" in (
+    assert again.forecast(asked(7)).startswith("14 calls of server:m@127.0.0.1:") and "12 of them cached" in (
         again.forecast(asked(7))
     )
     assert again.compare(asked(6)) == found and len(server.asked) == 12
-    assert made.prompt_hash == Question().hash and made.name == again.name
+    assert made.prompt_hash == JudgePrompt().hash and made.name == again.name
 
 
 def test_log_probs_make_the_preference_continuous(server: Misbehaving, tmp_path: Path) -> None:
     server.behave = lambda request, nth: (200, reply("A", A=0.6, B=0.2, the=0.1))
     (found,) = judge(server, tmp_path).compare(asked())
-    # p(B) / (p(A) + p(B)) = 0.25: 1.25 straight, 3 - 1.25 = 1.75 swapped; only a liking for seats, hence a tie
+    # p(B) / (p(A) + p(B)) = 0.25: 1.25 straight, 3 - 1.25 = 1.75 swapped; only a position bias, hence a tie
     assert found.orders == pytest.approx((1.25, 1.75)) and found.preference == pytest.approx(1.5)
     assert server.asked[0]["logprobs"] and server.asked[0]["top_logprobs"] == 5
 
@@ -100,8 +99,8 @@ def test_faults_that_last_are_missing_with_the_reason(
     server.behave = lambda request, nth: (status, body)
     (found,) = judge(server, tmp_path, tries=2).compare(asked())
     assert found.missing == reason and math.isnan(found.preference)
-    assert len(server.asked) == 2 * calls  # for the two seats
-    server.behave = prefers_good  # nothing of it was kept: another run tries again
+    assert len(server.asked) == 2 * calls  # for the two orders
+    server.behave = prefers_good  # nothing of it was cached: another run tries again
     assert judge(server, tmp_path).compare(asked())[0].preference == 2.0
 
 
@@ -188,7 +187,7 @@ def test_the_estimate_and_the_limit(server: Misbehaving, tmp_path: Path) -> None
     server.behave = prefers_good
     priced = {"prompt_price": 1000.0, "answer_price": 1000.0, "workers": 1}
     made = judge(server, tmp_path, **priced, spend_limit=0.01)
-    assert ", 0 of them kept from before; about $" in made.forecast(asked(2))
+    assert ", 0 of them cached; about $" in made.forecast(asked(2))
     assert made.forecast(asked(2)).endswith("limit $0.01")
     with pytest.raises(UserError, match=r"about \$\d.\d+ is needed, and spend_limit is \$0.01; raise evals.judge"):
         made.compare(asked(2))
@@ -197,22 +196,22 @@ def test_the_estimate_and_the_limit(server: Misbehaving, tmp_path: Path) -> None
     rich = judge(server, tmp_path, **priced, spend_limit=100.0)
     rich.compare(asked(2))
     # 4 calls of 100 + 1 tokens at 1000 dollars a million
-    assert rich.purse.spent == pytest.approx(4 * 101 / 1000) and rich.purse.promised == pytest.approx(0)
+    assert rich.budget.spent == pytest.approx(4 * 101 / 1000) and rich.budget.reserved == pytest.approx(0)
 
 
 def test_retries_count_against_the_limit(server: Misbehaving, tmp_path: Path) -> None:
     server.behave = lambda request, nth: (200, reply("rubbish"))  # paid for all the same
     made = judge(server, tmp_path, prompt_price=1000.0, answer_price=0.0, spend_limit=0.7, tries=9)
     (found,) = made.compare(asked())
-    assert found.missing == "spending limit of $0.7 reached" and made.purse.spent <= 0.7
+    assert found.missing == "spending limit of $0.7 reached" and made.budget.spent <= 0.7
     assert len(server.asked) < 18
 
 
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path))
     monkeypatch.delenv("OTHER_KEY", raising=False)
-    how = ServerJudge(kind="server", url="https://api.example.com/v1", model="m", key="OTHER_KEY")
+    how = ServerSettings(kind="server", url="https://api.example.com/v1", model="m", key="OTHER_KEY")
     with pytest.raises(UserError, match="the environment variable OTHER_KEY is empty; export the key of api.example"):
-        load(how, tmp_path)
-    local = ServerJudge(kind="server", url="http://localhost:1/v1", model="m", key="OTHER_KEY")
-    assert load(local, tmp_path).name == "server:m@localhost:1"
+        how.load(tmp_path)
+    local = ServerSettings(kind="server", url="http://localhost:1/v1", model="m", key="OTHER_KEY")
+    assert local.load(tmp_path).name == "server:m@localhost:1"

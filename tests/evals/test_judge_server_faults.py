@@ -100,12 +100,12 @@ KILLED = """
 import sys
 from pathlib import Path
 from misbehaving import asked
-from prefzoo.evals.judges.calls import Calls
-from prefzoo.evals.judges.server import Server
-from prefzoo.evals.judges.wording import Question
-from prefzoo.recipe.judge import ServerJudge
-how = ServerJudge(kind="server", url=sys.argv[1], model="m", workers=3)
-found = Server(how, Question(), Calls(Path(sys.argv[2]))).compare(asked(20))
+from prefzoo.runtime.cache import Cache
+from prefzoo.evals.judges.server import ServerJudge
+from prefzoo.evals.judges.judge_prompt import JudgePrompt
+from prefzoo.evals.judges.server import ServerSettings
+how = ServerSettings(kind="server", url=sys.argv[1], model="m", workers=3)
+found = ServerJudge(how, JudgePrompt(), Cache(Path(sys.argv[2]))).compare(asked(20))
 print([v.preference for v in found] == [2.0] * 20)
 """
 
@@ -117,7 +117,7 @@ def test_a_judging_that_is_killed_pays_for_nothing_twice(server: Misbehaving, tm
         return prefers_good(request, nth)
 
     server.behave = slowly
-    words = [sys.executable, "-c", KILLED, server.url, str(tmp_path / "calls.sqlite")]
+    words = [sys.executable, "-c", KILLED, server.url, str(tmp_path / "calls.jsonl")]
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(words, env=env) as run:
@@ -159,7 +159,7 @@ def test_the_table_says_what_is_missing_and_withholds_what_is_too_little(
     assert (board.n, board.missing, board.value) == (19, 1, 0.5)
     count = len(server.asked)
     bad.append("task 7.")
-    (tmp_path / "cache" / "judges" / "calls.sqlite").unlink()
+    (tmp_path / "cache" / "judges" / "replies.jsonl").unlink()
     main()
     assert "2 of 20 verdicts are missing (2 x unknown verdict '…', 1 tries); more than 5%: the number is with" in (
         capsys.readouterr().out

@@ -1,21 +1,21 @@
-"""The judges' one protocol: seats, missing verdicts, functions of a user's, and how good a judge is."""
+"""All judges: position swap, missing verdicts, a user's functions, and how good a judge is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from prefzoo.errors import UserError
-from prefzoo.evals.judges import function
-from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges import function, load_judge
 from prefzoo.evals.judges.coverage import coverage
-from prefzoo.evals.judges.position_swap import Said, Scored, both_orders, by_distance, by_scores, higher_wins
-from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Report, Verdict
+from prefzoo.evals.judges.judge_prompt import JudgePrompt, read_prompt, read_verdict
+from prefzoo.evals.judges.position_swap import PairwiseJudge
+from prefzoo.evals.judges.protocol import Answer, Comparison, Outcome, PromptRow, Report, Verdict
+from prefzoo.evals.judges.scoring import bradley_terry, by_scores, higher_wins
 from prefzoo.evals.judges.verifier import Verifier
-from prefzoo.evals.judges.wording import Question, read_question, read_verdict
 from prefzoo.evals.metrics.judge_quality import Labelled, quality
 
 
@@ -28,31 +28,46 @@ def compared(first: str, second: str, prompt: str = "p") -> Comparison:
     return Comparison(PromptRow("1", prompt), Answer(first, True, 1), Answer(second, True, 1))
 
 
+class By(PairwiseJudge):
+    """Compares by a function, and notes the texts in the order in which it saw them."""
+
+    name = "by"
+
+    def __init__(self, preference: Callable[[Comparison], Outcome]) -> None:
+        self.preference = preference
+        self.asked: list[tuple[str, str]] = []
+
+    def preferences(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Outcome]:
+        self.asked += [(c.first.text, c.second.text) for c in comparisons]
+        return [self.preference(c) for c in comparisons]
+
+
+def first_or_strong(c: Comparison) -> float:
+    """Favours the first position, but the good answer's word more."""
+    return 2.0 if "strong" in c.second.text else 1.0
+
+
 def test_both_orders_are_asked_and_averaged() -> None:
-    seen: list[tuple[str, str]] = []
-
-    def ask(seated: Sequence[Comparison]) -> list[Said]:
-        seen.extend((c.first.text, c.second.text) for c in seated)
-        return [1.8 if c.second.text == "good" else 1.4 for c in seated]
-
-    (found,) = both_orders([compared("bad", "good")], ask)
+    judge = By(lambda c: 1.8 if c.second.text == "good" else 1.4)
+    (found,) = judge.compare([compared("bad", "good")])
     # straight 1.8 for the second; swapped 1.4 for "bad", which is 3 - 1.4 = 1.6 for "good"; the mean is 1.7
     assert found.preference == pytest.approx(1.7) and found.orders == pytest.approx((1.8, 1.6))
-    assert seen == [("bad", "good"), ("good", "bad")]
+    assert judge.asked == [("bad", "good"), ("good", "bad")]
 
 
-def test_a_judge_that_likes_a_seat_gives_a_tie() -> None:
-    (found,) = both_orders([compared("a", "b")], lambda seated: [2.0] * len(seated))
+def test_position_bias_alone_gives_a_tie() -> None:
+    (found,) = By(lambda _: 2.0).compare([compared("a", "b")])
     assert found == Verdict(1.5, (2.0, 1.0))
 
 
 def test_identical_answers_tie_unasked() -> None:
-    found = both_orders([compared("a", "a"), compared("a", "b")], lambda seated: [2.0, 1.0][: len(seated)])
-    assert found == [Verdict(1.5), Verdict(2.0, (2.0, 2.0))]
+    judge = By(lambda c: 2.0 if c.second.text == "b" else 1.0)
+    assert judge.compare([compared("a", "a"), compared("a", "b")]) == [Verdict(1.5), Verdict(2.0, (2.0, 2.0))]
+    assert judge.asked == [("a", "b"), ("b", "a")]
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("outcomes", "reason"),
     [
         (["no reply", 1.0], "no reply"),
         ([1.0, "no reply"], "no reply"),
@@ -60,8 +75,9 @@ def test_identical_answers_tie_unasked() -> None:
         ([0.0, 1.0], "preference 0.0 is outside [1, 2]"),
     ],
 )
-def test_a_verdict_is_missing_where_either_order_is(said: list[Said], reason: str) -> None:
-    (found,) = both_orders([compared("a", "b")], lambda _: said)
+def test_a_verdict_is_missing_where_either_order_is(outcomes: list[Outcome], reason: str) -> None:
+    left = iter(outcomes)
+    (found,) = By(lambda _: next(left)).compare([compared("a", "b")])
     assert math.isnan(found.preference) and found.missing == reason
 
 
@@ -75,9 +91,9 @@ def test_a_missing_verdict_has_a_reason_and_others_have_none() -> None:
 def test_scores_become_preferences() -> None:
     assert (higher_wins(0, 1), higher_wins(1, 0), higher_wins(1, 1)) == (2.0, 1.0, 1.5)
     # 1 + sigma(log 3) = 1 + 3/4; far apart it stays finite
-    assert by_distance(0.0, math.log(3)) == pytest.approx(1.75)
-    assert by_distance(math.log(3), 0.0) == pytest.approx(1.25)
-    assert (by_distance(0.0, 9999.0), by_distance(9999.0, 0.0)) == (2.0, 1.0)
+    assert bradley_terry(0.0, math.log(3)) == pytest.approx(1.75)
+    assert bradley_terry(math.log(3), 0.0) == pytest.approx(1.25)
+    assert (bradley_terry(0.0, 9999.0), bradley_terry(9999.0, 0.0)) == (2.0, 1.0)
     asked = [compared("a", "b"), compared("a", "a"), compared("a", "c"), compared("a", "d")]
     found = by_scores(asked, [(0.0, 1.0), (0.0, 0.0), (math.inf, 0.0), ("too long", 0.0)], higher_wins)
     assert [v.missing for v in found] == ["", "", "score inf is not finite", "too long"]
@@ -87,11 +103,12 @@ def test_scores_become_preferences() -> None:
 def test_the_verifier_is_a_judge_like_any_other() -> None:
     row = PromptRow("1", "p", ({"kind": "lower_case"},))
     loud, quiet = Answer("LOUD", True, 1), Answer("quiet", True, 1)
-    judge = judge_of("verifier", Path())
-    assert isinstance(judge, Scored) and judge.name == "verifier" and judge.forecast([]) == ""
+    judge = load_judge("verifier", Path())
+    assert isinstance(judge, Verifier) and judge.name == "verifier" and judge.forecast([]) == ""
+    assert judge.scores_answers and judge.needs_checks and judge.free
     told: list[tuple[int, int]] = []
     found = judge.compare([Comparison(row, loud, quiet), Comparison(row, quiet, loud)], lambda *x: told.append(x))
-    assert [v.preference for v in found] == [2.0, 1.0] and told == [(1, 2), (2, 2)]
+    assert [v.preference for v in found] == [2.0, 1.0] and told == [(i, 4) for i in (1, 2, 3, 4)]  # answers
 
 
 OWN = """
@@ -116,16 +133,19 @@ def own(tmp_path: Path) -> Path:
 
 def test_a_function_of_both_answers_or_of_one(own: Path) -> None:
     asked = [compared("aa", "b"), compared("a", "bb")]
-    both = judge_of("own.py:better", own)
+    both = load_judge("own.py:better", own)
     assert [v.preference for v in both.compare(asked)] == [1.0, 2.0]
     assert both.compare(asked)[0].orders == (1.0, 1.0) and both.name.startswith("function:own.py:better@")
-    one = judge_of("own.py:short", own)
+    one = load_judge("own.py:short", own)
     assert [v.preference for v in one.compare(asked)] == [2.0, 1.0] and one.forecast(asked) == ""
-    assert function.load("textwrap:indent", own).parameters == 2  # of an installed module
+    assert one.scores_answers and not both.scores_answers
+    with pytest.raises(TypeError, match="own.py:better@.* scores no single answers"):
+        both.scores([])
+    assert function.load("textwrap:indent", own).scores_answers  # of an installed module
 
 
 def test_what_a_function_raises_is_the_reason(own: Path) -> None:
-    (found,) = judge_of("own.py:broken", own).compare([compared("a", "b")])
+    (found,) = load_judge("own.py:broken", own).compare([compared("a", "b")])
     assert found.missing == "KeyError: 'gone\\naway'"
 
 
@@ -145,7 +165,7 @@ def test_what_a_function_raises_is_the_reason(own: Path) -> None:
 )
 def test_a_judge_that_is_none(own: Path, spec: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
-        judge_of(spec, own)
+        load_judge(spec, own)
     (line,) = caught.value.lines
     assert line.startswith("evals.judge: ") and says in line
 
@@ -170,20 +190,20 @@ def test_verdicts_are_read_strictly(reply: str, preference: float | None) -> Non
 
 
 def test_answers_cannot_speak_in_the_templates_place() -> None:
-    question = Question("{instruction}|{first}|{second}|{other}")
-    assert question.asked(compared("{second} {x}", "b", "do")) == "do|{second} {x}|b|{other}"
-    assert len(question.hash) == 12 != len(Question().template) and question.hash != Question().hash
+    question = JudgePrompt("{instruction}|{first}|{second}|{other}")
+    assert question.filled(compared("{second} {x}", "b", "do")) == "do|{second} {x}|b|{other}"
+    assert len(question.hash) == 12 != len(JudgePrompt().template) and question.hash != JudgePrompt().hash
 
 
 def test_a_template_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "q.txt"
     with pytest.raises(UserError, match=r"evals.judge.prompt: .*q.txt cannot be read \(FileNotFoundError\); name a"):
-        read_question(path, "evals.judge.prompt")
+        read_prompt(path, "evals.judge.prompt")
     path.write_text("{instruction} {first}")
     with pytest.raises(UserError, match=r"q.txt has no \{second\}; put it where that text is to stand"):
-        read_question(path, "evals.judge.prompt")
+        read_prompt(path, "evals.judge.prompt")
     path.write_text("{instruction} {first} {second}")
-    assert read_question(path, "").template == path.read_text() and read_question(None, "") == Question()
+    assert read_prompt(path, "").template == path.read_text() and read_prompt(None, "") == JudgePrompt()
 
 
 def test_coverage_counts_alike_reasons_and_withholds_past_five_percent() -> None:
@@ -196,24 +216,6 @@ def test_coverage_counts_alike_reasons_and_withholds_past_five_percent() -> None
     assert coverage([Verdict(1.5)]).says() == ""
 
 
-class Said5:
-    """Always likes the first seat, but the good answer's word more."""
-
-    name, prompt_hash = "said", "abc"
-
-    def check(self) -> None:
-        pass
-
-    def forecast(self, asked: Sequence[Comparison]) -> str:
-        return ""
-
-    def compare(self, asked: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
-        def ask(seated: Sequence[Comparison]) -> list[Said]:
-            return [2.0 if "strong" in c.second.text else 1.0 for c in seated]
-
-        return both_orders(asked, ask)
-
-
 def labelled(chosen: str, rejected: str) -> Labelled:
     return Labelled(PromptRow("1", "p"), Answer(chosen, True, 1), Answer(rejected, True, 1))
 
@@ -222,13 +224,13 @@ def test_quality_worked_by_hand() -> None:
     pairs = [
         labelled("strong", "no"),  # right in both orders; the longer wins, and is the better one
         labelled("ok", "strong and wrong"),  # wrong in both orders; the longer wins, and is the worse one
-        labelled("ok", "no"),  # first seat in both orders: a flip, a tie, counted half
+        labelled("ok", "no"),  # first position in both orders: a flip, a tie, counted half
         labelled("yes", "yes"),  # identical: a tie that nobody was asked about
     ]
-    found = quality(Said5(), pairs)
+    found = quality(By(first_or_strong), pairs)
     assert found.agreement.value == (1 + 0 + 0.5 + 0.5) / 4 and found.agreement.n == 4
     assert (found.flips.value, found.flips.n) == (pytest.approx(1 / 3), 3)
-    # single verdicts: "strong" wins from either seat twice (2 of 4 first), the third gives the first seat twice
+    # single verdicts: "strong" wins twice from either position (2 of 4 first), in the third the first one does
     assert (found.first_seat.value, found.first_seat.n) == (pytest.approx(4 / 6), 6)
     assert (found.longer_wins.value, found.longer_wins.n) == (1.0, 2)
     assert (found.longer_is_better.value, found.longer_is_better.n) == (0.5, 2)
@@ -237,12 +239,12 @@ def test_quality_worked_by_hand() -> None:
 
 def test_quality_of_a_judge_that_sees_one_answer_at_a_time_has_no_flips() -> None:
     row = PromptRow("1", "p", ({"kind": "lower_case"},))
-    found = quality(Scored(Verifier()), [Labelled(row, Answer("low", True, 1), Answer("UP", True, 1))] * 2)
+    found = quality(Verifier(), [Labelled(row, Answer("low", True, 1), Answer("UP", True, 1))] * 2)
     assert found.agreement.value == 1 and found.flips.n == found.first_seat.n == 0
 
 
 def test_quality_is_withheld_where_verdicts_are_missing(own: Path) -> None:
-    found = quality(judge_of("own.py:broken", own), [labelled("a", "b")])
+    found = quality(load_judge("own.py:broken", own), [labelled("a", "b")])
     assert math.isnan(found.agreement.value) and found.coverage.withheld
     with pytest.raises(UserError, match="labelled pairs: none"):
-        quality(Said5(), [])
+        quality(By(first_or_strong), [])

@@ -13,9 +13,10 @@ import pytest
 from prefzoo.errors import UserError
 from prefzoo.evals.generation import pairs
 from prefzoo.evals.generation.pairs import Rule, Sampling, make_pairs, pick, write_pairs
-from prefzoo.evals.judges.function import Function, FunctionOfOne
-from prefzoo.evals.judges.grades import ALONE, graded
+from prefzoo.evals.judges.function import judge_by
+from prefzoo.evals.judges.grades import ALONE, grade
 from prefzoo.evals.judges.protocol import Answer, PromptRow
+from prefzoo.runtime.cache import Cache
 
 ROW = PromptRow("7", "say it")
 HOW = Sampling(3, 1.0, 0, 4)
@@ -80,19 +81,19 @@ def test_a_judge_of_pairs_grades_by_the_wins_among_a_prompts_answers() -> None:
         return better(instruction, output_1, output_2)
 
     answers = [*ended("aaa", "a", "aa", "a"), Answer("cut off", False, 4)]
-    (grades,), verdicts = graded(Function(counting, "f"), [ROW], [answers])
+    (grades,), verdicts = grade(judge_by(counting, "f"), [ROW], [answers])
     # "aaa" beats both others, "aa" one of two, "a" none; a repeated text has its grade, a cut one none
     assert grades == [1.0, 0.0, 0.5, 0.0, ALONE]
-    assert len(asked) == 6 and len(verdicts) == 3  # three pairs of distinct texts, in both seats
+    assert len(asked) == 6 and len(verdicts) == 3  # three pairs of distinct texts, in both orders
 
 
 def test_a_missing_verdict_leaves_the_others_to_count() -> None:
-    (grades,), verdicts = graded(Function(better, "f"), [ROW], [ended("aaa", "a", "?")])
+    (grades,), verdicts = grade(judge_by(better, "f"), [ROW], [ended("aaa", "a", "?")])
     assert grades == [1.0, 0.0, "TimeoutError: no time"] and sum(bool(v.missing) for v in verdicts) == 2
 
 
 def test_a_judge_of_one_answer_is_asked_for_its_score_alone() -> None:
-    grades, verdicts = graded(FunctionOfOne(score, "f"), [ROW, ROW], [ended("aaa", "a"), ended("bb", "b")])
+    grades, verdicts = grade(judge_by(score, "f"), [ROW, ROW], [ended("aaa", "a"), ended("bb", "b")])
     assert grades == [[3.0, 1.0], [2.0, 1.0]] and len(verdicts) == 4
 
 
@@ -110,22 +111,22 @@ class Policy:
 def test_a_killed_call_samples_and_judges_nothing_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     policy, rows = Policy(), [PromptRow(str(i), f"p{i}") for i in range(3 * pairs.CHUNK)]
     monkeypatch.setattr(pairs, "generate", policy)
-    partial = tmp_path / "x.partial"
+    partial = Cache(tmp_path / "x.partial")
 
     def kill(done: int, total: int) -> None:
         if done == 2 * pairs.CHUNK:
             raise KeyboardInterrupt
 
-    judge = FunctionOfOne(score, "f")
+    judge = judge_by(score, "f")
     with pytest.raises(KeyboardInterrupt):
         make_pairs(None, None, rows, judge, HOW, Rule(), partial=partial, progress=kill)
-    with partial.open("a") as f:
-        f.write('[[["half a li')  # a chunk that the kill cut short
-    made, card = make_pairs(None, None, rows, judge, HOW, Rule(), partial=partial)
+    with partial.path.open("a") as f:
+        f.write('{"sha256": "half a li')  # a chunk that the kill cut short
+    made, card = make_pairs(None, None, rows, judge, HOW, Rule(), partial=Cache(partial.path))
     assert policy.asked == [r.prompt for r in rows]
     assert [p["id"] for p in made] == [r.id for r in rows] and card["pairs"] == len(rows)
     assert all(p["chosen"].endswith("abc") and p["rejected"].endswith(" a") for p in made)
-    assert len(partial.read_text().splitlines()) == 3
+    assert len(partial.path.read_text().splitlines()) == 3
     again, same = make_pairs(None, None, rows, judge, HOW, Rule(), limit=40, partial=partial)
     assert again == made[:40] and same["prompts_asked"] == 2 * pairs.CHUNK and len(policy.asked) == len(rows)
 
@@ -137,7 +138,7 @@ def test_too_much_missing_is_refused_with_the_counts(monkeypatch: pytest.MonkeyP
         raise TimeoutError("no time")
 
     with pytest.raises(UserError, match=r"^judge f: 6 of 6 verdicts are missing \(6 x TimeoutError: no time\); more"):
-        make_pairs(None, None, [ROW, PromptRow("8", "other")], FunctionOfOne(broken, "f"), HOW, Rule())
+        make_pairs(None, None, [ROW, PromptRow("8", "other")], judge_by(broken, "f"), HOW, Rule())
 
 
 def test_both_kinds_of_file(tmp_path: Path) -> None:

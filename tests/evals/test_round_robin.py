@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -12,8 +13,8 @@ from scipy.special import expit
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.round_robin import ELO, Won, as_json, markdown, play, round_robin
 from prefzoo.evals.judges.coverage import Coverage
-from prefzoo.evals.judges.position_swap import Scored
-from prefzoo.evals.judges.protocol import Answer, PromptRow
+from prefzoo.evals.judges.protocol import Answer, Outcome, PromptRow, Report
+from prefzoo.evals.judges.scoring import ScoringJudge
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Values
@@ -21,13 +22,13 @@ from prefzoo.evals.stats.intervals import Values
 FULL = Coverage(100, 0, ())
 
 
-class Length:
+class Length(ScoringJudge):
     """The longer text scores higher."""
 
     name = "length"
 
-    def score(self, row: PromptRow, answer: Answer) -> float:
-        return len(answer.text) / 100
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+        return [len(answer.text) / 100 for _, answer in answers]
 
 
 def prompts(n: int) -> list[PromptRow]:
@@ -50,7 +51,7 @@ def drawn(strengths: Values, n: int, seed: int) -> Won:
 
 def test_everyone_meets_everyone_on_the_same_prompts() -> None:
     said = {"b": answers("xx", "xx", "x"), "a": answers("x", "xxx", "x"), "c": answers("", "", "")}
-    won, cover = play(Scored(Length()), prompts(3), said)
+    won, cover = play(Length(), prompts(3), said)
     assert list(won) == [("a", "b"), ("a", "c"), ("b", "c")] and cover.asked == 9
     assert won["a", "b"].tolist() == [1.0, 0.0, 0.5] and won["a", "c"].tolist() == [0.0, 0.0, 0.0]
     found = round_robin(won, cover, resamples=50)
@@ -130,9 +131,9 @@ def test_missing_verdicts() -> None:
 
 def test_mistakes() -> None:
     with pytest.raises(UserError, match="round robin: 1 variants; it takes at least two"):
-        play(Scored(Length()), prompts(1), {"a": answers("x")})
+        play(Length(), prompts(1), {"a": answers("x")})
     with pytest.raises(UserError) as caught:
-        play(Scored(Length()), prompts(2), {"a": answers("x"), "b": answers("x", "y")})
+        play(Length(), prompts(2), {"a": answers("x"), "b": answers("x", "y")})
     assert str(caught.value) == "round robin: a: 1 answers to 2 prompts; give one for each"
 
 
@@ -144,7 +145,7 @@ def test_the_table() -> None:
 
 def test_its_file_says_who_beats_whom() -> None:
     found = round_robin({("a", "b"): np.array([1.0] * 75 + [0.0] * 25)}, FULL, resamples=50)
-    text = json.dumps(as_json(found, Scored(Verifier())), allow_nan=False)
+    text = json.dumps(as_json(found, Verifier()), allow_nan=False)
     made = json.loads(text)
     assert made["variants"] == ["b", "a"] and made["wins"] == [[None, 0.75], [0.25, None]]
     assert [s["variant"] for s in made["scores"]] == ["b", "a"] and made["scores"][0]["best_rank"] == 1

@@ -1,4 +1,4 @@
-"""What judges said and models answered, kept as it comes: read again, never asked twice, whatever was cut short."""
+"""The cache of verdicts and answers: written as they come, read again, never asked twice, whatever was cut short."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges import load_judge
+from prefzoo.evals.judges.causal import ModelSettings
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
-from prefzoo.evals.judges.verdict_cache import Kept, Part, once
-from prefzoo.recipe.judge import ModelJudge, RewardJudge
-from prefzoo.runtime import cache as kept_module
-from prefzoo.runtime.cache import cached_by_prompt
+from prefzoo.evals.judges.reward import RewardSettings
+from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
+from prefzoo.runtime import cache as cache_module
+from prefzoo.runtime.cache import Cache, cached_by_prompt
 
 
 @pytest.fixture(autouse=True)
@@ -25,33 +26,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_half_lines_are_not_read_and_not_in_the_way(tmp_path: Path) -> None:
-    path = tmp_path / "said.jsonl"
-    Kept(path).write({"a": 1.5})
-    with path.open("ab") as f:
-        f.write(b'["b", 1.')  # killed here
-    other = Kept(path)
-    assert other.read() == {"a": 1.5}
-    other.write({"c": 0.1 + 0.2})
-    assert other.read() == Kept(path).read() == {"a": 1.5, "c": 0.1 + 0.2}  # the other's line, and to the last bit
-    path.write_text(path.read_text().replace("1.5", "1.0"))
-    assert Kept(path).read() == {"c": 0.1 + 0.2}  # what was not written is not read
-
-
-def test_each_question_once_and_no_reason_is_kept(tmp_path: Path) -> None:
+def test_each_question_once_and_no_reason_is_cached(tmp_path: Path) -> None:
     asked: list[str] = []
     questions = ["x", "y", "x", "broken"]
 
-    def ask(todo: Sequence[int]) -> Iterator[Part]:
+    def ask(todo: Sequence[int]) -> Iterator[Batch]:
         for i in todo:
             asked.append(questions[i])
             yield {i: "no reply" if questions[i] == "broken" else float(len(asked))}
 
-    found = once(Kept(tmp_path / "s.jsonl"), questions, ask)
+    found = cached_outcomes(Cache(tmp_path / "s.jsonl"), questions, ask)
     assert found == [1.0, 2.0, 1.0, "no reply"] and asked == ["x", "y", "broken"]
-    assert once(Kept(tmp_path / "s.jsonl"), questions, ask) == [1.0, 2.0, 1.0, "no reply"]
+    assert cached_outcomes(Cache(tmp_path / "s.jsonl"), questions, ask) == [1.0, 2.0, 1.0, "no reply"]
     assert asked == ["x", "y", "broken", "broken"]
-    assert once(None, ["x"], ask) == [5.0]  # nothing kept, nothing read
+    assert cached_outcomes(None, ["x"], ask) == [5.0]
 
 
 COUNTED = "from pathlib import Path\n" + (
@@ -70,10 +58,10 @@ def test_a_function_is_asked_again_when_its_file_changes(tmp_path: Path, monkeyp
     monkeypatch.setattr(sys, "dont_write_bytecode", False)  # which would take the change within a second for none
     (tmp_path / "own.py").write_text(COUNTED)
     log = tmp_path / "log"
-    first = judge_of("own.py:better", tmp_path).compare(asked(3))
-    assert judge_of("own.py:better", tmp_path).compare(asked(3)) == first and len(log.read_text().split()) == 6
+    first = load_judge("own.py:better", tmp_path).compare(asked(3))
+    assert load_judge("own.py:better", tmp_path).compare(asked(3)) == first and len(log.read_text().split()) == 6
     (tmp_path / "own.py").write_text(COUNTED.replace("1 + float", "2 - float"))
-    changed = judge_of("own.py:better", tmp_path).compare(asked(3))
+    changed = load_judge("own.py:better", tmp_path).compare(asked(3))
     assert [v.preference for v in first] == [2.0] * 3 and [v.preference for v in changed] == [1.0] * 3
     assert len(log.read_text().split()) == 12
     assert not (tmp_path / "__pycache__").exists()
@@ -93,9 +81,11 @@ def test_a_local_model_goes_on_where_it_was_stopped(
         made = tiny_model if kind == "model" else LlamaForSequenceClassification(config).eval()
     made.save_pretrained(tmp_path / "judge")
     tiny_tokenizer.save_pretrained(tmp_path / "judge")
-    settings = ModelJudge(kind="model", model="judge") if kind == "model" else RewardJudge(kind="reward", model="judge")
-    whole = judge_of(settings, tmp_path)
-    whole.kept = None  # type: ignore[attr-defined]
+    settings = (
+        ModelSettings(kind="model", model="judge") if kind == "model" else RewardSettings(kind="reward", model="judge")
+    )
+    whole = load_judge(settings, tmp_path)
+    whole.cache = None  # type: ignore[attr-defined]
     expected = whole.compare(asked(24))
     told: list[tuple[int, int]] = []
 
@@ -105,18 +95,18 @@ def test_a_local_model_goes_on_where_it_was_stopped(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        judge_of(settings, tmp_path).compare(asked(24), stop)
+        load_judge(settings, tmp_path).compare(asked(24), stop)
     before = told[-1]
     told.clear()
-    found = judge_of(settings, tmp_path).compare(asked(24), lambda *x: told.append(x))
+    found = load_judge(settings, tmp_path).compare(asked(24), lambda *x: told.append(x))
     assert found == expected and told[-1] == (before[1] - before[0],) * 2
     told.clear()
-    again = judge_of(settings, tmp_path).compare(asked(24), lambda *x: told.append(x))
+    again = load_judge(settings, tmp_path).compare(asked(24), lambda *x: told.append(x))
     assert again == expected and not told
 
 
-def test_answers_are_kept_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_module, "BATCH", 2)
+def test_answers_are_cached_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "BATCH", 2)
     made: list[list[str]] = []
 
     def make(texts: list[str]) -> list[str]:

@@ -60,7 +60,7 @@ def watch(kill: tuple[str, int]) -> None:
     LlamaForSequenceClassification.forward = watched(
         "reward", LlamaForSequenceClassification.forward, kill, lambda _, **how: str(how["input_ids"].tolist())
     )
-    Function._one = watched("function", Function._one, kill, lambda _, words: str(words))  # type: ignore[method-assign]
+    Function.call = watched("function", Function.call, kill, lambda _, texts: str(texts))  # type: ignore[method-assign]
     module = prefzoo.evals.judges.causal.reference_logprobs
     module.logprobs = watched("causal", module.logprobs, kill, lambda _, pairs, *__, **___: str(list(pairs)))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prefzoo.errors import UserError
-from prefzoo.recipe.judge import ServerJudge
+from prefzoo.evals.judges.server import ServerSettings
 from prefzoo.recipe.load import dump, load
 
 MINIMAL = "name: tiny\nmodel: some/model\ndata: {train: pairs.jsonl}\nvariants: {dpo: }\n"
@@ -44,7 +44,7 @@ def test_a_name_or_a_function_is_text(tmp_path: Path) -> None:
 def test_a_server_and_an_override(tmp_path: Path) -> None:
     found = load(written(tmp_path, f"{{{SERVER}}}"), ["evals.judge.workers=3", "evals.judge.temperature=null"])
     judge = found.evals.judge
-    assert isinstance(judge, ServerJudge) and (judge.workers, judge.temperature) == (3, None)
+    assert isinstance(judge, ServerSettings) and (judge.workers, judge.temperature) == (3, None)
     assert judge.url == "http://localhost:8000/v1" and judge.key == "OPENAI_API_KEY"
 
 

@@ -15,13 +15,12 @@ from rich.console import Console
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
-from prefzoo.evals.judges.choose import judge_of
+from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.coverage import coverage
-from prefzoo.evals.judges.position_swap import Scored
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
 from prefzoo.evals.judges.rows import annotation_rows, output_rows
 from prefzoo.evals.metrics.measure import Measured
-from prefzoo.recipe.judge import AnyJudge
+from prefzoo.recipe.judge import TAG, AnyJudge
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.progress import Report as StageReport
@@ -36,7 +35,7 @@ def prepared(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
     Raises:
         UserError: there is no such judge, or it cannot judge these prompts.
     """
-    judge = judge_of(recipe.evals.judge, recipe.folder)
+    judge = load_judge(recipe.evals.judge, recipe.folder)
     check_judgeable(judge, prompts, "evals.judge", "evals.prompts")
     return judge
 
@@ -51,7 +50,7 @@ def judge_settings(text: str) -> Any:
         return TypeAdapter(AnyJudge).validate_python(yaml.safe_load(text))
     except (ValidationError, yaml.YAMLError) as e:
         first = e.errors(include_url=False)[0] if isinstance(e, ValidationError) else {"loc": (), "msg": "no YAML"}
-        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("["))
+        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(TAG))
         says = f"--judge: {place + ': ' if place else ''}{first['msg']}"
         raise UserError(f"{says}; write verifier, my_judge.py:better, or a mapping as in a recipe") from None
 
@@ -59,9 +58,9 @@ def judge_settings(text: str) -> Any:
 def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str, prompts_place: str) -> None:
     """Raises UserError where the judge cannot judge these prompts, or a prompt is there twice."""
     bare = [row.id for row in prompts if not row.checks]
-    if isinstance(judge, Scored) and bare:
+    if judge.needs_checks and bare:
         raise UserError(
-            f"{judge_place}: verifier scores only prompts with checks, and {len(bare)} of {len(prompts)} have none "
+            f"{judge_place}: {judge.name} scores only prompts with checks, and {len(bare)} of {len(prompts)} have none "
             f"(the first is {bare[0]}); choose another judge, or prompts like instruct:eval"
         )
     if prompts:
@@ -115,9 +114,9 @@ def everyone(
 ) -> str:  # fmt: skip
     """Every model against every other: `round_robin.json`, and its table.
 
-    Where that asks nobody (the verifier) it is always done, under other judges where it is asked for.
+    Under a free judge (the verifier) it is always done, under others where it is asked for.
     """
-    if not prompts or len(numbers) < PAIR or not (asked or isinstance(judge, Scored)):
+    if not prompts or len(numbers) < PAIR or not (asked or judge.free):
         return ""
     answers = {name: _answers(m) for name, m in numbers.items()}
     try:

@@ -13,7 +13,7 @@ from prefzoo.evals.judges.protocol import TIE, Comparison
 FIELDS = ("instruction", "first", "second")
 LETTERS = {"A": 1.0, "B": 2.0, "C": TIE}
 VERDICT = re.compile(r"\W*(?:(?:final\s+)?(?:verdict|answer|output|winner|choice)\b\W*)?([ABC])\W*", re.IGNORECASE)
-QUESTION = """\
+TEMPLATE = """\
 You compare two answers to one instruction. Judge which of them a careful person would rather receive: does it do what
 was asked, is it right, is it clear? Length by itself is no merit, and neither is the order in which the answers stand.
 
@@ -33,42 +33,42 @@ Which answer is better? Reply with a single letter, A or B, and nothing else."""
 
 
 @dataclass(frozen=True)
-class Question:
+class JudgePrompt:
     """A template with `{instruction}`, `{first}` and `{second}`; the reply is to be A, B, or C for a tie."""
 
-    template: str = QUESTION
+    template: str = TEMPLATE
 
     @property
     def hash(self) -> str:
-        """Of the template, as it stands on every row."""
+        """Hash of the template, on every row of a table."""
         return hashlib.sha256(self.template.encode()).hexdigest()[:12]
 
-    def asked(self, c: Comparison) -> str:
-        """The template filled in, in one pass: braces inside an answer stay what they are."""
+    def filled(self, c: Comparison) -> str:
+        """Fill the template in, in one pass: braces inside an answer stay what they are."""
         values = {"instruction": c.row.prompt, "first": c.first.text, "second": c.second.text}
-        return re.sub(r"\{(instruction|first|second)\}", lambda found: values[found.group(1)], self.template)
+        return re.sub(r"\{(instruction|first|second)\}", lambda match: values[match.group(1)], self.template)
 
 
-def read_question(path: Path | None, place: str) -> Question:
-    """The template of a file, or the built-in one.
+def read_prompt(path: Path | None, field: str) -> JudgePrompt:
+    """Read the template in a file; without a path, return the built-in one. `field` is named in messages.
 
     Raises:
-        UserError: no such file, or it leaves out what is to be judged.
+        UserError: there is no such file, or it leaves out what is to be judged.
     """
     if path is None:
-        return Question()
+        return JudgePrompt()
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{place}: {path} cannot be read ({type(e).__name__}); name a text file") from None
+        raise UserError(f"{field}: {path} cannot be read ({type(e).__name__}); name a text file") from None
     absent = [f"{{{name}}}" for name in FIELDS if f"{{{name}}}" not in text]
     if absent:
-        raise UserError(f"{place}: {path} has no {', '.join(absent)}; put it where that text is to stand")
-    return Question(text)
+        raise UserError(f"{field}: {path} has no {', '.join(absent)}; put it where that text is to stand")
+    return JudgePrompt(text)
 
 
 def read_verdict(reply: str) -> float | None:
-    """The preference that the last line of a reply states; None where that line is anything but a verdict."""
+    """Return the preference that the last line of a reply states; None where that line is anything but a verdict."""
     lines = [line for line in reply.splitlines() if line.strip()]
-    found = VERDICT.fullmatch(lines[-1]) if lines else None
-    return LETTERS[found.group(1).upper()] if found else None
+    match = VERDICT.fullmatch(lines[-1]) if lines else None
+    return LETTERS[match.group(1).upper()] if match else None
