@@ -14,13 +14,12 @@ from typing import Any
 
 from markupsafe import Markup
 from matplotlib import style
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from prefzoo.evals.report import svg
 from prefzoo.evals.report.style import CARD, COLOURED, GRID, SOFT, look
+from prefzoo.evals.report.svg import Mark, inline
 
 WIDTH, HEIGHT = 400, 250  # of a chart, in points; also the units of the page's viewBox
 POINTS_PER_INCH = 72
@@ -36,16 +35,6 @@ SETTINGS = {
     "figure.facecolor": CARD, "savefig.facecolor": CARD,
 }  # fmt: skip
 PADDING = {"figure.constrained_layout.h_pad": 0.1, "figure.constrained_layout.w_pad": 0.1}  # inches, of files
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A drawn thing that belongs to a variant; `kind` and `words` as in `svg.Label`."""
-
-    artist: Artist
-    kind: str
-    variant: str
-    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,11 +60,11 @@ class Chart:
         with styled(SETTINGS):
             figure = Figure(figsize=_inches(WIDTH, self.height), layout="constrained")
             marks = self.draw(_bare(figure, figure.add_subplot()))
-            labels = {}
-            for i, mark in enumerate(marks):
-                mark.artist.set_gid(f"mark{i}")
-                labels[f"mark{i}"] = svg.Label(mark.kind, mark.variant, mark.words)
-            return svg.inline(_svg(figure), labels, title=self.title, description=self.description)
+            by_id = {f"mark{i}": mark for i, mark in enumerate(marks)}
+            for key, mark in by_id.items():
+                mark.artist.set_gid(key)
+            texts = {"title": self.title, "desc": self.description}
+            return inline(_svg(figure), by_id, {"class": "chart", "role": "img"}, texts)
 
 
 @contextmanager
@@ -93,14 +82,14 @@ def styled(settings: dict[str, Any]) -> Iterator[None]:
 
 @cache
 def swatch(series: int | None) -> Markup:
-    """Return the marker of a series as a small `<svg>` element."""
+    """Return the marker of a series as a small `<svg>` element, not read aloud: the name stands beside it."""
     with styled(SETTINGS):
         figure = Figure(figsize=_inches(16, 16))
         axes = _bare(figure, figure.add_axes((0, 0, 1, 1)))
         axes.set_axis_off()
         axes.set(xlim=(-1, 1), ylim=(-1, 1))
         axes.plot(0, 0, **look(series).mark())
-        return svg.swatch(_svg(figure))
+        return inline(_svg(figure), {}, {"class": "swatch", "aria-hidden": "true"}, {})
 
 
 def save(charts: Sequence[Chart], path: Path, columns: int = 1) -> list[Path]:

@@ -13,8 +13,9 @@ from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from prefzoo.evals.report.canvas import Chart, Mark
+from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.style import INK, SOFT, clipped, look, short
+from prefzoo.evals.report.svg import Mark
 
 ROW, AROUND = 30, 36  # points: height of a named row, and of what stands above and below all rows
 TICKS = 5
