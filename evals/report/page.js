@@ -3,13 +3,13 @@
 const $ = (id) => document.getElementById(id);
 
 function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const created = document.createElement(tag);
+  if (className) created.className = className;
+  if (text !== undefined) created.textContent = text;
+  return created;
 }
 
-// Colours: as the system, light or dark; kept where the browser lets a file keep anything.
+// Colours: as the system, light or dark; remembered if the browser lets a file store anything.
 (function theme() {
   const button = $("theme"), names = ["auto", "light", "dark"];
   const words = { auto: ["Auto", "as the system"], light: ["Light", "light"], dark: ["Dark", "dark"] };
@@ -47,16 +47,16 @@ function element(tag, className, text) {
       : (a, b) => (key(a) === "") - (key(b) === "") || sign * (Number(key(a)) - Number(key(b)));
     body.append(...[...body.rows].sort(compare));
   }));
-  const find = $("find"), found = $("found");
+  const find = $("find"), matched = $("matched");
   find.addEventListener("input", () => {
     const wanted = find.value.trim().toLowerCase(), rows = [...body.rows];
     for (const row of rows) row.hidden = !row.dataset.find.toLowerCase().includes(wanted);
     const n = rows.filter((row) => !row.hidden).length;
-    found.textContent = wanted ? n + " of " + rows.length + " shown" : "";
+    matched.textContent = wanted ? n + " of " + rows.length + " shown" : "";
   });
 })();
 
-// A chip of the legend brings one variant out in all charts.
+// A chip of the legend highlights one variant in all charts.
 (function highlight() {
   const chips = [...document.querySelectorAll("[data-highlight]")];
   const marks = [...document.querySelectorAll(".chart [data-variant]")];
@@ -77,10 +77,7 @@ function element(tag, className, text) {
   const better = (won) => won !== null && won > 0.5, worse = (won) => won !== null && won < 0.5;
   let shown = [], now = -1;
 
-  const filters = [["all prompts", () => true], ["where variants differ", (p) => {
-    const said = p.won.filter((w) => w !== null);
-    return said.some(better) && said.some(worse);
-  }]];
+  const filters = [["all prompts", () => true], ["where variants differ", (p) => p.won.some(better) && p.won.some(worse)]];
   data.variants.forEach((name, i) => {
     if (!data.prompts.some((p) => p.won[i] !== null)) return;
     filters.push([name + " is better than " + data.base, (p) => better(p.won[i])]);
@@ -98,13 +95,13 @@ function element(tag, className, text) {
   }
 
   function sheet(prompt, name, i) {
-    const made = element("section", "sheet"), head = element("h3", "", name), facts = [];
+    const card = element("section", "sheet"), head = element("h3", "", name), facts = [];
     head.append(badge(prompt, i));
     if (prompt.scores[i] !== null) facts.push("score " + Math.round(100 * prompt.scores[i]) + "%");
     if (prompt.words[i] !== null) facts.push(prompt.words[i] + (prompt.words[i] === 1 ? " word" : " words"));
     if (prompt.why[i]) facts.push(prompt.why[i]);
-    made.append(head, element("small", "", facts.join(" · ")), element("p", "text", prompt.answers[i] || "(empty)"));
-    return made;
+    card.append(head, element("small", "", facts.join(" · ")), element("p", "text", prompt.answers[i] || "(empty)"));
+    return card;
   }
 
   function open(place, focus) {
@@ -145,7 +142,7 @@ function element(tag, className, text) {
     }));
     count.textContent = shown.length + " of " + data.prompts.length + " prompts";
     if (shown.length) open(0, false);
-    else opened.replaceChildren(element("p", "empty", "No prompt fits."));
+    else opened.replaceChildren(element("p", "empty", "No prompt matches."));
   }
 
   list.addEventListener("keydown", (event) => {

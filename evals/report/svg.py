@@ -75,8 +75,8 @@ def _kept(parent: Element, marks: Mapping[str, Mark], shapes: Mapping[str, str])
             at = _rounded(f"{child.get('x')} {child.get('y')}")
             yield Element("path", attributes, d=_rounded(shapes[child.get(HREF, "")]), transform=f"translate({at})")
         elif tag == "text":
-            placed = {k: _rounded(v) for k, v in child.items() if k in ("x", "y", "transform")}
-            text = Element("text", attributes, **placed)
+            shown = {k: v for k, v in child.items() if k in ("x", "y", "transform") and not v.startswith("rotate(-0 ")}
+            text = Element("text", attributes, **{k: _rounded(v) for k, v in shown.items()})
             text.text = child.text
             yield text
 

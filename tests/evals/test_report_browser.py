@@ -120,7 +120,7 @@ def test_a_run_sorts_and_filters(browser: Any, tmp_path: Path) -> None:
     assert names(browser)[-1] == "base" and names(browser)[0] == board.win_rate.idxmin()
     browser.find_element("id", "find").send_keys("DPO")
     assert set(names(browser)) == {"dpo", "cdpo"}
-    assert browser.find_element("id", "found").text == "2 of 5 shown"
+    assert browser.find_element("id", "matched").text == "2 of 5 shown"
     check_quiet(browser, address)
 
 
@@ -166,7 +166,7 @@ def test_every_section_stands_and_nothing_overflows_on_a_phone_in_the_dark(brows
     check_quiet(browser, address)
 
 
-def test_a_chip_brings_its_variant_out(browser: Any, tmp_path: Path) -> None:
+def test_a_chip_highlights_its_variant(browser: Any, tmp_path: Path) -> None:
     opened(browser, full_run(tmp_path / "run"), tmp_path / "report.html")
     chip = browser.find_element("css selector", "#training [data-highlight=dpo]")
     chip.click()

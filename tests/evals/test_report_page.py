@@ -96,7 +96,7 @@ def test_what_a_run_lacks_is_said_in_a_line(tmp_path: Path) -> None:
     (folder / "kto_pair_with_a_long_name" / "metrics.jsonl").unlink()
     said = outline(page.page(read_run(folder))).texts
     assert "wrote no frontier.csv" in said["frontier"]
-    assert "kept no audit" in said["data"]
+    assert "wrote no audit" in said["data"]
     assert "No training was logged" in said["training"]
 
 

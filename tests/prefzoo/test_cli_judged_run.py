@@ -67,7 +67,7 @@ def test_the_judge_ranks_and_alpaca_eval_agrees(
     assert lc.note.str.startswith("difficulty from a pool of 2").all() and set(lc.judge) == {mine.judge}
     assert pd.read_parquet(folder / "leaderboard.parquet").columns.tolist() == board.columns.tolist()
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "No round robin in this run" in page and "kept no audit" not in page
+    assert "No round robin in this run" in page and "wrote no audit" not in page
     assert json.loads((folder / "data_audit.json").read_text())["eval"]["kept"] == 8
     assert not (folder / "round_robin.json").exists()  # a judge of pairs is not asked unasked
     outputs, base = (json.loads((folder / name / "model_outputs.json").read_text()) for name in ("simpo", "base"))
