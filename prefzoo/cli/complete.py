@@ -13,6 +13,7 @@ from prefzoo.recipe.descriptions import FIELDS
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_PREFZOO_COMPLETE"
+JUDGE = "evals.judge."
 LOSSES = Path(__file__).parents[1] / "losses"
 
 
@@ -56,6 +57,11 @@ def recipes(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 
 def fields(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """What `--set` may name, variants aside."""
+    """Complete the name of a field in `--set`, variants aside, and the kinds of judges."""
+    if incomplete.startswith(JUDGE):
+        from prefzoo.recipe.judge import names
+
+        settings = [f"{JUDGE}kind={name}" for name in names()]
+        return [CompletionItem(setting) for setting in settings if setting.startswith(incomplete)]
     leaves = [f for f in FIELDS if not any(other.startswith(f"{f}.") for other in FIELDS) and f != "variants"]
     return [CompletionItem(f"{f}=", help=FIELDS[f]) for f in leaves if f.startswith(incomplete)]

@@ -96,17 +96,20 @@ def named(name: str) -> JudgeSettings:
     Raises:
         UserError: there is no such kind, or it needs settings.
     """
-    mappings = with_settings()
-    plain = [kind for kind in kinds() if kind not in mappings]
+    plain = _without_settings()
     if name in plain:
         return kinds()[name](kind=name)
-    known = f"; there are {', '.join(plain)}, my_judge.py:better, and mappings with kind: {', '.join(mappings)}"
+    known = f"; there are {', '.join(plain)}, my_judge.py:better, and mappings with kind: {', '.join(with_settings())}"
     raise UserError(f"evals.judge: no such judge: {name!r}{did_you_mean(name, plain) or known}")
 
 
 def with_settings() -> dict[str, type[JudgeSettings]]:
     """Return the kinds that are written as a mapping."""
     return {name: settings for name, settings in kinds().items() if len(settings.model_fields) > 1}
+
+
+def _without_settings() -> list[str]:
+    return [name for name, settings in kinds().items() if len(settings.model_fields) == 1]
 
 
 def tag(kind: str) -> str:
@@ -132,13 +135,19 @@ def _adapter() -> TypeAdapter[Any]:
     return TypeAdapter(Annotated[union, discriminator])
 
 
+def _validated(value: Any) -> Any:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, dict) and list(value) == ["kind"] and value["kind"] in _without_settings():
+        return value["kind"]  # in one spelling
+    return _adapter().validate_python(value, strict=True)
+
+
 class _Registered:
     """Validates by the registry as it is when a recipe is read, not as it was when this module was imported."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            lambda value: value if isinstance(value, str) and value else _adapter().validate_python(value, strict=True)
-        )
+        return core_schema.no_info_plain_validator_function(_validated)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return handler(_adapter().core_schema)
