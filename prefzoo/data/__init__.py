@@ -4,7 +4,7 @@ Exported here is what needs no torch; `prefzoo.data.batches` lays pairs out for 
 """
 
 from prefzoo.data.examples import LabelledAnswer, Pair
-from prefzoo.data.schemas import normalise, schema
+from prefzoo.data.schemas import describe, normalise, schema
 from prefzoo.data.sources import read_rows
 from prefzoo.data.tokens import TokenAnswer, Tokenised, TokenPair, tokenise
 
@@ -14,6 +14,7 @@ __all__ = [
     "TokenAnswer",
     "TokenPair",
     "Tokenised",
+    "describe",
     "normalise",
     "read_rows",
     "schema",

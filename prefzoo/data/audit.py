@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from prefzoo.data.examples import Example, Pair, Text
-from prefzoo.data.schemas import normalise, schema
-from prefzoo.data.sources import Row, read_rows
+from prefzoo.data.rows import Row
+from prefzoo.data.schemas import describe, normalise
+from prefzoo.data.sources import read_rows
 from prefzoo.data.tokens import TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong, tokenise
 from prefzoo.runtime.progress import Report
 
@@ -93,7 +94,7 @@ def counted(
     both = [p for p in done.pairs if isinstance(p, TokenPair)]
     return Audit(
         spec=spec,
-        schema=schema(rows),
+        schema=describe(rows, spec),
         single=isinstance(done.pairs[0], TokenAnswer),
         rows=len(rows),
         kept=len(done.pairs),

@@ -1,4 +1,4 @@
-"""Rows of a data set, wherever it lies: local file, installed package, hub."""
+"""Read the rows of a data set from a local file, an installed package or the hub."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ import gzip
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from prefzoo.errors import UserError, did_you_mean
+from prefzoo.data.rows import MAX_FAULTS, Row
+from prefzoo.data.schemas.normalise import rename_columns
+from prefzoo.errors import UserError
 from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
-
-Row = dict[str, Any]
-MAX_FAULTS = 20  # listed at once
 
 
 def read_rows(spec: str, folder: Path, columns: Mapping[str, str] | None = None) -> list[Row]:
-    """All rows of a preference data set, with `columns` (ours -> the file's) renamed to prompt/chosen/rejected.
+    """Read a preference data set.
 
     Args:
         spec: a path (relative to `folder`), `package://module/path`, or a hub id (`owner/name` or `owner/name:split`).
+        folder: where relative paths start.
+        columns: the name that a schema has for a column -> the file's.
+
+    Returns:
+        All rows, with the columns of their schema.
 
     Raises:
-        UserError: absent, unreachable, broken or empty data, or missing columns; every line names its place.
+        UserError: absent, unreachable, broken or empty data, or missing columns; every line names the data set.
     """
-    return _rename(spec, load_file(spec, folder), columns or {})
+    return rename_columns(load_file(spec, folder), columns or {}, spec)
 
 
 def load_file(spec: str, folder: Path) -> list[Row]:
-    """All rows of a file, package file or hub data set, with whatever columns they have."""
+    """Return all rows of a file, package file or hub data set, with whatever columns they have."""
     path = resolve_package(spec) if spec.startswith(PACKAGE_SCHEME) else folder / Path(spec).expanduser()
     rows = _from_file(path) if path.exists() or spec.endswith(tuple(READERS)) else _from_hub(spec)
     if not rows:
@@ -39,10 +42,10 @@ def load_file(spec: str, folder: Path) -> list[Row]:
 
 def _from_file(path: Path) -> list[Row]:
     if not path.is_file():
-        found = (
+        fault = (
             "a folder, not a file" if path.is_dir() else "no such file; paths in a recipe are relative to the recipe"
         )
-        raise UserError(f"{path}: {found}")
+        raise UserError(f"{path}: {fault}")
     reader = next((read for suffix, read in READERS.items() if path.name.endswith(suffix)), None)
     if reader is None:
         raise UserError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(READERS)}")
@@ -56,19 +59,19 @@ def _from_file(path: Path) -> list[Row]:
 
 def _json(path: Path) -> list[Row]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as e:
         raise UserError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
-    if not isinstance(found, list):
-        raise UserError(f"{path}: holds {type(found).__name__}; expected a list of objects, one per pair")
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: holds {type(rows).__name__}; expected a list of objects, one per pair")
     faults = [
         f"{path}: row {number}: {type(row).__name__} where an object {{…}} was expected"
-        for number, row in enumerate(found, 1)
+        for number, row in enumerate(rows, 1)
         if not isinstance(row, dict)
     ]
     if faults:
         raise UserError(faults[:MAX_FAULTS])
-    return found
+    return rows
 
 
 def _csv(path: Path) -> list[Row]:
@@ -137,22 +140,6 @@ def _from_hub(spec: str) -> list[Row]:
             f"{spec}: no such file here, and the hub does not give it ({type(e).__name__}: {reason}); "
             "name a local file, or check the id, the network and HF_HUB_OFFLINE"
         ) from e
-
-
-def _rename(spec: str, rows: list[Row], columns: Mapping[str, str]) -> list[Row]:
-    have = sorted({k for r in rows for k in r})
-    single = "completion" in columns or ("completion" in have and "chosen" not in have)
-    needed = ("prompt", "completion", "label") if single else ("chosen", "rejected")
-    wanted = {ours: columns.get(ours, ours) for ours in (*needed, *columns)}
-    missing = [
-        f"{spec}: no column {theirs!r} for {ours}; it has {', '.join(have)}{did_you_mean(theirs, have)}"
-        f" (map it: data.columns.{ours}: NAME)"
-        for ours, theirs in wanted.items()
-        if theirs not in have
-    ]
-    if missing:
-        raise UserError(missing)
-    return [{**r, **{ours: r.get(theirs) for ours, theirs in wanted.items()}} for r in rows]
 
 
 READERS: dict[str, Callable[[Path], list[Row]]] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
-from prefzoo.data.sources import MAX_FAULTS
+from prefzoo.data.rows import MAX_FAULTS
 from prefzoo.errors import UserError
 from prefzoo.runtime.progress import Report
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.data.audit import Audit, counted
+from prefzoo.data.rows import Row
 from prefzoo.data.schemas import normalise
-from prefzoo.data.sources import Row, read_rows
+from prefzoo.data.sources import read_rows
 from prefzoo.data.tokens import TokenExample, Tokenised, TokenPair, tokenise
 from prefzoo.errors import UserError
 from prefzoo.recipe.load import Recipe

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from prefzoo.data.schemas import normalise, schema
+from prefzoo.data.schemas import describe, normalise
 from prefzoo.errors import UserError
 
 
@@ -41,7 +41,7 @@ ASK, YES, NO = says("user", "is it?"), says("assistant", "yes"), says("assistant
     ],
 )  # fmt: skip
 def test_schemas(row: dict[str, Any], name: str, prompt: Any, chosen: Any, rejected: Any) -> None:
-    assert schema([row]) == name
+    assert describe([row]) == name
     (pair,) = normalise([row], "d")
     assert (pair.prompt, pair.chosen, pair.rejected, pair.row) == (prompt, chosen, rejected, 0)
 

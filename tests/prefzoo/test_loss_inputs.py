@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from prefzoo import losses
-from prefzoo.data.schemas import normalise, schema
+from prefzoo.data.schemas import describe, normalise
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair, tokenise
 from prefzoo.errors import UserError
 from prefzoo.training.loss_inputs import check_fit, mismatched_rows, scores_of, unpack
@@ -45,7 +45,7 @@ def test_mismatched_rows_have_the_next_rows_answers() -> None:
 
 def test_single_answers_are_read(tiny_tokenizer: Any) -> None:
     rows = [{"prompt": "a river", "completion": "is long", "label": i % 2 == 0} for i in range(4)]
-    assert schema(rows) == "single labelled answers, plain strings"
+    assert describe(rows) == "single labelled answers, plain strings"
     pairs = tokenise(normalise(rows, "d"), tiny_tokenizer, 100, "drop").pairs
     assert [p.label for p in pairs] == [True, False, True, False]
     assert all(p.completion[-1] == tiny_tokenizer.eos_token_id for p in pairs)

@@ -1,0 +1,8 @@
+"""A row as a file has it, and how many faults of rows one message lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Row = dict[str, Any]
+MAX_FAULTS = 20  # listed at once

@@ -1,0 +1,69 @@
+"""What every pair and every labelled answer must hold to, whichever schema it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
+from prefzoo.errors import UserError
+
+
+def check_example(example: Example) -> None:
+    """Check the types of a pair or a labelled answer, and that no answer is empty.
+
+    Raises:
+        UserError: one line that names the fault and its cure.
+    """
+    fault = pair_fault(example) if isinstance(example, Pair) else answer_fault(example)
+    if fault:
+        raise UserError(fault)
+
+
+def is_filled(text: Text) -> bool:
+    """Return whether there is more than blanks in a string, or in the last of some messages."""
+    return bool(text.strip()) if isinstance(text, str) else bool(text) and bool(text[-1]["content"].strip())
+
+
+def pair_fault(pair: Pair) -> str:
+    """Return what is wrong with a pair; empty if nothing is."""
+    for name, text in (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if wrong := _type_fault(text):
+            return f"{name} {wrong}"
+        if name != "prompt" and not is_filled(text):
+            return f"{name} is empty; remove the row"
+    if type(pair.chosen) is not type(pair.rejected):
+        return "chosen and rejected are of different types; both must be text, or both lists of messages"
+    if isinstance(pair.chosen, str) and not isinstance(pair.prompt, str):
+        return "prompt is a list of messages, but chosen and rejected are text; write all three alike"
+    for name, text in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if not isinstance(text, str) and text[-1]["role"] != "assistant":
+            return f"{name} ends with a message of {text[-1]['role']!r}; the last must be the assistant's"
+    return "chosen equals rejected; remove the row" if pair.chosen == pair.rejected else ""
+
+
+def answer_fault(answer: LabelledAnswer) -> str:
+    """Return what is wrong with a labelled answer; empty if nothing is."""
+    for name, text in (("prompt", answer.prompt), ("completion", answer.completion)):
+        if wrong := _type_fault(text):
+            return f"{name} {wrong}"
+    if not is_filled(answer.completion):
+        return "completion is empty; remove the row"
+    if not isinstance(answer.label, bool):
+        return f"label is {answer.label!r}; it must be true (a good answer) or false"
+    if type(answer.prompt) is not type(answer.completion):
+        return "prompt and completion are of different types; both must be text, or both lists of messages"
+    return ""
+
+
+def _type_fault(text: Any) -> str:
+    if text is None:
+        return "is missing; fill it, or remove the row"
+    if not isinstance(text, (str, list)):
+        return f"is {type(text).__name__}, not text or a list of messages"
+    if isinstance(text, str) or all(_is_message(message) for message in text):
+        return ""
+    return "is a list of something other than messages with role and content, both text"
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("role", "content"))
