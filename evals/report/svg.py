@@ -15,7 +15,6 @@ from prefzoo.evals.report.style import VARIABLES
 
 COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?")
-FONT = re.compile(r"\bfont: (\S+px)[^;]*")  # how older versions of matplotlib write size and family
 DROPPED = re.compile(r"\b(?:font-family|stroke-dashoffset|stroke-linejoin): [^;]*(?:; |$)")  # the page has its own
 HREF = "{http://www.w3.org/1999/xlink}href"
 
@@ -83,8 +82,7 @@ def _kept(parent: Element, marks: Mapping[str, Mark], shapes: Mapping[str, str])
 
 def _page_style(style: str) -> str:
     """Replace colours by the page's variables, and leave out what the page decides."""
-    style = DROPPED.sub("", FONT.sub(r"font-size: \1", style))
-    return COLOUR.sub(lambda m: VARIABLES.get(m[0], m[0]), style)
+    return COLOUR.sub(lambda m: VARIABLES.get(m[0], m[0]), DROPPED.sub("", style))
 
 
 def _rounded(numbers: str) -> str:
