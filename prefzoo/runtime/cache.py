@@ -14,12 +14,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
 from prefzoo.runtime.paths import cache_dir
+from prefzoo.runtime.versions import version_of
 
 ENGINE = 2  # raise when generation or judging changes: what another engine computed is not read
 BATCH = 50  # prompts that are answered, and cached, together
@@ -135,7 +135,7 @@ def cache_of(group: str, name: str, *identity: Any, sync: bool = True) -> Cache:
     Returns:
         The cache; its file need not exist.
     """
-    key = key_of([*identity, ENGINE, version("torch"), version("transformers")])
+    key = key_of([*identity, ENGINE, version_of("torch"), version_of("transformers")])
     return Cache(cache_dir(group) / f"{name}-{key}.jsonl", sync=sync)
 
 

@@ -8,15 +8,16 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from prefzoo.runtime import atomic_files
+from prefzoo.runtime.versions import version_of
+from prefzoo.version import __version__
 
 ADAPTER = "adapter_model.safetensors"
 FAILED = "failed.json"
-PACKAGES = ("prefzoo", "torch", "transformers", "accelerate", "peft", "datasets", "lm-eval", "alpaca-eval", "pandas")
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "lm-eval", "alpaca-eval", "pandas")
 
 
 @dataclass(frozen=True)
@@ -123,15 +124,11 @@ def environment() -> dict[str, Any]:
     """Commit, versions of what decides the numbers, and the hardware."""
     import torch
 
-    found: dict[str, str] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    versions = {"python": platform.python_version(), "prefzoo": __version__}
+    versions |= {package: version for package in PACKAGES if (version := version_of(package))}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     hardware = {"processor": cpu_name(), "cores": os.cpu_count(), "gpu": gpu, "platform": platform.platform()}
-    return {"commit": _commit(), "versions": found, "hardware": hardware}
+    return {"commit": _commit(), "versions": versions, "hardware": hardware}
 
 
 def _commit() -> str | None:

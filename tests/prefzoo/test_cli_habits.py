@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from called import prefzoo
 from prefzoo import __version__, losses
 from prefzoo.cli import cli
 from prefzoo.cli.complete import SHELLS, VARIABLE, known_losses
+from prefzoo.runtime.versions import UNKNOWN
 
 ROOT = Path(__file__).parents[2]
 doctor = importlib.import_module("prefzoo.cli.doctor")  # the package's name for it is the command's
@@ -111,10 +112,10 @@ def findings() -> dict[str, Any]:
 def test_doctor_names_what_is_missing_and_the_cure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = doctor._version
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    monkeypatch.setattr(doctor, "requires", lambda _: declared)  # also where prefzoo is on the path, but not installed
     have: dict[str, str | None] = {"peft": None, "pandas": "1.0", "wandb": None, "tensorboard": "9.9"}
-    monkeypatch.setattr(doctor, "_version", lambda name: have.get(name, real(name)))
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "wandb" else importlib.util.find_spec("json"))
+    monkeypatch.setattr(doctor, "version_of", lambda name: have.get(name, UNKNOWN))
     found = findings()
     assert found["peft"].state == doctor.BAD and found["peft"].cure.startswith("pip install 'peft")
     assert found["pandas"].state == doctor.BAD and found["pandas"].says.startswith("1.0; tried with ")

@@ -167,17 +167,17 @@ def test_long_answers_are_attended_to_in_pieces(dtype: torch.dtype) -> None:
 
 INTERPRETED = """
 import torch
-from prefzoo import kernels, triton_head
+from prefzoo.engine import head_kernels, triton_head
 torch.manual_seed(0)
 for dtype in (torch.float32, torch.bfloat16):
     for cap in (0.0, 5.0):
         products, grad = (torch.randn(7, 5000) * 4).to(dtype), torch.randn(7)
         columns = torch.tensor([-1, 0, 4999, 17, -1, 4096, 4095])  # around the blocks' borders
-        expected = kernels.summarize(products, columns, 0.7, cap)
+        expected = head_kernels.summarize(products, columns, 0.7, cap)
         for a, b in zip(expected, triton_head.summarize(products, columns, 0.7, cap), strict=True):
             torch.testing.assert_close(a, b)
         lse = expected[0] + expected[1].log()
-        both = kernels.grad_products, triton_head.grad_products
+        both = head_kernels.grad_products, triton_head.grad_products
         torch.testing.assert_close(*(f(products.clone(), lse, columns, grad, 0.7, cap) for f in both))
 """
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from prefzoo.experiment.context import Run, logprobs_of
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import ENGINE, cached_by_prompt, key_of
 from prefzoo.runtime.progress import Report, stage
+from prefzoo.runtime.versions import version_of
 from prefzoo.types import LogProbs, VocabLogProbs
 
 
@@ -42,7 +42,7 @@ def key(run: Run, name: str) -> str:
     evals = run.recipe.evals
     suites = {suite: suite_key(suite, run.recipe.folder) for suite in evals.benchmarks}
     held_out = reference_logprobs.rows_key(run.held_out) if run.held_out else ""
-    versions = [ENGINE, reference_logprobs.ENGINE, version("transformers"), version("lm-eval")]
+    versions = [ENGINE, reference_logprobs.ENGINE, version_of("transformers"), version_of("lm-eval")]
     return key_of([
         weights_of(run, name), run.weights, run.vocabulary, evals.model_dump(), [asdict(p) for p in run.prompts],
         suites, held_out, run.layout, native_bf16(), versions,
