@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,23 @@ variants:
   low: {loss: sft, train: {lora: {rank: 2, dropout: 0.3}}}
 evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
 """
+
+
+# The tests hold the numbers, messages and memory of a CPU, so they see no GPU, and neither do their child processes.
+# `PREFZOO_GPU=1` shows it to them, for the tests marked `gpu`.
+if not os.environ.get("PREFZOO_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests for a GPU where there is none, or where the tests are not to see it."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs a GPU, and PREFZOO_GPU=1 to see it"))
 
 
 @pytest.fixture(autouse=True)
