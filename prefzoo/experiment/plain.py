@@ -34,8 +34,8 @@ from prefzoo.runtime.distributed import broadcast, leave_process_group, process_
 from prefzoo.runtime.live_view import Row, show_live_view
 from prefzoo.runtime.locking import run_lock
 from prefzoo.runtime.progress import set_variant_state, stage
+from prefzoo.training.accelerators import check_trackers
 from prefzoo.training.job import steps_of
-from prefzoo.training.loop import check_trackers
 from prefzoo.training.oom_retry import memory_notes
 from prefzoo.types import LogProbs
 

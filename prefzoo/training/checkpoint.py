@@ -1,8 +1,8 @@
-"""Where a training stands, on disk, so that a killed one goes on: the same steps, bit for bit.
+"""Checkpoints of a training, so that a killed one goes on: the same steps, bit for bit.
 
 One safetensors file per checkpoint: the trained weights, the optimizer's moments, a loss's state, a live reference, and
-in its metadata, as JSON, the rest. Its name ends in the hash of its content. Random numbers need no keeping: each step
-seeds them anew.
+in its metadata, as JSON, the rest. Its name ends in the hash of its content. The state of the random number generators
+is not needed: each step seeds them anew.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from torch import Tensor, nn
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.sharding import gather_full_tensor, shard_like
 
-FORMAT = 1  # raise when what a checkpoint holds changes: others are not read
+FORMAT = 1  # raise it when the content of a checkpoint changes: others are not read
 
 
 @dataclass(frozen=True)
 class Point:
-    """Between two steps: how many are done, in how many seconds, and what the next one needs besides tensors in place.
+    """Where a training stands between two steps, besides the tensors that it changes in place.
 
     Attributes:
-        logged: bytes of metrics.jsonl that belong to the steps done.
+        step: steps done.
+        seconds: time that they took.
+        logged: bytes of metrics.jsonl that belong to them.
+        metrics: the last step's.
         state: the loss's.
-        halvings: how often a pass was too large for the memory, and all after it were made half as large.
+        halvings: how often a pass did not fit into memory, and all after it were made half as large.
     """
 
     step: int = 0
@@ -46,14 +49,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training changes in place."""
+    """All that a training changes in place."""
 
     policy: nn.Module
     optimizer: torch.optim.Optimizer
     live: nn.Module | None = None
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor that lasts from step to step, the optimizer's aside."""
+        """Yield name and value of every tensor that lasts from step to step, except the optimizer's."""
         for name, p in self.policy.named_parameters():
             if p.requires_grad:
                 yield f"policy.{name}", p
@@ -62,50 +65,53 @@ class Parts:
                 yield f"live.{name}", p
 
     def moments(self) -> Iterator[tuple[str, Tensor]]:
-        """A name and a parameter for each state that the optimizer keeps."""
+        """Return a name and the parameter for each state of the optimizer."""
         return ((f"optimizer.{name}", p) for name, p in self.policy.named_parameters() if p.requires_grad)
 
-    def kept(self) -> Iterator[tuple[str, Tensor]]:
-        """All that a checkpoint holds of them."""
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield name and value of every tensor that a checkpoint holds."""
         yield from self.weights()
         for name, p in self.moments():
-            for what, value in self.optimizer.state[p].items():
-                yield f"{name}.{what}", value
+            for field_name, value in self.optimizer.state[p].items():
+                yield f"{name}.{field_name}", value
 
 
 @dataclass
 class Checkpoints:
-    """Those of one training, in a folder of its own; the newest whole one counts.
+    """The checkpoints of one training, in a folder of their own; the newest intact one counts.
 
     Attributes:
         key: hash of all that decides the training's outcome; a checkpoint of another key is not read.
         every: seconds between two of them; 0 means after every step.
-        say: takes a line for the user.
+        report_line: is given each line for the user.
+        written: when the last one was written, by the monotonic clock.
     """
 
     folder: Path
     key: str
     every: float
-    say: Callable[[str], None]
+    report_line: Callable[[str], None]
     written: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
+        """Return whether it is time for the next one."""
         return time.monotonic() - self.written >= self.every
 
-    def write(self, parts: Parts, point: Point, *, main: bool = True, prune: bool = True) -> None:
-        """Keep a point; the checkpoint before goes only when this one is safely on disk. All processes call this.
+    def write(self, parts: Parts, point: Point, *, main: bool = True) -> None:
+        """Write a checkpoint; the one before it stays until `prune` is called. All processes call this.
 
-        Without `prune` it stays until `prune` is called.
+        Args:
+            parts: the tensors that training changes.
+            point: where it stands.
+            main: whether this is the main process, which writes.
         """
-        tensors, plain = _flat(point.state)
-        for name, value in parts.kept():
+        tensors, plain = _flatten_state(point.state)
+        for name, value in parts.tensors():
             full = gather_full_tensor(value)
             if main:
                 tensors[name] = full.cpu().contiguous()
         if main:
             self._write(tensors, {"format": FORMAT, "key": self.key, "point": asdict(replace(point, state=plain))})
-            if prune:
-                self.prune()
         self.written = time.monotonic()
 
     def _write(self, tensors: dict[str, Tensor], head: dict[str, Any]) -> None:
@@ -118,42 +124,39 @@ class Checkpoints:
             atomic_files.move_into_place(partial, target)
 
     def prune(self) -> None:
-        """All checkpoints but the newest go."""
+        """Remove all checkpoints but the newest."""
         for old in self._files()[1:]:
             old.unlink()
 
-    def newest(self, log: Path) -> Path | None:
-        """The last checkpoint that can be read; where there is none, whatever else is there goes.
+    def usable(self, log: Path) -> dict[int, Path]:
+        """Return the checkpoints that can be read, by the number of steps done; report why the others cannot be.
+
+        If there is none, whatever else is in the folder goes: a checkpoint of other settings would outlive the metrics
+        that it counts on.
 
         Args:
             log: the file of metrics, which must hold what was logged until then.
         """
-        found = self.usable(log)
-        if found:
-            return found[max(found)]
-        self.remove()  # else one of other settings would outlive the log that it counts on
-        return None
-
-    def usable(self, log: Path) -> dict[int, Path]:
-        """The checkpoints that can be read, by the steps done; of the others it is said why not."""
-        found: dict[int, Path] = {}
+        readable: dict[int, Path] = {}
         for path in self._files():
-            why = self._refused(path, log)
-            if why:
-                self.say(f"{path}: {why}; not read")
+            reason = self._why_unusable(path, log)
+            if reason:
+                self.report_line(f"{path}: {reason}; not read")
             else:
-                found.setdefault(int(path.stem.split("-")[1]), path)
-        return found
+                readable.setdefault(int(path.stem.split("-")[1]), path)
+        if not readable:
+            self.remove()
+        return readable
 
     def remove(self) -> None:
-        """Of a finished training, none is needed."""
+        """Remove all checkpoints, as of a finished training."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.safetensors"), reverse=True)
 
-    def _refused(self, path: Path, log: Path) -> str:
-        """Why a checkpoint cannot be used, or nothing."""
+    def _why_unusable(self, path: Path, log: Path) -> str:
+        """Return why a checkpoint cannot be used; an empty string if it can."""
         if _hash(path) != path.stem.rpartition("-")[2]:
             return "broken (its content is not what its name says)"
         try:
@@ -168,61 +171,71 @@ class Checkpoints:
 
 
 def load(path: Path, parts: Parts, start: Any, device: torch.device) -> Point:
-    """Put a checkpoint's tensors in place and return its point. `start` is the shape of the loss's state."""
+    """Copy a checkpoint's tensors into those of a training.
+
+    Args:
+        path: the checkpoint.
+        parts: the tensors of the training.
+        start: the loss's state at the start of a training, which has the same structure.
+        device: where the loss's state is put.
+
+    Returns:
+        the point that the training stood at.
+    """
     point = _head(path)["point"]
-    with safe_open(path, "pt") as kept:
-        _put(kept, parts)
-        return Point(**{**point, "state": _built(start, "state", kept, point["state"], device)})
+    with safe_open(path, "pt") as file:
+        _copy_into(parts, file)
+        return Point(**{**point, "state": _build_state(start, "state", file, point["state"], device)})
 
 
 def _head(path: Path) -> dict[str, Any]:
-    with safe_open(path, "pt") as kept:
-        found: dict[str, Any] = json.loads((kept.metadata() or {})["prefzoo"])
-    return found
+    with safe_open(path, "pt") as file:
+        head: dict[str, Any] = json.loads((file.metadata() or {})["prefzoo"])
+    return head
 
 
 def _hash(path: Path) -> str:
     return atomic_files.sha256_of_file(path)[:16]
 
 
-def _flat(state: Any, at: str = "state") -> tuple[dict[str, Tensor], Any]:
-    """The tensors of a loss's state by name, and what else it holds in the same shape, for JSON."""
+def _flatten_state(state: Any, at: str = "state") -> tuple[dict[str, Tensor], Any]:
+    """Return the tensors of a loss's state by name, and its other values in the same structure, for JSON."""
     if isinstance(state, Tensor):
         return {at: state}, None
     if not isinstance(state, tuple | list) and not is_dataclass(state):
         return {}, state
     tensors: dict[str, Tensor] = {}
     plain = {}
-    for name, value in _members(state):
-        inside, plain[name] = _flat(value, f"{at}.{name}")
+    for name, value in _fields(state):
+        inside, plain[name] = _flatten_state(value, f"{at}.{name}")
         tensors |= inside
     return tensors, plain
 
 
-def _built(start: Any, at: str, kept: Any, plain: Any, device: torch.device) -> Any:
-    """A loss's state, of the shape it has at the start."""
+def _build_state(start: Any, at: str, file: Any, plain: Any, device: torch.device) -> Any:
+    """Return a loss's state, of the structure that it has at the start."""
     if isinstance(start, Tensor):
-        return kept.get_tensor(at).clone().to(device)
+        return file.get_tensor(at).clone().to(device)
     if not isinstance(start, tuple | list) and not is_dataclass(start):
         return plain
-    made = {name: _built(value, f"{at}.{name}", kept, plain[name], device) for name, value in _members(start)}
-    return replace(start, **made) if is_dataclass(start) else type(start)(made.values())  # type: ignore[type-var]
+    values = {name: _build_state(value, f"{at}.{name}", file, plain[name], device) for name, value in _fields(start)}
+    return replace(start, **values) if is_dataclass(start) else type(start)(values.values())  # type: ignore[type-var]
 
 
-def _members(state: Any) -> list[tuple[str, Any]]:
+def _fields(state: Any) -> list[tuple[str, Any]]:
     if is_dataclass(state):
         return [(f.name, getattr(state, f.name)) for f in fields(state)]
     return [(str(i), value) for i, value in enumerate(state)]
 
 
 @torch.no_grad()
-def _put(kept: Any, parts: Parts) -> None:
-    """Into the tensors that are there, so that their memory, and with it the order of every sum, stays as it was."""
+def _copy_into(parts: Parts, file: Any) -> None:
+    """Copy into the tensors that are there, so that their memory, and with it the order of every sum, stays."""
     for name, target in parts.weights():
-        target.copy_(shard_like(kept.get_tensor(name), target))
-    names = set(kept.keys())
+        target.copy_(shard_like(file.get_tensor(name), target))
+    names = set(file.keys())
     for name, p in parts.moments():
-        found = {n.removeprefix(f"{name}."): kept.get_tensor(n).clone() for n in names if n.startswith(f"{name}.")}
+        values = {n.removeprefix(f"{name}."): file.get_tensor(n).clone() for n in names if n.startswith(f"{name}.")}
         parts.optimizer.state[p] = {
-            what: value.to(p.device) if value.ndim == 0 else shard_like(value, p) for what, value in found.items()
+            key: value.to(p.device) if value.ndim == 0 else shard_like(value, p) for key, value in values.items()
         }

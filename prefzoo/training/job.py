@@ -33,7 +33,6 @@ class Job:
         mismatched: frozen log-probs of `mismatched_rows` of each step, for a loss that asks for them.
         live: the reference model itself, for a loss that needs more of it than log-probs known beforehand, or for one
             that moves (`train.sync_reference`).
-        halvings: how often a step's passes were halved since one did not fit into memory; the step stays what it is.
     """
 
     loss: AnyLoss
@@ -46,7 +45,6 @@ class Job:
     reference: LogProbs | None = None
     mismatched: Sequence[LogProbs] = ()
     live: Any = None
-    halvings: int = 0
 
     @property
     def steps(self) -> list[list[int]]:

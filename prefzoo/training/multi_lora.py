@@ -1,12 +1,14 @@
 """N LoRA adapters on one frozen model in one pass: the n-th part of a batch's rows goes through the n-th adapter.
 
-peft routes rows to adapters for inference alone. Here each of its linear layers multiplies all parts by their own A and
-B at once; names and shapes of the weights stay peft's, so each adapter is trained, kept and saved as if it were alone.
+peft routes rows to adapters for inference only. Here each of its linear layers multiplies all parts by their own A and
+B at once. Names and shapes of the weights stay peft's, so each adapter is trained, checkpointed and saved as if it were
+alone; and its numbers are the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MethodType
 from typing import Any
 
@@ -14,19 +16,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from prefzoo.engine.logprobs import score_policies
+from prefzoo.training.job import Job
+from prefzoo.training.loss_inputs import kind_of
+from prefzoo.training.policies import Policies, Scored, adamw, enable_gradient_checkpointing, kl_reference
+from prefzoo.types import PairBatch
+
 NAME = "default"  # the only adapter that peft knows of
 
 
 class Adapter(nn.Module):
     """One variant's weights, under the names that they have in a model with this adapter alone."""
 
-    def __init__(self, found: dict[str, nn.Parameter]) -> None:
+    def __init__(self, weights: dict[str, nn.Parameter]) -> None:
         super().__init__()
-        self.found = found
+        self.weights = weights
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        """Name and parameter of each A and B; the arguments are of no use here."""
-        yield from self.found.items()
+        """Yield name and parameter of each A and B; the arguments of torch's method have no effect."""
+        yield from self.weights.items()
 
 
 class Adapters:
@@ -38,50 +46,107 @@ class Adapters:
     """
 
     def __init__(self, model: Any, count: int) -> None:
-        """Replaces the forward pass of every adapted layer of `model`, in place; `unfit` must have nothing to say."""
+        """Copy the adapter of `model`, for which `why_not_groupable` must be empty, `count` times."""
         self.model = model
-        own = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        self.each = [Adapter({n: nn.Parameter(p.detach().clone()) for n, p in own}) for _ in range(count)]
+        self._own = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.each = [Adapter({n: nn.Parameter(p.detach().clone()) for n, p in self._own.items()}) for _ in range(count)]
         self.active: Sequence[int] = range(count)
-        for _, p in own:
+
+    @contextmanager
+    def routed(self) -> Iterator[None]:
+        """Send the parts of a batch to the active adapters; after it, the model has peft's own forward pass again."""
+        layers = adapted_layers(self.model)
+        for p in self._own.values():
             p.requires_grad_(False)
-        for name, layer in adapted(model):
+        for name, layer in layers:
             names = [f"{name}.{part}.{NAME}.weight" for part in ("lora_A", "lora_B")]
-            layer.parts = [[adapter.found[n] for n in names] for adapter in self.each]
+            layer.parts = [[adapter.weights[n] for n in names] for adapter in self.each]
             layer.adapters = [self]  # in a list, so that it is no submodule
             layer.forward = MethodType(_forward, layer)
+        try:
+            yield
+        finally:
+            for _, layer in layers:
+                del layer.forward, layer.adapters, layer.parts
+            for p in self._own.values():
+                p.requires_grad_(True)
 
     @torch.no_grad()
-    def settle(self, number: int) -> Any:
-        """The model with one of the adapters as its own, to be saved."""
-        place = dict(self.model.named_parameters())
+    def load_into_model(self, number: int) -> Any:
+        """Copy one of the adapters into the model's own, and return the model."""
         for name, value in self.each[number].named_parameters():
-            place[name].copy_(value)
+            self._own[name].copy_(value)
         return self.model
 
 
-def adapted(model: Any) -> list[tuple[str, Any]]:
-    """Name and module of each layer that has an adapter."""
+class AdapterPolicies(Policies):
+    """N adapters on one frozen model, in one process."""
+
+    def __init__(self, jobs: Sequence[Job], model: Any, accelerator: Any) -> None:
+        """Make an adapter for each job.
+
+        Args:
+            jobs: of one group, see `groups.group_trials`.
+            model: a peft model with one fresh adapter.
+            accelerator: Accelerate's, of one process.
+        """
+        self.jobs, self.accelerator, self.pad = jobs, accelerator, model.config.pad_token_id or 0
+        model.to(accelerator.device)
+        self.adapters = Adapters(model, len(jobs))
+        enable_gradient_checkpointing(jobs[0].train, model)
+        self.optimizers = [adamw(self.parameters(n), job.train) for n, job in enumerate(jobs)]
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        self.adapters.model.train()
+        with self.adapters.routed():
+            yield
+
+    def score(self, numbers: Sequence[int], batch: PairBatch) -> list[Scored]:
+        self.adapters.active = numbers
+        jobs = [self.jobs[n] for n in numbers]
+        kinds, references = [kind_of(job.loss, "policy") for job in jobs], [kl_reference(job) for job in jobs]
+        return score_policies(self.adapters.model, batch, kinds, references)
+
+    def gradient_sync(self, *, last: bool) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def backward(self, numbers: Sequence[int], loss: Tensor) -> None:
+        self.adapters.active = numbers  # read where activations are computed again
+        self.accelerator.backward(loss)
+
+    def module(self, number: int) -> nn.Module:
+        return self.adapters.each[number]
+
+    def model(self, number: int) -> Any:
+        return self.adapters.load_into_model(number)
+
+    def clip_gradients(self, number: int, max_norm: float) -> float:
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters(number), max_norm))
+
+
+def adapted_layers(model: Any) -> list[tuple[str, Any]]:
+    """Return name and module of each layer that has an adapter."""
     return [(name, layer) for name, layer in model.named_modules() if hasattr(layer, "lora_A")]
 
 
-def unfit(model: Any) -> str:
-    """Why adapters on a peft model cannot be trained together, or nothing."""
+def why_not_groupable(model: Any) -> str:
+    """Return why several adapters cannot be trained on a peft model at once; an empty string if they can."""
     from peft.tuners.lora.layer import Linear
 
-    head = model.get_base_model().get_output_embeddings()
-    for name, layer in adapted(model):
+    head, layers = model.get_base_model().get_output_embeddings(), adapted_layers(model)
+    for name, layer in layers:
         if layer is head:
             return "an adapter on the output head is added to its weight, of which there is one"
         if type(layer) is not Linear or not isinstance(layer.base_layer, nn.Linear):
             return f"{name} is no plain linear layer"
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
-    known = {f"{name}.{part}.{NAME}.weight" for name, _ in adapted(model) for part in ("lora_A", "lora_B")}
+    known = {f"{name}.{part}.{NAME}.weight" for name, _ in layers for part in ("lora_A", "lora_B")}
     return "" if trained == known else f"{min(trained ^ known)} is trained too"
 
 
 def _forward(self: Any, x: Tensor) -> Tensor:
-    """W x + scaling * B_n A_n x for the n-th part of the rows (Hu 2021, arXiv:2106.09685), as peft's own for one."""
+    """Return W x + scaling * B_n A_n x for the n-th part of the rows (Hu 2021, arXiv:2106.09685), as peft for one."""
     result: Tensor = self.base_layer(x)
     downs, ups = zip(*(self.parts[number] for number in self.adapters[0].active), strict=True)
     a, b = torch.stack(downs), torch.stack(ups)  # (n, r, in), (n, out, r)
@@ -89,6 +154,6 @@ def _forward(self: Any, x: Tensor) -> Tensor:
     rate = getattr(self.lora_dropout[NAME], "p", 0.0)
     if rate and self.training:  # the same for all parts, as all are seeded alike
         rows = rows * dropout(torch.ones_like(rows[0]), rate)
-    more = torch.bmm(torch.bmm(rows, a.transpose(1, 2)), b.transpose(1, 2)).view_as(result)
-    found: Tensor = (result + more * self.scaling[NAME]).to(result.dtype)
-    return found
+    change = torch.bmm(torch.bmm(rows, a.transpose(1, 2)), b.transpose(1, 2)).view_as(result)
+    adapted: Tensor = (result + change * self.scaling[NAME]).to(result.dtype)
+    return adapted

@@ -2,72 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from prefzoo.errors import UserError
 from prefzoo.runtime.memory import is_out_of_memory, release_memory
-from prefzoo.training.job import Job
-from prefzoo.training.step import Stepped, backward, passes
+from prefzoo.training.step import StepContext, Stepped, backward
 
 CURE = "lower data.max_length, or set train.gradient_checkpointing: true or train.lora: {rank: 16}"
 
 
-def backward_with_oom_retry(
-    job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[int], state: Any, *, seed: int,
-    say: Callable[[str], None],
-) -> tuple[Stepped, int]:  # fmt: skip
-    """What `backward` gives, and how often passes were halved until they fitted (`Job.halvings`).
+def backward_with_oom_retry(context: StepContext, report_line: Callable[[str], None]) -> tuple[list[Stepped], int]:
+    """Call `backward`, with smaller passes as long as they do not fit into memory.
 
     Args:
-        seed: of dropout; every try starts from it.
+        context: the step; every try starts dropout from its seed.
+        report_line: is given a line for the user whenever passes are halved.
+
+    Returns:
+        what `backward` returns, and how often passes were halved until they fitted (`StepContext.halvings`).
 
     Raises:
-        UserError: not even one pair at a time fits, or one of several processes ran out: the others wait for it in the
-            middle of a sum, so that the step cannot be done again.
+        UserError: not even one pair at a time fits; or one of several processes ran out of memory: the others wait for
+            it in the middle of a sum, so that the step cannot be done again.
+        MemoryError: not even one pair at a time fits under several policies; fewer of them may.
     """
     while True:
-        torch.manual_seed(seed)
+        torch.manual_seed(context.seed)
         try:
-            return backward(job, scorer, accelerator, step, rows, state), job.halvings
+            return backward(context), context.halvings
         except (RuntimeError, MemoryError) as e:
             if not is_out_of_memory(e):
                 raise
         # not in the except block: by now the traceback is gone, and with it what the failed try held
-        scorer.zero_grad(set_to_none=True)
+        context.policies.zero_grad()
         release_memory()
-        job = _smaller(job, accelerator, step, rows, say)
+        context = _with_smaller_passes(context, report_line)
 
 
-def _smaller(job: Job, accelerator: Any, step: int, rows: Sequence[int], say: Callable[[str], None]) -> Job:
-    parts = passes(job, accelerator, job.pairs, rows)
-    most, place = max(map(len, parts)), f"{job.loss.name}: out of memory at step {step + 1}"
+def _with_smaller_passes(context: StepContext, report_line: Callable[[str], None]) -> StepContext:
+    pairs, accelerator = context.policies.jobs[0].pairs, context.accelerator
+    most = _largest_pass(context)
+    names = ", ".join(job.loss.name for job in context.jobs)
+    where = f"{names}: out of memory at step {context.step + 1}"
     if most == 1:
-        longest = max(job.pairs[i].total for i in rows)
-        raise UserError(f"{place} with one pair at a time, of at most {longest} tokens; {CURE}")
+        if len(context.numbers) > 1:
+            raise MemoryError(f"{where} with one pair at a time")
+        longest = max(pairs[i].total for i in context.rows)
+        raise UserError(f"{where} with one pair at a time, of at most {longest} tokens; {CURE}")
     if accelerator.num_processes > 1:
         raise UserError(
-            f"{place} in process {accelerator.process_index} with {most} pairs at a time; set train.micro_batch or "
+            f"{where} in process {accelerator.process_index} with {most} pairs at a time; set train.micro_batch or "
             "train.tokens lower (the step stays what it is); the same command goes on from the last checkpoint"
         )
-    while max(map(len, passes(job, accelerator, job.pairs, rows))) > most // 2:
-        job = replace(job, halvings=job.halvings + 1)
-    say(f"{place} with {most} pairs at a time; goes on with {most // 2} at a time, the same batch")
-    return job
+    while _largest_pass(context) > most // 2:
+        context = replace(context, halvings=context.halvings + 1)
+    report_line(f"{where} with {most} pairs at a time; goes on with {most // 2} at a time, the same batch")
+    return context
+
+
+def _largest_pass(context: StepContext) -> int:
+    """Return how many pairs the largest pass of the step has."""
+    return max(map(len, context.passes(context.policies.jobs[0].pairs, context.rows)))
 
 
 def memory_notes(costs: Mapping[str, Mapping[str, float]]) -> str:
-    """For the leaderboard: whose passes were halved; empty where none were."""
+    """Return Markdown lines for the leaderboard that name the variants whose passes were halved.
+
+    Args:
+        costs: each variant's, as in `Member.costs`.
+
+    Returns:
+        a list, with an empty line before it; an empty string if no passes were halved.
+    """
     lines = [
-        f"- {name}: out of memory in training; passes were halved {_times(found['memory_halvings'])}, "
+        f"- {name}: out of memory in training; passes were halved {_times(cost['memory_halvings'])}, "
         "the batch of a step stayed the same."
-        for name, found in costs.items()
-        if found.get("memory_halvings")
+        for name, cost in costs.items()
+        if cost.get("memory_halvings")
     ]
-    return "\n" + "".join(f"{line}\n" for line in lines) if lines else ""  # a list of its own
+    return "\n" + "".join(f"{line}\n" for line in lines) if lines else ""
 
 
 def _times(count: float) -> str:

@@ -1,4 +1,4 @@
-"""Copies of a model at some steps of its training: what a frontier of reward against KL is measured on."""
+"""Copies of a model at some steps of its training, on which a frontier of reward against KL is measured."""
 
 from __future__ import annotations
 
@@ -11,30 +11,40 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Where they go, and how many; `save(model, folder)` writes one, called by all processes."""
+    """The snapshots of one training.
+
+    Attributes:
+        folder: where they go, each in a folder of its own.
+        points: one more than there are snapshots; the last point is the checkpoint at the end of the training.
+        save: writes a model into a folder; called by all processes.
+    """
 
     folder: Path
     points: int
     save: Callable[[Any, Path], None]
 
-    def at(self, steps: int) -> list[int]:
-        """The steps after which one is taken, evenly apart; the last is the checkpoint itself, and not among them."""
-        found = {round(steps * i / self.points) for i in range(1, self.points)} if self.points else set()
-        return sorted(found - {0, steps})
+    def steps(self, total: int) -> list[int]:
+        """Return the steps, of `total`, after which one is taken, evenly apart; the last step is not among them."""
+        marks = {round(total * i / self.points) for i in range(1, self.points)} if self.points else set()
+        return sorted(marks - {0, total})
 
-    def take(self, model: Any, step: int, steps: int) -> None:
-        """One, if it is due and not there from before an interruption."""
-        if step in self.at(steps) and not self.of(step).is_dir():
-            self.save(model, self.of(step))
+    def due(self, step: int, total: int) -> bool:
+        """Return whether one is to be taken after `step`, and was not before an interruption."""
+        return step in self.steps(total) and not self.path(step).is_dir()
 
-    def of(self, step: int) -> Path:
-        """A step's folder."""
+    def take(self, model: Any, step: int) -> None:
+        """Save the model as it is after `step`."""
+        self.save(model, self.path(step))
+
+    def path(self, step: int) -> Path:
+        """Return the folder of a step's snapshot."""
         return self.folder / f"step-{step:08d}"
 
-    def found(self) -> dict[int, Path]:
-        """What is there, by step."""
-        return {int(p.name.removeprefix("step-")): p for p in sorted(self.folder.glob("step-????????")) if p.is_dir()}
+    def taken(self) -> dict[int, Path]:
+        """Return the folders of the snapshots that are there, by step."""
+        folders = [path for path in sorted(self.folder.glob("step-????????")) if path.is_dir()]
+        return {int(path.name.removeprefix("step-")): path for path in folders}
 
     def remove(self) -> None:
-        """All of them."""
+        """Remove all snapshots."""
         shutil.rmtree(self.folder, ignore_errors=True)

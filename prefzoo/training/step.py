@@ -1,9 +1,16 @@
-"""One optimiser step's gradient, micro-batch by micro-batch, for losses of independent rows and of coupled ones."""
+"""One optimiser step's gradients, pass by pass: of one policy or several, for losses of independent and coupled rows.
+
+A loss whose rows are independent is called in each pass. One that couples rows is called once, on the log-probs of the
+whole step gathered over passes and processes; its gradient with respect to them is then carried on through each pass.
+Neither the number of passes, nor of processes, nor of policies changes the result.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import reduce
+from operator import add
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +22,6 @@ from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.logprobs import score
 from prefzoo.engine.precision import autocast, step_autocast
 from prefzoo.engine.reference_logprobs import select_rows
-from prefzoo.runtime.distributed import gradient_sync
 from prefzoo.training.job import Job
 from prefzoo.training.loss_inputs import (
     Inputs,
@@ -27,142 +33,210 @@ from prefzoo.training.loss_inputs import (
     unpack,
     with_leaf_sums,
 )
-from prefzoo.types import Answers, LogProbs, Mismatched, PairBatch, Scores, TokenKL
+from prefzoo.training.policies import Policies, Scored
+from prefzoo.training.step_metrics import Metrics, RowMetrics, reduce_metrics, row_metrics
+from prefzoo.types import Mismatched, PairBatch, Scores
 
-TOKENS = {"cpu": 2048}  # more is no faster on two cores, and holds more memory
+TOKENS = {"cpu": 2048}  # more is no faster on two cores, and takes more memory
 DEFAULT_TOKENS = 16384
-Metrics = dict[str, float]
+Slopes = tuple[Tensor, ...]  # gradients with respect to the summed log-probs, (B,) for each of `sums_of`
 Stepped = tuple[Metrics, Any]
 T = TypeVar("T", bound=Values | Scores)
 
 
-def backward(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[int], state: Any) -> Stepped:
-    """Gradients of the mean loss over `rows`, the whole step's; its metrics, and the loss's next state.
+@dataclass(frozen=True)
+class StepContext:
+    """An optimiser step of some of the policies.
 
-    Rows are dealt to the processes in turn. Where the loss lets rows see each other, their log-probs are gathered over
-    micro-batches and processes first, so that neither changes the result.
+    Attributes:
+        policies: all of them.
+        numbers: those that take this step.
+        states: the state of each one's loss before the step.
+        step: its number, from 0.
+        rows: the rows of the whole step, all processes' together.
+        seed: of dropout, in this process.
+        halvings: how often passes were halved by now since one did not fit into memory; the step stays what it is.
     """
-    parts = passes(job, accelerator, job.pairs, rows)
-    with step_autocast(accelerator.device, bf16=job.bf16 and not sharded(accelerator)):
-        if job.loss.couples:
-            found, after = _coupled(job, scorer, accelerator, step, rows, parts, state)
-        else:  # each pass starts from the same state, and rows that do not see each other leave the same behind
-            stepped = [
-                _independent(job, scorer, accelerator, part, len(rows), state, last=part is parts[-1]) for part in parts
-            ]
-            found, after = [metrics for metrics, _ in stepped], stepped[-1][1]
-    return gathered(found, accelerator), after
+
+    policies: Policies
+    numbers: Sequence[int]
+    states: Sequence[Any]
+    step: int
+    rows: Sequence[int]
+    seed: int
+    halvings: int = 0
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Those of the policies that take this step, in order."""
+        return [self.policies.jobs[n] for n in self.numbers]
+
+    @property
+    def accelerator(self) -> Any:
+        return self.policies.accelerator
+
+    @property
+    def device(self) -> torch.device:
+        return self.policies.accelerator.device  # type: ignore[no-any-return]
+
+    def passes(self, pairs: Sequence[TokenExample], rows: Sequence[int]) -> list[list[int]]:
+        """Return this process's share of the rows, split into passes.
+
+        There are as many as in every other process, since all make their passes together.
+        """
+        world, job = self.accelerator.num_processes, self.policies.jobs[0]
+        tokens = (token_budget(job, self.device.type) >> self.halvings) // len(self.numbers)
+        most = max(1, (job.train.micro_batch or -(-len(rows) // world)) >> self.halvings)
+        parts = [split(pairs, rows[rank::world], tokens, most) for rank in range(world)]
+        own = parts[self.accelerator.process_index]
+        while len(own) < max(map(len, parts)):
+            at = max(range(len(own)), key=lambda i: len(own[i]))
+            half = len(own[at]) // 2
+            own[at : at + 1] = [own[at][:half], own[at][half:]]
+        return own
 
 
-def sharded(accelerator: Any) -> bool:
-    """Return whether each process holds a part of the weights only: then none is to keep whole copies of them."""
-    whole = DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU
-    return accelerator.distributed_type not in whole
+def token_budget(job: Job, device: str) -> int:
+    """Return how many tokens one forward and backward pass may have on a type of device."""
+    return job.train.tokens or TOKENS.get(device, DEFAULT_TOKENS)
 
 
-def passes(job: Job, accelerator: Any, pairs: Sequence[TokenExample], rows: Sequence[int]) -> list[list[int]]:
-    """This process's share of the rows, dealt to passes: as many as in every other process, since all pass at once."""
-    world, tokens = accelerator.num_processes, budget(job, accelerator.device.type)
-    most = max(1, (job.train.micro_batch or -(-len(rows) // world)) >> job.halvings)
-    parts = [split(pairs, rows[rank::world], tokens, most) for rank in range(world)]
-    own = parts[accelerator.process_index]
-    while len(own) < max(map(len, parts)):
-        at = max(range(len(own)), key=lambda i: len(own[i]))
-        half = len(own[at]) // 2
-        own[at : at + 1] = [own[at][:half], own[at][half:]]
-    return own
+def backward(context: StepContext) -> list[Stepped]:
+    """Accumulate the gradients of each policy's mean loss over the step's rows.
 
-
-def budget(job: Job, device: str) -> int:
-    """Tokens of one forward and backward pass on a type of device."""
-    return (job.train.tokens or TOKENS.get(device, DEFAULT_TOKENS)) >> job.halvings
-
-
-def _independent(
-    job: Job, scorer: Any, accelerator: Any, part: list[int], count: int, state: Any, *, last: bool
-) -> tuple[dict[str, Tensor], Any]:
-    with gradient_sync(accelerator, scorer, last=last):
-        inputs = _inputs(job, scorer, accelerator, part)
-        each, after = inputs.call(job.loss, job.params, state)
-        rows = count * len(each) // len(part)  # an unpaired loss sees two answers of each pair
-        accelerator.backward(each.sum() * accelerator.num_processes / rows)
-    return measures(each, inputs, job.params), after
-
-
-def _coupled(
-    job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[int], parts: list[list[int]], state: Any
-) -> tuple[list[dict[str, Tensor]], Any]:
-    """The loss of the whole step, then its gradient with respect to each micro-batch's log-probs, carried on.
-
-    One micro-batch keeps its graph; several are scored twice, first without one.
+    Returns:
+        for each policy that takes the step, its metrics (means over the rows; losses and log-probs in nats) and the
+        next state of its loss.
     """
-    seed = torch.initial_seed()
+    members = [_Member(job, state) for job, state in zip(context.jobs, context.states, strict=True)]
+    couples = any(member.job.loss.couples for member in members)
+    parts = context.passes(members[0].job.pairs, context.rows)
+    with step_autocast(context.device, bf16=members[0].job.bf16 and not sharded(context.accelerator)):
+        scored = _couple(context, members, parts) if couples else []
+        for at, part in enumerate(parts):
+            known = scored[at] if couples and len(parts) == 1 else None
+            with context.policies.gradient_sync(last=part is parts[-1]):
+                inputs = known or _inputs(context, part, context.seed + at if couples else None)
+                losses = [m.pass_loss(context, at, len(part), own) for m, own in zip(members, inputs, strict=True)]
+                context.policies.backward(context.numbers, reduce(add, losses))
+            del inputs, losses  # their graph is not to last until the next one is there
+    return [(reduce_metrics(m.metrics, context.accelerator), m.after) for m in members]
+
+
+@dataclass
+class _Member:
+    """One policy in a step.
+
+    Attributes:
+        before: the state of its loss before the step.
+        after: the state after it.
+        metrics: of each pass so far.
+        slopes: of each pass, for a loss that couples rows.
+    """
+
+    job: Job
+    before: Any
+    after: Any = None
+    metrics: list[RowMetrics] = field(default_factory=list)
+    slopes: list[Slopes] = field(default_factory=list)
+
+    def pass_loss(self, context: StepContext, at: int, size: int, inputs: Inputs) -> Tensor:
+        """Return the scalar whose gradient is this pass's part of the mean loss's over the step.
+
+        Args:
+            context: the step.
+            at: the pass's number, from 0.
+            size: its rows.
+            inputs: what the loss is given of it.
+        """
+        if self.job.loss.couples:
+            return surrogate_loss(inputs.policy, self.slopes[at])
+        # all passes start from the same state, and rows that do not see each other leave the same one after them
+        losses, self.after = inputs.call(self.job.loss, self.job.params, self.before)
+        self.metrics.append(row_metrics(losses, inputs, self.job.params))
+        answers = len(losses) // size  # an unpaired loss sees two answers of each pair
+        total: Tensor = losses.sum() / (answers * len(context.rows) / context.accelerator.num_processes)
+        return total
+
+
+def _couple(context: StepContext, members: Sequence[_Member], parts: Sequence[Sequence[int]]) -> list[list[Inputs]]:
+    """Call the losses that couple rows on the whole step, and note their slopes; return all policies' inputs.
+
+    A single pass keeps its graph; several are scored twice, here without one.
+    """
     with torch.set_grad_enabled(len(parts) == 1):
-        scored = [_inputs(job, scorer, accelerator, part, seed + at) for at, part in enumerate(parts)]
-    mismatched = _mismatched(job, scorer, accelerator, step, rows) if job.loss.needs_mismatched else None
-    slopes, found, state = grad_wrt_logprobs(job, scored, accelerator, mismatched, state)
-    for at, (part, first) in enumerate(zip(parts, scored, strict=True)):
-        with gradient_sync(accelerator, scorer, last=part is parts[-1]):
-            again = first if len(parts) == 1 else _inputs(job, scorer, accelerator, part, seed + at)
-            accelerator.backward(surrogate_loss(again.policy, slopes[at]))
-    return found, state
-
-
-Slopes = tuple[Tensor, ...]  # at each of `sums_of`
+        scored = [_inputs(context, part, context.seed + at) for at, part in enumerate(parts)]
+    mismatched = _mismatched(context)
+    for i, member in enumerate(members):
+        if member.job.loss.couples:
+            member.slopes, member.metrics, member.after = grad_wrt_logprobs(
+                member.job, [own[i] for own in scored], context.accelerator, mismatched.get(i), member.before
+            )
+    return scored
 
 
 def grad_wrt_logprobs(
-    job: Job, scored: list[Inputs], accelerator: Any, mismatched: Mismatched | None, state: Any
-) -> tuple[list[Slopes], list[dict[str, Tensor]], Any]:
-    """The loss of a whole step of coupled rows: its slope at each pass's log-probs, its metrics, its next state."""
+    job: Job, scored: Sequence[Inputs], accelerator: Any, mismatched: Mismatched | None, state: Any
+) -> tuple[list[Slopes], list[RowMetrics], Any]:
+    """Return the gradient of a step's mean loss with respect to the log-probs of each pass.
+
+    Args:
+        job: the policy's, whose loss couples rows.
+        scored: its inputs in each pass of this process.
+        accelerator: gathers the rows of the other processes.
+        mismatched: log-probs of each prompt with another row's answer, for a loss that reads them.
+        state: the loss's, before the step.
+
+    Returns:
+        for each pass the slopes, (B,) each, and the rows' metrics; and the state after the step.
+    """
     leaves = [with_leaf_sums(s.policy) for s in scored]
     own = [replace(s, policy=leaf) for s, leaf in zip(scored, leaves, strict=True)]
-    each, state = replace(_whole(own, accelerator), mismatched=mismatched).call(job.loss, job.params, state)
+    losses, state = replace(_gather_inputs(own, accelerator), mismatched=mismatched).call(job.loss, job.params, state)
     tips = [values for leaf in leaves for values in sums_of(leaf)]
-    grads = torch.autograd.grad(each.mean() * accelerator.num_processes, tips, materialize_grads=True)
-    found = [measures(None, s, job.params) for s in scored]
-    found[0]["loss"] = each.detach().mean()[None]  # of the whole step, on every process
+    grads = torch.autograd.grad(losses.mean() * accelerator.num_processes, tips, materialize_grads=True)
+    metrics = [row_metrics(None, s, job.params) for s in scored]
+    metrics[0]["loss"] = losses.detach().mean()[None]  # of the whole step, in every process
     size = len(tips) // len(leaves)
-    return [grads[i : i + size] for i in range(0, len(grads), size)], found, state
+    return [grads[i : i + size] for i in range(0, len(grads), size)], metrics, state
 
 
 def surrogate_loss(policy: Values, slopes: Slopes) -> Tensor:
-    """Return a loss whose gradient with respect to these log-probs is `slopes`."""
+    """Return a scalar, linear in the log-probs, whose gradient with respect to them is `slopes`."""
     terms = [(values * slope).sum() for values, slope in zip(sums_of(policy), slopes, strict=True)]
-    return torch.stack(terms).sum()
+    return reduce(add, terms)
 
 
-def _inputs(job: Job, scorer: Any, accelerator: Any, part: list[int], seed: int | None = None) -> Inputs:
-    """A micro-batch's log-probs. The same `seed` drops out the same."""
+def _score(context: StepContext, numbers: Sequence[int], batch: PairBatch) -> list[Scored]:
+    with autocast(context.device, bf16=context.policies.jobs[0].bf16):
+        return context.policies.score(numbers, batch)
+
+
+def _batch(context: StepContext, pairs: Sequence[TokenExample]) -> PairBatch:
+    return collate(pairs, context.policies.jobs[0].layout, pad=context.policies.pad).to(context.device)
+
+
+def _inputs(context: StepContext, part: Sequence[int], seed: int | None) -> list[Inputs]:
+    """Return what each policy's loss is given of a pass. The same `seed` drops out the same units."""
     if seed is not None:
         torch.manual_seed(seed)
-    device, pairs = accelerator.device, [job.pairs[i] for i in part]
-    pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
-    batch = collate(pairs, job.layout, pad=pad).to(device)
-    with autocast(device, bf16=job.bf16):
-        policy, kl = scored(job, scorer, batch)
-    found = fed(job, part, policy, kl, device)
+    batch = _batch(context, [context.policies.jobs[0].pairs[i] for i in part])
+    scored = _score(context, context.numbers, batch)
+    return [_loss_inputs(job, part, batch, own) for job, own in zip(context.jobs, scored, strict=True)]
+
+
+def _loss_inputs(job: Job, part: Sequence[int], batch: PairBatch, scored: Scored) -> Inputs:
+    device = batch.tokens.device
+    reference = None if job.reference is None else select_rows(job.reference, part, device)
     if job.train.sync_reference is not None and job.loss.needs_reference:
         with torch.no_grad(), autocast(device, bf16=job.bf16):
-            values = score(job.live, batch, kind_of(job.loss, "reference"))
-        found = replace(found, reference=unpack(values, pairs))
-    return found
-
-
-def fed(job: Job, part: Sequence[int], policy: LogProbs, kl: TokenKL | None, device: torch.device) -> Inputs:
-    """Return the inputs of the loss for some rows, given their log-probs under the policy."""
-    reference = None if job.reference is None else select_rows(job.reference, part, device)
+            reference = score(job.live, batch, kind_of(job.loss, "reference"))
+    policy, kl = scored
     return make_inputs([job.pairs[i] for i in part], policy, reference, kl)
 
 
-def scored(job: Job, scorer: Any, batch: PairBatch) -> tuple[LogProbs, TokenKL | None]:
-    """What the policy's module, bare or wrapped, makes of a batch."""
-    found, kl = scorer(batch)
-    return kind_of(job.loss, "policy")(*found), TokenKL(*kl) if kl else None
-
-
-def _whole(own: list[Inputs], accelerator: Any) -> Inputs:
-    """All rows of the step: this process's with their leaves, the other processes' as constants."""
+def _gather_inputs(own: Sequence[Inputs], accelerator: Any) -> Inputs:
+    """Return all rows of the step: this process's with their leaves, the other processes' as constants."""
 
     def joined(values: list[Tensor]) -> Tensor:
         mine = torch.cat(values)
@@ -185,61 +259,28 @@ def _whole(own: list[Inputs], accelerator: Any) -> Inputs:
 
 
 @torch.no_grad()
-def _mismatched(job: Job, scorer: Any, accelerator: Any, step: int, rows: Sequence[int]) -> Mismatched:
-    """Each process scores its share under the policy; the reference's were scored before."""
-    pairs, known = mismatched_rows(rows, job.pairs), job.mismatched[step]
-    pad = accelerator.unwrap_model(scorer).model.config.pad_token_id or 0
-    ours: list[Tensor] = []
-    theirs: list[Tensor] = []
-    for part in passes(job, accelerator, pairs, range(len(pairs))):
-        some = [pairs[i] for i in part]
-        batch = collate(some, job.layout, pad=pad).to(accelerator.device)
-        with autocast(accelerator.device, bf16=job.bf16):
-            ours += sums_of(unpack(scored(job, scorer, batch)[0], some))
-        theirs += sums_of(unpack(select_rows(known, part, accelerator.device), some))
-    return Mismatched(accelerator.gather(torch.cat(ours)), accelerator.gather(torch.cat(theirs)))
+def _mismatched(context: StepContext) -> dict[int, Mismatched]:
+    """Score each prompt with another row's answers, for the policies (by position) whose loss reads that.
 
-
-def measures(each: Tensor | None, inputs: Inputs, params: Any) -> dict[str, Tensor]:
-    """Values under TRL's names. Rewards are beta (1 where a loss has none) times the log-ratio in nats.
-
-    Without a reference they are beta times the mean token log-prob, as in SimPO. Of single answers, the good ones count
-    as chosen and the others as rejected; they have no accuracy.
+    Each process scores its share under the policies; the reference's log-probs were computed before the training.
     """
-    policy, found = inputs.policy.detach(), {} if each is None else {"loss": each.detach()}
-    rewards = _rewards(policy, inputs.reference, _beta(params))
-    if isinstance(policy, Answers):
-        good, bad, (reward,) = policy.desirable, ~policy.desirable, rewards
-        sides = {"rewards/chosen": reward[good], "rewards/rejected": reward[bad]}
-        return {**found, **sides, "logps/chosen": policy.logps[good], "logps/rejected": policy.logps[bad]}
-    chosen, rejected = rewards
-    return {
-        **found,
-        "rewards/chosen": chosen,
-        "rewards/rejected": rejected,
-        "rewards/margins": chosen - rejected,
-        "rewards/accuracies": (chosen > rejected).float(),
-        "logps/chosen": policy.chosen,
-        "logps/rejected": policy.rejected,
-    }
+    asking = {i: job for i, job in enumerate(context.jobs) if job.loss.needs_mismatched}
+    if not asking:
+        return {}
+    pairs = mismatched_rows(context.rows, context.policies.jobs[0].pairs)
+    ours: dict[int, list[Tensor]] = {i: [] for i in asking}
+    theirs: dict[int, list[Tensor]] = {i: [] for i in asking}
+    for part in context.passes(pairs, range(len(pairs))):
+        some = [pairs[i] for i in part]
+        scored = _score(context, [context.numbers[i] for i in asking], _batch(context, some))
+        for (i, job), (policy, _) in zip(asking.items(), scored, strict=True):
+            ours[i] += sums_of(unpack(policy, some))
+            theirs[i] += sums_of(unpack(select_rows(job.mismatched[context.step], part, context.device), some))
+    gather = context.accelerator.gather
+    return {i: Mismatched(gather(torch.cat(ours[i])), gather(torch.cat(theirs[i]))) for i in asking}
 
 
-def _rewards(policy: Values, reference: Values | None, beta: float) -> list[Tensor]:
-    """Return the reward of each of `sums_of`."""
-    if reference is None:
-        return [beta * mean for mean in sums_of(policy.per_token())]
-    return [beta * (own - base) for own, base in zip(sums_of(policy), sums_of(reference), strict=True)]
-
-
-def _beta(params: Any) -> float:
-    """The knob of that name, of a sum its first term's, else 1."""
-    found = [getattr(p, "beta", None) for p in (params, *(value for _, value in params))]
-    return float(next((b for b in found if b is not None), 1.0))
-
-
-def gathered(found: list[dict[str, Tensor]], accelerator: Any) -> Metrics:
-    """Means over all rows of all micro-batches and processes; a name without rows (no bad answer, say) is left out."""
-    names = sorted({name for part in found for name in part})
-    sums = [[sum(float(p[n].sum()) for p in found if n in p), sum(len(p[n]) for p in found if n in p)] for n in names]
-    total = accelerator.reduce(torch.tensor(sums, dtype=torch.float64, device=accelerator.device), "sum")
-    return {name: float(value / count) for name, (value, count) in zip(names, total, strict=True) if count}
+def sharded(accelerator: Any) -> bool:
+    """Return whether each process holds a part of the weights only, and none is to keep whole copies of them."""
+    whole = DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU
+    return accelerator.distributed_type not in whole

@@ -101,10 +101,10 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     from prefzoo.engine.base_model import Base, policy_of
     from prefzoo.engine.logprobs import choose_layout
     from prefzoo.recipe.sections import Lora, Train
+    from prefzoo.training.groups import group_trials
     from prefzoo.training.job import Job, with_reference
     from prefzoo.training.loop import train
-    from prefzoo.training.multi_lora_loop import Member, train_together
-    from prefzoo.training.multi_lora_step import deal
+    from prefzoo.training.member import Member
     from prefzoo.types import LogProbs
 
     loaded, tokenizer = models.load(case.model, Path())
@@ -130,7 +130,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
         )  # fmt: skip
         loss = losses.get(name)
         jobs[f"{name}, {rate}"] = Job(loss, loss.Params(), how, SEED, pairs, layout, bf16)
-    for group in deal(jobs, "cpu", 1)[0]:
+    for group in group_trials(jobs, "cpu", 1)[0]:
         clock.start()
         members = [Member(with_reference(jobs[n], base, frozen), folder / n / "metrics.jsonl") for n in group]
         base.drop()
@@ -138,13 +138,9 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
         model = models.load(case.model, Path())[0]
         clock.start()
         model = policy_of(lambda _: model, members[0].job.train, bf16=bf16, seed=SEED)  # noqa: B023 - called at once
-        if len(group) > 1:
-            train_together(members, model, lambda done, total, note: None)
-            last = members[-1].metrics
-        else:
-            last, _ = train(members[0].job, model, members[0].metrics_file, lambda done, total, note: None)
+        train(members, model, lambda done, total, note: None)
         clock.stop()
-    return {**clock.found(), "loss": last["loss"]}
+    return {**clock.found(), "loss": members[-1].metrics["loss"]}
 
 
 def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from one_policy import train_one
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from prefzoo import losses
@@ -24,7 +25,6 @@ from prefzoo.engine import cpu_ops, packed_attention, reference_logprobs
 from prefzoo.engine.base_model import Base, policy_of
 from prefzoo.recipe.sections import Lora, Train
 from prefzoo.training.job import Job, with_reference
-from prefzoo.training.loop import train
 from prefzoo.types import LogProbs
 
 
@@ -67,7 +67,7 @@ def trained(settings: dict[str, Any]) -> None:
     policy = policy_of(lambda _: model, this.train, bf16=this.bf16, seed=0)
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak from here on
     with tempfile.TemporaryDirectory() as folder:
-        train(this, policy, Path(folder) / "metrics.jsonl", lambda done, total, note: None)
+        train_one(this, policy, Path(folder) / "metrics.jsonl")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,8 @@ def test_when_they_are_taken(tmp_path: Path) -> None:
     taken = []
     of = Snapshots(tmp_path, 4, lambda _, folder: taken.append(folder.name))
     for step in range(1, 11):
-        of.take(None, step, 10)
+        if of.due(step, 10):
+            of.take(None, step)
     assert taken == ["step-00000002", "step-00000005", "step-00000008"]  # 2.5, 5, 7.5; the tenth is the checkpoint
-    assert Snapshots(tmp_path, 0, lambda *_: None).at(10) == [] == Snapshots(tmp_path, 1, lambda *_: None).at(10)
-    assert Snapshots(tmp_path, 9, lambda *_: None).at(2) == [1]
+    assert Snapshots(tmp_path, 0, lambda *_: None).steps(10) == [] == Snapshots(tmp_path, 1, lambda *_: None).steps(10)
+    assert Snapshots(tmp_path, 9, lambda *_: None).steps(2) == [1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from one_policy import train_one
 from torch import Tensor, nn
 
 from prefzoo import losses
@@ -17,7 +18,6 @@ from prefzoo.engine.base_model import Base, policy_of
 from prefzoo.engine.frozen_bf16 import cast_frozen_layers
 from prefzoo.recipe.sections import Lora, Train
 from prefzoo.training.job import Job, with_reference
-from prefzoo.training.loop import train
 
 PAIRS = [TokenPair([5 + i, 6, 7], [8, 9 + i, 10], [11, 12 + i], i) for i in range(8)]
 
@@ -37,7 +37,7 @@ def trained(model: Any, folder: Path, *, lean: bool, **lora: Any) -> tuple[bytes
     assert (torch.bfloat16 in linear_dtypes(base.model)) == lean
     policy = policy_of(lambda quantize: copy.deepcopy(model), how, bf16=lean, seed=0)
     assert (torch.bfloat16 in linear_dtypes(policy)) == lean
-    train(job, policy, folder / "metrics.jsonl", lambda done, total, note: None)
+    train_one(job, policy, folder / "metrics.jsonl")
     adapter = {name: p.detach() for name, p in policy.named_parameters() if p.requires_grad}
     return (folder / "metrics.jsonl").read_bytes(), adapter
 

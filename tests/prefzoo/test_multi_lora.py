@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 import torch
+from one_policy import ignore, train_one
 from test_train import answers, job
 
 from prefzoo.engine import models
+from prefzoo.training.groups import group_trials
 from prefzoo.training.job import Job
 from prefzoo.training.loop import train
-from prefzoo.training.multi_lora import unfit
-from prefzoo.training.multi_lora_loop import Member, train_together
-from prefzoo.training.multi_lora_step import deal
+from prefzoo.training.member import Member
+from prefzoo.training.multi_lora import why_not_groupable
 
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "targets": "all-linear"}
 Trained = tuple[list[dict[str, float]], dict[str, torch.Tensor]]
@@ -40,16 +41,16 @@ def read(folder: Path) -> list[dict[str, float]]:
 
 def alone(model: Any, this: Job, folder: Path) -> Trained:
     made = policy(model, this)
-    train(this, made, folder / "metrics.jsonl", lambda done, total, note: None)
+    train_one(this, made, folder / "metrics.jsonl")
     return read(folder), {name: p.detach() for name, p in made.named_parameters() if p.requires_grad}
 
 
 def together(model: Any, jobs: Sequence[Job], folder: Path) -> list[Trained]:
     members = [Member(this, folder / str(i) / "metrics.jsonl") for i, this in enumerate(jobs)]
-    adapters = train_together(members, policy(model, jobs[0]), lambda done, total, note: None)
+    policies = train(members, policy(model, jobs[0]), ignore)
     return [
-        (read(folder / str(i)), {name: p.detach() for name, p in adapter.named_parameters()})
-        for i, adapter in enumerate(adapters.each)
+        (read(folder / str(i)), {name: p.detach() for name, p in policies.module(i).named_parameters()})
+        for i in range(len(jobs))
     ]
 
 
@@ -120,13 +121,13 @@ def test_a_pass_holds_no_more_tokens_than_one_variant_may(tiny_model: Any, tmp_p
 def test_one_that_diverges_stops_and_the_others_go_on(tiny_model: Any, tmp_path: Path) -> None:
     good, bad = lora_job(tiny_model), lora_job(tiny_model, "simpo", learning_rate=1e38, weight_decay=1e38)
     members = [Member(j, tmp_path / str(i) / "metrics.jsonl") for i, j in enumerate((good, bad, good))]
-    adapters = train_together(members, policy(tiny_model, good), lambda done, total, note: None)
+    policies = train(members, policy(tiny_model, good), ignore)
     assert [bool(m.failed) for m in members] == [False, True, False]
     assert "simpo: the loss is nan at step" in str(members[1].failed)
     assert 0 < len(read(tmp_path / "1")) < 6 and not members[1].costs
     expected = alone(tiny_model, good, tmp_path / "alone")
     for i in (0, 2):
-        weights = {n: p.detach() for n, p in adapters.each[i].named_parameters()}
+        weights = {n: p.detach() for n, p in policies.module(i).named_parameters()}
         same(expected, (read(tmp_path / str(i)), weights))
 
 
@@ -134,7 +135,7 @@ def test_the_seconds_of_all_add_up_to_those_that_passed(tiny_model: Any, tmp_pat
     jobs = [lora_job(tiny_model, name) for name in ("dpo", "ipo")]
     members = [Member(j, tmp_path / str(i) / "metrics.jsonl") for i, j in enumerate(jobs)]
     start = time.monotonic()
-    train_together(members, policy(tiny_model, jobs[0]), lambda done, total, note: None)
+    train(members, policy(tiny_model, jobs[0]), ignore)
     passed, costs = time.monotonic() - start, [m.costs for m in members]
     assert 0 < sum(c["seconds"] for c in costs) < passed
     assert costs[0]["seconds"] == costs[1]["seconds"] and {c["variants_together"] for c in costs} == {2.0}
@@ -152,13 +153,13 @@ def test_who_goes_with_whom(tiny_model: Any) -> None:
         off={"side_by_side": "off"}, c={}, four={"lora": {**LORA, "quantize": "4bit"}},
         rank={"lora": {**LORA, "rank": 3}},
     )  # fmt: skip
-    groups, notes = deal(jobs, "cpu", 1)
+    groups, notes = group_trials(jobs, "cpu", 1)
     assert groups == [["a", "b", "c"], ["other"], ["full"], ["off"], ["four"], ["rank"]]
     assert notes == [
         "full: train.side_by_side: needs train.lora; trained alone",
         "four: train.side_by_side: does not know quantised weights; trained alone",
     ]
-    assert deal(named(tiny_model, a={}, b={}), "cpu", 2) == (
+    assert group_trials(named(tiny_model, a={}, b={}), "cpu", 2) == (
         [["a"], ["b"]], [f"{n}: train.side_by_side: is for one process; trained alone" for n in "ab"],
     )  # fmt: skip
 
@@ -168,34 +169,37 @@ def test_coupled_rows_go_apart_where_they_are_scored_twice(tiny_model: Any) -> N
     names = ("dpo", "kto", "aot", "ipo")
     for settings, expected in (({}, [[*names]]), ({"micro_batch": 2}, [["dpo", "ipo"], ["kto", "aot"]])):
         jobs = {name: lora_job(tiny_model, name, side_by_side="on", **settings) for name in names}
-        assert deal(jobs, "cpu", 1) == (expected, [])
+        assert group_trials(jobs, "cpu", 1) == (expected, [])
 
 
 def test_auto_takes_as_many_as_have_whole_steps_in_a_pass(tiny_model: Any) -> None:
     jobs = named(tiny_model, **{n: {"side_by_side": "auto"} for n in "abcde"})
-    assert deal(jobs, "cuda", 1) == ([["a", "b", "c", "d", "e"]], [])
+    assert group_trials(jobs, "cuda", 1) == ([["a", "b", "c", "d", "e"]], [])
     longest = max(
         sum(len(p.prompt + p.chosen + p.rejected) for p in (jobs["a"].pairs[i] for i in s)) for s in jobs["a"].steps
     )
     small = named(tiny_model, **{n: {"side_by_side": "auto", "tokens": 2 * longest} for n in "abcde"})
-    assert deal(small, "cpu", 1) == ([["a", "b"], ["c", "d"], ["e"]], [])
+    assert group_trials(small, "cpu", 1) == ([["a", "b"], ["c", "d"], ["e"]], [])
     tight = named(tiny_model, **{n: {"side_by_side": "auto", "tokens": 2 * longest - 1} for n in "ab"})
-    assert deal(tight, "cpu", 1) == ([["a"], ["b"]], [])
+    assert group_trials(tight, "cpu", 1) == ([["a"], ["b"]], [])
 
 
 def test_dropout_in_several_passes_is_refused(tiny_model: Any) -> None:
     jobs = named(tiny_model, a={"lora": {**LORA, "dropout": 0.1}, "tokens": 60}, b={})
     says = "two variants' steps do not fit in one pass, and dropout would differ in several; raise train.tokens"
-    assert deal(jobs, "cpu", 1) == ([["a"], ["b"]], [f"a: train.side_by_side: {says}; trained alone"])
+    assert group_trials(jobs, "cpu", 1) == ([["a"], ["b"]], [f"a: train.side_by_side: {says}; trained alone"])
 
 
 def test_what_cannot_be_dealt_out_to_adapters(tiny_model: Any) -> None:
     def made(targets: Any) -> Any:
         return models.add_lora(copy.deepcopy(tiny_model), rank=2, alpha=4.0, dropout=0.0, targets=targets, seed=0)
 
-    assert unfit(made("all-linear")) == ""
-    assert unfit(made(["lm_head"])) == "an adapter on the output head is added to its weight, of which there is one"
-    assert "embed_tokens is no plain linear layer" in unfit(made(["embed_tokens", "q_proj"]))
+    assert why_not_groupable(made("all-linear")) == ""
+    assert (
+        why_not_groupable(made(["lm_head"]))
+        == "an adapter on the output head is added to its weight, of which there is one"
+    )
+    assert "embed_tokens is no plain linear layer" in why_not_groupable(made(["embed_tokens", "q_proj"]))
     other = made(["q_proj"])
     other.get_base_model().model.norm.weight.requires_grad_(True)
-    assert "norm.weight is trained too" in unfit(other)
+    assert "norm.weight is trained too" in why_not_groupable(other)

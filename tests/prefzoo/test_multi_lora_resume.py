@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from one_policy import ignore, train_one
 from test_multi_lora import lora_job, policy
 from test_resume import Killed, kill
 
 from prefzoo.runtime.signals import Interrupted
 from prefzoo.training.checkpoint import Checkpoints
-from prefzoo.training.multi_lora_loop import Member, train_together
+from prefzoo.training.loop import train
+from prefzoo.training.member import Member
 
 NAMES = ("bco_pair_shift", "dpo", "tdpo2")
 
@@ -31,12 +33,15 @@ def run(model: Any, folder: Path, *, until: int = 0, how: Any = None, every: flo
     ]
 
     def report(done: int, total: int, note: str) -> None:
-        if note.startswith(f"step {until}/"):
+        if str(note).startswith(f"step {until}/"):
             how()
 
     with suppress(Killed):
-        adapters = train_together(members, policy(model, jobs[0]), report)
-        weights = [[p.detach().clone() for _, p in adapter.named_parameters()] for adapter in adapters.each]
+        policies = train(members, policy(model, jobs[0]), report)
+        weights = [
+            [p.detach().clone() for _, p in adapter.named_parameters()]
+            for adapter in map(policies.module, range(len(jobs)))
+        ]
         return weights, [m.metrics_file.read_bytes() for m in members], said
     return None
 
@@ -103,14 +108,13 @@ def test_who_is_behind_catches_up(tiny_model: Any, tmp_path: Path) -> None:
 
 def test_what_trained_in_a_group_goes_on_alone(tiny_model: Any, tmp_path: Path) -> None:
     """Its checkpoints are those of a training alone."""
-    from prefzoo.training.loop import train
 
     whole = run(tiny_model, tmp_path / "whole", every=1e9)
     run(tiny_model, tmp_path / "parts", until=4, how=kill)
     this, said = lora_job(tiny_model, "dpo"), list[str]()
     kept = Checkpoints(tmp_path / "parts" / "dpo" / "resume", "dpo", 0.0, said.append)
     made = policy(tiny_model, this)
-    train(this, made, tmp_path / "parts" / "dpo" / "metrics.jsonl", lambda done, total, note: None, kept)
+    train_one(this, made, tmp_path / "parts" / "dpo" / "metrics.jsonl", ignore, kept)
     assert said == ["going on after step 3 of 6"]
     ours = [p for p in made.parameters() if p.requires_grad]
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(ours, whole[0][1], strict=True))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from one_policy import train_one
 from test_train import job
 
 from prefzoo import losses
@@ -22,7 +23,6 @@ from prefzoo.runtime import atomic_files, signals
 from prefzoo.runtime.signals import Interrupted
 from prefzoo.training.checkpoint import Checkpoints
 from prefzoo.training.job import Job
-from prefzoo.training.loop import train
 
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.3, "targets": ["q_proj", "v_proj"]}
 
@@ -49,7 +49,7 @@ def run(model: Any, this: Job, folder: Path, *, until: int = 0, how: Any = None,
 
     made = policy(model, this)
     with suppress(Killed):
-        train(replace(this, live=copy.deepcopy(this.live)), made, folder / "metrics.jsonl", report, kept)
+        train_one(replace(this, live=copy.deepcopy(this.live)), made, folder / "metrics.jsonl", report, kept)
     weights = {name: p.detach().clone() for name, p in made.named_parameters()}
     return {"weights": weights, "log": (folder / "metrics.jsonl").read_bytes(), "said": said, "kept": kept}
 
@@ -171,7 +171,7 @@ def test_a_checkpoint_of_other_settings_is_not_read_and_goes(tiny_model: Any, tm
     _, _, file = stopped(tiny_model, tmp_path)
     said: list[str] = []
     other = Checkpoints(tmp_path / "resume", "other", 0, said.append)
-    assert other.newest(tmp_path / "metrics.jsonl") is None
+    assert other.usable(tmp_path / "metrics.jsonl") == {}
     assert said == [f"{file}: a checkpoint of other settings; not read"] and not file.exists()
 
 
@@ -184,7 +184,7 @@ def test_a_foreign_file_is_not_read(tmp_path: Path, tiny_model: Any) -> None:
     foreign = file.with_name(f"step-00000009-{hashlib.sha256(text).hexdigest()[:16]}.safetensors")
     file.rename(foreign)
     said: list[str] = []
-    assert Checkpoints(tmp_path / "resume", "key", 0, said.append).newest(tmp_path / "metrics.jsonl") is None
+    assert Checkpoints(tmp_path / "resume", "key", 0, said.append).usable(tmp_path / "metrics.jsonl") == {}
     assert said == [f"{foreign}: no checkpoint of prefzoo's; not read"]
 
 
@@ -241,6 +241,6 @@ def test_dropout_differs_between_steps_and_not_between_runs(tiny_model: Any, tmp
                 p.fill_(0.5)
     logs = []
     for where in ("a", "b"):
-        train(this, copy.deepcopy(made), tmp_path / where, lambda done, total, note: None)
+        train_one(this, copy.deepcopy(made), tmp_path / where)
         logs.append((tmp_path / where).read_bytes())
     assert logs[0] == logs[1] and len({json.loads(line)["loss"] for line in logs[0].splitlines()}) > 1

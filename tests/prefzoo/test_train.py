@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 import torch
+from one_policy import train_one
 
-from prefzoo import losses
+from prefzoo import losses, training
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.errors import UserError, VariantFailed
 from prefzoo.recipe.sections import Train
-from prefzoo.training import loop as train_module
 from prefzoo.training.job import Job, with_reference
-from prefzoo.training.loop import schedule, train
+from prefzoo.training.member import schedule
 from prefzoo.types import LogProbs
 
 
@@ -55,7 +55,7 @@ def job(
 
 
 def run(model: Any, this: Job, tmp_path: Path) -> list[dict[str, float]]:
-    train(this, copy.deepcopy(model), tmp_path / "metrics.jsonl", lambda done, total, note: None)
+    train_one(this, copy.deepcopy(model), tmp_path / "metrics.jsonl")
     return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -138,7 +138,7 @@ def test_dropout_is_the_same_when_rows_that_see_each_other_are_scored_twice(tiny
     policy = models.add_lora(copy.deepcopy(tiny_model), rank=2, alpha=4.0, dropout=0.5, targets=["q_proj"], seed=0)
     dropout = next(m for m in policy.modules() if isinstance(m, torch.nn.Dropout))
     dropout.register_forward_hook(lambda module, args, out: seen.append(out.detach() == 0))
-    train(this, policy, tmp_path / "metrics.jsonl", lambda done, total, note: None)
+    train_one(this, policy, tmp_path / "metrics.jsonl")
     assert [torch.equal(seen[i], seen[i + 2]) for i in (0, 1)] == [True, True] and len(seen) == 4
 
 
@@ -168,7 +168,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost(tiny_mo
     weight = policy.model.norm.weight
     weight.register_hook(lambda grad: grad * float("inf"))
     with pytest.raises(VariantFailed, match="the gradient's norm is (nan|inf) at step 1"):
-        train(job(tiny_model), policy, tmp_path / "metrics.jsonl", lambda done, total, note: None)
+        train_one(job(tiny_model), policy, tmp_path / "metrics.jsonl")
     assert all(bool(torch.isfinite(p).all()) for p in policy.parameters())
 
 
@@ -180,12 +180,12 @@ def test_schedules() -> None:
 
 
 def test_the_loop_never_asks_for_a_name() -> None:
-    tree = ast.parse(Path(str(train_module.__file__)).read_text())
     names = set(losses.names())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Compare):
-            said = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
-            assert not said & names, ast.unparse(node)
+    for file in Path(training.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Compare):
+                constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
+                assert not constants & names, f"{file.name}: {ast.unparse(node)}"
 
 
 def test_numbers_go_to_a_tracker(tiny_model: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from one_policy import train_one
 
 from prefzoo import losses
 from prefzoo.data.batches import order
@@ -17,7 +18,6 @@ from prefzoo.data.tokens import tokenise
 from prefzoo.engine import reference_logprobs
 from prefzoo.recipe.sections import Train
 from prefzoo.training.job import Job
-from prefzoo.training.loop import train
 
 STEPS, BATCH, RATE, SEED = 8, 4, 1e-3, 0
 COMPARED = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected")
@@ -40,7 +40,7 @@ def ours(model: Any, tokenizer: Any, loss: str, params: dict[str, float], tmp_pa
         batch=BATCH, steps=STEPS, learning_rate=RATE, warmup=0.0, schedule="linear", weight_decay=0.0, precision="fp32"
     )
     job = Job(found, found.Params(**params), how, SEED, pairs, "shared", bf16=False, reference=values)
-    train(job, copy.deepcopy(model), tmp_path / "ours.jsonl", lambda done, total, note: None)
+    train_one(job, copy.deepcopy(model), tmp_path / "ours.jsonl")
     return [json.loads(line) for line in (tmp_path / "ours.jsonl").read_text().splitlines()]
 
 

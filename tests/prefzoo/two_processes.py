@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import DistributedType, PartialState
+from one_policy import ignore, train_one
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
@@ -24,7 +25,6 @@ from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.signals import Interrupted
 from prefzoo.training.checkpoint import Checkpoints
 from prefzoo.training.job import Job, with_reference
-from prefzoo.training.loop import train
 from prefzoo.types import LogProbs
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -73,10 +73,10 @@ def stop_and_go_on(job: Job, policy: Any, log: Path) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     try:
-        train(job, untouched, log, report, kept)
+        train_one(job, untouched, log, report, kept)
     except Interrupted as e:
         assert "after step 2 of 4" in e.line
-        train(job, policy, log, lambda done, total, note: None, kept)
+        train_one(job, policy, log, ignore, kept)
         return
     raise AssertionError("the signal was not heard")
 
@@ -110,7 +110,7 @@ def resume_alone(folder: Path, case: str) -> None:
     log = folder / f"{case}.alone.jsonl"
     log.write_bytes((folder / f"{case}.0.jsonl").read_bytes())
     said: list[str] = []
-    train(job, policy, log, lambda done, total, note: None, Checkpoints(folder / "resume", "key", 1e9, said.append))
+    train_one(job, policy, log, ignore, Checkpoints(folder / "resume", "key", 1e9, said.append))
     assert said == ["going on after step 2 of 4"]
 
 
@@ -124,10 +124,10 @@ def main(folder: Path, case: str) -> None:
     elif os.environ.get("ACCELERATE_USE_DEEPSPEED"):
         said: list[str] = []
         kept = Checkpoints(folder / "resume", "key", 0, said.append)
-        train(job, policy, log, lambda done, total, note: None, kept)
+        train_one(job, policy, log, ignore, kept)
         assert said == ["DeepSpeed: no checkpoints of the training; if it is stopped, the variant starts over"]
     else:
-        train(job, policy, log, lambda done, total, note: None)
+        train_one(job, policy, log)
     if os.environ.get("ACCELERATE_USE_FSDP"):
         assert any(isinstance(p, DTensor) for p in policy.parameters())
     if os.environ.get("ZERO_STAGE") == "3":

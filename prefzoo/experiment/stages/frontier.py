@@ -71,7 +71,7 @@ def _steps(run: Run, name: str) -> dict[int, Path]:
         return {0: Path()}
     with (run.folder / name / "metrics.jsonl").open(encoding="utf-8") as f:
         last = sum(1 for _ in f)
-    return snapshots_of(run, name).found() | {last: run.folder / name / "checkpoint"}
+    return snapshots_of(run, name).taken() | {last: run.folder / name / "checkpoint"}
 
 
 def _file(run: Run, name: str, step: int) -> Path:

@@ -24,11 +24,11 @@ from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.runtime.run_folders import Failure, RunResult
 from prefzoo.training.checkpoint import Checkpoints
+from prefzoo.training.groups import group_trials
 from prefzoo.training.job import Job, with_reference
 from prefzoo.training.loop import train
-from prefzoo.training.multi_lora import unfit
-from prefzoo.training.multi_lora_loop import Member, train_together
-from prefzoo.training.multi_lora_step import deal
+from prefzoo.training.member import Member
+from prefzoo.training.multi_lora import why_not_groupable
 from prefzoo.types import LogProbs
 
 RESUME = "resume"  # beside a variant's checkpoint, while it is trained
@@ -56,9 +56,7 @@ def train_all(run: Run, base: Base, *, retry_failed: bool) -> dict[str, Ended]:
     """Train what is not trained yet; how each variant ended, in the recipe's order."""
     variants, state = run.recipe.variants, process_state()
     jobs = {name: _plain_job(run, variant) for name, variant in variants.items()}
-    groups, notes = deal(jobs, state.device.type, state.num_processes)
-    if run.recipe.evals.frontier:  # snapshots are taken of one model
-        groups, notes = [[name] for name in variants], []
+    groups, notes = group_trials(jobs, state.device.type, state.num_processes)
     for note in notes:
         run.console.print(note)
     found: dict[str, Ended] = {}
@@ -77,7 +75,7 @@ def train_all(run: Run, base: Base, *, retry_failed: bool) -> dict[str, Ended]:
 def _train_group(run: Run, group: Sequence[_Training], base: Base) -> dict[str, Ended]:
     if len(group) > 1:
         model = _policy(run, group[0].variant)
-        why = unfit(model)
+        why = why_not_groupable(model)
         if not why:
             try:
                 return _train_side_by_side(run, group, model, base)
@@ -185,29 +183,33 @@ def _train_alone(run: Run, training: _Training, base: Base, until: int | None = 
     if job.live is None:
         base.drop()  # all that is needed of it is known: its room is the policy's
     model = _policy(run, variant)
-    try:
-        with stage(f"training {name}", "pairs", run.console, variant=name, activity="training") as report:
-            metrics, costs = train(
-                job, model, training.log, report, training.checkpoints, snapshots_of(run, name), until
-            )
-    except VariantFailed as e:
-        return _failed(run, training, e)
-    return _finished(run, training, model, metrics, costs, done=until is None)
+    member = _member(run, training, job)
+    with stage(f"training {name}", "pairs", run.console, variant=name, activity="training") as report:
+        train([member], model, report, until)
+    return _ended(run, training, member, model, done=until is None)
 
 
 def _train_side_by_side(run: Run, group: Sequence[_Training], model: Any, base: Base) -> dict[str, Ended]:
-    members = [Member(job_of(run, t.variant, base, run.weights), t.log, t.checkpoints) for t in group]
+    members = [_member(run, t, job_of(run, t.variant, base, run.weights)) for t in group]
     if all(m.job.live is None for m in members):
         base.drop()
     names = ", ".join(t.variant.name for t in group)
     with stage(f"training {names} side by side", "pairs", run.console) as report:
-        adapters = train_together(members, model, report)
+        policies = train(members, model, report)
     return {
-        t.variant.name: _finished(run, t, adapters.settle(number), member.metrics, member.costs)
-        if member.failed is None
-        else _failed(run, t, member.failed)
+        t.variant.name: _ended(run, t, member, policies.model(number))
         for number, (t, member) in enumerate(zip(group, members, strict=True))
     }
+
+
+def _member(run: Run, training: _Training, job: Job) -> Member:
+    return Member(job, training.log, training.checkpoints, snapshots_of(run, training.variant.name))
+
+
+def _ended(run: Run, training: _Training, member: Member, model: Any, *, done: bool = True) -> Ended:
+    if member.failed is not None:
+        return _failed(run, training, member.failed)
+    return _finished(run, training, model, member.metrics, member.costs, done=done)
 
 
 def _policy(run: Run, variant: Variant) -> Any:

@@ -1,0 +1,245 @@
+"""A variant in training: its log, checkpoints and snapshots, and the update at the end of each of its steps."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from prefzoo.errors import UserError, VariantFailed
+from prefzoo.recipe.sections import Train
+from prefzoo.runtime.sharding import gather_full_tensor
+from prefzoo.training.checkpoint import Checkpoints, Parts, Point, load
+from prefzoo.training.job import Job
+from prefzoo.training.mfu import work_of
+from prefzoo.training.policies import Policies
+from prefzoo.training.snapshots import Snapshots
+
+
+@dataclass
+class Member:
+    """One variant to train, alone or in a group, and what came of it.
+
+    Attributes:
+        metrics_file: gets a line of JSON for each step.
+        checkpoints: where it goes on from after an interruption; None for no checkpoints.
+        snapshots: copies of the model at some steps; None for none.
+        failed: why training stopped before its end; the weights are those before that step.
+        metrics: the last step's.
+        costs: see `runtime.run_folders.RunResult`; empty if it failed.
+    """
+
+    job: Job
+    metrics_file: Path
+    checkpoints: Checkpoints | None = None
+    snapshots: Snapshots | None = None
+    failed: VariantFailed | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class MemberRun:
+    """A member while the loop runs.
+
+    Attributes:
+        number: its policy's.
+        tracker: the accelerator that logs to the member's trackers.
+        checkpoints: the member's, unless the devices allow none.
+        at: the point that it has reached.
+        saved_step: the step of its newest checkpoint; -1 before the first one.
+    """
+
+    number: int
+    member: Member
+    policies: Policies
+    tracker: Any
+    checkpoints: Checkpoints | None
+    at: Point = field(init=False)
+    saved_step: int = -1
+    log: TextIO = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.at, self.steps = Point(state=self.job.loss.start()), len(self.job.steps)
+        self.optimizer = self.policies.optimizers[self.number]
+        self.main = bool(self.policies.accelerator.is_main_process)
+
+    @property
+    def job(self) -> Job:
+        return self.member.job
+
+    @property
+    def parts(self) -> Parts:
+        """All that training changes in place."""
+        plain = getattr(self.optimizer, "optimizer", self.optimizer)  # inside Accelerate's wrapper
+        live = self.job.live if self.job.train.sync_reference else None
+        return Parts(self.policies.module(self.number), plain, live)
+
+    @property
+    def alive(self) -> bool:
+        return self.member.failed is None
+
+    def report_line(self, line: str) -> None:
+        """Show a line to the user."""
+        (self.member.checkpoints.report_line if self.member.checkpoints else print)(line)
+
+    def resume(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint: the metrics file is cut to its steps."""
+        self.at = load(checkpoint, self.parts, self.at.state, self.policies.accelerator.device)
+        self.saved_step = self.at.step
+        if self.main:
+            os.truncate(self.member.metrics_file, self.at.logged)
+        self.report_line(f"going on after step {self.at.step} of {self.steps}")
+
+    def open_log(self) -> TextIO:
+        """Open the metrics file for the steps to come; processes other than the main one write nowhere."""
+        target = self.member.metrics_file if self.main else Path(os.devnull)
+        self.log = target.open("a" if self.at.step else "w", encoding="utf-8")
+        return self.log
+
+    def set_learning_rate(self, step: int) -> None:
+        """Set the scheduled rate; before the backward pass, in which DeepSpeed also updates the weights."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+
+    def learning_rate(self, step: int) -> float:
+        return self.job.train.learning_rate * schedule(self.job.train, step, self.steps)
+
+    def update(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Update the weights with the gradients of a step.
+
+        Args:
+            step: its number, from 0.
+            metrics: what `backward` returned for it.
+
+        Returns:
+            the metrics, with the gradient's norm before clipping, the learning rate and the number of steps done.
+
+        Raises:
+            VariantFailed: the loss or the gradient's norm is not finite; the weights stay as they were.
+            UserError: the first loss is not what it must be at policy = reference.
+        """
+        check_loss(self.job, step, metrics["loss"])
+        norm = self.policies.clip_gradients(self.number, self.job.train.max_grad_norm)
+        _check_finite(self.job, "gradient's norm", norm, step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._move_reference(step + 1)
+        return {**metrics, "grad_norm": norm, "learning_rate": self.learning_rate(step), "step": step + 1}
+
+    @torch.no_grad()
+    def _move_reference(self, step: int) -> None:
+        """Move the live reference towards the policy every so many steps (TR-DPO, Gorbatovski 2024, 2404.09656)."""
+        sync, live = self.job.train.sync_reference, self.job.live
+        if sync is not None and live is not None and step % sync.every == 0:
+            policy = self.policies.module(self.number)
+            for theirs, ours in zip(live.parameters(), policy.parameters(), strict=True):
+                theirs.lerp_(gather_full_tensor(ours).to(theirs.dtype), sync.alpha)
+
+    def record(self, metrics: dict[str, float], state: Any, seconds: float, halvings: int) -> None:
+        """Log a step that is done, and move on to the point after it.
+
+        Args:
+            metrics: the step's.
+            state: the loss's, after the step.
+            seconds: this member's share of the step's time.
+            halvings: how often passes were halved by now.
+        """
+        self.log.write(json.dumps(metrics) + "\n")
+        self.log.flush()
+        self.at = Point(self.at.step + 1, self.at.seconds + seconds, self.log.tell(), metrics, state, halvings)
+        self.tracker.log(metrics, step=self.at.step)
+
+    def take_snapshot(self) -> None:
+        """Save a copy of the model if one is due after this step."""
+        snapshots = self.member.snapshots
+        if snapshots is not None and snapshots.due(self.at.step, self.steps):
+            snapshots.take(self.policies.model(self.number), self.at.step)
+
+    def save(self) -> None:
+        """Write a checkpoint; the one before it stays until it is pruned. All processes call this."""
+        if self.checkpoints is not None:
+            if self.main:
+                os.fsync(self.log.fileno())
+            self.checkpoints.write(self.parts, self.at, main=self.main)
+        self.saved_step = self.at.step
+
+    def finish(self, together: int) -> None:
+        """Fill in the member's metrics and costs.
+
+        Args:
+            together: how many members trained in the same passes.
+        """
+        self.member.metrics = self.at.metrics
+        if self.alive:
+            costs = self._costs() | {"memory_halvings": float(self.at.halvings)}
+            self.member.costs = costs | ({"variants_together": float(together)} if together > 1 else {})
+
+    def _costs(self) -> dict[str, float]:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated()
+        seconds = self.at.seconds
+        return {
+            "seconds": seconds,
+            "pairs_per_second": self.steps * self.job.train.batch / seconds,
+            "peak_memory_bytes": float(peak),
+            "trained_parameters": float(sum(p.numel() for p in self.policies.parameters(self.number))),
+            **work_of(self.job, self.policies.model(self.number), seconds),
+        }
+
+
+def schedule(train: Train, step: int, steps: int) -> float:
+    """Return the share of the learning rate at a step: linear warm-up, then constant, linear or cosine.
+
+    Args:
+        train: names the schedule, and the share of all steps that warm up.
+        step: the step's number, from 0.
+        steps: how many there are in all.
+
+    Returns:
+        the share, 0 to 1.
+    """
+    warm = math.ceil(train.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[train.schedule]
+
+
+def check_loss(job: Job, step: int, loss: float) -> None:
+    """Check a step's loss.
+
+    Args:
+        job: says what the first loss must be.
+        step: the step's number, from 0.
+        loss: the mean over its rows, in nats.
+
+    Raises:
+        VariantFailed: the loss is not finite.
+        UserError: it is the first one, and not what it must be at policy = reference.
+    """
+    _check_finite(job, "loss", loss, step)
+    if step == 0 and job.loss.at_reference is not None:
+        expected = job.loss.at_reference(job.params)
+        allowed = (0.02 if job.bf16 else 1e-3) * abs(expected)
+        if abs(loss - expected) > allowed:
+            raise UserError(
+                f"{job.loss.name}: the first loss is {loss:.6f}, but at policy = reference it must be {expected:.6f}; "
+                "policy and reference are scored differently (dropout, other weights, or a stale cache)"
+            )
+
+
+def _check_finite(job: Job, name: str, value: float, step: int) -> None:
+    if not math.isfinite(value):
+        raise VariantFailed(
+            f"{job.loss.name}: the {name} is {value} at step {step + 1}; lower train.learning_rate or the loss's scale",
+            step + 1,
+        )

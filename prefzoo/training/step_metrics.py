@@ -1,0 +1,69 @@
+"""A step's metrics: values of each row in each pass, and their means over passes and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prefzoo.training.loss_inputs import Inputs, Values, sums_of
+from prefzoo.types import Answers
+
+Metrics = dict[str, float]
+RowMetrics = dict[str, Tensor]
+
+
+def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetrics:
+    """Return the rows' values under TRL's names.
+
+    Rewards are beta (1 for a loss without it) times the log-ratio in nats; without a reference, beta times the mean
+    token log-prob, as in SimPO. Of single answers, the good ones count as chosen and the others as rejected; they have
+    no accuracy.
+
+    Args:
+        losses: (B,) losses in nats, or (2B,) of an unpaired loss; None where they are not this pass's own.
+        inputs: what the loss was given.
+        params: the loss's parameters.
+
+    Returns:
+        (B,) values by name; of single answers (G,) of the good ones and (B - G,) of the others.
+    """
+    policy, values = inputs.policy.detach(), {} if losses is None else {"loss": losses.detach()}
+    rewards = _rewards(policy, inputs.reference, _beta(params))
+    if isinstance(policy, Answers):
+        good, bad, (reward,) = policy.desirable, ~policy.desirable, rewards
+        sides = {"rewards/chosen": reward[good], "rewards/rejected": reward[bad]}
+        return {**values, **sides, "logps/chosen": policy.logps[good], "logps/rejected": policy.logps[bad]}
+    chosen, rejected = rewards
+    return {
+        **values,
+        "rewards/chosen": chosen,
+        "rewards/rejected": rejected,
+        "rewards/margins": chosen - rejected,
+        "rewards/accuracies": (chosen > rejected).float(),
+        "logps/chosen": policy.chosen,
+        "logps/rejected": policy.rejected,
+    }
+
+
+def _rewards(policy: Values, reference: Values | None, beta: float) -> list[Tensor]:
+    """Return the reward of each of `sums_of`."""
+    if reference is None:
+        return [beta * mean for mean in sums_of(policy.per_token())]
+    return [beta * (own - base) for own, base in zip(sums_of(policy), sums_of(reference), strict=True)]
+
+
+def _beta(params: Any) -> float:
+    """Return the parameter beta, in a sum of losses its first term's that has one; else 1."""
+    betas = [getattr(p, "beta", None) for p in (params, *(value for _, value in params))]
+    return float(next((b for b in betas if b is not None), 1.0))
+
+
+def reduce_metrics(passes: Sequence[RowMetrics], accelerator: Any) -> Metrics:
+    """Return means over all rows of all passes and processes; a name without rows (no bad answer, say) is left out."""
+    names = sorted({name for values in passes for name in values})
+    sums = [[sum(float(p[n].sum()) for p in passes if n in p), sum(len(p[n]) for p in passes if n in p)] for n in names]
+    total = accelerator.reduce(torch.tensor(sums, dtype=torch.float64, device=accelerator.device), "sum")
+    return {name: float(value / count) for name, (value, count) in zip(names, total, strict=True) if count}
