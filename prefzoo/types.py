@@ -1,4 +1,4 @@
-"""What flows between the data, the engine and the losses: frozen dataclasses of tensors. Imports torch alone."""
+"""Frozen dataclasses of tensors that the data, the engine and the losses exchange. Imports torch alone."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Preference pairs laid out for one forward pass: R rows of T positions hold the answers of B pairs.
+    """B pairs, or B single answers, laid out for one forward pass of R rows of T positions.
 
-    Packed (R = 1), blocks lie behind each other without padding; each is a prompt with the one or two answers to it.
-    Else a row holds one answer behind its prompt, padded to the longest.
-    The log-prob of an answer's token is read at an earlier position (`source`), which `targets` are listed against,
-    so the engine projects just those positions onto the vocabulary.
+    A packed batch has one row (R = 1) of blocks without padding between them, each a prompt with its one or two
+    answers. Any other has a row for each answer, its prompt first, padded to the longest. A single answer is laid out
+    as a chosen one.
+
+    The log-prob of a token is read at the position that predicts it, so the engine projects only those positions
+    (`source`) onto the vocabulary.
 
     Attributes:
         tokens: (R, T) token ids.
         positions: (R, T) position ids; both answers of a shared prompt continue from its end.
-        segments: (R, T) PROMPT, CHOSEN, REJECTED, or PADDING.
+        segments: (R, T) PROMPT, CHOSEN, REJECTED or PADDING.
         source: (N,) flat index into R*T of the hidden state that predicts each scored token.
-        targets: (N,) the scored token ids (the answers' tokens with their EOS; never the prompt's).
-        owner: (N,) the answer (of 2B) a scored token belongs to: pair index for chosen, B + pair index for rejected.
-        pair_ids: (B,) row number of each pair in its data set.
-        blocks: of a packed batch, the tokens of each block's prompt, first and second answer (0 where there is none).
+        targets: (N,) ids of the scored tokens: all tokens of the answers, EOS included, and none of the prompts.
+        owner: (N,) the answer, of 2B, that each scored token belongs to: i is the chosen answer of pair i, B + i its
+            rejected one.
+        pair_ids: (B,) row of each example in its data set.
+        blocks: of a packed batch, the tokens of each block's prompt, first and second answer (0 without a second).
     """
 
     tokens: Tensor
@@ -44,23 +47,22 @@ class PairBatch:
         return int(self.pair_ids.shape[0])
 
     def to(self, device: torch.device | str) -> PairBatch:
-        """The same batch on another device."""
+        """Return the same batch on a device."""
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "blocks"}
         return PairBatch(**moved, blocks=self.blocks)
 
 
 class _Tensors:
-    """What all frozen dataclasses of tensors can do."""
+    """Methods of every frozen dataclass of tensors."""
 
     def detach(self) -> Self:
-        """The same values, outside the graph."""
-        made = {f.name: getattr(self, f.name).detach() for f in fields(cast(Any, self))}
-        return type(self)(**made)
+        """Return the same values, detached from the autograd graph."""
+        return type(self)(**{f.name: getattr(self, f.name).detach() for f in fields(cast(Any, self))})
 
 
 @dataclass(frozen=True)
 class LogProbs(_Tensors):
-    r"""Log-probs of B pairs under one model, in fp32 (or fp64 in tests). What most losses take.
+    r"""Log-probs of B pairs under one model, in fp32 (fp64 in tests). Most losses take these.
 
     Attributes:
         chosen, rejected: (B,) sums of $\log\pi(y_t|x,y_{<t})$ in nats over the answer's tokens, EOS included.
@@ -81,7 +83,7 @@ class LogProbs(_Tensors):
         return self.chosen - self.rejected
 
     def per_token(self) -> LogProbs:
-        """The same answers with sums replaced by means over their tokens (lengths kept)."""
+        """Return the same answers with means over their tokens in place of sums; lengths stay."""
         return LogProbs(
             self.chosen / self.chosen_len.clamp(min=1),
             self.rejected / self.rejected_len.clamp(min=1),
@@ -92,7 +94,7 @@ class LogProbs(_Tensors):
 
 @dataclass(frozen=True)
 class TokenLogProbs(LogProbs):
-    """Log-probs with those of each token: what a loss gets that annotates `policy: TokenLogProbs`.
+    """Log-probs with those of each token. A loss that annotates `policy: TokenLogProbs` gets these.
 
     Attributes:
         chosen_tokens, rejected_tokens: (B, T) log-prob of each token in order, zero past the answer's end.
@@ -140,7 +142,7 @@ class Answers(_Tensors):
 
     @classmethod
     def from_pairs(cls, pairs: LogProbs) -> Answers:
-        """2B single answers of B pairs: the chosen ones, desirable, and behind them the rejected ones."""
+        """Return the 2B answers of B pairs: the chosen ones, which are desirable, then the rejected ones."""
         sides = (torch.ones_like(pairs.chosen, dtype=torch.bool), torch.zeros_like(pairs.rejected, dtype=torch.bool))
         return cls(
             torch.cat((pairs.chosen, pairs.rejected)),
@@ -151,7 +153,7 @@ class Answers(_Tensors):
 
 @dataclass(frozen=True)
 class Scores(_Tensors):
-    """How good the data says each answer is (its reward or score columns); in the data's own unit.
+    """The data's own scores of the answers of B pairs, in its own unit.
 
     Attributes:
         chosen, rejected: (B,) scores.
@@ -168,7 +170,7 @@ class Scores(_Tensors):
 
 @dataclass(frozen=True)
 class TokenKL(_Tensors):
-    r"""$\sum_t \mathrm{KL}(\pi_{ref,t} \| \pi_t)$ over an answer's positions, differentiable in the policy.
+    r"""$\sum_t \mathrm{KL}(\pi_{ref,t} \| \pi_t)$ over the positions of each answer, differentiable in the policy.
 
     Attributes:
         chosen, rejected: (B,) sums in nats.
@@ -180,7 +182,7 @@ class TokenKL(_Tensors):
 
 @dataclass(frozen=True)
 class Mismatched(_Tensors):
-    """Log-probs of M prompts, each with the answer of another row, outside the graph: what KTO estimates its KL from.
+    """Log-probs of M prompts, each with another row's answer, without gradient. KTO estimates its KL from them.
 
     Attributes:
         policy, reference: (M,) sums in nats.

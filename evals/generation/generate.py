@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prefzoo.data.tokens import encode_prompt
+from prefzoo.data.encoding import encode_prompt
 from prefzoo.evals.judges.protocol import Answer
 from prefzoo.runtime.memory import retry_with_smaller_batches
 

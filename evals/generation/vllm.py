@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from prefzoo.data.tokens import encode_prompt
+from prefzoo.data.encoding import encode_prompt
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import Answer
 

@@ -65,7 +65,9 @@ class CausalJudge(PairwiseJudge):
         longest = getattr(self.model.config, "max_position_embeddings", None) or 2**31
         space = "" if self.tokenizer.chat_template else " "  # without a template the verdict goes on a line of text
         pairs = [Pair(prompts[i], f"{space}A", f"{space}B", i) for i in numbers]
-        verdicts = [_verdicts(p) for p in tokenise(pairs, self.tokenizer, longest, "drop", f"judge {self.name}").pairs]
+        verdicts = [
+            _verdicts(p) for p in tokenise(pairs, self.tokenizer, longest, "drop", f"judge {self.name}").examples
+        ]
         dropped = set(numbers) - {p.row for p in verdicts}
         yield dict.fromkeys(dropped, f"the question is longer than the judge's {longest} tokens")
         if not verdicts:

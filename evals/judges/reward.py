@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from prefzoo.data.tokens import encode_prompt
+from prefzoo.data.encoding import encode_prompt
 from prefzoo.engine import models
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.device import on_accelerator

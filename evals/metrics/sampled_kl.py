@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.data.batches import Layout
-from prefzoo.data.tokens import TokenAnswer, encode_prompt
+from prefzoo.data.encoding import encode_prompt
+from prefzoo.data.tokens import TokenAnswer
 from prefzoo.engine import reference_logprobs
 from prefzoo.evals.generation.generate import Progress, drawn
 

@@ -98,17 +98,19 @@ def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -
     console, recipe = Console(soft_wrap=True, quiet=as_json), recipes.load(path, overrides)
     model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     done, schema = tokens_of(recipe, recipe.data.train, tokenizer)
-    check_variants(recipe, done.pairs)
-    tokens = mean(p.total for p in done.pairs)
+    check_variants(recipe, done.examples)
+    tokens = mean(p.total for p in done.examples)
     size = sum(p.numel() for p in model.parameters())
-    rows = unit(done.pairs)
-    console.print(f"{recipe.name}: {recipe.model} ({size / 1e6:.0f}M parameters), {len(done.pairs)} {rows} ({schema})")
+    rows = unit(done.examples)
+    console.print(
+        f"{recipe.name}: {recipe.model} ({size / 1e6:.0f}M parameters), {len(done.examples)} {rows} ({schema})"
+    )
     for reason, count in done.counts.items():
         console.print(f"  {count} {rows} {reason}")
     trials, total, planned = search.expand(recipe), 0.0, {}
     seeds = len(recipe.seeds or [recipe.seed])
     for name, variant in recipe.variants.items():
-        steps = steps_of(variant.train, len(done.pairs))
+        steps = steps_of(variant.train, len(done.examples))
         work = steps * variant.train.batch * tokens
         seconds, times = 6 * size * work / _speed(bf16=use_bf16(variant.train)), sum(t.arm == name for t in trials)
         total += seconds * times
@@ -122,7 +124,7 @@ def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -
         for source in dict.fromkeys(axis.source for axis in variant.axes if axis.source):
             console.print(f"    grid: {source}", markup=False)
         live = variant.loss_obj.needs_kl or variant.train.sync_reference is not None
-        memory = memory_line(model, done.pairs, variant.train, bf16=use_bf16(variant.train), live=live)
+        memory = memory_line(model, done.examples, variant.train, bf16=use_bf16(variant.train), live=live)
         if memory:
             console.print(f"    {memory}", markup=False)
     if search.is_sweep(recipe):
@@ -131,7 +133,7 @@ def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -
     console.print(f"training takes roughly {total / 60:.1f} minutes here; evaluation and loading come on top")
     if as_json:
         said = {
-            "name": recipe.name, "model": recipe.model, "parameters": size, "rows": len(done.pairs), "unit": rows,
+            "name": recipe.name, "model": recipe.model, "parameters": size, "rows": len(done.examples), "unit": rows,
             "schema": schema, "lost": dict(done.counts), "variants": planned, "seconds": total,
         }  # fmt: skip
         click.echo(json.dumps(said, indent=1))

@@ -1,6 +1,6 @@
-"""From a file or a hub to token ids: sources, schemas, tokens, batches, and an audit of what was lost on the way.
+"""Preference data, from a file or the hub to batches of token ids, with an audit of what was dropped or changed.
 
-Exported here is what needs no torch; `prefzoo.data.batches` lays pairs out for a forward pass.
+Names exported here need no torch; `prefzoo.data.batches` lays examples out for a forward pass.
 """
 
 from prefzoo.data.examples import LabelledAnswer, Pair

@@ -1,4 +1,4 @@
-"""What a data set holds, and what is lost on the way to token ids: `prefzoo data recipe.yaml`."""
+"""Statistics of a data set, and of what is lost on the way to token ids: `prefzoo data recipe.yaml`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "desirable": "g
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of `n` answers of one side, EOS included; `p95` is the nearest rank. Without any answer all are zero."""
+    """Tokens per answer over `n` answers, EOS included; all zero without any.
+
+    Attributes:
+        p95: the 95th percentile, by nearest rank.
+    """
 
     n: int
     mean: float
@@ -36,19 +40,22 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Audit:
-    """One data set, counted.
+    """Statistics of one data set.
 
     Attributes:
-        single: whether the rows are single labelled answers; `chosen` are then the desirable ones, `rejected` the
-            undesirable ones, and neither is the longer of a pair.
-        rows, kept: rows in the file, and those that training sees.
-        chosen, rejected: lengths of the kept answers; `chosen_longer`, `rejected_longer`: shares of the kept pairs.
-        duplicates: rows that repeat an earlier prompt with its answer or answers.
-        repeated_prompts: rows that repeat an earlier prompt, whatever the answers.
-        ties: rows whose two scores are equal; None where the rows carry no scores.
-        counts: what was dropped or changed, and how often.
-        example: (part, token text) of the first kept pair, or of the first answer of each label; every token of an
-            answer is scored.
+        spec: name of the data set.
+        schema: its schema in words.
+        single: whether it has single labelled answers; then `chosen` are the desirable and `rejected` the undesirable
+            ones.
+        rows, kept: number of rows in the file, and of those that training sees.
+        chosen, rejected: lengths of the kept answers.
+        chosen_longer, rejected_longer: the share of kept pairs in which that answer has more tokens; 0 without pairs.
+        duplicates: number of rows that repeat an earlier prompt with its answers.
+        repeated_prompts: number of rows that repeat an earlier prompt, whatever the answers.
+        ties: number of rows with two equal scores; None without scores.
+        counts: number of rows dropped or changed, by reason.
+        example: (part, text of one token) of the first kept pair, or of the first answer of each label. Every token of
+            an answer is scored.
     """
 
     spec: str
@@ -76,91 +83,113 @@ def audit(
     too_long: TooLong,
     report: Report | None = None,
 ) -> Audit:
-    """Read, normalise and tokenise a data set just as training does, and count.
+    """Read, normalise and tokenise a data set as training does, and take its statistics.
+
+    Args:
+        spec, folder, columns: the data set, as for `read_rows`.
+        tokenizer, max_length, too_long, report: as for `tokenise`.
+
+    Returns:
+        The statistics.
 
     Raises:
         UserError: as `read_rows`, `normalise` and `tokenise`.
     """
     rows = read_rows(spec, folder, columns)
-    pairs = normalise(rows, spec)
-    return counted(spec, rows, pairs, tokenise(pairs, tokenizer, max_length, too_long, spec, report), tokenizer)
+    examples = normalise(rows, spec)
+    tokenised = tokenise(examples, tokenizer, max_length, too_long, spec, report)
+    return summarise(spec, rows, examples, tokenised, tokenizer)
 
 
-def counted(
-    spec: str, rows: list[Row], pairs: Sequence[Example], done: Tokenised[TokenExample], tokenizer: Any
+def summarise(
+    spec: str, rows: list[Row], examples: Sequence[Example], tokenised: Tokenised[TokenExample], tokenizer: Any
 ) -> Audit:
-    """The audit of a data set that is already read: its rows, normalised and tokenised."""
-    good, bad = _sides(done.pairs)
-    both = [p for p in done.pairs if isinstance(p, TokenPair)]
+    """Take the statistics of a data set that has been read.
+
+    Args:
+        spec: name of the data set.
+        rows: its rows, with the columns of their schema.
+        examples: the rows, normalised.
+        tokenised: the examples as token ids.
+        tokenizer: the tokenizer, to show an example.
+
+    Returns:
+        The statistics.
+    """
+    kept = tokenised.examples
+    good, bad = _sides(kept)
+    pairs = [p for p in kept if isinstance(p, TokenPair)]
     return Audit(
         spec=spec,
         schema=describe(rows, spec),
-        single=isinstance(done.pairs[0], TokenAnswer),
+        single=isinstance(kept[0], TokenAnswer),
         rows=len(rows),
-        kept=len(done.pairs),
+        kept=len(kept),
         chosen=_lengths(good),
         rejected=_lengths(bad),
-        chosen_longer=_share(len(p.chosen) > len(p.rejected) for p in both),
-        rejected_longer=_share(len(p.rejected) > len(p.chosen) for p in both),
-        duplicates=_repeats(_key(*_texts(p)) for p in pairs),
-        repeated_prompts=_repeats(_key(p.prompt) for p in pairs),
+        chosen_longer=_share(len(p.chosen) > len(p.rejected) for p in pairs),
+        rejected_longer=_share(len(p.rejected) > len(p.chosen) for p in pairs),
+        duplicates=_repeats(_key(*_texts(e)) for e in examples),
+        repeated_prompts=_repeats(_key(e.prompt) for e in examples),
         ties=_ties(rows),
-        counts=dict(done.counts),
-        example=_example(tokenizer, done.pairs),
+        counts=dict(tokenised.counts),
+        example=_example(tokenizer, kept),
     )
 
 
-def in_words(pairs: Sequence[TokenExample]) -> list[str]:
-    """What training sees, a line each: how many rows, how long the answers, which of a pair is the longer."""
-    single = isinstance(pairs[0], TokenAnswer)
-    good, bad = map(_lengths, _sides(pairs))
+def training_data_lines(examples: Sequence[TokenExample]) -> list[str]:
+    """Return lines on the training data: the number of examples, the lengths of answers, and repeated prompts."""
+    single = isinstance(examples[0], TokenAnswer)
+    good, bad = map(_lengths, _sides(examples))
     names = ("desirable", "undesirable") if single else ("chosen", "rejected")
-    said = [f"{good.n} {names[0]} and {bad.n} {names[1]} answers" if single else f"{good.n} pairs"]
-    said += [
+    lines = [f"{good.n} {names[0]} and {bad.n} {names[1]} answers" if single else f"{good.n} pairs"]
+    lines += [
         f"{name} answers: mean {side.mean:.1f}, median {side.median:g}, longest {side.longest} tokens"
         for name, side in zip(names, (good, bad), strict=True)
         if side.n
     ]
     if not single:
-        share = _share(len(p.chosen) > len(p.rejected) for p in pairs if isinstance(p, TokenPair))
-        said.append(f"the chosen answer is the longer one in {share:.0%} of the pairs")
-    repeated = _repeats(tuple(p.prompt) for p in pairs)
-    return [*said, f"{repeated} rows with a prompt seen before"]
+        share = _share(len(p.chosen) > len(p.rejected) for p in examples if isinstance(p, TokenPair))
+        lines.append(f"the chosen answer is the longer one in {share:.0%} of the pairs")
+    repeated = _repeats(tuple(e.prompt) for e in examples)
+    return [*lines, f"{repeated} rows with a prompt seen before"]
 
 
-def render(found: Audit, console: Console) -> None:
-    """Print an audit. Text from the data is never read as markup."""
-    good, bad = ("desirable", "undesirable") if found.single else ("chosen", "rejected")
-    labels = f" ({found.chosen.n} {good}, {found.rejected.n} {bad})" if found.single else ""
-    console.print(Styled(f"{found.spec}: {found.schema}, {found.rows} rows, {found.kept} kept{labels}"))
+def render(result: Audit, console: Console) -> None:
+    """Print an audit; markup in the data is printed as it is."""
+    good, bad = ("desirable", "undesirable") if result.single else ("chosen", "rejected")
+    labels = f" ({result.chosen.n} {good}, {result.rejected.n} {bad})" if result.single else ""
+    console.print(Styled(f"{result.spec}: {result.schema}, {result.rows} rows, {result.kept} kept{labels}"))
     example = Styled()
-    for part, token in found.example:
+    for part, token in result.example:
         example.append(token, style=STYLES[part])
-    first = "first answer of each label: " if found.single else "first pair: "
+    first = "first answer of each label: " if result.single else "first pair: "
     legend = Styled(first).append("prompt", "dim").append(", ").append(good, "green")
     console.print(legend.append(", ").append(bad, "red").append(" (all tokens in colour are scored)"))
     console.print(example)
-    console.print(_table(found, good, bad))
-    if found.single and not (found.chosen.n and found.rejected.n):
-        console.print(f"every answer is {good if found.chosen.n else bad}: there is nothing to tell it from")
-    console.print(Styled(f"duplicates: {found.duplicates} · rows with a prompt seen before: {found.repeated_prompts}"))
-    if not found.single:
-        ties = "no scores in the rows" if found.ties is None else str(found.ties)
+    console.print(_table(result, good, bad))
+    if result.single and not (result.chosen.n and result.rejected.n):
+        console.print(f"every answer is {good if result.chosen.n else bad}: there is nothing to tell it from")
+    console.print(
+        Styled(f"duplicates: {result.duplicates} · rows with a prompt seen before: {result.repeated_prompts}")
+    )
+    if not result.single:
+        ties = "no scores in the rows" if result.ties is None else str(result.ties)
         console.print(Styled(f"ties (equal scores): {ties}"))
-    for reason, count in sorted(found.counts.items()):
+    for reason, count in sorted(result.counts.items()):
         console.print(Styled(f"{reason}: {count}"))
-    if not found.counts:
+    if not result.counts:
         console.print("nothing dropped, cut or changed")
 
 
-def _table(found: Audit, good: str, bad: str) -> Table:
-    """Lengths by side; how many there are of each label, or which of a pair is the longer."""
+def _table(result: Audit, good: str, bad: str) -> Table:
+    """Return the lengths by side, with the number of answers, or the share of pairs in which the side is longer."""
     table = Table(
-        "answer tokens", "mean", "median", "p95", "longest", "answers" if found.single else "longer of the pair"
+        "answer tokens", "mean", "median", "p95", "longest", "answers" if result.single else "longer of the pair"
     )
-    sides = ((good, found.chosen, found.chosen_longer), (bad, found.rejected, found.rejected_longer))
+    sides = ((good, result.chosen, result.chosen_longer), (bad, result.rejected, result.rejected_longer))
     for name, side, share in sides:
-        last = str(side.n) if found.single else f"{share:.0%}"
+        last = str(side.n) if result.single else f"{share:.0%}"
         numbers = (f"{side.mean:.1f}", f"{side.median:g}", str(side.p95), str(side.longest)) if side.n else ("-",) * 4
         table.add_row(name, *numbers, last)
     return table

@@ -1,4 +1,4 @@
-"""From token ids to a `PairBatch`, in any layout, and the order in which pairs are seen."""
+"""From token ids to a `PairBatch`, in any layout, and the order in which training sees the examples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def order(examples: int, batch: int, steps: int, seed: int) -> list[list[int]]:
 
 
 def collate(examples: Sequence[TokenExample], layout: Layout, *, pad: int) -> PairBatch:
-    """Lay B pairs or single answers out for one forward pass; a single answer takes the place of a chosen one.
+    """Lay B pairs or single answers out for one forward pass; a single answer is laid out as a chosen one.
 
     Args:
         examples: what to lay out; each has a prompt of at least one token.

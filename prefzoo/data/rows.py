@@ -1,4 +1,4 @@
-"""A row as a file has it, and how many faults of rows one message lists."""
+"""A row as a file has it, and how many faulty rows one message lists."""
 
 from __future__ import annotations
 

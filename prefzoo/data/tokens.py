@@ -1,7 +1,4 @@
-"""Pairs and single answers to token ids.
-
-The boundary between prompt and answer is exact, EOS is scored once, nothing is cut silently.
-"""
+"""Turn pairs and labelled answers into token ids. Whatever is dropped, cut or changed on the way is counted."""
 
 from __future__ import annotations
 
@@ -11,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar, overload
 
-from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
+from prefzoo.data.encoding import encode_answer
+from prefzoo.data.examples import Example, LabelledAnswer, Pair
 from prefzoo.data.rows import MAX_FAULTS
 from prefzoo.errors import UserError
 from prefzoo.runtime.progress import Report
@@ -107,7 +105,7 @@ E_co = TypeVar("E_co", bound=TokenExample, covariant=True)
 class Tokenised(Generic[E_co]):
     """A data set as token ids: the examples that remain, and a count of everything that was changed or dropped."""
 
-    pairs: Sequence[E_co]
+    examples: Sequence[E_co]
     counts: Counter[str]
 
 
@@ -125,14 +123,14 @@ def only_pairs(examples: Sequence[TokenExample], fault: str) -> list[TokenPair]:
 
 @overload
 def tokenise(
-    examples: Sequence[Pair], tokenizer: Any, max_length: int, too_long: TooLong, place: str = ...,
+    examples: Sequence[Pair], tokenizer: Any, max_length: int, too_long: TooLong, spec: str = ...,
     report: Report | None = ...,
 ) -> Tokenised[TokenPair]: ...  # fmt: skip
 
 
 @overload
 def tokenise(
-    examples: Sequence[Example], tokenizer: Any, max_length: int, too_long: TooLong, place: str = ...,
+    examples: Sequence[Example], tokenizer: Any, max_length: int, too_long: TooLong, spec: str = ...,
     report: Report | None = ...,
 ) -> Tokenised[TokenExample]: ...  # fmt: skip
 
@@ -142,7 +140,7 @@ def tokenise(
     tokenizer: Any,
     max_length: int,
     too_long: TooLong,
-    place: str = "data",
+    spec: str = "data",
     report: Report | None = None,
 ) -> Tokenised[TokenExample]:
     """Apply the chat template, if there is one, and split each prompt from its answers.
@@ -152,7 +150,7 @@ def tokenise(
         tokenizer: a transformers tokenizer.
         max_length: most tokens of a prompt with one of its answers.
         too_long: what to do with longer examples: drop them, or cut their answers.
-        place: name of the data set, for messages.
+        spec: name of the data set, for messages.
         report: called with (examples done, all examples, "") after each.
 
     Returns:
@@ -169,7 +167,7 @@ def tokenise(
         try:
             tokens = _encode(tokenizer, example, counts)
         except UserError as e:
-            faults += [f"{place}: row {example.row + 1}: {line}" for line in e.lines]
+            faults += [f"{spec}: row {example.row + 1}: {line}" for line in e.lines]
             continue
         if tokens is not None:
             lengths.append(len(tokens))
@@ -183,14 +181,9 @@ def tokenise(
         range_ = f"; pairs have {min(lengths)} to {max(lengths)} tokens" if lengths else ""
         reasons = ", ".join(f"{name} {n}" for name, n in counts.items())
         raise UserError(
-            f"{place}: no pair is left at max_length {max_length} ({reasons}{range_}); raise data.max_length"
+            f"{spec}: no pair is left at max_length {max_length} ({reasons}{range_}); raise data.max_length"
         )
     return Tokenised(kept, counts)
-
-
-def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
-    """Token ids of a prompt with the answer's header behind it, as generation and training both start from."""
-    return _ids(tokenizer, _prompt_text(tokenizer, prompt))
 
 
 def _encode(tokenizer: Any, example: Example, counts: Counter[str]) -> TokenExample | None:
@@ -204,15 +197,15 @@ def _encode(tokenizer: Any, example: Example, counts: Counter[str]) -> TokenExam
 
 
 def _encode_answer(tokenizer: Any, answer: LabelledAnswer, counts: Counter[str]) -> TokenAnswer:
-    prompt, completion, moved = _split(tokenizer, answer.prompt, answer.completion)
+    prompt, completion, moved = encode_answer(tokenizer, answer.prompt, answer.completion)
     if moved:
         counts["boundary moved"] += 1
     return TokenAnswer(prompt, completion, answer.label, answer.row)
 
 
 def _encode_pair(tokenizer: Any, pair: Pair, counts: Counter[str]) -> TokenPair | None:
-    prompt, chosen, moved = _split(tokenizer, pair.prompt, pair.chosen)
-    other, rejected, moved_too = _split(tokenizer, pair.prompt, pair.rejected)
+    prompt, chosen, moved = encode_answer(tokenizer, pair.prompt, pair.chosen)
+    other, rejected, moved_too = encode_answer(tokenizer, pair.prompt, pair.rejected)
     shared = min(len(prompt), len(other))  # a tokenizer may merge across the boundary in one answer only
     tokens = TokenPair(prompt[:shared], prompt[shared:] + chosen, other[shared:] + rejected, pair.row, pair.scores)
     if not isinstance(pair.chosen, str) and not tokenizer.chat_template:
@@ -238,75 +231,6 @@ def _with_prompt(tokenizer: Any, tokens: TokenExample, counts: Counter[str]) -> 
         return None
     counts["begun with a BOS: no prompt"] += 1
     return replace(tokens, prompt=[first])
-
-
-def _split(tokenizer: Any, prompt: Text, answer: Text) -> tuple[list[int], list[int], bool]:
-    """Prompt ids, answer ids with their end-of-turn last, and whether the boundary had to be moved back.
-
-    Both are tokenised together; where a token spans the boundary, the prompt ends before it.
-    """
-    head = _prompt_text(tokenizer, prompt)
-    start = _ids(tokenizer, head)
-    whole = _ids(tokenizer, head + _answer_text(tokenizer, prompt, answer))
-    same = next((i for i, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), min(len(start), len(whole)))
-    return whole[:same], _ended(tokenizer, whole[same:]), same < len(start)
-
-
-def _ended(tokenizer: Any, answer: list[int]) -> list[int]:
-    """The answer up to its end-of-turn (templates may print blanks behind it), or with EOS added for lack of one."""
-    last = len(answer)
-    while last and not tokenizer.decode(answer[last - 1 : last]).strip():
-        last -= 1
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | {tokenizer.eos_token_id}
-    if last and answer[last - 1] in special:
-        return answer[:last]
-    return answer if tokenizer.eos_token_id is None else [*answer, tokenizer.eos_token_id]
-
-
-def _prompt_text(tokenizer: Any, prompt: Text) -> str:
-    if not tokenizer.chat_template:
-        return prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt) + "\n"
-    return _template(tokenizer, _messages("user", prompt), True)
-
-
-def _answer_text(tokenizer: Any, prompt: Text, answer: Text) -> str:
-    if isinstance(answer, str) and tokenizer.eos_token:
-        answer = answer.removesuffix(tokenizer.eos_token)  # else the template's own would be the second
-    if not tokenizer.chat_template:
-        return answer if isinstance(answer, str) else "\n".join(m["content"] for m in answer)
-    head, messages = _prompt_text(tokenizer, prompt), _messages("assistant", answer)
-    whole = _template(tokenizer, [*_messages("user", prompt), *messages], False)
-    if whole.startswith(head):
-        return whole[len(head) :]
-    if len(messages) > 1:
-        raise UserError("the chat template writes a prompt differently once it is answered; keep one answer per row")
-    return messages[0]["content"]  # a reasoning template: its header for an answer to come is what generation sees
-
-
-def _template(tokenizer: Any, messages: list[dict[str, str]], generation: bool) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        text: str = tokenizer.apply_chat_template(messages, add_generation_prompt=generation, tokenize=False)
-    except TemplateError as e:
-        roles = ", ".join(m["role"] for m in messages)
-        raise UserError(f"the chat template refuses the roles {roles}: {e}; change or remove the row") from e
-    return text
-
-
-def _messages(role: str, text: Text) -> list[dict[str, str]]:
-    return [{"role": role, "content": text}] if isinstance(text, str) else text
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    """Ids with exactly one BOS where the tokenizer or its template sets one, and no EOS of the tokenizer's making."""
-    ids: list[int] = tokenizer(text, add_special_tokens=not tokenizer.chat_template, verbose=False)["input_ids"]
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if not tokenizer.chat_template and eos is not None and ids[-1:] == [eos] and not text.endswith(tokenizer.eos_token):
-        ids = ids[:-1]
-    while bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
-        ids = ids[1:]
-    return ids
 
 
 def _fit(tokens: TokenExample, max_length: int, too_long: TooLong, counts: Counter[str]) -> TokenExample | None:

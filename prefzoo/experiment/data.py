@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefzoo.data.audit import Audit, counted
+from prefzoo.data.audit import Audit, summarise
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas import normalise
 from prefzoo.data.sources import read_rows
@@ -52,4 +52,4 @@ def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenE
     rows = rows_of(recipe, spec)
     pairs = normalise(rows, spec)
     done = tokenise(pairs, tokenizer, recipe.data.max_length, recipe.data.too_long, spec)
-    return done, counted(spec, rows, pairs, done, tokenizer)
+    return done, summarise(spec, rows, pairs, done, tokenizer)

@@ -124,19 +124,19 @@ def prepare(found: Recipe, folder: Path, console: Console, save_every: float) ->
     done, audit = audited(found, found.data.train, tokenizer)
     audits = {"train": asdict(audit)}
     lost = "".join(f", {n} {why}" for why, n in done.counts.items())
-    console.print(f"data: {len(done.pairs)} training {unit(done.pairs)} ({audit.schema}){lost}", soft_wrap=True)
+    console.print(f"data: {len(done.examples)} training {unit(done.examples)} ({audit.schema}){lost}", soft_wrap=True)
     held_out: list[TokenPair] = []
     if found.data.eval:
         held, audit = audited(found, found.data.eval, tokenizer)
         fault = f"data.eval: {found.data.eval} has single labelled answers; held-out data must be pairs"
-        held_out, audits["eval"] = only_pairs(held.pairs, fault), asdict(audit)
+        held_out, audits["eval"] = only_pairs(held.examples, fault), asdict(audit)
     prompts = load_prompts(found.evals.prompts, found.folder) if found.evals.prompts else []
-    check_variants(found, done.pairs)
-    layout = choose_layout(loaded, [*done.pairs, *held_out])
+    check_variants(found, done.examples)
+    layout = choose_layout(loaded, [*done.examples, *held_out])
     if layout in NOTES:
         console.print(NOTES[layout])
     made = Run(
-        found, folder, console, tokenizer, weights, vocabulary, done.pairs, held_out, layout, prompts, save_every
+        found, folder, console, tokenizer, weights, vocabulary, done.examples, held_out, layout, prompts, save_every
     )
     base = Base(
         lambda: models.load(found.model, found.folder, trust=found.trust_remote_code)[0], lean=_lean(found),

@@ -54,7 +54,7 @@ class Inputs:
 def make_inputs(
     examples: Sequence[TokenExample], policy: LogProbs, reference: LogProbs | None, kl: TokenKL | None
 ) -> Inputs:
-    """Gather the inputs of a loss.
+    """Gather the inputs of a loss for some examples.
 
     Args:
         examples: the B pairs or single answers.
@@ -82,7 +82,7 @@ def kind_of(loss: AnyLoss, name: str) -> type[LogProbs]:
 def unpack(values: LogProbs, examples: Sequence[TokenExample]) -> Values:
     """Return the engine's log-probs as those of pairs, or, for single answers, as `Answers` with their labels.
 
-    The engine scores a single answer in the place of a chosen one.
+    The engine scores a single answer as a chosen one.
     """
     labels = [e.label for e in examples if isinstance(e, TokenAnswer)]
     if not labels:
@@ -118,14 +118,14 @@ def mismatched_rows(rows: Sequence[int], examples: Sequence[TokenExample]) -> li
     ]
 
 
-def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, place: str) -> None:
-    """Check that the data and the batch have everything a loss needs.
+def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, setting: str) -> None:
+    """Check that the data and the batch size give a loss everything it needs.
 
     Args:
         loss: the loss.
         examples: the training data.
         batch: rows of a step.
-        place: where the loss is set, for messages.
+        setting: where the recipe names the loss, for messages.
 
     Raises:
         UserError: single answers for a loss of pairs, no scores for one that reads them, or a batch of one row for one
@@ -134,23 +134,23 @@ def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, place
     faults = []
     if not loss.unpaired and any(isinstance(e, TokenAnswer) for e in examples):
         faults.append(
-            f"{place}: {loss.name} compares two answers to a prompt, but the data has single labelled answers; "
+            f"{setting}: {loss.name} compares two answers to a prompt, but the data has single labelled answers; "
             "use kto, bco or another loss of the group unpaired, or data with chosen and rejected"
         )
     if loss.needs_scores and any(_scoreless(e) for e in examples):
         bad = next(e.row + 1 for e in examples if _scoreless(e))
         faults.append(
-            f"{place}: {loss.name} reads the columns score_chosen and score_rejected, and row {bad} has none; "
+            f"{setting}: {loss.name} reads the columns score_chosen and score_rejected, and row {bad} has none; "
             "name them under data.columns, or choose a loss that needs no scores"
         )
     if loss.needs_mismatched and batch < 2:  # noqa: PLR2004 - a prompt and another row's answer
         faults.append(
-            f"{place}: {loss.name} estimates a KL from prompts with another row's answer, which a batch of {batch} "
+            f"{setting}: {loss.name} estimates a KL from prompts with another row's answer, which a batch of {batch} "
             "does not have; set train.batch to 2 or more (8 or more is better)"
         )
     if loss.couples and (loss.needs_kl or any(kind_of(loss, w) is not LogProbs for w in ("policy", "reference"))):
         faults.append(
-            f"{place}: {loss.name} sums a loss that couples rows with one that reads single tokens, which cannot be "
+            f"{setting}: {loss.name} sums a loss that couples rows with one that reads single tokens, which cannot be "
             "gathered together; make two variants of them"
         )
     if faults:

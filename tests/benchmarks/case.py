@@ -109,7 +109,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
 
     loaded, tokenizer = models.load(case.model, Path())
     clock = Clock()
-    pairs = tokenise(normalise(rows, "rows"), tokenizer, case.length, "cut").pairs
+    pairs = tokenise(normalise(rows, "rows"), tokenizer, case.length, "cut").examples
     layout, bf16 = choose_layout(loaded, pairs), case.precision == "bf16"
     base = Base(lambda: models.load(case.model, Path())[0], lean=bf16, loaded=loaded)
     del loaded

@@ -91,7 +91,7 @@ def reference_by_pass() -> None:
     rows = [json.loads(line) for line in REAL.read_text(encoding="utf-8").splitlines()][:16]
     rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in rows]
     model, tokenizer = models.load(MODEL, Path())
-    pairs = tokenise(normalise(rows, "rows"), tokenizer, 512, "cut").pairs
+    pairs = tokenise(normalise(rows, "rows"), tokenizer, 512, "cut").examples
     usual = reference_logprobs.TOKENS
     for tokens in (usual, 2048, 1024):
         reference_logprobs.TOKENS = tokens

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from prefzoo.data.tokens import encode_prompt
+from prefzoo.data.encoding import encode_prompt
 from prefzoo.errors import UserError
 from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.causal import ModelSettings

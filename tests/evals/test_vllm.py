@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from prefzoo.data.tokens import encode_prompt
+from prefzoo.data.encoding import encode_prompt
 from prefzoo.errors import UserError
 from prefzoo.evals.generation.vllm import answers, check_vllm
 

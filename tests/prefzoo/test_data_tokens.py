@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from prefzoo.data.encoding import encode_prompt
 from prefzoo.data.examples import Pair
-from prefzoo.data.tokens import TokenPair, encode_prompt, tokenise
+from prefzoo.data.tokens import TokenPair, tokenise
 from prefzoo.errors import UserError
 
 EOS, BOS = 3, 1
@@ -13,7 +14,7 @@ HEAD = "<|im_start|>user\nname a river<|im_end|>\n<|im_start|>assistant\n"
 
 
 def one(tokenizer: Any, prompt: Any, chosen: Any, rejected: Any) -> TokenPair:
-    (pair,) = tokenise([Pair(prompt, chosen, rejected, 7)], tokenizer, 200, "drop").pairs
+    (pair,) = tokenise([Pair(prompt, chosen, rejected, 7)], tokenizer, 200, "drop").examples
     return pair
 
 
@@ -69,7 +70,7 @@ def test_a_token_across_the_boundary_moves_it_back(tiny_plain_tokenizer: Any) ->
     # "the" and " river" are single tokens: behind "the ri" + "ver" the boundary can only stand after "the"
     assert len(tiny_plain_tokenizer("the river", add_special_tokens=False)["input_ids"]) == 2
     done = tokenise([Pair("the ri", "ver", "ce", 0)], tiny_plain_tokenizer, 50, "drop")
-    (pair,) = done.pairs
+    (pair,) = done.examples
     assert done.counts["boundary moved"] == 1
     assert tiny_plain_tokenizer.decode(pair.prompt) == "<s>the"
     assert tiny_plain_tokenizer.decode(pair.chosen) == " river<|im_end|>"
@@ -102,9 +103,9 @@ def test_an_empty_prompt_begins_with_bos_or_eos(tiny_plain_tokenizer: Any) -> No
     tiny_plain_tokenizer._tokenizer.post_processor = None
     assert tiny_plain_tokenizer("a")["input_ids"][0] != BOS
     done = tokenise([Pair("", "a", "b", 0)], tiny_plain_tokenizer, 50, "drop")
-    assert done.pairs[0].prompt == [BOS] and done.counts == {"begun with a BOS: no prompt": 1}
+    assert done.examples[0].prompt == [BOS] and done.counts == {"begun with a BOS: no prompt": 1}
     tiny_plain_tokenizer.bos_token = None
-    assert tokenise([Pair("", "a", "b", 0)], tiny_plain_tokenizer, 50, "drop").pairs[0].prompt == [EOS]
+    assert tokenise([Pair("", "a", "b", 0)], tiny_plain_tokenizer, 50, "drop").examples[0].prompt == [EOS]
     tiny_plain_tokenizer.eos_token = None
     with pytest.raises(UserError, match="no prompt, and no BOS to begin with 1"):
         tokenise([Pair("", "a", "b", 0)], tiny_plain_tokenizer, 50, "drop")
@@ -115,7 +116,7 @@ def test_messages_without_a_template_are_counted(tiny_plain_tokenizer: Any) -> N
         [{"role": role, "content": text}] for role, text in (("user", "q"), *[("assistant", t) for t in "ab"])
     )
     done = tokenise([Pair(ask, yes, no, 0)], tiny_plain_tokenizer, 50, "drop")
-    assert tiny_plain_tokenizer.decode(done.pairs[0].prompt) == "<s>q\n"
+    assert tiny_plain_tokenizer.decode(done.examples[0].prompt) == "<s>q\n"
     assert done.counts == {"messages joined by newlines: no chat template": 1}
 
 
@@ -125,27 +126,27 @@ FITS, LONG = Pair("x", "1", "2", 0), Pair("x", "12345", "2", 1)
 
 def test_rows_too_long_are_dropped_and_counted(tiny_plain_tokenizer: Any) -> None:
     done = tokenise([FITS, LONG], tiny_plain_tokenizer, 7, "drop")
-    assert [p.row for p in done.pairs] == [0] and done.counts == {"dropped: too long": 1}
+    assert [p.row for p in done.examples] == [0] and done.counts == {"dropped: too long": 1}
     assert not tokenise([FITS, LONG], tiny_plain_tokenizer, 8, "drop").counts
 
 
 def test_rows_too_long_are_cut_from_the_end_and_counted(tiny_plain_tokenizer: Any) -> None:
     done = tokenise([FITS, LONG], tiny_plain_tokenizer, 5, "cut")
-    assert tiny_plain_tokenizer.decode(done.pairs[1].chosen) == "123"  # 5 - 2 tokens, the EOS is gone with the rest
-    assert tiny_plain_tokenizer.decode(done.pairs[1].rejected) == "2<|im_end|>"
+    assert tiny_plain_tokenizer.decode(done.examples[1].chosen) == "123"  # 5 - 2 tokens, the EOS is gone with the rest
+    assert tiny_plain_tokenizer.decode(done.examples[1].rejected) == "2<|im_end|>"
     assert done.counts == {"cut": 1}
 
 
 def test_what_cutting_leaves_nothing_of_is_dropped(tiny_plain_tokenizer: Any) -> None:
     rows = [FITS, Pair("xxxxx", "1", "2", 1), Pair("x", "1115", "1116", 2)]
     done = tokenise(rows, tiny_plain_tokenizer, 5, "cut")
-    assert [p.row for p in done.pairs] == [0]
+    assert [p.row for p in done.examples] == [0]
     assert done.counts == {"dropped: prompt alone is too long": 1, "dropped: equal once cut": 1}
 
 
 def test_answers_that_differ_only_in_their_eos_are_dropped(tiny_plain_tokenizer: Any) -> None:
     done = tokenise([FITS, Pair("x", "1", "1<|im_end|>", 1)], tiny_plain_tokenizer, 50, "drop")
-    assert len(done.pairs) == 1 and done.counts == {"dropped: equal once tokenised": 1}
+    assert len(done.examples) == 1 and done.counts == {"dropped: equal once tokenised": 1}
 
 
 def test_nothing_left_names_the_lengths_and_the_cure(tiny_plain_tokenizer: Any) -> None:

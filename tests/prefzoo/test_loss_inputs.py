@@ -46,7 +46,7 @@ def test_mismatched_rows_have_the_next_rows_answers() -> None:
 def test_single_answers_are_read(tiny_tokenizer: Any) -> None:
     rows = [{"prompt": "a river", "completion": "is long", "label": i % 2 == 0} for i in range(4)]
     assert describe(rows) == "single labelled answers, plain strings"
-    pairs = tokenise(normalise(rows, "d"), tiny_tokenizer, 100, "drop").pairs
+    pairs = tokenise(normalise(rows, "d"), tiny_tokenizer, 100, "drop").examples
     assert [p.label for p in pairs] == [True, False, True, False]
     assert all(p.completion[-1] == tiny_tokenizer.eos_token_id for p in pairs)
 
@@ -77,7 +77,7 @@ def test_a_wrong_single_answer_is_named(change: dict[str, Any], says: str) -> No
 
 def test_scores_come_from_the_rows(tiny_tokenizer: Any) -> None:
     row = {"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 2, "score_rejected": 0.5}
-    pairs = tokenise(normalise([row], "d"), tiny_tokenizer, 100, "drop").pairs
+    pairs = tokenise(normalise([row], "d"), tiny_tokenizer, 100, "drop").examples
     found = scores_of(pairs, CPU)
     assert found is not None and float(found.gap) == 1.5
     assert scores_of([*pairs, *PAIRS], CPU) is None

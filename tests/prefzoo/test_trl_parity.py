@@ -34,7 +34,7 @@ ROWS = [
 
 def ours(model: Any, tokenizer: Any, loss: str, params: dict[str, float], tmp_path: Path) -> list[dict[str, float]]:
     found = losses.get(loss)
-    pairs = tokenise(normalise(ROWS, "rows"), tokenizer, 200, "drop").pairs
+    pairs = tokenise(normalise(ROWS, "rows"), tokenizer, 200, "drop").examples
     values = reference_logprobs.logprobs(model, pairs, "shared", bf16=False)
     how = Train(
         batch=BATCH, steps=STEPS, learning_rate=RATE, warmup=0.0, schedule="linear", weight_decay=0.0, precision="fp32"

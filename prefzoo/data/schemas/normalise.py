@@ -16,7 +16,7 @@ def normalise(rows: Sequence[Row], spec: str) -> list[Pair] | list[LabelledAnswe
     """Turn rows into pairs with an explicit prompt, or into labelled answers.
 
     Args:
-        rows: of one data set; which schema they have is told from their columns.
+        rows: of one data set; their columns decide which schema they have.
         spec: name of the data set, for messages.
 
     Returns:

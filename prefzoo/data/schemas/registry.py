@@ -60,12 +60,12 @@ def schema(
     """
 
     def register(normalise: Normalise) -> Schema:
-        made = Schema(name, tuple(columns), detect or _has_all(columns), normalise, tuple(before))
+        entry = Schema(name, tuple(columns), detect or _has_all(columns), normalise, tuple(before))
         taken = _SCHEMAS.get(name)
-        if taken is not None and _source(taken) != _source(made):
-            raise UserError(f"schema {name!r} of {_source(made)} is taken by {_source(taken)}; rename one of them")
-        _SCHEMAS[name] = made
-        return made
+        if taken is not None and _source(taken) != _source(entry):
+            raise UserError(f"schema {name!r} of {_source(entry)} is taken by {_source(taken)}; rename one of them")
+        _SCHEMAS[name] = entry
+        return entry
 
     return register
 

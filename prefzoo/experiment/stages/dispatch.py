@@ -105,7 +105,7 @@ def validation_of(found: Recipe, run: Run) -> tuple[Sequence[TokenExample], list
     if isinstance(how, str):
         if how == found.data.eval:
             raise UserError(f"sweep.validation: {how} is also data.eval; what a choice was made by tests nothing")
-        train, held = run.pairs, tokens_of(found, how, run.tokenizer)[0].pairs
+        train, held = run.pairs, tokens_of(found, how, run.tokenizer)[0].examples
     else:
         train, held = search.split_off(run.pairs, how)
     pairs = only_pairs(

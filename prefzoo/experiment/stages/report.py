@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from prefzoo.data.audit import in_words
+from prefzoo.data.audit import training_data_lines
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import read_run
@@ -22,7 +22,7 @@ from prefzoo.runtime.run_folders import RunResult
 
 def write_cards(run: Run, trained: Mapping[str, RunResult], board: Leaderboard) -> None:
     """A card beside each variant's checkpoint."""
-    plain, data = run.recipe.resolved(), in_words(run.pairs)
+    plain, data = run.recipe.resolved(), training_data_lines(run.pairs)
     for name, result in trained.items():
         loss, rows = run.recipe.variants[name].loss_obj, _results(board.long, name)
         about = cards.About(result, loss, plain, run.recipe.folder, rows, data, board.verdict())
