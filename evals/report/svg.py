@@ -72,7 +72,7 @@ def _kept(parent: Element, marks: Mapping[str, Mark], shapes: Mapping[str, str])
             yield Element("path", attributes, d=_rounded(child.get("d", "")))
         elif tag == "use":
             at = _rounded(f"{child.get('x')} {child.get('y')}")
-            yield Element("path", attributes, d=_rounded(shapes[child.get(HREF, "")]), transform=f"translate({at})")
+            yield Element("path", attributes, d=_rounded(shapes[child.get(HREF, "")], 2), transform=f"translate({at})")
         elif tag == "text":
             shown = {k: v for k, v in child.items() if k in ("x", "y", "transform") and not v.startswith("rotate(-0 ")}
             text = Element("text", attributes, **{k: _rounded(v) for k, v in shown.items()})
@@ -85,9 +85,9 @@ def _page_style(style: str) -> str:
     return COLOUR.sub(lambda m: VARIABLES.get(m[0], m[0]), DROPPED.sub("", style))
 
 
-def _rounded(numbers: str) -> str:
-    """Return path data or a transform with two decimals, on one line."""
-    return " ".join(NUMBER.sub(lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), numbers).split())
+def _rounded(numbers: str, digits: int = 1) -> str:
+    """Return path data or a transform on one line, with as many decimals as a screen can show."""
+    return " ".join(NUMBER.sub(lambda m: f"{float(m[0]):.{digits}f}".removesuffix(".0"), numbers).split())
 
 
 def _tag(element: Element) -> str:
