@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.coverage import Coverage, coverage
-from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Report
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Progress, PromptRow
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Difference, Values
 
@@ -53,7 +53,7 @@ Won = Mapping[tuple[str, str], Values]  # (first, second) -> (n,) wins of the se
 
 
 def play(
-    judge: Judge, prompts: Sequence[PromptRow], answers: Mapping[str, Sequence[Answer]], report: Report | None = None
+    judge: Judge, prompts: Sequence[PromptRow], answers: Mapping[str, Sequence[Answer]], report: Progress | None = None
 ) -> tuple[dict[tuple[str, str], Values], Coverage]:
     """Ask the judge about every two.
 
@@ -83,7 +83,7 @@ def round_robin(won: Won, cover: Coverage, seed: int = 0, resamples: int = RESAM
         UserError: more than 5% of the verdicts are missing.
     """
     if cover.withheld:
-        raise UserError(f"round robin: {cover.says()}; mend the judge and play again")
+        raise UserError(f"round robin: {cover.summary()}; mend the judge and play again")
     names = sorted({name for pair in won for name in pair})
     table = np.stack([won[pair] for pair in _pairs(names)])
     rng = np.random.default_rng(seed)
@@ -179,7 +179,7 @@ def as_json(found: RoundRobin, judge: Judge) -> dict[str, Any]:
     scores = [{"variant": name, **row} for name, row in zip(order, ranks.to_dict("records"), strict=True)]
     differences = [{"first": a, "second": b, **asdict(d)} for (a, b), d in found.differences.items()]
     cover = found.coverage
-    said = {"asked": cover.asked, "missing": cover.missing, "reason": cover.says() if cover.missing else ""}
+    said = {"asked": cover.asked, "missing": cover.missing, "reason": cover.summary() if cover.missing else ""}
     return {
         "judge": judge.name, "prompt_hash": judge.prompt_hash, "variants": order, "wins": wins, "scores": scores,
         "differences": differences, "coverage": said,
@@ -204,4 +204,4 @@ def markdown(found: RoundRobin) -> str:
     note = (
         "\nWin rate of the row against the column. Ranks: a set that holds the true rank of each with 95% confidence.\n"
     )
-    return "".join(lines) + note + (f"{found.coverage.says()}.\n" if found.coverage.missing else "")
+    return "".join(lines) + note + (f"{found.coverage.summary()}.\n" if found.coverage.missing else "")

@@ -1,26 +1,29 @@
-"""Answers of a model, in batches: chat template applied once, left padding, EOS kept apart, sampling by prompt."""
+"""Answers of a model, in batches: chat template applied once, left padding, sampling by prompt."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from prefzoo.data.encoding import encode_prompt
-from prefzoo.evals.judges.protocol import Answer
+from prefzoo.evals.judges.protocol import Answer, Progress
 from prefzoo.runtime.memory import retry_with_smaller_batches
 
-Progress = Callable[[int, int], None]
 
+class GumbelSampler:
+    """Sample by an argmax: scores over the temperature, plus Gumbel noise from each row's own generator.
 
-class Draws:
-    """Sampling as an argmax: scores over the temperature, and Gumbel noise from each row's own generator.
-
-    What a row draws depends on its seed alone, not on who shares its batch (Gumbel-max trick; Maddison 2014,
+    What a row samples depends on its seed alone, not on the other rows of its batch (Gumbel-max trick; Maddison 2014,
     arXiv:1411.0030). A logits processor of transformers.
+
+    Args:
+        seeds: one for each row.
+        temperature: above 0.
+        device: where the scores are.
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
@@ -28,7 +31,7 @@ class Draws:
         self.temperature = temperature
 
     def __call__(self, _: Tensor, scores: Tensor) -> Tensor:
-        """(rows, vocabulary) scores whose largest is the token drawn."""
+        """Return (rows, vocabulary) scores, the largest of which is the sampled token's."""
         noise = torch.empty_like(scores, dtype=torch.float32)
         for row, generator in zip(noise, self.generators, strict=True):
             row.exponential_(generator=generator)
@@ -47,23 +50,45 @@ def generate(
     batch_size: int = 50,
     progress: Progress | None = None,
 ) -> list[list[Answer]]:
-    """`n` answers per prompt, in the prompts' order; greedy at temperature 0. See `drawn`."""
+    """Generate answers to prompts.
+
+    Args:
+        model, tokenizer: as transformers has them.
+        prompts: texts, before the chat template.
+        max_new_tokens: tokens of an answer at most.
+        n: answers per prompt.
+        temperature: of sampling; 0 for greedy answers.
+        seed: of sampling.
+        batch_size: prompts per batch.
+        progress: called with the number of finished prompts and of all.
+
+    Returns:
+        `n` answers for each prompt, in the prompts' order.
+    """
     ids = [encode_prompt(tokenizer, p) for p in prompts]
-    rows = drawn(
+    rows = sample_tokens(
         model, tokenizer, ids, max_new_tokens=max_new_tokens, n=n, temperature=temperature, seed=seed,
         batch_size=batch_size, progress=progress,
     )  # fmt: skip
-    return [answers_of(model, tokenizer, several) for several in rows]
+    return [decode_answers(model, tokenizer, several) for several in rows]
 
 
-def answers_of(model: Any, tokenizer: Any, rows: Sequence[list[int]]) -> list[Answer]:
-    """Of token ids, as `drawn` gives them."""
-    ends = _ends(model, tokenizer)
+def decode_answers(model: Any, tokenizer: Any, rows: Sequence[list[int]]) -> list[Answer]:
+    """Decode token ids as `sample_tokens` returns them.
+
+    Args:
+        model, tokenizer: that generated them; both name tokens that end an answer.
+        rows: the token ids of each answer.
+
+    Returns:
+        An answer for each row.
+    """
+    ends = _end_tokens(model, tokenizer)
     return [_answer(tokenizer, row, ends) for row in rows]
 
 
 @torch.no_grad()
-def drawn(
+def sample_tokens(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[list[int]],
@@ -75,31 +100,39 @@ def drawn(
     batch_size: int = 50,
     progress: Progress | None = None,
 ) -> list[list[list[int]]]:
-    """Token ids of `n` answers to each prompt's ids, up to and with the token that ends one.
+    """Generate answers as token ids.
 
-    The model's mode and torch's random state are left as they were. Each answer draws from a seed of its own, made of
-    `seed`, the prompt and its number, so that neither the batch nor the order of the prompts changes it.
+    The model's mode and torch's random state are left as they were. Each answer has a seed of its own, made of `seed`,
+    the prompt and its number, so that neither the batch nor the order of the prompts changes it.
+
+    Args:
+        model, tokenizer: as transformers has them.
+        prompts: token ids of each prompt.
+        max_new_tokens, n, temperature, seed, batch_size, progress: as for `generate`.
+
+    Returns:
+        For each prompt the token ids of its `n` answers, up to and including the token that ends one.
     """
 
-    def answered(some: Sequence[tuple[list[int], int]]) -> list[list[int]]:
-        ids, own = zip(*some, strict=True)
-        return _batch(model, tokenizer, list(ids), list(own), max_new_tokens, temperature)
+    def generated(batch: Sequence[tuple[list[int], int]]) -> list[list[int]]:
+        ids, seeds = zip(*batch, strict=True)
+        return _batch(model, tokenizer, list(ids), list(seeds), max_new_tokens, temperature)
 
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    made: list[list[list[int]]] = [[] for _ in prompts]
+    answers: list[list[list[int]]] = [[] for _ in prompts]
     was_training = model.training
     model.eval()
     for start in range(0, len(by_length), batch_size):
-        part = by_length[start : start + batch_size]
-        rows = [prompts[i] for i in part for _ in range(n)]
-        seeds = [_seed(seed, prompts[i], k) for i in part for k in range(n)]
-        found = retry_with_smaller_batches(answered, list(zip(rows, seeds, strict=True)))
-        for place, i in enumerate(part):
-            made[i] = found[place * n : (place + 1) * n]
+        batch = by_length[start : start + batch_size]
+        rows = [prompts[i] for i in batch for _ in range(n)]
+        seeds = [_seed(seed, prompts[i], k) for i in batch for k in range(n)]
+        tokens = retry_with_smaller_batches(generated, list(zip(rows, seeds, strict=True)))
+        for position, i in enumerate(batch):
+            answers[i] = tokens[position * n : (position + 1) * n]
         if progress:
             progress(min(start + batch_size, len(prompts)), len(prompts))
     model.train(was_training)
-    return made
+    return answers
 
 
 def _seed(*parts: Any) -> int:
@@ -113,10 +146,11 @@ def _batch(
     pad = tokenizer.pad_token_id
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
-    ends = _ends(model, tokenizer)
+    ends = _end_tokens(model, tokenizer)
+    sampler = [GumbelSampler(seeds, temperature, model.device)] if temperature else []
     out = model.generate(
         input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad,
-        eos_token_id=sorted(ends), logits_processor=[Draws(seeds, temperature, model.device)] if temperature else [],
+        eos_token_id=sorted(ends), logits_processor=sampler,
     )  # fmt: skip
     return [_cut(row, ends) for row in out[:, width:].tolist()]
 
@@ -125,14 +159,14 @@ def _cut(row: list[int], ends: set[int]) -> list[int]:
     return row[: next((at + 1 for at, token in enumerate(row) if token in ends), len(row))]
 
 
-def _ends(model: Any, tokenizer: Any) -> set[int]:
-    """Every token that ends an answer: the tokenizer's, and those of the model's own settings (an end of turn)."""
+def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """Return every token that ends an answer: the tokenizer's, and those of the model's settings (an end of turn)."""
     named = model.generation_config.eos_token_id
     own = named if isinstance(named, list) else [named]
     return {i for i in [tokenizer.eos_token_id, *own] if i is not None}
 
 
 def _answer(tokenizer: Any, row: list[int], ends: set[int]) -> Answer:
-    ended = bool(row) and row[-1] in ends
-    kept = row[:-1] if ended else row
-    return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), ended, len(kept))
+    finished = bool(row) and row[-1] in ends
+    tokens = row[:-1] if finished else row
+    return Answer(tokenizer.decode(tokens, skip_special_tokens=True).strip(), finished, len(tokens))

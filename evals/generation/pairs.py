@@ -12,11 +12,11 @@ from statistics import mean
 from typing import Any
 
 from prefzoo.errors import UserError
-from prefzoo.evals.generation.generate import Progress, generate
+from prefzoo.evals.generation.generate import generate
 from prefzoo.evals.judges.checks import words
 from prefzoo.evals.judges.coverage import coverage
 from prefzoo.evals.judges.grades import grade
-from prefzoo.evals.judges.protocol import Answer, Judge, Outcome, PromptRow, Verdict
+from prefzoo.evals.judges.protocol import Answer, Judge, Outcome, Progress, PromptRow, Verdict
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.cache import Cache
 from prefzoo.runtime.run_folders import write_json, write_text
@@ -179,13 +179,13 @@ def make_pairs(
         verdicts += more
         cover = coverage(verdicts)
         if cover.withheld:
-            raise UserError(f"judge {judge.name}: {cover.says()}; mend it, and give the same command again")
+            raise UserError(f"judge {judge.name}: {cover.summary()}; mend it, and give the same command again")
         done += [pick(*four, rule) for four in zip(part, answers, grades, strict=True)]
         have = sum(p.pair is not None for p in done)
         if progress:
             progress(min(have, goal) if limit else start + len(part), goal)
     pairs = [p.pair for p in done if p.pair is not None][:limit]
-    return pairs, _card(done, pairs, judge, sampling, rule) | {"verdicts_missing": coverage(verdicts).says()}
+    return pairs, _card(done, pairs, judge, sampling, rule) | {"verdicts_missing": coverage(verdicts).summary()}
 
 
 def _sampled(

@@ -1,4 +1,4 @@
-"""Answers that somebody published, in AlpacaEval's format, as what models are compared with."""
+"""Published answers, in AlpacaEval's format, as the baseline that models are compared with."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ SHOWN = 60  # characters of an instruction
 
 
 def is_published(spec: str) -> bool:
-    """Whether a baseline is a file of answers rather than a model."""
+    """Return whether a baseline is a file of answers rather than a model."""
     return Path(spec).suffix == ".json"
 
 
 def published_answers(path: Path, prompts: Sequence[PromptRow]) -> list[Answer]:
-    """One to each prompt, in the prompts' order, looked up by instruction and not by row.
+    """Read an answer for each prompt, looked up by instruction and not by row.
 
     Raises:
-        UserError: the file is none of rows with `instruction` and `output`, or has not one answer to each prompt.
+        UserError: the file has no rows with `instruction` and `output`, or not one answer for each prompt.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        found = [(str(row["instruction"]), str(row["output"])) for row in rows]
+        answers = [(str(row["instruction"]), str(row["output"])) for row in rows]
     except OSError as e:
         raise UserError(f"--base {path}: {e.strerror}; name a model, or a file of answers") from None
     except (ValueError, TypeError, KeyError) as e:
         raise UserError(
             f"--base {path}: no AlpacaEval outputs ({type(e).__name__}: {e}); rows need instruction and output"
         ) from None
-    counts = f"{len(found)} answers in it, {len(prompts)} prompts"
-    twice = [text for text, n in Counter(text for text, _ in found).items() if n > 1]
+    counts = f"{len(answers)} answers in it, {len(prompts)} prompts"
+    twice = [text for text, n in Counter(text for text, _ in answers).items() if n > 1]
     if twice:
         raise UserError(f"--base {path}: {len(twice)} instructions occur twice ({counts}), like {twice[0][:SHOWN]!r}")
-    by_text = dict(found)
+    by_text = dict(answers)
     lost = [row.prompt for row in prompts if row.prompt not in by_text]
     if lost:
         raise UserError(

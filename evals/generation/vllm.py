@@ -16,26 +16,34 @@ from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import Answer
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what its `max_lora_rank` may be
-TAIL = 300  # characters of what a failed engine said last
+TAIL = 300  # characters of a failed engine's last line
 
 
-def check_vllm(place: str) -> None:
-    """Raises UserError, naming `place`, where vLLM is not installed."""
+def check_vllm(option: str) -> None:
+    """Raise UserError, which names `option`, where vLLM is not installed."""
     if find_spec("vllm") is None:
-        raise UserError(f"{place}: vllm is not installed; pip install 'prefzoo[vllm]', or leave the engine out")
+        raise UserError(f"{option}: vllm is not installed; pip install 'prefzoo[vllm]', or leave the engine out")
 
 
-def answers(
+def vllm_answers(
     model: str, tokenizer: Any, adapters: Mapping[str, str | None], prompts: Sequence[str], *, max_new_tokens: int,
     ends: Sequence[int] = (),
 ) -> dict[str, list[Answer]]:  # fmt: skip
-    """One greedy answer per prompt for each name of `adapters`: of an adapter's folder on `model`, or of it alone.
+    """Generate greedy answers of a model and of adapters on it, by one engine.
 
     Args:
+        model: folder or hub id.
+        tokenizer: the model's.
+        adapters: folder of each adapter, by name; None for the model alone.
+        prompts: texts, before the chat template.
+        max_new_tokens: tokens of an answer at most.
         ends: tokens that end an answer, besides the tokenizer's EOS.
 
+    Returns:
+        By the names of `adapters`, an answer for each prompt.
+
     Raises:
-        UserError: vLLM is not there, or its process failed; with the last of what it said.
+        UserError: vLLM is not installed, or its process failed; with its last line.
     """
     check_vllm("vllm")
     stops = sorted({*ends, tokenizer.eos_token_id} - {None})
@@ -44,51 +52,64 @@ def answers(
         "ends": stops,
         "variants": [{"name": n, "adapter": a, "rank": _rank(a) if a else 0} for n, a in adapters.items()],
     }  # fmt: skip
-    with tempfile.TemporaryDirectory() as place:
-        asked, made = Path(place) / "job.json", Path(place) / "answers.json"
-        asked.write_text(json.dumps(job), encoding="utf-8")
-        ran = subprocess.run(
-            [sys.executable, "-m", "prefzoo.evals.generation.vllm_worker", str(asked), str(made)],
+    with tempfile.TemporaryDirectory() as folder:
+        job_file, answers_file = Path(folder) / "job.json", Path(folder) / "answers.json"
+        job_file.write_text(json.dumps(job), encoding="utf-8")
+        process = subprocess.run(
+            [sys.executable, "-m", "prefzoo.evals.generation.vllm_worker", str(job_file), str(answers_file)],
             check=False,
             capture_output=True,
             text=True,
         )
-        if ran.returncode:
-            raise UserError(f"vllm: its process ended with code {ran.returncode}: {_last(ran.stderr)}")
-        found = json.loads(made.read_text(encoding="utf-8"))
-    return {name: [_answer(tokenizer, row, stops) for row in rows] for name, rows in found.items()}
+        if process.returncode:
+            raise UserError(f"vllm: its process ended with code {process.returncode}: {_last_line(process.stderr)}")
+        rows_by_name = json.loads(answers_file.read_text(encoding="utf-8"))
+    return {name: [_answer(tokenizer, row, stops) for row in rows] for name, rows in rows_by_name.items()}
 
 
 def _rank(adapter: str) -> int:
-    """The least that vLLM allows for an adapter's rank."""
+    """Return the least `max_lora_rank` that vLLM allows for an adapter."""
     rank = int(json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))["r"])
     return next((r for r in VLLM_RANKS if r >= rank), rank)
 
 
 def _answer(tokenizer: Any, row: dict[str, Any], ends: Sequence[int]) -> Answer:
-    kept = [*row["tokens"]]
-    if kept and kept[-1] in ends:
-        kept = kept[:-1]
-    return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), bool(row["finished"]), len(kept))
+    tokens = [*row["tokens"]]
+    if tokens and tokens[-1] in ends:
+        tokens = tokens[:-1]
+    return Answer(tokenizer.decode(tokens, skip_special_tokens=True).strip(), bool(row["finished"]), len(tokens))
 
 
-def _last(text: str) -> str:
+def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][-TAIL:] if lines else "it said nothing"
+    return lines[-1][-TAIL:] if lines else "it wrote nothing"
 
 
-def answers_of_checkpoints(
+def checkpoint_answers(
     specs: Mapping[str, str], base: str, prompts: Sequence[str], *, max_new_tokens: int
 ) -> dict[str, list[Answer]]:
-    """Of models by name: folders or hub ids, and adapter folders, which sit on `base`'s model and share its engine."""
+    """Generate greedy answers of several checkpoints.
+
+    Args:
+        specs: models by name: folders or hub ids, and adapter folders, which share the engine of `base`.
+        base: name of the model that adapters sit on.
+        prompts: texts, before the chat template.
+        max_new_tokens: tokens of an answer at most.
+
+    Returns:
+        By name, an answer for each prompt.
+
+    Raises:
+        UserError: as for `vllm_answers`.
+    """
     from transformers import AutoTokenizer
 
     adapters = {n: s for n, s in specs.items() if (Path(s) / "adapter_config.json").is_file()}
     engines: dict[str, dict[str, str | None]] = {}
     for name, spec in specs.items():
         engines.setdefault(specs[base] if name in adapters else spec, {})[name] = adapters.get(name)
-    found: dict[str, list[Answer]] = {}
+    answers: dict[str, list[Answer]] = {}
     for model, variants in engines.items():
         tokenizer = AutoTokenizer.from_pretrained(model)
-        found |= answers(model, tokenizer, variants, prompts, max_new_tokens=max_new_tokens)
-    return found
+        answers |= vllm_answers(model, tokenizer, variants, prompts, max_new_tokens=max_new_tokens)
+    return answers

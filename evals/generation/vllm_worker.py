@@ -9,7 +9,7 @@ from typing import Any
 
 
 def answer(job: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """One greedy answer per prompt, for the model itself (no adapter) and for each adapter, from one engine."""
+    """Return a greedy answer per prompt, of the model itself (no adapter) and of each adapter, from one engine."""
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
@@ -18,16 +18,16 @@ def answer(job: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     engine = LLM(model=job["model"], seed=0, **lora)
     settings = SamplingParams(temperature=0.0, max_tokens=job["max_new_tokens"], stop_token_ids=job["ends"])
     prompts = [{"prompt_token_ids": ids} for ids in job["prompts"]]
-    found: dict[str, list[dict[str, Any]]] = {}
+    answers: dict[str, list[dict[str, Any]]] = {}
     for number, variant in enumerate(job["variants"], 1):
         with_adapter = LoRARequest(variant["name"], number, variant["adapter"]) if variant["adapter"] else None
         outputs = engine.generate(prompts, settings, lora_request=with_adapter)
-        found[variant["name"]] = [
+        answers[variant["name"]] = [
             {"tokens": list(o.outputs[0].token_ids), "finished": o.outputs[0].finish_reason == "stop"} for o in outputs
         ]
-    return found
+    return answers
 
 
 if __name__ == "__main__":
-    made = answer(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    Path(sys.argv[2]).write_text(json.dumps(made), encoding="utf-8")
+    answers = answer(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    Path(sys.argv[2]).write_text(json.dumps(answers), encoding="utf-8")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefzoo.evals.judges.position_swap import PairwiseJudge
-from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, PromptRow, Report, Verdict
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, Progress, PromptRow, Verdict
 from prefzoo.evals.judges.scoring import ScoringJudge
 from prefzoo.recipe.judge import JudgeSettings, named
 
 __all__ = [
-    "Answer", "Comparison", "Judge", "JudgeSettings", "Outcome", "PairwiseJudge", "PromptRow", "Report", "ScoringJudge",
-    "Verdict", "load_judge",
+    "Answer", "Comparison", "Judge", "JudgeSettings", "Outcome", "PairwiseJudge", "Progress", "PromptRow",
+    "ScoringJudge", "Verdict", "load_judge",
 ]  # fmt: skip
 
 

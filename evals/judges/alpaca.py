@@ -1,7 +1,7 @@
-"""AlpacaEval's own win rate, judged by any Python callable. The only module that imports alpaca_eval, and contains it.
+"""AlpacaEval's own win rate, judged by any Python callable. The only module that imports alpaca_eval.
 
 alpaca-eval 0.6.6 sets the root logger to INFO and reads a `.env` file when imported, and its annotators write caches
-beside its own code unless told otherwise. Here every path is given, and what it changes globally is put back.
+beside its own code unless told otherwise. Here every path is given, and its global changes are undone.
 """
 
 from __future__ import annotations
@@ -19,29 +19,38 @@ import pandas as pd
 
 from prefzoo.errors import UserError
 
-Judge = Callable[
-    [str, str, str], float
-]  # (instruction, output_1, output_2) -> 1 first wins .. 1.5 tie .. 2 second wins
-Outputs = Sequence[dict[str, Any]]  # rows of model_outputs.json: instruction, output, and whatever else
+# (instruction, output_1, output_2) -> 1 first wins .. 1.5 tie .. 2 second wins
+JudgeFunction = Callable[[str, str, str], float]
+Outputs = Sequence[dict[str, Any]]  # rows of model_outputs.json: instruction, output, and any others
 
 
 def win_rate_by_alpaca(
-    outputs: Outputs, reference_outputs: Outputs, judge_fn: Judge, name: str, folder: Path
+    outputs: Outputs, reference_outputs: Outputs, judge_fn: JudgeFunction, name: str, folder: Path
 ) -> pd.DataFrame:
-    """One row of AlpacaEval's leaderboard (index `name`): win_rate in percent, standard_error, n_total, avg_length, …
+    """Compute a win rate by alpaca-eval, and write `model_outputs.json` and `annotations.json`.
 
-    Identical outputs score 1.5 without asking the judge. Which output the judge sees first is drawn per instruction,
-    with a fixed seed, as alpaca-eval does. Writes `model_outputs.json` and `annotations.json` into `folder`.
+    Identical outputs score 1.5 without a call of the judge. Which output the judge sees first is drawn per
+    instruction, with a fixed seed, as alpaca-eval does.
+
+    Args:
+        outputs: the model's, over distinct instructions.
+        reference_outputs: the baseline's, over the same instructions.
+        judge_fn: compares two outputs.
+        name: of the model.
+        folder: where the files are written.
+
+    Returns:
+        One row of AlpacaEval's leaderboard (index `name`): win_rate in percent, standard_error, n_total, avg_length, …
 
     Raises:
-        UserError: the two sets are not over the same, distinct instructions; or verdicts outside [1, 2] (alpaca-eval
-            itself would drop such rows without a word).
+        UserError: the two sets are not over the same, distinct instructions, or a preference is outside [1, 2]
+            (alpaca-eval itself would drop such rows silently).
     """
     _check_coverage(outputs, reference_outputs)
     folder.mkdir(parents=True, exist_ok=True)
     rows = [{**row, "generator": name} for row in outputs]
     pd.DataFrame(rows).to_json(folder / "model_outputs.json", orient="records", indent=2, force_ascii=False)
-    with _contained():
+    with _global_state_restored():
         import alpaca_eval
 
         board, annotations = alpaca_eval.evaluate(
@@ -57,7 +66,7 @@ def win_rate_by_alpaca(
 
 
 def _check_coverage(outputs: Outputs, reference_outputs: Outputs) -> None:
-    """alpaca-eval joins by instruction: a missing one vanishes and a doubled one multiplies, both in silence."""
+    """alpaca-eval joins by instruction: a missing one is dropped and a repeated one multiplied, both silently."""
     ours, theirs = ([str(row["instruction"]) for row in rows] for rows in (outputs, reference_outputs))
     counts = f"{len(ours)} rows, {len(theirs)} in the reference"
     faults = [
@@ -76,7 +85,7 @@ def _check_coverage(outputs: Outputs, reference_outputs: Outputs) -> None:
         raise UserError(faults)
 
 
-def _checked(judge_fn: Judge, name: str) -> Callable[[list[dict[str, str]]], list[float]]:
+def _checked(judge_fn: JudgeFunction, name: str) -> Callable[[list[dict[str, str]]], list[float]]:
     def judge_all(prompts: list[dict[str, str]]) -> list[float]:
         verdicts = [float(judge_fn(p["instruction"], p["output_1"], p["output_2"])) for p in prompts]
         wrong = [(p, v) for p, v in zip(prompts, verdicts, strict=True) if math.isnan(v) or not 1 <= v <= 2]  # noqa: PLR2004 - alpaca-eval's coding
@@ -92,7 +101,7 @@ def _checked(judge_fn: Judge, name: str) -> Callable[[list[dict[str, str]]], lis
 
 
 def _annotator(judge_all: Callable[[list[dict[str, str]]], list[float]]) -> type:
-    """An annotator that asks a Python function: alpaca-eval has no hook for one, but takes a class."""
+    """Return an annotator that calls a Python function: alpaca-eval has no hook for one, but takes a class."""
     from alpaca_eval.annotators import PairwiseAnnotator, SinglePairwiseAnnotator
 
     def complete(prompts: list[dict[str, str]], **_: Any) -> dict[str, list[float]]:
@@ -111,18 +120,18 @@ def _annotator(judge_all: Callable[[list[dict[str, str]]], list[float]]) -> type
             return Path(annotators_config)
 
         def _initialize_annotators(self, **_: Any) -> dict[str, Any]:
-            one = AskPython(
+            annotator = AskPython(
                 prompt_template="", fn_completions=complete, fn_completion_parser=lambda verdict: [verdict],
                 seed=self.seed, annotation_column=self.annotation_key, completion_column=self.completion_key,
             )  # fmt: skip
-            return {"python": one}
+            return {"python": annotator}
 
     return Annotator
 
 
 @contextmanager
-def _contained() -> Iterator[None]:
-    """Undo what importing and running alpaca-eval changes for everyone; silence its warnings and log lines."""
+def _global_state_restored() -> Iterator[None]:
+    """Undo the global changes of importing and running alpaca-eval; silence its warnings and log lines."""
     import sklearn
 
     root, environment, config = logging.getLogger(), dict(os.environ), sklearn.get_config()

@@ -1,4 +1,4 @@
-"""AlpacaEval's annotation files: read, held to one prompt set, and turned into raw win rates as it defines them."""
+"""AlpacaEval's annotation files: read, checked to share one prompt set, and turned into raw win rates."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from prefzoo.evals.judges.protocol import TIE
 COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference")
 FILE = "annotations.json"
 DRAW = 0  # the old coding of a tie, still in published files
-AT_MOST = 20  # faults that are listed
+MOST_FAULTS = 20  # that are listed
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """One model against one baseline.
+    """The annotations of one model against one baseline.
 
     Attributes:
         rows: a row per instruction, in the file's order, with `COLUMNS`; preferences are as the file has them.
@@ -36,18 +36,18 @@ class Annotations:
 
 
 def read(paths: Sequence[Path]) -> list[Annotations]:
-    """The annotations of files, and of all `annotations.json` below folders (else of all JSON files in them).
+    """Read annotations from files, and from all `annotations.json` below folders (else all JSON files in them).
 
     Raises:
-        UserError: nothing there, not the format, a model twice, or prompt sets that do not fit together.
+        UserError: a path holds none, a file is not in the format, a model occurs twice, or prompt sets differ.
     """
-    found = [made for path in paths for file in _files(path) for made in _read(file)]
-    names = [a.model for a in found]
+    annotations = [a for path in paths for file in _files(path) for a in _read(file)]
+    names = [a.model for a in annotations]
     twice = [f"{n}: annotated in {names.count(n)} places; keep one" for n in dict.fromkeys(names) if names.count(n) > 1]
     if twice:
         raise UserError(twice)
-    check_aligned({a.model: [str(text) for text in a.rows["instruction"]] for a in found})
-    return found
+    check_aligned({a.model: [str(text) for text in a.rows["instruction"]] for a in annotations})
+    return annotations
 
 
 def _files(path: Path) -> list[Path]:
@@ -89,53 +89,53 @@ def _annotator(part: pd.DataFrame) -> str:
     return ", ".join(map(str, part["annotator"].unique())) if "annotator" in part else "unknown"
 
 
-def check_aligned(found: dict[str, list[str]]) -> None:
-    """Every model over the same distinct instructions, those of the one that has most; up to 5% may be missing.
+def check_aligned(instructions: dict[str, list[str]]) -> None:
+    """Check that every model has the same distinct instructions, those of the model with most; up to 5% may be missing.
 
     Raises:
-        UserError: a line for each model that has others, doubled or too few, with both counts.
+        UserError: a line for each model that has others, repeated or too few ones, with both counts.
     """
-    most = max(found, key=lambda name: len(set(found[name])))
-    all_, faults = set(found[most]), []
-    for name, mine in found.items():
-        known = set(mine)
-        counts = f"{len(mine)} rows, and {len(all_)} instructions of {most}"
-        if len(known) < len(mine):
-            twice = next(text for text in mine if mine.count(text) > 1)
-            faults.append(f"{name}: {counts}: {len(mine) - len(known)} doubled, like {twice[:60]!r}; keep one of each")
+    most = max(instructions, key=lambda name: len(set(instructions[name])))
+    all_, faults = set(instructions[most]), []
+    for name, own in instructions.items():
+        known = set(own)
+        counts = f"{len(own)} rows, and {len(all_)} instructions of {most}"
+        if len(known) < len(own):
+            twice = next(text for text in own if own.count(text) > 1)
+            faults.append(f"{name}: {counts}: {len(own) - len(known)} doubled, like {twice[:60]!r}; keep one of each")
         other, missing = known - all_, all_ - known
         if other:
             faults.append(f"{name}: {counts}: {len(other)} are others, like {min(other)[:60]!r}; compare over one set")
         if len(missing) > MOST_MISSING * len(all_):
             faults.append(f"{name}: {counts}: {len(missing)} missing, like {min(missing)[:60]!r}; annotate them first")
     if faults:
-        raise UserError(faults[:AT_MOST])
+        raise UserError(faults[:MOST_FAULTS])
 
 
 def preferences(rows: pd.DataFrame) -> np.ndarray:
-    """(n,) preferences in [0, 1], 1 where the model wins; NaN where there is none in [1, 2] (0 is a tie)."""
+    """Return (n,) preferences in [0, 1], 1 where the model wins; NaN where the file has none in [1, 2] (0 is a tie)."""
     values = pd.to_numeric(rows["preference"], errors="coerce").replace({float(DRAW): TIE}).to_numpy(dtype=float)
     return np.where((values >= 1) & (values <= 2), values - 1, np.nan)  # noqa: PLR2004 - alpaca-eval's coding
 
 
 def win_rates(annotations: Annotations) -> dict[str, Any]:
-    """Raw and discrete win rate in percent, SEM, and counts, as alpaca-eval 0.6.6's `get_winrate` defines them.
+    """Return raw and discrete win rates in percent, SEM and counts, as alpaca-eval 0.6.6's `get_winrate` defines them.
 
     Discrete: preferences are rounded to a win, a loss or a tie (exactly 1.5) before anything is dropped.
     """
-    given = pd.to_numeric(annotations.rows["preference"], errors="coerce").replace({float(DRAW): TIE})
+    stated = pd.to_numeric(annotations.rows["preference"], errors="coerce").replace({float(DRAW): TIE})
     won = preferences(annotations.rows)
-    kept = won[np.isfinite(won)]
-    rounded = given.replace({TIE: float(DRAW)}).round()
+    valid = won[np.isfinite(won)]
+    rounded = stated.replace({TIE: float(DRAW)}).round()
     discrete = preferences(pd.DataFrame({"preference": rounded}))
     return {
-        "win_rate": 100 * float(kept.mean()) if len(kept) else np.nan,
-        "standard_error": 100 * float(kept.std(ddof=1) / np.sqrt(len(kept))) if len(kept) > 1 else np.nan,
+        "win_rate": 100 * float(valid.mean()) if len(valid) else np.nan,
+        "standard_error": 100 * float(valid.std(ddof=1) / np.sqrt(len(valid))) if len(valid) > 1 else np.nan,
         "discrete_win_rate": 100 * float(np.nanmean(discrete)) if np.isfinite(discrete).any() else np.nan,
-        "n_wins": int((kept > TIE - 1).sum()),
-        "n_wins_base": int((kept < TIE - 1).sum()),
-        "n_draws": int((given == TIE).sum()),
-        "n_total": len(kept),
-        "n_missing": len(won) - len(kept),
+        "n_wins": int((valid > TIE - 1).sum()),
+        "n_wins_base": int((valid < TIE - 1).sum()),
+        "n_draws": int((stated == TIE).sum()),
+        "n_total": len(valid),
+        "n_missing": len(won) - len(valid),
         "avg_length": int(annotations.rows["output_2"].str.len().mean()),
     }

@@ -17,7 +17,7 @@ from prefzoo.errors import UserError
 from prefzoo.evals.judges.device import on_accelerator
 from prefzoo.evals.judges.judge_prompt import JudgePrompt, read_prompt
 from prefzoo.evals.judges.position_swap import FIRST, SECOND, PairwiseJudge
-from prefzoo.evals.judges.protocol import Comparison, Outcome, Report
+from prefzoo.evals.judges.protocol import Comparison, Outcome, Progress
 from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.recipe.judge import JudgeSettings, Text
 from prefzoo.runtime.cache import Cache, cache_of
@@ -56,12 +56,12 @@ class CausalJudge(PairwiseJudge):
         self.model, self.tokenizer, self.name, self.prompt, self.cache = model, tokenizer, name, prompt, cache
         self.prompt_hash = prompt.hash
 
-    def preferences(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Outcome]:
+    def preferences(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Outcome]:
         """Return the preference of each comparison by one forward pass, or why there is none."""
         prompts = [self.prompt.filled(c) for c in comparisons]
-        return cached_outcomes(self.cache, prompts, lambda numbers: self._ask(prompts, numbers, report))
+        return cached_outcomes(self.cache, prompts, lambda numbers: self._ask(prompts, numbers, progress))
 
-    def _ask(self, prompts: Sequence[str], numbers: Sequence[int], report: Report | None) -> Iterator[Batch]:
+    def _ask(self, prompts: Sequence[str], numbers: Sequence[int], progress: Progress | None) -> Iterator[Batch]:
         longest = getattr(self.model.config, "max_position_embeddings", None) or 2**31
         space = "" if self.tokenizer.chat_template else " "  # without a template the verdict goes on a line of text
         pairs = [Pair(prompts[i], f"{space}A", f"{space}B", i) for i in numbers]
@@ -80,8 +80,8 @@ class CausalJudge(PairwiseJudge):
                 logprobs = reference_logprobs.logprobs(self.model, batch, layout, bf16=bf16)
                 rows = zip(batch, logprobs.chosen.tolist(), logprobs.rejected.tolist(), strict=True)
                 yield {p.row: FIRST + (SECOND - FIRST) / (1 + math.exp(a - b)) for p, a, b in rows}
-                if report:
-                    report(start + len(batch), len(verdicts))
+                if progress:
+                    progress(start + len(batch), len(verdicts))
 
 
 def _verdicts(pair: TokenPair) -> TokenPair:

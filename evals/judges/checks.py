@@ -1,4 +1,4 @@
-"""Checkable instructions: each a pure function `(text, **params) -> bool` beside the sentence that asks for it."""
+"""Checkable instructions: each a pure function `(text, **params) -> bool` with the sentence that asks for it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*(?=\s|$)")
 
 @dataclass(frozen=True)
 class Check:
-    """A kind of instruction: `holds(text, **params)` and the English `wording` with the params filled in."""
+    """A kind of instruction.
+
+    Attributes:
+        kind: its name.
+        holds: `(text, **params) -> bool`.
+        wording: the English sentence, with the params in braces.
+    """
 
     kind: str
     holds: Callable[..., bool]
     wording: str
 
     def instruction(self, params: dict[str, object]) -> str:
-        """The sentence that asks for it."""
+        """Return the sentence that asks for it, with the params filled in."""
         words = {k: NUMBERS[v] if isinstance(v, int) and v < len(NUMBERS) else v for k, v in params.items()}
         return self.wording.format(**words)
 
@@ -32,7 +38,7 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(wording: str) -> Callable[[Callable[..., bool]], Callable[..., bool]]:
-    """Register a check under its function's name; an empty wording is a demand that no prompt spells out."""
+    """Register a function as a check under its name; no prompt spells out one with an empty wording."""
 
     def register(fn: Callable[..., bool]) -> Callable[..., bool]:
         CHECKS[fn.__name__] = Check(fn.__name__, fn, wording)
@@ -42,7 +48,7 @@ def check(wording: str) -> Callable[[Callable[..., bool]], Callable[..., bool]]:
 
 
 def holds(text: str, spec: dict[str, object]) -> bool:
-    """Whether `text` does what `spec` (`{"kind": …, **params}`) asks.
+    """Return whether `text` passes the check `spec` (`{"kind": …, **params}`).
 
     Raises:
         UserError: unknown kind or parameters.
@@ -62,17 +68,17 @@ def holds(text: str, spec: dict[str, object]) -> bool:
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences by closing punctuation; a last one without any still counts."""
+    """Split into sentences by closing punctuation; a last one without any counts."""
     return [s.strip() for s in SENTENCE_END.split(text.strip()) if s.strip()]
 
 
 def words(text: str) -> list[str]:
-    """Words: runs of letters, digits and apostrophes."""
+    """Split into words: runs of letters, digits, hyphens and apostrophes."""
     return re.findall(r"[\w'’-]*\w", text)
 
 
 def lines(text: str) -> list[str]:
-    """Lines that hold something."""
+    """Return the lines that are not blank."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -119,10 +125,10 @@ def upper_case(text: str) -> bool:
 @check('Answer with a JSON object with the key "{key}".')
 def json_object(text: str, key: str) -> bool:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return False
-    return isinstance(found, dict) and key in found
+    return isinstance(value, dict) and key in value
 
 
 @check("Answer as a numbered list of exactly {n} items.")
@@ -191,13 +197,13 @@ def cyrillic(text: str) -> bool:
 
 @check("")
 def on_topic(text: str, keys: list[str]) -> bool:
-    """A word begins with one of `keys` (stems, so that any inflection counts)."""
+    """Return whether a word begins with one of `keys` (stems, so that any inflection counts)."""
     return any(re.search(rf"\b{re.escape(key)}", text, re.IGNORECASE) for key in keys)
 
 
 @check("")
 def no_repetition(text: str) -> bool:
-    """No sentence or line twice, and at most one in five word triples seen before."""
+    """Return whether no sentence or line occurs twice, and at most a fifth of the word triples are repeated."""
     parts = [p.lower() for line in lines(text) for p in sentences(re.sub(r"^\W*\d*[.)]?\s*", "", line))]
     tokens = [w.lower() for w in words(text)]
     triples = list(zip(tokens, tokens[1:], tokens[2:], strict=False))

@@ -1,4 +1,4 @@
-"""How much of what a judge was asked it answered, and whether that is enough for a number."""
+"""How many of a judge's verdicts are missing, and whether the others are enough for a number."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from prefzoo.evals.judges.protocol import Verdict
 
-MOST_MISSING = 0.05  # with more missing than this share a number would describe the judge's faults
-NAMED = 3  # reasons that are spelled out
+MOST_MISSING = 0.05  # with a larger share missing, a number would describe the judge's faults
+SHOWN = 3  # reasons that are spelled out
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Coverage:
 
     @property
     def withheld(self) -> bool:
-        """Whether too many are missing for a number to be given."""
+        """Whether too many are missing for a number to be reported."""
         return self.missing > MOST_MISSING * self.asked
 
-    def says(self) -> str:
-        """The counts in words; empty where nothing is missing."""
+    def summary(self) -> str:
+        """Return the counts in words; empty where nothing is missing."""
         if not self.missing:
             return ""
-        why = "; ".join(f"{n} x {reason}" for reason, n in self.reasons[:NAMED])
-        kept = "more than 5%: the number is withheld" if self.withheld else "left out"
-        return f"{self.missing} of {self.asked} verdicts are missing ({why}); {kept}"
+        why = "; ".join(f"{n} x {reason}" for reason, n in self.reasons[:SHOWN])
+        consequence = "more than 5%: the number is withheld" if self.withheld else "left out"
+        return f"{self.missing} of {self.asked} verdicts are missing ({why}); {consequence}"
 
 
 def coverage(verdicts: Sequence[Verdict]) -> Coverage:
-    """Of some verdicts; reasons that differ in their numbers or quotations alone are counted as one."""
+    """Count missing verdicts; reasons that differ only in a quotation are counted as one."""
     missing = [v.missing for v in verdicts if v.missing]
     alike = Counter(re.sub(r"'.*'", "'…'", reason) for reason in missing)
     return Coverage(len(verdicts), len(missing), tuple(alike.most_common()))

@@ -11,7 +11,7 @@ import torch
 
 @contextmanager
 def on_accelerator(model: Any) -> Iterator[None]:
-    """The GPU is free for training before, and for the next model's answers after."""
+    """Move a model to the GPU for the block, so that the GPU is free for training before and for answers after."""
     if not torch.cuda.is_available():
         yield
         return

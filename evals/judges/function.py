@@ -12,7 +12,7 @@ from typing import Any
 
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.judges.position_swap import PairwiseJudge
-from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, PromptRow, Report
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, Progress, PromptRow
 from prefzoo.evals.judges.scoring import ScoringJudge
 from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.runtime.cache import Cache, cache_of
@@ -29,14 +29,14 @@ class Function:
     def __init__(self, fn: Callable[..., Any], cache: Cache | None = None) -> None:
         self.fn, self.cache = fn, cache
 
-    def outcomes(self, questions: Sequence[Sequence[str]], report: Report | None) -> list[Outcome]:
+    def outcomes(self, questions: Sequence[Sequence[str]], progress: Progress | None) -> list[Outcome]:
         """Return the function's number for each question, which are its arguments."""
 
         def ask(numbers: Sequence[int]) -> Iterator[Batch]:
             for done, i in enumerate(numbers, 1):
                 yield {i: self.call(questions[i])}
-                if report:
-                    report(done, len(numbers))
+                if progress:
+                    progress(done, len(numbers))
 
         return cached_outcomes(self.cache, questions, ask)
 
@@ -54,9 +54,9 @@ class PairwiseFunction(PairwiseJudge):
     def __init__(self, function: Function, name: str) -> None:
         self.function, self.name = function, name
 
-    def preferences(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Outcome]:
+    def preferences(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Outcome]:
         """Return the function's preference for each comparison, or what it raised."""
-        return self.function.outcomes([[c.row.prompt, c.first.text, c.second.text] for c in comparisons], report)
+        return self.function.outcomes([[c.row.prompt, c.first.text, c.second.text] for c in comparisons], progress)
 
 
 class ScoringFunction(ScoringJudge):
@@ -65,9 +65,9 @@ class ScoringFunction(ScoringJudge):
     def __init__(self, function: Function, name: str) -> None:
         self.function, self.name = function, name
 
-    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
         """Return the function's score of each answer, or what it raised."""
-        return self.function.outcomes([[row.prompt, answer.text] for row, answer in answers], report)
+        return self.function.outcomes([[row.prompt, answer.text] for row, answer in answers], progress)
 
 
 def judge_by(fn: Callable[..., Any], name: str, cache: Cache | None = None) -> Judge:

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from prefzoo.evals.judges.protocol import TIE, Comparison, Judge, Outcome, Report, Verdict
+from prefzoo.evals.judges.protocol import TIE, Comparison, Judge, Outcome, Progress, Verdict
 
 FIRST, SECOND = 1.0, 2.0
 
@@ -15,16 +15,16 @@ class PairwiseJudge(Judge):
     """A judge that sees both answers. Identical answers tie without a call."""
 
     @abstractmethod
-    def preferences(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Outcome]:
+    def preferences(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Outcome]:
         """Return for each comparison a preference in [1, 2], as its answers are ordered, or why there is none."""
 
-    def compare(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
+    def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
         """Return the mean preference over both orders; it is missing where either is.
 
         Raises:
             UserError: the judge cannot judge at all.
         """
-        outcomes = iter(map(_in_range, self.preferences(both_orders(comparisons), report)))
+        outcomes = iter(map(_in_range, self.preferences(both_orders(comparisons), progress)))
         return [
             Verdict(TIE) if c.first.text == c.second.text else _mean(next(outcomes), next(outcomes))
             for c in comparisons

@@ -10,7 +10,7 @@ from typing import Any
 
 TIE = 1.5  # alpaca-eval's coding: 1 the baseline wins, 1.5 a tie, 2 the model wins, and anything between
 Outcome = float | str  # a preference or a score, or the reason why there is none
-Report = Callable[[int, int], None]  # called with the number of finished calls and of all
+Progress = Callable[[int, int], None]  # called with the number of finished calls and of all
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ class Judge(ABC):
         return ""
 
     @abstractmethod
-    def compare(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
+    def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
         """Return a verdict for each comparison, in order; a failed call is a missing verdict.
 
         Raises:
             UserError: the judge cannot judge at all.
         """
 
-    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
         """Return a score of each answer, higher is better, or the reason why there is none.
 
         Raises:

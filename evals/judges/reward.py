@@ -12,7 +12,7 @@ from prefzoo.data.encoding import encode_prompt
 from prefzoo.engine import models
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.device import on_accelerator
-from prefzoo.evals.judges.protocol import Answer, Outcome, PromptRow, Report
+from prefzoo.evals.judges.protocol import Answer, Outcome, Progress, PromptRow
 from prefzoo.evals.judges.scoring import ScoringJudge, bradley_terry
 from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.recipe.judge import JudgeSettings, Text
@@ -49,13 +49,15 @@ class RewardJudge(ScoringJudge):
         """Return 1 + sigma(second - first)."""
         return bradley_terry(first, second)
 
-    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
         """Return the model's score of each answer, or why there is none."""
         texts = [(row.prompt, answer.text) for row, answer in answers]
-        return cached_outcomes(self.cache, texts, lambda numbers: self._ask(texts, numbers, report))
+        return cached_outcomes(self.cache, texts, lambda numbers: self._ask(texts, numbers, progress))
 
     @torch.no_grad()
-    def _ask(self, texts: Sequence[tuple[str, str]], numbers: Sequence[int], report: Report | None) -> Iterator[Batch]:
+    def _ask(
+        self, texts: Sequence[tuple[str, str]], numbers: Sequence[int], progress: Progress | None
+    ) -> Iterator[Batch]:
         ids = {i: _encoded(self.tokenizer, *texts[i]) for i in numbers}
         longest = getattr(self.model.config, "max_position_embeddings", None) or max(map(len, ids.values()))
         yield {
@@ -68,8 +70,8 @@ class RewardJudge(ScoringJudge):
             for start in range(0, len(fits), BATCH):
                 batch = fits[start : start + BATCH]
                 yield dict(zip(batch, self._scored([ids[i] for i in batch]), strict=True))
-                if report:
-                    report(min(start + BATCH, len(fits)), len(fits))
+                if progress:
+                    progress(min(start + BATCH, len(fits)), len(fits))
 
     def _scored(self, ids: list[list[int]]) -> list[float]:
         width, pad = max(map(len, ids)), self.model.config.pad_token_id

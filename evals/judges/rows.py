@@ -1,4 +1,4 @@
-"""AlpacaEval's rows of answers and of verdicts; a judge's identity stands on every one."""
+"""AlpacaEval's rows of answers and of verdicts; every one names the judge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, 
 
 
 def output_rows(prompts: Sequence[PromptRow], answers: Sequence[Answer], name: str) -> list[dict[str, Any]]:
-    """Rows of `model_outputs.json`."""
+    """Return the rows of `model_outputs.json`, for a model of this name."""
     return [
         {"instruction": row.prompt, "output": answer.text, "generator": name, "id": row.id}
         for row, answer in zip(prompts, answers, strict=True)
@@ -17,9 +17,20 @@ def output_rows(prompts: Sequence[PromptRow], answers: Sequence[Answer], name: s
 
 
 def annotation_rows(
-    asked: Sequence[Comparison], verdicts: Sequence[Verdict], judge: Judge, base: str, name: str
+    comparisons: Sequence[Comparison], verdicts: Sequence[Verdict], judge: Judge, base: str, name: str
 ) -> list[dict[str, Any]]:
-    """Rows of `annotations.json`; a missing preference is null, and says why."""
+    """Return the rows of `annotations.json`.
+
+    Args:
+        comparisons: the base's answers first, the model's second.
+        verdicts: on the comparisons.
+        judge: whose verdicts they are.
+        base: name of the baseline.
+        name: name of the model.
+
+    Returns:
+        A row for each comparison; a missing preference is null, with its reason.
+    """
     return [
         {
             "instruction": c.row.prompt, "output_1": c.first.text, "output_2": c.second.text, "generator_1": base,
@@ -27,5 +38,5 @@ def annotation_rows(
             "preference": None if v.missing else v.preference, "preference_by_order": list(v.orders),
             "missing": v.missing,
         }
-        for c, v in zip(asked, verdicts, strict=True)
+        for c, v in zip(comparisons, verdicts, strict=True)
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 from prefzoo.evals.judges.position_swap import FIRST
-from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, Outcome, PromptRow, Report, Verdict
+from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, Outcome, Progress, PromptRow, Verdict
 
 
 class ScoringJudge(Judge):
@@ -16,20 +16,20 @@ class ScoringJudge(Judge):
     scores_answers = True
 
     @abstractmethod
-    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
         """Return a score of each answer on the judge's own scale, higher is better, or why there is none."""
 
     def prefer(self, first: float, second: float) -> float:
         """Return the preference in [1, 2] that follows from two scores; here the higher one wins."""
         return higher_wins(first, second)
 
-    def compare(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
+    def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
         """Return a verdict for each comparison; it is missing where either score is.
 
         Raises:
             UserError: the judge cannot judge at all.
         """
-        scores = self.scores([(c.row, answer) for c in comparisons for answer in (c.first, c.second)], report)
+        scores = self.scores([(c.row, answer) for c in comparisons for answer in (c.first, c.second)], progress)
         return by_scores(comparisons, list(zip(scores[::2], scores[1::2], strict=True)), self.prefer)
 
 

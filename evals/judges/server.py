@@ -21,7 +21,7 @@ from prefzoo.evals.judges import replies
 from prefzoo.evals.judges.budget import Budget
 from prefzoo.evals.judges.judge_prompt import JudgePrompt, read_prompt
 from prefzoo.evals.judges.position_swap import PairwiseJudge, both_orders
-from prefzoo.evals.judges.protocol import Answer, Comparison, Outcome, PromptRow, Report, Verdict
+from prefzoo.evals.judges.protocol import Answer, Comparison, Outcome, Progress, PromptRow, Verdict
 from prefzoo.evals.judges.replies import Reply
 from prefzoo.recipe.judge import Amount, Count, JudgeSettings, Seconds, Text
 from prefzoo.runtime.cache import Cache, key_of
@@ -156,7 +156,7 @@ class ServerJudge(PairwiseJudge):
             cure = "start the server, or mend evals.judge" if outcome.startswith(UNREACHABLE) else "mend evals.judge"
             raise UserError(f"judge {self.name}: asked a plain question: {outcome}; {cure}")
 
-    def compare(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Verdict]:
+    def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
         """Return a verdict for each comparison; what fails in all tries is missing, with the reason.
 
         Raises:
@@ -169,7 +169,7 @@ class ServerJudge(PairwiseJudge):
                 f"judge {self.name}: about ${needed:.4f} is needed, and spend_limit is ${limit:g}; "
                 "raise evals.judge.spend_limit, or judge fewer prompts"
             )
-        return super().compare(comparisons, report)
+        return super().compare(comparisons, progress)
 
     def _not_cached(self, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
         return [r for r in map(self._request, comparisons) if self.cache.get(self._key(r)) is None]
@@ -177,7 +177,7 @@ class ServerJudge(PairwiseJudge):
     def _key(self, request: dict[str, Any]) -> str:
         return key_of([self.settings.url, request])  # all that is sent but the API key
 
-    def preferences(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Outcome]:
+    def preferences(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Outcome]:
         """Return the preference of each comparison by one call each, or why there is none.
 
         Raises:
@@ -194,8 +194,8 @@ class ServerJudge(PairwiseJudge):
             jobs = {pool.submit(self._ask, c): i for i, c in enumerate(comparisons) if i > 0}
             for done, job in enumerate(as_completed(jobs), 2):
                 outcomes[jobs[job]] = job.result()
-                if report:
-                    report(done, len(comparisons))
+                if progress:
+                    progress(done, len(comparisons))
         finally:
             pool.shutdown(cancel_futures=True)
         return outcomes

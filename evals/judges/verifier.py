@@ -8,7 +8,7 @@ from typing import Literal
 
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.checks import holds
-from prefzoo.evals.judges.protocol import Answer, Outcome, PromptRow, Report
+from prefzoo.evals.judges.protocol import Answer, Outcome, Progress, PromptRow
 from prefzoo.evals.judges.scoring import ScoringJudge
 from prefzoo.recipe.judge import JudgeSettings
 
@@ -48,7 +48,7 @@ class Verifier(ScoringJudge):
         verdicts = self.passed(row, answer)
         return sum(verdicts.values()) / len(verdicts)
 
-    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
         """Return the share of passed checks of each answer.
 
         Raises:
@@ -57,6 +57,6 @@ class Verifier(ScoringJudge):
         shares: list[Outcome] = []
         for row, answer in answers:
             shares.append(self.score(row, answer))
-            if report:
-                report(len(shares), len(answers))
+            if progress:
+                progress(len(shares), len(answers))
         return shares

@@ -9,7 +9,7 @@ import numpy as np
 
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.coverage import Coverage, coverage
-from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, PromptRow, Report, Verdict
+from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, Progress, PromptRow, Verdict
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Estimate
 
@@ -49,7 +49,7 @@ class Quality:
     coverage: Coverage
 
 
-def quality(judge: Judge, pairs: Sequence[Labelled], report: Report | None = None) -> Quality:
+def quality(judge: Judge, pairs: Sequence[Labelled], report: Progress | None = None) -> Quality:
     """Ask about every pair; which answer comes first alternates, so that no seat is always the better one's.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefzoo.errors import UserError
 from prefzoo.evals.metrics.measure import Measured
-from prefzoo.evals.suites.benchmarks import of_results
+from prefzoo.evals.suites.benchmarks import from_results
 
 NEEDED = ("results", "configs", "n-samples")
 
@@ -54,7 +54,7 @@ def _read(file: Path) -> tuple[str, dict[str, Any]]:
     stamp = file.stem.removeprefix("results_")
     samples = {task: _samples(file.with_name(f"samples_{task}_{stamp}.jsonl")) for task in found["results"]}
     chat = bool(found.get("chat_template"))
-    made = of_results(found, samples, "", chat=chat)
+    made = from_results(found, samples, "", chat=chat)
     hashes = found.get("task_hashes") or {}
     model = str(found.get("model_name_sanitized") or file.parent.name)
     return model, {

@@ -9,7 +9,8 @@ from prefzoo.data.batches import Layout
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.data.tokens import TokenAnswer
 from prefzoo.engine import reference_logprobs
-from prefzoo.evals.generation.generate import Progress, drawn
+from prefzoo.evals.generation.generate import sample_tokens
+from prefzoo.evals.judges.protocol import Progress
 
 TEMPERATURE = 1.0  # the policy itself, not a sharper one
 
@@ -19,7 +20,7 @@ def sampled(
 ) -> list[TokenAnswer]:
     """One answer of the model to each prompt, drawn at temperature 1, as token ids."""
     ids = [encode_prompt(tokenizer, p) for p in prompts]
-    rows = drawn(
+    rows = sample_tokens(
         model, tokenizer, ids, max_new_tokens=max_new_tokens, temperature=TEMPERATURE, seed=seed, progress=progress
     )
     return [TokenAnswer(p, row[0], label=True, row=i) for i, (p, row) in enumerate(zip(ids, rows, strict=True))]

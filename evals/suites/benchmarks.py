@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from prefzoo.evals.suites.tasks import resolved, suite_key
+from prefzoo.evals.suites.tasks import resolve_task, suite_key
 
 BOOTSTRAP = 1000  # of lm-eval's, for standard errors that no formula gives
 PAIRED = 2  # (log-likelihood, length): lm-eval's samples of a perplexity
@@ -25,10 +25,10 @@ class Benchmark:
     """One task's result on one model.
 
     Attributes:
-        value, stderr: of the task's first metric, as lm-eval gives them; NaN where there is none.
-        n: documents.
+        value, stderr: of the task's first metric, as lm-eval computes them; NaN where there is none.
+        n: number of documents.
         metric: lm-eval's name for it.
-        chat_template: whether the prompts went through the tokenizer's.
+        chat_template: whether prompts went through the tokenizer's chat template.
         suite: name and content hash of what was run.
         samples: {"doc_id", "doc_hash", "score"} per document; empty for groups of unlike tasks.
         reason: why there is no value; empty where there is one.
@@ -48,33 +48,38 @@ class Benchmark:
 def run_benchmark(
     model: Any, tokenizer: Any, spec: str, *, folder: Path = Path(), batch_size: int = 16, limit: int | None = None
 ) -> dict[str, dict[str, Any]]:
-    """`Benchmark`s as plain values, by task: an embedded suite's, a task file's or folder's, or an lm-eval task's.
+    """Run a benchmark by lm-eval.
 
-    The model's mode and all random states are left as they were (lm-eval reseeds them). Tasks that generate go through
-    the chat template where the tokenizer has one; others never do, as their choices continue a plain text. What
-    cannot be run, for want of data, an extra or a network, has its reason and no number.
+    The model's mode and all random states are left as they were (lm-eval reseeds them). Tasks that generate use the
+    chat template where the tokenizer has one; others never do, as their choices continue a plain text. A task that
+    cannot be run, for want of data, an extra or a network, has a reason and no number.
 
     Args:
+        model, tokenizer: as transformers has them.
+        spec: an embedded suite, a task file or folder, or an lm-eval task.
         folder: what a path in `spec` is relative to.
-        limit: the first so many documents alone.
+        batch_size: documents per batch.
+        limit: only the first so many documents; None for all.
+
+    Returns:
+        `Benchmark`s as plain values, by task.
 
     Raises:
         UserError: no such benchmark.
     """
-    manager, names = resolved(spec, folder)
+    manager, names = resolve_task(spec, folder)
     suite = f"{spec}@{suite_key(spec, folder)}"
-    found: dict[str, Benchmark] = {}
+    benchmarks: dict[str, Benchmark] = {}
     for name in names:
-        with _untouched(model), _quiet():
+        with _states_restored(model), _quiet():
             try:
                 results = _evaluate(model, tokenizer, manager, name, batch_size, limit)
             except Exception as e:  # lm-eval and its data sets fail in any way: the rest of a run goes on
                 reason = f"{type(e).__name__}: {(str(e).strip() or 'no reason given').splitlines()[0]}"
-                shown = Path(name).stem
-                found[shown] = Benchmark(math.nan, math.nan, 0, "", None, suite=suite, reason=reason)
+                benchmarks[Path(name).stem] = Benchmark(math.nan, math.nan, 0, "", None, suite=suite, reason=reason)
                 continue
-        found |= of_results(results, results["samples"], suite, chat=bool(results["chat"]))
-    return {name: asdict(b) for name, b in found.items()}
+        benchmarks |= from_results(results, results["samples"], suite, chat=bool(results["chat"]))
+    return {name: asdict(b) for name, b in benchmarks.items()}
 
 
 def _evaluate(
@@ -94,10 +99,20 @@ def _evaluate(
     return results | {"chat": chat}
 
 
-def of_results(
+def from_results(
     results: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str, Any]]], suite: str, *, chat: bool
 ) -> dict[str, Benchmark]:
-    """Of what lm-eval returns, or writes: a benchmark per group, and per task that is in no group."""
+    """Convert what lm-eval returns, or writes.
+
+    Args:
+        results: its results.
+        samples: rows per document, by task.
+        suite: name and content hash of what was run.
+        chat: whether prompts went through the chat template.
+
+    Returns:
+        A benchmark for each group, and for each task that is in no group, by name.
+    """
     groups: Mapping[str, Any] = results.get("groups") or {}
     members = {m for subtasks in (results.get("group_subtasks") or {}).values() for m in subtasks}
     out: dict[str, Benchmark] = {}
@@ -118,7 +133,7 @@ def of_results(
 
 
 def _metric(name: str, numbers: Mapping[str, Any], results: Mapping[str, Any]) -> str | None:
-    """The key (`metric,filter`) of a task's first metric; what a task file names first is what it is about."""
+    """Return the key (`metric,filter`) of a task's first metric; what a task file names first is what it is about."""
     keys = [k for k, v in numbers.items() if "," in k and "_stderr," not in k and isinstance(v, int | float)]
     config = (results.get("configs") or {}).get(name, {})
     named = [m["metric"] for m in config.get("metric_list") or () if isinstance(m.get("metric"), str)]
@@ -127,18 +142,18 @@ def _metric(name: str, numbers: Mapping[str, Any], results: Mapping[str, Any]) -
 
 
 def _rows(samples: Sequence[Mapping[str, Any]], key: str, task: str) -> list[dict[str, Any]]:
-    metric, chosen = key.split(",", 1)
-    mine = [s for s in samples if s.get("filter", chosen) == chosen and metric in s]
+    metric, filter_name = key.split(",", 1)
+    scored = [s for s in samples if s.get("filter", filter_name) == filter_name and metric in s]
     rows = [
         {"doc_id": f"{task}/{s['doc_id']}" if task else s["doc_id"], "doc_hash": s["doc_hash"],
          "score": _score(metric, s[metric])}
-        for s in mine
+        for s in scored
     ]  # fmt: skip
     return [] if any(row["score"] is None for row in rows) else rows
 
 
 def _score(metric: str, value: Any) -> float | None:
-    """A document's own number. lm-eval keeps a pair for perplexities: summed log-likelihood in nats, and length."""
+    """Return a document's number; for perplexities lm-eval has a pair, summed log-likelihood in nats and length."""
     if isinstance(value, list | tuple) and len(value) == PAIRED and metric == "bits_per_byte":
         return -float(value[0]) / float(value[1]) / math.log(2)
     return float(value) if isinstance(value, int | float) else None
@@ -149,7 +164,7 @@ def _number(value: Any) -> float:
 
 
 @contextmanager
-def _untouched(model: Any) -> Iterator[None]:
+def _states_restored(model: Any) -> Iterator[None]:
     import numpy as np
 
     training, states = model.training, (random.getstate(), np.random.get_state(), torch.get_rng_state())

@@ -11,7 +11,7 @@ ITEMS = "items.jsonl"
 
 
 def beside(file: str) -> Callable[..., dict[str, Any]]:
-    """A `custom_dataset` for lm-eval: the `items.jsonl` in the folder of `file`, as its test split."""
+    """Return a `custom_dataset` for lm-eval: the `items.jsonl` in the folder of `file`, as its test split."""
 
     def documents(**_: Any) -> dict[str, Any]:
         from datasets import Dataset
@@ -23,10 +23,10 @@ def beside(file: str) -> Callable[..., dict[str, Any]]:
 
 
 def text_of(items: Sequence[dict[str, Any]]) -> str:
-    """A line of JSON per item."""
+    """Return a line of JSON per item."""
     return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
 
 
 def write(file: str, items: Sequence[dict[str, Any]]) -> None:
-    """To `items.jsonl` in the folder of `file`."""
+    """Write items to `items.jsonl` in the folder of `file`."""
     (Path(file).parent / ITEMS).write_text(text_of(items), encoding="utf-8")

@@ -12,10 +12,10 @@ BUILT_IN = {"train": 600, "eval": 100}
 
 
 def load_prompts(spec: str, folder: Path) -> list[PromptRow]:
-    """Prompts of `instruct:train`, `instruct:eval` (`:N` for another number), or of a file with a `prompt` column.
+    """Load `instruct:train`, `instruct:eval` (`:N` for another number), or a file with a `prompt` column.
 
     Raises:
-        UserError: no such set or file, or a row without a prompt.
+        UserError: there is no such set or file, or a row without a prompt.
     """
     if spec.startswith("instruct:"):
         _, split, *count = spec.split(":")

@@ -1,4 +1,4 @@
-"""Which benchmark is meant: an embedded suite, a task file or folder of the user's own, or one of lm-eval's by name."""
+"""Which benchmark is meant: an embedded suite, a user's task file or folder, or one of lm-eval's tasks by name."""
 
 from __future__ import annotations
 
@@ -18,75 +18,75 @@ YAML = (".yaml", ".yml")
 READ = (*YAML, ".py", ".json", ".jsonl", ".csv", ".parquet", ".txt")  # what a task's folder may hold for it
 
 
-def known() -> list[str]:
-    """Names of the embedded suites."""
+def suite_names() -> list[str]:
+    """Return the names of the embedded suites."""
     return sorted(p.stem for p in SUITES.glob("*/*.yaml") if p.stem == p.parent.name)
 
 
 def is_benchmark(spec: str, folder: Path) -> bool:
-    """Whether `spec` is meant as a benchmark; else it names prompts. Nothing is loaded to find out."""
-    place = folder / spec
-    if spec in known() or place.suffix in YAML or place.is_dir():
+    """Return whether `spec` names a benchmark rather than prompts. Nothing is loaded to find out."""
+    path = folder / spec
+    if spec in suite_names() or path.suffix in YAML or path.is_dir():
         return True
-    return not (spec.startswith("instruct:") or place.suffix or place.exists())
+    return not (spec.startswith("instruct:") or path.suffix or path.exists())
 
 
 def check_names(specs: Sequence[str], folder: Path) -> None:
-    """Raises UserError, a line per benchmark that cannot be found."""
+    """Raise UserError, with a line per benchmark that cannot be found."""
     faults = [fault for spec in specs if (fault := _fault(spec, folder))]
     if faults:
         raise UserError(faults)
 
 
 def _fault(spec: str, folder: Path) -> str:
-    if spec in known():
+    if spec in suite_names():
         return ""
-    place, at = folder / spec, "evals.benchmarks"
-    if place.is_dir():
-        named = [p for p in _files(place) if p.suffix in YAML and isinstance(_mapping(p), dict)]
+    path, at = folder / spec, "evals.benchmarks"
+    if path.is_dir():
+        named = [p for p in _files(path) if p.suffix in YAML and isinstance(_mapping(p), dict)]
         return "" if named else f"{at}: {spec}: no task file in this folder; put a .yaml with `task: NAME` there"
-    if place.suffix in YAML:
-        return _file_fault(at, spec, place)
-    names = stock().all_tasks
+    if path.suffix in YAML:
+        return _file_fault(at, spec, path)
+    names = lm_eval_manager().all_tasks
     if spec in names:
         return ""
-    have = ", ".join(known())
-    meant = did_you_mean(spec, known()) or did_you_mean(spec, names)
+    have = ", ".join(suite_names())
+    meant = did_you_mean(spec, suite_names()) or did_you_mean(spec, names)
     return f"{at}: no suite {spec!r}{meant}; embedded are {have}; others are lm-eval's tasks by name, or a .yaml file"
 
 
-def _file_fault(at: str, spec: str, place: Path) -> str:
-    if not place.is_file():
+def _file_fault(at: str, spec: str, path: Path) -> str:
+    if not path.is_file():
         return f"{at}: {spec}: no such file; paths are relative to the recipe, or to the current folder"
-    found = _mapping(place)
-    if isinstance(found, str):
-        return f"{at}: {spec}: {found}"
-    if not (found.get("task") or found.get("group")):
+    task = _mapping(path)
+    if isinstance(task, str):
+        return f"{at}: {spec}: {task}"
+    if not (task.get("task") or task.get("group")):
         return f"{at}: {spec}: has neither `task:` nor `group:`; an lm-eval task file names itself by `task: NAME`"
     return ""
 
 
 def _mapping(path: Path) -> dict[str, Any] | str:
-    """A task file's fields, without running the functions that it names; or what is wrong with it."""
+    """Return a task file's fields, without running the functions that it names, or what is wrong with it."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
     try:
-        found = load_yaml(path, resolve_func=False)
+        fields = load_yaml(path, resolve_func=False)
     except (yaml.YAMLError, OSError, ValueError) as e:
         return f"is no YAML of a task ({str(e).splitlines()[0]}); an lm-eval task file starts with `task: NAME`"
-    return dict(found)
+    return dict(fields)
 
 
 @lru_cache(maxsize=1)
-def stock() -> Any:
-    """lm-eval's manager with its own tasks, which takes seconds to build."""
+def lm_eval_manager() -> Any:
+    """Return lm-eval's manager with its own tasks, which takes seconds to build."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager()
 
 
-def resolved(spec: str, folder: Path) -> tuple[Any, list[str]]:
-    """lm-eval's task manager, and what to ask it for.
+def resolve_task(spec: str, folder: Path) -> tuple[Any, list[str]]:
+    """Return lm-eval's task manager, and the names of the tasks to run with it.
 
     Raises:
         UserError: no such benchmark.
@@ -94,23 +94,23 @@ def resolved(spec: str, folder: Path) -> tuple[Any, list[str]]:
     check_names([spec], folder)
     from lm_eval.tasks import TaskManager
 
-    place = SUITES / spec if spec in known() else folder / spec
-    if place.is_dir():
-        manager = TaskManager(include_path=str(place), include_defaults=False)
+    path = SUITES / spec if spec in suite_names() else folder / spec
+    if path.is_dir():
+        manager = TaskManager(include_path=str(path), include_defaults=False)
         return manager, [*manager.all_groups] or [*manager.all_subtasks]
-    if place.suffix in YAML:
-        return TaskManager(include_path=str(place.parent), include_defaults=False), [str(place.resolve())]
-    return stock(), [spec]
+    if path.suffix in YAML:
+        return TaskManager(include_path=str(path.parent), include_defaults=False), [str(path.resolve())]
+    return lm_eval_manager(), [spec]
 
 
 def suite_key(spec: str, folder: Path = Path()) -> str:
-    """Hash of what a result depends on besides the model: the task's files and its data's, or lm-eval's version."""
-    place = SUITES / spec if spec in known() else folder / spec
+    """Hash what a result depends on besides the model: the task's files and its data's, or lm-eval's version."""
+    path = SUITES / spec if spec in suite_names() else folder / spec
     digest = hashlib.sha256(str(version_of("lm-eval")).encode())
-    if place.suffix not in YAML and not place.is_dir():
+    if path.suffix not in YAML and not path.is_dir():
         digest.update(spec.encode())
         return digest.hexdigest()[:16]
-    home = place if place.is_dir() else place.parent
+    home = path if path.is_dir() else path.parent
     files = {p for p in _files(home) if p.suffix in READ}
     tasks = [_mapping(p) for p in files if p.suffix in YAML]
     files |= {p for task in tasks if isinstance(task, dict) for p in _data_files(task) if p.is_file()}
@@ -124,7 +124,7 @@ def _files(home: Path) -> list[Path]:
 
 
 def _data_files(task: dict[str, Any]) -> Iterator[Path]:
-    """Paths under `dataset_kwargs.data_files`, of any shape that datasets takes."""
+    """Yield the paths under `dataset_kwargs.data_files`, of any shape that datasets takes."""
     left = [(task.get("dataset_kwargs") or {}).get("data_files")]
     while left:
         value = left.pop()

@@ -55,7 +55,7 @@ def render(found: Quality) -> str:
     prompt = f", prompt {found.prompt_hash}" if found.prompt_hash else ""
     lines = [f"{found.judge}{prompt}: {found.coverage.asked} labelled pairs, {found.ties} ties"]
     lines += [f"  {says}: {_cell(getattr(found, field))}" for field, says in SAYS]
-    return "\n".join(lines + ([found.coverage.says()] if found.coverage.missing else []))
+    return "\n".join(lines + ([found.coverage.summary()] if found.coverage.missing else []))
 
 
 def _cell(e: Estimate) -> str:

@@ -19,7 +19,7 @@ from prefzoo.evals.boards.provenance import Receipts
 from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
 from prefzoo.evals.boards.run_files import RESOLVED
 from prefzoo.evals.generation.published import is_published, published_answers
-from prefzoo.evals.generation.vllm import answers_of_checkpoints, check_vllm
+from prefzoo.evals.generation.vllm import check_vllm, checkpoint_answers
 from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.protocol import Answer, Judge, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
@@ -130,7 +130,7 @@ def _by_vllm(
     check_vllm("--engine")
     with stage("answers by vLLM", "models", console):
         said = [p.prompt for p in prompts]
-        return answers_of_checkpoints(found, leaderboard.BASE, said, max_new_tokens=asked.max_new_tokens)
+        return checkpoint_answers(found, leaderboard.BASE, said, max_new_tokens=asked.max_new_tokens)
 
 
 def _measure(

@@ -67,9 +67,9 @@ def names() -> list[str]:
 @lru_cache(maxsize=1)
 def kinds() -> dict[str, type[JudgeSettings]]:
     """Return the settings of every kind, by its name. A plug-in that is broken is reported and left out."""
-    found = {name: EntryPoint(name, path, GROUP).load() for name, path in BUILT_IN.items()}
+    registered = {name: EntryPoint(name, path, GROUP).load() for name, path in BUILT_IN.items()}
     for point in entry_points(group=GROUP):
-        fault = f"the kind {point.name!r} is taken; rename it" if point.name in found else ""
+        fault = f"the kind {point.name!r} is taken; rename it" if point.name in registered else ""
         try:
             settings = None if fault else point.load()
         except Exception as e:  # one broken package must not take the whole tool down
@@ -78,8 +78,8 @@ def kinds() -> dict[str, type[JudgeSettings]]:
         if fault:
             print(f"prefzoo: entry point {point.name} = {point.value} fails: {fault}", file=sys.stderr)
         else:
-            found[point.name] = settings
-    return found
+            registered[point.name] = settings
+    return registered
 
 
 def _fault(settings: Any, name: str) -> str:

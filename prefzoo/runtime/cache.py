@@ -51,16 +51,19 @@ class Cache:
         """Append values, none of which may be None; a key's last value counts.
 
         Raises:
-            OSError: the file cannot be written.
+            OSError: the file cannot be written; the error names it.
         """
         lines = b"".join(_line(key, value) for key, value in values.items())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock, self.path.open("ab+") as file, _exclusive(file):
-            _drop_half_line(file)
-            file.write(lines)
-            file.flush()
-            if self._sync:
-                os.fsync(file.fileno())
+        try:
+            with self._lock, self.path.open("ab+") as file, _exclusive(file):
+                _drop_half_line(file)
+                file.write(lines)
+                file.flush()
+                if self._sync:
+                    os.fsync(file.fileno())
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, str(self.path)) from e
 
     def _read_new_lines(self) -> None:
         try:

@@ -13,7 +13,7 @@ from prefzoo.evals.judges import function, load_judge
 from prefzoo.evals.judges.coverage import coverage
 from prefzoo.evals.judges.judge_prompt import JudgePrompt, read_prompt, read_verdict
 from prefzoo.evals.judges.position_swap import PairwiseJudge
-from prefzoo.evals.judges.protocol import Answer, Comparison, Outcome, PromptRow, Report, Verdict
+from prefzoo.evals.judges.protocol import Answer, Comparison, Outcome, Progress, PromptRow, Verdict
 from prefzoo.evals.judges.scoring import bradley_terry, by_scores, higher_wins
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.judge_quality import Labelled, quality
@@ -37,7 +37,7 @@ class By(PairwiseJudge):
         self.preference = preference
         self.asked: list[tuple[str, str]] = []
 
-    def preferences(self, comparisons: Sequence[Comparison], report: Report | None = None) -> list[Outcome]:
+    def preferences(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Outcome]:
         self.asked += [(c.first.text, c.second.text) for c in comparisons]
         return [self.preference(c) for c in comparisons]
 
@@ -210,10 +210,10 @@ def test_coverage_counts_alike_reasons_and_withholds_past_five_percent() -> None
     lost = [Verdict(math.nan, (), f"unknown verdict 'x{i}'") for i in range(5)]
     fine = coverage([Verdict(1.5)] * 95 + lost)
     assert not fine.withheld and fine.reasons == (("unknown verdict '…'", 5),)
-    assert fine.says() == "5 of 100 verdicts are missing (5 x unknown verdict '…'); left out"
+    assert fine.summary() == "5 of 100 verdicts are missing (5 x unknown verdict '…'); left out"
     bad = coverage([Verdict(1.5)] * 94 + lost + [Verdict(math.nan, (), "HTTP 500, 4 tries")])
-    assert bad.withheld and bad.says().endswith("more than 5%: the number is withheld")
-    assert coverage([Verdict(1.5)]).says() == ""
+    assert bad.withheld and bad.summary().endswith("more than 5%: the number is withheld")
+    assert coverage([Verdict(1.5)]).summary() == ""
 
 
 def labelled(chosen: str, rejected: str) -> Labelled:

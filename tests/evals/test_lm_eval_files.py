@@ -15,7 +15,7 @@ from prefzoo.cli import main
 from prefzoo.errors import UserError
 from prefzoo.evals.metrics.lm_eval_files import read_results
 from prefzoo.evals.suites.benchmarks import run_benchmark
-from prefzoo.evals.suites.tasks import SUITES, known
+from prefzoo.evals.suites.tasks import SUITES, suite_names
 
 LIMIT = 12
 
@@ -38,12 +38,12 @@ def test_the_command_gives_the_same_scores(
 ) -> None:
     tiny_model.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
-    plain = [s for s in known() if s != "instructions"]
+    plain = [s for s in suite_names() if s != "instructions"]
     by_command(tmp_path / "model", tmp_path / "out", plain)
     by_command(tmp_path / "model", tmp_path / "out", ["instructions"], "--apply_chat_template")
     ((_, theirs),) = read_results([tmp_path / "out"]).items()
-    assert set(theirs.benchmarks) == set(known())
-    for suite in known():
+    assert set(theirs.benchmarks) == set(suite_names())
+    for suite in suite_names():
         ours, other = run_benchmark(tiny_model, tiny_tokenizer, suite, limit=LIMIT)[suite], theirs.benchmarks[suite]
         assert ours["value"] == pytest.approx(other["value"], rel=1e-6) and ours["n"] == other["n"] == LIMIT
         assert [(r["doc_id"], r["doc_hash"]) for r in ours["samples"]] == [

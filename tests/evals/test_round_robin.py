@@ -13,7 +13,7 @@ from scipy.special import expit
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.round_robin import ELO, Won, as_json, markdown, play, round_robin
 from prefzoo.evals.judges.coverage import Coverage
-from prefzoo.evals.judges.protocol import Answer, Outcome, PromptRow, Report
+from prefzoo.evals.judges.protocol import Answer, Outcome, Progress, PromptRow
 from prefzoo.evals.judges.scoring import ScoringJudge
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.stats import intervals
@@ -27,7 +27,7 @@ class Length(ScoringJudge):
 
     name = "length"
 
-    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], report: Report | None = None) -> list[Outcome]:
+    def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
         return [len(answer.text) / 100 for _, answer in answers]
 
 

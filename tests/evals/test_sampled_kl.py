@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chisquare
 
 from prefzoo.data.tokens import TokenAnswer
-from prefzoo.evals.generation.generate import drawn, generate
+from prefzoo.evals.generation.generate import generate, sample_tokens
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
 
 PROMPT = [1, 5, 9]
@@ -25,7 +25,7 @@ def next_logp(model: Any) -> torch.Tensor:
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_draws_follow_the_model(tiny_model: Any, tiny_tokenizer: Any, temperature: float) -> None:
     n = 4000
-    rows = drawn(
+    rows = sample_tokens(
         tiny_model, tiny_tokenizer, [PROMPT], max_new_tokens=1, n=n, temperature=temperature, batch_size=1, seed=3
     )[0]
     seen = torch.bincount(torch.tensor([row[0] for row in rows]), minlength=tiny_model.config.vocab_size).double()
@@ -63,7 +63,7 @@ def test_kl_of_one_token_is_the_exact_one(tiny_model: Any, tiny_tokenizer: Any) 
         )
     p, q = next_logp(policy), next_logp(tiny_model)
     exact = float((p.exp() * (p - q)).sum())
-    rows = drawn(policy, tiny_tokenizer, [PROMPT], max_new_tokens=1, n=3000, temperature=1.0)[0]
+    rows = sample_tokens(policy, tiny_tokenizer, [PROMPT], max_new_tokens=1, n=3000, temperature=1.0)[0]
     pairs = [TokenAnswer(PROMPT, row, True, i) for i, row in enumerate(rows)]
     found = torch.tensor(kl(policy, tiny_model, pairs, "rows", bf16=False))
     assert exact > 0.01

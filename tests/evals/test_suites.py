@@ -17,7 +17,7 @@ from prefzoo.evals.judges.checks import holds
 from prefzoo.evals.suites.instruct import build_prompts
 from prefzoo.evals.suites.instructions.make import TASKS, combinations
 from prefzoo.evals.suites.instructions.task import process_results
-from prefzoo.evals.suites.tasks import SUITES, known
+from prefzoo.evals.suites.tasks import SUITES, suite_names
 
 CHOICE = ("arithmetic", "knowledge")
 SIGNS: dict[type, Any] = {
@@ -33,10 +33,10 @@ def rows(suite: str) -> list[dict[str, Any]]:
 
 
 def test_which_there_are() -> None:
-    assert known() == ["arithmetic", "instructions", "knowledge", "perplexity"]
+    assert suite_names() == ["arithmetic", "instructions", "knowledge", "perplexity"]
 
 
-@pytest.mark.parametrize("suite", known())
+@pytest.mark.parametrize("suite", suite_names())
 def test_the_items_are_what_their_program_makes_and_each_is_there_once(suite: str) -> None:
     found = rows(suite)
     assert found == import_module(f"prefzoo.evals.suites.{suite}.make").items()

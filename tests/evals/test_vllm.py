@@ -11,7 +11,7 @@ import pytest
 
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.errors import UserError
-from prefzoo.evals.generation.vllm import answers, check_vllm
+from prefzoo.evals.generation.vllm import check_vllm, vllm_answers
 
 FAKE = """
 import json, os
@@ -64,7 +64,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_one_engine_and_a_request_per_adapter(fake: Path, tiny_tokenizer: Any) -> None:
     adapters = {"base": None, "dpo": str(fake / "dpo"), "ipo": str(fake / "ipo")}
     prompts = ["Say one", "Say it twice"]
-    found = answers("the/model", tiny_tokenizer, adapters, prompts, max_new_tokens=3)
+    found = vllm_answers("the/model", tiny_tokenizer, adapters, prompts, max_new_tokens=3)
     assert json.loads((fake / "log.json").read_text()) == [
         ["engine", "the/model", True, 16], ["generate", None],
         ["generate", ["dpo", 2, str(fake / "dpo")]], ["generate", ["ipo", 3, str(fake / "ipo")]],
@@ -77,7 +77,7 @@ def test_one_engine_and_a_request_per_adapter(fake: Path, tiny_tokenizer: Any) -
 
 def test_an_engine_that_fails(fake: Path, tiny_tokenizer: Any) -> None:
     with pytest.raises(UserError, match="vllm: its process ended with code 1: RuntimeError: no GPU found"):
-        answers("broken", tiny_tokenizer, {"base": None}, ["a"], max_new_tokens=3)
+        vllm_answers("broken", tiny_tokenizer, {"base": None}, ["a"], max_new_tokens=3)
 
 
 def test_without_vllm() -> None:

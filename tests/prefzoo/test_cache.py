@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 from pathlib import Path
@@ -55,6 +56,16 @@ def test_a_broken_line_is_reported_once_and_the_others_count(
     cache.put({"a": 3})
     again = Cache(path)
     assert (again.get("a"), again.get("b")) == (3, 2) and capsys.readouterr().out == ""
+
+
+def test_a_full_disk_is_reported_with_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("prefzoo.runtime.cache.os.fsync", full)
+    with pytest.raises(OSError) as caught:
+        Cache(path).put({"a": 1})
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
 
 
 def write(path: Path, number: int) -> None:

@@ -80,7 +80,7 @@ def test_a_run_and_again(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "| rank | variant | kl |" not in board and "calibration_error | chosen_displacement | entropy | kl" in board
     before = pd.read_csv(place / "results/far/frontier.csv")
     capsys.readouterr()
-    monkeypatch.setattr("prefzoo.evals.metrics.sampled_kl.drawn", None)  # calling it would fail
+    monkeypatch.setattr("prefzoo.evals.metrics.sampled_kl.sample_tokens", None)  # calling it would fail
     monkeypatch.setattr("prefzoo.experiment.stages.train.train", None)
     assert run(monkeypatch) == 0
     assert pd.read_csv(place / "results/far/frontier.csv").equals(before)

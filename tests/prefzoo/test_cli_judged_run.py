@@ -13,7 +13,7 @@ from called import prefzoo
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.run_files import TEXTS
-from prefzoo.evals.judges.alpaca import _contained, win_rate_by_alpaca
+from prefzoo.evals.judges.alpaca import _global_state_restored, win_rate_by_alpaca
 from prefzoo.evals.judges.annotations import read, win_rates
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Verdict
 from prefzoo.evals.stats.length_control import length_controlled
@@ -78,7 +78,7 @@ def test_the_judge_ranks_and_alpaca_eval_agrees(
     theirs = win_rate_by_alpaca(outputs, base, longer, "simpo", place / "alpaca").loc["simpo"]
     assert theirs.win_rate == pytest.approx(100 * mine.value) and theirs.n_total == 6
     rows = json.loads((folder / "simpo" / "annotations.json").read_text())
-    with _contained():
+    with _global_state_restored():
         from alpaca_eval.metrics import get_winrate
 
         assert get_winrate(rows)["win_rate"] == pytest.approx(theirs.win_rate)

@@ -269,7 +269,7 @@ def test_the_reference_and_answers_take_less_at_a_time_where_memory_is_short(
     prompts = [[1, 2, i] for i in range(7)]
     how: dict[str, Any] = {"max_new_tokens": 3, "n": 2, "temperature": 1.0}
     expected = reference_logprobs.logprobs(tiny_model, pairs, "shared", bf16=False)
-    drawn = generate.drawn(tiny_model, tiny_tokenizer, prompts, **how)
+    drawn = generate.sample_tokens(tiny_model, tiny_tokenizer, prompts, **how)
     sizes: list[int] = []
 
     def short(count: int) -> None:
@@ -293,7 +293,7 @@ def test_the_reference_and_answers_take_less_at_a_time_where_memory_is_short(
     torch.testing.assert_close(found.chosen, expected.chosen)
     torch.testing.assert_close(found.rejected, expected.rejected)
     assert sizes == [7, 3, 4, 2, 2]
-    assert generate.drawn(tiny_model, tiny_tokenizer, prompts, **how) == drawn and max(sizes) == 14
+    assert generate.sample_tokens(tiny_model, tiny_tokenizer, prompts, **how) == drawn and max(sizes) == 14
 
 
 def short_of(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from prefzoo.evals.judges.checks import CHECKS
 from prefzoo.evals.judges.protocol import PromptRow
 
 Spec = dict[str, Any]
-EVAL_SHARE = 5  # one topic, and one combination, in so many is kept for evaluation
+EVAL_SHARE = 5  # one topic, and one combination, in so many is held out for evaluation
 
 REQUESTS = ("Tell me about {topic}.", "Write about {topic}.", "Explain {topic} to a child.", "Describe {topic}.")
 LEAST = (8, 12)  # words that every answer must have, so that a shrunken answer cannot win
@@ -59,14 +59,14 @@ LISTS = ("numbered_list", "dash_list")
 
 
 def topics() -> list[str]:
-    """All topics, one word each (in the plural where it has one), which is also the topic's key word."""
-    found = (Path(__file__).parent / "topics.txt").read_text(encoding="utf-8").split()
-    assert len(found) == len(set(found)), "a topic twice would cross the split"
-    return found
+    """Return all topics, one word each (in the plural where it has one), which is also the topic's key word."""
+    words = (Path(__file__).parent / "topics.txt").read_text(encoding="utf-8").split()
+    assert len(words) == len(set(words)), "a topic twice would cross the split"
+    return words
 
 
 def combinations() -> list[tuple[Spec, ...]]:
-    """All combinations of one or two instructions that can be met together."""
+    """Return all combinations of one or two instructions that can be met together."""
     prose = [s for s in SHAPES if s["kind"] not in LISTS]
     single = [(s,) for s in (*SHAPES, *MANNERS, *ENDS, *ALONE)]
     pairs = [*itertools.product(SHAPES, MANNERS), *itertools.product(prose, ENDS), *itertools.product(MANNERS, ENDS)]
@@ -79,23 +79,31 @@ def _clash(pair: tuple[Spec, ...]) -> bool:
 
 
 def build_prompts(split: str, n: int, seed: int = 0) -> list[PromptRow]:
-    """`n` prompts of a split, the same for the same arguments.
+    """Build prompts; the same arguments give the same prompts.
 
-    A topic, and a combination of instructions, belongs to one split only; so an evaluation prompt is new in both.
+    A topic, and a combination of instructions, belongs to one split only, so that an evaluation prompt is new in both.
+
+    Args:
+        split: `train` or `eval`.
+        n: number of prompts.
+        seed: of the draws.
+
+    Returns:
+        The prompts, no two with the same topic and instructions.
 
     Raises:
-        UserError: unknown split.
+        UserError: there is no such split.
     """
     if split not in ("train", "eval"):
         raise UserError(f"instruct:{split}: no such split; it has train and eval")
     draw = random.Random(f"{split}:{seed}")
-    mine = [t for t in topics() if _side(t) == split]
-    sets = [c for c in combinations() if _side(repr(c)) == split]
+    own_topics = [t for t in topics() if _split_of(t) == split]
+    sets = [c for c in combinations() if _split_of(repr(c)) == split]
     by_size = [[c for c in sets if len(c) == size] for size in (1, 2)]
     rows: list[PromptRow] = []
     seen: set[tuple[str, str]] = set()
     while len(rows) < n:
-        topic, chosen = draw.choice(mine), draw.choice(draw.choice(by_size))
+        topic, chosen = draw.choice(own_topics), draw.choice(draw.choice(by_size))
         if (topic, repr(chosen)) in seen:
             continue
         seen.add((topic, repr(chosen)))
@@ -104,7 +112,7 @@ def build_prompts(split: str, n: int, seed: int = 0) -> list[PromptRow]:
 
 
 def stems(topic: str) -> list[str]:
-    """What all inflections of a topic begin with: bees -> bee, butterflies -> butterfl, wolves -> wolf or wolves."""
+    """Return what all inflections of a topic begin with: bees -> bee, wolves -> wolf or wolves."""
     if topic in IRREGULAR:
         return [topic, IRREGULAR[topic]]
     for ending, cut in (("ies", 3), ("ches", 2), ("xes", 2), ("ses", 2), ("oes", 2), ("ss", 0), ("s", 1)):
@@ -113,7 +121,7 @@ def stems(topic: str) -> list[str]:
     return [topic]
 
 
-def _side(text: str) -> str:
+def _split_of(text: str) -> str:
     return "eval" if hashlib.sha256(text.encode()).digest()[0] % EVAL_SHARE == 0 else "train"
 
 

@@ -14,7 +14,7 @@ from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import native_bf16
 from prefzoo.evals.boards.leaderboard import BASE
-from prefzoo.evals.generation.generate import answers_of
+from prefzoo.evals.generation.generate import decode_answers
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics import frontier
 from prefzoo.evals.metrics.frontier import Point
@@ -109,6 +109,6 @@ def _point(run: Run, model: Any, base: Any, theirs: LogProbs | None) -> Point:
         model, base = model.to(torch.bfloat16), base.to(torch.bfloat16)
     drawn = sampled(model, run.tokenizer, [r.prompt for r in rows], run.recipe.evals.max_new_tokens, run.recipe.seed)
     if checkable:
-        answers = answers_of(model, run.tokenizer, [s.completion for s in drawn])
+        answers = decode_answers(model, run.tokenizer, [s.completion for s in drawn])
         reward = [Verifier().score(row, answer) for row, answer in zip(rows, answers, strict=True)]
     return Point(kl(model, base, drawn, run.layout, bf16=bf16), reward, "score" if checkable else "preference_accuracy")

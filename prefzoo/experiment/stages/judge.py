@@ -94,7 +94,7 @@ def judged(
             verdicts = _verdicts(judge, comparisons, report)
         cover = coverage(verdicts)
         if cover.missing:
-            console.print(f"{name}: {cover.says()}", soft_wrap=True, markup=False, emoji=False)
+            console.print(f"{name}: {cover.summary()}", soft_wrap=True, markup=False, emoji=False)
         rows = annotation_rows(comparisons, verdicts, judge, leaderboard.BASE, name)
         run_folders.write_json(folder / name / "annotations.json", rows)
         preferences = [None if v.missing or cover.withheld else v.preference for v in verdicts]
@@ -125,7 +125,7 @@ def everyone(
     except UserError as e:  # the board is worth having without it
         return f"Round robin: {'; '.join(e.lines)}\n"
     if cover.withheld:
-        return f"Round robin: {cover.says()}.\n"
+        return f"Round robin: {cover.summary()}.\n"
     found = round_robin(won, cover)
     run_folders.write_json(folder / "round_robin.json", as_json(found, judge))
     return markdown(found)
