@@ -1,4 +1,7 @@
-"""Files and folders that are whole or absent, through a kill and through a loss of power: write, sync, rename."""
+"""Write files and folders so that, after a kill or a power loss, each is either complete or absent.
+
+Everything is written to a hidden path beside its target, flushed to disk, and then renamed.
+"""
 
 from __future__ import annotations
 
@@ -20,38 +23,38 @@ DISK_FULL = {
 
 
 def flush_to_disk(path: Path) -> None:
-    """Have a file's content, or the names in a folder, reach the disk."""
-    opened = os.open(path, os.O_RDONLY)
+    """Force the content of a file, or the list of names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(opened)
+        os.fsync(descriptor)
     finally:
-        os.close(opened)
+        os.close(descriptor)
 
 
 def move_into_place(partial: Path, target: Path) -> None:
-    """Move what was written beside `target` to its place; whatever was there goes first."""
+    """Flush a finished file or folder to disk and rename it to `target`, replacing what was there."""
     below = [*partial.rglob("*")] if partial.is_dir() else []
     for path in [*(p for p in below if p.is_file()), *(p for p in below if p.is_dir()), partial]:
         flush_to_disk(path)
-    if target.is_dir():  # a folder cannot be replaced in one go; without it, what it held is made again
+    if target.is_dir():  # a folder cannot be replaced by one rename; a kill right here means computing it again
         shutil.rmtree(target)
     partial.replace(target)
     flush_to_disk(target.parent)
 
 
 def partial_path(target: Path) -> Path:
-    """Where this process writes `target` first. Nothing reads a hidden file."""
+    """Return the hidden path that this process writes to before it renames the result to `target`."""
     return target.with_name(f".{target.name}.{os.getpid()}.partial")
 
 
 @contextmanager
 def write_atomically(target: Path) -> Iterator[Path]:
-    """Yield the path to write `target` to first; at the end of the block it replaces `target` in one step.
+    """Yield the path to write to; when the block ends, move the result to `target`.
 
     A block that raises leaves `target` as it was.
 
     Raises:
-        UserError: the disk is full.
+        UserError: The disk is full.
     """
     with partial_file(target) as partial:
         yield partial
@@ -60,32 +63,32 @@ def write_atomically(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def partial_file(target: Path) -> Iterator[Path]:
-    """Where to write `target` first. What is half written when that fails goes at once: it takes the room.
+    """Yield the path to write to, for callers that move the result themselves; remove it if the block raises.
 
     Raises:
-        UserError: the disk is full; what was at `target` before is untouched.
+        UserError: The disk is full; `target` is unchanged.
     """
     partial = partial_path(target)
     try:
         yield partial
     except BaseException as e:
         remove_path(partial)
-        why = disk_full_reason(e)
-        if why:
-            raise UserError(f"{target}: cannot be written, {why}; make room, the same command goes on") from e
+        reason = disk_full_reason(e)
+        if reason:
+            raise UserError(f"{target}: cannot be written, {reason}; make room, the same command goes on") from e
         raise
 
 
 def disk_full_reason(error: BaseException) -> str:
-    """Why there was no room to write, or nothing where that is not what went wrong."""
+    """Return why there was no space to write, or an empty string if the error has another cause."""
     if isinstance(error, OSError):
         return DISK_FULL.get(error.errno or 0, "")
-    # safetensors has the number in its text alone
-    return next((why for number, why in DISK_FULL.items() if f"(os error {number})" in str(error)), "")
+    # safetensors gives the error number only in its message
+    return next((reason for number, reason in DISK_FULL.items() if f"(os error {number})" in str(error)), "")
 
 
 def remove_path(path: Path) -> None:
-    """A file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -93,22 +96,22 @@ def remove_path(path: Path) -> None:
 
 
 def remove_partial_files(folder: Path, *, deep: bool = False) -> None:
-    """Remove what killed processes left half written in `folder`; `deep`: and in all folders below it."""
+    """Remove what killed processes left half written in `folder`; with `deep`, also in all folders below it."""
     for path in [*(folder.rglob if deep else folder.glob)(".*.partial")]:
         remove_path(path)
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hash of a file's content."""
+    """Return the SHA-256 of a file's content as hexadecimal text."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def resolve_inside(folder: Path, *names: str) -> Path:
-    """`folder / names`, if what is written there ends up in `folder`, through links as well.
+    """Return `folder / names` after checking that it lies inside `folder`, symbolic links included.
 
     Raises:
-        UserError: it would not.
+        UserError: It leads out of `folder`, or is `folder` itself.
     """
     path = folder.joinpath(*names)
     if not path.resolve().is_relative_to(folder.resolve()) or path.resolve() == folder.resolve():

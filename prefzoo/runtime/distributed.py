@@ -1,4 +1,4 @@
-"""One process, or several under `accelerate launch`: who speaks and writes, what all agree on, how they share work."""
+"""Run as one process, or as several under `accelerate launch`: who writes, how values and work are shared."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TIMEOUT = timedelta(days=1)  # one process may measure for hours while the other
 
 
 def process_state() -> Any:
-    """This process's place among all; joins them at the first call.
+    """Return Accelerate's `PartialState` of this process; the first call joins the process group.
 
     Raises:
-        UserError: a launcher started several, and they cannot find each other.
+        UserError: A launcher started several processes that cannot find each other.
     """
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=TIMEOUT)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if state.num_processes != launched:  # each would train alone and write over the others
+    if state.num_processes != launched:  # each would train by itself and overwrite the others' files
         raise UserError(
             f"launched as {launched} processes, but they are not joined; on a machine without GPUs, put "
             "ACCELERATE_USE_CPU=true before the command"
@@ -34,7 +34,7 @@ def process_state() -> Any:
 
 
 def leave_process_group() -> None:
-    """The end of all shared work."""
+    """Wait for all processes, then end their communication."""
     state = process_state()
     if state.num_processes > 1:
         state.wait_for_everyone()
@@ -42,43 +42,52 @@ def leave_process_group() -> None:
 
 
 def broadcast(value: T) -> T:
-    """The main process's value, in every process."""
+    """Return the main process's value in every process."""
     if process_state().num_processes == 1:
         return value
-    found = [value]
-    broadcast_object_list(found)
-    return found[0]
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
 
 
 def shard(items: Sequence[T]) -> list[T]:
-    """What of the items falls to this process: dealt in turn."""
+    """Return this process's share of the items: every n-th one, for n processes."""
     state = process_state()
     return list(items[state.process_index :: state.num_processes])
 
 
 def shard_range(count: int) -> tuple[int, int]:
-    """Where this process's part of `count` rows begins and ends."""
+    """Return the first row and the end of this process's contiguous share of `count` rows."""
     state = process_state()
     first, end = (count * (state.process_index + i) // state.num_processes for i in (0, 1))
     return first, end
 
 
 def all_gather(value: T) -> list[T]:
-    """The values of all processes, in their order."""
+    """Return the values of all processes, ordered by process index."""
     state = process_state()
     if state.num_processes == 1:
         return [value]
-    found: list[tuple[int, T]] = gather_object([(state.process_index, value)])
-    return [v for _, v in sorted(found, key=lambda pair: pair[0])]
+    values: list[tuple[int, T]] = gather_object([(state.process_index, value)])
+    return [v for _, v in sorted(values, key=lambda pair: pair[0])]
 
 
 @contextmanager
-def gradient_sync(accelerator: Any, scorer: Any, *, last: bool) -> Iterator[None]:
-    """Around a micro-batch: gradients are summed over the processes once a step, after the last one.
+def gradient_sync(accelerator: Any, module: Any, *, last: bool) -> Iterator[None]:
+    """Sum gradients over the processes once a step: after its last micro-batch.
 
-    Where parameters are sharded each micro-batch's are, since whole gradients may not fit.
+    Sharded parameters (FSDP2, DeepSpeed) are synchronised after every micro-batch, because the full gradients may not
+    fit into memory.
+
+    Args:
+        accelerator: Accelerate's `Accelerator`.
+        module: The wrapped module whose backward pass runs in the block.
+        last: Whether this is the step's last micro-batch.
+
+    Returns:
+        A context manager for one micro-batch's forward and backward pass.
     """
     sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-    with nullcontext() if last or sharded else accelerator.no_sync(scorer):
-        accelerator.gradient_state._set_sync_gradients(last)  # what DeepSpeed steps at; Accelerate has no other way
+    with nullcontext() if last or sharded else accelerator.no_sync(module):
+        accelerator.gradient_state._set_sync_gradients(last)  # DeepSpeed steps by it; Accelerate has no public setter
         yield

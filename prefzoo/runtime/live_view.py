@@ -1,4 +1,4 @@
-"""The live view of a run: a row for every variant. It only reads what stages report, four times a second."""
+"""Show the live view of a run: a row for each variant, redrawn four times a second from what stages report."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ from prefzoo.errors import VariantFailed
 from prefzoo.runtime.progress import REFRESH, VIEW, Note, Pace, Report, StepNote, interactive
 
 WAITING, KEPT, FAILED, STOPPED = "waiting", "kept", "failed", "stopped"
-WIDE = 100  # columns from which a bar fits
-AROUND = 7  # lines of the view that are no variant's
+WIDE = 100  # terminal columns from which a progress bar fits
+OTHER_LINES = 7  # lines of the view beside the variants' rows
 LONGEST = 22  # characters of a variant's name
-BAR = 16
-LEFT = 3  # columns that are text: mark, name, stage
+BAR = 16  # characters of a progress bar
+TEXT_COLUMNS = 3  # mark, name and stage are aligned left, numbers right
 HOUR, MINUTE = 3600, 60
 
 
 @dataclass
 class Row:
-    """One variant, or the base.
+    """One row of the view: a variant, or the base model.
 
     Attributes:
-        steps, batch: of its training; 0 for a model that is not trained.
-        pace: of the stage under way; None between stages.
-        rate: of its training, in pairs a second.
+        name: The variant's name.
+        steps: Number of its optimiser steps; 0 for a model that is not trained.
+        batch: Pairs per step.
+        state: What is shown as its stage.
+        step: Steps done so far.
+        metrics: Metrics of the last step, under TRL's names.
+        pace: Pace of the current stage; None between stages.
+        rate: Pairs per second in training; None if unknown.
     """
 
     name: str
@@ -44,12 +49,12 @@ class Row:
 
     @property
     def over(self) -> bool:
-        """Nothing more will come of its training."""
+        """Whether its training has ended."""
         return self.state == FAILED or self.step >= self.steps
 
 
 class LiveView:
-    """All variants of a run, in order, and what is done to none of them alone (`common`)."""
+    """All variants of a run, in order, and the current stage of the whole run (`common`)."""
 
     def __init__(self, title: str, rows: Sequence[Row], console: Console) -> None:
         self.title, self.console = title, console
@@ -60,17 +65,26 @@ class LiveView:
 
     @contextmanager
     def stage(self, title: str, variant: str, activity: str) -> Iterator[Report]:
-        """See `prefzoo.runtime.progress.View`."""
+        """Show a stage in the variant's row, or in the footer where `variant` names no row.
+
+        Args:
+            title: What is being done, like `training dpo`.
+            variant: Name of the variant; empty for the whole run.
+            activity: What the row shows as its state meanwhile; the title if empty.
+
+        Returns:
+            A context manager whose value is `report(done, total, note)`.
+        """
         pace, row = Pace(), self.rows.get(variant)
         if row is None:
             before, self.common = self.common, (title, pace)
-            yield pace.at
+            yield pace.update
             self.common = before
             return
         row.pace, row.state, self.active = pace, activity or title, variant
 
         def report(done: int, total: int, note: Note = "") -> None:
-            pace.at(done, total, note)
+            pace.update(done, total, note)
             if isinstance(note, StepNote):
                 row.step, row.metrics = note.step, note.metrics
                 row.rate = pace.rate if note.metrics else None
@@ -84,14 +98,14 @@ class LiveView:
             row.pace = None
 
     def set_variant_state(self, name: str, state: str) -> None:
-        """See `prefzoo.runtime.progress.View`."""
+        """Change the state that a variant's row shows."""
         if name in self.rows:
             row = self.rows[name]
             row.state, row.step = state, row.steps if state == KEPT else row.step
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """As high as the terminal at most: variants far from the one at work are counted, not shown."""
-        rows, room = list(self.rows.values()), max(3, console.height - AROUND)
+        """Fit the terminal's height: variants far from the active one are counted instead of shown."""
+        rows, room = list(self.rows.values()), max(3, console.height - OTHER_LINES)
         first, end = self._window(len(rows), room)
         above, below = _counted(rows[:first]), _counted(rows[end:])
         parts: list[RenderableType] = [Text(self.title, "bold", no_wrap=True, overflow="ellipsis")]
@@ -106,20 +120,20 @@ class LiveView:
     def _window(self, count: int, room: int) -> tuple[int, int]:
         if count <= room:
             return 0, count
-        room -= 2  # lines of the counts
+        room -= 2  # the lines with the counts
         at = list(self.rows).index(self.active) if self.active else 0
         first = min(max(0, at - room // 2), count - room)
         return first, first + room
 
     def _table(self, rows: Sequence[Row], *, wide: bool) -> list[Text]:
-        """Lines made by hand: rich's tables took 58 ms for 34 rows, these 7, and a CPU that trains misses them."""
+        """Lay out the lines by hand: rich's tables take 58 ms for 34 rows, these 7, which a training CPU would miss."""
         names = ["", "variant", "stage", "done", *([""] if wide else []), "loss", "margin", "acc.", "pairs/s", "left"]
         cells = [[self._mark(row), *_cells(row, self.plain if wide else None)] for row in rows]
         widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
 
         def line(parts: Sequence[str], style: str) -> Text:
             padded = [
-                part.ljust(width) if i < LEFT or (wide and i == LEFT + 1) else part.rjust(width)
+                part.ljust(width) if i < TEXT_COLUMNS or (wide and i == TEXT_COLUMNS + 1) else part.rjust(width)
                 for i, (part, width) in enumerate(zip(parts, widths, strict=True))
             ]
             return Text("  ".join(padded).rstrip(), style, no_wrap=True, overflow="ellipsis")
@@ -127,7 +141,7 @@ class LiveView:
         return [line(names, "dim"), *(line(own, _style(row)) for own, row in zip(cells, rows, strict=True))]
 
     def _mark(self, row: Row) -> str:
-        """State without colour: at work, done, failed, waiting."""
+        """Return a character for the state (active, done, failed, waiting) that needs no colour."""
         if row.pace is not None:
             frames = "|/-\\" if self.plain else "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
             return frames[int(time.monotonic() * REFRESH) % len(frames)]
@@ -137,21 +151,21 @@ class LiveView:
     def _footer(self) -> str:
         trained = [row for row in self.rows.values() if row.steps]
         over, failed = sum(row.over for row in trained), sum(row.state == FAILED for row in trained)
-        said = [f"{over - failed} of {len(trained)} trained"] + ([f"{failed} failed"] if failed else [])
-        said.append(f"{format_duration(time.monotonic() - self.start)} so far")
+        parts = [f"{over - failed} of {len(trained)} trained"] + ([f"{failed} failed"] if failed else [])
+        parts.append(f"{format_duration(time.monotonic() - self.start)} so far")
         rates = [row.rate for row in trained if row.rate]
         left = sum((row.steps - row.step) * row.batch for row in trained if not row.over)
         if rates and left:
-            said.append(f"about {format_duration(left / (sum(rates) / len(rates)))} of training left")
+            parts.append(f"about {format_duration(left / (sum(rates) / len(rates)))} of training left")
         if self.common is not None:
             title, pace = self.common
             count = f" {pace.done}/{pace.total}" if pace.total else ""
-            said.insert(0, f"{title}{count}{f', {format_duration(pace.left)} left' if pace.left is not None else ''}")
-        return " · ".join(said)
+            parts.insert(0, f"{title}{count}{f', {format_duration(pace.left)} left' if pace.left is not None else ''}")
+        return " · ".join(parts)
 
 
 def _cells(row: Row, plain: bool | None) -> list[str]:
-    """From the name on; `plain`: whether the bar is ASCII, None for no bar."""
+    """Return a row's cells after the mark; `plain` makes the bar ASCII, None leaves it out."""
     pace, metrics = row.pace, row.metrics
     training = row.steps and (pace is None or row.state == "training")
     done, total = (row.step, row.steps) if training else (pace.done, pace.total) if pace else (0, 0)
@@ -178,7 +192,7 @@ def _style(row: Row) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Seven characters at most."""
+    """Format a number in at most seven characters."""
     if value is None:
         return ""
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 10_000 else f"{value:.0e}"  # noqa: PLR2004
@@ -189,13 +203,13 @@ def _pairs(rate: float | None) -> str:
 
 
 def _counted(rows: Sequence[Row]) -> str:
-    """How many of the rows are in which state."""
+    """Return how many rows are in each state, like `2 failed, 3 waiting`."""
     states = [row.state for row in rows]
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
 def format_duration(seconds: float) -> str:
-    """`4:05`, or `2:04:05` from an hour on."""
+    """Format seconds as `4:05`, or as `2:04:05` from an hour on."""
     whole = round(seconds)
     hours, minutes = whole // HOUR, whole % HOUR // MINUTE
     return f"{hours}:{minutes:02}:{whole % MINUTE:02}" if hours else f"{minutes}:{whole % MINUTE:02}"
@@ -203,17 +217,25 @@ def format_duration(seconds: float) -> str:
 
 @contextmanager
 def show_live_view(title: str, rows: Sequence[Row], console: Console) -> Iterator[None]:
-    """While it lasts, stages show in one view of all variants. Not on a terminal, nothing changes.
+    """Show the stages of the block in one view of all variants; without a terminal, do nothing.
 
-    However it ends, the cursor is back and the last state stays on the screen.
+    However the block ends, the cursor is restored and the last state stays on the screen.
+
+    Args:
+        title: Heading of the view.
+        rows: The variants, in order.
+        console: The terminal to draw on.
+
+    Returns:
+        A context manager for the run.
     """
     if not interactive(console):
         yield
         return
-    board = LiveView(title, rows, console)
-    token = VIEW.set(board)
+    view = LiveView(title, rows, console)
+    token = VIEW.set(view)
     try:
-        with Live(board, console=console, refresh_per_second=REFRESH):
+        with Live(view, console=console, refresh_per_second=REFRESH):
             yield
     finally:
         VIEW.reset(token)

@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock that the system takes back when its holder ends, however it ends."""
+"""Allow one run at a time in a folder, by a lock that the system releases when its holder ends in any way."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ LOCK, HOLDER = ".lock", ".lock.json"
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """While it lasts, nobody else runs in `folder`. Of several processes the main one holds the lock for all.
+    """Keep other runs out of `folder` while the block runs, and first remove what a killed run left half written.
 
-    What a killed run left half written in it goes first: nobody else can be writing it now.
+    Of several processes, the main one holds the lock for all.
 
     Raises:
-        UserError: somebody does; in every process.
+        UserError: Another run holds the lock, or the file system has no locks; raised in every process.
     """
-    lock, refused = _taken(folder) if process_state().is_main_process else (None, "")
-    refused = broadcast(refused)
-    if refused:
-        raise UserError(refused)
+    lock, refusal = _acquire(folder) if process_state().is_main_process else (None, "")
+    refusal = broadcast(refusal)
+    if refusal:
+        raise UserError(refusal)
     try:
         yield
     finally:
@@ -40,15 +40,15 @@ def run_lock(folder: Path) -> Iterator[None]:
             lock.release()
 
 
-def _taken(folder: Path) -> tuple[FileLock | None, str]:
-    """The lock, or why it is not to be had."""
+def _acquire(folder: Path) -> tuple[FileLock | None, str]:
+    """Return the lock and an empty string, or None and the reason why it is refused."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return None, f"{folder}: {_holder(folder)}; wait for it or end it, or give another --results"
-    except NotImplementedError:  # a file system without locks
+    except NotImplementedError:
         return None, f"{folder}: lies on a file system without locks; give a --results on one that has them"
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
     (folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
@@ -59,7 +59,7 @@ def _taken(folder: Path) -> tuple[FileLock | None, str]:
 
 def _holder(folder: Path) -> str:
     try:
-        found = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        return f"process {found['pid']} on {found['host']} has been running here since {found['since']}"
+        holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        return f"process {holder['pid']} on {holder['host']} has been running here since {holder['since']}"
     except (OSError, ValueError, KeyError):
         return "another process is running here"

@@ -1,7 +1,6 @@
-"""How the process gets its memory, and what it does where there is not enough.
+"""Configure how the process allocates memory, and recover where memory runs out.
 
-On CPUs, handing it back and asking anew takes a sixth of a training step. torch is not imported on top: `prepare` comes
-before it.
+This module does not import torch at its top: `configure_allocator` must run before torch is imported.
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 
 
 def configure_allocator() -> None:
-    """Keep freed memory for the next step, in large pages where the kernel has them. Call it before torch is loaded.
+    """Keep freed memory for the next step, in huge pages where the kernel has them; call before importing torch.
 
-    Without glibc, or where the environment already decides, nothing happens.
+    On CPUs, returning memory to the system and requesting it again takes a sixth of a training step. Without glibc, or
+    if the environment already configures malloc, this does nothing.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch's allocator
     if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
@@ -30,12 +30,12 @@ def configure_allocator() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    mallopt(M_MMAP_MAX, 0)  # large blocks from the heap, which keeps them, instead of one mapping each
+    mallopt(M_MMAP_MAX, 0)  # take large blocks from the heap, which is kept, instead of mapping each one
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether that is what an exception says: of the GPU's memory, of torch's on the CPU, or of Python's."""
+    """Return whether an exception means that memory ran out: the GPU's, torch's on the CPU, or Python's."""
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
 
@@ -45,7 +45,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Give back what a failed try held."""
+    """Free the memory that a failed attempt still holds."""
     import torch
 
     gc.collect()
@@ -54,12 +54,12 @@ def release_memory() -> None:
 
 
 def retry_with_smaller_batches(work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
-    """`work` of the items, in order; where that runs out of memory, of one half after the other, down to one item."""
+    """Return `work(items)`; where that runs out of memory, do the two halves one after the other, down to one item."""
     try:
         return work(items)
     except (RuntimeError, MemoryError) as e:
         if len(items) == 1 or not is_out_of_memory(e):
             raise
-    release_memory()  # not in the except block: by now the traceback is gone, and with it what the failed try held
+    release_memory()  # outside the except block, where the traceback still holds the failed attempt's tensors
     half = len(items) // 2
     return retry_with_smaller_batches(work, items[:half]) + retry_with_smaller_batches(work, items[half:])

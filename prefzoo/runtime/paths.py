@@ -1,4 +1,4 @@
-"""Where things lie: the user's cache, and files that installed packages carry."""
+"""Find the user's cache folder, and files that installed packages carry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ PACKAGE_SCHEME = "package://"
 
 
 def cache_dir(*parts: str) -> Path:
-    """A folder under `$PREFZOO_CACHE`, else `$XDG_CACHE_HOME/prefzoo`, else `~/.cache/prefzoo`; made if absent."""
+    """Return a folder of the user's cache, and create it if it is absent.
+
+    The cache is `$PREFZOO_CACHE`, else `$XDG_CACHE_HOME/prefzoo`, else `~/.cache/prefzoo`.
+    """
     root = os.environ.get("PREFZOO_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "prefzoo")
     folder = Path(root).expanduser().joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True)
@@ -20,10 +23,10 @@ def cache_dir(*parts: str) -> Path:
 
 
 def resolve_package(uri: str) -> Path:
-    """The file behind `package://module/path`, found without importing the module.
+    """Return the file that `package://module/path` names, without importing the module.
 
     Raises:
-        UserError: the package is not installed, or carries no such file.
+        UserError: The package is not installed, or has no such file.
     """
     module, _, inside = uri.removeprefix(PACKAGE_SCHEME).partition("/")
     spec = importlib.util.find_spec(module) if module.isidentifier() else None

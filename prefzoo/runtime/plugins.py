@@ -1,4 +1,4 @@
-"""Python files that a recipe names, run as modules."""
+"""Import Python files that a recipe names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from types import ModuleType
 from typing import Any
 
 
-class _Uncached(SourceFileLoader):
-    """Reads the source each time: bytecode is told from an older one's by date and size alone, to the second.
+class _UncachedLoader(SourceFileLoader):
+    """Compile the source at every import.
 
-    Nor is any written: a run leaves nothing beside a user's files.
+    Bytecode is matched to its source by size and a date in whole seconds, so an edit within the second would go
+    unnoticed. No bytecode is written either: a run leaves nothing beside a user's files.
     """
 
     def path_stats(self, path: Any) -> Any:
@@ -21,13 +22,13 @@ class _Uncached(SourceFileLoader):
 
 
 def import_file(path: Path, name: str) -> ModuleType:
-    """The module `name` that a file makes; what it raises is the caller's to word."""
-    found = spec_from_file_location(name, path, loader=_Uncached(name, str(path)))
-    assert found is not None and found.loader is not None  # given
-    module = module_from_spec(found)
-    sys.modules[name] = module  # as dataclasses expect it
+    """Import a file as the module `name`; errors that its code raises reach the caller."""
+    spec = spec_from_file_location(name, path, loader=_UncachedLoader(name, str(path)))
+    assert spec is not None and spec.loader is not None  # a loader was given
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
     try:
-        found.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

@@ -1,4 +1,4 @@
-"""What is being done at this moment: a row of the live view, a bar on a terminal, plain lines elsewhere."""
+"""Report progress: in a row of the live view, as a bar on a terminal, or as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 LINE_EVERY = 15.0  # seconds between plain lines
-REFRESH = 4  # times a second: more would take time from what is shown
+REFRESH = 4  # redraws per second: more would slow down the work that is shown
 
 
 @dataclass(frozen=True)
 class StepNote:
-    """Where a training is: what a report's note says of it. Without metrics it only begins, or goes on, there."""
+    """The note of a training's report: the step it has reached, and that step's metrics.
+
+    A note without metrics marks where a training starts or resumes.
+    """
 
     step: int
     steps: int
@@ -30,24 +33,30 @@ class StepNote:
 
 
 Note = str | StepNote
-Report = Callable[[int, int, Note], None]  # units done, of how many, and a note
+Report = Callable[[int, int, Note], None]  # called with units done, units in total, and a note
 
 
 class Pace:
-    """How fast a stage is since it began, or since it went on where an earlier one stopped."""
+    """How fast a stage runs, measured since it started or resumed."""
 
     def __init__(self) -> None:
         self.start, self.before, self.done, self.total = time.monotonic(), 0, 0, 0
 
-    def at(self, done: int, total: int, note: Note = "") -> None:
-        """Take note of a report."""
+    def update(self, done: int, total: int, note: Note = "") -> None:
+        """Record a report.
+
+        Args:
+            done: Units done so far, those of an earlier run included.
+            total: Units of the whole stage.
+            note: Text, or the training step that was reached.
+        """
         self.done, self.total = done, total
         if isinstance(note, StepNote) and not note.metrics:
             self.start, self.before = time.monotonic(), done
 
     @property
     def rate(self) -> float:
-        """Units a second."""
+        """Units per second."""
         return (self.done - self.before) / max(1e-9, time.monotonic() - self.start)
 
     @property
@@ -57,25 +66,41 @@ class Pace:
 
 
 class View(Protocol):
-    """The live view, as stages see it."""
+    """What a live view offers to stages."""
 
     def stage(self, title: str, variant: str, activity: str) -> AbstractContextManager[Report]:
-        """Show a stage of a variant, or of the whole run where `variant` names no row."""
+        """Show a stage of a variant, or of the whole run where `variant` names no row.
+
+        Args:
+            title: What is being done, like `training dpo`.
+            variant: Name of the variant; empty for the whole run.
+            activity: What the row shows as its state meanwhile; the title if empty.
+
+        Returns:
+            A context manager whose value is `report(done, total, note)`.
+        """
 
     def set_variant_state(self, name: str, state: str) -> None:
-        """A variant's new state."""
+        """Change the state that a variant's row shows."""
 
 
 VIEW: ContextVar[View | None] = ContextVar("VIEW", default=None)
 
 
 def interactive(console: Console) -> bool:
-    """Whether a display that moves will do: a real terminal, and nobody asked for quiet."""
+    """Return whether moving output suits the console: it is a terminal, and not quiet."""
     return console.is_interactive and not console.quiet and console.file.isatty()
 
 
 def set_variant_state(name: str, state: str, console: Console, line: str = "") -> None:
-    """A variant's new state: in the live view, or as a line."""
+    """Report a variant's new state, in the live view or as a line.
+
+    Args:
+        name: The variant.
+        state: What its row in the live view shows.
+        console: Where to print if there is no live view.
+        line: What to print there; nothing if empty.
+    """
     view = VIEW.get()
     if view is not None:
         view.set_variant_state(name, state)
@@ -123,7 +148,7 @@ def _bar(title: str, unit: str, console: Console) -> Iterator[Report]:
         task = bar.add_task(title, total=None, note="")
 
         def live(done: int, total: int, note: Note = "") -> None:
-            pace.at(done, total, note)
+            pace.update(done, total, note)
             bar.update(task, completed=done, total=total, note=f"{pace.rate:.2f} {unit}/s {note}".strip())
 
         yield live
@@ -135,7 +160,7 @@ def _lines(title: str, unit: str, console: Console, pace: Pace) -> Report:
 
     def plain(done: int, total: int, note: Note = "") -> None:
         nonlocal last
-        pace.at(done, total, note)
+        pace.update(done, total, note)
         now = time.monotonic()
         if now - last >= LINE_EVERY and done < total:
             last = now

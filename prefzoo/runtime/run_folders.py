@@ -1,4 +1,4 @@
-"""The results folder: resolved recipe, versions, hardware, and one result per variant. Written whole or not at all."""
+"""Read and write a run's results folder: one result or failure per variant, and the environment it was made in."""
 
 from __future__ import annotations
 
@@ -22,15 +22,21 @@ PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "lm-eval"
 
 @dataclass(frozen=True)
 class RunResult:
-    """What training one variant gave.
+    """The result of training one variant.
 
     Attributes:
-        key: hash of everything the training depends on; a result whose key still holds is not made again.
-        weights: hash of the checkpoint's files; broken ones are made again.
-        metrics: of the last step, under TRL's names.
-        costs: seconds, pairs and tokens per second, peak memory in bytes, trained parameters, share of the GPU's peak
-            flops where that is known. Of variants trained side by side, how many; each step's seconds are shared out
-            evenly among those that took it, so that they add up, and the peak of memory is all of theirs.
+        variant: Name of the variant.
+        loss: Name of its loss.
+        params: The loss's knobs.
+        train: The loop's settings.
+        seed: The seed.
+        key: Hash of everything that the training depends on; while it stays the same, the result is reused.
+        metrics: Metrics of the last step, under TRL's names.
+        costs: Seconds, pairs and tokens per second, peak memory in bytes, trained parameters, and the share of the
+            GPU's peak flops where it is known. For variants trained side by side also their number; a step's seconds
+            are split evenly among the variants that took it, so that they add up, and the memory is the group's.
+        environment: Commit, versions, hardware and time.
+        weights: Hash of the checkpoint's files; if it does not match them, the variant is trained again.
     """
 
     variant: str
@@ -45,12 +51,12 @@ class RunResult:
     weights: str = ""
 
     def write(self, folder: Path) -> None:
-        """To `folder/result.json`."""
+        """Write the result to `folder/result.json`."""
         write_json(folder / "result.json", asdict(self))
 
 
 def read_result(folder: Path) -> RunResult | None:
-    """The result in a variant's folder; None where there is none that can be read."""
+    """Return the result in a variant's folder, or None if it is absent or cannot be read."""
     try:
         return RunResult(**json.loads((folder / "result.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -59,11 +65,14 @@ def read_result(folder: Path) -> RunResult | None:
 
 @dataclass(frozen=True)
 class Failure:
-    """A variant that could not be trained to its end.
+    """A variant whose training ended before its last step.
 
     Attributes:
-        key: as `RunResult.key`; a failure whose key still holds is not tried again unasked.
-        step: the optimiser step at which it ended, from 1.
+        variant: Name of the variant.
+        loss: Name of its loss.
+        key: As `RunResult.key`; while it stays the same, the training is not tried again unless asked for.
+        step: Optimiser step at which it failed, counted from 1.
+        reason: One line for the user.
     """
 
     variant: str
@@ -73,12 +82,12 @@ class Failure:
     reason: str
 
     def write(self, folder: Path) -> None:
-        """To `folder/failed.json`."""
+        """Write the failure to `folder/failed.json`."""
         write_json(folder / FAILED, asdict(self))
 
 
 def read_failure(folder: Path) -> Failure | None:
-    """The failure in a variant's folder; None where there is none that can be read."""
+    """Return the failure in a variant's folder, or None if it is absent or cannot be read."""
     try:
         return Failure(**json.loads((folder / FAILED).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -86,42 +95,42 @@ def read_failure(folder: Path) -> Failure | None:
 
 
 def discard_result(folder: Path) -> None:
-    """A variant is about to be trained: from now on its folder holds no finished result."""
+    """Remove the result, measurements and failure of an earlier training from a variant's folder."""
     for name in ("result.json", "evals.json", FAILED):
         (folder / name).unlink(missing_ok=True)
 
 
 def read_finished(folder: Path, key: str) -> RunResult | None:
-    """The result of a variant that was trained with these settings, if its weights are there too."""
-    found = read_result(folder)
-    return found if found is not None and found.key == key and has_checkpoint(folder) else None
+    """Return a variant's result if it was trained with the settings of `key` and its weights are present."""
+    result = read_result(folder)
+    return result if result is not None and result.key == key and has_checkpoint(folder) else None
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a variant's folder holds whole weights or an adapter that can be loaded."""
-    place = folder / "checkpoint"
-    return any((place / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json", ADAPTER))
+    """Return whether a variant's folder holds full weights or an adapter that can be loaded."""
+    checkpoint = folder / "checkpoint"
+    return any((checkpoint / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json", ADAPTER))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write, sync, rename: a reader sees the old file or the new one, never half of it."""
+    """Write a value as JSON; a reader sees the old file or the new one, never a part of it."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write, sync, rename."""
+    """Write a text file, creating its folder; a reader sees the old file or the new one, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_files.write_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def utc_timestamp() -> str:
-    """The date and time in UTC, as ISO 8601 to the second: when a variant's training was finished."""
+    """Return the current time in UTC as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def environment() -> dict[str, Any]:
-    """Commit, versions of what decides the numbers, and the hardware."""
+    """Return the commit, the versions of the packages that decide the numbers, and the hardware."""
     import torch
 
     versions = {"python": platform.python_version(), "prefzoo": __version__}
@@ -132,7 +141,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit, and `-dirty` where tracked files other than results differ from it; None outside a repository."""
+    """Return the commit, with `-dirty` if tracked files other than results differ; None outside a repository."""
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -147,7 +156,7 @@ def _commit() -> str | None:
 
 
 def cpu_name() -> str:
-    """The CPU by its name."""
+    """Return the name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Tensors of which each process holds a part (FSDP2, ZeRO-3): made whole for the disk, and cut again when read."""
+"""Gather tensors that are split over processes (FSDP2, ZeRO-3), and split them again after reading from disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def gather_full_tensor(value: Tensor) -> Tensor:
-    """The full tensor, in every process; all must ask for it. What is not sharded stays as it is."""
+    """Return the full tensor, detached, in every process; all of them must call this."""
     if hasattr(value, "ds_id"):
         from deepspeed import zero
 
@@ -21,7 +21,7 @@ def gather_full_tensor(value: Tensor) -> Tensor:
 
 
 def shard_like(value: Tensor, target: Tensor) -> Tensor:
-    """This process's part of a full tensor that all processes have, cut as `target` is."""
+    """Return this process's part of a full tensor that every process has, sharded as `target` is."""
     value = value.to(target.device)
     if not isinstance(target, DTensor):
         return value
@@ -30,18 +30,18 @@ def shard_like(value: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gather_state_dict(model: Any) -> dict[str, Tensor] | None:
-    """The full weights of a sharded model, on the CPU; None for one that is whole as it is. All must ask for it."""
+    """Return a sharded model's full weights on the CPU, or None if nothing is sharded. All processes must call this."""
     if not any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in model.parameters()):
         return None
-    same: dict[int, Tensor] = {}  # tied weights stay one tensor, as `save_pretrained` expects them
-    found = {}
+    gathered: dict[int, Tensor] = {}  # tied weights stay one tensor, as `save_pretrained` expects them
+    state = {}
     for name, value in model.state_dict(keep_vars=True).items():
-        if id(value) not in same:
-            same[id(value)] = gather_full_tensor(value).cpu()
-        found[name] = same[id(value)]
-    return found
+        if id(value) not in gathered:
+            gathered[id(value)] = gather_full_tensor(value).cpu()
+        state[name] = gathered[id(value)]
+    return state
 
 
 def clone_fields(values: Any) -> tuple[Tensor, ...]:
-    """A dataclass's tensors, none of them a view: FSDP2 and DeepSpeed hang their backward on such outputs alone."""
+    """Return copies of a dataclass's tensors: FSDP2 and DeepSpeed hook their backward pass only onto non-views."""
     return tuple(getattr(values, f.name).clone() for f in fields(values))

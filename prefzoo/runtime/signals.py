@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C in the middle of a training: the step is finished, a checkpoint is written, then the run ends."""
+"""Handle SIGTERM and Ctrl-C: a training finishes its step and writes a checkpoint, then the run ends."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from types import FrameType
 
 STOPPED = "stopped; what is finished is kept, the same command goes on"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-REPEAT_SECONDS = 1.0  # seconds
+REPEAT_SECONDS = 1.0  # signals that follow within this time are copies of the first
 
 
 class Interrupted(BaseException):
-    """A run that was asked to stop. The command line says `line` and exits with 128 + the signal's number.
+    """A request to stop the run. The command line prints `line` and exits with 128 plus the signal's number.
 
-    As KeyboardInterrupt, it is nothing that a library's `except Exception` may swallow.
+    Like KeyboardInterrupt, it is no `Exception`, so that a library's `except Exception` cannot swallow it.
     """
 
     def __init__(self, signum: int, line: str) -> None:
@@ -26,10 +26,10 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """`signum` is the first signal that came, 0 as long as none did. At a second Ctrl-C, the run ends where it stands.
+    """A signal handler that records the first signal in `signum` (0 before), and raises at a later Ctrl-C.
 
-    Schedulers and launchers send SIGTERM to a process and to its parent, which passes it on; terminals do so with
-    Ctrl-C. What comes twice at once, and any further SIGTERM, is therefore the same wish again.
+    Schedulers and launchers send SIGTERM to a process and to its parent, which forwards it; terminals do the same with
+    Ctrl-C. Signals that arrive together, and every further SIGTERM, are therefore one request.
     """
 
     signum, came = 0, 0.0
@@ -44,10 +44,13 @@ class StopRequest:
 
 
 @contextmanager
-def defer_signals(wanted: bool) -> Iterator[StopRequest]:
-    """While it lasts, signals are noted in what it yields, not obeyed. Python has them in the main thread alone."""
+def defer_signals(enabled: bool) -> Iterator[StopRequest]:
+    """Record signals while the block runs instead of obeying them; yield the record.
+
+    Python delivers signals only to the main thread: elsewhere, or if not `enabled`, the record stays empty.
+    """
     stop = StopRequest()
-    if not wanted or threading.current_thread() is not threading.main_thread():
+    if not enabled or threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = {signum: signal.signal(signum, stop) for signum in STOP_SIGNALS}
@@ -59,6 +62,6 @@ def defer_signals(wanted: bool) -> Iterator[StopRequest]:
 
 
 def interrupt_now(signum: int, frame: FrameType | None) -> None:
-    """For all of a run but its training steps: what is finished is on disk, so stop at once."""
-    signal.signal(signum, signal.SIG_IGN)  # a second one must not disturb the end
+    """Stop the run at once: the signal handler for everything but training steps, whose results are on disk."""
+    signal.signal(signum, signal.SIG_IGN)  # a second signal must not disturb the shutdown
     raise Interrupted(signum, STOPPED)

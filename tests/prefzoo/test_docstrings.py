@@ -1,0 +1,114 @@
+"""Docstrings and names that a newcomer can read: arguments and results are described, names say what a thing is."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "prefzoo"  # prefzoo/evals is a link to evals
+CHECKED = ("runtime", "losses", "recipe", "engine")
+VAGUE = {"found", "how", "made", "said", "what"}
+MANY = 3  # parameters from which on each is described
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def modules() -> list[Path]:
+    return [path for package in CHECKED for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def public_functions(tree: ast.Module) -> Iterator[tuple[Function, bool]]:
+    """Public functions and methods, and whether the docstring may be inherited from a base class."""
+    for node in tree.body:
+        if isinstance(node, Function) and not node.name.startswith("_"):
+            yield node, False
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for inner in node.body:
+                if isinstance(inner, Function) and not inner.name.startswith("_"):
+                    yield inner, bool(node.bases)
+
+
+def parameters(function: Function) -> int:
+    args = function.args
+    named = [*args.posonlyargs, *args.args, *args.kwonlyargs, *filter(None, (args.vararg, args.kwarg))]
+    return sum(arg.arg not in ("self", "cls") for arg in named)
+
+
+def is_loss(function: Function) -> bool:
+    """Whether a function is a registered loss: its inputs are described once, its knobs by their formula."""
+    return any(isinstance(d, ast.Call) and getattr(d.func, "id", "") == "loss" for d in function.decorator_list)
+
+
+def undescribed(source: str) -> list[str]:
+    """`line: name lacks Args` for each public function of a module that leaves out what a caller must know."""
+    faults = []
+    for function, inherits in public_functions(ast.parse(source)):
+        text = ast.get_docstring(function)
+        if text is None:
+            faults += [] if inherits else [f"{function.lineno}: {function.name} has no docstring"]
+        elif is_loss(function):
+            faults += [] if "$$" in text else [f"{function.lineno}: {function.name} has no formula"]
+        elif parameters(function) >= MANY:
+            nothing = isinstance(function.returns, ast.Constant) and function.returns.value is None
+            wanted = ("Args:",) if nothing else ("Args:", "Returns:")
+            faults += [f"{function.lineno}: {function.name} lacks {part}" for part in wanted if part not in text]
+    return faults
+
+
+def vague_names(source: str) -> list[str]:
+    """`line: name` for each variable, argument or function that is named after nothing."""
+    bound = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.append((node.lineno, node.id))
+        elif isinstance(node, ast.arg):
+            bound.append((node.lineno, node.arg))
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.append((node.lineno, node.name))
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs) and node.name:
+            bound.append((node.lineno, node.name))
+    return [f"{line}: {name}" for line, name in sorted(set(bound)) if name in VAGUE]
+
+
+@pytest.mark.parametrize("check", [undescribed, vague_names])
+def test_modules_can_be_read_by_a_newcomer(check) -> None:  # type: ignore[no-untyped-def]
+    faults = [f"{path}:{fault}" for path in modules() for fault in check(path.read_text(encoding="utf-8"))]
+    assert not faults, "\n".join(faults)
+
+
+def test_the_checks_see_faults() -> None:
+    source = '''
+def described(a, b, c) -> int:
+    """Return a sum.
+
+    Args:
+        a, b, c: its terms.
+
+    Returns:
+        The sum.
+    """
+
+def silent() -> None: ...
+def short(a, b, c) -> int:
+    """Return a sum."""
+    found = a
+    for how in (b, c): found += how
+    return found
+
+class Base(Other):
+    def inherited(self, a, b, c) -> None: ...
+    def nothing(self, a, b, *, c) -> None:
+        """Do nothing."""
+    def _private(self, what, b, c) -> int: ...
+
+@loss(paper="")
+def dpo(policy, reference, *, beta):
+    """A loss without its formula."""
+'''
+    assert [fault.partition(": ")[2] for fault in undescribed(source)] == [
+        "silent has no docstring", "short lacks Args:", "short lacks Returns:", "nothing lacks Args:",
+        "dpo has no formula",
+    ]  # fmt: skip
+    assert [fault.partition(": ")[2] for fault in vague_names(source)] == ["found", "how", "found", "what"]
