@@ -1,7 +1,7 @@
-"""Frozen weights in the precision that products read them in: half the memory, the same bits.
+"""Store frozen weights in bf16, the precision that matrix products read them in: half the memory, the same results.
 
-Under autocast a linear layer casts its fp32 weight to bf16 each time it is used. A weight that is not trained may as
-well be kept so. Embeddings and norms, which are read in fp32, stay as they are.
+Under autocast, a linear layer casts its fp32 weight to bf16 each time it is used; a weight that is not trained can be
+stored that way. Embeddings and norms are read in fp32 and stay as they are.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ PROBE_TOKENS = 16  # token ids
 
 @torch.no_grad()
 def cast_frozen_layers(model: Any) -> bool:
-    """Keep the frozen linear layers of a causal language model in bf16, in place; for use under autocast to bf16 alone.
+    """Cast the frozen linear layers of a causal language model to bf16, in place, for use under bf16 autocast only.
 
-    Returns whether the logits of a few tokens are, to the last bit, those of before. Where they are not (a layer that
-    switches autocast off), or it fails now, the model must be loaded again: its weights were rounded.
+    Returns:
+        Whether the logits of a few tokens are still the same to the last bit. If not (a layer switches autocast off or
+        cannot multiply by bf16 weights), the model must be loaded again, because its weights were rounded.
     """
     frozen = _frozen_linear(model)
     before = _logits(model)
-    _spare_casts(model)
+    _skip_adapter_casts(model)
     for layer in frozen:
         layer.weight.data = layer.weight.data.to(torch.bfloat16)
         if layer.bias is not None:
             layer.bias.data = layer.bias.data.to(torch.bfloat16)
-    _own(model)
+    _copy_mapped_weights(model)
     try:
         return torch.equal(before, _logits(model))
-    except RuntimeError:  # a layer multiplies by its weight in fp32 alone
+    except RuntimeError:  # a layer that multiplies in fp32 only
         return False
 
 
 def _frozen_linear(model: Any) -> list[nn.Linear]:
-    """Plain linear layers that are not trained, less those whose weight is also read in fp32."""
+    """Return the plain linear layers that are not trained, except those whose weight is also read in fp32."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = causal.get_output_embeddings()
     embedding = causal.get_input_embeddings().weight
@@ -47,22 +48,22 @@ def _frozen_linear(model: Any) -> list[nn.Linear]:
         and layer.weight.dtype == torch.float32
         and not any(p.requires_grad for p in layer.parameters())
         and layer.weight is not embedding
-        and layer is not getattr(head, "base_layer", None)  # an adapter's change is added to it in fp32
+        and layer is not getattr(head, "base_layer", None)  # an adapter's update is added to it in fp32
     ]
 
 
-def _spare_casts(model: Any) -> None:
-    """Let no adapter cast its bf16 input to fp32, which autocast would cast back: a copy for each, kept for later.
+def _skip_adapter_casts(model: Any) -> None:
+    """Stop adapters from casting bf16 inputs to fp32: autocast casts them back, and each copy stays in memory.
 
-    Dropout is left its fp32 input: its scale is rounded in the precision that it works in.
+    An adapter with dropout keeps its fp32 input, because dropout rounds its scale to the precision of its input.
     """
     for layer in model.modules():
         if hasattr(layer, "lora_dropout") and not any(getattr(d, "p", 0.0) for d in layer.lora_dropout.values()):
-            layer.cast_input_dtype_enabled = False  # as peft.helpers.disable_input_dtype_casting, for good
+            layer.cast_input_dtype_enabled = False  # as peft.helpers.disable_input_dtype_casting, permanently
 
 
-def _own(model: Any) -> None:
-    """Copies of what was not converted: on CPUs weights are views of the file, all of which one of them keeps."""
+def _copy_mapped_weights(model: Any) -> None:
+    """Copy the weights that were not cast: on CPUs they are views of the file, which a single view keeps in memory."""
     for value in [*model.parameters(), *model.buffers()]:
         if value.device.type == "cpu" and not value.requires_grad:
             value.data = value.data.clone()
@@ -74,6 +75,6 @@ def _logits(model: Any) -> Tensor:
     device = next(model.parameters()).device
     ids = torch.arange(PROBE_TOKENS, device=device)[None] % model.config.vocab_size
     with torch.autocast(device.type, torch.bfloat16):
-        found: Tensor = model(input_ids=ids, use_cache=False).logits
+        logits: Tensor = model(input_ids=ids, use_cache=False).logits
     model.train(was_training)
-    return found
+    return logits

@@ -1,4 +1,4 @@
-"""From hidden states to log-probs without ever holding the logits: the language-model head and softmax in tiles."""
+"""Turn hidden states into log-probs without storing the logits: language-model head and softmax run in tiles."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from prefzoo.engine import head_kernels
 from prefzoo.engine.head_kernels import Kernels
 from prefzoo.engine.online_softmax import OnlineSoftmax
 
-TILES = {"cpu": (512, 8192)}  # (tokens, vocabulary) whose logits exist at a time; measured on two cores
+TILES = {"cpu": (512, 8192)}  # (tokens, vocabulary entries) whose logits exist at a time; fastest on two cores
 DEFAULT_TILE = (4096, 16384)
-MAX_SAVED_BYTES = {"cpu": 2**28}  # bytes of products in half precision that are kept for the backward pass
-AUTOTUNED_DEVICES = ("cuda",)  # devices where tiles are computed by the kernels that are measured to be fastest
+MAX_SAVED_BYTES = {"cpu": 2**28}  # bytes of half-precision products that are saved for the backward pass
+AUTOTUNED_DEVICES = ("cuda",)  # devices where the kernels that measure fastest compute the tiles
 Tile = tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class LMHead:
-    """What a model makes logits with: `cap * tanh(scale * (states @ weight.T + bias) / cap)`.
+    """A model's language-model head: logits are `cap * tanh(scale * (states @ weight.T + bias) / cap)`.
 
     Attributes:
-        weight: (V, D); bias: (V,) or None.
-        scale: factor of all logits (Cohere's `logit_scale`, the inverse of Granite's `logits_scaling`).
+        weight: (V, D) weight.
+        bias: (V,) bias, or None.
+        scale: Factor of all logits (Cohere's `logit_scale`, the inverse of Granite's `logits_scaling`).
         cap: Gemma 2's soft-capping; 0 for none.
     """
 
@@ -36,55 +37,76 @@ class LMHead:
     cap: float = 0.0
 
     def to(self, dtype: torch.dtype) -> LMHead:
-        """The same head in another precision."""
+        """Return the head in another precision."""
         return replace(self, weight=self.weight.to(dtype), bias=None if self.bias is None else self.bias.to(dtype))
 
     @property
     def scale_and_cap(self) -> tuple[float, float]:
-        """Scale and cap."""
+        """The factor and the soft-capping of the logits."""
         return self.scale, self.cap
 
     def products(self, states: Tensor, part: slice) -> Tensor:
-        """(n, v) `states @ weight.T + bias` for a part of the vocabulary, in the dtype of the states."""
+        """Return (n, v) `states @ weight.T + bias` for a part of the vocabulary, in the dtype of `states`."""
         bias = None if self.bias is None else self.bias[part]
-        found: Tensor = torch.nn.functional.linear(states, self.weight[part], bias)
-        return found
+        products: Tensor = torch.nn.functional.linear(states, self.weight[part], bias)
+        return products
 
     def logits(self, states: Tensor, part: slice, products: Tensor | None = None) -> Tensor:
-        """(n, v) logits of a part of the vocabulary, in fp32 (fp64 for fp64 states); from `products` where given."""
-        found = self.products(states, part) if products is None else products
-        found = found if found.dtype == torch.float64 else found.float()
+        """Return the logits of a part of the vocabulary.
+
+        Args:
+            states: (n, D) hidden states.
+            part: The part of the vocabulary.
+            products: (n, v) result of `products` for these states and this part, if it is known already.
+
+        Returns:
+            (n, v) logits in fp32 (fp64 for fp64 states).
+        """
+        logits = self.products(states, part) if products is None else products
+        logits = logits if logits.dtype == torch.float64 else logits.float()
         if self.scale != 1:
-            found = found * self.scale
-        return self.cap * torch.tanh(found / self.cap) if self.cap else found
+            logits = logits * self.scale
+        return self.cap * torch.tanh(logits / self.cap) if self.cap else logits
 
     def grad_of_products(self, grad: Tensor, logits: Tensor) -> Tensor:
-        """Gradient with respect to `states @ weight.T + bias`, of one with respect to the logits; may reuse `grad`."""
+        """Turn a gradient with respect to logits into one with respect to products; may overwrite `grad`."""
         if self.cap:
             grad = grad * (1 - (logits / self.cap) ** 2)
         return grad * self.scale if self.scale != 1 else grad
 
 
 def tile_slices(size: int, step: int) -> list[slice]:
-    """Slices of at most `step` that cover `size`."""
+    """Return slices of at most `step` that cover `range(size)`."""
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def token_logprobs(
     states: Tensor, head: LMHead, targets: Tensor, *, statistics: bool = False, tile: Tile = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(N,) log-probs of `targets` in fp32, and, on demand, (N,) entropies and (N,) log-sums of squares (else empty).
+    """Return the log-prob of each target token, and on demand two statistics of its distribution.
 
-    Differentiable in states, weight and bias; the statistics carry no gradient. The matrix products run in the dtype of
-    `states`; the rest is fp32 (fp64 for fp64 states). No more than one tile of logits exists at any time. Where the
-    head is frozen (LoRA), the gradient is finished in the forward pass; else the backward pass makes each tile again,
-    or on CPUs takes its products from memory, where they are in half precision and few (`KEPT`): the same bits.
+    Differentiable in states, weight and bias; the statistics carry no gradient. Matrix products run in the dtype of
+    `states`, the rest in fp32 (fp64 for fp64 states). No more than one tile of logits exists at any time. With a frozen
+    head (LoRA), the forward pass already computes the gradient; otherwise the backward pass computes each tile again.
+    On CPUs it reads a tile's products from memory if they are in half precision and fit into `MAX_SAVED_BYTES`; the
+    result is the same to the last bit.
+
+    Args:
+        states: (N, D) hidden states that predict the targets.
+        head: The model's head.
+        targets: (N,) token ids.
+        statistics: Whether to compute the entropies and sums of squares.
+        tile: Tokens and vocabulary entries whose logits exist at a time; what suits the device if None.
+
+    Returns:
+        (N,) log-probs in nats, (N,) entropies in nats, and (N,) logs of the sums of squared probabilities; the latter
+        two are empty without `statistics`.
     """
     size = tile or TILES.get(states.device.type, DEFAULT_TILE)
-    found: tuple[Tensor, Tensor, Tensor] = _TokenLogProbs.apply(  # type: ignore[no-untyped-call]
+    results: tuple[Tensor, Tensor, Tensor] = _TokenLogProbs.apply(  # type: ignore[no-untyped-call]
         states, head.weight, head.bias, head, targets, statistics, size
     )
-    return found
+    return results
 
 
 class _TokenLogProbs(torch.autograd.Function):
@@ -96,12 +118,12 @@ class _TokenLogProbs(torch.autograd.Function):
         frozen = not ctx.needs_input_grad[1] and not ctx.needs_input_grad[2]
         ctx.head, ctx.tile, head = head, tile, head.to(states.dtype)
         ctx.early = frozen and ctx.needs_input_grad[0]
-        ctx.kept = _keeps(states, head, wanted=any(ctx.needs_input_grad) and not ctx.early)
-        ctx.fast = None if statistics else _fast(states, head, tile)
+        ctx.products = _saved_products(states, head, wanted=any(ctx.needs_input_grad) and not ctx.early)
+        ctx.kernels = None if statistics else _fastest_kernels(states, head, tile)
         parts = [
-            _forward(states[rows], head, targets[rows], statistics, tile[1], ctx.early, ctx.kept)
-            if ctx.fast is None
-            else _fast_forward(states[rows], head, targets[rows], tile[1], ctx.early, ctx.fast)
+            _forward(states[rows], head, targets[rows], statistics, tile[1], ctx.early, ctx.products)
+            if ctx.kernels is None
+            else _forward_with_kernels(states[rows], head, targets[rows], tile[1], ctx.early, ctx.kernels)
             for rows in tile_slices(len(states), tile[0])
         ]
         picked, lse, entropy, squares, ready = (torch.cat(p) for p in zip(*parts, strict=True))
@@ -119,30 +141,29 @@ class _TokenLogProbs(torch.autograd.Function):
         sums, head = GradientSums(ctx, states), ctx.head.to(states.dtype)
         for rows in tile_slices(len(states), ctx.tile[0]):
             for part in tile_slices(len(head.weight), ctx.tile[1]):
-                if ctx.fast is not None:
-                    there, lses = _column_or_none(targets[rows], part), lse[rows, None]
-                    down = ctx.fast.grad_products(
-                        head.products(states[rows], part), lses, there, grad[rows], *head.scale_and_cap
-                    )
+                if ctx.kernels is not None:
+                    columns, lses = _column_or_outside(targets[rows], part), lse[rows, None]
+                    products = head.products(states[rows], part)
+                    down = ctx.kernels.grad_products(products, lses, columns, grad[rows], *head.scale_and_cap)
                     sums.add(states[rows], head, down, rows, part)
                     continue
-                logits = head.logits(states[rows], part, ctx.kept.pop(0) if ctx.kept else None)
+                logits = head.logits(states[rows], part, ctx.products.pop(0) if ctx.products else None)
                 down = logits - lse[rows, None] if head.cap else logits.sub_(lse[rows, None])
                 down = down.exp_().mul_(-grad[rows, None])
-                _add_at(down, targets[rows], part, grad[rows])
+                _add_at_targets(down, targets[rows], part, grad[rows])
                 sums.add(states[rows], head, head.grad_of_products(down, logits), rows, part)
-        return sums.done()
+        return sums.result()
 
 
-def _keeps(states: Tensor, head: LMHead, *, wanted: bool) -> list[Tensor] | None:
-    """A place for the products that the backward pass needs again, where they are small enough to be kept."""
+def _saved_products(states: Tensor, head: LMHead, *, wanted: bool) -> list[Tensor] | None:
+    """Return an empty list for the products to save for the backward pass, or None if they are not to be saved."""
     size = len(states) * len(head.weight) * states.element_size()
     half = states.dtype in (torch.bfloat16, torch.float16)
     return [] if wanted and half and size <= MAX_SAVED_BYTES.get(states.device.type, 0) else None
 
 
-def _fast(states: Tensor, head: LMHead, tile: tuple[int, int]) -> Kernels | None:
-    """What computes tiles of this size fastest, on devices where that is measured."""
+def _fastest_kernels(states: Tensor, head: LMHead, tile: tuple[int, int]) -> Kernels | None:
+    """Return the fastest kernels for tiles of this size, or None on devices where they are not measured."""
     if states.device.type not in AUTOTUNED_DEVICES or states.dtype == torch.float64 or not len(states):
         return None
     rows, width = min(tile[0], len(states)), min(tile[1], len(head.weight))
@@ -151,83 +172,84 @@ def _fast(states: Tensor, head: LMHead, tile: tuple[int, int]) -> Kernels | None
     )
 
 
-def _fast_forward(
-    states: Tensor, head: LMHead, targets: Tensor, width: int, early: bool, fast: Kernels
+def _forward_with_kernels(
+    states: Tensor, head: LMHead, targets: Tensor, width: int, early: bool, kernels: Kernels
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """As `_forward`, without statistics."""
+    """Do what `_forward` does without statistics, by the given kernels."""
     so_far = OnlineSoftmax.start(states.new_empty(len(states), 0, dtype=torch.float32), False)
     picked = so_far.total.new_zeros(len(states))
     mean = so_far.total.new_zeros(states.shape if early else (len(states), 0))
-    nowhere, minus = torch.full_like(targets, head_kernels.OUTSIDE_TILE), torch.full_like(picked, -1)
+    outside, minus = torch.full_like(targets, head_kernels.OUTSIDE_TILE), torch.full_like(picked, -1)
     for part in tile_slices(len(head.weight), width):
         products = head.products(states, part)
-        top, total, found = fast.summarize(products, _column_or_none(targets, part), *head.scale_and_cap)
-        picked, shrink = picked + found, so_far.join(top, total)
+        top, total, own = kernels.summarize(products, _column_or_outside(targets, part), *head.scale_and_cap)
+        picked, shrink = picked + own, so_far.join(top, total)
         if early:
-            down = fast.grad_products(products, so_far.top, nowhere, minus, *head.scale_and_cap)
+            down = kernels.grad_products(products, so_far.top, outside, minus, *head.scale_and_cap)
             mean.mul_(shrink).add_(down @ head.weight[part])
     if early:
-        mean = _own(picked, targets, head, torch.float32) - mean / so_far.total
+        mean = _grad_of_target(picked, targets, head, torch.float32) - mean / so_far.total
     return picked, so_far.lse.squeeze(-1), picked[:0], picked[:0], mean.to(states.dtype)
 
 
-def _own(picked: Tensor, targets: Tensor, head: LMHead, wide: torch.dtype) -> Tensor:
-    """(n, D) gradient of the target's own logit with respect to the states."""
+def _grad_of_target(picked: Tensor, targets: Tensor, head: LMHead, wide: torch.dtype) -> Tensor:
+    """Return the (n, D) gradient of the targets' logits with respect to the states."""
     slope = head.scale * (1 - (picked / head.cap) ** 2) if head.cap else torch.full_like(picked, head.scale)
-    found: Tensor = slope.to(wide)[:, None] * head.weight[targets].to(wide)
-    return found
+    grad: Tensor = slope.to(wide)[:, None] * head.weight[targets].to(wide)
+    return grad
 
 
 def _forward(
-    states: Tensor, head: LMHead, targets: Tensor, statistics: bool, width: int, early: bool, kept: list[Tensor] | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """For a tile of tokens: target logits, log-sum-exps, both statistics, and the gradient per unit of log-prob."""
+    states: Tensor, head: LMHead, targets: Tensor, statistics: bool, width: int, early: bool,
+    saved: list[Tensor] | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return a tile's target logits, log-sum-exps, both statistics, and the gradient per unit of log-prob."""
     wide = torch.float64 if states.dtype == torch.float64 else torch.float32
     so_far = OnlineSoftmax.start(states.new_empty(len(states), 0, dtype=wide), statistics)
     picked = so_far.top.new_zeros(len(states))
     mean = so_far.top.new_zeros(states.shape if early else (len(states), 0))
     for part in tile_slices(len(head.weight), width):
         products = head.products(states, part)
-        if kept is not None:
-            kept.append(products)
+        if saved is not None:
+            saved.append(products)
         logits = head.logits(states, part, products)
         inside = _inside(targets, part)
         picked = picked + inside * logits.gather(-1, _column(targets, part)[:, None]).squeeze(-1)
-        each, shrink = so_far.add(logits, spend=not head.cap)
+        each, shrink = so_far.add(logits, overwrite=not head.cap)
         if early:
-            mean.mul_(shrink).add_(_rows(head.grad_of_products(each, logits), states, head, part))
+            mean.mul_(shrink).add_(_grad_of_states(head.grad_of_products(each, logits), states, head, part))
     if early:
-        mean = _own(picked, targets, head, wide) - mean / so_far.total
-    found = so_far.statistics() if statistics else (picked[:0], picked[:0])
-    return picked, so_far.lse.squeeze(-1), *found, mean.to(states.dtype)
+        mean = _grad_of_target(picked, targets, head, wide) - mean / so_far.total
+    pair = so_far.statistics() if statistics else (picked[:0], picked[:0])
+    return picked, so_far.lse.squeeze(-1), *pair, mean.to(states.dtype)
 
 
-def _rows(down: Tensor, states: Tensor, head: LMHead, part: slice) -> Tensor:
-    found: Tensor = down.to(states.dtype) @ head.weight[part]
-    return found.to(down.dtype)
+def _grad_of_states(down: Tensor, states: Tensor, head: LMHead, part: slice) -> Tensor:
+    grad: Tensor = down.to(states.dtype) @ head.weight[part]
+    return grad.to(down.dtype)
 
 
 def _inside(targets: Tensor, part: slice) -> Tensor:
-    found: Tensor = (targets >= part.start) & (targets < part.stop)
-    return found
+    inside: Tensor = (targets >= part.start) & (targets < part.stop)
+    return inside
 
 
 def _column(targets: Tensor, part: slice) -> Tensor:
-    found: Tensor = (targets - part.start).clamp(0, part.stop - part.start - 1)
-    return found
+    column: Tensor = (targets - part.start).clamp(0, part.stop - part.start - 1)
+    return column
 
 
-def _column_or_none(targets: Tensor, part: slice) -> Tensor:
+def _column_or_outside(targets: Tensor, part: slice) -> Tensor:
     return torch.where(_inside(targets, part), targets - part.start, head_kernels.OUTSIDE_TILE)
 
 
-def _add_at(down: Tensor, targets: Tensor, part: slice, values: Tensor) -> None:
-    """Add each row's value in its target's column, where the tile has it."""
+def _add_at_targets(down: Tensor, targets: Tensor, part: slice, values: Tensor) -> None:
+    """Add each row's value in its target's column, if the tile has it."""
     down.scatter_add_(-1, _column(targets, part)[:, None], (_inside(targets, part) * values)[:, None])
 
 
 class GradientSums:
-    """Sums, in fp32, of what flows to states, weight and bias from the gradients of logits' tiles."""
+    """Sums, in fp32, of the gradients of states, weight and bias over the tiles of logits."""
 
     def __init__(self, ctx: Any, states: Tensor) -> None:
         head = ctx.head
@@ -236,12 +258,20 @@ class GradientSums:
         wanted = [
             t if need else None for t, need in zip((states, head.weight, head.bias), ctx.needs_input_grad, strict=False)
         ]
-        # the weight's is as large as the embedding: the first rows fill it instead of zeros
+        # the weight's gradient is as large as the embedding: the first rows fill it in place of zeros
         starts = torch.zeros_like, torch.empty_like if len(states) else torch.zeros_like, torch.zeros_like
         self.sums = [None if t is None else start(t, dtype=wide) for t, start in zip(wanted, starts, strict=True)]
 
     def add(self, states: Tensor, head: LMHead, down: Tensor, rows: slice, part: slice) -> None:
-        """`down` (n, v): the gradient of these rows' and this part's products."""
+        """Add what flows back from one tile.
+
+        Args:
+            states: (n, D) hidden states of the tile's rows.
+            head: The head in the dtype of `states`.
+            down: (n, v) gradient of the tile's products.
+            rows: The tile's rows.
+            part: The tile's part of the vocabulary.
+        """
         to_states, to_weight, to_bias = self.sums
         if to_bias is not None:
             to_bias[part] += down.sum(0, dtype=to_bias.dtype)
@@ -249,14 +279,14 @@ class GradientSums:
         if to_states is not None:
             to_states[rows] += down @ head.weight[part]
         if to_weight is not None:
-            found = down.t() @ states
+            grad = down.t() @ states
             if rows.start:
-                to_weight[part] += found
+                to_weight[part] += grad
             else:
-                to_weight[part] = found
+                to_weight[part] = grad
 
-    def done(self) -> tuple[Tensor | None, ...]:
-        """In the order of the functions' arguments."""
-        like = (self.dtype, self.head.weight.dtype, None if self.head.bias is None else self.head.bias.dtype)
-        found = [None if s is None else s.to(d) for s, d in zip(self.sums, like, strict=True)]
-        return *found, *[None] * 4
+    def result(self) -> tuple[Tensor | None, ...]:
+        """Return the gradients in the order of the autograd functions' arguments."""
+        dtypes = (self.dtype, self.head.weight.dtype, None if self.head.bias is None else self.head.bias.dtype)
+        grads = [None if s is None else s.to(d) for s, d in zip(self.sums, dtypes, strict=True)]
+        return *grads, *[None] * 4

@@ -1,4 +1,4 @@
-"""Log-probs of a batch under a causal language model: its decoder, its head in tiles, sums in fp32."""
+"""Score preference pairs under a causal language model: decoder, head in tiles, sums over tokens in fp32."""
 
 from __future__ import annotations
 
@@ -19,10 +19,19 @@ from prefzoo.types import PADDING, LogProbs, PairBatch, TokenKL, TokenLogProbs, 
 
 
 def score(model: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile: Tile = None) -> LogProbs:
-    """Log-probs of both answers of every pair under a causal language model, differentiable; a `kind`.
+    """Return the log-probs of both answers of every pair, differentiable in the model's parameters.
 
-    Matrix products may run in bf16 under autocast; the log-softmax and the sums are fp32 (fp64 for an fp64 model). The
-    statistics of `VocabLogProbs` carry no gradient. `tile`: tokens and vocabulary whose logits exist at a time.
+    Matrix products may run in bf16 under autocast; the log-softmax and the sums are in fp32 (fp64 for an fp64 model).
+    The statistics of `VocabLogProbs` carry no gradient.
+
+    Args:
+        model: A transformers causal language model, or a peft model around one.
+        batch: B pairs, on the model's device.
+        kind: Which log-probs the loss needs: sums, or also single tokens, or also statistics of the vocabulary.
+        tile: Tokens and vocabulary entries whose logits exist at a time; what suits the device if None.
+
+    Returns:
+        An instance of `kind` with (B,) sums in nats.
     """
     states, head = _states(model, batch)
     return _scored(states, head, batch, kind, tile)
@@ -31,22 +40,39 @@ def score(model: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile
 def score_with_kl(
     model: Any, reference: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile: Tile = None
 ) -> tuple[LogProbs, TokenKL]:
-    """`score`, and the KL of every answer's tokens from `reference`, a frozen model, to `model`."""
+    """Return the log-probs of both answers, and the KL from a frozen reference summed over each answer's tokens.
+
+    Args:
+        model: The policy.
+        reference: A frozen model with the same vocabulary.
+        batch: B pairs, on the models' device.
+        kind: Which log-probs the loss needs.
+        tile: Tokens and vocabulary entries whose logits exist at a time; what suits the device if None.
+
+    Returns:
+        An instance of `kind`, and (B,) sums of KL(reference || model) in nats for chosen and rejected answers.
+    """
     states, head = _states(model, batch)
     with torch.no_grad():
-        theirs, their_head = _states(reference, batch)
-    kl = token_kl(states, head, theirs, their_head, tile=tile)
+        reference_states, reference_head = _states(reference, batch)
+    kl = token_kl(states, head, reference_states, reference_head, tile=tile)
     return _scored(states, head, batch, kind, tile), TokenKL(*_sums(kl, batch))
 
 
 def score_policies(
     model: Any, batch: PairBatch, kinds: Sequence[type[LogProbs]], references: Sequence[Any], *, tile: Tile = None
 ) -> list[tuple[LogProbs, TokenKL | None]]:
-    """`score` of one batch under N policies in one pass: `model` sends the n-th copy of its rows to the n-th.
+    """Return the log-probs of one batch under N policies, computed in one pass.
 
     Args:
-        kinds: what each policy's log-probs are to be.
-        references: a model for each policy whose KL from it is wanted, else None; all of them the same one.
+        model: A model that sends the n-th copy of its rows through the n-th policy's adapter.
+        batch: B pairs, on the model's device.
+        kinds: Which log-probs each policy's loss needs.
+        references: For each policy the frozen model that its KL is measured from, or None; one model for all.
+        tile: Tokens and vocabulary entries whose logits exist at a time; what suits the device if None.
+
+    Returns:
+        For each policy its log-probs, and the sums of its KL, or None where no reference is given.
     """
     count, size = len(kinds), len(batch.targets)
     states, head = _states(model, _copies(batch, count))
@@ -55,19 +81,19 @@ def score_policies(
     reference = next((r for r in references if r is not None), None)
     if reference is not None:
         with torch.no_grad():
-            theirs, their_head = _states(reference, batch)
-    found: list[tuple[LogProbs, TokenKL | None]] = []
+            reference_states, reference_head = _states(reference, batch)
+    results: list[tuple[LogProbs, TokenKL | None]] = []
     for n, (kind, asks) in enumerate(zip(kinds, references, strict=True)):
         own = slice(n * size, (n + 1) * size)
         more = [s[own] for s in stats] if issubclass(kind, VocabLogProbs) else []
-        kl = None if asks is None else token_kl(states[own], head, theirs, their_head, tile=tile)
+        kl = None if asks is None else token_kl(states[own], head, reference_states, reference_head, tile=tile)
         summed = _sum_up(tokens[own], more, batch, kind)
-        found.append((summed, None if kl is None else TokenKL(*_sums(kl, batch))))
-    return found
+        results.append((summed, None if kl is None else TokenKL(*_sums(kl, batch))))
+    return results
 
 
 def _copies(batch: PairBatch, count: int) -> PairBatch:
-    """The batch's positions `count` times, copy behind copy; owners and ids stay those of one."""
+    """Return the batch with its positions repeated `count` times; owners and pair ids stay those of one copy."""
     packed, size = bool(batch.blocks), batch.tokens.numel()
     wide = {
         name: getattr(batch, name).repeat(*((1, count) if packed else (count, 1)))
@@ -84,10 +110,10 @@ def _scored(states: Tensor, head: LMHead, batch: PairBatch, kind: type[LogProbs]
 
 
 def _states(model: Any, batch: PairBatch) -> tuple[Tensor, LMHead]:
-    """Hidden states (N, D) that predict the scored tokens, in the precision of matrix products, and the head."""
+    """Return the (N, D) hidden states that predict the scored tokens, in the precision of products, and the head."""
     causal, device = _causal_lm(model), batch.tokens.device
     if batch.blocks and causal.config._attn_implementation != packed_attention.NAME:
-        raise ValueError("a packed batch needs attention.install(model): other attention would cross the blocks")
+        raise ValueError("a packed batch needs packed_attention.install(model): other attention would cross the blocks")
     extra = (
         packed_attention.forward_kwargs(batch.blocks) if batch.blocks else {"attention_mask": batch.segments != PADDING}
     )
@@ -101,7 +127,7 @@ def _states(model: Any, batch: PairBatch) -> tuple[Tensor, LMHead]:
 
 
 def lm_head_of(causal: Any) -> LMHead:
-    """What a transformers model makes logits of hidden states with; a LoRA adapter on it is added to its weight."""
+    """Return a transformers model's head; the update of a LoRA adapter on it is added to its weight."""
     module, config = causal.get_output_embeddings(), causal.config
     layer = getattr(module, "base_layer", module)
     weight = layer.weight
@@ -113,7 +139,7 @@ def lm_head_of(causal: Any) -> LMHead:
     )
 
 
-PROBE_TOKENS = 48  # tokens of a prompt and of an answer that `choose_layout` tries
+PROBE_TOKENS = 48  # tokens of a prompt and of an answer that `choose_layout` scores
 LAYOUTS: tuple[Layout, ...] = ("shared", "packed", "rows")
 NOTES = {
     "packed": "this architecture cannot share a prompt between two answers exactly: each answer gets its own prompt",
@@ -123,22 +149,23 @@ NOTES = {
 
 @torch.no_grad()
 def choose_layout(model: Any, pairs: Sequence[TokenExample]) -> Layout:
-    """The leanest layout that is exact for a model: each is tried on two pairs against the model's own logits.
+    """Return the layout with the fewest tokens that is exact for a model.
 
-    Sharing or packing is not exact where attention knows no blocks (recurrent layers, attention of a model's own).
+    Each layout is tried on two pairs and compared with log-probs from the model's own logits. Sharing or packing is not
+    exact for models whose layers ignore the blocks: recurrent layers, or attention of the model's own.
 
     Raises:
-        UserError: not even a plain row gives the model's own log-probs: its head is of a kind unknown here.
+        UserError: Even plain rows do not reproduce the model's own log-probs: its head is of an unknown kind.
     """
-    tried = [_short(pick(pairs, key=len)) for pick in (max, min)]
+    probes = [_shortened(pick(pairs, key=len)) for pick in (max, min)]
     device, exact = next(model.parameters()).device, model.dtype in (torch.float32, torch.float64)
     rtol, atol = (1e-3, 0.02) if exact else (1e-2, 0.5)
-    expected = torch.stack([_plainly(model, pair, device) for pair in tried])
+    expected = torch.stack([_expected(model, pair, device) for pair in probes])
     for layout in LAYOUTS:
-        batch = collate(tried, layout, pad=model.config.pad_token_id or 0).to(device)
+        batch = collate(probes, layout, pad=model.config.pad_token_id or 0).to(device)
         try:
             values = score(model, batch)
-        except (RuntimeError, ValueError, TypeError):  # a model that takes no blocks
+        except (RuntimeError, ValueError, TypeError):  # a model that does not accept blocks
             if layout == "rows":
                 raise
             continue
@@ -150,22 +177,22 @@ def choose_layout(model: Any, pairs: Sequence[TokenExample]) -> Layout:
     )
 
 
-def _short(example: TokenExample) -> TokenExample:
+def _shortened(example: TokenExample) -> TokenExample:
     return replace(example.truncated(PROBE_TOKENS), prompt=example.prompt[-PROBE_TOKENS:])
 
 
-def _plainly(model: Any, example: TokenExample, device: torch.device) -> Tensor:
-    """Return the (2,) log-probs of the answers (0 for a second that is not there), each from the model's own logits."""
-    found = torch.zeros(2, dtype=torch.float64)
+def _expected(model: Any, example: TokenExample, device: torch.device) -> Tensor:
+    """Return the (2,) log-probs of the answers (0 for a missing second one) from the model's own logits."""
+    sums = torch.zeros(2, dtype=torch.float64)
     for i, answer in enumerate(example.answers):
         ids = torch.tensor([[*example.prompt, *answer]], device=device)
         logits = model(input_ids=ids, use_cache=False).logits[0, len(example.prompt) - 1 : -1].float().log_softmax(-1)
-        found[i] = logits.gather(-1, ids[0, len(example.prompt) :, None]).double().sum().cpu()
-    return found
+        sums[i] = logits.gather(-1, ids[0, len(example.prompt) :, None]).double().sum().cpu()
+    return sums
 
 
 def _causal_lm(model: Any) -> Any:
-    """The transformers model inside a LoRA wrapper; its adapters stay in place."""
+    """Return the transformers model inside a peft wrapper; its adapters stay active."""
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
@@ -175,10 +202,10 @@ def _sum_up(tokens: Tensor, stats: list[Tensor], batch: PairBatch, kind: type[Lo
     values = [*_sums(tokens, batch), lengths[:pairs], lengths[pairs:]]
     if issubclass(kind, TokenLogProbs):
         starts = lengths.cumsum(0) - lengths
-        place = torch.arange(len(tokens), device=tokens.device) - starts[batch.owner]
+        index = torch.arange(len(tokens), device=tokens.device) - starts[batch.owner]
         width = int(lengths.max())
         for of_tokens in (tokens, *stats):
-            dense = of_tokens.new_zeros(2 * pairs, width).index_put((batch.owner, place), of_tokens)
+            dense = of_tokens.new_zeros(2 * pairs, width).index_put((batch.owner, index), of_tokens)
             values += [dense[:pairs], dense[pairs:]]
     return kind(*values)
 

@@ -1,4 +1,4 @@
-"""A softmax over the vocabulary that is summed up tile by tile, in fp32 (fp64 for fp64 logits)."""
+"""Accumulate a softmax over the vocabulary tile by tile, in fp32 (fp64 for fp64 logits)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from torch import Tensor
 
 @dataclass
 class OnlineSoftmax:
-    """Sums over the vocabulary so far, all relative to the largest logit yet (Milakov & Gimelshein 2018, 1805.02867).
+    """Sums over the tiles so far, relative to the largest logit so far (Milakov & Gimelshein 2018, arXiv:1805.02867).
 
-    `logits` and `squares` are of exp(l) * l and exp(2 l), for the entropy and the log of the sum of squares.
+    Attributes:
+        top: (n, 1) largest logit.
+        total: (n, 1) sum of exp(l - top).
+        logits: (n, 1) sum of exp(l - top) * l, for the entropy; None without statistics.
+        squares: (n, 1) sum of exp(2 (l - top)), for the sum of squared probabilities; None without statistics.
     """
 
     top: Tensor
@@ -22,17 +26,23 @@ class OnlineSoftmax:
 
     @classmethod
     def start(cls, like: Tensor, statistics: bool) -> OnlineSoftmax:
+        """Return empty sums for as many rows as `like` has, of its dtype and on its device."""
         top, zero = like.new_full((len(like), 1), -torch.inf), like.new_zeros(len(like), 1)
         return cls(top, zero, zero if statistics else None, zero if statistics else None)
 
-    def add(self, logits: Tensor, *, spend: bool) -> tuple[Tensor, Tensor]:
-        """Take in a tile; returns exp(logits - top) and what earlier sums are to be multiplied by.
+    def add(self, logits: Tensor, *, overwrite: bool) -> tuple[Tensor, Tensor]:
+        """Add a tile of logits.
 
-        `spend`: the logits are not needed any more, and their memory is used.
+        Args:
+            logits: (n, v) logits.
+            overwrite: Whether the memory of `logits` may be reused.
+
+        Returns:
+            (n, v) exp(logits - top), and the (n, 1) factor that rescales sums of earlier tiles to the new top.
         """
         top = torch.maximum(self.top, logits.amax(-1, keepdim=True))
-        spend = spend and self.logits is None
-        shrink, each = (self.top - top).exp(), (logits.sub_(top) if spend else logits - top).exp_()
+        overwrite = overwrite and self.logits is None
+        shrink, each = (self.top - top).exp(), (logits.sub_(top) if overwrite else logits - top).exp_()
         self.top, self.total = top, self.total * shrink + each.sum(-1, keepdim=True)
         if self.logits is not None and self.squares is not None:
             self.logits = self.logits * shrink + (each * logits).sum(-1, keepdim=True)
@@ -40,7 +50,7 @@ class OnlineSoftmax:
         return each, shrink
 
     def join(self, top: Tensor, total: Tensor) -> Tensor:
-        """Take in a tile by its largest logit and its sum of exp(logit - largest); returns `add`'s second value."""
+        """Add a tile by its (n, 1) largest logit and sum of exp(logit - largest); return the factor as `add` does."""
         higher = torch.maximum(self.top, top)
         shrink = (self.top - higher).exp()
         self.top, self.total = higher, self.total * shrink + total * (top - higher).exp()
@@ -52,7 +62,7 @@ class OnlineSoftmax:
         return self.top + self.total.log()
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """(n,) entropy in nats and (n,) log of the sum of squared probabilities."""
+        """Return the (n,) entropies in nats and the (n,) logs of the sums of squared probabilities."""
         assert self.logits is not None and self.squares is not None
         entropy, squares = self.lse - self.logits / self.total, (self.squares / self.total**2).log()
         return entropy.squeeze(-1), squares.squeeze(-1)

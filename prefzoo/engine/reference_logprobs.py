@@ -1,4 +1,4 @@
-"""Reference log-probs: once per model and data set, kept on disk by content, shared by all variants and later runs."""
+"""Compute the reference's log-probs once per model and data set, and cache them on disk for all variants and runs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from prefzoo.runtime.paths import cache_dir
 from prefzoo.runtime.progress import Report
 from prefzoo.types import LogProbs
 
-ENGINE = 4  # raise when the engine's numbers change: cached log-probs of another engine are not read
-TOKENS = 4096  # of a forward pass without gradients
-CHECKSUM = "sha256"  # in the file's metadata
+ENGINE = 4  # increment when the engine's numbers change, so that older cached log-probs are not read
+TOKENS = 4096  # per forward pass, without gradients
+CHECKSUM = "sha256"  # key in the file's metadata
 
 
 def rows_key(pairs: Sequence[TokenExample]) -> str:
@@ -39,7 +39,18 @@ def rows_key(pairs: Sequence[TokenExample]) -> str:
 def cache_file(
     weights: str, pairs: Sequence[TokenExample], kind: type[LogProbs], layout: Layout, *, bf16: bool
 ) -> Path:
-    """Where the log-probs of these rows under these weights are kept."""
+    """Return the path under which log-probs are cached.
+
+    Args:
+        weights: Fingerprint of the model.
+        pairs: The rows that are scored.
+        kind: Which log-probs are scored.
+        layout: How rows are laid out in a pass.
+        bf16: Whether they are scored under bf16 autocast.
+
+    Returns:
+        A file in the user's cache, which may not exist yet.
+    """
     precision = "bf16" if bf16 else "fp32"
     name = f"{weights}-{rows_key(pairs)}-{kind.__name__}-{layout}-{precision}-v{ENGINE}"
     return cache_dir("reference") / f"{name}.safetensors"
@@ -50,7 +61,19 @@ def logprobs(
     model: Any, pairs: Sequence[TokenExample], layout: Layout, kind: type[LogProbs] = LogProbs, *, bf16: bool,
     report: Report | None = None,
 ) -> LogProbs:  # fmt: skip
-    """Log-probs of every pair, in order, on the CPU; the model stays where it is."""
+    """Score every pair under a model, in passes of at most `TOKENS` tokens, and in smaller ones if memory runs out.
+
+    Args:
+        model: A causal language model; it stays on its device.
+        pairs: The rows to score.
+        layout: How pairs are laid out in a pass.
+        kind: Which log-probs to return.
+        bf16: Whether to score under bf16 autocast.
+        report: Called with the pairs done, their total number and an empty note.
+
+    Returns:
+        The log-probs of all pairs, in order, on the CPU.
+    """
     parts: list[LogProbs] = []
     device = next(model.parameters()).device
     padding = model.config.pad_token_id or 0
@@ -68,60 +91,87 @@ def logprobs(
 
 
 def concatenate(parts: Sequence[LogProbs]) -> LogProbs:
-    """The log-probs of several batches, one behind the other, on the CPU."""
+    """Return the log-probs of several batches as those of one batch, on the CPU."""
     kind = type(parts[0])
     return kind(*(_stacked([getattr(p, f.name).cpu() for p in parts]) for f in fields(kind)))
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
-    """(P,) of (b,) parts; (P, T) of (b, t) parts, with zeros behind the shorter ones."""
+    """Concatenate (b,) parts to (P,), or (b, t) parts to (P, T) with zeros after the shorter ones."""
     width = max(part.shape[-1] for part in parts)
     return torch.cat([pad(p, (0, width - p.shape[1])) if p.ndim > 1 else p for p in parts])
 
 
-def read_cached(path: Path, kind: type[LogProbs], say: Callable[[str], None] = print) -> LogProbs | None:
-    """What is cached in `path`; None where there is nothing, or, which is said, something that is broken."""
+def read_cached(path: Path, kind: type[LogProbs], warn: Callable[[str], None] = print) -> LogProbs | None:
+    """Return cached log-probs, or None if there are none or the file is broken.
+
+    Args:
+        path: The file that `cache_file` names.
+        kind: Which log-probs the file holds.
+        warn: Called with one line if the file is broken.
+
+    Returns:
+        The log-probs, on the CPU, or None.
+    """
     if not path.is_file():
         return None
     try:
-        found = load_file(path)
-        with safe_open(path, "pt") as kept:
-            if (kept.metadata() or {})[CHECKSUM] != _checksum(found):
+        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {})[CHECKSUM] != _checksum(tensors):
                 raise ValueError("other numbers than were written")
-        return kind(*(found[f.name] for f in fields(kind)))
-    except Exception:  # whatever reading what is broken may raise
-        say(f"{path}: broken (its content is not what was written); computed again")
+        return kind(*(tensors[f.name] for f in fields(kind)))
+    except Exception:  # a broken file may raise anything
+        warn(f"{path}: broken (its content is not what was written); computed again")
         return None
 
 
 def write_cached(path: Path, values: LogProbs) -> None:
-    """Keep log-probs; a reader sees the whole file or none."""
+    """Cache log-probs in `path`; a reader sees the whole file or none."""
     tensors = {f.name: getattr(values, f.name).contiguous() for f in fields(values)}
     with atomic_files.write_atomically(path) as partial:
         save_file(tensors, partial, {CHECKSUM: _checksum(tensors)})
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(tensors):
-        found.update(name.encode() + tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode() + tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def scatter_rows(values: LogProbs, rows: Sequence[int], size: int) -> LogProbs:
-    """The log-probs of `rows` at their places among `size` pairs; all others are NaN, so that none is used unseen."""
+    """Expand the log-probs of some rows to all rows; those of other rows are NaN, so that their use is noticed.
+
+    Args:
+        values: Log-probs of `rows`, in their order.
+        rows: Row numbers.
+        size: Number of all rows.
+
+    Returns:
+        Log-probs of `size` rows.
+    """
     at = torch.tensor(rows)
 
-    def spread(found: Tensor) -> Tensor:
-        nothing = math.nan if found.is_floating_point() else 0
-        return found.new_full((size, *found.shape[1:]), nothing).index_copy(0, at, found)
+    def spread(part: Tensor) -> Tensor:
+        blank = math.nan if part.is_floating_point() else 0
+        return part.new_full((size, *part.shape[1:]), blank).index_copy(0, at, part)
 
     return type(values)(*(spread(getattr(values, f.name)) for f in fields(values)))
 
 
 def select_rows(values: LogProbs, rows: Sequence[int], device: torch.device) -> LogProbs:
-    """The log-probs of some pairs, on a device; token values are cut to the longest answer among them."""
+    """Return the log-probs of some rows; values of tokens are cut to the longest answer among them.
+
+    Args:
+        values: Log-probs of all rows.
+        rows: Numbers of the rows to return, in that order.
+        device: Where to put them.
+
+    Returns:
+        Log-probs of the selected rows, on `device`.
+    """
     at = torch.tensor(rows)
     width = int(torch.maximum(values.chosen_len[at], values.rejected_len[at]).max())
-    found = [getattr(values, f.name)[at].to(device) for f in fields(values)]
-    return type(values)(*(v[:, :width] if v.ndim > 1 else v for v in found))
+    selected = [getattr(values, f.name)[at].to(device) for f in fields(values)]
+    return type(values)(*(v[:, :width] if v.ndim > 1 else v for v in selected))

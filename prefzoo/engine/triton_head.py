@@ -1,4 +1,4 @@
-"""Triton kernels for `head_kernels`: each reads a tile of products once, and keeps nothing but what it returns."""
+"""Triton kernels for `head_kernels`: each reads a tile of products once and stores only its results."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 4096  # columns that a program holds at a time
+BLOCK = 4096  # columns that one program holds at a time
 
 
 def summarize(products: Tensor, columns: Tensor, scale: float, cap: float) -> tuple[Tensor, Tensor, Tensor]:
-    """See `prefzoo.engine.head_kernels.Kernels`."""
+    """Reduce a tile of products to the sums of a softmax.
+
+    Args:
+        products: (n, v) products of hidden states and the head's weight.
+        columns: (n,) column of each row's target, or `OUTSIDE_TILE`.
+        scale: Factor of the logits.
+        cap: Soft-capping of the logits; 0 for none.
+
+    Returns:
+        As `prefzoo.engine.head_kernels.summarize`.
+    """
     (rows, width), products = products.shape, products.contiguous()
     top, total, picked = (products.new_empty(rows, dtype=torch.float32) for _ in range(3))
     _summarize[(rows,)](products, columns, top, total, picked, width, scale, cap, bool(cap), _block(width))
@@ -21,7 +31,19 @@ def summarize(products: Tensor, columns: Tensor, scale: float, cap: float) -> tu
 
 
 def grad_products(products: Tensor, lse: Tensor, columns: Tensor, grad: Tensor, scale: float, cap: float) -> Tensor:
-    """See `prefzoo.engine.head_kernels.Kernels`; overwrites the products."""
+    """Return the gradient of the targets' log-probs with respect to a tile of products, which it overwrites.
+
+    Args:
+        products: (n, v) products of hidden states and the head's weight.
+        lse: (n, 1) log of the sum of exp(logit) over the whole vocabulary.
+        columns: (n,) column of each row's target, or `OUTSIDE_TILE`.
+        grad: (n,) gradient of each row's log-prob.
+        scale: Factor of the logits.
+        cap: Soft-capping of the logits; 0 for none.
+
+    Returns:
+        (n, v) gradient, in the dtype of `products`.
+    """
     (rows, width), products = products.shape, products.contiguous()
     block = _block(width)
     grid = (rows, triton.cdiv(width, block))
@@ -36,11 +58,11 @@ def _block(width: int) -> int:
 
 
 @triton.jit
-def _logits(found: Any, scale: Any, cap: Any, CAPPED: tl.constexpr) -> Any:
-    found = found.to(tl.float32) * scale
+def _logits(products: Any, scale: Any, cap: Any, CAPPED: tl.constexpr) -> Any:
+    logits = products.to(tl.float32) * scale
     if CAPPED:
-        found = cap * (2 * tl.sigmoid(2 * found / cap) - 1)  # tanh
-    return found
+        logits = cap * (2 * tl.sigmoid(2 * logits / cap) - 1)  # tanh
+    return logits
 
 
 @triton.jit
@@ -48,7 +70,7 @@ def _summarize(
     products: Any, columns: Any, top: Any, total: Any, picked: Any, width: Any, scale: Any, cap: Any,
     CAPPED: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """A row: its largest logit and sum of exponentials, online over blocks (Milakov & Gimelshein 2018, 1805.02867)."""
+    """Store a row's largest logit and sum of exponentials, block by block (Milakov & Gimelshein, arXiv:1805.02867)."""
     row = tl.program_id(0).to(tl.int64)
     line = products + row * width
     largest, sums = -float("inf"), 0.0
@@ -71,13 +93,13 @@ def _grad_products(
     products: Any, lse: Any, columns: Any, grad: Any, width: Any, scale: Any, cap: Any,
     CAPPED: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """A block of a row: grad * (1 at the column - exp(logit - lse)) * d logit / d product, in place."""
+    """Overwrite a block of a row with grad * (1 at the target - exp(logit - lse)) * d logit / d product."""
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    place, inside = products + row * width + at, at < width
-    logits = _logits(tl.load(place, mask=inside, other=0.0), scale, cap, CAPPED)
+    pointers, inside = products + row * width + at, at < width
+    logits = _logits(tl.load(pointers, mask=inside, other=0.0), scale, cap, CAPPED)
     hit = (at == tl.load(columns + row)).to(tl.float32)
-    found = tl.load(grad + row) * (hit - tl.exp(logits - tl.load(lse + row))) * scale
+    down = tl.load(grad + row) * (hit - tl.exp(logits - tl.load(lse + row))) * scale
     if CAPPED:
-        found = found * (1 - (logits / cap) * (logits / cap))
-    tl.store(place, found.to(products.dtype.element_ty), mask=inside)
+        down = down * (1 - (logits / cap) * (logits / cap))
+    tl.store(pointers, down.to(products.dtype.element_ty), mask=inside)

@@ -65,9 +65,7 @@ def vague_names(source: str) -> list[str]:
             bound.append((node.lineno, node.id))
         elif isinstance(node, ast.arg):
             bound.append((node.lineno, node.arg))
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            bound.append((node.lineno, node.name))
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs) and node.name:
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler | ast.MatchAs) and node.name:
             bound.append((node.lineno, node.name))
     return [f"{line}: {name}" for line, name in sorted(set(bound)) if name in VAGUE]
 

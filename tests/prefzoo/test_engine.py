@@ -133,7 +133,7 @@ def test_the_layout_is_tried_before_it_is_used(tiny_model: Any) -> None:
 
 def test_packing_is_refused_where_attention_would_cross_blocks(tiny_model: Any) -> None:
     tiny_model.set_attn_implementation("sdpa")
-    with pytest.raises(ValueError, match="needs attention.install"):
+    with pytest.raises(ValueError, match="needs packed_attention.install"):
         score(tiny_model, collate(random_pairs(), "packed", pad=1))
 
 

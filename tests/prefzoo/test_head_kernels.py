@@ -124,7 +124,8 @@ def test_all_ways_of_attending_agree_on_a_gpu(window: int | None, cap: float | N
     qkv = [torch.randn(1, heads, sum(map(sum, blocks)), 16, generator=gen).cuda() for heads in (4, 2, 2)]
     kwargs = {packed_attention.BLOCKS: blocks, "sliding_window": window, "softcap": cap}
     ways = [
-        packed_attention._there_and_back(way, *qkv, 0.3, kwargs, 1) for way in packed_attention.IMPLEMENTATIONS.values()
+        packed_attention._forward_and_backward(way, *qkv, 0.3, kwargs, 1)
+        for way in packed_attention.IMPLEMENTATIONS.values()
     ]
     torch.testing.assert_close(*ways, rtol=1e-2, atol=1e-2)
 
