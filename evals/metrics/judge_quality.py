@@ -1,4 +1,4 @@
-"""How good a judge is: agreement with labelled pairs, flips when seats swap, liking for a seat and for length."""
+"""How good a judge is: agreement with labelled pairs, flips when answers swap, position bias and length bias."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Estimate
 
 NOTHING = Estimate(np.nan, np.nan, np.nan, np.nan, 0)
-BOTH = 2  # seat orders
+BOTH = 2  # orders
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,21 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Quality:
-    """What is known about a judge; an estimate over nothing has n = 0.
+    """How good a judge is; an estimate over nothing has n = 0.
 
     Attributes:
         agreement: share of labels it agrees with; a tie counts half.
-        flips: share of comparisons whose winner changes with the seats, of those asked both ways.
-        first_seat: share won by whichever answer sat first, of all single verdicts that name a winner.
+        flips: share of comparisons whose winner changes when the answers swap, of those asked in both orders.
+        first_position: share won by the answer shown first, of all single verdicts that name a winner.
         longer_wins: share won by the longer answer, of verdicts that name a winner between answers of unlike length.
-        longer_is_better: the same share among the labels themselves, to hold it against.
+        longer_is_better: the same share among the labels themselves, for comparison.
     """
 
     judge: str
     prompt_hash: str
     agreement: Estimate
     flips: Estimate
-    first_seat: Estimate
+    first_position: Estimate
     longer_wins: Estimate
     longer_is_better: Estimate
     ties: int
@@ -50,36 +50,44 @@ class Quality:
 
 
 def quality(judge: Judge, pairs: Sequence[Labelled], report: Progress | None = None) -> Quality:
-    """Ask about every pair; which answer comes first alternates, so that no seat is always the better one's.
+    """Measure a judge on labelled pairs. Which answer comes first alternates, so that neither position is the better's.
+
+    Args:
+        judge: any judge.
+        pairs: pairs whose better answer is known.
+        report: called with the number of finished calls and of all.
+
+    Returns:
+        Its quality, with intervals.
 
     Raises:
         UserError: there are no pairs.
     """
     if not pairs:
         raise UserError("labelled pairs: none; give rows with prompt, chosen and rejected")
-    asked = [
+    comparisons = [
         Comparison(p.row, p.chosen, p.rejected) if i % BOTH == 0 else Comparison(p.row, p.rejected, p.chosen)
         for i, p in enumerate(pairs)
     ]
-    verdicts = judge.compare(asked, report)
+    verdicts = judge.compare(comparisons, report)
     cover = coverage(verdicts)
     chosen_first = np.arange(len(pairs)) % BOTH == 0
     second = np.array([v.preference for v in verdicts]) - TIE  # above 0: the second answer wins
     right = 0.5 + 0.5 * np.sign(np.where(chosen_first, -second, second))
-    longer = np.sign([len(c.second.text) - len(c.first.text) for c in asked]) * np.sign(second)
+    longer = np.sign([len(c.second.text) - len(c.first.text) for c in comparisons]) * np.sign(second)
     label = np.sign([len(p.chosen.text) - len(p.rejected.text) for p in pairs])
     return Quality(
         judge.name, judge.prompt_hash,
         NOTHING if cover.withheld else intervals.mean(right),
         _share([_flips(v) for v in verdicts if len(v.orders) == BOTH]),
-        _share([x for v in verdicts if len(v.orders) == BOTH for x in _first_seat(v)]),
+        _share([x for v in verdicts if len(v.orders) == BOTH for x in _first_position_wins(v)]),
         _share(longer[np.isfinite(longer) & (longer != 0)] > 0),
         _share(label[label != 0] > 0), int((second == 0).sum()), cover,
     )  # fmt: skip
 
 
-def _share(found: Sequence[bool] | np.ndarray) -> Estimate:
-    return intervals.proportion(int(np.sum(found)), len(found)) if len(found) else NOTHING
+def _share(cases: Sequence[bool] | np.ndarray) -> Estimate:
+    return intervals.proportion(int(np.sum(cases)), len(cases)) if len(cases) else NOTHING
 
 
 def _flips(v: Verdict) -> bool:
@@ -87,7 +95,7 @@ def _flips(v: Verdict) -> bool:
     return bool(straight != swapped)
 
 
-def _first_seat(v: Verdict) -> list[bool]:
-    """The first order names the first answer's seat by what is below a tie, the second by what is above."""
+def _first_position_wins(v: Verdict) -> list[bool]:
+    """Return whether the first position won, of each order that names a winner; below a tie the first answer wins."""
     straight, swapped = v.orders
     return [won for won, clear in ((straight < TIE, straight != TIE), (swapped > TIE, swapped != TIE)) if clear]

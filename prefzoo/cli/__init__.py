@@ -240,7 +240,7 @@ def report(run: Path, out: Path | None, plots: Path | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the numbers as JSON.")
 @QUIET
 def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path | None, quiet: bool) -> None:
-    """Measure RECIPE's judge: agreement with labelled pairs, flips when seats swap, wins of the longer answer."""
+    """Measure RECIPE's judge: agreement with labelled pairs, flips when answers swap, wins of the longer answer."""
     from prefzoo.cli.judge import show_judge
 
     show_judge(recipe, overrides, pairs, out, quiet=quiet)

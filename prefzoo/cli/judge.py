@@ -22,8 +22,8 @@ from prefzoo.runtime.progress import stage
 
 SAYS = (
     ("agreement", "agrees with the label"),
-    ("flips", "winner flips when seats swap"),
-    ("first_seat", "first seat wins"),
+    ("flips", "winner flips when answers swap"),
+    ("first_position", "first position wins"),
     ("longer_wins", "longer answer wins"),
     ("longer_is_better", "longer answer is the labelled one"),
 )

@@ -231,7 +231,7 @@ def test_quality_worked_by_hand() -> None:
     assert found.agreement.value == (1 + 0 + 0.5 + 0.5) / 4 and found.agreement.n == 4
     assert (found.flips.value, found.flips.n) == (pytest.approx(1 / 3), 3)
     # single verdicts: "strong" wins twice from either position (2 of 4 first), in the third the first one does
-    assert (found.first_seat.value, found.first_seat.n) == (pytest.approx(4 / 6), 6)
+    assert (found.first_position.value, found.first_position.n) == (pytest.approx(4 / 6), 6)
     assert (found.longer_wins.value, found.longer_wins.n) == (1.0, 2)
     assert (found.longer_is_better.value, found.longer_is_better.n) == (0.5, 2)
     assert found.ties == 2 and found.coverage.missing == 0
@@ -240,7 +240,7 @@ def test_quality_worked_by_hand() -> None:
 def test_quality_of_a_judge_that_sees_one_answer_at_a_time_has_no_flips() -> None:
     row = PromptRow("1", "p", ({"kind": "lower_case"},))
     found = quality(Verifier(), [Labelled(row, Answer("low", True, 1), Answer("UP", True, 1))] * 2)
-    assert found.agreement.value == 1 and found.flips.n == found.first_seat.n == 0
+    assert found.agreement.value == 1 and found.flips.n == found.first_position.n == 0
 
 
 def test_quality_is_withheld_where_verdicts_are_missing(own: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import multiprocessing
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,35 @@ def test_several_processes_write_at_once(path: Path) -> None:
         writer.join()
     cache = Cache(path)
     assert all(cache.get(f"{n}-{i}") == [n] * 300 for n in range(3) for i in range(200))
+
+
+def put_forever(path: Path, acknowledged: Connection) -> None:
+    cache = Cache(path, sync=False)
+    for i in itertools.count():
+        cache.put({str(i): [i] * 2000})
+        acknowledged.send(i)
+
+
+@pytest.mark.parametrize("after", [1, 20, 77])
+def test_a_kill_loses_nothing_that_was_put(path: Path, after: int, capsys: pytest.CaptureFixture[str]) -> None:
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    writer = context.Process(target=put_forever, args=(path, send))
+    writer.start()
+    send.close()
+    while (last := receive.recv()) < after:
+        pass
+    writer.kill()
+    writer.join()
+    while receive.poll():
+        try:
+            last = receive.recv()
+        except EOFError:
+            break
+    cache = Cache(path)
+    assert all(cache.get(str(i)) == [i] * 2000 for i in range(last + 1))
+    cache.put({"next": 1})
+    assert Cache(path).get("next") == 1 and capsys.readouterr().out == ""
 
 
 def test_what_a_value_depends_on_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

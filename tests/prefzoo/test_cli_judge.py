@@ -42,7 +42,7 @@ def test_a_judge_is_measured_on_the_recipes_pairs(
     out = capsys.readouterr().out
     assert "function:own.py:longer@" in out and "4 labelled pairs, 0 ties" in out
     assert "agrees with the label: 75.0%" in out and "longer answer wins: 100.0%" in out
-    assert "longer answer is the labelled one: 75.0%" in out and "winner flips when seats swap: 0.0%" in out
+    assert "longer answer is the labelled one: 75.0%" in out and "winner flips when answers swap: 0.0%" in out
     assert json.loads((place / "q.json").read_text())["agreement"]["n"] == 4
 
 
@@ -64,7 +64,7 @@ JUDGES = {
 
 
 class SaysA(BaseHTTPRequestHandler):
-    """A server whose judge always likes the first seat."""
+    """A server whose judge always prefers the first position."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -111,12 +111,12 @@ def test_every_kind_of_judge_is_measured(
     for says in (text for _, text in SAYS):
         assert f"  {says}: " in out
     assert found["agreement"]["n"] == 4 and "longer answer is the labelled one: 75.0%" in out
-    one_at_a_time = kind in ("verifier", "reward")  # which no seat can sway
+    one_at_a_time = kind in ("verifier", "reward")  # which no order can sway
     assert found["flips"]["n"] == (0 if one_at_a_time else 4)
     if kind == "verifier":
         assert found["agreement"]["value"] == 1.0
     if kind == "server":
-        assert (found["flips"]["value"], found["first_seat"]["value"], found["ties"]) == (1.0, 1.0, 4)
+        assert (found["flips"]["value"], found["first_position"]["value"], found["ties"]) == (1.0, 1.0, 4)
 
 
 @pytest.mark.parametrize(
