@@ -1,4 +1,4 @@
-"""What a number was measured with; numbers of different origin are not ranked against each other."""
+"""What a number was measured with: numbers of different origin are not ranked against each other."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from prefzoo.evals.boards.provenance import JUDGED, ON_PAIRS, ON_PROMPTS
 from prefzoo.evals.boards.selection import Entry
+from prefzoo.evals.metrics.registry import all_metrics
 
 Fact = tuple[str, str]  # what is compared, and what is shown
 
 
 def origins(entries: Sequence[Entry], metric: str) -> list[dict[str, Fact]]:
-    """Of every entry: base model, and the evaluation set and the judge of this metric.
+    """Return of every entry its base model, and the evaluation set and the judge of a metric.
 
-    Sets are told apart by content where every run kept a hash or the prompts themselves, else by name.
+    Sets are told apart by content if every run has a hash or the prompts themselves, else by name.
     """
     parts: dict[str, list[list[Fact]]] = {"base model": [[_plain(e.run.recipe["model"])] for e in entries]}
     further = [_further(e, metric) for e in entries]
@@ -26,45 +26,45 @@ def origins(entries: Sequence[Entry], metric: str) -> list[dict[str, Fact]]:
 
 
 def groups(entries: Sequence[Entry], metric: str) -> list[int]:
-    """A number per entry; equal for those whose metric may be compared."""
+    """Return a number per entry; equal for those that may be compared by the metric."""
     keys = [tuple(sorted((name, key) for name, (key, _) in one.items())) for one in origins(entries, metric)]
     order = list(dict.fromkeys(keys))
     return [order.index(key) for key in keys]
 
 
-def reasons(entries: Sequence[Entry], metric: str) -> list[str]:
-    """Why they cannot be ranked by a metric, each of a few words; empty where they can."""
-    found = origins(entries, metric)
+def obstacles(entries: Sequence[Entry], metric: str) -> list[str]:
+    """Return why the entries cannot be ranked by a metric, each of a few words; none if they can."""
+    facts = origins(entries, metric)
     out = []
-    for name in found[0] if found else ():
+    for name in facts[0] if facts else ():
         shown: dict[str, str] = {}
-        for one in found:
+        for one in facts:
             shown.setdefault(one[name][0], one[name][1])
         if len(shown) > 1:
-            said = list(shown.values())
-            text = " and ".join(said) if len(set(said)) == len(said) else f"{said[0]} with different content"
+            names = list(shown.values())
+            text = " and ".join(names) if len(set(names)) == len(names) else f"{names[0]} with different content"
             out.append(f"another {name} ({text})")
     return out
 
 
 def _further(entry: Entry, metric: str) -> dict[str, list[Fact]]:
-    recipe = entry.run.recipe
+    recipe, about = entry.run.recipe, entry.metrics[metric]
     evals, data = recipe["evals"], recipe["data"]
-    if metric in ON_PAIRS or (metric not in ON_PROMPTS and metric not in evals["benchmarks"]):
-        how = [data["eval"], data["columns"], data["max_length"], data["too_long"]]
-        pairs = _sets(entry, metric, str(data["eval"] or "none"))
-        if metric in ON_PAIRS:
-            return {"set of held-out pairs": [*pairs, (_hash(how), str(data["eval"] or "none"))]}
-        return {"evaluation set": [*pairs, (_hash([how, evals]), metric)]}
-    if metric in evals["benchmarks"]:
+    settings = [data["eval"], data["columns"], data["max_length"], data["too_long"]]
+    pairs = str(data["eval"] or "none")
+    if about.measured_on == "held-out pairs":
+        return {"set of held-out pairs": [*_sets(entry, metric, pairs), (_hash(settings), pairs)]}
+    if about.measured_on == "benchmark":
         return {"benchmark": [*_sets(entry, metric, metric), _plain(metric)]}
+    if about.measured_on != "prompts":
+        return {"evaluation set": [*_sets(entry, metric, pairs), (_hash([settings, evals]), metric)]}
     asked = next(([row["instruction"] for row in v.outputs] for v in entry.run.variants.values() if v.outputs), [])
     spec = str(evals["prompts"] or "none")
-    found = {
+    facts = {
         "set of prompts": [*_sets(entry, metric, spec), (_hash(asked) if asked else "", spec), (_hash(spec), spec)],
         "limit on answers": [_plain(f"{evals['max_new_tokens']} tokens")],
     }
-    return found | {"judge": [_judge(entry)]} if metric in JUDGED else found
+    return facts | {"judge": [_judge(entry)]} if about.judged else facts
 
 
 def _sets(entry: Entry, metric: str, shown: str) -> list[Fact]:
@@ -72,14 +72,15 @@ def _sets(entry: Entry, metric: str, shown: str) -> list[Fact]:
     long = entry.run.long
     if "suite" not in long.columns:
         return [("", shown)]
-    said = long[(long.metric == metric) & long.suite.notna()].suite
-    return [(str(said.iloc[0]).rpartition("@")[2] if len(said) else "", shown)]
+    suites = long[(long.metric == metric) & long.suite.notna()].suite
+    return [(str(suites.iloc[0]).rpartition("@")[2] if len(suites) else "", shown)]
 
 
 def _judge(entry: Entry) -> Fact:
     long = entry.run.long
     if "judge" in long.columns:
-        rows = long[long.metric.isin(JUDGED) & long.judge.notna()]
+        judged = [m.name for m in all_metrics() if m.judged]
+        rows = long[long.metric.isin(judged) & long.judge.notna()]
         if len(rows):
             wording = (
                 "" if "prompt_hash" not in rows or rows.prompt_hash.isna().all() else str(rows.prompt_hash.iloc[0])
@@ -91,7 +92,7 @@ def _judge(entry: Entry) -> Fact:
 
 
 def _strongest(facts: list[list[Fact]], i: int) -> Fact:
-    """The first kind of evidence that every entry has."""
+    """The first kind of evidence that all entries have."""
     depth = max(len(one) for one in facts)
     for at in range(depth):
         if all(at < len(one) and one[at][0] for one in facts):

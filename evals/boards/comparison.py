@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import comparable
-from prefzoo.evals.boards.leaderboard import ALPHA, HALF, MOST, ORDER
-from prefzoo.evals.boards.selection import COST_ROW, Entry, select
-from prefzoo.evals.boards.settings import costs_of, differing
-from prefzoo.evals.metrics.estimates import HIGHER
+from prefzoo.evals.boards.judged_files import metrics_of
+from prefzoo.evals.boards.ranking import Ranking
+from prefzoo.evals.boards.recipes_and_costs import recipe_differences, training_costs
+from prefzoo.evals.boards.selection import Entry, select
+from prefzoo.evals.boards.standings import common, differences, lead, ordered, power, rank
+from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.stats import intervals
-from prefzoo.evals.stats.inference import power_statement
-from prefzoo.evals.stats.intervals import Difference, Values
 
-PRIMARY = ("win_rate", "preference_accuracy", "score")  # what ranks unless told otherwise, the first that all have
-SHARES = ("win_rate", "preference_accuracy", "score", "finished")  # whose differences are points of a hundred
-HALVED = ("win_rate", "preference_accuracy")  # of which the base has one half
-Z = float(norm.ppf(0.975))
+TIME = "train_seconds"  # the leaderboard's name of the cost `seconds`
 
 
 @dataclass(frozen=True)
@@ -34,16 +28,18 @@ class Comparison:
     """Variants side by side.
 
     Attributes:
-        table: a row per variant, best first: rank (shared within noise; missing where nothing ranks), variant, run,
+        table: a row per variant, best first: rank (shared within noise; missing if nothing ranks), variant, run,
             loss, seed, and of each metric its value, `_low`, `_high` (95%) and `_n`.
         differences: a row per variant and metric: the variant less the baseline, its 95% interval, p, `p_holm`
-            (corrected over the variants of that metric), `paired` (over the same prompts, pairs or documents; where
+            (corrected over the variants of that metric), `paired` (over the same prompts, pairs or documents; if
             nothing is known one by one, the two intervals are taken as independent) and n.
         recipes: a row per variant, a column for each key of the recipes that is not the same everywhere.
         costs: a row per variant: what training took, and the hardware.
         metrics: those shown, in order.
-        by: the metric (or cost) that orders; empty where the order is the one asked for.
+        by: the metric (or cost) that orders; empty if the order is the one asked for.
+        baseline: what differences are taken from.
         notes: what a reader must know, a sentence each.
+        about: all facts about the metrics.
     """
 
     table: pd.DataFrame
@@ -54,9 +50,10 @@ class Comparison:
     by: str
     baseline: str
     notes: tuple[str, ...]
+    about: Metrics
 
     def flat(self) -> pd.DataFrame:
-        """One table of all numbers: a row per variant, differences as `METRIC_difference` and `METRIC_p_holm`."""
+        """Return all numbers in one table: a row per variant, differences as `METRIC_difference`, `METRIC_p_holm`."""
         made = self.table.set_index("variant")
         for metric, rows in self.differences.groupby("metric", sort=False):
             mine = rows.set_index("variant")
@@ -71,10 +68,14 @@ def compare(
     """Put runs (`results/mine`) and variants (`results/mine/dpo`) side by side.
 
     Args:
+        paths: of runs and variants.
         baseline: what differences are taken from: a variant's name, or its folder; the base unless given.
         metrics: which to show; all unless given.
         sort: the metric, or cost, to rank by; a win rate, else an accuracy on held-out pairs, unless given.
         unranked: show also what cannot be compared, in the order given and without differences between the two.
+
+    Returns:
+        The numbers, their differences from the baseline, recipes and costs.
 
     Raises:
         UserError: no such run, variant or metric; or they cannot be ranked, with the reason.
@@ -82,33 +83,30 @@ def compare(
     if not paths:
         raise UserError("compare: no run is named; name one or more, like results/quickstart or results/quickstart/dpo")
     entries = select([Path(p) for p in paths], None if baseline is None else Path(baseline))
-    have = _metrics(entries)
-    costs = costs_of(entries)
-    shown = [_known(m, have, "--metric") for m in dict.fromkeys(metrics)] if metrics else have
-    by = _order_by(entries, shown, sort, [c for c in costs.columns if c not in ("variant", "hardware")])
-    why = comparable.reasons([e for e in entries if not e.is_base or len(entries) == 1], by) if by in have else []
+    about = metrics_of({e.run.folder: e.run for e in entries}.values())
+    have = about.in_order(m for e in entries for m in e.long.index)
+    costs = training_costs(entries)
+    shown = [_known(m, have, "--metric") for m in dict.fromkeys(metrics)] if metrics else list(have)
+    by = _order_by(entries, shown, sort, have, [c for c in costs.columns if c not in ("variant", "hardware")])
+    against = [e for e in entries if not e.is_base or len(entries) == 1]
+    why = comparable.obstacles(against, by) if by in have else []
     if why and not unranked:
         raise UserError(_refusal(entries, by, why, have))
     if not by and not unranked and len({e.run.folder for e in entries}) > 1:
         named = ", ".join(dict.fromkeys(e.run.folder.name for e in entries))
         raise UserError(f"{named}: no metric that all of them have ranks them; --unranked shows them side by side")
-    ranked = not why and bool(by) and not unranked
-    order = ordered(entries, by, costs) if ranked else list(entries)
-    ranks = shared_ranks(order, by) if ranked else {}
+    is_ranked = not why and bool(by) and not unranked
+    order = ordered(entries, by, costs) if is_ranked else list(entries)
+    ranking = rank(order, by) if is_ranked else Ranking()
     start = _baseline(entries, baseline)
     shown.sort(key=lambda m: m != by)  # what ranks comes first
-    found = [_from(start, entries, metric) for metric in shown]
+    notes = [*lead(order, ranking, by), *_notes(entries, by, why, shown)]
     return Comparison(
-        _table(order, ranks, shown), pd.concat(found, ignore_index=True), differing(order),
+        _table(order, ranking.ranks, shown), pd.concat([_from(start, entries, m) for m in shown], ignore_index=True),
+        recipe_differences(order),
         costs.set_index("variant").reindex([e.label for e in order if not e.is_base]).reset_index(), tuple(shown),
-        by if ranked else "", start.label, (*lead(order, ranks, by), *_notes(entries, by, why, shown)),
+        by if is_ranked else "", start.label, tuple(notes), about,
     )  # fmt: skip
-
-
-def _metrics(entries: Sequence[Entry]) -> list[str]:
-    found = list(dict.fromkeys(m for e in entries for m in e.long.index))
-    place = {m: i for i, m in enumerate(ORDER)}
-    return sorted(found, key=lambda m: place.get(m, len(ORDER)))
 
 
 def _known(name: str, have: Sequence[str], option: str) -> str:
@@ -118,72 +116,22 @@ def _known(name: str, have: Sequence[str], option: str) -> str:
     return name
 
 
-def _order_by(entries: Sequence[Entry], shown: Sequence[str], sort: str | None, costs: Sequence[str]) -> str:
+def _order_by(
+    entries: Sequence[Entry], shown: Sequence[str], sort: str | None, have: Sequence[str], costs: Sequence[str]
+) -> str:
     if sort is not None:
-        asked = "seconds" if sort == COST_ROW else sort
-        return asked if asked in costs else _known(asked, _metrics(entries), "--sort")
-    measured = [e for e in entries if not e.is_base and len(e.long)]
-    common = [m for m in _metrics(entries) if measured and all(np.isfinite(e.value(m)) for e in measured)]
-    first = [m for m in PRIMARY if m in common and m in shown] or [m for m in PRIMARY if m in common]
-    return next(iter(first), "")
+        asked = "seconds" if sort == TIME else sort
+        return asked if asked in costs else _known(asked, have, "--sort")
+    shared = common(entries)
+    return next(iter([m for m in shared if m in shown] or shared), "")
 
 
 def _refusal(entries: Sequence[Entry], by: str, why: list[str], have: Sequence[str]) -> str:
     runs = list(dict.fromkeys(e.run.folder.name for e in entries))
     trained = [e for e in entries if not e.is_base]
-    shared = [m for m in have if all(np.isfinite(e.value(m)) for e in trained) and not comparable.reasons(trained, m)]
+    shared = [m for m in have if all(np.isfinite(e.value(m)) for e in trained) and not comparable.obstacles(trained, m)]
     other = f", or --sort {shared[0]} ranks by what they share" if shared else ""
     return f"{', '.join(runs)}: not ranked by {by}: {'; '.join(why)}; --unranked shows them side by side{other}"
-
-
-def _better_up(entries: Sequence[Entry], metric: str) -> bool | None:
-    """Whether higher is better; None where neither is."""
-    for e in entries:
-        said = e.long.loc[metric].get("higher_is_better") if metric in e.long.index else None
-        if said is not None and pd.notna(said):
-            return str(said) == "True"
-    return HIGHER.get(metric)
-
-
-def primary(entries: Sequence[Entry]) -> str:
-    """What ranks them: the first of PRIMARY that all have which were measured; empty where there is none."""
-    return _order_by(entries, PRIMARY, None, ())
-
-
-def ordered(entries: Sequence[Entry], by: str, costs: pd.DataFrame) -> list[Entry]:
-    """Best first; a base wins half against itself; what lacks the number comes last."""
-    cost = costs.set_index("variant")
-    if by in cost.columns:
-        values = {e.label: float(cost[by].get(e.label, np.nan)) for e in entries}
-        up: bool | None = by.endswith("per_second")
-    else:
-        values = {e.label: intervals.mean(e.units[by]).value if by in e.units else e.value(by) for e in entries}
-        up = _better_up(entries, by) is not False
-    return sorted(entries, key=lambda e: np.inf if np.isnan(v := values[e.label]) else -v if up else v)
-
-
-def shared_ranks(order: Sequence[Entry], by: str) -> dict[str, int]:
-    """1 + the number of variants that are better and can be told apart; none for what has no better or worse."""
-    mine = [e for e in order if not e.is_base and np.isfinite(e.value(by))]
-    if _better_up(order, by) is None or len(mine) == 0:
-        return {}
-    pairs = list(combinations(range(len(mine)), 2))
-    if all(by in e.units for e in mine):
-        keys = [f"{i:06d}" for i in range(len(mine))]  # in alphabetical order, as they stand
-        found = intervals.paired_differences({k: e.units[by] for k, e in zip(keys, mine, strict=True)})
-        raw = [found[keys[i], keys[j]].p for i, j in pairs]
-    else:
-        raw = [_independent(mine[i], mine[j], by).p for i, j in pairs]
-    p = dict(zip(pairs, intervals.holm(raw), strict=True))
-    return {e.label: 1 + sum(p[i, j] <= ALPHA for i in range(j)) for j, e in enumerate(mine)}
-
-
-def _independent(a: Entry, b: Entry, metric: str) -> Difference:
-    """From two estimates and their standard errors: too wide an interval where both are of the same prompts."""
-    one, other = (float(e.long.loc[metric, "stderr"]) for e in (a, b))  # type: ignore[arg-type]
-    value, error = a.value(metric) - b.value(metric), math.hypot(one, other)
-    p = float(2 * norm.sf(abs(value) / error)) if error > 0 else np.nan
-    return Difference(value, value - Z * error, value + Z * error, p if np.isfinite(p) else 1.0)
 
 
 def _baseline(entries: Sequence[Entry], asked: str | Path | None) -> Entry:
@@ -214,28 +162,6 @@ def _from(start: Entry, entries: Sequence[Entry], metric: str) -> pd.DataFrame:
     return pd.DataFrame([row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)], columns=columns)
 
 
-def differences(start: Entry, others: Sequence[Entry], metric: str) -> list[tuple[Difference, int]]:
-    """Of each less `start`, and how many prompts pair them: 0 where none do. NaN where a number is missing."""
-    base = start.units.get(metric)
-    paired = {
-        f"{i:06d}": e.units[metric]
-        for i, e in enumerate(others, 1)
-        if base is not None and metric in e.units and e.units[metric].shape == base.shape
-    }
-    first = f"{0:06d}"  # in alphabetical order before all others
-    found = intervals.paired_differences({first: base, **paired}, only=first) if base is not None and paired else {}
-    out = []
-    for i, e in enumerate(others, 1):
-        gap = found.get((first, f"{i:06d}"))
-        if gap is None or base is None:
-            both = metric in e.long.index and metric in start.long.index
-            out.append((_independent(e, start, metric) if both else Difference(np.nan, np.nan, np.nan, 1.0), 0))
-        else:
-            n = int((np.isfinite(base) & np.isfinite(e.units[metric])).sum())
-            out.append((Difference(-gap.value, -gap.high, -gap.low, gap.p), n))
-    return out
-
-
 def _table(order: Sequence[Entry], ranks: Mapping[str, int], metrics: Sequence[str]) -> pd.DataFrame:
     rows = []
     for e in order:
@@ -254,36 +180,11 @@ def _table(order: Sequence[Entry], ranks: Mapping[str, int], metrics: Sequence[s
     return made.astype({"rank": "Int64", "seed": "Int64"} | dict.fromkeys(numbers, "float64"))
 
 
-def lead(order: Sequence[Entry], ranks: Mapping[str, int], by: str) -> list[str]:
-    """Who leads, whether that is more than the base's half, and who cannot be told from the leader."""
-    mine = [e for e in order if e.label in ranks]
-    if not mine:
-        return []
-    best, rest = mine[0], [e.label for e in mine[1:]]
-    halved = by in HALVED
-    if order[0].is_base or (halved and best.value(by) < HALF):
-        return [f"No variant is above the base by {by}; {best.label} is the best."]
-    said = f"{best.label} leads by {by}"
-    if halved and float(best.long.loc[by, "low"]) <= HALF:  # type: ignore[arg-type]
-        said += ", which cannot be told from one half"
-    tied = [label for label in rest if ranks[label] == 1]
-    if not tied:
-        return [said + ("; it is separated from all others." if rest else ".")]
-    more = f" and {len(tied) - MOST} more" if len(tied) > MOST else ""
-    return [f"{said}; within noise of it: {', '.join(tied[:MOST])}{more}."]
-
-
-def power(trained: Sequence[Entry], by: str) -> str:
-    """What differences the prompts at hand cannot show; empty for what is no share."""
-    units: dict[str, Values] = {e.label: e.units[by] for e in trained if by in e.units}
-    return power_statement(units, "pairs" if by == "preference_accuracy" else "prompts") if by in SHARES else ""
-
-
 def _notes(entries: Sequence[Entry], by: str, why: list[str], shown: Sequence[str]) -> list[str]:
     trained = [e for e in entries if not e.is_base]
     notes = [f"Not ranked by {by}: {'; '.join(why)}."] if why else []
     notes += [] if why else [power(trained, by)]
-    apart = [m for m in shown if m != by and comparable.reasons(trained, m)]
+    apart = [m for m in shown if m != by and comparable.obstacles(trained, m)]
     if apart:
         notes.append(f"Measured differently, so not compared between runs: {', '.join(apart)}.")
     if sum(e.is_base for e in entries) > 1:

@@ -1,10 +1,10 @@
-"""All runs of a folder on one board: sections of what may be ranked together, and each variant's runs in time."""
+"""All runs of a folder on one board: groups of what may be ranked together, and each variant's runs in time."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from rich.table import Table
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import comparable
-from prefzoo.evals.boards.comparison import differences, lead, ordered, power, primary, shared_ranks
-from prefzoo.evals.boards.leaderboard import MOST
+from prefzoo.evals.boards.ranking import TIES
+from prefzoo.evals.boards.recipes_and_costs import training_costs
 from prefzoo.evals.boards.run_files import RESOLVED
 from prefzoo.evals.boards.selection import Entry, select
-from prefzoo.evals.boards.settings import costs_of
+from prefzoo.evals.boards.standings import differences, lead, ordered, power, primary, rank
 from prefzoo.evals.boards.tables import difference as points
 from prefzoo.evals.boards.tables import escaped, number
+from prefzoo.evals.metrics.registry import Metric, Metrics
 from prefzoo.evals.stats.intervals import holm
 
 BEGIN = "<!-- prefzoo leaderboard: what follows is generated; write above it -->"
@@ -33,37 +34,45 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Section:
+class Group:
     """What was measured alike: base model, evaluation set, judge.
 
     Attributes:
-        origin: what the section was measured with, by name.
-        said: who leads, and what differences cannot be seen.
+        metric: what ranks; its name is empty if nothing was measured.
+        origin: what the group was measured with, by name.
+        sentences: who leads, and what differences cannot be seen.
         rows: best first: rank, variant, run, loss, seed, date, commit, and the metric with its interval.
         history: of variants with several runs, in time order: the same, and the change since the run before.
     """
 
-    metric: str
+    metric: Metric
     origin: Mapping[str, str]
-    said: list[str]
+    sentences: list[str]
     rows: list[Row]
     history: list[Row]
+
+    @property
+    def name(self) -> str:
+        """The metric's."""
+        return self.metric.name or "nothing measured"
 
     @property
     def title(self) -> str:
         """The metric, and the runs."""
         runs = list(dict.fromkeys(row["run"] for row in self.rows))
-        more = f" and {len(runs) - MOST} more" if len(runs) > MOST else ""
-        return f"By {self.metric}: {', '.join(runs[:MOST])}{more}"
+        more = f" and {len(runs) - TIES} more" if len(runs) > TIES else ""
+        return f"By {self.name}: {', '.join(runs[:TIES])}{more}"
 
     @property
     def measured_with(self) -> str:
-        """Why the section is one, in a line."""
-        return "; ".join(f"{name}: {said}" for name, said in self.origin.items())
+        """Why the group is one, in a line."""
+        return "; ".join(f"{name}: {value}" for name, value in self.origin.items())
 
 
-def gather(root: Path) -> list[Section]:
-    """Every run under a folder, in sections; the best-filled metric first. From files alone: no clock.
+def gather(root: Path) -> list[Group]:
+    """Return the variants of every run under a folder, in groups of what was measured alike.
+
+    Everything comes from files: the same files give the same groups.
 
     Raises:
         UserError: there is no such folder, or no run with results in it.
@@ -78,28 +87,30 @@ def gather(root: Path) -> list[Section]:
         entries = select([folder])
         metric = primary(entries)
         by_metric.setdefault(metric, []).extend(e for e in entries if not e.is_base)
-    sections = []
+    gathered = []
     for metric in sorted(by_metric, key=lambda m: (m == "", m != "win_rate", m)):
         entries = by_metric[metric]
         number_of = comparable.groups(entries, metric)
         for group in sorted(set(number_of)):
             inside = [e for e, g in zip(entries, number_of, strict=True) if g == group]
-            sections.append(_section(root, metric, inside))
-    return sections
+            gathered.append(_group(root, metric, inside))
+    return gathered
 
 
-def _section(root: Path, metric: str, entries: list[Entry]) -> Section:
-    named = [Entry(f"{_where(root, e)}/{e.files.name}", e.run, e.files, e.long, e.units) for e in entries]
-    origin = {name: said for name, (_, said) in comparable.origins(named, metric)[0].items()} if metric else {}
-    order = ordered(named, metric, costs_of(named)) if metric else named
-    ranks = shared_ranks(order, metric) if metric else {}
-    rows = [_row(root, e, metric) | {"rank": ranks.get(e.label)} for e in order]
-    said = [line for line in (*lead(order, ranks, metric), power(order, metric)) if line]
-    return Section(metric or "nothing measured", origin, said, rows, _history(root, named, metric) if metric else [])
+def _group(root: Path, metric: str, entries: list[Entry]) -> Group:
+    named = [replace(e, label=f"{_where(root, e)}/{e.files.name}") for e in entries]
+    if not metric:
+        return Group(Metrics()[metric], {}, [], [_row(root, e, metric) for e in named], [])
+    origin = {name: shown for name, (_, shown) in comparable.origins(named, metric)[0].items()}
+    order = ordered(named, metric, training_costs(named))
+    ranking = rank(order, metric)
+    rows = [_row(root, e, metric) | {"rank": ranking.ranks.get(e.label)} for e in order]
+    sentences = [line for line in (*lead(order, ranking, metric), power(order, metric)) if line]
+    return Group(Metrics()[metric], origin, sentences, rows, _history(root, named, metric))
 
 
 def _where(root: Path, e: Entry) -> str:
-    """The run's folder as seen from the board's."""
+    """The run's folder relative to the board's."""
     return e.run.folder.relative_to(root).as_posix()
 
 
@@ -115,8 +126,8 @@ def _row(root: Path, e: Entry, metric: str) -> Row:
 
 
 def _history(root: Path, entries: Sequence[Entry], metric: str) -> list[Row]:
-    """Runs of one recipe's name and variant, by the date that they finished; p is Holm's over all changes shown."""
-    found: list[Row] = []
+    """Runs of one recipe's name and variant, by the date they finished; p is corrected over all changes shown."""
+    changes: list[Row] = []
     alike: dict[tuple[str, str], list[Entry]] = {}
     for e in entries:
         alike.setdefault((e.run.name, e.files.name), []).append(e)
@@ -127,92 +138,92 @@ def _history(root: Path, entries: Sequence[Entry], metric: str) -> list[Row]:
             )
             for i, (row, e) in enumerate(rows):
                 gap = differences(rows[i - 1][1], [e], metric)[0] if i else None
-                found.append(row | {"recipe": recipe, "change": gap[0].value if gap else None, "p": gap and gap[0].p})
-    changed = [row for row in found if row["p"] is not None]
+                changes.append(row | {"recipe": recipe, "change": gap[0].value if gap else None, "p": gap and gap[0].p})
+    changed = [row for row in changes if row["p"] is not None]
     for row, p in zip(changed, holm([row["p"] for row in changed]), strict=True):
         row["p"] = p
-    return found
+    return changes
 
 
 COLUMNS = ("rank", "variant", "value", "loss", "run", "date", "commit")
 PAST = ("variant", "value", "change", "run", "date", "commit")
 
 
-def _cell(section: Section, column: str, row: Row) -> str:
+def _cell(group: Group, column: str, row: Row) -> str:
     if column == "value":
-        return number(section.metric, row["value"], row["low"], row["high"]) if row["value"] is not None else "-"
+        return number(group.metric, row["value"], row["low"], row["high"]) if row["value"] is not None else "-"
     if column == "change":
-        return "-" if row["change"] is None else points(section.metric, row["change"], row["p"])
+        return "-" if row["change"] is None else points(group.metric, row["change"], row["p"])
     if column == "date":
         return str(row["date"] or "-")[:10]
     return "" if row[column] is None and column == "rank" else str(row[column] or "-")
 
 
-def _heads(section: Section, columns: Sequence[str]) -> list[str]:
-    return [section.metric if c == "value" else c for c in columns]
+def _heads(group: Group, columns: Sequence[str]) -> list[str]:
+    return [group.name if c == "value" else c for c in columns]
 
 
-def _table(section: Section, columns: Sequence[str], rows: Sequence[Row]) -> str:
-    heads = _heads(section, columns)
+def _table(group: Group, columns: Sequence[str], rows: Sequence[Row]) -> str:
+    heads = _heads(group, columns)
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join(lines + ["| " + " | ".join(escaped(_cell(section, c, r)) for c in columns) + " |" for r in rows])
+    return "\n".join(lines + ["| " + " | ".join(escaped(_cell(group, c, r)) for c in columns) + " |" for r in rows])
 
 
-def markdown(sections: Sequence[Section]) -> str:
-    """What stands between the marks: every section with its reason to be one, and its history."""
+def markdown(groups: Sequence[Group]) -> str:
+    """Return the generated part of the page: every group, what it was measured with, and its history."""
     parts = ["## Leaderboard", NOTE]
-    if len(sections) > 1:
+    if len(groups) > 1:
         parts.append(
             "What was measured differently is not ranked together: each section says with what it was measured."
         )
-    for section in sections:
-        table = _table(section, COLUMNS, section.rows)
-        if len(section.rows) > OPEN_ROWS:
-            table = f"<details><summary>{len(section.rows)} variants</summary>\n\n{table}\n\n</details>"
+    for group in groups:
+        table = _table(group, COLUMNS, group.rows)
+        if len(group.rows) > OPEN_ROWS:
+            table = f"<details><summary>{len(group.rows)} variants</summary>\n\n{table}\n\n</details>"
         parts += [
-            f"### {escaped(section.title)}",
-            escaped(section.measured_with),
+            f"### {escaped(group.title)}",
+            escaped(group.measured_with),
             table,
-            escaped(" ".join(section.said)),
+            escaped(" ".join(group.sentences)),
         ]
-        if section.history:
+        if group.history:
             parts += ["Several runs of one variant, in time; change since the run before, *: p <= 0.05 after Holm:"]
-            parts += [_table(section, PAST, section.history)]
+            parts += [_table(group, PAST, group.history)]
     return "\n\n".join(part for part in parts if part)
 
 
-def page(sections: Sequence[Section], before: str) -> str:
-    """The folder's README: what is there by hand stays, the generated part is made anew (at the end, if it is new)."""
-    made = f"{BEGIN}\n\n{markdown(sections)}\n\n{END}\n"
+def page(groups: Sequence[Group], before: str) -> str:
+    """Return the folder's README with the generated part replaced, or added at its end; the rest of `before` stays."""
+    made = f"{BEGIN}\n\n{markdown(groups)}\n\n{END}\n"
     head, mark, rest = before.partition(BEGIN)
     if not mark:
         return f"{(before or TITLE).rstrip()}\n\n{made}"
     return head + made + rest.partition(END)[2].lstrip("\n")
 
 
-def as_json(sections: Sequence[Section]) -> str:
-    """All sections as plain values."""
+def as_json(groups: Sequence[Group]) -> str:
+    """Return all groups as JSON."""
     plain = [
-        {"metric": s.metric, "origin": dict(s.origin), "said": s.said, "rows": s.rows, "history": s.history}
-        for s in sections
+        {"metric": g.name, "origin": dict(g.origin), "said": g.sentences, "rows": g.rows, "history": g.history}
+        for g in groups
     ]
     return json.dumps(plain, indent=1, ensure_ascii=False, default=str)
 
 
-def render(sections: Sequence[Section], console: Console) -> None:
-    """A table per section; at 80 columns every cell still stands in full."""
-    for section in sections:
-        console.print(f"\n{section.title}", style="bold", markup=False, highlight=False)
-        console.print(section.measured_with, style="dim", markup=False, highlight=False)
-        for columns, rows in ((COLUMNS, section.rows), (PAST, section.history)):
+def render(groups: Sequence[Group], console: Console) -> None:
+    """Print a table per group; at 80 columns no cell is cut off."""
+    for group in groups:
+        console.print(f"\n{group.title}", style="bold", markup=False, highlight=False)
+        console.print(group.measured_with, style="dim", markup=False, highlight=False)
+        for columns, rows in ((COLUMNS, group.rows), (PAST, group.history)):
             if not rows:
                 continue
             table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
             shown = [c for c in columns if c not in ("loss", "seed") or any(r["loss"] != r["variant"] for r in rows)]
-            for head in _heads(section, shown):
-                table.add_column(head, overflow="fold", no_wrap=head in ("rank", "date", section.metric))
+            for head in _heads(group, shown):
+                table.add_column(head, overflow="fold", no_wrap=head in ("rank", "date", group.name))
             for row in rows:
-                table.add_row(*(escape(_cell(section, c, row)) for c in shown))
+                table.add_row(*(escape(_cell(group, c, row)) for c in shown))
             console.print(table)
-        console.print(" ".join(section.said), markup=False, highlight=False)
+        console.print(" ".join(group.sentences), markup=False, highlight=False)
     console.print(NOTE, highlight=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,56 +12,66 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from prefzoo.evals.boards.length_controlled import controlled, estimate, says
-from prefzoo.evals.boards.provenance import JUDGED, Receipts, with_receipts
-from prefzoo.evals.metrics.benchmark_deltas import DELTA, with_benchmarks
-from prefzoo.evals.metrics.estimates import DIAGNOSTICS, HIGHER, PLAIN, UNITS, estimates, outcomes
+from prefzoo.evals.boards.provenance import Provenance, with_provenance
+from prefzoo.evals.boards.ranking import HALF, Ranking, interval_text, ranked, verdict
+from prefzoo.evals.metrics.benchmark_deltas import with_benchmarks
+from prefzoo.evals.metrics.estimates import estimates
 from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.metrics.registry import DELTA, Metric, Metrics, Noted
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.inference import power_statement
-from prefzoo.evals.stats.intervals import Difference, Estimate, Values
+from prefzoo.evals.stats.intervals import Estimate, Values
 from prefzoo.runtime import atomic_files, run_folders
 
 BASE = "base"
-ALPHA = 0.05
 NOTE = "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise."
+DELTA_NOTE = "Differences from the base on benchmarks ({DELTA}): by document, {units}, p after Holm."
 COLLAPSED = 0.5  # mean length under this share of the base's is called out
 REPEATS = 0.2  # repetition this much above the base's is called out
-ORDER = ("win_rate", "win_rate_lc", "score", "preference_accuracy", "words")
 BRIEF = ("rank", "variant", "win_rate", "win_rate_lc", "preference_accuracy", "train_seconds")  # for 80 columns
-MOST = 5  # ties that the verdict spells out
-HALF = 0.5  # the base against itself
-NONE = Receipts()
+UNKNOWN = Provenance()
+COLUMNS = ["variant", "metric", *(f.name for f in fields(Estimate)), "higher_is_better", "note"]
 
 
 @dataclass(frozen=True)
 class Leaderboard:
     """What a run found.
 
-    `long`: a row per variant and metric; `order`: best first; `ranks`: shared within noise; `differences`: of the
-    primary metric, per pair of variants in alphabetical order, paired by prompt; `p`: theirs, corrected after Holm;
-    `power`: what differences the prompts at hand cannot show; `more`: further tables, in
-    Markdown; `failed`: why the variants that were not trained to their end were not.
+    Attributes:
+        long: a row per variant and metric.
+        order: variants and the base, best first.
+        ranking: of the variants by the primary metric; differences are paired by prompt.
+        primary: the metric that ranks.
+        metrics: all facts about the metrics of the rows.
+        power: what differences the prompts at hand cannot show.
+        more: further tables, in Markdown.
+        failed: why the variants that were not trained to their end were not.
     """
 
     long: pd.DataFrame
     order: list[str]
-    ranks: dict[str, int]
-    p: dict[tuple[str, str], float]
+    ranking: Ranking
     primary: str
-    differences: dict[tuple[str, str], Difference]
+    metrics: Metrics = field(default_factory=Metrics)
     power: str = ""
     more: str = ""
     failed: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def ranks(self) -> Mapping[str, int]:
+        """The rank of each variant; equal within noise."""
+        return self.ranking.ranks
+
     def wide(self) -> pd.DataFrame:
-        """One row per variant, best first: what ranks, the benchmarks and the cost, with intervals."""
-        return self._cells([m for m in _in_order(self.long.metric) if m not in DIAGNOSTICS and DELTA not in m])
+        """Return one row per variant, best first: what ranks, the benchmarks and the cost, with intervals."""
+        return self._cells([m for m in self._names() if not self.metrics[m].diagnostic])
 
     def diagnostics(self) -> pd.DataFrame:
-        """One row per variant, best first: what says how a variant came by its rank."""
-        found = list(dict.fromkeys(self.long.metric))
-        return self._cells([m for m in DIAGNOSTICS if m in found] + [m for m in found if m.endswith(DELTA)])
+        """Return one row per variant, best first: what explains its rank."""
+        return self._cells([m for m in self._names() if self.metrics[m].diagnostic])
+
+    def _names(self) -> list[str]:
+        return self.metrics.in_order(self.long.metric)
 
     def _cells(self, metrics: list[str]) -> pd.DataFrame:
         rows = []
@@ -68,19 +79,27 @@ class Leaderboard:
             mine = self.long[self.long.variant == name].set_index("metric")
             row: dict[str, Any] = {"rank": self.ranks.get(name, ""), "variant": name}
             for metric in metrics:
-                row[metric] = _cell(metric, mine.loc[metric]) if metric in mine.index else "-"
+                row[metric] = _cell(self.metrics[metric], mine.loc[metric]) if metric in mine.index else "-"
             rows.append(row)
         absent = dict.fromkeys(metrics, "-")
         rows += [{"rank": "failed", "variant": name, **absent} for name in self.failed]
         return pd.DataFrame(rows)
 
     def markdown(self) -> str:
-        """The table and the verdict."""
+        """Return the tables, the verdict and the notes."""
         board = f"{_markdown(self.wide())}\n{self.verdict()}\n\n{NOTE} {self.power}".rstrip() + "\n"
         more = self.diagnostics()
         if len(more.columns) > len(("rank", "variant")):
-            board += f"\n{_markdown(more)}\n{UNITS}\n"
+            board += f"\n{_markdown(more)}\n{self._legend()}\n"
         return board + (f"\n{self.more.rstrip()}\n" if self.more else "")
+
+    def _legend(self) -> str:
+        """What the diagnostics are."""
+        shown = [self.metrics[m] for m in self._names() if self.metrics[m].diagnostic]
+        said = "; ".join(f"{m.label}: {m.description}" for m in shown if m.description)
+        units = dict.fromkeys(f"in {m.difference_unit}" for m in shown if m.name.endswith(DELTA))
+        deltas = DELTA_NOTE.format(DELTA=DELTA, units=" or ".join(units)) if units else ""
+        return " ".join(filter(None, [f"{said[:1].upper()}{said[1:]}." if said else "", deltas]))
 
     def csv(self) -> str:
         """The long table."""
@@ -109,16 +128,16 @@ class Leaderboard:
             console.print(self.power, soft_wrap=True, markup=False)
 
     def verdict(self) -> str:
-        """Who leads, by how much, and whether that can be told from the rest; and whether answers collapsed."""
+        """Return who leads, by how much, whether that can be told from the rest, and whose answers collapsed."""
         trained = [n for n in self.order if n != BASE]
         failed = [f"{name} failed ({why})" for name, why in self.failed.items()]
         if not trained:
             return ". ".join(["No variant was trained to its end", *failed]) + "."
-        found = self.long[(self.long.variant == trained[0]) & (self.long.metric == self.primary)]
-        if found.empty or not np.isfinite(found.iloc[0].value):
+        best = self.long[(self.long.variant == trained[0]) & (self.long.metric == self.primary)]
+        if best.empty or not np.isfinite(best.iloc[0].value):
             said = "No variant can be ranked: nothing was measured on held-out prompts or pairs"
         else:
-            said = self._lead(trained, found.iloc[0])
+            said = verdict(self.ranking, self.metrics[self.primary], best.iloc[0])
         return ". ".join([said, *self._by_length(trained), *self._collapsed(trained), *failed]) + "."
 
     def _by_length(self, trained: list[str]) -> list[str]:
@@ -127,28 +146,10 @@ class Leaderboard:
         rates = rates.set_index("variant").dropna(subset="value")
         if trained[0] not in rates.index or rates.value.max() == rates.value[trained[0]]:
             return []
-        first = str(rates.value.idxmax())
-        rate, lead = (_percent(rates.loc[name]) for name in (first, trained[0]))
+        first, metric = str(rates.value.idxmax()), self.metrics["win_rate_lc"]
+        by_name: dict[str, Any] = {name: rates.loc[name] for name in (first, trained[0])}
+        rate, lead = (interval_text(metric, row) for row in by_name.values())
         return [f"By the length-controlled win rate {first} leads with {rate}, and {trained[0]} has {lead}"]
-
-    def _lead(self, trained: list[str], lead: Any) -> str:
-        best = trained[0]
-        what = "a win rate against the base" if self.primary == "win_rate" else "an accuracy on held-out pairs"
-        if lead.high < HALF:
-            return f"No variant beats the base: {best}, the best, has {what} of {_percent(lead)}"
-        said = f"{best} leads with {what} of {_percent(lead)}"
-        if lead.low <= HALF:
-            said += ", which cannot be told from one half"
-        tied = [n for n in trained[1:] if self.p[_pair(best, n)] > ALPHA]
-        if tied:
-            more = f" and {len(tied) - MOST} more" if len(tied) > MOST else ""
-            return f"{said}; it cannot be separated from {', '.join(self._tie(best, n) for n in tied[:MOST])}{more}"
-        return f"{said}; it is separated from all others (Holm-corrected p < 0.05)" if len(trained) > 1 else said
-
-    def _tie(self, best: str, other: str) -> str:
-        pair = _pair(best, other)
-        points = 100 * self.differences[pair].value * (1 if pair[0] == best else -1)
-        return f"{other} (paired difference {points:+.1f} points, p = {self.p[pair]:.2f})"
 
     def _collapsed(self, trained: list[str]) -> list[str]:
         length, repeated = (
@@ -163,36 +164,57 @@ class Leaderboard:
 
 
 def build(
-    found: dict[str, Measured], costs: dict[str, dict[str, float]], receipts: Receipts = NONE, more: str = ""
-) -> Leaderboard:
-    """The board of a run; `found` holds the base under "base" and every variant, on the same prompts and pairs."""
+    models: Mapping[str, Measured], costs: Mapping[str, Mapping[str, float]], provenance: Provenance = UNKNOWN,
+    more: str = "",
+) -> Leaderboard:  # fmt: skip
+    """Build the board of a run.
+
+    Args:
+        models: what was measured on the base, under "base", and on every variant, on the same prompts and pairs.
+        costs: what training took, by variant.
+        provenance: of the run's numbers.
+        more: further tables, in Markdown.
+
+    Returns:
+        The board, ranked by win rate if answers were judged or scored, else by accuracy on held-out pairs.
+    """
+    base, metrics = models.get(BASE), Metrics.of(models.values())
+    primary = metrics[primary_of(models)]
     rows: list[dict[str, Any]] = []
-    base = found.get(BASE)
-    primary: dict[str, Values] = {}
-    lc = controlled(found, BASE)
-    for name, m in found.items():
-        measures = estimates(m, base if name != BASE else None)
-        primary[name] = outcomes(m, base)
-        if name in lc:
-            measures["win_rate_lc"] = estimate(lc[name], measures["win_rate"].n)
-        rows += [
-            {"variant": name, "metric": k, **vars(e), "higher_is_better": HIGHER.get(k), **_judge(m, k)}
-            for k, e in measures.items()
-        ]
+    for name, numbers in estimates(models, BASE).items():
+        rows += [_row(name, metrics[metric], noted) for metric, noted in numbers.items()]
         if name in costs:
-            rows.append(_cost(name, costs[name]["seconds"]))
-    trained = [n for n in found if n != BASE]
-    judged = any(m.preferences for m in found.values()) or (base is not None and base.scores)
-    metric = "win_rate" if judged else "preference_accuracy"
-    differences = intervals.paired_differences({name: primary[name] for name in trained})
-    p = dict(zip(differences, intervals.holm([d.p for d in differences.values()]), strict=True))
-    place = {n: _place(n, primary[n]) for n in found}
-    order = sorted(found, key=place.__getitem__)
-    ranks = _ranks([n for n in order if n != BASE and place[n] < np.inf], p)
-    power = power_statement({n: primary[n] for n in trained}, "prompts" if metric == "win_rate" else "pairs")
-    long = with_receipts(pd.DataFrame(rows), found, receipts, {n: says(c) for n, c in lc.items()})
-    long = with_benchmarks(long, found, BASE)
-    return Leaderboard(long, order, ranks, p, metric, differences, power, more)
+            seconds = costs[name]["seconds"]
+            rows.append(_row(name, metrics["train_seconds"], Noted(Estimate(seconds, 0.0, seconds, seconds, 1))))
+    values = {name: rows_of(primary, m, base) for name, m in models.items() if name != BASE}
+    place = {name: _place(name, values.get(name)) for name in models}
+    order = sorted(models, key=place.__getitem__)
+    ranking = ranked([n for n in order if n != BASE and place[n] < np.inf], intervals.paired_differences(values))
+    long = with_provenance(
+        pd.DataFrame(rows, columns=COLUMNS).astype({"higher_is_better": object}), models, metrics, provenance
+    )
+    long = with_benchmarks(long, models, BASE)
+    return Leaderboard(long, order, ranking, primary.name, metrics, power_statement(values, primary.row_name), more)
+
+
+def primary_of(models: Mapping[str, Measured]) -> str:
+    """Return the metric that ranks: the win rate if answers were judged or scored, else the preference accuracy."""
+    base = models.get(BASE)
+    judged = any(m.preferences for m in models.values()) or (base is not None and base.scores)
+    return "win_rate" if judged else "preference_accuracy"
+
+
+def rows_of(metric: Metric, measured: Measured, base: Measured | None) -> Values:
+    """Return a model's (n,) rows of a metric, n = 0 if it has none."""
+    values = metric.values(measured, base)
+    return np.array([]) if values is None else values
+
+
+def _row(variant: str, metric: Metric, noted: Noted) -> dict[str, Any]:
+    return {
+        "variant": variant, "metric": metric.name, **vars(noted.estimate),
+        "higher_is_better": metric.higher_is_better, "note": noted.note,
+    }  # fmt: skip
 
 
 def _table(cells: pd.DataFrame) -> Table:
@@ -211,60 +233,19 @@ def _markdown(cells: pd.DataFrame) -> str:
     return head + "".join("| " + " | ".join(row) + " |\n" for row in table.itertuples(index=False))
 
 
-def _in_order(metrics: Any) -> list[str]:
-    """What ranks first, then what warns of a collapse, the benchmarks, and the cost."""
-    found = list(dict.fromkeys(metrics))
-    place = {m: i for i, m in enumerate(ORDER)}
-    last = len(ORDER)
-    return sorted(found, key=lambda m: last + 1 if m == "train_seconds" else place.get(m, last))
-
-
-def _place(name: str, primary: Values) -> float:
+def _place(name: str, primary: Values | None) -> float:
     """Sorts best first; the base is worth one half, and what could not be measured comes last."""
-    value = HALF if name == BASE else intervals.mean(primary).value
+    value = HALF if name == BASE else intervals.mean(np.array([]) if primary is None else primary).value
     return -value if np.isfinite(value) else np.inf
 
 
-def _judge(m: Measured, metric: str) -> dict[str, str]:
-    """Who judged a number; empty for what no judge has a part in."""
-    return {"judge": m.judge, "prompt_hash": m.prompt_hash} if metric in JUDGED else {}
-
-
-def _cost(name: str, seconds: float) -> dict[str, Any]:
-    return {
-        "variant": name,
-        "metric": "train_seconds",
-        **vars(Estimate(seconds, 0.0, seconds, seconds, 1)),
-        "higher_is_better": False,
-    }
-
-
-def _pair(a: str, b: str) -> tuple[str, str]:
-    return (a, b) if a < b else (b, a)
-
-
-def _ranks(order: list[str], p: dict[tuple[str, str], float]) -> dict[str, int]:
-    """1 + the number of variants that are better and can be told apart."""
-    return {n: 1 + sum(p[_pair(n, better)] <= ALPHA for better in order[:i]) for i, n in enumerate(order)}
-
-
-def _percent(row: Any) -> str:
-    return f"{100 * row.value:.1f}% ({100 * row.low:.1f} to {100 * row.high:.1f})"
-
-
-def _cell(metric: str, row: Any) -> str:
+def _cell(metric: Metric, row: Any) -> str:
     if not np.isfinite(row.value):
         return "-"
-    if metric == "train_seconds":
-        return f"{row.value:.0f}"
-    shown = metric.removesuffix(DELTA)
-    if shown in PLAIN or abs(row.value) > 1:  # no share
-        digits = PLAIN.get(shown, 3)
-        return f"{row.value:.{digits}f} [{row.low:.{digits}f}, {row.high:.{digits}f}]{_p_of(row)}"
-    if metric.endswith(DELTA):
-        return f"{100 * row.value:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]{_p_of(row)}"
-    return f"{100 * row.value:.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}]"
-
-
-def _p_of(row: Any) -> str:
-    return f" p = {row.p:.3f}" if np.isfinite(row.p) else ""
+    if metric.measured_on == "training":
+        return metric.text(row.value)
+    delta = metric.name.endswith(DELTA)
+    sign = "+" if delta and metric.percent else ""
+    unit = "%" if metric.percent and not delta else ""
+    interval = f"[{metric.text(row.low, sign)}, {metric.text(row.high, sign)}]"
+    return f"{metric.text(row.value, sign)}{unit} {interval}" + (f" p = {row.p:.3f}" if np.isfinite(row.p) else "")

@@ -8,26 +8,19 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from prefzoo.evals.metrics.measure import Measured
-
-ON_PAIRS = (
-    "preference_accuracy", "preference_margin", "length_normalised_accuracy", "calibration_error",
-    "chosen_displacement", "entropy",
-)  # fmt: skip
-JUDGED = ("win_rate", "win_rate_lc")
-ON_PROMPTS = (*JUDGED, "score", "words", "repetition", "finished", "length_ratio", "kl")
-ALONE = ("entropy", "length_normalised_accuracy")  # of the policy by itself
-COMPARED = {*JUDGED, *ON_PAIRS, "length_ratio", "kl"} - {*ALONE}  # what has a baseline
+from prefzoo.evals.metrics.registry import Metric, Metrics
 
 
 @dataclass(frozen=True)
-class Receipts:
+class Provenance:
     """What a run's numbers depend on beyond the model.
 
     Attributes:
-        prompts, pairs: name and content hash, `name@hash`; empty where there were none.
-        benchmarks: of each benchmark by its name, likewise.
-        losses, commits: by variant; of what trained it.
-        baseline: what win rates and held-out pairs are measured against.
+        seed: the recipe's.
+        baseline: the model that win rates and held-out pairs are measured against.
+        prompts, pairs: name and content hash, `name@hash`; empty if there were none.
+        benchmarks: the same of each benchmark, by its name.
+        losses, commits: of what trained each variant, by its name.
     """
 
     seed: int | None = None
@@ -39,33 +32,44 @@ class Receipts:
     commits: Mapping[str, str] = field(default_factory=dict)
 
 
-def with_receipts(
-    long: pd.DataFrame, found: Mapping[str, Measured], receipts: Receipts, controlled: Mapping[str, str]
+def with_provenance(
+    long: pd.DataFrame, models: Mapping[str, Measured], metrics: Metrics, provenance: Provenance
 ) -> pd.DataFrame:
-    """The long table with its further columns. `controlled`: a note on the LC rate of each variant."""
-    made = long.copy()
-    made["loss"] = [receipts.losses.get(v, "") for v in long.variant]
-    made["seed"] = pd.array([receipts.seed] * len(long), dtype="Int64")
-    made["commit"] = [receipts.commits.get(v, "") for v in long.variant]
-    made["suite"] = [_suite(m, receipts) for m in long.metric]
-    made["baseline"] = [receipts.baseline if m in COMPARED else "" for m in long.metric]
-    gone = [found[v].missing if m in JUDGED else 0 for v, m in zip(long.variant, long.metric, strict=True)]
-    made["missing"] = gone
+    """Add the columns judge, prompt_hash, loss, seed, commit, suite, baseline, missing; complete the column note.
+
+    Args:
+        long: a row per variant and metric, with its note.
+        models: what was measured, by the variant's name.
+        metrics: those of the rows.
+        provenance: of the run.
+    """
+    of = {name: metrics[name] for name in dict.fromkeys(long.metric)}
+    judged = [of[m].judged for m in long.metric]
+    missing = [models[v].missing if j else 0 for v, j in zip(long.variant, judged, strict=True)]
+    made = long.drop(columns="note")
+    made["judge"] = [models[v].judge if j else "" for v, j in zip(long.variant, judged, strict=True)]
+    made["prompt_hash"] = [models[v].prompt_hash if j else "" for v, j in zip(long.variant, judged, strict=True)]
+    made["loss"] = [provenance.losses.get(v, "") for v in long.variant]
+    made["seed"] = pd.array([provenance.seed] * len(long), dtype="Int64")
+    made["commit"] = [provenance.commits.get(v, "") for v in long.variant]
+    made["suite"] = [_suite(of[m], provenance) for m in long.metric]
+    made["baseline"] = [provenance.baseline if of[m].needs_baseline else "" for m in long.metric]
+    made["missing"] = missing
     made["note"] = [
-        "; ".join(filter(None, [_note(found[v], n), controlled.get(v, "") if m == "win_rate_lc" else ""]))
-        for v, m, n in zip(long.variant, long.metric, gone, strict=True)
+        "; ".join(filter(None, [_missing(models[v], n), note]))
+        for v, n, note in zip(long.variant, missing, long.note, strict=True)
     ]
     return made
 
 
-def _suite(metric: str, receipts: Receipts) -> str:
-    if metric in ON_PROMPTS:
-        return receipts.prompts
-    return receipts.pairs if metric in ON_PAIRS else receipts.benchmarks.get(metric, "")
+def _suite(metric: Metric, provenance: Provenance) -> str:
+    if metric.measured_on == "prompts":
+        return provenance.prompts
+    return provenance.pairs if metric.measured_on == "held-out pairs" else provenance.benchmarks.get(metric.name, "")
 
 
-def _note(m: Measured, missing: int) -> str:
+def _missing(measured: Measured, missing: int) -> str:
     if not missing:
         return ""
-    withheld = all(p is None for p in m.preferences)
-    return f"{'withheld: ' if withheld else ''}{missing} of {len(m.preferences)} missing"
+    withheld = all(p is None for p in measured.preferences)
+    return f"{'withheld: ' if withheld else ''}{missing} of {len(measured.preferences)} missing"

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.evals.boards.leaderboard import BASE, HALF, build
+from prefzoo.evals.boards.judged_files import all_measured, metrics_of, rebuilt
+from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.boards.run_files import RESOLVED, RunFiles, VariantFiles, read_run
-from prefzoo.evals.stats import intervals
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.metrics.registry import Metrics, all_metrics
 from prefzoo.evals.stats.intervals import Values
-
-COST_ROW = "train_seconds"  # stands among the costs
 
 
 @dataclass(frozen=True)
@@ -27,29 +27,33 @@ class Entry:
     Attributes:
         label: its name beside the others; the variant's, with its run's in front where there are several runs.
         long: its rows of the long table, by metric.
-        units: metric -> (n,) one value per prompt, pair or document, in the run's order; NaN where it is missing.
+        rows: metric -> (n,) one value per prompt, pair or document, in the run's order; NaN where it is missing.
+        metrics: those of its run.
     """
 
     label: str
     run: RunFiles
     files: VariantFiles
     long: pd.DataFrame
-    units: Mapping[str, Values]
+    rows: Mapping[str, Values]
+    metrics: Metrics
 
     @property
     def is_base(self) -> bool:
+        """Whether it is the untrained model."""
         return self.files.name == BASE
 
     def value(self, metric: str) -> float:
-        """NaN where it was not measured."""
+        """Return the value of a metric; NaN if it was not measured."""
         return float(self.long.loc[metric, "value"]) if metric in self.long.index else float("nan")  # type: ignore[arg-type]
 
 
 def select(paths: Sequence[Path], also: Path | None = None) -> list[Entry]:
-    """The variants that the paths name: all of a run's folder, or one by `RUN/variant`; bases that agree become one.
+    """Return the variants that the paths name; bases that agree become one.
 
     Args:
-        also: one more, such as the baseline; nothing where it is no such path.
+        paths: a run's folder for all of its variants, or `RUN/variant` for one.
+        also: one more, such as the baseline; ignored if it is no such path.
 
     Raises:
         UserError: a path is neither, or a file in it cannot be read.
@@ -62,12 +66,8 @@ def select(paths: Sequence[Path], also: Path | None = None) -> list[Entry]:
     for folder, name in places:
         asked.update(dict.fromkeys((folder, n) for n in ([name] if name else runs[folder].variants)))
     titles = _titles(list(runs))
-    long = {folder: _long(run) for folder, run in runs.items()}
-    made = [
-        _entry(f"{titles[folder]}/{name}" if titles[folder] else name, runs[folder], name, long[folder])
-        for folder, name in asked
-    ]
-    return _one_base(made)
+    entries = {folder: _entries(run, titles[folder]) for folder, run in runs.items()}
+    return _one_base([entries[folder][name] for folder, name in asked])
 
 
 def _is_run(path: Path) -> bool:
@@ -100,68 +100,74 @@ def _titles(folders: list[Path]) -> dict[Path, str]:
 
 
 def _long(run: RunFiles) -> pd.DataFrame:
-    """The long table as written; made of what was measured where a run has not come to writing it."""
-    if not run.long.empty:
-        return run.long
-    found = {name: v.measured for name, v in run.variants.items() if v.measured is not None}
-    costs = {name: v.result.costs for name, v in run.variants.items() if v.result is not None}
-    return build(found, costs).long if BASE in found and len(found) > 1 else pd.DataFrame({"variant": [], "metric": []})
+    """The long table as written; made of what was measured if the run has not come to writing it.
+
+    What training took stands among the costs.
+    """
+    long = run.long
+    if long.empty:
+        models = all_measured(run)
+        long = rebuilt(run).long if BASE in models and len(models) > 1 else pd.DataFrame({"variant": [], "metric": []})
+    costs = [m.name for m in all_metrics() if m.measured_on == "training"]
+    return long[~long.metric.isin(costs)]
 
 
-def _entry(label: str, run: RunFiles, name: str, long: pd.DataFrame) -> Entry:
-    mine = long[(long.variant == name) & (long.metric != COST_ROW)].set_index("metric")
-    return Entry(label, run, run.variants[name], mine, _units(run, name, mine))
+def _entries(run: RunFiles, title: str) -> dict[str, Entry]:
+    """All of a run, by the variant's name."""
+    long, models, metrics = _long(run), all_measured(run), metrics_of([run])
+    entries = {}
+    for name, files in run.variants.items():
+        mine = long[long.variant == name].set_index("metric")
+        label = f"{title}/{name}" if title else name
+        entries[name] = Entry(label, run, files, mine, _rows(files, models, mine), metrics)
+    return entries
 
 
-def _units(run: RunFiles, name: str, long: pd.DataFrame) -> dict[str, Values]:
-    """What is known value by value. The base wins half against itself, and its margins are nought."""
-    found: dict[str, Values] = {}
-    files = run.variants[name]
-    measured = files.measured
-    if measured is None:
-        return found
-    margins = np.array(measured.margins, dtype=float)
-    if name == BASE:
-        sizes = [len(v.measured.margins) for v in run.variants.values() if v.measured is not None]
-        margins = np.zeros(max(sizes))
-        won = np.full(len(measured.answers), HALF)
-    else:
-        won = _won(run, files)
-    lists = {
-        "win_rate": won, "score": measured.scores, "preference_accuracy": HALF + HALF * np.sign(margins),
-        "preference_margin": margins, "words": measured.words, "repetition": measured.repetition,
-        "finished": measured.finished,
-    }  # fmt: skip
-    for metric, values in {**lists, **_documents(files.folder)}.items():
-        known = metric in long.index and np.isfinite(long.loc[metric, "value"])  # type: ignore[arg-type]
-        if len(values) and (known or (name == BASE and metric not in long.index)):
-            found[metric] = np.array(values, dtype=float)
-    return found
+def _rows(files: VariantFiles, models: Mapping[str, Measured], long: pd.DataFrame) -> dict[str, Values]:
+    """What is known value by value."""
+    if files.name not in models:
+        return {}
+    is_base = files.name == BASE
+    rows = _of_base(models) if is_base else _of_variant(models[files.name], models.get(BASE))
+    rows |= {suite: np.array(scores) for suite, scores in _documents(files.folder).items()}
+    return {metric: values for metric, values in rows.items() if len(values) and _known(long, metric, is_base)}
 
 
-def _won(run: RunFiles, files: VariantFiles) -> Values:
-    """Of every prompt 0 to 1: the judge's word, else the scores'; empty where nothing was judged."""
-    if files.annotations:
-        said = [row.get("preference") for row in files.annotations]
-        return np.array([np.nan if p is None else p - 1 for p in said])
-    base = run.variants[BASE].measured if BASE in run.variants else None
-    mine = files.measured
-    if mine is None or base is None or not mine.scores or len(mine.scores) != len(base.scores):
-        return np.array([])
-    return intervals.wins(np.array(mine.scores), np.array(base.scores))
+def _known(long: pd.DataFrame, metric: str, is_base: bool) -> bool:
+    """Whether the long table has a number; that of the base against itself it leaves out."""
+    if metric not in long.index:
+        return is_base
+    return bool(np.isfinite(long.loc[metric, "value"]))  # type: ignore[arg-type]
+
+
+def _of_variant(measured: Measured, base: Measured | None) -> dict[str, Values]:
+    known = {metric.name: metric.values(measured, base) for metric in all_metrics()}
+    return {name: values for name, values in known.items() if values is not None}
+
+
+def _of_base(models: Mapping[str, Measured]) -> dict[str, Values]:
+    """The base's own rows; what is measured against it is the same on each row, of which it has as many as others."""
+    base = models[BASE]
+    rows = _of_variant(base, None)
+    for metric in all_metrics():
+        if metric.base_value is not None:
+            others = [metric.values(m, base) for name, m in models.items() if name != BASE]
+            n = max((len(values) for values in others if values is not None), default=0)
+            rows[metric.name] = np.full(n, metric.base_value)
+    return rows
 
 
 def _documents(folder: Path) -> dict[str, list[float]]:
-    """The score of every document of a benchmark, in the order of their ids."""
-    found = {}
+    """The score of every document of each benchmark, in the order of their ids."""
+    scores = {}
     for path in sorted((folder / "benchmarks").glob("*.jsonl")):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-        found[path.stem] = [float(row["score"]) for row in sorted(rows, key=lambda row: str(row["doc_id"]))]
-    return found
+        scores[path.stem] = [float(row["score"]) for row in sorted(rows, key=lambda row: str(row["doc_id"]))]
+    return scores
 
 
 def _one_base(entries: list[Entry]) -> list[Entry]:
-    """Bases of several runs whose answers and numbers are the same stand once, with what each run measured of it."""
+    """Bases of several runs whose answers and numbers are the same become the one with the most numbers."""
     kept: list[Entry] = []
     for entry in entries:
         same = next((i for i, e in enumerate(kept) if e.is_base and entry.is_base and _same_base(e, entry)), None)
@@ -174,7 +180,7 @@ def _one_base(entries: list[Entry]) -> list[Entry]:
 
 
 def _same_base(one: Entry, other: Entry) -> bool:
-    """Nothing that both measured differs."""
+    """Whether nothing that both measured differs."""
     a, b = one.files.measured, other.files.measured
     if one.run.recipe["model"] != other.run.recipe["model"] or a is None or b is None:
         return False

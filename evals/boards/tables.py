@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prefzoo.evals.boards.comparison import Comparison
-from prefzoo.evals.boards.leaderboard import ALPHA
-from prefzoo.evals.metrics.estimates import PLAIN
+from prefzoo.evals.boards.ranking import ALPHA
+from prefzoo.evals.metrics.registry import Metric
 
 FORMATS = ("table", "md", "csv", "json", "html", "parquet")
 SMALL = 0.001
@@ -31,29 +31,34 @@ STYLE = (
 )
 
 
-def number(metric: str, value: Any, low: Any = None, high: Any = None) -> str:
-    """`66.5% [58.5, 74.0]`, or in the metric's own unit; a dash for what was not measured."""
+def number(metric: Metric, value: Any, low: Any = None, high: Any = None) -> str:
+    """Return `66.5% [58.5, 74.0]`, or the same in the metric's own unit; a dash for what was not measured.
+
+    Args:
+        metric: what the number is.
+        value: the number.
+        low, high: its interval; left out if not given.
+    """
     if pd.isna(value):
         return "-"
-    scale, unit, digits = _unit(metric, value)
-    said = f"{scale * value:.{digits}f}{unit}"
-    return said if pd.isna(low) else f"{said} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+    shown = metric.text(value) + ("%" if metric.percent else "")
+    return shown if pd.isna(low) else f"{shown} [{metric.text(low)}, {metric.text(high)}]"
 
 
-def difference(metric: str, value: float, p: float) -> str:
-    """`+16.5 p=.002 *`: points of a hundred for shares; a star where p, corrected, is at most 0.05."""
-    scale, _, digits = _unit(metric, value)
+def difference(metric: Metric, value: float, p: float) -> str:
+    """Return `+16.5 p=.002 *`.
+
+    Args:
+        metric: what the difference is of.
+        value: the difference; points of a hundred for shares.
+        p: corrected; a star is at most 0.05.
+    """
     small = "p<.001" if p < SMALL else f"p={p:.3f}".replace("=0.", "=.")
-    return f"{scale * value:+.{digits}f} {small}" + (" *" if p <= ALPHA else "")
-
-
-def _unit(metric: str, value: float) -> tuple[float, str, int]:
-    of = metric.removesuffix("_delta")  # in the unit of what it is a difference of
-    return (1, "", PLAIN[of]) if of in PLAIN else (100, "%", 1)
+    return f"{metric.text(value, '+')} {small}" + (" *" if p <= ALPHA else "")
 
 
 def cost(name: str, value: Any) -> str:
-    """In a unit that is read at a glance."""
+    """Return a cost in a readable unit."""
     if pd.isna(value):
         return "-"
     if name == "hardware":
@@ -68,78 +73,79 @@ def cost(name: str, value: Any) -> str:
 COSTS = {"pairs_per_second": "pairs/s", "peak_memory_bytes": "peak memory", "trained_parameters": "trained"}
 
 
-def footer(found: Comparison) -> list[str]:
-    """What the numbers mean, and how far they go."""
+def footer(comparison: Comparison) -> list[str]:
+    """Return the notes below the tables."""
     lines = ["Brackets: 95% intervals over prompts, pairs or documents."]
-    if found.by:
-        lines[0] += f" Ranked by {found.by}; equal ranks: within noise." if _has_ranks(found) else ""
-        lines[0] += "" if _has_ranks(found) else f" Sorted by {found.by}."
-    if len(found.differences):
+    if comparison.by:
+        lines[0] += f" Ranked by {comparison.by}; equal ranks: within noise." if _has_ranks(comparison) else ""
+        lines[0] += "" if _has_ranks(comparison) else f" Sorted by {comparison.by}."
+    if len(comparison.differences):
         lines.append(
-            f"After a number: its difference from {found.baseline}, paired where the same prompts or pairs were seen, "
-            "and p after Holm over the variants of a metric; *: p <= 0.05."
+            f"After a number: its difference from {comparison.baseline}, paired where the same prompts or pairs were "
+            "seen, and p after Holm over the variants of a metric; *: p <= 0.05."
         )
-    alone = found.differences[~found.differences.paired.astype(bool)].metric.unique()
+    alone = comparison.differences[~comparison.differences.paired.astype(bool)].metric.unique()
     if len(alone):
-        lines.append(f"Not paired, so cautious (nothing is kept document by document): {', '.join(alone)}.")
-    return [*lines, *found.notes]
+        lines.append(f"Not paired, so cautious (nothing is stored document by document): {', '.join(alone)}.")
+    return [*lines, *comparison.notes]
 
 
-def _has_ranks(found: Comparison) -> bool:
-    return bool(found.table["rank"].notna().any())
+def _has_ranks(comparison: Comparison) -> bool:
+    return bool(comparison.table["rank"].notna().any())
 
 
-def render(found: Comparison, console: Console) -> None:
-    """Tables that fit the terminal: as many metrics side by side as there is room for, the others below."""
-    room = max(len(v) for v in found.table.variant)
+def render(comparison: Comparison, console: Console) -> None:
+    """Print tables that fit the terminal: as many metrics side by side as there is room for, the others below."""
+    room = max(len(v) for v in comparison.table.variant)
     names = max(len("variant"), min(room, VARIANT))
-    ranked = _has_ranks(found)
+    ranked = _has_ranks(comparison)
     each = max(1, (console.width - names - (10 if ranked else 4)) // (CELL + 3))
-    for start in range(0, len(found.metrics), each):
-        console.print(_numbers(found, found.metrics[start : start + each], names, ranked=ranked))
-    console.print(_cost_table(found, names))
-    if len(found.recipes.columns) > 1:
+    for start in range(0, len(comparison.metrics), each):
+        console.print(_numbers(comparison, comparison.metrics[start : start + each], names, ranked=ranked))
+    console.print(_cost_table(comparison, names))
+    if len(comparison.recipes.columns) > 1:
         console.print("What differs between the recipes", style="bold")
-        for row in found.recipes.to_dict("records"):
+        for row in comparison.recipes.to_dict("records"):
             name = row.pop("variant")
-            said = Text(f"{name}: " + ", ".join(f"{k}={v}" for k, v in row.items() if v is not None))
-            console.print(Padding(said, (0, 0, 0, 2)), highlight=False)
+            settings = Text(f"{name}: " + ", ".join(f"{k}={v}" for k, v in row.items() if v is not None))
+            console.print(Padding(settings, (0, 0, 0, 2)), highlight=False)
     console.print()
-    for line in footer(found):
+    for line in footer(comparison):
         console.print(line, markup=False, highlight=False)
 
 
-def _numbers(found: Comparison, metrics: tuple[str, ...], names: int, *, ranked: bool) -> Table:
+def _numbers(comparison: Comparison, metrics: tuple[str, ...], names: int, *, ranked: bool) -> Table:
     table = Table(show_lines=False)
     if ranked:
         table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("variant", min_width=names, max_width=names, overflow="fold")
     for metric in metrics:
         table.add_column(metric, min_width=min(CELL, 10), overflow="fold")
-    told = _differences(found)
-    for row in found.table.to_dict("records"):
+    gaps = _differences(comparison)
+    for row in comparison.table.to_dict("records"):
         cells = []
         for metric in metrics:
-            said = escape(number(metric, row[metric], row[f"{metric}_low"], row[f"{metric}_high"]))
-            gap = told.get((row["variant"], metric))
-            if gap is not None and said != "-":
+            about = comparison.about[metric]
+            cell = escape(number(about, row[metric], row[f"{metric}_low"], row[f"{metric}_high"]))
+            gap = gaps.get((row["variant"], metric))
+            if gap is not None and cell != "-":
                 colour = "dim" if gap[1] > ALPHA else "bold"
-                said += f"\n[{colour}]{escape(difference(metric, *gap))}[/{colour}]"
-            cells.append(said)
+                cell += f"\n[{colour}]{escape(difference(about, *gap))}[/{colour}]"
+            cells.append(cell)
         rank = [str(row["rank"]) if pd.notna(row["rank"]) else ""] if ranked else []
         table.add_row(*rank, escape(row["variant"]), *cells)
     return table
 
 
-def _differences(found: Comparison) -> dict[tuple[str, str], tuple[float, float]]:
-    """Variant and metric -> difference and corrected p."""
-    columns = [found.differences[c].tolist() for c in ("variant", "metric", "value", "p_holm")]
+def _differences(comparison: Comparison) -> dict[tuple[str, str], tuple[float, float]]:
+    """Difference and corrected p, by variant and metric."""
+    columns = [comparison.differences[c].tolist() for c in ("variant", "metric", "value", "p_holm")]
     return {(v, m): (d, p) for v, m, d, p in zip(*columns, strict=True)}
 
 
-def _cost_table(found: Comparison, names: int) -> Table:
-    """Hardware stands in a line of its own where it is the same everywhere."""
-    costs = found.costs
+def _cost_table(comparison: Comparison, names: int) -> Table:
+    """Hardware that is the same everywhere is in the title."""
+    costs = comparison.costs
     same = costs.hardware.nunique(dropna=False) <= 1
     shown = [c for c in costs.columns if c != "variant" and not (same and c == "hardware")]
     caption = f"Training, on {costs.hardware.iloc[0]}" if same and len(costs) else "Training, on different hardware"
@@ -152,65 +158,66 @@ def _cost_table(found: Comparison, names: int) -> Table:
     return table
 
 
-def _sections(found: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
+def _sections(comparison: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
     """The tables as text cells, with their headings."""
-    told = _differences(found)
+    gaps = _differences(comparison)
     rows = []
-    for row in found.table.to_dict("records"):
+    for row in comparison.table.to_dict("records"):
         cells = {"rank": "" if pd.isna(row["rank"]) else str(row["rank"]), "variant": row["variant"]}
-        for m in found.metrics:
-            gap = told.get((row["variant"], m))
-            more = f"; {difference(m, *gap)}" if gap is not None and pd.notna(row[m]) else ""
-            cells[m] = number(m, row[m], row[f"{m}_low"], row[f"{m}_high"]) + more
+        for m in comparison.metrics:
+            gap, about = gaps.get((row["variant"], m)), comparison.about[m]
+            more = f"; {difference(about, *gap)}" if gap is not None and pd.notna(row[m]) else ""
+            cells[m] = number(about, row[m], row[f"{m}_low"], row[f"{m}_high"]) + more
         rows.append(cells)
     numbers = pd.DataFrame(rows)
-    yield "Numbers", numbers if _has_ranks(found) else numbers.drop(columns="rank")
-    costs = {c: [cost(c, v) if c != "variant" else v for v in found.costs[c]] for c in found.costs.columns}
+    yield "Numbers", numbers if _has_ranks(comparison) else numbers.drop(columns="rank")
+    costs = {c: [cost(c, v) if c != "variant" else v for v in comparison.costs[c]] for c in comparison.costs.columns}
     yield "Costs of training", pd.DataFrame(costs).rename(columns=COSTS)
-    if len(found.recipes.columns) > 1:
-        yield "What differs between the recipes", found.recipes.map(lambda v: "-" if v is None else str(v))
+    if len(comparison.recipes.columns) > 1:
+        yield "What differs between the recipes", comparison.recipes.map(lambda v: "-" if v is None else str(v))
 
 
-def _markdown(found: Comparison) -> str:
+def _markdown(comparison: Comparison) -> str:
     parts = []
-    for title, cells in _sections(found):
+    for title, cells in _sections(comparison):
         head = "| " + " | ".join(cells.columns) + " |\n|" + "---|" * len(cells.columns)
         body = ["| " + " | ".join(escaped(c) for c in row) + " |" for row in cells.itertuples(index=False)]
         parts.append("\n".join([f"## {title}", "", head, *body]))
-    return "\n\n".join([*parts, *footer(found)]) + "\n"
+    return "\n\n".join([*parts, *footer(comparison)]) + "\n"
 
 
 def escaped(text: Any) -> str:
-    """As the cell of a Markdown table: no markup, no HTML."""
+    """Return text as the cell of a Markdown table: no markup, no HTML."""
     return html.escape(str(text), quote=False).translate(MARKS)
 
 
-def _html(found: Comparison) -> str:
+def _html(comparison: Comparison) -> str:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>prefzoo compare</title><style>{STYLE}</style>",
     ]
-    for title, cells in _sections(found):
+    for title, cells in _sections(comparison):
         parts.append(f"<h2>{html.escape(title)}</h2><div class=wide>{cells.to_html(index=False, border=0)}</div>")
-    return "\n".join([*parts, *(f"<p>{html.escape(line)}" for line in footer(found))]) + "\n"
+    return "\n".join([*parts, *(f"<p>{html.escape(line)}" for line in footer(comparison))]) + "\n"
 
 
-def _json(found: Comparison) -> str:
+def _json(comparison: Comparison) -> str:
     tables = {
-        name: json.loads(getattr(found, name).to_json(orient="records"))
+        name: json.loads(getattr(comparison, name).to_json(orient="records"))
         for name in ("table", "differences", "recipes", "costs")
     }
-    about = {"ranked_by": found.by or None, "baseline": found.baseline, "metrics": found.metrics, "notes": found.notes}
+    about: dict[str, Any] = {"ranked_by": comparison.by or None, "baseline": comparison.baseline}
+    about |= {"metrics": comparison.metrics, "notes": comparison.notes}
     return json.dumps({**about, **tables}, indent=1, ensure_ascii=False) + "\n"
 
 
-def text(found: Comparison, form: str) -> str:
-    """The whole of it as `md`, `html` or `json`; as `csv`, one table of all numbers, a row per variant."""
+def text(comparison: Comparison, form: str) -> str:
+    """Return everything as `md`, `html` or `json`; as `csv`, one table of all numbers, a row per variant."""
     if form == "csv":
-        return found.flat().to_csv(index=False)
-    return {"md": _markdown, "html": _html, "json": _json}[form](found)
+        return comparison.flat().to_csv(index=False)
+    return {"md": _markdown, "html": _html, "json": _json}[form](comparison)
 
 
-def write_parquet(found: Comparison, path: Path) -> None:
-    """The same table as `csv`."""
-    found.flat().to_parquet(path, index=False)
+def write_parquet(comparison: Comparison, path: Path) -> None:
+    """Write the table of `csv` as Parquet."""
+    comparison.flat().to_parquet(path, index=False)

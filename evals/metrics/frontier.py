@@ -15,7 +15,7 @@ COLUMNS = ("variant", "step", "kl", "kl_low", "kl_high", "reward", "reward_low",
 
 
 @dataclass(frozen=True)
-class Point:
+class FrontierPoint:
     """A variant after so many steps: per sampled answer its KL estimate in nats, per prompt or pair its reward.
 
     `metric` is what the reward is: `score` (the verifier's, of the same samples) or `preference_accuracy`.
@@ -26,8 +26,8 @@ class Point:
     metric: str
 
 
-def table(points: Mapping[str, Mapping[int, Point]]) -> pd.DataFrame:
-    """A row per variant and step, with 95% intervals: what `frontier.csv` holds. The base is step 0, at KL 0."""
+def table(points: Mapping[str, Mapping[int, FrontierPoint]]) -> pd.DataFrame:
+    """Return a row per variant and step, with 95% intervals, as in `frontier.csv`. The base is step 0, at KL 0."""
     rows = []
     for variant, steps in points.items():
         for step, point in sorted(steps.items()):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles
+from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report import benchmarks, canvas, curves, matches, numbers
 from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Interval, heat_map, interval_chart
@@ -61,13 +62,14 @@ def ranking(long: pd.DataFrame, order: Sequence[str], primary: str, most: int | 
     """
     if not primary or long.empty:
         return None
+    metric = Metrics()[primary]
     rows = {str(r["variant"]): r for r in long[long.metric == primary].to_dict("records")}
     intervals = [
         Interval(n, float(rows[n]["value"]), float(rows[n]["low"]), float(rows[n]["high"]), i)
         for n, i in series_of(order).items()
         if n in rows
     ]
-    return interval_chart(intervals[:most], numbers.name_of(primary), 0.5, percent=True)
+    return interval_chart(intervals[:most], metric.title, metric.base_value, percent=metric.percent)
 
 
 def _head_to_head(run: RunFiles) -> Chart | None:

@@ -16,9 +16,10 @@ from prefzoo.evals.boards.round_robin import RoundRobin, round_robin
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.judges.coverage import Coverage
 from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import ScatterPoint, scatter
-from prefzoo.evals.report.numbers import name_of, signed_minus
+from prefzoo.evals.report.numbers import signed_minus
 from prefzoo.evals.stats import intervals
 
 HALF = 0.5
@@ -115,7 +116,7 @@ def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
     table = run.frontier
     if table.empty:
         return None
-    metric = str(table["metric"].iloc[0])
+    metric = Metrics()[str(table["metric"].iloc[0])]
     points = [
         ScatterPoint(
             str(r["variant"]), float(r["kl"]), float(r["reward"]), float(r["reward_low"]), float(r["reward_high"]),
@@ -123,7 +124,6 @@ def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
         )
         for r in table.sort_values(["variant", "step"]).to_dict("records")
     ]  # fmt: skip
-    share = metric in ("win_rate", "score", "preference_accuracy")
     return scatter(
-        points, "Reward against KL", "KL from the reference, nats", name_of(metric), percent=share, joined=True
+        points, "Reward against KL", "KL from the reference, nats", metric.title, percent=metric.percent, joined=True
     )

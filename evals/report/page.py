@@ -14,8 +14,10 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
+from prefzoo.evals.boards.judged_files import metrics_of
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
+from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report import benchmarks, curves, matches, numbers, prompts
 from prefzoo.evals.report.canvas import swatch
 from prefzoo.evals.report.embed import script_json
@@ -41,11 +43,12 @@ def page(run: RunFiles) -> str:
     long = numbers.long_of(run, board)
     answers = prompts.browser(run, order)
     script = _part("page.js")
-    made = _environment().get_template("page.html.j2").render(
+    metrics = metrics_of([run])
+    made = _environment(metrics).get_template("page.html.j2").render(
         name=run.name, recipe=run.recipe, version=__version__, base=BASE,
         style=Markup(_part("page.css")), script=Markup(script),
         hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **_said(run, board), **_ranked(run, board, long, order), **_pictures(run, long, series),
+        **_said(run, board), **_ranked(run, board, long, order, metrics), **_pictures(run, long, series),
         legend=[(n, swatch(i)) for n, i in [*series.items(), (BASE, None)] if n in run.variants],
         answers=answers, answers_json=script_json(answers), **_origin(run),
     )  # fmt: skip
@@ -56,12 +59,12 @@ def _part(name: str) -> str:
     return (files("prefzoo.evals.report") / name).read_text(encoding="utf-8")
 
 
-def _environment() -> jinja2.Environment:
+def _environment(metrics: Metrics) -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters["metric"] = numbers.name_of
+    made.filters["metric"] = lambda name: metrics[name].title
     return made
 
 
@@ -84,22 +87,24 @@ def _judge(run: RunFiles) -> str:
     return str(found.get("annotator", "")) if found else ""
 
 
-def _ranked(run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order: list[str]) -> dict[str, Any]:
+def _ranked(
+    run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order: list[str], metrics: Metrics
+) -> dict[str, Any]:
     """The leaderboard's rows and the picture of what it ranks by."""
     primary = board.primary if board is not None else ""
-    metrics = numbers.metrics_of(long)
+    columns = numbers.columns_of(long, metrics)
     series = series_of(order)
     rows = [
         {
             "variant": name,
             "rank": board.ranks.get(name) if board is not None else None,
             "loss": _loss(run, name),
-            "cells": numbers.cells(long, name),
+            "cells": numbers.cells(long, name, metrics),
             "swatch": swatch(series.get(name)),
         }
         for name in order
     ]
-    return {"rows": rows, "metrics": metrics, "primary": primary, "lead": ranking(long, order, primary, SHOWN)}
+    return {"rows": rows, "metrics": columns, "primary": primary, "lead": ranking(long, order, primary, SHOWN)}
 
 
 def _loss(run: RunFiles, name: str) -> str:

@@ -39,11 +39,31 @@ class Difference:
     p: float
 
 
+NOTHING = Estimate(np.nan, np.nan, np.nan, np.nan, 0)
+
+
+def correct(margins: Values) -> Values:
+    """Return (n,) 1 where a margin is positive, 0 where it is negative, 0.5 where it is zero."""
+    return np.asarray(0.5 + 0.5 * np.sign(margins))
+
+
+def of_resamples(value: float, resampled: Values, n: int) -> Estimate:
+    """Return an estimate whose standard error and interval are those of the statistic over resampled rows.
+
+    Args:
+        value: the statistic of all rows.
+        resampled: (r,) the statistic of each resample.
+        n: how many rows there are.
+    """
+    low, high = np.percentile(resampled, (2.5, 97.5))
+    return Estimate(value, float(np.std(resampled, ddof=1)), float(low), float(high), n)
+
+
 def wins(scores: Values, base: Values) -> Values:
     """(n,) 1 where a variant's score is higher than the base's on the same prompt, 0 where lower, 0.5 for a tie."""
     if scores.shape != base.shape:
         raise ValueError(f"{scores.shape[0]} and {base.shape[0]} prompts: the scores are of different prompt sets")
-    return 0.5 + 0.5 * np.sign(scores - base)
+    return correct(scores - base)
 
 
 def win_rate(scores: Values, base: Values, seed: int = 0) -> Estimate:
@@ -67,7 +87,7 @@ def mean(values: Values, seed: int = 0) -> Estimate:
     values = values[np.isfinite(values)]
     n = len(values)
     if n == 0:
-        return Estimate(np.nan, np.nan, np.nan, np.nan, 0)
+        return NOTHING
     value = float(values.mean())
     if np.ptp(values) == 0:
         low, high = _wilson(value * n, n) if value in (0.0, 1.0) else (value, value)

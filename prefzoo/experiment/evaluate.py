@@ -15,7 +15,7 @@ from prefzoo.engine import models
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
-from prefzoo.evals.boards.provenance import Receipts
+from prefzoo.evals.boards.provenance import Provenance
 from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
 from prefzoo.evals.boards.run_files import RESOLVED
 from prefzoo.evals.generation.published import is_published, published_answers
@@ -23,7 +23,7 @@ from prefzoo.evals.generation.vllm import check_vllm, checkpoint_answers
 from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.protocol import Answer, Judge, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
-from prefzoo.evals.metrics.measure import Measured, OnPairs, measured, run_benchmarks, write_samples
+from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names, is_benchmark
 from prefzoo.experiment.stages.judge import check_judgeable, judge_settings, judged
@@ -82,7 +82,7 @@ def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) 
         run_folders.write_json(asked.out / name / "evals.json", asdict(m))
     on = f"{sets[0]}@{key_of([asdict(p) for p in prompts])}" if sets else ""
     ran = {task: str(b.get("suite", "")) for m in numbers.values() for task, b in m.benchmarks.items()}
-    board = leaderboard.build(numbers, {}, Receipts(baseline=leaderboard.BASE, prompts=on, benchmarks=ran))
+    board = leaderboard.build(numbers, {}, Provenance(baseline=leaderboard.BASE, prompts=on, benchmarks=ran))
     board.write(asked.out)
     console = Console(emoji=False)
     board.render(console)
@@ -139,7 +139,7 @@ def _measure(
 ) -> Measured:  # fmt: skip
     """All numbers of a model, which is loaded unless its answers are `given` and nothing else is asked."""
     if given is not None and not suites:
-        return measured(OnPairs(), prompts, given, Verifier(), {})
+        return measured(HeldOut(), prompts, given, Verifier(), {})
     model, tokenizer = _loaded(name, spec, asked)
     same = {
         "weights": models.fingerprint(model), "vocabulary": models.tokenizer_hash(tokenizer), "dtype": str(model.dtype)
@@ -152,7 +152,7 @@ def _measure(
         with stage(f"{suite} of {name}", "suites", console):
             benchmarks |= run_benchmarks(model, tokenizer, suite, Path.cwd(), same)
     say_unavailable(benchmarks, console)
-    return measured(OnPairs(), prompts, answers, Verifier(), benchmarks)
+    return measured(HeldOut(), prompts, answers, Verifier(), benchmarks)
 
 
 def _loaded(name: str, spec: str, asked: Asked) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ from rich.console import Console
 from prefzoo.engine import reference_logprobs
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
-from prefzoo.evals.boards.multi_seed import seeded, spread
+from prefzoo.evals.boards.multi_seed import over_seeds, spread
 from prefzoo.evals.boards.run_files import SWEEP
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.experiment import search as sweep
@@ -202,7 +202,7 @@ def _board(at: Opened, finals: list[Trial], chosen: Chosen, judge: Any, console:
     if not sweep.is_sweep(run.recipe):
         return board
     arms = {arm: [t.name for t in finals if t.arm == arm] for arm in dict.fromkeys(t.arm for t in finals)}
-    made = seeded(board, numbers, arms)
+    made = over_seeds(board, numbers, arms)
     said = report(at, finals, chosen, numbers, made.primary)
     return replace(made, more="\n".join(part for part in (said, made.more) if part))
 

@@ -56,7 +56,7 @@ def test_ranks_are_the_boards(quick: Path) -> None:
     assert [(r.variant, r.rank) for r in found.table.itertuples() if r.variant != "base"] == [
         ("simpo", 1), ("dpo", 1), ("cdpo", 1), ("ipo", 4),
     ]  # fmt: skip
-    assert found.notes[0] == "simpo leads by win_rate; within noise of it: dpo, cdpo."
+    assert found.notes[0].startswith("simpo leads with a win rate against the base of ")
     assert any("points between two variants" in note for note in found.notes)
 
 
@@ -145,11 +145,12 @@ def test_a_run_that_was_cut_short_is_shown(tmp_path: Path) -> None:
 
 def test_a_leader_is_held_against_the_base(tmp_path: Path) -> None:
     weak = compare([make_run(tmp_path / "a", {"dpo": share(22), "simpo": share(21)})])
-    assert weak.notes[0] == "dpo leads by win_rate, which cannot be told from one half; within noise of it: simpo."
+    assert weak.notes[0].startswith("dpo leads with a win rate against the base of 55.0% (")
+    assert "), which cannot be told from one half; it cannot be separated from simpo (paired" in weak.notes[0]
     worse = compare([make_run(tmp_path / "b", {"dpo": share(10), "simpo": share(5)})])
-    assert worse.notes[0] == "No variant is above the base by win_rate; dpo is the best."
+    assert worse.notes[0].startswith("No variant beats the base: dpo, the best, has a win rate against the base of 25")
     alone = compare([make_run(tmp_path / "c", {"dpo": share(40), "simpo": share(5)})])
-    assert alone.notes[0] == "dpo leads by win_rate; it is separated from all others."
+    assert alone.notes[0].endswith("; it is separated from all others (Holm-corrected p < 0.05).")
 
 
 @pytest.mark.parametrize(

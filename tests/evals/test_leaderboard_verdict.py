@@ -44,8 +44,8 @@ def test_order_and_shared_ranks(board: Leaderboard) -> None:
     assert board.order == ["dpo", "simpo", "base", "ipo"]
     # dpo and simpo differ on 2 prompts of 40: exact sign-flip p = 2 / 4 = 0.5. ipo is behind on 24 and 26.
     assert board.ranks == {"dpo": 1, "simpo": 1, "ipo": 3}
-    assert board.p["dpo", "simpo"] == pytest.approx(0.5, abs=0.05)
-    assert board.differences["dpo", "simpo"].value == pytest.approx(2 / 40)
+    assert board.ranking.p["dpo", "simpo"] == pytest.approx(0.5, abs=0.05)
+    assert board.ranking.difference("dpo", "simpo") == pytest.approx(2 / 40)
 
 
 def test_verdict_names_leader_interval_and_paired_difference(board: Leaderboard) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from prefzoo.evals.boards import leaderboard
-from prefzoo.evals.boards.multi_seed import primary_values, seeded, spread
+from prefzoo.evals.boards.multi_seed import over_seeds, spread
+from prefzoo.evals.metrics.builtin.preference import PREFERENCE_ACCURACY
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.stats.inference import seeded_mean
 
@@ -23,7 +24,8 @@ def measured(margins: list[float], preferences: list[float | None] | None = None
 
 def board(found: dict[str, Measured]) -> leaderboard.Leaderboard:
     costs = {name: {"seconds": 10.0 + i} for i, name in enumerate(found) if name != "base"}
-    return seeded(leaderboard.build(found, costs), found, {arm: [n for n in ARMS[arm] if n in found] for arm in ARMS})
+    seeds = {variant: [n for n in names if n in found] for variant, names in ARMS.items()}
+    return over_seeds(leaderboard.build(found, costs), found, seeds)
 
 
 def everyone() -> dict[str, Measured]:
@@ -49,7 +51,7 @@ def test_a_row_per_variant_and_one_per_seed_behind_it() -> None:
 def test_the_interval_is_over_seeds_and_prompts_and_a_share_stays_one() -> None:
     found = everyone()
     row = board(found).long.set_index(["variant", "metric"]).loc[("a", "preference_accuracy")]
-    values = np.stack([primary_values(found[n], found["base"], "preference_accuracy") for n in ARMS["a"]])
+    values = np.stack([PREFERENCE_ACCURACY.values(found[n], found["base"]) for n in ARMS["a"]])
     assert row.stderr == pytest.approx(seeded_mean(values).stderr) and row.high <= 1
     suite = board(found).long.set_index(["variant", "metric"]).loc[("a", "sums")]
     # se of either seed, and the variance of 0.4 and 0.6 over two seeds

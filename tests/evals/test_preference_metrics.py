@@ -12,7 +12,10 @@ import torch
 from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine.logprobs import score
-from prefzoo.evals.metrics import preference as metrics
+from prefzoo.evals.metrics.builtin.answers import length_ratio
+from prefzoo.evals.metrics.builtin.calibration import calibration, calibration_error
+from prefzoo.evals.metrics.builtin.chosen_answers import displacement, entropy
+from prefzoo.evals.metrics.builtin.preference import length_normalised_accuracy
 from prefzoo.types import LogProbs, VocabLogProbs
 
 
@@ -29,35 +32,35 @@ ZERO = pairs([0.0, 0.0, 0.0], [0.0, 0.0, 0.0])
 def test_accuracy_by_means() -> None:
     policy = pairs([-10.0, -4.0, -2.0], [-6.0, -8.0, -2.0], (5, 2))
     # per token: -2 against -3, -0.8 against -4, -0.4 against -1
-    assert metrics.length_normalised_accuracy(policy).tolist() == [1, 1, 1]
+    assert length_normalised_accuracy(policy).tolist() == [1, 1, 1]
     reference = pairs([0.0, 0.0, 0.0], [0.0, -8.0, -2.0], (5, 2))
     # less the reference's 0 - 0, 0 - -4, 0 - -1: 1, -0.8, -0.4
-    assert metrics.length_normalised_accuracy(policy, reference).tolist() == [1, 0, 0]
+    assert length_normalised_accuracy(policy, reference).tolist() == [1, 0, 0]
 
 
 def test_calibration_error_by_hand() -> None:
     logit = math.log(0.85 / 0.15)  # sigma = 0.85
     margins = np.array([logit, logit, logit, -logit])
     # one bin: confidence 0.85 in all four, right in three
-    assert metrics.calibration_error(margins, 1.0) == pytest.approx(abs(0.75 - 0.85))
-    assert metrics.calibration_error(margins, 0.0) == 0  # one half, a tie, counted one half
-    assert metrics.calibration_error(margins, 1e4) == pytest.approx(0.25)  # sure of all, right in three
-    assert math.isnan(metrics.calibration_error(np.array([]), 1.0))
+    assert calibration_error(margins, 1.0) == pytest.approx(abs(0.75 - 0.85))
+    assert calibration_error(margins, 0.0) == 0  # one half, a tie, counted one half
+    assert calibration_error(margins, 1e4) == pytest.approx(0.25)  # sure of all, right in three
+    assert math.isnan(calibration_error(np.array([]), 1.0))
 
 
 def test_a_calibrated_model_has_next_to_no_error() -> None:
     rng = np.random.default_rng(0)
     h = rng.normal(0, 2, 20_000)
     labelled = np.where(rng.random(20_000) < 1 / (1 + np.exp(-h)), h, -h)  # the better one is the labelled one
-    assert metrics.calibration_error(labelled, 1.0) < 0.02
-    assert metrics.calibration_error(labelled, 3.0) > 0.1
-    found = metrics.calibration(labelled[:500], 3.0)
+    assert calibration_error(labelled, 1.0) < 0.02
+    assert calibration_error(labelled, 3.0) > 0.1
+    found = calibration(labelled[:500], 3.0)
     assert found.low < found.value < found.high and found.stderr > 0 and found.n == 500
 
 
 def test_displacement() -> None:
     policy, reference = pairs([-6.0, -2.0, -4.0], [0.0] * 3, (2, 1)), pairs([-4.0, -4.0, -4.0], [0.0] * 3, (2, 1))
-    assert metrics.displacement(policy, reference).tolist() == [-1, 1, 0]
+    assert displacement(policy, reference).tolist() == [-1, 1, 0]
 
 
 @torch.no_grad()
@@ -69,13 +72,13 @@ def test_entropy_is_the_models(tiny_model: Any) -> None:
         logp = tiny_model(torch.tensor([pair.prompt + pair.chosen])).logits[0].log_softmax(-1)
         at = slice(len(pair.prompt) - 1, -1)
         by_hand = -(logp.exp() * logp).sum(-1)[at].mean()
-        assert metrics.entropy(found)[row] == pytest.approx(float(by_hand), abs=1e-4)
+        assert float(entropy(found)[row]) == pytest.approx(float(by_hand), abs=1e-4)
 
 
 def test_length_ratio() -> None:
-    found = metrics.length_ratio(np.array([6.0, 3.0]), np.array([4.0, 2.0]))
+    found = length_ratio(np.array([6.0, 3.0]), np.array([4.0, 2.0]))
     assert found.value == 1.5 and found.n == 2
     assert found.low == found.high == pytest.approx(1.5)  # 6/4 and 3/2: the same ratio
-    assert math.isnan(metrics.length_ratio(np.zeros(2), np.zeros(2)).value)
+    assert math.isnan(length_ratio(np.zeros(2), np.zeros(2)).value)
     with pytest.raises(ValueError, match="2 and 1 answers: they must be to the same prompts"):
-        metrics.length_ratio(np.ones(2), np.ones(1))
+        length_ratio(np.ones(2), np.ones(1))

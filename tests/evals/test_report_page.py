@@ -15,6 +15,7 @@ from report_runs import N, full_run
 from sample_runs import quick_run
 
 from prefzoo.evals.boards.run_files import read_run
+from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report import page, prompts
 from prefzoo.evals.report.curves import displaced
 from prefzoo.evals.report.figures import draw
@@ -175,10 +176,11 @@ def test_durations_read_as_a_person_says_them(seconds: float, words: str) -> Non
 
 
 def test_a_number_has_the_unit_of_its_metric() -> None:
-    row = {"metric": "win_rate", "value": 0.615, "low": 0.5, "high": 0.7, "note": float("nan")}
-    assert (cell(row).value, cell(row).interval, cell(row).note) == ("61.5%", "50.0 to 70.0", "")
-    assert cell(row | {"metric": "words", "value": 0.5}).value == "0.5"
-    assert cell(row | {"value": float("nan"), "note": "withheld"}).sort is None
+    row, metrics = {"value": 0.615, "low": 0.5, "high": 0.7, "note": float("nan")}, Metrics()
+    shown = cell(row, metrics["win_rate"])
+    assert (shown.value, shown.interval, shown.note) == ("61.5%", "50.0 to 70.0", "")
+    assert cell(row | {"value": 0.5}, metrics["words"]).value == "0.5"
+    assert cell(row | {"value": float("nan"), "note": "withheld"}, metrics["win_rate"]).sort is None
 
 
 def test_pictures_for_papers_are_drawn_of_all_that_is_there(tmp_path: Path) -> None:

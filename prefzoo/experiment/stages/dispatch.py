@@ -21,7 +21,7 @@ from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
-from prefzoo.evals.metrics.measure import preference_margins
+from prefzoo.evals.metrics.held_out import preference_margins
 from prefzoo.experiment import search
 from prefzoo.experiment.context import Run, logprobs_of
 from prefzoo.experiment.data import tokens_of

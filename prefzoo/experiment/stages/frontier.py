@@ -17,7 +17,7 @@ from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.generation.generate import decode_answers
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics import frontier
-from prefzoo.evals.metrics.frontier import Point
+from prefzoo.evals.metrics.frontier import FrontierPoint
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
 from prefzoo.experiment.context import Run
 from prefzoo.runtime import run_folders
@@ -84,21 +84,21 @@ def _key(run: Run, training: str) -> str:
     return key_of([training, prompts, evals.max_new_tokens, run.recipe.seed, reference_logprobs.rows_key(run.held_out)])
 
 
-def _known(run: Run, name: str, step: int, training: str) -> Point | None:
+def _known(run: Run, name: str, step: int, training: str) -> FrontierPoint | None:
     try:
         found = json.loads(_file(run, name, step).read_text(encoding="utf-8"))
-        return Point(**found) if found.pop("key") == _key(run, training) else None
+        return FrontierPoint(**found) if found.pop("key") == _key(run, training) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _all(run: Run, name: str, training: str) -> dict[int, Point]:
+def _all(run: Run, name: str, training: str) -> dict[int, FrontierPoint]:
     steps = [int(p.stem.removeprefix("step-")) for p in (run.folder / name / "frontier").glob("step-*.json")]
     found = {step: _known(run, name, step, training) for step in steps}
     return {step: point for step, point in found.items() if point is not None}
 
 
-def _point(run: Run, model: Any, base: Any, theirs: LogProbs | None) -> Point:
+def _point(run: Run, model: Any, base: Any, theirs: LogProbs | None) -> FrontierPoint:
     bf16, rows = native_bf16(), run.prompts[: run.recipe.evals.kl]
     reward: list[float] = []
     checkable = all(row.checks for row in rows)
@@ -111,4 +111,5 @@ def _point(run: Run, model: Any, base: Any, theirs: LogProbs | None) -> Point:
     if checkable:
         answers = decode_answers(model, run.tokenizer, [s.completion for s in drawn])
         reward = [Verifier().score(row, answer) for row, answer in zip(rows, answers, strict=True)]
-    return Point(kl(model, base, drawn, run.layout, bf16=bf16), reward, "score" if checkable else "preference_accuracy")
+    metric = "score" if checkable else "preference_accuracy"
+    return FrontierPoint(kl(model, base, drawn, run.layout, bf16=bf16), reward, metric)

@@ -15,11 +15,12 @@ from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import native_bf16
 from prefzoo.evals.boards import leaderboard
-from prefzoo.evals.boards.provenance import Receipts
+from prefzoo.evals.boards.provenance import Provenance
 from prefzoo.evals.generation.generate import generate
 from prefzoo.evals.judges.protocol import Answer, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
-from prefzoo.evals.metrics.measure import Measured, OnPairs, measured, on_pairs, run_benchmarks, write_samples
+from prefzoo.evals.metrics.held_out import on_pairs
+from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
 from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.experiment.context import Run, logprobs_of
@@ -49,11 +50,11 @@ def key(run: Run, name: str) -> str:
     ])  # fmt: skip
 
 
-def receipts(run: Run, trained: Mapping[str, run_folders.RunResult]) -> Receipts:
+def receipts(run: Run, trained: Mapping[str, run_folders.RunResult]) -> Provenance:
     """Where the run's numbers come from, by name and content."""
     prompts = f"{run.recipe.evals.prompts}@{key_of([asdict(p) for p in run.prompts])}" if run.prompts else ""
     pairs = f"{run.recipe.data.eval}@{reference_logprobs.rows_key(run.held_out)[:16]}" if run.held_out else ""
-    return Receipts(
+    return Provenance(
         run.recipe.seed, leaderboard.BASE, prompts, pairs,
         {suite: f"{suite}@{suite_key(suite, run.recipe.folder)}" for suite in run.recipe.evals.benchmarks},
         {name: r.loss for name, r in trained.items()},
@@ -90,7 +91,7 @@ def reference_of_held_out(run: Run, base: Base) -> LogProbs:
 def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None) -> Measured:
     """All numbers of one model, and its answers beside them on disk. `theirs`: of the base, on the held-out pairs."""
     evals, bf16, weights = run.recipe.evals, native_bf16(), weights_of(run, name)
-    held_out = OnPairs()
+    held_out = HeldOut()
     if theirs is not None and name != leaderboard.BASE:
         with stage(
             f"held-out pairs under {name}", "pairs", run.console, variant=name, activity="held-out pairs"

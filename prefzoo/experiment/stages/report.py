@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from prefzoo.data.audit import training_data_lines
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import read_run
-from prefzoo.evals.boards.selection import COST_ROW
 from prefzoo.evals.boards.tables import number
+from prefzoo.evals.metrics.registry import Metric
 from prefzoo.evals.report import page
 from prefzoo.experiment import cards
 from prefzoo.experiment.context import Run
@@ -24,26 +22,29 @@ def write_cards(run: Run, trained: Mapping[str, RunResult], board: Leaderboard) 
     """A card beside each variant's checkpoint."""
     plain, data = run.recipe.resolved(), training_data_lines(run.pairs)
     for name, result in trained.items():
-        loss, rows = run.recipe.variants[name].loss_obj, _results(board.long, name)
+        loss, rows = run.recipe.variants[name].loss_obj, _results(board, name)
         about = cards.About(result, loss, plain, run.recipe.folder, rows, data, board.verdict())
         cards.write(about, run.folder / name / "checkpoint")
 
 
-def _results(long: pd.DataFrame, name: str) -> list[tuple[str, ...]]:
+def _results(board: Leaderboard, name: str) -> list[tuple[str, ...]]:
     """Metric, value, the base's, n, what it was measured on, and by whom."""
-    long = long[long.metric != COST_ROW].astype(object).where(long.notna(), None)
+    costs = [m for m in board.long.metric if board.metrics[m].measured_on == "training"]
+    long = board.long[~board.long.metric.isin(costs)]
+    long = long.astype(object).where(long.notna(), None)
     base = {row["metric"]: row for row in long[long.variant == BASE].to_dict("records")}
     found: list[tuple[str, ...]] = []
     for row in long[long.variant == name].to_dict("records"):
         if row["value"] is not None:
-            two = [_number(one) if one else "-" for one in (row, base.get(row["metric"]))]
+            metric = board.metrics[str(row["metric"])]
+            two = [_number(metric, one) if one else "-" for one in (row, base.get(row["metric"]))]
             on = Path((row.get("suite") or "-").rpartition("@")[0]).name
             found.append((str(row["metric"]), *two, f"{row['n']:.0f}", on or "-", row.get("judge") or "-"))
     return found
 
 
-def _number(row: dict[Any, Any]) -> str:
-    return number(str(row["metric"]), row["value"], row["low"], row["high"])
+def _number(metric: Metric, row: dict[Any, Any]) -> str:
+    return number(metric, row["value"], row["low"], row["high"])
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:

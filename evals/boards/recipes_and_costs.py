@@ -10,23 +10,23 @@ import pandas as pd
 from prefzoo.evals.boards.selection import Entry
 
 
-def differing(order: Sequence[Entry]) -> pd.DataFrame:
-    """A row per variant, a column for each key that is not the same everywhere; None where a variant lacks it."""
+def recipe_differences(order: Sequence[Entry]) -> pd.DataFrame:
+    """Return a row per variant, a column for each recipe key whose value differs; None if a variant lacks it."""
     trained = [e for e in order if not e.is_base]
     flat = {e.label: _settings(e) for e in trained}
     keys = list(dict.fromkeys(k for one in flat.values() for k in one))
-    differ = [k for k in keys if len({_said(one.get(k)) for one in flat.values()}) > 1]
+    differ = [k for k in keys if len({_text(one.get(k)) for one in flat.values()}) > 1]
     rows = [{"variant": label} | {k: one.get(k) for k in differ} for label, one in flat.items()]
     return pd.DataFrame(rows, columns=["variant", *differ], dtype=object)
 
 
-def _said(value: Any) -> str:
-    """A field that is off is as one that an older recipe does not have."""
+def _text(value: Any) -> str:
+    """A field that is off equals one that an older recipe does not have."""
     return "" if value is None or value is False or value in ([], {}) else str(value)
 
 
 def _settings(e: Entry) -> dict[str, Any]:
-    """All that decides a variant's outcome, as `a.b`; what this variant lacks stands at nothing."""
+    """All that decides a variant's outcome, by keys like `a.b`."""
     recipe = e.run.recipe
     mine = dict(recipe["variants"][e.files.name])
     loss, train = mine.pop("loss"), mine.pop("train")
@@ -41,8 +41,8 @@ def _dotted(value: Mapping[str, Any], under: str = "") -> dict[str, Any]:
     return out
 
 
-def costs_of(entries: Sequence[Entry]) -> pd.DataFrame:
-    """A row per variant: all that `result.json` says it took, under its names, and the hardware."""
+def training_costs(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return a row per variant: the costs in `result.json`, under their names there, and the hardware."""
     rows: list[dict[str, Any]] = []
     for e in entries:
         if not e.is_base:

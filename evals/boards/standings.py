@@ -1,0 +1,141 @@
+"""How variants of any runs stand to each other by one metric: order, ranks, differences, and what may be said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from prefzoo.evals.boards.ranking import Ranking, ranked, verdict
+from prefzoo.evals.boards.selection import Entry
+from prefzoo.evals.stats import intervals
+from prefzoo.evals.stats.inference import power_statement
+from prefzoo.evals.stats.intervals import Difference
+
+PRIMARY = ("win_rate", "preference_accuracy", "score")  # what ranks unless told otherwise, the first that all have
+Z = float(norm.ppf(0.975))
+
+
+def common(entries: Sequence[Entry]) -> list[str]:
+    """Return what may rank: of PRIMARY, the metrics that all entries have which were measured."""
+    measured = [e for e in entries if not e.is_base and len(e.long)]
+    return [m for m in PRIMARY if measured and all(np.isfinite(e.value(m)) for e in measured)]
+
+
+def _higher_is_better(entries: Sequence[Entry], metric: str) -> bool | None:
+    """As the long table has it, else the registry; None if neither direction is better."""
+    for e in entries:
+        written = e.long.loc[metric].get("higher_is_better") if metric in e.long.index else None
+        if written is not None and pd.notna(written):
+            return str(written) == "True"
+    return entries[0].metrics[metric].higher_is_better
+
+
+def primary(entries: Sequence[Entry]) -> str:
+    """Return what ranks the entries: the first metric that all have in common; empty if there is none."""
+    return next(iter(common(entries)), "")
+
+
+def ordered(entries: Sequence[Entry], by: str, costs: pd.DataFrame) -> list[Entry]:
+    """Sort entries.
+
+    Args:
+        entries: variants and bases.
+        by: a metric, or a cost.
+        costs: a row per variant.
+
+    Returns:
+        Best first; a base wins half against itself; what lacks the number comes last.
+    """
+    cost = costs.set_index("variant")
+    if by in cost.columns:
+        values = {e.label: float(cost[by].get(e.label, np.nan)) for e in entries}
+        up: bool | None = by.endswith("per_second")
+    else:
+        values = {e.label: intervals.mean(e.rows[by]).value if by in e.rows else e.value(by) for e in entries}
+        up = _higher_is_better(entries, by) is not False
+    return sorted(entries, key=lambda e: np.inf if np.isnan(v := values[e.label]) else -v if up else v)
+
+
+def rank(order: Sequence[Entry], by: str) -> Ranking:
+    """Rank entries by a metric; none if neither direction is better, or nothing has a number.
+
+    Args:
+        order: best first.
+        by: the metric, or a cost.
+    """
+    mine = {e.label: e for e in order if not e.is_base and np.isfinite(e.value(by))}
+    if not mine or _higher_is_better(order, by) is None:
+        return Ranking()
+    paired = all(by in e.rows for e in mine.values())
+    if paired:
+        gaps = intervals.paired_differences({label: e.rows[by] for label, e in mine.items()})
+    else:
+        gaps = {(a, b): _independent(mine[a], mine[b], by) for a, b in combinations(sorted(mine), 2)}
+    return ranked(list(mine), gaps, paired=paired)
+
+
+def _independent(a: Entry, b: Entry, metric: str) -> Difference:
+    """From two estimates and their standard errors: too wide an interval where both are of the same prompts."""
+    one, other = (float(e.long.loc[metric, "stderr"]) for e in (a, b))  # type: ignore[arg-type]
+    value, error = a.value(metric) - b.value(metric), math.hypot(one, other)
+    p = float(2 * norm.sf(abs(value) / error)) if error > 0 else np.nan
+    return Difference(value, value - Z * error, value + Z * error, p if np.isfinite(p) else 1.0)
+
+
+def differences(start: Entry, others: Sequence[Entry], metric: str) -> list[tuple[Difference, int]]:
+    """Return the difference of each entry less `start`, and how many rows pair the two.
+
+    Args:
+        start: what differences are taken from.
+        others: the entries.
+        metric: its name.
+
+    Returns:
+        Per entry a difference, NaN if a number is missing, and the number of rows, 0 if the two are not paired.
+    """
+    base = start.rows.get(metric)
+    paired = {
+        f"{i:06d}": e.rows[metric]
+        for i, e in enumerate(others, 1)
+        if base is not None and metric in e.rows and e.rows[metric].shape == base.shape
+    }
+    first = f"{0:06d}"  # in alphabetical order before all others
+    gaps = intervals.paired_differences({first: base, **paired}, only=first) if base is not None and paired else {}
+    out = []
+    for i, e in enumerate(others, 1):
+        gap = gaps.get((first, f"{i:06d}"))
+        if gap is None or base is None:
+            both = metric in e.long.index and metric in start.long.index
+            out.append((_independent(e, start, metric) if both else Difference(np.nan, np.nan, np.nan, 1.0), 0))
+        else:
+            n = int((np.isfinite(base) & np.isfinite(e.rows[metric])).sum())
+            out.append((Difference(-gap.value, -gap.high, -gap.low, gap.p), n))
+    return out
+
+
+def lead(order: Sequence[Entry], ranking: Ranking, by: str) -> list[str]:
+    """Return the verdict on who leads, as a sentence; nothing if nothing is ranked.
+
+    Args:
+        order: variants and bases, best first.
+        ranking: of the variants.
+        by: the metric that ranks.
+    """
+    if not ranking.order:
+        return []
+    best = next(e for e in order if e.label == ranking.order[0])
+    number: Any = best.long.loc[by]
+    return [verdict(ranking, best.metrics[by], number, base_leads=order[0].is_base) + "."]
+
+
+def power(trained: Sequence[Entry], by: str) -> str:
+    """Return what differences the rows at hand cannot show; empty for what is no share."""
+    rows = {e.label: e.rows[by] for e in trained if by in e.rows}
+    about = trained[0].metrics[by] if trained else None
+    return power_statement(rows, about.row_name) if about is not None and about.percent else ""

@@ -1,0 +1,86 @@
+"""How often a model's answers are better than the baseline's, raw and length-controlled, and the verifier's score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from prefzoo.evals.judges.annotations import Annotations
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.metrics.registry import Metric, Noted, register
+from prefzoo.evals.stats import intervals
+from prefzoo.evals.stats.intervals import Estimate, Values
+from prefzoo.evals.stats.length_control import LengthControlled, length_controlled
+
+HALF = 0.5
+
+
+def wins(measured: Measured, base: Measured | None) -> Values | None:
+    """Return (n,) wins in [0, 1] against the baseline: by the judge's preferences, else by the scores."""
+    if measured.preferences:
+        return np.array(measured.preferences, dtype=float) - 1
+    if measured.scores and base is not None and len(measured.scores) == len(base.scores):
+        return intervals.wins(np.array(measured.scores), np.array(base.scores))
+    return None
+
+
+def win_rate(measured: Measured, base: Measured | None) -> Estimate | None:
+    """Return the share of prompts won; Wilson's interval where all prompts ended alike."""
+    won = wins(measured, base)
+    return None if won is None else intervals.share_won(won)
+
+
+def scores(measured: Measured, _: Measured | None) -> Values | None:
+    """Return the (n,) verifier's scores."""
+    return np.array(measured.scores, dtype=float) if measured.scores else None
+
+
+def length_controlled_rates(models: Mapping[str, Measured], base: str) -> dict[str, Noted]:
+    """Return the length-controlled win rate of every model that a judge compared with the baseline.
+
+    The models are each other's pool; the prompts are the same, in the same order.
+    """
+    if base not in models:
+        return {}
+    answers = models[base].answers
+    judged = {name: m for name, m in models.items() if name != base and m.preferences}
+    pool = [_annotations(name, m, answers, base) for name, m in judged.items()]
+    rates = length_controlled(pool) if pool else {}
+    return {name: Noted(_share(rate, judged[name]), _note(rate)) for name, rate in rates.items()}
+
+
+def _share(rate: LengthControlled, measured: Measured) -> Estimate:
+    n = int(np.isfinite(np.array(measured.preferences, dtype=float)).sum())
+    return Estimate(rate.value / 100, rate.stderr / 100, rate.low / 100, rate.high / 100, n)
+
+
+def _note(rate: LengthControlled) -> str:
+    """Where the difficulties are from, and what makes the number doubtful."""
+    return "; ".join([f"difficulty {rate.difficulty}", *rate.warnings])
+
+
+def _annotations(name: str, measured: Measured, base_answers: list[str], base: str) -> Annotations:
+    keys = [f"{i:08d}" for i in range(len(measured.answers))]  # stand for the prompts: sorted, they keep their order
+    columns = {
+        "instruction": keys, "output_1": base_answers, "output_2": measured.answers,
+        "preference": measured.preferences,
+    }  # fmt: skip
+    return Annotations(name, base, measured.judge, pd.DataFrame(columns))
+
+
+WIN_RATE = register(Metric(
+    "win_rate", "win rate", "prompts", higher_is_better=True, percent=True, needs_baseline=True, judged=True,
+    description="share of prompts whose answer is better than the base's; a tie is half a win",
+    phrase="a win rate against the base", base_value=HALF, position=0, rows=wins, estimator=win_rate,
+))  # fmt: skip
+WIN_RATE_LC = register(Metric(
+    "win_rate_lc", "win rate, length-controlled", "prompts", higher_is_better=True, percent=True, needs_baseline=True,
+    judged=True, description="the win rate if all answers were as long as the base's", base_value=HALF, position=1,
+    phrase="a length-controlled win rate against the base", pooled=length_controlled_rates,
+))  # fmt: skip
+SCORE = register(Metric(
+    "score", "score", "prompts", higher_is_better=True, percent=True,
+    description="share of a prompt's checks that the answer passes", position=2, rows=scores,
+))  # fmt: skip

@@ -1,0 +1,35 @@
+"""Held-out pairs under a model: margins against one common frozen reference, and every metric of log-probs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prefzoo.evals.metrics.measure import HeldOut
+from prefzoo.evals.metrics.registry import all_metrics
+from prefzoo.types import LogProbs, VocabLogProbs
+
+DECIMALS = 6  # that are stored
+
+
+def preference_margins(policy: LogProbs, reference: LogProbs) -> list[float]:
+    """Return the log-ratio margin h of every held-out pair, in nats."""
+    return [float(v) for v in policy.margin - reference.margin]
+
+
+def on_pairs(policy: VocabLogProbs, reference: LogProbs, beta: float | None) -> HeldOut:
+    """Measure everything that the registered metrics want of held-out pairs.
+
+    Args:
+        policy: log-probs of the (B,) pairs under the model.
+        reference: the same under the common frozen reference.
+        beta: what the model's loss multiplies its margins by.
+
+    Returns:
+        Margins and further values, in the order of the pairs.
+    """
+    pairs = {}
+    for metric in all_metrics():
+        if metric.from_logprobs is not None:
+            values = metric.from_logprobs(policy, reference).detach().double().cpu().numpy()
+            pairs[metric.name] = [float(v) for v in np.round(values, DECIMALS)]
+    return HeldOut(preference_margins(policy, reference), pairs, beta)
