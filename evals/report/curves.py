@@ -70,14 +70,14 @@ def displaced(variant: VariantFiles, held_out: float | None) -> str:
 
     Args:
         variant: a trained one.
-        held_out: mean change of log-prob on held-out pairs, in nats; None where it was not measured. Then the training
-            decides: against the reference where rewards start from zero, else its last steps against its first.
+        held_out: mean change of log-prob on held-out pairs, in nats per token; None where it was not measured. Then
+            the training decides: against the reference where rewards start from zero, else last steps against first.
 
     Returns:
         How much was lost; empty where nothing was.
     """
     if held_out is not None:
-        return f"{abs(held_out):.1f} nats less on held-out pairs than under the base" if held_out < 0 else ""
+        return f"{abs(held_out):.2f} nats per token less on held-out pairs than under the base" if held_out < 0 else ""
     steps = variant.steps
     if len(steps) < QUARTER or "logps/chosen" not in steps or "rewards/chosen" not in steps:
         return ""

@@ -83,8 +83,8 @@ def _said(run: RunFiles, board: Leaderboard | None) -> dict[str, Any]:
 
 
 def _judge(run: RunFiles) -> str:
-    found = next((v.annotations[0] for v in run.variants.values() if v.annotations), None)
-    return str(found.get("annotator", "")) if found else ""
+    first = next((v.annotations[0] for v in run.variants.values() if v.annotations), {})
+    return str(first.get("annotator", ""))
 
 
 def _ranked(
@@ -112,22 +112,23 @@ def _loss(run: RunFiles, name: str) -> str:
 
 
 def _pictures(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> dict[str, Any]:
-    """Everything that is drawn, and what is said beside it."""
-    met = matches.round_robin_of(run)
-    moved = _held_out_displacement(long)
-    fell = {n: curves.displaced(run.variants[n], moved.get(n)) for n in series if n in run.variants}
+    """Return everything that is drawn, and the sentences beside it."""
+    round_robin = matches.round_robin_of(run)
+    held_out = _held_out_displacement(long)
+    losses = {n: curves.displaced(run.variants[n], held_out.get(n)) for n in series if n in run.variants}
     return {
-        "met": met,
-        "matches": matches.matches(met) if met else [],
+        "round_robin": round_robin,
+        "matches": matches.matches(round_robin) if round_robin else [],
         "by_length": matches.by_length(long, series),
         "frontier": matches.frontier(run, series),
         "curves": curves.curves(run, series),
-        "displaced": {said: [n for n, words in fell.items() if words == said] for said in fell.values() if said},
+        "displaced": {text: [n for n in losses if losses[n] == text] for text in losses.values() if text},
         "deltas": benchmarks.deltas(run, long, series),
     }
 
 
 def _held_out_displacement(long: pd.DataFrame) -> dict[str, float]:
+    """Return each variant's mean change of the chosen answers' log-probs, in nats per token."""
     if long.empty:
         return {}
     mine = long[(long.metric == "chosen_displacement") & long.value.notna()]
@@ -135,7 +136,7 @@ def _held_out_displacement(long: pd.DataFrame) -> dict[str, float]:
 
 
 def _origin(run: RunFiles) -> dict[str, Any]:
-    """Costs, data, recipe, versions, hardware."""
+    """Return costs, data, recipe, versions, hardware."""
     results = {n: v.result for n, v in run.variants.items() if v.result is not None}
     environments = list({yaml.safe_dump(r.environment): r.environment for r in results.values()}.values())
     columns = list(dict.fromkeys(k for r in results.values() for k in r.costs))
