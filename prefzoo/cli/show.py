@@ -99,7 +99,7 @@ def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -
     model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     done, schema = tokens_of(recipe, recipe.data.train, tokenizer)
     check_variants(recipe, done.examples)
-    tokens = mean(p.total for p in done.examples)
+    tokens = mean(p.total_tokens for p in done.examples)
     size = sum(p.numel() for p in model.parameters())
     rows = unit(done.examples)
     console.print(

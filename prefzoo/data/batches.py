@@ -131,7 +131,7 @@ def split(examples: Sequence[TokenExample], rows: Sequence[int], budget: int, mo
     parts: list[list[int]] = []
     used = 0
     for i in rows:
-        size = examples[i].total
+        size = examples[i].total_tokens
         if not parts or used + size > budget or len(parts[-1]) == most:
             parts.append([])
             used = 0

@@ -18,7 +18,7 @@ TooLong = Literal["drop", "cut"]
 
 
 class _Lengths(ABC):
-    """The lengths that pairs and single answers share."""
+    """Lengths of a prompt with its answers."""
 
     prompt: list[int]
 
@@ -28,22 +28,22 @@ class _Lengths(ABC):
         """The token ids of each answer; every one of them is scored."""
 
     def __len__(self) -> int:
-        """Return the tokens of the prompt and the longest answer."""
+        """Return the number of tokens of the prompt with the longest answer."""
         return len(self.prompt) + max(map(len, self.answers))
 
     @property
-    def scored(self) -> int:
-        """The tokens of all answers."""
+    def answer_tokens(self) -> int:
+        """Number of tokens of all answers."""
         return sum(map(len, self.answers))
 
     @property
-    def total(self) -> int:
-        """The tokens of the prompt, counted once, and of all answers."""
-        return len(self.prompt) + self.scored
+    def total_tokens(self) -> int:
+        """Number of tokens of the prompt, counted once, and of all answers."""
+        return len(self.prompt) + self.answer_tokens
 
     @property
-    def block(self) -> tuple[int, int, int]:
-        """The tokens of the prompt, of the first answer and of the second (0 for a single answer)."""
+    def block_lengths(self) -> tuple[int, int, int]:
+        """Numbers of tokens of the prompt, the first answer and the second (0 for a single answer)."""
         first, second = (*map(len, self.answers), 0)[:2]
         return len(self.prompt), first, second
 

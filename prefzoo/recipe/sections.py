@@ -5,9 +5,20 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
 
+from prefzoo.data.schemas import column_names
 from prefzoo.losses import NonNegative, Positive
 from prefzoo.recipe.judge import AnyJudge
 
@@ -16,7 +27,23 @@ Count = Annotated[int, Field(gt=0)]
 Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator accepts
-Column = Literal["prompt", "chosen", "rejected", "score_chosen", "score_rejected", "completion", "label"]
+
+
+def _known_column(value: Any) -> Any:
+    return SchemaValidator(core_schema.literal_schema(column_names())).validate_python(value)
+
+
+class _SchemaColumn:
+    """Validates by the schemas that are registered when a recipe is read, those of installed packages included."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(_known_column)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(core_schema.literal_schema(column_names()))
+
+
+Column = Annotated[str, _SchemaColumn()]
 
 
 def _check_targets(value: Any) -> Any:

@@ -73,7 +73,7 @@ def _shape(job: Job) -> tuple[Any, ...]:
 
 def _whole_steps(job: Job, device: str) -> int:
     """Return how many variants' whole steps fit in the tokens of one pass."""
-    return token_budget(job, device) // max(sum(job.pairs[i].total for i in rows) for rows in job.steps)
+    return token_budget(job, device) // max(sum(job.pairs[i].total_tokens for i in rows) for rows in job.steps)
 
 
 def _room(job: Job, device: str) -> int:
@@ -81,4 +81,5 @@ def _room(job: Job, device: str) -> int:
     whole = _whole_steps(job, device)
     if job.train.side_by_side == "auto" or (job.train.lora is not None and job.train.lora.dropout):
         return whole
-    return max(2, whole, token_budget(job, device) // max(job.pairs[i].total for rows in job.steps for i in rows))
+    longest = max(job.pairs[i].total_tokens for rows in job.steps for i in rows)
+    return max(2, whole, token_budget(job, device) // longest)

@@ -30,12 +30,12 @@ def memory_line(model: Any, pairs: Sequence[TokenExample], train: Train, *, bf16
     except (AttributeError, TypeError):
         return ""
     device_type: DeviceType = "cuda" if torch.cuda.is_available() else "cpu"
-    longest = sorted(range(len(pairs)), key=lambda i: -pairs[i].scored)[: train.batch]
+    longest = sorted(range(len(pairs)), key=lambda i: -pairs[i].answer_tokens)[: train.batch]
     budget = train.tokens or TOKENS.get(device_type, DEFAULT_TOKENS)
     parts = split(pairs, longest, budget, train.micro_batch)
-    blocks = [[pairs[i].block for i in part] for part in parts]
+    blocks = [[pairs[i].block_lengths for i in part] for part in parts]
     tokens = [sum(map(sum, part)) for part in blocks]
-    scored = [sum(pairs[i].scored for i in part) for part in parts]
+    scored = [sum(pairs[i].answer_tokens for i in part) for part in parts]
     context = max(saved_attention_weights(part) / count for part, count in zip(blocks, tokens, strict=True))
     plan = TrainingPlan(
         max(tokens), max(scored), context, len(parts), train.lora.rank if train.lora else None, bf16,

@@ -66,7 +66,7 @@ def flops_of(job: Job, model: Any, seen: Sequence[TokenExample]) -> float | None
     top = head.weight.numel() * _passes("", head)
     heads = config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    tokens, scored = sum(_tokens(p, job) for p in seen), sum(p.scored for p in seen)
+    tokens, scored = sum(_tokens(p, job) for p in seen), sum(p.answer_tokens for p in seen)
     looks = sum(_looks(p, job) for p in seen)
     return float(body * tokens + top * scored + 12 * config.num_hidden_layers * width * looks)
 
@@ -76,7 +76,7 @@ def _passes(name: str, module: Any) -> int:
 
 
 def _tokens(example: TokenExample, job: Job) -> int:
-    return len(example.prompt) * (1 if job.layout == "shared" else len(example.answers)) + example.scored
+    return len(example.prompt) * (1 if job.layout == "shared" else len(example.answers)) + example.answer_tokens
 
 
 def _looks(example: TokenExample, job: Job) -> int:

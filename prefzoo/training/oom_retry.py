@@ -50,7 +50,7 @@ def _with_smaller_passes(context: StepContext, report_line: Callable[[str], None
     if most == 1:
         if len(context.numbers) > 1:
             raise MemoryError(f"{where} with one pair at a time")
-        longest = max(pairs[i].total for i in context.rows)
+        longest = max(pairs[i].total_tokens for i in context.rows)
         raise UserError(f"{where} with one pair at a time, of at most {longest} tokens; {CURE}")
     if accelerator.num_processes > 1:
         raise UserError(

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from prefzoo.data.examples import LabelledAnswer, Pair
 from prefzoo.data.schemas import describe, normalise, registry, schema
 from prefzoo.data.sources import read_rows
 from prefzoo.errors import UserError
+from prefzoo.recipe.sections import Data
 
 ROW = {"question": "q", "good": "a", "bad": "b"}
 PLUGIN = """
@@ -55,6 +57,14 @@ def test_a_schema_has_its_own_columns(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text(json.dumps({"ask": "q", "good": "a", "bad": "b"}))
     rows = read_rows("d.jsonl", tmp_path, {"question": "ask"})
     assert normalise(rows, "d") == [Pair("q", "a", "b", 0)]
+
+
+def test_a_recipe_may_map_the_columns_of_every_schema() -> None:
+    mapping = {"train": "x", "columns": {"question": "ask"}}
+    with pytest.raises(ValidationError, match="'prompt', 'chosen', 'rejected', 'score_chosen'"):
+        Data.model_validate(mapping)
+    schema("mine", columns=("question", "good", "bad"))(to_pair)
+    assert Data.model_validate(mapping).columns == {"question": "ask"}
 
 
 def test_a_detected_schema_names_the_columns_that_it_misses(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ TRL's are known: pairs with an explicit or an implicit prompt, single labelled a
 
 from prefzoo.data.schemas import labelled_answers, preference_pairs  # registers them
 from prefzoo.data.schemas.normalise import describe, normalise, rename_columns
-from prefzoo.data.schemas.registry import Schema, all_schemas, schema
+from prefzoo.data.schemas.registry import Schema, all_schemas, column_names, schema
 
 __all__ = [
     "Schema",
     "all_schemas",
+    "column_names",
     "describe",
     "labelled_answers",
     "normalise",

@@ -15,6 +15,7 @@ from prefzoo.errors import UserError
 
 TURN = "\n\nAssistant:"
 PAIR_COLUMNS = ("chosen", "rejected")
+SCORE_COLUMNS = ("score_chosen", "score_rejected")
 
 
 def _detect_explicit(columns: frozenset[str]) -> str:
@@ -25,7 +26,7 @@ def _detect_implicit(columns: frozenset[str]) -> str:
     return "has chosen or rejected, and no prompt" if "prompt" not in columns and columns & {*PAIR_COLUMNS} else ""
 
 
-@schema("explicit prompt", columns=("prompt", *PAIR_COLUMNS), detect=_detect_explicit)
+@schema("explicit prompt", columns=("prompt", *PAIR_COLUMNS), detect=_detect_explicit, optional=SCORE_COLUMNS)
 def explicit_prompt(row: Row, index: int) -> Pair:
     """Take the three columns as they are, but leave out a text prompt that the messages repeat."""
     pair = Pair(row["prompt"], row["chosen"], row["rejected"], index, read_scores(row))
@@ -36,7 +37,7 @@ def explicit_prompt(row: Row, index: int) -> Pair:
     return pair
 
 
-@schema("implicit prompt", columns=PAIR_COLUMNS, detect=_detect_implicit)
+@schema("implicit prompt", columns=PAIR_COLUMNS, detect=_detect_implicit, optional=SCORE_COLUMNS)
 def implicit_prompt(row: Row, index: int) -> Pair:
     """Split the prompt off both answers.
 
@@ -53,7 +54,7 @@ def implicit_prompt(row: Row, index: int) -> Pair:
 
 def read_scores(row: Row) -> tuple[float, float] | None:
     """Return a row's `score_chosen` and `score_rejected`; None unless both are finite numbers."""
-    values = [row.get(f"score_{side}") for side in PAIR_COLUMNS]
+    values = [row.get(name) for name in SCORE_COLUMNS]
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
     return (numbers[0], numbers[1]) if len(numbers) == len(values) else None
 

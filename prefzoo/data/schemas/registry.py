@@ -27,6 +27,7 @@ class Schema:
         detect: takes the names of all columns, and returns why they are of this schema, or an empty string.
         normalise: takes a row and its index, and returns a `Pair` or a `LabelledAnswer`. Columns that the row lacks
             are None. It raises a `UserError` for a row that it refuses.
+        optional: columns that it reads if they are there.
         before: names of schemas that this one is preferred to where both fit.
     """
 
@@ -34,6 +35,7 @@ class Schema:
     columns: tuple[str, ...]
     detect: Detect
     normalise: Normalise
+    optional: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
 
 
@@ -41,7 +43,12 @@ _SCHEMAS: dict[str, Schema] = {}
 
 
 def schema(
-    name: str, *, columns: Collection[str], detect: Detect | None = None, before: Collection[str] = ()
+    name: str,
+    *,
+    columns: Collection[str],
+    detect: Detect | None = None,
+    optional: Collection[str] = (),
+    before: Collection[str] = (),
 ) -> Callable[[Normalise], Schema]:
     """Register the decorated function as the normalisation of a schema.
 
@@ -50,6 +57,7 @@ def schema(
         columns: those that a data set of this shape must have.
         detect: takes the names of all columns, and returns why they are of this schema, or an empty string; by default
             a data set with all of `columns` is.
+        optional: columns that it reads if they are there.
         before: names of schemas that this one is preferred to where both fit.
 
     Returns:
@@ -60,7 +68,7 @@ def schema(
     """
 
     def register(normalise: Normalise) -> Schema:
-        entry = Schema(name, tuple(columns), detect or _has_all(columns), normalise, tuple(before))
+        entry = Schema(name, tuple(columns), detect or _has_all(columns), normalise, tuple(optional), tuple(before))
         taken = _SCHEMAS.get(name)
         if taken is not None and _source(taken) != _source(entry):
             raise UserError(f"schema {name!r} of {_source(entry)} is taken by {_source(taken)}; rename one of them")
@@ -74,6 +82,11 @@ def all_schemas() -> list[Schema]:
     """Return every registered schema, those of installed packages included, in the order of their names."""
     _load_entry_points()
     return sorted(_SCHEMAS.values(), key=lambda s: s.name)
+
+
+def column_names() -> list[str]:
+    """Return the name of every column that some schema reads."""
+    return list(dict.fromkeys(name for s in all_schemas() for name in (*s.columns, *s.optional)))
 
 
 def detect_schema(columns: Collection[str], spec: str) -> Schema | None:
