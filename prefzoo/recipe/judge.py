@@ -120,7 +120,7 @@ def tag(kind: str) -> str:
 def _tag_of(value: Any) -> str | None:
     if isinstance(value, dict | JudgeSettings):
         kind = value.get("kind") if isinstance(value, dict) else value.kind
-        return tag(kind) if kind in with_settings() else None
+        return tag(kind) if isinstance(kind, str) and kind in with_settings() else None
     return tag("text")
 
 
