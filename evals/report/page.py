@@ -1,4 +1,4 @@
-"""`report.html`: one file, whole, that fetches nothing. Every text of models and data is escaped by the template."""
+"""`report.html`: one file that fetches nothing. The template escapes every text of models and data."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from prefzoo.version import __version__
 
 FILE = "report.html"
 MOST = 5_000_000  # bytes
-SHOWN = 16  # rows of the first picture
+SHOWN = 16  # rows of the first chart
 
 
 def write(run: RunFiles, out: Path) -> None:
-    """Write the page of a run to `out`, whole."""
+    """Write the page of a run to `out` atomically."""
     run_folders.write_text(out, page(run))
 
 
 def page(run: RunFiles) -> str:
-    """The page of a run, as HTML."""
+    """Return the page of a run, as HTML."""
     board = numbers.board_of(run)
     order = order_of(run, board)
     series = series_of(order)
@@ -44,15 +44,14 @@ def page(run: RunFiles) -> str:
     answers = prompts.browser(run, order)
     script = _part("page.js")
     metrics = metrics_of([run])
-    made = _environment(metrics).get_template("page.html.j2").render(
+    return _environment(metrics).get_template("page.html.j2").render(
         name=run.name, recipe=run.recipe, version=__version__, base=BASE,
         style=Markup(_part("page.css")), script=Markup(script),
         hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **_said(run, board), **_ranked(run, board, long, order, metrics), **_pictures(run, long, series),
+        **_summary(run, board), **_ranked(run, board, long, order, metrics), **_pictures(run, long, series),
         legend=[(n, swatch(i)) for n, i in [*series.items(), (BASE, None)] if n in run.variants],
         answers=answers, answers_json=script_json(answers), **_origin(run),
     )  # fmt: skip
-    return made
 
 
 def _part(name: str) -> str:
@@ -60,16 +59,16 @@ def _part(name: str) -> str:
 
 
 def _environment(metrics: Metrics) -> jinja2.Environment:
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    made.filters["metric"] = lambda name: metrics[name].title
-    return made
+    environment.filters["metric"] = lambda name: metrics[name].title
+    return environment
 
 
-def _said(run: RunFiles, board: Leaderboard | None) -> dict[str, Any]:
-    """The verdict in words, what the numbers can show at all, and warnings."""
+def _summary(run: RunFiles, board: Leaderboard | None) -> dict[str, Any]:
+    """Return the verdict in words, what so few prompts can show at all, and what is unfinished."""
     measured = [v.measured for v in run.variants.values() if v.measured is not None]
     unfinished = [n for n in run.recipe["variants"] if n not in run.variants or run.variants[n].measured is None]
     return {
@@ -90,7 +89,7 @@ def _judge(run: RunFiles) -> str:
 def _ranked(
     run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order: list[str], metrics: Metrics
 ) -> dict[str, Any]:
-    """The leaderboard's rows and the picture of what it ranks by."""
+    """Return the leaderboard's rows and the chart of what it ranks by."""
     primary = board.primary if board is not None else ""
     columns = numbers.columns_of(long, metrics)
     series = series_of(order)
