@@ -1,13 +1,15 @@
 """A transformer's small operations in one pass each: less memory held for the backward pass, fewer passes over it.
 
-Root-mean-square norms, gated MLPs and rotary positions are most of what a decoder does besides matrix products. Each of
-a model's modules is compared with the version here before it is replaced, so what is not understood stays as it is.
+Root-mean-square norms, gated MLPs and rotary positions are most of what a decoder does besides matrix products. Each is
+compared with the version here before it is replaced, so an unknown variant stays as it is. Replacements are attributes
+of one model's own modules: the classes and functions of transformers, and other models, are not touched.
 """
 
 from __future__ import annotations
 
-import sys
-from types import MethodType
+import inspect
+from collections.abc import Callable
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -20,38 +22,44 @@ ROTARY = "apply_rotary_pos_emb"
 
 @torch.no_grad()
 def install(model: Any) -> None:
-    """Replace what is understood in a model on the CPU, in place; its values and gradients stay the same."""
+    """Replace the known operations of a model on the CPU, in place; its values and gradients stay the same."""
+    with_rotary: dict[Any, Callable[..., Any] | None] = {}  # by the forward function of a class of modules
     for module in model.modules():
-        kind = type(module).__name__
+        kind, forward = type(module).__name__, type(module).forward
         if kind.endswith("RMSNorm") and _eps(module) is not None:
             _replace(module, _norm_forward, torch.randn(3, *module.weight.shape))
         elif all(hasattr(module, f"{name}_proj") for name in ("gate", "up", "down")) and hasattr(module, "act_fn"):
             if isinstance(module.gate_proj, nn.Linear):
                 _replace(module, _mlp_forward, torch.randn(3, module.gate_proj.in_features))
-        elif hasattr(sys.modules[type(module).__module__], ROTARY):
-            _replace_rotary(sys.modules[type(module).__module__])
+        elif "forward" not in vars(module):
+            if forward not in with_rotary:
+                with_rotary[forward] = _with_rotary(forward)
+            replacement = with_rotary[forward]
+            if replacement is not None:
+                module.forward = MethodType(replacement, module)
 
 
 def _replace(module: Any, forward: Any, example: Tensor) -> None:
+    """Give a module another forward method, if that computes the same of an example."""
     weight = next(module.parameters())
-    example, made = example.to(weight.device, weight.dtype), MethodType(forward, module)
+    example, method = example.to(weight.device, weight.dtype), MethodType(forward, module)
     try:
-        same = torch.allclose(made(example), module.forward(example), rtol=1e-5, atol=1e-6)
+        same = torch.allclose(method(example), module.forward(example), rtol=1e-5, atol=1e-6)
     except (RuntimeError, TypeError, AttributeError):
         return
     if same:
-        module.forward = made
+        module.forward = method
 
 
 def _eps(module: Any) -> float | None:
-    """The norm's epsilon; None for a module that is no plain norm."""
+    """Return the norm's epsilon; None for a module that is no plain norm."""
     if [name for name, _ in module.named_parameters()] != ["weight"]:
         return None
     return getattr(module, "variance_epsilon", getattr(module, "eps", None))
 
 
 def _product_dtype(x: Tensor) -> torch.dtype:
-    """What matrix products will take of `x`: under autocast its lower precision."""
+    """Return the precision in which matrix products will read `x`: under autocast the lower one."""
     device = x.device.type
     if x.dtype == torch.float32 and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
@@ -61,8 +69,8 @@ def _product_dtype(x: Tensor) -> torch.dtype:
 def _norm_forward(self: Any, x: Tensor) -> Tensor:
     # a residual stream goes on to matrix products: cast once here instead of at each of them
     dtype = _product_dtype(x) if x.dtype == torch.float32 else torch.promote_types(x.dtype, self.weight.dtype)
-    found: Tensor = _Norm.apply(x, self.weight, _eps(self), dtype)  # type: ignore[no-untyped-call]
-    return found
+    normed: Tensor = _Norm.apply(x, self.weight, _eps(self), dtype)  # type: ignore[no-untyped-call]
+    return normed
 
 
 class _Norm(torch.autograd.Function):
@@ -73,8 +81,8 @@ class _Norm(torch.autograd.Function):
         wide = x.float()
         scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        found: Tensor = (wide * scale).mul_(weight).to(dtype)
-        return found
+        normed: Tensor = (wide * scale).mul_(weight).to(dtype)
+        return normed
 
     @staticmethod
     @once_differentiable
@@ -89,12 +97,12 @@ class _Norm(torch.autograd.Function):
 
 def _mlp_forward(self: Any, x: Tensor) -> Tensor:
     gated: Tensor = _Gate.apply(self.gate_proj(x), self.up_proj(x))  # type: ignore[no-untyped-call]
-    found: Tensor = self.down_proj(gated)
-    return found
+    out: Tensor = self.down_proj(gated)
+    return out
 
 
 class _Gate(torch.autograd.Function):
-    """silu(gate) * up (Shazeer 2020, arXiv:2002.05202); the backward pass makes silu again instead of keeping it."""
+    """silu(gate) * up (Shazeer 2020, arXiv:2002.05202); the backward pass computes silu again instead of storing it."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
@@ -110,32 +118,74 @@ class _Gate(torch.autograd.Function):
         return of_gate, of_up
 
 
-def _replace_rotary(source: Any) -> None:
-    """In the architecture's own file, as all its layers look the function up there."""
-    theirs = getattr(source, ROTARY)
-    if getattr(theirs, "__module__", "") == __name__:
-        return
+def _with_rotary(forward: Any) -> Callable[..., Any] | None:
+    """Return a copy of an attention's forward function that calls `rotate`; None where it calls nothing that is alike.
+
+    The function looks the rotation up among its module's global names. The copy has global names of its own.
+    """
+    inner = inspect.unwrap(forward)
+    if ROTARY not in getattr(getattr(inner, "__code__", None), "co_names", ()):
+        return None
+    return _copy_with_global(forward, ROTARY, rotate) if _rotates_alike(inner.__globals__.get(ROTARY)) else None
+
+
+def _copy_with_global(function: Any, name: str, value: Any) -> Callable[..., Any] | None:
+    """Return a copy of a function, and of the decorated one in it, with another global; None if it cannot be copied."""
+    inner, cells, names = getattr(function, "__wrapped__", None), function.__closure__ or (), function.__globals__
+    attributes = dict(vars(function))
+    if inner is None:
+        names = {**names, name: value}
+    else:
+        copy = _copy_with_global(inner, name, value)
+        if copy is None or not any(_holds(cell, inner) for cell in cells):
+            return None
+        cells = tuple(CellType(copy) if _holds(cell, inner) else cell for cell in cells)
+        attributes["__wrapped__"] = copy  # which signatures are read of
+    copied = FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells or None)
+    copied.__kwdefaults__ = function.__kwdefaults__
+    vars(copied).update(attributes)
+    return copied
+
+
+def _holds(cell: CellType, value: Any) -> bool:
+    try:
+        return cell.cell_contents is value
+    except ValueError:  # it is empty
+        return False
+
+
+def _rotates_alike(theirs: Any) -> bool:
+    """Return whether a function rotates queries and keys as `rotate` does."""
     gen = torch.Generator().manual_seed(0)
     query, key = (torch.randn(2, heads, 5, 8, generator=gen) for heads in (4, 2))
     angle = torch.randn(2, 5, 4, generator=gen).repeat(1, 1, 2)
     try:
         expected = theirs(query, key, angle.cos(), angle.sin())
-        found = rotate(query, key, angle.cos(), angle.sin())
-        same = all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(expected, found, strict=True))
+        ours = rotate(query, key, angle.cos(), angle.sin())
+        return all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(expected, ours, strict=True))
     except (RuntimeError, TypeError, ValueError):
-        return
-    if same:
-        setattr(source, ROTARY, rotate)
+        return False
 
 
 def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
-    """Rotary positions (Su 2021, arXiv:2104.09864) of queries and keys (B, H, T, D); cos and sin are (B, T, D)."""
+    """Apply rotary positions (Su 2021, arXiv:2104.09864).
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, K, T, D).
+        cos: (B, T, D) cosines of the positions' angles.
+        sin: (B, T, D) sines.
+        unsqueeze_dim: where cosines and sines get the dimension of the heads.
+
+    Returns:
+        queries and keys, rotated.
+    """
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
     return _Rotate.apply(query, cos, sin), _Rotate.apply(key, cos, sin)  # type: ignore[no-untyped-call]
 
 
 class _Rotate(torch.autograd.Function):
-    """x * cos + (-x2, x1) * sin, halves against halves; backwards the same with the other sign."""
+    """x * cos + (-x2, x1) * sin, on the two halves of a head; the backward pass is the same with the other sign."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -151,13 +201,13 @@ class _Rotate(torch.autograd.Function):
 
 
 def _lower(x: Tensor, cos: Tensor) -> torch.dtype:
-    """Under autocast the attention's products take the lower precision anyway."""
+    """Return the precision of the result; under autocast the attention's products take the lower one anyway."""
     return x.dtype if torch.is_autocast_enabled(x.device.type) else torch.promote_types(x.dtype, cos.dtype)
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
     half = x.shape[-1] // 2
-    found = x * cos
-    found[..., :half].addcmul_(x[..., half:].to(found.dtype), sin[..., :half], value=-sign)
-    found[..., half:].addcmul_(x[..., :half].to(found.dtype), sin[..., half:], value=sign)
-    return found
+    turned = x * cos
+    turned[..., :half].addcmul_(x[..., half:].to(turned.dtype), sin[..., :half], value=-sign)
+    turned[..., half:].addcmul_(x[..., :half].to(turned.dtype), sin[..., half:], value=sign)
+    return turned

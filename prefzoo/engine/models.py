@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +27,24 @@ HASH_FILE = "prefzoo.sha256"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let transformers show no progress, which stages do themselves, and the hub only log errors: not its retries."""
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging as hf_logging
+
+    shown, verbosity = hf_logging.is_progress_bar_enabled(), hub_logging.get_verbosity()
+    hf_logging.disable_progress_bar()
+    hub_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(verbosity)
+        if shown:
+            hf_logging.enable_progress_bar()
+
+
+@_quiet()
 def load(
     spec: str, folder: Path, *, dtype: torch.dtype = torch.float32, quantize: str | None = None, trust: bool = False
 ) -> tuple[Any, Any]:
@@ -39,12 +59,8 @@ def load(
         UserError: it is not there, or cannot be reached or read; it is a pickle, or needs code that is not trusted; one
             line that says which, and the cure.
     """
-    from huggingface_hub.utils import logging as hub_logging
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # the stage that loads says so itself
-    hub_logging.set_verbosity(40)  # errors alone: its retries would bury the one line that says what is wrong
     place = resolve_model(spec, folder)
     if trust and process_state().is_main_process:
         print(f"model {spec}: Python code that comes with it is run (the recipe's trust_remote_code: true)", flush=True)
@@ -218,6 +234,7 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+@_quiet()
 def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None:
     """Safetensors that plain transformers (a LoRA adapter: peft) loads; the folder is replaced whole or not at all.
 

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 from prefzoo.engine import autotune, flex_attention
+from prefzoo.engine.attention_registry import Registration
 
 Blocks = Sequence[tuple[int, int, int]]
 NAME = "prefzoo"
@@ -28,14 +29,15 @@ BLOCKS = "prefzoo_blocks"  # keyword of a forward pass that passes `PairBatch.bl
 
 def install(model: Any) -> None:
     """Make `model` use `attend` in place of torch's fused attention; models without it stay as they are."""
-    from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
     capped = getattr(model.config, "attn_logit_softcapping", None)  # Gemma 2: torch's fused attention has no cap
     if not (getattr(model, "_supports_sdpa", False) or capped):
         return
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    registration = Registration(NAME, attend, sdpa_mask)
+    for module in model.modules():
+        if hasattr(module, "config"):  # whatever reads the name keeps the entry, even outside the model
+            module.attention_registration = registration
     model.set_attn_implementation(NAME)
 
 

@@ -98,6 +98,16 @@ def test_snapshots_that_were_not_taken(
     assert pd.read_csv(place / "results/far/frontier.csv").step.tolist() == [0, 6, 0, 6]
 
 
+def test_variants_that_train_side_by_side(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--set", "train.lora={rank: 2}", "--set", "train.side_by_side=on") == 0
+    assert "training dpo, simpo side by side: done" in capsys.readouterr().out
+    table = pd.read_csv(place / "results/far/frontier.csv")
+    assert table.groupby("variant").step.apply(list).to_dict() == {"dpo": [0, 2, 4, 6], "simpo": [0, 2, 4, 6]}
+    assert table[table.step > 0].kl.nunique() == 6
+
+
 def test_when_they_are_taken(tmp_path: Path) -> None:
     taken = []
     of = Snapshots(tmp_path, 4, lambda _, folder: taken.append(folder.name))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-import sys
+import functools
+import inspect
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from prefzoo.engine import cpu_ops, packed_attention
 from prefzoo.engine.logprobs import score
 
 PAIRS = [TokenPair([5, 6], [7, 8, 3], [9, 3], 0), TokenPair([10], [11, 3], [12, 13, 14, 3], 1)]
+OFFSET = 10  # a global name that a function reads
 KINDS = ["llama", "qwen3", "mistral", "gemma2", "phi3", "olmo2"]
 
 
@@ -43,18 +45,8 @@ def outcome(model: Any, bf16: bool = False) -> tuple[torch.Tensor, dict[str, tor
     return found.margin.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.fixture
-def restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rotary functions are replaced for the whole process: put them back afterwards."""
-    import importlib
-
-    for kind in KINDS:
-        source = importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
-        monkeypatch.setattr(source, cpu_ops.ROTARY, getattr(source, cpu_ops.ROTARY))
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_values_and_gradients_stay(restored: None, kind: str) -> None:
+def test_values_and_gradients_stay(kind: str) -> None:
     model = model_of(kind)
     before, grads = outcome(model)
     cpu_ops.install(model)
@@ -65,21 +57,50 @@ def test_values_and_gradients_stay(restored: None, kind: str) -> None:
         torch.testing.assert_close(others[name], grad, rtol=1e-3, atol=1e-4 * float(grad.abs().max()), msg=name)
 
 
-def test_what_a_llama_has_is_replaced(restored: None) -> None:
+def test_what_a_llama_has_is_replaced() -> None:
     model = model_of("llama")
     cpu_ops.install(model)
-    own = {type(m).__name__ for m in model.modules() if "forward" in vars(m)}
-    assert own == {"LlamaRMSNorm", "LlamaMLP"}
-    assert getattr(sys.modules[type(model).__module__], cpu_ops.ROTARY) is cpu_ops.rotate
+    own = {type(m).__name__: m.forward for m in model.modules() if "forward" in vars(m)}
+    assert own.keys() == {"LlamaRMSNorm", "LlamaMLP", "LlamaAttention"}
+    names = inspect.unwrap(own["LlamaAttention"].__func__).__globals__
+    assert names[cpu_ops.ROTARY] is cpu_ops.rotate
 
 
-def test_a_norm_of_another_kind_stays(restored: None) -> None:
+def test_a_decorated_attention_keeps_its_decorator() -> None:
+    """As transformers does with renamed keywords."""
+
+    def renamed(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapped(self: Any, old: Any) -> Any:
+            return function(self, new=old + 1)
+
+        return wrapped
+
+    def inner(self: Any, new: Any) -> Any:
+        return new + OFFSET
+
+    copied = cpu_ops._copy_with_global(renamed(inner), "OFFSET", 20)
+    assert copied is not None and str(inspect.signature(copied)).startswith("(self")
+    assert copied(None, old=1) == 22 and renamed(inner)(None, old=1) == 12
+
+
+def test_another_rotation_stays() -> None:
+    """One of interleaved pairs instead of halves."""
+
+    def apply_rotary_pos_emb(q: Any, k: Any, cos: Any, sin: Any) -> Any:
+        turned = [torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2) for x in (q, k)]
+        return tuple(x * cos.unsqueeze(1) + y * sin.unsqueeze(1) for x, y in zip((q, k), turned, strict=True))
+
+    assert cpu_ops._rotates_alike(cpu_ops.rotate) and not cpu_ops._rotates_alike(apply_rotary_pos_emb)
+
+
+def test_a_norm_of_another_kind_stays() -> None:
     model = model_of("gemma2")  # its norms multiply by 1 + weight, and its gate is a GELU
     cpu_ops.install(model)
-    assert not [m for m in model.modules() if "forward" in vars(m)]
+    assert {type(m).__name__ for m in model.modules() if "forward" in vars(m)} == {"Gemma2Attention"}
 
 
-def test_a_copy_has_its_own_weights(restored: None) -> None:
+def test_a_copy_has_its_own_weights() -> None:
     model = model_of("llama")
     cpu_ops.install(model)
     other = copy.deepcopy(model)
@@ -88,7 +109,7 @@ def test_a_copy_has_its_own_weights(restored: None) -> None:
     assert not torch.allclose(outcome(model)[0], outcome(other)[0])
 
 
-def test_under_autocast_the_residual_stream_stays_fp32(restored: None) -> None:
+def test_under_autocast_the_residual_stream_stays_fp32() -> None:
     model = model_of("llama")
     exact, _ = outcome(model)
     plain, _ = outcome(model, bf16=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,14 +14,15 @@ from typing import Any
 import pytest
 import torch
 from one_policy import ignore, train_one
+from safetensors.torch import load_file, save_file
 from test_train import answers, job
 
 from prefzoo.engine import models
-from prefzoo.training.groups import group_trials
 from prefzoo.training.job import Job
 from prefzoo.training.loop import train
 from prefzoo.training.member import Member
 from prefzoo.training.multi_lora import why_not_groupable
+from prefzoo.training.snapshots import Snapshots
 
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "targets": "all-linear"}
 Trained = tuple[list[dict[str, float]], dict[str, torch.Tensor]]
@@ -143,51 +145,66 @@ def test_the_seconds_of_all_add_up_to_those_that_passed(tiny_model: Any, tmp_pat
     assert [c["trained_parameters"] for c in costs] == [one, one]
 
 
-def named(model: Any, **variants: dict[str, Any]) -> dict[str, Job]:
-    return {name: lora_job(model, "sft", **{"side_by_side": "on", **own}) for name, own in variants.items()}
+def test_snapshots_of_each(tiny_model: Any, tmp_path: Path) -> None:
+    """Those of a group are each member's own: the weights that it has after as many steps alone."""
+    jobs = [lora_job(tiny_model, name, schedule="constant", warmup=0.0) for name in ("dpo", "ipo")]
 
+    def save(model: Any, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        save_file({n: p.detach().clone() for n, p in model.named_parameters() if "lora_" in n}, folder / "w")
 
-def test_who_goes_with_whom(tiny_model: Any) -> None:
-    jobs = named(
-        tiny_model, a={}, b={"learning_rate": 1e-4, "warmup": 0.0}, other={"batch": 2}, full={"lora": None},
-        off={"side_by_side": "off"}, c={}, four={"lora": {**LORA, "quantize": "4bit"}},
-        rank={"lora": {**LORA, "rank": 3}},
-    )  # fmt: skip
-    groups, notes = group_trials(jobs, "cpu", 1)
-    assert groups == [["a", "b", "c"], ["other"], ["full"], ["off"], ["four"], ["rank"]]
-    assert notes == [
-        "full: train.side_by_side: needs train.lora; trained alone",
-        "four: train.side_by_side: does not know quantised weights; trained alone",
+    members = [
+        Member(j, tmp_path / str(i) / "metrics.jsonl", snapshots=Snapshots(tmp_path / str(i) / "snapshots", 3, save))
+        for i, j in enumerate(jobs)
     ]
-    assert group_trials(named(tiny_model, a={}, b={}), "cpu", 2) == (
-        [["a"], ["b"]], [f"{n}: train.side_by_side: is for one process; trained alone" for n in "ab"],
-    )  # fmt: skip
+    train(members, policy(tiny_model, jobs[0]), ignore)
+    for i, (this, member) in enumerate(zip(jobs, members, strict=True)):
+        assert member.snapshots is not None and list(member.snapshots.taken()) == [2, 4]
+        short = replace(this, train=this.train.model_copy(update={"steps": 4}))
+        expected = alone(tiny_model, short, tmp_path / f"alone{i}")[1]
+        taken = load_file(member.snapshots.path(4) / "w")
+        assert taken.keys() == expected.keys()
+        assert all(torch.allclose(taken[n], expected[n], rtol=1e-4, atol=1e-4) for n in expected)
+        assert not torch.equal(*(next(iter(load_file(member.snapshots.path(n) / "w").values())) for n in (2, 4)))
 
 
-def test_coupled_rows_go_apart_where_they_are_scored_twice(tiny_model: Any) -> None:
-    """The others would be scored twice with them."""
-    names = ("dpo", "kto", "aot", "ipo")
-    for settings, expected in (({}, [[*names]]), ({"micro_batch": 2}, [["dpo", "ipo"], ["kto", "aot"]])):
-        jobs = {name: lora_job(tiny_model, name, side_by_side="on", **settings) for name in names}
-        assert group_trials(jobs, "cpu", 1) == (expected, [])
+def short_of_memory(tokens: int, model: Any) -> list[int]:
+    """Let passes of more tokens ask the real allocator for what it does not have; returns the sizes of passes."""
+    sizes: list[int] = []
+
+    def hungry(module: Any, args: Any) -> None:
+        sizes.append(args[0].shape[1])
+        if sizes[-1] > tokens:
+            torch.empty(2**56, dtype=torch.uint8)
+
+    model.model.layers[0].register_forward_pre_hook(hungry)
+    return sizes
 
 
-def test_auto_takes_as_many_as_have_whole_steps_in_a_pass(tiny_model: Any) -> None:
-    jobs = named(tiny_model, **{n: {"side_by_side": "auto"} for n in "abcde"})
-    assert group_trials(jobs, "cuda", 1) == ([["a", "b", "c", "d", "e"]], [])
-    longest = max(
-        sum(len(p.prompt + p.chosen + p.rejected) for p in (jobs["a"].pairs[i] for i in s)) for s in jobs["a"].steps
-    )
-    small = named(tiny_model, **{n: {"side_by_side": "auto", "tokens": 2 * longest} for n in "abcde"})
-    assert group_trials(small, "cpu", 1) == ([["a", "b"], ["c", "d"], ["e"]], [])
-    tight = named(tiny_model, **{n: {"side_by_side": "auto", "tokens": 2 * longest - 1} for n in "ab"})
-    assert group_trials(tight, "cpu", 1) == ([["a"], ["b"]], [])
+@pytest.mark.parametrize("names", [("dpo", "ipo"), ("kto", "aot")], ids=["independent", "coupled"])
+def test_a_group_that_does_not_fit_goes_on_in_smaller_passes(
+    names: tuple[str, ...], tiny_model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [lora_job(tiny_model, name) for name in names]
+    expected = together(tiny_model, jobs, tmp_path / "whole")
+    sizes = short_of_memory(120, tiny_model)
+    members = [Member(this, tmp_path / str(i) / "metrics.jsonl") for i, this in enumerate(jobs)]
+    policies = train(members, policy(tiny_model, jobs[0]), ignore)
+    (line,) = capsys.readouterr().out.splitlines()
+    how = "with 4 pairs at a time; goes on with 2 at a time, the same batch"
+    assert re.fullmatch(rf"{', '.join(names)}: out of memory at step \d {how}", line)
+    assert max(sizes) > 120 and sizes[-1] <= 120
+    assert {m.costs["memory_halvings"] for m in members} == {1.0}
+    for i, one in enumerate(expected):
+        weights = {name: p.detach() for name, p in policies.module(i).named_parameters()}
+        same(one, (read(tmp_path / str(i)), weights))
 
 
-def test_dropout_in_several_passes_is_refused(tiny_model: Any) -> None:
-    jobs = named(tiny_model, a={"lora": {**LORA, "dropout": 0.1}, "tokens": 60}, b={})
-    says = "two variants' steps do not fit in one pass, and dropout would differ in several; raise train.tokens"
-    assert group_trials(jobs, "cpu", 1) == ([["a"], ["b"]], [f"a: train.side_by_side: {says}; trained alone"])
+def test_a_group_of_which_not_one_pair_fits_says_so(tiny_model: Any, tmp_path: Path) -> None:
+    jobs = [lora_job(tiny_model, name) for name in ("dpo", "ipo")]
+    short_of_memory(10, tiny_model)
+    with pytest.raises(MemoryError, match="dpo, ipo: out of memory at step 1 with one pair at a time"):
+        together(tiny_model, jobs, tmp_path)
 
 
 def test_what_cannot_be_dealt_out_to_adapters(tiny_model: Any) -> None:

@@ -118,3 +118,24 @@ def test_what_trained_in_a_group_goes_on_alone(tiny_model: Any, tmp_path: Path) 
     assert said == ["going on after step 3 of 6"]
     ours = [p for p in made.parameters() if p.requires_grad]
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(ours, whole[0][1], strict=True))
+
+
+def test_a_group_that_stops_on_the_way_goes_on_bit_for_bit(tiny_model: Any, tmp_path: Path) -> None:
+    """After `until` steps, as a search stops trials: neither schedule nor rows depend on it."""
+    whole = run(tiny_model, tmp_path / "whole", every=1e9)
+    jobs = [lora_job(tiny_model, name) for name in NAMES]
+    for until in (2, 2, 5):  # the second time there is nothing to do
+        members = [
+            Member(
+                j,
+                tmp_path / "parts" / n / "metrics.jsonl",
+                Checkpoints(tmp_path / "parts" / n / "resume", n, 1e9, print),
+            )
+            for n, j in zip(NAMES, jobs, strict=True)
+        ]
+        train(members, policy(tiny_model, jobs[0]), ignore, until)
+        assert [m.metrics["step"] for m in members] == [until] * 3
+        assert all(len(m.metrics_file.read_bytes().splitlines()) == until for m in members)
+    last = run(tiny_model, tmp_path / "parts", every=1e9)
+    assert last[2] == ["going on after step 5 of 6"] * 3
+    same(whole, last)
