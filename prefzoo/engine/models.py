@@ -1,4 +1,4 @@
-"""Policies and references: hub, local folder, GGUF file or one that a package carries; full weights or LoRA."""
+"""Load and save models: from the hub, a local folder, a GGUF file or a package; full weights or a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -48,16 +48,21 @@ def _quiet() -> Iterator[None]:
 def load(
     spec: str, folder: Path, *, dtype: torch.dtype = torch.float32, quantize: str | None = None, trust: bool = False
 ) -> tuple[Any, Any]:
-    """A causal language model and its tokenizer, on the CPU (quantised: on this process's GPU), in evaluation mode.
+    """Load a causal language model and its tokenizer.
 
     Args:
-        spec: `package://module/file.gguf`, a `.gguf` path, a folder with safetensors, or a hub id;
-            paths are relative to `folder`.
-        trust: whether Python code that comes with the model is run; it is said where it is.
+        spec: `package://module/file.gguf`, a `.gguf` path, a folder with safetensors, or a hub id.
+        folder: Where relative paths start.
+        dtype: Dtype of the weights.
+        quantize: `4bit` to load the weights in NF4 on this process's GPU; None for no quantisation.
+        trust: Whether to run Python code that comes with the model; if so, a line reports it.
+
+    Returns:
+        The model in evaluation mode, on the CPU unless it is quantised, and the tokenizer.
 
     Raises:
-        UserError: it is not there, or cannot be reached or read; it is a pickle, or needs code that is not trusted; one
-            line that says which, and the cure.
+        UserError: The model is absent, cannot be reached or read, has its weights as pickles only, or needs code that
+            is not trusted.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -65,68 +70,76 @@ def load(
     if trust and process_state().is_main_process:
         print(f"model {spec}: Python code that comes with it is run (the recipe's trust_remote_code: true)", flush=True)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
         model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=trust,
-            **_quantised(quantize),
+            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=trust,
+            **_quantisation(quantize),
         )  # fmt: skip
     except (OSError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0]
-        refused = trust_error(f"model {spec}", reason)
-        if refused:
-            raise UserError(refused) from e
+        untrusted = trust_error(f"model {spec}", reason)
+        if untrusted:
+            raise UserError(untrusted) from e
         cure = "name a local folder or a .gguf file, or check the id, the network and HF_HUB_OFFLINE"
         raise UserError(f"model {spec}: cannot be loaded ({type(e).__name__}: {reason}); {cure}") from e
     packed_attention.install(model)
-    if not torch.cuda.is_available():  # where other kernels are measured to be faster
+    if not torch.cuda.is_available():  # on GPUs other kernels are faster
         cpu_ops.install(model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer
 
 
-def refuse_pickles(place: str, folder: Path) -> None:
-    """Raises UserError where a folder has its weights as pickles alone, which can run code when they are read."""
+def refuse_pickles(name: str, folder: Path) -> None:
+    """Check that a folder's weights are not pickles only, which can run code when they are read.
+
+    Raises:
+        UserError: There are pickles and no safetensors; the line begins with `name`.
+    """
     if any(folder.glob("*.safetensors")):
         return
-    found = next((path for suffix in PICKLES for path in sorted(folder.glob(f"*{suffix}"))), None)
-    if found is not None:
+    pickle = next((path for suffix in PICKLES for path in sorted(folder.glob(f"*{suffix}"))), None)
+    if pickle is not None:
         package, kind = ("peft", "AutoPeftModelForCausalLM") if (folder / "adapter_config.json").is_file() else (
             "transformers", "AutoModelForCausalLM"
         )  # fmt: skip
         code = f"from {package} import {kind} as M; M.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
         raise UserError(
-            f"{place}: {found.name} is a pickle, which can run code when it is read, and is not loaded; where you "
+            f"{name}: {pickle.name} is a pickle, which can run code when it is read, and is not loaded; where you "
             f'trust its source, convert it to safetensors: python -c "{code}"'
         )
 
 
-def trust_error(place: str, reason: str) -> str:
-    """What to say where a model cannot be loaded since that would run its code, or unpickle it; else nothing."""
+def trust_error(name: str, reason: str) -> str:
+    """Return the message for a model that was refused because of its own code or pickles, else an empty string."""
     if "trust_remote_code" in reason or "custom code" in reason:
         return (
-            f"{place}: comes with Python code of its own, which is not run; where you have read that code and trust "
+            f"{name}: comes with Python code of its own, which is not run; where you have read that code and trust "
             "it, set trust_remote_code: true in the recipe"
         )
     if "safetensors" in reason:
         return (
-            f"{place}: has no weights in safetensors, and pickles are not loaded ({reason}); "
+            f"{name}: has no weights in safetensors, and pickles are not loaded ({reason}); "
             "convert it (from_pretrained, then save_pretrained) where you trust its source"
         )
     return ""
 
 
-def check_quantize(place: str) -> None:
-    """Raises UserError, naming `place`, where this machine cannot hold weights in four bits."""
+def check_quantize(field: str) -> None:
+    """Check that this machine can quantise weights to four bits.
+
+    Raises:
+        UserError: It cannot; the line begins with the recipe's `field`.
+    """
     missing = [] if find_spec("bitsandbytes") else ["bitsandbytes (pip install bitsandbytes)"]
     if missing or not torch.cuda.is_available():
         needs = " and ".join([*missing, *([] if torch.cuda.is_available() else ["an NVIDIA GPU"])])
-        raise UserError(f"{place}.lora.quantize: 4bit needs {needs}, not found here; leave it out for plain LoRA")
+        raise UserError(f"{field}.lora.quantize: 4bit needs {needs}, not found here; leave it out for plain LoRA")
 
 
-def _quantised(how: str | None) -> dict[str, Any]:
-    """What `from_pretrained` is told: NF4 with doubly quantised scales, as in QLoRA."""
-    if how is None:
+def _quantisation(quantize: str | None) -> dict[str, Any]:
+    """Return arguments of `from_pretrained` for NF4 with doubly quantised scales, as in QLoRA."""
+    if quantize is None:
         return {}
     from transformers import BitsAndBytesConfig
 
@@ -138,7 +151,13 @@ def _quantised(how: str | None) -> dict[str, Any]:
 
 
 def resolve_model(spec: str, folder: Path) -> str:
-    """What `from_pretrained` takes: a folder of safetensors (GGUF is converted once, and kept), or a hub id."""
+    """Return what `from_pretrained` takes: a folder of safetensors, or a hub id.
+
+    A GGUF file is converted to safetensors once and cached.
+
+    Raises:
+        UserError: The file or folder is absent, or holds no model, or only pickles.
+    """
     path = resolve_package(spec) if spec.startswith(PACKAGE_SCHEME) else folder / Path(spec).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -158,9 +177,8 @@ def resolve_model(spec: str, folder: Path) -> str:
 
 
 def _from_gguf(path: Path) -> Path:
-    """A plain safetensors copy under the user's cache, keyed by the file's content."""
-    with path.open("rb") as f:
-        key = hashlib.file_digest(f, "sha256").hexdigest()[:16]
+    """Return a safetensors copy in the user's cache, keyed by the file's content; convert the file if it is absent."""
+    key = atomic_files.sha256_of_file(path)[:16]
     target = cache_dir("models") / f"{path.stem}-{key}"
     if target.is_dir():
         if matches_content_hash(target):
@@ -172,7 +190,7 @@ def _from_gguf(path: Path) -> Path:
     partial = atomic_files.partial_path(target)
     print(f"prefzoo: converting {path.name} to safetensors, once", file=sys.stderr, flush=True)
     packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    # A model read from GGUF calls itself quantised and refuses to be saved: rebuild it from config and state dict.
+    # A model read from GGUF is marked as quantised and cannot be saved: rebuild it from config and state dict.
     config = packed.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -190,18 +208,18 @@ def _from_gguf(path: Path) -> Path:
 
 
 def write_content_hash(folder: Path) -> None:
-    """Keep the hash of a model's files beside them."""
+    """Write the hash of a model's files beside them."""
     (folder / HASH_FILE).write_text(content_hash(folder), encoding="utf-8")
 
 
 def matches_content_hash(folder: Path) -> bool:
-    """Whether a model's files are still what was sealed."""
-    seal_file = folder / HASH_FILE
-    return seal_file.is_file() and seal_file.read_text(encoding="utf-8") == content_hash(folder)
+    """Return whether a model's files still have the hash that was written beside them."""
+    hash_file = folder / HASH_FILE
+    return hash_file.is_file() and hash_file.read_text(encoding="utf-8") == content_hash(folder)
 
 
 def fingerprint(model: Any) -> str:
-    """Hash of a model's weights and configuration, less where it lay: what a cached reference log-prob depends on."""
+    """Return a hash of a model's weights and configuration, but not of its path: the key of cached log-probs."""
     config = {k: v for k, v in model.config.to_dict().items() if k != "_name_or_path"}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -211,7 +229,7 @@ def fingerprint(model: Any) -> str:
 
 
 def content_hash(folder: Path) -> str:
-    """Hash of a saved model's files: two folders of the same content hold the same model."""
+    """Return a hash of a saved model's files: folders with the same hash hold the same model."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
         stat = path.stat()
@@ -221,24 +239,29 @@ def content_hash(folder: Path) -> str:
 
 @lru_cache
 def _digest(path: Path, size: int, changed: int) -> bytes:
-    """A file's hash, taken once as long as its size and date stay."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").digest()
+    """Return a file's hash; it is computed again only if the file's size or date has changed."""
+    return bytes.fromhex(atomic_files.sha256_of_file(path))
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """Hash of a tokenizer as it was loaded, its chat template included: what generated answers depend on."""
+    """Return a hash of a tokenizer with its chat template and special tokens: what generated answers depend on."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    known = [text, tokenizer.chat_template, tokenizer.special_tokens_map]
-    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    content = [text, tokenizer.chat_template, tokenizer.special_tokens_map]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 @_quiet()
 def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None:
-    """Safetensors that plain transformers (a LoRA adapter: peft) loads; the folder is replaced whole or not at all.
+    """Save a model and its tokenizer so that plain transformers (for a LoRA adapter: peft) can load them.
 
-    All processes call this, and the main one writes.
+    The folder is replaced completely or not at all. All processes must call this; the main one writes.
+
+    Args:
+        model: The model or adapter.
+        tokenizer: Its tokenizer.
+        folder: Where to save them.
+        main: Whether this is the main process.
     """
     state = gather_state_dict(model)
     if not main:
@@ -250,7 +273,21 @@ def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None
 
 
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | Sequence[str], seed: int) -> Any:
-    """The model with a fresh LoRA adapter; all else is frozen. The reference is the same model, adapter off."""
+    """Add a new LoRA adapter to a model and freeze everything else.
+
+    With the adapter disabled, the same model is the reference.
+
+    Args:
+        model: The base model; it is changed in place.
+        rank: Rank of the adapter.
+        alpha: The adapter's output is scaled by alpha / rank.
+        dropout: Share of the adapter's inputs that is dropped in training.
+        targets: `all-linear`, or the names of the modules to adapt.
+        seed: Seed of the adapter's first weights.
+
+    Returns:
+        The peft model.
+    """
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)

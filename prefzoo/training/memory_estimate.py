@@ -1,4 +1,4 @@
-"""What `prefzoo check` says of memory: the formulas' peak for a variant, beside what is free here."""
+"""Estimate a variant's peak memory for `prefzoo check`, and compare it with what is free."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ from prefzoo.recipe.sections import Train
 from prefzoo.training.memory_model import GIB, DeviceType, TrainingPlan, footprint, model_shape
 from prefzoo.training.step import DEFAULT_TOKENS, TOKENS
 
-# On CPUs a process also holds Python, torch, oneDNN's kernels for every size it met, and what it has freed: the most
-# that was seen, of trainings from 0.4 to 4 GiB, is below `KEPT` times the formulas' peak and `ITSELF`.
+# On CPUs a process also holds Python, torch, oneDNN's kernels for every size it has seen, and memory that it freed. In
+# trainings of 0.4 to 4 GiB the measured peak stayed below `CPU_OVERHEAD` times the formulas' peak plus `PROCESS_BYTES`.
 CPU_OVERHEAD, PROCESS_BYTES = 1.25, 1.5 * GIB
 
 
 def memory_line(model: Any, pairs: Sequence[TokenExample], train: Train, *, bf16: bool, live: bool = False) -> str:
-    """How much one process's training takes at its peak, and a warning where that is not free; empty if unknown.
+    """Describe how much memory one process's training takes at its peak, and warn if that is not free.
 
-    `live`: whether a reference stays in memory meanwhile.
+    Args:
+        model: The base model, whose configuration gives the sizes.
+        pairs: The training rows; the longest batch of them decides.
+        train: The loop's settings.
+        bf16: Whether matrix products run in bf16.
+        live: Whether a separate reference model stays in memory.
+
+    Returns:
+        One line, or an empty string if the architecture is unknown.
     """
     import psutil
     import torch
@@ -45,7 +53,7 @@ def memory_line(model: Any, pairs: Sequence[TokenExample], train: Train, *, bf16
     most = CPU_OVERHEAD * peak + PROCESS_BYTES if device_type == "cpu" else peak
     free = torch.cuda.mem_get_info()[0] if device_type == "cuda" else psutil.virtual_memory().available
     more = f" (up to {most / GIB:.1f}, with the process itself and what it freed)" if most > peak else ""
-    said = f"about {peak / GIB:.1f} GiB of memory at the peak{more}, {free / GIB:.1f} GiB are free"
+    line = f"about {peak / GIB:.1f} GiB of memory at the peak{more}, {free / GIB:.1f} GiB are free"
     if most > free:
-        said += "; too little: set train.micro_batch: 1, train.gradient_checkpointing: true or train.lora: {rank: 16}"
-    return said
+        line += "; too little: set train.micro_batch: 1, train.gradient_checkpointing: true or train.lora: {rank: 16}"
+    return line

@@ -1,8 +1,8 @@
-"""What training needs: memory per device, devices, hours. Formulas for decoders of Llama's kind; a test measures them.
+"""Predict what training needs: memory per device, devices and hours, by formulas for decoders like Llama's.
 
-Notation: L layers of width D, with H query heads and K key heads of width d, an MLP of width F, a vocabulary of V, P
-parameters, T tokens in a pass (a prompt once, with both answers), S of them scored. fp32 takes 4 bytes; under bf16
-matrix products take and give 2.
+A test compares the formulas with measurements. Notation: L layers of width D, with H query heads and K key heads of
+width d, an MLP of width F, a vocabulary of V entries, P parameters; T tokens in a pass (a prompt once, with both
+answers), S of them scored. A number in fp32 takes 4 bytes; matrix products in bf16 read and write 2.
 """
 
 from __future__ import annotations
@@ -14,14 +14,25 @@ from typing import Any, Literal
 DeviceType = Literal["cpu", "cuda"]
 FP32, BF16 = 4, 2  # bytes
 GIB = 2**30
-TILES = {"cpu": (512, 8192), "cuda": (4096, 16384)}  # as in prefzoo/engine/lm_head.py, which a test compares
-TILE_COPIES = 3  # logits, their exponentials, and what is added to them
-LORA_MODULES = 7  # of a layer: query, key, value, output, gate, up, down
+TILES = {"cpu": (512, 8192), "cuda": (4096, 16384)}  # as in prefzoo/engine/lm_head.py; a test compares them
+TILE_COPIES = 3  # logits, their exponentials, and a temporary
+LORA_MODULES = 7  # per layer: query, key, value, output, gate, up, down
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder's. `parameters` counts a tied embedding once."""
+    """The sizes of a decoder.
+
+    Attributes:
+        layers: L, the number of layers.
+        hidden: D, the width of the residual stream.
+        heads: H, the number of query heads.
+        kv_heads: K, the number of key and value heads.
+        head_dim: d, the width of a head.
+        inner: F, the inner width of the MLP.
+        vocabulary: V, the number of tokens.
+        tied: Whether the head's weight is the embedding, which is then counted once.
+    """
 
     layers: int
     hidden: int
@@ -34,22 +45,22 @@ class Shape:
 
     @property
     def query(self) -> int:
-        """Width of all queries of a token."""
+        """Width of a token's queries, all heads together."""
         return self.heads * self.head_dim
 
     @property
     def key(self) -> int:
-        """Width of all keys of a token."""
+        """Width of a token's keys, all heads together."""
         return self.kv_heads * self.head_dim
 
     @property
     def layer(self) -> int:
-        """Parameters of a layer."""
+        """Number of parameters of a layer."""
         return self.hidden * (2 * self.query + 2 * self.key + 3 * self.inner + 2)
 
     @property
     def outside(self) -> int:
-        """Parameters of embedding and head."""
+        """Number of parameters of embedding and head."""
         return self.vocabulary * self.hidden * (1 if self.tied else 2)
 
     @property
@@ -58,16 +69,16 @@ class Shape:
         return self.outside + self.layers * self.layer + self.hidden
 
     def adapter(self, rank: int) -> int:
-        """Parameters of a LoRA adapter on all linear modules: rank times the sum of their widths."""
+        """Return how many parameters a LoRA adapter on all linear modules has: rank times the sum of their widths."""
         d, q, k, f = self.hidden, self.query, self.key, self.inner
         return self.layers * rank * ((d + q) * 2 + (d + k) * 2 + (d + f) * 3)
 
 
 def model_shape(config: Any) -> Shape:
-    """Of a transformers configuration; what it leaves open is as in Llama.
+    """Return the sizes in a transformers configuration; fields that it lacks default to Llama's.
 
     Raises:
-        AttributeError: it is no decoder of this kind.
+        AttributeError: The configuration is not that of such a decoder.
     """
     heads = int(config.num_attention_heads)
     kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
@@ -83,12 +94,16 @@ class TrainingPlan:
     """How a variant is trained.
 
     Attributes:
-        tokens: of the largest pass. scored: how many of them are answers'.
-        context: keys whose attention weights are kept for the backward pass, of a token on average.
-        passes: in a step; gradients of earlier ones are held while a later one computes.
-        rank: of a LoRA adapter on all linear modules; None for full fine-tuning.
-        devices: over which FSDP2 shards weights, gradients and moments.
-        held: whole fp32 models besides the policy that stay in the same memory: a reference that is read live.
+        tokens: T, the tokens of the largest pass.
+        scored: S, how many of them belong to answers.
+        context: Keys per token, on average, whose attention weights are saved for the backward pass.
+        passes: Passes per step; gradients of earlier passes stay in memory while a later one computes.
+        rank: Rank of a LoRA adapter on all linear modules; None for full fine-tuning.
+        bf16: Whether matrix products run in bf16.
+        checkpointing: Whether activations are recomputed in the backward pass.
+        devices: Number of devices over which FSDP2 shards weights, gradients and moments.
+        device_type: Where the training runs, which decides the kernels.
+        held: Number of other fp32 models in the same memory, such as a reference that is scored live.
     """
 
     tokens: int
@@ -104,13 +119,25 @@ class TrainingPlan:
 
     @property
     def frozen_bf16(self) -> bool:
-        """Whether the linear layers are frozen and kept in bf16 (`prefzoo/engine/frozen_bf16.py`)."""
+        """Whether the linear layers are frozen and stored in bf16 (see `prefzoo.engine.frozen_bf16`)."""
         return self.bf16 and self.rank is not None
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes on one device. `peak` is not their sum: gradients of a single pass grow as activations go."""
+    """Bytes on one device, by their use.
+
+    `peak` is less than the sum of all: in a single pass, gradients grow while activations are freed.
+
+    Attributes:
+        weights: Weights, and autocast's copies of them.
+        gradients: Gradients of what is trained.
+        moments: AdamW's two moments.
+        activations: What the layers save for the backward pass.
+        logits: Tiles of logits, and the sums of gradients over them.
+        reference: Other models in the same memory.
+        single: Whether a step is a single pass.
+    """
 
     weights: float
     gradients: float
@@ -122,20 +149,20 @@ class Footprint:
 
     @property
     def peak(self) -> float:
-        """Of training."""
+        """Bytes at the peak of a training step."""
         passing = self.activations + self.logits
         moving = max(passing, self.gradients) if self.single else passing + self.gradients
         return self.weights + self.moments + self.reference + moving
 
 
 def footprint(shape: Shape, plan: TrainingPlan) -> Footprint:
-    """Memory of training, besides what Python and torch take themselves."""
+    """Return the memory of training on each device, without what Python and torch take themselves."""
     trained = shape.parameters if plan.rank is None else shape.adapter(plan.rank)
     layers, outside = _weights(shape, frozen_bf16=plan.frozen_bf16)
     weights = (layers + outside + (FP32 * trained if plan.rank is not None else 0)) / plan.devices
-    if plan.devices > 1:  # what is gathered: two layers, and embedding and head for the whole pass
+    if plan.devices > 1:  # gathered: two layers at a time, and embedding and head for the whole pass
         weights += 2 * layers / shape.layers + outside
-    elif plan.bf16 and plan.rank is None:  # autocast's copies of what is trained, for a step
+    elif plan.bf16 and plan.rank is None:  # autocast's copies of trained weights, for a step
         weights += BF16 * shape.parameters
     return Footprint(
         weights, FP32 * trained / plan.devices, 2 * FP32 * trained / plan.devices, _activations(shape, plan),
@@ -144,12 +171,12 @@ def footprint(shape: Shape, plan: TrainingPlan) -> Footprint:
 
 
 def model_bytes(shape: Shape, *, frozen_bf16: bool) -> float:
-    """Bytes of all weights, in fp32 or lean."""
+    """Return the bytes of all weights, in fp32 or with the linear layers in bf16."""
     return sum(_weights(shape, frozen_bf16=frozen_bf16))
 
 
 def _weights(shape: Shape, *, frozen_bf16: bool) -> tuple[float, float]:
-    """Bytes of the layers' weights, and of the others: where they are lean, fp32 is left to norms and embedding."""
+    """Return the bytes of the layers' weights and of the others; norms and embedding are always in fp32."""
     linear, norms, embedding = shape.layer - 2 * shape.hidden, 2 * shape.hidden, shape.vocabulary * shape.hidden
     small = BF16 if frozen_bf16 else FP32
     head = 0 if shape.tied else small * embedding
@@ -157,7 +184,7 @@ def _weights(shape: Shape, *, frozen_bf16: bool) -> tuple[float, float]:
 
 
 def _activations(shape: Shape, plan: TrainingPlan) -> float:
-    """What the backward pass reads: of every layer, or with checkpointing its input alone, and one layer in full."""
+    """Return the bytes saved for the backward pass: all layers', or with checkpointing their inputs and one layer's."""
     one = plan.tokens * _per_token(shape, plan)
     if plan.checkpointing:
         return plan.tokens * shape.layers * FP32 * shape.hidden + one
@@ -165,13 +192,13 @@ def _activations(shape: Shape, plan: TrainingPlan) -> float:
 
 
 def _per_token(shape: Shape, plan: TrainingPlan) -> float:
-    """Bytes that a layer keeps of a token.
+    """Return the bytes that a layer saves per token.
 
-    On the CPU (`fused`, `attention`): both norms' inputs, which are the fp32 residual stream, 2 D; and in the precision
-    of products what the norms give, 2 D, queries, keys, values and attention's answer, 2 (H + K) d, its weights,
-    H times the context, gate, up and their product, 3 F. On GPUs the model's own kernels keep more: of a norm its
-    input and the normed input in fp32 and a copy for each product that follows; keys and values for each query head;
-    silu of it.
+    On CPUs (`engine.cpu_ops`, `engine.packed_attention`): in fp32 the inputs of both norms, 2 D; in the precision of
+    matrix products the outputs of the norms, 2 D, queries, keys, values and the output of attention, 2 (H + K) d,
+    attention weights, H times the context, and gate, up and their product, 3 F. On GPUs the model's own kernels save
+    more: for a norm its input, the normalised input in fp32 and a copy for each product that follows; keys and values
+    for each query head; and silu of the gate.
     """
     small = BF16 if plan.bf16 else FP32
     d, q, k, f = shape.hidden, shape.query, shape.key, shape.inner
@@ -182,7 +209,7 @@ def _per_token(shape: Shape, plan: TrainingPlan) -> float:
 
 
 def _head(shape: Shape, plan: TrainingPlan) -> float:
-    """Tiles of logits, and the fp32 gradients that are summed up over them: of the states, and of a trained weight."""
+    """Return the bytes of a tile of logits and of the fp32 gradients of states and of a trained weight."""
     rows, columns = TILES[plan.device_type]
     tile = FP32 * TILE_COPIES * min(rows, plan.scored) * min(columns, shape.vocabulary)
     states = (2 * FP32 + (BF16 if plan.bf16 else FP32)) * plan.scored * shape.hidden
@@ -192,10 +219,18 @@ def _head(shape: Shape, plan: TrainingPlan) -> float:
 
 
 def flops(shape: Shape, plan: TrainingPlan, tokens: float) -> float:
-    """Floating-point operations of training on so many tokens, the reference's scoring included; attention's are not.
+    """Return the floating-point operations of training and of scoring the reference, without those of attention.
 
-    2 P a token forwards (the embedding is no product), 2 P backwards for the activations and 2 P for the weights that
-    are trained, 2 P for the reference; 2 P again with checkpointing.
+    Per token: 2 P in the forward pass (the embedding is no product), 2 P in the backward pass for activations and 2 P
+    for trained weights, 2 P for the reference, and 2 P more with checkpointing.
+
+    Args:
+        shape: Sizes of the model.
+        plan: How it is trained.
+        tokens: Number of tokens to train on.
+
+    Returns:
+        Floating-point operations, all devices together.
     """
     products = shape.layers * shape.layer + shape.vocabulary * shape.hidden
     rounds = 3 + (1 if plan.rank is None else 0) + (1 if plan.checkpointing else 0)
@@ -203,9 +238,19 @@ def flops(shape: Shape, plan: TrainingPlan, tokens: float) -> float:
 
 
 def devices_needed(shape: Shape, plan: TrainingPlan, memory: float, most: int = 1024) -> tuple[int, Footprint] | None:
-    """The smallest power of two of devices of `memory` bytes on which it fits; None where none does."""
+    """Find the smallest power of two of devices on which a training fits.
+
+    Args:
+        shape: Sizes of the model.
+        plan: How it is trained; its number of devices is ignored.
+        memory: Bytes of one device.
+        most: Largest number of devices to consider.
+
+    Returns:
+        The number of devices and the memory on each, or None if the training does not fit.
+    """
     for devices in (2**i for i in range(int(math.log2(most)) + 1)):
-        found = footprint(shape, TrainingPlan(**{**vars(plan), "devices": devices}))
-        if found.peak <= memory:
-            return devices, found
+        need = footprint(shape, TrainingPlan(**{**vars(plan), "devices": devices}))
+        if need.peak <= memory:
+            return devices, need
     return None

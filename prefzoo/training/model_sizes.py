@@ -1,4 +1,4 @@
-"""What models of usual sizes need, from the formulas of footprint.py: the README's table."""
+"""Compute the README's table: the devices, memory and hours that models of usual sizes need."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 from prefzoo.training.memory_model import GIB, Shape, TrainingPlan, devices_needed, flops, model_bytes
 
 DEVICE = 80e9  # bytes of an 80 GB card
-RESERVE = 0.9  # of them, what a training may take: the rest is the allocator's and the drivers'
-PEAK, UTILISATION = 989e12, 0.4  # H100's dense bf16 flops, and the share that trainings of this kind reach
+RESERVE = 0.9  # share of it that a training may use; allocator and driver take the rest
+PEAK, UTILISATION = 989e12, 0.4  # H100's dense bf16 flops, and the share that such trainings reach
 PAIRS, PROMPT, ANSWER = 60_000, 250, 300
 PASS = 8192  # tokens
 RANK = 16
@@ -31,7 +31,7 @@ a 70B model in bf16), which no such card holds: this cannot be run yet.
 
 
 def table() -> str:
-    """In Markdown, with what it assumes."""
+    """Return the table in Markdown, followed by its assumptions."""
     head = "| model | training | devices | GiB per device | hours, all devices together |\n|---|---|---|---|---|\n"
     rows = [_row(name, shape, rank) for name, shape in SIZES.items() for rank in (RANK, None)]
     alone = ALONE.format(mark=MARK, whole=model_bytes(SIZES["70B"], frozen_bf16=True) / GIB).replace(
@@ -41,7 +41,7 @@ def table() -> str:
 
 
 def _row(name: str, shape: Shape, rank: int | None) -> str:
-    how = f"LoRA, rank {rank}" if rank else "full, FSDP2"
+    method = f"LoRA, rank {rank}" if rank else "full, FSDP2"
     each = PROMPT + 2 * ANSWER
     plan = TrainingPlan(
         PASS,
@@ -53,11 +53,11 @@ def _row(name: str, shape: Shape, rank: int | None) -> str:
         checkpointing=True,
         device_type="cuda",
     )
-    found = devices_needed(shape, plan, RESERVE * DEVICE)
-    if found is None:
-        return f"| {name} | {how} | more than 1024 | - | - |\n"
-    devices, need = found
+    needed = devices_needed(shape, plan, RESERVE * DEVICE)
+    if needed is None:
+        return f"| {name} | {method} | more than 1024 | - | - |\n"
+    devices, need = needed
     hours = flops(shape, replace(plan, devices=devices), PAIRS * each) / (PEAK * UTILISATION) / 3600
     reference = model_bytes(shape, frozen_bf16=True)  # scored before anything is sharded
     mark, peak = (MARK, need.peak) if reference > RESERVE * DEVICE else ("", max(need.peak, reference))
-    return f"| {name} | {how} | {devices}{mark} | {peak / GIB:.0f} | {hours:.1f} |\n"
+    return f"| {name} | {method} | {devices}{mark} | {peak / GIB:.0f} | {hours:.1f} |\n"
