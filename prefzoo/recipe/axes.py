@@ -1,4 +1,4 @@
-"""Grids and ranges in a recipe's text: found, taken out, checked value by value. What becomes of them: sweep.py."""
+"""Read grids and ranges from a recipe: find them, take them out, and check each of their values."""
 
 from __future__ import annotations
 
@@ -32,12 +32,15 @@ def _check_validation(value: Any) -> Any:
 
 
 class Axis(BaseModel):
-    """What one setting of a variant may be: one of `values`, or anything between `low` and `high`.
+    """The values that one setting of a variant may take: a list, or a range from `low` to `high`.
 
     Attributes:
-        path: the keys that lead to it within the variant.
-        scale: `log` or `uniform` for a range, None for values.
-        source: where a ready-made grid comes from; empty for the recipe's own.
+        path: The keys that lead to the setting within the variant.
+        values: The values of a grid; empty for a range.
+        scale: `log` or `uniform` for a range, None for a grid.
+        low: Lower end of a range.
+        high: Upper end of a range.
+        source: Where a published grid comes from; empty for the recipe's own.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,20 +53,21 @@ class Axis(BaseModel):
 
     @property
     def plain(self) -> Any:
-        """As a recipe writes it."""
+        """The axis as a recipe writes it."""
         return {self.scale: [self.low, self.high]} if self.scale else list(self.values)
 
     @property
     def samples(self) -> tuple[Any, ...]:
-        """Values that stand for all: each, or both ends."""
+        """Values to check: all of a grid, or both ends of a range."""
         return (self.low, self.high) if self.scale else self.values
 
 
 class Halving(BaseModel):
-    """Early stopping of hopeless trials by the rungs of ASHA (Li 2020, arXiv:1810.05934).
+    """Early stopping of trials that fall behind, at the rungs of ASHA (Li 2020, arXiv:1810.05934).
 
-    At each rung the best 1/`factor` of a variant's settings train on. A rung is decided when all have reached it, so
-    that no decision depends on which machine was faster; and within a variant alone, so that budgets stay equal.
+    At each rung the best 1/`factor` of a variant's settings continue. A rung is decided once all settings have reached
+    it, so that the outcome does not depend on the speed of machines, and for each variant separately, so that all
+    variants have the same budget.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -72,14 +76,7 @@ class Halving(BaseModel):
 
 
 class Sweep(BaseModel):
-    """How variants are tuned: `trials` settings each, chosen by accuracy on `validation` alone.
-
-    Attributes:
-        trials: settings tried per variant; a larger grid is thinned to them. None: whole grids.
-        validation: share of the training prompts that is held out of training, or pairs of their own.
-        search_seeds: how many of the recipe's seeds every setting is trained with; None: all.
-        unequal_budgets: what happens where variants have different numbers of settings.
-    """
+    """How variants are tuned: by preference accuracy on validation pairs, never on held-out pairs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     trials: Annotated[int, Field(gt=0)] | None = None
@@ -90,30 +87,38 @@ class Sweep(BaseModel):
 
 
 def extract_axes(source: Source, folder: Path) -> dict[str, tuple[Axis, ...]]:
-    """Each variant's axes, from its own text, `sweep: paper`, and `train` above; their first values stay in place."""
+    """Take the axes out of a recipe, leaving the first value of each in its place.
+
+    Args:
+        source: The recipe's text; it is changed, and faults are added to it.
+        folder: Where paths of losses in files start.
+
+    Returns:
+        Each variant's axes: its own, those of `sweep: paper`, and those of the recipe's `train`.
+    """
     _check_seeds(source)
-    common = list(_taken(source, ("train",), source.data.get("train"), ("train",)))
+    common = list(_take_axes(source, ("train",), source.data.get("train"), ("train",)))
     variants = source.data.get("variants")
     if not isinstance(variants, dict):
         return {}
-    found: dict[str, tuple[Axis, ...]] = {}
+    axes: dict[str, tuple[Axis, ...]] = {}
     for name, fields in variants.items():
         if not isinstance(fields, dict | None):
             continue
         plain = dict(fields or {})
-        own = list(_taken(source, ("variants", name), plain, ()))
+        own = list(_take_axes(source, ("variants", name), plain, ()))
         if "sweep" in plain:
-            own += _ready(source, name, plain, plain.pop("sweep"), folder, {axis.path for axis in own})
+            own += _published(source, name, plain, plain.pop("sweep"), folder, {axis.path for axis in own})
         taken = {axis.path for axis in own}
         own += [a for a in common if a.path not in taken and not _written(plain, a.path)]
-        found[name] = tuple(sorted(own, key=lambda axis: (axis.path[0] == "train", axis.path)))
+        axes[name] = tuple(sorted(own, key=lambda axis: (axis.path[0] == "train", axis.path)))
         if fields is not None:
             variants[name] = plain
-    return found
+    return axes
 
 
-def _taken(source: Source, keys: Keys, value: Any, path: Keys) -> Iterator[Axis]:
-    """The axes below `value`, a mapping, each replaced by its first value."""
+def _take_axes(source: Source, keys: Keys, value: Any, path: Keys) -> Iterator[Axis]:
+    """Yield the axes in a mapping and below it, replacing each by its first value."""
     if not isinstance(value, dict):
         return
     for key, inner in value.items():
@@ -127,12 +132,12 @@ def _taken(source: Source, keys: Keys, value: Any, path: Keys) -> Iterator[Axis]
         elif isinstance(inner, dict) and any(scale in inner for scale in SCALES):
             axis = _range(source, at, here, inner)
             value[key] = axis.low if axis else None
-            source.unread |= set() if axis else {at}  # what is wrong with it has been said
+            source.unread |= set() if axis else {at}  # its fault is reported already
             if axis:
                 yield axis
         elif isinstance(inner, dict):
             value[key] = below = dict(inner)
-            yield from _taken(source, at, below, here)
+            yield from _take_axes(source, at, below, here)
 
 
 def _range(source: Source, keys: Keys, path: Keys, value: dict[str, Any]) -> Axis | None:
@@ -148,10 +153,10 @@ def _range(source: Source, keys: Keys, path: Keys, value: dict[str, Any]) -> Axi
     return None
 
 
-def _ready(
+def _published(
     source: Source, name: str, fields: dict[str, Any], ready: Any, folder: Path, own: set[tuple[str, ...]]
 ) -> list[Axis]:
-    """The axes of `sweep: paper` that the variant does not set itself."""
+    """Return the axes of `sweep: paper` that the variant does not set itself."""
     if ready != PAPER:
         source.fault(
             ("variants", name, "sweep"), f"must be {PAPER} (is {messages.format_value(ready)}); or write lists"
@@ -159,7 +164,7 @@ def _ready(
         return []
     try:
         loss = losses.get(fields.get("loss", name), folder)
-    except Exception:  # what is wrong with the loss is said where it is read
+    except Exception:  # the fault is reported where the loss is read
         return []
     grid = paper_grid(loss)
     rates = {"train.learning_rate": grid.learning_rate}
@@ -179,7 +184,13 @@ def _written(fields: Any, path: Keys) -> bool:
 
 
 def set_at_path(plain: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Set what `path` leads to, making mappings on the way."""
+    """Set a value in nested mappings, creating mappings on the way.
+
+    Args:
+        plain: The outermost mapping.
+        path: The keys that lead to the value.
+        value: The value.
+    """
     for key in path[:-1]:
         plain[key] = dict(plain.get(key) or {})
         plain = plain[key]
@@ -187,7 +198,7 @@ def set_at_path(plain: dict[str, Any], path: tuple[str, ...], value: Any) -> Non
 
 
 def variant_to_plain(variant: Any) -> dict[str, Any]:
-    """A variant's plain values with its axes as a recipe writes them."""
+    """Return a variant as plain values, with its axes as a recipe writes them."""
     plain = {
         "loss": variant.loss,
         "train": variant.train.model_dump(exclude={"trackers"}),
@@ -198,28 +209,41 @@ def variant_to_plain(variant: Any) -> dict[str, Any]:
     return plain
 
 
-Made = TypeVar("Made", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def attach_axes(
-    source: Source, axes: Mapping[str, tuple[Axis, ...]], made: dict[str, Made], make: Callable[[str, Any], Made | None]
-) -> dict[str, Made]:
-    """The variants with their axes, after each value was tried in its place by `make`."""
-    for name, found in axes.items():
-        for axis in found:
+    source: Source,
+    axes: Mapping[str, tuple[Axis, ...]],
+    variants: dict[str, Model],
+    make: Callable[[str, Any], Model | None],
+) -> dict[str, Model]:
+    """Add their axes to the variants, after checking each value in its place.
+
+    Args:
+        source: The recipe's text, to which faults are added.
+        axes: Each variant's axes, as `extract_axes` returns them.
+        variants: The variants with the first value of each axis.
+        make: Builds a variant from its name and fields, and adds faults to `source`.
+
+    Returns:
+        The variants with their axes.
+    """
+    for name, own in axes.items():
+        for axis in own:
             for value in axis.samples[0 if axis.scale else 1 :]:
                 fields = copy.deepcopy(source.data["variants"][name] or {})
                 set_at_path(fields, axis.path, value)
                 make(name, fields)
-    ranged = [name for name, found in axes.items() if any(axis.scale for axis in found)]
-    how = source.data.get("sweep")
-    if ranged and not (isinstance(how, dict) and how.get("trials")):
+    ranged = [name for name, own in axes.items() if any(axis.scale for axis in own)]
+    sweep = source.data.get("sweep")
+    if ranged and not (isinstance(sweep, dict) and sweep.get("trials")):
         source.fault(("variants", ranged[0]), "a range needs a number of trials; add sweep: {trials: 8}")
-    return {name: one.model_copy(update={"axes": axes.get(name, ())}) for name, one in made.items()}
+    return {name: one.model_copy(update={"axes": axes.get(name, ())}) for name, one in variants.items()}
 
 
 def _check_seeds(source: Source) -> None:
-    """Complain about `seeds` beside another `seed`, or one of them twice."""
+    """Add a fault if a seed occurs twice, or if `seed` is not the first of `seeds`."""
     seeds, seed = source.data.get("seeds"), source.data.get("seed")
     if isinstance(seeds, list) and seeds:
         if len({repr(one) for one in seeds}) < len(seeds):

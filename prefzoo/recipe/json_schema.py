@@ -1,4 +1,4 @@
-"""The recipe as JSON Schema (draft 2020-12), for editors and for checks without this package. Made of the types."""
+"""Describe recipes by a JSON Schema (draft 2020-12), made from the types, for editors and for checks elsewhere."""
 
 from __future__ import annotations
 
@@ -15,66 +15,66 @@ from prefzoo.recipe.load import RESERVED, SLUG, Recipe
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PLUGIN = {"pattern": ":", "description": "Your own loss: my_losses.py:mine or package.module:mine."}
 SUM = {"pattern": r"[+*]", "description": "A weighted sum like dpo + 0.2*sft; each term's knobs stand under its name."}
-OPEN = ("loss", "train")  # keys of a variant that are no knobs
+NOT_KNOBS = ("loss", "train")  # other keys of a variant
 Schema = dict[str, Any]
 
 
-def schema_text(found: Sequence[Loss] | None = None) -> str:
-    """The schema as it is kept in a file; of all registered losses, or of some."""
+def schema_text(known: Sequence[Loss] | None = None) -> str:
+    """Return the schema as the text of a file, for all registered losses or for some."""
     return (
-        json.dumps(recipe_schema(list(losses.all_losses()) if found is None else found), indent=1, ensure_ascii=False)
+        json.dumps(recipe_schema(list(losses.all_losses()) if known is None else known), indent=1, ensure_ascii=False)
         + "\n"
     )
 
 
-def recipe_schema(found: Sequence[Loss]) -> Schema:
-    """The schema of a whole recipe, every loss with its knobs, bounds, defaults and formula."""
-    made = Recipe.model_json_schema()
-    made["$defs"].pop("Variant")
-    made["$defs"].pop("Params", None)
-    made = {"$schema": DRAFT, "title": "prefzoo recipe", **_plain(made)}
-    made["description"] = "One model, one preference data set, several losses: `prefzoo run` trains and compares them."
-    for section in ("train", "evals"):  # a heading with nothing under it is allowed
-        made["properties"][section] = {"anyOf": [_ref(section.title()), {"type": "null"}]}
-    _describe(made, made, "")
-    own = copy.deepcopy(made["$defs"]["Train"])
+def recipe_schema(known: Sequence[Loss]) -> Schema:
+    """Return the schema of a whole recipe; each loss has its knobs, with their bounds and defaults."""
+    root = Recipe.model_json_schema()
+    root["$defs"].pop("Variant")
+    root["$defs"].pop("Params", None)
+    root = {"$schema": DRAFT, "title": "prefzoo recipe", **_without_titles(root)}
+    root["description"] = "One model, one preference data set, several losses: `prefzoo run` trains and compares them."
+    for section in ("train", "evals"):  # a heading with nothing below it is allowed
+        root["properties"][section] = {"anyOf": [_ref(section.title()), {"type": "null"}]}
+    _describe(root, root, "")
+    own = copy.deepcopy(root["$defs"]["Train"])
     own["properties"].pop("trackers")
-    for part in (own, made["$defs"]["Train"]):
+    for part in (own, root["$defs"]["Train"]):
         part["properties"] = {name: _swept(field) for name, field in part["properties"].items()}
-    own["description"] = "This variant's own settings, over the recipe's."
-    made["$defs"] |= {"VariantTrain": own, "variant": _variant(found)}
-    made["$defs"] |= {f"knobs.{loss.name}": _knobs(loss) for loss in found}
-    made["$defs"] |= {f"loss.{loss.name}": _of_loss(loss) for loss in found}
+    own["description"] = "This variant's own settings, which override the recipe's."
+    root["$defs"] |= {"VariantTrain": own, "variant": _variant(known)}
+    root["$defs"] |= {f"knobs.{loss.name}": _knobs(loss) for loss in known}
+    root["$defs"] |= {f"loss.{loss.name}": _of_loss(loss) for loss in known}
     named = {"type": "object", "required": ["loss"]}
-    made["properties"]["variants"] = {
+    root["properties"]["variants"] = {
         "description": FIELDS["variants"],
         "type": "object",
         "minProperties": 1,
         "propertyNames": {"pattern": SLUG, "not": {"const": RESERVED}},
         "properties": {
-            loss.name: {"if": named, "then": _ref("variant"), "else": _ref(f"loss.{loss.name}")} for loss in found
+            loss.name: {"if": named, "then": _ref("variant"), "else": _ref(f"loss.{loss.name}")} for loss in known
         },
         "additionalProperties": {**named, "$ref": "#/$defs/variant"},
     }
-    return made
+    return root
 
 
-def _variant(found: Sequence[Loss]) -> Schema:
-    """A variant that names its loss: the rest follows from the name."""
-    names = {"enum": [loss.name for loss in found]}
+def _variant(known: Sequence[Loss]) -> Schema:
+    """Return the schema of a variant that names its loss, which decides the other fields."""
+    names = {"enum": [loss.name for loss in known]}
     chosen = [
         {
             "if": {"properties": {"loss": {"const": loss.name}}, "required": ["loss"]},
             "then": _ref(f"loss.{loss.name}"),
         }
-        for loss in found
+        for loss in known
     ]
     terms = {
         "if": {"properties": {"loss": {"type": "string", **SUM}}, "required": ["loss"]},
         "then": {
             "properties": {
-                **{key: True for key in OPEN},
-                **{loss.name: _ref(f"knobs.{loss.name}") for loss in found},
+                **{key: True for key in NOT_KNOBS},
+                **{loss.name: _ref(f"knobs.{loss.name}") for loss in known},
             },
             "additionalProperties": {"type": "object"},
         },
@@ -90,18 +90,20 @@ def _variant(found: Sequence[Loss]) -> Schema:
 
 
 def _knobs(loss: Loss) -> Schema:
-    """The knobs of one loss; what its paper tried stands in their description."""
-    made: Schema = _plain(loss.Params.model_json_schema())
-    for name, field in made.get("properties", {}).items():
+    """Return the schema of a loss's knobs, with published grids in their descriptions."""
+    knobs: Schema = _without_titles(loss.Params.model_json_schema())
+    for name, field in knobs.get("properties", {}).items():
         grid = ", ".join(f"{v:g}" for v in loss.grid.get(name, ()))
         field["description"] = f"A knob of {loss.name}" + (f"; tuned over {grid}." if grid else ".")
-    made.setdefault("properties", {})
-    made["description"] = " ".join([*loss.doc.splitlines()[:1], f"{loss.paper}."])  # a user's may have no docstring
-    return made
+    knobs.setdefault("properties", {})
+    knobs["description"] = " ".join(
+        [*loss.doc.splitlines()[:1], f"{loss.paper}."]
+    )  # a user's loss may have no docstring
+    return knobs
 
 
 def _of_loss(loss: Loss) -> Schema:
-    """A variant of this loss: its knobs, and settings of its own."""
+    """Return the schema of a variant of this loss: its knobs and its own settings of the loop."""
     knobs = _knobs(loss)
     return {
         **knobs,
@@ -116,36 +118,36 @@ def _of_loss(loss: Loss) -> Schema:
 
 
 def _swept(field: Schema) -> Schema:
-    """A field that may also be a list of its values, or a range, to be tuned over."""
+    """Let a field also be a list of its values, or a range, to tune over."""
     one = {k: v for k, v in field.items() if k not in ("description", "default")}
-    said = {k: v for k, v in field.items() if k in ("description", "default")}
-    if one.get("type") == "array" or "$ref" in str(one):  # lists of their own, and sections
+    notes = {k: v for k, v in field.items() if k in ("description", "default")}
+    if one.get("type") == "array" or "$ref" in str(one):  # fields whose value is a list, and sections
         return field
     ends = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
     ranges = [
         {"type": "object", "properties": {scale: ends}, "required": [scale], "additionalProperties": False}
         for scale in ("log", "uniform")
     ]
-    return {**said, "anyOf": [one, {"type": "array", "items": one, "minItems": 1}, *ranges]}
+    return {**notes, "anyOf": [one, {"type": "array", "items": one, "minItems": 1}, *ranges]}
 
 
 def _ref(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _plain(value: Any) -> Any:
-    """Without pydantic's titles, which repeat the names."""
+def _without_titles(value: Any) -> Any:
+    """Remove pydantic's titles, which repeat the names."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items() if k != "title" or not isinstance(v, str)}
-    return [_plain(v) for v in value] if isinstance(value, list) else value
+        return {k: _without_titles(v) for k, v in value.items() if k != "title" or not isinstance(v, str)}
+    return [_without_titles(v) for v in value] if isinstance(value, list) else value
 
 
 def _describe(schema: Schema, root: Schema, prefix: str) -> None:
-    """Put a sentence on every field, of the sections below too."""
+    """Add its sentence to every field, also in the sections below."""
     for name, field in schema.get("properties", {}).items():
         if prefix + name in FIELDS:
             field["description"] = FIELDS[prefix + name]
         for kind in (field, *field.get("anyOf", ())):
             target = kind.get("$ref", "").removeprefix("#/$defs/")
-            if target and name != "judge":  # whose kinds describe themselves
+            if target and name != "judge":  # the kinds of judges describe themselves
                 _describe(root["$defs"][target], root, f"{prefix}{name}.")

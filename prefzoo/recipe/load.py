@@ -1,4 +1,4 @@
-"""The recipe: one model, one preference data set, several variants. What decides the outcome, and nothing else."""
+"""Load recipes: one model, one preference data set, several variants, and all that decides a run's results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESERVED = "base"  # the untrained model's row of the leaderboard
 
 
 class Variant(RecipeSection):
-    """A loss with its parameters, and the whole of the loop's settings for it (the recipe's, with its own on top)."""
+    """A loss with its knobs, and all settings of its training loop: the recipe's with the variant's own on top."""
 
     name: str
     loss: str
@@ -34,12 +34,12 @@ class Variant(RecipeSection):
 
     @property
     def loss_obj(self) -> AnyLoss:
-        """The loss itself; a plug-in file is relative to the recipe."""
+        """The loss; paths of plug-in files are relative to the recipe."""
         return losses.get(self.loss, self.folder)
 
 
 class Recipe(RecipeSection):
-    """All that decides a run's outcome. `load` makes one of a file."""
+    """All that decides a run's results. Use `load` to read one from a file."""
 
     name: Annotated[str, Field(pattern=SLUG)]
     seed: Seed = 0
@@ -55,31 +55,38 @@ class Recipe(RecipeSection):
 
     @property
     def folder(self) -> Path:
-        """Where the recipe's file lies: relative paths in it start there."""
+        """The folder of the recipe's file, where its relative paths start."""
         return self._folder
 
     def resolved(self) -> dict[str, Any]:
-        """Plain values with every default filled in, without `folder`; `load` reads its dump back to the same."""
+        """Return plain values with all defaults filled in; `load` reads their dump back to an equal recipe."""
         plain = self.model_dump(exclude={"variants"})
         variants = {name: variant_to_plain(v) for name, v in self.variants.items()}
         return {field: variants if field == "variants" else plain[field] for field in type(self).model_fields}
 
 
 def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML."""
+    """Return the resolved recipe as YAML."""
     return yaml.dump(recipe.resolved())
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, with overrides `a.b=value` (value in YAML) on top.
+    """Read a recipe.
+
+    Args:
+        path: The recipe's file.
+        overrides: Texts like `train.batch=16` that override the file; values are in YAML.
+
+    Returns:
+        The recipe, with all defaults filled in.
 
     Raises:
-        UserError: all faults at once, one line each: `path:line: dotted.field: what is wrong (value); cure`.
+        UserError: All faults at once, one line each: `path:line: dotted.field: what is wrong (value); cure`.
     """
     source = Source(Path(path))
     for text in overrides:
         source.override(text)
-    for section in ("data", "train", "evals"):  # a heading with nothing under it
+    for section in ("data", "train", "evals"):  # a heading with nothing below it
         if section in source.data and source.data[section] is None:
             source.data[section] = {}
     folder = Path(path).resolve().parent
@@ -87,7 +94,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     recipe = _validate(source, Recipe, {**source.data, "variants": {}}, ())
     variants = attach_axes(source, axes, _variants(source, folder), partial(_variant, source, folder=folder))
     source.raise_faults()
-    assert recipe is not None  # else there was a fault
+    assert recipe is not None  # otherwise a fault was raised
     recipe = recipe.model_copy(update={"variants": variants, "seed": [*recipe.seeds, recipe.seed][0]})
     recipe._folder = folder
     return recipe
@@ -100,8 +107,8 @@ def _variants(source: Source, folder: Path) -> dict[str, Variant]:
     elif not isinstance(raw, dict):
         source.fault(("variants",), "must be a mapping of names; like `variants: {dpo: {beta: 0.1}, ipo: null}`")
     else:
-        made = {name: _variant(source, name, fields, folder) for name, fields in raw.items()}
-        return {name: variant for name, variant in made.items() if variant is not None}
+        variants = {name: _variant(source, name, fields, folder) for name, fields in raw.items()}
+        return {name: variant for name, variant in variants.items() if variant is not None}
     return {}
 
 
@@ -134,7 +141,7 @@ def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> AnyLoss | None
     given = (*keys, "loss") in source.places
     try:
         loss = losses.get(spec, folder)
-        loss.Params  # noqa: B018 - made of the annotations, which a plug-in may have wrong
+        loss.Params  # noqa: B018 - built from the annotations, which may be wrong in a plug-in
         return loss
     except UserError as e:
         implied = "" if given else " (a variant without `loss:` is named after its loss)"
@@ -145,7 +152,7 @@ def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> AnyLoss | None
 
 
 def _merged_train(source: Source, keys: Keys, partial: Any) -> Train | None:
-    """The recipe's `train` with a variant's own on top. What is wrong with the recipe's was said there."""
+    """Merge a variant's own `train` into the recipe's; faults of the latter are reported only there."""
     if not isinstance(partial, dict | None):
         source.fault(keys, f"must be a mapping (is {messages.format_value(partial)}); like `{{learning_rate: 1e-5}}`")
         return None
@@ -154,13 +161,13 @@ def _merged_train(source: Source, keys: Keys, partial: Any) -> Train | None:
         source.fault((*keys, "trackers"), "trackers follow the whole run; set train.trackers at the top")
     common = source.data.get("train")
     merged = _over(common if isinstance(common, dict) else {}, partial)
-    said = {at for _, at, _ in source.faults}
+    reported = {at for _, at, _ in source.faults}
     try:
         return Train.model_validate(merged)
     except ValidationError as e:
         for error in e.errors(include_url=False):
             loc = messages.error_keys(error)
-            if _has(partial, loc) or ("train", *loc) not in said:
+            if _has(partial, loc) or ("train", *loc) not in reported:
                 source.fault((*keys, *loc), messages.describe_error(Train, error))
     return None
 

@@ -1,4 +1,4 @@
-"""The words for what pydantic finds wrong with a recipe: each with the value and the cure."""
+"""Word the errors that pydantic finds in a recipe: each message names the value and the cure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefzoo.recipe.yaml import Keys
 
 LONGEST = 60  # characters of a value that a message shows
 
-# What a field must be, by pydantic's name for the fault.
+# What a field must be, by pydantic's name for the error.
 _TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -34,7 +34,7 @@ _BOUNDS = {
     "string_too_short": "non-empty text",
 }
 _NUMERIC = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
-# What other tools call the choice of a reference, which is none here.
+# Names of the reference in other tools; here it is always the untrained model.
 _REFERENCE = ("reference", "reference_model", "reference_free", "ref", "ref_model")
 _REQUIRED = {
     "name": "name: my-run",
@@ -46,28 +46,37 @@ _REQUIRED = {
 
 
 def error_keys(error: ErrorDetails) -> Keys:
-    """The keys that lead to the value an error is about."""
+    """Return the keys that lead to the value that an error is about."""
     return tuple(part for part in _tagged(error) if not part.startswith(judge.TAG))
 
 
 def _tagged(error: ErrorDetails) -> Keys:
-    """The keys, and where a judge's mapping begins the mark of its kind."""
+    """Return the keys, with the tag of its kind where a judge's mapping begins."""
     return tuple(str(part) for part in error["loc"] if part not in ("[key]", judge.tag("text")))
 
 
 def describe_error(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | None = None) -> str:
-    """What is wrong with one value, and the cure. `model` is what was validated; `loss`, whose parameters it is."""
+    """Return the message for one error: what is wrong with the value, and the cure.
+
+    Args:
+        model: The model that was validated.
+        error: One of pydantic's errors.
+        loss: The loss whose knobs were validated, if any.
+
+    Returns:
+        The message, without the place in the recipe.
+    """
     loc, kind, value = error_keys(error), error["type"], error.get("input")
     if kind == "extra_forbidden":
-        return _says_unknown(loc[-1], list(_model_at(model, _tagged(error)[:-1]).model_fields), loss)
+        return _unknown_field(loc[-1], list(_model_at(model, _tagged(error)[:-1]).model_fields), loss)
     if kind == "missing":
         return f"is missing; add `{_REQUIRED.get(loc[-1], f'{loc[-1]}: ...')}`"
     if kind == "string_pattern_mismatch":
         return invalid_name(value)
     if kind in _TYPES:
-        return f"must be {_TYPES[kind]} (is {format_value(value)}){_plainly(kind, value)}"
+        return f"must be {_TYPES[kind]} (is {format_value(value)}){_type_hint(kind, value)}"
     if "[key]" in error["loc"]:
-        return _says_unknown(loc[-1], re.findall(r"'(\w+)'", error["ctx"]["expected"]), None)
+        return _unknown_field(loc[-1], re.findall(r"'(\w+)'", error["ctx"]["expected"]), None)
     if kind in _BOUNDS:
         hint = (
             did_you_mean(str(value), re.findall(r"'([^']+)'", error["ctx"]["expected"]))
@@ -80,11 +89,11 @@ def describe_error(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | 
     return str(error["msg"])
 
 
-def _says_unknown(word: str, known: list[str], loss: AnyLoss | None) -> str:
+def _unknown_field(word: str, known: list[str], loss: AnyLoss | None) -> str:
     if word in _REFERENCE:
-        what = "no such field" if loss is None else f"no such parameter of {loss.name}"
+        problem = "no such field" if loss is None else f"no such parameter of {loss.name}"
         return (
-            f"{what}; every reference is the untrained `model`, so remove it, "
+            f"{problem}; every reference is the untrained `model`, so remove it, "
             "or choose a loss without a reference (`prefzoo losses` says which)"
         )
     if loss is None:
@@ -94,7 +103,7 @@ def _says_unknown(word: str, known: list[str], loss: AnyLoss | None) -> str:
 
 
 def invalid_name(name: str) -> str:
-    """Why a name will not do, and one like it that will."""
+    """Return why a name is not allowed, with a similar one that is."""
     near = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-_.")[:64]
     return f"is no name for a folder ({name!r:.80}): a-z, 0-9, _ . - only, at most 64; like {near or 'my-run'!r}"
 
@@ -112,8 +121,8 @@ def _model_at(model: type[BaseModel], loc: Keys) -> type[BaseModel]:
     return model
 
 
-def _plainly(kind: str, value: Any) -> str:
-    """The cure for a value of the wrong type, where it is obvious what was meant."""
+def _type_hint(kind: str, value: Any) -> str:
+    """Return the cure for a value of the wrong type, if it is obvious what was meant."""
     if value is None:
         return "; leave the field out for its default"
     if kind == "string_type" and not isinstance(value, dict | list):
@@ -129,7 +138,7 @@ def _plainly(kind: str, value: Any) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value in a message: short, and in the words of YAML."""
+    """Format a value for a message: short, and as YAML writes it."""
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     if value is None or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The parts of a recipe that every variant shares: data, the loop, what is measured."""
+"""The sections of a recipe that all variants share: data, training loop, and evaluations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 Whole = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator accepts
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that every generator accepts
 
 
 def _known_column(value: Any) -> Any:
@@ -57,13 +57,13 @@ def _check_targets(value: Any) -> Any:
 
 
 class RecipeSection(BaseModel):
-    """A part of a recipe: frozen, no unknown fields, no silent conversion."""
+    """A section of a recipe: frozen, without unknown fields or silent conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Data(RecipeSection):
-    """Preference pairs: a file or a hub data set each. `columns` maps ours to the file's; `max_length` is in tokens."""
+    """The preference data: files or hub data sets for training and evaluation."""
 
     train: Text
     eval: Text | None = None
@@ -73,9 +73,9 @@ class Data(RecipeSection):
 
 
 class Lora(RecipeSection):
-    """A low-rank adapter (Hu 2021, arXiv:2106.09685) in place of full fine-tuning.
+    """A low-rank adapter (Hu 2021, arXiv:2106.09685) instead of full fine-tuning.
 
-    `quantize: 4bit` keeps the frozen weights in NF4 (QLoRA, Dettmers 2023, arXiv:2305.14314), on a GPU.
+    `quantize: 4bit` stores the frozen weights in NF4 (QLoRA, Dettmers 2023, arXiv:2305.14314), on a GPU.
     """
 
     rank: Count = 16
@@ -86,20 +86,18 @@ class Lora(RecipeSection):
 
 
 class Sync(RecipeSection):
-    """A reference that follows the policy (TR-DPO, arXiv:2404.09656): every so many steps, `alpha` of the way."""
+    """A reference that moves towards the policy during training (TR-DPO, arXiv:2404.09656)."""
 
     alpha: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.6
     every: Count = 512
 
 
 class Train(RecipeSection):
-    """The loop. `batch` counts pairs, `warmup` is a share of the steps, `steps` overrules `epochs`.
+    """The training loop.
 
-    A step's pairs are scored in passes of at most `tokens` tokens (None: what suits the device) and `micro_batch`
-    pairs; neither changes the outcome.
-    `gradient_checkpointing` computes activations twice instead of keeping them: less memory, a third more time.
-    `side_by_side` trains LoRA variants that share batch and steps in one pass (`auto`: where that is faster); no number
-    changes by more than rounding.
+    A step's pairs are scored in passes of at most `tokens` tokens and `micro_batch` pairs, which changes the memory
+    that is needed but not the result. `gradient_checkpointing` takes less memory and a third more time. `side_by_side`
+    trains LoRA variants that share batch and steps in one pass, which changes no number by more than rounding.
     """
 
     batch: Count = 8
@@ -143,11 +141,7 @@ class Train(RecipeSection):
 
 
 class Evals(RecipeSection):
-    """What is measured of every checkpoint. `max_new_tokens` bounds each generated answer.
-
-    `kl`: how many prompts get a sampled answer too, for the KL from the base; `frontier`: at how many points of the
-    training KL and reward are measured; `round_robin`: every variant against every other, under any judge.
-    """
+    """What is measured on every checkpoint."""
 
     prompts: Text | None = None
     judge: AnyJudge = "verifier"

@@ -1,4 +1,4 @@
-"""Reading a recipe's text: YAML as plain values, the place of each, overrides on top, and all faults together."""
+"""Read a recipe's text: YAML as plain values, the line of each, overrides on top, and all faults at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|I
 
 
 def _float(text: str) -> float:
-    """Python spells `.inf` and `.nan` without the dot."""
+    """Read a YAML number; Python writes `.inf` and `.nan` without the dot."""
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-# YAML 1.2's core schema. PyYAML's own is 1.1, where 1e-5 is text, `no` is false and 2024-01-01 is a date.
+# YAML 1.2's core schema. PyYAML implements 1.1, where 1e-5 is text, `no` is false and 2024-01-01 is a date.
 _SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "null": (r"~|null|Null|NULL|", lambda _: None),
     "bool": (r"true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true"),
@@ -37,7 +37,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that YAML 1.1 or 1.2 would read as something else."""
+    """A dumper that quotes text which YAML 1.1 or 1.2 would read as another type."""
 
 
 for _kind, (_pattern, _) in _SCALARS.items():
@@ -47,13 +47,13 @@ _Dumper.add_implicit_resolver(_TAG + "float", re.compile(f"^(?:{_FLOAT})$"), lis
 
 
 def dump(plain: dict[str, Any]) -> str:
-    """Plain values as YAML, in their order; `Source` reads the same values back."""
+    """Return plain values as YAML, in their order; `Source` reads the same values back."""
     return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 @dataclass
 class _Parsed:
-    """One text's value, the line of every key and list item in it, and (line, keys, complaint) for each fault."""
+    """A text's value, the line of each key and list item, and (line, keys, message) for each fault."""
 
     value: Any = None
     lines: dict[Keys, int] = field(default_factory=dict)
@@ -83,7 +83,7 @@ def _parse(text: str) -> _Parsed:
 
 
 def _plain(node: yaml.Node, keys: Keys, line: int, parsed: _Parsed) -> Any:
-    """The value of a node; where it lies goes to `parsed.lines`. An alias becomes a copy."""
+    """Return the value of a node and record its line in `parsed.lines`. An alias becomes a copy."""
     parsed.lines[keys] = line
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, keys, parsed)
@@ -91,12 +91,12 @@ def _plain(node: yaml.Node, keys: Keys, line: int, parsed: _Parsed) -> Any:
         items = enumerate(node.value)
         return [_plain(item, (*keys, str(i)), item.start_mark.line + 1, parsed) for i, item in items]
     kind = node.tag.removeprefix(_TAG)
-    pattern, construct = _SCALARS.get(kind, ("(?!)", str))  # an unknown tag matches nothing
+    pattern, construct = _SCALARS.get(kind, ("(?!)", str))  # an unknown tag never matches
     try:
         if re.fullmatch(pattern, node.value):
             return construct(node.value)
         parsed.faults.append((line, keys, f"cannot read {node.value!r} as {node.tag}; leave out the tag"))
-    except ValueError:  # Python refuses to read whole numbers of thousands of digits
+    except ValueError:  # Python does not read whole numbers of thousands of digits
         parsed.faults.append((line, keys, f"a number of {len(node.value)} digits is too long; shorten it"))
     parsed.unread.add(keys)
     return None
@@ -117,10 +117,10 @@ def _mapping(node: yaml.MappingNode, keys: Keys, parsed: _Parsed) -> dict[str, A
 
 
 class Source:
-    """A recipe's raw values, where each was written (a line, or an override), and the faults found so far.
+    """A recipe's raw values, the place of each (a line of the file, or an override), and the faults so far.
 
     Raises:
-        UserError: the file is absent, a folder, unreadable, not UTF-8, empty, not valid YAML, or not a mapping.
+        UserError: The file is absent, a folder, unreadable, not UTF-8, empty, not valid YAML, or not a mapping.
     """
 
     def __init__(self, path: Path) -> None:
@@ -139,29 +139,30 @@ class Source:
             raise UserError(f"{path}:{parsed.lines[()]}: a recipe is a mapping, and this is {kind}; write `name: ...`")
         self.data: dict[str, Any] = parsed.value
 
-    def fault(self, keys: Keys, says: str) -> None:
-        """Note what is wrong with the value at `keys`, at the place of its nearest written parent."""
-        if keys in self.unread:  # its text has been complained about
+    def fault(self, keys: Keys, message: str) -> None:
+        """Add a fault of the value at `keys`, at the place of its nearest written parent."""
+        if keys in self.unread:  # its text is reported already
             return
         near = next(keys[:n] for n in range(len(keys), -1, -1) if keys[:n] in self.places)
-        if (
-            self.places[near],
-            keys,
-            says,
-        ) not in self.faults:  # as when a variant is read anew for each value it may have
-            self.faults.append((self.places[near], keys, says))
+        fault = (self.places[near], keys, message)
+        if fault not in self.faults:  # a variant is read again for each value of its axes
+            self.faults.append(fault)
 
     def raise_faults(self) -> None:
-        """Raise all faults as one `UserError`, those of the file first and by line."""
+        """Raise all faults as one `UserError`, ordered by line, those of overrides last.
+
+        Raises:
+            UserError: There is a fault.
+        """
         lines = []
-        for place, keys, says in sorted(self.faults, key=lambda fault: _order(fault[0])):
+        for place, keys, message in sorted(self.faults, key=lambda fault: _order(fault[0])):
             where = f"{self.path}:{place}" if isinstance(place, int) else place
-            lines.append(": ".join(part for part in (where, ".".join(keys), says) if part).replace("\n", "\\n"))
+            lines.append(": ".join(part for part in (where, ".".join(keys), message) if part).replace("\n", "\\n"))
         if lines:
             raise UserError(lines)
 
     def override(self, text: str) -> None:
-        """Put `a.b=value` (value in YAML) over what the file says."""
+        """Apply an override like `a.b=value`, with the value in YAML."""
         place = f"--set {text}"
         dotted, equals, value = text.partition("=")
         if not equals or not all(dotted.split(".")):
@@ -169,13 +170,13 @@ class Source:
             return
         parsed = _parse(value)
         keys = self._keys(dotted, place)
-        self.faults.extend((place, (*keys, *below), says) for _, below, says in parsed.faults)
+        self.faults.extend((place, (*keys, *below), message) for _, below, message in parsed.faults)
         self.unread = {k for k in self.unread if k[: len(keys)] != keys} | {(*keys, *k) for k in parsed.unread}
         if not keys or parsed.broken:
             return
         at = self.data
         for depth, key in enumerate(keys[:-1], start=1):
-            if not isinstance(at.get(key), dict):  # absent, null, or something the schema will complain about
+            if not isinstance(at.get(key), dict):  # absent, null, or a value that validation will refuse
                 at[key] = {}
                 self.places[keys[:depth]] = place
             at = at[key]
@@ -183,7 +184,7 @@ class Source:
         self.places = {k: v for k, v in self.places.items() if k[: len(keys)] != keys} | {keys: place}
 
     def _keys(self, dotted: str, place: str) -> Keys:
-        """Split at the dots, except those within the name of a variant; () where there is no such variant."""
+        """Split at the dots, except within the name of a variant; return () if there is no such variant."""
         first, *rest = dotted.split(".")
         variants = self.data.get("variants")
         if first != "variants" or len(rest) <= 1 or not isinstance(variants, dict):
