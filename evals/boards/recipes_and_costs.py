@@ -27,10 +27,12 @@ def _text(value: Any) -> str:
 
 def _settings(e: Entry) -> dict[str, Any]:
     """All that decides a variant's outcome, by keys like `a.b`."""
-    recipe = e.run.recipe
-    mine = dict(recipe["variants"][e.files.name])
-    loss, train = mine.pop("loss"), mine.pop("train")
-    shared = {k: v for k, v in recipe.items() if k not in ("name", "train", "variants")}
+    recipe, result = e.run.recipe, e.files.result
+    mine = dict(recipe["variants"].get(e.files.name) or {})
+    if not mine and result is not None:  # one setting and seed of a sweep
+        mine = {"loss": result.loss, "train": result.train, "seed": result.seed, **result.params}
+    loss, train = mine.pop("loss", None), mine.pop("train", {})
+    shared = {k: v for k, v in recipe.items() if k not in ("name", "train", "variants", *mine)}
     return _dotted({"loss": loss, **mine, "train": train, **shared})
 
 

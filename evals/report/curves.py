@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
+from prefzoo.evals.metrics.builtin.chosen_answers import CHOSEN_DISPLACEMENT
 from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Line, line_chart
 
@@ -77,7 +78,8 @@ def displaced(variant: VariantFiles, held_out: float | None) -> str:
         How much was lost; empty where nothing was.
     """
     if held_out is not None:
-        return f"{abs(held_out):.2f} nats per token less on held-out pairs than under the base" if held_out < 0 else ""
+        lost = f"{CHOSEN_DISPLACEMENT.text(abs(held_out))} {CHOSEN_DISPLACEMENT.unit}"
+        return f"{lost} less on held-out pairs than under the base" if held_out < 0 else ""
     steps = variant.steps
     if len(steps) < QUARTER or "logps/chosen" not in steps or "rewards/chosen" not in steps:
         return ""

@@ -31,7 +31,8 @@ def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetric
         (B,) values by name; of single answers (G,) of the good ones and (B - G,) of the others.
     """
     policy, values = inputs.policy.detach(), {} if losses is None else {"loss": losses.detach()}
-    rewards = _rewards(policy, inputs.reference, _beta(params))
+    beta = beta_of(params)
+    rewards = _rewards(policy, inputs.reference, 1.0 if beta is None else beta)
     if isinstance(policy, Answers):
         good, bad, (reward,) = policy.desirable, ~policy.desirable, rewards
         sides = {"rewards/chosen": reward[good], "rewards/rejected": reward[bad]}
@@ -55,10 +56,10 @@ def _rewards(policy: Values, reference: Values | None, beta: float) -> list[Tens
     return [beta * (own - base) for own, base in zip(sums_of(policy), sums_of(reference), strict=True)]
 
 
-def _beta(params: Any) -> float:
-    """Return the parameter beta, in a sum of losses its first term's that has one; else 1."""
+def beta_of(params: Any) -> float | None:
+    """Return what a loss multiplies margins by: its parameter beta, of a sum its first term's that has one."""
     betas = [getattr(p, "beta", None) for p in (params, *(value for _, value in params))]
-    return float(next((b for b in betas if b is not None), 1.0))
+    return next((float(b) for b in betas if b is not None), None)
 
 
 def reduce_metrics(passes: Sequence[RowMetrics], accelerator: Any) -> Metrics:

@@ -76,3 +76,15 @@ def test_a_missing_verdict_takes_its_prompt_out_for_all_seeds() -> None:
     made = board(found)
     row = made.long.set_index(["variant", "metric"]).loc[("a", "win_rate")]
     assert made.primary == "win_rate" and row.n == 3 and row.value == pytest.approx((1 + 0 + 0.5) / 3)
+
+
+def test_only_a_share_is_kept_in_zero_to_one() -> None:
+    """Margins in nats may be between 0 and 1 on every pair; their interval may reach past either end."""
+    rng = np.random.default_rng(0)
+    found = {"base": measured([0.0] * 4)} | {
+        n: measured(rng.random(4).tolist()) for names in ARMS.values() for n in names
+    }
+    row = board(found).long.set_index(["variant", "metric"]).loc[("a", "preference_margin")]
+    assert row.low < 0 or row.high > 1
+    share = board(found).long.set_index(["variant", "metric"]).loc[("a", "preference_accuracy")]
+    assert share.low >= 0 and share.high <= 1

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from prefzoo import losses
 from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine.logprobs import score
 from prefzoo.evals.metrics.builtin.answers import length_ratio
-from prefzoo.evals.metrics.builtin.calibration import calibration, calibration_error
+from prefzoo.evals.metrics.builtin.calibration import CALIBRATION_ERROR, calibration, calibration_error
 from prefzoo.evals.metrics.builtin.chosen_answers import displacement, entropy
 from prefzoo.evals.metrics.builtin.preference import length_normalised_accuracy
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.training.step_metrics import beta_of
 from prefzoo.types import LogProbs, VocabLogProbs
 
 
@@ -46,6 +50,20 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(margins, 0.0) == 0  # one half, a tie, counted one half
     assert calibration_error(margins, 1e4) == pytest.approx(0.25)  # sure of all, right in three
     assert math.isnan(calibration_error(np.array([]), 1.0))
+
+
+@pytest.mark.parametrize(
+    ("loss", "beta"), [("dpo", 0.1), ("dpo + 0.2*sft", 0.1), ("sft + 0.5*cdpo", 0.1), ("ipo", None), ("sft", None)]
+)
+def test_a_loss_with_beta_has_a_calibration_error_also_as_a_term_of_a_sum(loss: str, beta: float | None) -> None:
+    assert beta_of(losses.get(loss).Params()) == beta
+    base, empty = Measured([], [], [], [], [], [], {}), Measured([1.0, -2.0], [], [], [], [], [], {})
+    estimate = CALIBRATION_ERROR.estimate(replace(empty, beta=beta), base)
+    if beta is None:
+        assert estimate is None
+    else:
+        assert estimate is not None
+        assert estimate.value == pytest.approx(calibration_error(np.array([1.0, -2.0]), beta))
 
 
 def test_a_calibrated_model_has_next_to_no_error() -> None:

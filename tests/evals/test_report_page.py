@@ -167,7 +167,7 @@ def test_displacement_is_told_from_a_rise(tmp_path: Path) -> None:
     assert "nats less in the last quarter" in displaced(dpo, None)
     dpo.steps["logps/chosen"] *= -1
     assert displaced(dpo, None) == ""
-    assert displaced(dpo, -3.0).startswith("3.00 nats per token less on held-out pairs") and displaced(dpo, 1.0) == ""
+    assert displaced(dpo, -3.0).startswith("3.000 nats per token less on held-out pairs") and displaced(dpo, 1.0) == ""
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(48, "48 s"), (600, "10 min"), (9000, "2.5 h")])

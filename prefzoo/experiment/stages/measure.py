@@ -21,6 +21,7 @@ from prefzoo.evals.judges.protocol import Answer, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.held_out import on_pairs
 from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
+from prefzoo.evals.metrics.registry import all_metrics
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
 from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.experiment.context import Run, logprobs_of
@@ -28,6 +29,7 @@ from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import ENGINE, cached_by_prompt, key_of
 from prefzoo.runtime.progress import Report, stage
 from prefzoo.runtime.versions import version_of
+from prefzoo.training.step_metrics import beta_of
 from prefzoo.types import LogProbs, VocabLogProbs
 
 
@@ -69,12 +71,18 @@ def known(run: Run, name: str) -> Measured | None:
         settings, _, content = found.pop("key").partition("-")
         if settings == key(run, name) and content != key_of(found):
             raise ValueError("other numbers than were written")
-        return Measured(**found) if settings == key(run, name) else None
+        return _if_whole(Measured(**found)) if settings == key(run, name) else None
     except OSError:  # mostly: nothing there
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
         run.console.print(f"{run.folder / name / 'evals.json'}: broken (not what was written); measured again")
         return None
+
+
+def _if_whole(measured: Measured) -> Measured | None:
+    """None if a metric of the held-out pairs is new since: a package that offers it was installed after the run."""
+    wanted = {m.name for m in all_metrics() if m.from_logprobs is not None}
+    return None if measured.margins and wanted - measured.pairs.keys() else measured
 
 
 def complete(run: Run, name: str) -> bool:
@@ -98,7 +106,7 @@ def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None)
         ) as report:
             ours = reference_logprobs.logprobs(model, run.held_out, run.layout, VocabLogProbs, bf16=bf16, report=report)
         assert isinstance(ours, VocabLogProbs)
-        held_out = on_pairs(ours, theirs, beta_of(run, name))
+        held_out = on_pairs(ours, theirs, beta_of(run.recipe.variants[name].params))
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
     same = {"weights": weights, "vocabulary": run.vocabulary, "dtype": str(model.dtype)}
     answers = kept_answers(name, model, run.tokenizer, run.prompts, evals.max_new_tokens, same, run.console)
@@ -154,12 +162,6 @@ def _by_prompt(
                 report(done, total, "")
 
         return cached_by_prompt(kind, depends, texts, begun, progress)
-
-
-def beta_of(run: Run, name: str) -> float | None:
-    """What a variant's loss multiplies log-ratio margins by; None where it has no `beta`."""
-    beta = getattr(run.recipe.variants[name].params, "beta", None)
-    return float(beta) if isinstance(beta, int | float) else None
 
 
 def _kl(run: Run, name: str, model: Any, base: Any, same: dict[str, str]) -> list[float]:
