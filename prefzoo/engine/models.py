@@ -66,7 +66,7 @@ def load(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = resolve_model(spec, folder)
+    source = resolve_model(spec, folder)
     if trust and process_state().is_main_process:
         print(f"model {spec}: Python code that comes with it is run (the recipe's trust_remote_code: true)", flush=True)
     try:
