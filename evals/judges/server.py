@@ -94,7 +94,8 @@ class ServerSettings(JudgeSettings):
             UserError: the key is not in the environment, or the prompt's file is no template.
         """
         prompt = read_prompt(folder / self.prompt if self.prompt else None, "evals.judge.prompt")
-        return ServerJudge(self, prompt, Cache(cache_dir("judges") / "replies.jsonl"))
+        file = f"replies-{key_of([self.url, self.model])}.jsonl"  # whatever the versions here: they were paid for
+        return ServerJudge(self, prompt, Cache(cache_dir("judges") / file))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from prefzoo.recipe import load as recipes
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.progress import stage
 
-SAYS = (
+NUMBERS = (
     ("agreement", "agrees with the label"),
     ("flips", "winner flips when answers swap"),
     ("first_position", "first position wins"),
@@ -32,14 +32,25 @@ SAYS = (
 def show_judge(
     path: Path, overrides: Sequence[str], pairs: str | None, out: Path | None, *, quiet: bool = False
 ) -> None:
-    """Ask the judge about labelled pairs, and say how it did."""
-    found, console = recipes.load(path, overrides), Console(soft_wrap=True, emoji=False)  # a judge's name has colons
-    spec = pairs or found.data.eval
+    """Measure the judge of a recipe on labelled pairs, and print the numbers.
+
+    Args:
+        path: the recipe.
+        overrides: of its fields, as `--set` has them.
+        pairs: file of labelled pairs; by default the recipe's `data.eval`.
+        out: file for the numbers as JSON; None for none.
+        quiet: whether to show no progress.
+
+    Raises:
+        UserError: there are no labelled pairs, or the judge cannot judge.
+    """
+    recipe, console = recipes.load(path, overrides), Console(soft_wrap=True, emoji=False)  # a judge's name has colons
+    spec = pairs or recipe.data.eval
     if spec is None:
         raise UserError(f"{path}: data.eval is not set; name labelled pairs by --pairs FILE")
-    folder = Path.cwd() if pairs else found.folder
-    labelled = _labelled(spec, folder, {} if pairs else {str(k): v for k, v in found.data.columns.items()})
-    judge = load_judge(found.evals.judge, found.folder)
+    folder = Path.cwd() if pairs else recipe.folder
+    labelled = _labelled(spec, folder, {} if pairs else {str(k): v for k, v in recipe.data.columns.items()})
+    judge = load_judge(recipe.evals.judge, recipe.folder)
     forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
     if forecast:
         console.print(forecast, markup=False)
@@ -50,12 +61,12 @@ def show_judge(
         run_folders.write_json(out, asdict(result))
 
 
-def render(found: Quality) -> str:
-    """A line for each number, with its interval and how many it is over."""
-    prompt = f", prompt {found.prompt_hash}" if found.prompt_hash else ""
-    lines = [f"{found.judge}{prompt}: {found.coverage.asked} labelled pairs, {found.ties} ties"]
-    lines += [f"  {says}: {_cell(getattr(found, field))}" for field, says in SAYS]
-    return "\n".join(lines + ([found.coverage.summary()] if found.coverage.missing else []))
+def render(measured: Quality) -> str:
+    """Return a line for each number, with its interval and how many cases it is over."""
+    prompt = f", prompt {measured.prompt_hash}" if measured.prompt_hash else ""
+    lines = [f"{measured.judge}{prompt}: {measured.coverage.asked} labelled pairs, {measured.ties} ties"]
+    lines += [f"  {label}: {_cell(getattr(measured, field))}" for field, label in NUMBERS]
+    return "\n".join(lines + ([measured.coverage.summary()] if measured.coverage.missing else []))
 
 
 def _cell(e: Estimate) -> str:

@@ -22,36 +22,36 @@ from prefzoo.runtime.progress import stage
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the command was asked for; `length_ratio` and `least_score` of None are the judge's own."""
+    """The command's options; a `length_ratio` or `least_score` of None is the judge's own."""
 
     model: str
     prompts: str
     judge: str
-    how: Sampling
+    sampling: Sampling
     length_ratio: float | None
     least_score: float | None
     limit: int | None
     out: Path
 
     def rule(self, *, by_checks: bool) -> Rule:
-        """Bounds on which answers may pair: a judge by checks has some of its own, other judges none."""
+        """Return which answers may pair: a judge by checks has bounds of its own, other judges none."""
         own = BY_CHECKS if by_checks else Rule()
         ratio = own.length_ratio if self.length_ratio is None else self.length_ratio
         return Rule(ratio, own.least_chosen if self.least_score is None else self.least_score)
 
     def command(self) -> str:
-        """What makes the same data again, with every option that is not the default."""
+        """Return the command that makes the same data again, with every option that is not the default."""
         words = ["prefzoo", "pairs", "--model", self.model, "--prompts", self.prompts]
         words += ["--judge", self.judge] if self.judge != "verifier" else []
         more = {"length_ratio": self.length_ratio, "least_score": self.least_score, "limit": self.limit}
-        for option, value in {**asdict(self.how), **more, "out": self.out}.items():
+        for option, value in {**asdict(self.sampling), **more, "out": self.out}.items():
             words += [f"--{option.replace('_', '-')}", str(value)] if value is not None else []
         return shlex.join(words)
 
 
 def write(wanted: Wanted, *, quiet: bool = False) -> None:
-    """Sample, judge, pair and write; the card beside the file says how it was made."""
-    out, how = wanted.out, wanted.how
+    """Sample, judge, pair and write; the card beside the file records how it was made."""
+    out, sampling = wanted.out, wanted.sampling
     if out.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"--out {out}: unknown kind of file {out.suffix!r}; use .jsonl or .parquet")
     console = Console(soft_wrap=True, emoji=False)
@@ -61,26 +61,31 @@ def write(wanted: Wanted, *, quiet: bool = False) -> None:
     policy, tokenizer = models.load(wanted.model, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
     if torch.cuda.is_available():
         policy = policy.to("cuda")
-    identity = [models.fingerprint(policy), models.tokenizer_hash(tokenizer), asdict(how), [r.prompt for r in rows]]
+    identity = [
+        models.fingerprint(policy),
+        models.tokenizer_hash(tokenizer),
+        asdict(sampling),
+        [r.prompt for r in rows],
+    ]
     key = key_of(identity)[:8]  # the same sampling goes on; another one starts anew
     partial = out.with_name(f".{out.name}.{key}.partial")
     with stage(
-        f"sampling {how.n} answers to each of up to {len(rows)} prompts", "pairs", Console(quiet=quiet)
+        f"sampling {sampling.n} answers to each of up to {len(rows)} prompts", "pairs", Console(quiet=quiet)
     ) as report:
-        made, card = make_pairs(
-            policy, tokenizer, rows, judge, how, wanted.rule(by_checks=judge.needs_checks), limit=wanted.limit,
+        pairs, card = make_pairs(
+            policy, tokenizer, rows, judge, sampling, wanted.rule(by_checks=judge.needs_checks), limit=wanted.limit,
             partial=Cache(partial), progress=lambda done, total: report(done, total, ""),
         )  # fmt: skip
     without = "; ".join(f"{n} x {why}" for why, n in card["why_without"].items())
     left_out = ", ".join(f"{n} {why}" for why, n in card["answers_left_out"].items())
-    says = f"{card['prompts_without_a_pair']} of {card['prompts_asked']} prompts gave no pair"
-    says += f" ({without})" if without else ""
-    says += f"; left out of {card['answers']} answers: {left_out or 'none'}"
-    if not made:
-        raise UserError(f"{wanted.prompts}: {says}; raise --n, --temperature or --max-new-tokens")
-    write_pairs(out, made, {"command": wanted.command(), "model": wanted.model, **card})
+    summary = f"{card['prompts_without_a_pair']} of {card['prompts_asked']} prompts gave no pair"
+    summary += f" ({without})" if without else ""
+    summary += f"; left out of {card['answers']} answers: {left_out or 'none'}"
+    if not pairs:
+        raise UserError(f"{wanted.prompts}: {summary}; raise --n, --temperature or --max-new-tokens")
+    write_pairs(out, pairs, {"command": wanted.command(), "model": wanted.model, **card})
     partial.unlink(missing_ok=True)
-    for line in (says, card["verdicts_missing"]):
+    for line in (summary, card["verdicts_missing"]):
         if line:
             console.print(line, markup=False, highlight=False)
-    console.print(f"{len(made)} pairs in {out}; how they were made: {out}.card.json")
+    console.print(f"{len(pairs)} pairs in {out}; how they were made: {out}.card.json")

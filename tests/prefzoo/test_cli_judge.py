@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from called import prefzoo
 
-from prefzoo.cli.judge import SAYS
+from prefzoo.cli.judge import NUMBERS
 
 RECIPE = """\
 name: tiny
@@ -108,8 +108,8 @@ def test_every_kind_of_judge_is_measured(
     http.shutdown()
     http.server_close()
     out, found = capsys.readouterr().out, json.loads((place / "q.json").read_text())
-    for says in (text for _, text in SAYS):
-        assert f"  {says}: " in out
+    for _, label in NUMBERS:
+        assert f"  {label}: " in out
     assert found["agreement"]["n"] == 4 and "longer answer is the labelled one: 75.0%" in out
     one_at_a_time = kind in ("verifier", "reward")  # which no order can sway
     assert found["flips"]["n"] == (0 if one_at_a_time else 4)
