@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2] / "prefzoo"  # prefzoo/evals is a link to evals
-CHECKED = ("runtime", "recipe")
+CHECKED = ("runtime", "data", "recipe")
 VAGUE = {"found", "how", "made", "said", "what"}
 MANY = 3  # parameters from which on each is described
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -22,7 +22,7 @@ def modules() -> list[Path]:
 def public_functions(tree: ast.Module) -> Iterator[tuple[Function, bool]]:
     """Public functions and methods, and whether the docstring may be inherited from a base class."""
     for node in tree.body:
-        if isinstance(node, Function) and not node.name.startswith("_"):
+        if isinstance(node, Function) and not node.name.startswith("_") and not is_overload(node):
             yield node, False
         elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             for inner in node.body:
@@ -34,6 +34,11 @@ def parameters(function: Function) -> int:
     args = function.args
     named = [*args.posonlyargs, *args.args, *args.kwonlyargs, *filter(None, (args.vararg, args.kwarg))]
     return sum(arg.arg not in ("self", "cls") for arg in named)
+
+
+def is_overload(function: Function) -> bool:
+    """Whether this is one signature of a function that is described where it is defined."""
+    return any(isinstance(d, ast.Name) and d.id == "overload" for d in function.decorator_list)
 
 
 def is_loss(function: Function) -> bool:

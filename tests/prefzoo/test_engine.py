@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from prefzoo.data.batches import Layout, collate, order
-from prefzoo.data.tokens import TokenPair
+from prefzoo.data.tokens import TokenAnswer, TokenPair
 from prefzoo.engine import packed_attention
 from prefzoo.engine.logprobs import LAYOUTS, Tile, choose_layout, score, score_with_kl
 from prefzoo.engine.packed_attention import attend
+from prefzoo.engine.reference_logprobs import rows_key
 from prefzoo.errors import UserError
 from prefzoo.evals.generation.generate import generate
 from prefzoo.types import LogProbs, VocabLogProbs
@@ -186,3 +187,8 @@ def test_short_rows_attend_as_the_fused_kernel_does(masked: bool) -> None:
     one = torch.autograd.grad((found * weights).sum(), (query, key, value))
     two = torch.autograd.grad((expected * weights).sum(), (query, key, value))
     torch.testing.assert_close(one, two)
+
+
+def test_keys_of_cached_log_probs_stay_those_of_older_caches() -> None:
+    assert rows_key([TokenPair([1, 2], [3], [4, 5], 0)]) == "63f4340052a2333c"
+    assert rows_key([TokenAnswer([1, 2], [3], True, 0)]) == "97b14188ef75ae11"

@@ -1,4 +1,4 @@
-"""Whether the data can feed a loss: one line with the cure where it cannot. Single answers, scores, mismatched rows."""
+"""The inputs of a loss, and one line with the cure where the data does not fit it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ CPU = torch.device("cpu")
         ("aot + tdpo1", PAIRS, 8, "which cannot be gathered together; make two variants"),
     ],
 )
-def test_what_does_not_fit_is_said(name: str, pairs: list[TokenExample], batch: int, says: str) -> None:
+def test_a_loss_that_the_data_does_not_fit_is_refused(
+    name: str, pairs: list[TokenExample], batch: int, says: str
+) -> None:
     with pytest.raises(UserError, match=says):
         check_fit(losses.get(name), pairs, batch, "x")
 
 
-def test_what_fits_passes() -> None:
+def test_a_loss_that_the_data_fits_passes() -> None:
     for name in ("dpo", "kto", "aot", "tdpo1", "dpo + 0.2*sft"):
         check_fit(losses.get(name), PAIRS, 2, "x")
     check_fit(losses.get("bco"), [TokenAnswer([1], [2], False, 0)], 2, "x")
