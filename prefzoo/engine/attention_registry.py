@@ -14,17 +14,26 @@ from typing import Any
 _users: Counter[str] = Counter()
 
 
-class Registration:
+def register(model: Any, name: str, attend: Callable[..., Any], mask: Callable[..., Any]) -> None:
+    """Let a model attend with a function of our own.
+
+    Args:
+        model: a model of transformers.
+        name: the entry's.
+        attend: the attention function.
+        mask: makes the attention mask that `attend` takes.
+    """
+    registration = _Registration(name, attend, mask)
+    for module in model.modules():
+        if hasattr(module, "config"):  # whatever reads the name keeps the entry, even outside the model
+            module.attention_registration = registration
+    model.set_attn_implementation(name)
+
+
+class _Registration:
     """One model's claim on an entry; the model holds it as an attribute, and a copy of the model holds another."""
 
     def __init__(self, name: str, attend: Callable[..., Any], mask: Callable[..., Any]) -> None:
-        """Add the entry, or claim it together with other models.
-
-        Args:
-            name: the entry's, for `set_attn_implementation`.
-            attend: the attention function.
-            mask: makes the attention mask that `attend` takes.
-        """
         from transformers import AttentionInterface, AttentionMaskInterface
 
         AttentionInterface.register(name, attend)
@@ -33,11 +42,11 @@ class Registration:
         _users[name] += 1
         weakref.finalize(self, _release, name).atexit = False
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Registration:
-        return Registration(*self._made_of)
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Registration:
+        return _Registration(*self._made_of)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Registration, self._made_of
+        return _Registration, self._made_of
 
 
 def _release(name: str) -> None:

@@ -15,46 +15,57 @@ from prefzoo.runtime.memory import release_memory
 
 
 class Base:
-    """Loaded at the first need, and again after `drop`: a policy is trained in the room that it took.
+    """The untrained model, loaded when it is first read, and again after `drop`.
 
-    Args:
-        load: gives the model, in evaluation mode.
-        lean: whether it is read under autocast to bf16 alone, so that its linear layers may be kept so.
-        loaded: what `load` gave already.
+    A policy is trained in the memory that it took.
     """
 
-    def __init__(self, load: Callable[[], Any], *, lean: bool = False, loaded: Any = None) -> None:
-        self._load, self._lean, self._loaded, self._model = load, lean, loaded, None
+    def __init__(self, load: Callable[[], Any], *, frozen_bf16: bool = False, loaded: Any = None) -> None:
+        """Load nothing yet.
+
+        Args:
+            load: returns the model, in evaluation mode.
+            frozen_bf16: whether the model is read under autocast to bf16 only, so that its linear layers may be stored
+                in bf16.
+            loaded: a model that `load` returned before, for the first reading.
+        """
+        self._load, self._frozen_bf16, self._loaded, self._model = load, frozen_bf16, loaded, None
 
     @property
     def model(self) -> Any:
         """The model, frozen, on this process's device."""
         if self._model is None:
-            found, self._loaded = self._load() if self._loaded is None else self._loaded, None
-            found.requires_grad_(False)
-            if self._lean and not cast_frozen_layers(found):
-                self._lean, found = False, self._load().requires_grad_(False)
+            model, self._loaded = self._load() if self._loaded is None else self._loaded, None
+            model.requires_grad_(False)
+            if self._frozen_bf16 and not cast_frozen_layers(model):
+                self._frozen_bf16, model = False, self._load().requires_grad_(False)
             device = process_state().device
-            self._model = found if found.device.type == device.type else found.to(device)  # a quantised one stays
+            self._model = model if model.device.type == device.type else model.to(device)  # a quantised one stays
         return self._model
 
     def drop(self) -> None:
-        """Nothing reads it for now."""
+        """Release the model's memory until it is read again."""
         self._model = self._loaded = None
         release_memory()
 
 
-def policy_of(load: Callable[[str | None], Any], how: Train, *, bf16: bool, seed: int) -> Any:
-    """A policy to be trained: all weights, or a fresh adapter on frozen ones, which under bf16 are lean.
+def load_policy(load: Callable[[str | None], Any], train: Train, *, bf16: bool, seed: int) -> Any:
+    """Return a policy to be trained: all weights, or a fresh adapter on frozen ones.
 
     Args:
-        load: gives the model, quantised as asked.
+        load: returns the untrained model, quantised as its argument says (None: not at all).
+        train: says whether there is an adapter, and its shape.
+        bf16: whether the policy is trained under autocast to bf16; frozen linear layers are then stored in bf16.
+        seed: of the adapter's weights.
+
+    Returns:
+        the model; its parameters that require gradients are to be trained.
     """
-    if how.lora is None:
+    if train.lora is None:
         return load(None)
-    lora = how.lora.model_dump(exclude={"quantize"})
-    model = models.add_lora(load(how.lora.quantize), **lora, seed=seed)
-    unfit = how.lora.quantize or process_state().distributed_type is DistributedType.DEEPSPEED
-    if not bf16 or unfit or cast_frozen_layers(model):
+    lora = train.lora.model_dump(exclude={"quantize"})
+    model = models.add_lora(load(train.lora.quantize), **lora, seed=seed)
+    keeps_dtypes = train.lora.quantize or process_state().distributed_type is DistributedType.DEEPSPEED
+    if not bf16 or keeps_dtypes or cast_frozen_layers(model):
         return model
     return models.add_lora(load(None), **lora, seed=seed)

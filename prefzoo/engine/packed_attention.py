@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 from prefzoo.engine import autotune, flex_attention
-from prefzoo.engine.attention_registry import Registration
+from prefzoo.engine.attention_registry import register
 
 Blocks = Sequence[tuple[int, int, int]]
 NAME = "prefzoo"
@@ -34,11 +34,7 @@ def install(model: Any) -> None:
     capped = getattr(model.config, "attn_logit_softcapping", None)  # Gemma 2: torch's fused attention has no cap
     if not (getattr(model, "_supports_sdpa", False) or capped):
         return
-    registration = Registration(NAME, attend, sdpa_mask)
-    for module in model.modules():
-        if hasattr(module, "config"):  # whatever reads the name keeps the entry, even outside the model
-            module.attention_registration = registration
-    model.set_attn_implementation(NAME)
+    register(model, NAME, attend, sdpa_mask)
 
 
 def forward_kwargs(blocks: Blocks) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def prepare(found: Recipe, folder: Path, console: Console, save_every: float) ->
         found, folder, console, tokenizer, weights, vocabulary, done.examples, held_out, layout, prompts, save_every
     )
     base = Base(
-        lambda: models.load(found.model, found.folder, trust=found.trust_remote_code)[0], lean=_lean(found),
+        lambda: models.load(found.model, found.folder, trust=found.trust_remote_code)[0], frozen_bf16=_lean(found),
         loaded=loaded,
     )  # fmt: skip
     return made, base, audits

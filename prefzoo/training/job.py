@@ -1,11 +1,11 @@
-"""One variant to train, with all that its loss needs of the reference."""
+"""One variant to train, with everything that its loss needs of the reference."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from prefzoo.recipe.sections import Train
 from prefzoo.training.loss_inputs import kind_of, mismatched_rows
 from prefzoo.types import LogProbs
 
-Frozen = Callable[[Sequence[TokenExample], str, type[LogProbs]], LogProbs]
+Frozen = Callable[[Sequence[TokenExample], str, type[LogProbs]], LogProbs]  # examples, their name, kind of log-probs
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,18 @@ class Job:
     """One variant to train on `pairs`.
 
     Attributes:
+        loss: the loss.
+        params: its parameters.
+        train: the loop's settings.
+        seed: of the order of rows and of dropout.
+        pairs: the training data, pairs or single answers.
+        layout: how a pass lays them out.
+        bf16: whether matrix products run in bf16.
         reference: frozen log-probs of all `pairs`, in order; NaN for those that no step sees; None for a loss without
             a reference.
-        mismatched: frozen log-probs of `mismatched_rows` of each step, for a loss that asks for them.
-        live: the reference model itself, for a loss that needs more of it than log-probs known beforehand, or for one
-            that moves (`train.sync_reference`).
+        mismatched: frozen log-probs of `mismatched_rows` of each step, for a loss that reads them.
+        live: the reference model itself, for a loss that needs more of it than log-probs computed beforehand, or if it
+            moves (`train.sync_reference`).
     """
 
     loss: AnyLoss
@@ -53,31 +60,35 @@ class Job:
 
 
 def steps_of(train: Train, pairs: int) -> int:
-    """Optimiser steps: as given, else epochs over the pairs, rounded up."""
+    """Return the number of optimiser steps: as set, else epochs over the pairs, rounded up."""
     return train.steps or math.ceil(train.epochs * pairs / train.batch)
 
 
 def with_reference(job: Job, base: Base, frozen: Frozen, also: Sequence[int] = ()) -> Job:
-    """The job with everything its loss needs of the reference.
+    """Return the job with everything that its loss needs of the reference.
 
     Args:
-        base: the reference model; it is read here where the loss needs it live.
-        frozen: gives the log-probs of pairs under it, computed or kept: (pairs, what they are, kind).
+        job: what is to be trained.
+        base: the reference model; it is read here if the loss needs it live.
+        frozen: returns log-probs under the reference, computed or cached.
         also: rows that other variants see, so that all share one computation.
+
+    Returns:
+        the job with `reference`, `mismatched` and `live` as its loss needs them.
     """
-    loss, how = job.loss, job.train
-    found: dict[str, Any] = {}
+    loss, train = job.loss, job.train
+    parts: dict[str, Any] = {}
     if loss.needs_reference:
         rows = sorted({i for step in job.steps for i in step} | set(also))
         values = frozen([job.pairs[i] for i in rows], "training pairs", kind_of(loss, "reference"))
-        found["reference"] = scatter_rows(values, rows, len(job.pairs))
+        parts["reference"] = scatter_rows(values, rows, len(job.pairs))
     if loss.needs_mismatched:
         pairs = [pair for step in job.steps for pair in mismatched_rows(step, job.pairs)]
         values = frozen(pairs, "mismatched rows", LogProbs)
-        starts = range(0, len(pairs), how.batch)
-        found["mismatched"] = [select_rows(values, range(i, i + how.batch), torch.device("cpu")) for i in starts]
-    if how.sync_reference is not None and loss.needs_reference:
-        found["live"] = copy.deepcopy(base.model)
+        starts = range(0, len(pairs), train.batch)
+        parts["mismatched"] = [select_rows(values, range(i, i + train.batch), torch.device("cpu")) for i in starts]
+    if train.sync_reference is not None and loss.needs_reference:
+        parts["live"] = copy.deepcopy(base.model)
     elif loss.needs_kl:
-        found["live"] = base.model
-    return Job(**{**vars(job), **found})
+        parts["live"] = base.model
+    return replace(job, **parts)

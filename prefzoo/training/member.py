@@ -18,7 +18,7 @@ from prefzoo.recipe.sections import Train
 from prefzoo.runtime.sharding import gather_full_tensor
 from prefzoo.training.checkpoint import Checkpoints, Parts, Point, load
 from prefzoo.training.job import Job
-from prefzoo.training.mfu import work_of
+from prefzoo.training.mfu import throughput
 from prefzoo.training.policies import Policies
 from prefzoo.training.snapshots import Snapshots
 
@@ -192,7 +192,7 @@ class MemberRun:
             "pairs_per_second": self.steps * self.job.train.batch / seconds,
             "peak_memory_bytes": float(peak),
             "trained_parameters": float(sum(p.numel() for p in self.policies.parameters(self.number))),
-            **work_of(self.job, self.policies.model(self.number), seconds),
+            **throughput(self.job, self.policies.model(self.number), seconds),
         }
 
 

@@ -1,4 +1,4 @@
-"""How much arithmetic a training is, and what share of the hardware's peak that makes (MFU, arXiv:2204.02311)."""
+"""The arithmetic of a training, and its share of what the hardware could do (MFU, arXiv:2204.02311)."""
 
 from __future__ import annotations
 
@@ -27,34 +27,49 @@ PEAK_BF16 = {  # dense bf16 products a second, from the makers' data sheets, by 
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-Work = dict[str, float]
 
 
-def work_of(job: Job, model: Any, seconds: float) -> Work:
-    """`tokens_per_second`, and `flops_utilisation` (0 to 1) where the work and the device's peak are known.
+def throughput(job: Job, model: Any, seconds: float) -> dict[str, float]:
+    """Return how fast a training was.
 
-    Counted is what a policy's forward and backward pass need, each prompt once where it is shared:
-    neither what is computed twice to save memory, nor the reference, padding, norms or the optimiser.
+    The work that counts is that of a policy's forward and backward passes, each prompt once where it is shared: neither
+    activations computed again to save memory, nor the reference, padding, norms or the optimiser.
+
+    Args:
+        job: what was trained.
+        model: the policy.
+        seconds: time of all steps.
+
+    Returns:
+        `tokens_per_second`, and `flops_utilisation` (0 to 1) if the work and the device's peak are known.
     """
     seen = [job.pairs[i] for step in job.steps for i in step]
-    found = {"tokens_per_second": sum(_tokens(pair, job) for pair in seen) / seconds}
-    flops, top = flops_of(job, model, seen), peak() if job.bf16 else None
+    speed = {"tokens_per_second": sum(_tokens(pair, job) for pair in seen) / seconds}
+    flops, top = training_flops(job, model, seen), peak_flops() if job.bf16 else None
     if flops is not None and top is not None:
-        found["flops_utilisation"] = flops / seconds / top / process_state().num_processes
-    return found
+        speed["flops_utilisation"] = flops / seconds / top / process_state().num_processes
+    return speed
 
 
-def peak() -> float | None:
-    """Flops a second that this process's GPU can do in bf16; None where that is not known."""
+def peak_flops() -> float | None:
+    """Return the flops a second that this process's GPU can do in bf16; None if that is not known."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return next((value for part, value in PEAK_BF16.items() if re.search(rf"\b{part}\b", name)), None)
 
 
-def flops_of(job: Job, model: Any, seen: Sequence[TokenExample]) -> float | None:
-    """Of training on these pairs; None for a model with weights that are not of linear layers.
+def training_flops(job: Job, model: Any, seen: Sequence[TokenExample]) -> float | None:
+    """Return the flops of training on some examples.
 
-    Per weight and token 2 forward, 2 for the gradient of what comes in, and 2 for the weight's own where it is trained;
-    the head's for the scored tokens alone; 12 per layer, pair of query and key and attention's width.
+    Each weight takes 2 a token forward, 2 for the gradient of its input, and 2 for its own gradient if it is trained;
+    the head's only for the tokens of answers. Attention takes 12 per layer, pair of query and key, and unit of width.
+
+    Args:
+        job: what is trained.
+        model: the policy.
+        seen: the examples, each as often as it is trained on.
+
+    Returns:
+        the flops; None for a model with other weights than those of linear layers.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     decoder, head, config = causal.get_decoder(), causal.get_output_embeddings(), causal.config
@@ -67,8 +82,8 @@ def flops_of(job: Job, model: Any, seen: Sequence[TokenExample]) -> float | None
     heads = config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
     tokens, scored = sum(_tokens(p, job) for p in seen), sum(p.answer_tokens for p in seen)
-    looks = sum(_looks(p, job) for p in seen)
-    return float(body * tokens + top * scored + 12 * config.num_hidden_layers * width * looks)
+    attended = sum(_attended(p, job) for p in seen)
+    return float(body * tokens + top * scored + 12 * config.num_hidden_layers * width * attended)
 
 
 def _passes(name: str, module: Any) -> int:
@@ -79,8 +94,8 @@ def _tokens(example: TokenExample, job: Job) -> int:
     return len(example.prompt) * (1 if job.layout == "shared" else len(example.answers)) + example.answer_tokens
 
 
-def _looks(example: TokenExample, job: Job) -> int:
-    """Pairs of a query and a key that it sees."""
+def _attended(example: TokenExample, job: Job) -> int:
+    """Return how many pairs of a query and a key that it sees there are."""
 
     def causal(n: int) -> int:
         return n * (n + 1) // 2

@@ -98,7 +98,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     from prefzoo.data.schemas import normalise
     from prefzoo.data.tokens import TokenPair, tokenise
     from prefzoo.engine import models, reference_logprobs
-    from prefzoo.engine.base_model import Base, policy_of
+    from prefzoo.engine.base_model import Base, load_policy
     from prefzoo.engine.logprobs import choose_layout
     from prefzoo.recipe.sections import Lora, Train
     from prefzoo.training.groups import group_trials
@@ -111,7 +111,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     clock = Clock()
     pairs = tokenise(normalise(rows, "rows"), tokenizer, case.length, "cut").examples
     layout, bf16 = choose_layout(loaded, pairs), case.precision == "bf16"
-    base = Base(lambda: models.load(case.model, Path())[0], lean=bf16, loaded=loaded)
+    base = Base(lambda: models.load(case.model, Path())[0], frozen_bf16=bf16, loaded=loaded)
     del loaded
     known: dict[int, LogProbs] = {}
 
@@ -137,7 +137,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
         clock.stop()
         model = models.load(case.model, Path())[0]
         clock.start()
-        model = policy_of(lambda _: model, members[0].job.train, bf16=bf16, seed=SEED)  # noqa: B023 - called at once
+        model = load_policy(lambda _: model, members[0].job.train, bf16=bf16, seed=SEED)  # noqa: B023 - called at once
         train(members, model, lambda done, total, note: None)
         clock.stop()
     return {**clock.found(), "loss": members[-1].metrics["loss"]}

@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import cpu_ops, packed_attention, reference_logprobs
-from prefzoo.engine.base_model import Base, policy_of
+from prefzoo.engine.base_model import Base, load_policy
 from prefzoo.recipe.sections import Lora, Train
 from prefzoo.training.job import Job, with_reference
 from prefzoo.types import LogProbs
@@ -64,7 +64,7 @@ def job(model: Any, settings: dict[str, Any]) -> Job:
 def trained(settings: dict[str, Any]) -> None:
     model = made(**settings["size"])
     this = job(model, settings)
-    policy = policy_of(lambda _: model, this.train, bf16=this.bf16, seed=0)
+    policy = load_policy(lambda _: model, this.train, bf16=this.bf16, seed=0)
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak from here on
     with tempfile.TemporaryDirectory() as folder:
         train_one(this, policy, Path(folder) / "metrics.jsonl")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import reference_logprobs
-from prefzoo.engine.base_model import Base, policy_of
+from prefzoo.engine.base_model import Base, load_policy
 from prefzoo.engine.frozen_bf16 import cast_frozen_layers
 from prefzoo.recipe.sections import Lora, Train
 from prefzoo.training.job import Job, with_reference
@@ -29,13 +29,13 @@ def linear_dtypes(model: Any) -> set[torch.dtype]:
 def trained(model: Any, folder: Path, *, lean: bool, **lora: Any) -> tuple[bytes, dict[str, Tensor]]:
     """The log and the adapter of a bf16 training from a lean base and policy, or from fat ones."""
     how = Train(batch=4, steps=3, learning_rate=1e-2, precision="bf16", lora=Lora(rank=4, **lora))
-    loss, base = losses.get("dpo"), Base(lambda: copy.deepcopy(model), lean=lean)
+    loss, base = losses.get("dpo"), Base(lambda: copy.deepcopy(model), frozen_bf16=lean)
     job = with_reference(
         Job(loss, loss.Params(), how, 0, PAIRS, "shared", bf16=True), base,
         lambda rows, what, kind: reference_logprobs.logprobs(base.model, rows, "shared", kind, bf16=True),
     )  # fmt: skip
     assert (torch.bfloat16 in linear_dtypes(base.model)) == lean
-    policy = policy_of(lambda quantize: copy.deepcopy(model), how, bf16=lean, seed=0)
+    policy = load_policy(lambda quantize: copy.deepcopy(model), how, bf16=lean, seed=0)
     assert (torch.bfloat16 in linear_dtypes(policy)) == lean
     train_one(job, policy, folder / "metrics.jsonl")
     adapter = {name: p.detach() for name, p in policy.named_parameters() if p.requires_grad}
@@ -93,12 +93,12 @@ def test_a_layer_that_needs_fp32_is_noticed_and_the_model_loaded_again(tiny_mode
         loads.append(quantize)
         return copy.deepcopy(tiny_model)
 
-    base = Base(load, lean=True)
+    base = Base(load, frozen_bf16=True)
     assert linear_dtypes(base.model) == {torch.float32} and len(loads) == 2
     base.drop()
     assert linear_dtypes(base.model) == {torch.float32} and len(loads) == 3  # known by now
     how = Train(precision="bf16", lora=Lora(rank=2, targets=["q_proj"]))
-    assert linear_dtypes(policy_of(load, how, bf16=True, seed=0)) == {torch.float32} and len(loads) == 5
+    assert linear_dtypes(load_policy(load, how, bf16=True, seed=0)) == {torch.float32} and len(loads) == 5
 
 
 def test_the_base_is_loaded_when_it_is_read(tiny_model: Any) -> None:

@@ -15,7 +15,7 @@ from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models
 from prefzoo.engine.logprobs import score
-from prefzoo.training.mfu import flops_of, peak, work_of
+from prefzoo.training.mfu import peak_flops, throughput, training_flops
 
 PAIR = TokenPair([1, 4, 5], [6, 7, 8, 3], [9, 3], 0)
 
@@ -25,9 +25,9 @@ def test_by_hand(tiny_model: Any) -> None:
     body = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
     looks = 7 * 8 // 2 + 5 * 6 // 2 - 3 * 4 // 2  # prompt and chosen, prompt and rejected, less the prompt again
     expected = 6 * body * 9 + 6 * 340 * 32 * 6 + 12 * 2 * 32 * looks
-    assert flops_of(job(tiny_model), tiny_model, [PAIR]) == expected
+    assert training_flops(job(tiny_model), tiny_model, [PAIR]) == expected
     apart = 6 * body * 12 + 6 * 340 * 32 * 6 + 12 * 2 * 32 * (7 * 8 // 2 + 5 * 6 // 2)
-    assert flops_of(job(tiny_model, layout="packed"), tiny_model, [PAIR]) == apart
+    assert training_flops(job(tiny_model, layout="packed"), tiny_model, [PAIR]) == apart
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -40,7 +40,7 @@ def test_beside_torchs_count(lora: bool, tiny_model: Any) -> None:
     with FlopCounterMode(display=False) as counter:
         scored = score(model, collate([pair], "packed", pad=0))
         (scored.chosen.sum() + scored.rejected.sum()).backward()
-    found = flops_of(job(tiny_model, layout="packed"), model, [pair])
+    found = training_flops(job(tiny_model, layout="packed"), model, [pair])
     assert found == pytest.approx(counter.get_total_flops(), rel=0.2)
 
 
@@ -48,12 +48,12 @@ def test_the_share_of_the_peak(tiny_model: Any, monkeypatch: pytest.MonkeyPatch)
     this = job(tiny_model)
     sizes = [len(p.prompt + p.chosen + p.rejected) for p in this.pairs]
     tokens = sum(sizes[i] for step in this.steps for i in step)
-    assert work_of(this, tiny_model, 2.0) == {"tokens_per_second": tokens / 2}  # of a CPU, no peak is known
+    assert throughput(this, tiny_model, 2.0) == {"tokens_per_second": tokens / 2}  # of a CPU, no peak is known
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
-    assert peak() == 989e12 and "flops_utilisation" not in work_of(this, tiny_model, 2.0)  # of fp32 neither
-    found = work_of(replace(this, bf16=True), tiny_model, 2.0)["flops_utilisation"]
-    flops = flops_of(this, tiny_model, [this.pairs[i] for step in this.steps for i in step])
+    assert peak_flops() == 989e12 and "flops_utilisation" not in throughput(this, tiny_model, 2.0)  # of fp32 neither
+    found = throughput(replace(this, bf16=True), tiny_model, 2.0)["flops_utilisation"]
+    flops = training_flops(this, tiny_model, [this.pairs[i] for step in this.steps for i in step])
     assert flops is not None and found == pytest.approx(flops / 2 / 989e12)
 
 
@@ -67,9 +67,9 @@ def test_the_share_of_the_peak(tiny_model: Any, monkeypatch: pytest.MonkeyPatch)
 def test_names_of_gpus(name: str, flops: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
-    assert peak() == flops
+    assert peak_flops() == flops
 
 
 def test_weights_of_another_kind_are_not_guessed_at(tiny_model: Any) -> None:
     tiny_model.model.layers[0].experts = torch.nn.Parameter(torch.zeros(2, 2, 2))
-    assert flops_of(job(tiny_model), tiny_model, [PAIR]) is None
+    assert training_flops(job(tiny_model), tiny_model, [PAIR]) is None

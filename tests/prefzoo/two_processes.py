@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models, packed_attention, reference_logprobs
-from prefzoo.engine.base_model import Base, policy_of
+from prefzoo.engine.base_model import Base, load_policy
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.signals import Interrupted
@@ -99,7 +99,7 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
 
     base = Base(lambda: copy.deepcopy(model))
     job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16), base, frozen)
-    policy = policy_of(lambda _: copy.deepcopy(model), how, bf16=settings == "lean", seed=0)
+    policy = load_policy(lambda _: copy.deepcopy(model), how, bf16=settings == "lean", seed=0)
     assert (torch.bfloat16 in {p.dtype for p in policy.parameters()}) == (settings == "lean")
     return job, policy
 

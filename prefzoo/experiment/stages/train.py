@@ -10,7 +10,7 @@ from typing import Any
 
 from prefzoo.data.tokens import TokenExample
 from prefzoo.engine import models, reference_logprobs
-from prefzoo.engine.base_model import Base, policy_of
+from prefzoo.engine.base_model import Base, load_policy
 from prefzoo.engine.precision import use_bf16
 from prefzoo.errors import VariantFailed
 from prefzoo.experiment.context import Run, logprobs_of
@@ -214,7 +214,7 @@ def _ended(run: Run, training: _Training, member: Member, model: Any, *, done: b
 
 def _policy(run: Run, variant: Variant) -> Any:
     how = variant.train
-    return policy_of(lambda quantize: _load(run, quantize), how, bf16=use_bf16(how), seed=run.recipe.seed)
+    return load_policy(lambda quantize: _load(run, quantize), how, bf16=use_bf16(how), seed=run.recipe.seed)
 
 
 def _load(run: Run, quantize: str | None) -> Any:
