@@ -15,6 +15,7 @@ from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models
 from prefzoo.engine.logprobs import score
+from prefzoo.runtime.distributed import process_state
 from prefzoo.training.mfu import peak_flops, throughput, training_flops
 
 PAIR = TokenPair([1, 4, 5], [6, 7, 8, 3], [9, 3], 0)
@@ -45,6 +46,7 @@ def test_beside_torchs_count(lora: bool, tiny_model: Any) -> None:
 
 
 def test_the_share_of_the_peak(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    process_state()  # of the real devices, before there seems to be a GPU
     this = job(tiny_model)
     sizes = [len(p.prompt + p.chosen + p.rejected) for p in this.pairs]
     tokens = sum(sizes[i] for step in this.steps for i in step)
