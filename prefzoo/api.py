@@ -46,28 +46,21 @@ def run(
     import json
 
     from prefzoo.evals.boards.run_files import read_run
-    from prefzoo.experiment.executors import Placing
-    from prefzoo.experiment.pipeline import run_stages
-    from prefzoo.experiment.plain import run_recipe
-    from prefzoo.experiment.search import is_sweep
-    from prefzoo.recipe.load import load
+    from prefzoo.experiment import pipeline
+    from prefzoo.experiment.request import Options, Request
     from prefzoo.recipe.yaml import dump as dump_plain
 
-    def done(file: Path) -> RunFiles:
-        if is_sweep(load(file, sets)):
-            return read_run(run_stages(file, sets, Path(results), placing=Placing(), **how)[0])
-        return read_run(run_recipe(file, sets, Path(results), **how)[0])
+    def start(file: Path) -> RunFiles:
+        request = Request(str(file), tuple(sets), str(results), save_every)
+        return read_run(pipeline.run(request, Options(fresh, retry_failed, quiet)).folder)
 
     sets = [f"{field}={json.dumps(value)}" for field, value in (overrides or {}).items()]
-    how: dict[str, Any] = {
-        "fresh": fresh, "retry_failed": retry_failed, "save_every": save_every, "quiet": quiet
-    }  # fmt: skip
     if isinstance(recipe, Mapping):
         with NamedTemporaryFile("w", prefix=".recipe-", suffix=".yaml", dir=Path.cwd(), encoding="utf-8") as file:
             file.write(dump_plain(dict(recipe)))
             file.flush()
-            return done(Path(file.name))
-    return done(Path(recipe))
+            return start(Path(file.name))
+    return start(Path(recipe))
 
 
 def loss(name: str, **params: Any) -> Callable[..., Tensor]:

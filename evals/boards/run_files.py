@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class RunFiles:
         round_robin: of `round_robin.json`; None where there was none.
         frontier: of `frontier.csv`; empty where there was none.
         audits: of `data_audit.json`: what `prefzoo.data.audit.Audit` holds, of each data set by its use.
+        finals: variant's folder -> the variant of the recipe that it is a seed of; of a plain run, both are the same.
     """
 
     folder: Path
@@ -63,6 +64,13 @@ class RunFiles:
     round_robin: dict[str, Any] | None
     frontier: pd.DataFrame
     audits: dict[str, dict[str, Any]]
+    finals: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The recipe's variants of which nothing was measured."""
+        measured = {self.finals.get(name, name) for name, v in self.variants.items() if v.measured is not None}
+        return [name for name in self.recipe["variants"] if name not in measured]
 
     @property
     def name(self) -> str:
@@ -79,12 +87,12 @@ def read_run(folder: Path) -> RunFiles:
     if not (folder / RESOLVED).is_file():
         raise UserError(f"{folder}: not a run's folder ({RESOLVED} is missing); name one that prefzoo run wrote")
     recipe = yaml.safe_load((folder / RESOLVED).read_text(encoding="utf-8"))
-    finals = _json(folder / SWEEP, {}).get("finals", recipe["variants"])
+    finals = _json(folder / SWEEP, {}).get("finals", {name: name for name in recipe["variants"]})
     names = [n for n in (BASE, *finals) if (folder / n).is_dir()]
     return RunFiles(
         folder, recipe, {n: _variant(folder / n) for n in names}, _csv(folder / "leaderboard.csv"),
         _json(folder / "round_robin.json", None), _csv(folder / "frontier.csv"),
-        _json(folder / "data_audit.json", {}),
+        _json(folder / "data_audit.json", {}), finals,
     )  # fmt: skip
 
 

@@ -70,11 +70,10 @@ def _environment(metrics: Metrics) -> jinja2.Environment:
 def _summary(run: RunFiles, board: Leaderboard | None) -> dict[str, Any]:
     """Return the verdict in words, what so few prompts can show at all, and what is unfinished."""
     measured = [v.measured for v in run.variants.values() if v.measured is not None]
-    unfinished = [n for n in run.recipe["variants"] if n not in run.variants or run.variants[n].measured is None]
     return {
         "verdict": board.verdict() if board is not None else "Nothing was measured yet: no variant can be ranked.",
         "power": board.power if board is not None else "",
-        "unfinished": unfinished,
+        "unfinished": run.unfinished,
         "n_prompts": max((len(m.answers) for m in measured), default=0),
         "n_pairs": max((len(m.margins) for m in measured), default=0),
         "judge": _judge(run),
@@ -107,7 +106,8 @@ def _ranked(
 
 
 def _loss(run: RunFiles, name: str) -> str:
-    return "untrained" if name == BASE else str((run.recipe["variants"].get(name) or {}).get("loss", ""))
+    variant = run.recipe["variants"].get(run.finals.get(name, name)) or {}
+    return "untrained" if name == BASE else str(variant.get("loss", ""))
 
 
 def _pictures(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> dict[str, Any]:

@@ -81,10 +81,10 @@ def run(
     A variant whose loss becomes NaN or infinite is given up (failed.json says why) while the others go on; the exit
     code is then 3.
     """
-    from prefzoo.cli.begin import begin
+    from prefzoo.cli.begin import Words, begin
 
-    ways = {"fresh": fresh, "save_every": save_every, "retry_failed": retry_failed, "quiet": quiet}
-    if begin(recipe, overrides, results, ways, (on, gpus, cpus, launch), emit, stage):
+    words = Words(fresh, save_every, retry_failed, quiet, on, gpus, cpus, launch, emit, stage)
+    if begin(recipe, overrides, results, words):
         context.exit(VARIANT_FAILED)
 
 

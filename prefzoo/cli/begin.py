@@ -1,46 +1,69 @@
-"""What `prefzoo run` is asked to do: a run in order, a sweep, on Ray, one stage alone, or scripts for SLURM."""
+"""`prefzoo run`: the words of its options, and what is printed of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import click
 
 from prefzoo.errors import UserError
 
 
-def begin(
-    path: Path, overrides: Sequence[str], results: Path, ways: Mapping[str, Any],
-    where: tuple[str, float | None, int, Path | None], emit: str | None, stage: str | None,
-) -> bool:  # fmt: skip
-    """Do it; whether a variant (of a sweep: a trial) failed.
+@dataclass(frozen=True)
+class Words:
+    """The options of `prefzoo run` as they were given."""
 
-    Args:
-        ways: fresh, save_every, retry_failed and quiet, as `run_recipe` takes them.
-        where: place, GPUs, CPUs and Accelerate profile of each stage.
-    """
-    from prefzoo.experiment.executors import Placing
-    from prefzoo.experiment.pipeline import run_stage, run_stages
-    from prefzoo.experiment.plain import run_recipe
-    from prefzoo.experiment.search import is_sweep
-    from prefzoo.recipe.load import load
+    fresh: bool
+    save_every: float
+    retry_failed: bool
+    quiet: bool
+    on: str
+    gpus: float | None
+    cpus: int
+    launch: Path | None
+    emit: str | None
+    stage: str | None
 
-    on, gpus, cpus, launch = where
-    # absolute: a worker of a cluster is elsewhere
-    placing = Placing(on, gpus, cpus, None if launch is None else launch.absolute())
-    save_every = ways["save_every"]
-    if placing.gpus is not None and placing.gpus > 1 and placing.gpus % 1:
-        raise UserError(f"--gpus {placing.gpus}: above 1, GPUs are whole; give {placing.gpus:.0f}")
-    if placing.launch is not None and not placing.launch.is_file():
-        raise UserError(f"--launch {launch}: no such file; recipes/accelerate has profiles")
-    if emit:
+    def check(self) -> None:
+        """Raise UserError for options that would be ignored beside others."""
+        alone = "--emit" if self.emit else "--stage" if self.stage else ""
+        others = {"--fresh": self.fresh, "--retry-failed": self.retry_failed, "--on": self.on != "local"}
+        others |= {"--stage": bool(self.emit and self.stage)}
+        ignored = [option for option, given in others.items() if alone and given]
+        if ignored:
+            raise UserError(f"{', '.join(ignored)}: has no meaning beside {alone}; leave it out")
+        elsewhere = {"--gpus": self.gpus is not None, "--cpus": self.cpus > 1, "--launch": self.launch is not None}
+        ignored = [option for option, given in elsewhere.items() if given and self.on == "local" and not self.emit]
+        if ignored:
+            raise UserError(f"{', '.join(ignored)}: is for stages on Ray or SLURM; add --on ray or --emit slurm")
+
+
+def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -> bool:
+    """Run the recipe, one stage of it, or write its scripts; return whether a variant failed."""
+    from prefzoo.experiment import pipeline
+    from prefzoo.experiment.executors import Resources
+    from prefzoo.experiment.request import Options, Request
+
+    resources = Resources(words.on, words.gpus, words.cpus, words.launch)
+    resources.check()
+    words.check()
+    if words.launch is not None:
+        resources = replace(resources, launch=words.launch.absolute())  # a worker of a cluster is elsewhere
+    request = Request(str(recipe), tuple(overrides), str(results), words.save_every)
+    options = Options(words.fresh, words.retry_failed, words.quiet)
+    if words.emit:
         from prefzoo.experiment.slurm import write_scripts
 
-        write_scripts(path, overrides, results, save_every, placing)
+        written = write_scripts(request, resources)
+        click.echo(f"{written.trials} trainings, one array task each. Hand them in with")
+        click.echo(f"  {shlex.quote(str(written.submit))}")
+        click.echo("The results folder and the cache (PREFZOO_CACHE) must lie where every node can read them.")
         return False
-    if stage:
-        run_stage(path, overrides, results, save_every=save_every, text=stage)
+    if words.stage:
+        for name, result in pipeline.run_one_stage(request, words.stage, options).items():
+            click.echo(f"{words.stage} ({name}): {result}")
         return False
-    if placing.on != "local" or is_sweep(load(path, overrides)):
-        return bool(run_stages(path, overrides, results, placing=placing, **ways)[1])
-    return bool(run_recipe(path, overrides, results, **ways)[1])
+    return bool(pipeline.run(request, options, resources).failed)

@@ -1,70 +1,195 @@
-"""What the stages of a run share: the recipe, its data, the base's reference log-probs."""
+"""An experiment: a recipe that was read and loaded in this process, which all stages share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from prefzoo.data.batches import Layout
-from prefzoo.data.tokens import TokenExample, TokenPair
-from prefzoo.engine import reference_logprobs
+from prefzoo.data.tokens import TokenExample, TokenPair, only_pairs
+from prefzoo.engine import models
 from prefzoo.engine.base_model import Base
+from prefzoo.engine.logprobs import NOTES, choose_layout
+from prefzoo.engine.precision import native_bf16, use_bf16
+from prefzoo.engine.reference_logprobs import rows_key
+from prefzoo.errors import UserError
+from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.judges.protocol import PromptRow
+from prefzoo.evals.suites.prompts import load_prompts
+from prefzoo.experiment import search
+from prefzoo.experiment.data import audited, check_variants, tokens_of, unit
+from prefzoo.experiment.request import Request
+from prefzoo.experiment.search import Trial
 from prefzoo.recipe.load import Recipe
-from prefzoo.runtime.distributed import all_gather, process_state, shard_range
+from prefzoo.runtime import atomic_files
+from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.progress import stage
-from prefzoo.types import LogProbs
 
 
 @dataclass(frozen=True)
-class Run:
+class Experiment:
     """One recipe, read and loaded.
 
     Attributes:
-        weights, vocabulary: what identifies the base model and its tokenizer.
+        folder: of the run.
+        trials: every training, by name; of a recipe without seeds and grids, one per variant.
+        tokenizer, base: of the untrained model.
+        weights, vocabulary: hashes that identify the base model and its tokenizer.
+        pairs: what is trained on.
+        validation: pairs that settings are chosen by; empty where there is nothing to choose.
+        held_out, prompts: the test split.
+        audits: what `data_audit.json` holds: an audit of each data set by its use.
         save_every: seconds between two checkpoints of a training.
-        seeds: of all trainings that share the reference's log-probs; empty: the recipe's alone.
     """
 
     recipe: Recipe
     folder: Path
     console: Console
+    trials: dict[str, Trial]
     tokenizer: Any
+    base: Base
     weights: str
     vocabulary: str
     pairs: Sequence[TokenExample]
+    validation: list[TokenPair]
     held_out: list[TokenPair]
-    layout: Layout
     prompts: list[PromptRow]
+    layout: Layout
+    audits: dict[str, Any]
     save_every: float
-    seeds: tuple[int, ...] = ()
+
+    @cached_property
+    def frontier_points(self) -> int:
+        """At how many points of each training KL and reward are measured; 0 without prompts to sample from."""
+        return self.recipe.evals.frontier if self.recipe.evals.prompts else 0
+
+    @cached_property
+    def without_test_split(self) -> Experiment:
+        """The experiment as trainings see it: nothing of the test split is there to be read."""
+        return replace(self, held_out=[], prompts=[])
+
+    @cached_property
+    def training_rows(self) -> str:
+        """Hash of the training pairs."""
+        return rows_key(self.pairs)
+
+    @cached_property
+    def validation_rows(self) -> str:
+        """Hash of the validation pairs."""
+        return rows_key(self.validation)
+
+    def load_base(self, quantize: str | None = None) -> Any:
+        """Return a new copy of the untrained model, quantised if asked for."""
+        recipe = self.recipe
+        return models.load(recipe.model, recipe.folder, quantize=quantize, trust=recipe.trust_remote_code)[0]
+
+    def load_trained(self, name: str) -> Any:
+        """Return a trial's model from its checkpoint, on this process's device."""
+        checkpoint = str((self.folder / name / "checkpoint").resolve())
+        model = models.load(checkpoint, Path(), trust=self.recipe.trust_remote_code)[0]
+        return model.to(process_state().device)
 
 
-def logprobs_of(
-    run: Run, base: Base, weights: str, pairs: Sequence[TokenExample], what: str, kind: type[LogProbs] = LogProbs, *,
-    bf16: bool,
-) -> LogProbs:  # fmt: skip
-    """Log-probs of pairs under the base, or another with these weights, from the user's cache where they are known.
+def open_experiment(request: Request, recipe: Recipe, console: Console) -> Experiment:
+    """Load a recipe's model and data, and check that the data can feed every trial.
 
-    All processes call this, and each scores a stretch of the pairs.
+    Args:
+        request: what was asked for.
+        recipe: the request's recipe, read.
+        console: where progress goes.
+
+    Returns:
+        The experiment. All processes call this; the main process loads first.
+
+    Raises:
+        UserError: the model, the data or the split for validation is not as it must be.
     """
-    file = reference_logprobs.cache_file(weights, pairs, kind, run.layout, bf16=bf16)
-    cached = reference_logprobs.read_cached(
-        file, kind, lambda line: run.console.print(line, soft_wrap=True, markup=False)
+    folder, trials = request.folder(recipe.name), {t.name: t for t in search.expand(recipe)}
+    for name in (BASE, *trials):
+        atomic_files.resolve_inside(folder, name)
+    with stage(f"loading {recipe.model}", "models", console), process_state().main_process_first():
+        model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
+        weights, vocabulary = models.fingerprint(model), models.tokenizer_hash(tokenizer)
+        model = model.to(process_state().device)
+    pairs, held_out, audits = _read_data(recipe, tokenizer, console)
+    prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
+    check_variants(recipe, pairs)
+    layout = choose_layout(model, [*pairs, *held_out])
+    if layout in NOTES:
+        console.print(NOTES[layout])
+    train, validation = split_validation(recipe, tokenizer, pairs, held_out)
+    base = Base(
+        lambda: models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)[0],
+        frozen_bf16=_may_be_bf16(list(trials.values())), loaded=model,
+    )  # fmt: skip
+    return Experiment(
+        recipe, folder, console, trials, tokenizer, base, weights, vocabulary, train, validation, held_out, prompts,
+        layout, audits, request.save_every,
+    )  # fmt: skip
+
+
+def _read_data(
+    recipe: Recipe, tokenizer: Any, console: Console
+) -> tuple[Sequence[TokenExample], list[TokenPair], dict[str, Any]]:
+    """Return the training pairs, the held-out pairs, and the audits of both data sets."""
+    read, audit = audited(recipe, recipe.data.train, tokenizer)
+    audits = {"train": asdict(audit)}
+    lost = "".join(f", {n} {why}" for why, n in read.counts.items())
+    console.print(f"data: {len(read.examples)} training {unit(read.examples)} ({audit.schema}){lost}", soft_wrap=True)
+    held_out: list[TokenPair] = []
+    if recipe.data.eval:
+        held, audit = audited(recipe, recipe.data.eval, tokenizer)
+        fault = f"data.eval: {recipe.data.eval} has single labelled answers; held-out data must be pairs"
+        held_out, audits["eval"] = only_pairs(held.examples, fault), asdict(audit)
+    return read.examples, held_out, audits
+
+
+def _may_be_bf16(trials: Sequence[Trial]) -> bool:
+    """Whether the base is read under autocast to bf16 alone, and followed by no copy that moves in small steps."""
+    settings = [t.variant.train for t in trials]
+    return native_bf16() and all(use_bf16(t) and t.sync_reference is None for t in settings)
+
+
+def split_validation(
+    recipe: Recipe, tokenizer: Any, pairs: Sequence[TokenExample], held_out: Sequence[TokenPair]
+) -> tuple[Sequence[TokenExample], list[TokenPair]]:
+    """Return what to train on, and the pairs by which settings are chosen.
+
+    Args:
+        recipe: its `sweep.validation` is a share of the training prompts, or a data set.
+        tokenizer: for a data set of its own.
+        pairs: the training data.
+        held_out: the test split, with which the validation pairs must share none.
+
+    Raises:
+        UserError: the validation pairs cannot be told from the test split's, or are no pairs.
+    """
+    if not any(v.axes for v in recipe.variants.values()):
+        return pairs, []
+    source = search.settings_of(recipe).validation
+    if isinstance(source, str):
+        if source == recipe.data.eval:
+            raise UserError(f"sweep.validation: {source} is also data.eval; what a choice was made by tests nothing")
+        train, held = pairs, tokens_of(recipe, source, tokenizer)[0].examples
+    else:
+        train, held = search.split_off(pairs, source)
+    validation = only_pairs(
+        held,
+        "sweep.validation: settings are chosen by accuracy on pairs, and these are single labelled answers; "
+        "name a data set of pairs",
     )
-    if all(all_gather(cached is not None)):
-        assert cached is not None
-        return cached
-    first, end = shard_range(len(pairs))
-    own = None
-    with stage(what, "pairs", run.console) as report:
-        if first < end:
-            own = reference_logprobs.logprobs(base.model, pairs[first:end], run.layout, kind, bf16=bf16, report=report)
-    values = reference_logprobs.concatenate([part for part in all_gather(own) if part is not None])
-    if process_state().is_main_process:
-        reference_logprobs.write_cached(file, values)
-    return values
+    test = {_content(p) for p in held_out}
+    shared = sum(_content(p) in test for p in validation)
+    if shared:
+        origin = source if isinstance(source, str) else f"data.train {recipe.data.train}"
+        raise UserError(f"sweep.validation: {shared} pairs of {origin} are in data.eval too; remove them there")
+    return train, validation
+
+
+def _content(pair: TokenPair) -> tuple[tuple[int, ...], ...]:
+    return tuple(pair.prompt), tuple(pair.chosen), tuple(pair.rejected)

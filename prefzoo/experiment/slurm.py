@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import click
 
 from prefzoo.errors import UserError
 from prefzoo.experiment import search
-from prefzoo.experiment.executors import Placing, launch_words, run_words
-from prefzoo.experiment.stages.dispatch import Order, Stage
+from prefzoo.experiment.executors import Resources
+from prefzoo.experiment.ray_executor import launch_words
+from prefzoo.experiment.request import Request
+from prefzoo.experiment.stages.stage import TRAIN, Stage
 from prefzoo.recipe import load
+from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
 
 WARNING = 120  # seconds before the time limit in which a training can write its checkpoint
@@ -42,49 +44,81 @@ sbatch --dependency=afterany:"${{train%%;*}}" "$@" evaluate.sbatch
 """
 
 
-def write_scripts(path: Path, overrides: Sequence[str], results: Path, save_every: float, placing: Placing) -> None:
-    """`reference.sbatch`, `train.sbatch`, `evaluate.sbatch` and `submit.sh` in the run's folder, under `slurm`.
+@dataclass(frozen=True)
+class Scripts:
+    """What was written: the script that hands all jobs in, and how many trainings they are."""
+
+    submit: Path
+    trials: int
+
+
+def write_scripts(request: Request, resources: Resources) -> Scripts:
+    """Write `reference.sbatch`, `train.sbatch`, `evaluate.sbatch` and `submit.sh` to `slurm` in the run's folder.
 
     Raises:
-        UserError: the recipe stops trials early, which asks for all of them at once.
+        UserError: the recipe asks for what tasks that do not wait for each other cannot do.
     """
-    found = load.load(path, overrides)
-    if search.settings_of(found).early_stopping is not None:
-        raise UserError(
+    resources.check()
+    request = request.absolute()
+    recipe = load.load(Path(request.recipe), request.overrides)
+    _check(recipe)
+    trials = search.expand(recipe)
+    folder = request.folder(recipe.name) / "slurm"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in scripts(request, len(trials), recipe.name, folder, resources).items():
+        run_folders.write_text(folder / name, text)
+    (folder / "submit.sh").chmod(0o755)
+    return Scripts(folder / "submit.sh", len(trials))
+
+
+def _check(recipe: Recipe) -> None:
+    faults = []
+    if search.settings_of(recipe).early_stopping is not None:
+        faults.append(
             "sweep.early_stopping: tasks of an array do not wait for each other; leave it out by "
             "--set sweep.early_stopping=null, or run on Ray"
         )
-    trials = search.expand(found)
-    order = Order(str(path.resolve()), tuple(overrides), str(results.resolve()), save_every)
-    folder = results.resolve() / found.name / "slurm"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in scripts(order, len(trials), found.name, folder, placing).items():
-        run_folders.write_text(folder / name, text)
-    (folder / "submit.sh").chmod(0o755)
-    click.echo(
-        f"{len(trials)} trainings, one array task each. Hand them in with\n  {shlex.quote(str(folder / 'submit.sh'))}"
-    )
-    click.echo("The results folder and the cache (PREFZOO_CACHE) must lie where every node can read them.")
+    asking = [name for name, variant in recipe.variants.items() if variant.train.side_by_side == "on"]
+    if asking:
+        faults.append(
+            f"train.side_by_side: is on ({', '.join(asking)}), and a task of an array trains one trial; "
+            "set it to auto, or run on Ray"
+        )
+    if faults:
+        raise UserError(faults)
 
 
-def scripts(order: Order, trials: int, job: str, folder: Path, placing: Placing) -> dict[str, str]:
-    """The texts of all scripts, by their files' names."""
-    plain = ["python", "-m", *run_words(order)]
-    several = placing.launch is not None or (placing.gpus or 0) > 1
-    train = launch_words(order, Stage("train"), placing) if several else plain
-    train = ["python", *train[1:-2]] if several else train
+def scripts(request: Request, trials: int, job: str, folder: Path, resources: Resources) -> dict[str, str]:
+    """Return the texts of all scripts, by their files' names.
+
+    Args:
+        request: the run.
+        trials: how many trainings it has.
+        job: the name of the jobs.
+        folder: where the scripts and their logs lie.
+        resources: what each job gets.
+    """
+    plain = ["python", "-m", *request.words()]
+    train = plain
+    if resources.several_processes:
+        train = ["python", *launch_words(request, Stage(TRAIN), resources)[1:-2]]
     return {
-        "reference.sbatch": _script(f"{job}-reference", folder, placing, "", [*plain, "--stage", "reference"]),
-        "train.sbatch": _script(f"{job}-train", folder, placing, f"#SBATCH --array=0-{trials - 1}\n", train, TASK),
-        "evaluate.sbatch": _script(f"{job}-evaluate", folder, placing, "", plain),
+        "reference.sbatch": _script(f"{job}-reference", folder, resources, "", [*plain, "--stage", "reference"]),
+        "train.sbatch": _script(f"{job}-train", folder, resources, f"#SBATCH --array=0-{trials - 1}\n", train, TASK),
+        "evaluate.sbatch": _script(f"{job}-evaluate", folder, resources, "", plain),
         "submit.sh": SUBMIT.format(folder=shlex.quote(str(folder))),
     }
 
 
-def _script(job: str, folder: Path, placing: Placing, array: str, words: Sequence[str], task: str = "") -> str:
-    gpus = f"#SBATCH --gpus-per-node={max(1, round(placing.gpus))}\n" if placing.gpus else ""
+def _script(job: str, folder: Path, resources: Resources, array: str, words: Sequence[str], task: str = "") -> str:
+    gpus = f"#SBATCH --gpus-per-node={max(1, round(resources.gpus))}\n" if resources.gpus else ""
     head = HEAD.format(
-        job=job, cpus=placing.cpus, logs=folder, warning=WARNING, more=array + gpus, folder=shlex.quote(str(Path.cwd()))
+        job=job,
+        cpus=resources.cpus,
+        logs=folder,
+        warning=WARNING,
+        more=array + gpus,
+        folder=shlex.quote(str(Path.cwd())),
     )
     stage = f' --stage "{task}"' if task else ""
     return f"{head}exec {shlex.join(words)}{stage}\n"  # exec: the signal then reaches the training itself

@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig  # noqa: F401 - this and the next are what every child would import
 from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
-import prefzoo.experiment.plain  # noqa: F401
+import prefzoo.experiment.pipeline  # noqa: F401
 from prefzoo.cli import main
 
 

@@ -161,7 +161,7 @@ def test_numbers_that_are_not_where_they_were_written(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As of a process on another machine, whose disk is its own."""
-    monkeypatch.setattr("prefzoo.experiment.plain.measure", lambda *_: None)
+    monkeypatch.setattr("prefzoo.experiment.stages.measure.measure_model", lambda *_: None)
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "variants={simpo: null}") == 2
     err = capsys.readouterr().err
     assert "no numbers of base, simpo although they were measured; --results must be a folder that all" in err

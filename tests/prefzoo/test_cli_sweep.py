@@ -14,12 +14,16 @@ from typing import Any
 import pandas as pd
 import pytest
 from called import prefzoo
+from rich.console import Console
 
 from prefzoo.evals.boards.run_files import read_run
-from prefzoo.experiment import pipeline as tuning
-from prefzoo.experiment.executors import Head, HeadLost, InOrder, Placing, launch_words
-from prefzoo.experiment.stages import dispatch as stages
-from prefzoo.experiment.stages.dispatch import Order, Stage
+from prefzoo.experiment.check import load_checked
+from prefzoo.experiment.choose import train_and_choose
+from prefzoo.experiment.context import open_experiment
+from prefzoo.experiment.executors import InOrder, Resources
+from prefzoo.experiment.ray_executor import Head, HeadLost, launch_words
+from prefzoo.experiment.request import Request
+from prefzoo.experiment.stages.stage import REFERENCE, TRAIN, Stage
 
 RECIPE = """\
 name: tuned
@@ -90,17 +94,15 @@ def test_the_choice_never_reads_the_test_split(place: Path, monkeypatch: pytest.
 
         __iter__ = __getitem__ = __bool__ = __len__  # type: ignore[assignment]
 
-    order = Order(str(place / "r.yaml"), ("seeds=[0]",), str(place / "results"), 300.0)
-    stages.opened.cache_clear()
-    at = stages.opened(order)
-    poisoned = replace(at, run=replace(at.run, held_out=Untouchable(), prompts=Untouchable()))
-    monkeypatch.setattr(stages, "opened", lambda _: poisoned)
-    for name in ("measure", "complete", "reference_of_held_out"):
-        monkeypatch.setattr(stages, name, lambda *_: pytest.fail("the test split was measured"))
-    chosen = tuning.search(poisoned, InOrder(order))
-    assert set(chosen.settings) == {"dpo", "simpo"} and len(chosen.scores) == FINALS
+    request = Request("r.yaml", ("seeds=[0]",), "results")
+    experiment = open_experiment(request, load_checked(request), Console(quiet=True))
+    poisoned = replace(experiment, held_out=Untouchable(), prompts=Untouchable())
+    for name in ("stages.measure.measure_model", "stages.measure.is_complete", "base_logprobs.base_on_held_out"):
+        monkeypatch.setattr(f"prefzoo.experiment.{name}", lambda *_: pytest.fail("the test split was measured"))
+    choice = train_and_choose(poisoned, InOrder(poisoned))
+    assert set(choice.settings) == {"dpo", "simpo"} and len(choice.scores) == FINALS
     with pytest.raises(AssertionError, match="the test split was"):
-        len(poisoned.run.held_out)
+        len(poisoned.held_out)
 
 
 @pytest.mark.slow
@@ -150,18 +152,6 @@ def test_a_trial_that_diverges_is_out_and_the_others_go_on(
     assert "no variant can be ranked: every trial failed" in capsys.readouterr().err
 
 
-def test_a_recipe_without_a_sweep_has_one_stage_per_variant(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `--on ray` does it: the board, weights and numbers of a plain run."""
-    only = ["variants={simpo: null}", "seeds=[]"]
-    stages.opened.cache_clear()
-    tuning.run_stages(Path("r.yaml"), only, Path("staged"), fresh=False, save_every=300, placing=Placing())
-    assert prefzoo(monkeypatch, "run", "r.yaml", *(word for text in only for word in ("--set", text))) == 0
-    boards = [pd.read_csv(place / f / "tuned" / "leaderboard.csv") for f in ("staged", "results")]
-    first, second = (board[board.metric != "train_seconds"].reset_index(drop=True) for board in boards)
-    pd.testing.assert_frame_equal(first, second, check_exact=True)
-    assert not (place / "staged" / "tuned" / "sweep.json").exists()
-
-
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -174,6 +164,10 @@ def test_a_recipe_without_a_sweep_has_one_stage_per_variant(place: Path, monkeyp
         (["--stage", "train:99"], "--stage train:99: no such stage; there are reference, train:N and measure:N"),
         (["--stage", "measure"], "--stage measure: no such stage"),
         (["--emit", "slurm", "--set", "sweep.early_stopping={}"], "sweep.early_stopping: tasks of an array do not"),
+        (["--emit", "slurm", "--set", "train.side_by_side=on"], "train.side_by_side: is on (dpo, simpo), and a task"),
+        (["--emit", "slurm", "--fresh"], "--fresh: has no meaning beside --emit; leave it out"),
+        (["--stage", "train:0", "--on", "ray", "--retry-failed"], "--retry-failed, --on: has no meaning beside"),
+        (["--gpus", "1", "--cpus", "2"], "--gpus, --cpus: is for stages on Ray or SLURM; add --on ray or --emit slurm"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_told(
@@ -233,8 +227,8 @@ def test_slurm_scripts_are_bash_and_one_task_trains_one_trial(
 
 
 def test_several_devices_for_a_training_are_accelerates() -> None:
-    order = Order("/r.yaml", ("train.batch=8",), "/results", 300.0)
-    words = launch_words(order, Stage("train", "dpo-s0"), Placing("ray", 4.0, 2, Path("fsdp2.yaml")))
+    request = Request("/r.yaml", ("train.batch=8",), "/results", 300.0)
+    words = launch_words(request, Stage(TRAIN, ("dpo-s0",)), Resources("ray", 4.0, 2, Path("fsdp2.yaml")))
     assert words[1:3] == ["-m", "accelerate.commands.launch"] and "--config_file fsdp2.yaml" in " ".join(words)
     assert " ".join(words).endswith(
         "--num_processes 4 -m prefzoo run /r.yaml --results /results --save-every 300 --set train.batch=8 "
@@ -243,7 +237,7 @@ def test_several_devices_for_a_training_are_accelerates() -> None:
 
 
 def test_a_rungs_stage_reads_back() -> None:
-    assert str(Stage("train", "dpo-s0", 3)) == "train:dpo-s0@3" and str(Stage("reference")) == "reference"
+    assert str(Stage(TRAIN, ("dpo-s0",), 3)) == "train:dpo-s0@3" and str(Stage(REFERENCE)) == "reference"
 
 
 def test_a_client_whose_connection_ends_is_told_that_the_head_is_lost() -> None:

@@ -1,9 +1,9 @@
-"""The frontier stage of `prefzoo run`: KL and reward of every snapshot, none of them twice."""
+"""The frontier stage: KL and reward of every snapshot of a training, none of them measured twice."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from prefzoo.engine import models, reference_logprobs
-from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import native_bf16
 from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.generation.generate import decode_answers
@@ -19,7 +18,9 @@ from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics import frontier
 from prefzoo.evals.metrics.frontier import FrontierPoint
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
-from prefzoo.experiment.context import Run
+from prefzoo.experiment.base_logprobs import base_on_held_out
+from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.stages.stage import Done, Result, Skipped
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.distributed import broadcast, process_state, shard
@@ -30,86 +31,121 @@ from prefzoo.types import LogProbs
 FILE = "frontier.csv"
 
 
-def snapshots_of(run: Run, name: str) -> Snapshots:
-    """Where a variant's copies are, while they are needed."""
+def snapshots_of(experiment: Experiment, name: str) -> Snapshots:
+    """Return where a trial's copies are, while they are needed."""
 
     def save(model: Any, folder: Path) -> None:
-        models.save(model, run.tokenizer, folder, main=process_state().is_main_process)
+        models.save(model, experiment.tokenizer, folder, main=process_state().is_main_process)
 
-    points = run.recipe.evals.frontier if run.prompts else 0  # a trial whose setting may never be chosen has none
-    return Snapshots(run.folder / name / "snapshots", points, save)
+    return Snapshots(experiment.folder / name / "snapshots", experiment.frontier_points, save)
 
 
-def write_frontier(run: Run, base: Base, trained: Mapping[str, run_folders.RunResult], theirs: LogProbs | None) -> None:
-    """Measure what is not measured yet, write `frontier.csv`, and remove the copies. All processes call this."""
-    if not run.recipe.evals.frontier or not run.prompts:
-        return
-    keys = {BASE: run.weights, **{name: result.key for name, result in trained.items()}}
-    todo = broadcast([(n, step) for n in keys for step in _steps(run, n) if _known(run, n, step, keys[n]) is None])
+def measure_frontier(experiment: Experiment, names: Sequence[str]) -> dict[str, Result]:
+    """Measure KL and reward of the snapshots of trials, or of the base.
+
+    All processes call this, and each measures some points.
+
+    Args:
+        experiment: what the trials are of.
+        names: `base`, and trials that are trained.
+
+    Returns:
+        How it ended, by name.
+    """
+    if not experiment.frontier_points:
+        return dict.fromkeys(names, Skipped("evals.frontier and evals.prompts are not both set"))
+    points = [(name, step) for name in names for step in _checkpoints(experiment, name)]
+    todo = broadcast([point for point in points if _known(experiment, *point) is None])
+    base = base_on_held_out(experiment) if todo and experiment.held_out else None
     for name, step in shard(todo):
-        model = base.model
+        model = experiment.base.model
         if name != BASE:
-            place = str(_steps(run, name)[step].resolve())
-            model = models.load(place, Path(), trust=run.recipe.trust_remote_code)[0].to(base.model.device)
-        with stage(f"frontier of {name}, step {step}", "points", run.console, variant=name, activity="frontier"):
-            point = _point(run, model, base.model, theirs)
-        run_folders.write_json(_file(run, name, step), {"key": _key(run, keys[name]), **asdict(point)})
+            checkpoint = str(_checkpoints(experiment, name)[step].resolve())
+            trust = experiment.recipe.trust_remote_code
+            model = models.load(checkpoint, Path(), trust=trust)[0].to(model.device)
+        title = f"frontier of {name}, step {step}"
+        with stage(title, "points", experiment.console, variant=name, activity="frontier"):
+            point = _point(experiment, name, model, base)
+        run_folders.write_json(_file(experiment, name, step), {"key": _key(experiment, name), **asdict(point)})
     process_state().wait_for_everyone()
-    if process_state().is_main_process:
-        start = _all(run, BASE, keys[BASE])
-        points = {name: start | _all(run, name, keys[name]) for name in trained}
-        run_folders.write_text(run.folder / FILE, frontier.table(points).to_csv(index=False))
-        for name in trained:
-            if len(points[name]) <= run.recipe.evals.frontier:  # with the base's
-                run.console.print(f"{name}: trained without all snapshots of evals.frontier; --fresh takes them")
-            snapshots_of(run, name).remove()
+    experiment.base.drop()  # its precision may have been lowered, and trainings may follow
+    measured = {name for name, _ in todo}
+    return {name: Done(kept=name not in measured) for name in names}
 
 
-def _steps(run: Run, name: str) -> dict[int, Path]:
-    """The snapshots, and the end of the training by its checkpoint; the base is where all start."""
+def write_frontier(experiment: Experiment, names: Sequence[str]) -> Result:
+    """Write `frontier.csv` of the trials on the board, and remove the snapshots of all trials."""
+    if not experiment.frontier_points:
+        return Skipped("evals.frontier and evals.prompts are not both set")
+    start = _all(experiment, BASE)
+    points = {name: start | _all(experiment, name) for name in names}
+    run_folders.write_text(experiment.folder / FILE, frontier.table(points).to_csv(index=False))
+    for name in names:
+        if len(points[name]) <= experiment.frontier_points:  # with the base's
+            line = f"{name}: trained without all snapshots of evals.frontier; --fresh takes them"
+            experiment.console.print(line)
+    for name in experiment.trials:
+        snapshots_of(experiment, name).remove()
+    return Done()
+
+
+def _checkpoints(experiment: Experiment, name: str) -> dict[int, Path]:
+    """The snapshots by their steps, and the checkpoint at the training's end; the base is where all start."""
     if name == BASE:
         return {0: Path()}
-    with (run.folder / name / "metrics.jsonl").open(encoding="utf-8") as f:
+    with (experiment.folder / name / "metrics.jsonl").open(encoding="utf-8") as f:
         last = sum(1 for _ in f)
-    return snapshots_of(run, name).taken() | {last: run.folder / name / "checkpoint"}
+    return snapshots_of(experiment, name).taken() | {last: experiment.folder / name / "checkpoint"}
 
 
-def _file(run: Run, name: str, step: int) -> Path:
-    return run.folder / name / "frontier" / f"step-{step:08d}.json"
+def _file(experiment: Experiment, name: str, step: int) -> Path:
+    return experiment.folder / name / "frontier" / f"step-{step:08d}.json"
 
 
-def _key(run: Run, training: str) -> str:
-    evals = run.recipe.evals
-    prompts = [p.prompt for p in run.prompts[: evals.kl]]
-    return key_of([training, prompts, evals.max_new_tokens, run.recipe.seed, reference_logprobs.rows_key(run.held_out)])
+def _seed(experiment: Experiment, name: str) -> int:
+    return experiment.recipe.seed if name == BASE else experiment.trials[name].seed
 
 
-def _known(run: Run, name: str, step: int, training: str) -> FrontierPoint | None:
+def _key(experiment: Experiment, name: str) -> str:
+    """Hash of all that a point depends on: the training, and how it is measured."""
+    evals, training = experiment.recipe.evals, experiment.weights
+    if name != BASE:
+        result = run_folders.read_result(experiment.folder / name)
+        training = "" if result is None else result.key
+    prompts = [p.prompt for p in experiment.prompts[: evals.kl]]
+    rows = reference_logprobs.rows_key(experiment.held_out)
+    return key_of([training, prompts, evals.max_new_tokens, _seed(experiment, name), rows])
+
+
+def _known(experiment: Experiment, name: str, step: int) -> FrontierPoint | None:
     try:
-        found = json.loads(_file(run, name, step).read_text(encoding="utf-8"))
-        return FrontierPoint(**found) if found.pop("key") == _key(run, training) else None
+        values = json.loads(_file(experiment, name, step).read_text(encoding="utf-8"))
+        return FrontierPoint(**values) if values.pop("key") == _key(experiment, name) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _all(run: Run, name: str, training: str) -> dict[int, FrontierPoint]:
-    steps = [int(p.stem.removeprefix("step-")) for p in (run.folder / name / "frontier").glob("step-*.json")]
-    found = {step: _known(run, name, step, training) for step in steps}
-    return {step: point for step, point in found.items() if point is not None}
+def _all(experiment: Experiment, name: str) -> dict[int, FrontierPoint]:
+    files = (experiment.folder / name / "frontier").glob("step-*.json")
+    points = {step: _known(experiment, name, step) for step in (int(p.stem.removeprefix("step-")) for p in files)}
+    return {step: point for step, point in points.items() if point is not None}
 
 
-def _point(run: Run, model: Any, base: Any, theirs: LogProbs | None) -> FrontierPoint:
-    bf16, rows = native_bf16(), run.prompts[: run.recipe.evals.kl]
-    reward: list[float] = []
+def _point(experiment: Experiment, name: str, model: Any, base_logprobs: LogProbs | None) -> FrontierPoint:
+    evals, bf16, base = experiment.recipe.evals, native_bf16(), experiment.base.model
+    rows, reward = experiment.prompts[: evals.kl], list[float]()
     checkable = all(row.checks for row in rows)
-    if not checkable and theirs is not None:
-        ours = theirs if model is base else reference_logprobs.logprobs(model, run.held_out, run.layout, bf16=bf16)
-        reward = [0.5 + 0.5 * float(torch.sign(v)) for v in ours.margin - theirs.margin]
+    if not checkable and base_logprobs is not None:
+        policy = base_logprobs
+        if model is not base:
+            policy = reference_logprobs.logprobs(model, experiment.held_out, experiment.layout, bf16=bf16)
+        reward = [0.5 + 0.5 * float(torch.sign(v)) for v in policy.margin - base_logprobs.margin]
     if bf16:
         model, base = model.to(torch.bfloat16), base.to(torch.bfloat16)
-    drawn = sampled(model, run.tokenizer, [r.prompt for r in rows], run.recipe.evals.max_new_tokens, run.recipe.seed)
+    prompts = [row.prompt for row in rows]
+    drawn = sampled(model, experiment.tokenizer, prompts, evals.max_new_tokens, _seed(experiment, name))
     if checkable:
-        answers = decode_answers(model, run.tokenizer, [s.completion for s in drawn])
+        answers = decode_answers(model, experiment.tokenizer, [s.completion for s in drawn])
         reward = [Verifier().score(row, answer) for row, answer in zip(rows, answers, strict=True)]
-    metric = "score" if checkable else "preference_accuracy"
-    return FrontierPoint(kl(model, base, drawn, run.layout, bf16=bf16), reward, metric)
+    divergence = kl(model, base, drawn, experiment.layout, bf16=bf16)
+    return FrontierPoint(divergence, reward, "score" if checkable else "preference_accuracy")

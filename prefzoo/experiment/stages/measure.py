@@ -1,4 +1,4 @@
-"""The evaluation stage of `prefzoo run`: every model's numbers, none of them twice."""
+"""The measure stage: every number of a model, none of them twice. `evals.json` is keyed by all that it depends on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import torch
 from rich.console import Console
 
 from prefzoo.engine import models, reference_logprobs
-from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import native_bf16
-from prefzoo.evals.boards import leaderboard
-from prefzoo.evals.boards.provenance import Provenance
+from prefzoo.errors import UserError
+from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.generation.generate import generate
 from prefzoo.evals.judges.protocol import Answer, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
@@ -24,58 +23,139 @@ from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_bench
 from prefzoo.evals.metrics.registry import all_metrics
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
 from prefzoo.evals.suites.tasks import suite_key
-from prefzoo.experiment.context import Run, logprobs_of
+from prefzoo.experiment.base_logprobs import base_on_held_out
+from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.stages.stage import Done, Result
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import ENGINE, cached_by_prompt, key_of
-from prefzoo.runtime.progress import Report, stage
+from prefzoo.runtime.distributed import broadcast, process_state, shard
+from prefzoo.runtime.progress import Report, set_variant_state, stage
 from prefzoo.runtime.versions import version_of
 from prefzoo.training.step_metrics import beta_of
 from prefzoo.types import LogProbs, VocabLogProbs
 
-
-def weights_of(run: Run, name: str) -> str:
-    """What identifies a model of the run: the base, or a variant by its checkpoint's content."""
-    if name == leaderboard.BASE:
-        return run.weights
-    return key_of([run.weights, models.content_hash(run.folder / name / "checkpoint")])  # an adapter sits on the base
+MEASURED = "measured"
 
 
-def key(run: Run, name: str) -> str:
+def measure_models(experiment: Experiment, names: Sequence[str]) -> dict[str, Result]:
+    """Measure the base or trials, unless their numbers are on disk. All processes call this; each takes some models.
+
+    Args:
+        experiment: what the models are of.
+        names: `base`, and trials that are trained.
+
+    Returns:
+        How it ended, by name.
+    """
+    todo = broadcast([name for name in names if not is_complete(experiment, name)])
+    for name in names:
+        if name not in todo:
+            line = f"{name}: already measured with these settings; kept"
+            set_variant_state(name, MEASURED, experiment.console, line)
+    base = base_on_held_out(experiment) if todo and experiment.held_out else None
+    for name in shard(todo):
+        model = experiment.base.model if name == BASE else experiment.load_trained(name)
+        measure_model(experiment, name, model, base)
+        set_variant_state(name, MEASURED, experiment.console)
+    process_state().wait_for_everyone()
+    experiment.base.drop()  # its precision may have been lowered, and trainings may follow
+    return {name: Done(kept=name not in todo) for name in names}
+
+
+def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs | None) -> None:
+    """Measure one model, and write its numbers and its answers.
+
+    Args:
+        experiment: what the model is of.
+        name: `base`, or a trial.
+        model: its weights; where the machine has bf16 they are in bf16 afterwards.
+        base: the base's log-probs of the held-out pairs, in nats; None without such pairs.
+    """
+    evals, bf16 = experiment.recipe.evals, native_bf16()
+    held_out = HeldOut()
+    if base is not None and name != BASE:
+        title = f"held-out pairs under {name}"
+        with stage(title, "pairs", experiment.console, variant=name, activity="held-out pairs") as report:
+            policy = reference_logprobs.logprobs(
+                model, experiment.held_out, experiment.layout, VocabLogProbs, bf16=bf16, report=report
+            )
+        assert isinstance(policy, VocabLogProbs)
+        held_out = on_pairs(policy, base, beta_of(experiment.trials[name].variant.params))
+    model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
+    same = {"weights": weights_of(experiment, name), "vocabulary": experiment.vocabulary, "dtype": str(model.dtype)}
+    answers = kept_answers(
+        name, model, experiment.tokenizer, experiment.prompts, evals.max_new_tokens, same, experiment.console
+    )
+    benchmarks: dict[str, dict[str, Any]] = {}
+    for suite in evals.benchmarks:
+        with stage(f"{suite} of {name}", "suites", experiment.console, variant=name, activity=suite):
+            benchmarks |= run_benchmarks(model, experiment.tokenizer, suite, experiment.recipe.folder, same)
+    say_unavailable(benchmarks, experiment.console)
+    divergence = _kl(experiment, name, model, same) if name != BASE else []
+    numbers = measured(held_out, experiment.prompts, answers, Verifier(), benchmarks, divergence)
+    values = asdict(numbers)
+    write_samples(experiment.folder / name, numbers)
+    key = f"{_key(experiment, name)}-{key_of(values)}"
+    run_folders.write_json(experiment.folder / name / "evals.json", {"key": key, **values})
+
+
+def read_numbers(experiment: Experiment, names: Sequence[str]) -> dict[str, Measured]:
+    """Return the numbers of models that were measured, by whichever process.
+
+    Raises:
+        UserError: some are not on disk.
+    """
+    numbers = {name: _known(experiment, name) for name in names}
+    missing = [name for name, one in numbers.items() if one is None]
+    if missing:
+        raise UserError(
+            f"{experiment.folder}: no numbers of {', '.join(missing)} although they were measured; "
+            "--results must be a folder that all processes share"
+        )
+    return {name: one for name, one in numbers.items() if one is not None}
+
+
+def is_complete(experiment: Experiment, name: str) -> bool:
+    """Return whether a model's numbers are on disk, and no benchmark among them was unavailable at the time."""
+    numbers = _known(experiment, name)
+    return numbers is not None and not any(b.get("reason") for b in numbers.benchmarks.values())
+
+
+def weights_of(experiment: Experiment, name: str) -> str:
+    """Return the hash that identifies the weights of the base or of a trial's checkpoint."""
+    if name == BASE:
+        return experiment.weights
+    checkpoint = models.content_hash(experiment.folder / name / "checkpoint")
+    return key_of([experiment.weights, checkpoint])  # an adapter sits on the base
+
+
+def _key(experiment: Experiment, name: str) -> str:
     """Hash of all that a model's numbers depend on."""
-    evals = run.recipe.evals
-    suites = {suite: suite_key(suite, run.recipe.folder) for suite in evals.benchmarks}
-    held_out = reference_logprobs.rows_key(run.held_out) if run.held_out else ""
+    evals, folder = experiment.recipe.evals, experiment.recipe.folder
+    suites = {suite: suite_key(suite, folder) for suite in evals.benchmarks}
+    held_out = reference_logprobs.rows_key(experiment.held_out) if experiment.held_out else ""
     versions = [ENGINE, reference_logprobs.ENGINE, version_of("transformers"), version_of("lm-eval")]
     return key_of([
-        weights_of(run, name), run.weights, run.vocabulary, evals.model_dump(), [asdict(p) for p in run.prompts],
-        suites, held_out, run.layout, native_bf16(), versions,
+        weights_of(experiment, name), experiment.weights, experiment.vocabulary, evals.model_dump(),
+        [asdict(p) for p in experiment.prompts], suites, held_out, experiment.layout, native_bf16(), versions,
     ])  # fmt: skip
 
 
-def receipts(run: Run, trained: Mapping[str, run_folders.RunResult]) -> Provenance:
-    """Where the run's numbers come from, by name and content."""
-    prompts = f"{run.recipe.evals.prompts}@{key_of([asdict(p) for p in run.prompts])}" if run.prompts else ""
-    pairs = f"{run.recipe.data.eval}@{reference_logprobs.rows_key(run.held_out)[:16]}" if run.held_out else ""
-    return Provenance(
-        run.recipe.seed, leaderboard.BASE, prompts, pairs,
-        {suite: f"{suite}@{suite_key(suite, run.recipe.folder)}" for suite in run.recipe.evals.benchmarks},
-        {name: r.loss for name, r in trained.items()},
-        {name: str(r.environment.get("commit") or "") for name, r in trained.items()},
-    )  # fmt: skip
-
-
-def known(run: Run, name: str) -> Measured | None:
+def _known(experiment: Experiment, name: str) -> Measured | None:
     """The numbers on disk, if they are of this model and these settings."""
+    path = experiment.folder / name / "evals.json"
     try:
-        found = json.loads((run.folder / name / "evals.json").read_text(encoding="utf-8"))
-        settings, _, content = found.pop("key").partition("-")
-        if settings == key(run, name) and content != key_of(found):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        settings, _, content = values.pop("key").partition("-")
+        if settings != _key(experiment, name):
+            return None
+        if content != key_of(values):
             raise ValueError("other numbers than were written")
-        return _if_whole(Measured(**found)) if settings == key(run, name) else None
+        return _if_whole(Measured(**values))
     except OSError:  # mostly: nothing there
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
-        run.console.print(f"{run.folder / name / 'evals.json'}: broken (not what was written); measured again")
+        experiment.console.print(f"{path}: broken (not what was written); measured again")
         return None
 
 
@@ -83,44 +163,6 @@ def _if_whole(measured: Measured) -> Measured | None:
     """None if a metric of the held-out pairs is new since: a package that offers it was installed after the run."""
     wanted = {m.name for m in all_metrics() if m.from_logprobs is not None}
     return None if measured.margins and wanted - measured.pairs.keys() else measured
-
-
-def complete(run: Run, name: str) -> bool:
-    """Whether a model's numbers are known, and none of them is one that could not be had at the time."""
-    found = known(run, name)
-    return found is not None and not any(b.get("reason") for b in found.benchmarks.values())
-
-
-def reference_of_held_out(run: Run, base: Base) -> LogProbs:
-    """The base's log-probs of the held-out pairs, which every margin is measured from. All processes call this."""
-    return logprobs_of(run, base, run.weights, run.held_out, "reference log-probs, held-out pairs", bf16=native_bf16())
-
-
-def measure(run: Run, name: str, model: Any, base: Any, theirs: LogProbs | None) -> Measured:
-    """All numbers of one model, and its answers beside them on disk. `theirs`: of the base, on the held-out pairs."""
-    evals, bf16, weights = run.recipe.evals, native_bf16(), weights_of(run, name)
-    held_out = HeldOut()
-    if theirs is not None and name != leaderboard.BASE:
-        with stage(
-            f"held-out pairs under {name}", "pairs", run.console, variant=name, activity="held-out pairs"
-        ) as report:
-            ours = reference_logprobs.logprobs(model, run.held_out, run.layout, VocabLogProbs, bf16=bf16, report=report)
-        assert isinstance(ours, VocabLogProbs)
-        held_out = on_pairs(ours, theirs, beta_of(run.recipe.variants[name].params))
-    model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
-    same = {"weights": weights, "vocabulary": run.vocabulary, "dtype": str(model.dtype)}
-    answers = kept_answers(name, model, run.tokenizer, run.prompts, evals.max_new_tokens, same, run.console)
-    benchmarks: dict[str, dict[str, Any]] = {}
-    for suite in evals.benchmarks:
-        with stage(f"{suite} of {name}", "suites", run.console, variant=name, activity=suite):
-            benchmarks |= run_benchmarks(model, run.tokenizer, suite, run.recipe.folder, same)
-    say_unavailable(benchmarks, run.console)
-    kl = _kl(run, name, model, base, same) if name != leaderboard.BASE else []
-    found = measured(held_out, run.prompts, answers, Verifier(), benchmarks, kl)
-    values = asdict(found)
-    write_samples(run.folder / name, found)
-    run_folders.write_json(run.folder / name / "evals.json", {"key": f"{key(run, name)}-{key_of(values)}", **values})
-    return found
 
 
 def kept_answers(
@@ -164,24 +206,23 @@ def _by_prompt(
         return cached_by_prompt(kind, depends, texts, begun, progress)
 
 
-def _kl(run: Run, name: str, model: Any, base: Any, same: dict[str, str]) -> list[float]:
-    evals = run.recipe.evals
-    prompts = [p.prompt for p in run.prompts[: evals.kl]]
+def _kl(experiment: Experiment, name: str, model: Any, same: dict[str, str]) -> list[float]:
+    evals, seed = experiment.recipe.evals, experiment.trials[name].seed
+    prompts = [p.prompt for p in experiment.prompts[: evals.kl]]
     if not prompts:
         return []
-
-    bf16 = native_bf16()
+    bf16, base = native_bf16(), experiment.base.model
     reference_model = base.to(torch.bfloat16) if bf16 else base  # in one precision, rounding is no divergence
 
     def make(texts: list[str]) -> list[float]:
-        drawn = sampled(model, run.tokenizer, texts, evals.max_new_tokens, run.recipe.seed)
-        return kl(model, reference_model, drawn, run.layout, bf16=bf16)
+        drawn = sampled(model, experiment.tokenizer, texts, evals.max_new_tokens, seed)
+        return kl(model, reference_model, drawn, experiment.layout, bf16=bf16)
 
     depends = {
-        **same, "base": run.weights, "max_new_tokens": evals.max_new_tokens, "seed": run.recipe.seed,
-        "layout": run.layout,
+        **same, "base": experiment.weights, "max_new_tokens": evals.max_new_tokens, "seed": seed,
+        "layout": experiment.layout,
     }  # fmt: skip
-    return _by_prompt("kl", name, depends, prompts, make, run.console)
+    return _by_prompt("kl", name, depends, prompts, make, experiment.console)
 
 
 def say_unavailable(benchmarks: Mapping[str, Mapping[str, Any]], console: Console) -> None:

@@ -1,50 +1,72 @@
-"""The last stage of a run: a model card beside every checkpoint, and the run as one page."""
+"""The report stage: the leaderboard, a model card beside every checkpoint on it, and the run as one page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from prefzoo.data.audit import training_data_lines
+from prefzoo.engine import reference_logprobs
 from prefzoo.errors import UserError
+from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
-from prefzoo.evals.boards.run_files import read_run
+from prefzoo.evals.boards.multi_seed import over_seeds
+from prefzoo.evals.boards.provenance import Provenance
+from prefzoo.evals.boards.run_files import SWEEP, read_run
 from prefzoo.evals.boards.tables import number
+from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metric
 from prefzoo.evals.report import page
-from prefzoo.experiment import cards
-from prefzoo.experiment.context import Run
-from prefzoo.runtime.run_folders import RunResult
+from prefzoo.evals.suites.tasks import suite_key
+from prefzoo.experiment import cards, search, sweep_report
+from prefzoo.experiment.choose import Choice, failures
+from prefzoo.experiment.context import Experiment
+from prefzoo.runtime import run_folders
+from prefzoo.runtime.cache import key_of
+from prefzoo.runtime.run_folders import Failure, RunResult
+from prefzoo.training.oom_retry import memory_notes
 
 
-def write_cards(run: Run, trained: Mapping[str, RunResult], board: Leaderboard) -> None:
-    """A card beside each variant's checkpoint."""
-    plain, data = run.recipe.resolved(), training_data_lines(run.pairs)
-    for name, result in trained.items():
-        loss, rows = run.recipe.variants[name].loss_obj, _results(board, name)
-        about = cards.About(result, loss, plain, run.recipe.folder, rows, data, board.verdict())
-        cards.write(about, run.folder / name / "checkpoint")
+def build_board(experiment: Experiment, choice: Choice, numbers: dict[str, Measured], more: str) -> Leaderboard:
+    """Return the board of a run: a row for each variant, over the seeds of its chosen setting.
+
+    Args:
+        experiment: what was run; of a sweep, `sweep.json` is written.
+        choice: which trials are ranked.
+        numbers: theirs and the base's, by name.
+        more: further tables, in Markdown.
+    """
+    results = read_results(experiment, choice)
+    costs = {name: result.costs for name, result in results.items()}
+    board = leaderboard.build(numbers, costs, _provenance(experiment, results), more + memory_notes(costs))
+    if search.is_sweep(experiment.recipe):
+        board = _over_seeds(experiment, choice, numbers, board)
+    failed = failed_variants(experiment, choice)
+    return replace(board, failed={name: _place(failure) + failure.reason for name, failure in failed.items()})
 
 
-def _results(board: Leaderboard, name: str) -> list[tuple[str, ...]]:
-    """Metric, value, the base's, n, what it was measured on, and by whom."""
-    costs = [m for m in board.long.metric if board.metrics[m].measured_on == "training"]
-    long = board.long[~board.long.metric.isin(costs)]
-    long = long.astype(object).where(long.notna(), None)
-    base = {row["metric"]: row for row in long[long.variant == BASE].to_dict("records")}
-    found: list[tuple[str, ...]] = []
-    for row in long[long.variant == name].to_dict("records"):
-        if row["value"] is not None:
-            metric = board.metrics[str(row["metric"])]
-            two = [_number(metric, one) if one else "-" for one in (row, base.get(row["metric"]))]
-            on = Path((row.get("suite") or "-").rpartition("@")[0]).name
-            found.append((str(row["metric"]), *two, f"{row['n']:.0f}", on or "-", row.get("judge") or "-"))
-    return found
+def failed_variants(experiment: Experiment, choice: Choice) -> dict[str, Failure]:
+    """Return the variants of which no trial was trained to its end, with the first reason."""
+    ranked, trials, failed = {t.arm for t in choice.finals}, experiment.trials.values(), failures(experiment)
+    first = {t.arm: failed[t.name] for t in reversed(trials) if t.name in failed and t.arm not in ranked}
+    return {arm: first[arm] for arm in experiment.recipe.variants if arm in first}
 
 
-def _number(metric: Metric, row: dict[Any, Any]) -> str:
-    return number(metric, row["value"], row["low"], row["high"])
+def read_results(experiment: Experiment, choice: Choice) -> dict[str, RunResult]:
+    """Return what training each ranked trial gave, from disk."""
+    results = {t.name: run_folders.read_result(experiment.folder / t.name) for t in choice.finals}
+    return {name: result for name, result in results.items() if result is not None}
+
+
+def write_cards(experiment: Experiment, results: Mapping[str, RunResult], board: Leaderboard) -> None:
+    """Write a card beside the checkpoint of each trial on the board."""
+    plain, data = experiment.recipe.resolved(), training_data_lines(experiment.pairs)
+    for name, result in results.items():
+        loss, rows = experiment.trials[name].variant.loss_obj, _rows(board, name)
+        about = cards.About(result, loss, plain, experiment.recipe.folder, rows, data, board.verdict())
+        cards.write(about, experiment.folder / name / "checkpoint")
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -53,9 +75,62 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     Raises:
         UserError: the folder is no run's, or the page cannot be written.
     """
-    found, target = read_run(folder), out or folder / page.FILE
+    run, target = read_run(folder), out or folder / page.FILE
     try:
-        page.write(found, target)
+        page.write(run, target)
     except OSError as e:
         raise UserError(f"{target}: cannot be written ({e.strerror}); name another file with --out") from None
     return target
+
+
+def _over_seeds(
+    experiment: Experiment, choice: Choice, numbers: dict[str, Measured], board: Leaderboard
+) -> Leaderboard:  # fmt: skip
+    """The board with a row per variant, and how the variants were tuned."""
+    seed_of = {t.name: t.seed for t in choice.finals}
+    board.long["seed"] = [seed_of.get(v, s) for v, s in zip(board.long.variant, board.long.seed, strict=True)]
+    arms = {arm: [t.name for t in choice.finals if t.arm == arm] for arm in dict.fromkeys(t.arm for t in choice.finals)}
+    board = over_seeds(board, numbers, arms)
+    run_folders.write_json(experiment.folder / SWEEP, sweep_report.record(experiment, choice))
+    tuning = sweep_report.table(experiment, choice, numbers, board.primary)
+    return replace(board, more="\n".join(part for part in (tuning, board.more) if part))
+
+
+def _provenance(experiment: Experiment, results: Mapping[str, RunResult]) -> Provenance:
+    """Where the numbers come from, by name and content."""
+    recipe, evals = experiment.recipe, experiment.recipe.evals
+    prompts = pairs = ""
+    if experiment.prompts:
+        prompts = f"{evals.prompts}@{key_of([asdict(p) for p in experiment.prompts])}"
+    if experiment.held_out:
+        pairs = f"{recipe.data.eval}@{reference_logprobs.rows_key(experiment.held_out)[:16]}"
+    return Provenance(
+        recipe.seed, BASE, prompts, pairs,
+        {suite: f"{suite}@{suite_key(suite, recipe.folder)}" for suite in evals.benchmarks},
+        {name: r.loss for name, r in results.items()},
+        {name: str(r.environment.get("commit") or "") for name, r in results.items()},
+    )  # fmt: skip
+
+
+def _place(failure: Failure) -> str:
+    return f"step {failure.step}: " if failure.step else ""
+
+
+def _rows(board: Leaderboard, name: str) -> list[tuple[str, ...]]:
+    """Metric, value, the base's, n, what it was measured on, and by whom."""
+    costs = [m for m in board.long.metric if board.metrics[m].measured_on == "training"]
+    long = board.long[~board.long.metric.isin(costs)]
+    long = long.astype(object).where(long.notna(), None)
+    base = {row["metric"]: row for row in long[long.variant == BASE].to_dict("records")}
+    rows: list[tuple[str, ...]] = []
+    for row in long[long.variant == name].to_dict("records"):
+        if row["value"] is not None:
+            metric = board.metrics[str(row["metric"])]
+            two = [_number(metric, one) if one else "-" for one in (row, base.get(row["metric"]))]
+            on = Path((row.get("suite") or "-").rpartition("@")[0]).name
+            rows.append((str(row["metric"]), *two, f"{row['n']:.0f}", on or "-", row.get("judge") or "-"))
+    return rows
+
+
+def _number(metric: Metric, row: dict[Any, Any]) -> str:
+    return number(metric, row["value"], row["low"], row["high"])

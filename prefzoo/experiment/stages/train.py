@@ -1,260 +1,227 @@
-"""The first half of `prefzoo run`: every variant trained, alone or side by side, each result or failure on disk."""
+"""The train stage: one trial, or several side by side; each result or failure is on disk afterwards."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from prefzoo.data.tokens import TokenExample
-from prefzoo.engine import models, reference_logprobs
+from prefzoo.engine import models
 from prefzoo.engine.base_model import Base, load_policy
 from prefzoo.engine.precision import use_bf16
-from prefzoo.errors import VariantFailed
-from prefzoo.experiment.context import Run, logprobs_of
+from prefzoo.errors import UserError, VariantFailed
+from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.frontier import snapshots_of
-from prefzoo.recipe.load import Variant
+from prefzoo.experiment.stages.stage import Done, Failed, Result
+from prefzoo.experiment.stages.trainings import Training, job_with_reference
+from prefzoo.experiment.stages.validate import validate, validation_score
 from prefzoo.runtime import run_folders
-from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.distributed import broadcast, process_state
 from prefzoo.runtime.live_view import FAILED, KEPT
 from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.runtime.run_folders import Failure, RunResult
-from prefzoo.training.checkpoint import Checkpoints
-from prefzoo.training.groups import group_trials
-from prefzoo.training.job import Job, with_reference
+from prefzoo.training.job import Job, steps_of
 from prefzoo.training.loop import train
 from prefzoo.training.member import Member
 from prefzoo.training.multi_lora import why_not_groupable
-from prefzoo.types import LogProbs
 
-RESUME = "resume"  # beside a variant's checkpoint, while it is trained
-NO_OUTCOME = {"trackers", "side_by_side"}  # settings of the loop that change no result
-Ended = RunResult | Failure
+Results = dict[str, Result]
 
 
-@dataclass(frozen=True)
-class _Training:
-    """One variant that is to be trained: its settings, their key, its folder."""
+def train_trials(experiment: Experiment, names: Sequence[str], until: int | None = None) -> Results:
+    """Train trials that are not trained yet, and score them on the validation pairs. All processes call this.
 
-    variant: Variant
-    folder: Path
-    key: str
-    params: dict[str, Any]
-    settings: dict[str, Any]
-    checkpoints: Checkpoints
+    A trial whose loss diverges fails alone. Any other UserError ends a run of one trial; in a run of several it is
+    recorded for its trial, which the same command tries again, and the others go on. It also ends a training in
+    several processes, since the others might wait for the one that raised it.
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "metrics.jsonl"
+    Args:
+        experiment: what the trials are of.
+        names: of one trial, or of several that are trained side by side.
+        until: pause after so many optimiser steps, with weights and a checkpoint to go on from, but no result.
 
+    Returns:
+        How it ended, by name.
 
-def train_all(run: Run, base: Base, *, retry_failed: bool) -> dict[str, Ended]:
-    """Train what is not trained yet; how each variant ended, in the recipe's order."""
-    variants, state = run.recipe.variants, process_state()
-    jobs = {name: _plain_job(run, variant) for name, variant in variants.items()}
-    groups, notes = group_trials(jobs, state.device.type, state.num_processes)
-    for note in notes:
-        run.console.print(note)
-    found: dict[str, Ended] = {}
-    for group in groups:
-        todo = []
-        for training in (_training(run, variants[name]) for name in group):
-            before = _before(run, training, retry_failed=retry_failed)
-            if before is None:
-                todo.append(training)
-            else:
-                found[training.variant.name] = before
-        found |= _train_group(run, todo, base)
-    return {name: found[name] for name in variants}
-
-
-def _train_group(run: Run, group: Sequence[_Training], base: Base) -> dict[str, Ended]:
-    if len(group) > 1:
-        model = _policy(run, group[0].variant)
-        why = why_not_groupable(model)
-        if not why:
-            try:
-                return _train_side_by_side(run, group, model, base)
-            except (RuntimeError, MemoryError) as e:
-                if not is_out_of_memory(e):
-                    raise
-            why = "out of memory"
-        names = ", ".join(training.variant.name for training in group)
-        run.console.print(f"{names}: cannot train side by side: {why}; one after another instead", soft_wrap=True)
-        del model
-    return {training.variant.name: _train_alone(run, training, base) for training in group}
-
-
-def _plain_job(run: Run, variant: Variant) -> Job:
-    bf16 = use_bf16(variant.train)
-    return Job(variant.loss_obj, variant.params, variant.train, run.recipe.seed, run.pairs, run.layout, bf16)
-
-
-def job_of(run: Run, variant: Variant, base: Base, weights: str) -> Job:
-    """The training of a variant, with all that its loss needs of the reference."""
-    job = _plain_job(run, variant)
-    recipe = run.recipe
-    orders = [replace(job, train=v.train, seed=s) for v in recipe.variants.values() for s in run.seeds or [recipe.seed]]
-    seen = {i for other in orders for step in other.steps for i in step}
-
-    def frozen(pairs: Sequence[TokenExample], what: str, kind: type[LogProbs]) -> LogProbs:
-        return logprobs_of(run, base, weights, pairs, f"reference log-probs, {what}", kind, bf16=job.bf16)
-
-    return with_reference(job, base, frozen, also=sorted(seen))
-
-
-def training_key(run: Run, variant: Variant) -> str:
-    """Hash of all that the outcome of a training depends on."""
-    return _training(run, variant).key
-
-
-def train_variant(run: Run, name: str, base: Base, until: int | None = None) -> Ended:
-    """Train one variant, unless it is done; its weights and result, or its failure, are on disk then.
-
-    After `until` steps (None: all of them) it stops, with its weights and a checkpoint to go on from, but no result.
+    Raises:
+        UserError: see above.
     """
-    training = _training(run, run.recipe.variants[name])
-    return _before(run, training, retry_failed=False) or _train_alone(run, training, base, until)
+    experiment = experiment.without_test_split
+    results: Results = {}
+    todo: list[Training] = []
+    for trial in (experiment.trials[name] for name in names):
+        training, pause = Training.of(experiment, trial), _pause(experiment, trial, until)
+        if pause is not None and validation_score(experiment, trial, pause) is not None:
+            results[trial.name] = Done(kept=True)
+            continue
+        earlier = _earlier(experiment, training, pause)
+        if earlier is None:
+            todo.append(training)
+        else:
+            results[trial.name] = earlier
+    results |= _train(experiment, todo, until)
+    for trial in (experiment.trials[name] for name in names if isinstance(results[name], Done)):
+        pause = _pause(experiment, trial, until)
+        if experiment.validation and validation_score(experiment, trial, pause) is None:
+            validate(experiment, trial, pause)
+    return {name: results[name] for name in names}
 
 
-def _training(run: Run, variant: Variant) -> _Training:
-    settings: dict[str, Any] = {
-        "loss": variant.loss,
-        "params": variant.params.model_dump(),
-        "train": variant.train.model_dump(exclude=NO_OUTCOME),
-    }
-    bf16, folder = use_bf16(variant.train), run.folder / variant.name
-    key = key_of(
-        [
-            settings,
-            run.recipe.seed,
-            run.weights,
-            reference_logprobs.rows_key(run.pairs),
-            reference_logprobs.ENGINE,
-            bf16,
-        ]
-    )
-    kept = Checkpoints(folder / RESUME, key, run.save_every, run.console.print)
-    return _Training(variant, folder, key, settings["params"], settings["train"], kept)
+def _pause(experiment: Experiment, trial: Trial, until: int | None) -> int | None:
+    """Where the training pauses; None where it has no more steps than that."""
+    return until if until is not None and until < steps_of(trial.variant.train, len(experiment.pairs)) else None
 
 
-def _before(run: Run, training: _Training, *, retry_failed: bool) -> Ended | None:
-    """How a variant ended before, with these settings; else None, and its folder is made ready."""
-    main, name, folder = process_state().is_main_process, training.variant.name, training.folder
-    before = broadcast(_intact(run, training) if main else None)
-    if before is not None:
+def _earlier(experiment: Experiment, training: Training, pause: int | None) -> Result | None:
+    """How a training ended before, with these settings; else None, and its folder is made ready."""
+    main, name, folder = process_state().is_main_process, training.name, training.folder
+    if main and pause is not None:  # the weights of a finished training say nothing about those on the way
+        run_folders.discard_result(folder)
+    if broadcast(_is_intact(experiment, training) if main else False):
         if main:
             training.checkpoints.remove()
-        set_variant_state(name, KEPT, run.console, f"{name}: already trained with these settings; kept")
-        return before
-    broken = broadcast(run_folders.read_failure(folder))
-    if broken is not None and broken.key == training.key and not retry_failed:
-        line = f"{name}: failed before with these settings at step {broken.step}; --retry-failed tries again"
-        set_variant_state(name, FAILED, run.console, line)
-        return broken
+        set_variant_state(name, KEPT, experiment.console, f"{name}: already trained with these settings; kept")
+        return Done(kept=True)
+    failure = broadcast(run_folders.read_failure(folder))
+    if failure is not None and failure.key == training.key:
+        line = f"{name}: failed before with these settings at step {failure.step}; --retry-failed tries again"
+        set_variant_state(name, FAILED, experiment.console, line)
+        return Failed(failure.reason, failure.step)
     if main:
         run_folders.discard_result(folder)
         if not training.checkpoints.folder.is_dir():  # else it goes on, with what was taken before
-            snapshots_of(run, name).remove()
+            snapshots_of(experiment, name).remove()
     return None
 
 
-def _intact(run: Run, training: _Training) -> RunResult | None:
-    """What an earlier run made of a variant, if its files are still what was written."""
-    place = training.folder / "checkpoint"
-    found = run_folders.read_finished(training.folder, training.key)
-    if found is not None and found.weights and found.weights != models.content_hash(place):
-        run.console.print(f"{place}: broken (not what was written); {training.variant.name} is trained again")
-        return None
-    return found
+def _is_intact(experiment: Experiment, training: Training) -> bool:
+    """Whether an earlier run trained it to its end, and its files are still what was written."""
+    checkpoint = training.folder / "checkpoint"
+    result = run_folders.read_finished(training.folder, training.key)
+    if result is not None and result.weights and result.weights != models.content_hash(checkpoint):
+        experiment.console.print(f"{checkpoint}: broken (not what was written); {training.name} is trained again")
+        return False
+    return result is not None
 
 
-def _train_alone(run: Run, training: _Training, base: Base, until: int | None = None) -> Ended:
-    variant, weights = training.variant, run.weights
-    name, quantize = variant.name, variant.train.lora.quantize if variant.train.lora else None
-    if quantize:  # the reference is what training starts from: the same model, adapter off
+def _train(experiment: Experiment, group: Sequence[Training], until: int | None) -> Results:
+    if len(group) > 1:
+        names = ", ".join(training.name for training in group)
+        model = _policy(experiment, group[0].trial)
+        reason = why_not_groupable(model)
+        if not reason:
+            try:
+                return _train_together(experiment, group, model, until)
+            except UserError as e:
+                reason = "; ".join(e.lines)
+            except (RuntimeError, MemoryError) as e:
+                if not is_out_of_memory(e):
+                    raise
+                reason = "out of memory"
+        line = f"{names}: cannot train side by side: {reason}; one after another instead"
+        experiment.console.print(line, soft_wrap=True)
+        del model
+    return {training.name: _train_or_record(experiment, training, until) for training in group}
+
+
+def _train_or_record(experiment: Experiment, training: Training, until: int | None) -> Result:
+    try:
+        return _train_alone(experiment, training, until)
+    except UserError as e:
+        several = process_state().num_processes > 1
+        if len(experiment.trials) == 1 and not several:
+            raise
+        reason = "; ".join(e.lines)
+        if process_state().is_main_process:  # without a key: the same command tries it again
+            Failure(training.name, training.trial.variant.loss, "", 0, reason).write(training.folder)
+        if several:
+            raise
+        experiment.console.print(f"{training.name}: {reason}", soft_wrap=True, markup=False)
+        set_variant_state(training.name, FAILED, experiment.console)
+        return Failed(reason)
+
+
+def _train_alone(experiment: Experiment, training: Training, until: int | None) -> Result:
+    base, weights = experiment.base, experiment.weights
+    if training.quantize:  # the reference is what training starts from: the same model, adapter off
         base.drop()
-        base, weights = Base(lambda: _load(run, quantize)), f"{run.weights}-{quantize}"
-    job = job_of(run, variant, base, weights)
+        quantised, weights = training.quantize, f"{experiment.weights}-{training.quantize}"
+        base = Base(lambda: experiment.load_base(quantised))
+    job = job_with_reference(experiment, training.trial, base, weights)
     if job.live is None:
-        base.drop()  # all that is needed of it is known: its room is the policy's
-    model = _policy(run, variant)
-    member = _member(run, training, job)
-    with stage(f"training {name}", "pairs", run.console, variant=name, activity="training") as report:
-        train([member], model, report, until)
-    return _ended(run, training, member, model, done=until is None)
+        base.drop()  # all that is needed of it is known: its memory is the policy's
+    model = _policy(experiment, training.trial)
+    return _run_loop(experiment, [training], [job], model, until)[training.name]
 
 
-def _train_side_by_side(run: Run, group: Sequence[_Training], model: Any, base: Base) -> dict[str, Ended]:
-    members = [_member(run, t, job_of(run, t.variant, base, run.weights)) for t in group]
-    if all(m.job.live is None for m in members):
+def _train_together(experiment: Experiment, group: Sequence[Training], model: Any, until: int | None) -> Results:
+    base, weights = experiment.base, experiment.weights
+    jobs = [job_with_reference(experiment, training.trial, base, weights) for training in group]
+    if all(job.live is None for job in jobs):
         base.drop()
-    names = ", ".join(t.variant.name for t in group)
-    with stage(f"training {names} side by side", "pairs", run.console) as report:
-        policies = train(members, model, report)
-    return {
-        t.variant.name: _ended(run, t, member, policies.model(number))
-        for number, (t, member) in enumerate(zip(group, members, strict=True))
-    }
+    for training in group:
+        set_variant_state(training.name, "training", experiment.console)
+    return _run_loop(experiment, group, jobs, model, until)
 
 
-def _member(run: Run, training: _Training, job: Job) -> Member:
-    return Member(job, training.log, training.checkpoints, snapshots_of(run, training.variant.name))
+def _run_loop(
+    experiment: Experiment, group: Sequence[Training], jobs: Sequence[Job], model: Any, until: int | None
+) -> Results:
+    pause = _pause(experiment, group[0].trial, until)  # the same for all: trials of a group have equal steps
+    members = [
+        Member(job, t.log, t.checkpoints, snapshots_of(experiment, t.name)) for t, job in zip(group, jobs, strict=True)
+    ]
+    title, of = f"training {', '.join(t.name for t in group)}", {"variant": group[0].name, "activity": "training"}
+    if len(group) > 1:
+        title, of = f"{title} side by side", {}
+    with stage(title, "pairs", experiment.console, **of) as report:
+        policies = train(members, model, report, pause)
+    results: Results = {}
+    for number, (training, member) in enumerate(zip(group, members, strict=True)):
+        if member.failed is not None:
+            results[training.name] = _failed(experiment, training, member.failed)
+        else:
+            results[training.name] = _finished(experiment, training, policies.model(number), member, pause)
+    return results
 
 
-def _ended(run: Run, training: _Training, member: Member, model: Any, *, done: bool = True) -> Ended:
-    if member.failed is not None:
-        return _failed(run, training, member.failed)
-    return _finished(run, training, model, member.metrics, member.costs, done=done)
+def _policy(experiment: Experiment, trial: Trial) -> Any:
+    settings = trial.variant.train
+    return load_policy(experiment.load_base, settings, bf16=use_bf16(settings), seed=trial.seed)
 
 
-def _policy(run: Run, variant: Variant) -> Any:
-    how = variant.train
-    return load_policy(lambda quantize: _load(run, quantize), how, bf16=use_bf16(how), seed=run.recipe.seed)
-
-
-def _load(run: Run, quantize: str | None) -> Any:
-    recipe = run.recipe
-    return models.load(recipe.model, recipe.folder, quantize=quantize, trust=recipe.trust_remote_code)[0]
-
-
-def _finished(
-    run: Run, training: _Training, model: Any, metrics: dict[str, float], costs: dict[str, float], *, done: bool = True
-) -> RunResult:
-    main, name = process_state().is_main_process, training.variant.name
+def _finished(experiment: Experiment, training: Training, model: Any, member: Member, pause: int | None) -> Done:
+    main, name, console, costs = process_state().is_main_process, training.name, experiment.console, member.costs
     used = f", {costs['flops_utilisation']:.0%} of the GPU's peak flops" if "flops_utilisation" in costs else ""
-    run.console.print(f"  {name}: {costs['tokens_per_second']:.0f} tokens/s{used}")
-    models.save(model, run.tokenizer, training.folder / "checkpoint", main=main)
+    console.print(f"  {name}: {costs['tokens_per_second']:.0f} tokens/s{used}")
+    models.save(model, experiment.tokenizer, training.folder / "checkpoint", main=main)
+    processes = {"processes": process_state().num_processes, "finished": run_folders.utc_timestamp()}
     result = RunResult(
-        name, training.variant.loss, training.params, training.settings, run.recipe.seed, training.key,
-        metrics, costs,
-        run_folders.environment()
-        | {"processes": process_state().num_processes, "finished": run_folders.utc_timestamp()},
+        name, training.trial.variant.loss, training.params, training.settings, training.trial.seed, training.key,
+        member.metrics, costs, run_folders.environment() | processes,
     )  # fmt: skip
-    if main and done:
+    if main and pause is None:
         result = replace(result, weights=models.content_hash(training.folder / "checkpoint"))
         result.write(training.folder)
         training.checkpoints.remove()
     process_state().wait_for_everyone()
-    set_variant_state(name, "trained", run.console)
-    return result
+    set_variant_state(name, "trained", console)
+    return Done()
 
 
-def _failed(run: Run, training: _Training, why: VariantFailed) -> Failure:
-    """Keep word of it. Its checkpoint goes: from there, the same settings would fail the same."""
-    name, folder = training.variant.name, training.folder
-    failure = Failure(name, training.variant.loss, training.key, why.step, "; ".join(why.lines))
+def _failed(experiment: Experiment, training: Training, error: VariantFailed) -> Failed:
+    """Write why it failed. Its checkpoint goes: from there, the same settings would fail the same."""
+    name, folder, reason = training.name, training.folder, "; ".join(error.lines)
     if process_state().is_main_process:
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # of settings from before, with what it answered
         for file in ("model_outputs.json", "annotations.json"):
             (folder / file).unlink(missing_ok=True)
-        failure.write(folder)
+        Failure(name, training.trial.variant.loss, training.key, error.step, reason).write(folder)
         training.checkpoints.remove()
     process_state().wait_for_everyone()
-    run.console.print(f"{name} failed: {failure.reason}", soft_wrap=True, markup=False)
-    set_variant_state(name, FAILED, run.console)
-    return failure
+    experiment.console.print(f"{name} failed: {reason}", soft_wrap=True, markup=False)
+    set_variant_state(name, FAILED, experiment.console)
+    return Failed(reason, error.step)

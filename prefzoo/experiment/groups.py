@@ -1,0 +1,40 @@
+"""Which trials train side by side, in one pass: what `train.side_by_side` asks for, as far as the executor can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.executors import Executor
+from prefzoo.experiment.search import Trial
+from prefzoo.experiment.stages.stage import TRAIN, Stage
+from prefzoo.experiment.stages.trainings import plain_job
+from prefzoo.training.groups import group_trials
+
+
+def train_stages(
+    experiment: Experiment, trials: Sequence[Trial], executor: Executor, until: int | None = None
+) -> list[Stage]:
+    """Return the stages that train these trials, a group of one or more each.
+
+    Args:
+        experiment: what the trials are of.
+        trials: what is to be trained; those that are trained already are grouped too, so that a run that goes on makes
+            the same groups.
+        executor: says how many processes a training has, and how many stages run at once.
+        until: pause after so many optimiser steps.
+    """
+    jobs = {t.name: plain_job(experiment, t) for t in trials}
+    groups, notes = group_trials(jobs, executor.device, executor.processes)
+    for note in notes:
+        experiment.console.print(note)
+    spread = [part for group in groups for part in _spread(experiment, group, len(trials), executor.slots)]
+    return [Stage(TRAIN, tuple(group), until) for group in spread]
+
+
+def _spread(experiment: Experiment, group: list[str], count: int, slots: int) -> list[list[str]]:
+    """Parts of a group, small enough that no slot stays empty; what is asked for by `on` stays together."""
+    if experiment.trials[group[0]].variant.train.side_by_side == "on":
+        return [group]
+    most = max(1, -(-count // slots))
+    return [group[i : i + most] for i in range(0, len(group), most)]

@@ -1,0 +1,54 @@
+"""What `prefzoo run` is asked for, as plain values that can be sent to another process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+SAVE_EVERY = 300.0  # seconds
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which run is meant.
+
+    Attributes:
+        recipe: path of the recipe's file.
+        overrides: `a.b=value`, as `--set` takes them.
+        results: path of the folder that holds the run's folder.
+        save_every: seconds between two checkpoints of a training; 0: one after every step.
+    """
+
+    recipe: str
+    overrides: tuple[str, ...]
+    results: str
+    save_every: float = SAVE_EVERY
+
+    def absolute(self) -> Request:
+        """Return the request with absolute paths, for a process that starts in another folder."""
+        recipe, results = (str(Path(path).resolve()) for path in (self.recipe, self.results))
+        return replace(self, recipe=recipe, results=results)
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of the run whose recipe has this name."""
+        return Path(self.results) / name
+
+    def words(self) -> list[str]:
+        """Return the `prefzoo run` command of this request, without the `python -m` before it."""
+        words = ["prefzoo", "run", self.recipe, "--results", self.results, "--save-every", f"{self.save_every:g}"]
+        return words + [word for text in self.overrides for word in ("--set", text)]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run starts.
+
+    Attributes:
+        fresh: train everything again, even what is finished or begun.
+        retry_failed: train again what failed before with the same settings.
+        quiet: print results only, no progress.
+    """
+
+    fresh: bool = False
+    retry_failed: bool = False
+    quiet: bool = False

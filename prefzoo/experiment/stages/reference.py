@@ -1,0 +1,31 @@
+"""The reference stage: log-probs of the base, computed once before several trainings ask for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefzoo.engine.precision import use_bf16
+from prefzoo.experiment.base_logprobs import base_on_held_out, base_on_validation
+from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.stages.stage import REFERENCE, Done, Result
+from prefzoo.experiment.stages.trainings import job_with_reference
+from prefzoo.training.loss_inputs import kind_of
+
+
+def score_references(experiment: Experiment) -> dict[str, Result]:
+    """Put into the cache what trainings, the choice and the margins need of the base. All processes call this."""
+    done: set[Any] = set()
+    for trial in experiment.trials.values():
+        loss, settings = trial.variant.loss_obj, trial.variant.train
+        kind = kind_of(loss, "reference") if loss.needs_reference else None
+        mismatched = (trial.seed, settings.batch, settings.steps, settings.epochs) if loss.needs_mismatched else None
+        needed = (kind, mismatched, use_bf16(settings))
+        quantised = settings.lora and settings.lora.quantize  # scored by its own training, under other weights
+        if (kind or mismatched) and needed not in done and not quantised:
+            done.add(needed)
+            job_with_reference(experiment, trial, experiment.base, experiment.weights)
+    if experiment.validation:
+        base_on_validation(experiment)
+    if experiment.held_out:
+        base_on_held_out(experiment)
+    return {REFERENCE: Done()}

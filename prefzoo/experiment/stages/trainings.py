@@ -1,0 +1,99 @@
+"""One trial that is to be trained: its job, its settings' hash, its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prefzoo.data.tokens import TokenExample
+from prefzoo.engine import reference_logprobs
+from prefzoo.engine.base_model import Base
+from prefzoo.engine.precision import use_bf16
+from prefzoo.experiment.base_logprobs import base_logprobs
+from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.search import Trial
+from prefzoo.runtime.cache import key_of
+from prefzoo.training.checkpoint import Checkpoints
+from prefzoo.training.job import Job, with_reference
+from prefzoo.types import LogProbs
+
+RESUME = "resume"  # beside a trial's checkpoint, while it is trained
+NO_OUTCOME = {"trackers", "side_by_side"}  # settings of the loop that change no result
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trial that is to be trained.
+
+    Attributes:
+        key: hash of all that its outcome depends on.
+        params, settings: the loss's parameters and the loop's settings, as plain values.
+        checkpoints: what an interrupted training goes on from.
+    """
+
+    trial: Trial
+    folder: Path
+    key: str
+    params: dict[str, Any]
+    settings: dict[str, Any]
+    checkpoints: Checkpoints
+
+    @classmethod
+    def of(cls, experiment: Experiment, trial: Trial) -> Training:
+        """Return the training of a trial."""
+        variant, folder = trial.variant, experiment.folder / trial.name
+        settings: dict[str, Any] = {
+            "loss": variant.loss,
+            "params": variant.params.model_dump(),
+            "train": variant.train.model_dump(exclude=NO_OUTCOME),
+        }
+        rows, engine = experiment.training_rows, reference_logprobs.ENGINE
+        key = key_of([settings, trial.seed, experiment.weights, rows, engine, use_bf16(variant.train)])
+        checkpoints = Checkpoints(folder / RESUME, key, experiment.save_every, experiment.console.print)
+        return cls(trial, folder, key, settings["params"], settings["train"], checkpoints)
+
+    @property
+    def name(self) -> str:
+        """The trial's."""
+        return self.trial.name
+
+    @property
+    def log(self) -> Path:
+        """The file of its metrics, a line per step."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def quantize(self) -> str | None:
+        """How its frozen weights are quantised, if they are."""
+        lora = self.trial.variant.train.lora
+        return lora.quantize if lora else None
+
+
+def plain_job(experiment: Experiment, trial: Trial) -> Job:
+    """Return the job of a trial, without what its loss needs of the reference."""
+    variant = trial.variant
+    bf16 = use_bf16(variant.train)
+    return Job(
+        variant.loss_obj, variant.params, variant.train, trial.seed, experiment.pairs, experiment.layout, bf16
+    )  # fmt: skip
+
+
+def job_with_reference(experiment: Experiment, trial: Trial, base: Base, weights: str) -> Job:
+    """Return the job of a trial, with all that its loss needs of the reference.
+
+    Args:
+        experiment: what the trial is of; rows that any trial sees are scored together, so that all share one result.
+        trial: what is to be trained.
+        base: the reference model, quantised where the policy is.
+        weights: the hash that identifies its weights.
+    """
+    job = plain_job(experiment, trial)
+    others = [replace(job, train=t.variant.train, seed=t.seed) for t in experiment.trials.values()]
+    seen = {i for other in others for step in other.steps for i in step}
+
+    def frozen(pairs: Sequence[TokenExample], title: str, kind: type[LogProbs]) -> LogProbs:
+        return base_logprobs(experiment, pairs, title, kind, bf16=job.bf16, base=base, weights=weights)
+
+    return with_reference(job, base, frozen, also=sorted(seen))
