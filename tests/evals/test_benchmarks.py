@@ -40,7 +40,6 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore")  # lm-eval's own
 @torch.no_grad()
 def test_accuracy_is_that_of_our_own_log_probs(tiny_model: Any, tiny_plain_tokenizer: Any) -> None:
     tokenizer, right = tiny_plain_tokenizer, []
@@ -58,7 +57,6 @@ def test_accuracy_is_that_of_our_own_log_probs(tiny_model: Any, tiny_plain_token
     assert torch.equal(state, torch.get_rng_state()) and not found["chat_template"]
 
 
-@pytest.mark.filterwarnings("ignore")
 @torch.no_grad()
 def test_bits_per_byte_are_those_of_our_own_log_probs(tiny_model: Any, tiny_plain_tokenizer: Any) -> None:
     from lm_eval.utils import get_rolling_token_windows
@@ -82,7 +80,6 @@ def test_bits_per_byte_are_those_of_our_own_log_probs(tiny_model: Any, tiny_plai
     assert found["value"] == pytest.approx(-nats / total / math.log(2), rel=1e-4) and not found["higher_is_better"]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_generation_goes_through_the_chat_template(
     tiny_model: Any, tiny_tokenizer: Any, tiny_plain_tokenizer: Any
 ) -> None:
@@ -91,7 +88,6 @@ def test_generation_goes_through_the_chat_template(
         assert found["chat_template"] is bool(tokenizer.chat_template) and found["n"] == len(found["samples"]) == 2
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_task_file_and_a_folder_of_ones_own(own: Path, tiny_model: Any, tiny_plain_tokenizer: Any) -> None:
     key = suite_key("mine.yaml", own)
     by_file = run_benchmark(tiny_model, tiny_plain_tokenizer, "mine.yaml", folder=own)
@@ -103,7 +99,6 @@ def test_a_task_file_and_a_folder_of_ones_own(own: Path, tiny_model: Any, tiny_p
     assert suite_key("mine.yaml", own) != key  # other data, another result
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_what_cannot_be_reached_has_a_reason_and_no_number(
     own: Path, tiny_model: Any, tiny_plain_tokenizer: Any
 ) -> None:

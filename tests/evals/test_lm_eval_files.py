@@ -32,7 +32,6 @@ def by_command(model: Path, out: Path, tasks: list[str], *more: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 def test_the_command_gives_the_same_scores(
     tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

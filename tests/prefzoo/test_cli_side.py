@@ -55,7 +55,6 @@ def test_the_same_results_as_one_after_another(
         assert first["key"] == second["key"] and first["train"] == second["train"]
 
 
-@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")  # peft's, of an adapter on the head
 def test_what_cannot_go_together_goes_one_after_another(
     side: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

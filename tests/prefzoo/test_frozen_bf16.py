@@ -43,7 +43,6 @@ def trained(model: Any, folder: Path, *, lean: bool, **lora: Any) -> tuple[bytes
 
 
 @pytest.mark.parametrize("lora", [{}, {"dropout": 0.3}, {"targets": ["q_proj", "lm_head"]}], ids=str)
-@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_training_on_lean_weights_is_the_same_to_the_last_bit(
     lora: dict[str, Any], tied: bool, tiny_model: Any, tmp_path: Path

@@ -89,7 +89,6 @@ def test_what_is_slow_wrong_or_broken_is_not_chosen_and_the_choice_is_kept() -> 
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch.compile's own
 @pytest.mark.parametrize("cap", [0.0, 5.0])
 def test_compiled_kernels_give_the_same(cap: float) -> None:
     products = torch.randn(6, 40)
@@ -102,7 +101,6 @@ def test_compiled_kernels_give_the_same(cap: float) -> None:
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
 @pytest.mark.parametrize("cap", [None, 2.0])
 @pytest.mark.parametrize("window", [None, 3])
 def test_one_kernel_for_all_blocks_attends_as_one_call_for_each_answer(window: int | None, cap: float | None) -> None:

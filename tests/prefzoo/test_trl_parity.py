@@ -81,7 +81,6 @@ def theirs(
         ("hinge", {"beta": 0.05}, "hinge", 0.05),
     ],
 )
-@pytest.mark.filterwarnings("ignore")  # TRL's own
 def test_the_same_numbers_as_trl(
     mine: str, params: dict[str, float], loss: str, beta: float,
     tiny_model: Any, tiny_plain_tokenizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture,
