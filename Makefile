@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test lint check evidence bench bench-curves install install-dev clean
+.PHONY: demo test test-fast lint check evidence bench bench-curves install install-dev clean
 
 # torch first and exact: a CPU machine then gets no CUDA packages, and later ranges are already satisfied.
 # liger-kernel is an oracle of the losses; the tests read its plain torch files, without the triton that it asks for.
@@ -39,6 +39,10 @@ demo: install
 
 test: install-dev
 	$(PYTEST)
+
+# For daily work: no training of more than a few steps, no Ray, browser or killed process.
+test-fast: install-dev
+	$(PYTEST) -m "not slow and not browser"
 
 lint: install-dev
 	$(BIN)/ruff check .
