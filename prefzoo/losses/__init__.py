@@ -1,14 +1,14 @@
-"""The zoo: one file per family of losses. Importing this package registers all of them; it never loads a model.
+"""Preference losses, one file per family. Importing this package registers all of them; it loads no model.
 
-Symbols of the formulas: c, r are the policy's log-probs of the chosen and the rejected answer, summed over their
-tokens, c_0, r_0 the reference's; |w|, |l| the answers' token counts; a bar means divided by them; p = c - c_0 a
-log-ratio.
+Symbols in the formulas: c and r are the policy's log-probs of the chosen and the rejected answer, summed over their
+tokens, in nats; c_0 and r_0 are the reference's; |w| and |l| are the answers' token counts; a bar means divided by the
+token count; p_w = c - c_0 and p_l = r - r_0 are log-ratios.
 
-What is not here stands where it is missed: triples and quadruples of answers (tpo, tpo_l, iopo) and csft in
-`likelihood`, kto_pair and the weights of BCO in `unpaired`, RePO++ in `contrastive.repo`, other losses under an
-f-divergence in `divergence`, WPO's weight on other losses in `tokens.wpo`. TR-DPO moves the reference of any loss and
-is an option of the loop (`train.sync_reference`). What makes its pairs while it trains (SPIN, online DPO, Nash-MD, XPO)
-or needs a reward on the way (PPO, GRPO) is no function of a pair's log-probs.
+The families' docstrings explain which related losses are left out: triples and quadruples of answers (tpo, tpo_l,
+iopo) and csft in `likelihood`, kto_pair and the weights of BCO in `unpaired`, RePO++ in `contrastive.repo`, other
+losses under an f-divergence in `divergence`, WPO's weight on other losses in `tokens.wpo`. TR-DPO moves the reference
+of any loss and is an option of the training loop (`train.sync_reference`). Methods that generate their pairs during
+training (SPIN, online DPO, Nash-MD, XPO) or need a reward model (PPO, GRPO) are not functions of a pair's log-probs.
 """
 
 from prefzoo.losses import (

@@ -1,4 +1,4 @@
-"""Bounded numbers for the knobs of losses. A knob's annotation is its check, its schema and its documentation."""
+"""Types of bounded numbers for the knobs of losses; a knob's annotation is its check, schema and documentation."""
 
 from __future__ import annotations
 

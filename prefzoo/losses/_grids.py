@@ -1,4 +1,4 @@
-"""The settings that a loss is tuned over when a recipe says `sweep: paper`, and where they come from."""
+"""Find the grid that a loss is tuned over with `sweep: paper`, and where it comes from."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pydantic import ValidationError
 from prefzoo.losses._loss import AnyLoss, Loss
 from prefzoo.losses._sum import Sum
 
-SPREAD = (0.2, 1.0, 5.0)  # of the default grid: its loss's scale is right to within a factor of about five
+SPREAD = (0.2, 1.0, 5.0)  # of the default grid: a default value is right to within a factor of about five
 ABOUT_GRIDS = re.compile(r"[^.]*\bgrid\b(?:[^.]|\.(?=\d))*\.")
 
 
 @dataclass(frozen=True)
 class PaperGrid:
-    """A ready-made grid.
+    """A grid for tuning a loss.
 
     Attributes:
-        knobs: knob -> values, all of which the loss takes; a dot leads to a term's knob in a sum.
-        learning_rate: published rates; empty where none were read, and the recipe's holds.
-        source: where the values come from, in words.
-        stated: whether they were published. Otherwise this is the default grid: a fifth of, once and five times the
-            default of the loss's first knob (its published value where there is a single one).
+        knobs: Values of each knob; `term.knob` names a knob of a sum's term.
+        learning_rate: Published learning rates; if empty, the recipe's is used.
+        source: Where the values come from, in words.
+        stated: Whether the values were published. Otherwise this is the default grid: one fifth, once and five times
+            the default of the loss's first knob (or its published value, if there is only one).
     """
 
     knobs: dict[str, tuple[Any, ...]]
@@ -34,7 +34,11 @@ class PaperGrid:
 
 
 def paper_grid(loss: AnyLoss) -> PaperGrid:
-    """The published grid of a loss, or the default one; of a sum, all of its terms' knobs and no rates."""
+    """Return the published grid of a loss, or the default one; for a sum, the knobs of all terms and no rates.
+
+    Raises:
+        TypeError: The object is neither a loss nor a sum of losses.
+    """
     if isinstance(loss, Sum):
         parts = [(term.name, paper_grid(term)) for _, term in loss.terms]
         knobs = {f"{name}.{knob}": values for name, grid in parts for knob, values in grid.knobs.items()}
@@ -52,15 +56,15 @@ def paper_grid(loss: AnyLoss) -> PaperGrid:
 
 
 def _default(loss: Loss, published: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-    """The first knob that is a number greater than nought, around its value."""
+    """Return values around the default of the first positive knob."""
     for name, field in loss.Params.model_fields.items():
         middle = published.get(name, (field.default,))[0]
         if field.annotation is float and middle > 0:
-            return {name: tuple(v for v in (float(f"{middle * s:.6g}") for s in SPREAD) if _takes(loss, name, v))}
+            return {name: tuple(v for v in (float(f"{middle * s:.6g}") for s in SPREAD) if _accepts(loss, name, v))}
     return {}
 
 
-def _takes(loss: Loss, knob: str, value: float) -> bool:
+def _accepts(loss: Loss, knob: str, value: float) -> bool:
     try:
         loss.Params(**{knob: value})
     except ValidationError:

@@ -1,4 +1,4 @@
-"""What a loss is: a pure function whose signature says what it needs, with what is known about it."""
+"""Define a loss: a pure function whose signature declares its inputs and knobs, with notes on its origin."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Params(BaseModel):
 
 
 class AnyLoss:
-    """What a loss and a sum of losses both offer. Their attributes are explained at `Loss`."""
+    """The interface of a loss and of a sum of losses; see `Loss` for the attributes."""
 
     name: str
     paper: str
@@ -53,7 +53,7 @@ class AnyLoss:
     @property
     @abstractmethod
     def doc(self) -> str:
-        """The docstring: a line, the formula, what its symbols are."""
+        """The docstring: a summary line, the formula, and notes on it."""
 
     @cached_property
     @abstractmethod
@@ -63,16 +63,16 @@ class AnyLoss:
     @cached_property
     @abstractmethod
     def needs(self) -> Mapping[str, type]:
-        """Input -> its type: `policy` always; `reference`, `scores`, `kl`, `mismatched` where the loss takes them."""
+        """Type of each input: `policy` always; `reference`, `scores`, `kl` and `mismatched` if the loss takes them."""
 
     @property
     @abstractmethod
     def state_type(self) -> type | None:
-        """The class of the state that goes from one step to the next (a tuple for a sum), or None."""
+        """Class of the state that a step passes to the next one (a tuple for a sum); None without a state."""
 
     @abstractmethod
     def start(self) -> Any:
-        """The state before the first step; None where there is none."""
+        """Return the state before the first step; None without a state."""
 
     @abstractmethod
     def each_with_state(
@@ -80,13 +80,25 @@ class AnyLoss:
         scores: Scores | None = None, kl: TokenKL | None = None, mismatched: Mismatched | None = None,
         state: Any = None,
     ) -> tuple[Tensor, Any]:  # fmt: skip
-        """The value of every row and the state for the next step (None for a loss that keeps none).
+        """Return the losses of all rows and the state for the next step.
 
-        `state=None` means the start. Whatever the loss does not take is ignored.
+        Inputs that the loss does not take are ignored.
+
+        Args:
+            policy: Log-probs of B pairs or N single answers under the policy.
+            reference: Log-probs of the same rows under the reference.
+            params: The knobs, an instance of `Params`.
+            scores: Scores of the answers in the data.
+            kl: KL from the reference, summed over each answer's tokens.
+            mismatched: Log-probs of prompts with other rows' answers.
+            state: The state that the last step returned; None for the first step.
+
+        Returns:
+            (B,) or (N,) losses, and the next state, which is None for a loss without one.
 
         Raises:
-            ValueError: something it needs is missing or of another type, or it returned something other than one
-                value per row.
+            ValueError: An input that the loss needs is missing or of another type, or the function returned something
+                else than one value per row.
         """
 
     def each(
@@ -94,43 +106,63 @@ class AnyLoss:
         scores: Scores | None = None, kl: TokenKL | None = None, mismatched: Mismatched | None = None,
         state: Any = None,
     ) -> Tensor:  # fmt: skip
-        """(B,) the loss of every pair, (N,) of every answer for an unpaired loss: `each_with_state` less the state."""
+        """Return the losses of all rows, without the next state.
+
+        Args:
+            policy: Log-probs of B pairs or N single answers under the policy.
+            reference: Log-probs of the same rows under the reference.
+            params: The knobs, an instance of `Params`.
+            scores: Scores of the answers in the data.
+            kl: KL from the reference, summed over each answer's tokens.
+            mismatched: Log-probs of prompts with other rows' answers.
+            state: The state that the last step returned; None for the first step.
+
+        Returns:
+            (B,) losses of pairs, or (N,) losses of single answers for an unpaired loss.
+
+        Raises:
+            ValueError: As `each_with_state`.
+        """
         return self.each_with_state(
             policy, reference, params, scores=scores, kl=kl, mismatched=mismatched, state=state
         )[0]
 
     @property
     def needs_reference(self) -> bool:
+        """Whether it compares the policy with a reference."""
         return "reference" in self.needs
 
     @property
     def needs_scores(self) -> bool:
+        """Whether it reads the scores in the data."""
         return "scores" in self.needs
 
     @property
     def needs_kl(self) -> bool:
+        """Whether it reads the KL of every token."""
         return "kl" in self.needs
 
     @property
     def needs_mismatched(self) -> bool:
+        """Whether it reads log-probs of mismatched prompts and answers."""
         return "mismatched" in self.needs
 
     @property
     def unpaired(self) -> bool:
-        """Whether its rows are single answers, not pairs."""
+        """Whether its rows are single answers instead of pairs."""
         return self.needs["policy"] is Answers
 
     def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Of what is given, what the loss takes; a ValueError that names what it lacks."""
-        for what, kind in self.needs.items():
-            value = given[what]
+        """Return the inputs that the loss takes; raise ValueError if one is missing or of another type."""
+        for name, kind in self.needs.items():
+            value = given[name]
             if value is None:
                 raise ValueError(
-                    f"loss {self.name} {MISSING_INPUT[what][0]}, and none was given; {MISSING_INPUT[what][1]}"
+                    f"loss {self.name} {MISSING_INPUT[name][0]}, and none was given; {MISSING_INPUT[name][1]}"
                 )
             if not isinstance(value, kind):
-                raise ValueError(f"loss {self.name} takes {what}: {kind.__name__}, not {type(value).__name__}")
-        return {what: given[what] for what in self.needs}
+                raise ValueError(f"loss {self.name} takes {name}: {kind.__name__}, not {type(value).__name__}")
+        return {name: given[name] for name in self.needs}
 
 
 @dataclass(frozen=True)
@@ -138,20 +170,20 @@ class Loss(AnyLoss):
     """A named preference loss.
 
     Attributes:
-        fn: `fn(policy[, reference, scores, kl, mismatched, state], *, knobs)`: one value per row, in nats unless said
-            otherwise; with `state`, the values and the next state.
-        paper: author, year and where to read it.
-        equation: where in it: an equation's number, a section, or whose code it was read in. Empty: nothing of the
-            kind was read, and none is made up.
-        at_reference: the value at policy = reference with default lengths, when it does not depend on the data:
-            a function of the knobs (ln 2 for DPO). The loop checks the first step against it.
-        group: where a list shows it, one of GROUPS.
-        grid: knob -> the values that its paper, its authors' scripts, or the comparison that its docstring names,
-            tried or settled on. A knob that is not there has no published values that were read.
-        traps: short sentences: what goes wrong with it, where peers disagree.
-        couples: how rows see each other through the batch; empty for independent rows.
-        provisional: why its formula is not yet sure; empty when it was read in the paper or the authors' code.
-        learning_rate: what its paper, or a published comparison, used.
+        fn: `fn(policy[, reference, scores, kl, mismatched, state], *, knobs)`, which returns one value per row, in nats
+            unless the docstring names another unit; with `state`, also the next state.
+        paper: Author, year and where to read it.
+        equation: Where in the paper: number of an equation, a section, or whose code was read. Empty if none of these
+            was read.
+        at_reference: The loss at policy = reference as a function of the knobs (ln 2 for DPO), if it does not depend on
+            the data. The training loop checks its first step against it.
+        group: Group in the catalogue, one of GROUPS.
+        grid: Values of knobs that the paper, the authors' scripts, or the comparison that the docstring names tried or
+            chose. A knob without an entry has no published values that were read.
+        traps: Short sentences on what goes wrong with the loss and where implementations differ.
+        couples: How the rows of a batch depend on each other; empty for independent rows.
+        provisional: Why the formula is uncertain; empty if it was read in the paper or the authors' code.
+        learning_rate: Learning rates that the paper, or a published comparison, used.
     """
 
     fn: LossFn
@@ -210,16 +242,20 @@ class Loss(AnyLoss):
         out = self.fn(**inputs, **params.model_dump())
         values, after = out if self.state_type is not None else (out, None)
         if values.shape != (len(policy),):
-            what = "answer" if self.unpaired else "pair"
+            row = "answer" if self.unpaired else "pair"
             raise ValueError(
-                f"loss {self.name} returned shape {tuple(values.shape)} for {len(policy)} {what}s; "
-                f"it must return one value per {what}, without taking the mean"
+                f"loss {self.name} returned shape {tuple(values.shape)} for {len(policy)} {row}s; "
+                f"it must return one value per {row}, without taking the mean"
             )
         return values, after
 
 
 def check_signature(fn: LossFn) -> None:
-    """Raise the TypeError that says what is wrong with a signature, if anything is."""
+    """Check that a function has the signature of a loss.
+
+    Raises:
+        TypeError: It has not; the message names the parameter.
+    """
     parameters = inspect.signature(fn).parameters.values()
     before = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     knobs = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -255,15 +291,19 @@ def _check_annotation(fn: LossFn, name: str, hints: Mapping[str, Any]) -> None:
         )
 
 
-def check_metadata(made: Loss) -> None:
-    """Raise the ValueError that says which of a loss's notes does not fit it, if any."""
-    if made.group not in GROUPS:
-        raise ValueError(f"loss {made.name}: no such group: {made.group!r}; there are {', '.join(GROUPS)}")
-    for knob, values in made.grid.items():
-        if knob not in made.Params.model_fields:
-            raise ValueError(f"loss {made.name}: grid names {knob!r}, which is no knob of it")
+def check_metadata(loss: Loss) -> None:
+    """Check that a loss's group exists and that its grid fits its knobs.
+
+    Raises:
+        ValueError: One of them does not; the message names it.
+    """
+    if loss.group not in GROUPS:
+        raise ValueError(f"loss {loss.name}: no such group: {loss.group!r}; there are {', '.join(GROUPS)}")
+    for knob, values in loss.grid.items():
+        if knob not in loss.Params.model_fields:
+            raise ValueError(f"loss {loss.name}: grid names {knob!r}, which is no knob of it")
         for value in values:
             try:
-                made.Params(**{knob: value})
+                loss.Params(**{knob: value})
             except ValidationError as e:
-                raise ValueError(f"loss {made.name}: grid of {knob} has {value}: {e.errors()[0]['msg']}") from e
+                raise ValueError(f"loss {loss.name}: grid of {knob} has {value}: {e.errors()[0]['msg']}") from e

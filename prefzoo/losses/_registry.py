@@ -1,4 +1,4 @@
-"""The registry: a decorated function becomes a `Loss`; its signature is its declaration."""
+"""Register losses: a decorated function becomes a `Loss`, declared by its signature."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from prefzoo.errors import UserError, did_you_mean
 from prefzoo.losses._loss import Loss, LossFn, check_metadata, check_signature
 from prefzoo.losses._sum import Sum, is_sum, parse
 from prefzoo.runtime.plugins import import_file
-from prefzoo.types import Answers
 
 
 class NameTaken(UserError, ValueError):
-    """Two functions of one name; the line names both places."""
+    """Two functions have the same name; the message names both files."""
 
 
 _REGISTRY: dict[str, Loss] = {}
@@ -36,21 +35,32 @@ def loss(
     provisional: str = "",
     learning_rate: tuple[float, ...] = (),
 ) -> Callable[[LossFn], Loss]:
-    """Make a loss of a function `(policy[, reference, ...], *, knobs)` and register it under the function's name.
+    """Make a function `(policy[, reference, ...], *, knobs)` a loss and register it under its name.
 
-    The arguments are `Loss`'s attributes. Without a `group` it is shown as unpaired, reference-free or pairwise,
-    as its signature says.
+    Args:
+        paper: Author, year and where to read it.
+        equation: Where in the paper: number of an equation, a section, or whose code was read.
+        at_reference: The loss at policy = reference as a function of the knobs, if it does not depend on the data.
+        group: Group in the catalogue; by default unpaired, reference-free or pairwise, by the signature.
+        grid: Published values of knobs.
+        traps: Short sentences on what goes wrong with the loss and where implementations differ.
+        couples: How the rows of a batch depend on each other; empty for independent rows.
+        provisional: Why the formula is uncertain; empty if it was read in the paper or the authors' code.
+        learning_rate: Published learning rates.
+
+    Returns:
+        A decorator that returns the `Loss`.
 
     Raises:
-        TypeError: the signature is not a loss's: first parameter not `policy`, an unknown positional one, a knob
-            without annotation or default.
-        NameTaken: another function has the name.
-        ValueError: there is no such group, or the grid does not fit the knobs.
+        TypeError: The signature is not that of a loss: the first parameter is not `policy`, a positional parameter is
+            unknown, or a knob has no annotation or default.
+        NameTaken: Another function has the name.
+        ValueError: The group does not exist, or the grid does not fit the knobs.
     """
 
     def register(fn: LossFn) -> Loss:
         check_signature(fn)
-        made = Loss(
+        registered = Loss(
             fn,
             paper,
             equation,
@@ -62,47 +72,48 @@ def loss(
             provisional,
             learning_rate,
         )
-        check_metadata(made)
-        taken = _REGISTRY.get(made.name)
-        if taken is not None and _place(taken.fn) != _place(fn):
+        check_metadata(registered)
+        taken = _REGISTRY.get(registered.name)
+        if taken is not None and _source_file(taken.fn) != _source_file(fn):
             raise NameTaken(
-                f"loss {made.name!r} of {_place(fn)} is taken by {_place(taken.fn)}; rename one of the functions"
+                f"loss {registered.name!r} of {_source_file(fn)} is taken by {_source_file(taken.fn)}; "
+                "rename one of the functions"
             )
-        _REGISTRY[made.name] = made
-        return made
+        _REGISTRY[registered.name] = registered
+        return registered
 
     return register
 
 
 def _group(fn: LossFn) -> str:
-    made = Loss(fn, "")
-    if made.needs["policy"] is Answers:
+    bare = Loss(fn, "")
+    if bare.unpaired:
         return "unpaired"
-    return "pairwise" if made.needs_reference else "reference-free"
+    return "pairwise" if bare.needs_reference else "reference-free"
 
 
-def _place(fn: LossFn) -> str:
+def _source_file(fn: LossFn) -> str:
     return str(Path(fn.__code__.co_filename).resolve())
 
 
 def names() -> list[str]:
-    """The names of all registered losses, in alphabetical order."""
+    """Return the names of all registered losses in alphabetical order."""
     _load_entry_points()
     return sorted(_REGISTRY)
 
 
 def all_losses() -> Iterator[Loss]:
-    """Every registered loss, in the order of their names."""
+    """Return all registered losses in the order of their names."""
     return (_REGISTRY[name] for name in names())
 
 
 def get(name: str, folder: Path | None = None) -> Loss | Sum:
-    """The loss of that name, or the sum of losses that the text names, like `dpo + 0.2*sft`.
+    """Return the loss of a name, or the sum of losses that a text like `dpo + 0.2*sft` describes.
 
-    A name is a registered one, `file.py:function` (relative to `folder`) or `package.module:function`.
+    A name is that of a registered loss, `file.py:function` (relative to `folder`) or `package.module:function`.
 
     Raises:
-        UserError: there is no such loss, file, module or function, or the sum cannot be read; the line says why.
+        UserError: There is no such loss, file, module or function, or the sum cannot be read.
     """
     return parse(name, lambda term: _one(term, folder)) if is_sum(name) else _one(name, folder)
 
@@ -119,17 +130,17 @@ def _one(name: str, folder: Path | None) -> Loss:
 def _plugin(spec: str, folder: Path) -> Loss:
     where, _, attribute = spec.rpartition(":")
     if not where or not attribute:
-        missing = "file or module in front of" if not where else "function behind"
+        missing = "file or module before" if not where else "function after"
         raise UserError(f"loss {spec!r}: no {missing} the colon; write it like my_losses.py:my_loss")
     key = f"{(folder / where).resolve()}:{attribute}" if where.endswith(".py") else spec
     if key not in _PLUGINS:
         module = _import_file((folder / where).resolve(), spec) if where.endswith(".py") else _import(where, spec)
-        found = getattr(module, attribute, None)
-        if not isinstance(found, Loss):
+        plugin = getattr(module, attribute, None)
+        if not isinstance(plugin, Loss):
             have = [n for n, v in vars(module).items() if isinstance(v, Loss)]
             hint = did_you_mean(attribute, have) or f"; it has {', '.join(have) or 'no function decorated with @loss'}"
             raise UserError(f"loss {spec!r}: {where} has no loss {attribute!r}{hint}")
-        _PLUGINS[key] = found
+        _PLUGINS[key] = plugin
     return _PLUGINS[key]
 
 
@@ -142,7 +153,7 @@ def _import(module: str, spec: str) -> Any:
         ) from e
     except NameTaken:
         raise
-    except Exception as e:  # as in a file
+    except Exception as e:  # the module's code may raise anything
         raise UserError(f"loss {spec!r}: {module} fails on import: {type(e).__name__}: {e}; mend it there") from e
 
 
@@ -151,7 +162,7 @@ def _import_file(path: Path, spec: str) -> Any:
         raise UserError(f"loss {spec!r}: no such file: {path}; the path is relative to the recipe")
     try:
         return import_file(path, f"prefzoo_plugin_{path.stem}_{abs(hash(path)):x}")
-    except Exception as e:  # whatever a user's file raises is the user's to read, in one line
+    except Exception as e:  # a user's file may raise anything; the user gets it in one line
         if isinstance(e, NameTaken):
             raise
         raise UserError(f"loss {spec!r}: {path} fails on import: {type(e).__name__}: {e}; mend it there") from e
@@ -161,19 +172,19 @@ _entry_points_loaded = False
 
 
 def _load_entry_points() -> None:
-    """Losses that installed packages offer under the group `prefzoo.losses`; their names are their functions'."""
+    """Register the losses that installed packages offer as entry points `prefzoo.losses`, by their functions' names."""
     global _entry_points_loaded  # noqa: PLW0603 - once per process
     if _entry_points_loaded:
         return
     _entry_points_loaded = True
     for point in entry_points(group="prefzoo.losses"):
         try:
-            found = point.load()
-        except Exception as e:  # one broken package must not take the whole tool down
+            offered = point.load()
+        except Exception as e:  # one broken package must not break the whole tool
             print(
                 f"prefzoo: entry point {point.name} = {point.value} fails: {type(e).__name__}: {e}",
                 file=sys.stderr,
             )
             continue
-        if isinstance(found, Loss):
-            _REGISTRY.setdefault(found.name, found)
+        if isinstance(offered, Loss):
+            _REGISTRY.setdefault(offered.name, offered)

@@ -1,4 +1,4 @@
-"""Exponentials that neither overflow nor lose their gradient, and what else several families compute alike."""
+"""Numerically stable functions that several families share."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ EXPONENT_LIMIT = 30.0  # e^30 is 1e13: its square, summed over a model's paramet
 
 
 def bounded_exp(x: Tensor) -> Tensor:
-    """`e^x` up to x = EXPONENT_LIMIT and its tangent beyond: finite, rising, with a continuous gradient."""
+    """Return `e^x` up to x = EXPONENT_LIMIT, and its tangent above it: finite, with a continuous gradient."""
     low = x.clamp(max=EXPONENT_LIMIT)
     return torch.exp(low) * (1 + (x - low))
 
 
 def bounded_expm1(x: Tensor) -> Tensor:
-    """`e^x - 1`, exact for small x, with the tangent of `bounded_exp` beyond EXPONENT_LIMIT."""
+    """Return `e^x - 1`, exact for small x, continued by its tangent above EXPONENT_LIMIT."""
     low = x.clamp(max=EXPONENT_LIMIT)
     return torch.expm1(low) + torch.exp(low) * (x - low)
 
 
 def log1mexp(x: Tensor) -> Tensor:
-    """`log(1 - e^x)` for x <= 0, with finite gradients as x nears 0 (safe inputs in both branches)."""
+    """Return `log(1 - e^x)` for x <= 0, with finite gradients near 0."""
     x = x.clamp(max=-torch.finfo(x.dtype).tiny)
     near = x > -math.log(2)
     close = torch.log(-torch.expm1(torch.where(near, x, -0.5)))
@@ -32,10 +32,10 @@ def log1mexp(x: Tensor) -> Tensor:
 
 
 def log_odds(x: Tensor) -> Tensor:
-    """`log(p / (1 - p))` for x = log p <= 0."""
+    """Return `log(p / (1 - p))` for x = log p <= 0."""
     return x - log1mexp(x)
 
 
 def mask_first(tokens: Tensor, count: Tensor) -> Tensor:
-    """(B, T) bool: the first `count` positions of each row."""
+    """Return a (B, T) mask of the first `count` positions of each row."""
     return torch.arange(tokens.shape[1], device=tokens.device) < count[:, None]

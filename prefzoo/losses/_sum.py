@@ -1,4 +1,4 @@
-"""Sums of losses: `dpo + 0.2*sft` is a value in a recipe, checked like every other."""
+"""Parse and compute weighted sums of losses, like `dpo + 0.2*sft`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CURE = "a sum is written like dpo + 0.2*sft"
 
 @dataclass(frozen=True)
 class Sum(AnyLoss):
-    """A weighted sum of losses of the same rows; it offers what a `Loss` does.
+    """A weighted sum of losses of the same rows, with the interface of a `Loss`.
 
     Attributes:
-        terms: weight and loss of each term, in order.
-        name: the text it is made from, in one spelling.
+        terms: Weight and loss of each term, in order.
+        name: The text of the sum in its canonical spelling.
     """
 
     terms: tuple[tuple[float, Loss], ...]
@@ -55,7 +55,7 @@ class Sum(AnyLoss):
 
     @property
     def at_reference(self) -> Callable[[Any], float] | None:  # type: ignore[override]
-        """The weighted sum of what the terms declare, if all of them do."""
+        """The weighted sum of the terms' values, if all of them declare one."""
         if any(term.at_reference is None for _, term in self.terms):
             return None
         return lambda params: sum(
@@ -64,9 +64,9 @@ class Sum(AnyLoss):
 
     @cached_property
     def needs(self) -> Mapping[str, type]:
-        """The union of what the terms need, each input in the richest type that one of them asks for."""
-        asked = {what: [term.needs[what] for _, term in self.terms if what in term.needs] for what in INPUTS}
-        return {what: max(kinds, key=lambda kind: len(kind.__mro__)) for what, kinds in asked.items() if kinds}
+        """The union of the terms' inputs, each in the richest type that a term asks for."""
+        asked = {name: [term.needs[name] for _, term in self.terms if name in term.needs] for name in INPUTS}
+        return {name: max(kinds, key=lambda kind: len(kind.__mro__)) for name, kinds in asked.items() if kinds}
 
     @property
     def state_type(self) -> type | None:
@@ -100,39 +100,40 @@ class Sum(AnyLoss):
         return total, tuple(after) if self.state_type else None
 
 
-@lru_cache  # the same terms give the same class, so that equal parameters compare equal
+@lru_cache  # the same terms give the same class, so that equal knobs compare equal
 def _params(terms: tuple[tuple[str, type[Params]], ...]) -> type[Params]:
     fields: Any = {name: (of_term, Field(default_factory=of_term)) for name, of_term in terms}
     return create_model("sum_params", __base__=Params, **fields)
 
 
 def is_sum(text: str) -> bool:
-    """Whether a text is meant as a sum: it has a plus or a times."""
+    """Return whether a text is meant as a sum: it contains `+` or `*`."""
     return "+" in text or "*" in text
 
 
 def parse(text: str, get: Callable[[str], Loss]) -> Sum:
-    """The sum that a text describes: terms `name` or `weight*name`, joined by +.
+    """Parse a sum: terms `name` or `weight*name`, joined by `+`; `get` returns the loss of a name.
 
     Raises:
-        UserError: it cannot be read, a weight is not positive, a loss occurs twice, or paired and unpaired ones mix.
+        UserError: The text cannot be read, a weight is not positive, a loss occurs twice, or the terms mix losses of
+            pairs with losses of single answers.
     """
     read = [_term(text, part.strip()) for part in PLUS.split(text)]
-    found = [(weight, get(name)) for weight, name in read]
+    terms = [(weight, get(name)) for weight, name in read]
     seen: set[str] = set()
-    for _, term in found:
+    for _, term in terms:
         if term.name in seen:
             raise UserError(f"loss {text!r}: {term.name} occurs twice; write it once, with the sum of the weights")
         seen.add(term.name)
-    single = [term.name for _, term in found if term.unpaired]
-    pairs = [term.name for _, term in found if not term.unpaired]
+    single = [term.name for _, term in terms if term.unpaired]
+    pairs = [term.name for _, term in terms if not term.unpaired]
     if single and pairs:
         raise UserError(
             f"loss {text!r}: {', '.join(single)} takes single answers and {', '.join(pairs)} takes pairs, which one "
             "sum cannot mix; use a paired relative (bco_pair for bco, apo_zero for apo_zero_unpaired) or two variants"
         )
     shown = [name if weight == 1 else f"{weight:.12g}*{name}" for weight, name in read]
-    return Sum(tuple(found), " + ".join(shown))
+    return Sum(tuple(terms), " + ".join(shown))
 
 
 def _term(text: str, part: str) -> tuple[float, str]:

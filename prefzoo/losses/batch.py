@@ -1,7 +1,8 @@
-"""Losses whose rows see each other: through sorting, through a mean, or through what earlier steps left.
+"""Losses whose rows depend on each other: by sorting, by a mean over the batch, or by a state from earlier steps.
 
-The batch is what the function is given: the loop gathers it over the processes. A state is a frozen value that goes
-in and comes out; it starts at `start()`, in fp64, and the same inputs always give the same outputs.
+The training loop gathers a whole step's rows over micro-batches and processes before it calls such a loss. A state is a
+frozen dataclass of fp64 tensors that the loss takes and returns; it begins at `start()`, and the same inputs always
+give the same outputs.
 """
 
 from __future__ import annotations
@@ -24,34 +25,36 @@ LEAST_SPREAD = 1e-6
 
 @dataclass(frozen=True)
 class RunningMean:
-    """The mean of all values so far, and their number."""
+    """Mean and number of all values so far."""
 
     mean: Tensor
     count: Tensor
 
     @classmethod
     def start(cls) -> RunningMean:
+        """Return the state before the first step: no values."""
         return cls(torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
 
-    def with_more(self, values: Tensor) -> RunningMean:
-        """The state after these values, which get no gradient."""
+    def updated(self, values: Tensor) -> RunningMean:
+        """Return the state after adding values, without gradient."""
         count = self.count + len(values)
         return RunningMean(self.mean + (values.detach() - self.mean).sum() / count, count)
 
 
 @dataclass(frozen=True)
 class MovingMoments:
-    """Moving mean and standard deviation, of decay 0.9; before the first step 0 and 1."""
+    """Moving mean and standard deviation with decay 0.9."""
 
     mean: Tensor
     spread: Tensor
 
     @classmethod
     def start(cls) -> MovingMoments:
+        """Return the state before the first step: mean 0 and standard deviation 1."""
         return cls(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
 
-    def with_more(self, values: Tensor) -> MovingMoments:
-        """The state after these values, which get no gradient."""
+    def updated(self, values: Tensor) -> MovingMoments:
+        """Return the state after adding values, without gradient."""
         values = values.detach()
         spread = values.std(unbiased=False)
         return MovingMoments(0.9 * self.mean + 0.1 * values.mean(), 0.9 * self.spread + 0.1 * spread)
@@ -63,24 +66,24 @@ class MovingMoments:
     at_reference=two_ln2,
     grid={"beta": (0.01,)},
     learning_rate=(5e-7,),
-    couples="all pairs of a step share the shift, the running mean of the rewards up to and with this step's",
+    couples="all pairs of a step share the shift, the running mean of the rewards up to and including this step",
     traps=(
         "TRL lost the shift in 0.29: its bco_pair is ours; LLaMA-Factory and ms-swift keep it",
-        "whether the shift is a mean over all steps or a moving one is not settled between implementations",
+        "implementations disagree on whether the shift is a mean over all steps or a moving mean",
     ),
 )
 def bco_pair_shift(
     policy: LogProbs, reference: LogProbs, state: RunningMean, *, beta: Positive = 0.01
 ) -> tuple[Tensor, RunningMean]:
-    r"""A binary classifier on rewards around their running mean, on pairs.
+    r"""Binary classifier of chosen and rejected answers by their rewards, with their running mean as the threshold.
 
     $$ L = -\log\sigma(\beta p_w - \delta) - \log\sigma(-(\beta p_l - \delta)) $$
 
     $p_w = c - c_0$, $p_l = r - r_0$; $\delta$ is the mean of $\beta p$ over all answers so far, without gradient.
-    Beta 0.01 as `bco_pair`.
+    Beta 0.01 is that of `bco_pair`.
     """
     chosen, rejected = beta * (policy.chosen - reference.chosen), beta * (policy.rejected - reference.rejected)
-    state = state.with_more(torch.cat((chosen, rejected)))
+    state = state.updated(torch.cat((chosen, rejected)))
     return -logsigmoid(chosen - state.mean) - logsigmoid(state.mean - rejected), state
 
 
@@ -92,17 +95,17 @@ def bco_pair_shift(
     grid={"beta": (0.01,)},
     couples="margins are compared by rank within the batch; with one pair it is DPO",
     traps=(
-        "depends on the batch size, and on accumulation unless micro-batches are gathered",
-        "value i belongs to rank i, not to pair i: only the mean has a meaning",
+        "depends on the batch size, and on gradient accumulation unless micro-batches are gathered",
+        "value i belongs to rank i, not to pair i: only the mean is meaningful",
     ),
 )
 def aot(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, flip_rate: FlipRate = 0.0) -> Tensor:
-    r"""The policy's margins must exceed the reference's as a distribution: rank against rank.
+    r"""Compare the distribution of the policy's margins with that of the reference's, rank by rank.
 
     $$ L_i = -(1-\epsilon)\log\sigma(\beta d_i) - \epsilon\log\sigma(-\beta d_i),
        \quad d_i = \mathrm{sort}(c - r)_i - \mathrm{sort}(c_0 - r_0)_i $$
 
-    $\epsilon$ is `flip_rate`. Beta 0.01 as in the paper. TRL sorts within the process's micro-batch alone.
+    $\epsilon$ is `flip_rate`. Beta 0.01 is the paper's. TRL sorts only within a process's micro-batch.
     """
     d = policy.margin.sort().values - reference.margin.sort().values
     return -(1 - flip_rate) * logsigmoid(beta * d) - flip_rate * logsigmoid(-beta * d)
@@ -117,16 +120,16 @@ def aot(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, flip_ra
     couples="log-ratios of chosen and rejected answers are compared by rank within the batch; with one pair it is DPO",
     traps=(
         "TRL called this `aot_pair` until 0.27",
-        "it takes as many chosen as rejected answers, so it is fed pairs, whose ties it then ignores",
+        "it needs as many chosen as rejected answers, so it takes pairs, and then ignores who belongs to whom",
     ),
 )
 def aot_unpaired(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, flip_rate: FlipRate = 0.0) -> Tensor:
-    r"""Chosen log-ratios must exceed rejected ones as a distribution; who was whose partner does not matter.
+    r"""Compare the distribution of chosen log-ratios with that of rejected ones, rank by rank, ignoring the pairs.
 
     $$ L_i = -(1-\epsilon)\log\sigma(\beta d_i) - \epsilon\log\sigma(-\beta d_i),
        \quad d_i = \mathrm{sort}(c - c_0)_i - \mathrm{sort}(r - r_0)_i $$
 
-    $\epsilon$ is `flip_rate`. Beta 0.01 as in the paper.
+    $\epsilon$ is `flip_rate`. Beta 0.01 is the paper's.
     """
     d = (policy.chosen - reference.chosen).sort().values - (policy.rejected - reference.rejected).sort().values
     return -(1 - flip_rate) * logsigmoid(beta * d) - flip_rate * logsigmoid(-beta * d)
@@ -141,8 +144,8 @@ def aot_unpaired(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01
     learning_rate=(5e-7,),
     couples="the batch's mean margin sets beta, and the pairs farthest from the moving mean are dropped",
     traps=(
-        "the authors draw the kept pairs at random by a Gaussian weight; here the nearest are kept",
-        "the authors' README runs alpha 0.6, their config file says 0.01",
+        "the authors draw the kept pairs at random with Gaussian weights; here the nearest are kept",
+        "the authors' README uses alpha 0.6, their config file 0.01",
     ),
 )
 def beta_dpo(
@@ -154,17 +157,18 @@ def beta_dpo(
     alpha: NonNegative = 0.6,
     drop: PartShare = 0.2,
 ) -> tuple[Tensor, MovingMoments]:
-    r"""DPO whose beta follows the batch's margins, and which leaves out the pairs of unusual margin.
+    r"""DPO whose beta follows the batch's mean margin, without the pairs whose margins are unusual.
 
     $$ L = -\log\sigma(\beta_B h),
        \quad \beta_B = \max\left(10^{-3}, \beta\,(1 + \alpha(\mathrm{mean}_{kept}\,h - M))\right) $$
 
-    $h = (c - r) - (c_0 - r_0)$; $M$ is the moving mean of $h$ with this batch in it. The share $1 - \rho$ (`drop` is
-    $\rho$) with the smallest $|h - M|$ is kept, so no random numbers are needed; kept values are scaled by $B/kept$,
-    the others are zero, and the mean over all rows is the mean over the kept. $\beta_B$ and $M$ carry no gradient.
+    $h = (c - r) - (c_0 - r_0)$; $M$ is the moving mean of $h$, this batch included. The share $1 - \rho$ (`drop` is
+    $\rho$) of pairs with the smallest $|h - M|$ is kept, so no random numbers are needed. Kept values are scaled by
+    $B/kept$ and the others are zero, so that the mean over all rows is the mean over the kept ones. $\beta_B$ and $M$
+    carry no gradient.
     """
     h = policy.margin - reference.margin
-    state = state.with_more(h)
+    state = state.updated(h)
     kept = max(1, round((1 - drop) * len(h)))
     nearest = (h.detach() - state.mean).abs().argsort(stable=True)[:kept]
     weight = torch.zeros_like(h).index_fill(0, nearest, len(h) / kept).detach()
@@ -178,8 +182,8 @@ def beta_dpo(
     group="distributional",
     grid={"beta": (2.5, 10.0), "alpha": (0.05, 0.2), "target": (0.15, 0.4, 0.6)},
     learning_rate=(6e-7, 8e-7, 1e-6),
-    couples="log-ratio margins are standardised by their moving mean and spread, with this batch in them",
-    traps=("not alphapo, and not fdpo_alpha", "its reference decides only the target margin, without gradient"),
+    couples="log-ratio margins are standardised by their moving mean and deviation, this batch included",
+    traps=("not alphapo, and not fdpo_alpha", "the reference only decides the target margin, without gradient"),
 )
 def alpha_dpo(
     policy: LogProbs,
@@ -190,15 +194,15 @@ def alpha_dpo(
     alpha: NonNegative = 0.1,
     target: NonNegative = 0.3,
 ) -> tuple[Tensor, MovingMoments]:
-    r"""SimPO whose target margin grows for pairs that the policy has already moved further than others.
+    r"""SimPO with a larger target margin for pairs that the policy has already moved further than others.
 
     $$ L = -\log\sigma\left(\beta\,(\bar c - \bar r - g - \alpha z)\right), \quad z = \frac{h - M}{S} $$
 
     $\bar c, \bar r$ are mean token log-probs, $g$ (`target`) is in nats per token: SimPO's gamma over beta. $h$ is
-    the log-ratio margin of the sums, $M$ and $S$ its moving mean and deviation; $z$ carries no gradient. Defaults lie
-    in the middle of the authors' four settings, which are the grid.
+    the log-ratio margin of the sums, $M$ and $S$ its moving mean and deviation; $z$ carries no gradient. The
+    defaults lie in the middle of the authors' four settings, which are the grid.
     """
     h = (policy.margin - reference.margin).detach()
-    state = state.with_more(h)
+    state = state.updated(h)
     z = (h - state.mean) / state.spread.clamp(min=LEAST_SPREAD)
     return -logsigmoid(beta * (policy.per_token().margin - target - alpha * z)), state

@@ -1,4 +1,4 @@
-"""Losses without a reference model: the answers' own log-probs are compared, and nothing else is added."""
+"""Losses that compare the two answers' log-probs without a reference model and without a likelihood term."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from prefzoo.types import LogProbs
     traps=(
         "TRL, axolotl, ms-swift and Liger add a likelihood term by default: that is cpo_simpo",
         "TRL, Liger and LLaMA-Factory ship beta 0.1 with gamma 0.5: a target of 5 nats per token (papers: 0.1 to 0.8)",
-        "no reference holds it: at high learning rates reasoning scores fall",
+        "no reference restrains it: reasoning scores fall at high learning rates",
     ),
 )
 def simpo(policy: LogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.0) -> Tensor:
-    r"""Logistic loss on the margin of mean token log-probs, less a target margin $\gamma$.
+    r"""Logistic loss on the margin of mean token log-probs minus a target margin $\gamma$.
 
     $$ L = -\log\sigma\left(\beta\left(\frac{c}{|w|} - \frac{r}{|l|}\right) - \gamma\right) $$
 
-    `gamma` is the paper's $\gamma$ (the official code's `gamma_beta_ratio` times beta). No NLL term: TRL, ms-swift and
-    Liger add one by default, which is another loss.
+    `gamma` is the paper's $\gamma$, which is the official code's `gamma_beta_ratio` times beta. There is no likelihood
+    term; TRL, ms-swift and Liger add one by default, which makes it another loss (see `cpo_simpo`).
     """
     h = policy.per_token().margin
     return -logsigmoid(beta * h - gamma)
@@ -37,14 +37,14 @@ def simpo(policy: LogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.0) -
 
 @loss(
     paper="Rafailov 2023, arXiv:2305.18290; as `reference_free` in the authors' code",
-    traps=("lengths count: the longer answer has the lower sum", "removed from TRL in 0.29"),
+    traps=("length matters: the longer answer has the lower sum", "removed from TRL in 0.29"),
 )
 def dpo_ref_free(policy: LogProbs, *, beta: Positive = 0.1) -> Tensor:
     r"""DPO against a uniform reference: a logistic loss on the plain margin.
 
     $$ L = -\log\sigma(\beta(c - r)) $$
 
-    Sums over tokens; `cpo` is this plus a likelihood term.
+    Log-probs are sums over tokens. `cpo` is this loss plus a likelihood term.
     """
     return -logsigmoid(beta * policy.margin)
 
@@ -60,14 +60,14 @@ def dpo_ref_free(policy: LogProbs, *, beta: Positive = 0.1) -> Tensor:
     ),
 )
 def alphapo(policy: LogProbs, *, beta: Positive = 2.5, gamma: NonNegative = 0.25, alpha: Finite = 0.25) -> Tensor:
-    r"""SimPO whose reward is a power of the mean token probability instead of its logarithm.
+    r"""SimPO with a power of the mean token probability as the reward instead of its logarithm.
 
     $$ L = -\log\sigma\left(\beta\,(R(\bar c) - R(\bar r)) - \gamma\right),
        \quad R(x) = \frac{1 - e^{-\alpha x}}{\alpha} $$
 
     $\bar c, \bar r$ are mean token log-probs; $\alpha = 0$ means $R(x) = x$, which is SimPO. Beyond $-\alpha x = 30$
-    the exponential goes on as its tangent. Alpha 0.25 and beta 2.5 are the paper's for Mistral (its Table 3, which
-    TRL's index of papers quotes, with gamma 0.1); gamma lies in SimPO's range.
+    the exponential is replaced by its tangent. Alpha 0.25 and beta 2.5 are the paper's for Mistral (its Table 3, which
+    TRL's index of papers quotes, with gamma 0.1); gamma is in SimPO's range.
     """
     means = policy.per_token()
 
@@ -82,16 +82,16 @@ def alphapo(policy: LogProbs, *, beta: Positive = 2.5, gamma: NonNegative = 0.25
     equation="Eq. 6",
     grid={"gamma": (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)},
     learning_rate=(6e-7, 8e-7, 1e-6),
-    traps=("with a reference inside, the same ReLU degrades badly (the paper's own ablation)",),
+    traps=("with a reference, the same ReLU works much worse (the paper's own ablation)",),
 )
 def repo(policy: LogProbs, *, gamma: NonNegative = 0.5) -> Tensor:
-    r"""SimPO's limit for large beta: push until the mean log-prob margin reaches $\gamma$ nats per token, then stop.
+    r"""Hinge on the margin of mean token log-probs, with a target of $\gamma$: SimPO's limit for large beta.
 
     $$ L = \max\left(0, \gamma - (\bar c - \bar r)\right) $$
 
-    $\bar c, \bar r$ are mean token log-probs. Gamma 0.5 is the paper's default, best at 0.4 to 0.6. Here gamma is in
-    nats per token: SimPO's gamma divided by its beta. RePO++ (Eq. 12), which cuts the gradient of pairs beyond
-    gamma off SimPO's or DPO's loss, is not here: the paper presents it as an exploration beside its own loss.
+    $\bar c, \bar r$ are mean token log-probs. Gamma 0.5 is the paper's default; 0.4 to 0.6 were best. It is in nats per
+    token: SimPO's gamma divided by its beta. RePO++ (Eq. 12), which stops the gradient of SimPO's or DPO's loss for
+    pairs beyond gamma, is left out: the paper presents it as an exploration beside its own loss.
     """
     return relu(gamma - policy.per_token().margin)
 
@@ -103,11 +103,11 @@ def repo(policy: LogProbs, *, gamma: NonNegative = 0.5) -> Tensor:
     traps=("the gradient is scaled by the probability itself: unlikely answers hardly move",),
 )
 def simper(policy: LogProbs) -> Tensor:
-    r"""Inverse perplexity of the rejected answer minus that of the chosen one; no knobs.
+    r"""Inverse perplexity of the rejected answer minus that of the chosen one; it has no knobs.
 
     $$ L = -e^{\bar c} + e^{\bar r} $$
 
-    $\bar c, \bar r$ are mean token log-probs. Bounded by 1 on both sides. Learning rates are those of the authors'
+    $\bar c, \bar r$ are mean token log-probs. The loss lies between -1 and 1. Learning rates are those of the authors'
     settings for Mistral and Llama 3.
     """
     means = policy.per_token()
@@ -119,7 +119,7 @@ def simper(policy: LogProbs) -> Tensor:
     equation="Section 3.1.2",
     grid={"beta": (0.05, 0.2, 0.5, 0.7, 2.0)},
     learning_rate=(3e-7, 5e-7, 7e-7, 1e-6),
-    traps=("meant for a model after SFT: it has no likelihood term, unlike orpo",),
+    traps=("needs a model after SFT: unlike orpo, it has no likelihood term",),
 )
 def orpo_align(policy: LogProbs, *, beta: Positive = 0.5) -> Tensor:
     r"""ORPO's odds-ratio term alone, with a temperature.
@@ -127,7 +127,7 @@ def orpo_align(policy: LogProbs, *, beta: Positive = 0.5) -> Tensor:
     $$ L = -\log\sigma\left(\beta\,(\mathrm{odds}(\bar c) - \mathrm{odds}(\bar r))\right),
        \quad \mathrm{odds}(x) = x - \log(1 - e^x) $$
 
-    $\bar c, \bar r$ are mean token log-probs. Beta 0.5 was best on an 8B model, of 0.05 to 2.
+    $\bar c, \bar r$ are mean token log-probs. Beta 0.5 was the best of 0.05 to 2 on an 8B model.
     """
     means = policy.per_token()
     return -logsigmoid(beta * (log_odds(means.chosen) - log_odds(means.rejected)))
@@ -138,15 +138,15 @@ def orpo_align(policy: LogProbs, *, beta: Positive = 0.5) -> Tensor:
     equation="Section 3.1.2 of the latter",
     grid={"beta": (0.05, 0.1, 0.3, 2.0)},
     learning_rate=(3e-7, 5e-7, 7e-7, 1e-6),
-    traps=("judges each answer by itself: at 7-8B such losses trail the pairwise ones",),
+    traps=("scores each answer separately: such losses trail pairwise ones at 7-8B parameters",),
 )
 def asft(policy: LogProbs, *, beta: Positive = 0.1) -> Tensor:
-    r"""A binary classifier on the odds of each answer, without reference and without likelihood term.
+    r"""Binary classifier on the odds of each answer, without a reference and without a likelihood term.
 
     $$ L = -\log\sigma(\beta\,\mathrm{odds}(\bar c)) - \log\sigma(-\beta\,\mathrm{odds}(\bar r)) $$
 
     $\mathrm{odds}(x) = x - \log(1 - e^x)$ of mean token log-probs; at beta 1 it is the cross-entropy of $e^{\bar c}$
-    and $1 - e^{\bar r}$. The paper's one-stage form adds `sft`: write `asft + sft`.
+    and $1 - e^{\bar r}$. The paper's one-stage form adds `sft`, which is `asft + sft` here.
     """
     means = policy.per_token()
     return -logsigmoid(beta * log_odds(means.chosen)) - logsigmoid(-beta * log_odds(means.rejected))

@@ -1,7 +1,7 @@
-r"""DPO under other f-divergences: the log-ratio is replaced by $f'(\pi/\pi_0)$. With the reverse KL it is `dpo` itself.
+r"""DPO under other f-divergences: $f'(\pi/\pi_0)$ replaces the log-ratio. With the reverse KL it is `dpo`.
 
-Only functions of a difference may do so: in a pointwise loss the normaliser does not cancel. TRL lets the log-ratios of
-other paired losses be replaced as well; the paper does it to DPO, and so do these.
+The replacement is valid only in losses of a difference: in a pointwise loss the normaliser does not cancel. TRL offers
+it for other paired losses as well; the paper derives it for DPO, and so do these losses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prefzoo.losses._stable import bounded_exp, bounded_expm1
 from prefzoo.losses.dpo import ln2
 from prefzoo.types import LogProbs
 
-OVERFLOW = "exponentials of whole-sequence log-ratios: pairs far below the reference dominate everything else"
+OVERFLOW = "exponentials of log-ratios of whole sequences: pairs far below the reference dominate the batch"
 
 
 @loss(
@@ -29,11 +29,11 @@ OVERFLOW = "exponentials of whole-sequence log-ratios: pairs far below the refer
     traps=(OVERFLOW, "TRL gives NaN when both answers lie 95 nats below the reference"),
 )
 def fdpo_forward_kl(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tensor:
-    r"""DPO under the forward KL: mass covering.
+    r"""DPO under the forward KL, which covers all modes of the reference.
 
     $$ L = -\log\sigma\left(\beta\,(f(p_w) - f(p_l))\right), \quad f(u) = 1 - e^{-u} $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$. Beyond $-u = 30$ the exponential goes on as its tangent. The grid is
+    $p_w = c - c_0$, $p_l = r - r_0$. Beyond $-u = 30$ the exponential is replaced by its tangent. The grid is
     that of the authors' scripts.
     """
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
@@ -53,8 +53,7 @@ def fdpo_js(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> T
 
     $$ L = -\log\sigma\left(\beta\,(f(p_w) - f(p_l))\right), \quad f(u) = \log 2 + \log\sigma(u) $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$. The constant cancels in the difference. The grid is that of the
-    authors' scripts.
+    $p_w = c - c_0$, $p_l = r - r_0$. The constant cancels. The grid is that of the authors' scripts.
     """
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     return -logsigmoid(beta * ((math.log(2) + logsigmoid(chosen)) - (math.log(2) + logsigmoid(rejected))))
@@ -70,12 +69,12 @@ def fdpo_js(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> T
     traps=(OVERFLOW, "TRL's coefficient since 0.29 is 1 - alpha of the paper (and of this); before it was alpha"),
 )
 def fdpo_alpha(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: PositiveShare = 0.5) -> Tensor:
-    r"""DPO under an alpha-divergence, between the reverse KL (alpha to 0) and the forward KL (alpha 1).
+    r"""DPO under an alpha-divergence, between the reverse KL (alpha near 0) and the forward KL (alpha 1).
 
     $$ L = -\log\sigma\left(\beta\,(f(p_w) - f(p_l))\right), \quad f(u) = \frac{1 - e^{-\alpha u}}{\alpha} $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$. Beyond $-\alpha u = 30$ the exponential goes on as its tangent. The authors take
-    alpha between 0 and 1, and their scripts run the grid; at 0.5 both conventions of alpha agree.
+    $p_w = c - c_0$, $p_l = r - r_0$. Beyond $-\alpha u = 30$ the exponential is replaced by its tangent. The authors
+    use alpha between 0 and 1, and their scripts run the grid; at 0.5 both conventions for alpha agree.
     """
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     return -logsigmoid(beta * (bounded_expm1(-alpha * rejected) - bounded_expm1(-alpha * chosen)) / alpha)
@@ -85,16 +84,16 @@ def fdpo_alpha(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, a
     paper="Huang 2024 (chi-PO), arXiv:2407.13399",
     at_reference=ln2,
     group="f-divergence",
-    provisional="formula from a secondary copy of the paper; where the clip stands (inside beta or outside) is unsure",
-    traps=(OVERFLOW, "no gradient where the clip holds, even for a pair on the wrong side"),
+    provisional="formula from a secondary copy of the paper; whether the clip comes before or after beta is uncertain",
+    traps=(OVERFLOW, "no gradient where the margin is clipped, even for a pair on the wrong side"),
 )
 def chi_po(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, reward_range: Positive = 10.0) -> Tensor:
-    r"""DPO under a chi-squared divergence mixed with the KL, its reward margin clipped: pessimism against overfitting.
+    r"""DPO under a chi-squared divergence mixed with the KL, with a clipped reward margin, against overfitting.
 
     $$ L = -\log\sigma\left(\mathrm{clip}_{2R}\left[\beta\,(f(p_w) - f(p_l))\right]\right), \quad f(u) = e^u + u $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$; $R$ (`reward_range`) bounds one reward. Beyond $u = 30$ the exponential goes on as
-    its tangent. Provisional: from a secondary copy; beta and R are stand-ins, not the paper's.
+    $p_w = c - c_0$, $p_l = r - r_0$; $R$ (`reward_range`) bounds one reward. Beyond $u = 30$ the exponential is
+    replaced by its tangent. Provisional: from a secondary copy; beta and R are placeholders, not the paper's.
     """
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     margin = beta * ((bounded_exp(chosen) + chosen) - (bounded_exp(rejected) + rejected))
@@ -105,19 +104,19 @@ def chi_po(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, rewar
     paper="SquaredPO 2026, arXiv:2602.06788",
     at_reference=ln2,
     group="f-divergence",
-    provisional="formula from a summary; there is no code, and the paper's exact loss is not settled",
+    provisional="formula from a summary; there is no code, and the paper's exact loss is uncertain",
     traps=(
         OVERFLOW,
-        "not monotone: above a log-ratio of 1 the reward falls again, which is meant against displacement",
+        "not monotone: above a log-ratio of 1 the reward falls again, by design, to limit displacement",
     ),
 )
 def squared_po(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tensor:
-    r"""DPO under the divergence of $f(t) = \frac12 \log^2 t$, which holds the chosen answer near the reference.
+    r"""DPO under the divergence of $f(t) = \frac12 \log^2 t$, which keeps the chosen answer near the reference.
 
     $$ L = -\log\sigma\left(\beta\,(f'(p_w) - f'(p_l))\right), \quad f'(u) = u\,e^{-u} $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$. Beyond $-u = 30$ the exponential goes on as its tangent. Provisional: from a
-    summary; beta as in DPO.
+    $p_w = c - c_0$, $p_l = r - r_0$. Beyond $-u = 30$ the exponential is replaced by its tangent. Provisional: from a
+    summary; beta is DPO's.
     """
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     return -logsigmoid(beta * (chosen * bounded_exp(-chosen) - rejected * bounded_exp(-rejected)))

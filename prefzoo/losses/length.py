@@ -1,4 +1,4 @@
-"""DPO that looks at the lengths of the answers: means in place of sums, or a price per token."""
+"""Variants of DPO that account for the lengths of the answers: by means instead of sums, or by a penalty per token."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from prefzoo.types import LogProbs
     group="length-aware",
     grid={"beta": (2.0, 5.0, 15.0)},
     learning_rate=(5e-7,),
-    traps=("TRL's `sigmoid_norm` inherits beta 0.1, fifty times too small; the recipe's is 5",),
+    traps=("TRL's `sigmoid_norm` has the default beta 0.1, fifty times smaller than the Tulu 3 recipe's 5",),
 )
 def dpo_norm(policy: LogProbs, reference: LogProbs, *, beta: Positive = 5.0) -> Tensor:
     r"""DPO on log-ratios averaged over tokens.
 
     $$ L = -\log\sigma\left(\beta\left(\frac{c - c_0}{|w|} - \frac{r - r_0}{|l|}\right)\right) $$
 
-    Beta 5 is the recipe's, of 2 to 15 tried: it multiplies nats per token. NeMo's `preference_average_log_probs` is the
-    same.
+    Beta multiplies nats per token. The default of 5 is that of the Tulu 3 recipe, which tried 2 to 15. NeMo's
+    `preference_average_log_probs` is the same loss.
     """
     h = policy.per_token().margin - reference.per_token().margin
     return -logsigmoid(beta * h)
@@ -38,18 +38,18 @@ def dpo_norm(policy: LogProbs, reference: LogProbs, *, beta: Positive = 5.0) -> 
     grid={"alpha": (0.05, 0.1, 0.5, 1.0), "beta": (0.01, 0.05, 0.1)},
     learning_rate=(3e-7, 5e-7, 6e-7, 1e-6),
     traps=(
-        "the sign: +alpha(|w| - |l|) lets longer chosen answers off; tables in the SimPO family print a minus, "
+        "the sign: +alpha(|w| - |l|) pushes longer chosen answers less; tables in the SimPO family print a minus, "
         "which rewards length",
         "not rDPO (see robust)",
     ),
 )
 def r_dpo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: NonNegative = 0.05) -> Tensor:
-    r"""DPO whose reward pays $\alpha$ per token, so that length alone wins nothing.
+    r"""DPO with a penalty of $\alpha$ per token in the reward, so that length alone gains nothing.
 
     $$ L = -\log\sigma\left(\beta h + \alpha(|w| - |l|)\right), \quad h = (c - r) - (c_0 - r_0) $$
 
-    A chosen answer that is longer has already part of its margin and is pushed less. From the reward
-    $r(x,y) - \alpha|y|$ follows the plus. The grid is SimPO's for this loss; alpha 0.05 is its smallest.
+    A longer chosen answer is pushed less. The plus sign follows from the reward $r(x,y) - \alpha|y|$. The grid is
+    SimPO's for this loss; alpha 0.05 is its smallest value.
     """
     h = policy.margin - reference.margin
     longer = (policy.chosen_len - policy.rejected_len).to(h.dtype)

@@ -1,11 +1,11 @@
-"""Likelihood of the chosen answer, and the losses that carry it as a term of their own.
+"""Likelihood of the chosen answer, and losses that include it as a term.
 
-`sft` here is each answer's own mean over tokens. Peers use four other conventions (a mean over all tokens of the
-micro-batch, with or without the prompt or padding, and sums), so weights do not carry over.
+`sft` here is the mean over each answer's own tokens. Other libraries use four other conventions (a mean over all tokens
+of the micro-batch, with or without the prompt or padding, and sums), so weights do not carry over.
 
-`tpo` (2405.16681) needs a third answer, the gold one, and `iopo` (2411.06208) two prompts with two answers each:
-pairs cannot carry them without bending the batch, the cache and the loop, so they are not here. `csft` puts a control
-token in front of the prompt and is otherwise `sft`: that is preparation of the data, not a loss.
+`tpo` (arXiv:2405.16681) needs a third answer, the gold one, and `iopo` (arXiv:2411.06208) two prompts with two answers
+each. Pairs cannot hold them, so they are left out. `csft` adds a control token before the prompt and is otherwise
+`sft`: that is a preparation of the data, not a loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from prefzoo.losses._registry import loss
 from prefzoo.losses._stable import log_odds
 from prefzoo.types import LogProbs
 
-MEAN = "its likelihood term is a mean over each answer's tokens; peers normalise otherwise, so the weight differs"
+MEAN = (
+    "the likelihood term is a mean over each answer's tokens; other libraries normalise otherwise, with other weights"
+)
 
 
 @loss(
@@ -28,11 +30,11 @@ MEAN = "its likelihood term is a mean over each answer's tokens; peers normalise
     traps=("TRL takes the mean over all tokens of the micro-batch: equal only for answers of equal length",),
 )
 def sft(policy: LogProbs) -> Tensor:
-    r"""Negative log-likelihood of the chosen answer, mean over its tokens; the rejected answer is not used.
+    r"""Negative log-likelihood of the chosen answer, averaged over its tokens; the rejected answer is not used.
 
     $$ L = -\frac{c}{|w|} $$
 
-    The baseline that every preference loss should beat.
+    This is the baseline that every preference loss should beat.
     """
     return -policy.per_token().chosen
 
@@ -61,15 +63,15 @@ def cpo(policy: LogProbs, *, beta: Positive = 0.1, alpha: NonNegative = 1.0) -> 
     group="sft-augmented",
     grid={"alpha": (0.05, 1.0), "beta": (10.0,), "gamma": (5.4,)},
     learning_rate=(1e-6,),
-    traps=("TRL and ms-swift call this `simpo`; the paper's SimPO has no likelihood term", MEAN),
+    traps=("TRL and ms-swift call this loss `simpo`; the paper's SimPO has no likelihood term", MEAN),
 )
 def cpo_simpo(policy: LogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.0, alpha: NonNegative = 1.0) -> Tensor:
     r"""SimPO plus `alpha` times the negative log-likelihood of the chosen answer.
 
     $$ L = -\log\sigma(\beta(\bar c - \bar r) - \gamma) - \alpha\,\bar c $$
 
-    $\bar c, \bar r$ are mean token log-probs. Beta and gamma as `simpo`, alpha 1 as in
-    ms-swift and the authors' formula; their run has beta 10, gamma 5.4 and alpha 0.05.
+    $\bar c, \bar r$ are mean token log-probs. Beta and gamma are those of `simpo`; alpha 1 is that of
+    ms-swift and of the authors' formula. Their run has beta 10, gamma 5.4 and alpha 0.05.
     """
     means = policy.per_token()
     return -logsigmoid(beta * means.margin - gamma) - alpha * means.chosen
@@ -82,17 +84,17 @@ def cpo_simpo(policy: LogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.
     grid={"weight": (0.1, 0.2, 0.25, 0.5, 1.0, 2.0)},
     learning_rate=(5e-6, 6e-6, 8e-6, 1e-5),
     traps=(
-        "its likelihood term covers the prompt in TRL and in the authors' code, here the answer alone",
-        "log(1 - e^x) in bf16, or without care near x = 0, is infinite",
+        "its likelihood term includes the prompt in TRL and in the authors' code, but not here",
+        "log(1 - e^x) is infinite in bf16, or near x = 0 in a naive implementation",
     ),
 )
 def orpo(policy: LogProbs, *, weight: NonNegative = 0.1) -> Tensor:
-    r"""Likelihood of the chosen answer plus `weight` ($\lambda$) times the log odds ratio.
+    r"""Negative log-likelihood of the chosen answer plus $\lambda$ (`weight`) times an odds-ratio loss.
 
     $$ L = -\bar c - \lambda \log\sigma\left(\mathrm{odds}(\bar c) - \mathrm{odds}(\bar r)\right),
        \quad \mathrm{odds}(x) = x - \log(1 - e^x) $$
 
-    $\bar c, \bar r$ are mean token log-probs. TRL calls the weight `beta`, and its likelihood covers the prompt too.
+    $\bar c, \bar r$ are mean token log-probs. TRL calls the weight `beta`, and its likelihood includes the prompt.
     """
     means = policy.per_token()
     return -means.chosen - weight * logsigmoid(log_odds(means.chosen) - log_odds(means.rejected))
@@ -110,12 +112,12 @@ def orpo(policy: LogProbs, *, weight: NonNegative = 0.1) -> Tensor:
     ),
 )
 def slic_hf(policy: LogProbs, *, delta: Positive = 1.0, weight: NonNegative = 0.1) -> Tensor:
-    r"""Hinge on the plain margin with a target of $\delta$ nats, plus $\lambda$ (`weight`) times the likelihood.
+    r"""Hinge on the plain margin with a target of $\delta$ nats, plus $\lambda$ (`weight`) times a likelihood term.
 
     $$ L = \max(0, \delta - c + r) - \lambda c $$
 
-    Sums over tokens in both terms. Defaults as in HALOs, the grid as in SimPO's comparison. The rate of
-    1e-4 is the paper's, and stands with the section in TRL's index of papers.
+    Both terms are sums over tokens. The defaults are those of HALOs, the grid is that of SimPO's comparison. The
+    learning rate of 1e-4 is the paper's, quoted with the section in TRL's index of papers.
     """
     return relu(delta - policy.chosen + policy.rejected) - weight * policy.chosen
 
@@ -129,12 +131,12 @@ def slic_hf(policy: LogProbs, *, delta: Positive = 1.0, weight: NonNegative = 0.
     traps=(MEAN,),
 )
 def rrhf(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
-    r"""A hinge without margin on mean log-probs, plus $\lambda$ (`weight`) times the chosen answer's likelihood.
+    r"""Hinge without a target on mean token log-probs, plus $\lambda$ (`weight`) times a likelihood term.
 
     $$ L = \max(0, \bar r - \bar c) - \lambda\,\bar c $$
 
     $\bar c, \bar r$ are mean token log-probs. The authors' code sums the hinge over all pairs of a ranked list, which
-    for two answers is this. Weight 1 and the rate of 2e-5 are their script's; the grid is that of SimPO's comparison.
+    for two answers is this. Weight 1 and learning rate 2e-5 are their script's; the grid is that of SimPO's comparison.
     """
     means = policy.per_token()
     return relu(-means.margin) - weight * means.chosen
@@ -146,12 +148,12 @@ def rrhf(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
     group="sft-augmented",
     learning_rate=(5e-6,),
     traps=(
-        "the authors' code multiplies the margin by the gap of two rewards; here it counts as 1",
-        "its likelihood term is a sum in the authors' code, weight 0.05, and a mean here: the weights do not compare",
+        "the authors' code multiplies the margin by the gap of two rewards; here the factor is 1",
+        "its likelihood term is a sum with weight 0.05 in the authors' code, a mean here: the weights do not compare",
     ),
 )
 def pro(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
-    r"""The chosen answer's share among both by mean log-prob, plus $\lambda$ (`weight`) times its likelihood.
+    r"""Logistic loss on the margin of mean token log-probs, plus $\lambda$ (`weight`) times a likelihood term.
 
     $$ L = -\log\sigma(\bar c - \bar r) - \lambda\,\bar c $$
 
@@ -168,15 +170,15 @@ def pro(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
     group="sft-augmented",
     grid={"alpha": (0.005, 0.2, 0.25, 0.5, 1.0, 2.0), "beta": (0.01, 0.1)},
     learning_rate=(5e-7, 7e-7),
-    traps=("three losses bear the name RPO: for the reward-aware ones see rpo_bwd_kl, rpo_fwd_kl and rpo_sq", MEAN),
+    traps=("three losses are called RPO: for the reward-aware ones see rpo_bwd_kl, rpo_fwd_kl and rpo_sq", MEAN),
 )
 def rpo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: NonNegative = 1.0) -> Tensor:
     r"""DPO plus `alpha` times the negative log-likelihood of the chosen answer.
 
     $$ L = -\log\sigma(\beta h) - \alpha \frac{c}{|w|}, \quad h = (c - r) - (c_0 - r_0) $$
 
-    Beta 0.1 and alpha 1 as in iterative RPO, which tried 0.25 to 2 and divides the likelihood by the length as here;
-    the regularised RPO has 0.01 and 0.005, Llama 3.1 has 0.1 and 0.2.
+    Beta 0.1 and alpha 1 are those of iterative RPO, which tried alpha 0.25 to 2 and divides the likelihood by the
+    length as here. Regularised RPO uses beta 0.01 and alpha 0.005, Llama 3.1 beta 0.1 and alpha 0.2.
     """
     h = policy.margin - reference.margin
     return -logsigmoid(beta * h) - alpha * policy.per_token().chosen
@@ -187,7 +189,7 @@ def rpo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: N
     group="sft-augmented",
     learning_rate=(5e-6,),
     traps=(
-        "its quality term was trained with BCO's reward shift: 0.8*dpo + 0.2*bco_pair_shift + sft is that reading",
+        "the paper trained its quality term with BCO's reward shift: that is 0.8*dpo + 0.2*bco_pair_shift + sft",
         MEAN,
     ),
 )
@@ -206,7 +208,7 @@ def mpo(
        - w_g \frac{c}{|w|} $$
 
     $p_w = c - c_0$, $p_l = r - r_0$, $h = p_w - p_l$; weights 0.8, 0.2 and 1 are the paper's. Other mixes need no new
-    loss: write `0.8*dpo + 0.2*bco_pair + sft`, which gives each term its own beta.
+    loss: `0.8*dpo + 0.2*bco_pair + sft` gives each term its own beta.
     """
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     preferred = -logsigmoid(beta * (chosen - rejected))

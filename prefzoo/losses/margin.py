@@ -1,4 +1,4 @@
-"""Other convex or bounded functions of DPO's margin: hinges, squares, exponentials."""
+"""Other functions of DPO's margin: hinges, squares, exponentials."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ GPO = "general knowledge of these surrogates, and a third party's code agrees; n
 
 
 def one(_: object) -> float:
-    """The hinge, its square and the exponential at a margin of zero."""
+    """Return the hinge, its square or the exponential at a margin of zero."""
     return 1.0
 
 
 def quarter(_: object) -> float:
-    """Savage at a margin of zero."""
+    """Return the Savage loss at a margin of zero."""
     return 0.25
 
 
@@ -30,16 +30,17 @@ def quarter(_: object) -> float:
     at_reference=one,
     grid={"beta": (0.05, 0.1)},
     traps=(
-        "not SLiC-HF, whose name it bears in places: that is slic_hf",
+        "sometimes called SLiC-HF, which is another loss: slic_hf",
         "LLaMA-Factory's `hinge` trains the logistic loss with the TRL versions that it allows",
     ),
 )
 def hinge(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.05) -> Tensor:
-    r"""Hinge on the log-ratio margin: no gradient once $h$ exceeds $1/\beta$ nats.
+    r"""Hinge loss on the log-ratio margin: no gradient once $h$ exceeds $1/\beta$ nats.
 
     $$ L = \max(0, 1 - \beta h), \quad h = (c - r) - (c_0 - r_0) $$
 
-    RSO's hinge-norm, as TRL's `hinge`; not SLiC-HF, which has no reference, another margin and an SFT term.
+    This is RSO's hinge-norm and TRL's `hinge`. SLiC-HF is another loss: it has no reference, another margin and a
+    likelihood term (see `slic_hf`).
     """
     h = policy.margin - reference.margin
     return relu(1 - beta * h)
@@ -52,12 +53,12 @@ def hinge(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.05) -> Te
     traps=("one pair on the wrong side can outweigh the batch",),
 )
 def gpo_exp(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tensor:
-    r"""Exponential (boosting) loss of the margin.
+    r"""Exponential loss of the margin, as in boosting.
 
     $$ L = e^{-\beta h}, \quad h = (c - r) - (c_0 - r_0) $$
 
-    Provisional: the formula is not yet checked against the paper's table. Beyond $-\beta h = 30$ the exponential goes
-    on as its tangent, so that value and gradient stay finite. Beta as in DPO.
+    Provisional: the formula is not yet checked against the paper's table. Beyond $-\beta h = 30$ the exponential is
+    replaced by its tangent, so that value and gradient stay finite. Beta is DPO's.
     """
     h = policy.margin - reference.margin
     return bounded_exp(-beta * h)
@@ -70,11 +71,11 @@ def gpo_exp(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> T
     traps=("no gradient once beta h exceeds 1",),
 )
 def gpo_quadratic(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tensor:
-    r"""Truncated quadratic: the square of the hinge.
+    r"""Truncated quadratic loss: the square of the hinge.
 
     $$ L = \max(0, 1 - \beta h)^2, \quad h = (c - r) - (c_0 - r_0) $$
 
-    Provisional: the formula is not yet checked against the paper's table. Beta as in DPO. The untruncated square is
+    Provisional: the formula is not yet checked against the paper's table. Beta is DPO's. The untruncated square is
     `ipo`.
     """
     h = policy.margin - reference.margin
@@ -88,11 +89,11 @@ def gpo_quadratic(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1
     traps=("bounded: a pair far on the wrong side has almost no gradient and is given up",),
 )
 def gpo_savage(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tensor:
-    r"""Savage loss: bounded, so that hopeless pairs stop counting.
+    r"""Savage loss: bounded, so that pairs far on the wrong side lose their influence.
 
     $$ L = \frac{1}{(1 + e^{\beta h})^2} = \sigma(-\beta h)^2, \quad h = (c - r) - (c_0 - r_0) $$
 
-    Provisional: the formula is not yet checked against the paper's table. Beta as in DPO.
+    Provisional: the formula is not yet checked against the paper's table. Beta is DPO's.
     """
     h = policy.margin - reference.margin
     return torch.sigmoid(-beta * h) ** 2

@@ -1,4 +1,4 @@
-"""Paired losses that judge each answer's log-ratio by itself: the two answers of a pair do not meet in a margin."""
+"""Paired losses that score each answer's log-ratio separately instead of through a margin."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from prefzoo.losses._bounds import Positive
 from prefzoo.losses._registry import loss
 from prefzoo.types import LogProbs
 
-POINTWISE = "reward margins are not its objective: log both log-ratios when comparing"
+POINTWISE = "reward margins are not its objective: compare both log-ratios instead"
 
 
 def one(_: object) -> float:
-    """Two halves, or the hinge, at log-ratios of zero."""
+    """Return the sum of two sigmoids at zero."""
     return 1.0
 
 
 def two_ln2(_: object) -> float:
-    """Two logistic losses at zero."""
+    """Return two logistic losses at zero."""
     return 2 * math.log(2)
 
 
@@ -35,11 +35,12 @@ def two_ln2(_: object) -> float:
     traps=(POINTWISE, "published betas run from 0.0003 to 0.1"),
 )
 def nca_pair(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01) -> Tensor:
-    r"""Each answer told apart from a sample of the reference; the chosen one's log-ratio is held to a finite value.
+    r"""Noise contrastive alignment: each answer is told apart from samples of the reference.
 
     $$ L = -\log\sigma(\beta p_w) - \tfrac12 \log\sigma(-\beta p_w) - \tfrac12 \log\sigma(-\beta p_l) $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$. Beta and section as in TRL's index of papers; arXiv:2502.01237 finds 0.0003 best.
+    $p_w = c - c_0$, $p_l = r - r_0$. The optimum has a finite log-ratio of the chosen answer. Beta and section are from
+    TRL's index of papers; arXiv:2502.01237 finds beta 0.0003 best.
     """
     chosen, rejected = beta * (policy.chosen - reference.chosen), beta * (policy.rejected - reference.rejected)
     return -logsigmoid(chosen) - 0.5 * logsigmoid(-chosen) - 0.5 * logsigmoid(-rejected)
@@ -54,19 +55,19 @@ def nca_pair(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01) ->
     traps=(POINTWISE, "TRL dropped the paper's reward shift in 0.29: this is TRL's, `bco_pair_shift` the paper's"),
 )
 def bco_pair(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01) -> Tensor:
-    r"""A binary classifier on log-ratios: chosen against rejected, each by itself, around zero.
+    r"""Binary classifier of chosen and rejected answers by their log-ratios, with the threshold at zero.
 
     $$ L = -\log\sigma(\beta p_w) - \log\sigma(-\beta p_l) $$
 
     $p_w = c - c_0$, $p_l = r - r_0$. The paper shifts both rewards by their running mean: see `bco_pair_shift`.
-    Beta and section as in TRL's index of papers.
+    Beta and section are from TRL's index of papers.
     """
     chosen, rejected = beta * (policy.chosen - reference.chosen), beta * (policy.rejected - reference.rejected)
     return -logsigmoid(chosen) - logsigmoid(-rejected)
 
 
 def squares(params: Any) -> float:
-    """Both log-ratios at zero, their targets 1 / (2 beta) away."""
+    """Return the squared distances of log-ratios of zero from their targets, +-1 / (2 beta)."""
     return float(2 * (1 / (2 * params.beta)) ** 2)
 
 
@@ -83,12 +84,12 @@ def squares(params: Any) -> float:
     ),
 )
 def sppo_hard(policy: LogProbs, reference: LogProbs, *, beta: Positive = 1e-3) -> Tensor:
-    r"""Self-play: each log-ratio is drawn to the value that a sure win, or a sure loss, calls for.
+    r"""Self-play: squared distance of each log-ratio from the value for a certain win or a certain loss.
 
     $$ L = \left(p_w - \frac{1}{2\beta}\right)^2 + \left(p_l + \frac{1}{2\beta}\right)^2 $$
 
-    $p_w = c - c_0$, $p_l = r - r_0$, $\beta = 1/\eta$; 0.001 is the paper's. The value is large (500 000 at the start):
-    what counts is the gradient, which the loop's clipping bounds.
+    $p_w = c - c_0$, $p_l = r - r_0$, $\beta = 1/\eta$; 0.001 is the paper's. The loss is large (500,000 at the
+    start); the training loop's clipping bounds its gradient.
     """
     chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
     return (chosen - 1 / (2 * beta)) ** 2 + (rejected + 1 / (2 * beta)) ** 2
@@ -106,7 +107,7 @@ APO_GRID = (0.001, 0.003, 0.005, 0.1, 2.0)
     traps=(POINTWISE, "both sigmoids saturate: a pair far on the wrong side has almost no gradient"),
 )
 def apo_zero(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tensor:
-    r"""Raises the chosen answer and lowers the rejected one, each up to saturation: for data better than the model.
+    r"""Raise the chosen answer and lower the rejected one, each up to saturation: for data better than the model.
 
     $$ L = 1 - \sigma(\beta p_w) + \sigma(\beta p_l) $$
 
@@ -128,7 +129,7 @@ def apo_zero(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> 
     ),
 )
 def apo_down(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tensor:
-    r"""Lowers the chosen answer, and the rejected one more: for data worse than the model.
+    r"""Lower the chosen answer, and the rejected one even more: for data worse than the model.
 
     $$ L = \sigma(\beta p_w) + 1 - \sigma(\beta h) $$
 

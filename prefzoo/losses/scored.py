@@ -1,4 +1,4 @@
-"""Losses that read how much better the chosen answer is: the data must have scores of both answers."""
+"""Losses that use how much better the chosen answer is: the data must have scores of both answers."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from prefzoo.losses._registry import loss
 from prefzoo.types import LogProbs, Scores
 
 LEAST_GAP = 1e-6
-UNIT = "scores come in the data's own unit: scale means nothing from one data set to the next"
-NAME = "three losses bear the name RPO: for DPO plus likelihood see rpo"
+UNIT = "scores are in the data's own unit: a scale does not carry over to another data set"
+NAME = "three losses are called RPO: for DPO plus likelihood see rpo"
 
 
 @loss(
     paper="Amini 2024 (ODPO), arXiv:2402.10571",
     equation="as in the authors' code",
     grid={"alpha": (0.5, 1.0), "beta": (0.05, 0.5, 0.7)},
-    traps=(UNIT, "a tie has no logarithm: gaps below 1e-6 count as 1e-6, which asks for almost no margin"),
+    traps=(UNIT, "a tie has no logarithm: gaps below 1e-6 count as 1e-6, which requires almost no margin"),
 )
 def odpo(
     policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.1, alpha: NonNegative = 1.0
 ) -> Tensor:
-    r"""DPO with an offset: the better the chosen answer, the larger the margin that is asked for.
+    r"""DPO with an offset: the better the chosen answer, the larger the required margin.
 
     $$ L = -\log\sigma\left(\beta h - \alpha \log(s_w - s_l)\right), \quad h = (c - r) - (c_0 - r_0) $$
 
-    $s_w, s_l$ are the data's scores. Alpha 1 as in the authors' code, whose README
-    names the grid, a beta for each task. With the plain gap as offset: `margin_dpo`.
+    $s_w, s_l$ are the scores in the data. Alpha 1 is that of the authors' code, whose README gives the grid, with one
+    beta per task. `margin_dpo` takes the plain gap as the offset.
     """
     h = policy.margin - reference.margin
     return -logsigmoid(beta * h - alpha * torch.log(scores.gap.clamp(min=LEAST_GAP)))
@@ -43,11 +43,11 @@ def odpo(
 def margin_dpo(
     policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.1, scale: Positive = 1.0
 ) -> Tensor:
-    r"""DPO that asks for a margin in proportion to the gap of the scores.
+    r"""DPO that requires a margin in proportion to the gap of the scores.
 
     $$ L = -\log\sigma(\beta h - m), \quad m = s\,(s_w - s_l), \quad h = (c - r) - (c_0 - r_0) $$
 
-    $s_w, s_l$ are the data's scores, $s$ is `scale`. Beta as in DPO.
+    $s_w, s_l$ are the scores in the data, $s$ is `scale`. Beta is DPO's.
     """
     h = policy.margin - reference.margin
     return -logsigmoid(beta * h - scale * scores.gap)
@@ -61,7 +61,7 @@ def margin_dpo(
 def rpo_bwd_kl(
     policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.2, scale: Positive = 1.0
 ) -> Tensor:
-    r"""KL from the preference that the scores imply to the policy's: soft labels in place of 1.
+    r"""KL from the preference that the scores imply to the policy's: soft labels instead of hard ones.
 
     $$ L = \mathrm{KL}\left(\sigma(D) \,\|\, \sigma(\beta h)\right)
          = \sigma(D)\log\frac{\sigma(D)}{\sigma(\beta h)} + \sigma(-D)\log\frac{\sigma(-D)}{\sigma(-\beta h)} $$
@@ -98,7 +98,7 @@ def rpo_fwd_kl(
 def rpo_sq(
     policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.2, scale: Positive = 1.0
 ) -> Tensor:
-    r"""Regression of the implicit reward's margin on the gap of the scores (REBEL's square).
+    r"""Squared difference between the implicit reward's margin and the gap of the scores, as in REBEL.
 
     $$ L = (\beta h - D)^2 $$
 
@@ -108,6 +108,6 @@ def rpo_sq(
 
 
 def _kl(of: Tensor, to: Tensor) -> Tensor:
-    """Between the Bernoulli distributions of two logits."""
+    """Return the KL between the Bernoulli distributions with two logits, from the first to the second."""
     yes = torch.sigmoid(of) * (logsigmoid(of) - logsigmoid(to))
     return yes + torch.sigmoid(-of) * (logsigmoid(-of) - logsigmoid(-to))

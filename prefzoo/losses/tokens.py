@@ -1,4 +1,4 @@
-"""Losses that look inside the answers: at single tokens, at the whole vocabulary, or at the KL of every position."""
+"""Losses of single tokens, of statistics over the vocabulary, or of the KL at every position."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAST_ENTROPY = 1e-6
 
 
 def discounted_margin(pairs: TokenLogProbs, alpha: float) -> Tensor:
-    """(B,) margin of the sums in which tokens past the length of the shorter answer count `alpha`."""
+    """Return the (B,) margins of sums in which tokens beyond the shorter answer's length are weighted by `alpha`."""
     shared = torch.minimum(pairs.chosen_len, pairs.rejected_len)
     sides = [
         torch.where(mask_first(tokens, shared), tokens, alpha * tokens).sum(1)
@@ -34,16 +34,16 @@ def discounted_margin(pairs: TokenLogProbs, alpha: float) -> Tensor:
     group="token-level",
     grid={"alpha": (0.5,)},
     learning_rate=(5e-7,),
-    traps=("TRL to 0.28, LLaMA-Factory and ms-swift weigh the policy's tokens alone: that is ld_dpo_policy",),
+    traps=("TRL to 0.28, LLaMA-Factory and ms-swift weight only the policy's tokens: that is ld_dpo_policy",),
 )
 def ld_dpo(policy: TokenLogProbs, reference: TokenLogProbs, *, beta: Positive = 0.1, alpha: Share = 0.5) -> Tensor:
-    r"""DPO in which what an answer has beyond the other's length counts only $\alpha$: less reward for length.
+    r"""DPO that weights the tokens beyond the shorter answer's length by $\alpha$, which rewards length less.
 
     $$ L = -\log\sigma(\beta h), \quad h = (\tilde c - \tilde r) - (\tilde c_0 - \tilde r_0),
        \quad \tilde c = \sum_{t \le m} c_t + \alpha \sum_{t > m} c_t, \quad m = \min(|w|, |l|) $$
 
-    Policy and reference are weighed alike, so the margin is zero at policy = reference, as in TRL since 0.29. Alpha 0.5
-    as published; at 1 it is DPO.
+    Policy and reference are weighted alike, so the margin is zero at policy = reference, as in TRL since 0.29.
+    Alpha 0.5 is the published value; alpha 1 is DPO.
     """
     return -logsigmoid(beta * (discounted_margin(policy, alpha) - discounted_margin(reference, alpha)))
 
@@ -52,41 +52,50 @@ def ld_dpo(policy: TokenLogProbs, reference: TokenLogProbs, *, beta: Positive = 
     paper="Liu 2024 (LD-DPO), arXiv:2409.06411; as in LLaMA-Factory, ms-swift and TRL to 0.28",
     group="token-level",
     grid={"alpha": (0.5,)},
-    traps=(
-        "the margin is not zero at policy = reference: a pair of unequal lengths starts nats away, in favour of length",
-    ),
+    traps=("the margin is not zero at policy = reference: pairs of unequal lengths start nats away from it",),
 )
 def ld_dpo_policy(policy: TokenLogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: Share = 0.5) -> Tensor:
-    r"""`ld_dpo` with the policy's tokens weighed and the reference's sums left whole.
+    r"""`ld_dpo` with weights on the policy's tokens only; the reference's sums have none.
 
     $$ L = -\log\sigma(\beta h), \quad h = (\tilde c - \tilde r) - (c_0 - r_0),
        \quad \tilde c = \sum_{t \le m} c_t + \alpha \sum_{t > m} c_t, \quad m = \min(|w|, |l|) $$
 
-    The other reading of the paper, which several libraries ship; here to be compared. Alpha as `ld_dpo`.
+    This is the other reading of the paper, which several libraries ship. Alpha is that of `ld_dpo`.
     """
     return -logsigmoid(beta * (discounted_margin(policy, alpha) - reference.margin))
 
 
 @dataclass(frozen=True)
 class Draws:
-    """How many steps have drawn tokens: the next step draws others."""
+    """The number of steps that have drawn tokens, so that the next step draws others."""
 
     step: Tensor
 
     @classmethod
     def start(cls) -> Draws:
+        """Return the state before the first step."""
         return cls(torch.zeros((), dtype=torch.int64))
 
 
 def _scramble(x: Tensor) -> Tensor:
-    """int64 -> int64, scattered (the finaliser of splitmix64; multiplication wraps)."""
+    """Hash int64 to int64 by the finaliser of splitmix64; multiplication wraps around."""
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 
 def sample_positions(pairs: LogProbs, length: Tensor, width: int, key: Tensor) -> Tensor:
-    """(B, width) bool: m = min(|w|, |l|) of the first `length` positions, drawn without replacement."""
+    """Draw min(|w|, |l|) of each answer's positions without replacement.
+
+    Args:
+        pairs: Log-probs of B pairs, for their lengths.
+        length: (B,) tokens of the answers to draw from.
+        width: Number of positions of the result.
+        key: Hash of seed and step, an int64 scalar.
+
+    Returns:
+        (B, width) mask of the drawn positions.
+    """
     positions = torch.arange(width, device=length.device)
     row = _scramble(_scramble(key.to(length.device) + pairs.chosen_len) + pairs.rejected_len)
     lots = _scramble(row[:, None] + positions)
@@ -104,20 +113,20 @@ def sample_positions(pairs: LogProbs, length: Tensor, width: int, key: Tensor) -
     learning_rate=(4e-7, 1e-6),
     traps=(
         "the authors' code draws other tokens for the reference than for the policy: noise at policy = reference",
-        "its value is a draw: compare means over steps, not single steps",
+        "its value is random: compare means over steps, not single steps",
     ),
 )
 def sampo(
     policy: TokenLogProbs, reference: TokenLogProbs, state: Draws, *, beta: Positive = 0.1, seed: Seed = 0
 ) -> tuple[Tensor, Draws]:
-    r"""DPO on as many tokens of the longer answer as the shorter has, drawn anew at each step.
+    r"""DPO on as many tokens of the longer answer as the shorter one has, drawn again at each step.
 
     $$ L = -\log\sigma(\beta h), \quad h = \sum_{t \in S_w} (c_t - c_{0,t}) - \sum_{t \in S_l} (r_t - r_{0,t}),
        \quad |S_w| = |S_l| = \min(|w|, |l|) $$
 
-    $S$ follows from `seed`, the step (the state) and the two lengths by a hash, the same for policy and reference: no
-    generator, so a batch, its halves and a resumed run draw alike. Two pairs of the same two lengths draw the same
-    positions within a step. Grid and rates are those of the authors' script.
+    $S$ is drawn by a hash of `seed`, the step (the state) and the two lengths, alike for policy and reference. Without
+    a random generator, a batch, its halves and a resumed run draw the same. Two pairs with the same two lengths draw
+    the same positions within a step. Grid and learning rates are those of the authors' script.
     """
     key = _scramble(state.step + (seed << 31))
     width = policy.chosen_tokens.shape[1], policy.rejected_tokens.shape[1]
@@ -128,7 +137,7 @@ def sampo(
     return -logsigmoid(beta * (chosen.sum(1) - rejected.sum(1))), Draws(state.step + 1)
 
 
-TDPO = "needs the KL of the whole vocabulary at every position of both answers: slower than DPO"
+TDPO = "needs the KL over the whole vocabulary at every position of both answers: slower than DPO"
 
 
 @loss(
@@ -140,7 +149,7 @@ TDPO = "needs the KL of the whole vocabulary at every position of both answers: 
     traps=(TDPO, "the authors' code takes softmax and then log, which is NaN where a probability underflows"),
 )
 def tdpo1(policy: LogProbs, reference: LogProbs, kl: TokenKL, *, beta: Positive = 0.1) -> Tensor:
-    r"""DPO token by token: the margin also pays for the difference of the answers' sequential KLs.
+    r"""Token-level DPO: the margin is reduced by the difference of the answers' sequential KLs.
 
     $$ L = -\log\sigma\left(\beta\,(h - (D_l - D_w))\right), \quad D = \sum_t \mathrm{KL}(\pi_{0,t} \| \pi_t) $$
 
@@ -161,7 +170,7 @@ def tdpo1(policy: LogProbs, reference: LogProbs, kl: TokenKL, *, beta: Positive 
 def tdpo2(
     policy: LogProbs, reference: LogProbs, kl: TokenKL, *, beta: Positive = 0.1, alpha: NonNegative = 0.5
 ) -> Tensor:
-    r"""`tdpo1` with the KL term weighed by $\alpha$ and the chosen answer's KL taken as given.
+    r"""`tdpo1` with the KL term weighted by $\alpha$ and without gradient through the chosen answer's KL.
 
     $$ L = -\log\sigma\left(\beta\,(h - \alpha(D_l - \mathrm{sg}[D_w]))\right),
        \quad D = \sum_t \mathrm{KL}(\pi_{0,t} \| \pi_t) $$
@@ -179,18 +188,18 @@ def tdpo2(
     grid={"beta": (0.01,)},
     learning_rate=(5e-7, 1e-6),
     traps=(
-        "TRL since 0.29 does not clamp the weight at 1; this does, as the authors' code",
+        "TRL since 0.29 does not clamp the weight at 1; here it is clamped, as in the authors' code",
         "open-instruct multiplies sums by a token mask: its weight is nearly zero",
     ),
 )
 def wpo(policy: VocabLogProbs, reference: LogProbs, *, beta: Positive = 0.01) -> Tensor:
-    r"""DPO in which a pair counts as much as the policy itself might have written it.
+    r"""DPO that weights each pair by how likely the policy would have written its answers.
 
     $$ L = -\min(1, w_w w_l)\,\log\sigma(\beta h), \quad
        w = \exp\left(\mathrm{mean}_t\left[\log\pi(y_t) - \log\textstyle\sum_v \pi(v)^2\right]\right) $$
 
     $h = (c - r) - (c_0 - r_0)$; the weight carries no gradient. Beta 0.01 is the paper's.
-    The weight would go with any pairwise loss, as in TRL; here it is DPO's alone.
+    TRL applies the weight to any pairwise loss; here it belongs to DPO.
     """
     aligned = (
         (policy.chosen_tokens - policy.chosen_log_sum_sq).sum(1) / policy.chosen_len.clamp(min=1)
@@ -201,14 +210,23 @@ def wpo(policy: VocabLogProbs, reference: LogProbs, *, beta: Positive = 0.01) ->
 
 
 def dispersion(reference: VocabLogProbs, k: float, vocabulary: int) -> Tensor:
-    """(B,) Mallows' dispersion index from the reference's mean entropy: large where the reference is sure."""
+    """Compute Mallows' dispersion index, which is large for prompts on which the reference is certain.
+
+    Args:
+        reference: The reference's log-probs of B pairs, with entropies.
+        k: Factor of the index.
+        vocabulary: Size of the model's vocabulary.
+
+    Returns:
+        (B,) indices, without gradient.
+    """
     chosen = reference.chosen_entropy.sum(1) / reference.chosen_len.clamp(min=1)
     rejected = reference.rejected_entropy.sum(1) / reference.rejected_len.clamp(min=1)
     entropy = ((chosen + rejected) / 2).clamp(min=LEAST_ENTROPY)
     return -k * torch.log(entropy / math.log(vocabulary)).clamp(max=0).detach()
 
 
-MALLOWS = "`vocabulary` must be the model's: it decides how sure an entropy counts"
+MALLOWS = "`vocabulary` must be the model's size: it decides how certain an entropy counts as"
 
 
 @loss(
@@ -227,12 +245,12 @@ def mallows_dpo(
     k: Positive = 0.29,
     vocabulary: Vocabulary = 49152,
 ) -> Tensor:
-    r"""DPO with a weight in the margin that is large for prompts on which the reference is sure.
+    r"""DPO with a weight in the margin that is large for prompts on which the reference is certain.
 
     $$ L = -\log\sigma(\beta \phi h), \quad \phi = -k \log\frac{\bar H}{\log V} $$
 
     $\bar H$ is the reference's entropy, the mean of both answers' token means; $V$ is `vocabulary` (49152 is
-    SmolLM2's); $h = (c - r) - (c_0 - r_0)$. $\phi$ carries no gradient and is not below 0. `k` 0.29 is the authors'.
+    SmolLM2's); $h = (c - r) - (c_0 - r_0)$. $\phi$ carries no gradient and is at least 0. `k` 0.29 is the authors'.
     """
     h = policy.margin - reference.margin
     return -logsigmoid(beta * dispersion(reference, k, vocabulary) * h)
@@ -257,7 +275,7 @@ def mallows_ipo(
 
     $$ L = \left(\phi h - \frac{1}{2\tau}\right)^2, \quad \phi = -k \log\frac{\bar H}{\log V} $$
 
-    Symbols as in `mallows_dpo`; tau as in `ipo`, on sums.
+    Symbols are those of `mallows_dpo`; tau is that of `ipo`, on sums over tokens.
     """
     h = policy.margin - reference.margin
     return (dispersion(reference, k, vocabulary) * h - 1 / (2 * tau)) ** 2
@@ -267,14 +285,14 @@ def mallows_ipo(
     paper="Welleck 2019 (unlikelihood), arXiv:1908.04319",
     group="token-level",
     provisional="written from memory for preference pairs; the paper uses it on repeated tokens",
-    traps=("pushes hardest on the tokens of the rejected answer that are right: those the policy is sure of",),
+    traps=("pushes hardest on the correct tokens of the rejected answer: those that the policy is certain of",),
 )
 def unlikelihood(policy: TokenLogProbs, *, weight: NonNegative = 1.0) -> Tensor:
-    r"""Likelihood of the chosen answer, and $\lambda$ (`weight`) times one minus that of every rejected token.
+    r"""Negative log-likelihood of the chosen answer, plus $\lambda$ (`weight`) times that of avoiding rejected tokens.
 
     $$ L = -\frac{c}{|w|} - \lambda\,\frac{1}{|l|}\sum_t \log\left(1 - e^{r_t}\right) $$
 
-    Provisional: the pair form is from memory. Weight 1 is a plain sum.
+    Provisional: the form for pairs is from memory. With weight 1 it is a plain sum.
     """
     inside = mask_first(policy.rejected_tokens, policy.rejected_len)
     against = torch.where(inside, log1mexp(torch.where(inside, policy.rejected_tokens, -1.0)), 0.0)

@@ -1,7 +1,7 @@
-"""Losses of single answers, each marked desirable or not. Pairs become answers with `Answers.from_pairs`.
+"""Losses of single answers, each marked as desirable or not. `Answers.from_pairs` turns pairs into single answers.
 
-`kto_pair`, which measured each half of a pair against the other half, is not here: its authors took it out of the
-paper, and TRL removed it. `kto` on `Answers.from_pairs` is what replaced it.
+`kto_pair`, which measured each half of a pair against the other half, is left out: its authors removed it from the
+paper, and TRL removed it as well. `kto` on `Answers.from_pairs` replaces it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from prefzoo.types import Answers, Mismatched
     learning_rate=(5e-7, 5e-6),
     couples="all answers of a step share one z0, estimated from its mismatched prompts and answers",
     traps=(
-        "z0 needs mismatched rows: at least 2 answers a batch, shuffled; one row paired with itself is no estimate",
-        "the mean over processes comes first, the clamp at 0 after it; the other order is biased upwards",
-        "wants a learning rate 2 to 10 times DPO's, and weights that balance the two classes",
+        "z0 needs mismatched rows, at least 2 shuffled answers per batch; one row paired with itself gives no estimate",
+        "the mean over processes comes before the clamp at 0; the other order is biased upwards",
+        "needs a learning rate 2 to 10 times DPO's, and weights that balance the two classes",
     ),
 )
 def kto(
@@ -38,13 +38,13 @@ def kto(
     desirable: Positive = 1.0,
     undesirable: Positive = 1.0,
 ) -> Tensor:
-    r"""Prospect theory: a gain or a loss, judged against how far the policy has drifted from the reference anyway.
+    r"""Prospect theory: value of each answer's log-ratio relative to the policy's average drift from the reference.
 
     $$ L = \lambda_D\,(1 - \sigma(\beta(p - z_0))) \text{ for a desirable answer},\quad
        \lambda_U\,(1 - \sigma(\beta(z_0 - p))) \text{ for another} $$
 
     $p$ is the log-ratio of the sums; $z_0 = \max(0, \mathrm{mean}\,[\log\pi - \log\pi_0])$ over the mismatched rows,
-    without gradient. Weights 1 and 1 for balanced classes: $\lambda_D n_D / (\lambda_U n_U)$ belongs within 1 and 1.5.
+    without gradient. Weights of 1 suit balanced classes: $\lambda_D n_D / (\lambda_U n_U)$ should be between 1 and 1.5.
     """
     p = policy.logps - reference.logps
     z0 = (mismatched.policy - mismatched.reference).mean().detach().clamp(min=0)
@@ -59,23 +59,23 @@ def kto(
     at_reference=ln2,
     grid={"beta": (0.1,)},
     learning_rate=(5e-7,),
-    couples="all answers of a step share the shift, the running mean of the rewards up to and with this step's",
+    couples="all answers of a step share the shift, the running mean of the rewards up to and including this step",
     traps=(
-        "the paper's weights for rejected answers of another distribution need a classifier, and are not here",
-        "whether the shift is a mean over all steps or a moving one is not settled between implementations",
+        "the paper's weights for rejected answers of another distribution need a classifier and are left out",
+        "implementations disagree on whether the shift is a mean over all steps or a moving mean",
     ),
 )
 def bco(policy: Answers, reference: Answers, state: RunningMean, *, beta: Positive = 0.1) -> tuple[Tensor, RunningMean]:
-    r"""A binary classifier on rewards around their running mean.
+    r"""Binary classifier of answers by their rewards, with their running mean as the threshold.
 
     $$ L = -\log\sigma(\beta p - \delta) \text{ for a desirable answer},\quad
        -\log\sigma(-(\beta p - \delta)) \text{ for another} $$
 
     $p$ is the log-ratio of the sums, $\delta$ the mean of $\beta p$ over all answers so far, without gradient. Beta
-    0.1 as in TRL's former trainer.
+    0.1 is that of TRL's former trainer.
     """
     reward = beta * (policy.logps - reference.logps)
-    state = state.with_more(reward)
+    state = state.updated(reward)
     sign = torch.where(policy.desirable, 1.0, -1.0)
     return -logsigmoid(sign * (reward - state.mean)), state
 
@@ -89,7 +89,7 @@ def bco(policy: Answers, reference: Answers, state: RunningMean, *, beta: Positi
     traps=("both sides saturate: an answer far on the wrong side has almost no gradient",),
 )
 def apo_zero_unpaired(policy: Answers, reference: Answers, *, beta: Positive = 0.1) -> Tensor:
-    r"""`apo_zero` for single answers: KTO without the drift $z_0$.
+    r"""`apo_zero` for single answers, which is KTO without the drift $z_0$.
 
     $$ L = 1 - \sigma(\beta p) \text{ for a desirable answer},\quad \sigma(\beta p) \text{ for another} $$
 

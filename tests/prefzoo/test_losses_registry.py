@@ -125,8 +125,8 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("broken.py:mine", "fails on import: ZeroDivisionError"),
         ("no_such_package.x:mine", "cannot import no_such_package.x"),
         ("zoo_broken_module:mine", "zoo_broken_module fails on import: ZeroDivisionError: division by zero; mend it"),
-        (":mine", "no file or module in front of the colon"),
-        ("plug.py:", "no function behind the colon"),
+        (":mine", "no file or module before the colon"),
+        ("plug.py:", "no function after the colon"),
         ("odd.py:odd", "odd.py fails on import: TypeError: loss odd: scores must be annotated Scores"),
     ],
 )

@@ -196,7 +196,7 @@ def test_a_name_that_is_no_folder(write: Any, name: str, near: str) -> None:
         ("x: {loss: 3}", "x.loss: must be text (is 3); `prefzoo losses` lists all"),
         (
             "x: {loss: ':f'}",
-            "x.loss: loss ':f': no file or module in front of the colon; write it like my_losses.py:my_loss",
+            "x.loss: loss ':f': no file or module before the colon; write it like my_losses.py:my_loss",
         ),
         ("dpo: {bta: 1}", "dpo.bta: no such parameter of dpo, which has beta; did you mean 'beta'?"),
         ("cdpo: {zzz: 1}", "cdpo.zzz: no such parameter of cdpo, which has beta, flip_rate; remove it"),
