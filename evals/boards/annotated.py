@@ -23,13 +23,17 @@ SHOWN = ("win_rate", "standard_error", "length_controlled_winrate", "lc_standard
 def board(
     pool: Sequence[Annotations], difficulties: Path | None = None, gamed: Path | None = None, order: Path | None = None
 ) -> pd.DataFrame:
-    """A row per model, best length-controlled win rate first; rates in percent, NaN where over 5% are missing.
+    """Rank annotated models.
 
     Args:
+        pool: each model's annotations; models are each other's pool for length control.
         difficulties: a table of the instructions' difficulties; if it holds gamed baselines too (as AlpacaEval's
             df_gamed.csv does), they are used.
         gamed: a table of gamed baselines.
         order: JSON of the instructions in the order in which these tables number them; else the first model's.
+
+    Returns:
+        A row per model, best length-controlled win rate first; rates in percent, NaN if over 5% are missing.
 
     Raises:
         UserError: a file that cannot be read, or does not cover the instructions.
@@ -48,14 +52,14 @@ def board(
             "baseline": one.baseline, "annotator": one.annotator, "difficulty": lc.difficulty,
             "warnings": "; ".join(lc.warnings),
         }  # fmt: skip
-    made = pd.DataFrame.from_dict(rows, orient="index")
-    lost = made["n_missing"] > MOST_MISSING * (made["n_missing"] + made["n_total"])
-    made.loc[lost, list(RATES)] = np.nan
-    made["warnings"] = [
-        f"{missing} of {missing + total} preferences are missing: withheld" if out else said
-        for out, missing, total, said in zip(lost, made.n_missing, made.n_total, made.warnings, strict=True)
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    lost = table["n_missing"] > MOST_MISSING * (table["n_missing"] + table["n_total"])
+    table.loc[lost, list(RATES)] = np.nan
+    table["warnings"] = [
+        f"{missing} of {missing + total} preferences are missing: withheld" if out else warnings
+        for out, missing, total, warnings in zip(lost, table.n_missing, table.n_total, table.warnings, strict=True)
     ]
-    return made.sort_values("length_controlled_winrate", ascending=False)
+    return table.sort_values("length_controlled_winrate", ascending=False)
 
 
 def _has_gamed(path: Path, numbered: Sequence[str], over: Sequence[str]) -> bool:
@@ -67,29 +71,29 @@ def _has_gamed(path: Path, numbered: Sequence[str], over: Sequence[str]) -> bool
 
 def _order(path: Path) -> list[str]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return [str(row["instruction"] if isinstance(row, dict) else row) for row in found]
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [str(row["instruction"] if isinstance(row, dict) else row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: --order needs a JSON list of instructions, or of rows with `instruction`") from None
 
 
-def render(found: pd.DataFrame) -> Table:
-    """The main columns; each rate with its standard error."""
-    table = Table(title="Win rates in percent against " + ", ".join(found["baseline"].unique()))
+def render(rates: pd.DataFrame) -> Table:
+    """Return the main columns; each rate with its standard error."""
+    table = Table(title="Win rates in percent against " + ", ".join(rates["baseline"].unique()))
     for column in ("model", "win rate", "length-controlled", "prompts", "mean length"):
         table.add_column(column)
-    for name, row in found.iterrows():
+    for name, row in rates.iterrows():
         raw, se, lc, lc_se, n, length = (row[column] for column in SHOWN)
         cells = [_rate(raw, se), _rate(lc, lc_se), str(n), str(length)]
         table.add_row(str(name), *cells)
     return table
 
 
-def notes(found: pd.DataFrame) -> list[str]:
-    """Who judged, where the difficulties are from, and each model's warnings."""
-    said = [f"judged by {', '.join(found['annotator'].unique())}; ± one standard error"]
-    said.append(f"difficulty of the instructions: {'; '.join(found['difficulty'].unique())}")
-    return said + [f"{name}: {row['warnings']}" for name, row in found.iterrows() if row["warnings"]]
+def notes(rates: pd.DataFrame) -> list[str]:
+    """Return who judged, where the difficulties are from, and each model's warnings."""
+    lines = [f"judged by {', '.join(rates['annotator'].unique())}; ± one standard error"]
+    lines.append(f"difficulty of the instructions: {'; '.join(rates['difficulty'].unique())}")
+    return lines + [f"{name}: {row['warnings']}" for name, row in rates.iterrows() if row["warnings"]]
 
 
 def _rate(value: float, stderr: float) -> str:

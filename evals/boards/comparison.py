@@ -54,11 +54,11 @@ class Comparison:
 
     def flat(self) -> pd.DataFrame:
         """Return all numbers in one table: a row per variant, differences as `METRIC_difference`, `METRIC_p_holm`."""
-        made = self.table.set_index("variant")
+        table = self.table.set_index("variant")
         for metric, rows in self.differences.groupby("metric", sort=False):
             mine = rows.set_index("variant")
-            made[f"{metric}_difference"], made[f"{metric}_p_holm"] = mine["value"], mine["p_holm"]
-        return made.join(self.costs.set_index("variant")).reset_index()
+            table[f"{metric}_difference"], table[f"{metric}_p_holm"] = mine["value"], mine["p_holm"]
+        return table.join(self.costs.set_index("variant")).reset_index()
 
 
 def compare(
@@ -175,9 +175,9 @@ def _table(order: Sequence[Entry], ranks: Mapping[str, int], metrics: Sequence[s
             row |= {m: mine.get("value"), f"{m}_low": mine.get("low"), f"{m}_high": mine.get("high")}
             row[f"{m}_n"] = mine.get("n")
         rows.append(row)
-    made = pd.DataFrame(rows)
-    numbers = [c for c in made.columns if c not in ("rank", "variant", "run", "loss", "seed")]
-    return made.astype({"rank": "Int64", "seed": "Int64"} | dict.fromkeys(numbers, "float64"))
+    table = pd.DataFrame(rows)
+    numbers = [c for c in table.columns if c not in ("rank", "variant", "run", "loss", "seed")]
+    return table.astype({"rank": "Int64", "seed": "Int64"} | dict.fromkeys(numbers, "float64"))
 
 
 def _notes(entries: Sequence[Entry], by: str, why: list[str], shown: Sequence[str]) -> list[str]:

@@ -194,11 +194,11 @@ def markdown(groups: Sequence[Group]) -> str:
 
 def page(groups: Sequence[Group], before: str) -> str:
     """Return the folder's README with the generated part replaced, or added at its end; the rest of `before` stays."""
-    made = f"{BEGIN}\n\n{markdown(groups)}\n\n{END}\n"
+    generated = f"{BEGIN}\n\n{markdown(groups)}\n\n{END}\n"
     head, mark, rest = before.partition(BEGIN)
     if not mark:
-        return f"{(before or TITLE).rstrip()}\n\n{made}"
-    return head + made + rest.partition(END)[2].lstrip("\n")
+        return f"{(before or TITLE).rstrip()}\n\n{generated}"
+    return head + generated + rest.partition(END)[2].lstrip("\n")
 
 
 def as_json(groups: Sequence[Group]) -> str:

@@ -96,17 +96,17 @@ class Leaderboard:
     def _legend(self) -> str:
         """What the diagnostics are."""
         shown = [self.metrics[m] for m in self._names() if self.metrics[m].diagnostic]
-        said = "; ".join(f"{m.label}: {m.description}" for m in shown if m.description)
+        legend = "; ".join(f"{m.label}: {m.description}" for m in shown if m.description)
         units = dict.fromkeys(f"in {m.difference_unit}" for m in shown if m.name.endswith(DELTA))
         deltas = DELTA_NOTE.format(DELTA=DELTA, units=" or ".join(units)) if units else ""
-        return " ".join(filter(None, [f"{said[:1].upper()}{said[1:]}." if said else "", deltas]))
+        return " ".join(filter(None, [f"{legend[:1].upper()}{legend[1:]}." if legend else "", deltas]))
 
     def csv(self) -> str:
-        """The long table."""
+        """Return the long table as CSV."""
         return self.long.to_csv(index=False)
 
     def write(self, folder: Path) -> None:
-        """`leaderboard.md`, `.csv` and `.parquet` in `folder`, which is made where it is missing."""
+        """Write `leaderboard.md`, `.csv` and `.parquet` in `folder`, which is created if it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
         run_folders.write_text(folder / "leaderboard.md", self.markdown())
         run_folders.write_text(folder / "leaderboard.csv", self.csv())
@@ -114,7 +114,10 @@ class Leaderboard:
             self.long.to_parquet(partial, index=False)
 
     def render(self, console: Console) -> None:
-        """The table and the verdict on a terminal: variants as rows, else as columns, else what matters most."""
+        """Print the table and the verdict.
+
+        Variants are the rows if the terminal is wide enough, else the columns; else only the main columns are shown.
+        """
         wide = self.wide().astype(str)
         flat = wide.set_index("variant").T.reset_index(names="").rename(columns=str)
         tables = [_table(wide), _table(flat), _table(wide[[c for c in BRIEF if c in wide.columns]])]
@@ -135,10 +138,10 @@ class Leaderboard:
             return ". ".join(["No variant was trained to its end", *failed]) + "."
         best = self.long[(self.long.variant == trained[0]) & (self.long.metric == self.primary)]
         if best.empty or not np.isfinite(best.iloc[0].value):
-            said = "No variant can be ranked: nothing was measured on held-out prompts or pairs"
+            lead = "No variant can be ranked: nothing was measured on held-out prompts or pairs"
         else:
-            said = verdict(self.ranking, self.metrics[self.primary], best.iloc[0])
-        return ". ".join([said, *self._by_length(trained), *self._collapsed(trained), *failed]) + "."
+            lead = verdict(self.ranking, self.metrics[self.primary], best.iloc[0])
+        return ". ".join([lead, *self._by_length(trained), *self._collapsed(trained), *failed]) + "."
 
     def _by_length(self, trained: list[str]) -> list[str]:
         """Whether another leads once the length of answers counts for nothing."""
@@ -159,8 +162,8 @@ class Leaderboard:
             return []
         short = [n for n in trained if length.get(n, np.nan) < COLLAPSED * length[BASE]]
         stuck = [n for n in trained if repeated.get(n, np.nan) > repeated.get(BASE, np.nan) + REPEATS]
-        said = [f"Beware: answers of {', '.join(short)} are less than half as long as the base's"] if short else []
-        return said + ([f"Beware: answers of {', '.join(stuck)} repeat themselves"] if stuck else [])
+        warnings = [f"Beware: answers of {', '.join(short)} are less than half as long as the base's"] if short else []
+        return warnings + ([f"Beware: answers of {', '.join(stuck)} repeat themselves"] if stuck else [])
 
 
 def build(
@@ -205,7 +208,16 @@ def primary_of(models: Mapping[str, Measured]) -> str:
 
 
 def rows_of(metric: Metric, measured: Measured, base: Measured | None) -> Values:
-    """Return a model's (n,) rows of a metric, n = 0 if it has none."""
+    """Return a model's rows of a metric.
+
+    Args:
+        metric: the metric.
+        measured: what was measured on the model.
+        base: the same of the baseline; None for the baseline itself.
+
+    Returns:
+        (n,) values, n = 0 if the model has none.
+    """
     values = metric.values(measured, base)
     return np.array([]) if values is None else values
 

@@ -39,12 +39,15 @@ class Spread:
 def over_seeds(
     board: Leaderboard, models: Mapping[str, Measured], seeds: Mapping[str, Sequence[str]]
 ) -> Leaderboard:  # fmt: skip
-    """Return the board with a row for each variant instead of one for each seed, whose rows stay in the long table.
+    """Merge the seeds of each variant of a board.
 
     Args:
         board: of every final model by its own name, and of the base.
         models: what was measured on them.
         seeds: by variant, the names of the models that are its seeds.
+
+    Returns:
+        The board with a row for each variant instead of one for each seed, whose rows stay in the long table.
     """
     metric = board.metrics[board.primary]
     primary = {variant: _stacked(metric, names, models) for variant, names in seeds.items()}
@@ -68,6 +71,9 @@ def spread(models: Mapping[str, Measured], names: Sequence[str], primary: str) -
         models: what was measured, by name.
         names: the models that are the variant's seeds.
         primary: the metric that the board ranks by.
+
+    Returns:
+        Both spreads.
     """
     values = _complete(_stacked(Metrics()[primary], names, models))
     seeds = float(values.mean(1).std(ddof=1)) if len(values) > 1 else np.nan

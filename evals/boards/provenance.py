@@ -35,31 +35,35 @@ class Provenance:
 def with_provenance(
     long: pd.DataFrame, models: Mapping[str, Measured], metrics: Metrics, provenance: Provenance
 ) -> pd.DataFrame:
-    """Add the columns judge, prompt_hash, loss, seed, commit, suite, baseline, missing; complete the column note.
+    """Add to the long table where its numbers come from.
 
     Args:
         long: a row per variant and metric, with its note.
         models: what was measured, by the variant's name.
         metrics: those of the rows.
         provenance: of the run.
+
+    Returns:
+        The table with the columns judge, prompt_hash, loss, seed, commit, suite, baseline and missing, and a
+        complete note.
     """
     of = {name: metrics[name] for name in dict.fromkeys(long.metric)}
     judged = [of[m].judged for m in long.metric]
     missing = [models[v].missing if j else 0 for v, j in zip(long.variant, judged, strict=True)]
-    made = long.drop(columns="note")
-    made["judge"] = [models[v].judge if j else "" for v, j in zip(long.variant, judged, strict=True)]
-    made["prompt_hash"] = [models[v].prompt_hash if j else "" for v, j in zip(long.variant, judged, strict=True)]
-    made["loss"] = [provenance.losses.get(v, "") for v in long.variant]
-    made["seed"] = pd.array([provenance.seed] * len(long), dtype="Int64")
-    made["commit"] = [provenance.commits.get(v, "") for v in long.variant]
-    made["suite"] = [_suite(of[m], provenance) for m in long.metric]
-    made["baseline"] = [provenance.baseline if of[m].needs_baseline else "" for m in long.metric]
-    made["missing"] = missing
-    made["note"] = [
+    table = long.drop(columns="note")
+    table["judge"] = [models[v].judge if j else "" for v, j in zip(long.variant, judged, strict=True)]
+    table["prompt_hash"] = [models[v].prompt_hash if j else "" for v, j in zip(long.variant, judged, strict=True)]
+    table["loss"] = [provenance.losses.get(v, "") for v in long.variant]
+    table["seed"] = pd.array([provenance.seed] * len(long), dtype="Int64")
+    table["commit"] = [provenance.commits.get(v, "") for v in long.variant]
+    table["suite"] = [_suite(of[m], provenance) for m in long.metric]
+    table["baseline"] = [provenance.baseline if of[m].needs_baseline else "" for m in long.metric]
+    table["missing"] = missing
+    table["note"] = [
         "; ".join(filter(None, [_missing(models[v], n), note]))
         for v, n, note in zip(long.variant, missing, long.note, strict=True)
     ]
-    return made
+    return table
 
 
 def _suite(metric: Metric, provenance: Provenance) -> str:

@@ -62,6 +62,9 @@ def ranked(order: Sequence[str], differences: Mapping[tuple[str, str], Differenc
         order: those to rank, best first.
         differences: of every two in alphabetical order, at least of those ranked; p is corrected over all of them.
         paired: whether the differences are over the same prompts, pairs or documents.
+
+    Returns:
+        The ranking; variants that cannot be told apart share a rank.
     """
     p = dict(zip(differences, intervals.holm([d.p for d in differences.values()]), strict=True))
     ranks = {name: 1 + sum(p[pair(name, better)] <= ALPHA for better in order[:i]) for i, name in enumerate(order)}
@@ -86,15 +89,16 @@ def verdict(ranking: Ranking, metric: Metric, best: Interval, *, base_leads: boo
     if base_leads or (halved and best.high < HALF):
         number = f"has {metric.phrase} of {value}" if metric.phrase else f"has {value} by {metric.label}"
         return f"No variant beats the base: {leader}, the best, {number}"
-    said = f"{leader} leads " + (f"with {metric.phrase} of {value}" if metric.phrase else f"by {metric.label}: {value}")
+    number = f"with {metric.phrase} of {value}" if metric.phrase else f"by {metric.label}: {value}"
+    sentence = f"{leader} leads {number}"
     if halved and best.low <= HALF:
-        said += ", which cannot be told from one half"
+        sentence += ", which cannot be told from one half"
     tied = [name for name in others if ranking.p[pair(leader, name)] > ALPHA]
     if tied:
         more = f" and {len(tied) - TIES} more" if len(tied) > TIES else ""
         named = ", ".join(_tie(ranking, metric, leader, name) for name in tied[:TIES])
-        return f"{said}; it cannot be separated from {named}{more}"
-    return f"{said}; it is separated from all others (Holm-corrected p < 0.05)" if others else said
+        return f"{sentence}; it cannot be separated from {named}{more}"
+    return f"{sentence}; it is separated from all others (Holm-corrected p < 0.05)" if others else sentence
 
 
 def interval_text(metric: Metric, number: Interval) -> str:

@@ -54,5 +54,5 @@ def training_costs(entries: Sequence[Entry]) -> pd.DataFrame:
             device = hardware.get("gpu") or f"{hardware.get('processor', '?')}, {hardware.get('cores', '?')} cores"
             many = f"{processes} x " if processes > 1 else ""
             rows.append({"variant": e.label} | (result.costs if result else {}) | {"hardware": many + device})
-    made = pd.DataFrame(rows, columns=None if rows else ["variant", "hardware"])
-    return made[[c for c in made.columns if c != "hardware"] + ["hardware"]]
+    table = pd.DataFrame(rows, columns=None if rows else ["variant", "hardware"])
+    return table[[c for c in table.columns if c != "hardware"] + ["hardware"]]

@@ -55,7 +55,17 @@ Won = Mapping[tuple[str, str], Values]  # (first, second) -> (n,) wins of the se
 def play(
     judge: Judge, prompts: Sequence[PromptRow], answers: Mapping[str, Sequence[Answer]], report: Progress | None = None
 ) -> tuple[dict[tuple[str, str], Values], Coverage]:
-    """Ask the judge about every two.
+    """Ask the judge to compare every two variants on every prompt.
+
+    Args:
+        judge: the judge.
+        prompts: what was asked of the variants.
+        answers: one per prompt, by variant.
+        report: called with how many comparisons are done, and of how many.
+
+    Returns:
+        By pair of variants in alphabetical order, (n,) wins of the second in [0, 1], NaN if missing; the judge's
+        coverage.
 
     Raises:
         UserError: fewer than two variants, or answers that are not one for each prompt.
@@ -77,7 +87,16 @@ def play(
 
 
 def round_robin(won: Won, cover: Coverage, seed: int = 0, resamples: int = RESAMPLES) -> RoundRobin:
-    """Matrix, scores and rank sets of what `play` gave.
+    """Score and rank variants by their wins against each other.
+
+    Args:
+        won: wins of the second of every two variants, as `play` returns them.
+        cover: the judge's coverage.
+        seed: of the resampling of prompts.
+        resamples: how many resamples.
+
+    Returns:
+        Win rates, Bradley-Terry scores with intervals, rank sets, and differences.
 
     Raises:
         UserError: more than 5% of the verdicts are missing.
@@ -104,11 +123,11 @@ def _bradley_terry(table: Values, names: Sequence[str], counts: Values) -> Value
     second = (seen * np.nan_to_num(table)).sum(1) + PSEUDO / TWO
     first = seen.sum(1) + PSEUDO - second
     xs, ys = zip(*_pairs(names), strict=True)
-    found = evalica.bradley_terry(
+    fit = evalica.bradley_terry(
         [*xs, *xs], [*ys, *ys], [Winner.X] * len(xs) + [Winner.Y] * len(xs), index=pd.Index(names),
         weights=[*first.tolist(), *second.tolist()], tolerance=CLOSE, limit=LIMIT,
     )  # fmt: skip
-    strength = np.log(found.scores.reindex(names).to_numpy(dtype=float))
+    strength = np.log(fit.scores.reindex(names).to_numpy(dtype=float))
     return np.asarray(ELO * (strength - strength.mean()))
 
 
@@ -124,11 +143,11 @@ def _differences(won: Won, seed: int) -> dict[tuple[str, str], Difference]:
     """Of the mean win rate against all, row by row: what two variants differ by, whoever they meet."""
     names = sorted({name for pair in won for name in pair})
     mean = {name: _against_all(won, name) for name in names}
-    found = intervals.paired_differences(mean, seed)
-    p = intervals.holm([d.p for d in found.values()])
+    gaps = intervals.paired_differences(mean, seed)
+    p = intervals.holm([d.p for d in gaps.values()])
     return {
         pair: Difference(d.value, d.low, d.high, corrected)
-        for (pair, d), corrected in zip(found.items(), p, strict=True)
+        for (pair, d), corrected in zip(gaps.items(), p, strict=True)
     }
 
 
@@ -148,14 +167,14 @@ def _scored(
     first = np.isclose(again, again.max(1, keepdims=True))  # several share a first place
     best = (first / first.sum(1, keepdims=True)).mean(0)
     better, worse = _told_apart(names, differences)
-    made = pd.DataFrame(
+    table = pd.DataFrame(
         {
             "score": value, "low": low, "high": high, "p_best": best,
             "best_rank": 1 + better, "worst_rank": len(names) - worse,
         },
         index=names,
     )  # fmt: skip
-    return made.sort_values("score", ascending=False)
+    return table.sort_values("score", ascending=False)
 
 
 def _told_apart(
@@ -171,18 +190,18 @@ def _told_apart(
     return better, worse
 
 
-def as_json(found: RoundRobin, judge: Judge) -> dict[str, Any]:
-    """What `round_robin.json` holds: variants best first; `wins` row beats column, None on the diagonal."""
-    order = [str(name) for name in found.scores.index]
-    wins = [[_number(found.wins.loc[row, column]) for column in order] for row in order]
-    ranks = found.scores.astype({"best_rank": int, "worst_rank": int})
+def as_json(result: RoundRobin, judge: Judge) -> dict[str, Any]:
+    """Return the content of `round_robin.json`: variants best first; `wins`: row beats column, None on the diagonal."""
+    order = [str(name) for name in result.scores.index]
+    wins = [[_number(result.wins.loc[row, column]) for column in order] for row in order]
+    ranks = result.scores.astype({"best_rank": int, "worst_rank": int})
     scores = [{"variant": name, **row} for name, row in zip(order, ranks.to_dict("records"), strict=True)]
-    differences = [{"first": a, "second": b, **asdict(d)} for (a, b), d in found.differences.items()]
-    cover = found.coverage
-    said = {"asked": cover.asked, "missing": cover.missing, "reason": cover.summary() if cover.missing else ""}
+    differences = [{"first": a, "second": b, **asdict(d)} for (a, b), d in result.differences.items()]
+    cover = result.coverage
+    coverage = {"asked": cover.asked, "missing": cover.missing, "reason": cover.summary() if cover.missing else ""}
     return {
         "judge": judge.name, "prompt_hash": judge.prompt_hash, "variants": order, "wins": wins, "scores": scores,
-        "differences": differences, "coverage": said,
+        "differences": differences, "coverage": coverage,
     }  # fmt: skip
 
 
@@ -190,18 +209,18 @@ def _number(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def markdown(found: RoundRobin) -> str:
-    """Both tables, best first."""
-    order = list(found.scores.index)
+def markdown(result: RoundRobin) -> str:
+    """Return scores and win rates as one Markdown table, best first."""
+    order = list(result.scores.index)
     head = "| rank | variant | Bradley-Terry | P(best) | " + " | ".join(order) + " |\n"
     lines = [head, "|" + "---|" * (4 + len(order)) + "\n"]
     for name in order:
-        s = found.scores.loc[name]
+        s = result.scores.loc[name]
         ranks = f"{s.best_rank:.0f}" if s.best_rank == s.worst_rank else f"{s.best_rank:.0f}-{s.worst_rank:.0f}"
-        rates = [f"{100 * found.wins.loc[name, other]:.1f}%" if other != name else "-" for other in order]
+        rates = [f"{100 * result.wins.loc[name, other]:.1f}%" if other != name else "-" for other in order]
         score = f"{s.score:+.0f} [{s.low:+.0f}, {s.high:+.0f}]"
         lines.append(f"| {ranks} | {name} | {score} | {s.p_best:.2f} | " + " | ".join(rates) + " |\n")
     note = (
         "\nWin rate of the row against the column. Ranks: a set that holds the true rank of each with 95% confidence.\n"
     )
-    return "".join(lines) + note + (f"{found.coverage.summary()}.\n" if found.coverage.missing else "")
+    return "".join(lines) + note + (f"{result.coverage.summary()}.\n" if result.coverage.missing else "")

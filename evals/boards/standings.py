@@ -120,12 +120,15 @@ def differences(start: Entry, others: Sequence[Entry], metric: str) -> list[tupl
 
 
 def lead(order: Sequence[Entry], ranking: Ranking, by: str) -> list[str]:
-    """Return the verdict on who leads, as a sentence; nothing if nothing is ranked.
+    """Say who leads.
 
     Args:
         order: variants and bases, best first.
         ranking: of the variants.
         by: the metric that ranks.
+
+    Returns:
+        The verdict as one sentence; nothing if nothing is ranked.
     """
     if not ranking.order:
         return []

@@ -32,12 +32,15 @@ STYLE = (
 
 
 def number(metric: Metric, value: Any, low: Any = None, high: Any = None) -> str:
-    """Return `66.5% [58.5, 74.0]`, or the same in the metric's own unit; a dash for what was not measured.
+    """Show a number with its interval.
 
     Args:
         metric: what the number is.
         value: the number.
         low, high: its interval; left out if not given.
+
+    Returns:
+        `66.5% [58.5, 74.0]`, or the same in the metric's own unit; a dash if the value is NaN.
     """
     if pd.isna(value):
         return "-"
@@ -46,12 +49,15 @@ def number(metric: Metric, value: Any, low: Any = None, high: Any = None) -> str
 
 
 def difference(metric: Metric, value: float, p: float) -> str:
-    """Return `+16.5 p=.002 *`.
+    """Show a difference with its p.
 
     Args:
         metric: what the difference is of.
-        value: the difference; points of a hundred for shares.
-        p: corrected; a star is at most 0.05.
+        value: the difference; shown in points of a hundred for shares.
+        p: corrected.
+
+    Returns:
+        `+16.5 p=.002 *`; the star is for p of at most 0.05.
     """
     small = "p<.001" if p < SMALL else f"p={p:.3f}".replace("=0.", "=.")
     return f"{metric.text(value, '+')} {small}" + (" *" if p <= ALPHA else "")

@@ -41,30 +41,32 @@ def _share(value: float, n: int) -> bool:
 
 
 def with_benchmarks(long: pd.DataFrame, models: Mapping[str, Measured], base: str) -> pd.DataFrame:
-    """Complete the rows of benchmarks, add a row `<suite>_delta` for each, and a column `p`.
-
-    `p` is of "no difference from the base", corrected after Holm over the variants of a suite; empty elsewhere.
+    """Complete the benchmarks in the long table.
 
     Args:
         long: the long table, a row per variant and metric.
         models: what was measured, by the variant's name.
         base: the baseline's name.
+
+    Returns:
+        The table with suite and note of each benchmark, a row `<suite>_delta` for its difference from the base, and a
+        column `p` of "no difference", corrected after Holm over the variants of a suite; NaN elsewhere.
     """
-    made = long.assign(p=np.nan)
+    table = long.assign(p=np.nan)
     for row, variant, metric in zip(long.index, long.variant, long.metric, strict=True):
         result = models[variant].benchmarks.get(metric)
         if result is not None:
-            made.loc[row, "suite"] = result.get("suite") or made.loc[row, "suite"]
-            made.loc[row, "note"] = _note(result)
+            table.loc[row, "suite"] = result.get("suite") or table.loc[row, "suite"]
+            table.loc[row, "note"] = _note(result)
     rows = deltas(models, base)
     if not rows:
-        return made
-    by_name = made.set_index(["variant", "metric"])
+        return table
+    by_name = table.set_index(["variant", "metric"])
     for delta in rows:
         source = by_name.loc[(delta["variant"], str(delta["metric"]).removesuffix(DELTA))]
         delta.update({column: source[column] for column in SHARED} | {"judge": "", "prompt_hash": "", "baseline": base})
-    more = pd.DataFrame(rows).reindex(columns=made.columns)
-    return pd.concat([made, more.astype({c: made[c].dtype for c in ("seed", "missing", "n")})], ignore_index=True)
+    more = pd.DataFrame(rows).reindex(columns=table.columns)
+    return pd.concat([table, more.astype({c: table[c].dtype for c in ("seed", "missing", "n")})], ignore_index=True)
 
 
 def _note(result: Mapping[str, Any]) -> str:

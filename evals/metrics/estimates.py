@@ -20,15 +20,15 @@ def estimates(models: Mapping[str, Measured], base: str) -> dict[str, dict[str, 
         For each model its estimates by metric, in the order of the tables' columns.
     """
     of_base = models.get(base)
-    made: dict[str, dict[str, Noted]] = {name: {} for name in models}
+    estimated: dict[str, dict[str, Noted]] = {name: {} for name in models}
     for metric in all_metrics():
         pooled = metric.pooled(models, base) if metric.pooled is not None else {}
         for name, measured in models.items():
             one = metric.estimate(measured, of_base if name != base else None)
             if name in pooled:
-                made[name][metric.name] = pooled[name]
+                estimated[name][metric.name] = pooled[name]
             elif one is not None:
-                made[name][metric.name] = Noted(one)
+                estimated[name][metric.name] = Noted(one)
     for name, measured in models.items():
-        made[name] |= {task: Noted(benchmark_estimate(result)) for task, result in measured.benchmarks.items()}
-    return made
+        estimated[name] |= {task: Noted(benchmark_estimate(result)) for task, result in measured.benchmarks.items()}
+    return estimated

@@ -16,20 +16,26 @@ NEEDED = ("results", "configs", "n-samples")
 
 
 def read_results(paths: Sequence[Path]) -> dict[str, Measured]:
-    """Models by name, in the files' order: of `results_*.json` files, or folders that hold some at any depth.
+    """Read `results_*.json` files of lm-eval, or folders that hold some at any depth.
 
-    Samples (`samples_*.jsonl`, by `--log_samples`) are read from beside each file. Several files of one model are put
-    together; of a task that is in two, the later file counts.
+    Samples (`samples_*.jsonl`, by `--log_samples`) are read from beside each file. Several files of one model are
+    merged; of a task that is in two, the later file counts.
+
+    Args:
+        paths: files and folders.
+
+    Returns:
+        What was measured on each model, by name, in the order of the files.
 
     Raises:
-        UserError: nothing there, or a file that is not lm-eval's.
+        UserError: a path does not exist, has no such file, or is not lm-eval's.
     """
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for path in paths:
         for file in _files(path):
             name, benchmarks = _read(file)
-            found[name] = found.get(name, {}) | benchmarks
-    return {name: Measured([], [], [], [], [], [], benchmarks) for name, benchmarks in found.items()}
+            results[name] = results.get(name, {}) | benchmarks
+    return {name: Measured([], [], [], [], [], [], benchmarks) for name, benchmarks in results.items()}
 
 
 def _files(path: Path) -> list[Path]:
@@ -45,20 +51,21 @@ def _files(path: Path) -> list[Path]:
 
 def _read(file: Path) -> tuple[str, dict[str, Any]]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        results = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as e:
         raise UserError(f"{file}: is no JSON ({e}); give a results_*.json of lm-eval") from None
-    missing = [k for k in NEEDED if not isinstance(found, dict) or not isinstance(found.get(k), dict)]
+    missing = [k for k in NEEDED if not isinstance(results, dict) or not isinstance(results.get(k), dict)]
     if missing:
         raise UserError(f"{file}: has no {missing[0]!r}; give a results_*.json of lm-eval 0.4 or newer")
     stamp = file.stem.removeprefix("results_")
-    samples = {task: _samples(file.with_name(f"samples_{task}_{stamp}.jsonl")) for task in found["results"]}
-    chat = bool(found.get("chat_template"))
-    made = from_results(found, samples, "", chat=chat)
-    hashes = found.get("task_hashes") or {}
-    model = str(found.get("model_name_sanitized") or file.parent.name)
+    samples = {task: _samples(file.with_name(f"samples_{task}_{stamp}.jsonl")) for task in results["results"]}
+    chat = bool(results.get("chat_template"))
+    by_task = from_results(results, samples, "", chat=chat)
+    hashes = results.get("task_hashes") or {}
+    model = str(results.get("model_name_sanitized") or file.parent.name)
     return model, {
-        task: asdict(b) | {"suite": f"{task}@{str(hashes.get(task, ''))[:16]}".rstrip("@")} for task, b in made.items()
+        task: asdict(b) | {"suite": f"{task}@{str(hashes.get(task, ''))[:16]}".rstrip("@")}
+        for task, b in by_task.items()
     }
 
 

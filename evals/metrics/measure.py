@@ -91,6 +91,9 @@ def measured(
         judge: scores the answers, if every prompt has checks.
         benchmarks: results by task.
         kl: divergence from the base of one sampled answer to each of the first prompts, in nats.
+
+    Returns:
+        The model's numbers, with what can be counted in the answers.
     """
     checkable = all(row.checks for row in rows)
     return Measured(

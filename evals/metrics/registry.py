@@ -107,11 +107,11 @@ class Metric:
         return {"held-out pairs": "pairs", "benchmark": "documents"}.get(self.measured_on, "prompts")
 
     def scaled(self, value: float) -> float:
-        """A value in the unit shown: percent for shares."""
+        """Return a value in the unit shown: percent for shares."""
         return 100 * value if self.percent else value
 
     def text(self, value: float, sign: str = "") -> str:
-        """A value in the unit shown, without the unit. `sign` is "+" to show a plus too."""
+        """Return a value as text in the unit shown, without the unit; `sign="+"` shows a plus, too."""
         return f"{self.scaled(value):{sign}.{self.digits}f}"
 
     def values(self, measured: Measured, base: Measured | None) -> Values | None:
@@ -151,7 +151,7 @@ def register(metric: Metric) -> Metric:
 
 
 def all_metrics() -> list[Metric]:
-    """Every registered metric, in the order of the tables' columns."""
+    """Return every registered metric, in the order of the tables' columns."""
     _load()
     return sorted(_registry.values(), key=lambda m: m.position)
 
@@ -210,7 +210,7 @@ class Metrics:
 
     @classmethod
     def of(cls, models: Iterable[Measured]) -> Metrics:
-        """All metrics that these models may have."""
+        """Return all metrics that these models may have."""
         results: dict[str, list[Mapping[str, object]]] = {}
         for measured in models:
             for name, result in measured.benchmarks.items():
@@ -235,5 +235,5 @@ class Metrics:
         return Metric(name, name.replace("_", " "), "unknown", digits=3, position=BENCHMARKS)
 
     def in_order(self, names: Iterable[str]) -> list[str]:
-        """The names once each, as the tables' columns: registered metrics, benchmarks, costs."""
+        """Return the names once each, in the order of the tables' columns: metrics, benchmarks, costs."""
         return sorted(dict.fromkeys(names), key=lambda name: self[name].position)

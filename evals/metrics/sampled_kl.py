@@ -18,7 +18,18 @@ TEMPERATURE = 1.0  # the policy itself, not a sharper one
 def sampled(
     model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, seed: int, progress: Progress | None = None
 ) -> list[TokenAnswer]:
-    """One answer of the model to each prompt, drawn at temperature 1, as token ids."""
+    """Draw one answer of the model to each prompt, at temperature 1.
+
+    Args:
+        model, tokenizer: what draws.
+        prompts: their texts.
+        max_new_tokens: the limit on an answer.
+        seed: of the draw.
+        progress: called with how many answers are done, and of how many.
+
+    Returns:
+        Prompt and answer as token ids, in the order of the prompts.
+    """
     ids = [encode_prompt(tokenizer, p) for p in prompts]
     rows = sample_tokens(
         model, tokenizer, ids, max_new_tokens=max_new_tokens, temperature=TEMPERATURE, seed=seed, progress=progress
@@ -27,11 +38,19 @@ def sampled(
 
 
 def kl(model: Any, base: Any, samples: Sequence[TokenAnswer], layout: Layout, *, bf16: bool) -> list[float]:
-    r"""Per sample, an unbiased estimate in nats of the sequence's KL, up to the limit on its tokens.
+    r"""Estimate the KL of each sampled sequence, up to the limit on its tokens.
 
     $$ KL(\pi \| \pi_0) = E_{y \sim \pi} \sum_t \log \pi(y_t | y_{<t}) - \log \pi_0(y_t | y_{<t}) $$
 
-    One value may be negative; their mean is not, but for noise.
+    Args:
+        model: the policy, which the samples were drawn from.
+        base: the reference.
+        samples: of the policy, as token ids.
+        layout: how sequences are batched.
+        bf16: whether to compute in bf16; log-probs are fp32.
+
+    Returns:
+        An unbiased estimate per sample, in nats. One value may be negative; their mean is not, except by noise.
     """
     ours, theirs = (reference_logprobs.logprobs(m, samples, layout, bf16=bf16) for m in (model, base))
     return [float(v) for v in ours.chosen - theirs.chosen]

@@ -22,22 +22,25 @@ Z = 1.96  # of a 95% interval
 
 @dataclass(frozen=True)
 class Delta:
-    """One benchmark: its picture, a sentence of what it shows, and whether intervals are paired by document."""
+    """One benchmark: its chart, a summary of what it shows, and whether intervals are paired by document."""
 
     suite: str
     base: str
     chart: Chart
-    says: str
+    summary: str
     paired: bool
 
 
 def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list[Delta]:
-    """Return every benchmark that the base and some variant were measured on.
+    """Chart every benchmark that the base and some variant were measured on.
 
     Args:
         run: its files.
         long: its long table.
-        series: a number for each variant, which its colour follows.
+        series: a number for each variant, which its look follows.
+
+    Returns:
+        One entry per benchmark, in the order in which they ran.
     """
     out, metrics = [], metrics_of([run])
     for suite, of_base in suites_of(run).items():
@@ -48,7 +51,7 @@ def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list
         chart = interval_chart(rows, title, 0.0)
         if chart is not None:
             level = f"{amount(metric, of_base['value'])} (n = {of_base['n']:.0f})"
-            out.append(Delta(metric.title, level, chart, _says(rows, metric), bool(_paired(long, metric, series))))
+            out.append(Delta(metric.title, level, chart, _summary(rows, metric), bool(_paired(long, metric, series))))
     return out
 
 
@@ -59,13 +62,16 @@ def suites_of(run: RunFiles) -> dict[str, dict[str, Any]]:
 
 
 def rows_of(run: RunFiles, long: pd.DataFrame, metric: Metric, series: Mapping[str, int]) -> list[Interval]:
-    """Return differences from the base in the metric's unit, paired by document if the long table has these.
+    """Return the differences of each variant from the base.
 
     Args:
         run: its files.
         long: its long table.
         metric: of the benchmark.
-        series: a number for each variant, which its colour follows.
+        series: a number for each variant, which its look follows.
+
+    Returns:
+        Intervals in the metric's unit, paired by document if the long table has these.
     """
     return _paired(long, metric, series) or _unpaired(run, metric, series)
 
@@ -89,7 +95,7 @@ def _unpaired(run: RunFiles, metric: Metric, series: Mapping[str, int]) -> list[
     return rows
 
 
-def _says(rows: list[Interval], metric: Metric) -> str:
+def _summary(rows: list[Interval], metric: Metric) -> str:
     def told(row: Interval) -> str:
         return f"{row.name} ({signed_minus(f'{row.value:+.{metric.digits}f}')} {metric.difference_unit})"
 

@@ -46,7 +46,7 @@ class Match:
 
 
 def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
-    """`round_robin.json`; where it is missing, what the verifier's scores say of every two."""
+    """Return `round_robin.json`; if it is missing, every two variants by the verifier's scores."""
     if run.round_robin is not None:
         return run.round_robin
     measured: dict[str, Measured] = {n: v.measured for n, v in run.variants.items() if v.measured is not None}
@@ -57,22 +57,22 @@ def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
     return _plain(round_robin(won, Coverage(sum(map(len, won.values())), 0, ())))
 
 
-def _plain(found: RoundRobin) -> dict[str, Any]:
-    order = [str(n) for n in found.scores.index]
-    matrix = found.wins.loc[order, order].to_numpy()
+def _plain(result: RoundRobin) -> dict[str, Any]:
+    order = [str(n) for n in result.scores.index]
+    matrix = result.wins.loc[order, order].to_numpy()
     wins = [[None if i == j else float(won) for j, won in enumerate(row)] for i, row in enumerate(matrix)]
-    scores = [{"variant": n, **row} for n, row in zip(order, found.scores.to_dict("records"), strict=True)]
+    scores = [{"variant": n, **row} for n, row in zip(order, result.scores.to_dict("records"), strict=True)]
     return {"judge": "verifier", "variants": order, "wins": wins, "scores": scores}
 
 
-def matches(found: Mapping[str, Any]) -> list[Match]:
-    """The heat map's rows."""
-    scores = {s["variant"]: s for s in found["scores"]}
+def matches(played: Mapping[str, Any]) -> list[Match]:
+    """Return the heat map's rows."""
+    scores = {s["variant"]: s for s in played["scores"]}
     rows = []
-    for name, wins in zip(found["variants"], found["wins"], strict=True):
+    for name, wins in zip(played["variants"], played["wins"], strict=True):
         s = scores.get(name)
-        said = ("", "", "") if s is None else (_ranks(s), _elo(s), f"{100 * s['p_best']:.0f}%")
-        rows.append(Match(name, *said, [_square(w) for w in wins]))
+        cells = ("", "", "") if s is None else (_ranks(s), _elo(s), f"{100 * s['p_best']:.0f}%")
+        rows.append(Match(name, *cells, [_square(w) for w in wins]))
     return rows
 
 
@@ -92,7 +92,7 @@ def _square(won: float | None) -> Square:
 
 
 def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Chart | None:
-    """Win rate against the mean length of answers, raw (filled) and length-controlled (hollow)."""
+    """Chart the win rate against the mean length of answers, raw (filled) and length-controlled (hollow)."""
     if long.empty:
         return None
     at = {(r["variant"], r["metric"]): r for r in long.to_dict("records")}
@@ -112,7 +112,7 @@ def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Chart | None:
 
 
 def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
-    """Reward against KL from the reference, a line through each variant's checkpoints."""
+    """Chart the reward against the KL from the reference, with a line through each variant's checkpoints."""
     table = run.frontier
     if table.empty:
         return None

@@ -49,7 +49,16 @@ def columns_of(long: pd.DataFrame, metrics: Metrics) -> list[str]:
 
 
 def cells(long: pd.DataFrame, variant: str, metrics: Metrics) -> dict[str, Cell]:
-    """Return a variant's numbers by metric."""
+    """Return a variant's numbers by metric.
+
+    Args:
+        long: the run's long table.
+        variant: its name.
+        metrics: those of the run.
+
+    Returns:
+        A cell for each metric that the variant has.
+    """
     mine = [] if long.empty else long[long.variant == variant].to_dict("records")
     return {str(row["metric"]): cell({str(k): v for k, v in row.items()}, metrics[str(row["metric"])]) for row in mine}
 
@@ -71,7 +80,15 @@ def amount(metric: Metric, value: float) -> str:
 
 
 def between(metric: Metric, low: float, high: float) -> str:
-    """Return an interval in the unit of its metric; empty if there is none."""
+    """Show an interval.
+
+    Args:
+        metric: what the numbers are.
+        low, high: its ends.
+
+    Returns:
+        `58.5 to 74.0` in the unit of the metric; empty if an end is not finite.
+    """
     if not (isfinite(low) and isfinite(high)):
         return ""
     return signed_minus(f"{metric.text(low)} to {metric.text(high)}")

@@ -14,22 +14,27 @@ BUDGET = 3_000_000  # bytes of answers in a page of less than 5 MB
 
 
 def browser(run: RunFiles, order: Sequence[str], budget: int = BUDGET) -> dict[str, Any] | None:
-    """Prompts with the answers of all variants in `order`; None where nothing was generated.
+    """Collect the prompts with the answers of all variants.
+
+    Args:
+        run: its files.
+        order: the variants' names.
+        budget: bytes of JSON at most.
 
     Returns:
         `variants`; `total` prompts of the run; `prompts`: as many of them from the first as `budget` allows, each with
         `text`, and per variant `answers`, `won` (1: the variant's answer is better than the base's, 0: the base's is,
-        None: no verdict), `why` (there is none), `scores`, `words`.
+        None: no verdict), `why` (there is none), `scores`, `words`. None if nothing was generated.
     """
     names = [n for n in order if n in run.variants and run.variants[n].outputs]
     if not names:
         return None
     texts = [str(o["instruction"]) for o in run.variants[names[0]].outputs]
     names = [n for n in names if [str(o["instruction"]) for o in run.variants[n].outputs] == texts]
-    made = {n: _answers(run.variants[n], len(texts)) for n in names}
+    columns = {n: _answers(run.variants[n], len(texts)) for n in names}
     prompts: list[dict[str, Any]] = []
     for i, prompt in enumerate(texts):
-        row = {"text": prompt, **{key: [made[n][key][i] for n in names] for key in next(iter(made.values()))}}
+        row = {"text": prompt, **{key: [columns[n][key][i] for n in names] for key in next(iter(columns.values()))}}
         budget -= len(json.dumps(row))
         if budget < 0 and prompts:
             break

@@ -33,11 +33,18 @@ class Gamed:
 
 
 def from_pool(lengths: Values, won: Values) -> Values:
-    """(n,) difficulties x_i, mean 0, from (models, n) tanh length terms and preferences in [0, 1] (NaN: missing).
+    r"""Estimate how hard each prompt is from the models that answered it.
 
     The joint fit of Dubois 2024 (arXiv:2404.04475), in which every model feels difficulty alike:
-    $$ \\mathrm{logit}\\, p_{mi} = w_m t_{mi} + b_m + x_i, \\quad x_i \\sim N(0, 1) $$
+    $$ \mathrm{logit}\, p_{mi} = w_m t_{mi} + b_m + x_i, \quad x_i \sim N(0, 1) $$
     by Newton's method in turns: all models at once for given x, all x at once for given models.
+
+    Args:
+        lengths: (models, n) tanh length terms.
+        won: (models, n) preferences in [0, 1], NaN if missing.
+
+    Returns:
+        (n,) difficulties x_i, with mean 0.
     """
     models, n = won.shape
     seen = np.isfinite(won)
@@ -64,16 +71,33 @@ def _expected(design: Values, beta: Values, x: Values, seen: np.ndarray) -> tupl
 
 
 def from_others(lengths: Values, won: Values) -> Values:
-    """(models, n) difficulties, each model's from all others: its own luck on a prompt must not pass for difficulty."""
+    """Estimate difficulties for each model from all others.
+
+    Its own luck on a prompt must not pass for difficulty.
+
+    Args:
+        lengths: (models, n) tanh length terms.
+        won: (models, n) preferences in [0, 1], NaN if missing.
+
+    Returns:
+        (models, n) difficulties.
+    """
     everyone = range(len(won))
     return np.stack([from_pool(np.delete(lengths, m, 0), np.delete(won, m, 0)) for m in everyone])
 
 
 def read_difficulties(path: Path, order: Sequence[str]) -> pd.Series:
-    """Difficulty by instruction, from a csv or json with `instruction` (or `index`, a place in `order`).
+    """Read the difficulty of each instruction from a CSV or JSON table.
+
+    Args:
+        path: a table with a column of NAMES, and `instruction` or `index` (a position in `order`).
+        order: the instructions that `index` numbers.
+
+    Returns:
+        Difficulty by instruction.
 
     Raises:
-        UserError: not readable, or without the columns.
+        UserError: the table cannot be read, or lacks the columns.
     """
     frame = _table(path)
     name = next((n for n in NAMES if n in frame), None)
@@ -88,21 +112,29 @@ def read_difficulties(path: Path, order: Sequence[str]) -> pd.Series:
 
 
 def read_gamed(path: Path, order: Sequence[str], instructions: Sequence[str]) -> list[Gamed]:
-    """The gamed baselines of a csv or json with `model`, `preference` (0 to 1), `std_delta_len`, and a key as above.
+    """Read gamed baselines from a CSV or JSON table.
+
+    Args:
+        path: a table with `model`, `preference` (0 to 1), `std_delta_len`, and `instruction` or `index`.
+        order: the instructions that `index` numbers.
+        instructions: those wanted, in order.
+
+    Returns:
+        One baseline per model, over `instructions`.
 
     Raises:
-        UserError: not readable, or without the columns.
+        UserError: the table cannot be read, or lacks the columns.
     """
     frame = _table(path)
     absent = [name for name in ("model", *GAMED) if name not in frame]
     if absent:
         raise UserError(f"{path}: no column {', '.join(absent)}; gamed baselines need model, {', '.join(GAMED)}")
-    made = []
+    baselines = []
     for name, part in _keyed(frame, path, order).groupby("model", sort=False):
         rows = part.drop_duplicates("instruction").set_index("instruction").reindex(list(instructions))
         preference = rows["preference"].to_numpy(dtype=float)
-        made.append(Gamed(str(name), preference, np.tanh(rows["std_delta_len"].to_numpy(dtype=float))))
-    return made
+        baselines.append(Gamed(str(name), preference, np.tanh(rows["std_delta_len"].to_numpy(dtype=float))))
+    return baselines
 
 
 def _table(path: Path) -> pd.DataFrame:

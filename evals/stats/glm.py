@@ -40,7 +40,15 @@ class Fit(Protocol):
     """A way to get (w, a, b)."""
 
     def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:
-        """(r, 3) for (r, n) counts of each row; with `rng`, under what else is uncertain than the rows."""
+        """Fit the model to reweighted rows.
+
+        Args:
+            counts: (r, n) how often each row counts.
+            rng: if given, whatever is uncertain besides the rows varies too.
+
+        Returns:
+            (r, 3) w, a and b.
+        """
 
 
 class Published:
@@ -60,7 +68,7 @@ class Published:
         self.strength = self._choose() if len(self.won) >= FOLDS else STRENGTHS[-1]
 
     def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:  # noqa: ARG002 - rows alone
-        """(r, 3), one fit each at the strength chosen on all rows."""
+        """Return (r, 3) weights, one fit each at the strength chosen on all rows."""
         everything = np.arange(len(self.won))
         return np.stack([self._fit(everything, row[self.place], self.strength) for row in counts])
 
@@ -101,11 +109,11 @@ class Prior:
     weights: Values
 
     def best(self) -> tuple[Values, Values]:
-        """(1,) mean and (1,) variance of w."""
+        """Return the (1,) mean and (1,) variance of w."""
         return (self.weights @ self.means)[None], (self.weights @ SPREADS**2)[None]
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[Values, Values]:
-        """(size,) centers and variances, so that refits under them vary as w itself does."""
+        """Draw (size,) centers and variances, so that refits under them vary as w itself does."""
         at = rng.choice(len(SPREADS), size, p=self.weights)
         variance = SPREADS[at] ** 2
         return self.means[at] + rng.normal(size=size) * np.sqrt(self.variances[at] + variance), variance
@@ -119,7 +127,7 @@ class Newton:
         self.won = np.where(self.seen, rows.won, 0.0)
 
     def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:
-        """(r, 3) for (r, n) counts of each row; with `rng`, each under a prior of its own."""
+        """Return (r, 3) weights; with `rng`, each under a prior of its own."""
         seen, design = np.where(self.seen, counts, 0.0), self.design
         beta, center, pull = np.zeros((3, len(counts), 3))
         if self.prior:
@@ -137,7 +145,7 @@ class Newton:
         return beta
 
     def variance(self) -> tuple[float, float]:
-        """w and its sandwich variance, without a prior: soft labels vary less than coin flips would."""
+        """Return w and its sandwich variance, without a prior: soft labels vary less than coin flips would."""
         beta = self.weights(np.ones((1, len(self.won))))[0]
         p, seen = expit(self.design @ beta), self.seen.astype(float)
         curve = np.einsum("n,nk,nl->kl", seen * p * (1 - p), self.design, self.design)
@@ -147,7 +155,7 @@ class Newton:
 
 
 def pooled(models: Sequence[Rows]) -> Prior:
-    """What the pool says of w, from every model's own w and its noise."""
+    """Return the prior on w that a pool gives, from every model's own w and its noise."""
     w, noise = np.array([Newton(rows, None).variance() for rows in models]).T
     total = np.maximum(noise, LEAST_NOISE) + SPREADS[:, None] ** 2
     variances = 1 / (1 / total).sum(1)

@@ -24,29 +24,50 @@ HALF_CELL = 0.5  # Agresti & Min's pseudo-count for each cell of the 2 x 2 table
 
 
 def clustered_mean(values: Values, clusters: Sequence[object] | NDArray[np.int64]) -> Estimate:
-    """Mean over rows, with the spread between clusters (prompts) alone and t intervals of G - 1 degrees.
+    """Estimate a mean over rows of which some belong together, like several answers to one prompt.
 
-    Several answers to a prompt are no more prompts. n is the number of clusters; what is not finite is left out.
+    Args:
+        values: (n,) values; what is not finite is left out.
+        clusters: (n,) what each row belongs to.
+
+    Returns:
+        The mean with the spread between the G clusters, by t intervals of G - 1 degrees; n is G.
     """
     kept = np.isfinite(values)
-    values, found = values[kept], np.unique(np.asarray(clusters)[kept], return_inverse=True)[1]
-    groups = int(found.max()) + 1 if len(found) else 0
+    values, cluster = values[kept], np.unique(np.asarray(clusters)[kept], return_inverse=True)[1]
+    groups = int(cluster.max()) + 1 if len(cluster) else 0
     value = float(values.mean()) if groups else np.nan
     if groups < TWO:
         return Estimate(value, np.nan, np.nan, np.nan, groups)
-    sums = np.bincount(found, values - value)  # residuals of a cluster go together
+    sums = np.bincount(cluster, values - value)  # residuals of a cluster go together
     stderr = float(np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(values))
     return _estimate(value, stderr, groups - 1, groups)
 
 
 def clustered_difference(a: Values, b: Values, clusters: Sequence[object] | NDArray[np.int64]) -> Difference:
-    """Mean of a - b over rows that belong together, clusters as above."""
-    found = clustered_mean(a - b, clusters)
-    return Difference(found.value, found.low, found.high, _p(found.value, found.stderr, found.n - 1))
+    """Estimate the mean of a - b over rows of which some belong together.
+
+    Args:
+        a: (n,) values of one variant.
+        b: (n,) values of the other on the same rows.
+        clusters: (n,) what each row belongs to.
+
+    Returns:
+        The difference, by the spread between clusters.
+    """
+    gap = clustered_mean(a - b, clusters)
+    return Difference(gap.value, gap.low, gap.high, _p(gap.value, gap.stderr, gap.n - 1))
 
 
 def mcnemar(a: Values, b: Values) -> Difference:
-    """Difference of two shares of the same prompts (values 0 or 1): exact McNemar, interval after Agresti & Min.
+    """Estimate the difference of two shares of the same prompts, by McNemar's exact test.
+
+    Args:
+        a: (n,) 0 or 1 of one variant.
+        b: (n,) 0 or 1 of the other.
+
+    Returns:
+        The difference with the interval of Agresti & Min.
 
     Raises:
         ValueError: there is a value that is neither 0 nor 1.
@@ -62,12 +83,17 @@ def mcnemar(a: Values, b: Values) -> Difference:
 
 
 def seeded_mean(values: Values) -> Estimate:
-    """Mean over (seeds, prompts), both drawn from more of their kind; n is the number of prompts.
+    """Estimate a mean over seeds and prompts, both drawn from more of their kind.
 
     $$ SE^2 = s^2_{seeds}/S + s^2_{prompts}/n - s^2_{rest}/(nS) $$
 
-    of seed means, prompt means and what neither explains, which is in both of the others. One seed: the spread over
-    seeds is unknown, and the interval is over prompts alone.
+    of seed means, prompt means and what neither explains, which is in both of the others.
+
+    Args:
+        values: (seeds, prompts). With one seed the spread over seeds is unknown; the interval is over prompts alone.
+
+    Returns:
+        The mean; n is the number of prompts.
     """
     prompts, n = values.mean(0), values.shape[1]
     parts = [(float(prompts.var(ddof=1)) / n, n - 1), *_seed_part(values)]
@@ -75,19 +101,22 @@ def seeded_mean(values: Values) -> Estimate:
 
 
 def seeded_difference(a: Values, b: Values) -> Difference:
-    """Mean of a - b over the same prompts; seeds of the two have nothing to do with each other.
+    """Estimate the mean of a - b over the same prompts; the seeds of the two are independent.
 
     Args:
         a: (seeds, prompts) of one variant.
         b: (seeds, prompts) of the other; the numbers of seeds may differ.
+
+    Returns:
+        The difference, its interval over seeds and prompts.
     """
     if a.ndim != GRID or b.ndim != GRID or a.shape[1] != b.shape[1]:
         raise ValueError(f"{a.shape} and {b.shape}: both must be (seeds, prompts) over the same prompts")
     gap, n = a.mean(0) - b.mean(0), a.shape[1]
     parts = [(float(gap.var(ddof=1)) / n, n - 1), *_seed_part(a), *_seed_part(b)]
     stderr, freedom = _together(parts, _rest(a) + _rest(b))
-    found = _estimate(float(gap.mean()), stderr, freedom, n)
-    return Difference(found.value, found.low, found.high, _p(found.value, stderr, freedom))
+    estimate = _estimate(float(gap.mean()), stderr, freedom, n)
+    return Difference(estimate.value, estimate.low, estimate.high, _p(estimate.value, stderr, freedom))
 
 
 def _seed_part(values: Values) -> list[tuple[float, int]]:
@@ -125,19 +154,31 @@ def _p(value: float, stderr: float, freedom: float) -> float:
 
 
 def detectable(deviation: float, n: int, comparisons: int = 1) -> float:
-    """The difference that a paired test over n prompts finds four times in five, corrected for `comparisons`.
+    """Return the difference that a paired test finds four times in five.
 
     Args:
         deviation: standard deviation over prompts of the difference between two variants.
+        n: how many prompts there are.
+        comparisons: how many tests p is corrected for.
+
+    Returns:
+        The difference in the unit of `deviation`.
     """
     alpha = (1 - LEVEL) / max(1, comparisons)  # what Holm asks of the smallest p
     return deviation * float(tt_solve_power(nobs=n, alpha=alpha, power=POWER, alternative="two-sided"))
 
 
-def power_statement(values: dict[str, Values], what: str = "prompts") -> str:
-    """What differences the prompts at hand cannot show, in points; empty where there is nothing to compare.
+def power_statement(values: dict[str, Values], rows: str = "prompts") -> str:
+    """Say which differences cannot be seen with the rows at hand.
 
-    By the median over pairs of variants of how much their difference varies from prompt to prompt.
+    The median spread of the paired differences decides.
+
+    Args:
+        values: (n,) shares by variant.
+        rows: what a row is, in the plural.
+
+    Returns:
+        A sentence with the difference in points; empty if there is nothing to compare.
     """
     gaps = [a - b for a, b in combinations(values.values(), 2)]
     gaps = [gap[np.isfinite(gap)] for gap in gaps]
@@ -147,4 +188,4 @@ def power_statement(values: dict[str, Values], what: str = "prompts") -> str:
         return ""
     n = min(len(gap) for gap in gaps)
     points = 100 * detectable(float(np.median(spreads)), n, len(gaps))
-    return f"With n = {n} {what} differences under {points:.0f} points between two variants will mostly not be seen."
+    return f"With n = {n} {rows} differences under {points:.0f} points between two variants will mostly not be seen."

@@ -48,31 +48,29 @@ def correct(margins: Values) -> Values:
 
 
 def of_resamples(value: float, resampled: Values, n: int) -> Estimate:
-    """Return an estimate whose standard error and interval are those of the statistic over resampled rows.
+    """Estimate a statistic by its values over resampled rows.
 
     Args:
         value: the statistic of all rows.
         resampled: (r,) the statistic of each resample.
         n: how many rows there are.
+
+    Returns:
+        The value with the standard deviation and the 95% percentile interval of the resamples.
     """
     low, high = np.percentile(resampled, (2.5, 97.5))
     return Estimate(value, float(np.std(resampled, ddof=1)), float(low), float(high), n)
 
 
 def wins(scores: Values, base: Values) -> Values:
-    """(n,) 1 where a variant's score is higher than the base's on the same prompt, 0 where lower, 0.5 for a tie."""
+    """Return (n,) 1 if a variant's score is higher than the base's on the same prompt, 0 if lower, 0.5 for a tie."""
     if scores.shape != base.shape:
         raise ValueError(f"{scores.shape[0]} and {base.shape[0]} prompts: the scores are of different prompt sets")
     return correct(scores - base)
 
 
-def win_rate(scores: Values, base: Values, seed: int = 0) -> Estimate:
-    """Share of prompts won against the base, ties half; Wilson's interval where every prompt ended alike."""
-    return share_won(wins(scores, base), seed)
-
-
 def share_won(won: Values, seed: int = 0) -> Estimate:
-    """Mean of wins from 0 to 1; Wilson's interval where every prompt ended alike. What is not finite is left out."""
+    """Estimate a mean of finite wins from 0 to 1, by Wilson's interval if all prompts ended alike."""
     won = won[np.isfinite(won)]
     if len(won) == 0 or np.ptp(won) > 0:
         return mean(won, seed)
@@ -80,9 +78,14 @@ def share_won(won: Values, seed: int = 0) -> Estimate:
 
 
 def mean(values: Values, seed: int = 0) -> Estimate:
-    """Mean with a percentile bootstrap over prompts; Wilson's interval where every value is the same 0 or 1.
+    """Estimate a mean, by a percentile bootstrap over prompts, or Wilson's interval if every value is the same 0 or 1.
 
-    What is not finite is left out, and so out of n; with nothing left, all numbers are NaN and n is 0.
+    Args:
+        values: (n,) values; what is not finite is left out of the mean and of n.
+        seed: of the bootstrap.
+
+    Returns:
+        The mean; if nothing is left, all numbers are NaN and n is 0.
     """
     values = values[np.isfinite(values)]
     n = len(values)
@@ -97,16 +100,22 @@ def mean(values: Values, seed: int = 0) -> Estimate:
 
 
 def _bootstrap(values: Values, seed: int) -> tuple[float, float]:
-    found = stats.bootstrap(
+    resampled = stats.bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 
 
 def paired_difference(a: Values, b: Values, seed: int = 0) -> Difference:
-    """Mean of a - b with its percentile bootstrap over prompts, and p by sign flips.
+    """Estimate the mean of a - b, by a percentile bootstrap over prompts, with p by sign flips.
 
-    Prompts where either is not finite are left out; with nothing left, the difference is NaN and p is 1.
+    Args:
+        a: (n,) values of one variant.
+        b: (n,) values of the other on the same prompts. Prompts on which either is not finite are left out.
+        seed: of bootstrap and flips.
+
+    Returns:
+        The difference; if nothing is left, it is NaN and p is 1.
     """
     return paired_differences({"a": a, "b": b}, seed)["a", "b"]
 
@@ -114,10 +123,18 @@ def paired_difference(a: Values, b: Values, seed: int = 0) -> Difference:
 def paired_differences(
     values: Mapping[str, Values], seed: int = 0, only: str | None = None
 ) -> dict[tuple[str, str], Difference]:
-    """`paired_difference` of every two names, in alphabetical order; of those with `only` among them where it is given.
+    """Estimate the paired difference of every two variants.
 
     All pairs with the same common prompts share one set of resamples and one of sign flips: a mean of differences is
     the difference of two means over the same prompts, so a board of n variants costs n resamplings and not n^2 / 2.
+
+    Args:
+        values: (n,) values by name.
+        seed: of bootstrap and flips.
+        only: if given, the pairs with this name alone.
+
+    Returns:
+        The first name's value less the second's, by pair in alphabetical order.
     """
     names = sorted(values)
     if len({values[name].shape for name in names}) > 1:
@@ -128,24 +145,24 @@ def paired_differences(
     alike: dict[bytes, list[tuple[int, int]]] = {}
     for i, j in wanted:
         alike.setdefault((kept[i] & kept[j]).tobytes(), []).append((i, j))
-    found: dict[tuple[int, int], Difference] = {}
+    gaps: dict[tuple[int, int], Difference] = {}
     for pairs in alike.values():
         i, j = pairs[0]
         rows = sorted({row for pair in pairs for row in pair})
         place = {row: at for at, row in enumerate(rows)}
         inside = [(place[i], place[j]) for i, j in pairs]
         flips = round(2 * len(wanted) / FINEST)  # the smallest p is 2 / flips
-        some = _sharpened(table[rows][:, kept[i] & kept[j]], inside, seed, flips)
-        found |= dict(zip(pairs, some, strict=True))
-    return {(names[i], names[j]): found[i, j] for i, j in wanted}
+        several = _sharpened(table[rows][:, kept[i] & kept[j]], inside, seed, flips)
+        gaps |= dict(zip(pairs, several, strict=True))
+    return {(names[i], names[j]): gaps[i, j] for i, j in wanted}
 
 
 def _sharpened(table: Values, pairs: list[tuple[int, int]], seed: int, flips: int) -> list[Difference]:
     """`_differences`; with many comparisons a small p is counted anew, over more flips: else none could be small."""
-    found = _differences(table, pairs, seed)
-    rare = [k for k, d in enumerate(found) if d.p <= RARE]
+    differences = _differences(table, pairs, seed)
+    rare = [k for k, d in enumerate(differences) if d.p <= RARE]
     if flips <= RESAMPLES or 2 ** table.shape[1] <= RESAMPLES or not rare:
-        return found
+        return differences
     gaps = np.array([table[i] - table[j] for i, j in (pairs[k] for k in rare)])
     reached = np.abs(gaps.sum(1)) * (1 - 1e-12)
     counts, rng, step = np.zeros(len(rare)), np.random.default_rng(seed + 1), max(1, AT_ONCE // max(gaps.shape))
@@ -153,8 +170,8 @@ def _sharpened(table: Values, pairs: list[tuple[int, int]], seed: int, flips: in
         signs = 1.0 - 2.0 * rng.integers(0, 2, size=(min(step, flips - start), gaps.shape[1]), dtype=np.int8)
         counts += (np.abs(signs @ gaps.T) >= reached).sum(0)  # the two tails are alike: each pattern has its mirror
     for k, count in zip(rare, counts, strict=True):
-        found[k] = replace(found[k], p=float((count + 2) / (flips + 2)))
-    return found
+        differences[k] = replace(differences[k], p=float((count + 2) / (flips + 2)))
+    return differences
 
 
 def _differences(table: Values, pairs: list[tuple[int, int]], seed: int) -> list[Difference]:
@@ -187,11 +204,11 @@ def _resampled_means(table: Values, seed: int) -> Values:
         means: Values = table[:, picked].mean(axis)
         return means
 
-    found = stats.bootstrap(
+    resampled = stats.bootstrap(
         (np.arange(table.shape[1]),), statistic, vectorized=True, n_resamples=RESAMPLES, method="percentile",
         batch=max(1, AT_ONCE // table.size), rng=np.random.default_rng(seed),
     )  # fmt: skip
-    means: Values = found.bootstrap_distribution
+    means: Values = resampled.bootstrap_distribution
     return means
 
 
@@ -201,11 +218,11 @@ def _flipped_sums(table: Values, seed: int) -> Values:
     def statistic(signs: Values, axis: int) -> Values:
         return signs @ table.T
 
-    found = stats.permutation_test(
+    flipped = stats.permutation_test(
         (np.ones(table.shape[1]),), statistic, vectorized=True, permutation_type="samples", n_resamples=RESAMPLES,
         rng=np.random.default_rng(seed),
     )  # fmt: skip
-    sums: Values = found.null_distribution.T
+    sums: Values = flipped.null_distribution.T
     return sums
 
 
@@ -223,14 +240,14 @@ def _wilson(successes: float, n: int) -> tuple[float, float]:
 
 
 def proportion(successes: int, n: int) -> Estimate:
-    """A share with Wilson's interval."""
+    """Estimate a share, by Wilson's interval."""
     value = successes / n
     low, high = _wilson(successes, n)
     return Estimate(value, float(np.sqrt(value * (1 - value) / n)), low, high, n)
 
 
 def holm(pvalues: list[float]) -> list[float]:
-    """p-values corrected for the number of comparisons (Holm 1979).
+    """Return p-values corrected for the number of comparisons (Holm 1979).
 
     As statsmodels' multipletests, which collects all of Python's garbage at each call: a quarter of a second here.
     """

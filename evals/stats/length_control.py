@@ -49,11 +49,17 @@ def length_controlled(
     pool: Sequence[Annotations], given: pd.Series | None = None, gamed: Sequence[Gamed] = (), seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, LengthControlled]:  # fmt: skip
-    """Of every model of a pool, by name.
+    """Estimate the length-controlled win rate of every model of a pool.
 
     Args:
-        given: difficulty by instruction; estimated from the pool where it is None.
+        pool: each model's annotations against the same baseline.
+        given: difficulty by instruction; estimated from the pool if None.
         gamed: gamed baselines over `instructions(pool)`, as a regulariser of the length term.
+        seed: of the resampling of prompts.
+        resamples: how many resamples.
+
+    Returns:
+        The rates by model.
 
     Raises:
         UserError: the difficulties do not cover the instructions.
@@ -61,24 +67,32 @@ def length_controlled(
     order = instructions(pool)
     lengths = np.stack([length_term(a, order) for a in pool])
     won = np.stack([_by_instruction(a, order) for a in pool])
-    x, says = _difficulties(lengths, won, order, given)
+    x, source = _difficulties(lengths, won, order, given)
     data = [Rows(lengths[m], x[m], won[m]) for m in range(len(pool))]
     prior = pooled(data) if not gamed and len(pool) > ALONE else None
-    says += f", {len(gamed)} gamed baselines" if gamed else ", length term pooled" if prior else ""
+    source += f", {len(gamed)} gamed baselines" if gamed else ", length term pooled" if prior else ""
     fits: list[Fit] = [Newton(d, prior) if prior or given is None and not gamed else Published(d, gamed) for d in data]
     return {
-        a.model: _result(a, d, fit, says, np.random.default_rng(seed), resamples)
+        a.model: _result(a, d, fit, source, np.random.default_rng(seed), resamples)
         for a, d, fit in zip(pool, data, fits, strict=True)
     }
 
 
 def instructions(pool: Sequence[Annotations]) -> list[str]:
-    """All of a pool's instructions, sorted: what a row's place in its file cannot change."""
+    """Return all of a pool's instructions, sorted, so that the order of rows in a file changes nothing."""
     return sorted({str(text) for a in pool for text in a.rows["instruction"]})
 
 
 def length_term(annotations: Annotations, order: Sequence[str]) -> Values:
-    """tanh of the baseline's length minus the model's, over its standard deviation; 0 where that is none or missing."""
+    """Return tanh of the baseline's length minus the model's over its standard deviation.
+
+    Args:
+        annotations: of one model.
+        order: instructions.
+
+    Returns:
+        (n,) terms, 0 where the model has no row, or all lengths differ alike.
+    """
     rows = annotations.rows
     gap = (rows["output_1"].str.len() - rows["output_2"].str.len()).astype(float)
     spread = float(gap.std())
@@ -99,22 +113,22 @@ def _difficulties(lengths: Values, won: Values, order: list[str], given: pd.Seri
         return np.zeros_like(won), "none: a pool of one"
     if given is None:
         return from_others(lengths, won), f"from a pool of {len(won)}"
-    found = given.reindex(order)
-    if found.isna().any():
-        lost = found.index[found.isna()]
+    known = given.reindex(order)
+    if known.isna().any():
+        lost = known.index[known.isna()]
         raise UserError(
             f"difficulties: {len(given)} given, and {len(lost)} of {len(order)} instructions have none, "
             f"like {str(lost[0])[:60]!r}; give them all, or leave them to the pool"
         )
-    return np.broadcast_to(found.to_numpy(dtype=float), won.shape), "given"
+    return np.broadcast_to(known.to_numpy(dtype=float), won.shape), "given"
 
 
 def _result(
-    annotations: Annotations, rows: Rows, fit: Fit, says: str, rng: np.random.Generator, resamples: int
+    annotations: Annotations, rows: Rows, fit: Fit, source: str, rng: np.random.Generator, resamples: int
 ) -> LengthControlled:
     n = len(rows.won)
     if not np.isfinite(rows.won).any():
-        return LengthControlled(*(np.nan,) * 4, (np.nan,) * 3, says, ("no preference in [1, 2]",))
+        return LengthControlled(*(np.nan,) * 4, (np.nan,) * 3, source, ("no preference in [1, 2]",))
     weights = fit.weights(np.ones((1, n)))[0]
     counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
     again = fit.weights(counts, rng)
@@ -124,7 +138,7 @@ def _result(
     w, a, b = map(float, weights)
     low, high = _interval(value, values)
     stderr = float(values.std(ddof=1))
-    return LengthControlled(value, stderr, low, high, (w, a, b), says, _warnings(annotations, rows, value))
+    return LengthControlled(value, stderr, low, high, (w, a, b), source, _warnings(annotations, rows, value))
 
 
 def _interval(value: float, again: Values) -> tuple[float, float]:
@@ -136,13 +150,14 @@ def _interval(value: float, again: Values) -> tuple[float, float]:
 
 def _warnings(annotations: Annotations, rows: Rows, value: float) -> tuple[str, ...]:
     """What makes a number doubtful."""
-    said, raw = [], 100 * float(np.nanmean(rows.won))
+    warnings, raw = [], 100 * float(np.nanmean(rows.won))
     texts = annotations.rows["output_2"].value_counts()
     gap = annotations.rows["output_1"].str.len() - annotations.rows["output_2"].str.len()
     if len(annotations.rows) > 1 and texts.iloc[0] > SAME * len(annotations.rows):
-        said.append(f"one and the same answer to {texts.iloc[0]} of {len(annotations.rows)} prompts")
+        warnings.append(f"one and the same answer to {texts.iloc[0]} of {len(annotations.rows)} prompts")
     if gap.nunique() == 1 and gap.iloc[0] != 0:
-        said.append(f"the baseline's answer is {gap.iloc[0]:+d} characters longer everywhere: length is not controlled")
+        longer = f"the baseline's answer is {gap.iloc[0]:+d} characters longer everywhere"
+        warnings.append(f"{longer}: length is not controlled")
     if abs(value - raw) > FAR:
-        said.append(f"length control moves it by {value - raw:+.1f} points")
-    return tuple(said)
+        warnings.append(f"length control moves it by {value - raw:+.1f} points")
+    return tuple(warnings)

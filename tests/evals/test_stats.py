@@ -18,7 +18,7 @@ def array(*values: float) -> intervals.Values:
 
 
 def test_win_rate_counts_ties_half() -> None:
-    found = intervals.win_rate(array(3, 2, 1, 5), array(1, 2, 2, 1))
+    found = intervals.share_won(intervals.wins(array(3, 2, 1, 5), array(1, 2, 2, 1)))
     # won, tied, lost, won: (1 + 0.5 + 0 + 1) / 4
     assert found.value == 0.625
     # deviations .375, -.125, -.625, .375: squares sum to .6875; / 3 / 4, then the root
@@ -28,7 +28,7 @@ def test_win_rate_counts_ties_half() -> None:
 
 
 def test_win_rate_against_itself_is_one_half_with_wilsons_interval() -> None:
-    found = intervals.win_rate(array(1, 2, 3, 4), array(1, 2, 3, 4))
+    found = intervals.share_won(intervals.wins(array(1, 2, 3, 4), array(1, 2, 3, 4)))
     # Wilson at p = 1/2, n = 4, z = 1.959964: centre 1/2, half-width z / 2 / sqrt(n + z^2) = 0.979982 / sqrt(7.841459)
     half = 0.979982 / math.sqrt(7.841459)
     assert (found.value, found.stderr, found.n) == (0.5, 0.0, 4)
@@ -37,7 +37,7 @@ def test_win_rate_against_itself_is_one_half_with_wilsons_interval() -> None:
 
 @pytest.mark.parametrize(("won", "value"), [(1.0, 1.0), (-1.0, 0.0)])
 def test_win_rate_of_all_or_nothing_is_not_certain(won: float, value: float) -> None:
-    found = intervals.win_rate(np.full(10, won), np.zeros(10))
+    found = intervals.share_won(intervals.wins(np.full(10, won), np.zeros(10)))
     # Wilson at p = 1, n = 10: from n / (n + z^2) = 10 / 13.841459 to 1
     edge = 10 / 13.841459
     assert found.value == value
