@@ -192,7 +192,7 @@ class MemberRun:
             "pairs_per_second": self.steps * self.job.train.batch / seconds,
             "peak_memory_bytes": float(peak),
             "trained_parameters": float(sum(p.numel() for p in self.policies.parameters(self.number))),
-            **throughput(self.job, self.policies.model(self.number), seconds),
+            **throughput(self.job, self.policies.network, seconds),
         }
 
 

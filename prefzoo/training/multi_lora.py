@@ -91,14 +91,14 @@ class AdapterPolicies(Policies):
             accelerator: Accelerate's, of one process.
         """
         self.jobs, self.accelerator, self.pad = jobs, accelerator, model.config.pad_token_id or 0
-        model.to(accelerator.device)
+        self.network = model.to(accelerator.device)
         self.adapters = Adapters(model, len(jobs))
         enable_gradient_checkpointing(jobs[0].train, model)
         self.optimizers = [adamw(self.parameters(n), job.train) for n, job in enumerate(jobs)]
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        self.adapters.model.train()
+        self.network.train()
         with self.adapters.routed():
             yield
 
@@ -106,7 +106,7 @@ class AdapterPolicies(Policies):
         self.adapters.active = numbers
         jobs = [self.jobs[n] for n in numbers]
         kinds, references = [kind_of(job.loss, "policy") for job in jobs], [kl_reference(job) for job in jobs]
-        return score_policies(self.adapters.model, batch, kinds, references)
+        return score_policies(self.network, batch, kinds, references)
 
     def gradient_sync(self, *, last: bool) -> AbstractContextManager[None]:
         return nullcontext()

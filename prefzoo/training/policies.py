@@ -30,12 +30,14 @@ class Policies(ABC):
         jobs: what each policy is trained for.
         accelerator: the devices; all policies are on the same ones.
         optimizers: one for each policy.
+        network: the model, with whichever policy's weights.
         pad: token id for the unused end of a row.
     """
 
     jobs: Sequence[Job]
     accelerator: Any
     optimizers: Sequence[Any]
+    network: Any
     pad: int
 
     @abstractmethod
@@ -96,7 +98,7 @@ class OnePolicy(Policies):
         if accelerator.distributed_type is DistributedType.DEEPSPEED:  # else ZeRO-3 loads the next model in shards
             unset_hf_deepspeed_config()
         self.optimizers = [prepared]
-        self._model = accelerator.unwrap_model(self.scorer).model
+        self.network = accelerator.unwrap_model(self.scorer).model
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -114,10 +116,10 @@ class OnePolicy(Policies):
         self.accelerator.backward(loss)
 
     def module(self, number: int) -> nn.Module:
-        return self._model  # type: ignore[no-any-return]
+        return self.network  # type: ignore[no-any-return]
 
     def model(self, number: int) -> Any:
-        return self._model
+        return self.network
 
     def clip_gradients(self, number: int, max_norm: float) -> float:
         norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), max_norm)
