@@ -144,7 +144,16 @@ def _step(now: Sequence[MemberRun], policies: Policies, rows: Sequence[int], clo
 
 
 def dropout_seed(seed: int, step: int, process: int) -> int:
-    """Return the seed of a step in a process: each has its own, so that a resumed run need not know earlier draws."""
+    """Return the seed of dropout for one step: a resumed run need not know what was drawn before.
+
+    Args:
+        seed: the job's.
+        step: the step's number, from 0.
+        process: the process's index.
+
+    Returns:
+        a seed of 64 bits.
+    """
     digest = hashlib.sha256(repr((seed, step, process)).encode()).digest()
     return int.from_bytes(digest[:8], "big")
 

@@ -73,6 +73,7 @@ class MemberRun:
 
     @property
     def job(self) -> Job:
+        """What the member is trained for."""
         return self.member.job
 
     @property
@@ -84,6 +85,7 @@ class MemberRun:
 
     @property
     def alive(self) -> bool:
+        """Whether the member has not failed."""
         return self.member.failed is None
 
     def report_line(self, line: str) -> None:
@@ -110,6 +112,7 @@ class MemberRun:
             group["lr"] = self.learning_rate(step)
 
     def learning_rate(self, step: int) -> float:
+        """Return the scheduled rate of a step."""
         return self.job.train.learning_rate * schedule(self.job.train, step, self.steps)
 
     def update(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -73,10 +73,12 @@ class StepContext:
 
     @property
     def accelerator(self) -> Any:
+        """The policies' accelerator."""
         return self.policies.accelerator
 
     @property
     def device(self) -> torch.device:
+        """The device that this process trains on."""
         return self.policies.accelerator.device  # type: ignore[no-any-return]
 
     def passes(self, pairs: Sequence[TokenExample], rows: Sequence[int]) -> list[list[int]]:
