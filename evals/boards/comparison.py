@@ -24,7 +24,7 @@ TIME = "train_seconds"  # the leaderboard's name of the cost `seconds`
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Variants side by side.
 
     Attributes:
@@ -64,7 +64,7 @@ class Comparison:
 def compare(
     paths: Sequence[str | Path], baseline: str | Path | None = None, metrics: Sequence[str] | None = None,
     sort: str | None = None, unranked: bool = False,
-) -> Comparison:  # fmt: skip
+) -> RunComparison:  # fmt: skip
     """Put runs (`results/mine`) and variants (`results/mine/dpo`) side by side.
 
     Args:
@@ -101,7 +101,7 @@ def compare(
     start = _baseline(entries, baseline)
     shown.sort(key=lambda m: m != by)  # what ranks comes first
     notes = [*lead(order, ranking, by), *_notes(entries, by, why, shown)]
-    return Comparison(
+    return RunComparison(
         _table(order, ranking.ranks, shown), pd.concat([_from(start, entries, m) for m in shown], ignore_index=True),
         recipe_differences(order),
         costs.set_index("variant").reindex([e.label for e in order if not e.is_base]).reset_index(), tuple(shown),

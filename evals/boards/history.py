@@ -30,7 +30,7 @@ END = "<!-- prefzoo leaderboard: end -->"
 TITLE = "# Results\n"
 OPEN_ROWS = 20  # longer sections fold
 NOTE = "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise, over all runs of the section."
-Row = dict[str, Any]
+BoardRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Group:
     metric: Metric
     origin: Mapping[str, str]
     sentences: list[str]
-    rows: list[Row]
-    history: list[Row]
+    rows: list[BoardRow]
+    history: list[BoardRow]
 
     @property
     def name(self) -> str:
@@ -114,7 +114,7 @@ def _where(root: Path, e: Entry) -> str:
     return e.run.folder.relative_to(root).as_posix()
 
 
-def _row(root: Path, e: Entry, metric: str) -> Row:
+def _row(root: Path, e: Entry, metric: str) -> BoardRow:
     result = e.files.result
     environment = result.environment if result else {}
     mine = e.long.loc[metric].to_dict() if metric in e.long.index else {}
@@ -125,9 +125,9 @@ def _row(root: Path, e: Entry, metric: str) -> Row:
     }  # fmt: skip
 
 
-def _history(root: Path, entries: Sequence[Entry], metric: str) -> list[Row]:
+def _history(root: Path, entries: Sequence[Entry], metric: str) -> list[BoardRow]:
     """Runs of one recipe's name and variant, by the date they finished; p is corrected over all changes shown."""
-    changes: list[Row] = []
+    changes: list[BoardRow] = []
     alike: dict[tuple[str, str], list[Entry]] = {}
     for e in entries:
         alike.setdefault((e.run.name, e.files.name), []).append(e)
@@ -149,7 +149,7 @@ COLUMNS = ("rank", "variant", "value", "loss", "run", "date", "commit")
 PAST = ("variant", "value", "change", "run", "date", "commit")
 
 
-def _cell(group: Group, column: str, row: Row) -> str:
+def _cell(group: Group, column: str, row: BoardRow) -> str:
     if column == "value":
         return number(group.metric, row["value"], row["low"], row["high"]) if row["value"] is not None else "-"
     if column == "change":
@@ -163,7 +163,7 @@ def _heads(group: Group, columns: Sequence[str]) -> list[str]:
     return [group.name if c == "value" else c for c in columns]
 
 
-def _table(group: Group, columns: Sequence[str], rows: Sequence[Row]) -> str:
+def _table(group: Group, columns: Sequence[str], rows: Sequence[BoardRow]) -> str:
     heads = _heads(group, columns)
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     return "\n".join(lines + ["| " + " | ".join(escaped(_cell(group, c, r)) for c in columns) + " |" for r in rows])

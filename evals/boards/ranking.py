@@ -15,7 +15,7 @@ TIES = 5  # variants that a sentence names
 HALF = 0.5  # the base against itself
 
 
-class Interval(Protocol):
+class WithInterval(Protocol):
     """A value with its 95% interval."""
 
     @property
@@ -71,7 +71,7 @@ def ranked(order: Sequence[str], differences: Mapping[tuple[str, str], Differenc
     return Ranking(order, ranks, differences, p, paired)
 
 
-def verdict(ranking: Ranking, metric: Metric, best: Interval, *, base_leads: bool = False) -> str:
+def verdict(ranking: Ranking, metric: Metric, best: WithInterval, *, base_leads: bool = False) -> str:
     """Say who leads, whether that is more than the base's half, and who cannot be told from the leader.
 
     Args:
@@ -101,7 +101,7 @@ def verdict(ranking: Ranking, metric: Metric, best: Interval, *, base_leads: boo
     return f"{sentence}; it is separated from all others (Holm-corrected p < 0.05)" if others else sentence
 
 
-def interval_text(metric: Metric, number: Interval) -> str:
+def interval_text(metric: Metric, number: WithInterval) -> str:
     """Return `66.0% (58.5 to 73.0)`, or the same in the metric's own unit."""
     unit = "%" if metric.percent else f" {metric.unit}" if metric.unit else ""
     return f"{metric.text(number.value)}{unit} ({metric.text(number.low)} to {metric.text(number.high)})"

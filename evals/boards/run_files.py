@@ -109,9 +109,9 @@ def _variant(folder: Path) -> VariantFiles:
 
 def _measured(path: Path) -> Measured | None:
     """Fields that this version does not know are left out; what it knows and the file lacks has its default."""
-    found = _json(path, None)
+    stored = _json(path, None)
     known = {f.name for f in fields(Measured)}
-    return None if found is None else Measured(**{k: v for k, v in found.items() if k in known})
+    return None if stored is None else Measured(**{k: v for k, v in stored.items() if k in known})
 
 
 def _csv(path: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from prefzoo.evals.boards.comparison import Comparison
+from prefzoo.evals.boards.comparison import RunComparison
 from prefzoo.evals.boards.ranking import ALPHA
 from prefzoo.evals.metrics.registry import Metric
 
@@ -79,7 +79,7 @@ def cost(name: str, value: Any) -> str:
 COSTS = {"pairs_per_second": "pairs/s", "peak_memory_bytes": "peak memory", "trained_parameters": "trained"}
 
 
-def footer(comparison: Comparison) -> list[str]:
+def footer(comparison: RunComparison) -> list[str]:
     """Return the notes below the tables."""
     lines = ["Brackets: 95% intervals over prompts, pairs or documents."]
     if comparison.by:
@@ -96,11 +96,11 @@ def footer(comparison: Comparison) -> list[str]:
     return [*lines, *comparison.notes]
 
 
-def _has_ranks(comparison: Comparison) -> bool:
+def _has_ranks(comparison: RunComparison) -> bool:
     return bool(comparison.table["rank"].notna().any())
 
 
-def render(comparison: Comparison, console: Console) -> None:
+def render(comparison: RunComparison, console: Console) -> None:
     """Print tables that fit the terminal: as many metrics side by side as there is room for, the others below."""
     room = max(len(v) for v in comparison.table.variant)
     names = max(len("variant"), min(room, VARIANT))
@@ -120,7 +120,7 @@ def render(comparison: Comparison, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def _numbers(comparison: Comparison, metrics: tuple[str, ...], names: int, *, ranked: bool) -> Table:
+def _numbers(comparison: RunComparison, metrics: tuple[str, ...], names: int, *, ranked: bool) -> Table:
     table = Table(show_lines=False)
     if ranked:
         table.add_column("rank", justify="right", no_wrap=True)
@@ -143,13 +143,13 @@ def _numbers(comparison: Comparison, metrics: tuple[str, ...], names: int, *, ra
     return table
 
 
-def _differences(comparison: Comparison) -> dict[tuple[str, str], tuple[float, float]]:
+def _differences(comparison: RunComparison) -> dict[tuple[str, str], tuple[float, float]]:
     """Difference and corrected p, by variant and metric."""
     columns = [comparison.differences[c].tolist() for c in ("variant", "metric", "value", "p_holm")]
     return {(v, m): (d, p) for v, m, d, p in zip(*columns, strict=True)}
 
 
-def _cost_table(comparison: Comparison, names: int) -> Table:
+def _cost_table(comparison: RunComparison, names: int) -> Table:
     """Hardware that is the same everywhere is in the title."""
     costs = comparison.costs
     same = costs.hardware.nunique(dropna=False) <= 1
@@ -164,7 +164,7 @@ def _cost_table(comparison: Comparison, names: int) -> Table:
     return table
 
 
-def _sections(comparison: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
+def _sections(comparison: RunComparison) -> Iterator[tuple[str, pd.DataFrame]]:
     """The tables as text cells, with their headings."""
     gaps = _differences(comparison)
     rows = []
@@ -183,7 +183,7 @@ def _sections(comparison: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
         yield "What differs between the recipes", comparison.recipes.map(lambda v: "-" if v is None else str(v))
 
 
-def _markdown(comparison: Comparison) -> str:
+def _markdown(comparison: RunComparison) -> str:
     parts = []
     for title, cells in _sections(comparison):
         head = "| " + " | ".join(cells.columns) + " |\n|" + "---|" * len(cells.columns)
@@ -197,7 +197,7 @@ def escaped(text: Any) -> str:
     return html.escape(str(text), quote=False).translate(MARKS)
 
 
-def _html(comparison: Comparison) -> str:
+def _html(comparison: RunComparison) -> str:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>prefzoo compare</title><style>{STYLE}</style>",
@@ -207,7 +207,7 @@ def _html(comparison: Comparison) -> str:
     return "\n".join([*parts, *(f"<p>{html.escape(line)}" for line in footer(comparison))]) + "\n"
 
 
-def _json(comparison: Comparison) -> str:
+def _json(comparison: RunComparison) -> str:
     tables = {
         name: json.loads(getattr(comparison, name).to_json(orient="records"))
         for name in ("table", "differences", "recipes", "costs")
@@ -217,13 +217,13 @@ def _json(comparison: Comparison) -> str:
     return json.dumps({**about, **tables}, indent=1, ensure_ascii=False) + "\n"
 
 
-def text(comparison: Comparison, form: str) -> str:
+def text(comparison: RunComparison, form: str) -> str:
     """Return everything as `md`, `html` or `json`; as `csv`, one table of all numbers, a row per variant."""
     if form == "csv":
         return comparison.flat().to_csv(index=False)
     return {"md": _markdown, "html": _html, "json": _json}[form](comparison)
 
 
-def write_parquet(comparison: Comparison, path: Path) -> None:
+def write_parquet(comparison: RunComparison, path: Path) -> None:
     """Write the table of `csv` as Parquet."""
     comparison.flat().to_parquet(path, index=False)

@@ -13,12 +13,11 @@ from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, Progre
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Estimate
 
-NOTHING = Estimate(np.nan, np.nan, np.nan, np.nan, 0)
 BOTH = 2  # orders
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledPair:
     """A pair whose better answer is known."""
 
     row: PromptRow
@@ -49,7 +48,7 @@ class Quality:
     coverage: Coverage
 
 
-def quality(judge: Judge, pairs: Sequence[Labelled], report: Progress | None = None) -> Quality:
+def quality(judge: Judge, pairs: Sequence[LabelledPair], report: Progress | None = None) -> Quality:
     """Measure a judge on labelled pairs. Which answer comes first alternates, so that neither position is the better's.
 
     Args:
@@ -73,12 +72,12 @@ def quality(judge: Judge, pairs: Sequence[Labelled], report: Progress | None = N
     cover = coverage(verdicts)
     chosen_first = np.arange(len(pairs)) % BOTH == 0
     second = np.array([v.preference for v in verdicts]) - TIE  # above 0: the second answer wins
-    right = 0.5 + 0.5 * np.sign(np.where(chosen_first, -second, second))
+    right = intervals.correct(np.where(chosen_first, -second, second))
     longer = np.sign([len(c.second.text) - len(c.first.text) for c in comparisons]) * np.sign(second)
     label = np.sign([len(p.chosen.text) - len(p.rejected.text) for p in pairs])
     return Quality(
         judge.name, judge.prompt_hash,
-        NOTHING if cover.withheld else intervals.mean(right),
+        intervals.NOTHING if cover.withheld else intervals.mean(right),
         _share([_flips(v) for v in verdicts if len(v.orders) == BOTH]),
         _share([x for v in verdicts if len(v.orders) == BOTH for x in _first_position_wins(v)]),
         _share(longer[np.isfinite(longer) & (longer != 0)] > 0),
@@ -87,7 +86,7 @@ def quality(judge: Judge, pairs: Sequence[Labelled], report: Progress | None = N
 
 
 def _share(cases: Sequence[bool] | np.ndarray) -> Estimate:
-    return intervals.proportion(int(np.sum(cases)), len(cases)) if len(cases) else NOTHING
+    return intervals.proportion(int(np.sum(cases)), len(cases)) if len(cases) else intervals.NOTHING
 
 
 def _flips(v: Verdict) -> bool:

@@ -30,7 +30,7 @@ BENCHMARKS, COSTS = 2000, 3000
 ALPHABET = set("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 MeasuredOn = Literal["prompts", "held-out pairs", "benchmark", "training", "unknown"]
-Rows = Callable[[Measured, Measured | None], Values | None]
+RowsFunction = Callable[[Measured, Measured | None], Values | None]
 Estimator = Callable[[Measured, Measured | None], Estimate | None]
 PooledEstimator = Callable[[Mapping[str, Measured], str], Mapping[str, "Noted"]]
 
@@ -86,7 +86,7 @@ class Metric:
     phrase: str = ""
     base_value: float | None = None
     position: int = LAST
-    rows: Rows | None = None
+    rows: RowsFunction | None = None
     estimator: Estimator | None = None
     pooled: PooledEstimator | None = None
     from_logprobs: Callable[[VocabLogProbs, LogProbs], Tensor] | None = None

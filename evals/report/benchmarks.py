@@ -21,7 +21,7 @@ Z = 1.96  # of a 95% interval
 
 
 @dataclass(frozen=True)
-class Delta:
+class BenchmarkDifference:
     """One benchmark: its chart, a summary of what it shows, and whether intervals are paired by document."""
 
     suite: str
@@ -31,7 +31,7 @@ class Delta:
     paired: bool
 
 
-def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list[Delta]:
+def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list[BenchmarkDifference]:
     """Chart every benchmark that the base and some variant were measured on.
 
     Args:
@@ -51,7 +51,11 @@ def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list
         chart = interval_chart(rows, title, 0.0)
         if chart is not None:
             level = f"{amount(metric, of_base['value'])} (n = {of_base['n']:.0f})"
-            out.append(Delta(metric.title, level, chart, _summary(rows, metric), bool(_paired(long, metric, series))))
+            out.append(
+                BenchmarkDifference(
+                    metric.title, level, chart, _summary(rows, metric), bool(_paired(long, metric, series))
+                )
+            )
     return out
 
 

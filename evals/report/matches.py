@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from prefzoo.evals.boards.leaderboard import BASE
-from prefzoo.evals.boards.round_robin import RoundRobin, round_robin
+from prefzoo.evals.boards.round_robin import as_json, round_robin
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.judges.coverage import Coverage
+from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report.canvas import Chart
@@ -54,15 +55,7 @@ def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
     if len(scores) < 2 or len({len(s) for s in scores.values()}) != 1:  # noqa: PLR2004
         return None
     won = {(a, b): intervals.wins(scores[b], scores[a]) for a, b in combinations(sorted(scores), 2)}
-    return _plain(round_robin(won, Coverage(sum(map(len, won.values())), 0, ())))
-
-
-def _plain(result: RoundRobin) -> dict[str, Any]:
-    order = [str(n) for n in result.scores.index]
-    matrix = result.wins.loc[order, order].to_numpy()
-    wins = [[None if i == j else float(won) for j, won in enumerate(row)] for i, row in enumerate(matrix)]
-    scores = [{"variant": n, **row} for n, row in zip(order, result.scores.to_dict("records"), strict=True)]
-    return {"judge": "verifier", "variants": order, "wins": wins, "scores": scores}
+    return as_json(round_robin(won, Coverage(sum(map(len, won.values())), 0, ())), Verifier())
 
 
 def matches(played: Mapping[str, Any]) -> list[Match]:

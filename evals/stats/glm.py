@@ -51,7 +51,7 @@ class Fit(Protocol):
         """
 
 
-class Published:
+class AlpacaEvalFit:
     """alpaca-eval 0.6.6's: L1, soft labels as weighted pairs of hard ones, strength by cross-validated log loss.
 
     Gamed baselines are rows without the model term b.
@@ -119,7 +119,7 @@ class Prior:
         return self.means[at] + rng.normal(size=size) * np.sqrt(self.variances[at] + variance), variance
 
 
-class Newton:
+class NewtonFit:
     """The model by Newton's method, with a prior on w; many weightings of the rows at once."""
 
     def __init__(self, rows: Rows, prior: Prior | None) -> None:
@@ -156,7 +156,7 @@ class Newton:
 
 def pooled(models: Sequence[Rows]) -> Prior:
     """Return the prior on w that a pool gives, from every model's own w and its noise."""
-    w, noise = np.array([Newton(rows, None).variance() for rows in models]).T
+    w, noise = np.array([NewtonFit(rows, None).variance() for rows in models]).T
     total = np.maximum(noise, LEAST_NOISE) + SPREADS[:, None] ** 2
     variances = 1 / (1 / total).sum(1)
     means = variances * (w / total).sum(1)

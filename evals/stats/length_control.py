@@ -20,7 +20,7 @@ from scipy.stats import norm
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.annotations import Annotations, preferences
 from prefzoo.evals.stats.difficulty import Gamed, from_others
-from prefzoo.evals.stats.glm import Fit, Newton, Published, Rows, pooled
+from prefzoo.evals.stats.glm import AlpacaEvalFit, Fit, NewtonFit, Rows, pooled
 from prefzoo.evals.stats.intervals import Values
 
 RESAMPLES = 200
@@ -71,7 +71,9 @@ def length_controlled(
     data = [Rows(lengths[m], x[m], won[m]) for m in range(len(pool))]
     prior = pooled(data) if not gamed and len(pool) > ALONE else None
     source += f", {len(gamed)} gamed baselines" if gamed else ", length term pooled" if prior else ""
-    fits: list[Fit] = [Newton(d, prior) if prior or given is None and not gamed else Published(d, gamed) for d in data]
+    fits: list[Fit] = [
+        NewtonFit(d, prior) if prior or given is None and not gamed else AlpacaEvalFit(d, gamed) for d in data
+    ]
     return {
         a.model: _result(a, d, fit, source, np.random.default_rng(seed), resamples)
         for a, d, fit in zip(pool, data, fits, strict=True)

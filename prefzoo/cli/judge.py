@@ -14,7 +14,7 @@ from prefzoo.data.sources import read_rows
 from prefzoo.errors import UserError
 from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
-from prefzoo.evals.metrics.judge_quality import Labelled, Quality, quality
+from prefzoo.evals.metrics.judge_quality import LabelledPair, Quality, quality
 from prefzoo.evals.stats.intervals import Estimate
 from prefzoo.recipe import load as recipes
 from prefzoo.runtime import run_folders
@@ -75,7 +75,7 @@ def _cell(e: Estimate) -> str:
     return f"{100 * e.value:.1f}% [{100 * e.low:.1f}, {100 * e.high:.1f}] of {e.n}"
 
 
-def _labelled(spec: str, folder: Path, columns: dict[str, str]) -> list[Labelled]:
+def _labelled(spec: str, folder: Path, columns: dict[str, str]) -> list[LabelledPair]:
     rows = read_rows(spec, folder, columns)
     faults = [
         f"{spec}: row {i}: {name} is missing or no text; labelled pairs need prompt, chosen and rejected"
@@ -88,6 +88,6 @@ def _labelled(spec: str, folder: Path, columns: dict[str, str]) -> list[Labelled
     return [_pair(row, i) for i, row in enumerate(rows, 1)]
 
 
-def _pair(row: dict[str, Any], number: int) -> Labelled:
+def _pair(row: dict[str, Any], number: int) -> LabelledPair:
     prompt = PromptRow(str(row.get("id", number)), row["prompt"], tuple(row.get("checks") or ()), row.get("topic"))
-    return Labelled(prompt, Answer(row["chosen"], True, 0), Answer(row["rejected"], True, 0))
+    return LabelledPair(prompt, Answer(row["chosen"], True, 0), Answer(row["rejected"], True, 0))

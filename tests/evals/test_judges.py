@@ -16,7 +16,7 @@ from prefzoo.evals.judges.position_swap import PairwiseJudge
 from prefzoo.evals.judges.protocol import Answer, Comparison, Outcome, Progress, PromptRow, Verdict
 from prefzoo.evals.judges.scoring import bradley_terry, by_scores, higher_wins
 from prefzoo.evals.judges.verifier import Verifier
-from prefzoo.evals.metrics.judge_quality import Labelled, quality
+from prefzoo.evals.metrics.judge_quality import LabelledPair, quality
 
 
 @pytest.fixture(autouse=True)
@@ -216,8 +216,8 @@ def test_coverage_counts_alike_reasons_and_withholds_past_five_percent() -> None
     assert coverage([Verdict(1.5)]).summary() == ""
 
 
-def labelled(chosen: str, rejected: str) -> Labelled:
-    return Labelled(PromptRow("1", "p"), Answer(chosen, True, 1), Answer(rejected, True, 1))
+def labelled(chosen: str, rejected: str) -> LabelledPair:
+    return LabelledPair(PromptRow("1", "p"), Answer(chosen, True, 1), Answer(rejected, True, 1))
 
 
 def test_quality_worked_by_hand() -> None:
@@ -239,7 +239,7 @@ def test_quality_worked_by_hand() -> None:
 
 def test_quality_of_a_judge_that_sees_one_answer_at_a_time_has_no_flips() -> None:
     row = PromptRow("1", "p", ({"kind": "lower_case"},))
-    found = quality(Verifier(), [Labelled(row, Answer("low", True, 1), Answer("UP", True, 1))] * 2)
+    found = quality(Verifier(), [LabelledPair(row, Answer("low", True, 1), Answer("UP", True, 1))] * 2)
     assert found.agreement.value == 1 and found.flips.n == found.first_position.n == 0
 
 

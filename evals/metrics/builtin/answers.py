@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from prefzoo.evals.metrics.measure import Measured
-from prefzoo.evals.metrics.registry import Metric, Rows, register
+from prefzoo.evals.metrics.registry import Metric, RowsFunction, register
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Estimate, Values
 
@@ -45,7 +45,7 @@ def _finished(measured: Measured, _: Measured | None) -> Estimate | None:
     return intervals.proportion(sum(measured.finished), len(measured.finished)) if measured.finished else None
 
 
-def _field(name: str) -> Rows:
+def _field(name: str) -> RowsFunction:
     """Return the rows that a list of `Measured` holds."""
 
     def rows(measured: Measured, _: Measured | None) -> Values | None:
