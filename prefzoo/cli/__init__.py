@@ -159,19 +159,21 @@ def evaluate(
     quiet: bool,
 ) -> None:  # fmt: skip
     """Evaluate what is there: TARGETS are runs' folders or checkpoints, with --suite; or files, with --annotations."""
+    folder = out or Path("results") / "eval"
     if annotations:
         from prefzoo.cli.evaluate import show_annotations
 
         show_annotations([*annotations, *targets], difficulties, gamed, order, out)
     elif lm_eval_results:
-        from prefzoo.cli.lm_eval_results import show_results
+        from prefzoo.cli.evaluate import show_results
 
-        show_results([*lm_eval_results, *targets], base, out or Path("results") / "eval")
+        show_results([*lm_eval_results, *targets], base, folder)
     elif targets and suite:
-        from prefzoo.experiment.evaluate import Asked, show_targets
+        from prefzoo.cli.evaluate import show_evaluation
+        from prefzoo.experiment.evaluate import Evaluation
 
-        asked = Asked(suite, judge, base, max_new_tokens, round_robin, out or Path("results") / "eval", engine)
-        show_targets(targets, asked, quiet=quiet)
+        asked = Evaluation(targets, suite, judge, base, max_new_tokens, round_robin, folder, engine)
+        show_evaluation(asked, quiet=quiet)
     else:
         raise UserError("eval: nothing to evaluate; give runs or checkpoints and a --suite, or --annotations and files")
 

@@ -1,4 +1,4 @@
-"""`prefzoo eval --annotations`: win rates of AlpacaEval's annotation files, raw and length-controlled."""
+"""`prefzoo eval`: models that are already there, results of lm-eval's own command, AlpacaEval's annotation files."""
 
 from __future__ import annotations
 
@@ -7,22 +7,76 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prefzoo.errors import UserError
+from prefzoo.errors import UserError, did_you_mean
+from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.annotated import board, notes, render
+from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.judges.annotations import read
+from prefzoo.evals.metrics.lm_eval_files import read_results
+from prefzoo.evals.metrics.measure import write_samples
+from prefzoo.experiment.evaluate import Evaluation, evaluate
 from prefzoo.runtime.run_folders import write_text
+
+
+def show_evaluation(asked: Evaluation, *, quiet: bool) -> None:
+    """Measure models, and print the board; `quiet` leaves out the progress."""
+    result, console = evaluate(asked, Console(emoji=False, quiet=quiet)), Console(emoji=False)
+    result.board.render(console)
+    if result.round_robin:
+        console.print(result.round_robin, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"\nEverything is in {asked.out}", soft_wrap=True)
+
+
+def show_results(paths: Sequence[Path], base: str | None, out: Path) -> None:
+    """Rank the models of lm-eval's result files, and print the board.
+
+    Args:
+        paths: files, or folders of them.
+        base: the baseline's name; None: the first model.
+        out: folder for the board and its samples.
+
+    Raises:
+        UserError: a file is not lm-eval's, or there is no such baseline.
+    """
+    results = read_results(paths)
+    first = base or next(iter(results))
+    if first not in results:
+        near, known = did_you_mean(first, list(results)), ", ".join(results)
+        raise UserError(f"--base {first}: no results of that model{near}; there are {known}")
+    if BASE in results and first != BASE:
+        raise UserError(f"{BASE}: a model named like the baseline's row; name it by --base, or rename its folder")
+    numbers = {BASE: results[first], **{name: one for name, one in results.items() if name != first}}
+    console = Console(emoji=False)
+    console.print(f"{BASE}: {first}", markup=False, highlight=False, soft_wrap=True)
+    for name, one in numbers.items():
+        write_samples(out / name, one)
+    ranked = leaderboard.build(numbers, {})
+    ranked.write(out)
+    ranked.render(console)
+    console.print(f"\nEverything is in {out}", soft_wrap=True)
 
 
 def show_annotations(
     paths: Sequence[Path], difficulties: Path | None, gamed: Path | None, order: Path | None, out: Path | None
 ) -> None:
-    """Print the board; with `out`, keep all of its columns as csv."""
+    """Print the win rates of AlpacaEval's annotation files, raw and length-controlled.
+
+    Args:
+        paths: files, or folders of them.
+        difficulties: table of the instructions' difficulties; None: from the pool.
+        gamed: table of gamed baselines, to regularise the length term.
+        order: JSON of the instructions in the order in which these tables number them.
+        out: csv file for all columns.
+
+    Raises:
+        UserError: a file is not AlpacaEval's, or `out` is no csv.
+    """
     if out is not None and out.suffix != ".csv":
         raise UserError(f"--out {out}: unknown kind of file {out.suffix!r}; use .csv")
-    found, console = board(read(paths), difficulties, gamed, order), Console(soft_wrap=True, emoji=False)
-    console.print(render(found))
-    for line in notes(found):
+    rates, console = board(read(paths), difficulties, gamed, order), Console(soft_wrap=True, emoji=False)
+    console.print(render(rates))
+    for line in notes(rates):
         console.print(line, markup=False, highlight=False)
     if out is not None:
-        write_text(out, found.to_csv(index_label="model"))
+        write_text(out, rates.to_csv(index_label="model"))
         console.print(f"all columns: {out}")

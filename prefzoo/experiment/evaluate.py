@@ -1,4 +1,4 @@
-"""`prefzoo eval RUN|CHECKPOINT...`: models that are already there, on a suite, under a judge, against one baseline."""
+"""Models that are already there, measured on suites, under a judge, against one baseline: what `prefzoo eval` does."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from prefzoo.engine import models
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.provenance import Provenance
 from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
 from prefzoo.evals.boards.run_files import RESOLVED
@@ -27,72 +28,111 @@ from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_bench
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names, is_benchmark
 from prefzoo.experiment.stages.judge import check_judgeable, judge_settings, judged
-from prefzoo.experiment.stages.measure import kept_answers, say_unavailable
+from prefzoo.experiment.stages.measure import cached_answers, report_unavailable
 from prefzoo.runtime import atomic_files, run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.progress import stage
 
-TWO = 2  # what a round robin needs
+PAIR = 2  # what a round robin takes at least
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the command was asked to do. `suites`: benchmarks, and at most one set of prompts."""
+class Evaluation:
+    """What is to be evaluated, and how.
 
+    Attributes:
+        targets: folders of runs and of checkpoints.
+        suites: benchmarks, and at most one set of prompts.
+        judge: as `evals.judge` in a recipe, or as a mapping in YAML.
+        base: the baseline: a model, or a file of published answers; None: the first run's model, or first checkpoint.
+        max_new_tokens: of an answer.
+        round_robin: whether every model is judged against every other too.
+        out: folder for the results.
+        engine: what generates answers: `hf` or `vllm`.
+    """
+
+    targets: tuple[Path, ...]
     suites: tuple[str, ...]
     judge: str
     base: str | None
     max_new_tokens: int
-    everyone: bool
+    round_robin: bool
     out: Path
     engine: str = "hf"
 
 
-def show_targets(targets: Sequence[Path], asked: Asked, *, quiet: bool = False) -> None:
-    """Measure every model, and rank all against the baseline."""
-    console, found = Console(emoji=False, quiet=quiet), models_of(targets, asked.base)
-    suites = [s for s in asked.suites if is_benchmark(s, Path.cwd())]
-    sets = [s for s in asked.suites if s not in suites]
-    if len(sets) > 1:
-        raise UserError(f"--suite: {' and '.join(sets)} are both sets of prompts; give one, and benchmarks beside it")
-    check_names(suites, Path.cwd())
-    prompts = load_prompts(sets[0], Path.cwd()) if sets else []
+@dataclass(frozen=True)
+class Evaluated:
+    """The board, and in Markdown the table of every model against every other; empty unless asked for."""
+
+    board: Leaderboard
+    round_robin: str = ""
+
+
+def evaluate(asked: Evaluation, console: Console) -> Evaluated:
+    """Measure every model, and rank all against the baseline; everything is written to the folder for results.
+
+    Raises:
+        UserError: a target, a suite or the judge is not as it must be, or they do not fit each other.
+    """
+    specs = models_of(asked.targets, asked.base)
+    suites, prompt_sets = _check_suites(asked.suites)
+    prompts = load_prompts(prompt_sets[0], Path.cwd()) if prompt_sets else []
     judge = load_judge(judge_settings(asked.judge), Path.cwd()) if prompts else None
     if judge is not None:
         check_judgeable(judge, prompts, "--judge", "--suite")
-    given: dict[str, list[Answer]] = {}
-    base = found[leaderboard.BASE]
+    given = _answers_elsewhere(specs, prompts, suites, asked, console)
+    numbers = {
+        name: _measure(name, spec, prompts, suites, given.get(name), asked, console) for name, spec in specs.items()
+    }
+    if judge is not None:
+        numbers = judged(judge, prompts, numbers, asked.out, console)
+    for name, one in numbers.items():
+        atomic_files.resolve_inside(asked.out, name)
+        write_samples(asked.out / name, one)
+        run_folders.write_json(asked.out / name / "evals.json", asdict(one))
+    source = f"{prompt_sets[0]}@{key_of([asdict(p) for p in prompts])}" if prompt_sets else ""
+    tasks = {task: str(b.get("suite", "")) for one in numbers.values() for task, b in one.benchmarks.items()}
+    board = leaderboard.build(numbers, {}, Provenance(baseline=BASE, prompts=source, benchmarks=tasks))
+    board.write(asked.out)
+    if judge is None or not asked.round_robin or len(numbers) < PAIR:
+        return Evaluated(board)
+    return Evaluated(board, _play_round_robin(judge, prompts, numbers, asked.out, console))
+
+
+def _check_suites(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Benchmarks, and sets of prompts, of which there is at most one."""
+    suites = [name for name in names if is_benchmark(name, Path.cwd())]
+    prompt_sets = [name for name in names if name not in suites]
+    if len(prompt_sets) > 1:
+        both = " and ".join(prompt_sets)
+        raise UserError(f"--suite: {both} are both sets of prompts; give one, and benchmarks beside it")
+    check_names(suites, Path.cwd())
+    return suites, prompt_sets
+
+
+def _answers_elsewhere(
+    specs: dict[str, str], prompts: list[PromptRow], suites: list[str], asked: Evaluation, console: Console
+) -> dict[str, list[Answer]]:
+    """The answers that are not generated by this process: a published baseline's, or all of them by vLLM."""
+    base = specs[BASE]
     if is_published(base):
         if suites or not prompts or asked.engine == "vllm":
             raise UserError(
                 f"--base {base}: with a file of answers, models are compared on prompts alone, without --engine vllm; "
                 "name a model"
             )
-        given[leaderboard.BASE] = published_answers(Path(base), prompts)
-    elif prompts and asked.engine == "vllm":
-        given = _by_vllm(found, prompts, asked, console)
-    numbers = {
-        name: _measure(name, spec, prompts, suites, given.get(name), asked, console) for name, spec in found.items()
-    }
-    if judge is not None:
-        numbers = judged(judge, prompts, numbers, asked.out, console)
-    for name, m in numbers.items():
-        atomic_files.resolve_inside(asked.out, name)
-        write_samples(asked.out / name, m)
-        run_folders.write_json(asked.out / name / "evals.json", asdict(m))
-    on = f"{sets[0]}@{key_of([asdict(p) for p in prompts])}" if sets else ""
-    ran = {task: str(b.get("suite", "")) for m in numbers.values() for task, b in m.benchmarks.items()}
-    board = leaderboard.build(numbers, {}, Provenance(baseline=leaderboard.BASE, prompts=on, benchmarks=ran))
-    board.write(asked.out)
-    console = Console(emoji=False)
-    board.render(console)
-    if judge is not None and asked.everyone and len(numbers) >= TWO:
-        _everyone(judge, prompts, numbers, asked.out, console)
-    console.print(f"\nEverything is in {asked.out}", soft_wrap=True)
+        return {BASE: published_answers(Path(base), prompts)}
+    if not prompts or asked.engine != "vllm":
+        return {}
+    check_vllm("--engine")
+    with stage("answers by vLLM", "models", console):
+        texts = [p.prompt for p in prompts]
+        return checkpoint_answers(specs, BASE, texts, max_new_tokens=asked.max_new_tokens)
 
 
 def models_of(targets: Sequence[Path], base: str | None) -> dict[str, str]:
-    """What to load, by name: the baseline first, then the checkpoints of runs, and checkpoints by their folders' names.
+    """Return what to load, by name: the baseline, the checkpoints of runs, and checkpoints by their folders' names.
 
     The baseline is `base` (a model, or a file of published answers), else the model of the first run, else the first
     checkpoint.
@@ -100,7 +140,7 @@ def models_of(targets: Sequence[Path], base: str | None) -> dict[str, str]:
     Raises:
         UserError: a target is neither, or two have one name.
     """
-    found: list[tuple[str, str]] = []
+    specs: list[tuple[str, str]] = []
     for target in targets:
         if (target / RESOLVED).is_file():
             variants = sorted(
@@ -108,33 +148,24 @@ def models_of(targets: Sequence[Path], base: str | None) -> dict[str, str]:
             )
             if not variants:
                 raise UserError(f"{target}: a run without a finished variant; run its recipe first")
-            found += [(name, str((target / name / "checkpoint").resolve())) for name in variants]
+            specs += [(name, str((target / name / "checkpoint").resolve())) for name in variants]
             base = base or str(yaml.safe_load((target / RESOLVED).read_text(encoding="utf-8"))["model"])
         elif any((target / name).is_file() for name in ("config.json", "adapter_config.json")):
-            place = target.resolve()  # `..` has a name too
-            found.append((place.parent.name if place.name == "checkpoint" else place.name, str(place)))
+            path = target.resolve()  # `..` has a name too
+            specs.append((path.parent.name if path.name == "checkpoint" else path.name, str(path)))
         else:
             raise UserError(f"{target}: neither a run's folder ({RESOLVED}) nor a checkpoint (config.json); name one")
     if base is None:
-        base, found = found[0][1], found[1:]
-    names = [name for name, _ in found]
-    twice = [n for n in dict.fromkeys(names) if names.count(n) > 1 or n == leaderboard.BASE]
+        base, specs = specs[0][1], specs[1:]
+    names = [name for name, _ in specs]
+    twice = [n for n in dict.fromkeys(names) if names.count(n) > 1 or n == BASE]
     if twice:
         raise UserError(f"{n}: the name of two targets, or the baseline's own; rename a folder" for n in twice)
-    return {leaderboard.BASE: base, **dict(found)}
-
-
-def _by_vllm(
-    found: dict[str, str], prompts: list[PromptRow], asked: Asked, console: Console
-) -> dict[str, list[Answer]]:
-    check_vllm("--engine")
-    with stage("answers by vLLM", "models", console):
-        said = [p.prompt for p in prompts]
-        return checkpoint_answers(found, leaderboard.BASE, said, max_new_tokens=asked.max_new_tokens)
+    return {BASE: base, **dict(specs)}
 
 
 def _measure(
-    name: str, spec: str, prompts: list[PromptRow], suites: list[str], given: list[Answer] | None, asked: Asked,
+    name: str, spec: str, prompts: list[PromptRow], suites: list[str], given: list[Answer] | None, asked: Evaluation,
     console: Console,
 ) -> Measured:  # fmt: skip
     """All numbers of a model, which is loaded unless its answers are `given` and nothing else is asked."""
@@ -146,35 +177,35 @@ def _measure(
     }  # fmt: skip
     answers = given
     if answers is None:
-        answers = kept_answers(name, model, tokenizer, prompts, asked.max_new_tokens, same, console)
+        answers = cached_answers(name, model, tokenizer, prompts, asked.max_new_tokens, same, console)
     benchmarks: dict[str, dict[str, Any]] = {}
     for suite in suites:
         with stage(f"{suite} of {name}", "suites", console):
             benchmarks |= run_benchmarks(model, tokenizer, suite, Path.cwd(), same)
-    say_unavailable(benchmarks, console)
+    report_unavailable(benchmarks, console)
     return measured(HeldOut(), prompts, answers, Verifier(), benchmarks)
 
 
-def _loaded(name: str, spec: str, asked: Asked) -> tuple[Any, Any]:
+def _loaded(name: str, spec: str, asked: Evaluation) -> tuple[Any, Any]:
     try:
         model, tokenizer = models.load(spec, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
     except UserError as e:
-        cure = "; name the baseline by --base" if name == leaderboard.BASE and asked.base is None else ""
+        cure = "; name the baseline by --base" if name == BASE and asked.base is None else ""
         raise UserError(f"{line}{cure}" for line in e.lines) from None
     return (model.to("cuda") if torch.cuda.is_available() else model), tokenizer
 
 
-def _everyone(
+def _play_round_robin(
     judge: Judge, prompts: list[PromptRow], numbers: dict[str, Measured], out: Path, console: Console
-) -> None:
+) -> str:
     answers = {
-        name: [Answer(text, done, 0) for text, done in zip(m.answers, m.finished, strict=True)]
-        for name, m in numbers.items()
+        name: [Answer(text, done, 0) for text, done in zip(one.answers, one.finished, strict=True)]
+        for name, one in numbers.items()
     }
     with stage("every model against every other", "calls", console) as report:
         won, cover = play(judge, prompts, answers, lambda done, total: report(done, total, ""))
-    found = round_robin(won, cover)
-    table = markdown(found)
-    run_folders.write_json(out / "round_robin.json", as_json(found, judge))
+    played = round_robin(won, cover)
+    table = markdown(played)
+    run_folders.write_json(out / "round_robin.json", as_json(played, judge))
     run_folders.write_text(out / "round_robin.md", table)
-    console.print(table, markup=False, highlight=False, soft_wrap=True)
+    return table

@@ -83,14 +83,14 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
         held_out = on_pairs(policy, base, beta_of(experiment.trials[name].variant.params))
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
     same = {"weights": weights_of(experiment, name), "vocabulary": experiment.vocabulary, "dtype": str(model.dtype)}
-    answers = kept_answers(
+    answers = cached_answers(
         name, model, experiment.tokenizer, experiment.prompts, evals.max_new_tokens, same, experiment.console
     )
     benchmarks: dict[str, dict[str, Any]] = {}
     for suite in evals.benchmarks:
         with stage(f"{suite} of {name}", "suites", experiment.console, variant=name, activity=suite):
             benchmarks |= run_benchmarks(model, experiment.tokenizer, suite, experiment.recipe.folder, same)
-    say_unavailable(benchmarks, experiment.console)
+    report_unavailable(benchmarks, experiment.console)
     divergence = _kl(experiment, name, model, same) if name != BASE else []
     numbers = measured(held_out, experiment.prompts, answers, Verifier(), benchmarks, divergence)
     values = asdict(numbers)
@@ -165,7 +165,7 @@ def _if_whole(measured: Measured) -> Measured | None:
     return None if measured.margins and wanted - measured.pairs.keys() else measured
 
 
-def kept_answers(
+def cached_answers(
     name: str, model: Any, tokenizer: Any, prompts: Sequence[PromptRow], tokens: int, same: dict[str, str],
     console: Console,
 ) -> list[Answer]:  # fmt: skip
@@ -225,7 +225,7 @@ def _kl(experiment: Experiment, name: str, model: Any, same: dict[str, str]) -> 
     return _by_prompt("kl", name, depends, prompts, make, experiment.console)
 
 
-def say_unavailable(benchmarks: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+def report_unavailable(benchmarks: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     """A line for each benchmark that could not be run."""
     for suite, result in benchmarks.items():
         if result.get("reason"):

@@ -1,0 +1,131 @@
+"""What a recipe would do: pairs, steps, tokens, memory, and a time guessed from a matrix product on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from prefzoo.data.tokens import TokenExample
+from prefzoo.engine import models
+from prefzoo.engine.precision import use_bf16
+from prefzoo.experiment import search
+from prefzoo.experiment.data import check_variants, tokens_of, unit
+from prefzoo.recipe import load
+from prefzoo.recipe.load import Recipe, Variant
+from prefzoo.training.job import steps_of
+from prefzoo.training.memory_estimate import memory_line
+
+
+@dataclass(frozen=True)
+class VariantPlan:
+    """What training one variant takes.
+
+    Attributes:
+        tokens: of one training.
+        seconds: of one training, roughly.
+        trials: how many trainings: settings times seeds.
+        grids: where ready-made grids come from.
+        memory: a line on what the training needs; empty where nothing is known.
+    """
+
+    loss: str
+    steps: int
+    batch: int
+    tokens: float
+    seconds: float
+    trials: int
+    grids: tuple[str, ...]
+    memory: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe would do.
+
+    Attributes:
+        parameters: of the model.
+        rows, unit: how many training rows there are, and whether they are pairs or answers.
+        schema: of the training data.
+        lost: reason -> how many rows were dropped or cut for it.
+        seconds: of all trainings, roughly.
+        trials: how many trainings there are.
+        seeds: how many of them each setting has.
+        early_stopping: whether some are stopped early.
+        sweep: whether there is anything to tune, or more than one seed.
+    """
+
+    name: str
+    model: str
+    parameters: int
+    rows: int
+    unit: str
+    schema: str
+    lost: dict[str, int]
+    variants: dict[str, VariantPlan]
+    seconds: float
+    trials: int
+    seeds: int
+    early_stopping: bool
+    sweep: bool
+
+
+def plan_of(path: Path, overrides: Sequence[str]) -> Plan:
+    """Read a recipe, its model and its data, and return what it would do. Nothing is trained.
+
+    Raises:
+        UserError: the recipe, its model or its data is not as it must be.
+    """
+    recipe = load.load(path, overrides)
+    model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
+    read, schema = tokens_of(recipe, recipe.data.train, tokenizer)
+    check_variants(recipe, read.examples)
+    trials = search.expand(recipe)
+    variants = {
+        name: _plan_variant(variant, model, read.examples, sum(t.arm == name for t in trials))
+        for name, variant in recipe.variants.items()
+    }
+    return Plan(
+        recipe.name, recipe.model, _size(model), len(read.examples), unit(read.examples), schema, dict(read.counts),
+        variants, sum(v.seconds * v.trials for v in variants.values()), len(trials), len(recipe.seeds or [recipe.seed]),
+        _stops_early(recipe), search.is_sweep(recipe),
+    )  # fmt: skip
+
+
+def _plan_variant(variant: Variant, model: Any, examples: Sequence[TokenExample], trials: int) -> VariantPlan:
+    train, bf16 = variant.train, use_bf16(variant.train)
+    steps = steps_of(train, len(examples))
+    tokens = steps * train.batch * mean(example.total_tokens for example in examples)
+    seconds = 6 * _size(model) * tokens / _speed(bf16=bf16)
+    live = variant.loss_obj.needs_kl or train.sync_reference is not None
+    memory = memory_line(model, examples, train, bf16=bf16, live=live)
+    grids = tuple(dict.fromkeys(axis.source for axis in variant.axes if axis.source))
+    return VariantPlan(variant.loss, steps, train.batch, tokens, seconds, trials, grids, memory or "")
+
+
+def _size(model: Any) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _stops_early(recipe: Recipe) -> bool:
+    return search.settings_of(recipe).early_stopping is not None
+
+
+@cache
+def _speed(*, bf16: bool) -> float:
+    """Floating-point operations per second that training may get: half of a large matrix product's."""
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = torch.randn(1024, 1024, device=device, dtype=dtype), torch.randn(1024, 1024, device=device, dtype=dtype)
+    (a @ b).sum().item()
+    start = time.perf_counter()
+    for _ in range(10):
+        c = a @ b
+    c.sum().item()
+    return 0.5 * 10 * 2 * 1024**3 / (time.perf_counter() - start)
