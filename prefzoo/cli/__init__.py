@@ -274,8 +274,8 @@ def pairs(
     from prefzoo.cli.pairs import Wanted, write
     from prefzoo.evals.generation.pairs import Sampling
 
-    how = Sampling(n, temperature, seed, max_new_tokens)
-    write(Wanted(model, prompts, judge, how, length_ratio, least_score, limit, out), quiet=quiet)
+    sampling = Sampling(n, temperature, seed, max_new_tokens)
+    write(Wanted(model, prompts, judge, sampling, length_ratio, least_score, limit, out), quiet=quiet)
 
 
 @cli.command()

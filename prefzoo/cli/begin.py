@@ -42,7 +42,17 @@ class Words:
 
 
 def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -> bool:
-    """Run the recipe, one stage of it, or write its scripts; return whether a variant failed."""
+    """Run the recipe, or one stage of it, or write its scripts.
+
+    Args:
+        recipe: the recipe's file.
+        overrides: `a.b=value` on top of it.
+        results: the folder in which the run's folder is made.
+        words: the other options.
+
+    Returns:
+        Whether a variant failed.
+    """
     from prefzoo.experiment import pipeline
     from prefzoo.experiment.executors import Resources
     from prefzoo.experiment.request import Options, Request

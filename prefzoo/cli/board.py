@@ -13,22 +13,22 @@ from prefzoo.runtime import run_folders
 
 
 def show_board(root: Path, *, write: bool, check: bool, plain: bool) -> None:
-    """Print the board, or write it into `README.md`, or see that what stands there is still true.
+    """Print the board, or write it into `README.md`, or check that the page there is up to date.
 
     Raises:
         UserError: as `gather`; or the page is stale.
     """
     sections = gather(root)
-    place = root / "README.md"
-    before = place.read_text(encoding="utf-8") if place.is_file() else ""
-    made = page(sections, before)
+    path = root / "README.md"
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = page(sections, before)
     if check:
-        if made != before:
-            raise UserError(f"{place}: is stale; `prefzoo leaderboard {root} --write` makes it anew")
-        click.echo(f"{place}: up to date")
+        if text != before:
+            raise UserError(f"{path}: is stale; `prefzoo leaderboard {root} --write` makes it anew")
+        click.echo(f"{path}: up to date")
     elif write:
-        run_folders.write_text(place, made)
-        click.echo(f"{place}: {'unchanged' if made == before else 'written'}")
+        run_folders.write_text(path, text)
+        click.echo(f"{path}: {'unchanged' if text == before else 'written'}")
     elif plain:
         click.echo(as_json(sections))
     else:

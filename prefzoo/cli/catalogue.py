@@ -26,47 +26,47 @@ STYLE = (
 )
 
 
-def knobs(found: Any) -> list[dict[str, Any]]:
-    """Name, bounds in words, default and tuning grid of every knob."""
-    fields = found.Params.model_json_schema().get("properties", {})
+def knobs(loss: Any) -> list[dict[str, Any]]:
+    """Return name, bounds in words, default and tuning grid of every knob of a loss."""
+    fields = loss.Params.model_json_schema().get("properties", {})
     return [
         {
             "name": name,
             "bounds": " and ".join(f"{sign} {field[key]}" for key, sign in SIGNS.items() if key in field)
             or field.get("type", ""),
             "default": field.get("default"),
-            "grid": list(getattr(found, "grid", {}).get(name, ())),
+            "grid": list(getattr(loss, "grid", {}).get(name, ())),
         }
         for name, field in fields.items()
     ]
 
 
-def entry(found: Loss) -> dict[str, Any]:
-    """All that is known of a loss, in plain values."""
-    formula = re.search(r"\$\$(.*?)\$\$", found.doc, re.DOTALL)
-    head, notes = (found.doc[: formula.start()], found.doc[formula.end() :]) if formula else (found.doc, "")
+def entry(loss: Loss) -> dict[str, Any]:
+    """Return all that is known of a loss, in plain values."""
+    formula = re.search(r"\$\$(.*?)\$\$", loss.doc, re.DOTALL)
+    head, notes = (loss.doc[: formula.start()], loss.doc[formula.end() :]) if formula else (loss.doc, "")
     return {
-        "name": found.name,
-        "group": found.group,
+        "name": loss.name,
+        "group": loss.group,
         "summary": " ".join(head.split()),
         "formula": " ".join(formula.group(1).split()) if formula else "",
         "notes": " ".join(notes.split()),
-        "paper": found.paper,
-        "equation": found.equation,
-        "needs": {what: kind.__name__ for what, kind in found.needs.items()},
-        "state": found.state_type.__name__ if found.state_type else None,
-        "unpaired": found.unpaired,
-        "knobs": knobs(found),
-        "learning_rate": list(found.learning_rate),
-        "couples": found.couples,
-        "traps": list(found.traps),
-        "provisional": found.provisional,
+        "paper": loss.paper,
+        "equation": loss.equation,
+        "needs": {name: kind.__name__ for name, kind in loss.needs.items()},
+        "state": loss.state_type.__name__ if loss.state_type else None,
+        "unpaired": loss.unpaired,
+        "knobs": knobs(loss),
+        "learning_rate": list(loss.learning_rate),
+        "couples": loss.couples,
+        "traps": list(loss.traps),
+        "provisional": loss.provisional,
     }
 
 
-def catalogue(found: Sequence[Loss], form: str) -> str:
-    """The whole text, in one of FORMATS."""
-    entries = [entry(one) for group in GROUPS for one in found if one.group == group]
+def catalogue(losses: Sequence[Loss], form: str) -> str:
+    """Return the text of the whole catalogue, in one of FORMATS."""
+    entries = [entry(one) for group in GROUPS for one in losses if one.group == group]
     if form == "json":
         return json.dumps(entries, indent=1, ensure_ascii=False)
     return _markdown(entries) if form == "md" else _html(entries)
@@ -75,7 +75,7 @@ def catalogue(found: Sequence[Loss], form: str) -> str:
 def _facts(one: dict[str, Any]) -> list[str]:
     """What stands below a loss's formula, a line each."""
     facts = [f"Paper: {one['paper']}, {one['equation'] or UNCITED}"]
-    others = [what for what in one["needs"] if what != "policy"] + (["state"] if one["state"] else [])
+    others = [name for name in one["needs"] if name != "policy"] + (["state"] if one["state"] else [])
     facts.append(f"Needs: {', '.join([one['needs']['policy'], *others])}")
     if one["learning_rate"]:
         facts.append(f"Published learning rates: {', '.join(f'{rate:g}' for rate in one['learning_rate'])}")

@@ -28,19 +28,19 @@ def show_comparison(
     """
     if form == "parquet" and output is None:
         raise UserError("--format parquet: is binary, and no file is named; add --output FILE")
-    found = compare(paths, baseline, metrics or None, sort, unranked)
+    comparison = compare(paths, baseline, metrics or None, sort, unranked)
     if form == "table":
         console = Console() if output is None else Console(record=True, file=io.StringIO(), width=WIDTH)
-        render(found, console)
+        render(comparison, console)
         if output is not None:
             run_folders.write_text(output, console.export_text())
     elif form == "parquet" and output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_files.write_atomically(output) as partial:
-            write_parquet(found, partial)
+            write_parquet(comparison, partial)
     elif output is not None:
-        run_folders.write_text(output, text(found, form))
+        run_folders.write_text(output, text(comparison, form))
     else:
-        click.echo(text(found, form), nl=False)
+        click.echo(text(comparison, form), nl=False)
     if output is not None:
         click.echo(f"written: {output}", err=True)

@@ -18,33 +18,35 @@ LOSSES = Path(__file__).parents[1] / "losses"
 
 
 def script(command: click.Command, shell: str) -> str:
-    """What the shell has to run once."""
-    made = get_completion_class(shell)
-    assert made is not None  # click knows all of SHELLS
-    text = made(command, {}, "prefzoo", VARIABLE).source()
+    """Return what the shell has to run once."""
+    shell_class = get_completion_class(shell)
+    assert shell_class is not None  # click knows all of SHELLS
+    text = shell_class(command, {}, "prefzoo", VARIABLE).source()
     more = "[[ $value == *[=/] ]] && compopt -o nospace 2>/dev/null"  # what goes on gets no space behind it
     return text.replace("COMPREPLY+=($value)", f"COMPREPLY+=($value)\n            {more}")
 
 
 def losses(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The built-in losses, each with the first line of its docstring."""
-    return [CompletionItem(name, help=said) for name, said in known_losses().items() if name.startswith(incomplete)]
+    """Complete the name of a built-in loss; the help is the first line of its docstring."""
+    return [
+        CompletionItem(name, help=summary) for name, summary in known_losses().items() if name.startswith(incomplete)
+    ]
 
 
 def known_losses() -> dict[str, str]:
-    """Name and first docstring line of every function decorated with `@loss`, read from the source."""
-    found = {}
+    """Return name and first docstring line of every function decorated with `@loss`, read from the source."""
+    summaries = {}
     for path in LOSSES.glob("[!_]*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and any(
                 re.match(r"loss\(", ast.unparse(d)) for d in node.decorator_list
             ):
-                found[node.name] = (ast.get_docstring(node) or "").split("\n", 1)[0]
-    return dict(sorted(found.items()))
+                summaries[node.name] = (ast.get_docstring(node) or "").split("\n", 1)[0]
+    return dict(sorted(summaries.items()))
 
 
 def recipes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Folders, and files that may be recipes."""
+    """Complete the path of a folder, or of a file that may be a recipe."""
     typed = Path(incomplete).expanduser()
     folder = typed if incomplete.endswith("/") else typed.parent
     start = incomplete[: len(incomplete) - len("" if incomplete.endswith("/") else typed.name)]

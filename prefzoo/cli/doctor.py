@@ -54,21 +54,21 @@ class Finding:
 
 def show_doctor(*, as_json: bool = False) -> None:
     """All findings as a table, or as JSON with the state of the whole."""
-    found = examine()
+    findings = examine()
     if as_json:
-        click.echo(json.dumps({"ok": not _broken(found), "findings": [asdict(f) for f in found]}, indent=1))
+        click.echo(json.dumps({"ok": not _broken(findings), "findings": [asdict(f) for f in findings]}, indent=1))
         return
     console, group = Console(emoji=False), ""
     table = Table(box=None, show_header=False, padding=(0, 1))
     marks = {GOOD: "[green]ok[/green]", NOTE: "[dim]-[/dim]", BAD: "[red]![/red]"}
-    for finding in found:
+    for finding in findings:
         if finding.group != group:
             group = finding.group
             table.add_row("", f"[bold]{group}[/bold]")
         cure = f"\n  {finding.cure}" if finding.cure else ""
         table.add_row(marks[finding.state], finding.name, f"{finding.says}{cure}".replace("[", r"\["))
     console.print(table)
-    broken = _broken(found)
+    broken = _broken(findings)
     console.print(
         f"\n{len(broken)} to mend: {', '.join(f.name for f in broken)}" if broken else "\nall that is needed is here"
     )
@@ -81,8 +81,8 @@ def examine() -> list[Finding]:
     return [*_hardware(torch), *_precision(torch), *_disks(), *_settings(), *_required(), *_optional(torch)]
 
 
-def _broken(found: list[Finding]) -> list[Finding]:
-    return [f for f in found if f.state == BAD]
+def _broken(findings: list[Finding]) -> list[Finding]:
+    return [f for f in findings if f.state == BAD]
 
 
 def _hardware(torch: Any) -> list[Finding]:
@@ -91,7 +91,7 @@ def _hardware(torch: Any) -> list[Finding]:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
     fewer = f"OMP_NUM_THREADS or a limit leaves {threads}" if threads < usable else ""
-    found = [
+    findings = [
         Finding("hardware", "processor", GOOD, f"{cpu_name()}, {usable} cores, {threads} threads", fewer),
         _memory(),
     ]
@@ -99,12 +99,15 @@ def _hardware(torch: Any) -> list[Finding]:
         cure = "" if torch.version.cuda is None else "the driver is missing or too old; see nvidia-smi"
         if torch.version.cuda is None and shutil.which("nvidia-smi"):
             cure = "this torch was built without CUDA; install one with it, see pytorch.org"
-        return [*found, Finding("hardware", "GPU", NOTE, "none that torch can use: everything runs on the CPU", cure)]
+        return [
+            *findings,
+            Finding("hardware", "GPU", NOTE, "none that torch can use: everything runs on the CPU", cure),
+        ]
     for i in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(i)
         says = f"{torch.cuda.get_device_name(i)}, {total / GIB:.0f} GiB, {free / GIB:.0f} free"
-        found.append(Finding("hardware", f"GPU {i}", GOOD, says))
-    return found
+        findings.append(Finding("hardware", f"GPU {i}", GOOD, says))
+    return findings
 
 
 def _memory() -> Finding:
@@ -156,18 +159,20 @@ def _speed(torch: Any, dtype: Any) -> float:
 
 
 def _disks() -> list[Finding]:
-    found = []
+    findings = []
     for name, place in (("cache", _cache()), ("results", Path.cwd())):
         there = next(p for p in (place, *place.parents) if p.exists())
         free = shutil.disk_usage(there).free
         if not os.access(there, os.W_OK):
             other = "set PREFZOO_CACHE to a folder that is" if name == "cache" else "use --results, or another folder"
-            found.append(Finding("disk", name, BAD, f"{place} is not writable", other))
+            findings.append(Finding("disk", name, BAD, f"{place} is not writable", other))
         elif free < LEAST_FREE:
-            found.append(Finding("disk", name, NOTE, f"{place}: {free / GIB:.1f} GiB free", "a checkpoint may not fit"))
+            findings.append(
+                Finding("disk", name, NOTE, f"{place}: {free / GIB:.1f} GiB free", "a checkpoint may not fit")
+            )
         else:
-            found.append(Finding("disk", name, GOOD, f"{place}: {free / GIB:.0f} GiB free"))
-    return found
+            findings.append(Finding("disk", name, GOOD, f"{place}: {free / GIB:.0f} GiB free"))
+    return findings
 
 
 def _cache() -> Path:
@@ -184,30 +189,30 @@ def _settings() -> list[Finding]:
 
 def _required() -> list[Finding]:
     """What the package declares: installed, and in the range that was tried."""
-    found = [Finding("parts", "python", GOOD, f"{platform.python_version()} at {sys.executable}")]
+    findings = [Finding("parts", "python", GOOD, f"{platform.python_version()} at {sys.executable}")]
     try:
         declared = [Requirement(line) for line in requires("prefzoo") or []]
     except PackageNotFoundError:
-        return [*found, Finding("parts", "prefzoo", BAD, "is not installed", "pip install -e . in its folder")]
+        return [*findings, Finding("parts", "prefzoo", BAD, "is not installed", "pip install -e . in its folder")]
     for need in declared:
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
         have = version_of(need.name)
         cure = f"pip install '{need}'"
         if have is None:
-            found.append(Finding("parts", need.name, BAD, f"is not installed; {need.specifier} is needed", cure))
+            findings.append(Finding("parts", need.name, BAD, f"is not installed; {need.specifier} is needed", cure))
         elif have != UNKNOWN and not need.specifier.contains(have, prereleases=True):
-            found.append(Finding("parts", need.name, BAD, f"{have}; tried with {need.specifier}", cure))
+            findings.append(Finding("parts", need.name, BAD, f"{have}; tried with {need.specifier}", cure))
         else:
-            found.append(Finding("parts", need.name, GOOD, have))
-    return found
+            findings.append(Finding("parts", need.name, GOOD, have))
+    return findings
 
 
 def _optional(torch: Any) -> list[Finding]:
-    found = []
-    for name, what, cure in OPTIONAL:
+    findings = []
+    for name, purpose, cure in OPTIONAL:
         have = version_of(name)
         useless = name == "bitsandbytes" and not torch.cuda.is_available()
-        says, wanted = f"{have or 'not installed'}: {what}", not (have or useless)
-        found.append(Finding("optional", name, GOOD if have else NOTE, says, cure if wanted else ""))
-    return found
+        says, wanted = f"{have or 'not installed'}: {purpose}", not (have or useless)
+        findings.append(Finding("optional", name, GOOD if have else NOTE, says, cure if wanted else ""))
+    return findings

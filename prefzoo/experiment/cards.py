@@ -91,10 +91,10 @@ def _shown(spec: str, folder: Path) -> str:
 
 def _head(about: About, *, adapter: bool) -> str:
     model = _shown(about.recipe["model"], about.folder)
-    what = "A LoRA adapter for" if adapter else "A fine-tuned version of"
+    kind = "A LoRA adapter for" if adapter else "A fine-tuned version of"
     data = _shown(about.recipe["data"]["train"], about.folder)
     return (
-        f"# {safe(about.result.variant)}\n\n{what} {model}, trained on preferences ({data}) with the loss "
+        f"# {safe(about.result.variant)}\n\n{kind} {model}, trained on preferences ({data}) with the loss "
         f"{safe(about.loss.name)} by prefzoo, as one of the variants of the recipe {safe(about.recipe['name'])}.\n\n"
         "The license is not set: the base model's and the data's decide; write it into the front matter before sharing."
     )
@@ -117,8 +117,8 @@ def _loss(about: About) -> str:
         assert isinstance(term, Loss)  # what a registry gives, and what sums are made of
         formula = re.search(r"\$\$(.*?)\$\$", term.doc, re.DOTALL)
         head = term.doc[: formula.start()] if formula else term.doc
-        said = f"{weight:g} times {safe(term.name)}: " if len(terms) > 1 else ""
-        parts.append(said + _prose(head).rstrip())
+        weighted = f"{weight:g} times {safe(term.name)}: " if len(terms) > 1 else ""
+        parts.append(weighted + _prose(head).rstrip())
         parts += [f"$$ {' '.join(formula.group(1).split())} $$"] if formula else []
         cited = safe(term.paper) + (f", {safe(term.equation)}" if term.equation else "")
         links = " ".join(f"[arXiv:{i}](https://arxiv.org/abs/{i})" for i in dict.fromkeys(ARXIV.findall(term.paper)))
@@ -143,39 +143,39 @@ def _training(about: About) -> str:
     result = about.result
     rows = [(f"{k}", v) for k, v in _flat({**result.params, "seed": result.seed, **result.train}) if v is not None]
     rows += [("max_length", about.recipe["data"]["max_length"])]
-    found = ["## Training", _table(("setting", "value"), rows)]
+    parts = ["## Training", _table(("setting", "value"), rows)]
     if about.data:
-        found += ["Training data:", "\n".join(f"- {safe(line)}" for line in about.data)]
-    return "\n\n".join(found)
+        parts += ["Training data:", "\n".join(f"- {safe(line)}" for line in about.data)]
+    return "\n\n".join(parts)
 
 
 def _results(about: About) -> str:
     if not about.results:
         return ""
     note = "95% intervals over prompts or pairs. They are of this seed and these prompts alone."
-    said = f"All variants of the run: {safe(about.verdict)}" if about.verdict else ""
-    return "\n\n".join(part for part in ("## Results", _table(HEADS, about.results), note, said) if part)
+    verdict = f"All variants of the run: {safe(about.verdict)}" if about.verdict else ""
+    return "\n\n".join(part for part in ("## Results", _table(HEADS, about.results), note, verdict) if part)
 
 
 def _made(about: About) -> str:
-    costs, made = about.result.costs, about.result.environment
-    hardware = made.get("hardware", {})
+    costs, environment = about.result.costs, about.result.environment
+    hardware = environment.get("hardware", {})
     device = hardware.get("gpu") or f"{hardware.get('processor')} ({hardware.get('cores')} cores)"
-    versions = ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items())
-    lines = [f"Hardware: {device}, {made.get('processes', 1)} process(es)"]
+    versions = ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())
+    lines = [f"Hardware: {device}, {environment.get('processes', 1)} process(es)"]
     lines += [f"Training took {costs['seconds']:.0f} s"] if "seconds" in costs else []
     lines += [f"Peak memory: {costs['peak_memory_bytes'] / 2**30:.1f} GiB"] if "peak_memory_bytes" in costs else []
-    lines += [f"Finished: {made['finished']}"] if made.get("finished") else []
-    lines += [f"Commit of prefzoo: {made['commit']}"] if made.get("commit") else []
+    lines += [f"Finished: {environment['finished']}"] if environment.get("finished") else []
+    lines += [f"Commit of prefzoo: {environment['commit']}"] if environment.get("commit") else []
     lines += [f"Versions: {versions}"] if versions else []
     return "## Made with\n\n" + "\n".join(f"- {safe(line)}" for line in lines)
 
 
 def _flat(value: Mapping[str, Any], under: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+    flat: list[tuple[str, Any]] = []
     for k, v in value.items():
-        found += _flat(v, f"{under}{k}.") if isinstance(v, dict) else [(f"{under}{k}", v)]
-    return found
+        flat += _flat(v, f"{under}{k}.") if isinstance(v, dict) else [(f"{under}{k}", v)]
+    return flat
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

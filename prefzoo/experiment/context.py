@@ -158,13 +158,16 @@ def _may_be_bf16(trials: Sequence[Trial]) -> bool:
 def split_validation(
     recipe: Recipe, tokenizer: Any, pairs: Sequence[TokenExample], held_out: Sequence[TokenPair]
 ) -> tuple[Sequence[TokenExample], list[TokenPair]]:
-    """Return what to train on, and the pairs by which settings are chosen.
+    """Split the training data into what is trained on, and the pairs by which settings are chosen.
 
     Args:
         recipe: its `sweep.validation` is a share of the training prompts, or a data set.
         tokenizer: for a data set of its own.
         pairs: the training data.
         held_out: the test split, with which the validation pairs must share none.
+
+    Returns:
+        Training rows, and validation pairs; none of the latter where there is nothing to choose.
 
     Raises:
         UserError: the validation pairs cannot be told from the test split's, or are no pairs.

@@ -1,4 +1,4 @@
-"""What several commands read first: a recipe's data, tokenised."""
+"""A recipe's data, tokenised."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.data.audit import Audit, summarise
-from prefzoo.data.rows import Row
 from prefzoo.data.schemas import normalise
 from prefzoo.data.sources import read_rows
 from prefzoo.data.tokens import TokenExample, Tokenised, TokenPair, tokenise
@@ -15,21 +14,16 @@ from prefzoo.recipe.load import Recipe
 from prefzoo.training.loss_inputs import check_fit
 
 
-def rows_of(recipe: Recipe, spec: str) -> list[Row]:
-    """The rows of a data set of the recipe, columns renamed."""
-    return read_rows(spec, recipe.folder, {str(k): v for k, v in recipe.data.columns.items()})
-
-
 def unit(pairs: Sequence[TokenExample]) -> str:
-    """What the rows of a data set are."""
+    """Return what the rows of a data set are called: pairs, or answers."""
     return "pairs" if isinstance(pairs[0], TokenPair) else "answers"
 
 
 def check_variants(recipe: Recipe, pairs: Sequence[TokenExample]) -> None:
-    """Whether the training data can feed every variant.
+    """Check that the training data has what every variant needs.
 
     Raises:
-        UserError: what `check_fit` says, of all variants at once.
+        UserError: it has not; a line for each variant.
     """
     faults: list[str] = []
     for name, variant in recipe.variants.items():
@@ -42,14 +36,32 @@ def check_variants(recipe: Recipe, pairs: Sequence[TokenExample]) -> None:
 
 
 def tokens_of(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], str]:
-    """Token ids of a data set, and what schema it has."""
-    done, found = audited(recipe, spec, tokenizer)
-    return done, found.schema
+    """Tokenise a data set.
+
+    Args:
+        recipe: gives maximal length and column names.
+        spec: the data set, as `data.train` names one.
+        tokenizer: the model's.
+
+    Returns:
+        The tokenised rows, and the name of their schema.
+    """
+    tokens, audit = audited(recipe, spec, tokenizer)
+    return tokens, audit.schema
 
 
 def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], Audit]:
-    """Token ids of a data set, and its audit."""
-    rows = rows_of(recipe, spec)
+    """Tokenise a data set, and audit it.
+
+    Args:
+        recipe: gives maximal length and column names.
+        spec: the data set, as `data.train` names one.
+        tokenizer: the model's.
+
+    Returns:
+        The tokenised rows, and the audit.
+    """
+    rows = read_rows(spec, recipe.folder, {str(k): v for k, v in recipe.data.columns.items()})
     pairs = normalise(rows, spec)
-    done = tokenise(pairs, tokenizer, recipe.data.max_length, recipe.data.too_long, spec)
-    return done, summarise(spec, rows, pairs, done, tokenizer)
+    tokens = tokenise(pairs, tokenizer, recipe.data.max_length, recipe.data.too_long, spec)
+    return tokens, summarise(spec, rows, pairs, tokens, tokenizer)

@@ -27,7 +27,7 @@ from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names, is_benchmark
-from prefzoo.experiment.stages.judge import check_judgeable, judge_settings, judged
+from prefzoo.experiment.stages.judge import check_judgeable, judge_models, judge_settings
 from prefzoo.experiment.stages.measure import cached_answers, report_unavailable
 from prefzoo.runtime import atomic_files, run_folders
 from prefzoo.runtime.cache import key_of
@@ -46,7 +46,7 @@ class Evaluation:
         judge: as `evals.judge` in a recipe, or as a mapping in YAML.
         base: the baseline: a model, or a file of published answers; None: the first run's model, or first checkpoint.
         max_new_tokens: of an answer.
-        round_robin: whether every model is judged against every other too.
+        round_robin: whether every model is judge_models against every other too.
         out: folder for the results.
         engine: what generates answers: `hf` or `vllm`.
     """
@@ -86,7 +86,7 @@ def evaluate(asked: Evaluation, console: Console) -> Evaluated:
         name: _measure(name, spec, prompts, suites, given.get(name), asked, console) for name, spec in specs.items()
     }
     if judge is not None:
-        numbers = judged(judge, prompts, numbers, asked.out, console)
+        numbers = judge_models(judge, prompts, numbers, asked.out, console)
     for name, one in numbers.items():
         atomic_files.resolve_inside(asked.out, name)
         write_samples(asked.out / name, one)

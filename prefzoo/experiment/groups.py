@@ -15,7 +15,7 @@ from prefzoo.training.groups import group_trials
 def train_stages(
     experiment: Experiment, trials: Sequence[Trial], executor: Executor, until: int | None = None
 ) -> list[Stage]:
-    """Return the stages that train these trials, a group of one or more each.
+    """Group trials that train side by side.
 
     Args:
         experiment: what the trials are of.
@@ -23,6 +23,9 @@ def train_stages(
             the same groups.
         executor: says how many processes a training has, and how many stages run at once.
         until: pause after so many optimiser steps.
+
+    Returns:
+        The stages that train them, a group of one or more trials each.
     """
     jobs = {t.name: plain_job(experiment, t) for t in trials}
     groups, notes = group_trials(jobs, executor.device, executor.processes)

@@ -20,11 +20,15 @@ KEPT = re.compile(
 
 
 def files(variant: Path, to: str, base_model: str | None = None) -> dict[str, bytes | Path]:
-    """Path in the repository -> content, of a variant's folder: weights or adapter, tokenizer, chat template, card.
+    """Return what a repository of a variant holds: weights or adapter, tokenizer, chat template, card.
 
     Args:
+        variant: the variant's folder in a run.
         to: `user/name`, which the card's example then loads.
         base_model: the hub id of the model that an adapter sits on, in place of a folder of this machine.
+
+    Returns:
+        Path in the repository -> content, or the file that has it.
 
     Raises:
         UserError: there is no checkpoint or card, or an adapter sits on a folder that others do not have.
@@ -33,19 +37,19 @@ def files(variant: Path, to: str, base_model: str | None = None) -> dict[str, by
         raise UserError(f"--to: {to!r} is no repository; write it like user/name")
     if base_model is not None and not HUB_ID.fullmatch(base_model):
         raise UserError(f"--base-model: {base_model!r} is no hub id; write it like user/name")
-    place = variant / "checkpoint"
+    checkpoint = variant / "checkpoint"
     if not has_checkpoint(variant):
         raise UserError(f"{variant}: no checkpoint in it; name RUN/VARIANT as prefzoo run left it, or run it again")
-    if not (place / CARD).is_file():
-        raise UserError(f"{place}: no {CARD} in it; the same prefzoo run writes the card")
-    inside = {p.relative_to(place).as_posix(): p for p in sorted(place.rglob("*")) if p.is_file()}
-    found: dict[str, bytes | Path] = {name: p for name, p in inside.items() if KEPT.fullmatch(name)}
-    text = (place / CARD).read_text(encoding="utf-8").replace(HERE, to)
-    if CONFIG in found:
-        found[CONFIG] = _adapter(place / CONFIG, base_model)
+    if not (checkpoint / CARD).is_file():
+        raise UserError(f"{checkpoint}: no {CARD} in it; the same prefzoo run writes the card")
+    inside = {p.relative_to(checkpoint).as_posix(): p for p in sorted(checkpoint.rglob("*")) if p.is_file()}
+    chosen: dict[str, bytes | Path] = {name: p for name, p in inside.items() if KEPT.fullmatch(name)}
+    text = (checkpoint / CARD).read_text(encoding="utf-8").replace(HERE, to)
+    if CONFIG in chosen:
+        chosen[CONFIG] = _adapter(checkpoint / CONFIG, base_model)
     if base_model is not None:
         text = _with_base(text, base_model)
-    return found | {CARD: text.encode()}
+    return chosen | {CARD: text.encode()}
 
 
 def _adapter(path: Path, base_model: str | None) -> bytes:
@@ -69,12 +73,20 @@ def _with_base(text: str, base_model: str) -> str:
 
 
 def size(content: bytes | Path) -> int:
-    """In bytes."""
+    """Return the size in bytes."""
     return content.stat().st_size if isinstance(content, Path) else len(content)
 
 
-def upload(found: Mapping[str, bytes | Path], to: str, *, private: bool) -> str:
-    """Make the repository where it is missing, commit all files to it at once, and give its address.
+def upload(contents: Mapping[str, bytes | Path], to: str, *, private: bool) -> str:
+    """Create the repository if it is missing, and commit all files to it at once.
+
+    Args:
+        contents: path in the repository -> content, see `files`.
+        to: `user/name`.
+        private: make a new repository a private one.
+
+    Returns:
+        The repository's address.
 
     Raises:
         UserError: no token, no network, or the hub refuses; the token is in no message.
@@ -88,7 +100,7 @@ def upload(found: Mapping[str, bytes | Path], to: str, *, private: bool) -> str:
     api = HfApi(token=token)
     operations = [
         CommitOperationAdd(name, str(content) if isinstance(content, Path) else content)
-        for name, content in found.items()
+        for name, content in contents.items()
     ]
     try:
         address = api.create_repo(to, private=private, exist_ok=True)

@@ -26,7 +26,7 @@ from prefzoo.experiment.context import Experiment, open_experiment
 from prefzoo.experiment.executors import LOCAL, Executor, InOrder, Resources, run_stage
 from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.stages.frontier import write_frontier
-from prefzoo.experiment.stages.judge import everyone, judged, prepared
+from prefzoo.experiment.stages.judge import judge_models, play_round_robin, recipe_judge
 from prefzoo.experiment.stages.measure import read_numbers
 from prefzoo.experiment.stages.report import build_board, failed_variants, read_results, write_cards, write_report
 from prefzoo.experiment.stages.stage import FRONTIER, MEASURE, REFERENCE, Failed, Result, Skipped, Stage, parse
@@ -114,11 +114,11 @@ def _console(options: Options) -> Console:
 def _run(request: Request, recipe: Recipe, options: Options, resources: Resources) -> dict[str, str]:
     main, console = process_state().is_main_process, _console(options)
     experiment = open_experiment(request, recipe, console)
-    judge = prepared(recipe, experiment.prompts) if main else None
+    judge = recipe_judge(recipe, experiment.prompts) if main else None
     if main:
         _write_inputs(experiment)
         _discard(experiment, options)
-    process_state().wait_for_everyone()
+    process_state().wait_for_play_round_robin()
     if search.is_sweep(recipe):
         console.print(sweep_report.plan(experiment), soft_wrap=True, markup=False)
     with show_live_view(f"{recipe.name} · {recipe.model}", _rows(experiment), console):
@@ -186,8 +186,8 @@ def _train_and_measure(experiment: Experiment, executor: Executor) -> Choice:
 def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> Leaderboard:
     folder, prompts, console = experiment.folder, experiment.prompts, experiment.console
     numbers = read_numbers(experiment, [BASE, *(t.name for t in choice.finals)])
-    numbers = judged(judge, prompts, numbers, folder, console)
-    more = everyone(judge, prompts, numbers, folder, console, asked=experiment.recipe.evals.round_robin)
+    numbers = judge_models(judge, prompts, numbers, folder, console)
+    more = play_round_robin(judge, prompts, numbers, folder, console, asked=experiment.recipe.evals.round_robin)
     for name in numbers:
         set_variant_state(name, "done", console)
     return build_board(experiment, choice, numbers, more)

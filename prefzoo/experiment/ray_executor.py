@@ -46,6 +46,9 @@ def ray_executor(resources: Resources, request: Request, experiment: Experiment)
         request: what workers open the experiment by.
         experiment: as opened in this process.
 
+    Returns:
+        A context manager whose value is the executor.
+
     Raises:
         UserError: Ray is not installed, or its cluster does not answer.
     """
@@ -180,8 +183,8 @@ class Head:
             raise self._lost(f"no answer from {self.address} for {self.patience:.0f} s")
         return ready, waiting
 
-    def _lost(self, how: str) -> HeadLost:
-        return HeadLost(f"--on {self.on}: Ray's head is lost ({how}); the same command goes on where it stopped")
+    def _lost(self, reason: str) -> HeadLost:
+        return HeadLost(f"--on {self.on}: Ray's head is lost ({reason}); the same command goes on where it stopped")
 
 
 def _listens(address: str) -> bool:
@@ -231,7 +234,16 @@ def _launch_stage(request: Request, stage: Stage, resources: Resources, quiet: b
 
 
 def launch_words(request: Request, stage: Stage, resources: Resources) -> list[str]:
-    """Return the command of a training in several processes."""
+    """Return the command of a training in several processes.
+
+    Args:
+        request: the run.
+        stage: the training.
+        resources: the Accelerate profile, and how many processes.
+
+    Returns:
+        The words of the command, the interpreter first.
+    """
     words = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
     words += ["--config_file", str(resources.launch)] if resources.launch else []
     words += ["--num_processes", f"{resources.gpus:.0f}"] if resources.gpus and resources.gpus > 1 else []

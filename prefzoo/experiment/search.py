@@ -60,17 +60,17 @@ class Score:
 
 
 def is_sweep(recipe: Recipe) -> bool:
-    """Whether there is anything to tune, or more than one seed."""
+    """Return whether there is anything to tune, or more than one seed."""
     return len(recipe.seeds) > 1 or any(v.axes for v in recipe.variants.values())
 
 
 def settings_of(recipe: Recipe) -> Sweep:
-    """The recipe's `sweep`, or its defaults."""
+    """Return the recipe's `sweep`, or its defaults."""
     return recipe.sweep or Sweep()
 
 
 def expand(recipe: Recipe) -> list[Trial]:
-    """Every trial: variants in the recipe's order, then settings, then seeds.
+    """Return every trial: variants in the recipe's order, then settings, then seeds.
 
     Raises:
         UserError: variants have different numbers of settings and the recipe does not allow it, or a combination of
@@ -82,10 +82,10 @@ def expand(recipe: Recipe) -> list[Trial]:
     for arm, variant in recipe.variants.items():
         for values in combinations(variant, settings_of(recipe).trials, recipe.seed):
             setting = _name(arm, values)
-            made = _with(variant, values)
+            with_values = _with(variant, values)
             for seed in seeds:
                 name = arm if single else f"{setting}-s{seed}"
-                trials.append(Trial(name, arm, setting, values, seed, made.model_copy(update={"name": name})))
+                trials.append(Trial(name, arm, setting, values, seed, with_values.model_copy(update={"name": name})))
     twice = [name for name, count in Counter(t.name for t in trials).items() if count > 1]
     if twice:
         raise UserError(f"variants: two trials would be named {twice[0]}; rename a variant")
@@ -94,22 +94,32 @@ def expand(recipe: Recipe) -> list[Trial]:
 
 
 def budgets(trials: Sequence[Trial]) -> dict[str, int]:
-    """Settings tried, per variant."""
+    """Return how many settings are tried, per variant."""
     return {arm: len({t.setting for t in trials if t.arm == arm}) for arm in dict.fromkeys(t.arm for t in trials)}
 
 
-def _check_budgets(recipe: Recipe, found: Mapping[str, int]) -> None:
-    if len(set(found.values())) <= 1 or settings_of(recipe).unequal_budgets == "flag":
+def _check_budgets(recipe: Recipe, settings: Mapping[str, int]) -> None:
+    if len(set(settings.values())) <= 1 or settings_of(recipe).unequal_budgets == "flag":
         return
-    counts = ", ".join(f"{arm} {n}" for arm, n in found.items())
+    counts = ", ".join(f"{arm} {n}" for arm, n in settings.items())
     raise UserError(
         f"variants: unequal tuning ({counts} settings) favours whoever has more; give all as many, thin larger grids "
-        f"by sweep.trials: {min(found.values())}, or accept it by sweep.unequal_budgets: flag, which the report repeats"
+        f"by sweep.trials: {min(settings.values())}, or accept it by sweep.unequal_budgets: flag, which the report "
+        "repeats"
     )
 
 
 def combinations(variant: Variant, most: int | None, seed: int) -> list[Values]:
-    """The settings of a variant: its whole grid, or `most` points of it; of ranges, `most` quasi-random points."""
+    """Return the settings of a variant.
+
+    Args:
+        variant: one with grids or ranges, or none of them.
+        most: how many points are tried; None: the whole grid.
+        seed: of the quasi-random points of ranges, and of the choice among a grid's.
+
+    Returns:
+        The values of each setting, by dotted path.
+    """
     if any(axis.scale for axis in variant.axes):
         assert most is not None  # the recipe's reader asks for it
         return list(_drawn(variant, most, seed))
@@ -165,7 +175,7 @@ def _with(variant: Variant, values: Values) -> Variant:
 
 
 def _name(arm: str, values: Values) -> str:
-    """A folder's name that says the setting, the same whatever else is in the grid."""
+    """A folder's name that names the setting, the same whatever else is in the grid."""
     short = {name: "lr" if name == "train.learning_rate" else name.split(".")[-1] for name in values}
     shown = [f"{short[k]}{v:g}" if isinstance(v, float) else f"{short[k]}{v}" for k, v in values.items()]
     name = re.sub(r"[^a-z0-9_.-]+", "", "-".join([arm, *shown]).lower())
@@ -175,16 +185,18 @@ def _name(arm: str, values: Values) -> str:
 
 
 def split_off(pairs: Sequence[TokenExample], share: float) -> tuple[list[TokenExample], list[TokenExample]]:
-    """Training and validation pairs. All pairs of a prompt go to one side; which one depends on its tokens alone.
+    """Split into training and validation pairs.
+
+    All pairs of a prompt go to one side; which one depends on its tokens alone.
 
     Raises:
         UserError: nothing would be left on one of the sides.
     """
 
-    def place(prompt: tuple[int, ...]) -> bytes:
+    def order(prompt: tuple[int, ...]) -> bytes:
         return sha256(repr(prompt).encode()).digest()
 
-    prompts = sorted({tuple(pair.prompt) for pair in pairs}, key=place)
+    prompts = sorted({tuple(pair.prompt) for pair in pairs}, key=order)
     held = set(prompts[: max(1, round(share * len(prompts)))])
     validation = [pair for pair in pairs if tuple(pair.prompt) in held]
     rest = [pair for pair in pairs if tuple(pair.prompt) not in held]
@@ -194,55 +206,64 @@ def split_off(pairs: Sequence[TokenExample], share: float) -> tuple[list[TokenEx
 
 
 def score(margins: Sequence[float]) -> Score:
-    """Of a trial's margins on the validation pairs, in nats."""
+    """Return the score of a trial's margins on the validation pairs, in nats."""
     signs = [(m > 0) + 0.5 * (m == 0) for m in margins]
     return Score(sum(signs) / len(signs), sum(map(abs, margins)) / len(margins))
 
 
 def searched(recipe: Recipe, trials: Sequence[Trial]) -> list[Trial]:
-    """The trials that a choice is made by: those of the first `sweep.search_seeds` seeds."""
+    """Return the trials that a choice is made by: those of the first `sweep.search_seeds` seeds."""
     seeds = (recipe.seeds or [recipe.seed])[: settings_of(recipe).search_seeds]
     return [t for t in trials if t.seed in seeds]
 
 
 def choose(trials: Sequence[Trial], scores: Mapping[str, Score]) -> dict[str, str]:
-    """Each variant's best setting by the scores of its trials on the validation split, the mean over seeds.
+    """Return each variant's best setting by the scores of its trials on the validation split, the mean over seeds.
 
     Equally accurate: the one that moved less; then the first. A setting that lacks a score (stopped, or failed) is no
     candidate, and a variant without candidates has no choice.
     """
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for arm in dict.fromkeys(t.arm for t in trials):
         ranked = rank([t for t in trials if t.arm == arm], scores)
         if ranked:
-            found[arm] = ranked[0]
-    return found
+            chosen[arm] = ranked[0]
+    return chosen
 
 
 def rank(trials: Sequence[Trial], scores: Mapping[str, Score]) -> list[str]:
-    """The settings of one variant whose trials all have a score, best first."""
+    """Return the settings of one variant whose trials all have a score, best first."""
     order = list(dict.fromkeys(t.setting for t in trials))
     of = {s: [scores.get(t.name) for t in trials if t.setting == s] for s in order}
-    whole = {s: [x for x in found if x is not None] for s, found in of.items() if None not in found}
+    whole = {s: [x for x in own if x is not None] for s, own in of.items() if None not in own}
 
-    def place(setting: str) -> tuple[float, float]:
-        found = whole[setting]
-        return -math.fsum(x.accuracy for x in found) / len(found), math.fsum(x.moved for x in found) / len(found)
+    def sort_key(setting: str) -> tuple[float, float]:
+        own = whole[setting]
+        return -math.fsum(x.accuracy for x in own) / len(own), math.fsum(x.moved for x in own) / len(own)
 
-    return sorted(whole, key=place)
+    return sorted(whole, key=sort_key)
 
 
 def rungs(sweep: Sweep, steps: int) -> list[int]:
-    """After how many steps trials are compared and the worst stopped; empty without early stopping."""
-    how = sweep.early_stopping
-    if how is None:
+    """Return after how many steps trials are compared and the worst stopped; empty without early stopping."""
+    halving = sweep.early_stopping
+    if halving is None:
         return []
-    found = [math.ceil(steps / how.factor**r) for r in range(how.rungs, 0, -1)]
-    return sorted({step for step in found if 0 < step < steps})
+    steps_at = [math.ceil(steps / halving.factor**r) for r in range(halving.rungs, 0, -1)]
+    return sorted({step for step in steps_at if 0 < step < steps})
 
 
 def survivors(trials: Sequence[Trial], scores: Mapping[str, Score], factor: int) -> list[Trial]:
-    """The trials of the best 1/`factor` of each variant's settings, at least one."""
+    """Return the trials of the best 1/`factor` of each variant's settings, at least one setting each.
+
+    Args:
+        trials: those that are compared.
+        scores: theirs on the validation pairs, by name.
+        factor: the inverse of the share that goes on.
+
+    Returns:
+        The trials that go on, in order.
+    """
     kept: set[str] = set()
     for arm in dict.fromkeys(t.arm for t in trials):
         ranked = rank([t for t in trials if t.arm == arm], scores)

@@ -89,7 +89,7 @@ def _check(recipe: Recipe) -> None:
 
 
 def scripts(request: Request, trials: int, job: str, folder: Path, resources: Resources) -> dict[str, str]:
-    """Return the texts of all scripts, by their files' names.
+    """Write the texts of all scripts.
 
     Args:
         request: the run.
@@ -97,6 +97,9 @@ def scripts(request: Request, trials: int, job: str, folder: Path, resources: Re
         job: the name of the jobs.
         folder: where the scripts and their logs lie.
         resources: what each job gets.
+
+    Returns:
+        The texts by their files' names.
     """
     plain = ["python", "-m", *request.words()]
     train = plain

@@ -32,13 +32,16 @@ def plan(experiment: Experiment) -> str:
 
 
 def table(experiment: Experiment, choice: Choice, numbers: Mapping[str, Measured], primary: str) -> str:
-    """Return the section on tuning, in Markdown.
+    """Describe how settings were chosen.
 
     Args:
         experiment: what was tuned.
         choice: what was chosen.
         numbers: of the final models, by name, and of the base.
         primary: the metric that ranks.
+
+    Returns:
+        The leaderboard's section on tuning, in Markdown.
     """
     trials, failed = list(experiment.trials.values()), failures(experiment)
     counts = search.budgets(trials)

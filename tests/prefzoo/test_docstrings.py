@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2] / "prefzoo"  # prefzoo/evals is a link to evals
-CHECKED = ("runtime", "data", "recipe", "engine", "training", "evals/boards", "evals/metrics", "evals/stats")
+CHECKED = (
+    "runtime",
+    "data",
+    "recipe",
+    "engine",
+    "training",
+    "evals/boards",
+    "evals/metrics",
+    "evals/stats",
+    "experiment",
+)
 VAGUE = {"found", "how", "made", "said", "what"}
 MANY = 3  # parameters from which on each is described
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -1,4 +1,4 @@
-"""The judge's part of `prefzoo run`: every variant's answers against the base's, in AlpacaEval's files."""
+"""The judge stage: every model's answers against the base's, in AlpacaEval's files."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from prefzoo.runtime.progress import stage
 PAIR = 2  # what a round robin takes at least
 
 
-def prepared(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
-    """The recipe's judge, before anything is trained: what is wrong with it is said now.
+def recipe_judge(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
+    """Return the recipe's judge, checked before anything is trained.
 
     Raises:
         UserError: there is no such judge, or it cannot judge these prompts.
@@ -41,7 +41,7 @@ def prepared(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
 
 
 def judge_settings(text: str) -> Any:
-    """A name, a function, or a mapping in YAML, like those of `evals.judge`.
+    """Read a judge's settings from an option: a name, a function, or a mapping in YAML, as `evals.judge` takes them.
 
     Raises:
         UserError: it is none of these.
@@ -56,7 +56,17 @@ def judge_settings(text: str) -> Any:
 
 
 def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str, prompts_place: str) -> None:
-    """Raises UserError where the judge cannot judge these prompts, or a prompt is there twice."""
+    """Check that a judge can judge these prompts, and that none is there twice.
+
+    Args:
+        judge: the judge.
+        prompts: what answers will be of.
+        judge_place: the field or option that names the judge, for messages.
+        prompts_place: the one that names the prompts.
+
+    Raises:
+        UserError: it cannot, or one is.
+    """
     bare = [row.id for row in prompts if not row.checks]
     if judge.needs_checks and bare:
         raise UserError(
@@ -70,20 +80,31 @@ def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str
         raise UserError(f"{prompts_place}: {twice} of {len(prompts)} prompts are repeated; keep one of each")
 
 
-def judged(
+def judge_models(
     judge: Judge, prompts: Sequence[PromptRow], numbers: dict[str, Measured], folder: Path, console: Console
 ) -> dict[str, Measured]:
-    """The numbers with the judge's preferences; `model_outputs.json` and `annotations.json` beside each model's."""
+    """Judge every model's answers against the base's, and write `model_outputs.json` and `annotations.json` of each.
+
+    Args:
+        judge: who judges.
+        prompts: P prompts; without any, nothing is judged.
+        numbers: of the base and the models, by name, with P answers each.
+        folder: in which each model has a folder.
+        console: where progress goes.
+
+    Returns:
+        The numbers, with the judge's P preferences.
+    """
     if not prompts:
         return numbers
     answers = {name: _answers(m) for name, m in numbers.items()}
     base = answers[leaderboard.BASE]
-    for name, made in answers.items():
-        run_folders.write_json(folder / name / "model_outputs.json", output_rows(prompts, made, name))
+    for name, own in answers.items():
+        run_folders.write_json(folder / name / "model_outputs.json", output_rows(prompts, own, name))
     out = {leaderboard.BASE: numbers[leaderboard.BASE]}
     asked = {
-        name: [Comparison(*three) for three in zip(prompts, base, made, strict=True)]
-        for name, made in answers.items()
+        name: [Comparison(*three) for three in zip(prompts, base, own, strict=True)]
+        for name, own in answers.items()
         if name not in out
     }
     forecast = judge.forecast([c for comparisons in asked.values() for c in comparisons])
@@ -108,13 +129,24 @@ def judged(
     return out
 
 
-def everyone(
+def play_round_robin(
     judge: Judge, prompts: Sequence[PromptRow], numbers: dict[str, Measured], folder: Path, console: Console, *,
     asked: bool,
 ) -> str:  # fmt: skip
-    """Every model against every other: `round_robin.json`, and its table.
+    """Judge every model against every other, and write `round_robin.json`.
 
-    Under a free judge (the verifier) it is always done, under others where it is asked for.
+    A free judge (the verifier) is always asked, others where it is asked for.
+
+    Args:
+        judge: who judges.
+        prompts: P prompts.
+        numbers: of all models, by name, with P answers each.
+        folder: the run's.
+        console: where progress goes.
+        asked: whether the recipe asks for it.
+
+    Returns:
+        The table in Markdown; empty where nobody was asked.
     """
     if not prompts or len(numbers) < PAIR or not (asked or judge.free):
         return ""
@@ -126,9 +158,9 @@ def everyone(
         return f"Round robin: {'; '.join(e.lines)}\n"
     if cover.withheld:
         return f"Round robin: {cover.summary()}.\n"
-    found = round_robin(won, cover)
-    run_folders.write_json(folder / "round_robin.json", as_json(found, judge))
-    return markdown(found)
+    played = round_robin(won, cover)
+    run_folders.write_json(folder / "round_robin.json", as_json(played, judge))
+    return markdown(played)
 
 
 def _verdicts(judge: Judge, comparisons: list[Comparison], stage_report: StageReport) -> list[Verdict]:

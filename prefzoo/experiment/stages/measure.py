@@ -169,15 +169,27 @@ def cached_answers(
     name: str, model: Any, tokenizer: Any, prompts: Sequence[PromptRow], tokens: int, same: dict[str, str],
     console: Console,
 ) -> list[Answer]:  # fmt: skip
-    """A model's answer to each prompt; those of the model that `same` identifies are made once and kept."""
+    """Return a model's answer to each prompt; each is generated once, and then cached.
+
+    Args:
+        name: of the model, for the progress display.
+        model, tokenizer: what answers.
+        prompts: P rows.
+        tokens: the most that an answer has.
+        same: what identifies the model: hashes of weights and vocabulary, and the data type.
+        console: where progress goes.
+
+    Returns:
+        P answers.
+    """
     if not prompts:
         return []
     settings = model.generation_config.to_diff_dict()
     depends = {**same, "max_new_tokens": tokens, "generation": key_of({k: str(v) for k, v in settings.items()})}
 
     def make(texts: list[str]) -> list[dict[str, Any]]:
-        found = generate(model, tokenizer, texts, max_new_tokens=tokens, batch_size=len(texts))
-        return [asdict(one) for (one,) in found]
+        generated = generate(model, tokenizer, texts, max_new_tokens=tokens, batch_size=len(texts))
+        return [asdict(answer) for (answer,) in generated]
 
     texts = [row.prompt for row in prompts]
     rows = _by_prompt("answers", name, depends, texts, make, console)
@@ -188,14 +200,14 @@ def _by_prompt(
     kind: str, name: str, depends: dict[str, Any], texts: list[str], make: Callable[[list[str]], list[Any]],
     console: Console,
 ) -> list[Any]:  # fmt: skip
-    """`cached_by_prompt` under a stage that begins with the first batch that is not kept."""
+    """`cached_by_prompt` under a stage that begins with the first batch that is not cached."""
     with ExitStack() as stages:
         reports: list[Report] = []
 
         def begun(part: list[str]) -> list[Any]:
             if not reports:
-                doing = {"answers": "answers", "kl": "samples"}[kind]
-                begun_stage = stage(f"{doing} of {name}", "prompts", console, variant=name, activity=doing)
+                activity = {"answers": "answers", "kl": "samples"}[kind]
+                begun_stage = stage(f"{activity} of {name}", "prompts", console, variant=name, activity=activity)
                 reports.append(stages.enter_context(begun_stage))
             return make(part)
 
@@ -226,7 +238,7 @@ def _kl(experiment: Experiment, name: str, model: Any, same: dict[str, str]) -> 
 
 
 def report_unavailable(benchmarks: Mapping[str, Mapping[str, Any]], console: Console) -> None:
-    """A line for each benchmark that could not be run."""
+    """Print a line for each benchmark that could not be run."""
     for suite, result in benchmarks.items():
         if result.get("reason"):
             console.print(f"{suite}: unavailable: {result['reason']}", soft_wrap=True, markup=False, highlight=False)

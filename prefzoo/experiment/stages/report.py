@@ -30,13 +30,16 @@ from prefzoo.training.oom_retry import memory_notes
 
 
 def build_board(experiment: Experiment, choice: Choice, numbers: dict[str, Measured], more: str) -> Leaderboard:
-    """Return the board of a run: a row for each variant, over the seeds of its chosen setting.
+    """Rank the variants of a run.
 
     Args:
         experiment: what was run; of a sweep, `sweep.json` is written.
         choice: which trials are ranked.
         numbers: theirs and the base's, by name.
         more: further tables, in Markdown.
+
+    Returns:
+        The board: a row for each variant, over the seeds of its chosen setting.
     """
     results = read_results(experiment, choice)
     costs = {name: result.costs for name, result in results.items()}
@@ -61,7 +64,13 @@ def read_results(experiment: Experiment, choice: Choice) -> dict[str, RunResult]
 
 
 def write_cards(experiment: Experiment, results: Mapping[str, RunResult], board: Leaderboard) -> None:
-    """Write a card beside the checkpoint of each trial on the board."""
+    """Write a card beside the checkpoint of each trial on the board.
+
+    Args:
+        experiment: what was run.
+        results: what training each ranked trial gave, by name.
+        board: theirs.
+    """
     plain, data = experiment.recipe.resolved(), training_data_lines(experiment.pairs)
     for name, result in results.items():
         loss, rows = experiment.trials[name].variant.loss_obj, _rows(board, name)

@@ -81,13 +81,16 @@ def plain_job(experiment: Experiment, trial: Trial) -> Job:
 
 
 def job_with_reference(experiment: Experiment, trial: Trial, base: Base, weights: str) -> Job:
-    """Return the job of a trial, with all that its loss needs of the reference.
+    """Score what a trial's loss needs of the reference.
 
     Args:
         experiment: what the trial is of; rows that any trial sees are scored together, so that all share one result.
         trial: what is to be trained.
         base: the reference model, quantised where the policy is.
         weights: the hash that identifies its weights.
+
+    Returns:
+        The trial's job.
     """
     job = plain_job(experiment, trial)
     others = [replace(job, train=t.variant.train, seed=t.seed) for t in experiment.trials.values()]
