@@ -99,7 +99,7 @@ def test_a_card_of_a_sum_and_an_adapter(tmp_path: Path) -> None:
 
 def test_formulas_in_a_losss_words_are_in_the_hubs_spelling(tmp_path: Path) -> None:
     text = cards.card(about(tmp_path, "simpo"), adapter=False)
-    assert r"less a target margin \\(\gamma\\)." in text
+    assert r"minus a target margin \\(\gamma\\)." in text
 
 
 def test_a_path_of_this_machine_is_no_hub_id_and_stays_here(tmp_path: Path) -> None:
