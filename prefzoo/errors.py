@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this": it is printed as it stands, without a traceback."""
+"""Errors that the user can fix: they are printed as they are, without a traceback."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
-    """One or more complaints, each a single line with place, value and cure. The CLI prints them and exits with 2.
+    """One or more faults, each a single line with place, value and cure. The command line prints them and exits with 2.
 
     Args:
-        lines: one line, or all that was found wrong at once (order kept, duplicates dropped).
+        lines: One line, or several in order; duplicates are dropped.
     """
 
     def __init__(self, lines: str | Iterable[str]) -> None:
@@ -19,10 +19,11 @@ class UserError(Exception):
 
 
 class VariantFailed(UserError):
-    """One variant cannot be trained to its end. The run goes on without it, and the CLI exits with 3.
+    """One variant cannot be trained to its end. The run continues without it, and the command line exits with 3.
 
     Args:
-        step: the optimiser step at which it ended, from 1.
+        lines: One line, or several in order.
+        step: Optimiser step at which the training failed, counted from 1.
     """
 
     def __init__(self, lines: str | Iterable[str], step: int) -> None:
@@ -31,6 +32,6 @@ class VariantFailed(UserError):
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`"; did you mean 'beta'?"` when something known is close to `word`, else an empty string."""
+    """Return a text like `; did you mean 'beta'?` if a known word is close to `word`, else an empty string."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

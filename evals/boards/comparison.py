@@ -191,5 +191,5 @@ def _notes(entries: Sequence[Entry], by: str, why: list[str], shown: Sequence[st
         notes.append("The base answered differently in these runs: win rates are against different answers.")
     gone = [e.label for e in trained if e.files.measured is None]
     if gone:
-        notes.append(f"Not measured yet: {', '.join(gone)}; the same prefzoo run goes on.")
+        notes.append(f"Not measured yet: {', '.join(gone)}; the same prefzoo run resumes.")
     return [note for note in notes if note]

@@ -36,7 +36,7 @@ Exit codes:
   0    all is well
   2    a mistake in a recipe, an option or the data
   3    prefzoo run: a variant failed, the others are done
-  130  interrupted by Ctrl-C (143: SIGTERM); the same command goes on
+  130  interrupted by Ctrl-C (143: SIGTERM); run the same command to resume
 """
 
 
@@ -75,11 +75,11 @@ def run(
 ) -> None:  # fmt: skip
     """Train every variant of RECIPE, evaluate all of them and the base, and rank them.
 
-    However a run ended, the same command goes on: what is finished is kept, a training goes on from its last
+    However a run ended, the same command resumes it: finished results are reused, and a training resumes from its last
     checkpoint. SIGTERM and Ctrl-C write one first.
 
-    A variant whose loss becomes NaN or infinite is given up (failed.json says why) while the others go on; the exit
-    code is then 3.
+    A variant whose loss becomes NaN or infinite is abandoned (failed.json gives the reason) while the others continue;
+    the exit code is then 3.
     """
     from prefzoo.cli.begin import Words, begin
 
@@ -344,11 +344,11 @@ def main() -> None:
         e.show()
         sys.exit(2)
     except OSError as e:
-        if not disk_full_reason(e):
+        reason = disk_full_reason(e)
+        if not reason:
             raise
-        click.echo(
-            f"error: {disk_full_reason(e)} ({e.filename or 'writing'}); make room, the same command goes on", err=True
-        )
+        cure = "free some space and run the same command to resume"
+        click.echo(f"error: {reason} ({e.filename or 'writing'}); {cure}", err=True)
         sys.exit(2)
     except Interrupted as e:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the end

@@ -89,7 +89,7 @@ def _halve(
         survivors = {t.name for t in search.survivors(ranked, _scores(experiment, due), halving.factor)}
         stopped |= {name: steps for name, steps in due.items() if name not in survivors}
         alive = [t for t in alive if t.name not in stopped]
-        experiment.console.print(f"rung {number + 1}: {len(alive)} trials go on, {len(stopped)} are stopped")
+        experiment.console.print(f"rung {number + 1}: {len(alive)} trials continue, {len(stopped)} are stopped")
     return alive, stopped
 
 

@@ -144,7 +144,8 @@ class OnRay:
         except self.ray.exceptions.RayError as e:
             died = str(e).splitlines()[0]
             raise UserError(
-                f"{stage}: its worker died {RETRIES + 1} times ({died}); the same command goes on where it stopped"
+                f"{stage}: its worker died {RETRIES + 1} times ({died}); "
+                "run the same command to resume where it stopped"
             ) from None
 
 

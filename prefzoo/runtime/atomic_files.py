@@ -75,7 +75,9 @@ def partial_file(target: Path) -> Iterator[Path]:
         remove_path(partial)
         reason = disk_full_reason(e)
         if reason:
-            raise UserError(f"{target}: cannot be written, {reason}; make room, the same command goes on") from e
+            raise UserError(
+                f"{target}: cannot be written, {reason}; free some space and run the same command to resume"
+            ) from e
         raise
 
 

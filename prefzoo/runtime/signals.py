@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPED = "stopped; what is finished is kept, the same command goes on"
+STOPPED = "stopped; finished results are kept; run the same command to resume"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REPEAT_SECONDS = 1.0  # signals that follow within this time are copies of the first
 
@@ -37,7 +37,7 @@ class StopRequest:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGINT and self.signum and time.monotonic() - self.came > REPEAT_SECONDS:
             raise Interrupted(
-                signum, "stopped in the middle of a step; the same command goes on from the last checkpoint"
+                signum, "stopped in the middle of a step; run the same command to resume from the last checkpoint"
             )
         if not self.signum:
             self.signum, self.came = signum, time.monotonic()

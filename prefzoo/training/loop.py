@@ -185,7 +185,9 @@ def _save_if_due(runs: Sequence[MemberRun], stop: StopRequest) -> None:
         _save(runs)
     if signum:
         step = min(r.at.step for r in alive)
-        raise Interrupted(signum, f"stopped after step {step} of {runs[0].steps}; the same command goes on from there")
+        raise Interrupted(
+            signum, f"stopped after step {step} of {runs[0].steps}; run the same command to resume from there"
+        )
 
 
 def _save(runs: Sequence[MemberRun]) -> None:

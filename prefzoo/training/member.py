@@ -98,7 +98,7 @@ class MemberRun:
         self.saved_step = self.at.step
         if self.main:
             os.truncate(self.member.metrics_file, self.at.logged)
-        self.report_line(f"going on after step {self.at.step} of {self.steps}")
+        self.report_line(f"resuming after step {self.at.step} of {self.steps}")
 
     def open_log(self) -> TextIO:
         """Open the metrics file for the steps to come; processes other than the main one write nowhere."""

@@ -55,11 +55,11 @@ def _with_smaller_passes(context: StepContext, report_line: Callable[[str], None
     if accelerator.num_processes > 1:
         raise UserError(
             f"{where} in process {accelerator.process_index} with {most} pairs at a time; set train.micro_batch or "
-            "train.tokens lower (the step stays what it is); the same command goes on from the last checkpoint"
+            "train.tokens lower (the step stays what it is); run the same command to resume from the last checkpoint"
         )
     while _largest_pass(context) > most // 2:
         context = replace(context, halvings=context.halvings + 1)
-    report_line(f"{where} with {most} pairs at a time; goes on with {most // 2} at a time, the same batch")
+    report_line(f"{where} with {most} pairs at a time; continues with {most // 2} at a time, the same batch")
     return context
 
 

@@ -51,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for case, tool in _missing(cases, known):
             if time.monotonic() > end:
-                console.print("time is up; the same command goes on")
+                console.print("time is up; run the same command to resume")
                 break
             found = _measure(case, tool, _rows(case, source, Path(folder)), _model(case, Path(folder)))
             known.setdefault(case.name, {}).setdefault(tool, []).append(found)

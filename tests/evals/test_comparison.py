@@ -139,7 +139,7 @@ def test_a_run_that_was_cut_short_is_shown(tmp_path: Path) -> None:
     for name in ("leaderboard.csv", "simpo/evals.json"):
         (run / name).unlink()
     found = compare([run])
-    assert "Not measured yet: simpo; the same prefzoo run goes on." in found.notes
+    assert "Not measured yet: simpo; the same prefzoo run resumes." in found.notes
     assert list(found.table["rank"].notna()) == [True, False, False]
 
 

@@ -175,7 +175,7 @@ def test_sigterm_before_the_first_step(
 
     monkeypatch.setattr("prefzoo.recipe.load.load", load)
     assert prefzoo(monkeypatch, "run", "r.yaml") == 143
-    assert capsys.readouterr().err == "stopped; what is finished is kept, the same command goes on\n"
+    assert capsys.readouterr().err == "stopped; finished results are kept; run the same command to resume\n"
 
 
 def test_losses_data_and_check_speak(

@@ -121,7 +121,7 @@ def test_early_stopping_stops_the_worse_half(
 ) -> None:
     words = ("run", "r.yaml", "--set", "sweep.early_stopping={factor: 2}", "--set", "seeds=[0]")
     assert prefzoo(monkeypatch, *words) == 0
-    assert "rung 1: 2 trials go on, 2 are stopped" in capsys.readouterr().out
+    assert "rung 1: 2 trials continue, 2 are stopped" in capsys.readouterr().out
     folder = place / "results" / "tuned"
     record = json.loads((folder / "sweep.json").read_text())
     stopped = [one["name"] for one in record["trials"] if one["stopped_after"] == 2]
@@ -245,5 +245,5 @@ def test_a_client_whose_connection_ends_is_told_that_the_head_is_lost() -> None:
         raise ConnectionError("the channel is closed")
 
     head = Head(SimpleNamespace(wait=wait), "ray://there:10001")
-    with pytest.raises(HeadLost, match=r"--on ray://there:10001: .*the channel is closed.*goes on where"):
+    with pytest.raises(HeadLost, match=r"--on ray://there:10001: .*the channel is closed.*to resume where"):
         head.wait([])

@@ -68,11 +68,11 @@ def flip(path: Path, at: int = -2) -> None:
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tiny_model: Any, tmp_path: Path) -> None:
     this, limit = job(tiny_model), contextlib.ExitStack()
     whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
-    with limit, pytest.raises(UserError, match=r"resume/step-00000003: cannot be written, the file is too large; make"):
+    with limit, pytest.raises(UserError, match=r"resume/step-00000003: cannot be written, the file is too large; free"):
         run(tiny_model, this, tmp_path, until=3, how=lambda: limit.enter_context(files_of_at_most(50_000)))
     assert [p.name[:13] for p in (tmp_path / "resume").iterdir()] == ["step-00000002"]  # and nothing half written
     last = run(tiny_model, this, tmp_path)
-    assert last["said"] == ["going on after step 2 of 6"]
+    assert last["said"] == ["resuming after step 2 of 6"]
     same(whole, last)
 
 
@@ -96,7 +96,7 @@ def test_a_really_full_disk(tiny_model: Any, tmp_path: Path, small_disk: Path) -
         left = shutil.disk_usage(small_disk).free
         ballast.write_bytes(b"x" * (left - 50_000))
 
-    with pytest.raises(UserError, match=r"step-00000003: cannot be written, the disk is full; make room, the same"):
+    with pytest.raises(UserError, match=r"step-00000003: cannot be written, the disk is full; free some space and run"):
         run(tiny_model, this, small_disk / "run", until=3, how=fill)
     assert [p.name[:13] for p in (small_disk / "run" / "resume").iterdir()] == ["step-00000002"]
     ballast.unlink()
@@ -109,7 +109,7 @@ def test_the_command_says_so_in_one_line(
     with files_of_at_most(50_000):
         assert prefzoo(monkeypatch, "run", "r.yaml", "--save-every", "0") == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.endswith("; make room, the same command goes on\n")
+    assert said.startswith("error: ") and said.endswith("; free some space and run the same command to resume\n")
     assert said.count("\n") == 1 and not [*place.rglob("*.partial")]
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
 
@@ -123,7 +123,9 @@ def test_room_that_ends_anywhere_else_is_one_line_too(
 
     monkeypatch.setattr("prefzoo.cli.show.show_losses", full)
     assert prefzoo(monkeypatch, "losses") == 2
-    expected = f"error: {atomic_files.DISK_FULL[number]} (some/file); make room, the same command goes on\n"
+    expected = (
+        f"error: {atomic_files.DISK_FULL[number]} (some/file); free some space and run the same command to resume\n"
+    )
     assert capsys.readouterr().err == expected
 
 
@@ -319,7 +321,7 @@ def test_halved_passes_are_the_same_step(
     short_of(1, monkeypatch)
     halved = run(tiny_model, this, tmp_path / "halved", every=1e9)
     assert halved["said"][0].startswith(
-        f"{name}: out of memory at step 1 with {this.train.batch} pairs at a time; goes"
+        f"{name}: out of memory at step 1 with {this.train.batch} pairs at a time; continues"
     )
     for one, two in zip(whole["log"].splitlines(), halved["log"].splitlines(), strict=True):
         assert json.loads(two) == pytest.approx(json.loads(one), rel=1e-4, abs=1e-5)
@@ -333,7 +335,7 @@ def test_a_training_goes_on_with_the_passes_that_fit(
     whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
     run(tiny_model, this, tmp_path / "parts", until=4, how=kill)
     last = run(tiny_model, this, tmp_path / "parts")
-    assert last["said"] == ["going on after step 3 of 6"]  # and no try that must fail
+    assert last["said"] == ["resuming after step 3 of 6"]  # and no try that must fail
     same(whole, last)
 
 
@@ -368,7 +370,7 @@ def test_a_run_under_a_real_limit_of_memory_says_so_in_its_files(place: Path, ti
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     folder = place / "results" / "tiny"
-    assert "dpo: out of memory at step 1 with 8 pairs at a time; goes on with " in done.stdout.replace("\n", " ")
+    assert "dpo: out of memory at step 1 with 8 pairs at a time; continues with " in done.stdout.replace("\n", " ")
     found = run_folders.read_result(folder / "dpo")
     assert found is not None and found.costs["memory_halvings"] >= 1 and found.train["batch"] == 8
     assert memory_notes({"dpo": found.costs}) in (folder / "leaderboard.md").read_text()

@@ -29,7 +29,7 @@ def test_a_run_killed_at_ten_random_moments_ends_as_an_untouched_one(run_folder:
         capture_output=True, text=True, check=False, timeout=600, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert re.search(r"going on after step \d+ of 25", done.stdout)
+    assert re.search(r"resuming after step \d+ of 25", done.stdout)
     assert "already trained with these settings; kept" in done.stdout
     assert "not read" not in done.stdout  # no half-written file was ever met
 
@@ -55,7 +55,7 @@ def test_variants_side_by_side_killed_at_random_moments(run_folder: Path) -> Non
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "training dpo, shift, simpo side by side" in done.stdout
-    assert re.search(r"going on after step [1-9]\d* of 25", done.stdout)
+    assert re.search(r"resuming after step [1-9]\d* of 25", done.stdout)
     assert "not read" not in done.stdout
 
 
@@ -85,7 +85,7 @@ def test_sigterm_says_how_to_go_on(run_folder: Path) -> None:
         run.send_signal(signal.SIGTERM)
         _, err = run.communicate(timeout=60)
     assert run.returncode == 143
-    said = re.fullmatch(r"stopped after step (\d+) of 2000; the same command goes on from there\n", err)
+    said = re.fullmatch(r"stopped after step (\d+) of 2000; run the same command to resume from there\n", err)
     assert said, err
     assert len(log.read_text().splitlines()) == int(said[1])
     assert len([*(log.parent / "resume").glob("step-*")]) == 1

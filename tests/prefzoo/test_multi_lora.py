@@ -191,7 +191,7 @@ def test_a_group_that_does_not_fit_goes_on_in_smaller_passes(
     members = [Member(this, tmp_path / str(i) / "metrics.jsonl") for i, this in enumerate(jobs)]
     policies = train(members, policy(tiny_model, jobs[0]), ignore)
     (line,) = capsys.readouterr().out.splitlines()
-    how = "with 4 pairs at a time; goes on with 2 at a time, the same batch"
+    how = "with 4 pairs at a time; continues with 2 at a time, the same batch"
     assert re.fullmatch(rf"{', '.join(names)}: out of memory at step \d {how}", line)
     assert max(sizes) > 120 and sizes[-1] <= 120
     assert {m.costs["memory_halvings"] for m in members} == {1.0}

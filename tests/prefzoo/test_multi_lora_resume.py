@@ -59,7 +59,7 @@ def test_a_killed_group_goes_on_bit_for_bit(dropout: float, tiny_model: Any, tmp
     for step in (1, 3, 5):
         assert run(tiny_model, tmp_path / "parts", until=step + 1, how=kill, **lora) is None
     last = run(tiny_model, tmp_path / "parts", **lora)
-    assert last[2] == ["going on after step 5 of 6"] * 3
+    assert last[2] == ["resuming after step 5 of 6"] * 3
     same(whole, last)
 
 
@@ -81,14 +81,14 @@ def test_killed_between_two_checkpoints(
         patched.setattr(Checkpoints, "write", until_killed)
         assert run(tiny_model, tmp_path / "parts") is None
     last = run(tiny_model, tmp_path / "parts")
-    assert set(last[2]) <= {f"going on after step {max(0, written // 3 - 1)} of 6"}
+    assert set(last[2]) <= {f"resuming after step {max(0, written // 3 - 1)} of 6"}
     same(whole, last)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_keeps_all(number: signal.Signals, tiny_model: Any, tmp_path: Path) -> None:
     whole = run(tiny_model, tmp_path / "whole", every=1e9)
-    with pytest.raises(Interrupted, match="stopped after step 2 of 6; the same command goes on from there"):
+    with pytest.raises(Interrupted, match="stopped after step 2 of 6; run the same command to resume from there"):
         run(tiny_model, tmp_path / "parts", until=2, how=lambda: os.kill(os.getpid(), number), every=1e9)
     assert len([*(tmp_path / "parts").glob("*/resume/step-00000002-*")]) == len(NAMES)
     same(whole, run(tiny_model, tmp_path / "parts", every=1e9))
@@ -100,7 +100,7 @@ def test_who_is_behind_catches_up(tiny_model: Any, tmp_path: Path) -> None:
     run(tiny_model, tmp_path / "parts", until=4, how=kill)
     shutil.rmtree(tmp_path / "parts" / "dpo" / "resume")
     last = run(tiny_model, tmp_path / "parts")
-    assert last[2] == ["going on after step 3 of 6"] * 2
+    assert last[2] == ["resuming after step 3 of 6"] * 2
     assert [len(log.splitlines()) for log in last[1]] == [6, 6, 6]
     for ours, theirs in zip(whole[0], last[0], strict=True):
         assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
@@ -115,7 +115,7 @@ def test_what_trained_in_a_group_goes_on_alone(tiny_model: Any, tmp_path: Path) 
     kept = Checkpoints(tmp_path / "parts" / "dpo" / "resume", "dpo", 0.0, said.append)
     made = policy(tiny_model, this)
     train_one(this, made, tmp_path / "parts" / "dpo" / "metrics.jsonl", ignore, kept)
-    assert said == ["going on after step 3 of 6"]
+    assert said == ["resuming after step 3 of 6"]
     ours = [p for p in made.parameters() if p.requires_grad]
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(ours, whole[0][1], strict=True))
 
@@ -137,5 +137,5 @@ def test_a_group_that_stops_on_the_way_goes_on_bit_for_bit(tiny_model: Any, tmp_
         assert [m.metrics["step"] for m in members] == [until] * 3
         assert all(len(m.metrics_file.read_bytes().splitlines()) == until for m in members)
     last = run(tiny_model, tmp_path / "parts", every=1e9)
-    assert last[2] == ["going on after step 5 of 6"] * 3
+    assert last[2] == ["resuming after step 5 of 6"] * 3
     same(whole, last)

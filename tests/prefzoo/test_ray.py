@@ -90,7 +90,7 @@ def test_a_killed_worker_loses_nothing_and_the_numbers_are_those_of_a_run_in_ord
                 run.wait(60)
     said = (run_folder / "ray.log").read_text()
     assert code == 0, said[-4000:]
-    assert "going on after step" in said
+    assert "resuming after step" in said
     assert not workers(run.pid)  # Ray was shut down
     done = subprocess.run(
         [*words, "in-order"], cwd=run_folder, env=environment(run_folder / "cache-order"),

@@ -118,8 +118,8 @@ def test_when_the_head_dies_the_run_says_so_and_the_same_command_goes_on(run_fol
     said = (run_folder / "ray.log").read_text()
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     assert code == 2 and len(lines) == 1 and "Traceback" not in said, said[-4000:]
-    assert "Ray's head is lost" in lines[0] and "the same command goes on" in lines[0]
-    assert "going on after step" in told(words, run_folder, env)  # on a cluster of its own
+    assert "Ray's head is lost" in lines[0] and "run the same command to resume" in lines[0]
+    assert "resuming after step" in told(words, run_folder, env)  # on a cluster of its own
     told([*WORDS, "in-order"], run_folder, environment(run_folder / "cache-order"))
     compare(run_folder / "on-ray" / "tuned", run_folder / "in-order" / "tuned", "dpo-beta0.05-s0")
 

@@ -92,7 +92,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
     for step in (1, 3, 5):  # three times, so that a resumed run is resumed as well
         run(tiny_model, this, tmp_path / "parts", until=step + 1, how=kill)
     last = run(tiny_model, this, tmp_path / "parts")
-    assert last["said"] == ["going on after step 5 of 6"]
+    assert last["said"] == ["resuming after step 5 of 6"]
     same(whole, last)
 
 
@@ -110,12 +110,12 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_so(
 ) -> None:
     this = job(tiny_model)
     whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
-    with pytest.raises(Interrupted, match="stopped after step 2 of 6; the same command goes on from there") as e:
+    with pytest.raises(Interrupted, match="stopped after step 2 of 6; run the same command to resume from there") as e:
         run(tiny_model, this, tmp_path, until=2, how=lambda: os.kill(os.getpid(), number), every=1e9)
     assert e.value.signum == number
     assert [p.name[:13] for p in (tmp_path / "resume").iterdir()] == ["step-00000002"]
     last = run(tiny_model, this, tmp_path, every=1e9)
-    assert last["said"] == ["going on after step 2 of 6"]
+    assert last["said"] == ["resuming after step 2 of 6"]
     same(whole, last)
 
 

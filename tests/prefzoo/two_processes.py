@@ -111,7 +111,7 @@ def resume_alone(folder: Path, case: str) -> None:
     log.write_bytes((folder / f"{case}.0.jsonl").read_bytes())
     said: list[str] = []
     train_one(job, policy, log, ignore, Checkpoints(folder / "resume", "key", 1e9, said.append))
-    assert said == ["going on after step 2 of 4"]
+    assert said == ["resuming after step 2 of 4"]
 
 
 def main(folder: Path, case: str) -> None:
