@@ -185,7 +185,8 @@ class Head:
         return ready, waiting
 
     def _lost(self, reason: str) -> HeadLost:
-        return HeadLost(f"--on {self.on}: Ray's head is lost ({reason}); the same command goes on where it stopped")
+        cure = "run the same command to resume where it stopped"
+        return HeadLost(f"--on {self.on}: Ray's head is lost ({reason}); {cure}")
 
 
 def _listens(address: str) -> bool:

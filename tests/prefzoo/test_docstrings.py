@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "prefzoo"  # prefzoo/evals is a link to evals
 CHECKED = (
     "runtime",
+    "losses",
     "data",
     "recipe",
     "engine",
