@@ -54,7 +54,7 @@ def _further(entry: Entry, metric: str) -> dict[str, list[Fact]]:
     pairs = str(data["eval"] or "none")
     if about.measured_on == "held-out pairs":
         return {"set of held-out pairs": [*_sets(entry, metric, pairs), (_hash(settings), pairs)]}
-    if about.measured_on == "benchmark":
+    if about.measured_on == "benchmark" or metric in evals["benchmarks"]:
         return {"benchmark": [*_sets(entry, metric, metric), _plain(metric)]}
     if about.measured_on != "prompts":
         return {"evaluation set": [*_sets(entry, metric, pairs), (_hash([settings, evals]), metric)]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prefzoo.evals.metrics.measure import HeldOut
+from prefzoo.evals.metrics.measure import HeldOut, Measured
 from prefzoo.evals.metrics.registry import all_metrics
 from prefzoo.types import LogProbs, VocabLogProbs
 
@@ -33,3 +33,9 @@ def on_pairs(policy: VocabLogProbs, reference: LogProbs, beta: float | None) -> 
             values = metric.from_logprobs(policy, reference).detach().double().cpu().numpy()
             pairs[metric.name] = [float(v) for v in np.round(values, DECIMALS)]
     return HeldOut(preference_margins(policy, reference), pairs, beta)
+
+
+def has_all_metrics(measured: Measured) -> bool:
+    """Return whether every registered metric of log-probs is there: a package may have been installed since."""
+    wanted = {m.name for m in all_metrics() if m.from_logprobs is not None}
+    return not measured.margins or not wanted - measured.pairs.keys()

@@ -117,7 +117,10 @@ class Metric:
     def values(self, measured: Measured, base: Measured | None) -> Values | None:
         """Return the (n,) rows; None if the model has none. `base` is None for the baseline itself."""
         if self.rows is not None:
-            return self.rows(measured, base)
+            values = self.rows(measured, base)
+            if values is not None and values.ndim != 1:
+                raise ValueError(f"rows of shape {values.shape}; return one value per prompt or pair")
+            return values
         own = measured.pairs.get(self.name)
         return None if own is None else np.array(own, dtype=float)
 

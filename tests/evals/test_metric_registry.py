@@ -14,13 +14,14 @@ import pytest
 import torch
 from sample_runs import make_run, share
 
+from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.comparison import compare
 from prefzoo.evals.boards.judged_files import rebuilt
 from prefzoo.evals.boards.run_files import read_run
 from prefzoo.evals.boards.tables import difference, number, text
 from prefzoo.evals.metrics import registry
-from prefzoo.evals.metrics.held_out import on_pairs
+from prefzoo.evals.metrics.held_out import has_all_metrics, on_pairs
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metric, Metrics, all_metrics, benchmark_metric, register
 from prefzoo.evals.report import page
@@ -153,6 +154,33 @@ def test_a_broken_package_is_reported_and_the_rest_works(
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     assert "win_rate" in {m.name for m in all_metrics()}
     assert "entry point gone = no_such_module:METRIC fails: ModuleNotFoundError" in capsys.readouterr().err
+
+
+def failing(measured: Measured, base: Measured | None) -> np.ndarray:
+    return np.array([1 / len(measured.pairs)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (failing, "metric mine: fails: ZeroDivisionError: division by zero; fix it in its package"),
+        (lambda m, base: np.ones((2, 2)), "metric mine: fails: ValueError: rows of shape (2, 2); return one value per"),
+    ],
+)
+def test_a_metric_that_fails_is_named_in_a_line(rows: registry.RowsFunction, says: str, own_registry: None) -> None:
+    register(Metric("mine", "mine", "prompts", rows=rows))
+    with pytest.raises(UserError) as caught:
+        leaderboard.build({"base": BASE, "a": replace(BASE, scores=[1.0] * 3)}, {})
+    assert len(caught.value.lines) == 1 and caught.value.lines[0].startswith(says)
+
+
+def test_a_metric_of_log_probs_that_is_new_is_measured(own_registry: None) -> None:
+    """Numbers on disk that lack it are measured again; what it returns is a row per pair."""
+    assert has_all_metrics(model())
+    register(Metric("peak", "peak", "held-out pairs", from_logprobs=lambda policy, _: policy.chosen.exp()))
+    assert not has_all_metrics(model()) and has_all_metrics(BASE)  # the base has no held-out pairs
+    measured = replace(model(), pairs=model().pairs | {"peak": [0.5, 0.25, 0.0]})
+    assert has_all_metrics(measured) and Metrics()["peak"].values(measured, BASE).tolist() == [0.5, 0.25, 0.0]  # type: ignore[union-attr]
 
 
 @pytest.fixture

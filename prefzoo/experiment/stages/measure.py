@@ -18,9 +18,8 @@ from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.generation.generate import generate
 from prefzoo.evals.judges.protocol import Answer, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
-from prefzoo.evals.metrics.held_out import on_pairs
+from prefzoo.evals.metrics.held_out import has_all_metrics, on_pairs
 from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
-from prefzoo.evals.metrics.registry import all_metrics
 from prefzoo.evals.metrics.sampled_kl import kl, sampled
 from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.experiment.base_logprobs import base_on_held_out
@@ -151,18 +150,13 @@ def _known(experiment: Experiment, name: str) -> Measured | None:
             return None
         if content != key_of(values):
             raise ValueError("other numbers than were written")
-        return _if_whole(Measured(**values))
+        stored = Measured(**values)
+        return stored if has_all_metrics(stored) else None
     except OSError:  # mostly: nothing there
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
         experiment.console.print(f"{path}: broken (not what was written); measured again")
         return None
-
-
-def _if_whole(measured: Measured) -> Measured | None:
-    """None if a metric of the held-out pairs is new since: a package that offers it was installed after the run."""
-    wanted = {m.name for m in all_metrics() if m.from_logprobs is not None}
-    return None if measured.margins and wanted - measured.pairs.keys() else measured
 
 
 def cached_answers(
