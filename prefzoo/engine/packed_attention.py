@@ -142,9 +142,9 @@ def _one_by_one(
     for prompt, _, second in blocks:
         q, k, v = next(pieces)
         parts.append(_answer(q, k, v, scaling, dropout, kwargs))
-        other, *behind = next(pieces)
+        other, *own_keys = next(pieces)
         if second:
-            k, v = (torch.cat((x[:, :, :prompt], own), dim=2) for x, own in zip((k, v), behind, strict=True))
+            k, v = (torch.cat((x[:, :, :prompt], own), dim=2) for x, own in zip((k, v), own_keys, strict=True))
             parts.append(_answer(other, k, v, scaling, dropout, kwargs))
     return torch.cat([part.transpose(1, 2) for part in parts], dim=1)
 

@@ -36,7 +36,7 @@ from prefzoo.recipe import load
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import leave_process_group, process_state
-from prefzoo.runtime.live_view import Row, show_live_view
+from prefzoo.runtime.live_view import VariantRow, show_live_view
 from prefzoo.runtime.locking import run_lock
 from prefzoo.runtime.progress import set_variant_state
 from prefzoo.training.job import steps_of
@@ -150,11 +150,14 @@ def _discard(experiment: Experiment, options: Options) -> None:
             (folder / run_folders.FAILED).unlink(missing_ok=True)
 
 
-def _rows(experiment: Experiment) -> list[Row]:
+def _rows(experiment: Experiment) -> list[VariantRow]:
     """The rows of the live view."""
     settings = {name: trial.variant.train for name, trial in experiment.trials.items()}
     pairs = len(experiment.pairs)
-    return [Row(BASE), *(Row(name, steps_of(train, pairs), train.batch) for name, train in settings.items())]
+    return [
+        VariantRow(BASE),
+        *(VariantRow(name, steps_of(train, pairs), train.batch) for name, train in settings.items()),
+    ]
 
 
 @contextmanager

@@ -263,7 +263,7 @@ def check_signature(fn: LossFn) -> None:
     if before[:1] != ["policy"] or len(before) + len(knobs) != len(parameters) or {*before} - {*INPUTS, STATE}:
         raise TypeError(
             f"{shown}: a loss takes policy, then any of reference, scores, kl, mismatched and state, "
-            "then keyword-only knobs behind a *"
+            "then keyword-only knobs after a *"
         )
     for p in knobs:
         if p.annotation is p.empty or p.default is p.empty:

@@ -16,7 +16,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PLUGIN = {"pattern": ":", "description": "Your own loss: my_losses.py:mine or package.module:mine."}
 SUM = {"pattern": r"[+*]", "description": "A weighted sum like dpo + 0.2*sft; each term's knobs stand under its name."}
 NOT_KNOBS = ("loss", "train")  # other keys of a variant
-Schema = dict[str, Any]
+JsonSchema = dict[str, Any]
 
 
 def schema_text(known: Sequence[Loss] | None = None) -> str:
@@ -27,7 +27,7 @@ def schema_text(known: Sequence[Loss] | None = None) -> str:
     )
 
 
-def recipe_schema(known: Sequence[Loss]) -> Schema:
+def recipe_schema(known: Sequence[Loss]) -> JsonSchema:
     """Return the schema of a whole recipe; each loss has its knobs, with their bounds and defaults."""
     root = Recipe.model_json_schema()
     root["$defs"].pop("Variant")
@@ -59,7 +59,7 @@ def recipe_schema(known: Sequence[Loss]) -> Schema:
     return root
 
 
-def _variant(known: Sequence[Loss]) -> Schema:
+def _variant(known: Sequence[Loss]) -> JsonSchema:
     """Return the schema of a variant that names its loss, which decides the other fields."""
     names = {"enum": [loss.name for loss in known]}
     chosen = [
@@ -89,9 +89,9 @@ def _variant(known: Sequence[Loss]) -> Schema:
     }
 
 
-def _knobs(loss: Loss) -> Schema:
+def _knobs(loss: Loss) -> JsonSchema:
     """Return the schema of a loss's knobs, with published grids in their descriptions."""
-    knobs: Schema = _without_titles(loss.Params.model_json_schema())
+    knobs: JsonSchema = _without_titles(loss.Params.model_json_schema())
     for name, field in knobs.get("properties", {}).items():
         grid = ", ".join(f"{v:g}" for v in loss.grid.get(name, ()))
         field["description"] = f"A knob of {loss.name}" + (f"; tuned over {grid}." if grid else ".")
@@ -102,7 +102,7 @@ def _knobs(loss: Loss) -> Schema:
     return knobs
 
 
-def _of_loss(loss: Loss) -> Schema:
+def _of_loss(loss: Loss) -> JsonSchema:
     """Return the schema of a variant of this loss: its knobs and its own settings of the loop."""
     knobs = _knobs(loss)
     return {
@@ -117,7 +117,7 @@ def _of_loss(loss: Loss) -> Schema:
     }
 
 
-def _swept(field: Schema) -> Schema:
+def _swept(field: JsonSchema) -> JsonSchema:
     """Let a field also be a list of its values, or a range, to tune over."""
     one = {k: v for k, v in field.items() if k not in ("description", "default")}
     notes = {k: v for k, v in field.items() if k in ("description", "default")}
@@ -131,7 +131,7 @@ def _swept(field: Schema) -> Schema:
     return {**notes, "anyOf": [one, {"type": "array", "items": one, "minItems": 1}, *ranges]}
 
 
-def _ref(name: str) -> Schema:
+def _ref(name: str) -> JsonSchema:
     return {"$ref": f"#/$defs/{name}"}
 
 
@@ -142,7 +142,7 @@ def _without_titles(value: Any) -> Any:
     return [_without_titles(v) for v in value] if isinstance(value, list) else value
 
 
-def _describe(schema: Schema, root: Schema, prefix: str) -> None:
+def _describe(schema: JsonSchema, root: JsonSchema, prefix: str) -> None:
     """Add its sentence to every field, also in the sections below."""
     for name, field in schema.get("properties", {}).items():
         if prefix + name in FIELDS:

@@ -19,13 +19,12 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
 
 from prefzoo.data.schemas import column_names
-from prefzoo.losses import NonNegative, Positive
+from prefzoo.losses import NonNegative, PartShare, Positive
 from prefzoo.recipe.judge import AnyJudge
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 Whole = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that every generator accepts
 
 
@@ -80,7 +79,7 @@ class Lora(RecipeSection):
 
     rank: Count = 16
     alpha: Positive = 32.0
-    dropout: Share = 0.0
+    dropout: PartShare = 0.0
     targets: Annotated[list[str] | Literal["all-linear"], BeforeValidator(_check_targets)] = "all-linear"
     quantize: Literal["4bit"] | None = None
 
@@ -106,7 +105,7 @@ class Train(RecipeSection):
     epochs: Positive = 1.0
     steps: Count | None = None
     learning_rate: Positive = 1e-6
-    warmup: Share = 0.1
+    warmup: PartShare = 0.1
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0

@@ -24,7 +24,7 @@ HOUR, MINUTE = 3600, 60
 
 
 @dataclass
-class Row:
+class VariantRow:
     """One row of the view: a variant, or the base model.
 
     Attributes:
@@ -56,7 +56,7 @@ class Row:
 class LiveView:
     """All variants of a run, in order, and the current stage of the whole run (`common`)."""
 
-    def __init__(self, title: str, rows: Sequence[Row], console: Console) -> None:
+    def __init__(self, title: str, rows: Sequence[VariantRow], console: Console) -> None:
         self.title, self.console = title, console
         self.rows = {row.name: row for row in rows}
         self.common: tuple[str, Pace] | None = None
@@ -125,7 +125,7 @@ class LiveView:
         first = min(max(0, at - room // 2), count - room)
         return first, first + room
 
-    def _table(self, rows: Sequence[Row], *, wide: bool) -> list[Text]:
+    def _table(self, rows: Sequence[VariantRow], *, wide: bool) -> list[Text]:
         """Lay out the lines by hand: rich's tables take 58 ms for 34 rows, these 7, which a training CPU would miss."""
         names = ["", "variant", "stage", "done", *([""] if wide else []), "loss", "margin", "acc.", "pairs/s", "left"]
         cells = [[self._mark(row), *_cells(row, self.plain if wide else None)] for row in rows]
@@ -140,7 +140,7 @@ class LiveView:
 
         return [line(names, "dim"), *(line(own, _style(row)) for own, row in zip(cells, rows, strict=True))]
 
-    def _mark(self, row: Row) -> str:
+    def _mark(self, row: VariantRow) -> str:
         """Return a character for the state (active, done, failed, waiting) that needs no colour."""
         if row.pace is not None:
             frames = "|/-\\" if self.plain else "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -164,7 +164,7 @@ class LiveView:
         return " · ".join(parts)
 
 
-def _cells(row: Row, plain: bool | None) -> list[str]:
+def _cells(row: VariantRow, plain: bool | None) -> list[str]:
     """Return a row's cells after the mark; `plain` makes the bar ASCII, None leaves it out."""
     pace, metrics = row.pace, row.metrics
     training = row.steps and (pace is None or row.state == "training")
@@ -185,7 +185,7 @@ def _bar(share: float, *, plain: bool) -> str:
     return "#" * full if plain else "━" * full + ("─" * (BAR - full) if full else "")
 
 
-def _style(row: Row) -> str:
+def _style(row: VariantRow) -> str:
     if row.pace is not None:
         return "bold"
     return {FAILED: "red", STOPPED: "yellow", WAITING: "dim"}.get(row.state, "green")
@@ -202,7 +202,7 @@ def _pairs(rate: float | None) -> str:
     return "" if not rate else f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"  # noqa: PLR2004
 
 
-def _counted(rows: Sequence[Row]) -> str:
+def _counted(rows: Sequence[VariantRow]) -> str:
     """Return how many rows are in each state, like `2 failed, 3 waiting`."""
     states = [row.state for row in rows]
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -216,7 +216,7 @@ def format_duration(seconds: float) -> str:
 
 
 @contextmanager
-def show_live_view(title: str, rows: Sequence[Row], console: Console) -> Iterator[None]:
+def show_live_view(title: str, rows: Sequence[VariantRow], console: Console) -> Iterator[None]:
     """Show the stages of the block in one view of all variants; without a terminal, do nothing.
 
     However the block ends, the cursor is restored and the last state stays on the screen.

@@ -49,7 +49,7 @@ def _acquire(folder: Path) -> tuple[FileLock | None, str]:
     except Timeout:
         return None, f"{folder}: {_holder(folder)}; wait for it or end it, or give another --results"
     except NotImplementedError:
-        return None, f"{folder}: lies on a file system without locks; give a --results on one that has them"
+        return None, f"{folder}: is on a file system without locks; choose a --results folder on one that has them"
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")}
     (folder / HOLDER).write_text(json.dumps(holder), encoding="utf-8")
     atomic_files.flush_to_disk(folder)

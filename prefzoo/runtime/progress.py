@@ -113,11 +113,11 @@ def stage(title: str, unit: str, console: Console, *, variant: str = "", activit
     """Show the progress of a piece of work while the block runs; yield the function that reports it.
 
     Args:
-        title: what is being done, like `training dpo`.
-        unit: what is counted, like `pairs`; the rate is shown in units per second.
-        console: where to print; nothing is printed to a quiet one.
-        variant: name of the variant whose row in the live view shows the stage; empty for the whole run.
-        activity: what that row shows meanwhile; the title if empty.
+        title: What is being done, like `training dpo`.
+        unit: What is counted, like `pairs`; the rate is shown in units per second.
+        console: Where to print; a quiet console prints nothing.
+        variant: Name of the variant whose row in the live view shows the stage; empty for the whole run.
+        activity: What that row shows as its state meanwhile; the title if empty.
 
     Returns:
         A context manager whose value is `report(done, total, note)`.

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from prefzoo.errors import VariantFailed
-from prefzoo.runtime.live_view import LiveView, Row, format_duration, show_live_view
+from prefzoo.runtime.live_view import LiveView, VariantRow, format_duration, show_live_view
 from prefzoo.runtime.progress import StepNote, set_variant_state, stage
 
 METRICS = {"loss": 0.61803, "rewards/margins": 123.456, "rewards/accuracies": 0.75}
@@ -34,8 +34,8 @@ def console(width: int = 80, height: int = 24, **settings: Any) -> Console:
     return Console(file=Terminal(), width=width, height=height, force_terminal=True, legacy_windows=False, **settings)
 
 
-def rows(count: int) -> list[Row]:
-    return [Row("base"), *(Row(f"variant-{i}", 10, 4) for i in range(count))]
+def rows(count: int) -> list[VariantRow]:
+    return [VariantRow("base"), *(VariantRow(f"variant-{i}", 10, 4) for i in range(count))]
 
 
 def shown(board: LiveView, seen: Console) -> str:
