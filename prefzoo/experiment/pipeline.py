@@ -118,7 +118,7 @@ def _run(request: Request, recipe: Recipe, options: Options, resources: Resource
     if main:
         _write_inputs(experiment)
         _discard(experiment, options)
-    process_state().wait_for_play_round_robin()
+    process_state().wait_for_everyone()
     if search.is_sweep(recipe):
         console.print(sweep_report.plan(experiment), soft_wrap=True, markup=False)
     with show_live_view(f"{recipe.name} · {recipe.model}", _rows(experiment), console):

@@ -20,7 +20,7 @@ model: model
 data: {train: train.jsonl, eval: train.jsonl, max_length: 300}
 train: {batch: 2, steps: 6, learning_rate: 1e-2, precision: fp32}
 variants:
-  dpo:
+  dpo: {loss: dpo + 0.2*sft}
   simpo:
 evals: {prompts: prompts.jsonl, judge: "own.py:longer", max_new_tokens: 6, kl: 4, frontier: 3, round_robin: true}
 """
