@@ -110,23 +110,23 @@ def backward(context: StepContext) -> list[Stepped]:
         for each policy that takes the step, its metrics (means over the rows; losses and log-probs in nats) and the
         next state of its loss.
     """
-    members = [_Member(job, state) for job, state in zip(context.jobs, context.states, strict=True)]
-    couples = any(member.job.loss.couples for member in members)
-    parts = context.passes(members[0].job.pairs, context.rows)
-    with step_autocast(context.device, bf16=members[0].job.bf16 and not sharded(context.accelerator)):
-        scored = _couple(context, members, parts) if couples else []
+    steps = [_PolicyStep(job, state) for job, state in zip(context.jobs, context.states, strict=True)]
+    couples = any(own.job.loss.couples for own in steps)
+    parts = context.passes(steps[0].job.pairs, context.rows)
+    with step_autocast(context.device, bf16=steps[0].job.bf16 and not sharded(context.accelerator)):
+        scored = _couple(context, steps, parts) if couples else []
         for at, part in enumerate(parts):
             known = scored[at] if couples and len(parts) == 1 else None
             with context.policies.gradient_sync(last=part is parts[-1]):
                 inputs = known or _inputs(context, part, context.seed + at if couples else None)
-                losses = [m.pass_loss(context, at, len(part), own) for m, own in zip(members, inputs, strict=True)]
+                losses = [s.pass_loss(context, at, len(part), own) for s, own in zip(steps, inputs, strict=True)]
                 context.policies.backward(context.numbers, reduce(add, losses))
             del inputs, losses  # their graph is not to last until the next one is there
-    return [(reduce_metrics(m.metrics, context.accelerator), m.after) for m in members]
+    return [(reduce_metrics(s.metrics, context.accelerator), s.after) for s in steps]
 
 
 @dataclass
-class _Member:
+class _PolicyStep:
     """One policy in a step.
 
     Attributes:
@@ -161,7 +161,7 @@ class _Member:
         return total
 
 
-def _couple(context: StepContext, members: Sequence[_Member], parts: Sequence[Sequence[int]]) -> list[list[Inputs]]:
+def _couple(context: StepContext, steps: Sequence[_PolicyStep], parts: Sequence[Sequence[int]]) -> list[list[Inputs]]:
     """Call the losses that couple rows on the whole step, and note their slopes; return all policies' inputs.
 
     A single pass keeps its graph; several are scored twice, here without one.
@@ -169,10 +169,10 @@ def _couple(context: StepContext, members: Sequence[_Member], parts: Sequence[Se
     with torch.set_grad_enabled(len(parts) == 1):
         scored = [_inputs(context, part, context.seed + at) for at, part in enumerate(parts)]
     mismatched = _mismatched(context)
-    for i, member in enumerate(members):
-        if member.job.loss.couples:
-            member.slopes, member.metrics, member.after = grad_wrt_logprobs(
-                member.job, [own[i] for own in scored], context.accelerator, mismatched.get(i), member.before
+    for i, step in enumerate(steps):
+        if step.job.loss.couples:
+            step.slopes, step.metrics, step.after = grad_wrt_logprobs(
+                step.job, [own[i] for own in scored], context.accelerator, mismatched.get(i), step.before
             )
     return scored
 
