@@ -34,7 +34,7 @@ def run(
         fresh: train everything again.
         retry_failed: train again what failed before with the same settings.
         save_every: seconds between two checkpoints of a training.
-        quiet: say nothing of what is being done, only what came of it.
+        quiet: print results only, no progress.
 
     Returns:
         What lies in the run's folder: `.long`, a pandas DataFrame with a row per variant and metric, and `.variants`,

@@ -30,7 +30,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 RESULTS = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for results."
 )
-QUIET = click.option("-q", "--quiet", is_flag=True, help="Say nothing of what is being done, only what came of it.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Print results only, no progress.")
 EXIT_CODES = """\b
 Exit codes:
   0    all is well
@@ -59,12 +59,12 @@ def cli() -> None:
     metavar="SECONDS",
     help="Time between two checkpoints of a training; 0: after every step.",
 )
-@click.option("--on", default="local", show_default=True, metavar="PLACE", help="local, ray, or ray://host:port.")
+@click.option("--on", default="local", show_default=True, metavar="EXECUTOR", help="local, ray, or ray://host:port.")
 @click.option("--gpus", type=click.FloatRange(0), help="GPUs of each stage on Ray or SLURM; 0.5: two stages share one.")
 @click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="CPUs of each such stage.")
 @click.option("--launch", type=FILE, help="An Accelerate profile for trainings on Ray or SLURM, several GPUs each.")
-@click.option("--emit", type=click.Choice(["slurm"]), help="Write a job array's scripts instead of running anything.")
-@click.option("--stage", metavar="KIND:TRIAL", help="Do one stage alone, like train:3: what a job array's task does.")
+@click.option("--emit", type=click.Choice(["slurm"]), help="Write the scripts of a job array; run nothing.")
+@click.option("--stage", metavar="KIND:TRIAL", help="Run one stage alone, like train:3, as a task of a job array does.")
 @click.option("--retry-failed", is_flag=True, help="Train again what failed before with the same settings.")
 @QUIET
 @click.pass_context
@@ -93,7 +93,7 @@ def run(
 @SET
 @JSON
 def check(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Say what RECIPE would do: pairs, steps, tokens and roughly how long. Trains nothing."""
+    """Show what RECIPE would do: pairs, steps, tokens, memory and roughly how long. Trains nothing."""
     from prefzoo.cli.show import show_check
 
     show_check(recipe, overrides, as_json=as_json)
@@ -102,8 +102,8 @@ def check(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @cli.command()
 @click.argument("name", required=False, shell_complete=complete.losses)
 @JSON
-@click.option("--format", "form", type=click.Choice(["md", "json", "html"]), help="The catalogue, as text to keep.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw value and slope beside DPO's.")
+@click.option("--format", "form", type=click.Choice(["md", "json", "html"]), help="Print the catalogue in this format.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw value and slope, with DPO's.")
 def losses(name: str | None, as_json: bool, form: str | None, plot: Path | None) -> None:
     """List the losses by group, or explain one: formula, paper, knobs with bounds, defaults and grids, traps."""
     if plot is not None:
@@ -158,7 +158,7 @@ def evaluate(
     annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None, order: Path | None, out: Path | None,
     quiet: bool,
 ) -> None:  # fmt: skip
-    """Evaluate what is there: TARGETS are runs' folders or checkpoints, with --suite; or files, with --annotations."""
+    """Evaluate TARGETS: runs' folders or checkpoints, with --suite; or annotation files, with --annotations."""
     folder = out or Path("results") / "eval"
     if annotations:
         from prefzoo.cli.evaluate import show_annotations
@@ -180,15 +180,15 @@ def evaluate(
 
 @cli.command()
 @click.argument("targets", nargs=-1, type=FILE, required=True, metavar="RUN[/VARIANT]...")
-@click.option("--baseline", metavar="VARIANT", help="What differences are taken from; the base unless given.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Show this one; repeatable. All unless given.")
-@click.option("--sort", metavar="METRIC", help="Rank by it (also a cost, like seconds); win_rate unless given.")
+@click.option("--baseline", metavar="VARIANT", help="Variant that differences are taken from; by default the base.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Show only this metric; repeatable.")
+@click.option("--sort", metavar="METRIC", help="Metric to rank by, or a cost like seconds; by default win_rate.")
 @click.option(
     "--format", "form", type=click.Choice(["table", "md", "csv", "json", "html", "parquet"]), default="table",
     show_default=True,
 )  # fmt: skip
-@click.option("--output", type=FILE, help="Write to a file; needed for parquet.")
-@click.option("--unranked", is_flag=True, help="Show also what cannot be ranked: other prompts, judge or base model.")
+@click.option("--output", type=FILE, help="Write to this file; required for parquet.")
+@click.option("--unranked", is_flag=True, help="Also show what cannot be ranked: other prompts, judge or base.")
 def compare(
     targets: tuple[Path, ...], baseline: str | None, metrics: tuple[str, ...], sort: str | None, form: str,
     output: Path | None, unranked: bool,
@@ -201,11 +201,11 @@ def compare(
 
 @cli.command()
 @click.argument("results", type=FILE, default=Path("results"))
-@click.option("--write", is_flag=True, help="Write it into RESULTS/README.md; what stands there by hand stays.")
-@click.option("--check", is_flag=True, help="Fail (exit code 2) if RESULTS/README.md is not what --write would make.")
-@click.option("--json", "plain", is_flag=True, help="As JSON.")
+@click.option("--write", is_flag=True, help="Write it into RESULTS/README.md; text written by hand stays.")
+@click.option("--check", is_flag=True, help="Fail (exit code 2) if RESULTS/README.md is out of date.")
+@click.option("--json", "plain", is_flag=True, help="Print JSON.")
 def leaderboard(results: Path, write: bool, check: bool, plain: bool) -> None:
-    """Gather all runs under RESULTS into one board, with the history of what was run several times."""
+    """Gather all runs under RESULTS into one board, with the history of recipes that were run several times."""
     from prefzoo.cli.board import show_board
 
     show_board(results, write=write, check=check, plain=plain)
@@ -213,8 +213,8 @@ def leaderboard(results: Path, write: bool, check: bool, plain: bool) -> None:
 
 @cli.command()
 @click.argument("variant", type=FILE, metavar="RUN/VARIANT")
-@click.option("--to", required=True, metavar="USER/NAME", help="The repository; made where it is missing.")
-@click.option("--private", is_flag=True, help="Make it a private one.")
+@click.option("--to", required=True, metavar="USER/NAME", help="The repository; created if it is missing.")
+@click.option("--private", is_flag=True, help="Create it as a private one.")
 @click.option("--base-model", metavar="USER/NAME", help="Hub id of an adapter's base that is a local folder here.")
 @click.option("--dry-run", is_flag=True, help="Only list the files. Needs no network and no token.")
 def push(variant: Path, to: str, private: bool, base_model: str | None, dry_run: bool) -> None:
@@ -226,8 +226,8 @@ def push(variant: Path, to: str, private: bool, base_model: str | None, dry_run:
 
 @cli.command()
 @click.argument("run", type=FILE)
-@click.option("--out", type=FILE, help="The page's file; RUN/report.html unless given.")
-@click.option("--plots", type=FILE, metavar="FOLDER", help="Also draw every picture for papers, as SVG and PNG.")
+@click.option("--out", type=FILE, help="The page's file; by default RUN/report.html.")
+@click.option("--plots", type=FILE, metavar="FOLDER", help="Also draw every figure for papers, as SVG and PNG.")
 def report(run: Path, out: Path | None, plots: Path | None) -> None:
     """Write RUN, a run's folder, as one page: one file that fetches nothing, for any browser."""
     from prefzoo.cli.report import show_report
@@ -238,8 +238,8 @@ def report(run: Path, out: Path | None, plots: Path | None) -> None:
 @cli.command()
 @RECIPE
 @SET
-@click.option("--pairs", metavar="FILE", help="Labelled pairs; the recipe's data.eval unless given.")
-@click.option("--out", type=click.Path(path_type=Path), help="Keep the numbers as JSON.")
+@click.option("--pairs", metavar="FILE", help="Labelled pairs; by default the recipe's data.eval.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the numbers to this file, as JSON.")
 @QUIET
 def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path | None, quiet: bool) -> None:
     """Measure RECIPE's judge: agreement with labelled pairs, flips when answers swap, wins of the longer answer."""
@@ -256,9 +256,11 @@ def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path
 @click.option("--temperature", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--length-ratio", type=click.FloatRange(1), help="Words of the longer per word of the other, at most.")
-@click.option("--least-score", type=float, help="What the better answer must score.")
-@click.option("--limit", type=click.IntRange(1), help="Keep at most so many pairs.")
+@click.option(
+    "--length-ratio", type=click.FloatRange(1), help="Most words of the longer per word of the shorter answer."
+)
+@click.option("--least-score", type=float, help="Least score of the better answer.")
+@click.option("--limit", type=click.IntRange(1), help="Keep at most this many pairs.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A .jsonl or .parquet file.")
 @QUIET
 def pairs(
@@ -279,7 +281,7 @@ def pairs(
 
 
 @cli.command()
-@click.option("--out", type=FILE, help="A file to write, instead of printing.")
+@click.option("--out", type=FILE, help="Write to this file instead of printing.")
 def schema(out: Path | None) -> None:
     """Print the recipe's JSON Schema (draft 2020-12), with every loss and knob, for editors.
 
@@ -310,7 +312,7 @@ def completion(shell: str) -> None:
 
 @cli.command()
 def footprint() -> None:
-    """Say what models of 1.5B, 8B and 70B need to be trained: devices, memory, hours; `check` says it for a recipe."""
+    """Show what training 1.5B, 8B and 70B models takes: devices, memory, hours; `check` shows it for a recipe."""
     from prefzoo.training.model_sizes import table
 
     click.echo(table(), nl=False)
@@ -319,7 +321,7 @@ def footprint() -> None:
 @cli.command()
 @JSON
 def doctor(as_json: bool) -> None:
-    """Say what is here: hardware, precision, memory, parts and their versions; what is missing, and how to get it."""
+    """Show what is installed: hardware, precision, memory, packages; what is missing, and how to get it."""
     from prefzoo.cli.doctor import show_doctor
 
     show_doctor(as_json=as_json)
@@ -329,7 +331,7 @@ def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130, SIGTERM 143."""
     memory.configure_allocator()
     before = signal.signal(signal.SIGTERM, interrupt_now)
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the stages say what is being done, in one voice
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the stages show their own progress
     # peft 0.21 asks transformers 5.23 for an attribute by its old name
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
     try:

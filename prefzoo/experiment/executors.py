@@ -47,7 +47,7 @@ class Resources:
         if self.launch is not None and not self.launch.is_file():
             raise UserError(f"--launch {self.launch}: no such file; recipes/accelerate has profiles")
         if self.on not in (LOCAL, RAY) and not self.on.startswith("ray://"):
-            raise UserError(f"--on {self.on}: no such place; give local, ray, or ray://host:10001")
+            raise UserError(f"--on {self.on}: no such executor; give local, ray, or ray://host:10001")
         if self.on != LOCAL and process_state().num_processes > 1:
             raise UserError(f"--on {self.on}: Ray starts the processes; leave out accelerate launch, see --launch")
 

@@ -24,7 +24,7 @@ from prefzoo.experiment.request import Request
 from prefzoo.experiment.stages.stage import REFERENCE, TRAIN, Done, Failed, Result, Stage
 from prefzoo.recipe import load
 from prefzoo.runtime import memory, run_folders
-from prefzoo.runtime.live_view import FAILED, KEPT
+from prefzoo.runtime.live_view import FAILED, KEPT, TRAINED
 from prefzoo.runtime.progress import set_variant_state
 from prefzoo.runtime.signals import Interrupted, interrupt_now
 
@@ -126,12 +126,9 @@ class OnRay:
         """A line for the stage, and the new states of its trials in the live view."""
         if stage.kind == REFERENCE:
             set_variant_state("", "", self.console, f"{stage}: {ended[REFERENCE]} {progress}")
-        states = {TRAIN: "trained"}
         for name, result in ended.items():
-            state = FAILED if isinstance(result, Failed) else states.get(stage.kind, "measured")
-            kept = isinstance(result, Done) and result.kept and stage.kind == TRAIN
             line = f"{Stage(stage.kind, (name,), stage.until)}: {result} {progress}"
-            set_variant_state(name, KEPT if kept else state, self.console, line)
+            set_variant_state(name, _state(stage, result), self.console, line)
 
     def _result(self, task: Any, stage: Stage) -> dict[str, Result]:
         try:
@@ -147,6 +144,17 @@ class OnRay:
                 f"{stage}: its worker died {RETRIES + 1} times ({died}); "
                 "run the same command to resume where it stopped"
             ) from None
+
+
+def _state(stage: Stage, result: Result) -> str:
+    """The state that the live view shows after a stage."""
+    if isinstance(result, Failed):
+        return FAILED
+    if stage.kind != TRAIN:
+        return "measured"
+    if stage.until is not None:
+        return "paused"
+    return KEPT if isinstance(result, Done) and result.kept else TRAINED
 
 
 def _leave_at_once() -> None:

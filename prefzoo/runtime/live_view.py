@@ -14,7 +14,7 @@ from rich.text import Text
 from prefzoo.errors import VariantFailed
 from prefzoo.runtime.progress import REFRESH, VIEW, Note, Pace, Report, StepNote, interactive
 
-WAITING, KEPT, FAILED, STOPPED = "waiting", "kept", "failed", "stopped"
+WAITING, KEPT, TRAINED, FAILED, STOPPED = "waiting", "kept", "trained", "failed", "stopped"
 WIDE = 100  # terminal columns from which a progress bar fits
 OTHER_LINES = 7  # lines of the view beside the variants' rows
 LONGEST = 22  # characters of a variant's name
@@ -101,7 +101,7 @@ class LiveView:
         """Change the state that a variant's row shows."""
         if name in self.rows:
             row = self.rows[name]
-            row.state, row.step = state, row.steps if state == KEPT else row.step
+            row.state, row.step = state, row.steps if state in (KEPT, TRAINED) else row.step
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Fit the terminal's height: variants far from the active one are counted instead of shown."""

@@ -70,8 +70,9 @@ class Failure:
     Attributes:
         variant: Name of the variant.
         loss: Name of its loss.
-        key: As `RunResult.key`; while it stays the same, the training is not tried again unless asked for.
-        step: Optimiser step at which it failed, counted from 1.
+        key: As `RunResult.key`; while it stays the same, the training is not tried again unless asked for. Empty if
+            it did not diverge, but met an error that the user can correct: it is then tried again.
+        step: Optimiser step at which it failed, counted from 1; 0 if unknown.
         reason: One line for the user.
     """
 

@@ -47,14 +47,10 @@ def test_help_imports_no_torch() -> None:
     assert "Which preference loss" in done.stdout
 
 
-def test_evals_is_imported_by_the_command_line_and_the_python_api_only() -> None:
-    root = Path(__file__).parents[2] / "prefzoo"
-    files = [f for f in root.rglob("*.py") if not {"cli", "api.py"} & set(f.relative_to(root).parts)]
-    imports = [
-        line for f in files for line in f.read_text().splitlines() if line.lstrip().startswith(("from ", "import "))
-    ]
-    assert imports and not [line for line in imports if line.split()[1].split(".")[0] == "evals"]
-    for f in (root / "losses").glob("*.py"):
+def test_losses_import_nothing_that_trains_or_reads_data() -> None:
+    files = sorted((Path(__file__).parents[2] / "prefzoo" / "losses").glob("*.py"))
+    assert files
+    for f in files:
         assert not {"accelerate", "transformers", "datasets", "pandas"} & set(f.read_text().split()), f
 
 

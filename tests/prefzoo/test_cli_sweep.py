@@ -158,7 +158,7 @@ def test_a_trial_that_diverges_is_out_and_the_others_go_on(
         (["--set", "sweep.validation=test.jsonl"], "sweep.validation: test.jsonl is also data.eval"),
         (["--set", "sweep.validation=copy.jsonl"], "sweep.validation: 8 pairs of copy.jsonl are in data.eval too"),
         (["--set", "data.eval=train.jsonl"], "sweep.validation: 6 pairs of data.train train.jsonl are in data.eval"),
-        (["--on", "mars"], "--on mars: no such place; give local, ray, or ray://host:10001"),
+        (["--on", "mars"], "--on mars: no such executor; give local, ray, or ray://host:10001"),
         (["--gpus", "1.5"], "--gpus 1.5: above 1, GPUs are whole; give 2"),
         (["--launch", "no.yaml"], "--launch no.yaml: no such file"),
         (["--stage", "train:99"], "--stage train:99: no such stage; there are reference, train:N and measure:N"),

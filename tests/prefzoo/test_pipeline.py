@@ -223,3 +223,24 @@ def test_results_are_printed_in_words() -> None:
     assert [str(r) for r in (Done(), Done(kept=True), Failed("no"), Skipped("none"))] == [
         "done", "kept", "failed: no", "skipped: none",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_group_pauses_at_a_rung_and_the_better_half_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (
+        "--set", "variants={dpo: {beta: [0.05, 0.1, 0.2, 0.5]}}", "--set", "train.lora={rank: 2}",
+        "--set", "train.side_by_side=on", "--set", "evals.frontier=0",
+    )  # fmt: skip
+    early = ("--set", "sweep.early_stopping={factor: 2}", "--results", "early")
+    assert prefzoo(monkeypatch, "run", "r.yaml", *words) == 0
+    assert prefzoo(monkeypatch, "run", "r.yaml", *words, *early) == 0
+    whole, folder = place / "results" / "tiny", place / "early" / "tiny"
+    record = json.loads((folder / SWEEP).read_text())
+    stopped = {trial["name"]: trial["stopped_after"] for trial in record["trials"]}
+    assert sorted(filter(None, stopped.values())) == [2, 2]
+    for name, after in stopped.items():
+        paused, through = lines(folder / name), lines(whole / name)
+        assert len(paused) == (after or 4)
+        for one, other in zip(paused, through, strict=False):
+            assert one == pytest.approx(other, rel=1e-4, abs=1e-4)
+        assert (folder / name / "result.json").exists() == (after is None)

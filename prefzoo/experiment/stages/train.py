@@ -19,7 +19,7 @@ from prefzoo.experiment.stages.trainings import Training, job_with_reference
 from prefzoo.experiment.stages.validate import validate, validation_score
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import broadcast, process_state
-from prefzoo.runtime.live_view import FAILED, KEPT
+from prefzoo.runtime.live_view import FAILED, KEPT, TRAINED
 from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.runtime.run_folders import Failure, RunResult
@@ -208,7 +208,7 @@ def _finished(experiment: Experiment, training: Training, model: Any, member: Me
         result.write(training.folder)
         training.checkpoints.remove()
     process_state().wait_for_everyone()
-    set_variant_state(name, "trained", console)
+    set_variant_state(name, TRAINED if pause is None else "paused", console)
     return Done()
 
 
