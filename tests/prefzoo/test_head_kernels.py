@@ -94,7 +94,7 @@ def test_compiled_kernels_give_the_same(cap: float) -> None:
     products = torch.randn(6, 40)
     with torch.no_grad():
         expected, found = (
-            head_kernels._both(head_kernels.candidates()[name], products.clone, 0.7, cap)
+            head_kernels._run_both(head_kernels.candidates()[name], products.clone, 0.7, cap)
             for name in ("torch", "torch.compile")
         )
     for a, b in zip(expected, found, strict=True):
@@ -208,7 +208,7 @@ def test_all_kernels_agree_on_a_gpu(dtype: torch.dtype) -> None:
     products = torch.randn(1024, 16384, device="cuda").to(dtype)
     with torch.no_grad():
         ways = head_kernels.candidates().values()
-        expected, *others = (head_kernels._both(which, products.clone, 1.0, 0.0) for which in ways)
+        expected, *others = (head_kernels._run_both(which, products.clone, 1.0, 0.0) for which in ways)
     for found in others:
         for a, b in zip(expected, found, strict=True):
             torch.testing.assert_close(a, b, rtol=2e-2, atol=1e-3)
