@@ -109,19 +109,10 @@ class AnyLoss:
         """Return the losses of all rows, without the next state.
 
         Args:
-            policy: Log-probs of B pairs or N single answers under the policy.
-            reference: Log-probs of the same rows under the reference.
-            params: The knobs, an instance of `Params`.
-            scores: Scores of the answers in the data.
-            kl: KL from the reference, summed over each answer's tokens.
-            mismatched: Log-probs of prompts with other rows' answers.
-            state: The state that the last step returned; None for the first step.
+            policy, reference, params, scores, kl, mismatched, state: As for `each_with_state`.
 
         Returns:
             (B,) losses of pairs, or (N,) losses of single answers for an unpaired loss.
-
-        Raises:
-            ValueError: As `each_with_state`.
         """
         return self.each_with_state(
             policy, reference, params, scores=scores, kl=kl, mismatched=mismatched, state=state
