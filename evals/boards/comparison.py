@@ -21,6 +21,7 @@ from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.stats import intervals
 
 TIME = "train_seconds"  # the leaderboard's name of the cost `seconds`
+DIFFERENCES = ["variant", "metric", "baseline", "value", "low", "high", "p", "p_holm", "paired", "n"]  # columns
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def compare(
     shown.sort(key=lambda m: m != by)  # what ranks comes first
     notes = [*lead(order, ranking, by), *_notes(entries, by, why, shown)]
     return RunComparison(
-        _table(order, ranking.ranks, shown), pd.concat([_from(start, entries, m) for m in shown], ignore_index=True),
+        _table(order, ranking.ranks, shown),
+        pd.DataFrame([row for m in shown for row in _differences_from(start, entries, m)], columns=DIFFERENCES),
         recipe_differences(order),
         costs.set_index("variant").reindex([e.label for e in order if not e.is_base]).reset_index(), tuple(shown),
         by if is_ranked else "", start.label, tuple(notes), about,
@@ -148,8 +150,8 @@ def _baseline(entries: Sequence[Entry], asked: str | Path | None) -> Entry:
     return named[0]
 
 
-def _from(start: Entry, entries: Sequence[Entry], metric: str) -> pd.DataFrame:
-    """Every variant less the baseline, where the two were measured alike."""
+def _differences_from(start: Entry, entries: Sequence[Entry], metric: str) -> list[dict[str, Any]]:
+    """Return a row for every variant that was measured as the baseline was: the variant less the baseline."""
     group = dict(zip((e.label for e in entries), comparable.groups(entries, metric), strict=True))
     others = [e for e in entries if e.label != start.label and group[e.label] == group[start.label]]
     rows: list[dict[str, Any]] = []
@@ -158,8 +160,7 @@ def _from(start: Entry, entries: Sequence[Entry], metric: str) -> pd.DataFrame:
             named = {"variant": e.label, "metric": metric, "baseline": start.label}
             rows.append(named | vars(gap) | {"paired": n > 0, "n": n or e.long.loc[metric, "n"]})
     corrected = intervals.holm([row["p"] for row in rows])
-    columns = ["variant", "metric", "baseline", "value", "low", "high", "p", "p_holm", "paired", "n"]
-    return pd.DataFrame([row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)], columns=columns)
+    return [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)]
 
 
 def _table(order: Sequence[Entry], ranks: Mapping[str, int], metrics: Sequence[str]) -> pd.DataFrame:
