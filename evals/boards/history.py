@@ -35,7 +35,7 @@ BoardRow = dict[str, Any]
 
 @dataclass(frozen=True)
 class Group:
-    """What was measured alike: base model, evaluation set, judge.
+    """Variants that may be ranked together: of one base model, evaluation set and judge.
 
     Attributes:
         metric: what ranks; its name is empty if nothing was measured.
@@ -70,7 +70,7 @@ class Group:
 
 
 def gather(root: Path) -> list[Group]:
-    """Return the variants of every run under a folder, in groups of what was measured alike.
+    """Return the variants of every run under a folder, in groups that may be ranked together.
 
     Everything comes from files: the same files give the same groups.
 

@@ -33,7 +33,7 @@ def all_measured(run: RunFiles) -> dict[str, Measured]:
 
 
 def rebuilt(run: RunFiles) -> Leaderboard:
-    """Build the board of a run anew from what was measured."""
+    """Build the board of a run from what was measured, instead of reading it."""
     costs = {name: v.result.costs for name, v in run.variants.items() if v.result is not None}
     return build(all_measured(run), costs)
 

@@ -230,7 +230,7 @@ def _row(variant: str, metric: Metric, noted: Noted) -> dict[str, Any]:
 
 
 def _table(cells: pd.DataFrame) -> Table:
-    """Intervals stand on a line of their own; nothing is cut off."""
+    """Intervals are on lines of their own; nothing is cut off."""
     table = Table(title="Leaderboard", caption=NOTE)
     for column in cells.columns:
         table.add_column(str(column).replace("_", "\n"), no_wrap=True)

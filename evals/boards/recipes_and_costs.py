@@ -1,4 +1,4 @@
-"""What variants were trained with and what that took: recipes where they differ, costs."""
+"""The settings in which the recipes of variants differ, and what their training cost."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def round_robin(won: Won, cover: Coverage, seed: int = 0, resamples: int = RESAM
         UserError: more than 5% of the verdicts are missing.
     """
     if cover.withheld:
-        raise UserError(f"round robin: {cover.summary()}; mend the judge and play again")
+        raise UserError(f"round robin: {cover.summary()}; fix the judge and play again")
     names = sorted({name for pair in won for name in pair})
     table = np.stack([won[pair] for pair in _pairs(names)])
     rng = np.random.default_rng(seed)
@@ -140,7 +140,7 @@ def _matrix(won: Won, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _differences(won: Won, seed: int) -> dict[tuple[str, str], Difference]:
-    """Of the mean win rate against all, row by row: what two variants differ by, whoever they meet."""
+    """Differences of the mean win rate against all other variants, paired by prompt."""
     names = sorted({name for pair in won for name in pair})
     mean = {name: _against_all(won, name) for name in names}
     gaps = intervals.paired_differences(mean, seed)

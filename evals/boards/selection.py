@@ -102,7 +102,7 @@ def _titles(folders: list[Path]) -> dict[Path, str]:
 def _long(run: RunFiles) -> pd.DataFrame:
     """The long table as written; made of what was measured if the run has not come to writing it.
 
-    What training took stands among the costs.
+    Costs of training are left out: they have a table of their own.
     """
     long = run.long
     if long.empty:

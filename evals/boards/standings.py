@@ -1,4 +1,4 @@
-"""How variants of any runs stand to each other by one metric: order, ranks, differences, and what may be said."""
+"""Variants of any runs by one metric: order, ranks, differences, and the verdict."""
 
 from __future__ import annotations
 

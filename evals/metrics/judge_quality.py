@@ -33,7 +33,7 @@ class Quality:
         agreement: share of labels it agrees with; a tie counts half.
         flips: share of comparisons whose winner changes when the answers swap, of those asked in both orders.
         first_position: share won by the answer shown first, of all single verdicts that name a winner.
-        longer_wins: share won by the longer answer, of verdicts that name a winner between answers of unlike length.
+        longer_wins: share won by the longer answer, of verdicts that name a winner between answers of different length.
         longer_is_better: the same share among the labels themselves, for comparison.
     """
 

@@ -62,7 +62,7 @@ class Metric:
         phrase: what a model that leads by it has, like "a win rate against the base"; made from the label if empty.
         base_value: what each row of the baseline is worth against itself (one half of a win); None if it has no such
             value, or has rows of its own.
-        position: where its column stands; lower comes first.
+        position: of its column; lower comes first.
         rows: `(measured, base) -> (n,)` one value per prompt or pair, in order, NaN where one is missing; None if the
             model has none. `base` is None for the baseline itself. With rows a metric has an interval, paired
             differences, and means over seeds.

@@ -1,4 +1,4 @@
-"""KL from the reference on a policy's own samples: how far training has moved it where it speaks for itself."""
+"""KL from the reference on a policy's own samples: how far training has moved it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Cell:
 
 
 def board_of(run: RunFiles) -> Leaderboard | None:
-    """Return the board made anew from what is on disk; None if no variant was measured."""
+    """Return the board built from what is on disk; None if no variant was measured."""
     return rebuilt(run) if set(all_measured(run)) - {BASE} else None
 
 

@@ -24,7 +24,7 @@ ROUNDS, LONGEST_STEP, CLOSE = 200, 1.0, 1e-6
 class Gamed:
     """A gamed baseline (the baseline told to be verbose, or concise) against the baseline itself.
 
-    `preference` in [0, 1], `length` is tanh of the standardised difference in length; NaN where there is none.
+    `preference` in [0, 1], `length` is tanh of the standardised difference in length; NaN where it is missing.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Gamed:
 def from_pool(lengths: Values, won: Values) -> Values:
     r"""Estimate how hard each prompt is from the models that answered it.
 
-    The joint fit of Dubois 2024 (arXiv:2404.04475), in which every model feels difficulty alike:
+    The joint fit of Dubois 2024 (arXiv:2404.04475), in which difficulty is the same for every model:
     $$ \mathrm{logit}\, p_{mi} = w_m t_{mi} + b_m + x_i, \quad x_i \sim N(0, 1) $$
     by Newton's method in turns: all models at once for given x, all x at once for given models.
 

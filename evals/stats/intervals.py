@@ -158,7 +158,7 @@ def paired_differences(
 
 
 def _sharpened(table: Values, pairs: list[tuple[int, int]], seed: int, flips: int) -> list[Difference]:
-    """`_differences`; with many comparisons a small p is counted anew, over more flips: else none could be small."""
+    """`_differences`, but with many comparisons a small p is counted again over more flips; else none is small."""
     differences = _differences(table, pairs, seed)
     rare = [k for k, d in enumerate(differences) if d.p <= RARE]
     if flips <= RESAMPLES or 2 ** table.shape[1] <= RESAMPLES or not rare:

@@ -93,7 +93,7 @@ def length_term(annotations: Annotations, order: Sequence[str]) -> Values:
         order: instructions.
 
     Returns:
-        (n,) terms, 0 where the model has no row, or all lengths differ alike.
+        (n,) terms, 0 where the model has no row, or the lengths differ by the same everywhere.
     """
     rows = annotations.rows
     gap = (rows["output_1"].str.len() - rows["output_2"].str.len()).astype(float)

@@ -125,7 +125,7 @@ def test_missing_verdicts() -> None:
     won["a", "b"][:3] = np.nan
     found = round_robin(won, Coverage(300, 3, (("HTTP 500", 3),)), resamples=20)
     assert np.isfinite(found.wins.loc["a", "b"]) and "3 of 300 verdicts are missing (3 x HTTP 500)" in markdown(found)
-    with pytest.raises(UserError, match="more than 5%: the number is withheld; mend the judge and play again"):
+    with pytest.raises(UserError, match="more than 5%: the number is withheld; fix the judge and play again"):
         round_robin(won, Coverage(300, 30, (("HTTP 500", 30),)))
 
 

@@ -1,4 +1,4 @@
-"""How long training took: the one cost that stands in the leaderboard. The board takes it from the run's costs."""
+"""How long training took: the only cost in the leaderboard, which takes it from the run's costs."""
 
 from __future__ import annotations
 
