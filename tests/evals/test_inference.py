@@ -90,6 +90,7 @@ def test_wilson_covers() -> None:
         assert 0.93 <= covers(found, share) <= 0.97
 
 
+@pytest.mark.slow
 def test_bootstrap_and_sign_flips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "RESAMPLES", 400)
     rng = np.random.default_rng(5)

@@ -50,6 +50,7 @@ def by_alpaca(pool: Pool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Valu
         ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_alpaca_evals_own_numbers(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = by_alpaca(pool, tmp_path, monkeypatch)
     given = values(pool.models, pool.difficulty, gamed_of(pool, tmp_path))
@@ -160,6 +161,7 @@ def test_what_a_row_says_about_its_difficulties(small: Pool, tmp_path: Path) -> 
         assert length_controlled(*how, resamples=2)["m0"].difficulty == says  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_file_with_both_is_used_for_both_and_numbers_are_places(small: Pool, tmp_path: Path) -> None:
     gamed = gamed_of(small, tmp_path)
     found = board(small.models, difficulties=tmp_path / "gamed.csv")

@@ -111,6 +111,7 @@ def test_what_the_data_cannot_feed_is_said_of_every_variant_before_training(
         assert line.startswith(f"error: {start}") and "; " in line  # what is wrong; what to do
 
 
+@pytest.mark.slow
 def test_a_whole_run_and_again(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +140,7 @@ def test_a_whole_run_and_again(
     assert "answers of base" not in capsys.readouterr().out  # made once for all runs on this machine
 
 
+@pytest.mark.slow
 def test_fresh_starts_over(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     only = ("run", "r.yaml", "--set", "variants={simpo: null}", "--set", "train.steps=2")
     assert prefzoo(monkeypatch, *only) == 0

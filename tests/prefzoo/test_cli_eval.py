@@ -55,6 +55,7 @@ def test_a_run_on_prompts_with_a_round_robin(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_checkpoints_on_a_benchmark(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "two.jsonl").write_text('{"question": "Say", "choices": ["a", "b"], "label": 0}\n' * 2)
     (place / "two.yaml").write_text(

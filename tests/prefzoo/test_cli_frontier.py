@@ -53,6 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_a_run_and_again(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch) == 0, capsys.readouterr().out
     found = read_run(place / "results" / "far")
@@ -86,6 +87,7 @@ def test_a_run_and_again(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert pd.read_csv(place / "results/far/frontier.csv").equals(before)
 
 
+@pytest.mark.slow
 def test_snapshots_that_were_not_taken(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pyt
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_judge_ranks_and_alpaca_eval_agrees(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +91,7 @@ def test_the_judge_ranks_and_alpaca_eval_agrees(
     assert "a win rate against the base" in out or "No variant beats the base" in out
 
 
+@pytest.mark.slow
 def test_a_judge_that_never_answers_gives_no_number(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

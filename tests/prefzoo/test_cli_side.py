@@ -28,6 +28,7 @@ def side(place: Path) -> Path:  # noqa: F811
     return place
 
 
+@pytest.mark.slow
 def test_the_same_results_as_one_after_another(
     side: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,6 +56,7 @@ def test_the_same_results_as_one_after_another(
         assert first["key"] == second["key"] and first["train"] == second["train"]
 
 
+@pytest.mark.slow
 def test_what_cannot_go_together_goes_one_after_another(
     side: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,6 +57,7 @@ def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pyt
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_in_a_board_of_tuned_variants(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +136,7 @@ def test_early_stopping_stops_the_worse_half(
     assert json.loads((folder / "sweep.json").read_text()) == record
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_is_out_and_the_others_go_on(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,6 +158,7 @@ def test_broken_cached_values_are_made_again(
     assert cached("answers", {"of": "x"}, lambda: ["third"]) == ["third"] and capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_broken_results_of_a_run_are_made_again(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
