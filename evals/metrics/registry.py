@@ -6,19 +6,19 @@ packages add theirs by the entry point group `prefzoo.metrics`. A benchmark's me
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Estimate, Values
+from prefzoo.runtime.plugins import load_entry_points
 from prefzoo.types import LogProbs, VocabLogProbs
 
 if TYPE_CHECKING:
@@ -166,14 +166,14 @@ def _load() -> None:
         builtin = import_module("prefzoo.evals.metrics.builtin")
         for module in iter_modules(builtin.__path__):
             import_module(f"{builtin.__name__}.{module.name}")
-        for point in entry_points(group="prefzoo.metrics"):
-            try:
-                offered = point.load()
-                if isinstance(offered, Metric):
-                    register(offered)
-            except Exception as e:  # one broken package must not take the whole tool down
-                print(f"prefzoo: entry point {point.name} = {point.value} fails: {type(e).__name__}: {e}",
-                      file=sys.stderr)  # fmt: skip
+        load_entry_points("prefzoo.metrics", _offered)
+
+
+def _offered(_: EntryPoint, metric: Any) -> str | None:
+    if not isinstance(metric, Metric):
+        return "it is no Metric"
+    register(metric)
+    return None
 
 
 OWN_UNIT = {  # lm-eval's metrics that are no shares, with their unit and digits

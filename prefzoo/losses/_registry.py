@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.losses._loss import Loss, LossFn, check_metadata, check_signature
 from prefzoo.losses._sum import Sum, is_sum, parse
-from prefzoo.runtime.plugins import import_file
+from prefzoo.runtime.plugins import import_file, load_entry_points
 
 
 class NameTaken(UserError, ValueError):
@@ -168,23 +168,14 @@ def _import_file(path: Path, spec: str) -> Any:
         raise UserError(f"loss {spec!r}: {path} fails on import: {type(e).__name__}: {e}; mend it there") from e
 
 
-_entry_points_loaded = False
-
-
+@lru_cache(maxsize=1)
 def _load_entry_points() -> None:
     """Register the losses that installed packages offer as entry points `prefzoo.losses`, by their functions' names."""
-    global _entry_points_loaded  # noqa: PLW0603 - once per process
-    if _entry_points_loaded:
-        return
-    _entry_points_loaded = True
-    for point in entry_points(group="prefzoo.losses"):
-        try:
-            offered = point.load()
-        except Exception as e:  # one broken package must not break the whole tool
-            print(
-                f"prefzoo: entry point {point.name} = {point.value} fails: {type(e).__name__}: {e}",
-                file=sys.stderr,
-            )
-            continue
-        if isinstance(offered, Loss):
-            _REGISTRY.setdefault(offered.name, offered)
+
+    def register(_: EntryPoint, offered: Any) -> str | None:
+        if not isinstance(offered, Loss):
+            return "it is not decorated with @loss"
+        _REGISTRY.setdefault(offered.name, offered)
+        return None
+
+    load_entry_points("prefzoo.losses", register)

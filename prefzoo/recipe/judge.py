@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -22,6 +21,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from prefzoo.errors import UserError, did_you_mean
+from prefzoo.runtime.plugins import load_entry_points
 
 GROUP = "prefzoo.judges"
 # By path, and imported only when a recipe needs them: a judge's settings stand beside the judge, in a higher layer.
@@ -68,17 +68,15 @@ def names() -> list[str]:
 def kinds() -> dict[str, type[JudgeSettings]]:
     """Return the settings of every kind, by its name. A plug-in that is broken is reported and left out."""
     registered = {name: EntryPoint(name, path, GROUP).load() for name, path in BUILT_IN.items()}
-    for point in entry_points(group=GROUP):
+
+    def register(point: EntryPoint, settings: Any) -> str | None:
         fault = f"the kind {point.name!r} is taken; rename it" if point.name in registered else ""
-        try:
-            settings = None if fault else point.load()
-        except Exception as e:  # one broken package must not take the whole tool down
-            settings, fault = None, f"{type(e).__name__}: {e}"
         fault = fault or _fault(settings, point.name)
-        if fault:
-            print(f"prefzoo: entry point {point.name} = {point.value} fails: {fault}", file=sys.stderr)
-        else:
+        if not fault:
             registered[point.name] = settings
+        return fault
+
+    load_entry_points(GROUP, register)
     return registered
 
 

@@ -1,9 +1,11 @@
-"""Import Python files that a recipe names."""
+"""Import Python files that a recipe names, and load what installed packages offer by entry points."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -33,3 +35,19 @@ def import_file(path: Path, name: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def load_entry_points(group: str, register: Callable[[EntryPoint, Any], str | None]) -> None:
+    """Load what installed packages offer in a group of entry points. What is broken is reported and left out.
+
+    Args:
+        group: such as `prefzoo.losses`.
+        register: takes an entry point and the object it names, and returns what is wrong with it, if anything.
+    """
+    for point in entry_points(group=group):
+        try:
+            fault = register(point, point.load())
+        except Exception as e:  # one broken package must not break the whole tool
+            fault = f"{type(e).__name__}: {e}"
+        if fault:
+            print(f"prefzoo: entry point {point.name} = {point.value} fails: {fault}", file=sys.stderr)

@@ -18,6 +18,7 @@ from prefzoo.evals.judges import Answer, Comparison, PromptRow, load_judge
 from prefzoo.recipe import json_schema, judge
 from prefzoo.recipe.load import dump, load
 from prefzoo.recipe.yaml import Source
+from prefzoo.runtime import plugins
 
 RECIPE = "name: tiny\nmodel: some/model\ndata: {train: pairs.jsonl, eval: pairs.jsonl}\nvariants: {dpo: }\n"
 PLAIN = """
@@ -50,7 +51,8 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[En
     (tmp_path / "plain_judge.py").write_text(PLAIN)
     monkeypatch.syspath_prepend(tmp_path)
     points = [EntryPoint(name, path, judge.GROUP), EntryPoint("plain", "plain_judge:Settings", judge.GROUP)]
-    monkeypatch.setattr(judge, "entry_points", lambda group: points if group == judge.GROUP else [])
+    for module in (judge, plugins):
+        monkeypatch.setattr(module, "entry_points", lambda group: points if group == judge.GROUP else [])
     monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     for cache in (judge.kinds, judge._adapter):

@@ -25,6 +25,7 @@ from prefzoo.evals.metrics.held_out import has_all_metrics, on_pairs
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metric, Metrics, all_metrics, benchmark_metric, register
 from prefzoo.evals.report import page
+from prefzoo.runtime import plugins
 from prefzoo.runtime.run_folders import write_json
 from prefzoo.types import VocabLogProbs
 
@@ -51,7 +52,7 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     all_metrics()
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
     monkeypatch.setattr(registry, "_loaded", set())
-    monkeypatch.setattr(registry, "entry_points", lambda group: [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
 
 
 @pytest.mark.parametrize("metric", all_metrics(), ids=lambda m: m.name)
@@ -151,7 +152,7 @@ def test_a_broken_package_is_reported_and_the_rest_works(
     own_registry: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     point = EntryPoint("gone", "no_such_module:METRIC", "prefzoo.metrics")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
     assert "win_rate" in {m.name for m in all_metrics()}
     assert "entry point gone = no_such_module:METRIC fails: ModuleNotFoundError" in capsys.readouterr().err
 
@@ -195,7 +196,7 @@ def contributed(tmp_path: Path, own_registry: None, monkeypatch: pytest.MonkeyPa
     (package / "exclamations.py").write_text(example)
     monkeypatch.syspath_prepend(tmp_path / "site")
     points = [EntryPoint(name, value, group)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in points if p.group == group])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [p for p in points if p.group == group])
     yield
 
 

@@ -17,6 +17,7 @@ from prefzoo.data.schemas import describe, normalise, registry, schema
 from prefzoo.data.sources import read_rows
 from prefzoo.errors import UserError
 from prefzoo.recipe.sections import Data
+from prefzoo.runtime import plugins
 
 ROW = {"question": "q", "good": "a", "bad": "b"}
 PLUGIN = """
@@ -141,7 +142,7 @@ def test_entry_points(
     (tmp_path / f"{name}.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("offer", f"{name}:{attribute}", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "prefzoo.schemas" else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "prefzoo.schemas" else [])
     assert normalise([ROW], "d") == [Pair("q", "a", "b", 0)]
     err = capsys.readouterr().err
     assert err == "" if not fault else f"entry point offer = {name}:{attribute} fails: {fault}" in err

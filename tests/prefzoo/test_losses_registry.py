@@ -21,6 +21,7 @@ from prefzoo.errors import UserError
 from prefzoo.losses import _registry
 from prefzoo.losses._bounds import Positive
 from prefzoo.losses.batch import RunningMean
+from prefzoo.runtime import plugins
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenLogProbs, VocabLogProbs
 
 PLUGIN = """
@@ -110,8 +111,8 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "zoo_entry_module.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("offered", "zoo_entry_module:mine", "prefzoo.losses")
-    monkeypatch.setattr(_registry, "entry_points", lambda group: [point] if group == "prefzoo.losses" else [])
-    monkeypatch.setattr(_registry, "_entry_points_loaded", False)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "prefzoo.losses" else [])
+    _registry._load_entry_points.cache_clear()
     assert "mine" in losses.names() and "offered" not in losses.names()  # names come from functions
 
 
@@ -232,8 +233,8 @@ def test_an_entry_point_of_a_taken_name_is_told_and_left_out(
     (tmp_path / "zoo_twin_module.py").write_text(PLUGIN.replace("mine(", "dpo("))
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("offered", "zoo_twin_module:dpo", "prefzoo.losses")
-    monkeypatch.setattr(_registry, "entry_points", lambda group: [point])
-    monkeypatch.setattr(_registry, "_entry_points_loaded", False)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    _registry._load_entry_points.cache_clear()
     assert losses.get("dpo").paper.startswith("Rafailov")
     err = capsys.readouterr().err
     assert "entry point offered = zoo_twin_module:dpo fails" in err and "is taken by" in err and "rename one" in err

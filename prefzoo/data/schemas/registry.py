@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import entry_points
 
 from prefzoo.data.examples import Example
 from prefzoo.data.rows import Row
 from prefzoo.errors import UserError
+from prefzoo.runtime.plugins import load_entry_points
 
 GROUP = "prefzoo.schemas"  # of the entry points by which installed packages offer schemas
 Detect = Callable[[frozenset[str]], str]
@@ -126,11 +125,6 @@ def _source(entry: Schema) -> str:
 @lru_cache(maxsize=1)
 def _load_entry_points() -> None:
     """Import the schemas of installed packages. One that is broken is reported and left out."""
-    for point in entry_points(group=GROUP):
-        try:
-            offered = point.load()
-            fault = "" if isinstance(offered, Schema) else "it is not decorated with @schema"
-        except Exception as e:  # one broken package must not take the whole tool down
-            fault = f"{type(e).__name__}: {e}"
-        if fault:
-            print(f"prefzoo: entry point {point.name} = {point.value} fails: {fault}", file=sys.stderr)
+    load_entry_points(
+        GROUP, lambda _, offered: None if isinstance(offered, Schema) else "it is not decorated with @schema"
+    )
