@@ -104,7 +104,8 @@ def test_when_the_head_dies_the_run_says_so_and_the_same_command_goes_on(run_fol
     """Its two trainings share a GPU, as far as Ray knows."""
     small(run_folder, 60)
     env, words = environment(run_folder / "cache-ray"), [*WORDS, "on-ray", "--on", "ray"]
-    with head(env, "--num-gpus=1") as (cluster, address), (run_folder / "ray.log").open("w") as log:
+    pretended = env | {"CUDA_VISIBLE_DEVICES": "GPU-none"}  # one that Ray counts, and torch does not see
+    with head(pretended, "--num-gpus=1") as (cluster, address), (run_folder / "ray.log").open("w") as log:
         run = subprocess.Popen(
             [*words, "--gpus", "0.5"], cwd=run_folder, text=True, stdout=log, stderr=subprocess.STDOUT,
             env={**env, **OPEN, "RAY_ADDRESS": address},
