@@ -62,7 +62,9 @@ def _plugins_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
     yield
     written = str(tmp_path_factory.getbasetemp())
     for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(written):
+        own = getattr(module, "__dict__", {})  # some modules make up any attribute that they are asked for
+        places = [own.get("__file__"), *own.get("__path__", [])]
+        if any(str(place).startswith(written) for place in places):
             del sys.modules[name]
 
 
