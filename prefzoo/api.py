@@ -86,20 +86,20 @@ def loss(name: str, **params: Any) -> Callable[..., Tensor]:
     from prefzoo.errors import UserError
     from prefzoo.recipe import messages
 
-    found = losses.get(name)
+    entry = losses.get(name)
     try:
-        knobs = found.Params(**params)
+        knobs = entry.Params(**params)
     except ValidationError as e:
         faults = e.errors(include_url=False)
         raise UserError(
-            f"loss {name}: {'.'.join(messages.error_keys(f))}: {messages.describe_error(found.Params, f, found)}"
+            f"loss {name}: {'.'.join(messages.error_keys(f))}: {messages.describe_error(entry.Params, f, entry)}"
             for f in faults
         ) from None
 
     def call(policy: Any, reference: Any = None, **more: Any) -> Tensor:
-        return found.each(policy, reference, knobs, **more)
+        return entry.each(policy, reference, knobs, **more)
 
-    call.__name__, call.__doc__ = found.name, found.doc
+    call.__name__, call.__doc__ = entry.name, entry.doc
     return call
 
 

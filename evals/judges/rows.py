@@ -9,7 +9,16 @@ from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, 
 
 
 def output_rows(prompts: Sequence[PromptRow], answers: Sequence[Answer], name: str) -> list[dict[str, Any]]:
-    """Return the rows of `model_outputs.json`, for a model of this name."""
+    """Return the rows of `model_outputs.json`.
+
+    Args:
+        prompts: what was asked.
+        answers: the model's, one per prompt.
+        name: the model's.
+
+    Returns:
+        One row per prompt, in AlpacaEval's format.
+    """
     return [
         {"instruction": row.prompt, "output": answer.text, "generator": name, "id": row.id}
         for row, answer in zip(prompts, answers, strict=True)

@@ -131,7 +131,17 @@ def _add_legend(figure: Figure, legend: Mapping[str, int | None], columns: int) 
 
 
 def save_figure(figure: Figure, path: Path, suffixes: Sequence[str], dpi: float) -> list[Path]:
-    """Write a figure once per suffix, without the time of writing, and return the paths."""
+    """Write a figure once per suffix, without the time of writing.
+
+    Args:
+        figure: what is drawn.
+        path: of the files, without a suffix.
+        suffixes: the formats, such as `svg` and `png`.
+        dpi: dots per inch of those made of pixels.
+
+    Returns:
+        The paths of the files.
+    """
     written = [path.with_name(f"{path.name}.{suffix}") for suffix in suffixes]
     for file in written:
         figure.savefig(file, dpi=dpi, metadata={"Date": None} if file.suffix == ".svg" else None)

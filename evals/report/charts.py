@@ -139,6 +139,9 @@ def heat_map(names: Sequence[str], shares: Sequence[Sequence[float | None]], tit
         names: of the rows, from top to bottom, and of the columns.
         shares: (N, N), how often the row beats the column; None leaves a cell empty.
         title: the chart's name.
+
+    Returns:
+        The chart.
     """
     values = np.array([[nan if share is None else share for share in row] for row in shares])
     description = "; ".join(

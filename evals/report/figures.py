@@ -59,6 +59,9 @@ def ranking(long: pd.DataFrame, order: Sequence[str], primary: str, most: int | 
         order: all names, best first.
         primary: the metric that ranks; empty where nothing was measured.
         most: rows at most; None shows all.
+
+    Returns:
+        The chart, or None where nothing was measured.
     """
     if not primary or long.empty:
         return None

@@ -44,6 +44,9 @@ def inline(svg: str, marks: Mapping[str, Mark], attributes: Mapping[str, str], t
         marks: by the id of the group that draws them.
         attributes: of the element.
         texts: of its first children by their tags, as `title` and `desc`.
+
+    Returns:
+        The element as safe markup.
     """
     source = ElementTree.fromstring(svg)
     # Markers are defined once and used by reference; the page gets copies, since ids would clash between charts.
