@@ -87,9 +87,11 @@ def _halve(
         executor.run(stages)
         ranked = [t for t in alive if t.name in due]
         survivors = {t.name for t in search.survivors(ranked, _scores(experiment, due), halving.factor)}
-        stopped |= {name: steps for name, steps in due.items() if name not in survivors}
-        alive = [t for t in alive if t.name not in stopped]
-        experiment.console.print(f"rung {number + 1}: {len(alive)} trials continue, {len(stopped)} are stopped")
+        failed = failures(experiment)  # these ended by themselves
+        stopped |= {name: steps for name, steps in due.items() if name not in survivors and name not in failed}
+        alive = [t for t in alive if t.name not in due or t.name in survivors]
+        lost = f", {len(failed)} failed" if failed else ""
+        experiment.console.print(f"rung {number + 1}: {len(alive)} trials continue, {len(stopped)} are stopped{lost}")
     return alive, stopped
 
 

@@ -121,6 +121,8 @@ def _run(request: Request, recipe: Recipe, options: Options, resources: Resource
     process_state().wait_for_everyone()
     if search.is_sweep(recipe):
         console.print(sweep_report.plan(experiment), soft_wrap=True, markup=False)
+    if recipe.sweep is not None and not any(v.axes for v in recipe.variants.values()):
+        console.print(sweep_report.NO_GRID, soft_wrap=True, markup=False)
     with show_live_view(f"{recipe.name} · {recipe.model}", _rows(experiment), console):
         with _executor(request, experiment, resources) as executor:
             choice = _train_and_measure(experiment, executor)

@@ -20,6 +20,8 @@ HEAD = (
     "standard error over prompts |\n|---|---|---|---|---|---|"
 )
 
+NO_GRID = "sweep: no variant has a grid, so there is nothing to choose and the section `sweep` has no effect"
+
 
 def plan(experiment: Experiment) -> str:
     """Return in one line how many trainings there are, and what they are chosen by."""

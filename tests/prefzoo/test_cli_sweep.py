@@ -137,6 +137,32 @@ def test_early_stopping_stops_the_worse_half(
 
 
 @pytest.mark.slow
+def test_a_trial_that_diverges_is_not_counted_as_stopped_early(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = "variants={dpo: {train: {learning_rate: [1e-3, 1e-4, 1e30]}}}"
+    words = ("run", "r.yaml", "--set", "sweep.early_stopping={factor: 2}", "--set", "seeds=[0]", "--set", grid)
+    for _ in range(2):  # trained, and read from disk
+        assert prefzoo(monkeypatch, *words) == 0
+        assert "rung 1: 1 trials continue, 1 are stopped, 1 failed" in capsys.readouterr().out
+        folder = place / "results" / "tuned"
+        last = json.loads((folder / "sweep.json").read_text())["trials"][-1]
+        assert last["stopped_after"] is None and "the loss is nan" in last["failed"]
+        assert "1 of 3 trials were stopped early" in (folder / "leaderboard.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_section_without_a_grid_is_not_ignored_in_silence(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = ("run", "r.yaml", "--set", "variants={dpo: {}}", "--set", "evals.prompts=null", "--set", "train.steps=1")
+    assert prefzoo(monkeypatch, *plain) == 0
+    assert "sweep: no variant has a grid" in capsys.readouterr().out
+    assert prefzoo(monkeypatch, *plain, "--set", "sweep=null") == 0
+    assert "no variant has a grid" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_a_trial_that_diverges_is_out_and_the_others_go_on(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
