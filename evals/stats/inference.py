@@ -11,14 +11,16 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import chi2, norm
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
-from statsmodels.stats.power import tt_solve_power
 
 from prefzoo.evals.stats.intervals import Difference, Estimate, Values
 
 LEVEL, POWER = 0.95, 0.8
 TWO = 2  # fewer clusters, prompts or seeds than this have no spread
+STEPS = 10_000  # of an average over a quantity's quantiles
 GRID = 2  # dimensions of seeds by prompts
 HALF_CELL = 0.5  # Agresti & Min's pseudo-count for each cell of the 2 x 2 table
 
@@ -165,7 +167,15 @@ def detectable(deviation: float, n: int, comparisons: int = 1) -> float:
         The difference in the unit of `deviation`.
     """
     alpha = (1 - LEVEL) / max(1, comparisons)  # what Holm asks of the smallest p
-    return deviation * float(tt_solve_power(nobs=n, alpha=alpha, power=POWER, alternative="two-sided"))
+    critical = float(student.isf(alpha / 2, n - 1))
+    # The mean's z score is normal once the sample deviation is given, here in units of the true one. scipy's
+    # noncentral t is NaN at many of these arguments, so that a solver stops far from the solution.
+    reach = critical * np.sqrt(chi2.ppf((np.arange(STEPS) + 0.5) / STEPS, n - 1) / (n - 1))
+
+    def power_above_goal(z: float) -> float:
+        return float((norm.sf(reach - z) + norm.cdf(-reach - z)).mean()) - POWER
+
+    return deviation * float(brentq(power_above_goal, 0, reach[-1] + critical)) / float(np.sqrt(n))
 
 
 def power_statement(values: dict[str, Values], rows: str = "prompts") -> str:

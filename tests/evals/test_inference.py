@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats as scipy_stats
+from scipy.integrate import quad
 
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.inference import (
@@ -168,6 +169,19 @@ def test_what_is_detectable_is_detected_four_times_in_five() -> None:
         assert np.mean(p <= 0.05 / comparisons) == pytest.approx(0.8, abs=0.03)
     # (1.96 + 0.84) * 0.5 / sqrt(100) = 0.14, and a little more for t
     assert detectable(0.5, 100) == pytest.approx(0.1415, abs=1e-3)
+
+
+@pytest.mark.parametrize(("n", "comparisons"), [(3, 1), (10, 1), (10, 120), (100, 1953), (1000, 2000), (20_000, 6)])
+def test_the_power_at_what_is_detectable_by_integration(n: int, comparisons: int) -> None:
+    z = detectable(1.0, n, comparisons) * math.sqrt(n)
+    critical = scipy_stats.t.isf(0.05 / comparisons / 2, n - 1)
+
+    def density_of_detection(mean: float) -> float:
+        """Of the z score `mean`, times the probability that the sample deviation is small enough for it."""
+        return float(scipy_stats.norm.pdf(mean - z) * scipy_stats.chi2.cdf((n - 1) * (mean / critical) ** 2, n - 1))
+
+    power = quad(density_of_detection, z - 10, z + 10, points=[z], limit=500)[0]
+    assert power == pytest.approx(0.8, abs=1e-4)
 
 
 def test_the_power_statement() -> None:
