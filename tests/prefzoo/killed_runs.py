@@ -1,7 +1,8 @@
 """Run by test_killed_runs.py: real `prefzoo run`s in children of one process, so that the imports are paid for once.
 
-Usage: killed_runs.py FOLDER KILLS. In FOLDER lie r.yaml and what it names. An uninterrupted run goes to `whole`; a
-run that is killed at KILLS random moments to `killed`. Prints the lines of the runs that went on.
+Usage: killed_runs.py FOLDER KILLS SORTS. In FOLDER lie r.yaml and what it names. An uninterrupted run goes to `whole`;
+a run that is killed at KILLS random moments, and once more where files of each of the SORTS (glob patterns) exist, to
+`killed`. Prints the lines of the runs that went on.
 """
 
 from __future__ import annotations
@@ -69,20 +70,35 @@ def check(folder: Path) -> None:
     assert names and not left, left
 
 
-def run(folder: Path, kills: int) -> None:
-    moments, seconds = random.Random(0), finish(folder, "whole")
-    while kills:
-        pid = child(folder, "killed")
-        code = wait(pid, moments.uniform(0.05, 0.5) * seconds)
-        if code is None:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            kills -= 1
-        else:  # it got to its end: look at it, and begin again
+def killed(folder: Path, seconds: float, patterns: list[str]) -> bool:
+    """Kill a run after so many seconds, or as soon as files of each pattern exist; False if it ended before."""
+    pid, end = child(folder, "killed"), time.monotonic() + seconds
+    while time.monotonic() < end and not (patterns and exist(folder, patterns)):
+        code = wait(pid, 0.005)
+        if code is not None:
             assert code == 0, code
-            check(folder)
-            shutil.rmtree(folder / "killed")
-            shutil.rmtree(folder / "cache-killed")
+            return False
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+def exist(folder: Path, patterns: list[str]) -> bool:
+    return all(any((folder / "killed").rglob(p)) for p in patterns)
+
+
+def run(folder: Path, kills: int, patterns: list[str]) -> None:
+    """Kill at random moments, which on a slow machine may all be early, then once where the patterns say."""
+    moments, seconds = random.Random(0), finish(folder, "whole")
+    for wanted in [*[[]] * kills, patterns]:
+        done = False
+        while not done:
+            if killed(folder, 300 if wanted else moments.uniform(0.05, 0.5) * seconds, wanted):
+                done = exist(folder, wanted)  # a training may end between the look and the kill
+            else:  # it got to its end: look at it, and begin again
+                check(folder)
+                shutil.rmtree(folder / "killed")
+                shutil.rmtree(folder / "cache-killed")
     finish(folder, "killed")
     check(folder)
 
@@ -90,4 +106,4 @@ def run(folder: Path, kills: int) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    run(Path(sys.argv[1]), int(sys.argv[2]))
+    run(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

@@ -25,7 +25,7 @@ def environment() -> dict[str, str]:
 @pytest.mark.slow
 def test_a_run_killed_at_ten_random_moments_ends_as_an_untouched_one(run_folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(HERE / "killed_runs.py"), str(run_folder), "10"],
+        [sys.executable, str(HERE / "killed_runs.py"), str(run_folder), "10", "checkpoint", "step-*-*"],
         capture_output=True, text=True, check=False, timeout=600, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -50,7 +50,7 @@ variants:
 def test_variants_side_by_side_killed_at_random_moments(run_folder: Path) -> None:
     (run_folder / "r.yaml").write_text(SIDE)
     done = subprocess.run(
-        [sys.executable, str(HERE / "killed_runs.py"), str(run_folder), "6"],
+        [sys.executable, str(HERE / "killed_runs.py"), str(run_folder), "6", "step-0000000[1-9]-*"],
         capture_output=True, text=True, check=False, timeout=600, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
