@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefzoo.data.examples import Text
+from prefzoo.data.examples import Message, Text
 from prefzoo.errors import UserError
 
 
@@ -61,17 +61,17 @@ def _answer_text(tokenizer: Any, prompt: Text, answer: Text) -> str:
     if isinstance(answer, str) and tokenizer.eos_token:
         answer = answer.removesuffix(tokenizer.eos_token)  # or the template's own would be a second
     if not tokenizer.chat_template:
-        return answer if isinstance(answer, str) else "\n".join(m["content"] for m in answer)
+        return answer if isinstance(answer, str) else "\n".join(str(m["content"]) for m in answer)
     head, messages = _prompt_text(tokenizer, prompt), _messages("assistant", answer)
     whole = _template(tokenizer, [*_messages("user", prompt), *messages], False)
     if whole.startswith(head):
         return whole[len(head) :]
     if len(messages) > 1:
         raise UserError("the chat template writes a prompt differently once it is answered; keep one answer per row")
-    return messages[0]["content"]  # a reasoning template: generation starts from its header for the next answer
+    return str(messages[0]["content"])  # a reasoning template: generation starts from its header for the next answer
 
 
-def _template(tokenizer: Any, messages: list[dict[str, str]], generation: bool) -> str:
+def _template(tokenizer: Any, messages: list[Message], generation: bool) -> str:
     from jinja2 import TemplateError
 
     try:
@@ -82,7 +82,7 @@ def _template(tokenizer: Any, messages: list[dict[str, str]], generation: bool) 
     return text
 
 
-def _messages(role: str, text: Text) -> list[dict[str, str]]:
+def _messages(role: str, text: Text) -> list[Message]:
     return [{"role": role, "content": text}] if isinstance(text, str) else text
 
 

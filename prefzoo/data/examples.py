@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-Text = str | list[dict[str, str]]
+Message = dict[str, Any]  # role and content, and whatever else a chat template reads: tool_calls, name, reasoning
+Text = str | list[Message]
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,8 @@ class Pair:
         row: index of the row in its data set, from 0.
         scores: the data's scores of chosen and rejected (columns `score_chosen`, `score_rejected`), in its own unit;
             None where it has none.
+        tools: the functions that the assistant may call, as JSON schemas, for the chat template; None without any.
+        template: the row's own variables for the chat template, such as `enable_thinking`; None without any.
     """
 
     prompt: Text
@@ -22,6 +26,8 @@ class Pair:
     rejected: Text
     row: int
     scores: tuple[float, float] | None = None
+    tools: list[dict[str, Any]] | None = None
+    template: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,15 @@ class LabelledAnswer:
     Attributes:
         label: whether the answer is a desirable one.
         row: index of the row in its data set, from 0.
+        tools, template: as of a `Pair`.
     """
 
     prompt: Text
     completion: Text
     label: bool
     row: int
+    tools: list[dict[str, Any]] | None = None
+    template: dict[str, Any] | None = None
 
 
 Example = Pair | LabelledAnswer
