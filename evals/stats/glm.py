@@ -98,19 +98,24 @@ class AlpacaEvalFit:
 
 @dataclass(frozen=True)
 class Prior:
-    """What a pool says of one more model's w: for every spread in SPREADS its mean, that mean's variance, its weight.
+    """What a pool tells about one more model's w.
 
-    The random-effects model of a meta-analysis with a flat prior on the spread (Gelman 2006), which a handful of
-    models hardly determine: one best value for it makes intervals too short.
+    An estimate is pulled as far as AlpacaEval's gamed baselines would pull it: towards `center` by `precision`. An
+    interval must also hold a model whose w is unlike the pool's, so its refits follow the random-effects model of a
+    meta-analysis with a flat prior on the spread (Gelman 2006): for every spread in SPREADS the mean, that mean's
+    variance and its weight. A handful of models hardly determine the spread, and one best value for it makes intervals
+    too short.
     """
 
+    center: float
+    precision: float
     means: Values
     variances: Values
     weights: Values
 
     def best(self) -> tuple[Values, Values]:
-        """Return the (1,) mean and (1,) variance of w."""
-        return (self.weights @ self.means)[None], (self.weights @ SPREADS**2)[None]
+        """Return the (1,) mean and (1,) variance of w for the estimate itself."""
+        return np.array([self.center]), np.array([1 / self.precision])
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[Values, Values]:
         """Draw (size,) centers and variances, so that refits under them vary as w itself does."""
@@ -144,22 +149,33 @@ class NewtonFit:
                 break
         return beta
 
-    def variance(self) -> tuple[float, float]:
-        """Return w and its sandwich variance, without a prior: soft labels vary less than coin flips would."""
+    def summary(self) -> tuple[float, float, float]:
+        """Return w, its sandwich variance and its information, all without a prior.
+
+        The sandwich is needed because soft labels vary less than coin flips would. The information, the sum of
+        p (1 - p) t^2, is 0 where the lengths never differ.
+        """
         beta = self.weights(np.ones((1, len(self.won))))[0]
         p, seen = expit(self.design @ beta), self.seen.astype(float)
         curve = np.einsum("n,nk,nl->kl", seen * p * (1 - p), self.design, self.design)
         bread = np.linalg.inv(curve + LOOSE * np.eye(3))
         meat = np.einsum("n,nk,nl->kl", seen * (self.won - p) ** 2, self.design, self.design)
-        return float(beta[0]), float((bread @ meat @ bread)[0, 0])
+        return float(beta[0]), float((bread @ meat @ bread)[0, 0]), float(curve[0, 0])
 
 
 def pooled(models: Sequence[Rows]) -> Prior:
-    """Return the prior on w that a pool gives, from every model's own w and its noise."""
-    w, noise = np.array([NewtonFit(rows, None).variance() for rows in models]).T
+    """Return the prior on w that a pool gives, from every model's own w, its noise and its information.
+
+    AlpacaEval pulls w by rows of the baseline against itself in other lengths: an even contest, weighted as 0.2 of a
+    model's rows. The pool has no such rows, so their information is computed: 0.2 of the rows at p = 1/2, pulling
+    towards the mean of the models' w, in which a model counts by its information, as rows of one joint fit do.
+    """
+    w, noise, information = np.array([NewtonFit(rows, None).summary() for rows in models]).T
     total = np.maximum(noise, LEAST_NOISE) + SPREADS[:, None] ** 2
     variances = 1 / (1 / total).sum(1)
     means = variances * (w / total).sum(1)
     log = 0.5 * (np.log(variances) - (np.log(total) + (w - means[:, None]) ** 2 / total).sum(1))
     weights = np.exp(log - log.max())
-    return Prior(means, variances, weights / weights.sum())
+    center = float((information * w).sum() / max(information.sum(), LOOSE))
+    even = float(np.mean([(rows.length**2).sum() for rows in models])) / 4
+    return Prior(center, max(GAMED_WEIGHT * even, LOOSE), means, variances, weights / weights.sum())

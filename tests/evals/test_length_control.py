@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from scipy.stats import spearmanr
 
 from prefzoo.evals.boards.annotated import board
 from prefzoo.evals.judges.alpaca import _global_state_restored
-from prefzoo.evals.judges.annotations import Annotations
+from prefzoo.evals.judges.annotations import Annotations, read
 from prefzoo.evals.stats.difficulty import Gamed, from_pool, read_gamed
 from prefzoo.evals.stats.intervals import Values
 from prefzoo.evals.stats.length_control import instructions, length_controlled
@@ -145,6 +147,45 @@ def test_constant_outputs_give_a_number_and_a_warning(small: Pool) -> None:
     assert "-10 characters longer everywhere: length is not controlled" in found["plus"].warnings[0]
     assert np.isnan(found["void"].value) and found["void"].warnings == ("no preference in [1, 2]",)
     assert all(np.isfinite([f.value, f.stderr]).all() for name, f in found.items() if name != "void")
+
+
+def test_a_model_without_a_length_term_of_its_own_takes_the_pools(small: Pool) -> None:
+    """Terse answers that win only where the baseline is terse too: w and b cannot be told apart by their rows."""
+    base = small.models[0].rows["output_1"].str.len().to_numpy()
+    also_short = base <= np.sort(base)[len(base) // 20]
+    terse = annotate("terse", np.where(also_short, 1.9, 1.02), base.tolist(), [60] * len(base))
+    found = length_controlled([*small.models, terse], resamples=20)
+    alone = length_controlled(small.models, resamples=20)
+    assert found["terse"].value < 40  # its raw win rate is 7; a length term of its own makes it 88
+    for a in small.models:
+        assert abs(found[a.model].value - alone[a.model].value) < 8, a.model
+        assert found[a.model].low < alone[a.model].value < found[a.model].high
+
+
+RESULTS = os.environ.get("PREFZOO_ALPACA_RESULTS", "")
+BOARD = "leaderboards/data_AlpacaEval_2/weighted_alpaca_eval_gpt4_turbo_leaderboard.csv"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not RESULTS, reason="PREFZOO_ALPACA_RESULTS names no folder `results` of github.com/tatsu-lab/alpaca_eval"
+)
+def test_published_rates() -> None:
+    """From the pool alone: 95% of AlpacaEval's values within 2.5 points, and in our intervals."""
+    files = sorted(Path(RESULTS).glob("*/weighted_alpaca_eval_gpt4_turbo/annotations.json"))
+    board = pd.read_csv(Path(str(find_spec("alpaca_eval").origin)).parent / BOARD, index_col=0)  # type: ignore[union-attr]
+    read_in = [a for file in files for a in read([file])]
+    pool = [
+        replace(a, model=file.parts[-3], rows=a.rows.drop_duplicates("instruction"))
+        for a, file in zip(read_in, files, strict=True)
+        if file.parts[-3] in board.index.difference([a.baseline])
+    ]
+    found = length_controlled(pool, resamples=100)
+    published = np.array([board.loc[a.model, "length_controlled_winrate"] for a in pool])
+    error = np.array([found[a.model].value for a in pool]) - published
+    inside = [found[a.model].low <= lc <= found[a.model].high for a, lc in zip(pool, published, strict=True)]
+    assert (np.abs(error) < 2.5).mean() >= 0.9 and np.median(np.abs(error)) < 0.5 and np.abs(error).max() < 5
+    assert np.mean(inside) >= 0.95
 
 
 def test_what_a_row_says_about_its_difficulties(small: Pool, tmp_path: Path) -> None:
