@@ -59,7 +59,7 @@ def train_and_choose(experiment: Experiment, executor: Executor) -> Choice:
     executor.run(train_stages(experiment, [t for t in finals if t.name not in already], executor))
     failed = failures(experiment)
     finals = [t for t in finals if t.name not in failed]
-    _check_any(experiment, finals, failed)
+    _check_any(finals, failed)
     return Choice(settings, scores, stopped, finals)
 
 
@@ -100,10 +100,9 @@ def _scores(experiment: Experiment, until: Mapping[str, int | None]) -> dict[str
     return {name: score for name, score in scores.items() if score is not None}
 
 
-def _check_any(experiment: Experiment, finals: Sequence[Trial], failed: Mapping[str, Failure]) -> None:
-    """Raise UserError where no trial is left, unless it is a run without seeds and grids whose losses diverged."""
-    diverged = any(failure.key for failure in failed.values())
-    if finals or (diverged and not search.is_sweep(experiment.recipe)):
+def _check_any(finals: Sequence[Trial], failed: Mapping[str, Failure]) -> None:
+    """Raise UserError where no trial is left and none failed by itself, as one whose loss diverged or raised."""
+    if finals or any(failure.own for failure in failed.values()):
         return
     name, reason = next(((f.variant, f.reason) for f in failed.values()), ("", "no trial finished"))
     raise UserError(f"no variant can be ranked: every trial failed; {name}: {reason}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prefzoo.errors import UserError
+from prefzoo.errors import VariantFailed
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import SWEEP
 from prefzoo.evals.judges.protocol import Judge
@@ -94,7 +94,8 @@ def run_one_stage(request: Request, text: str, options: Options = DEFAULTS) -> d
         How it ended, by the trial's name.
 
     Raises:
-        UserError: there is no such stage, or it failed.
+        UserError: there is no such stage.
+        VariantFailed: it failed.
     """
     recipe = load_checked(request)
     experiment = open_experiment(request, recipe, _console(options))
@@ -103,7 +104,7 @@ def run_one_stage(request: Request, text: str, options: Options = DEFAULTS) -> d
     leave_process_group()
     for result in ended.values():
         if isinstance(result, Failed):
-            raise UserError(f"{stage}: {result.reason}")
+            raise VariantFailed(f"{stage}: {result.reason}", result.step)
     return ended
 
 

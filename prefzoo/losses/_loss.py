@@ -231,7 +231,11 @@ class Loss(AnyLoss):
         if self.state_type is not None:
             inputs[STATE] = self.start() if state is None else state
         out = self.fn(**inputs, **params.model_dump())
+        if self.state_type is not None and not (isinstance(out, tuple) and len(out) == 2):  # noqa: PLR2004 - a pair
+            raise ValueError(f"loss {self.name} returned {type(out).__name__}; with a state, return values, next state")
         values, after = out if self.state_type is not None else (out, None)
+        if not isinstance(values, Tensor):
+            raise ValueError(f"loss {self.name} returned {type(values).__name__}; it must return a tensor")
         if values.shape != (len(policy),):
             row = "answer" if self.unpaired else "pair"
             raise ValueError(

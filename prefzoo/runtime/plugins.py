@@ -1,8 +1,11 @@
-"""Import Python files that a recipe names, and load what installed packages offer by entry points."""
+"""Import Python files that a recipe names, load what installed packages offer, and locate errors that they raise."""
 
 from __future__ import annotations
 
+import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
@@ -10,6 +13,13 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from prefzoo.runtime.redaction import redact
+
+LONGEST = 400  # characters of an error's message that are shown
+RAISED = (Exception, SystemExit)  # what a user's code may raise; a signal is no error of it
+PACKAGE = str(Path(__file__).parents[1])
+INSTALLED = ("site-packages", "dist-packages")
 
 
 class _UncachedLoader(SourceFileLoader):
@@ -51,3 +61,36 @@ def load_entry_points(group: str, register: Callable[[EntryPoint, Any], str | No
             fault = f"{type(e).__name__}: {e}"
         if fault:
             print(f"prefzoo: entry point {point.name} = {point.value} fails: {fault}", file=sys.stderr)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return where a user's code raised an error and which, in one line like `my_loss.py:12: ValueError: too short`.
+
+    The place is the innermost line outside of prefzoo, of the standard library and of installed packages; if there is
+    none, the innermost one outside of prefzoo and torch, else the innermost one.
+    """
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    own = [f for f in frames if not _is_library(f.filename)]
+    packages = [f for f in frames if f"{os.sep}torch{os.sep}" not in f.filename and not _is_ours(f.filename)]
+    at = next((kind[-1] for kind in (own, packages, frames) if kind), None)
+    place = f"{_shown(at.filename)}:{at.lineno}: " if at else ""
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f"{_shown(error.filename)}:{error.lineno}: "
+    message = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    shown = message if len(message) <= LONGEST else message[:LONGEST] + "..."
+    return redact(f"{place}{type(error).__name__}{f': {shown}' if shown else ''}")
+
+
+def _is_library(file: str) -> bool:
+    standard = file.startswith(sysconfig.get_paths()["stdlib"] + os.sep)
+    return standard or _is_ours(file) or any(name in Path(file).parts for name in INSTALLED)
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(PACKAGE + os.sep) or str(Path(file).resolve()).startswith(PACKAGE + os.sep)
+
+
+def _shown(file: str) -> str:
+    """Return a path relative to the current folder, if it lies inside."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

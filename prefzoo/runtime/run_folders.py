@@ -74,6 +74,7 @@ class Failure:
             it did not diverge, but met an error that the user can correct: it is then tried again.
         step: Optimiser step at which it failed, counted from 1; 0 if unknown.
         reason: One line for the user.
+        own: Whether it is the variant's own: its loss diverged or raised. Otherwise the machine or the data failed it.
     """
 
     variant: str
@@ -81,6 +82,7 @@ class Failure:
     key: str
     step: int
     reason: str
+    own: bool = True
 
     def write(self, folder: Path) -> None:
         """Write the failure to `folder/failed.json`."""

@@ -24,7 +24,7 @@ from prefzoo.training.member import Member, MemberRun
 from prefzoo.training.multi_lora import AdapterPolicies
 from prefzoo.training.oom_retry import backward_with_oom_retry
 from prefzoo.training.policies import OnePolicy, Policies
-from prefzoo.training.step import StepContext
+from prefzoo.training.step import PolicyFailed, StepContext, Stepped
 
 
 def train(members: Sequence[Member], model: Any, report: Report, until: int | None = None) -> Policies:
@@ -39,7 +39,7 @@ def train(members: Sequence[Member], model: Any, report: Report, until: int | No
     memory is the group's.
 
     Args:
-        members: what to train; of a member that diverges, `failed` is set, and the others go on.
+        members: what to train; of a member that diverges or whose loss raises, `failed` is set, and the others go on.
         model: a causal language model with at least one parameter that requires gradients.
         report: is told the pairs done, of how many, and a note, after every step.
         until: steps after which training stops with a checkpoint, on the way of the whole training: neither schedule
@@ -50,7 +50,7 @@ def train(members: Sequence[Member], model: Any, report: Report, until: int | No
 
     Raises:
         UserError: a loss at step 0 is not what it must be at policy = reference; or not even one pair at a time fits
-            into memory.
+            into memory; or, in several processes, a loss raises.
         MemoryError: the same, of a group; its members may fit one after another.
         Interrupted: a signal asked it to stop, which it did between two steps, with checkpoints.
     """
@@ -123,14 +123,10 @@ def _step(now: Sequence[MemberRun], policies: Policies, rows: Sequence[int], clo
         rows: the step's.
         clock: the time after the step before, in seconds.
     """
-    step, job = now[0].at.step, now[0].job
+    step = now[0].at.step
     for r in now:
         r.set_learning_rate(step)
-    context = StepContext(
-        policies, [r.number for r in now], [r.at.state for r in now], step, rows,
-        dropout_seed(job.seed, step, policies.accelerator.process_index), max(r.at.halvings for r in now),
-    )  # fmt: skip
-    stepped, halvings = backward_with_oom_retry(context, now[0].report_line)
+    now, stepped, halvings = _gradients(now, policies, rows)
     done: list[tuple[MemberRun, dict[str, float], Any]] = []
     for r, (metrics, state) in zip(now, stepped, strict=True):
         try:
@@ -141,6 +137,28 @@ def _step(now: Sequence[MemberRun], policies: Policies, rows: Sequence[int], clo
     for r, metrics, state in done:
         r.record(metrics, state, (after - clock) / len(now), halvings)
     return after
+
+
+def _gradients(
+    now: Sequence[MemberRun], policies: Policies, rows: Sequence[int]
+) -> tuple[list[MemberRun], list[Stepped], int]:
+    """Accumulate the gradients of a step; return the members whose loss did not fail, and what came of each."""
+    alive, step, job = list(now), now[0].at.step, now[0].job
+    while alive:
+        context = StepContext(
+            policies, [r.number for r in alive], [r.at.state for r in alive], step, rows,
+            dropout_seed(job.seed, step, policies.accelerator.process_index), max(r.at.halvings for r in alive),
+        )  # fmt: skip
+        try:
+            return alive, *backward_with_oom_retry(context, alive[0].report_line)
+        except PolicyFailed as e:
+            failure, number = e.error, e.number
+        if policies.accelerator.num_processes > 1:  # the others may wait for this one in the middle of a sum
+            raise failure
+        next(r for r in alive if r.number == number).member.failed = failure
+        alive = [r for r in alive if r.alive]
+        policies.zero_grad()
+    return [], [], 0
 
 
 def dropout_seed(seed: int, step: int, process: int) -> int:

@@ -22,7 +22,9 @@ from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.logprobs import score
 from prefzoo.engine.precision import autocast, step_autocast
 from prefzoo.engine.reference_logprobs import select_rows
+from prefzoo.errors import VariantFailed
 from prefzoo.training.job import Job
+from prefzoo.training.loss_call import call_loss
 from prefzoo.training.loss_inputs import (
     Inputs,
     Values,
@@ -42,6 +44,19 @@ DEFAULT_TOKENS = 16384
 Slopes = tuple[Tensor, ...]  # gradients with respect to the summed log-probs, (B,) for each of `sums_of`
 Stepped = tuple[Metrics, Any]
 T = TypeVar("T", bound=Values | Scores)
+
+
+class PolicyFailed(Exception):
+    """One policy's loss fails, and the others' do not.
+
+    Args:
+        number: the policy's.
+        error: why; without the traceback, which would hold the step's tensors.
+    """
+
+    def __init__(self, number: int, error: VariantFailed) -> None:
+        super().__init__(str(error))
+        self.number, self.error = number, VariantFailed(error.lines, error.step)
 
 
 @dataclass(frozen=True)
@@ -109,8 +124,11 @@ def backward(context: StepContext) -> list[Stepped]:
     Returns:
         for each policy that takes the step, its metrics (means over the rows; losses and log-probs in nats) and the
         next state of its loss.
+
+    Raises:
+        PolicyFailed: a policy's loss fails; the gradients are those of a part of the step.
     """
-    steps = [_PolicyStep(job, state) for job, state in zip(context.jobs, context.states, strict=True)]
+    steps = [_PolicyStep(*own) for own in zip(context.numbers, context.jobs, context.states, strict=True)]
     couples = any(own.job.loss.couples for own in steps)
     parts = context.passes(steps[0].job.pairs, context.rows)
     with step_autocast(context.device, bf16=steps[0].job.bf16 and not sharded(context.accelerator)):
@@ -130,12 +148,14 @@ class _PolicyStep:
     """One policy in a step.
 
     Attributes:
+        number: the policy's.
         before: the state of its loss before the step.
         after: the state after it.
         metrics: of each pass so far.
         slopes: of each pass, for a loss that couples rows.
     """
 
+    number: int
     job: Job
     before: Any
     after: Any = None
@@ -150,11 +170,17 @@ class _PolicyStep:
             at: the pass's number, from 0.
             size: its rows.
             inputs: what the loss is given of it.
+
+        Raises:
+            PolicyFailed: the loss fails.
         """
         if self.job.loss.couples:
             return surrogate_loss(inputs.policy, self.slopes[at])
         # all passes start from the same state, and rows that do not see each other leave the same one after them
-        losses, self.after = inputs.call(self.job.loss, self.job.params, self.before)
+        try:
+            losses, self.after = call_loss(self.job.loss, self.job.params, inputs, self.before, context.step + 1)
+        except VariantFailed as e:
+            raise PolicyFailed(self.number, e) from None
         self.metrics.append(row_metrics(losses, inputs, self.job.params))
         answers = len(losses) // size  # an unpaired loss sees two answers of each pair
         total: Tensor = losses.sum() / (answers * len(context.rows) / context.accelerator.num_processes)
@@ -171,14 +197,18 @@ def _couple(context: StepContext, steps: Sequence[_PolicyStep], parts: Sequence[
     mismatched = _mismatched(context)
     for i, step in enumerate(steps):
         if step.job.loss.couples:
-            step.slopes, step.metrics, step.after = grad_wrt_logprobs(
-                step.job, [own[i] for own in scored], context.accelerator, mismatched.get(i), step.before
-            )
+            try:
+                step.slopes, step.metrics, step.after = grad_wrt_logprobs(
+                    step.job, [own[i] for own in scored], context.accelerator, mismatched.get(i), step.before,
+                    context.step + 1,
+                )  # fmt: skip
+            except VariantFailed as e:
+                raise PolicyFailed(step.number, e) from None
     return scored
 
 
 def grad_wrt_logprobs(
-    job: Job, scored: Sequence[Inputs], accelerator: Any, mismatched: Mismatched | None, state: Any
+    job: Job, scored: Sequence[Inputs], accelerator: Any, mismatched: Mismatched | None, state: Any, step: int = 0
 ) -> tuple[list[Slopes], list[RowMetrics], Any]:
     """Return the gradient of a step's mean loss with respect to the log-probs of each pass.
 
@@ -188,13 +218,18 @@ def grad_wrt_logprobs(
         accelerator: gathers the rows of the other processes.
         mismatched: log-probs of each prompt with another row's answer, for a loss that reads them.
         state: the loss's, before the step.
+        step: the step's number, from 1, for messages.
 
     Returns:
         for each pass the slopes, (B,) each, and the rows' metrics; and the state after the step.
+
+    Raises:
+        VariantFailed: the loss fails.
     """
     leaves = [with_leaf_sums(s.policy) for s in scored]
     own = [replace(s, policy=leaf) for s, leaf in zip(scored, leaves, strict=True)]
-    losses, state = replace(_gather_inputs(own, accelerator), mismatched=mismatched).call(job.loss, job.params, state)
+    whole = replace(_gather_inputs(own, accelerator), mismatched=mismatched)
+    losses, state = call_loss(job.loss, job.params, whole, state, step)
     tips = [values for leaf in leaves for values in sums_of(leaf)]
     grads = torch.autograd.grad(losses.mean() * accelerator.num_processes, tips, materialize_grads=True)
     metrics = [row_metrics(None, s, job.params) for s in scored]

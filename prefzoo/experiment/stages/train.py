@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,21 +22,25 @@ from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import broadcast, process_state
 from prefzoo.runtime.live_view import FAILED, KEPT, TRAINED
 from prefzoo.runtime.memory import is_out_of_memory
+from prefzoo.runtime.plugins import describe_error
 from prefzoo.runtime.progress import set_variant_state, stage
+from prefzoo.runtime.redaction import redact
 from prefzoo.runtime.run_folders import Failure, RunResult
 from prefzoo.training.job import Job, steps_of
 from prefzoo.training.loop import train
+from prefzoo.training.loss_call import call_on_made_up_pairs
 from prefzoo.training.member import Member
 from prefzoo.training.multi_lora import why_not_groupable
 
 Results = dict[str, Result]
+TRACEBACK = "traceback.txt"
 
 
 def train_trials(experiment: Experiment, names: Sequence[str], until: int | None = None) -> Results:
     """Train trials that are not trained yet, and score them on the validation pairs. All processes call this.
 
-    A trial whose loss diverges fails alone. Any other UserError ends a run of one trial; in a run of several it is
-    recorded for its trial, which the same command tries again, and the others go on. It also ends a training in
+    A trial whose loss diverges or raises fails alone. Any other error ends a run of one trial; in a run of several it
+    is recorded for its trial, which the same command tries again, and the others go on. It also ends a training in
     several processes, since the others might wait for the one that raised it.
 
     Args:
@@ -57,7 +62,7 @@ def train_trials(experiment: Experiment, names: Sequence[str], until: int | None
         if pause is not None and validation_score(experiment, trial, pause) is not None:
             results[trial.name] = Done(kept=True)
             continue
-        earlier = _earlier(experiment, training, pause)
+        earlier = _earlier(experiment, training, pause) or _uncallable(experiment, training)
         if earlier is None:
             todo.append(training)
         else:
@@ -97,6 +102,16 @@ def _earlier(experiment: Experiment, training: Training, pause: int | None) -> R
     return None
 
 
+def _uncallable(experiment: Experiment, training: Training) -> Failed | None:
+    """Call the loss on made-up pairs, before hours are spent on what it needs; return how it fails, if it does."""
+    variant = training.trial.variant
+    try:
+        call_on_made_up_pairs(variant.loss_obj, variant.params, variant.train.batch)
+    except VariantFailed as e:
+        return _failed(experiment, training, e)
+    return None
+
+
 def _is_intact(experiment: Experiment, training: Training) -> bool:
     """Whether an earlier run trained it to its end, and its files are still what was written."""
     checkpoint = training.folder / "checkpoint"
@@ -117,31 +132,44 @@ def _train(experiment: Experiment, group: Sequence[Training], until: int | None)
                 return _train_together(experiment, group, model, until)
             except UserError as e:
                 reason = "; ".join(e.lines)
-            except (RuntimeError, MemoryError) as e:
-                if not is_out_of_memory(e):
-                    raise
-                reason = "out of memory"
+            except Exception as e:  # whichever member's it is, it fails alone when it trains alone
+                reason = "out of memory" if is_out_of_memory(e) else describe_error(e)
         line = f"{names}: cannot train side by side: {reason}; one after another instead"
-        experiment.console.print(line, soft_wrap=True)
+        experiment.console.print(line, soft_wrap=True, markup=False)
         del model
     return {training.name: _train_or_record(experiment, training, until) for training in group}
 
 
 def _train_or_record(experiment: Experiment, training: Training, until: int | None) -> Result:
+    several = process_state().num_processes > 1
     try:
         return _train_alone(experiment, training, until)
+    except VariantFailed as e:  # of several processes; in one, the loop has gone on without it
+        _record(training, e.lines, e.step, key=training.key)
+        raise
     except UserError as e:
-        several = process_state().num_processes > 1
-        if len(experiment.trials) == 1 and not several:
+        lines: Sequence[str] = e.lines
+        if several and process_state().is_main_process:
+            _record(training, lines)
+        if several or len(experiment.trials) == 1:
             raise
-        reason = "; ".join(e.lines)
-        if process_state().is_main_process:  # without a key: the same command tries it again
-            Failure(training.name, training.trial.variant.loss, "", 0, reason).write(training.folder)
-        if several:
+    except Exception as e:  # of whatever library: it is not to take the other variants with it
+        if several or len(experiment.trials) == 1:
             raise
-        experiment.console.print(f"{training.name}: {reason}", soft_wrap=True, markup=False)
-        set_variant_state(training.name, FAILED, experiment.console)
-        return Failed(reason)
+        file = training.folder / TRACEBACK
+        run_folders.write_text(file, redact(traceback.format_exc()))
+        lines = [f"unexpected error: {describe_error(e)}; the traceback is in {file}"]
+    reason = _record(training, lines)
+    experiment.console.print(f"{training.name}: {reason}", soft_wrap=True, markup=False)
+    set_variant_state(training.name, FAILED, experiment.console)
+    return Failed(reason)
+
+
+def _record(training: Training, lines: Sequence[str], step: int = 0, key: str = "") -> str:
+    """Write why a trial failed, and return it. Without a key, the same command tries it again."""
+    reason = "; ".join(lines)
+    Failure(training.name, training.trial.variant.loss, key, step, reason, own=bool(key)).write(training.folder)
+    return reason
 
 
 def _train_alone(experiment: Experiment, training: Training, until: int | None) -> Result:
@@ -213,15 +241,20 @@ def _finished(experiment: Experiment, training: Training, model: Any, member: Me
 
 
 def _failed(experiment: Experiment, training: Training, error: VariantFailed) -> Failed:
-    """Write why it failed. Its checkpoint goes: from there, the same settings would fail the same."""
+    """Write why it failed. Its checkpoint goes: from there, the same settings would fail the same.
+
+    One whose loss fails before its first step is tried again by the same command.
+    """
     name, folder, reason = training.name, training.folder, "; ".join(error.lines)
     if process_state().is_main_process:
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # of settings from before, with what it answered
         for file in ("model_outputs.json", "annotations.json"):
             (folder / file).unlink(missing_ok=True)
-        Failure(name, training.trial.variant.loss, training.key, error.step, reason).write(folder)
+        key = training.key if error.step else ""
+        Failure(name, training.trial.variant.loss, key, error.step, reason).write(folder)
         training.checkpoints.remove()
     process_state().wait_for_everyone()
-    experiment.console.print(f"{name} failed: {reason}", soft_wrap=True, markup=False)
+    at = f" at step {error.step}" if error.step and f"step {error.step}" not in reason else ""
+    experiment.console.print(f"{name} failed{at}: {reason}", soft_wrap=True, markup=False)
     set_variant_state(name, FAILED, experiment.console)
     return Failed(reason, error.step)

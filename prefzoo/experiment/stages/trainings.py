@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,10 @@ from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment.base_logprobs import base_logprobs
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
+from prefzoo.losses import AnyLoss, Loss, Sum
+from prefzoo.runtime.atomic_files import sha256_of_file
 from prefzoo.runtime.cache import key_of
+from prefzoo.runtime.plugins import PACKAGE
 from prefzoo.training.checkpoint import Checkpoints
 from prefzoo.training.job import Job, with_reference
 from prefzoo.types import LogProbs
@@ -49,6 +53,8 @@ class Training:
             "params": variant.params.model_dump(),
             "train": variant.train.model_dump(exclude=NO_OUTCOME),
         }
+        sources = _plug_in_sources(variant.loss_obj)
+        settings |= {"sources": sources} if sources else {}
         rows, engine = experiment.training_rows, reference_logprobs.ENGINE
         key = key_of([settings, trial.seed, experiment.weights, rows, engine, use_bf16(variant.train)])
         checkpoints = Checkpoints(folder / RESUME, key, experiment.save_every, experiment.console.print)
@@ -69,6 +75,13 @@ class Training:
         """How its frozen weights are quantised, if they are."""
         lora = self.trial.variant.train.lora
         return lora.quantize if lora else None
+
+
+def _plug_in_sources(loss: AnyLoss) -> list[str]:
+    """Return hashes of the files of the losses that are not prefzoo's own: edited, they are other losses."""
+    terms = [term for _, term in loss.terms] if isinstance(loss, Sum) else [loss]
+    files = [Path(inspect.unwrap(term.fn).__code__.co_filename) for term in terms if isinstance(term, Loss)]
+    return [sha256_of_file(file) for file in files if not file.is_relative_to(PACKAGE) and file.is_file()]
 
 
 def plain_job(experiment: Experiment, trial: Trial) -> Job:
