@@ -27,7 +27,8 @@ class PairBatch:
         positions: (R, T) position ids; both answers of a shared prompt continue from its end.
         segments: (R, T) PROMPT, CHOSEN, REJECTED or PADDING.
         source: (N,) flat index into R*T of the hidden state that predicts each scored token.
-        targets: (N,) ids of the scored tokens: all tokens of the answers, EOS included, and none of the prompts.
+        targets: (N,) ids of the scored tokens: all that the assistant says in the answers, the end of each of its turns
+            included; none of the prompts, nor of what others say between its turns.
         owner: (N,) the answer, of 2B, that each scored token belongs to: i is the chosen answer of pair i, B + i its
             rejected one.
         pair_ids: (B,) row of each example in its data set.
@@ -65,7 +66,7 @@ class LogProbs(_Tensors):
     r"""Log-probs of B pairs under one model, in fp32 (fp64 in tests). Most losses take these.
 
     Attributes:
-        chosen, rejected: (B,) sums of $\log\pi(y_t|x,y_{<t})$ in nats over the answer's tokens, EOS included.
+        chosen, rejected: (B,) sums of $\log\pi(y_t|x,y_{<t})$ in nats over the answer's scored tokens, EOS included.
         chosen_len, rejected_len: (B,) number of tokens in those sums.
     """
 
@@ -124,7 +125,7 @@ class Answers(_Tensors):
     """Log-probs of N single answers under one model. A loss that annotates `policy: Answers` is unpaired.
 
     Attributes:
-        logps: (N,) sums in nats over the answer's tokens, EOS included.
+        logps: (N,) sums in nats over the answer's scored tokens, EOS included.
         lengths: (N,) number of tokens in those sums.
         desirable: (N,) bool: whether the answer is a good one.
     """

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 
 from prefzoo.data.examples import Pair
-from prefzoo.data.tokens import TokenPair, tokenise
+from prefzoo.data.tokenising import tokenise
+from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.logprobs import choose_layout
 from prefzoo.errors import UserError

@@ -6,7 +6,8 @@ Names exported here need no torch; `prefzoo.data.batches` lays examples out for 
 from prefzoo.data.examples import LabelledAnswer, Pair
 from prefzoo.data.schemas import describe, normalise, schema
 from prefzoo.data.sources import read_rows
-from prefzoo.data.tokens import TokenAnswer, Tokenised, TokenPair, tokenise
+from prefzoo.data.tokenising import tokenise
+from prefzoo.data.tokens import TokenAnswer, Tokenised, TokenPair
 
 __all__ = [
     "LabelledAnswer",

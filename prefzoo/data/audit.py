@@ -17,7 +17,8 @@ from prefzoo.data.examples import Example, Pair, Text
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas import describe, normalise
 from prefzoo.data.sources import read_rows
-from prefzoo.data.tokens import TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong, tokenise
+from prefzoo.data.tokenising import tokenise
+from prefzoo.data.tokens import TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong
 from prefzoo.runtime.progress import Report
 
 STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "desirable": "green", "undesirable": "red"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from itertools import compress
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -52,14 +53,14 @@ def collate(examples: Sequence[TokenExample], layout: Layout, *, pad: int) -> Pa
         raise ValueError("an example without a prompt token cannot be scored; tokenise() makes none")
     count = len(examples)
     rows = [_Row(example.prompt) for example in examples]
-    placed: list[tuple[int, list[int], _Row, int]] = []  # an answer's owner number, tokens, row, and start in the row
+    placed: list[_Placed] = []
     for i, example in enumerate(examples):
-        placed.append((i, example.answers[0], rows[i], rows[i].append(example.answers[0], CHOSEN)))
+        placed.append(_Placed(i, example, 0, rows[i], rows[i].append(example.answers[0], CHOSEN)))
     for i, example in enumerate(examples):
         for rejected in example.answers[1:]:
             row = rows[i] if layout == "shared" else _Row(example.prompt)
             rows += [] if layout == "shared" else [row]
-            placed.append((count + i, rejected, row, row.append(rejected, REJECTED)))
+            placed.append(_Placed(count + i, example, 1, row, row.append(rejected, REJECTED)))
     width = max(len(row.tokens) for row in rows) if layout == "rows" else 0
     starts, at = {}, 0
     for row in rows:
@@ -68,12 +69,14 @@ def collate(examples: Sequence[TokenExample], layout: Layout, *, pad: int) -> Pa
     source: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
-    for number, answer, row, begin in placed:
-        first = starts[id(row)]
+    for number, example, side, row, begin in placed:
+        first, answer = starts[id(row)], example.answers[side]
+        flags = example.scored and example.scored[side]
         # the first answer token is predicted by the last prompt token, each other by the token before it
-        source += [first + row.prompt - 1, *range(first + begin, first + begin + len(answer) - 1)]
-        targets += answer
-        owner += [number] * len(answer)
+        before = [first + row.prompt - 1, *range(first + begin, first + begin + len(answer) - 1)]
+        source += compress(before, flags) if flags else before
+        targets += compress(answer, flags) if flags else answer
+        owner += [number] * (sum(flags) if flags else len(answer))
     shape = (-1, width) if layout == "rows" else (1, -1)
     tokens, positions, segments = (
         torch.tensor([x for row in rows for x in getattr(row, name)]).view(shape)
@@ -83,6 +86,16 @@ def collate(examples: Sequence[TokenExample], layout: Layout, *, pad: int) -> Pa
         tokens, positions, segments, torch.tensor(source), torch.tensor(targets), torch.tensor(owner),
         torch.tensor([e.row for e in examples]), () if layout == "rows" else tuple(row.block() for row in rows),
     )  # fmt: skip
+
+
+class _Placed(NamedTuple):
+    """An answer in its row: the number of its owner, its example, which of its answers it is, and where it starts."""
+
+    owner: int
+    example: TokenExample
+    side: int
+    row: _Row
+    begin: int
 
 
 class _Row:

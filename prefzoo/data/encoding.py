@@ -1,97 +1,166 @@
-"""Text and messages to token ids, by the chat template if there is one.
+"""Prompts and answers to token ids, by the chat template if there is one, and which of them the assistant says.
 
-The boundary between prompt and answer is exact, and an answer's end is scored once.
+The boundary between prompt and answer is exact, and the end of each of the assistant's turns is scored once.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from prefzoo.data.boundaries import encode, locate
+from prefzoo.data.chat import Chat, as_messages, calls_of
 from prefzoo.data.examples import Message, Text
+from prefzoo.data.turns import Turns, assistant_turns
 from prefzoo.errors import UserError
 
-
-def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
-    """Return the token ids of a prompt up to the start of an answer, where generation and training both begin."""
-    return _ids(tokenizer, _prompt_text(tokenizer, prompt))
+Score = Literal["all", "last"]
 
 
-def encode_answer(tokenizer: Any, prompt: Text, answer: Text) -> tuple[list[int], list[int], bool]:
-    """Tokenise a prompt and an answer together, and split them; a token across the boundary belongs to the answer.
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt with one answer, as token ids.
+
+    Attributes:
+        ids: of the whole, up to the end of the assistant's last turn.
+        scored: for each, whether it is part of a turn that is scored.
+        start: index of the first scored token.
+        merged: whether the prompt alone would have been tokenised otherwise.
+        left_out: whether the template leaves out some of what the assistant says.
+    """
+
+    ids: list[int]
+    scored: list[bool]
+    start: int
+    merged: bool
+    left_out: bool = False
+
+
+def encode_prompt(tokenizer: Any, prompt: Text, variables: Mapping[str, Any] | None = None) -> list[int]:
+    """Return the token ids of a prompt up to the start of an answer, where generation and training both begin.
 
     Args:
         tokenizer: a transformers tokenizer, with or without a chat template.
         prompt: text, or messages.
-        answer: text, or messages.
+        variables: of the chat template.
 
     Returns:
-        The prompt's token ids; the answer's, with its end-of-turn or EOS as the last; and whether the prompt alone
-        would have been tokenised otherwise.
+        The ids.
+    """
+    if not tokenizer.chat_template:
+        return encode(tokenizer, _plain_prompt(prompt))
+    chat = Chat(tokenizer, None, variables or {})
+    return encode(tokenizer, chat.render(as_messages("user", prompt), generation=True))
+
+
+def encode_answer(chat: Chat, prompt: Text, answer: Text, score: Score = "all") -> Encoded:
+    """Tokenise a prompt and an answer together; a token across a boundary belongs to the assistant's side of it.
+
+    Args:
+        chat: the tokenizer, with what its chat template is given.
+        prompt: text, or messages.
+        answer: text, or messages, of which only the assistant's are scored.
+        score: whether `all` of the assistant's turns in the answer are scored, or only the `last`.
+
+    Returns:
+        The tokens, with the end-of-turn or EOS of the last turn as the last.
 
     Raises:
-        UserError: the chat template refuses the messages.
+        UserError: the chat template refuses the messages or writes them in a way that cannot be followed, or there is
+            none of the assistant's in the answer.
     """
-    head = _prompt_text(tokenizer, prompt)
-    start = _ids(tokenizer, head)
-    whole = _ids(tokenizer, head + _answer_text(tokenizer, prompt, answer))
-    length = next(
-        (i for i, (a, b) in enumerate(zip(start, whole, strict=False)) if a != b), min(len(start), len(whole))
-    )
-    return whole[:length], _with_end_of_turn(tokenizer, whole[length:]), length < len(start)
-
-
-def _with_end_of_turn(tokenizer: Any, answer: list[int]) -> list[int]:
-    """Return the answer up to its end-of-turn (templates may add blanks after it), or with EOS added if it has none."""
-    last = len(answer)
-    while last and not tokenizer.decode(answer[last - 1 : last]).strip():
-        last -= 1
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | {tokenizer.eos_token_id}
-    if last and answer[last - 1] in special:
-        return answer[:last]
-    return answer if tokenizer.eos_token_id is None else [*answer, tokenizer.eos_token_id]
-
-
-def _prompt_text(tokenizer: Any, prompt: Text) -> str:
-    if not tokenizer.chat_template:
-        return prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt) + "\n"
-    return _template(tokenizer, _messages("user", prompt), True)
-
-
-def _answer_text(tokenizer: Any, prompt: Text, answer: Text) -> str:
+    tokenizer = chat.tokenizer
     if isinstance(answer, str) and tokenizer.eos_token:
         answer = answer.removesuffix(tokenizer.eos_token)  # or the template's own would be a second
-    if not tokenizer.chat_template:
-        return answer if isinstance(answer, str) else "\n".join(str(m["content"]) for m in answer)
-    head, messages = _prompt_text(tokenizer, prompt), _messages("assistant", answer)
-    whole = _template(tokenizer, [*_messages("user", prompt), *messages], False)
-    if whole.startswith(head):
-        return whole[len(head) :]
-    if len(messages) > 1:
-        raise UserError("the chat template writes a prompt differently once it is answered; keep one answer per row")
-    return str(messages[0]["content"])  # a reasoning template: generation starts from its header for the next answer
+    messages = as_messages("assistant", answer)
+    while messages and messages[-1]["role"] != "assistant":
+        messages.pop()
+    if not messages:
+        raise UserError("an answer without a message of the assistant; nothing of it can be scored: remove the row")
+    if tokenizer.chat_template:
+        asked = as_messages("user", prompt)
+        messages = [*asked, *messages]
+        turns = assistant_turns(chat, messages, len(asked))
+    else:
+        turns = _plain_turns(_plain_prompt(prompt), messages)
+    return _tokens(chat, messages, turns, score)
 
 
-def _template(tokenizer: Any, messages: list[Message], generation: bool) -> str:
-    from jinja2 import TemplateError
+def _tokens(chat: Chat, messages: list[Message], turns: Turns, score: Score) -> Encoded:
+    spans = turns.spans if score == "all" else turns.spans[-1:]
+    ids = encode(chat.tokenizer, turns.text)
+    edges = [edge for span in spans for edge in span][:-1]  # the last turn ends with the text
+    bounds = locate(chat.tokenizer, turns.text, ids, edges)
+    ends = _ends(chat.tokenizer)
+    ids = _with_end_of_turn(chat.tokenizer, ids, bounds[-1].before, ends)
+    starts = [bound.before for bound in bounds[::2]]
+    stops = [
+        _end_of_turn(chat.tokenizer, ids, start, stop, ends)
+        for start, stop in zip(starts, [*(bound.through for bound in bounds[1::2]), len(ids)], strict=True)
+    ]
+    scored = [False] * len(ids)
+    for start, stop in zip(starts, stops, strict=True):
+        scored[start:stop] = [True] * (stop - start)
+    marks = _marks(chat, messages, turns, ids)
+    if marks is not None:
+        kept = [ours and mark for ours, mark in zip(scored, marks, strict=True)]
+        for stop in stops if any(kept) else ():  # some templates leave the end of a turn outside their marks
+            kept[stop - 1] = kept[stop - 1] or ids[stop - 1] in ends
+        scored = kept if any(kept) else scored
+    return Encoded(ids, scored, scored.index(True), bounds[0].merged, turns.left_out)
 
-    try:
-        text: str = tokenizer.apply_chat_template(messages, add_generation_prompt=generation, tokenize=False)
-    except TemplateError as e:
-        roles = ", ".join(m["role"] for m in messages)
-        raise UserError(f"the chat template refuses the roles {roles}: {e}; change or remove the row") from e
-    return text
+
+def _marks(chat: Chat, messages: list[Message], turns: Turns, ids: list[int]) -> list[bool] | None:
+    """Return the template's own marks of the assistant's tokens; None unless it has some for just these tokens."""
+    if not chat.tokenizer.chat_template or not turns.as_template:
+        return None
+    marked = chat.marked(messages)
+    if marked is None:
+        return None
+    theirs, flags = marked
+    theirs = theirs[len(theirs) - len(encode(chat.tokenizer, turns.text)) :]  # less a BOS that would be a second
+    flags = flags[len(flags) - len(theirs) :]
+    known = min(len(ids), len(theirs))  # an EOS may have been added
+    return [*flags[:known], *[False] * (len(ids) - known)] if theirs[:known] == ids[:known] else None
 
 
-def _messages(role: str, text: Text) -> list[Message]:
-    return [{"role": role, "content": text}] if isinstance(text, str) else text
+def _ends(tokenizer: Any) -> set[int]:
+    return {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | {tokenizer.eos_token_id}
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    """Return ids with exactly one BOS where the tokenizer or its template sets one, and no EOS that it adds itself."""
-    ids: list[int] = tokenizer(text, add_special_tokens=not tokenizer.chat_template, verbose=False)["input_ids"]
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if not tokenizer.chat_template and eos is not None and ids[-1:] == [eos] and not text.endswith(tokenizer.eos_token):
-        ids = ids[:-1]
-    while bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
-        ids = ids[1:]
-    return ids
+def _end_of_turn(tokenizer: Any, ids: list[int], start: int, end: int, ends: set[int]) -> int:
+    """Return where a turn ends: after its end-of-turn, as templates may add blanks; at `end` without one."""
+    last = end
+    while last > start and not tokenizer.decode(ids[last - 1 : last]).strip():
+        last -= 1
+    return last if last > start and ids[last - 1] in ends else end
+
+
+def _with_end_of_turn(tokenizer: Any, ids: list[int], start: int, ends: set[int]) -> list[int]:
+    """Return the tokens up to the last turn's end, or with EOS added if it has none."""
+    end = _end_of_turn(tokenizer, ids, start, len(ids), ends)
+    if end > start and ids[end - 1] in ends:
+        return ids[:end]
+    return ids if tokenizer.eos_token_id is None else [*ids, tokenizer.eos_token_id]
+
+
+def _plain_prompt(prompt: Text) -> str:
+    return prompt if isinstance(prompt, str) else "".join(f"{_content(m)}\n" for m in as_messages("user", prompt))
+
+
+def _plain_turns(head: str, messages: list[Message]) -> Turns:
+    """Join the contents of messages by line breaks, for a tokenizer without a chat template."""
+    spans, text = [], head
+    for i, message in enumerate(messages):
+        text += "\n" if i else ""
+        if message["role"] == "assistant":
+            spans.append((len(text), len(text) + len(_content(message))))
+        text += _content(message)
+    return Turns(text, tuple(spans), as_template=False, left_out=False)
+
+
+def _content(message: Message) -> str:
+    if calls_of(message):
+        raise UserError("tool_calls need a chat template, and this model's tokenizer has none; use one that has")
+    return str(message["content"])

@@ -178,7 +178,8 @@ def choose_layout(model: Any, pairs: Sequence[TokenExample]) -> Layout:
 
 
 def _shortened(example: TokenExample) -> TokenExample:
-    return replace(example.truncated(PROBE_TOKENS), prompt=example.prompt[-PROBE_TOKENS:])
+    """Return the ends of an example's texts that meet; all tokens of its answers are scored."""
+    return replace(example.truncated(PROBE_TOKENS), prompt=example.prompt[-PROBE_TOKENS:], scored=None)
 
 
 def _expected(model: Any, example: TokenExample, device: torch.device) -> Tensor:

@@ -31,9 +31,14 @@ CHECKSUM = "sha256"  # key in the file's metadata
 
 
 def rows_key(pairs: Sequence[TokenExample]) -> str:
-    """Return a hash of the token ids, in order."""
-    rows = [(e.prompt, *e.answers, [])[:3] for e in pairs]  # [] for a second answer keeps the keys of older caches
+    """Return a hash of the token ids, in order, and of which are scored."""
+    rows = [_content(e) for e in pairs]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def _content(example: TokenExample) -> tuple[object, ...]:
+    ids = (example.prompt, *example.answers, [])[:3]  # [] for a second answer keeps the keys of older caches
+    return ids if example.scored is None else (*ids, example.scored)
 
 
 def cache_file(

@@ -8,7 +8,8 @@ from typing import Any
 from prefzoo.data.audit import Audit, summarise
 from prefzoo.data.schemas import normalise
 from prefzoo.data.sources import read_rows
-from prefzoo.data.tokens import TokenExample, Tokenised, TokenPair, tokenise
+from prefzoo.data.tokenising import tokenise
+from prefzoo.data.tokens import TokenExample, Tokenised, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.recipe.load import Recipe
 from prefzoo.training.loss_inputs import check_fit

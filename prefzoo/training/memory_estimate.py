@@ -43,7 +43,7 @@ def memory_line(model: Any, pairs: Sequence[TokenExample], train: Train, *, bf16
     parts = split(pairs, longest, budget, train.micro_batch)
     blocks = [[pairs[i].block_lengths for i in part] for part in parts]
     tokens = [sum(map(sum, part)) for part in blocks]
-    scored = [sum(pairs[i].answer_tokens for i in part) for part in parts]
+    scored = [sum(pairs[i].scored_tokens for i in part) for part in parts]
     context = max(saved_attention_weights(part) / count for part, count in zip(blocks, tokens, strict=True))
     plan = TrainingPlan(
         max(tokens), max(scored), context, len(parts), train.lora.rank if train.lora else None, bf16,

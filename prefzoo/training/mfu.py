@@ -81,7 +81,7 @@ def training_flops(job: Job, model: Any, seen: Sequence[TokenExample]) -> float 
     top = head.weight.numel() * _passes("", head)
     heads = config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    tokens, scored = sum(_tokens(p, job) for p in seen), sum(p.answer_tokens for p in seen)
+    tokens, scored = sum(_tokens(p, job) for p in seen), sum(p.scored_tokens for p in seen)
     attended = sum(_attended(p, job) for p in seen)
     return float(body * tokens + top * scored + 12 * config.num_hidden_layers * width * attended)
 

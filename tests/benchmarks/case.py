@@ -96,7 +96,8 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     """What `prefzoo run` does for each variant, less the evaluation."""
     from prefzoo import losses
     from prefzoo.data.schemas import normalise
-    from prefzoo.data.tokens import TokenPair, tokenise
+    from prefzoo.data.tokenising import tokenise
+    from prefzoo.data.tokens import TokenPair
     from prefzoo.engine import models, reference_logprobs
     from prefzoo.engine.base_model import Base, load_policy
     from prefzoo.engine.logprobs import choose_layout

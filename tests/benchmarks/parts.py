@@ -22,7 +22,7 @@ from case import MODEL  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from prefzoo.data.schemas import normalise  # noqa: E402
-from prefzoo.data.tokens import tokenise  # noqa: E402
+from prefzoo.data.tokenising import tokenise  # noqa: E402
 from prefzoo.engine import lm_head, models, packed_attention, reference_logprobs  # noqa: E402
 
 HEADS, KEYS, WIDTH, HIDDEN, WORDS = 9, 3, 64, 576, 49_152

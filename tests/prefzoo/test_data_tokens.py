@@ -6,7 +6,8 @@ import pytest
 
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.data.examples import Pair
-from prefzoo.data.tokens import TokenPair, tokenise
+from prefzoo.data.tokenising import tokenise
+from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 
 EOS, BOS = 3, 1
@@ -85,9 +86,6 @@ def test_a_reasoning_template_keeps_the_header_generation_sees(tiny_tokenizer: A
     pair = one(tiny_tokenizer, "name", "a", "b")
     assert pair.prompt == encode_prompt(tiny_tokenizer, "name")
     assert tiny_tokenizer.decode(pair.chosen) == "a<|im_end|>"
-    several = [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]
-    with pytest.raises(UserError, match="row 1: the chat template writes a prompt differently"):
-        tokenise([Pair("name", several, several[:1], 0)], tiny_tokenizer, 200, "drop")
 
 
 def test_a_template_that_refuses_rows_names_each(tiny_tokenizer: Any) -> None:

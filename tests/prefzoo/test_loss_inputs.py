@@ -9,7 +9,8 @@ import torch
 
 from prefzoo import losses
 from prefzoo.data.schemas import describe, normalise
-from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair, tokenise
+from prefzoo.data.tokenising import tokenise
+from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.training.loss_inputs import check_fit, mismatched_rows, scores_of, unpack
 from prefzoo.types import Answers, LogProbs

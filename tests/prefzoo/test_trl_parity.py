@@ -14,7 +14,7 @@ from one_policy import train_one
 from prefzoo import losses
 from prefzoo.data.batches import order
 from prefzoo.data.schemas import normalise
-from prefzoo.data.tokens import tokenise
+from prefzoo.data.tokenising import tokenise
 from prefzoo.engine import reference_logprobs
 from prefzoo.recipe.sections import Train
 from prefzoo.training.job import Job

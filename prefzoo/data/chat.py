@@ -1,0 +1,164 @@
+"""Write messages as a model reads them: by its chat template with tools and variables, or plainly without one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from prefzoo.data.examples import Message, Text
+from prefzoo.errors import UserError, did_you_mean
+
+REASONING = ("reasoning_content", "reasoning", "thinking")  # fields that templates read as a message's thoughts
+GIVEN = {"messages", "tools", "documents", "add_generation_prompt"}  # by transformers, besides the special tokens
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A tokenizer with all that its chat template is given besides the messages.
+
+    Attributes:
+        tokenizer: a transformers tokenizer, with or without a chat template.
+        tools: the functions that the assistant may call, as JSON schemas; None without any.
+        variables: the template's own variables, such as `enable_thinking`.
+    """
+
+    tokenizer: Any
+    tools: list[dict[str, Any]] | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str:
+        """The template's text; empty without one."""
+        if not self.tokenizer.chat_template:
+            return ""
+        source: str = self.tokenizer.get_chat_template(None, self.tools)
+        return source
+
+    def render(self, messages: Sequence[Message], *, generation: bool) -> str:
+        """Return messages as one text.
+
+        Args:
+            messages: at least one.
+            generation: whether the header of an answer follows.
+
+        Raises:
+            UserError: the template refuses the messages.
+        """
+        text: str = self._apply(messages, add_generation_prompt=generation, tokenize=False)
+        return text
+
+    def marked(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]] | None:
+        """Return the tokens of messages, and which of them the template itself marks as the assistant's.
+
+        None where the template has no marks, or the tokenizer cannot tell where its tokens stand in the text.
+        """
+        if not (self.tokenizer.is_fast and _has_marks(self.source)):
+            return None
+        read = self._apply(messages, return_dict=True, return_assistant_tokens_mask=True)
+        return read["input_ids"], [bool(flag) for flag in read["assistant_masks"]]
+
+    def _apply(self, messages: Sequence[Message], **asked: Any) -> Any:
+        from jinja2 import TemplateError
+
+        try:
+            return self.tokenizer.apply_chat_template(list(messages), tools=self.tools, **self.variables, **asked)
+        except (TemplateError, TypeError, AttributeError, KeyError, IndexError, ValueError) as e:
+            roles = ", ".join(m["role"] for m in messages)
+            raise UserError(f"the chat template refuses the roles {roles}: {e}; change or remove the row") from e
+
+
+def as_messages(role: str, text: Text) -> list[Message]:
+    """Return a text as one message of a role, and messages as a template is to see them."""
+    return [{"role": role, "content": text}] if isinstance(text, str) else [_for_template(m) for m in text]
+
+
+def calls_of(message: Message) -> list[dict[str, Any]]:
+    """Return the functions that a message calls, with name and arguments."""
+    return [call.get("function", call) for call in message.get("tool_calls") or () if isinstance(call, dict)]
+
+
+def without_blanks(value: Any) -> Any:
+    """Return nested lists and objects without fields that are None: tables give every row the fields of all others."""
+    if isinstance(value, dict):
+        return {name: without_blanks(item) for name, item in value.items() if item is not None}
+    return [without_blanks(item) for item in value] if isinstance(value, list) else value
+
+
+def _for_template(message: Message) -> Message:
+    """Leave out fields without a value, name the reasoning as templates do, and give arguments of calls as objects."""
+    ours: Message = without_blanks(message)
+    reasoning = next((ours[name] for name in REASONING if ours.get(name)), None)
+    if reasoning is not None:
+        ours["reasoning_content"] = reasoning
+    if ours.get("tool_calls"):
+        ours.setdefault("content", "")
+        for call in calls_of(ours):
+            call["arguments"] = _arguments(call.get("arguments", {}))
+    return ours
+
+
+def _arguments(value: Any) -> Any:
+    """Return the arguments of a call as an object: OpenAI's interface writes them as JSON text, to be quoted again."""
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        return value
+    return parsed if isinstance(parsed, dict) else value
+
+
+def check_variables(tokenizer: Any, variables: Mapping[str, Any], place: str) -> None:
+    """Check that a chat template reads the variables it is given.
+
+    Args:
+        tokenizer: its template is asked.
+        variables: by name.
+        place: where the user wrote them, for the message.
+
+    Raises:
+        UserError: a line for each that the template does not read, or that would replace what transformers gives it.
+    """
+    if not variables:
+        return
+    if not tokenizer.chat_template:
+        raise UserError(f"{place}: this model's tokenizer has no chat template to give variables to; remove them")
+    read = _reads(tokenizer.get_chat_template(None, None)) - GIVEN - {*tokenizer.special_tokens_map}
+    faults = [
+        f"{place}.{name}: the chat template reads no such variable; it reads {', '.join(sorted(read)) or 'none'}"
+        f"{did_you_mean(name, sorted(read))}"
+        for name in variables
+        if name not in read
+    ]
+    if faults:
+        raise UserError(faults)
+
+
+def reads_tools(chat: Chat) -> bool:
+    """Return whether the chat template writes the tools that it is given."""
+    return "tools" in _reads(chat.source)
+
+
+@lru_cache(maxsize=32)
+def _reads(source: str) -> frozenset[str]:
+    """Return the names of the variables that a template reads."""
+    import re
+
+    from jinja2 import TemplateError, meta
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    plain = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", source)
+    try:
+        parsed = ImmutableSandboxedEnvironment(extensions=[loopcontrols]).parse(plain)
+    except TemplateError:
+        return frozenset()
+    return frozenset(meta.find_undeclared_variables(parsed))
+
+
+@lru_cache(maxsize=32)
+def _has_marks(source: str) -> bool:
+    import re
+
+    return re.search(r"\{%-?\s*generation\s*-?%\}", source) is not None

@@ -1,0 +1,195 @@
+"""The assistant's turns in the text of a conversation, by exact boundaries between characters.
+
+A turn begins where generation would begin, after its header, and ends with its end-of-turn. Where the template writes
+the beginning of a conversation as it writes the whole, prefixes give both. Templates that write a turn otherwise once
+more follows (without its reasoning, or without an end-of-text) are asked a second time, with a marker in the turn's
+place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefzoo.data.chat import REASONING, Chat, calls_of
+from prefzoo.data.examples import Message
+from prefzoo.errors import UserError
+
+Span = tuple[int, int]
+MARKERS = "\ue0f3\ue0f4\ue0f5"  # private characters; one that the conversation does not have stands for a turn
+SHOWN = 60  # characters of a rendering that a message shows
+THOUGHT = "</think>"
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A conversation as text, and where the assistant speaks.
+
+    Attributes:
+        text: up to the end of the last turn.
+        spans: first and last character (exclusive) of each turn that is asked for, in order.
+        as_template: whether the text is what the template writes for these messages, to the last character.
+        left_out: whether the template leaves out some of what a turn says.
+    """
+
+    text: str
+    spans: tuple[Span, ...]
+    as_template: bool
+    left_out: bool
+
+
+def assistant_turns(chat: Chat, messages: Sequence[Message], first: int) -> Turns:
+    """Write a conversation that ends with the assistant, and find its turns.
+
+    Args:
+        chat: writes messages by a chat template.
+        messages: the last of them is the assistant's.
+        first: index of the first message that may be scored.
+
+    Returns:
+        The text, and the turns of the assistant from `first` on.
+
+    Raises:
+        UserError: the template refuses the messages, or writes a turn in a way that cannot be followed; with both
+            renderings.
+    """
+    context, last = list(messages[:-1]), messages[-1]
+    head = chat.render(context, generation=True) if context else _header(chat, last)
+    whole = chat.render(messages, generation=False)
+    as_template = whole.startswith(head)
+    text = whole if as_template else head + _answer(chat, context, last, head, whole)
+    asked = [i for i in range(first, len(context)) if context[i]["role"] == "assistant"]
+    spans = [_turn(chat, context, i, head) for i in asked] + [(len(head), len(text))]
+    written = [(messages[i], text[start:end]) for i, (start, end) in zip([*asked, -1], spans, strict=True)]
+    for message, turn in written:
+        _check_calls(message, turn)
+    left_out = any(_lacks(message, turn, final=message is last) for message, turn in written)
+    return Turns(text, tuple(spans), as_template, left_out)
+
+
+def _header(chat: Chat, last: Message) -> str:
+    """Return what stands before the answer of a conversation that begins with it."""
+    marker = _marker(str(last.get("content")))
+    marked = chat.render([_plain(last, marker)], generation=False)
+    return marked[: marked.find(marker)]
+
+
+def _answer(chat: Chat, context: list[Message], last: Message, head: str, whole: str) -> str:
+    """Return the last turn, for a template that does not write it after the header it would be generated from.
+
+    Such a header begins the answer itself (with `<think>`), or the template takes reasoning out of answers.
+    """
+    marker = _marker(whole)
+    marked = chat.render([*context, _plain(last, marker)], generation=False)
+    at = marked.find(marker)
+    end = marked[at + 1 :] if at >= 0 else ""
+    if calls_of(last) and (at < 0 or whole[:at] != marked[:at]):
+        raise _unfollowed(context, len(context), head, whole)
+    if calls_of(last):
+        return whole[at:]
+    if any(last.get(name) for name in REASONING):
+        raise _unfollowed(context, len(context), head, whole)
+    begun = head[len(os.path.commonprefix([head, whole])) :].strip()
+    content = str(last["content"])
+    if begun and content.lstrip().startswith(begun):
+        content = content.lstrip()[len(begun) :].lstrip("\n")
+    return content + end
+
+
+def _turn(chat: Chat, context: list[Message], i: int, text: str) -> Span:
+    """Return where the turn `context[i]` stands in the text of a whole conversation."""
+    before = chat.render(context[:i], generation=True) if i else None
+    own = chat.render(context[: i + 1], generation=False)
+    if before is not None and text.startswith(before) and own.startswith(before):
+        start, alone = len(before), own[len(before) :]
+    else:
+        start, alone = _by_marker(chat, context, i, text, before, own)
+    length = _length(chat, alone, text[start:])
+    if not length:
+        raise _unfollowed(context, i, own, text)
+    return start, start + length
+
+
+def _by_marker(chat: Chat, context: list[Message], i: int, text: str, before: str | None, own: str) -> tuple[int, str]:
+    """Return where a turn starts in a text, and what it says where it is the last; a marker shows its place."""
+    marker = _marker(text)
+    for plain in (_plain(context[i], marker), {**_plain(context[i], marker), **_calls(context[i])}):
+        try:
+            there = chat.render([*context[:i], plain, *context[i + 1 :]], generation=True)
+            here = chat.render([*context[:i], plain], generation=False)
+        except UserError:  # some templates refuse a tool's answer without a call
+            continue
+        at, own_at = there.find(marker), here.find(marker)
+        if at < 0 or own_at < 0:
+            continue
+        lead = here[len(before) : own_at] if before is not None and here.startswith(before) else ""
+        start = at - len(lead) if there[:at].endswith(lead) else at
+        if text[:start] == there[:start]:
+            same = len(os.path.commonprefix([own, here]))
+            return start, own[min(same, own_at - len(lead)) :]
+    raise _unfollowed(context, i, own, text)
+
+
+def _length(chat: Chat, alone: str, rest: str) -> int:
+    """Return how much of `rest`, from a turn's start on, is the turn; 0 if none of it can be told.
+
+    Args:
+        chat: names the tokens that end a turn.
+        alone: the turn as it stands where it is the last: it may have reasoning before it, or an end of text after it.
+        rest: the text of the conversation from the turn's start on.
+    """
+    if rest.startswith(alone):
+        return len(alone)
+    best, at = 0, alone.find(rest[:1])
+    while at >= 0:
+        if rest.startswith(alone[at:]):
+            return len(alone) - at if alone[at:].strip() else 0
+        best = max(best, len(os.path.commonprefix([alone[at:], rest])))
+        at = alone.find(rest[:1], at + 1)
+    ends = [rest.rfind(token, 0, best) + len(token) for token in _end_tokens(chat.tokenizer) if token in rest[:best]]
+    return max(ends, default=best)  # what both go on with may begin alike: `<|end|><|user|>`, `<|end|><|endoftext|>`
+
+
+def _end_tokens(tokenizer: Any) -> set[str]:
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return special | ({tokenizer.eos_token} if tokenizer.eos_token else set())
+
+
+def _plain(message: Message, marker: str) -> Message:
+    return {"role": message["role"], "content": marker}
+
+
+def _calls(message: Message) -> Message:
+    return {"tool_calls": message["tool_calls"]} if message.get("tool_calls") else {}
+
+
+def _marker(text: str) -> str:
+    return next(m for m in MARKERS if m not in text)
+
+
+def _check_calls(message: Message, turn: str) -> None:
+    lost = [str(call.get("name")) for call in calls_of(message) if str(call.get("name")) not in turn]
+    if lost:
+        raise UserError(
+            f"the chat template does not write the call of {lost[0]}; use a model whose template knows tool_calls, or "
+            "remove the row"
+        )
+
+
+def _lacks(message: Message, turn: str, *, final: bool) -> bool:
+    """Return whether a turn's content, or the last turn's reasoning, is not in its text."""
+    content = str(message.get("content") or "").rpartition(THOUGHT)[2].strip()
+    reasoning = str(message.get("reasoning_content") or "").strip() if final else ""
+    return content not in turn or reasoning not in turn
+
+
+def _unfollowed(context: Sequence[Message], i: int, alone: str, within: str) -> UserError:
+    """Return the error on a turn that a template writes in two ways, with both from where they part."""
+    same = max(0, len(os.path.commonprefix([alone, within])) - SHOWN // 3)
+    return UserError(
+        f"the chat template writes message {i + 1} in two ways, so that its tokens cannot be told: "
+        f"{alone[same : same + SHOWN]!r} where the conversation ends with it, "
+        f"{within[same : same + SHOWN]!r} within the whole; keep one answer per row, or use another template"
+    )
