@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from prefzoo.evals.boards.judged_files import metrics_of
 from prefzoo.evals.boards.ranking import Ranking
 from prefzoo.evals.boards.recipes_and_costs import recipe_differences, training_costs
 from prefzoo.evals.boards.selection import Entry, select
-from prefzoo.evals.boards.standings import common, differences, lead, ordered, power, rank
+from prefzoo.evals.boards.standings import common, differences, ordered, power, rank, verdict_of
+from prefzoo.evals.boards.verdict import Verdict
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.stats import intervals
 
@@ -29,8 +30,8 @@ class RunComparison:
     """Variants side by side.
 
     Attributes:
-        table: a row per variant, best first: rank (shared within noise; missing if nothing ranks), variant, run,
-            loss, seed, and of each metric its value, `_low`, `_high` (95%) and `_n`.
+        table: a row per variant, best first: rank (shared within noise; missing if nothing ranks), against_base
+            (better, worse, tied), variant, run, loss, seed, and of each metric its value, `_low`, `_high` (95%), `_n`.
         differences: a row per variant and metric: the variant less the baseline, its 95% interval, p, `p_holm`
             (corrected over the variants of that metric), `paired` (over the same prompts, pairs or documents; if
             nothing is known one by one, the two intervals are taken as independent) and n.
@@ -41,6 +42,7 @@ class RunComparison:
         baseline: what differences are taken from.
         notes: what a reader must know, a sentence each.
         about: all facts about the metrics.
+        verdict: who wins, what would settle a tie, and the numbers behind it.
     """
 
     table: pd.DataFrame
@@ -52,6 +54,7 @@ class RunComparison:
     baseline: str
     notes: tuple[str, ...]
     about: Metrics
+    verdict: Verdict
 
     def flat(self) -> pd.DataFrame:
         """Return all numbers in one table: a row per variant, differences as `METRIC_difference`, `METRIC_p_holm`."""
@@ -101,13 +104,13 @@ def compare(
     ranking = rank(order, by) if is_ranked else Ranking()
     start = _baseline(entries, baseline)
     shown.sort(key=lambda m: m != by)  # what ranks comes first
-    notes = [*lead(order, ranking, by), *_notes(entries, by, why, shown)]
+    verdict = _with_failures(verdict_of(order, ranking, by), entries)
     return RunComparison(
-        _table(order, ranking.ranks, shown),
+        _table(order, ranking, shown),
         pd.DataFrame([row for m in shown for row in _differences_from(start, entries, m)], columns=DIFFERENCES),
         recipe_differences(order),
         costs.set_index("variant").reindex([e.label for e in order if not e.is_base]).reset_index(), tuple(shown),
-        by if is_ranked else "", start.label, tuple(notes), about,
+        by if is_ranked else "", start.label, tuple(_notes(entries, by, why, shown)), about, verdict,
     )  # fmt: skip
 
 
@@ -163,22 +166,30 @@ def _differences_from(start: Entry, entries: Sequence[Entry], metric: str) -> li
     return [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)]
 
 
-def _table(order: Sequence[Entry], ranks: Mapping[str, int], metrics: Sequence[str]) -> pd.DataFrame:
+def _table(order: Sequence[Entry], ranking: Ranking, metrics: Sequence[str]) -> pd.DataFrame:
     rows = []
     for e in order:
         result = e.files.result
         row: dict[str, Any] = {
-            "rank": ranks.get(e.label), "variant": e.label, "run": e.run.folder.name,
+            "rank": ranking.ranks.get(e.label), "against_base": ranking.standings.get(e.label), "variant": e.label,
+            "run": e.run.folder.name,
             "loss": result.loss if result else None, "seed": result.seed if result else None,
         }  # fmt: skip
         for m in metrics:
             mine: Any = e.long.loc[m] if m in e.long.index else {}
-            row |= {m: mine.get("value"), f"{m}_low": mine.get("low"), f"{m}_high": mine.get("high")}
+            itself = e.metrics[m].base_value if e.is_base else None
+            row |= {m: mine.get("value", itself), f"{m}_low": mine.get("low"), f"{m}_high": mine.get("high")}
             row[f"{m}_n"] = mine.get("n")
         rows.append(row)
     table = pd.DataFrame(rows)
-    numbers = [c for c in table.columns if c not in ("rank", "variant", "run", "loss", "seed")]
+    numbers = [c for c in table.columns if c not in ("rank", "against_base", "variant", "run", "loss", "seed")]
     return table.astype({"rank": "Int64", "seed": "Int64"} | dict.fromkeys(numbers, "float64"))
+
+
+def _with_failures(verdict: Verdict, entries: Sequence[Entry]) -> Verdict:
+    failures = [(e.label, e.files.failure) for e in entries if e.files.failure is not None]
+    failed = [f"{label} failed ({failure.reason})." for label, failure in failures]
+    return replace(verdict, decision=" ".join(filter(None, [verdict.decision, *failed])))
 
 
 def _notes(entries: Sequence[Entry], by: str, why: list[str], shown: Sequence[str]) -> list[str]:
@@ -190,7 +201,7 @@ def _notes(entries: Sequence[Entry], by: str, why: list[str], shown: Sequence[st
         notes.append(f"Measured differently, so not compared between runs: {', '.join(apart)}.")
     if sum(e.is_base for e in entries) > 1:
         notes.append("The base answered differently in these runs: win rates are against different answers.")
-    gone = [e.label for e in trained if e.files.measured is None]
+    gone = [e.label for e in trained if e.files.measured is None and e.files.failure is None]
     if gone:
         notes.append(f"Not measured yet: {', '.join(gone)}; the same prefzoo run resumes.")
     return [note for note in notes if note]

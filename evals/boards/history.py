@@ -15,13 +15,14 @@ from rich.table import Table
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import comparable
-from prefzoo.evals.boards.ranking import TIES
+from prefzoo.evals.boards.ranking import WORSE, Ranking
 from prefzoo.evals.boards.recipes_and_costs import training_costs
 from prefzoo.evals.boards.run_files import RESOLVED
 from prefzoo.evals.boards.selection import Entry, select
-from prefzoo.evals.boards.standings import differences, lead, ordered, power, primary, rank
+from prefzoo.evals.boards.standings import differences, ordered, power, primary, rank, verdict_of
 from prefzoo.evals.boards.tables import difference as points
 from prefzoo.evals.boards.tables import escaped, number
+from prefzoo.evals.boards.verdict import Verdict, names
 from prefzoo.evals.metrics.registry import Metric, Metrics
 from prefzoo.evals.stats.intervals import holm
 
@@ -29,7 +30,10 @@ BEGIN = "<!-- prefzoo leaderboard: what follows is generated; write above it -->
 END = "<!-- prefzoo leaderboard: end -->"
 TITLE = "# Results\n"
 OPEN_ROWS = 20  # longer sections fold
-NOTE = "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise, over all runs of the section."
+NOTE = (
+    "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise, over all runs of the section. "
+    f"{WORSE}: worse than the base, by its whole interval."
+)
 BoardRow = dict[str, Any]
 
 
@@ -40,14 +44,16 @@ class Group:
     Attributes:
         metric: what ranks; its name is empty if nothing was measured.
         origin: what the group was measured with, by name.
-        sentences: who leads, and what differences cannot be seen.
+        verdict: who wins, what would settle a tie, and the numbers behind it.
+        power: what differences cannot be seen.
         rows: best first: rank, variant, run, loss, seed, date, commit, and the metric with its interval.
         history: of variants with several runs, in time order: the same, and the change since the run before.
     """
 
     metric: Metric
     origin: Mapping[str, str]
-    sentences: list[str]
+    verdict: Verdict
+    power: str
     rows: list[BoardRow]
     history: list[BoardRow]
 
@@ -60,8 +66,7 @@ class Group:
     def title(self) -> str:
         """The metric, and the runs."""
         runs = list(dict.fromkeys(row["run"] for row in self.rows))
-        more = f" and {len(runs) - TIES} more" if len(runs) > TIES else ""
-        return f"By {self.name}: {', '.join(runs[:TIES])}{more}"
+        return f"By {self.name}: {names(runs)}"
 
     @property
     def measured_with(self) -> str:
@@ -100,13 +105,17 @@ def gather(root: Path) -> list[Group]:
 def _group(root: Path, metric: str, entries: list[Entry]) -> Group:
     named = [replace(e, label=f"{_where(root, e)}/{e.files.name}") for e in entries]
     if not metric:
-        return Group(Metrics()[metric], {}, [], [_row(root, e, metric) for e in named], [])
+        return Group(Metrics()[metric], {}, Verdict(""), "", [_row(root, e, metric) for e in named], [])
     origin = {name: shown for name, (_, shown) in comparable.origins(named, metric)[0].items()}
     order = ordered(named, metric, training_costs(named))
     ranking = rank(order, metric)
-    rows = [_row(root, e, metric) | {"rank": ranking.ranks.get(e.label)} for e in order]
-    sentences = [line for line in (*lead(order, ranking, metric), power(order, metric)) if line]
-    return Group(Metrics()[metric], origin, sentences, rows, _history(root, named, metric))
+    rows = [_row(root, e, metric) | _rank(ranking, e.label) for e in order]
+    verdict = verdict_of(order, ranking, metric)
+    return Group(Metrics()[metric], origin, verdict, power(order, metric), rows, _history(root, named, metric))
+
+
+def _rank(ranking: Ranking, label: str) -> BoardRow:
+    return {"rank": ranking.ranks.get(label), "against_base": ranking.standings.get(label)}
 
 
 def _where(root: Path, e: Entry) -> str:
@@ -156,7 +165,10 @@ def _cell(group: Group, column: str, row: BoardRow) -> str:
         return "-" if row["change"] is None else points(group.metric, row["change"], row["p"])
     if column == "date":
         return str(row["date"] or "-")[:10]
-    return "" if row[column] is None and column == "rank" else str(row[column] or "-")
+    if column == "rank":
+        mark = f" {WORSE}" if row["against_base"] == "worse" else ""
+        return "" if row["rank"] is None else f"{row['rank']}{mark}"
+    return str(row[column] or "-")
 
 
 def _heads(group: Group, columns: Sequence[str]) -> list[str]:
@@ -183,8 +195,9 @@ def markdown(groups: Sequence[Group]) -> str:
         parts += [
             f"### {escaped(group.title)}",
             escaped(group.measured_with),
+            f"**{escaped(group.verdict.answer)}**" if group.verdict.answer else "",
             table,
-            escaped(" ".join(group.sentences)),
+            escaped(" ".join(filter(None, (group.verdict.statistics, group.power)))),
         ]
         if group.history:
             parts += ["Several runs of one variant, in time; change since the run before, *: p <= 0.05 after Holm:"]
@@ -204,7 +217,14 @@ def page(groups: Sequence[Group], before: str) -> str:
 def as_json(groups: Sequence[Group]) -> str:
     """Return all groups as JSON."""
     plain = [
-        {"metric": g.name, "origin": dict(g.origin), "said": g.sentences, "rows": g.rows, "history": g.history}
+        {
+            "metric": g.name,
+            "origin": dict(g.origin),
+            "verdict": g.verdict.as_json(),
+            "power": g.power,
+            "rows": g.rows,
+            "history": g.history,
+        }
         for g in groups
     ]
     return json.dumps(plain, indent=1, ensure_ascii=False, default=str)
@@ -215,6 +235,8 @@ def render(groups: Sequence[Group], console: Console) -> None:
     for group in groups:
         console.print(f"\n{group.title}", style="bold", markup=False, highlight=False)
         console.print(group.measured_with, style="dim", markup=False, highlight=False)
+        if group.verdict.answer:
+            console.print(group.verdict.answer, style="bold", markup=False, highlight=False)
         for columns, rows in ((COLUMNS, group.rows), (PAST, group.history)):
             if not rows:
                 continue
@@ -225,5 +247,5 @@ def render(groups: Sequence[Group], console: Console) -> None:
             for row in rows:
                 table.add_row(*(escape(_cell(group, c, row)) for c in shown))
             console.print(table)
-        console.print(" ".join(group.sentences), markup=False, highlight=False)
+        console.print(" ".join(filter(None, (group.verdict.statistics, group.power))), markup=False, highlight=False)
     console.print(NOTE, highlight=False)

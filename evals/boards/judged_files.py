@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from prefzoo.evals.boards.cautions import Setting, cautions
+from prefzoo.evals.boards.costs import run_cost
 from prefzoo.evals.boards.leaderboard import Leaderboard, build
+from prefzoo.evals.boards.multi_seed import over_seeds
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.judges.coverage import MOST_MISSING
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metrics
+from prefzoo.runtime.run_folders import RunResult
 
 
 def measured_of(variant: VariantFiles) -> Measured | None:
@@ -33,9 +37,35 @@ def all_measured(run: RunFiles) -> dict[str, Measured]:
 
 
 def rebuilt(run: RunFiles) -> Leaderboard:
-    """Build the board of a run from what was measured, instead of reading it."""
+    """Build the board of a run from what was measured, instead of reading it; of a sweep, over its seeds."""
     costs = {name: v.result.costs for name, v in run.variants.items() if v.result is not None}
-    return build(all_measured(run), costs)
+    models = all_measured(run)
+    board = build(models, costs)
+    if any(name != arm for name, arm in run.finals.items()):
+        arms = dict.fromkeys(arm for name, arm in run.finals.items() if name in models)
+        known = {arm: [n for n, a in run.finals.items() if a == arm and n in models] for arm in arms}
+        board = over_seeds(board, models, known, run_cost(costs, run.finals, {}, rows_measured(models)))
+    return replace(board, failed=run.failed, cautions=cautions(models, setting_of(run)))
+
+
+def rows_measured(models: Mapping[str, Measured]) -> int:
+    """Return how many prompts were answered, or else how many held-out pairs were scored."""
+    return max((len(m.answers) or len(m.margins) for m in models.values()), default=0)
+
+
+def setting_of(run: RunFiles) -> Setting:
+    """Return what a run's numbers were made with."""
+    results = {name: v.result for name, v in run.variants.items() if v.result is not None}
+    seen = {name: pairs_seen(result) for name, result in results.items()}
+    evals = run.recipe.get("evals") or {}
+    pairs = int(run.audits.get("train", {}).get("kept", 0))
+    held_out, prompts = bool(run.recipe["data"].get("eval")), bool(evals.get("prompts"))
+    return Setting(int(evals.get("max_new_tokens") or 0), seen, pairs, held_out, prompts)
+
+
+def pairs_seen(result: RunResult) -> int:
+    """Return how many pairs a training saw, those that it saw twice counted twice."""
+    return int(result.metrics.get("step", 0)) * int(result.train.get("batch") or 0)
 
 
 def metrics_of(runs: Iterable[RunFiles]) -> Metrics:

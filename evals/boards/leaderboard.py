@@ -10,10 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
+from prefzoo.evals.boards import cells
+from prefzoo.evals.boards.costs import run_cost
 from prefzoo.evals.boards.provenance import Provenance, with_provenance
-from prefzoo.evals.boards.ranking import HALF, Ranking, interval_text, ranked, verdict
+from prefzoo.evals.boards.ranking import HALF, WORSE, Ranking, ranked, standing
+from prefzoo.evals.boards.verdict import (
+    UNMEASURED,
+    UNTRAINED,
+    Verdict,
+    advice,
+    decide,
+    interval_text,
+    names,
+    statistics,
+)
 from prefzoo.evals.metrics.benchmark_deltas import with_benchmarks
 from prefzoo.evals.metrics.estimates import estimates
 from prefzoo.evals.metrics.measure import Measured
@@ -24,13 +35,16 @@ from prefzoo.evals.stats.intervals import Estimate, Values
 from prefzoo.runtime import atomic_files, run_folders
 
 BASE = "base"
+VERDICT = "verdict.json"
 NOTE = "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise."
+WORSE_NOTE = f"{WORSE}: worse than the base, by its whole interval."
 DELTA_NOTE = "Differences from the base on benchmarks ({DELTA}): by document, {units}, p after Holm."
 COLLAPSED = 0.5  # mean length under this share of the base's is called out
 REPEATS = 0.2  # repetition this much above the base's is called out
 BRIEF = ("rank", "variant", "win_rate", "win_rate_lc", "preference_accuracy", "train_seconds")  # for 80 columns
 UNKNOWN = Provenance()
-COLUMNS = ["variant", "metric", *(f.name for f in fields(Estimate)), "higher_is_better", "note"]
+ESTIMATE = [f.name for f in fields(Estimate)]
+COLUMNS = ["variant", "metric", *ESTIMATE, "higher_is_better", "note"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,8 @@ class Leaderboard:
         power: what differences the prompts at hand cannot show.
         more: further tables, in Markdown.
         failed: why the variants that were not trained to their end were not.
+        advice: what would settle a tie.
+        cautions: what a reader must know about the run, a sentence each.
     """
 
     long: pd.DataFrame
@@ -56,10 +72,12 @@ class Leaderboard:
     power: str = ""
     more: str = ""
     failed: dict[str, str] = field(default_factory=dict)
+    advice: str = ""
+    cautions: tuple[str, ...] = ()
 
     @property
     def ranks(self) -> Mapping[str, int]:
-        """The rank of each variant; equal within noise."""
+        """The rank of each variant, and of the base; equal within noise."""
         return self.ranking.ranks
 
     def wide(self) -> pd.DataFrame:
@@ -77,9 +95,14 @@ class Leaderboard:
         rows = []
         for name in self.order:
             mine = self.long[self.long.variant == name].set_index("metric")
-            row: dict[str, Any] = {"rank": self.ranks.get(name, ""), "variant": name}
+            row: dict[str, Any] = {"rank": self.ranking.mark(name), "variant": name}
             for metric in metrics:
-                row[metric] = _cell(self.metrics[metric], mine.loc[metric]) if metric in mine.index else "-"
+                about = self.metrics[metric]
+                row[metric] = (
+                    cells.cell(about, mine.loc[metric])
+                    if metric in mine.index
+                    else cells.absent(about, base=name == BASE)
+                )
             rows.append(row)
         absent = dict.fromkeys(metrics, "-")
         rows += [{"rank": "failed", "variant": name, **absent} for name in self.failed]
@@ -87,11 +110,17 @@ class Leaderboard:
 
     def markdown(self) -> str:
         """Return the tables, the verdict and the notes."""
-        board = f"{_markdown(self.wide())}\n{self.verdict()}\n\n{NOTE} {self.power}".rstrip() + "\n"
+        verdict = "\n\n".join(self.verdict().lines)
+        board = f"{verdict}\n\n{cells.markdown(self.wide())}\n{self.note} {self.power}".rstrip() + "\n"
         more = self.diagnostics()
         if len(more.columns) > len(("rank", "variant")):
-            board += f"\n{_markdown(more)}\n{self._legend()}\n"
+            board += f"\n{cells.markdown(more)}\n{self._legend()}\n"
         return board + (f"\n{self.more.rstrip()}\n" if self.more else "")
+
+    @property
+    def note(self) -> str:
+        """How to read the tables."""
+        return f"{NOTE} {WORSE_NOTE}" if self.ranking.having("worse") else NOTE
 
     def _legend(self) -> str:
         """What the diagnostics are."""
@@ -106,42 +135,51 @@ class Leaderboard:
         return self.long.to_csv(index=False)
 
     def write(self, folder: Path) -> None:
-        """Write `leaderboard.md`, `.csv` and `.parquet` in `folder`, which is created if it is missing."""
+        """Write `leaderboard.md`, `.csv` and `.parquet`, and `verdict.json`, in `folder`, created if it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
+        run_folders.write_json(folder / VERDICT, self.as_json())
         run_folders.write_text(folder / "leaderboard.md", self.markdown())
         run_folders.write_text(folder / "leaderboard.csv", self.csv())
         with atomic_files.write_atomically(folder / "leaderboard.parquet") as partial:
             self.long.to_parquet(partial, index=False)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of `verdict.json`: the verdict's parts, and ranks and standings by variant."""
+        ranking = {"metric": self.primary, "ranks": dict(self.ranks), "standings": dict(self.ranking.standings)}
+        return {**self.verdict().as_json(), **ranking, "failed": self.failed}
+
     def render(self, console: Console) -> None:
-        """Print the table and the verdict.
+        """Print the table, and the verdict below it, where a terminal is read first.
 
         Variants are the rows if the terminal is wide enough, else the columns; else only the main columns are shown.
         """
         wide = self.wide().astype(str)
         flat = wide.set_index("variant").T.reset_index(names="").rename(columns=str)
-        tables = [_table(wide), _table(flat), _table(wide[[c for c in BRIEF if c in wide.columns]])]
+        brief = wide[[c for c in BRIEF if c in wide.columns]]
+        tables = [cells.table(one, self.note) for one in (wide, flat, brief)]
         boundless = console.options.update(max_width=10_000)
         fits = [t for t in tables if console.measure(t, options=boundless).maximum <= console.width]
         console.print(fits[0] if fits else tables[-1], markup=False)
         if not fits or fits[0] is tables[-1]:
             console.print("The terminal is too narrow for all columns: leaderboard.md has them.")
-        console.print(self.verdict(), soft_wrap=True, markup=False)
-        if self.power:
-            console.print(self.power, soft_wrap=True, markup=False)
+        verdict = self.verdict()
+        console.print(verdict.answer, style="bold", soft_wrap=True, markup=False, highlight=False)
+        for line in (*verdict.lines[1:], self.power):
+            if line:
+                console.print(line, soft_wrap=True, markup=False, highlight=False)
 
-    def verdict(self) -> str:
-        """Return who leads, by how much, whether that can be told from the rest, and whose answers collapsed."""
+    def verdict(self) -> Verdict:
+        """Return who wins, what would settle a tie, the numbers behind it, and what to beware of."""
         trained = [n for n in self.order if n != BASE]
-        failed = [f"{name} failed ({why})" for name, why in self.failed.items()]
-        if not trained:
-            return ". ".join(["No variant was trained to its end", *failed]) + "."
-        best = self.long[(self.long.variant == trained[0]) & (self.long.metric == self.primary)]
-        if best.empty or not np.isfinite(best.iloc[0].value):
-            lead = "No variant can be ranked: nothing was measured on held-out prompts or pairs"
-        else:
-            lead = verdict(self.ranking, self.metrics[self.primary], best.iloc[0])
-        return ". ".join([lead, *self._by_length(trained), *self._collapsed(trained), *failed]) + "."
+        failed = [f"{name} failed ({why})." for name, why in self.failed.items()]
+        if not trained or not self.ranking.order:
+            decision = UNMEASURED if trained else UNTRAINED
+            return Verdict(" ".join([f"{decision}.", *failed]), cautions=self.cautions)
+        best = self.long[(self.long.variant == self.ranking.order[0]) & (self.long.metric == self.primary)].iloc[0]
+        numbers = [statistics(self.ranking, self.metrics[self.primary], best), *self._by_length(trained)]
+        advice = self.advice if len(self.ranking.tied) > 1 else ""
+        cautions = (*self._collapsed(trained), *self.cautions)
+        return Verdict(" ".join([decide(self.ranking), *failed]), advice, " ".join(numbers), cautions)
 
     def _by_length(self, trained: list[str]) -> list[str]:
         """Whether another leads once the length of answers counts for nothing."""
@@ -152,7 +190,7 @@ class Leaderboard:
         first, metric = str(rates.value.idxmax()), self.metrics["win_rate_lc"]
         by_name: dict[str, Any] = {name: rates.loc[name] for name in (first, trained[0])}
         rate, lead = (interval_text(metric, row) for row in by_name.values())
-        return [f"By the length-controlled win rate {first} leads with {rate}, and {trained[0]} has {lead}"]
+        return [f"By the length-controlled win rate {first} leads with {rate}, and {trained[0]} has {lead}."]
 
     def _collapsed(self, trained: list[str]) -> list[str]:
         length, repeated = (
@@ -162,8 +200,8 @@ class Leaderboard:
             return []
         short = [n for n in trained if length.get(n, np.nan) < COLLAPSED * length[BASE]]
         stuck = [n for n in trained if repeated.get(n, np.nan) > repeated.get(BASE, np.nan) + REPEATS]
-        warnings = [f"Beware: answers of {', '.join(short)} are less than half as long as the base's"] if short else []
-        return warnings + ([f"Beware: answers of {', '.join(stuck)} repeat themselves"] if stuck else [])
+        warnings = [f"Beware: answers of {names(short)} are less than half as long as the base's."] if short else []
+        return warnings + ([f"Beware: answers of {names(stuck)} repeat themselves."] if stuck else [])
 
 
 def build(
@@ -192,12 +230,19 @@ def build(
     values = {name: rows_of(primary, m, base) for name, m in models.items() if name != BASE}
     place = {name: _place(name, values.get(name)) for name in models}
     order = sorted(models, key=place.__getitem__)
-    ranking = ranked([n for n in order if n != BASE and place[n] < np.inf], intervals.paired_differences(values))
+    standings = {row["variant"]: standing(Estimate(**{k: row[k] for k in ESTIMATE}), HALF) for row in rows
+                 if row["metric"] == primary.name and np.isfinite(row["value"])}  # fmt: skip
+    ranked_names = [n for n in order if n != BASE and place[n] < np.inf]
+    gaps = intervals.paired_differences(values)
+    ranking = ranked(ranked_names, gaps, standings=standings, base=BASE if BASE in models else "")
     long = with_provenance(
         pd.DataFrame(rows, columns=COLUMNS).astype({"higher_is_better": object}), models, metrics, provenance
     )
     long = with_benchmarks(long, models, BASE)
-    return Leaderboard(long, order, ranking, primary.name, metrics, power_statement(values, primary.row_name), more)
+    cost = run_cost(costs, {name: name for name in values}, {}, max((len(v) for v in values.values()), default=0))
+    settle = advice({name: values[name][None] for name in ranked_names}, primary, cost)
+    power = power_statement(values, primary.row_name)
+    return Leaderboard(long, order, ranking, primary.name, metrics, power, more, advice=settle)
 
 
 def primary_of(models: Mapping[str, Measured]) -> str:
@@ -229,35 +274,7 @@ def _row(variant: str, metric: Metric, noted: Noted) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _table(cells: pd.DataFrame) -> Table:
-    """Intervals are on lines of their own; nothing is cut off."""
-    table = Table(title="Leaderboard", caption=NOTE)
-    for column in cells.columns:
-        table.add_column(str(column).replace("_", "\n"), no_wrap=True)
-    for row in cells.itertuples(index=False):
-        table.add_row(*(str(cell).replace(" [", "\n[") for cell in row))
-    return table
-
-
-def _markdown(cells: pd.DataFrame) -> str:
-    table = cells.astype(str)
-    head = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
-    return head + "".join("| " + " | ".join(row) + " |\n" for row in table.itertuples(index=False))
-
-
 def _place(name: str, primary: Values | None) -> float:
     """Sorts best first; the base is worth one half, and what could not be measured comes last."""
     value = HALF if name == BASE else intervals.mean(np.array([]) if primary is None else primary).value
     return -value if np.isfinite(value) else np.inf
-
-
-def _cell(metric: Metric, row: Any) -> str:
-    if not np.isfinite(row.value):
-        return "-"
-    if metric.measured_on == "training":
-        return metric.text(row.value)
-    delta = metric.name.endswith(DELTA)
-    sign = "+" if delta and metric.percent else ""
-    unit = "%" if metric.percent and not delta else ""
-    interval = f"[{metric.text(row.low, sign)}, {metric.text(row.high, sign)}]"
-    return f"{metric.text(row.value, sign)}{unit} {interval}" + (f" p = {row.p:.3f}" if np.isfinite(row.p) else "")

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefzoo.evals.boards.leaderboard import BASE, Leaderboard, rows_of
-from prefzoo.evals.boards.ranking import HALF, ranked
+from prefzoo.evals.boards.costs import RunCost
+from prefzoo.evals.boards.leaderboard import BASE, ESTIMATE, Leaderboard, rows_of
+from prefzoo.evals.boards.ranking import HALF, ranked, standing
+from prefzoo.evals.boards.verdict import advice
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metric, Metrics
 from prefzoo.evals.stats import intervals
@@ -37,7 +39,7 @@ class Spread:
 
 
 def over_seeds(
-    board: Leaderboard, models: Mapping[str, Measured], seeds: Mapping[str, Sequence[str]]
+    board: Leaderboard, models: Mapping[str, Measured], seeds: Mapping[str, Sequence[str]], cost: RunCost | None = None
 ) -> Leaderboard:  # fmt: skip
     """Merge the seeds of each variant of a board.
 
@@ -45,6 +47,7 @@ def over_seeds(
         board: of every final model by its own name, and of the base.
         models: what was measured on them.
         seeds: by variant, the names of the models that are its seeds.
+        cost: what the run took; None if it is not known.
 
     Returns:
         The board with a row for each variant instead of one for each seed, whose rows stay in the long table.
@@ -57,11 +60,16 @@ def over_seeds(
     if BASE in models:
         place[BASE] = -HALF
     order = sorted(place, key=lambda n: place[n] if np.isfinite(place[n]) else np.inf)
-    ranking = ranked([n for n in order if n != BASE and np.isfinite(place[n])], differences)
+    number = {row["variant"]: Estimate(**{k: row[k] for k in ESTIMATE}) for row in rows if row["metric"] == metric.name}
+    against = {name: standing(one, HALF) for name, one in number.items() if np.isfinite(one.value)}
+    names = [n for n in order if n != BASE and np.isfinite(place[n])]
+    ranking = ranked(names, differences, standings=against, base=BASE if BASE in models else "")
+    settle = advice({n: primary[n] for n in names}, metric, cost)
     power = power_statement({n: v.mean(0) for n, v in primary.items()}, metric.row_name)
     long = pd.concat([pd.DataFrame(rows), board.long], ignore_index=True)
     long = long[[c for c in board.long.columns if c in long.columns]]
-    return replace(board, long=long, order=order, ranking=ranking, power=f"{NOTE} {power}".strip())
+    power = f"{NOTE} {power}".strip()
+    return replace(board, long=long, order=order, ranking=ranking, power=power, advice=settle)
 
 
 def spread(models: Mapping[str, Measured], names: Sequence[str], primary: str) -> Spread:

@@ -1,18 +1,19 @@
-"""Ranks that are shared within noise, and what may be said of the variant that leads."""
+"""Ranks that are shared within noise, and which variants are better or worse than the base."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
-from prefzoo.evals.metrics.registry import Metric
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Difference
 
 ALPHA = 0.05
-TIES = 5  # variants that a sentence names
 HALF = 0.5  # the base against itself
+
+Standing = Literal["better", "worse", "tied"]  # than the base, or not to be told from it
+WORSE = "▼"  # marks a variant that is worse than the base
 
 
 class WithInterval(Protocol):
@@ -32,10 +33,11 @@ class Ranking:
 
     Attributes:
         order: best first.
-        ranks: 1 + the number of variants that are better and can be told apart.
+        ranks: 1 + the number of variants that are better and can be told apart, the base among them.
         differences: of every two in alphabetical order, the first less the second.
         p: of "no difference", corrected after Holm.
         paired: whether the differences are over the same prompts, pairs or documents.
+        standings: of each variant against the base, where that is known.
     """
 
     order: Sequence[str] = ()
@@ -43,6 +45,22 @@ class Ranking:
     differences: Mapping[tuple[str, str], Difference] = field(default_factory=dict)
     p: Mapping[tuple[str, str], float] = field(default_factory=dict)
     paired: bool = True
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+
+    @property
+    def tied(self) -> list[str]:
+        """The leader, and the variants that cannot be told from it, best first."""
+        leader = self.order[:1]
+        return [*leader, *(n for n in self.order[1:] if self.p[pair(leader[0], n)] > ALPHA)]
+
+    def having(self, standing: Standing) -> list[str]:
+        """Return the variants with a standing against the base, best first."""
+        return [name for name in self.order if self.standings.get(name) == standing]
+
+    def mark(self, name: str) -> str:
+        """Return the rank as tables show it, with a mark where the variant is worse than the base."""
+        rank = str(self.ranks.get(name, ""))
+        return f"{rank} {WORSE}" if self.standings.get(name) == "worse" else rank
 
     def difference(self, one: str, other: str) -> float:
         """Return the value of `one` less that of `other`."""
@@ -55,60 +73,46 @@ def pair(a: str, b: str) -> tuple[str, str]:
     return (a, b) if a < b else (b, a)
 
 
-def ranked(order: Sequence[str], differences: Mapping[tuple[str, str], Difference], *, paired: bool = True) -> Ranking:
-    """Rank variants whose order is known.
+def standing(number: WithInterval, base: float, higher_is_better: bool | None = True) -> Standing:
+    """Compare a number with the base's.
 
     Args:
-        order: those to rank, best first.
+        number: with its 95% interval.
+        base: what the base is worth.
+        higher_is_better: the direction; None counts as True.
+
+    Returns:
+        `better` or `worse` only if the whole interval is, else `tied`.
+    """
+    above, below = number.low > base, number.high < base
+    if not above and not below:
+        return "tied"
+    return "better" if above == (higher_is_better is not False) else "worse"
+
+
+def ranked(
+    order: Sequence[str], differences: Mapping[tuple[str, str], Difference], *, paired: bool = True,
+    standings: Mapping[str, Standing] | None = None, base: str = "",
+) -> Ranking:  # fmt: skip
+    """Rank variants whose order is known, and the base among them.
+
+    Args:
+        order: those to rank, best first, without the base.
         differences: of every two in alphabetical order, at least of those ranked; p is corrected over all of them.
         paired: whether the differences are over the same prompts, pairs or documents.
+        standings: of variants against the base.
+        base: the base's name, if it is to have a rank too.
 
     Returns:
-        The ranking; variants that cannot be told apart share a rank.
+        The ranking; variants that cannot be told apart share a rank. The base counts as better than the variants whose
+        whole interval is worse, and as worse than those whose whole interval is better.
     """
     p = dict(zip(differences, intervals.holm([d.p for d in differences.values()]), strict=True))
-    ranks = {name: 1 + sum(p[pair(name, better)] <= ALPHA for better in order[:i]) for i, name in enumerate(order)}
-    return Ranking(order, ranks, differences, p, paired)
-
-
-def verdict(ranking: Ranking, metric: Metric, best: WithInterval, *, base_leads: bool = False) -> str:
-    """Say who leads, whether that is more than the base's half, and who cannot be told from the leader.
-
-    Args:
-        ranking: at least one variant.
-        metric: what ranks them.
-        best: the leader's number.
-        base_leads: whether the base has a better number than the leader, where it has a number of its own.
-
-    Returns:
-        A sentence without its full stop.
-    """
-    leader, others = ranking.order[0], ranking.order[1:]
-    value = interval_text(metric, best)
-    halved = metric.base_value == HALF
-    if base_leads or (halved and best.high < HALF):
-        number = f"has {metric.phrase} of {value}" if metric.phrase else f"has {value} by {metric.label}"
-        return f"No variant beats the base: {leader}, the best, {number}"
-    number = f"with {metric.phrase} of {value}" if metric.phrase else f"by {metric.label}: {value}"
-    sentence = f"{leader} leads {number}"
-    if halved and best.low <= HALF:
-        sentence += ", which cannot be told from one half"
-    tied = [name for name in others if ranking.p[pair(leader, name)] > ALPHA]
-    if tied:
-        more = f" and {len(tied) - TIES} more" if len(tied) > TIES else ""
-        named = ", ".join(_tie(ranking, metric, leader, name) for name in tied[:TIES])
-        return f"{sentence}; it cannot be separated from {named}{more}"
-    return f"{sentence}; it is separated from all others (Holm-corrected p < 0.05)" if others else sentence
-
-
-def interval_text(metric: Metric, number: WithInterval) -> str:
-    """Return `66.0% (58.5 to 73.0)`, or the same in the metric's own unit."""
-    unit = "%" if metric.percent else f" {metric.unit}" if metric.unit else ""
-    return f"{metric.text(number.value)}{unit} ({metric.text(number.low)} to {metric.text(number.high)})"
-
-
-def _tie(ranking: Ranking, metric: Metric, leader: str, other: str) -> str:
-    unit = f" {metric.difference_unit}" if metric.difference_unit else ""
-    gap = metric.text(ranking.difference(leader, other), "+")
-    kind = "paired difference" if ranking.paired else "difference"
-    return f"{other} ({kind} {gap}{unit}, p = {ranking.p[pair(leader, other)]:.2f})"
+    against = {name: s for name, s in (standings or {}).items() if name in order}
+    ranks = {
+        name: 1 + sum(p[pair(name, better)] <= ALPHA for better in order[:i]) + (against.get(name) == "worse")
+        for i, name in enumerate(order)
+    }
+    if base and against:
+        ranks[base] = 1 + sum(s == "better" for s in against.values())
+    return Ranking(order, ranks, differences, p, paired, against)

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from prefzoo.errors import UserError
-from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.evals.boards.leaderboard import BASE, VERDICT
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.runtime.run_folders import Failure, RunResult, read_failure, read_result
 
@@ -54,6 +54,7 @@ class RunFiles:
         round_robin: of `round_robin.json`; None where there was none.
         frontier: of `frontier.csv`; empty where there was none.
         audits: of `data_audit.json`: what `prefzoo.data.audit.Audit` holds, of each data set by its use.
+        failed: of `verdict.json`, else of the variants' own files: why a variant was not trained to its end.
         finals: variant's folder -> the variant of the recipe that it is a seed of; of a plain run, both are the same.
     """
 
@@ -65,6 +66,7 @@ class RunFiles:
     frontier: pd.DataFrame
     audits: dict[str, dict[str, Any]]
     finals: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def unfinished(self) -> list[str]:
@@ -89,11 +91,18 @@ def read_run(folder: Path) -> RunFiles:
     recipe = yaml.safe_load((folder / RESOLVED).read_text(encoding="utf-8"))
     finals = _json(folder / SWEEP, {}).get("finals", {name: name for name in recipe["variants"]})
     names = [n for n in (BASE, *finals) if (folder / n).is_dir()]
+    variants = {n: _variant(folder / n) for n in names}
+    own = {n: failure_text(v.failure) for n, v in variants.items() if v.failure is not None and v.result is None}
     return RunFiles(
-        folder, recipe, {n: _variant(folder / n) for n in names}, _csv(folder / "leaderboard.csv"),
+        folder, recipe, variants, _csv(folder / "leaderboard.csv"),
         _json(folder / "round_robin.json", None), _csv(folder / "frontier.csv"),
-        _json(folder / "data_audit.json", {}), finals,
+        _json(folder / "data_audit.json", {}), finals, _json(folder / VERDICT, {}).get("failed", own),
     )  # fmt: skip
+
+
+def failure_text(failure: Failure) -> str:
+    """Return where and why a training failed."""
+    return (f"step {failure.step}: " if failure.step else "") + failure.reason
 
 
 def _variant(folder: Path) -> VariantFiles:

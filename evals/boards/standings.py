@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from prefzoo.evals.boards.ranking import Ranking, ranked, verdict
+from prefzoo.evals.boards.costs import RunCost, run_cost
+from prefzoo.evals.boards.ranking import Ranking, Standing, ranked, standing
 from prefzoo.evals.boards.selection import Entry
+from prefzoo.evals.boards.verdict import Verdict, advice, decide, statistics
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.inference import power_statement
 from prefzoo.evals.stats.intervals import Difference
@@ -77,7 +79,22 @@ def rank(order: Sequence[Entry], by: str) -> Ranking:
         gaps = intervals.paired_differences({label: e.rows[by] for label, e in mine.items()})
     else:
         gaps = {(a, b): _independent(mine[a], mine[b], by) for a, b in combinations(sorted(mine), 2)}
-    return ranked(list(mine), gaps, paired=paired)
+    bases = [e for e in order if e.is_base]
+    base = bases[0].label if len(bases) == 1 else ""
+    return ranked(list(mine), gaps, paired=paired, standings=_standings(order, list(mine.values()), by), base=base)
+
+
+def _standings(order: Sequence[Entry], variants: Sequence[Entry], by: str) -> dict[str, Standing]:
+    """By the base's fixed value if the metric has one, else by the difference from the base on the same rows."""
+    up, value = _higher_is_better(order, by), variants[0].metrics[by].base_value
+    if value is not None:
+        numbers: dict[str, Any] = {e.label: e.long.loc[by] for e in variants}
+        return {label: standing(number, value, up) for label, number in numbers.items()}
+    bases = [e for e in order if e.is_base and np.isfinite(e.value(by))]
+    if len(bases) != 1:
+        return {}
+    gaps = differences(bases[0], variants, by)
+    return {e.label: standing(gap, 0.0, up) for e, (gap, _) in zip(variants, gaps, strict=True)}
 
 
 def _independent(a: Entry, b: Entry, metric: str) -> Difference:
@@ -119,8 +136,8 @@ def differences(start: Entry, others: Sequence[Entry], metric: str) -> list[tupl
     return out
 
 
-def lead(order: Sequence[Entry], ranking: Ranking, by: str) -> list[str]:
-    """Say who leads.
+def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str) -> Verdict:
+    """Say who wins, what would settle a tie, and by how much they differ.
 
     Args:
         order: variants and bases, best first.
@@ -128,13 +145,24 @@ def lead(order: Sequence[Entry], ranking: Ranking, by: str) -> list[str]:
         by: the metric that ranks.
 
     Returns:
-        The verdict as one sentence; nothing if nothing is ranked.
+        The verdict; its decision is empty if nothing is ranked.
     """
     if not ranking.order:
-        return []
-    best = next(e for e in order if e.label == ranking.order[0])
+        return Verdict("")
+    mine = {e.label: e for e in order}
+    best = mine[ranking.order[0]]
     number: Any = best.long.loc[by]
-    return [verdict(ranking, best.metrics[by], number, base_leads=order[0].is_base) + "."]
+    settle = ""
+    if len(ranking.tied) > 1 and all(by in mine[name].rows for name in ranking.order):
+        values = {name: mine[name].rows[by][None] for name in ranking.order}
+        if len({v.shape for v in values.values()}) == 1:
+            settle = advice(values, best.metrics[by], _cost(list(mine.values()), values[ranking.order[0]].shape[1]))
+    return Verdict(decide(ranking), settle, statistics(ranking, best.metrics[by], number))
+
+
+def _cost(entries: Sequence[Entry], rows: int) -> RunCost | None:
+    results = {e.label: e.files.result.costs for e in entries if e.files.result is not None}
+    return run_cost(results, {label: label for label in results}, {}, rows)
 
 
 def power(trained: Sequence[Entry], by: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prefzoo.evals.boards.comparison import RunComparison
-from prefzoo.evals.boards.ranking import ALPHA
+from prefzoo.evals.boards.ranking import ALPHA, WORSE
+from prefzoo.evals.boards.verdict import SURE, signed
 from prefzoo.evals.metrics.registry import Metric
 
 FORMATS = ("table", "md", "csv", "json", "html", "parquet")
@@ -57,10 +58,12 @@ def difference(metric: Metric, value: float, p: float) -> str:
         p: corrected.
 
     Returns:
-        `+16.5 p=.002 *`; the star is for p of at most 0.05.
+        `+16.5 p=.002 *`, the star for p of at most 0.05; a value of exactly zero has no p.
     """
-    small = "p<.001" if p < SMALL else f"p={p:.3f}".replace("=0.", "=.")
-    return f"{metric.text(value, '+')} {small}" + (" *" if p <= ALPHA else "")
+    if value == 0:
+        return "same"
+    small = "p<.001" if p < SMALL else "p>.99" if p >= SURE else f"p={p:.3f}".replace("=0.", "=.")
+    return f"{signed(metric, value)} {small}" + (" *" if p <= ALPHA else "")
 
 
 def cost(name: str, value: Any) -> str:
@@ -80,7 +83,7 @@ COSTS = {"pairs_per_second": "pairs/s", "peak_memory_bytes": "peak memory", "tra
 
 
 def footer(comparison: RunComparison) -> list[str]:
-    """Return the notes below the tables."""
+    """Return the numbers behind the verdict and the notes, for below the tables."""
     lines = ["Brackets: 95% intervals over prompts, pairs or documents."]
     if comparison.by:
         lines[0] += f" Ranked by {comparison.by}; equal ranks: within noise." if _has_ranks(comparison) else ""
@@ -93,7 +96,9 @@ def footer(comparison: RunComparison) -> list[str]:
     alone = comparison.differences[~comparison.differences.paired.astype(bool)].metric.unique()
     if len(alone):
         lines.append(f"Not paired, so cautious (nothing is stored document by document): {', '.join(alone)}.")
-    return [*lines, *comparison.notes]
+    if (comparison.table.against_base == "worse").any():
+        lines.append(f"{WORSE}: worse than the base, by its whole interval.")
+    return [*filter(None, (comparison.verdict.statistics, *comparison.verdict.cautions)), *lines, *comparison.notes]
 
 
 def _has_ranks(comparison: RunComparison) -> bool:
@@ -116,6 +121,8 @@ def render(comparison: RunComparison, console: Console) -> None:
             settings = Text(f"{name}: " + ", ".join(f"{k}={v}" for k, v in row.items() if v is not None))
             console.print(Padding(settings, (0, 0, 0, 2)), highlight=False)
     console.print()
+    if comparison.verdict.answer:
+        console.print(comparison.verdict.answer, style="bold", markup=False, highlight=False)
     for line in footer(comparison):
         console.print(line, markup=False, highlight=False)
 
@@ -138,9 +145,15 @@ def _numbers(comparison: RunComparison, metrics: tuple[str, ...], names: int, *,
                 colour = "dim" if gap[1] > ALPHA else "bold"
                 cell += f"\n[{colour}]{escape(difference(about, *gap))}[/{colour}]"
             cells.append(cell)
-        rank = [str(row["rank"]) if pd.notna(row["rank"]) else ""] if ranked else []
+        rank = [_rank(row)] if ranked else []
         table.add_row(*rank, escape(row["variant"]), *cells)
     return table
+
+
+def _rank(row: Mapping[Any, Any]) -> str:
+    if pd.isna(row["rank"]):
+        return ""
+    return f"{row['rank']} {WORSE}" if row["against_base"] == "worse" else str(row["rank"])
 
 
 def _differences(comparison: RunComparison) -> dict[tuple[str, str], tuple[float, float]]:
@@ -169,7 +182,7 @@ def _sections(comparison: RunComparison) -> Iterator[tuple[str, pd.DataFrame]]:
     gaps = _differences(comparison)
     rows = []
     for row in comparison.table.to_dict("records"):
-        cells = {"rank": "" if pd.isna(row["rank"]) else str(row["rank"]), "variant": row["variant"]}
+        cells = {"rank": _rank(row), "variant": row["variant"]}
         for m in comparison.metrics:
             gap, about = gaps.get((row["variant"], m)), comparison.about[m]
             more = f"; {difference(about, *gap)}" if gap is not None and pd.notna(row[m]) else ""
@@ -189,7 +202,7 @@ def _markdown(comparison: RunComparison) -> str:
         head = "| " + " | ".join(cells.columns) + " |\n|" + "---|" * len(cells.columns)
         body = ["| " + " | ".join(escaped(c) for c in row) + " |" for row in cells.itertuples(index=False)]
         parts.append("\n".join([f"## {title}", "", head, *body]))
-    return "\n\n".join([*parts, *footer(comparison)]) + "\n"
+    return "\n\n".join([*filter(None, [escaped(comparison.verdict.answer)]), *parts, *footer(comparison)]) + "\n"
 
 
 def escaped(text: Any) -> str:
@@ -202,6 +215,8 @@ def _html(comparison: RunComparison) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>prefzoo compare</title><style>{STYLE}</style>",
     ]
+    if comparison.verdict.answer:
+        parts.append(f"<p><strong>{html.escape(comparison.verdict.answer)}</strong>")
     for title, cells in _sections(comparison):
         parts.append(f"<h2>{html.escape(title)}</h2><div class=wide>{cells.to_html(index=False, border=0)}</div>")
     return "\n".join([*parts, *(f"<p>{html.escape(line)}" for line in footer(comparison))]) + "\n"
@@ -213,6 +228,7 @@ def _json(comparison: RunComparison) -> str:
         for name in ("table", "differences", "recipes", "costs")
     }
     about: dict[str, Any] = {"ranked_by": comparison.by or None, "baseline": comparison.baseline}
+    about = {"verdict": comparison.verdict.as_json()} | about
     about |= {"metrics": comparison.metrics, "notes": comparison.notes}
     return json.dumps({**about, **tables}, indent=1, ensure_ascii=False) + "\n"
 

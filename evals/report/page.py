@@ -17,6 +17,7 @@ from markupsafe import Markup
 from prefzoo.evals.boards.judged_files import metrics_of
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
+from prefzoo.evals.boards.verdict import Verdict
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report import benchmarks, curves, matches, numbers, prompts
 from prefzoo.evals.report.canvas import swatch
@@ -27,6 +28,7 @@ from prefzoo.version import __version__
 
 FILE = "report.html"
 MOST = 5_000_000  # bytes
+NOTHING_YET = "Nothing was measured yet: no variant can be ranked."
 SHOWN = 16  # rows of the first chart
 
 
@@ -71,7 +73,7 @@ def _summary(run: RunFiles, board: Leaderboard | None) -> dict[str, Any]:
     """Return the verdict in words, what so few prompts can show at all, and what is unfinished."""
     measured = [v.measured for v in run.variants.values() if v.measured is not None]
     return {
-        "verdict": board.verdict() if board is not None else "Nothing was measured yet: no variant can be ranked.",
+        "verdict": board.verdict() if board is not None else Verdict(NOTHING_YET),
         "power": board.power if board is not None else "",
         "unfinished": run.unfinished,
         "n_prompts": max((len(m.answers) for m in measured), default=0),

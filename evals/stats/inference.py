@@ -7,6 +7,7 @@ Satterthwaite 1946 for the degrees of freedom of a sum of variances.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -21,6 +22,7 @@ from prefzoo.evals.stats.intervals import Difference, Estimate, Values
 LEVEL, POWER = 0.95, 0.8
 TWO = 2  # fewer clusters, prompts or seeds than this have no spread
 STEPS = 10_000  # of an average over a quantity's quantiles
+LARGE = 1e6  # degrees of freedom, from which on nothing changes
 GRID = 2  # dimensions of seeds by prompts
 HALF_CELL = 0.5  # Agresti & Min's pseudo-count for each cell of the 2 x 2 table
 
@@ -166,16 +168,36 @@ def detectable(deviation: float, n: int, comparisons: int = 1) -> float:
     Returns:
         The difference in the unit of `deviation`.
     """
+    return detectable_by(deviation / float(np.sqrt(n)), n - 1, comparisons)
+
+
+def detectable_by(stderr: float, freedom: float, comparisons: int = 1) -> float:
+    """Return the difference that a t test finds four times in five.
+
+    Args:
+        stderr: standard error of the difference.
+        freedom: degrees of freedom of that standard error.
+        comparisons: how many tests p is corrected for.
+
+    Returns:
+        The difference in the unit of `stderr`.
+    """
+    return stderr * _reach(min(freedom, LARGE), comparisons)
+
+
+@cache
+def _reach(freedom: float, comparisons: int) -> float:
+    """Standard errors that are found four times in five."""
     alpha = (1 - LEVEL) / max(1, comparisons)  # what Holm asks of the smallest p
-    critical = float(student.isf(alpha / 2, n - 1))
+    critical = float(student.isf(alpha / 2, freedom))
     # The mean's z score is normal once the sample deviation is given, here in units of the true one. scipy's
     # noncentral t is NaN at many of these arguments, so that a solver stops far from the solution.
-    reach = critical * np.sqrt(chi2.ppf((np.arange(STEPS) + 0.5) / STEPS, n - 1) / (n - 1))
+    reach = critical * np.sqrt(chi2.ppf((np.arange(STEPS) + 0.5) / STEPS, freedom) / freedom)
 
     def power_above_goal(z: float) -> float:
         return float((norm.sf(reach - z) + norm.cdf(-reach - z)).mean()) - POWER
 
-    return deviation * float(brentq(power_above_goal, 0, reach[-1] + critical)) / float(np.sqrt(n))
+    return float(brentq(power_above_goal, 0, reach[-1] + critical))
 
 
 def power_statement(values: dict[str, Values], rows: str = "prompts") -> str:

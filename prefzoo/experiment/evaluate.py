@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from prefzoo.engine import models
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.cautions import Setting, cautions
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.provenance import Provenance
 from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
@@ -94,6 +95,7 @@ def evaluate(asked: Evaluation, console: Console) -> Evaluated:
     source = f"{prompt_sets[0]}@{key_of([asdict(p) for p in prompts])}" if prompt_sets else ""
     tasks = {task: str(b.get("suite", "")) for one in numbers.values() for task, b in one.benchmarks.items()}
     board = leaderboard.build(numbers, {}, Provenance(baseline=BASE, prompts=source, benchmarks=tasks))
+    board = replace(board, cautions=cautions(numbers, Setting(asked.max_new_tokens)))
     board.write(asked.out)
     if judge is None or not asked.round_robin or len(numbers) < PAIR:
         return Evaluated(board)

@@ -56,7 +56,11 @@ def test_ranks_are_the_boards(quick: Path) -> None:
     assert [(r.variant, r.rank) for r in found.table.itertuples() if r.variant != "base"] == [
         ("simpo", 1), ("dpo", 1), ("cdpo", 1), ("ipo", 4),
     ]  # fmt: skip
-    assert found.notes[0].startswith("simpo leads with a win rate against the base of ")
+    assert found.table.set_index("variant")["rank"]["base"] == 4  # three variants are better by their whole interval
+    assert found.verdict.decision.startswith(
+        "No winner: simpo, dpo and cdpo tie; ipo is worse. simpo, dpo and cdpo beat "
+    )
+    assert found.verdict.statistics.startswith("simpo has a win rate against the base of ")
     assert any("points between two variants" in note for note in found.notes)
 
 
@@ -112,7 +116,7 @@ def test_comparable_runs_share_one_ranking(tmp_path: Path) -> None:
     b = make_run(tmp_path / "b", {"dpo": share(10)}, gamma=2.0)
     found = compare([a, b])
     assert [(r.variant, r.rank) for r in found.table.itertuples()][:2] == [("a/dpo", 1), ("a/simpo", 1)]
-    assert dict(zip(found.table.variant, found.table["rank"], strict=True))["b/dpo"] == 3
+    assert dict(zip(found.table.variant, found.table["rank"], strict=True))["b/dpo"] == 4  # and worse than its base
     assert list(found.recipes.columns) == ["variant", "loss", "gamma"]
     by_cost = compare([a, b], sort="seconds")
     assert by_cost.table.variant.iloc[0] in ("a/dpo", "b/dpo") and by_cost.table["rank"].isna().all()
@@ -140,17 +144,20 @@ def test_a_run_that_was_cut_short_is_shown(tmp_path: Path) -> None:
         (run / name).unlink()
     found = compare([run])
     assert "Not measured yet: simpo; the same prefzoo run resumes." in found.notes
-    assert list(found.table["rank"].notna()) == [True, False, False]
+    assert found.table.set_index("variant")["rank"].dropna().to_dict() == {"dpo": 1, "base": 2}
 
 
 def test_a_leader_is_held_against_the_base(tmp_path: Path) -> None:
     weak = compare([make_run(tmp_path / "a", {"dpo": share(22), "simpo": share(21)})])
-    assert weak.notes[0].startswith("dpo leads with a win rate against the base of 55.0% (")
-    assert "), which cannot be told from one half; it cannot be separated from simpo (paired" in weak.notes[0]
+    assert weak.verdict.decision == "No winner: dpo and simpo tie. None of them can be told from the base."
+    assert weak.verdict.statistics.startswith("dpo has a win rate against the base of 55.0% (")
+    assert "Paired differences of dpo from simpo: +2.5 points (p = 0.98); p after Holm." in weak.verdict.statistics
     worse = compare([make_run(tmp_path / "b", {"dpo": share(10), "simpo": share(5)})])
-    assert worse.notes[0].startswith("No variant beats the base: dpo, the best, has a win rate against the base of 25")
+    assert worse.verdict.decision == "No winner: dpo and simpo tie. All of them are worse than the base."
+    assert worse.table.set_index("variant")["rank"].to_dict() == {"base": 1, "dpo": 2, "simpo": 2}
     alone = compare([make_run(tmp_path / "c", {"dpo": share(40), "simpo": share(5)})])
-    assert alone.notes[0].endswith("; it is separated from all others (Holm-corrected p < 0.05).")
+    assert alone.verdict.decision == "dpo wins: it is better than simpo. dpo beats the base; simpo is worse than it."
+    assert alone.verdict.advice == ""
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,11 @@ def test_what_is_measured_alike_is_ranked_together_and_the_rest_apart(tmp_path: 
     make_run(tmp_path / "deep" / "b", {"simpo": share(10)})
     make_run(tmp_path / "c", {"ipo": share(20)}, judge="own.py:better")
     one, other = gather(tmp_path)
-    assert [(r["run"], r["variant"], r["rank"]) for r in one.rows] == [("a", "dpo", 1), ("deep/b", "simpo", 2)]
+    assert [(r["run"], r["variant"], r["rank"]) for r in one.rows] == [
+        ("a", "dpo", 1),
+        ("deep/b", "simpo", 3),
+    ]
+    assert one.rows[1]["against_base"] == "worse" and "| 3 ▼ | simpo |" in markdown([one])
     assert one.origin["judge"] == "verifier" and other.origin["judge"] == "own.py:better"
     assert [r["variant"] for r in other.rows] == ["ipo"] and one.history == []
 

@@ -51,16 +51,17 @@ def test_a_clear_winner_is_named_and_a_tie_is_called_one() -> None:
         "bad": measured([0.0] * 60),
     }
     board = leaderboard.build(found, {})
-    assert board.ranks == {"good": 1, "same": 1, "bad": 3}
-    assert "cannot be separated from same (paired difference +0.0 points, p = 1.00)" in board.verdict()
+    assert board.ranks == {"good": 1, "same": 1, "base": 3, "bad": 4}
+    assert board.verdict().decision.startswith("No winner: good and same tie; bad is worse. ")
+    assert "Paired differences of good from same: none, bad: +100.0 points (p = 0.001)" in board.verdict().statistics
     assert "100.0%" in board.markdown() and "| base |" in board.markdown()
     alone = leaderboard.build({"base": measured(base), "even": measured([0.0, 1.0] * 30)}, {})
-    assert "cannot be told from one half" in alone.verdict()
+    assert alone.verdict().decision == "No winner: even and the base tie."
 
 
 def test_collapse_is_called_out() -> None:
     board = leaderboard.build({"base": measured([0.5] * 20, 30), "short": measured([1.0] * 20, 5)}, {})
-    assert "answers of short are less than half as long" in board.verdict()
+    assert "answers of short are less than half as long" in str(board.verdict())
 
 
 def test_repetition() -> None:

@@ -215,7 +215,9 @@ def test_adding_a_metric_is_one_file_as_contributing_says(tmp_path: Path, contri
     assert str(board.wide().set_index("variant").exclamations["dpo"]).startswith("1.95 [")
     comparison = compare([run], sort="exclamations")
     assert list(comparison.table.variant) == ["base", "ipo", "dpo"]  # less is better
-    assert comparison.notes[0].startswith("No variant beats the base: ipo, the best, has 0.97 (")
+    assert comparison.verdict.decision.startswith("No winner: ipo is better than dpo, but does not beat the base.")
+    assert comparison.verdict.decision.endswith(" All of them are worse than the base.")
+    assert comparison.verdict.statistics.startswith("ipo has 0.97 (")
     gap = comparison.differences.set_index(["metric", "variant"]).loc[("exclamations", "dpo")]
     assert gap.value == pytest.approx(2 * 39 / 40) and bool(gap.paired) and gap.p < 0.01
     assert "; +1.95 p" in text(comparison, "md")

@@ -122,7 +122,7 @@ def test_a_whole_run_and_again(
     board = (folder / "leaderboard.md").read_text()
     played = json.loads((folder / "round_robin.json").read_text())
     assert "base" in played["variants"] and played["judge"] == "verifier" and "Bradley-Terry" in board
-    assert all(f"| {name} |" in board for name in ("base", "dpo", "low", "simpo")) and "leads with" in board
+    assert all(f"| {name} |" in board for name in ("base", "dpo", "low", "simpo")) and "winner" in board
     result = json.loads((folder / "dpo" / "result.json").read_text())
     assert result["metrics"]["step"] == 3 and result["environment"]["versions"]["torch"]
     assert len((folder / "dpo" / "metrics.jsonl").read_text().splitlines()) == 3

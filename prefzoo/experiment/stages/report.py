@@ -11,10 +11,13 @@ from prefzoo.data.audit import training_data_lines
 from prefzoo.engine import reference_logprobs
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.cautions import Setting, cautions
+from prefzoo.evals.boards.costs import run_cost
+from prefzoo.evals.boards.judged_files import pairs_seen, rows_measured
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.multi_seed import over_seeds
 from prefzoo.evals.boards.provenance import Provenance
-from prefzoo.evals.boards.run_files import SWEEP, read_run
+from prefzoo.evals.boards.run_files import SWEEP, failure_text, read_run
 from prefzoo.evals.boards.tables import number
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metric
@@ -45,9 +48,15 @@ def build_board(experiment: Experiment, choice: Choice, numbers: dict[str, Measu
     costs = {name: result.costs for name, result in results.items()}
     board = leaderboard.build(numbers, costs, _provenance(experiment, results), more + memory_notes(costs))
     if search.is_sweep(experiment.recipe):
-        board = _over_seeds(experiment, choice, numbers, board)
-    failed = failed_variants(experiment, choice)
-    return replace(board, failed={name: _place(failure) + failure.reason for name, failure in failed.items()})
+        board = _over_seeds(experiment, choice, numbers, board, results)
+    failed = {name: failure_text(failure) for name, failure in failed_variants(experiment, choice).items()}
+    return replace(board, failed=failed, cautions=cautions(numbers, _setting(experiment, results)))
+
+
+def _setting(experiment: Experiment, results: Mapping[str, RunResult]) -> Setting:
+    seen = {name: pairs_seen(result) for name, result in results.items()}
+    held_out, prompts = bool(experiment.held_out), bool(experiment.prompts)
+    return Setting(experiment.recipe.evals.max_new_tokens, seen, len(experiment.pairs), held_out, prompts)
 
 
 def failed_variants(experiment: Experiment, choice: Choice) -> dict[str, Failure]:
@@ -74,7 +83,7 @@ def write_cards(experiment: Experiment, results: Mapping[str, RunResult], board:
     plain, data = experiment.recipe.resolved(), training_data_lines(experiment.pairs)
     for name, result in results.items():
         loss, rows = experiment.trials[name].variant.loss_obj, _rows(board, name)
-        about = cards.About(result, loss, plain, experiment.recipe.folder, rows, data, board.verdict())
+        about = cards.About(result, loss, plain, experiment.recipe.folder, rows, data, str(board.verdict()))
         cards.write(about, experiment.folder / name / "checkpoint")
 
 
@@ -93,13 +102,15 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def _over_seeds(
-    experiment: Experiment, choice: Choice, numbers: dict[str, Measured], board: Leaderboard
+    experiment: Experiment, choice: Choice, numbers: dict[str, Measured], board: Leaderboard,
+    results: Mapping[str, RunResult],
 ) -> Leaderboard:  # fmt: skip
     """The board with a row per variant, and how the variants were tuned."""
     seed_of = {t.name: t.seed for t in choice.finals}
     board.long["seed"] = [seed_of.get(v, s) for v, s in zip(board.long.variant, board.long.seed, strict=True)]
     arms = {arm: [t.name for t in choice.finals if t.arm == arm] for arm in dict.fromkeys(t.arm for t in choice.finals)}
-    board = over_seeds(board, numbers, arms)
+    costs, arm_of = {name: r.costs for name, r in results.items()}, {t.name: t.arm for t in choice.finals}
+    board = over_seeds(board, numbers, arms, run_cost(costs, arm_of, {}, rows_measured(numbers)))
     run_folders.write_json(experiment.folder / SWEEP, sweep_report.record(experiment, choice))
     tuning = sweep_report.table(experiment, choice, numbers, board.primary)
     return replace(board, more="\n".join(part for part in (tuning, board.more) if part))
@@ -119,10 +130,6 @@ def _provenance(experiment: Experiment, results: Mapping[str, RunResult]) -> Pro
         {name: r.loss for name, r in results.items()},
         {name: str(r.environment.get("commit") or "") for name, r in results.items()},
     )  # fmt: skip
-
-
-def _place(failure: Failure) -> str:
-    return f"step {failure.step}: " if failure.step else ""
 
 
 def _rows(board: Leaderboard, name: str) -> list[tuple[str, ...]]:

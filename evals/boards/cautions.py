@@ -1,0 +1,73 @@
+"""What a reader must know about a run to believe its numbers: answers cut short, few pairs seen, nothing held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from prefzoo.evals.boards.verdict import names
+from prefzoo.evals.metrics.measure import Measured
+
+MANY = 0.5  # share of answers cut short that is called out
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run's numbers were made with.
+
+    Attributes:
+        max_new_tokens: the limit on an answer.
+        seen: how many training pairs each variant saw; more than there are if it saw some again.
+        pairs: how many training pairs there are; 0 if it is not known.
+        held_out: whether the recipe has held-out pairs; None if there is no recipe.
+        prompts: whether the recipe has prompts; None if there is no recipe.
+    """
+
+    max_new_tokens: int
+    seen: Mapping[str, int] = field(default_factory=dict)
+    pairs: int = 0
+    held_out: bool | None = None
+    prompts: bool | None = None
+
+
+def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...]:
+    """Return what a reader must know, a sentence each.
+
+    Args:
+        models: what was measured, by the model's name, the base's under its own.
+        setting: what it was measured with.
+    """
+    several = [_cut(models, setting.max_new_tokens), _seen(setting)]
+    if setting.held_out is False:
+        several.append("No held-out pairs (data.eval): accuracy and displacement were not measured.")
+    if setting.prompts is False:
+        several.append("No prompts (evals.prompts): no answers were compared.")
+    return tuple(filter(None, several))
+
+
+def _cut(models: Mapping[str, Measured], tokens: int) -> str:
+    """How many answers ended at the limit instead of by themselves."""
+    ended = {name: m.finished for name, m in models.items() if m.finished}
+    if not ended:
+        return ""
+    whole = [name for name, finished in ended.items() if not any(finished)]
+    limit = f"{tokens} tokens (evals.max_new_tokens)"
+    if len(whole) == len(ended):
+        return f"All answers were cut at {limit}."
+    cut = sum(not done for finished in ended.values() for done in finished)
+    total = sum(map(len, ended.values()))
+    if cut >= MANY * total:
+        return f"{cut} of {total} answers were cut at {limit}."
+    return f"All answers of {names(whole)} were cut at {limit}." if whole else ""
+
+
+def _seen(setting: Setting) -> str:
+    """Which variants did not see all pairs."""
+    few = {name: n for name, n in setting.seen.items() if n < setting.pairs}
+    if not few:
+        return ""
+    if len(set(few.values())) == 1:
+        who = "each variant" if len(few) == len(setting.seen) else names(list(few))
+        return f"{next(iter(few.values()))} of {setting.pairs} training pairs were seen by {who}."
+    parts = [f"{n} by {name}" for name, n in few.items()]
+    return f"Of {setting.pairs} training pairs not all were seen: {names(parts)}."

@@ -1,0 +1,50 @@
+"""The cells of a leaderboard, and its tables for a terminal and in Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from prefzoo.evals.metrics.registry import DELTA, Metric
+
+REFERENCE = "[reference]"  # beside what the base is worth by definition
+
+
+def cell(metric: Metric, row: Any) -> str:
+    """Return a row of the long table as text, with its interval."""
+    if not np.isfinite(row.value):
+        return "-"
+    if metric.measured_on == "training":
+        return metric.text(row.value)
+    delta = metric.name.endswith(DELTA)
+    sign = "+" if delta and metric.percent else ""
+    unit = "%" if metric.percent and not delta else ""
+    interval = f"[{metric.text(row.low, sign)}, {metric.text(row.high, sign)}]"
+    return f"{metric.text(row.value, sign)}{unit} {interval}" + (f" p = {row.p:.3f}" if np.isfinite(row.p) else "")
+
+
+def absent(metric: Metric, *, base: bool) -> str:
+    """Return what stands where nothing was measured; the base is worth what it is by definition."""
+    if not base or metric.base_value is None:
+        return "-"
+    return f"{metric.text(metric.base_value)}{'%' if metric.percent else ''} {REFERENCE}"
+
+
+def table(cells: pd.DataFrame, caption: str) -> Table:
+    """Return a table for a terminal: intervals are on lines of their own, and nothing is cut off."""
+    shown = Table(title="Leaderboard", caption=caption)
+    for column in cells.columns:
+        shown.add_column(str(column).replace("_", "\n"), no_wrap=True)
+    for row in cells.itertuples(index=False):
+        shown.add_row(*(str(text).replace(" [", "\n[") for text in row))
+    return shown
+
+
+def markdown(cells: pd.DataFrame) -> str:
+    """Return a table in Markdown."""
+    text = cells.astype(str)
+    head = "| " + " | ".join(text.columns) + " |\n|" + "---|" * len(text.columns) + "\n"
+    return head + "".join("| " + " | ".join(row) + " |\n" for row in text.itertuples(index=False))

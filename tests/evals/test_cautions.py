@@ -1,0 +1,43 @@
+"""What a reader is told about a run before believing its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from prefzoo.evals.boards.cautions import Setting, cautions
+from prefzoo.evals.metrics.measure import Measured
+
+WHOLE = Measured([], [], [3] * 4, [True] * 4, [0.0] * 4, ["x"] * 4, {})
+CUT = replace(WHOLE, finished=[False] * 4)
+
+
+@pytest.mark.parametrize(
+    ("models", "setting", "told"),
+    [
+        ({"base": CUT, "dpo": CUT}, Setting(8), ["All answers were cut at 8 tokens (evals.max_new_tokens)."]),
+        ({"base": WHOLE, "dpo": CUT}, Setting(8), ["4 of 8 answers were cut at 8 tokens (evals.max_new_tokens)."]),
+        (
+            {"base": WHOLE, "ipo": WHOLE, "dpo": CUT}, Setting(8),
+            ["All answers of dpo were cut at 8 tokens (evals.max_new_tokens)."],
+        ),
+        ({"base": WHOLE}, Setting(8), []),
+        ({}, Setting(8, {"dpo": 8, "ipo": 8}, 60), ["8 of 60 training pairs were seen by each variant."]),
+        ({}, Setting(8, {"dpo": 8, "ipo": 60}, 60), ["8 of 60 training pairs were seen by dpo."]),
+        (
+            {}, Setting(8, {"dpo": 8, "ipo": 16}, 60),
+            ["Of 60 training pairs not all were seen: 8 by dpo and 16 by ipo."],
+        ),
+        ({}, Setting(8, {"dpo": 120}, 60), []),
+        (
+            {}, Setting(8, held_out=False, prompts=False),
+            [
+                "No held-out pairs (data.eval): accuracy and displacement were not measured.",
+                "No prompts (evals.prompts): no answers were compared.",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_reader_must_know(models: dict[str, Measured], setting: Setting, told: list[str]) -> None:
+    assert list(cautions(models, setting)) == told
