@@ -103,16 +103,26 @@ def check(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.argument("name", required=False, shell_complete=complete.losses)
 @JSON
 @click.option("--format", "form", type=click.Choice(["md", "json", "html"]), help="Print the catalogue in this format.")
+@click.option("--guide", is_flag=True, help="Show which losses to try in which situation; with NAME, when to try it.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw value and slope, with DPO's.")
-def losses(name: str | None, as_json: bool, form: str | None, plot: Path | None) -> None:
-    """List the losses by group, or explain one: formula, paper, knobs with bounds, defaults and grids, traps."""
+def losses(name: str | None, as_json: bool, form: str | None, guide: bool, plot: Path | None) -> None:
+    """List the losses, or explain one.
+
+    The list has a line for each loss, by group. NAME shows the formula, the paper, the knobs with bounds, defaults and
+    published values, and known traps; it may be a sum like "dpo + 0.2*sft" or a loss of your own, my_losses.py:mine.
+    """
     if plot is not None:
         from prefzoo.cli.plots import show
 
         show(name, plot)
         return
-    from prefzoo.cli.show import show_losses
+    from prefzoo.cli.show import show_guide, show_losses
 
+    if guide:
+        if form is not None:
+            raise UserError("--guide: prints text, or JSON with --json; --format md and html have the guide on top")
+        show_guide(name, as_json=as_json)
+        return
     show_losses(name, "json" if as_json else form)
 
 

@@ -8,22 +8,43 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from prefzoo.cli.guide import html_guide, markdown_guide
 from prefzoo.losses import GROUPS, Loss
+from prefzoo.runtime.maths import formula_markup, formula_text, markup, plain
 
 UNCITED = "no equation cited"
 LEGEND = (
     f"Only what was read is cited: {UNCITED!r} means that no equation number, section or code was, and a dash under "
     "'tuned over' that no published values were."
 )
+SYMBOLS = (
+    "Symbols: $c$, $r$ are the policy's log-probs of the chosen and the rejected answer, summed over tokens, in nats; "
+    r"$c_0$, $r_0$ the reference's; $|w|$, $|l|$ the answers' numbers of tokens; $\bar c$, $\bar r$ are divided by "
+    r"them; $\sigma$ is the logistic function."
+)
+ROWS = {
+    "LogProbs": "pairs",
+    "TokenLogProbs": "pairs, by token",
+    "VocabLogProbs": "pairs, with statistics over the vocabulary",
+    "Answers": "single answers",
+}
+INPUTS = {"reference": "a reference", "scores": "scores", "kl": "KL by token", "mismatched": "shuffled answers"}
 FORMATS = ("md", "json", "html")
 SIGNS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "body{color:#222;background:#fff}"
-    "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.2rem .6rem;text-align:left}"
-    "pre{background:#f4f4f4;padding:.6rem;overflow-x:auto}.mark{color:#a04000}"
-    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#262626}.mark{color:#f0a060}}"
-)
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { color: #222; background: #fff; }
+table { border-collapse: collapse; display: block; overflow-x: auto; }
+td, th { border: 1px solid #bbb; padding: .2rem .6rem; text-align: left; vertical-align: top; }
+math { font-size: 1.1em; }
+math[display=block] { margin: .8rem 0; padding: .6rem; background: #f4f4f4; overflow-x: auto; }
+code { background: #f4f4f4; padding: 0 .2rem; } .mark { color: #a04000; } .note { color: #555; font-size: .9rem; }
+section { border-left: 3px solid #ccc; padding-left: 1rem; } section h3 { margin-bottom: 0; }
+@media (prefers-color-scheme: dark) {
+  body { color: #ddd; background: #181818; } code, math[display=block] { background: #262626; }
+  .mark { color: #f0a060; } .note { color: #aaa; } a { color: #8ab4f8; } td, th { border-color: #555; }
+}
+"""
 
 
 def knobs(loss: Any) -> list[dict[str, Any]]:
@@ -41,8 +62,13 @@ def knobs(loss: Any) -> list[dict[str, Any]]:
     ]
 
 
+def needs(one: dict[str, Any]) -> list[str]:
+    """Return in words what the loss of an `entry` needs: rows first, then a reference, scores and so on."""
+    return [ROWS[one["needs"]["policy"]], *(INPUTS[name] for name in one["needs"] if name != "policy")]
+
+
 def entry(loss: Loss) -> dict[str, Any]:
-    """Return all that is known of a loss, in plain values."""
+    """Return all that is known of a loss, in plain values; texts are as its docstring and its declaration have them."""
     formula = re.search(r"\$\$(.*?)\$\$", loss.doc, re.DOTALL)
     head, notes = (loss.doc[: formula.start()], loss.doc[formula.end() :]) if formula else (loss.doc, "")
     return {
@@ -64,19 +90,39 @@ def entry(loss: Loss) -> dict[str, Any]:
     }
 
 
+def summary(loss: Loss) -> str:
+    """Return in a line of plain text what a loss does."""
+    return plain(entry(loss)["summary"])
+
+
 def catalogue(losses: Sequence[Loss], form: str) -> str:
-    """Return the text of the whole catalogue, in one of FORMATS."""
+    """Return the text of a catalogue.
+
+    Args:
+        losses: The losses in it; with more than one, the guide "which to try" comes first in md and html.
+        form: One of FORMATS.
+
+    Returns:
+        Markdown with LaTeX between dollar signs, HTML with MathML, or JSON in Unicode whose `latex` is the formula's
+        source.
+    """
     entries = [entry(one) for group in GROUPS for one in losses if one.group == group]
     if form == "json":
-        return json.dumps(entries, indent=1, ensure_ascii=False)
+        return json.dumps([_plain(one) for one in entries], indent=1, ensure_ascii=False)
     return _markdown(entries) if form == "md" else _html(entries)
+
+
+def _plain(one: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry with its texts in Unicode."""
+    texts = {key: plain(one[key]) for key in ("summary", "notes", "paper", "equation", "couples", "provisional")}
+    formulas = {"formula": formula_text(one["formula"]), "latex": one["formula"]}
+    return {**one, **texts, **formulas, "traps": [plain(trap) for trap in one["traps"]]}
 
 
 def _facts(one: dict[str, Any]) -> list[str]:
     """What stands below a loss's formula, a line each."""
     facts = [f"Paper: {one['paper']}, {one['equation'] or UNCITED}"]
-    others = [name for name in one["needs"] if name != "policy"] + (["state"] if one["state"] else [])
-    facts.append(f"Needs: {', '.join([one['needs']['policy'], *others])}")
+    facts.append(f"Needs: {', '.join(needs(one))}")
     if one["learning_rate"]:
         facts.append(f"Published learning rates: {', '.join(f'{rate:g}' for rate in one['learning_rate'])}")
     facts += [f"Couples rows: {one['couples']}"] if one["couples"] else []
@@ -89,13 +135,15 @@ def _cells(knob: dict[str, Any]) -> list[str]:
 
 
 def _markdown(entries: list[dict[str, Any]]) -> str:
-    lines = [f"# {len(entries)} preference losses", "", LEGEND, ""]
+    lines = [f"# {_title(entries)}", "", LEGEND, "", SYMBOLS, ""]
+    lines += markdown_guide() if len(entries) > 1 else []
     for group in GROUPS:
         inside = [one for one in entries if one["group"] == group]
         lines += [f"## {group}", ""] if inside else []
         for one in inside:
             mark = " (provisional)" if one["provisional"] else ""
-            lines += [f"### `{one['name']}`{mark}", "", one["summary"], "", f"$$ {one['formula']} $$", ""]
+            lines += [f"### `{one['name']}`{mark}", "", one["summary"], ""]
+            lines += [f"$$ {one['formula']} $$", ""] if one["formula"] else []
             lines += [one["notes"], ""] if one["notes"] else []
             if one["knobs"]:
                 lines += ["| knob | default | bounds | tuned over |", "|---|---|---|---|"]
@@ -105,24 +153,37 @@ def _markdown(entries: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _title(entries: list[dict[str, Any]]) -> str:
+    return f"{len(entries)} preference losses" if len(entries) > 1 else str(entries[0]["name"])
+
+
 def _html(entries: list[dict[str, Any]]) -> str:
     safe = html.escape
-    title = f"{len(entries)} preference losses"
+    title = _title(entries)
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
-        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1><p>{safe(LEGEND)}",
+        f"<title>{safe(title)}</title><style>{STYLE}</style><h1>{safe(title)}</h1><p>{safe(LEGEND)}<p>{markup(SYMBOLS)}",
     ]
+    if len(entries) > 1:
+        groups = [group for group in GROUPS if any(one["group"] == group for one in entries)]
+        links = ", ".join(f"<a href='#{safe(group)}'>{safe(group)}</a>" for group in groups)
+        parts += [f"<p><a href='#guide'>Which loss to try</a>, {links}", html_guide()]
     for group in GROUPS:
         inside = [one for one in entries if one["group"] == group]
         names = " ".join(f"<a href='#{safe(one['name'])}'>{safe(one['name'])}</a>" for one in inside)
-        parts += [f"<h2>{safe(group)}</h2><p>{names}"] if inside else []
-        for one in inside:
-            mark = " <small class=mark>provisional</small>" if one["provisional"] else ""
-            parts.append(f"<h3 id='{safe(one['name'])}'>{safe(one['name'])}{mark}</h3><p>{safe(one['summary'])}")
-            parts.append(f"<pre>{safe(one['formula'])}</pre><p>{safe(one['notes'])}")
-            if one["knobs"]:
-                head = "".join(f"<th>{title}" for title in ("knob", "default", "bounds", "tuned over"))
-                rows = ("".join(f"<td>{safe(cell)}" for cell in _cells(knob)) for knob in one["knobs"])
-                parts.append(f"<table><tr>{head}" + "".join(f"<tr>{row}" for row in rows) + "</table>")
-            parts.append("<ul>" + "".join(f"<li>{safe(fact)}" for fact in _facts(one)) + "</ul>")
+        parts += [f"<h2 id='{safe(group)}'>{safe(group)}</h2><p>{names}"] if inside else []
+        parts += [part for one in inside for part in _html_entry(one)]
     return "\n".join(parts) + "\n"
+
+
+def _html_entry(one: dict[str, Any]) -> list[str]:
+    safe = html.escape
+    mark = " <small class=mark>provisional</small>" if one["provisional"] else ""
+    parts = [f"<h3 id='{safe(one['name'])}'>{safe(one['name'])}{mark}</h3><p>{markup(one['summary'])}"]
+    parts += [formula_markup(one["formula"], block=True)] if one["formula"] else []
+    parts += [f"<p>{markup(one['notes'])}"] if one["notes"] else []
+    if one["knobs"]:
+        head = "".join(f"<th>{title}" for title in ("knob", "default", "bounds", "tuned over"))
+        rows = ("".join(f"<td>{safe(cell)}" for cell in _cells(knob)) for knob in one["knobs"])
+        parts.append(f"<table><tr>{head}" + "".join(f"<tr>{row}" for row in rows) + "</table>")
+    return [*parts, "<ul>" + "".join(f"<li>{markup(fact)}" for fact in _facts(one)) + "</ul>"]

@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from prefzoo.recipe.descriptions import FIELDS
+from prefzoo.runtime.maths import plain
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_PREFZOO_COMPLETE"
@@ -41,7 +42,7 @@ def known_losses() -> dict[str, str]:
             if isinstance(node, ast.FunctionDef) and any(
                 re.match(r"loss\(", ast.unparse(d)) for d in node.decorator_list
             ):
-                summaries[node.name] = (ast.get_docstring(node) or "").split("\n", 1)[0]
+                summaries[node.name] = plain((ast.get_docstring(node) or "").split("\n", 1)[0])
     return dict(sorted(summaries.items()))
 
 

@@ -38,12 +38,14 @@ from prefzoo.losses._bounds import (
     Vocabulary,
 )
 from prefzoo.losses._grids import PaperGrid, paper_grid
+from prefzoo.losses._guide import SITUATIONS, Situation
 from prefzoo.losses._loss import GROUPS, AnyLoss, Loss, Params
 from prefzoo.losses._registry import all_losses, get, loss, names
 from prefzoo.losses._sum import Sum
 
 __all__ = [
     "GROUPS",
+    "SITUATIONS",
     "AnyLoss",
     "Finite",
     "FlipRate",
@@ -57,6 +59,7 @@ __all__ = [
     "PositiveShare",
     "Seed",
     "Share",
+    "Situation",
     "Sum",
     "Vocabulary",
     "all_losses",

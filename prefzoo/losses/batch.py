@@ -160,12 +160,12 @@ def beta_dpo(
     r"""DPO whose beta follows the batch's mean margin, without the pairs whose margins are unusual.
 
     $$ L = -\log\sigma(\beta_B h),
-       \quad \beta_B = \max\left(10^{-3}, \beta\,(1 + \alpha(\mathrm{mean}_{kept}\,h - M))\right) $$
+       \quad \beta_B = \max\left(10^{-3}, \beta\,(1 + \alpha(\mathrm{mean}_{\mathrm{kept}}\,h - M))\right) $$
 
     $h = (c - r) - (c_0 - r_0)$; $M$ is the moving mean of $h$, this batch included. The share $1 - \rho$ (`drop` is
     $\rho$) of pairs with the smallest $|h - M|$ is kept, so no random numbers are needed. Kept values are scaled by
-    $B/kept$ and the others are zero, so that the mean over all rows is the mean over the kept ones. $\beta_B$ and $M$
-    carry no gradient.
+    $B/\mathrm{kept}$ and the others are zero, so that the mean over all rows is the mean over the kept ones.
+    $\beta_B$ and $M$ carry no gradient.
     """
     h = policy.margin - reference.margin
     state = state.updated(h)

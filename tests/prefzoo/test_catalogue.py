@@ -6,17 +6,23 @@ import html
 import json
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 import torch
 
 from prefzoo import losses
-from prefzoo.cli import main
+from prefzoo.cli import complete, main
 from prefzoo.cli.catalogue import FORMATS, LEGEND, UNCITED, catalogue
-from prefzoo.losses import Loss
+from prefzoo.cli.show import show_guide, show_losses
+from prefzoo.errors import UserError
+from prefzoo.losses import SITUATIONS, Loss, Sum
 from prefzoo.types import LogProbs
 
 ALL = list(losses.all_losses())
+
+
+SOURCE = re.compile(r"[\\`${}]")  # what LaTeX and Markdown have, and readers should not meet
 
 
 def evil(policy: LogProbs) -> torch.Tensor:
@@ -28,7 +34,7 @@ def evil(policy: LogProbs) -> torch.Tensor:
 def test_every_loss_is_in_it(form: str) -> None:
     text = catalogue(ALL, form)
     assert all(re.search(rf"\W{found.name}\W", text) for found in ALL)
-    assert "\\log\\sigma" in text.replace("\\\\", "\\")
+    assert {"md": r"\log\sigma", "json": "log σ(βh)", "html": "<mi>σ</mi>"}[form] in text
 
 
 def test_json_says_what_the_registry_says() -> None:
@@ -36,7 +42,8 @@ def test_json_says_what_the_registry_says() -> None:
     assert set(found) == set(losses.names())
     hinge = found["hinge"]
     assert hinge["knobs"] == [{"name": "beta", "bounds": "> 0", "default": 0.05, "grid": [0.05, 0.1]}]
-    assert hinge["formula"] == r"L = \max(0, 1 - \beta h), \quad h = (c - r) - (c_0 - r_0)"
+    assert hinge["formula"] == "L = max(0, 1 − βh),  h = (c − r) − (c₀ − r₀)"
+    assert hinge["latex"] == r"L = \max(0, 1 - \beta h), \quad h = (c - r) - (c_0 - r_0)"
     assert found["kto"]["needs"]["mismatched"] == "Mismatched" and found["bco"]["state"] == "RunningMean"
 
 
@@ -77,3 +84,82 @@ def test_the_command_writes_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr("sys.argv", ["prefzoo", "losses", "ipo", "--format", "json"])
     main()
     assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["ipo"]
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.name)
+def test_no_loss_shows_latex_or_backticks(one: Loss, capsys: pytest.CaptureFixture[str]) -> None:
+    show_losses(one.name)
+    text = capsys.readouterr().out
+    assert not SOURCE.search(text) and one.name in text and "\n    L" in text
+    plain = {key: value for key, value in json.loads(catalogue([one], "json"))[0].items() if key != "latex"}
+    assert not SOURCE.search(
+        json.dumps(list(plain.values()), ensure_ascii=False).replace("{", "").replace("}", "").replace('\\"', "")
+    )
+    page = catalogue([one], "html").split("</style>")[1]
+    assert not SOURCE.search(page)
+    formulas = re.findall(r"<math.*?</math>", page)
+    assert formulas
+    for formula in formulas:
+        ElementTree.fromstring(formula)
+    for script in ("msub", "msup", "mfrac", "mover"):  # each takes exactly two parts
+        assert all(len(part) == 2 for formula in formulas for part in ElementTree.fromstring(formula).iter(script))
+
+
+def test_the_list_has_summaries_and_what_losses_need(capsys: pytest.CaptureFixture[str]) -> None:
+    show_losses(None)
+    text = capsys.readouterr().out
+    assert not SOURCE.search(text.replace("`prefzoo losses NAME`", "").replace("`prefzoo losses --guide`", ""))
+    words = " ".join(text.split())
+    assert "simper Inverse perplexity of the rejected" in words
+    assert "arXiv" not in words and re.search(r"kto .* single answers", words) and "Rafailov" not in words
+    assert not [name for name in losses.names() if not re.search(rf"^ {name} ", text, re.MULTILINE)]
+
+
+def test_completion_has_no_latex_either() -> None:
+    assert not [summary for summary in complete.known_losses().values() if SOURCE.search(summary)]
+
+
+def test_the_guide_recommends_what_is_there_and_fits() -> None:
+    assert len(SITUATIONS) >= 10
+    for one in SITUATIONS:
+        for name, reason in one.picks:
+            found = losses.get(name)
+            assert reason and (isinstance(found, Sum) or one.fits is None or one.fits(found)), (one.title, name)
+        assert not set(dict(one.picks)) & set(one.others(ALL))
+    named = {name for one in SITUATIONS for name in dict(one.picks)}
+    unpaired, scored = ({x.name for x in ALL if getattr(x, key)} for key in ("unpaired", "needs_scores"))
+    assert unpaired <= named and {"dpo", "cdpo", "robust", "kto", "r_dpo", "simpo", "dpop", "wpo", "odpo"} <= named
+    assert scored - named <= {name for one in SITUATIONS for name in one.others(ALL)}
+
+
+def test_the_guide_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    show_guide(None)
+    text = capsys.readouterr().out
+    assert not SOURCE.search(text)
+    for one in SITUATIONS:
+        assert " ".join(one.title.split()) in " ".join(text.split())
+    assert text.count("source: ") == len(SITUATIONS) and "2403.00409" in text
+    show_guide("kto")
+    about_kto = capsys.readouterr().out
+    assert "Thumbs only" in about_kto and "Noisy labels" not in about_kto
+    show_guide("aot")
+    assert "aot is in no list of the guide" in capsys.readouterr().out
+    show_guide("odpo", as_json=True)
+    (scores,) = json.loads(capsys.readouterr().out)
+    assert (
+        scores["losses"][0]["name"] == "odpo"
+        and scores["others"] == ["rpo_fwd_kl"]
+        and "2402.10571" in scores["source"]
+    )
+    with pytest.raises(UserError, match="did you mean 'dpo'"):
+        show_guide("dpoo")
+
+
+def test_the_page_begins_with_the_guide_and_links_it_to_the_losses() -> None:
+    page = catalogue(ALL, "html")
+    for one in SITUATIONS:
+        assert html.escape(one.title) in page
+    anchors, links = set(re.findall(r"id='?([\w-]+)'?", page)), set(re.findall(r"href='#([\w-]+)'", page))
+    assert links <= anchors and "guide" in links
+    assert "Which loss to try" not in catalogue([losses.get("dpo")], "html")
+    assert "## Which loss to try" in catalogue(ALL, "md")
