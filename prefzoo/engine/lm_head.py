@@ -9,14 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from prefzoo.engine import head_kernels
-from prefzoo.engine.head_kernels import Kernels
 from prefzoo.engine.online_softmax import OnlineSoftmax
 
 TILES = {"cpu": (512, 8192)}  # (tokens, vocabulary entries) whose logits exist at a time; fastest on two cores
 DEFAULT_TILE = (4096, 16384)
 MAX_SAVED_BYTES = {"cpu": 2**28}  # bytes of half-precision products that are saved for the backward pass
-AUTOTUNED_DEVICES = ("cuda",)  # devices where the kernels that measure fastest compute the tiles
 Tile = tuple[int, int] | None
 
 
@@ -39,11 +36,6 @@ class LMHead:
     def to(self, dtype: torch.dtype) -> LMHead:
         """Return the head in another precision."""
         return replace(self, weight=self.weight.to(dtype), bias=None if self.bias is None else self.bias.to(dtype))
-
-    @property
-    def scale_and_cap(self) -> tuple[float, float]:
-        """The factor and the soft-capping of the logits."""
-        return self.scale, self.cap
 
     def products(self, states: Tensor, part: slice) -> Tensor:
         """Return (n, v) `states @ weight.T + bias` for a part of the vocabulary, in the dtype of `states`."""
@@ -119,11 +111,8 @@ class _TokenLogProbs(torch.autograd.Function):
         ctx.head, ctx.tile, head = head, tile, head.to(states.dtype)
         ctx.early = frozen and ctx.needs_input_grad[0]
         ctx.products = _saved_products(states, head, wanted=any(ctx.needs_input_grad) and not ctx.early)
-        ctx.kernels = None if statistics else _fastest_kernels(states, head, tile)
         parts = [
             _forward(states[rows], head, targets[rows], statistics, tile[1], ctx.early, ctx.products)
-            if ctx.kernels is None
-            else _forward_with_kernels(states[rows], head, targets[rows], tile[1], ctx.early, ctx.kernels)
             for rows in tile_slices(len(states), tile[0])
         ]
         picked, lse, entropy, squares, ready = (torch.cat(p) for p in zip(*parts, strict=True))
@@ -141,12 +130,6 @@ class _TokenLogProbs(torch.autograd.Function):
         sums, head = GradientSums(ctx, states), ctx.head.to(states.dtype)
         for rows in tile_slices(len(states), ctx.tile[0]):
             for part in tile_slices(len(head.weight), ctx.tile[1]):
-                if ctx.kernels is not None:
-                    columns, lses = _column_or_outside(targets[rows], part), lse[rows, None]
-                    products = head.products(states[rows], part)
-                    down = ctx.kernels.grad_products(products, lses, columns, grad[rows], *head.scale_and_cap)
-                    sums.add(states[rows], head, down, rows, part)
-                    continue
                 logits = head.logits(states[rows], part, ctx.products.pop(0) if ctx.products else None)
                 down = logits - lse[rows, None] if head.cap else logits.sub_(lse[rows, None])
                 down = down.exp_().mul_(-grad[rows, None])
@@ -160,36 +143,6 @@ def _saved_products(states: Tensor, head: LMHead, *, wanted: bool) -> list[Tenso
     size = len(states) * len(head.weight) * states.element_size()
     half = states.dtype in (torch.bfloat16, torch.float16)
     return [] if wanted and half and size <= MAX_SAVED_BYTES.get(states.device.type, 0) else None
-
-
-def _fastest_kernels(states: Tensor, head: LMHead, tile: tuple[int, int]) -> Kernels | None:
-    """Return the fastest kernels for tiles of this size, or None on devices where they are not measured."""
-    if states.device.type not in AUTOTUNED_DEVICES or states.dtype == torch.float64 or not len(states):
-        return None
-    rows, width = min(tile[0], len(states)), min(tile[1], len(head.weight))
-    return head_kernels.fastest(
-        lambda: head.products(states[:rows], slice(0, width)), rows, width, states, *head.scale_and_cap
-    )
-
-
-def _forward_with_kernels(
-    states: Tensor, head: LMHead, targets: Tensor, width: int, early: bool, kernels: Kernels
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Do what `_forward` does without statistics, by the given kernels."""
-    so_far = OnlineSoftmax.start(states.new_empty(len(states), 0, dtype=torch.float32), False)
-    picked = so_far.total.new_zeros(len(states))
-    mean = so_far.total.new_zeros(states.shape if early else (len(states), 0))
-    outside, minus = torch.full_like(targets, head_kernels.OUTSIDE_TILE), torch.full_like(picked, -1)
-    for part in tile_slices(len(head.weight), width):
-        products = head.products(states, part)
-        top, total, own = kernels.summarize(products, _column_or_outside(targets, part), *head.scale_and_cap)
-        picked, shrink = picked + own, so_far.join(top, total)
-        if early:
-            down = kernels.grad_products(products, so_far.top, outside, minus, *head.scale_and_cap)
-            mean.mul_(shrink).add_(down @ head.weight[part])
-    if early:
-        mean = _grad_of_target(picked, targets, head, torch.float32) - mean / so_far.total
-    return picked, so_far.lse.squeeze(-1), picked[:0], picked[:0], mean.to(states.dtype)
 
 
 def _grad_of_target(picked: Tensor, targets: Tensor, head: LMHead, wide: torch.dtype) -> Tensor:
@@ -237,10 +190,6 @@ def _inside(targets: Tensor, part: slice) -> Tensor:
 def _column(targets: Tensor, part: slice) -> Tensor:
     column: Tensor = (targets - part.start).clamp(0, part.stop - part.start - 1)
     return column
-
-
-def _column_or_outside(targets: Tensor, part: slice) -> Tensor:
-    return torch.where(_inside(targets, part), targets - part.start, head_kernels.OUTSIDE_TILE)
 
 
 def _add_at_targets(down: Tensor, targets: Tensor, part: slice, values: Tensor) -> None:

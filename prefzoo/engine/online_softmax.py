@@ -49,13 +49,6 @@ class OnlineSoftmax:
             self.squares = self.squares * shrink**2 + (each * each).sum(-1, keepdim=True)
         return each, shrink
 
-    def join(self, top: Tensor, total: Tensor) -> Tensor:
-        """Add a tile by its (n, 1) largest logit and sum of exp(logit - largest); return the factor as `add` does."""
-        higher = torch.maximum(self.top, top)
-        shrink = (self.top - higher).exp()
-        self.top, self.total = higher, self.total * shrink + total * (top - higher).exp()
-        return shrink
-
     @property
     def lse(self) -> Tensor:
         """(n, 1) log of the sum of exp(logits)."""

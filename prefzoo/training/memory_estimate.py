@@ -7,7 +7,7 @@ from typing import Any
 
 from prefzoo.data.batches import split
 from prefzoo.data.tokens import TokenExample
-from prefzoo.engine.packed_attention import saved_attention_weights
+from prefzoo.engine.cpu_attention import saved_attention_weights
 from prefzoo.recipe.sections import Train
 from prefzoo.training.memory_model import GIB, DeviceType, TrainingPlan, footprint, model_shape
 from prefzoo.training.step import DEFAULT_TOKENS, TOKENS

@@ -23,7 +23,8 @@ from torch import Tensor  # noqa: E402
 
 from prefzoo.data.schemas import normalise  # noqa: E402
 from prefzoo.data.tokenising import tokenise  # noqa: E402
-from prefzoo.engine import lm_head, models, packed_attention, reference_logprobs  # noqa: E402
+from prefzoo.engine import cpu_attention, lm_head, models, padded_attention, reference_logprobs  # noqa: E402
+from prefzoo.engine.block_index import BlockIndex  # noqa: E402
 
 HEADS, KEYS, WIDTH, HIDDEN, WORDS = 9, 3, 64, 576, 49_152
 PROMPT, SCORED, ROUNDS = 50, 2048, 5
@@ -58,11 +59,9 @@ def attention_by_length() -> None:
             blocks = ((PROMPT, length - PROMPT, length - PROMPT),)
             size = sum(blocks[0])
             qkv = [torch.randn(1, n, size, WIDTH, dtype=kind).requires_grad_() for n in (HEADS, KEYS, KEYS)]
-            kwargs, usual = {packed_attention.BLOCKS: blocks}, packed_attention.MAX_PLAIN_TOKENS
-            pieces = there_and_back(lambda: packed_attention._packed(*qkv, None, 0.0, kwargs), qkv)  # noqa: B023
-            packed_attention.MAX_PLAIN_TOKENS = 0  # torch's fused kernel, at any length
-            fused = there_and_back(lambda: packed_attention._one_by_one(*qkv, None, kwargs), qkv)  # noqa: B023
-            packed_attention.MAX_PLAIN_TOKENS = usual
+            plain, index = cpu_attention.Kind(WIDTH**-0.5), BlockIndex(blocks)
+            pieces = there_and_back(lambda: cpu_attention.attend(*qkv, blocks, plain), qkv)  # noqa: B023
+            fused = there_and_back(lambda: padded_attention.attend(*qkv, index, None, None), qkv)  # noqa: B023
             print(f"{kind}, {length} tokens: in pieces {pieces}; torch's fused kernel {fused}")
 
 

@@ -1,0 +1,137 @@
+"""Which tokens of a packed batch see which, in the forms that attention kernels take: computed once for all layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate, chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Blocks = Sequence[tuple[int, int, int]]
+
+
+class Sequences(NamedTuple):
+    """The answers of a packed batch as sequences of their own, each with its prompt before it.
+
+    Attributes:
+        query_starts: (N + 1,) int32, where each sequence's queries start among the T tokens, and T.
+        key_starts: (N + 1,) int32, where each sequence's keys start among the S gathered ones, and S.
+        most_queries: Queries of the longest sequence.
+        most_keys: Keys of the longest sequence.
+        keys: (S,) token of each gathered key; None if the keys are the tokens as they lie.
+    """
+
+    query_starts: Tensor
+    key_starts: Tensor
+    most_queries: int
+    most_keys: int
+    keys: Tensor | None
+
+
+class Padded(NamedTuple):
+    """The blocks of a packed batch as rows of equal length.
+
+    Attributes:
+        tokens: (n * L,) token at each place of the n rows; unused places name the batch's first token.
+        places: (T,) place of each token in the rows.
+        rows: n.
+    """
+
+    tokens: Tensor
+    places: Tensor
+    rows: int
+
+
+class BlockIndex:
+    """The blocks of one packed batch on one device.
+
+    Attributes:
+        blocks: For each block the tokens of its prompt, first and second answer (0 without a second).
+    """
+
+    def __init__(self, blocks: Blocks) -> None:
+        """Compute nothing yet: each kernel reads what it needs, the first layer computes it.
+
+        Args:
+            blocks: For each block the tokens of its prompt, first and second answer.
+        """
+        self.blocks = tuple(blocks)
+        self._sequences: dict[torch.device, Sequences] = {}
+        self._padded: dict[torch.device, Padded] = {}
+        self._masks: dict[tuple[torch.device, int | None], Tensor] = {}
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with one answer."""
+        return max(prompt + max(first, second) for prompt, first, second in self.blocks)
+
+    def sequences(self, device: torch.device) -> Sequences:
+        """Return the answers as sequences; a second answer's keys are those of its prompt and its own."""
+        if device not in self._sequences:
+            self._sequences[device] = self._make_sequences(device)
+        return self._sequences[device]
+
+    def _make_sequences(self, device: torch.device) -> Sequences:
+        queries, keys, order = [], [], []
+        starts = accumulate((sum(block) for block in self.blocks), initial=0)
+        for start, (prompt, first, second) in zip(starts, self.blocks, strict=False):
+            middle, end = start + prompt + first, start + prompt + first + second
+            queries.append(prompt + first)
+            keys.append(prompt + first)
+            order.append(range(start, middle))
+            if second:
+                queries.append(second)
+                keys.append(prompt + second)
+                order += [range(start, start + prompt), range(middle, end)]
+        shared = any(second for _, _, second in self.blocks)
+
+        def moved(values: list[int], dtype: torch.dtype) -> Tensor:
+            return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
+
+        return Sequences(
+            moved([0, *accumulate(queries)], torch.int32), moved([0, *accumulate(keys)], torch.int32),
+            max(queries), max(keys), moved(list(chain(*order)), torch.int64) if shared else None,
+        )  # fmt: skip
+
+    def padded(self, device: torch.device) -> Padded:
+        """Return the blocks as rows of equal length."""
+        if device not in self._padded:
+            sizes = torch.tensor([sum(block) for block in self.blocks])
+            column = torch.arange(int(sizes.max()))
+            inside = column < sizes[:, None]
+            tokens = torch.where(inside, column + (sizes.cumsum(0) - sizes)[:, None], 0)
+            self._padded[device] = Padded(
+                tokens.flatten().to(device, non_blocking=True),
+                inside.flatten().nonzero().squeeze(1).to(device, non_blocking=True),
+                len(sizes),
+            )
+        return self._padded[device]
+
+    def mask(self, device: torch.device, window: int | None) -> Tensor:
+        """Return which places of a row see which.
+
+        Args:
+            device: Where to put the mask.
+            window: Width of a sliding window in tokens; None for none.
+
+        Returns:
+            (n, 1, L, L) mask, true where a query sees a key; every place sees itself.
+        """
+        window = None if window is None or window >= self.longest else window
+        if (device, window) not in self._masks:
+            self._masks[device, window] = self._make_mask(device, window)
+        return self._masks[device, window]
+
+    def _make_mask(self, device: torch.device, window: int | None) -> Tensor:
+        prompt, first, _ = (part[:, None] for part in torch.tensor(self.blocks, device=device).unbind(1))
+        at = torch.arange(max(map(sum, self.blocks)), device=device)
+        second = at >= prompt + first  # and what is unused after it
+        position = torch.where(second, at - first, at)
+        of_first = (at >= prompt) & ~second
+        sees = (at <= at[:, None]) & ~(second[:, :, None] & of_first[:, None, :])
+        if window is not None:
+            sees &= position[:, :, None] - position[:, None, :] < window
+        return sees[:, None]

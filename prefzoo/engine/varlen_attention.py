@@ -1,0 +1,91 @@
+"""Attention within all blocks of a packed batch as one FlashAttention kernel over sequences of different lengths.
+
+A first answer with its prompt is a sequence as it lies. A second answer's queries are fewer than its keys, which are
+gathered: its prompt's and its own; its last query sees its last key. The kernel reads fewer heads of keys than of
+queries without copies.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+
+from prefzoo.engine.block_index import BlockIndex
+
+HEAD_MULTIPLE, MAX_HEAD = 8, 256  # sizes of heads that FlashAttention takes
+MAX_SMALL_CARD_HEAD = 192  # with gradients on cards whose multiprocessors have less memory
+AMPERE = (8, 0)  # the oldest cards of FlashAttention 2
+LARGE = ((8, 0), (9, 0), (10, 0))  # cards for data centres
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, index: BlockIndex, scaling: float | None, window: int | None
+) -> Tensor:
+    """Attend within packed blocks; `fits` must be true.
+
+    Args:
+        query: (1, H, T, D) queries of H heads, in any precision under autocast, else in half precision.
+        key: (1, K, T, D) keys of K heads; H is a multiple of K.
+        value: (1, K, T, D) values.
+        index: The blocks.
+        scaling: Factor of the scores; 1 / sqrt(D) if None.
+        window: Width of a sliding window in tokens; None for none.
+
+    Returns:
+        (1, T, H, D) outputs, in half precision.
+    """
+    dtype = _dtype(query)
+    own = index.sequences(query.device)
+    q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
+    if own.keys is not None:
+        k, v = k.index_select(0, own.keys), v.index_select(0, own.keys)
+    left = -1 if window is None or window >= index.longest else window - 1
+    output: Any = varlen_attn(
+        q, k, v, own.query_starts, own.key_starts, own.most_queries, own.most_keys,
+        scale=scaling, window_size=(left, 0), **_grouped(),
+    )  # fmt: skip
+    return output[None]  # type: ignore[no-any-return]
+
+
+def fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Return whether the kernel takes such queries, keys and values.
+
+    Args:
+        query: (B, H, T, D) queries.
+        key: (B, K, T, D) keys.
+        value: (B, K, T, D) values.
+
+    Returns:
+        True if `attend` can compute them.
+    """
+    size = query.shape[-1]
+    alike = size == key.shape[-1] == value.shape[-1] and size % HEAD_MULTIPLE == 0
+    return alike and _dtype(query) in (torch.bfloat16, torch.float16) and size <= largest_head(query.device)
+
+
+def _dtype(query: Tensor) -> torch.dtype:
+    """Return the precision of matrix products: under autocast, which does not know the kernel, the lower one."""
+    device = query.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+
+
+@lru_cache
+def largest_head(device: torch.device) -> int:
+    """Return the largest size of a head that the kernel takes on a device; 0 where there is no kernel."""
+    if device.type != "cuda" or not torch.backends.cuda.is_flash_attention_available():
+        return 0
+    capability = torch.cuda.get_device_capability(device)
+    if capability < AMPERE:
+        return 0
+    return MAX_HEAD if capability in LARGE else MAX_SMALL_CARD_HEAD
+
+
+@lru_cache(maxsize=1)
+def _grouped() -> dict[str, Any]:
+    """Return the argument that allows fewer heads of keys than of queries; torch before 2.13 needs none."""
+    return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
