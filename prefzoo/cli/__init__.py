@@ -127,14 +127,20 @@ def losses(name: str | None, as_json: bool, form: str | None, guide: bool, plot:
 
 
 @cli.command()
-@RECIPE
+@click.argument("recipe", type=FILE, required=False, shell_complete=complete.recipes)
 @SET
 @JSON
-def data(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+@click.option("--formats", is_flag=True, help="List every known format of data, with an example each.")
+def data(recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats: bool) -> None:
     """Show how RECIPE's data is read: schema, a pair with its scored tokens, lengths, ties, what is dropped and why."""
-    from prefzoo.cli.show import show_data
+    from prefzoo.cli.show import show_data, show_formats
 
-    show_data(recipe, overrides, as_json=as_json)
+    if formats:
+        show_formats(as_json=as_json)
+    elif recipe is None:
+        raise click.UsageError("Missing argument 'RECIPE'; `prefzoo data --formats` needs none.")
+    else:
+        show_data(recipe, overrides, as_json=as_json)
 
 
 @cli.command("eval")

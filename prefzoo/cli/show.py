@@ -207,14 +207,44 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False) ->
     """
     from prefzoo.data.audit import audit, render
     from prefzoo.engine import models
+    from prefzoo.experiment.data import source_of
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
-    data, columns = recipe.data, {str(k): v for k, v in recipe.data.columns.items()}
-    specs = [spec for spec in (data.train, data.eval) if spec is not None]
-    audits = (audit(spec, recipe.folder, columns, tokenizer, data.max_length, data.too_long) for spec in specs)
+    data = recipe.data
+    sources = [source_of(recipe, spec) for spec in (data.train, data.eval) if spec is not None]
+    audits = (audit(source, recipe.folder, tokenizer, data.max_length, data.too_long) for source in sources)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in audits], indent=1, ensure_ascii=False))
         return
     for one in audits:
         render(one, console)
+
+
+def show_formats(*, as_json: bool = False) -> None:
+    """Print every known format of data: its name, its columns, and an example.
+
+    Args:
+        as_json: print JSON instead of text.
+    """
+    from prefzoo.data.schemas import all_schemas
+
+    schemas = all_schemas()
+    if as_json:
+        fields = [
+            {"name": s.name, "description": s.description, "columns": s.columns, "example": s.example_rows}
+            for s in schemas
+        ]
+        click.echo(json.dumps(fields, indent=1, ensure_ascii=False))
+        return
+    console = Console(soft_wrap=True, emoji=False)
+    console.print(
+        f"{len(schemas)} formats, told from columns and values. `data.format: NAME` in a recipe names one, `data.columns` "
+        "maps other column names.\nMessages may have role and content or from and value; system, tools and "
+        "chat_template_kwargs are read beside them.\n",
+        markup=False, highlight=False,
+    )  # fmt: skip
+    for one in schemas:
+        console.print(f"{one.name}: {one.description}", style="bold", markup=False, highlight=False)
+        for row in one.example_rows:
+            console.print(f"  {json.dumps(row, ensure_ascii=False)}", markup=False, highlight=False)

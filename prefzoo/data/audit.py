@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from prefzoo.data.examples import Example, Pair, Text
-from prefzoo.data.rows import Row
-from prefzoo.data.schemas import describe, normalise
-from prefzoo.data.sources import read_rows
+from prefzoo.data.faults import Faults
+from prefzoo.data.reading import DataSource, read_source
+from prefzoo.data.schemas import Normalised
 from prefzoo.data.tokenising import tokenise
 from prefzoo.data.tokens import TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong
 from prefzoo.runtime.progress import Report
@@ -46,6 +46,7 @@ class Audit:
     Attributes:
         spec: name of the data set.
         schema: its schema in words.
+        unused: columns that hold text and are not read.
         single: whether it has single labelled answers; then `chosen` are the desirable and `rejected` the undesirable
             ones.
         rows, kept: number of rows in the file, and of those that training sees.
@@ -61,6 +62,7 @@ class Audit:
 
     spec: str
     schema: str
+    unused: tuple[str, ...]
     single: bool
     rows: int
     kept: int
@@ -76,9 +78,8 @@ class Audit:
 
 
 def audit(
-    spec: str,
+    source: DataSource,
     folder: Path,
-    columns: Mapping[str, str],
     tokenizer: Any,
     max_length: int,
     too_long: TooLong,
@@ -87,30 +88,42 @@ def audit(
     """Read, normalise and tokenise a data set as training does, and take its statistics.
 
     Args:
-        spec, folder, columns: the data set, as for `read_rows`.
+        source, folder: the data set, as for `read_source`.
         tokenizer, max_length, too_long, report: as for `tokenise`.
 
     Returns:
         The statistics.
 
     Raises:
-        UserError: as `read_rows`, `normalise` and `tokenise`.
+        UserError: as `read_source` and `tokenise`.
     """
-    rows = read_rows(spec, folder, columns)
-    examples = normalise(rows, spec)
-    tokenised = tokenise(examples, tokenizer, max_length, too_long, spec, report)
-    return summarise(spec, rows, examples, tokenised, tokenizer)
+    data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template))
+    tokenised = tokenise(data.examples, tokenizer, max_length, too_long, source.spec, report)
+    return summarise(source.spec, data, with_all_counts(tokenised, data, faults), tokenizer)
 
 
-def summarise(
-    spec: str, rows: list[Row], examples: Sequence[Example], tokenised: Tokenised[TokenExample], tokenizer: Any
-) -> Audit:
+def with_all_counts(
+    tokenised: Tokenised[TokenExample], data: Normalised, faults: Faults
+) -> Tokenised[TokenExample]:
+    """Return token ids with a count of everything that was changed or dropped from the file on.
+
+    Args:
+        tokenised: with the counts of tokenising alone.
+        data: as it was read.
+        faults: the rows that were left out.
+
+    Returns:
+        The same examples, with all counts.
+    """
+    return replace(tokenised, counts=data.counts + faults.counts() + tokenised.counts)
+
+
+def summarise(spec: str, data: Normalised, tokenised: Tokenised[TokenExample], tokenizer: Any) -> Audit:
     """Take the statistics of a data set that has been read.
 
     Args:
         spec: name of the data set.
-        rows: its rows, with the columns of their schema.
-        examples: the rows, normalised.
+        data: as it was read.
         tokenised: the examples as token ids.
         tokenizer: the tokenizer, to show an example.
 
@@ -122,17 +135,18 @@ def summarise(
     pairs = [p for p in kept if isinstance(p, TokenPair)]
     return Audit(
         spec=spec,
-        schema=describe(rows, spec),
+        schema=data.words,
+        unused=data.unused,
         single=isinstance(kept[0], TokenAnswer),
-        rows=len(rows),
+        rows=len(data.rows),
         kept=len(kept),
         chosen=_lengths(good),
         rejected=_lengths(bad),
         chosen_longer=_share(len(p.chosen) > len(p.rejected) for p in pairs),
         rejected_longer=_share(len(p.rejected) > len(p.chosen) for p in pairs),
-        duplicates=_repeats(_key(*_texts(e)) for e in examples),
-        repeated_prompts=_repeats(_key(e.prompt) for e in examples),
-        ties=_ties(rows),
+        duplicates=_repeats(_key(*_texts(e)) for e in data.examples),
+        repeated_prompts=_repeats(_key(e.prompt) for e in data.examples),
+        ties=_ties(data.examples),
         counts=dict(tokenised.counts),
         example=_example(tokenizer, kept),
     )
@@ -231,9 +245,9 @@ def _repeats(keys: Iterable[Hashable]) -> int:
     return len(listed) - len(set(listed))
 
 
-def _ties(rows: Sequence[Row]) -> int | None:
-    scored = [r for r in rows if r.get("score_chosen") is not None and r.get("score_rejected") is not None]
-    return sum(r["score_chosen"] == r["score_rejected"] for r in scored) if scored else None
+def _ties(examples: Sequence[Example]) -> int | None:
+    scores = [e.scores for e in examples if isinstance(e, Pair) and e.scores is not None]
+    return sum(chosen == rejected for chosen, rejected in scores) if scores else None
 
 
 def _example(tokenizer: Any, kept: Sequence[TokenExample]) -> tuple[tuple[str, str], ...]:

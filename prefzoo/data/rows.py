@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Any
 
 Row = dict[str, Any]
-MAX_FAULTS = 20  # listed at once
+MAX_FAULTS = 5  # listed at once

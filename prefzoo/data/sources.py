@@ -7,11 +7,16 @@ import gzip
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from prefzoo.data.rows import MAX_FAULTS, Row
+from prefzoo.data.faults import Faults
+from prefzoo.data.rows import Row
 from prefzoo.data.schemas.normalise import rename_columns
 from prefzoo.errors import UserError
 from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
+
+UTF_8 = "utf-8-sig"  # with or without a byte-order mark
+LARGEST_FIELD = 2**31 - 1  # characters of a CSV file's cell; Python's own limit is 131,072
 
 
 def read_rows(spec: str, folder: Path, columns: Mapping[str, str] | None = None) -> list[Row]:
@@ -31,16 +36,29 @@ def read_rows(spec: str, folder: Path, columns: Mapping[str, str] | None = None)
     return rename_columns(load_file(spec, folder), columns or {}, spec)
 
 
-def load_file(spec: str, folder: Path) -> list[Row]:
-    """Return all rows of a file, package file or hub data set, with whatever columns they have."""
+def load_file(spec: str, folder: Path, faults: Faults | None = None) -> list[Row]:
+    """Read a file, package file or hub data set, with whatever columns it has.
+
+    Args:
+        spec, folder: as for `read_rows`.
+        faults: takes the lines that are no rows; by default they are errors.
+
+    Returns:
+        All rows.
+
+    Raises:
+        UserError: absent, unreachable, broken or empty data; every line names the data set.
+    """
+    faults = Faults(spec) if faults is None else faults
     path = resolve_package(spec) if spec.startswith(PACKAGE_SCHEME) else folder / Path(spec).expanduser()
-    rows = _from_file(path) if path.exists() or spec.endswith(tuple(READERS)) else _from_hub(spec)
+    rows = _from_file(path, faults) if path.exists() or spec.endswith(tuple(READERS)) else _from_hub(spec)
+    faults.settle()
     if not rows:
         raise UserError(f"{spec}: no rows in it; at least one is needed")
     return rows
 
 
-def _from_file(path: Path) -> list[Row]:
+def _from_file(path: Path, faults: Faults) -> list[Row]:
     if not path.is_file():
         fault = (
             "a folder, not a file" if path.is_dir() else "no such file; paths in a recipe are relative to the recipe"
@@ -50,45 +68,50 @@ def _from_file(path: Path) -> list[Row]:
     if reader is None:
         raise UserError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(READERS)}")
     try:
-        return reader(path)
+        return reader(path, faults)
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 at byte {e.start}; save it as UTF-8") from e
     except (OSError, EOFError) as e:  # gzip and parquet say so when the bytes are not theirs
         raise UserError(f"{path}: cannot be read: {str(e).splitlines()[0]}") from e
 
 
-def _json(path: Path) -> list[Row]:
+def _json(path: Path, faults: Faults) -> list[Row]:
+    text = path.read_text(encoding=UTF_8)
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(text)
     except json.JSONDecodeError as e:
+        if _is_object(text.lstrip().partition("\n")[0]):  # JSON lines under another name
+            return _json_lines(path, text.split("\n"), faults)
         raise UserError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
     if not isinstance(rows, list):
         raise UserError(f"{path}: holds {type(rows).__name__}; expected a list of objects, one per pair")
-    faults = [
-        f"{path}: row {number}: {type(row).__name__} where an object {{…}} was expected"
-        for number, row in enumerate(rows, 1)
-        if not isinstance(row, dict)
-    ]
-    if faults:
-        raise UserError(faults[:MAX_FAULTS])
-    return rows
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            faults.add(f"{path}: row {number}", f"{type(row).__name__} where an object {{…}} was expected", row)
+    return [row for row in rows if isinstance(row, dict)]
 
 
-def _csv(path: Path) -> list[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as f:
+def _csv(path: Path, faults: Faults) -> list[Row]:
+    csv.field_size_limit(LARGEST_FIELD)
+    with path.open(encoding=UTF_8, newline="") as f:
+        separator = _separator(f.readline())
+        f.seek(0)
         try:
-            rows: list[Row] = list(csv.DictReader(f, restkey=""))
+            rows: list[Row] = list(csv.DictReader(f, restkey="", delimiter=separator))
         except csv.Error as e:
             raise UserError(f"{path}: not CSV: {e}") from e
-    faults = [
-        f"{path}: row {n}: more fields than the header; quote its commas" for n, r in enumerate(rows, 1) if "" in r
-    ]
-    if faults:
-        raise UserError(faults[:MAX_FAULTS])
-    return rows
+    for number, row in enumerate(rows, 1):
+        if "" in row:
+            faults.add(f"{path}: row {number}", "more fields than the header; quote its commas", row)
+    return [row for row in rows if "" not in row]
 
 
-def _parquet(path: Path) -> list[Row]:
+def _separator(header: str) -> str:
+    """Return what separates the names in a header: spreadsheets also write semicolons or tabs."""
+    return "," if "," in header else max(";\t", key=header.count) if set(header) & set(";\t") else ","
+
+
+def _parquet(path: Path, faults: Faults) -> list[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -96,32 +119,49 @@ def _parquet(path: Path) -> list[Row]:
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()  # lists stay lists, where pandas makes arrays
     except pyarrow.ArrowInvalid as e:
         raise UserError(f"{path}: not parquet: {str(e).splitlines()[0]}") from e
-    return rows
+    return [_without_absent(row) for row in rows]
 
 
-def _jsonl(path: Path) -> list[Row]:
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as f:
-        return _json_lines(path, f)
+def _without_absent(row: Mapping[str, Any]) -> Row:
+    """Return a row whose structs have only the fields that were written: Arrow fills the others with None."""
+    return {name: _present(value) for name, value in row.items()}
 
 
-def _json_lines(path: Path, lines: Iterable[str]) -> list[Row]:
+def _present(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_present(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _present(one) for name, one in value.items() if one is not None}
+    return value
+
+
+def _jsonl(path: Path, faults: Faults) -> list[Row]:
+    with gzip.open(path, "rt", encoding=UTF_8) if path.suffix == ".gz" else path.open(encoding=UTF_8) as f:
+        return _json_lines(path, f, faults)
+
+
+def _json_lines(path: Path, lines: Iterable[str], faults: Faults) -> list[Row]:
     rows: list[Row] = []
-    faults: list[str] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as e:
-            faults.append(f"{path}:{number}: not JSON: {e.msg} at column {e.colno}")
+            faults.add(f"{path}:{number}", f"not JSON: {e.msg} at column {e.colno}", line)
             continue
         if isinstance(row, dict):
             rows.append(row)
         else:
-            faults.append(f"{path}:{number}: {type(row).__name__} where an object {{…}} was expected")
-    if faults:
-        raise UserError(faults[:MAX_FAULTS])
+            faults.add(f"{path}:{number}", f"{type(row).__name__} where an object {{…}} was expected", row)
     return rows
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except json.JSONDecodeError:
+        return False
 
 
 def _from_hub(spec: str) -> list[Row]:
@@ -129,7 +169,7 @@ def _from_hub(spec: str) -> list[Row]:
 
     name, _, split = spec.partition(":")
     try:
-        return [dict(r) for r in datasets.load_dataset(name, split=split or "train")]
+        return [_without_absent(r) for r in datasets.load_dataset(name, split=split or "train")]
     except Exception as e:  # the hub raises many kinds; each means "not to be had", and the user needs the reason
         reason = (str(e).splitlines() or ["no reason given"])[0]
         if "scripts are no longer supported" in reason:
@@ -142,7 +182,7 @@ def _from_hub(spec: str) -> list[Row]:
         ) from e
 
 
-READERS: dict[str, Callable[[Path], list[Row]]] = {
+READERS: dict[str, Callable[[Path, Faults], list[Row]]] = {
     ".jsonl": _jsonl,
     ".jsonl.gz": _jsonl,
     ".json": _json,

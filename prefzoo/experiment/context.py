@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from prefzoo.data.batches import Layout
+from prefzoo.data.faults import BadRow
 from prefzoo.data.tokens import TokenExample, TokenPair, only_pairs
 from prefzoo.engine import models
 from prefzoo.engine.base_model import Base
@@ -44,6 +45,7 @@ class Experiment:
         validation: pairs that settings are chosen by; empty where there is nothing to choose.
         held_out, prompts: the test split.
         audits: what `data_audit.json` holds: an audit of each data set by its use.
+        bad_rows: the rows of each data set, by its use, that were left out because they cannot be used.
         save_every: seconds between two checkpoints of a training.
     """
 
@@ -61,6 +63,7 @@ class Experiment:
     prompts: list[PromptRow]
     layout: Layout
     audits: dict[str, Any]
+    bad_rows: dict[str, list[BadRow]]
     save_every: float
 
     @cached_property
@@ -116,7 +119,7 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
         model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
         weights, vocabulary = models.fingerprint(model), models.tokenizer_hash(tokenizer)
         model = model.to(process_state().device)
-    pairs, held_out, audits = _read_data(recipe, tokenizer, console)
+    pairs, held_out, audits, bad_rows = _read_data(recipe, tokenizer, console)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
     check_variants(recipe, pairs)
     layout = choose_layout(model, [*pairs, *held_out])
@@ -129,24 +132,24 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     )  # fmt: skip
     return Experiment(
         recipe, folder, console, trials, tokenizer, base, weights, vocabulary, train, validation, held_out, prompts,
-        layout, audits, request.save_every,
+        layout, audits, bad_rows, request.save_every,
     )  # fmt: skip
 
 
 def _read_data(
     recipe: Recipe, tokenizer: Any, console: Console
-) -> tuple[Sequence[TokenExample], list[TokenPair], dict[str, Any]]:
-    """Return the training pairs, the held-out pairs, and the audits of both data sets."""
-    read, audit = audited(recipe, recipe.data.train, tokenizer)
-    audits = {"train": asdict(audit)}
+) -> tuple[Sequence[TokenExample], list[TokenPair], dict[str, Any], dict[str, list[BadRow]]]:
+    """Return the training pairs, the held-out pairs, and the audits and unusable rows of both data sets."""
+    read, audit, bad = audited(recipe, recipe.data.train, tokenizer)
+    audits, bad_rows = {"train": asdict(audit)}, {"train": bad}
     lost = "".join(f", {n} {why}" for why, n in read.counts.items())
     console.print(f"data: {len(read.examples)} training {unit(read.examples)} ({audit.schema}){lost}", soft_wrap=True)
     held_out: list[TokenPair] = []
     if recipe.data.eval:
-        held, audit = audited(recipe, recipe.data.eval, tokenizer)
+        held, audit, bad_rows["eval"] = audited(recipe, recipe.data.eval, tokenizer)
         fault = f"data.eval: {recipe.data.eval} has single labelled answers; held-out data must be pairs"
         held_out, audits["eval"] = only_pairs(held.examples, fault), asdict(audit)
-    return read.examples, held_out, audits
+    return read.examples, held_out, audits, bad_rows
 
 
 def _may_be_bf16(trials: Sequence[Trial]) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefzoo.data.audit import Audit, summarise
-from prefzoo.data.schemas import normalise
-from prefzoo.data.sources import read_rows
+from prefzoo.data.audit import Audit, summarise, with_all_counts
+from prefzoo.data.faults import BadRow
+from prefzoo.data.reading import DataSource, read_source
 from prefzoo.data.tokenising import tokenise
 from prefzoo.data.tokens import TokenExample, Tokenised, TokenPair
 from prefzoo.errors import UserError
@@ -36,33 +36,39 @@ def check_variants(recipe: Recipe, pairs: Sequence[TokenExample]) -> None:
         raise UserError(faults)
 
 
+def source_of(recipe: Recipe, spec: str) -> DataSource:
+    """Return a data set with what the recipe says on how to read it."""
+    data = recipe.data
+    return DataSource(spec, {str(k): v for k, v in data.columns.items()}, data.format, data.on_bad_row)
+
+
 def tokens_of(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], str]:
     """Tokenise a data set.
 
     Args:
-        recipe: gives maximal length and column names.
+        recipe: says how to read it, and gives the maximal length.
         spec: the data set, as `data.train` names one.
         tokenizer: the model's.
 
     Returns:
-        The tokenised rows, and the name of their schema.
+        The tokenised rows, and their schema in words.
     """
-    tokens, audit = audited(recipe, spec, tokenizer)
+    tokens, audit, _ = audited(recipe, spec, tokenizer)
     return tokens, audit.schema
 
 
-def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], Audit]:
+def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], Audit, list[BadRow]]:
     """Tokenise a data set, and audit it.
 
     Args:
-        recipe: gives maximal length and column names.
+        recipe: says how to read it, and gives the maximal length.
         spec: the data set, as `data.train` names one.
         tokenizer: the model's.
 
     Returns:
-        The tokenised rows, and the audit.
+        The tokenised rows, the audit, and the rows that were left out.
     """
-    rows = read_rows(spec, recipe.folder, {str(k): v for k, v in recipe.data.columns.items()})
-    pairs = normalise(rows, spec)
-    tokens = tokenise(pairs, tokenizer, recipe.data.max_length, recipe.data.too_long, spec)
-    return tokens, summarise(spec, rows, pairs, tokens, tokenizer)
+    data, faults = read_source(source_of(recipe, spec), recipe.folder, turns=bool(tokenizer.chat_template))
+    tokens = tokenise(data.examples, tokenizer, recipe.data.max_length, recipe.data.too_long, spec)
+    tokens = with_all_counts(tokens, data, faults)
+    return tokens, summarise(spec, data, tokens, tokenizer), faults.rows

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prefzoo.data.faults import write_bad_rows
 from prefzoo.errors import VariantFailed
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import SWEEP
@@ -138,6 +139,8 @@ def _run(request: Request, recipe: Recipe, options: Options, resources: Resource
 def _write_inputs(experiment: Experiment) -> None:
     run_folders.write_text(experiment.folder / "recipe.resolved.yaml", load.dump(experiment.recipe))
     run_folders.write_json(experiment.folder / "data_audit.json", experiment.audits)
+    for use, rows in experiment.bad_rows.items():
+        write_bad_rows(experiment.folder / f"dropped_rows.{use}.jsonl", rows)
     if not search.is_sweep(experiment.recipe):
         (experiment.folder / SWEEP).unlink(missing_ok=True)  # of an earlier recipe with this name
 

@@ -13,6 +13,7 @@ from prefzoo.losses import AnyLoss
 from prefzoo.recipe import judge
 from prefzoo.recipe.yaml import Keys
 
+SHOWN_COLUMNS = 3
 LONGEST = 60  # characters of a value that a message shows
 
 # What a field must be, by pydantic's name for the error.
@@ -76,7 +77,7 @@ def describe_error(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | 
     if kind in _TYPES:
         return f"must be {_TYPES[kind]} (is {format_value(value)}){_type_hint(kind, value)}"
     if "[key]" in error["loc"]:
-        return _unknown_field(loc[-1], re.findall(r"'(\w+)'", error["ctx"]["expected"]), None)
+        return _unknown_column(loc[-1], re.findall(r"'([^']+)'", error["ctx"]["expected"]))
     if kind in _BOUNDS:
         hint = (
             did_you_mean(str(value), re.findall(r"'([^']+)'", error["ctx"]["expected"]))
@@ -100,6 +101,11 @@ def _unknown_field(word: str, known: list[str], loss: AnyLoss | None) -> str:
         return f"no such field{did_you_mean(word, known) or '; there are ' + ', '.join(known)}"
     has = f"which has {', '.join(known)}" if known else "which has none"
     return f"no such parameter of {loss.name}, {has}{did_you_mean(word, [*known, 'loss', 'train']) or '; remove it'}"
+
+
+def _unknown_column(word: str, known: list[str]) -> str:
+    some = f"; there are {', '.join(known[:SHOWN_COLUMNS])}, ..."
+    return f"no such field{did_you_mean(word, known) or some} (`prefzoo data --formats` lists all)"
 
 
 def invalid_name(name: str) -> str:

@@ -18,7 +18,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
 
-from prefzoo.data.schemas import column_names
+from prefzoo.data.schemas import column_names, schema_names
+from prefzoo.errors import did_you_mean
 from prefzoo.losses import NonNegative, PartShare, Positive
 from prefzoo.recipe.judge import AnyJudge
 
@@ -42,7 +43,29 @@ class _SchemaColumn:
         return handler(core_schema.literal_schema(column_names()))
 
 
+class _SchemaName:
+    """Validates by the schemas that are registered when a recipe is read, those of installed packages included."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(_known_format)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(core_schema.literal_schema(schema_names()))
+
+
+def _known_format(value: Any) -> str:
+    names = schema_names()
+    if value in names:
+        return str(value)
+    raise PydanticCustomError(
+        "format",
+        "no such format (is {shown}){near}; `prefzoo data --formats` lists all",
+        {"shown": repr(value), "near": did_you_mean(str(value), names)},
+    )
+
+
 Column = Annotated[str, _SchemaColumn()]
+Format = Annotated[str, _SchemaName()]
 
 
 def _check_targets(value: Any) -> Any:
@@ -66,7 +89,9 @@ class Data(RecipeSection):
 
     train: Text
     eval: Text | None = None
+    format: Format | None = None
     columns: dict[Column, Text] = {}
+    on_bad_row: Literal["error", "drop"] = "error"
     max_length: Annotated[int, Field(ge=8)] = 1024
     too_long: Literal["drop", "cut"] = "drop"
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from prefzoo.data.audit import audit, render
+from prefzoo.data.reading import DataSource
 
 # a digit is one token, EOS one more; BOS + "x" is a prompt of 2
 ROWS = [
@@ -26,7 +27,7 @@ def write(tmp_path: Path, rows: list[dict[str, Any]]) -> str:
 
 
 def test_counts_by_hand(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
-    found = audit(write(tmp_path, ROWS), tmp_path, {}, tiny_plain_tokenizer, 8, "drop")
+    found = audit(DataSource(write(tmp_path, ROWS)), tmp_path, tiny_plain_tokenizer, 8, "drop")
     assert found.schema == "explicit prompt, plain strings"
     assert (found.rows, found.kept, found.counts) == (5, 4, {"dropped: too long": 1})
     # kept, with EOS: chosen 4 4 2 2 (mean 12 / 4 = 3), rejected 2 2 3 2 (mean 9 / 4 = 2.25)
@@ -38,12 +39,12 @@ def test_counts_by_hand(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
 
 def test_p95_is_the_nearest_rank(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
     rows = [{"prompt": "x", "chosen": "1" * n, "rejected": "2"} for n in range(1, 21)]
-    found = audit(write(tmp_path, rows), tmp_path, {}, tiny_plain_tokenizer, 99, "drop")
+    found = audit(DataSource(write(tmp_path, rows)), tmp_path, tiny_plain_tokenizer, 99, "drop")
     assert found.chosen.p95 == 19 + 1  # the 19th of 20 (0.95 * 20), with its EOS
 
 
 def test_example_is_the_first_kept_pair_with_its_parts(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
-    found = audit(write(tmp_path, ROWS[4:] + ROWS[:1]), tmp_path, {}, tiny_plain_tokenizer, 8, "drop")
+    found = audit(DataSource(write(tmp_path, ROWS[4:] + ROWS[:1])), tmp_path, tiny_plain_tokenizer, 8, "drop")
     text = {part: "".join(t for p, t in found.example if p == part) for part in ("prompt", "chosen", "rejected")}
     assert text == {"prompt": "<s>x\n", "chosen": "123<|im_end|>\n", "rejected": "4<|im_end|>\n"}
 
@@ -57,7 +58,7 @@ def shown(found: Any, *, colour: bool) -> str:
 
 def test_rendering_says_it_all_and_reads_no_markup(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
     rows = [{"prompt": "[bold]x[/red]", "chosen": "[/]", "rejected": "[blue]"}, {**ROWS[4], "prompt": "[bold]x[/red]"}]
-    found = audit(write(tmp_path, rows), tmp_path, {}, tiny_plain_tokenizer, 26, "drop")
+    found = audit(DataSource(write(tmp_path, rows)), tmp_path, tiny_plain_tokenizer, 26, "drop")
     text = shown(found, colour=False)
     assert "<s>[bold]x[/red]" in text and "[/]<|im_end|>" in text and "[blue]<|im_end|>" in text
     assert "d.jsonl: explicit prompt, plain strings, 2 rows, 2 kept" in text
@@ -65,7 +66,7 @@ def test_rendering_says_it_all_and_reads_no_markup(tiny_plain_tokenizer: Any, tm
 
 
 def test_dropped_rows_are_said_and_scored_tokens_coloured(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
-    found = audit(write(tmp_path, ROWS), tmp_path, {}, tiny_plain_tokenizer, 8, "drop")
+    found = audit(DataSource(write(tmp_path, ROWS)), tmp_path, tiny_plain_tokenizer, 8, "drop")
     assert "dropped: too long: 1" in shown(found, colour=False)
     assert "duplicates: 1 · rows with a prompt seen before: 2" in shown(found, colour=False)
     assert "\x1b[32m" in shown(found, colour=True) and "\x1b[31m" in shown(found, colour=True)  # green, red
@@ -81,7 +82,7 @@ SINGLE = [
 
 
 def test_single_answers_are_counted_by_label(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
-    found = audit(write(tmp_path, SINGLE), tmp_path, {}, tiny_plain_tokenizer, 99, "drop")
+    found = audit(DataSource(write(tmp_path, SINGLE)), tmp_path, tiny_plain_tokenizer, 99, "drop")
     assert found.single and found.schema == "single labelled answers, plain strings"
     # with EOS: desirable 4 2, undesirable 3 3 5
     assert (found.chosen.n, found.chosen.mean, found.chosen.longest) == (2, 3, 4)
@@ -98,11 +99,11 @@ def test_single_answers_are_counted_by_label(tiny_plain_tokenizer: Any, tmp_path
 @pytest.mark.parametrize(("label", "word"), [(True, "desirable"), (False, "undesirable")])
 def test_single_answers_of_one_label_only(label: bool, word: str, tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
     rows = [row for row in SINGLE if row["label"] is label]
-    text = shown(audit(write(tmp_path, rows), tmp_path, {}, tiny_plain_tokenizer, 99, "drop"), colour=False)
+    text = shown(audit(DataSource(write(tmp_path, rows)), tmp_path, tiny_plain_tokenizer, 99, "drop"), colour=False)
     assert f"every answer is {word}: there is nothing to tell it from" in text
 
 
 @pytest.mark.parametrize("column", ["good", "chosen"])
 def test_columns_reach_the_reader(column: str, tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
     rows = [{"prompt": "x", column: "1", "rejected": "2"}]
-    assert audit(write(tmp_path, rows), tmp_path, {"chosen": column}, tiny_plain_tokenizer, 9, "drop").kept == 1
+    assert audit(DataSource(write(tmp_path, rows), {"chosen": column}), tmp_path, tiny_plain_tokenizer, 9, "drop").kept == 1

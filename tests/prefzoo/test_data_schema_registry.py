@@ -61,11 +61,22 @@ def test_a_schema_has_its_own_columns(tmp_path: Path) -> None:
 
 
 def test_a_recipe_may_map_the_columns_of_every_schema() -> None:
-    mapping = {"train": "x", "columns": {"question": "ask"}}
+    mapping = {"train": "x", "columns": {"inquiry": "ask"}}
     with pytest.raises(ValidationError, match="'prompt', 'chosen', 'rejected', 'score_chosen'"):
         Data.model_validate(mapping)
+    schema("mine", columns=("inquiry", "good", "bad"))(to_pair)
+    assert Data.model_validate(mapping).columns == {"inquiry": "ask"}
+
+
+def test_a_recipe_names_the_format_of_every_schema() -> None:
+    mapping = {"train": "x", "format": "minee"}
+    with pytest.raises(ValidationError, match="no such format .is 'minee'.; .prefzoo data --formats. lists all"):
+        Data.model_validate(mapping)
     schema("mine", columns=("question", "good", "bad"))(to_pair)
-    assert Data.model_validate(mapping).columns == {"question": "ask"}
+    with pytest.raises(ValidationError, match="no such format .is 'minee'.; did you mean 'mine'"):
+        Data.model_validate(mapping)
+    assert Data.model_validate({"train": "x", "format": "mine"}).format == "mine"
+    assert normalise([{**ROW, "prompt": "p", "chosen": "c", "rejected": "r"}], "d", "mine") == [Pair("q", "a", "b", 0)]
 
 
 def test_a_detected_schema_names_the_columns_that_it_misses(tmp_path: Path) -> None:
@@ -81,7 +92,7 @@ def test_two_schemas_that_fit_are_named_in_one_line_with_their_reasons() -> None
         normalise([{"prompt": "q", "chosen": "a", "rejected": "b", "tools": []}], "d.jsonl")
     (line,) = e.value.lines
     assert line.startswith("d.jsonl: fits 2 schemas, 'explicit prompt' (it has a prompt, and chosen or rejected) and ")
-    assert "'tools' (it has tools); remove the columns" in line
+    assert "'tools' (it has tools); name one, like data.format: explicit prompt, remove the columns" in line
 
 
 def test_a_schema_that_comes_before_another_is_chosen() -> None:
@@ -99,8 +110,8 @@ def test_two_schemas_that_each_come_before_the_other_are_named() -> None:
         normalise([ROW], "d")
 
 
-def test_columns_that_fit_no_schema_are_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="^d: its columns bad, good, question fit no schema; known are explicit prompt"):
+def test_columns_that_fit_no_schema_are_named() -> None:
+    with pytest.raises(UserError, match="^d: its columns bad, good, question fit no format; .prefzoo data --formats"):
         normalise([ROW], "d")
 
 

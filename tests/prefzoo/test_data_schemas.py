@@ -28,16 +28,12 @@ ASK, YES, NO = says("user", "is it?"), says("assistant", "yes"), says("assistant
         ),
         ({"prompt": "q", "chosen": [YES], "rejected": [NO]}, "explicit prompt, conversational", "q", [YES], [NO]),
         # the cut is before the blank of the last shared word boundary, not inside "kit"/"king"
-        ({"chosen": "I see a kit", "rejected": "I see a king"}, "implicit prompt, plain strings",
-         "I see a", " kit", " king"),
-        ({"chosen": "why?\n\nyes", "rejected": "why?\n\nyet"}, "implicit prompt, plain strings",
-         "why?", "\n\nyes", "\n\nyet"),
-        ({"chosen": "yes", "rejected": "no"}, "implicit prompt, plain strings", "", "yes", "no"),
-        # the shared first word of the answers stays in the answers
-        (
-            {"chosen": "\n\nHuman: hi\n\nAssistant: I do", "rejected": "\n\nHuman: hi\n\nAssistant: I am"},
-            "implicit prompt, plain strings", "\n\nHuman: hi\n\nAssistant:", " I do", " I am",
-        ),
+        ({"chosen": "Now I see a kit", "rejected": "Now I see a king"}, "implicit prompt, plain strings",
+         "Now I see a", " kit", " king"),
+        ({"chosen": "why is that?\n\nyes", "rejected": "why is that?\n\nyet"}, "implicit prompt, plain strings",
+         "why is that?", "\n\nyes", "\n\nyet"),
+        # answers in text are the assistant's where the prompt is messages
+        ({"prompt": [ASK], "chosen": "yes", "rejected": "no"}, "explicit prompt, conversational", [ASK], [YES], [NO]),
     ],
 )  # fmt: skip
 def test_schemas(row: dict[str, Any], name: str, prompt: Any, chosen: Any, rejected: Any) -> None:
@@ -66,9 +62,12 @@ def test_leading_messages_both_share_are_the_prompt() -> None:
         ({"chosen": ["a"], "rejected": ["b"]}, "chosen is a list of something other than messages"),
         ({"chosen": [{"role": "user", "content": None}], "rejected": [NO]}, "other than messages"),
         ({"chosen": "a", "rejected": [NO]}, "of different types"),
-        ({"prompt": [ASK], "chosen": "a", "rejected": "b"}, "prompt is a list of messages, but"),
+        ({"prompt": "q", "chosen": [ASK, YES], "rejected": [ASK, NO]}, "is not what chosen and rejected begin with"),
+        ({"chosen": "yes", "rejected": "no"}, "there is no prompt: chosen and rejected have nothing in common"),
+        ({"chosen": "Yes, it is", "rejected": "Yes, but"}, "only 'Yes,' in common at their beginning; add a prompt"),
+        ({"chosen": [YES], "rejected": [NO]}, "begin with their answers, without a prompt; add a prompt column"),
         ({"chosen": [ASK, YES, ASK], "rejected": [ASK, NO]}, "chosen ends with a message of 'user'"),
-        ({"chosen": "Q?\n\nAssistant: a", "rejected": "Q?\n\nAssistant:"}, "only the beginning of the other"),
+        ({"chosen": "So Q?\n\nAssistant: a", "rejected": "So Q?\n\nAssistant:"}, "only the beginning of the other"),
     ],
 )
 def test_broken_rows(row: dict[str, Any], fault: str) -> None:
@@ -79,14 +78,19 @@ def test_broken_rows(row: dict[str, Any], fault: str) -> None:
 
 
 def test_a_prompt_in_some_rows_is_wanted_in_all() -> None:
-    rows = [{"chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "a", "rejected": "b"}]
+    rows = [{"chosen": "q a", "rejected": "q b"}, {"prompt": "q", "chosen": "a", "rejected": "b"}]
     with pytest.raises(UserError, match="row 1: prompt is missing"):
         normalise(rows, "d")
 
 
-def test_all_faults_at_once_up_to_twenty() -> None:
-    good, bad = {"chosen": "a", "rejected": "b"}, {"chosen": "a", "rejected": "a"}
+def test_five_faults_are_named_and_the_rest_counted_by_kind() -> None:
+    good = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    equal, empty, number = {**good, "chosen": "b"}, {**good, "rejected": " "}, {**good, "chosen": 3}
     with pytest.raises(UserError) as e:
-        normalise([good, *[bad] * 25], "d")
-    assert len(e.value.lines) == 21
-    assert e.value.lines[0].startswith("d: row 2: ") and e.value.lines[-1] == "d: and 5 more rows like these"
+        normalise([good, *[equal] * 1200, *[empty] * 30, number], "d")
+    assert len(e.value.lines) == 6
+    assert e.value.lines[0].startswith("d: row 2: ")
+    assert e.value.lines[-1] == (
+        "d: 1,231 rows are refused: 1,200 x chosen equals rejected, 30 x rejected is empty, 1 x chosen is int, not text or "
+        "a list of messages; fix them, or leave such rows out: data.on_bad_row: drop"
+    )

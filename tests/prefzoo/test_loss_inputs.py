@@ -65,11 +65,11 @@ def test_log_probs_of_single_answers_come_with_their_labels() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"label": 1}, "d: row 2: label is 1; it must be true"),
+        ({"label": 2}, "d: row 2: label is 2; it must be true"),
         ({"label": None}, "d: row 2: label is None"),
         ({"completion": " "}, "d: row 2: completion is empty"),
         ({"completion": None}, "d: row 2: completion is missing"),
-        ({"prompt": [{"role": "user", "content": "x"}]}, "d: row 2: prompt and completion are of different types"),
+        ({"prompt": ["x"]}, "d: row 2: prompt is a list of something other than messages"),
     ],
 )
 def test_a_wrong_single_answer_is_named(change: dict[str, Any], says: str) -> None:

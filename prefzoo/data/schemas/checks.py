@@ -8,23 +8,29 @@ from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
 from prefzoo.errors import UserError
 
 
-def check_example(example: Example) -> None:
+def check_example(example: Example, *, whole: bool = False) -> None:
     """Check the types of a pair or a labelled answer, and that no answer is empty.
+
+    Args:
+        example: the pair or the labelled answer.
+        whole: whether the answers may be whole conversations, prompt included.
 
     Raises:
         UserError: one line that names the fault and its cure.
     """
-    fault = pair_fault(example) if isinstance(example, Pair) else answer_fault(example)
+    fault = pair_fault(example, whole=whole) if isinstance(example, Pair) else answer_fault(example)
     if fault:
         raise UserError(fault)
 
 
 def is_filled(text: Text) -> bool:
-    """Return whether there is more than blanks in a string, or in the last of some messages."""
-    return bool(text.strip()) if isinstance(text, str) else bool(text) and bool(text[-1]["content"].strip())
+    """Return whether there is more than blanks in a string, or in the last of some messages (or a tool call)."""
+    if isinstance(text, str):
+        return bool(text.strip())
+    return bool(text) and (bool(text[-1]["content"].strip()) or bool(text[-1].get("tool_calls")))
 
 
-def pair_fault(pair: Pair) -> str:
+def pair_fault(pair: Pair, *, whole: bool = False) -> str:
     """Return what is wrong with a pair; empty if nothing is."""
     for name, text in (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
         if wrong := _type_fault(text):
@@ -36,6 +42,8 @@ def pair_fault(pair: Pair) -> str:
     if isinstance(pair.chosen, str) and not isinstance(pair.prompt, str):
         return "prompt is a list of messages, but chosen and rejected are text; write all three alike"
     for name, text in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if not isinstance(text, str) and not whole and text[0]["role"] != "assistant":
+            return f"{name} begins with a message of {text[0]['role']!r}; move it to the prompt"
         if not isinstance(text, str) and text[-1]["role"] != "assistant":
             return f"{name} ends with a message of {text[-1]['role']!r}; the last must be the assistant's"
     return "chosen equals rejected; remove the row" if pair.chosen == pair.rejected else ""
@@ -48,6 +56,8 @@ def answer_fault(answer: LabelledAnswer) -> str:
             return f"{name} {wrong}"
     if not is_filled(answer.completion):
         return "completion is empty; remove the row"
+    if not isinstance(answer.completion, str) and answer.completion[-1]["role"] != "assistant":
+        return f"completion ends with a message of {answer.completion[-1]['role']!r}; the last must be the assistant's"
     if not isinstance(answer.label, bool):
         return f"label is {answer.label!r}; it must be true (a good answer) or false"
     if type(answer.prompt) is not type(answer.completion):

@@ -1,17 +1,89 @@
-"""Single answers to a prompt, each with a label."""
+"""Single answers to a prompt, each with a label: KTO's data."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefzoo.data.examples import LabelledAnswer
 from prefzoo.data.rows import Row
+from prefzoo.data.schemas.build import SYSTEM_COLUMNS, build_answer, read_number
+from prefzoo.data.schemas.conversations import read_conversation
+from prefzoo.data.schemas.other_names import PROMPT_COLUMNS, prompt_column, read_prompt
+from prefzoo.data.schemas.preference_pairs import USER, YES
 from prefzoo.data.schemas.registry import schema
+from prefzoo.errors import UserError
+
+GOOD = ("true", "yes", "y", "t", "good", "up", "thumbs up", "thumb up", "👍", "desirable", "positive", "chosen", "like", "accept")
+BAD = ("false", "no", "n", "f", "bad", "down", "thumbs down", "thumb down", "👎", "undesirable", "negative", "rejected", "dislike", "reject")
+LABELS = ("label", "kto_tag", "labels", "feedback", "thumbs", "thumb", "is_good", "desirable", "is_desirable")
+COMPLETIONS = ("completion", "response", "output", "answer")
+CONVERSATIONS = ("messages", "conversations")
+QUESTION = "What is the capital of France?"
 
 
-def _detect(columns: frozenset[str]) -> str:
+def read_label(value: Any, column: str = "label") -> bool:
+    """Return whether a label means a good answer, in any known spelling.
+
+    Args:
+        value: true or false, 1 or 0 (or -1), "true", "yes", "good", "thumbs up", 👍, and their opposites.
+        column: its name, for messages.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    number = float(value) if isinstance(value, bool) else read_number(value)
+    if number in (1, 0, -1):
+        return number == 1
+    text = " ".join(str(value).lower().replace("_", " ").replace("-", " ").split())
+    if text in GOOD or text in BAD:
+        return text in GOOD
+    raise UserError(f"{column} is {value!r}; it must be true (a good answer) or false")
+
+
+def detect_labelled(columns: frozenset[str]) -> str:
+    """Return why a data set has single answers with a label; empty if it has not."""
     return "has completion, and not chosen" if "completion" in columns and "chosen" not in columns else ""
 
 
-@schema("single labelled answers", columns=("prompt", "completion", "label"), detect=_detect)
+@schema(
+    "single labelled answers", columns=("prompt", "completion", "label"), detect=detect_labelled,
+    optional=SYSTEM_COLUMNS, example={"prompt": QUESTION, "completion": "Paris.", "label": True},
+)  # fmt: skip
 def labelled_answer(row: Row, index: int) -> LabelledAnswer:
-    """Take prompt, completion and label as they are."""
-    return LabelledAnswer(row["prompt"], row["completion"], row["label"], index)
+    """Take prompt, completion and label; a label is true or false, 1 or 0, "yes" or "no", thumbs up or down."""
+    return build_answer(row, index, row["prompt"], row["completion"], read_label(row["label"]))
+
+
+def _detect_other_names(columns: frozenset[str]) -> str:
+    fits = not columns & {"completion", "chosen", "rejected"} and columns & {*COMPLETIONS} and columns & {*LABELS}
+    return "has a prompt, one answer and a label" if fits and prompt_column(columns) else ""
+
+
+@schema(
+    "labelled answers of other names", columns=(), detect=_detect_other_names,
+    optional=(*PROMPT_COLUMNS, *COMPLETIONS, *LABELS, *SYSTEM_COLUMNS),
+    example={"instruction": "Name the capital of this country.", "input": "France", "output": "Paris.", "kto_tag": True},
+)  # fmt: skip
+def other_labelled_answer(row: Row, index: int) -> LabelledAnswer:
+    """Take the answer from response, output or answer, and the label from kto_tag, feedback or thumbs (Alpaca)."""
+    answer, label = (next(name for name in names if name in row) for names in (COMPLETIONS, LABELS))
+    return build_answer(row, index, read_prompt(row), row[answer], read_label(row[label], label))
+
+
+def _detect_conversations(columns: frozenset[str]) -> str:
+    fits = columns & {*CONVERSATIONS} and columns & {*LABELS} and not columns & {"completion", "chosen", "rejected"}
+    others = columns & {"rejected_response", "rejected_messages"} or (prompt_column(columns) and columns & {*COMPLETIONS})
+    return "has messages and a label" if fits and not others else ""
+
+
+@schema(
+    "labelled conversations", columns=(), detect=_detect_conversations,
+    optional=(*CONVERSATIONS, *LABELS, *SYSTEM_COLUMNS), example={"messages": [USER, YES], "label": True},
+)  # fmt: skip
+def labelled_conversation(row: Row, index: int) -> LabelledAnswer:
+    """Take the last message as the answer and those before it as the prompt (LLaMA-Factory, ms-swift)."""
+    name, label = (next(n for n in names if row.get(n) is not None) for names in (CONVERSATIONS, LABELS))
+    messages = read_conversation(row[name], name)
+    if len(messages) < 2 or messages[-1]["role"] != "assistant":
+        raise UserError(f"{name} does not end with an answer of the assistant to a prompt; fix or remove the row")
+    return build_answer(row, index, messages[:-1], messages[-1:], read_label(row[label], label))

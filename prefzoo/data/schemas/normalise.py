@@ -2,58 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from prefzoo.data.examples import Example, LabelledAnswer, Pair
-from prefzoo.data.rows import MAX_FAULTS, Row
+from prefzoo.data.faults import Faults
+from prefzoo.data.rows import Row
+from prefzoo.data.schemas.build import read_template, read_tools
 from prefzoo.data.schemas.checks import check_example
+from prefzoo.data.schemas.messages import read_text
+from prefzoo.data.schemas.notes import SkipRow, counted, note
 from prefzoo.data.schemas.preference_pairs import PAIR_COLUMNS
-from prefzoo.data.schemas.registry import Schema, all_schemas, detect_schema
+from prefzoo.data.schemas.registry import Schema, detect_schema, get_schema
 from prefzoo.errors import UserError, did_you_mean
 
+TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")  # read whatever the schema
 
-def normalise(rows: Sequence[Row], spec: str) -> list[Pair] | list[LabelledAnswer]:
+
+@dataclass(frozen=True)
+class Normalised:
+    """A data set as it was read.
+
+    Attributes:
+        rows: as the file has them, with the columns of their schema.
+        examples: pairs or labelled answers, one for each row that is used.
+        schema: the name of the schema.
+        unused: columns that hold text and are not read.
+        counts: how many rows were changed or skipped on the way, by reason.
+    """
+
+    rows: list[Row]
+    examples: list[Pair] | list[LabelledAnswer]
+    schema: str
+    unused: tuple[str, ...] = ()
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def words(self) -> str:
+        """What was recognised, in words: the schema, the kind of text, and the columns that are not used."""
+        kinds = {type(e.chosen if isinstance(e, Pair) else e.completion) for e in self.examples}
+        text = {frozenset({str}): "plain strings", frozenset({list}): "conversational"}.get(
+            frozenset(kinds), "plain strings and conversations"
+        )
+        columns = f"; columns not used: {', '.join(self.unused)}" if self.unused else ""
+        return f"{self.schema}, {text}{columns}"
+
+
+def read_examples(
+    rows: Sequence[Row], spec: str, columns: Mapping[str, str] | None = None, *, form: str | None = None,
+    turns: bool = True, faults: Faults | None = None,
+) -> Normalised:  # fmt: skip
     """Turn rows into pairs with an explicit prompt, or into labelled answers.
 
     Args:
-        rows: of one data set; their columns decide which schema they have.
+        rows: of one data set; their columns and values decide which schema they have.
         spec: name of the data set, for messages.
+        columns: the schema's name of a column -> the file's.
+        form: name of the schema, if it is not to be detected.
+        turns: whether plain-text transcripts become conversations, as a chat template needs.
+        faults: takes the rows that are refused; by default they are errors.
+
+    Returns:
+        The examples, with the schema that was recognised and all that was changed.
+
+    Raises:
+        UserError: no schema fits, or several do; columns are missing; rows are refused (a line `spec: row n: ...`, rows
+            from 1, for each of the first few, and a count); or no row is left.
+    """
+    faults = Faults(spec) if faults is None else faults
+    mapped = dict(columns or {})
+    schema, named = _recognise(rows, spec, mapped, form, turns=turns)
+    examples: list[Example] = []
+    counts: Counter[str] = Counter()
+    with counted(counts):
+        for index, row in schema.gather(named) if schema.gather else enumerate(named):
+            try:
+                examples.append(_example(schema, row, index))
+            except SkipRow as e:
+                counts[f"skipped: {e}"] += 1
+            except UserError as e:
+                for line in e.lines:
+                    faults.add(f"{spec}: row {index + 1}", line, rows[index])
+    faults.settle()
+    if not examples:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in (counts + faults.counts()).items())
+        raise UserError(f"{spec}: no row is left of {len(rows):,} ({reasons}); fix the rows, or name the data.format")
+    return Normalised(named, _alike(examples, schema, spec), schema.name, _unused(rows, schema, mapped), counts)
+
+
+def normalise(rows: Sequence[Row], spec: str, form: str | None = None) -> list[Pair] | list[LabelledAnswer]:
+    """Turn rows into pairs with an explicit prompt, or into labelled answers.
+
+    Args:
+        rows: of one data set.
+        spec: name of the data set, for messages.
+        form: name of the schema, if it is not to be detected.
 
     Returns:
         An example for each row, in order.
 
     Raises:
-        UserError: no schema fits, or several do; or a line `spec: row n: ...` (rows from 1) for each row that is
-            refused, at most 20.
+        UserError: as `read_examples`.
     """
-    schema = _schema_of(rows, spec)
-    pairs: list[Pair] = []
-    answers: list[LabelledAnswer] = []
-    faults: list[str] = []
-    for index, row in enumerate(rows):
-        try:
-            example = _example(schema, row, index)
-        except UserError as e:
-            faults += [f"{spec}: row {index + 1}: {line}" for line in e.lines]
-            continue
-        if isinstance(example, Pair):
-            pairs.append(example)
-        else:
-            answers.append(example)
-    if faults:
-        more = [f"{spec}: and {len(faults) - MAX_FAULTS} more rows like these"] if len(faults) > MAX_FAULTS else []
-        raise UserError(faults[:MAX_FAULTS] + more)
-    if pairs and answers:
-        raise UserError(f"{spec}: schema {schema.name!r} makes pairs of some rows and single answers of others; fix it")
-    return answers or pairs
+    return read_examples(rows, spec, form=form).examples
 
 
 def describe(rows: Sequence[Row], spec: str = "data") -> str:
-    """Return the schema of rows in words, with the kind of text of the first."""
-    schema = _schema_of(rows, spec)
-    first = _example(schema, rows[0], 0)
-    answer = first.chosen if isinstance(first, Pair) else first.completion
-    return f"{schema.name}, {'plain strings' if isinstance(answer, str) else 'conversational'}"
+    """Return the schema of rows in words, with the kind of text that they hold."""
+    return read_examples(rows, spec).words
 
 
 def rename_columns(rows: Sequence[Row], columns: Mapping[str, str], spec: str) -> list[Row]:
@@ -70,13 +128,34 @@ def rename_columns(rows: Sequence[Row], columns: Mapping[str, str], spec: str) -
     Raises:
         UserError: a line for each such column that no row has.
     """
+    have = _columns(rows)
+    return _renamed(rows, spec, columns, detect_schema({*have, *columns}, _mapped(rows, columns), spec))
+
+
+def _recognise(
+    rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str | None, *, turns: bool
+) -> tuple[Schema, list[Row]]:
+    """Return the schema of rows, and the rows with its columns."""
+    have = _columns(rows)
+    mapped = _mapped(rows, columns)
+    schema = get_schema(form) if form else detect_schema({*have, *columns}, mapped, spec, turns=turns)
+    named = _renamed(rows, spec, columns, schema)
+    assert schema is not None  # otherwise columns are missing
+    return schema, named
+
+
+def _renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema: Schema | None) -> list[Row]:
     have = sorted(_columns(rows))
-    schema = detect_schema({*have, *columns}, spec)
+    if schema is None and not any(name in columns or did_you_mean(name, have) for name in PAIR_COLUMNS):
+        raise UserError(
+            f"{spec}: its columns {', '.join(have)} fit no format; `prefzoo data --formats` lists all; name yours, like "
+            "data.columns: {prompt: NAME, chosen: NAME, rejected: NAME}"
+        )
     needed = schema.columns if schema else PAIR_COLUMNS
     wanted = {ours: columns.get(ours, ours) for ours in (*needed, *columns)}
     missing = [
         f"{spec}: no column {theirs!r} for {ours}; it has {', '.join(have)}{did_you_mean(theirs, have)}"
-        f" (map it: data.columns.{ours}: NAME)"
+        f" (map it: data.columns.{ours}: NAME; `prefzoo data --formats` lists all formats)"
         for ours, theirs in wanted.items()
         if theirs not in have
     ]
@@ -85,28 +164,47 @@ def rename_columns(rows: Sequence[Row], columns: Mapping[str, str], spec: str) -
     return [{**row, **{ours: row.get(theirs) for ours, theirs in wanted.items()}} for row in rows]
 
 
-def _columns(rows: Sequence[Row]) -> set[str]:
+def _mapped(rows: Sequence[Row], columns: Mapping[str, str]) -> Sequence[Row]:
+    return [{**row, **{ours: row.get(theirs) for ours, theirs in columns.items()}} for row in rows] if columns else rows
+
+
+def _columns(rows: Iterable[Row]) -> set[str]:
     return {name for row in rows for name in row}
 
 
-def _schema_of(rows: Sequence[Row], spec: str) -> Schema:
-    columns = _columns(rows)
-    schema = detect_schema(columns, spec)
-    if schema is None:
-        known = "; ".join(f"{s.name}: {', '.join(s.columns)}" for s in all_schemas())
-        raise UserError(f"{spec}: its columns {', '.join(sorted(columns))} fit no schema; known are {known}")
-    return schema
+def _unused(rows: Sequence[Row], schema: Schema, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the columns that hold text and that the schema does not read, in the order of the file."""
+    read = {*schema.columns, *schema.optional, *TEMPLATE_COLUMNS} - {*columns} | {*columns.values()}
+    left = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in read]
+    return tuple(name for name in left if any(_holds_text(row.get(name)) for row in rows))
+
+
+def _holds_text(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_holds_text(one) for one in value[:10])
+    if isinstance(value, dict):
+        return any(_holds_text(one) for one in value.values())
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _alike(examples: Sequence[Example], schema: Schema, spec: str) -> list[Pair] | list[LabelledAnswer]:
+    pairs = [e for e in examples if isinstance(e, Pair)]
+    answers = [e for e in examples if isinstance(e, LabelledAnswer)]
+    if pairs and answers:
+        raise UserError(f"{spec}: schema {schema.name!r} makes pairs of some rows and single answers of others; fix it")
+    return answers or pairs
 
 
 def _example(schema: Schema, row: Row, index: int) -> Example:
     """Return a row as a checked example.
 
     Raises:
+        SkipRow: the row holds no preference.
         UserError: the row is refused, or the schema fails on it.
     """
     try:
         example = schema.normalise({**dict.fromkeys(schema.columns), **row}, index)
-    except UserError:
+    except (UserError, SkipRow):
         raise
     except Exception as e:  # a plug-in's own error: the user needs to know whose, and at which row
         raise UserError(f"schema {schema.name!r} fails: {type(e).__name__}: {e}; fix the schema, or the row") from e
@@ -114,5 +212,14 @@ def _example(schema: Schema, row: Row, index: int) -> Example:
         raise UserError(
             f"schema {schema.name!r} gives {type(example).__name__}, not a Pair or a LabelledAnswer; fix it"
         )
+    names = ("prompt", "chosen", "rejected") if isinstance(example, Pair) else ("prompt", "completion")
+    example = replace(
+        example,
+        **{name: read_text(getattr(example, name)) for name in names},
+        tools=example.tools or read_tools(row),
+        template=example.template or read_template(row),
+    )
     check_example(example)
+    if not example.prompt or (isinstance(example.prompt, str) and not example.prompt.strip()):
+        note("empty prompts")
     return example

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import os
-import re
+from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.data.examples import Pair
 from prefzoo.data.rows import Row
+from prefzoo.data.schemas.build import OPTIONAL, build_pair
 from prefzoo.data.schemas.checks import check_example, is_filled
+from prefzoo.data.schemas.messages import read_text
+from prefzoo.data.schemas.notes import note
 from prefzoo.data.schemas.registry import schema
+from prefzoo.data.schemas.shared_prompt import FEWEST, REPEATED, rough_tokens, split_conversations, split_texts
 from prefzoo.errors import UserError
 
-TURN = "\n\nAssistant:"
 PAIR_COLUMNS = ("chosen", "rejected")
-SCORE_COLUMNS = ("score_chosen", "score_rejected")
+USER, YES, NO = (
+    {"role": "user", "content": "What is the capital of France?"},
+    {"role": "assistant", "content": "Paris."},
+    {"role": "assistant", "content": "Lyon."},
+)
 
 
 def _detect_explicit(columns: frozenset[str]) -> str:
@@ -26,59 +31,53 @@ def _detect_implicit(columns: frozenset[str]) -> str:
     return "has chosen or rejected, and no prompt" if "prompt" not in columns and columns & {*PAIR_COLUMNS} else ""
 
 
-@schema("explicit prompt", columns=("prompt", *PAIR_COLUMNS), detect=_detect_explicit, optional=SCORE_COLUMNS)
+@schema(
+    "explicit prompt", columns=("prompt", *PAIR_COLUMNS), detect=_detect_explicit, optional=OPTIONAL,
+    example={"prompt": "What is the capital of France?", "chosen": "Paris.", "rejected": "Lyon."},
+)  # fmt: skip
 def explicit_prompt(row: Row, index: int) -> Pair:
-    """Take the three columns as they are, but leave out a text prompt that the messages repeat."""
-    pair = Pair(row["prompt"], row["chosen"], row["rejected"], index, read_scores(row))
-    if isinstance(pair.prompt, str) and isinstance(pair.chosen, list):  # as in UltraFeedback's files
-        check_example(pair)
-        if _common_messages(row["chosen"], row["rejected"]):
-            return _without_shared_prompt(row, index)
-    return pair
+    """Take prompt, chosen and rejected as they are; a prompt that the answers' messages repeat is taken once."""
+    return build_pair(row, index, row["prompt"], row["chosen"], row["rejected"])
 
 
-@schema("implicit prompt", columns=PAIR_COLUMNS, detect=_detect_implicit, optional=SCORE_COLUMNS)
+@schema(
+    "implicit prompt", columns=PAIR_COLUMNS, detect=_detect_implicit, optional=OPTIONAL,
+    example={"chosen": [USER, YES], "rejected": [USER, NO]},
+)  # fmt: skip
 def implicit_prompt(row: Row, index: int) -> Pair:
-    """Split the prompt off both answers.
-
-    Raises:
-        UserError: the row is broken, or nothing is left of one answer without the prompt.
-    """
-    empty: Any = "" if isinstance(row["chosen"], str) else []
-    check_example(Pair(empty, row["chosen"], row["rejected"], index))
-    pair = _without_shared_prompt(row, index)
-    if not (is_filled(pair.chosen) and is_filled(pair.rejected)):
+    """Take what chosen and rejected both begin with as the prompt: whole conversations, or texts."""
+    chosen, rejected = read_text(row["chosen"]), read_text(row["rejected"])
+    empty: Any = "" if isinstance(chosen, str) else []
+    check_example(Pair(empty, chosen, rejected, index), whole=True)
+    split = split_texts if isinstance(chosen, str) else split_conversations
+    prompt, first, second = split(chosen, rejected, row)
+    if not (is_filled(first) and is_filled(second)):
         raise UserError("one answer is only the beginning of the other; add a prompt column, or remove the row")
-    return pair
+    return build_pair(row, index, prompt, first, second)
 
 
-def read_scores(row: Row) -> tuple[float, float] | None:
-    """Return a row's `score_chosen` and `score_rejected`; None unless both are finite numbers."""
-    values = [row.get(name) for name in SCORE_COLUMNS]
-    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
-    return (numbers[0], numbers[1]) if len(numbers) == len(values) else None
+def _repeat_the_prompt(rows: Sequence[Row]) -> bool:
+    return all(
+        isinstance(row.get("prompt"), str)
+        and rough_tokens(row["prompt"]) >= FEWEST
+        and all(isinstance(row.get(name), str) and row[name].startswith(row["prompt"]) for name in PAIR_COLUMNS)
+        for row in rows
+    )
 
 
-def _without_shared_prompt(row: Row, index: int) -> Pair:
-    chosen, rejected = row["chosen"], row["rejected"]
-    cut = _common_text(chosen, rejected) if isinstance(chosen, str) else _common_messages(chosen, rejected)
-    return Pair(chosen[:cut], chosen[cut:], rejected[cut:], index, read_scores(row))
-
-
-def _common_text(chosen: str, rejected: str) -> int:
-    """Return the length of the shared prompt, up to the last turn marker of both, else to the last word boundary.
-
-    Blanks at the boundary go to the answer: byte-level tokenizers join a blank to the word after it.
-    """
-    same = len(os.path.commonprefix([chosen, rejected]))
-    turn = chosen.rfind(TURN, 0, same)
-    if turn >= 0:
-        return turn + len(TURN)
-    words = re.match(r"(?s).*(?=\s)", chosen[:same])
-    return len(words.group().rstrip()) if words else 0
-
-
-def _common_messages(chosen: list[Any], rejected: list[Any]) -> int:
-    """Return how many leading messages both have in common; each keeps at least one as its answer."""
-    shortest = min(len(chosen), len(rejected)) - 1
-    return next((i for i in range(shortest) if chosen[i] != rejected[i]), shortest)
+@schema(
+    "repeated prompt", columns=("prompt", *PAIR_COLUMNS), matches=_repeat_the_prompt, optional=OPTIONAL,
+    before=("explicit prompt",),
+    example={
+        "prompt": "The capital of France is",
+        "chosen": "The capital of France is Paris.",
+        "rejected": "The capital of France is Lyon.",
+    },
+)  # fmt: skip
+def repeated_prompt(row: Row, index: int) -> Pair:
+    """Leave the prompt out of chosen and rejected, which are texts that begin with it in every row."""
+    prompt, answers = row["prompt"], [row[name] for name in PAIR_COLUMNS]
+    if not isinstance(prompt, str) or not all(isinstance(a, str) and a.startswith(prompt) for a in answers):
+        raise UserError("chosen and rejected do not both begin with the prompt, as in other rows; fix or remove the row")
+    note(REPEATED)
+    return build_pair(row, index, prompt, *(answer[len(prompt) :] for answer in answers))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import inspect
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from prefzoo.data.examples import Example
 from prefzoo.data.rows import Row
-from prefzoo.errors import UserError
+from prefzoo.errors import UserError, did_you_mean
 from prefzoo.runtime.plugins import load_entry_points
 
 GROUP = "prefzoo.schemas"  # of the entry points by which installed packages offer schemas
 Detect = Callable[[frozenset[str]], str]
+Matches = Callable[[Sequence[Row]], bool]
+Gather = Callable[[Sequence[Row]], Iterable[tuple[int, Row]]]
 Normalise = Callable[[Row, int], Example]
+SAMPLE = 100  # rows by whose values a schema is told
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,12 @@ class Schema:
             are None. It raises a `UserError` for a row that it refuses.
         optional: columns that it reads if they are there.
         before: names of schemas that this one is preferred to where both fit.
+        matches: takes up to 100 rows with fitting columns, and returns whether their values fit too; None where the
+            columns decide.
+        gather: makes one row, with the index of the first, of several that belong together; None where each stands
+            for itself.
+        turns: whether it makes conversations of plain text, which needs a chat template.
+        example: a row of this shape, or several that belong together.
     """
 
     name: str
@@ -36,6 +46,20 @@ class Schema:
     normalise: Normalise
     optional: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
+    matches: Matches | None = None
+    gather: Gather | None = None
+    turns: bool = False
+    example: Row | tuple[Row, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.normalise) or "").partition("\n")[0]
+
+    @property
+    def example_rows(self) -> list[Row]:
+        """The rows of the example; empty without one."""
+        return [self.example] if isinstance(self.example, dict) else list(self.example)
 
 
 _SCHEMAS: dict[str, Schema] = {}
@@ -48,6 +72,10 @@ def schema(
     detect: Detect | None = None,
     optional: Collection[str] = (),
     before: Collection[str] = (),
+    matches: Matches | None = None,
+    gather: Gather | None = None,
+    turns: bool = False,
+    example: Row | tuple[Row, ...] = (),
 ) -> Callable[[Normalise], Schema]:
     """Register the decorated function as the normalisation of a schema.
 
@@ -58,6 +86,7 @@ def schema(
             a data set with all of `columns` is.
         optional: columns that it reads if they are there.
         before: names of schemas that this one is preferred to where both fit.
+        matches, gather, turns, example: as of a `Schema`.
 
     Returns:
         A decorator that makes a `Schema` of a function of a row and its index.
@@ -67,7 +96,10 @@ def schema(
     """
 
     def register(normalise: Normalise) -> Schema:
-        entry = Schema(name, tuple(columns), detect or _has_all(columns), normalise, tuple(optional), tuple(before))
+        entry = Schema(
+            name, tuple(columns), detect or _has_all(columns), normalise, tuple(optional), tuple(before), matches, gather,
+            turns, example,
+        )  # fmt: skip
         taken = _SCHEMAS.get(name)
         if taken is not None and _source(taken) != _source(entry):
             raise UserError(f"schema {name!r} of {_source(entry)} is taken by {_source(taken)}; rename one of them")
@@ -78,9 +110,15 @@ def schema(
 
 
 def all_schemas() -> list[Schema]:
-    """Return every registered schema, those of installed packages included, in the order of their names."""
+    """Return every registered schema: the built-in ones in their order, then those of installed packages by name."""
     _load_entry_points()
-    return sorted(_SCHEMAS.values(), key=lambda s: s.name)
+    built_in = [s for s in _SCHEMAS.values() if _is_built_in(s)]
+    return built_in + sorted((s for s in _SCHEMAS.values() if not _is_built_in(s)), key=lambda s: s.name)
+
+
+def schema_names() -> list[str]:
+    """Return the name of every schema, as `data.format` takes it."""
+    return [s.name for s in all_schemas()]
 
 
 def column_names() -> list[str]:
@@ -88,12 +126,28 @@ def column_names() -> list[str]:
     return list(dict.fromkeys(name for s in all_schemas() for name in (*s.columns, *s.optional)))
 
 
-def detect_schema(columns: Collection[str], spec: str) -> Schema | None:
+def get_schema(name: str) -> Schema:
+    """Return the schema of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = {s.name: s for s in all_schemas()}
+    if name not in known:
+        raise UserError(
+            f"format: no such format {name!r}{did_you_mean(name, list(known))}; `prefzoo data --formats` lists all"
+        )
+    return known[name]
+
+
+def detect_schema(columns: Collection[str], rows: Sequence[Row], spec: str, *, turns: bool = True) -> Schema | None:
     """Find the one schema that fits a data set; None if none does.
 
     Args:
         columns: names of the data set's columns.
+        rows: of the data set, for schemas that values tell apart.
         spec: name of the data set, for messages.
+        turns: whether schemas count that make conversations of plain text.
 
     Returns:
         The schema, after `Schema.before` has settled which of several is meant.
@@ -101,14 +155,20 @@ def detect_schema(columns: Collection[str], spec: str) -> Schema | None:
     Raises:
         UserError: several schemas fit, and none is preferred.
     """
-    reasons = {s.name: (s, reason) for s in all_schemas() if (reason := s.detect(frozenset(columns)))}
+    sample = rows[:: max(len(rows) // SAMPLE, 1)][:SAMPLE]
+    candidates = [s for s in all_schemas() if turns or not s.turns]
+    reasons = {
+        s.name: (s, reason)
+        for s in candidates
+        if (reason := s.detect(frozenset(columns))) and (s.matches is None or s.matches(sample))
+    }
     preceded = {name for s, _ in reasons.values() for name in s.before}
     fitting = [item for name, item in reasons.items() if name not in preceded] or list(reasons.values())
     if len(fitting) > 1:
         named = " and ".join(f"{s.name!r} (it {reason})" for s, reason in fitting)
         raise UserError(
-            f"{spec}: fits {len(fitting)} schemas, {named}; remove the columns of all but one, or let one schema come "
-            "before the others"
+            f"{spec}: fits {len(fitting)} schemas, {named}; name one, like data.format: {fitting[0][0].name}, remove "
+            "the columns of all but one, or let one schema come before the others"
         )
     return fitting[0][0] if fitting else None
 
@@ -120,6 +180,10 @@ def _has_all(columns: Collection[str]) -> Detect:
 
 def _source(entry: Schema) -> str:
     return entry.normalise.__code__.co_filename
+
+
+def _is_built_in(entry: Schema) -> bool:
+    return entry.normalise.__module__.startswith(__package__ or "")
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,89 @@
+"""Rows that cannot be used: the first few are named and the rest counted, or all are left out and recorded."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prefzoo.data.rows import MAX_FAULTS
+from prefzoo.errors import UserError
+from prefzoo.runtime.atomic_files import write_atomically
+
+
+MAX_KINDS = 10
+OnBadRow = Literal["error", "drop"]
+_VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
+CURE = "fix them, or leave such rows out: data.on_bad_row: drop"
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used.
+
+    Attributes:
+        place: its file and line, or its data set and row.
+        fault: what is wrong with it, and the cure.
+        row: its content: an object, or the text of a line that is none.
+    """
+
+    place: str
+    fault: str
+    row: Any
+
+
+class Faults:
+    """The rows of one data set that cannot be used.
+
+    Attributes:
+        rows: those met so far, in order.
+    """
+
+    def __init__(self, spec: str, on_bad_row: OnBadRow = "error") -> None:
+        self.spec, self.on_bad_row = spec, on_bad_row
+        self.rows: list[BadRow] = []
+
+    def add(self, place: str, fault: str, row: Any) -> None:
+        """Record a row that cannot be used."""
+        self.rows.append(BadRow(place, fault, row))
+
+    def settle(self) -> None:
+        """Return if bad rows are to be left out, or if there are none.
+
+        Raises:
+            UserError: there are some; a line for each of the first few, then the number of each kind.
+        """
+        if not self.rows or self.on_bad_row == "drop":
+            return
+        lines = [f"{bad.place}: {bad.fault}" for bad in self.rows[:MAX_FAULTS]]
+        if len(self.rows) > MAX_FAULTS:
+            lines.append(f"{self.spec}: {len(self.rows):,} rows are refused: {self._kinds()}; {CURE}")
+        raise UserError(lines)
+
+    def counts(self) -> Counter[str]:
+        """Return how many rows were left out, by kind of fault."""
+        return Counter(f"dropped: {_kind(bad.fault)}" for bad in self.rows)
+
+    def _kinds(self) -> str:
+        counted = Counter(_kind(bad.fault) for bad in self.rows).most_common()
+        shown = [f"{n:,} x {kind}" for kind, n in counted[:MAX_KINDS]]
+        rest = sum(n for _, n in counted[MAX_KINDS:])
+        return ", ".join(shown + ([f"{rest:,} x something else"] if rest else []))
+
+
+def write_bad_rows(path: Path, rows: Sequence[BadRow]) -> None:
+    """Write rows that were left out to a JSONL file, each with its place and its fault; remove it without any."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with write_atomically(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(row), ensure_ascii=False, default=str) + "\n" for row in rows)
+
+
+def _kind(fault: str) -> str:
+    """Return a fault without its cure and its values: equal texts are the same kind of fault."""
+    return _VALUES.sub("…", fault.partition(";")[0])

@@ -1,0 +1,160 @@
+"""Build pairs and labelled answers from cells of a row, whatever form they have. All built-in schemas use it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from prefzoo.data.examples import LabelledAnswer, Message, Pair, Text
+from prefzoo.data.rows import Row
+from prefzoo.data.schemas.checks import check_example
+from prefzoo.data.schemas.messages import as_messages, parse_json, read_text, same_text
+from prefzoo.data.schemas.shared_prompt import leave_out_repeated
+from prefzoo.errors import UserError
+
+SYSTEM_COLUMNS = ("system", "system_prompt")
+SCORE_COLUMNS = (
+    ("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen_rating", "rejected_rating"),
+    ("chosen-rating", "rejected-rating"), ("rating_chosen", "rating_rejected"),
+    ("chosen_avg_rating", "rejected_avg_rating"),
+)  # fmt: skip
+OPTIONAL = (*(name for names in SCORE_COLUMNS for name in names), *SYSTEM_COLUMNS)  # columns that every pair reads
+
+
+def build_pair(
+    row: Row, index: int, prompt: Any, chosen: Any, rejected: Any, scores: tuple[float, float] | None = None
+) -> Pair:
+    """Build a pair from cells: text, messages in any spelling, or whole conversations that repeat the prompt.
+
+    Args:
+        row: its system message and scores are read.
+        index: of the row.
+        prompt, chosen, rejected: cells of the row.
+        scores: of chosen and rejected; by default the row's.
+
+    Returns:
+        The pair, unchecked where its parts are of unknown types.
+
+    Raises:
+        UserError: a part is no text, or the prompt is another one than that of the answers.
+    """
+    prompt, chosen, rejected = read_text(prompt), read_text(chosen), read_text(rejected)
+    if _are_messages(chosen, rejected) and _is_text(prompt):
+        check_example(Pair(prompt, chosen, rejected, index), whole=True)
+        prompt, chosen, rejected = leave_out_repeated(prompt, chosen, rejected, row)
+    elif isinstance(prompt, list) and isinstance(chosen, str) and isinstance(rejected, str):
+        chosen, rejected = as_messages(chosen, "assistant"), as_messages(rejected, "assistant")
+    system = read_system(row)
+    if system and _is_text(prompt) and all(map(_is_text, (chosen, rejected))):
+        prompt = with_system(system, prompt)
+        chosen, rejected = as_messages(chosen, "assistant"), as_messages(rejected, "assistant")
+    return Pair(prompt, chosen, rejected, index, scores or read_scores(row))
+
+
+def build_answer(row: Row, index: int, prompt: Any, completion: Any, label: Any) -> LabelledAnswer:
+    """Build a labelled answer from cells: text or messages in any spelling.
+
+    Args:
+        row: its system message is read.
+        index: of the row.
+        prompt, completion: cells of the row.
+        label: whether the completion is a good one.
+
+    Returns:
+        The labelled answer, unchecked where its parts are of unknown types.
+
+    Raises:
+        UserError: a part is no text.
+    """
+    prompt, completion = read_text(prompt), read_text(completion)
+    system = read_system(row)
+    if _is_text(prompt) and _is_text(completion) and (system or type(prompt) is not type(completion)):
+        prompt, completion = with_system(system, prompt), as_messages(completion, "assistant")
+    return LabelledAnswer(prompt, completion, label, index)
+
+
+def with_system(system: str, prompt: Text) -> list[Message]:
+    """Return a prompt as messages that begin with the system's, unless that is blank.
+
+    Raises:
+        UserError: the prompt begins with another system message.
+    """
+    messages = as_messages(prompt, "user")
+    if not system.strip():
+        return messages
+    if messages and messages[0]["role"] == "system":
+        if not same_text(messages[0]["content"], system):
+            raise UserError("the system column is not the system message of the prompt; remove one of them")
+        return messages
+    return [{"role": "system", "content": system}, *messages]
+
+
+def read_system(row: Row) -> str:
+    """Return a row's system message; empty without one."""
+    return next((v for name in SYSTEM_COLUMNS if isinstance(v := row.get(name), str) and v.strip()), "")
+
+
+def read_number(value: Any) -> float | None:
+    """Return a finite number, which CSV files write as text; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def read_scores(row: Row) -> tuple[float, float] | None:
+    """Return a row's scores of chosen and rejected; None unless both are finite numbers."""
+    for names in SCORE_COLUMNS:
+        chosen, rejected = (read_number(row.get(name)) for name in names)
+        if chosen is not None and rejected is not None:
+            return chosen, rejected
+    return None
+
+
+def read_tools(row: Row) -> list[dict[str, Any]] | None:
+    """Return the functions that a row's assistant may call; None without any.
+
+    Raises:
+        UserError: the cell holds something else than JSON objects.
+    """
+    value = row.get("tools")
+    if _is_blank(value):
+        return None
+    listed = parse_json(value) if isinstance(value, str) else value
+    if listed == []:
+        return None
+    if not (isinstance(listed, list) and all(isinstance(tool, dict) for tool in listed)):
+        raise UserError("tools is not a list of JSON objects, one for each function; fix or remove it")
+    return listed
+
+
+def read_template(row: Row) -> dict[str, Any] | None:
+    """Return a row's variables for the chat template; None without any.
+
+    Raises:
+        UserError: the cell holds something else than a JSON object.
+    """
+    value = row.get("chat_template_kwargs")
+    if _is_blank(value):
+        return None
+    given = parse_json(value) if isinstance(value, str) else value
+    if given == {}:
+        return None
+    if not isinstance(given, dict):
+        raise UserError("chat_template_kwargs is not a JSON object, like {\"enable_thinking\": false}; fix or remove it")
+    return {name: v for name, v in given.items() if v is not None}
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(m, dict) for m in value))
+
+
+def _are_messages(*values: Any) -> bool:
+    return all(isinstance(value, list) and value and all(isinstance(m, dict) for m in value) for value in values)

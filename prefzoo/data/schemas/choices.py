@@ -1,0 +1,216 @@
+"""Two answers and which of them is the better one: SHP, PKU-SafeRLHF, the chatbot arena, HelpSteer2 and 3, WebGPT."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from prefzoo.data.examples import Example, Pair
+from prefzoo.data.rows import Row
+from prefzoo.data.schemas.build import OPTIONAL, build_pair, read_number
+from prefzoo.data.schemas.messages import parse_json
+from prefzoo.data.schemas.notes import SkipRow
+from prefzoo.data.schemas.other_names import PROMPT_COLUMNS, prompt_column, read_prompt
+from prefzoo.data.schemas.preference_pairs import NO, USER, YES, implicit_prompt
+from prefzoo.data.schemas.registry import schema
+from prefzoo.errors import UserError
+
+TIED = "no answer is preferred (a tie)"
+TIES = ("tie", "tied", "both", "bothbad", "tie (bothbad)", "both_bad", "both_good", "equal", "draw", "neither", "none", "same")
+FIRST = ("a", "model_a", "first", "left", "answer_a", "response_a")
+SECOND = ("b", "model_b", "second", "right", "answer_b", "response_b")
+TWO = tuple(
+    (f"{name}{a}", f"{name}{b}")
+    for name in ("response", "answer", "output", "completion", "generation", "summary")
+    for a, b in (("_a", "_b"), ("_A", "_B"), ("_0", "_1"), ("_1", "_2"), ("0", "1"), ("1", "2"), ("A", "B"))
+)
+CHOICES = (
+    "winner", "preference", "preferred", "choice", "better", "better_response", "better_response_id", "label", "labels",
+)  # fmt: skip
+STRENGTHS = ("preference_strength", "overall_preference")  # negative: the first is better
+QUESTION = "What is the capital of France?"
+
+
+def pick(value: Any, names: tuple[str, str], column: str) -> int | None:
+    """Return which of two answers a cell names: 0, 1, or None for a tie.
+
+    Args:
+        value: a name like `a` or `model_b`, or the number that the names of the answers end with.
+        names: of the columns of both answers.
+        column: the cell's, for messages.
+
+    Raises:
+        UserError: the cell names neither.
+    """
+    text = str(value).strip().lower()
+    number = read_number(value)
+    text = str(int(number)) if number is not None and number.is_integer() else text
+    if text in TIES:
+        return None
+    ends = [name.lower()[-1] for name in names]
+    for place, (own, known) in enumerate(zip(names, (FIRST, SECOND), strict=True)):
+        if text == own.lower() or text == ends[place] or (not ends[place].isdigit() and text in known):
+            return place
+    raise UserError(f"{column} is {value!r}; it must be {ends[0]} or {ends[1]}, or tie")
+
+
+def pair_by(row: Row, index: int, prompt: Any, names: tuple[str, str], place: int | None) -> Pair:
+    """Build the pair whose chosen answer is the one at a place.
+
+    Args:
+        row, index: where it comes from.
+        prompt: cell of the row.
+        names: of the columns of both answers.
+        place: 0 or 1, or None for a tie.
+
+    Returns:
+        The pair.
+
+    Raises:
+        SkipRow: it is a tie.
+    """
+    if place is None:
+        raise SkipRow(TIED)
+    return build_pair(row, index, prompt, row[names[place]], row[names[1 - place]])
+
+
+def pick_higher(values: tuple[Any, Any], shown: str) -> int | None:
+    """Return which of two numbers is higher: 0, 1, or None if they are equal.
+
+    Args:
+        values: both cells.
+        shown: the names of their columns, for messages.
+
+    Raises:
+        UserError: one of them is no number.
+    """
+    first, second = map(read_number, values)
+    if first is None or second is None:
+        raise UserError(f"{shown}: {values[0]!r} and {values[1]!r} are not both numbers; fix or remove the row")
+    return None if first == second else int(second > first)
+
+
+@schema(
+    "shp", columns=("history", "human_ref_A", "human_ref_B", "labels"),
+    example={"history": QUESTION, "human_ref_A": "Paris.", "human_ref_B": "Lyon.", "labels": 1},
+)  # fmt: skip
+def shp(row: Row, index: int) -> Pair:
+    """Take the post as the prompt; labels is 1 if human_ref_A is the better answer, 0 if human_ref_B is (SHP)."""
+    label = read_number(row["labels"])
+    if label not in (0, 1):
+        raise UserError(f"labels is {row['labels']!r}; it must be 1 (human_ref_A is better) or 0")
+    return pair_by({**row, "history": None}, index, row["history"], ("human_ref_A", "human_ref_B"), 1 - int(label))
+
+
+@schema(
+    "safe-rlhf", columns=("prompt", "response_0", "response_1", "better_response_id"),
+    before=("two answers and a choice",),
+    example={"prompt": QUESTION, "response_0": "Lyon.", "response_1": "Paris.", "better_response_id": 1},
+)  # fmt: skip
+def safe_rlhf(row: Row, index: int) -> Pair:
+    """Take the response that better_response_id names as chosen, the other as rejected (PKU-SafeRLHF)."""
+    names = ("response_0", "response_1")
+    return pair_by(row, index, row["prompt"], names, pick(row["better_response_id"], names, "better_response_id"))
+
+
+@schema(
+    "arena", columns=("conversation_a", "conversation_b", "winner"),
+    example={"conversation_a": [USER, YES], "conversation_b": [USER, NO], "winner": "model_a"},
+)  # fmt: skip
+def arena(row: Row, index: int) -> Example:
+    """Take the winner's conversation as chosen and the loser's as rejected; ties are skipped (chatbot arena)."""
+    names = ("conversation_a", "conversation_b")
+    place = pick(row["winner"], names, "winner")
+    if place is None:
+        raise SkipRow(TIED)
+    renamed = {**row, "chosen": row[names[place]], "rejected": row[names[1 - place]]}
+    return implicit_prompt.normalise(renamed, index)
+
+
+@schema(
+    "arena votes", columns=("prompt", "response_a", "response_b", "winner_model_a", "winner_model_b"),
+    optional=("winner_tie",),
+    example={
+        "prompt": f'["{QUESTION}"]', "response_a": '["Lyon."]', "response_b": '["Paris."]',
+        "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0,
+    },
+)  # fmt: skip
+def arena_votes(row: Row, index: int) -> Example:
+    """Take the response with the vote as chosen; prompts and responses list the turns (Kaggle's chatbot arena)."""
+    place = pick_higher((row["winner_model_a"], row["winner_model_b"]), "winner_model_a and winner_model_b")
+    if place is None:
+        raise SkipRow(TIED)
+    prompts, *answers = (_turns(row[name], name) for name in ("prompt", "response_a", "response_b"))
+    if any(len(turns) != len(prompts) for turns in answers):
+        raise UserError("prompt, response_a and response_b have different numbers of turns; fix or remove the row")
+    both = [
+        [m for turn in zip(prompts, answer, strict=True) for m in _exchange(*turn)]
+        for answer in (answers[place], answers[1 - place])
+    ]
+    return implicit_prompt.normalise({**row, "chosen": both[0], "rejected": both[1]}, index)
+
+
+@schema(
+    "helpsteer preferences", columns=(), optional=("context", "prompt", "response1", "response2", "response_1", "response_2", *STRENGTHS),
+    detect=lambda columns: "has two responses and the strength of a preference" if columns & {*STRENGTHS} and _two(columns) else "",
+    example={"prompt": QUESTION, "response_1": "Lyon.", "response_2": "Paris.", "preference_strength": 2},
+)  # fmt: skip
+def helpsteer_preferences(row: Row, index: int) -> Pair:
+    """Take the first response as chosen if the strength is negative, the second if positive (HelpSteer2, HelpSteer3)."""
+    column = next(name for name in STRENGTHS if name in row)
+    place = pick_higher((0, row[column]), column)
+    return pair_by(row, index, read_prompt(row), _names(row), place)
+
+
+@schema(
+    "two answers and scores", columns=(), optional=(*PROMPT_COLUMNS, *OPTIONAL, *(n for names in TWO for n in names), *(f"score_{x}" for x in "01ab2")),
+    detect=lambda columns: "has two answers and their scores" if _two(columns) and _score_names(columns) and prompt_column(columns) else "",
+    before=("two answers and a choice",),
+    example={"question": QUESTION, "answer_0": "Lyon.", "answer_1": "Paris.", "score_0": -1.0, "score_1": 1.0},
+)  # fmt: skip
+def two_scored_answers(row: Row, index: int) -> Pair:
+    """Take the answer with the higher score as chosen, the other as rejected (WebGPT comparisons)."""
+    columns = _score_names(frozenset(row)) or ("score_0", "score_1")
+    scores = row.get(columns[0]), row.get(columns[1])
+    place = pick_higher(scores, " and ".join(columns))
+    pair = pair_by(row, index, read_prompt(row), _names(row), place)
+    low, high = sorted(float(score) for score in scores)  # type: ignore[arg-type] # both are numbers
+    return replace(pair, scores=(high, low))
+
+
+@schema(
+    "two answers and a choice", columns=(), optional=(*PROMPT_COLUMNS, *OPTIONAL, *CHOICES, *(n for names in TWO for n in names)),
+    detect=lambda columns: "has two answers and which is better" if _two(columns) and columns & {*CHOICES} and prompt_column(columns) else "",
+    example={"instruction": "Name the capital of France.", "input": "", "output_1": "Lyon.", "output_2": "Paris.", "preference": 2},
+)  # fmt: skip
+def two_answers_and_choice(row: Row, index: int) -> Pair:
+    """Take the answer that winner, preference, choice or label names as chosen, like a, response_b or 2 (AlpacaFarm)."""
+    column = next(name for name in CHOICES if name in row)
+    names = _names(row)
+    return pair_by(row, index, read_prompt(row), names, pick(row[column], names, column))
+
+
+def _two(columns: frozenset[str] | Row) -> tuple[str, str] | None:
+    return next((names for names in TWO if names[0] in columns and names[1] in columns), None)
+
+
+def _names(row: Row) -> tuple[str, str]:
+    names = _two(row)
+    assert names is not None  # the schema was told by them
+    return names
+
+
+def _score_names(columns: frozenset[str]) -> tuple[str, str] | None:
+    known = (("score_0", "score_1"), ("score_a", "score_b"), ("score_1", "score_2"))
+    return next((names for names in known if {*names} <= columns), None)
+
+
+def _turns(value: Any, name: str) -> list[str]:
+    turns = parse_json(value) if isinstance(value, str) else value
+    if not (isinstance(turns, list) and all(isinstance(turn, str) for turn in turns)):
+        raise UserError(f"{name} is not a list of texts, one for each turn; fix or remove the row")
+    return turns
+
+
+def _exchange(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]

@@ -1,0 +1,143 @@
+"""Read messages in every known spelling: role and content, from and value, content in parts, tool calls, JSON text."""
+
+from __future__ import annotations
+
+import ast
+import json
+from typing import Any
+
+from prefzoo.data.examples import Message, Text
+from prefzoo.data.schemas.notes import note
+from prefzoo.errors import UserError
+
+SPELLINGS = (("role", "content"), ("from", "value"), ("source", "value"), ("speaker", "text"), ("role", "text"))
+ROLES = {
+    "human": "user", "prompter": "user", "instruction": "user",
+    "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant", "model": "assistant", "chatbot": "assistant",
+    "ai": "assistant", "bard": "assistant", "bing": "assistant", "claude": "assistant", "llama": "assistant",
+    "observation": "tool", "function": "tool", "tool_response": "tool", "function_response": "tool", "ipython": "tool",
+}  # fmt: skip
+CALLS = ("function_call", "tool_call")  # ShareGPT's roles of an assistant that calls a function
+TEXT_PARTS = ("text", "input_text", "output_text")
+
+
+def read_text(value: Any) -> Any:
+    """Return a cell as text or as messages with role and content; anything else as it is, for the checks to refuse.
+
+    Raises:
+        UserError: a message has a part that is no text.
+    """
+    if isinstance(value, str):
+        listed = _messages_in(value)
+        if listed is None:
+            return value
+        note("conversations read from JSON text")
+        value = listed
+    if isinstance(value, dict) and _spelling(value):
+        value = [value]
+    if isinstance(value, list) and value and all(isinstance(m, dict) and _spelling(m) for m in value):
+        return [_message(m, number) for number, m in enumerate(value, 1)]
+    return value
+
+
+def as_messages(text: Text, role: str) -> list[Message]:
+    """Return messages as they are, and text as one message of a role."""
+    return [{"role": role, "content": text}] if isinstance(text, str) else list(text)
+
+
+def same_text(a: str, b: str) -> bool:
+    """Return whether two texts differ in white space at most."""
+    return a == b or a.split() == b.split()
+
+
+def same_message(a: Message, b: Message) -> bool:
+    """Return whether two messages differ in the white space of their content at most."""
+    if a == b:
+        return True
+    return {**a, "content": ""} == {**b, "content": ""} and same_text(a["content"], b["content"])
+
+
+def common_messages(first: list[Message], second: list[Message]) -> int:
+    """Return how many leading messages two conversations share, up to white space."""
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if not same_message(a, b)), min(len(first), len(second)))
+
+
+def parse_json(text: str) -> Any:
+    """Return what a text holds as JSON or as a Python literal (as pandas writes lists to CSV); None if neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _messages_in(text: str) -> list[Any] | None:
+    """Return the messages that a text holds as JSON; None if it is just text."""
+    trimmed = text.strip()
+    if not (trimmed[:1] == "[" and trimmed[-1:] == "]" and any(key in trimmed for key, _ in SPELLINGS)):
+        return None
+    value = parse_json(trimmed)
+    fits = isinstance(value, list) and value and all(isinstance(m, dict) and _spelling(m) for m in value)
+    return value if fits else None
+
+
+def _spelling(message: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the keys of role and content; of a message with tool calls, the content may be absent."""
+    for role, content in SPELLINGS:
+        if isinstance(message.get(role), str) and (content in message or (role == "role" and _calls(message))):
+            return role, content
+    return None
+
+
+def _calls(message: dict[str, Any]) -> bool:
+    return bool(message.get("tool_calls") or message.get("function_call"))
+
+
+def _message(message: dict[str, Any], number: int) -> Message:
+    """Return a message with role and content first, and whatever else it has that is not None."""
+    role_key, content_key = _spelling(message) or SPELLINGS[0]
+    more = {k: v for k, v in message.items() if k not in (role_key, content_key) and v is not None}
+    role, content = message[role_key], _content(message.get(content_key), number)
+    name = role.strip().lower()
+    if role_key != "role" and name in CALLS and (call := _call(content)):
+        return {"role": "assistant", "content": "", **more, "tool_calls": [call]}
+    if role_key != "role" and name in CALLS:
+        return {"role": "assistant", "content": content, **more}
+    known = name if name in ("system", "user", "assistant", "tool", "developer") else ROLES.get(name, role)
+    if content is None and (_calls(more) or any(isinstance(v, str) and v for v in more.values())):
+        content = ""
+    return {"role": known, "content": content, **more}
+
+
+def _content(value: Any, number: int) -> Any:
+    """Return the content of a message, the texts of its parts joined by newlines.
+
+    Raises:
+        UserError: a part is an image or something else that is no text.
+    """
+    parts = [value] if isinstance(value, dict) else value
+    if not isinstance(parts, list):
+        return value
+    texts = []
+    for part in parts:
+        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        text = part.get("text", part.get("content")) if isinstance(part, dict) else part
+        if kind not in TEXT_PARTS or not isinstance(text, str):
+            raise UserError(
+                f"message {number} has a part of type {kind!r}, and only text can be trained on; remove the part or "
+                "the row"
+            )
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _call(content: Any) -> dict[str, Any] | None:
+    """Return a function call that is written as JSON; None if the text is none."""
+    value = parse_json(content) if isinstance(content, str) else None
+    if not (isinstance(value, dict) and isinstance(value.get("name"), str)):
+        return None
+    return {"type": "function", "function": {"name": value["name"], "arguments": value.get("arguments", {})}}

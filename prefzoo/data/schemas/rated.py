@@ -1,0 +1,181 @@
+"""Several answers with scores or ranks: UltraFeedback, Nectar, HelpSteer. The best is chosen, the worst rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from prefzoo.data.examples import Pair
+from prefzoo.data.rows import Row
+from prefzoo.data.schemas.build import SYSTEM_COLUMNS, build_pair, read_number
+from prefzoo.data.schemas.messages import parse_json
+from prefzoo.data.schemas.notes import SkipRow, note
+from prefzoo.data.schemas.other_names import PROMPT_COLUMNS, prompt_column, read_prompt
+from prefzoo.data.schemas.registry import schema
+from prefzoo.data.schemas.turns import read_transcripts
+from prefzoo.errors import UserError
+
+ANSWERS = ("completions", "responses", "generations", "answers", "outputs", "candidates", "generated_responses")
+RATINGS = ("ratings", "scores", "rewards", "overall_scores", "ranks")
+TEXT_KEYS = ("response", "answer", "text", "content", "output", "completion", "generation")
+SCORE_KEYS = ("overall_score", "score", "rating", "reward", "fine-grained_score")
+ASPECTS = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
+BEST_AND_WORST = "best and worst of several answers taken"
+QUESTION = "What is the capital of France?"
+
+
+@dataclass(frozen=True)
+class Rated:
+    """An answer with its score: the higher, the better."""
+
+    answer: Any
+    score: float
+
+
+def best_and_worst(row: Row, index: int, prompt: Any, answers: Sequence[Rated], *, scores: bool = True) -> Pair:
+    """Build a pair of the best and the worst of several answers, the first of equals.
+
+    Args:
+        row, index: where they come from.
+        prompt: cell of the row.
+        answers: those with a score.
+        scores: whether the pair takes their scores.
+
+    Returns:
+        The pair.
+
+    Raises:
+        SkipRow: none of them is better than another.
+    """
+    if len({one.score for one in answers}) < 2:
+        raise SkipRow("no answer is rated above another")
+    best, worst = max(answers, key=lambda one: one.score), min(answers, key=lambda one: one.score)
+    pair = build_pair(
+        row, index, prompt, best.answer, worst.answer, (best.score, worst.score) if scores else None
+    )
+    if len(answers) > 2:
+        note(BEST_AND_WORST)
+    return pair
+
+
+def _detect_rated(columns: frozenset[str]) -> str:
+    answers = next((name for name in ANSWERS if name in columns), "")
+    ratings = columns & {*RATINGS} or answers in ("completions", "answers")
+    fits = answers and ratings and prompt_column(columns) and not columns & {"chosen", "rejected"}
+    return f"has {answers} with scores" if fits else ""
+
+
+@schema(
+    "ultrafeedback", columns=("instruction", "completions"), optional=SYSTEM_COLUMNS,
+    detect=lambda columns: "has an instruction with completions" if {"instruction", "completions"} <= columns and not columns & {*RATINGS, "chosen"} else "",
+    before=("rated answers",),
+    example={
+        "instruction": QUESTION,
+        "completions": [
+            {"response": "Lyon.", "overall_score": 2.0}, {"response": "Paris.", "overall_score": 9.0},
+            {"response": "In Europe.", "overall_score": 5.0},
+        ],
+    },
+)  # fmt: skip
+def ultrafeedback(row: Row, index: int) -> Pair:
+    """Take the completion with the highest overall_score as chosen, that with the lowest as rejected (UltraFeedback)."""
+    return best_and_worst(row, index, row["instruction"], _rated_objects(row["completions"], "completions"))
+
+
+@schema(
+    "nectar", columns=("prompt", "answers"), optional=SYSTEM_COLUMNS, before=("rated answers",),
+    detect=lambda columns: "has a prompt with answers" if {"prompt", "answers"} <= columns and not columns & {*RATINGS, "chosen"} else "",
+    example={
+        "prompt": f"\n\nHuman: {QUESTION}\n\nAssistant: ",
+        "answers": [{"answer": "Paris.", "rank": 1.0}, {"answer": "In Europe.", "rank": 2.0}, {"answer": "Lyon.", "rank": 3.0}],
+    },
+)  # fmt: skip
+def nectar(row: Row, index: int) -> Pair:
+    """Take the answer of the first rank as chosen and that of the last as rejected (Nectar)."""
+    prompt, answers = row["prompt"], _rated_objects(row["answers"], "answers")
+    ranked = all("rank" in one for one in row["answers"])
+    split = read_transcripts(prompt, [str(one.answer) for one in answers]) if isinstance(prompt, str) else None
+    if split is None:
+        return best_and_worst(row, index, prompt, answers, scores=not ranked)
+    turns = [Rated(turn, one.score) for turn, one in zip(split.answers, answers, strict=True)]
+    pair = best_and_worst(row, index, split.prompt, turns, scores=not ranked)
+    note(f"transcripts split into turns at {split.style.shown}")
+    return pair
+
+
+@schema(
+    "rated answers", columns=(), detect=_detect_rated, optional=(*PROMPT_COLUMNS, *ANSWERS, *RATINGS, *SYSTEM_COLUMNS),
+    example={"instruction": QUESTION, "generations": ["Lyon.", "Paris."], "ratings": [2.0, 5.0]},
+)  # fmt: skip
+def rated_answers(row: Row, index: int) -> Pair:
+    """Take the best and the worst of several answers by a list of ratings, scores or rewards (distilabel)."""
+    name = next(name for name in ANSWERS if row.get(name) is not None)
+    answers = _listed(row[name], name)
+    ratings = next((n for n in RATINGS if row.get(n) is not None), None)
+    if ratings is None:
+        return best_and_worst(row, index, read_prompt(row), _rated_objects(answers, name))
+    numbers = _listed(row[ratings], ratings)
+    if len(numbers) != len(answers):
+        raise UserError(f"{name} has {len(answers)} answers, and {ratings} {len(numbers)} numbers; fix or remove the row")
+    sign = -1 if ratings == "ranks" else 1
+    scored = [(_text_of(a), read_number(n)) for a, n in zip(answers, numbers, strict=True)]
+    rated = [Rated(answer, sign * n) for answer, n in scored if n is not None and answer is not None]
+    return best_and_worst(row, index, read_prompt(row), rated, scores=sign > 0)
+
+
+def _by_prompt(rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
+    """Yield one row for each prompt, with the rows of all its responses under `rated`."""
+    groups: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(str(row["prompt"]), []).append(index)
+    for members in groups.values():
+        yield members[0], {**rows[members[0]], "rated": [rows[i] for i in members]}
+
+
+@schema(
+    "helpsteer", columns=("prompt", "response", "helpfulness"), optional=(*ASPECTS, *SYSTEM_COLUMNS), gather=_by_prompt,
+    example=(
+        {"prompt": QUESTION, "response": "Lyon.", "helpfulness": 1, "correctness": 0},
+        {"prompt": QUESTION, "response": "Paris.", "helpfulness": 4, "correctness": 4},
+    ),
+)  # fmt: skip
+def helpsteer(row: Row, index: int) -> Pair:
+    """Take the most and the least helpful response to the same prompt, which are rows of their own (HelpSteer)."""
+    if len(row["rated"]) < 2:
+        raise SkipRow("one response alone answers the prompt")
+    scored = [(one["response"], read_number(one["helpfulness"])) for one in row["rated"]]
+    return best_and_worst(row, index, row["prompt"], [Rated(a, n) for a, n in scored if n is not None])
+
+
+def _rated_objects(value: Any, name: str) -> list[Rated]:
+    """Return the answers of a list of objects that have a score, a rank, or ratings of several aspects."""
+    rated = []
+    for one in _listed(value, name):
+        answer, score = _text_of(one), _score_of(one)
+        if answer is not None and score is not None:
+            rated.append(Rated(answer, score))
+    if not rated:
+        raise UserError(f"{name} has no answer with a score; each is an object with {TEXT_KEYS[0]} and {SCORE_KEYS[0]}")
+    return rated
+
+
+def _score_of(one: Any) -> float | None:
+    if not isinstance(one, dict):
+        return None
+    scores = [n for key in SCORE_KEYS if (n := read_number(one.get(key))) is not None]
+    rank = read_number(one.get("rank"))
+    aspects = [n for a in (one.get("annotations") or {}).values() if isinstance(a, dict) and (n := read_number(a.get("Rating"))) is not None]
+    return scores[0] if scores else -rank if rank is not None else fmean(aspects) if aspects else None
+
+
+def _text_of(one: Any) -> Any:
+    return next((one[key] for key in TEXT_KEYS if one.get(key) is not None), None) if isinstance(one, dict) else one
+
+
+def _listed(value: Any, name: str) -> list[Any]:
+    listed = parse_json(value) if isinstance(value, str) else value
+    if not isinstance(listed, list):
+        raise UserError(f"{name} is {type(value).__name__}, not a list; fix or remove the row")
+    return listed

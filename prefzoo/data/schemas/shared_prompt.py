@@ -1,0 +1,150 @@
+"""Tell prompt and answers apart where two answers repeat their prompt, or hold it alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from prefzoo.data.examples import Message, Text
+from prefzoo.data.rows import Row
+from prefzoo.data.schemas.messages import as_messages, common_messages, same_message
+from prefzoo.data.schemas.notes import note
+from prefzoo.errors import UserError
+
+TURN = "\n\nAssistant:"
+FEWEST = 4  # rough tokens of a prompt that is only the common beginning of two texts
+JOINED = "prompts joined that differ in white space"
+REPEATED = "prompts that both answers repeat, taken once"
+Split = tuple[Text, Text, Text]
+
+
+def split_conversations(chosen: list[Message], rejected: list[Message], row: Row) -> Split:
+    """Split two conversations into the prompt that both begin with, and the rest of each.
+
+    Args:
+        chosen, rejected: whole conversations.
+        row: where they come from, to name a column that may hold the prompt.
+
+    Returns:
+        Prompt, chosen and rejected; of messages that differ in white space alone, those of `chosen`.
+
+    Raises:
+        UserError: their prompts differ, or there is none.
+    """
+    cut = min(common_messages(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
+    first, second = chosen[cut], rejected[cut]
+    if (first["role"], second["role"]) != ("assistant", "assistant"):
+        raise UserError(
+            f"chosen and rejected have different prompts: message {cut + 1} is {_shown(first)} against "
+            f"{_shown(second)}; make them alike, or remove the row"
+        )
+    if not cut:
+        raise UserError(f"chosen and rejected begin with their answers, without a prompt; {_prompt_cure(row)}")
+    if chosen[:cut] != rejected[:cut]:
+        note(JOINED)
+    return chosen[:cut], chosen[cut:], rejected[cut:]
+
+
+def split_texts(chosen: str, rejected: str, row: Row) -> Split:
+    """Split two texts up to the last turn marker of both, else up to the last word that both begin with.
+
+    Args:
+        chosen, rejected: texts that begin with the same prompt.
+        row: where they come from, to name a column that may hold the prompt.
+
+    Returns:
+        Prompt, chosen and rejected. Blanks at the boundary go to the answer: byte-level tokenizers join a blank to the
+        word after it.
+
+    Raises:
+        UserError: the texts have less in common than a prompt.
+    """
+    same = len(os.path.commonprefix([chosen, rejected]))
+    turn = chosen.rfind(TURN, 0, same)
+    ends = (turn + len(TURN),) * 2 if turn >= 0 else _common_words(chosen, rejected)
+    prompt = chosen[: ends[0]]
+    if rough_tokens(prompt) < FEWEST:
+        begin = f"only {prompt.strip()!r}" if prompt.strip() else "nothing"
+        raise UserError(
+            f"there is no prompt: chosen and rejected have {begin} in common at their beginning; {_prompt_cure(row)}"
+        )
+    if prompt != rejected[: ends[1]]:
+        note(JOINED)
+    return prompt, chosen[ends[0] :], rejected[ends[1] :]
+
+
+def leave_out_repeated(prompt: Text, chosen: list[Message], rejected: list[Message], row: Row) -> Split:
+    """Return a prompt with its answers, which may be whole conversations that begin with it.
+
+    Args:
+        prompt: text, or messages.
+        chosen, rejected: answers, or conversations.
+        row: where they come from, for messages.
+
+    Returns:
+        Prompt, chosen and rejected.
+
+    Raises:
+        UserError: the conversations begin with something else than the prompt.
+    """
+    if chosen[0]["role"] == "assistant" and rejected[0]["role"] == "assistant":
+        return prompt, chosen, rejected
+    shared, first, second = split_conversations(chosen, rejected, row)
+    whole = _merged(prompt, as_messages(shared, "user"))
+    if whole is None:
+        begin = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+        raise UserError(
+            f"the prompt ({_cut(begin)}) is not what chosen and rejected begin with ({_cut(shared[-1]['content'])}); "  # type: ignore[index,call-overload]
+            "make them alike, or read the messages alone: data.format: implicit prompt"
+        )
+    note(REPEATED)
+    return whole, first, second
+
+
+def rough_tokens(text: str) -> int:
+    """Return about how many tokens a text has: words, numbers, other characters."""
+    return len(re.findall(r"[A-Za-z]+|\d+|[^\sA-Za-z\d]", text))
+
+
+def _merged(prompt: Text, shared: list[Message]) -> list[Message] | None:
+    """Return the messages of a prompt and of the beginning of its conversations, each once; None if they differ."""
+    if isinstance(prompt, str):
+        flat, parts = " ".join(prompt.split()), [" ".join(m["content"].split()) for m in shared]
+        return shared if not flat or any(p and (p in flat or flat in p) for p in parts) else None
+    if _alike(shared[-len(prompt) :], prompt):
+        return shared
+    longest = min(len(prompt), len(shared))
+    overlap = next((k for k in range(longest, 0, -1) if _alike(prompt[-k:], shared[:k])), 0)
+    return [*prompt, *shared[overlap:]] if overlap else None
+
+
+def _alike(first: list[Message], second: list[Message]) -> bool:
+    return len(first) == len(second) and all(same_message(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _common_words(chosen: str, rejected: str) -> tuple[int, int]:
+    """Return where the words end that both texts begin with; each text keeps at least one word."""
+    first, second = list(re.finditer(r"\S+", chosen)), list(re.finditer(r"\S+", rejected))
+    most = max(min(len(first), len(second)) - 1, 0)
+    count = next((i for i in range(most) if first[i].group() != second[i].group()), most)
+    return (first[count - 1].end(), second[count - 1].end()) if count else (0, 0)
+
+
+def _prompt_cure(row: Row) -> str:
+    """Return how to give the row a prompt: by the column that may hold one, if there is such."""
+    known = {"chosen", "rejected", "prompt"}
+    texts = [name for name, value in row.items() if name not in known and isinstance(value, str) and value.strip()]
+    if texts:
+        longest = max(texts, key=lambda name: len(row[name]))
+        return f"name the column that holds it, like data.columns.prompt: {longest}"
+    return "add a prompt column, or remove the row"
+
+
+def _shown(message: Message) -> str:
+    return f"{message['role']}'s {_cut(message['content'])}"
+
+
+def _cut(text: Any) -> str:
+    shown = str(text)
+    return repr(shown if len(shown) <= 40 else f"{shown[:37]}...")

@@ -1,0 +1,174 @@
+"""Split plain-text transcripts into messages: Human and Assistant, special tokens of chat templates, and other marks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prefzoo.data.examples import Message
+
+NAMES = (
+    ("Human", "Assistant"), ("USER", "ASSISTANT"), ("User", "Assistant"), ("Human", "AI"), ("User", "AI"),
+    ("H", "A"), ("Question", "Answer"), ("Q", "A"),
+)  # fmt: skip
+SYSTEM_NAMES = ("System", "SYSTEM")
+ROLE_TOKENS = "system|user|assistant|tool"
+
+
+@dataclass(frozen=True)
+class Style:
+    """One way to write a conversation as text.
+
+    Attributes:
+        shown: its marks, for messages.
+        mark: matches the start of a turn; the group `role` is its role's mark.
+        roles: role's mark -> role.
+        ends: what closes a turn, and is no part of its content.
+        preamble: whether text before the first mark is a system message; else it must be blank.
+        hint: is in every transcript of this style; quicker to look for than the mark.
+    """
+
+    shown: str
+    mark: re.Pattern[str]
+    roles: dict[str, str]
+    ends: tuple[str, ...] = ()
+    preamble: bool = False
+    hint: str = ""
+
+
+def _named(user: str, assistant: str, breaks: str) -> Style:
+    roles = {user: "user", assistant: "assistant", **dict.fromkeys(SYSTEM_NAMES, "system")}
+    mark = re.compile(rf"(?:\A\s*|{breaks})(?P<role>{'|'.join(roles)}):")
+    return Style(f"{user}: / {assistant}:", mark, roles)
+
+
+def _headed(user: str, assistant: str) -> Style:
+    roles = {user: "user", "Input": "user", "System": "system", assistant: "assistant"}
+    mark = re.compile(rf"(?:\A|\n)\s*### (?P<role>{'|'.join(roles)}):?[ \t]*(?=\n|\Z|\S)")
+    return Style(f"### {user}: / ### {assistant}:", mark, roles, preamble=True, hint="### ")
+
+
+def _roles(**more: str) -> dict[str, str]:
+    return {**{role: role for role in ROLE_TOKENS.split("|")}, **more}
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """A prompt with its answers, split into turns.
+
+    Attributes:
+        style: in which they are written.
+        prompt: its turns; empty for whole transcripts.
+        answers: the turns of each.
+    """
+
+    style: Style
+    prompt: list[Message]
+    answers: list[list[Message]]
+
+
+STYLES = (
+    Style("<|im_start|>", re.compile(r"<\|im_start\|>(?P<role>\w+)(?:\n|\Z)"), _roles(), ("<|im_end|>",)),
+    Style(
+        "<|start_header_id|>",
+        re.compile(r"(?:<\|begin_of_text\|>)?<\|start_header_id\|>(?P<role>\w+)<\|end_header_id\|>"),
+        _roles(ipython="tool"), ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"),
+    ),
+    Style(
+        "<start_of_turn>", re.compile(r"(?:<bos>)?<start_of_turn>(?P<role>\w+)(?:\n|\Z)"), _roles(model="assistant"),
+        ("<end_of_turn>", "<eos>"),
+    ),
+    Style(
+        "<|user|>", re.compile(rf"<\|(?P<role>{ROLE_TOKENS}|prompter)\|>"), _roles(prompter="user"),
+        ("</s>", "<|end|>", "<|endoftext|>", "<|end_of_text|>"),
+    ),
+    Style("[INST]", re.compile(r"(?:<s>)?\s*(?P<role>\[/?INST\])"), {"[INST]": "user", "[/INST]": "assistant"}, ("</s>",)),
+    *(_headed(user, assistant) for user, assistant in (("Instruction", "Response"), ("Human", "Assistant"), ("User", "Assistant"))),
+    *(_named(user, assistant, breaks) for breaks in (r"\n\s*\n\s*", r"\n\s*") for user, assistant in NAMES),
+    Style(
+        "USER: ASSISTANT:", re.compile(r"(?:\A|\s|</s>)(?P<role>USER|ASSISTANT):(?=\s|\Z)"),
+        {"USER": "user", "ASSISTANT": "assistant"}, ("</s>",), preamble=True, hint="USER:",
+    ),
+)  # fmt: skip
+SYSTEM_IN_LLAMA_2 = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.DOTALL)
+
+
+def split_turns(text: str, style: Style) -> list[Message] | None:
+    """Split a transcript into messages.
+
+    Args:
+        text: begins with a turn of the user or the system.
+        style: in which it is written.
+
+    Returns:
+        The messages, an empty one last where the transcript ends with the assistant's mark; adjacent turns of the same
+        role are joined by a blank line. None if the text is not such a transcript.
+    """
+    if style.hint not in text or not (style.preamble or style.mark.match(text.lstrip())):
+        return None
+    marks = list(style.mark.finditer(text))
+    if not marks or any(m["role"] not in style.roles for m in marks):
+        return None
+    before = text[: marks[0].start()].strip()
+    if (before and not style.preamble) or style.roles[marks[0]["role"]] == "assistant":
+        return None
+    turns: list[Message] = [{"role": "system", "content": before}] if before else []
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        content = _closed(text[mark.end() : following.start() if following else len(text)], style)
+        turns = _extended(turns, style.roles[mark["role"]], content)
+    return _with_system(turns)
+
+
+def read_transcripts(prompt: str, answers: Sequence[str]) -> Transcripts | None:
+    """Split the transcripts of a prompt with its answers.
+
+    Args:
+        prompt: ends with the assistant's mark, or the answers begin with it; empty if the answers are whole transcripts.
+        answers: of one prompt.
+
+    Returns:
+        The turns in the first style that all of them are written in; None if there is none.
+    """
+    for style in STYLES:
+        head = split_turns(prompt, style) or []
+        if prompt.strip() and not any(turn["role"] == "user" for turn in head):
+            continue
+        is_open = bool(head) and head[-1]["role"] == "assistant"
+        begin = prompt if is_open or not head else f"{prompt.rstrip()}\n\n"
+        wholes = [split_turns(begin + answer, style) or [] for answer in answers]
+        shared = len(head) - is_open
+        if all(_goes_on(whole, head[:shared]) for whole in wholes):
+            return Transcripts(style, head[:shared], [whole[shared:] for whole in wholes])
+    return None
+
+
+def _goes_on(whole: Sequence[Message], head: Sequence[Message]) -> bool:
+    """Return whether a transcript begins with some turns, and the assistant speaks after them."""
+    after = whole[len(head) :]
+    return list(whole[: len(head)]) == list(head) and any(turn["role"] == "assistant" for turn in after) and (
+        not head or after[0]["role"] == "assistant"
+    )
+
+
+def _closed(content: str, style: Style) -> str:
+    content = content.strip()
+    for end in style.ends:
+        content = content.removesuffix(end).rstrip()
+    return content
+
+
+def _extended(turns: list[Message], role: str, content: str) -> list[Message]:
+    if turns and turns[-1]["role"] == role:
+        joined = "\n\n".join(part for part in (turns[-1]["content"], content) if part)
+        return [*turns[:-1], {"role": role, "content": joined}]
+    return [*turns, {"role": role, "content": content}]
+
+
+def _with_system(turns: list[Message]) -> list[Message]:
+    """Return the turns with the system message that Llama 2 writes into the first one as a message of its own."""
+    inner = SYSTEM_IN_LLAMA_2.match(turns[0]["content"])
+    if not inner:
+        return turns
+    rest = {**turns[0], "content": turns[0]["content"][inner.end() :]}
+    return [{"role": "system", "content": inner[1]}, rest, *turns[1:]]
