@@ -239,9 +239,9 @@ def show_formats(*, as_json: bool = False) -> None:
         return
     console = Console(soft_wrap=True, emoji=False)
     console.print(
-        f"{len(schemas)} formats, told from columns and values. `data.format: NAME` in a recipe names one, `data.columns` "
-        "maps other column names.\nMessages may have role and content or from and value; system, tools and "
-        "chat_template_kwargs are read beside them.\n",
+        f"{len(schemas)} formats, told from columns and values. `data.format: NAME` in a recipe names one, "
+        "`data.columns` maps other column names.\nMessages may have role and content or from and value; system, tools "
+        "and chat_template_kwargs are read beside them.\n",
         markup=False, highlight=False,
     )  # fmt: skip
     for one in schemas:

@@ -98,13 +98,11 @@ def audit(
         UserError: as `read_source` and `tokenise`.
     """
     data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template))
-    tokenised = tokenise(data.examples, tokenizer, max_length, too_long, source.spec, report)
+    tokenised = tokenise(data.examples, tokenizer, max_length, too_long, source.spec, report, faults=faults)
     return summarise(source.spec, data, with_all_counts(tokenised, data, faults), tokenizer)
 
 
-def with_all_counts(
-    tokenised: Tokenised[TokenExample], data: Normalised, faults: Faults
-) -> Tokenised[TokenExample]:
+def with_all_counts(tokenised: Tokenised[TokenExample], data: Normalised, faults: Faults) -> Tokenised[TokenExample]:
     """Return token ids with a count of everything that was changed or dropped from the file on.
 
     Args:

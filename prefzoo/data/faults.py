@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from prefzoo.data.rows import MAX_FAULTS
 from prefzoo.errors import UserError
 from prefzoo.runtime.atomic_files import write_atomically
 
-
+MAX_FAULTS = 5  # listed at once
 MAX_KINDS = 10
 OnBadRow = Literal["error", "drop"]
 _VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
@@ -48,7 +47,13 @@ class Faults:
         self.rows: list[BadRow] = []
 
     def add(self, place: str, fault: str, row: Any) -> None:
-        """Record a row that cannot be used."""
+        """Record a row that cannot be used.
+
+        Args:
+            place: its file and line, or its data set and row.
+            fault: what is wrong with it, and the cure; one line.
+            row: its content.
+        """
         self.rows.append(BadRow(place, fault, row))
 
     def settle(self) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
 from prefzoo.data.chat import Chat, check_variables, reads_tools, without_blanks
 from prefzoo.data.encoding import Encoded, Score, encode_answer
 from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
-from prefzoo.data.rows import MAX_FAULTS
+from prefzoo.data.faults import Faults
 from prefzoo.data.tokens import Scored, TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong
 from prefzoo.errors import UserError
 from prefzoo.runtime.progress import Report
@@ -36,14 +36,14 @@ ALL_TURNS = Reading()
 @overload
 def tokenise(
     examples: Sequence[Pair], tokenizer: Any, max_length: int, too_long: TooLong, spec: str = ...,
-    report: Report | None = ..., reading: Reading = ...,
+    report: Report | None = ..., reading: Reading = ..., faults: Faults | None = ...,
 ) -> Tokenised[TokenPair]: ...  # fmt: skip
 
 
 @overload
 def tokenise(
     examples: Sequence[Example], tokenizer: Any, max_length: int, too_long: TooLong, spec: str = ...,
-    report: Report | None = ..., reading: Reading = ...,
+    report: Report | None = ..., reading: Reading = ..., faults: Faults | None = ...,
 ) -> Tokenised[TokenExample]: ...  # fmt: skip
 
 
@@ -55,6 +55,7 @@ def tokenise(
     spec: str = "data",
     report: Report | None = None,
     reading: Reading = ALL_TURNS,
+    faults: Faults | None = None,
 ) -> Tokenised[TokenExample]:
     """Apply the chat template, if there is one, and split each prompt from its answers.
 
@@ -66,24 +67,26 @@ def tokenise(
         spec: name of the data set, for messages.
         report: called with (examples done, all examples, "") after each.
         reading: which turns are scored, and what the chat template is given.
+        faults: takes the rows that the template refuses; by default they are errors.
 
     Returns:
         The examples that remain, in order, and counts of what was dropped, changed or left out, by reason.
 
     Raises:
-        UserError: the template refuses rows (at most 20 are named), does not read a variable that it is given, or no
+        UserError: the template refuses rows (the first few are named), does not read a variable that it is given, or no
             example is left.
     """
     check_variables(tokenizer, reading.variables, "data.chat_template_kwargs")
     kept: list[TokenExample] = []
     counts: Counter[str] = Counter()
     lengths: list[int] = []
-    faults: list[str] = []
+    faults = Faults(spec) if faults is None else faults
     for number, example in enumerate(examples, 1):
         try:
             tokens = _encode(tokenizer, example, reading, counts)
         except UserError as e:
-            faults += [f"{spec}: row {example.row + 1}: {line}" for line in e.lines]
+            for line in e.lines:
+                faults.add(f"{spec}: row {example.row + 1}", line, asdict(example))
             continue
         if tokens is not None:
             lengths.append(len(tokens))
@@ -91,8 +94,7 @@ def tokenise(
             kept += [fitting] if fitting else []
         if report:
             report(number, len(examples), "")
-    if faults:
-        raise UserError(faults[:MAX_FAULTS])
+    faults.settle()
     if not kept:
         range_ = f"; pairs have {min(lengths)} to {max(lengths)} tokens" if lengths else ""
         reasons = ", ".join(f"{name} {n}" for name, n in counts.items())

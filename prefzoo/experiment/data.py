@@ -69,6 +69,6 @@ def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenE
         The tokenised rows, the audit, and the rows that were left out.
     """
     data, faults = read_source(source_of(recipe, spec), recipe.folder, turns=bool(tokenizer.chat_template))
-    tokens = tokenise(data.examples, tokenizer, recipe.data.max_length, recipe.data.too_long, spec)
+    tokens = tokenise(data.examples, tokenizer, recipe.data.max_length, recipe.data.too_long, spec, faults=faults)
     tokens = with_all_counts(tokens, data, faults)
     return tokens, summarise(spec, data, tokens, tokenizer), faults.rows

@@ -104,8 +104,8 @@ def _unknown_field(word: str, known: list[str], loss: AnyLoss | None) -> str:
 
 
 def _unknown_column(word: str, known: list[str]) -> str:
-    some = f"; there are {', '.join(known[:SHOWN_COLUMNS])}, ..."
-    return f"no such field{did_you_mean(word, known) or some} (`prefzoo data --formats` lists all)"
+    some = f"; there are {', '.join(known[:SHOWN_COLUMNS])}, ... (`prefzoo data --formats` lists all)"
+    return f"no such field{did_you_mean(word, known) or some}"
 
 
 def invalid_name(name: str) -> str:

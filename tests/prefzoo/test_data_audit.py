@@ -106,4 +106,7 @@ def test_single_answers_of_one_label_only(label: bool, word: str, tiny_plain_tok
 @pytest.mark.parametrize("column", ["good", "chosen"])
 def test_columns_reach_the_reader(column: str, tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
     rows = [{"prompt": "x", column: "1", "rejected": "2"}]
-    assert audit(DataSource(write(tmp_path, rows), {"chosen": column}), tmp_path, tiny_plain_tokenizer, 9, "drop").kept == 1
+    assert (
+        audit(DataSource(write(tmp_path, rows), {"chosen": column}), tmp_path, tiny_plain_tokenizer, 9, "drop").kept
+        == 1
+    )

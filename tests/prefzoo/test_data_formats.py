@@ -27,7 +27,12 @@ def gpt(value: str) -> dict[str, str]:
     return {"from": "gpt", "value": value}
 
 
-ASK, YES, NO, BRIEF = says("user", "is it?"), says("assistant", "yes"), says("assistant", "no"), says("system", "be brief")
+ASK, YES, NO, BRIEF = (
+    says("user", "is it?"),
+    says("assistant", "yes"),
+    says("assistant", "no"),
+    says("system", "be brief"),
+)
 MORE, SURE, NOT = says("user", "sure?"), says("assistant", "quite"), says("assistant", "hardly")
 HH = "\n\nHuman: is it?\n\nAssistant: {}\n\nHuman: sure?\n\nAssistant: {}"
 
@@ -64,7 +69,8 @@ PAIRS: list[tuple[str, str, dict[str, Any], Any, Any, Any]] = [
     ("stack exchange", "stack-exchange-paired", {"question": "is it?", "response_j": "yes", "response_k": "no"},
      "is it?", "yes", "no"),
     ("sharegpt", "sharegpt",
-     {"conversations": [{"from": "system", "value": "be brief"}, human("is it?")], "chosen": gpt("yes"), "rejected": gpt("no")},
+     {"conversations": [{"from": "system", "value": "be brief"}, human("is it?")], "chosen": gpt("yes"),
+      "rejected": gpt("no")},
      [BRIEF, ASK], [YES], [NO]),
     ("axolotl", "sharegpt", {"messages": [ASK], "chosen": YES, "rejected": NO}, [ASK], [YES], [NO]),
     ("messages and texts", "sharegpt", {"messages": [ASK], "chosen": "yes", "rejected": "no"}, [ASK], [YES], [NO]),
@@ -73,7 +79,8 @@ PAIRS: list[tuple[str, str, dict[str, Any], Any, Any, Any]] = [
     ("ms-swift", "ms-swift", {"messages": [BRIEF, ASK, YES], "rejected_response": "no"}, [BRIEF, ASK], [YES], [NO]),
     ("ms-swift messages", "ms-swift messages", {"messages": [ASK, YES], "rejected_messages": [ASK, NO]},
      [ASK], [YES], [NO]),
-    ("openrlhf", "implicit prompt", {"chosen": [BRIEF, ASK, YES], "rejected": [BRIEF, ASK, NO]}, [BRIEF, ASK], [YES], [NO]),
+    ("openrlhf", "implicit prompt", {"chosen": [BRIEF, ASK, YES], "rejected": [BRIEF, ASK, NO]}, [BRIEF, ASK],
+     [YES], [NO]),
     ("implicit sharegpt", "implicit prompt",
      {"chosen": [human("is it?"), gpt("yes")], "rejected": [human("is it?"), gpt("no")]}, [ASK], [YES], [NO]),
     ("ultrafeedback binarized", "explicit prompt",
@@ -94,7 +101,8 @@ PAIRS: list[tuple[str, str, dict[str, Any], Any, Any, Any]] = [
     ("hh with a repeated prompt", "transcripts",
      {"prompt": "\n\nHuman: is it?\n\nAssistant:", "chosen": "\n\nHuman: is it?\n\nAssistant: yes",
       "rejected": "\n\nHuman: is it?\n\nAssistant: no"}, [ASK], [YES], [NO]),
-    ("shp", "shp", {"history": "is it?", "human_ref_A": "no", "human_ref_B": "yes", "labels": 0}, "is it?", "yes", "no"),
+    ("shp", "shp", {"history": "is it?", "human_ref_A": "no", "human_ref_B": "yes", "labels": 0}, "is it?", "yes",
+     "no"),
     ("safe-rlhf", "safe-rlhf",
      {"prompt": "is it?", "response_0": "no", "response_1": "yes", "better_response_id": 1, "safer_response_id": 0},
      "is it?", "yes", "no"),
@@ -117,7 +125,8 @@ PAIRS: list[tuple[str, str, dict[str, Any], Any, Any, Any]] = [
     ("ultrafeedback", "ultrafeedback",
      {"instruction": "is it?", "completions": [
          {"response": "perhaps", "overall_score": 5.0}, {"response": "yes", "overall_score": 8.5},
-         {"response": "no", "overall_score": 1.0}, {"response": "what?", "overall_score": 2.0}]}, "is it?", "yes", "no"),
+         {"response": "no", "overall_score": 1.0}, {"response": "what?", "overall_score": 2.0}]}, "is it?", "yes",
+          "no"),
     ("nectar", "nectar",
      {"prompt": "\n\nHuman: is it?\n\nAssistant: ", "answers": [
          {"answer": "no", "rank": 3.0}, {"answer": "yes", "rank": 1.0}, {"answer": "perhaps", "rank": 2.0}]},
@@ -137,7 +146,9 @@ PAIRS: list[tuple[str, str, dict[str, Any], Any, Any, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("form", "row", "prompt", "chosen", "rejected"), [c[1:] for c in PAIRS], ids=[c[0] for c in PAIRS])
+@pytest.mark.parametrize(
+    ("form", "row", "prompt", "chosen", "rejected"), [c[1:] for c in PAIRS], ids=[c[0] for c in PAIRS]
+)
 def test_pairs(form: str, row: dict[str, Any], prompt: Any, chosen: Any, rejected: Any) -> None:
     data = read_examples([row], "d")
     (pair,) = data.examples
@@ -156,7 +167,8 @@ ANSWERS: list[tuple[str, str, dict[str, Any], Any, Any]] = [
     ("thumbs", "labelled answers of other names", {"question": "is it?", "answer": "yes", "feedback": "thumbs_up"},
      "is it?", "yes"),
     ("messages", "labelled conversations", {"messages": [BRIEF, ASK, YES], "label": "true"}, [BRIEF, ASK], [YES]),
-    ("sharegpt", "labelled conversations", {"conversations": [human("is it?"), gpt("yes")], "kto_tag": True}, [ASK], [YES]),
+    ("sharegpt", "labelled conversations", {"conversations": [human("is it?"), gpt("yes")], "kto_tag": True},
+     [ASK], [YES]),
     ("hh", "labelled transcripts", {"prompt": "\n\nHuman: is it?\n\nAssistant:", "completion": " yes", "label": True},
      [ASK], [YES]),
 ]  # fmt: skip
@@ -194,7 +206,8 @@ def test_other_labels_are_refused(label: Any) -> None:
         ("\n\nHuman: ", "\n\nAssistant: "), ("Human: ", "\nAssistant: "), ("User: ", "\n\nAssistant: "),
         ("### Instruction:\n", "\n\n### Response:\n"), ("### Human: ", "\n### Assistant: "),
         ("<|user|>\n", "</s>\n<|assistant|>\n"), ("<|prompter|>", "<|endoftext|><|assistant|>"),
-        ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"), ("[INST] ", " [/INST] "), ("<s>[INST] ", " [/INST]"),
+        ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"), ("[INST] ", " [/INST] "), ("<s>[INST] ",
+         " [/INST]"),
         ("<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"),
         ("<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"),
         ("USER: ", " ASSISTANT: "), ("Question: ", "\n\nAnswer: "), ("Q: ", "\nA: "),
@@ -277,7 +290,9 @@ def test_tool_calls_stay_in_messages_and_tools_in_pairs() -> None:
 def test_sharegpt_function_calls_become_tool_calls() -> None:
     call = {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}'}
     conversation = [human("is it?"), call, {"from": "observation", "value": "3"}]
-    (pair,) = read_examples([{"conversations": conversation, "chosen": gpt("yes"), "rejected": gpt("no")}], "d").examples
+    (pair,) = read_examples(
+        [{"conversations": conversation, "chosen": gpt("yes"), "rejected": gpt("no")}], "d"
+    ).examples
     assert pair.prompt == [
         ASK,
         {"role": "assistant", "content": "", "tool_calls": [
@@ -291,9 +306,11 @@ def test_sharegpt_function_calls_become_tool_calls() -> None:
     [
         ({"chosen": [{"role": "user", "content": [{"type": "image"}]}, YES], "rejected": [ASK, NO]},
          "message 1 has a part of type 'image', and only text can be trained on"),
-        ({"prompt": [ASK], "chosen": [YES], "rejected": [NO], "tools": "not json"}, "tools is not a list of JSON objects"),
+        ({"prompt": [ASK], "chosen": [YES], "rejected": [NO], "tools": "not json"},
+         "tools is not a list of JSON objects"),
         ({"prompt": "q", "chosen": "a", "rejected": "b", "chat_template_kwargs": "[1]"}, "is not a JSON object"),
-        ({"system": "a", "prompt": [says("system", "b"), ASK], "chosen": [YES], "rejected": [NO]}, "remove one of them"),
+        ({"system": "a", "prompt": [says("system", "b"), ASK], "chosen": [YES], "rejected": [NO]},
+         "remove one of them"),
         ({"prompt": "a", "response_0": "x", "response_1": "y", "better_response_id": 2}, "it must be 0 or 1, or tie"),
         ({"history": "q", "human_ref_A": "x", "human_ref_B": "y", "labels": 3}, "it must be 1 (human_ref_A is better)"),
         ({"instruction": "q", "completions": [{"response": "x"}]}, "completions has no answer with a score"),
@@ -330,7 +347,11 @@ def test_ratings_of_several_rows_make_one_pair() -> None:
 
 
 def test_scores_are_read_under_every_known_name_and_as_text() -> None:
-    for names in (("score_chosen", "score_rejected"), ("chosen_rating", "rejected_rating"), ("chosen-rating", "rejected-rating")):
+    for names in (
+        ("score_chosen", "score_rejected"),
+        ("chosen_rating", "rejected_rating"),
+        ("chosen-rating", "rejected-rating"),
+    ):
         row = {"prompt": "q", "chosen": "a", "rejected": "b", names[0]: "4.5", names[1]: 1}
         (pair,) = read_examples([row], "d").examples
         assert isinstance(pair, Pair) and pair.scores == (4.5, 1.0)
@@ -345,7 +366,9 @@ def test_columns_with_text_that_are_not_used_are_named() -> None:
 
 def test_a_mapped_column_is_used() -> None:
     rows = [{"ask": "is it?", "chosen": "yes", "rejected": "no"}]
-    with pytest.raises(UserError, match="there is no prompt.*name the column that holds it, like data.columns.prompt: ask"):
+    with pytest.raises(
+        UserError, match="there is no prompt.*name the column that holds it, like data.columns.prompt: ask"
+    ):
         read_examples(rows, "d")
     data = read_examples(rows, "d", {"prompt": "ask"})
     assert (data.unused, data.examples) == ((), [Pair("is it?", "yes", "no", 0)])
@@ -361,7 +384,10 @@ def test_all_formats_are_listed() -> None:
     shown = CliRunner().invoke(cli, ["data", "--formats"])
     assert shown.exit_code == 0, shown.output
     for one in all_schemas():
-        assert f"\n{one.name}: {one.description}\n  {json.dumps(one.example_rows[0], ensure_ascii=False)}\n" in shown.output
+        assert (
+            f"\n{one.name}: {one.description}\n  {json.dumps(one.example_rows[0], ensure_ascii=False)}\n"
+            in shown.output
+        )
     listed = json.loads(CliRunner().invoke(cli, ["data", "--formats", "--json"]).output)
     assert [one["name"] for one in listed] == [one.name for one in all_schemas()]
 

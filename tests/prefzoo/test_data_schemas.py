@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
-from prefzoo.data.schemas import describe, normalise
+from prefzoo.data.examples import Pair
+from prefzoo.data.faults import Faults
+from prefzoo.data.schemas import describe, normalise, read_examples
 from prefzoo.errors import UserError
 
 
@@ -91,6 +94,70 @@ def test_five_faults_are_named_and_the_rest_counted_by_kind() -> None:
     assert len(e.value.lines) == 6
     assert e.value.lines[0].startswith("d: row 2: ")
     assert e.value.lines[-1] == (
-        "d: 1,231 rows are refused: 1,200 x chosen equals rejected, 30 x rejected is empty, 1 x chosen is int, not text or "
-        "a list of messages; fix them, or leave such rows out: data.on_bad_row: drop"
+        "d: 1,231 rows are refused: 1,200 x chosen equals rejected, 30 x rejected is empty, 1 x chosen is int, not "
+        "text or a list of messages; fix them, or leave such rows out: data.on_bad_row: drop"
     )
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_prompts_that_differ_in_white_space_are_joined_and_counted(seed: int) -> None:
+    draw = random.Random(seed)
+    words = ["".join(draw.choices("abcäöé漢字123", k=draw.randint(1, 5))) for _ in range(draw.randint(4, 8))]
+
+    def spaced() -> str:
+        return "".join(w + draw.choice([" ", "\n", "  ", "\t", " \n"]) for w in words).rstrip() + draw.choice("\n  ")
+
+    first, second = spaced(), spaced()
+    rows = [
+        {"chosen": [says("user", first), YES], "rejected": [says("user", second), NO]},
+        {"chosen": f"{first.rstrip()}: yes", "rejected": f"{second.rstrip()}: no"},
+    ]
+    talked, text = (read_examples([row], "d") for row in rows)
+    assert talked.examples == [Pair([says("user", first)], [YES], [NO], 0)]
+    assert text.examples == [Pair(f"{first.rstrip()}:", " yes", " no", 0)]
+    assert talked.counts["prompts joined that differ in white space"] == (first != second)
+    assert text.counts["prompts joined that differ in white space"] == (first.rstrip() != second.rstrip())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "fault"),
+    [
+        ([ASK, YES], [says("user", "was it?"), NO], "message 1 is user's 'is it?' against user's 'was it?'"),
+        ([says("system", "a"), ASK, YES], [ASK, NO], "message 1 is system's 'a' against user's 'is it?'"),
+        ([ASK, YES, says("user", "sure?"), YES], [ASK, YES, says("user", "so?"), NO], "message 3 is user's 'sure?'"),
+    ],
+)
+def test_prompts_that_really_differ_are_one_line_with_the_row(chosen: Any, rejected: Any, fault: str) -> None:
+    good = {"chosen": [ASK, YES], "rejected": [ASK, NO]}
+    with pytest.raises(UserError) as e:
+        normalise([good, {"chosen": chosen, "rejected": rejected}], "d")
+    (line,) = e.value.lines
+    assert line.startswith("d: row 2: chosen and rejected have different prompts: ") and fault in line
+
+
+def test_a_conversation_that_goes_on_differently_stays_in_the_answers() -> None:
+    more = says("user", "sure?")
+    (pair,) = normalise([{"chosen": [ASK, YES, more, YES], "rejected": [ASK, NO, says("user", "why?"), NO]}], "d")
+    assert isinstance(pair, Pair) and pair.prompt == [ASK] and len(pair.chosen) == len(pair.rejected) == 3
+
+
+def test_rows_that_cannot_be_used_are_left_out_where_asked() -> None:
+    good = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    faults = Faults("d", "drop")
+    data = read_examples([{**good, "chosen": " "}, good, {**good, "chosen": "b"}], "d", faults=faults)
+    assert data.examples == [Pair("q", "a", "b", 1)]
+    assert [bad.place for bad in faults.rows] == ["d: row 1", "d: row 3"]
+    assert faults.counts() == {"dropped: chosen is empty": 1, "dropped: chosen equals rejected": 1}
+    with pytest.raises(UserError, match="^d: no row is left of 2 .2 dropped: chosen is empty.; fix the rows"):
+        read_examples([{**good, "chosen": " "}] * 2, "d", faults=Faults("d", "drop"))
+
+
+def test_a_column_that_the_format_does_not_read_cannot_be_mapped() -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    with pytest.raises(UserError, match="^d: data.columns.better: format 'explicit prompt' reads no such column$"):
+        read_examples([row], "d", {"better": "chosen"})
+
+
+def test_empty_prompts_are_counted() -> None:
+    data = read_examples([{"prompt": "", "chosen": "a", "rejected": "b"}], "d")
+    assert data.counts == {"empty prompts": 1}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import csv
 import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from prefzoo.data.sources import read_rows
+from prefzoo.data.faults import Faults
+from prefzoo.data.sources import load_file, read_rows
 from prefzoo.errors import UserError
 
 ROWS = [{"prompt": "p1", "chosen": "a", "rejected": "b"}, {"prompt": "p2", "chosen": "ä, c", "rejected": "d"}]
@@ -137,3 +140,63 @@ def test_unreachable_hub_is_one_line_that_names_it(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(datasets, "load_dataset", load)
     (line,) = lines_of("owner/name", tmp_path)
     assert line.startswith("owner/name: ") and "ConnectionError: no route" in line and "HF_HUB_OFFLINE" in line
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_content(tmp_path: Path) -> None:
+    lines = "\r\n".join(json.dumps(row) for row in ROWS) + "\r\n"
+    (tmp_path / "d.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    (tmp_path / "d.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(ROWS).encode())
+    (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + lines.encode()))
+    for name in ("d.jsonl", "d.json", "d.jsonl.gz"):
+        assert read_rows(name, tmp_path) == ROWS
+
+
+def test_json_lines_are_read_under_the_name_of_json(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    assert read_rows("d.json", tmp_path) == ROWS
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv_cells_may_hold_line_breaks_and_be_long(separator: str, tmp_path: Path) -> None:
+    long = "x" * 200_000
+    text = f'prompt{separator}chosen{separator}rejected\r\n"one\ntwo"{separator}"a ""b"""{separator}{long}\r\n'
+    (tmp_path / "d.csv").write_bytes(text.encode("utf-8-sig"))
+    assert read_rows("d.csv", tmp_path) == [{"prompt": "one\ntwo", "chosen": 'a "b"', "rejected": long}]
+
+
+def test_parquet_structs_have_only_the_fields_that_were_written(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}
+    chosen = [{"role": "user", "content": "q"}, call]
+    rows = [{"chosen": chosen, "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "d.parquet")
+    assert read_rows("d.parquet", tmp_path) == rows
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_written_is_read_whatever_the_kind_of_file(seed: int, tmp_path: Path) -> None:
+    draw = random.Random(seed)
+    letters = "ab ,;\"'\n\r\t\\{}[]ä漢😀\u2028\u0085\x0b\ufeff"
+    rows = [
+        {name: "".join(draw.choices(letters, k=draw.randint(0, 12))) for name in ("prompt", "chosen", "rejected")}
+        for _ in range(draw.randint(1, 5))
+    ]
+    with (tmp_path / "d.csv").open("w", encoding="utf-8", newline="") as f:
+        writer = csv.DictWriter(f, ["prompt", "chosen", "rejected"], quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows(rows)
+    with (tmp_path / "d.jsonl").open("w", encoding="utf-8-sig", newline="\r\n") as f:
+        f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "d.parquet")
+    assert load_file("d.csv", tmp_path) == load_file("d.jsonl", tmp_path) == load_file("d.parquet", tmp_path) == rows
+
+
+def test_broken_lines_are_left_out_and_recorded_where_asked(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"chosen": "a"}\n{oops\n[1]\n', encoding="utf-8")
+    faults = Faults("d.jsonl", "drop")
+    assert load_file("d.jsonl", tmp_path, faults) == [{"chosen": "a"}]
+    places = [(bad.place.rpartition("/")[2], bad.row) for bad in faults.rows]
+    assert places == [("d.jsonl:2", "{oops\n"), ("d.jsonl:3", [1])]
+    assert list(faults.counts()) == [
+        "dropped: not JSON: Expecting property name enclosed in double quotes at column …",
+        "dropped: list where an object {…} was expected",
+    ]

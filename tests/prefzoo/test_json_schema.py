@@ -74,7 +74,7 @@ WRONG = [
     "variants: {dpo: }\ntrain: {schedule: cosin}",
     "variants: {dpo: }\nseed: -1",
     "variants: {dpo: }\nextra: 1",
-    "variants: {dpo: }\ndata: {train: a.jsonl, columns: {better: chosen}}",
+    "variants: {dpo: }\ndata: {train: a.jsonl, columns: {best: chosen}}",
     "variants: {dpo: }\nevals: {judge: {kind: oracle}}",
     "variants: {dpo: }\nevals: {judge: {kind: reward, model: m, spare: 1}}",
 ]

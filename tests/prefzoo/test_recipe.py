@@ -56,6 +56,8 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "data.train",
             "data.eval",
             "data.columns",
+            "data.format",
+            "data.on_bad_row",
             "data.max_length",
             "data.too_long",
         ),

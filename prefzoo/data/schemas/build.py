@@ -144,7 +144,7 @@ def read_template(row: Row) -> dict[str, Any] | None:
     if given == {}:
         return None
     if not isinstance(given, dict):
-        raise UserError("chat_template_kwargs is not a JSON object, like {\"enable_thinking\": false}; fix or remove it")
+        raise UserError('chat_template_kwargs is not a JSON object, like {"enable_thinking": false}; fix or remove it')
     return {name: v for name, v in given.items() if v is not None}
 
 

@@ -16,7 +16,20 @@ from prefzoo.data.schemas.registry import schema
 from prefzoo.errors import UserError
 
 TIED = "no answer is preferred (a tie)"
-TIES = ("tie", "tied", "both", "bothbad", "tie (bothbad)", "both_bad", "both_good", "equal", "draw", "neither", "none", "same")
+TIES = (
+    "tie",
+    "tied",
+    "both",
+    "bothbad",
+    "tie (bothbad)",
+    "both_bad",
+    "both_good",
+    "equal",
+    "draw",
+    "neither",
+    "none",
+    "same",
+)
 FIRST = ("a", "model_a", "first", "left", "answer_a", "response_a")
 SECOND = ("b", "model_b", "second", "right", "answer_b", "response_b")
 TWO = tuple(
@@ -27,17 +40,21 @@ TWO = tuple(
 CHOICES = (
     "winner", "preference", "preferred", "choice", "better", "better_response", "better_response_id", "label", "labels",
 )  # fmt: skip
+SCORES = (("score_0", "score_1"), ("score_a", "score_b"), ("score_1", "score_2"))
 STRENGTHS = ("preference_strength", "overall_preference")  # negative: the first is better
 QUESTION = "What is the capital of France?"
 
 
 def pick(value: Any, names: tuple[str, str], column: str) -> int | None:
-    """Return which of two answers a cell names: 0, 1, or None for a tie.
+    """Tell which of two answers a cell names: 0, 1, or None for a tie.
 
     Args:
         value: a name like `a` or `model_b`, or the number that the names of the answers end with.
         names: of the columns of both answers.
         column: the cell's, for messages.
+
+    Returns:
+        The place of the answer.
 
     Raises:
         UserError: the cell names neither.
@@ -88,6 +105,28 @@ def pick_higher(values: tuple[Any, Any], shown: str) -> int | None:
     if first is None or second is None:
         raise UserError(f"{shown}: {values[0]!r} and {values[1]!r} are not both numbers; fix or remove the row")
     return None if first == second else int(second > first)
+
+
+def _two(columns: frozenset[str] | Row) -> tuple[str, str] | None:
+    return next((names for names in TWO if names[0] in columns and names[1] in columns), None)
+
+
+def _score_names(columns: frozenset[str]) -> tuple[str, str] | None:
+    return next((names for names in SCORES if {*names} <= columns), None)
+
+
+def _detect_strength(columns: frozenset[str]) -> str:
+    return "has two responses and the strength of a preference" if columns & {*STRENGTHS} and _two(columns) else ""
+
+
+def _detect_scores(columns: frozenset[str]) -> str:
+    fits = _two(columns) and _score_names(columns) and prompt_column(columns)
+    return "has two answers and their scores" if fits else ""
+
+
+def _detect_choice(columns: frozenset[str]) -> str:
+    fits = _two(columns) and columns & {*CHOICES} and prompt_column(columns)
+    return "has two answers and which is better" if fits else ""
 
 
 @schema(
@@ -151,21 +190,20 @@ def arena_votes(row: Row, index: int) -> Example:
 
 
 @schema(
-    "helpsteer preferences", columns=(), optional=("context", "prompt", "response1", "response2", "response_1", "response_2", *STRENGTHS),
-    detect=lambda columns: "has two responses and the strength of a preference" if columns & {*STRENGTHS} and _two(columns) else "",
+    "helpsteer preferences", columns=(), detect=_detect_strength,
+    optional=("context", "prompt", "response1", "response2", "response_1", "response_2", *STRENGTHS),
     example={"prompt": QUESTION, "response_1": "Lyon.", "response_2": "Paris.", "preference_strength": 2},
 )  # fmt: skip
 def helpsteer_preferences(row: Row, index: int) -> Pair:
-    """Take the first response as chosen if the strength is negative, the second if positive (HelpSteer2, HelpSteer3)."""
+    """Take the first response as chosen if the strength is negative, the second if positive (HelpSteer2 and 3)."""
     column = next(name for name in STRENGTHS if name in row)
     place = pick_higher((0, row[column]), column)
     return pair_by(row, index, read_prompt(row), _names(row), place)
 
 
 @schema(
-    "two answers and scores", columns=(), optional=(*PROMPT_COLUMNS, *OPTIONAL, *(n for names in TWO for n in names), *(f"score_{x}" for x in "01ab2")),
-    detect=lambda columns: "has two answers and their scores" if _two(columns) and _score_names(columns) and prompt_column(columns) else "",
-    before=("two answers and a choice",),
+    "two answers and scores", columns=(), detect=_detect_scores, before=("two answers and a choice",),
+    optional=(*PROMPT_COLUMNS, *OPTIONAL, *(n for names in (*TWO, *SCORES) for n in names)),
     example={"question": QUESTION, "answer_0": "Lyon.", "answer_1": "Paris.", "score_0": -1.0, "score_1": 1.0},
 )  # fmt: skip
 def two_scored_answers(row: Row, index: int) -> Pair:
@@ -179,30 +217,21 @@ def two_scored_answers(row: Row, index: int) -> Pair:
 
 
 @schema(
-    "two answers and a choice", columns=(), optional=(*PROMPT_COLUMNS, *OPTIONAL, *CHOICES, *(n for names in TWO for n in names)),
-    detect=lambda columns: "has two answers and which is better" if _two(columns) and columns & {*CHOICES} and prompt_column(columns) else "",
-    example={"instruction": "Name the capital of France.", "input": "", "output_1": "Lyon.", "output_2": "Paris.", "preference": 2},
+    "two answers and a choice", columns=(), detect=_detect_choice,
+    optional=(*PROMPT_COLUMNS, *OPTIONAL, *CHOICES, *(n for names in TWO for n in names)),
+    example={"instruction": "Name the capital of France.", "output_1": "Lyon.", "output_2": "Paris.", "preference": 2},
 )  # fmt: skip
 def two_answers_and_choice(row: Row, index: int) -> Pair:
-    """Take the answer that winner, preference, choice or label names as chosen, like a, response_b or 2 (AlpacaFarm)."""
+    """Take the answer that winner, preference, choice or label names as chosen, like a or 2 (AlpacaFarm)."""
     column = next(name for name in CHOICES if name in row)
     names = _names(row)
     return pair_by(row, index, read_prompt(row), names, pick(row[column], names, column))
-
-
-def _two(columns: frozenset[str] | Row) -> tuple[str, str] | None:
-    return next((names for names in TWO if names[0] in columns and names[1] in columns), None)
 
 
 def _names(row: Row) -> tuple[str, str]:
     names = _two(row)
     assert names is not None  # the schema was told by them
     return names
-
-
-def _score_names(columns: frozenset[str]) -> tuple[str, str] | None:
-    known = (("score_0", "score_1"), ("score_a", "score_b"), ("score_1", "score_2"))
-    return next((names for names in known if {*names} <= columns), None)
 
 
 def _turns(value: Any, name: str) -> list[str]:

@@ -31,7 +31,7 @@ def _detect_sharegpt(columns: frozenset[str]) -> str:
     },
 )  # fmt: skip
 def sharegpt(row: Row, index: int) -> Example:
-    """Take the conversation as the prompt, and chosen and rejected as its answers (ShareGPT, LLaMA-Factory, axolotl)."""
+    """Take the conversation as the prompt, chosen and rejected as its answers (ShareGPT, LLaMA-Factory, axolotl)."""
     chosen = read_text(row["chosen"])
     if isinstance(chosen, list) and chosen and chosen[0].get("role") in ("system", "user"):
         return implicit_prompt.normalise(row, index)
@@ -45,7 +45,7 @@ def sharegpt(row: Row, index: int) -> Example:
 )  # fmt: skip
 def swift(row: Row, index: int) -> Pair:
     """Take the last message as chosen, those before it as the prompt, and rejected_response as rejected (ms-swift)."""
-    *prompt, chosen = _ending_with_an_answer(row["messages"])
+    *prompt, chosen = read_answered(row["messages"], "messages")
     rejected = read_text(row["rejected_response"])
     if isinstance(rejected, str):
         rejected = as_messages(rejected, "assistant")
@@ -63,14 +63,24 @@ def swift_messages(row: Row, index: int) -> Example:
 
 
 def read_conversation(value: Any, name: str) -> list[Message]:
+    """Return the messages of a cell.
+
+    Raises:
+        UserError: the cell, of the column `name`, holds none.
+    """
     messages = read_text(value)
     if not (isinstance(messages, list) and messages and all(isinstance(m, dict) and "role" in m for m in messages)):
         raise UserError(f"{name} is not a list of messages with from and value, or role and content; fix the row")
     return messages
 
 
-def _ending_with_an_answer(value: Any) -> list[Message]:
-    messages = read_conversation(value, "messages")
-    if len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise UserError("messages does not end with an answer of the assistant to a prompt; fix or remove the row")
+def read_answered(value: Any, name: str) -> list[Message]:
+    """Return the messages of a cell that ends with an answer to a prompt.
+
+    Raises:
+        UserError: the cell, of the column `name`, does not.
+    """
+    messages = read_conversation(value, name)
+    if len(messages) == 1 or messages[-1]["role"] != "assistant":
+        raise UserError(f"{name} does not end with an answer of the assistant to a prompt; fix or remove the row")
     return messages

@@ -7,14 +7,44 @@ from typing import Any
 from prefzoo.data.examples import LabelledAnswer
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import SYSTEM_COLUMNS, build_answer, read_number
-from prefzoo.data.schemas.conversations import read_conversation
+from prefzoo.data.schemas.conversations import read_answered
 from prefzoo.data.schemas.other_names import PROMPT_COLUMNS, prompt_column, read_prompt
 from prefzoo.data.schemas.preference_pairs import USER, YES
 from prefzoo.data.schemas.registry import schema
 from prefzoo.errors import UserError
 
-GOOD = ("true", "yes", "y", "t", "good", "up", "thumbs up", "thumb up", "👍", "desirable", "positive", "chosen", "like", "accept")
-BAD = ("false", "no", "n", "f", "bad", "down", "thumbs down", "thumb down", "👎", "undesirable", "negative", "rejected", "dislike", "reject")
+GOOD = (
+    "true",
+    "yes",
+    "y",
+    "t",
+    "good",
+    "up",
+    "thumbs up",
+    "thumb up",
+    "👍",
+    "desirable",
+    "positive",
+    "chosen",
+    "like",
+    "accept",
+)
+BAD = (
+    "false",
+    "no",
+    "n",
+    "f",
+    "bad",
+    "down",
+    "thumbs down",
+    "thumb down",
+    "👎",
+    "undesirable",
+    "negative",
+    "rejected",
+    "dislike",
+    "reject",
+)
 LABELS = ("label", "kto_tag", "labels", "feedback", "thumbs", "thumb", "is_good", "desirable", "is_desirable")
 COMPLETIONS = ("completion", "response", "output", "answer")
 CONVERSATIONS = ("messages", "conversations")
@@ -62,7 +92,7 @@ def _detect_other_names(columns: frozenset[str]) -> str:
 @schema(
     "labelled answers of other names", columns=(), detect=_detect_other_names,
     optional=(*PROMPT_COLUMNS, *COMPLETIONS, *LABELS, *SYSTEM_COLUMNS),
-    example={"instruction": "Name the capital of this country.", "input": "France", "output": "Paris.", "kto_tag": True},
+    example={"instruction": "Name the capital of", "input": "France", "output": "Paris.", "kto_tag": True},
 )  # fmt: skip
 def other_labelled_answer(row: Row, index: int) -> LabelledAnswer:
     """Take the answer from response, output or answer, and the label from kto_tag, feedback or thumbs (Alpaca)."""
@@ -72,7 +102,9 @@ def other_labelled_answer(row: Row, index: int) -> LabelledAnswer:
 
 def _detect_conversations(columns: frozenset[str]) -> str:
     fits = columns & {*CONVERSATIONS} and columns & {*LABELS} and not columns & {"completion", "chosen", "rejected"}
-    others = columns & {"rejected_response", "rejected_messages"} or (prompt_column(columns) and columns & {*COMPLETIONS})
+    others = columns & {"rejected_response", "rejected_messages"} or (
+        prompt_column(columns) and columns & {*COMPLETIONS}
+    )
     return "has messages and a label" if fits and not others else ""
 
 
@@ -83,7 +115,5 @@ def _detect_conversations(columns: frozenset[str]) -> str:
 def labelled_conversation(row: Row, index: int) -> LabelledAnswer:
     """Take the last message as the answer and those before it as the prompt (LLaMA-Factory, ms-swift)."""
     name, label = (next(n for n in names if row.get(n) is not None) for names in (CONVERSATIONS, LABELS))
-    messages = read_conversation(row[name], name)
-    if len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise UserError(f"{name} does not end with an answer of the assistant to a prompt; fix or remove the row")
+    messages = read_answered(row[name], name)
     return build_answer(row, index, messages[:-1], messages[-1:], read_label(row[label], label))

@@ -141,6 +141,9 @@ def _recognise(
     schema = get_schema(form) if form else detect_schema({*have, *columns}, mapped, spec, turns=turns)
     named = _renamed(rows, spec, columns, schema)
     assert schema is not None  # otherwise columns are missing
+    unread = [name for name in columns if name not in (*schema.columns, *schema.optional, *TEMPLATE_COLUMNS)]
+    if unread:
+        raise UserError(f"{spec}: data.columns.{name}: format {schema.name!r} reads no such column" for name in unread)
     return schema, named
 
 
@@ -148,8 +151,8 @@ def _renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema:
     have = sorted(_columns(rows))
     if schema is None and not any(name in columns or did_you_mean(name, have) for name in PAIR_COLUMNS):
         raise UserError(
-            f"{spec}: its columns {', '.join(have)} fit no format; `prefzoo data --formats` lists all; name yours, like "
-            "data.columns: {prompt: NAME, chosen: NAME, rejected: NAME}"
+            f"{spec}: its columns {', '.join(have)} fit no format; `prefzoo data --formats` lists all; name yours, "
+            "like data.columns: {prompt: NAME, chosen: NAME, rejected: NAME}"
         )
     needed = schema.columns if schema else PAIR_COLUMNS
     wanted = {ours: columns.get(ours, ours) for ours in (*needed, *columns)}

@@ -58,7 +58,7 @@ def _history(value: Any) -> list[Message]:
         raise UserError("history is not a list of pairs of question and answer; fix or remove it")
     messages: list[Message] = []
     for turn in turns:
-        if not (isinstance(turn, list | tuple) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
+        if not (_are_two(turn) and all(isinstance(text, str) for text in turn)):
             raise UserError("history is not a list of pairs of question and answer; fix or remove it")
         messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
     return messages
@@ -85,8 +85,8 @@ def orca(row: Row, index: int) -> Pair:
 
 
 @schema(
-    "alpaca", columns=("instruction", "chosen", "rejected"), detect=_under("instruction"), optional=(*INPUTS, *OPTIONAL),
-    before=("implicit prompt",),
+    "alpaca", columns=("instruction", "chosen", "rejected"), detect=_under("instruction"),
+    optional=(*INPUTS, *OPTIONAL), before=("implicit prompt",),
     example={"instruction": "Name the capital of this country.", "input": "France", **EXAMPLE},
 )  # fmt: skip
 def alpaca(row: Row, index: int) -> Pair:
@@ -175,7 +175,11 @@ def openai(row: Row, index: int) -> Pair:
 
 
 def _two_outputs(rows: Any) -> bool:
-    return all(isinstance(v := row.get("output"), list) and len(v) == 2 for row in rows)
+    return all(_are_two(row.get("output")) for row in rows)
+
+
+def _are_two(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == len(("chosen", "rejected"))
 
 
 @schema(

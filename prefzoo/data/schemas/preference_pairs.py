@@ -78,6 +78,8 @@ def repeated_prompt(row: Row, index: int) -> Pair:
     """Leave the prompt out of chosen and rejected, which are texts that begin with it in every row."""
     prompt, answers = row["prompt"], [row[name] for name in PAIR_COLUMNS]
     if not isinstance(prompt, str) or not all(isinstance(a, str) and a.startswith(prompt) for a in answers):
-        raise UserError("chosen and rejected do not both begin with the prompt, as in other rows; fix or remove the row")
+        raise UserError(
+            "chosen and rejected do not both begin with the prompt, as in other rows; fix or remove the row"
+        )
     note(REPEATED)
     return build_pair(row, index, prompt, *(answer[len(prompt) :] for answer in answers))

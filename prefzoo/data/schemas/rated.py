@@ -13,7 +13,7 @@ from prefzoo.data.schemas.build import SYSTEM_COLUMNS, build_pair, read_number
 from prefzoo.data.schemas.messages import parse_json
 from prefzoo.data.schemas.notes import SkipRow, note
 from prefzoo.data.schemas.other_names import PROMPT_COLUMNS, prompt_column, read_prompt
-from prefzoo.data.schemas.registry import schema
+from prefzoo.data.schemas.registry import Detect, schema
 from prefzoo.data.schemas.turns import read_transcripts
 from prefzoo.errors import UserError
 
@@ -49,13 +49,12 @@ def best_and_worst(row: Row, index: int, prompt: Any, answers: Sequence[Rated], 
     Raises:
         SkipRow: none of them is better than another.
     """
-    if len({one.score for one in answers}) < 2:
+    best = max(answers, key=lambda one: one.score, default=None)
+    worst = min(answers, key=lambda one: one.score, default=None)
+    if best is None or worst is None or best.score == worst.score:
         raise SkipRow("no answer is rated above another")
-    best, worst = max(answers, key=lambda one: one.score), min(answers, key=lambda one: one.score)
-    pair = build_pair(
-        row, index, prompt, best.answer, worst.answer, (best.score, worst.score) if scores else None
-    )
-    if len(answers) > 2:
+    pair = build_pair(row, index, prompt, best.answer, worst.answer, (best.score, worst.score) if scores else None)
+    if len(answers) > len((best, worst)):
         note(BEST_AND_WORST)
     return pair
 
@@ -67,9 +66,19 @@ def _detect_rated(columns: frozenset[str]) -> str:
     return f"has {answers} with scores" if fits else ""
 
 
+def _with_objects(prompt: str, answers: str) -> Detect:
+    """Return a detector of a prompt with answers that are objects, which hold their own scores."""
+
+    def detect(columns: frozenset[str]) -> str:
+        fits = {prompt, answers} <= columns and not columns & {*RATINGS, "chosen", "rejected"}
+        return f"has {prompt} and {answers}" if fits else ""
+
+    return detect
+
+
 @schema(
     "ultrafeedback", columns=("instruction", "completions"), optional=SYSTEM_COLUMNS,
-    detect=lambda columns: "has an instruction with completions" if {"instruction", "completions"} <= columns and not columns & {*RATINGS, "chosen"} else "",
+    detect=_with_objects("instruction", "completions"),
     before=("rated answers",),
     example={
         "instruction": QUESTION,
@@ -80,16 +89,18 @@ def _detect_rated(columns: frozenset[str]) -> str:
     },
 )  # fmt: skip
 def ultrafeedback(row: Row, index: int) -> Pair:
-    """Take the completion with the highest overall_score as chosen, that with the lowest as rejected (UltraFeedback)."""
+    """Take the completions with the highest and the lowest overall_score as chosen and rejected (UltraFeedback)."""
     return best_and_worst(row, index, row["instruction"], _rated_objects(row["completions"], "completions"))
 
 
 @schema(
     "nectar", columns=("prompt", "answers"), optional=SYSTEM_COLUMNS, before=("rated answers",),
-    detect=lambda columns: "has a prompt with answers" if {"prompt", "answers"} <= columns and not columns & {*RATINGS, "chosen"} else "",
+    detect=_with_objects("prompt", "answers"),
     example={
         "prompt": f"\n\nHuman: {QUESTION}\n\nAssistant: ",
-        "answers": [{"answer": "Paris.", "rank": 1.0}, {"answer": "In Europe.", "rank": 2.0}, {"answer": "Lyon.", "rank": 3.0}],
+        "answers": [
+            {"answer": "Paris.", "rank": 1.0}, {"answer": "In Europe.", "rank": 2.0}, {"answer": "Lyon.", "rank": 3.0},
+        ],
     },
 )  # fmt: skip
 def nectar(row: Row, index: int) -> Pair:
@@ -118,7 +129,9 @@ def rated_answers(row: Row, index: int) -> Pair:
         return best_and_worst(row, index, read_prompt(row), _rated_objects(answers, name))
     numbers = _listed(row[ratings], ratings)
     if len(numbers) != len(answers):
-        raise UserError(f"{name} has {len(answers)} answers, and {ratings} {len(numbers)} numbers; fix or remove the row")
+        raise UserError(
+            f"{name} has {len(answers)} answers, and {ratings} {len(numbers)} numbers; fix or remove the row"
+        )
     sign = -1 if ratings == "ranks" else 1
     scored = [(_text_of(a), read_number(n)) for a, n in zip(answers, numbers, strict=True)]
     rated = [Rated(answer, sign * n) for answer, n in scored if n is not None and answer is not None]
@@ -143,7 +156,7 @@ def _by_prompt(rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
 )  # fmt: skip
 def helpsteer(row: Row, index: int) -> Pair:
     """Take the most and the least helpful response to the same prompt, which are rows of their own (HelpSteer)."""
-    if len(row["rated"]) < 2:
+    if len(row["rated"]) == 1:
         raise SkipRow("one response alone answers the prompt")
     scored = [(one["response"], read_number(one["helpfulness"])) for one in row["rated"]]
     return best_and_worst(row, index, row["prompt"], [Rated(a, n) for a, n in scored if n is not None])
@@ -166,7 +179,11 @@ def _score_of(one: Any) -> float | None:
         return None
     scores = [n for key in SCORE_KEYS if (n := read_number(one.get(key))) is not None]
     rank = read_number(one.get("rank"))
-    aspects = [n for a in (one.get("annotations") or {}).values() if isinstance(a, dict) and (n := read_number(a.get("Rating"))) is not None]
+    aspects = [
+        n
+        for a in (one.get("annotations") or {}).values()
+        if isinstance(a, dict) and (n := read_number(a.get("Rating"))) is not None
+    ]
     return scores[0] if scores else -rank if rank is not None else fmean(aspects) if aspects else None
 
 

@@ -97,8 +97,8 @@ def schema(
 
     def register(normalise: Normalise) -> Schema:
         entry = Schema(
-            name, tuple(columns), detect or _has_all(columns), normalise, tuple(optional), tuple(before), matches, gather,
-            turns, example,
+            name, tuple(columns), detect or _has_all(columns), normalise, tuple(optional), tuple(before), matches,
+            gather, turns, example,
         )  # fmt: skip
         taken = _SCHEMAS.get(name)
         if taken is not None and _source(taken) != _source(entry):

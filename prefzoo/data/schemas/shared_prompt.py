@@ -14,6 +14,7 @@ from prefzoo.errors import UserError
 
 TURN = "\n\nAssistant:"
 FEWEST = 4  # rough tokens of a prompt that is only the common beginning of two texts
+LONGEST = 40  # characters of a text that a message shows
 JOINED = "prompts joined that differ in white space"
 REPEATED = "prompts that both answers repeat, taken once"
 Split = tuple[Text, Text, Text]
@@ -91,11 +92,12 @@ def leave_out_repeated(prompt: Text, chosen: list[Message], rejected: list[Messa
     if chosen[0]["role"] == "assistant" and rejected[0]["role"] == "assistant":
         return prompt, chosen, rejected
     shared, first, second = split_conversations(chosen, rejected, row)
-    whole = _merged(prompt, as_messages(shared, "user"))
+    own = as_messages(shared, "user")
+    whole = _merged(prompt, own)
     if whole is None:
-        begin = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+        begin = as_messages(prompt, "user")[-1]["content"]
         raise UserError(
-            f"the prompt ({_cut(begin)}) is not what chosen and rejected begin with ({_cut(shared[-1]['content'])}); "  # type: ignore[index,call-overload]
+            f"the prompt ({_cut(begin)}) is not what chosen and rejected begin with ({_cut(own[-1]['content'])}); "
             "make them alike, or read the messages alone: data.format: implicit prompt"
         )
     note(REPEATED)
@@ -147,4 +149,4 @@ def _shown(message: Message) -> str:
 
 def _cut(text: Any) -> str:
     shown = str(text)
-    return repr(shown if len(shown) <= 40 else f"{shown[:37]}...")
+    return repr(shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}...")

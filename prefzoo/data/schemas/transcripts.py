@@ -45,7 +45,7 @@ def _detect(columns: frozenset[str]) -> str:
     },
 )  # fmt: skip
 def transcripts(row: Row, index: int) -> Example:
-    """Split text into the turns of user and assistant, at Human: and Assistant: (hh-rlhf), ### Response:, <|user|>, ..."""
+    """Split text into the turns of user and assistant, at Human: (hh-rlhf), ### Response:, <|user|> and such."""
     split = _of_row(row, PAIR_COLUMNS)
     if split is None:
         note(UNSPLIT)
@@ -63,7 +63,9 @@ def transcripts(row: Row, index: int) -> Example:
 @schema(
     "labelled transcripts", columns=("prompt", "completion", "label"), detect=detect_labelled,
     matches=_mostly(("completion",)), turns=True, optional=SYSTEM_COLUMNS, before=("single labelled answers",),
-    example={"prompt": "\n\nHuman: What is the capital of France?\n\nAssistant:", "completion": " Paris.", "label": True},
+    example={
+        "prompt": "\n\nHuman: What is the capital of France?\n\nAssistant:", "completion": " Paris.", "label": True,
+    },
 )  # fmt: skip
 def labelled_transcripts(row: Row, index: int) -> Example:
     """Split a prompt's text into the turns of user and assistant; the completion is the last of them."""

@@ -1,4 +1,4 @@
-"""Split plain-text transcripts into messages: Human and Assistant, special tokens of chat templates, and other marks."""
+"""Split plain-text transcripts into messages, at names like Human and Assistant or at marks of chat templates."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ NAMES = (
     ("Human", "Assistant"), ("USER", "ASSISTANT"), ("User", "Assistant"), ("Human", "AI"), ("User", "AI"),
     ("H", "A"), ("Question", "Answer"), ("Q", "A"),
 )  # fmt: skip
+HEADS = (("Instruction", "Response"), ("Human", "Assistant"), ("User", "Assistant"))
 SYSTEM_NAMES = ("System", "SYSTEM")
 ROLE_TOKENS = "system|user|assistant|tool"
 
@@ -83,8 +84,10 @@ STYLES = (
         "<|user|>", re.compile(rf"<\|(?P<role>{ROLE_TOKENS}|prompter)\|>"), _roles(prompter="user"),
         ("</s>", "<|end|>", "<|endoftext|>", "<|end_of_text|>"),
     ),
-    Style("[INST]", re.compile(r"(?:<s>)?\s*(?P<role>\[/?INST\])"), {"[INST]": "user", "[/INST]": "assistant"}, ("</s>",)),
-    *(_headed(user, assistant) for user, assistant in (("Instruction", "Response"), ("Human", "Assistant"), ("User", "Assistant"))),
+    Style(
+        "[INST]", re.compile(r"(?:<s>)?\s*(?P<role>\[/?INST\])"), {"[INST]": "user", "[/INST]": "assistant"}, ("</s>",)
+    ),
+    *(_headed(user, assistant) for user, assistant in HEADS),
     *(_named(user, assistant, breaks) for breaks in (r"\n\s*\n\s*", r"\n\s*") for user, assistant in NAMES),
     Style(
         "USER: ASSISTANT:", re.compile(r"(?:\A|\s|</s>)(?P<role>USER|ASSISTANT):(?=\s|\Z)"),
@@ -124,7 +127,7 @@ def read_transcripts(prompt: str, answers: Sequence[str]) -> Transcripts | None:
     """Split the transcripts of a prompt with its answers.
 
     Args:
-        prompt: ends with the assistant's mark, or the answers begin with it; empty if the answers are whole transcripts.
+        prompt: ends with the assistant's mark, or the answers begin with it; empty if the answers are transcripts.
         answers: of one prompt.
 
     Returns:
@@ -146,8 +149,10 @@ def read_transcripts(prompt: str, answers: Sequence[str]) -> Transcripts | None:
 def _goes_on(whole: Sequence[Message], head: Sequence[Message]) -> bool:
     """Return whether a transcript begins with some turns, and the assistant speaks after them."""
     after = whole[len(head) :]
-    return list(whole[: len(head)]) == list(head) and any(turn["role"] == "assistant" for turn in after) and (
-        not head or after[0]["role"] == "assistant"
+    return (
+        list(whole[: len(head)]) == list(head)
+        and any(turn["role"] == "assistant" for turn in after)
+        and (not head or after[0]["role"] == "assistant")
     )
 
 
