@@ -25,7 +25,7 @@ LINES = (
 RUN = """\
 name: tiny
 model: model
-data: {train: train.jsonl, eval: train.jsonl, max_length: 300}
+data: {train: train.jsonl, eval: test.jsonl, max_length: 300}
 train: {batch: 4, steps: 25, learning_rate: 1e-3, precision: fp32}
 variants:
   dpo:
@@ -143,6 +143,8 @@ def run_folder(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
     tiny_model.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    text = "".join(json.dumps(r) + "\n" for r in rows)
+    (tmp_path / "train.jsonl").write_text(text)
+    (tmp_path / "test.jsonl").write_text(text.replace("Say", "Tell"))
     (tmp_path / "r.yaml").write_text(RUN)
     return tmp_path

@@ -15,7 +15,10 @@ SHOWN = 3  # reasons that are spelled out
 
 @dataclass(frozen=True)
 class Coverage:
-    """Counts of verdicts asked for and missing, and the reasons, most frequent first."""
+    """Counts of verdicts asked for and missing, and the reasons, most frequent first.
+
+    Of reasons that differ only in a quotation, the first is shown.
+    """
 
     asked: int
     missing: int
@@ -38,5 +41,12 @@ class Coverage:
 def coverage(verdicts: Sequence[Verdict]) -> Coverage:
     """Count missing verdicts; reasons that differ only in a quotation are counted as one."""
     missing = [v.missing for v in verdicts if v.missing]
-    alike = Counter(re.sub(r"'.*'", "'…'", reason) for reason in missing)
-    return Coverage(len(verdicts), len(missing), tuple(alike.most_common()))
+    first: dict[str, str] = {}
+    for reason in missing:
+        first.setdefault(_kind(reason), reason)
+    alike = Counter(_kind(reason) for reason in missing)
+    return Coverage(len(verdicts), len(missing), tuple((first[kind], n) for kind, n in alike.most_common()))
+
+
+def _kind(reason: str) -> str:
+    return re.sub(r"(['\"]).*\1", "'…'", reason)

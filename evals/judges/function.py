@@ -16,11 +16,9 @@ from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, Pr
 from prefzoo.evals.judges.scoring import ScoringJudge
 from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.runtime.cache import Cache, cache_of
-from prefzoo.runtime.plugins import import_file
-from prefzoo.runtime.redaction import redact
+from prefzoo.runtime.plugins import RAISED, describe_error, import_file
 
 PAIRWISE, SCORING = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
-LONGEST = 80  # characters of an exception that are shown
 
 
 class Function:
@@ -41,11 +39,11 @@ class Function:
         return cached_outcomes(self.cache, questions, ask)
 
     def call(self, texts: Sequence[str]) -> Outcome:
-        """Return the function's number, or what it raised."""
+        """Return the function's number, or what it raised and where."""
         try:
             return float(self.fn(*texts))
-        except Exception as e:  # a user's code may raise anything
-            return redact(f"{type(e).__name__}: {e}")[:LONGEST].replace("\n", " ")
+        except RAISED as e:
+            return describe_error(e)
 
 
 class PairwiseFunction(PairwiseJudge):
@@ -123,6 +121,5 @@ def _module(where: str, spec: str, folder: Path) -> tuple[ModuleType, bytes]:
             module = importlib.import_module(where)
             return module, Path(str(module.__file__)).read_bytes()
         return import_file(path, f"prefzoo_judge_{path.stem}"), path.read_bytes()
-    except Exception as e:  # whatever a user's file raises is the user's to read, in one line
-        message = str(e).replace("\n", " ")
-        raise UserError(f"evals.judge: {spec}: fails on import: {type(e).__name__}: {message}; mend it there") from e
+    except RAISED as e:
+        raise UserError(f"evals.judge: {spec}: fails on import: {describe_error(e)}; fix it there") from e

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from prefzoo.evals.metrics.measure import HeldOut, Measured
-from prefzoo.evals.metrics.registry import all_metrics
+from prefzoo.evals.metrics.registry import Metric, all_metrics
 from prefzoo.types import LogProbs, VocabLogProbs
 
 DECIMALS = 6  # that are stored
@@ -16,19 +18,22 @@ def preference_margins(policy: LogProbs, reference: LogProbs) -> list[float]:
     return [float(v) for v in policy.margin - reference.margin]
 
 
-def on_pairs(policy: VocabLogProbs, reference: LogProbs, beta: float | None) -> HeldOut:
+def on_pairs(
+    policy: VocabLogProbs, reference: LogProbs, beta: float | None, metrics: Sequence[Metric] | None = None
+) -> HeldOut:
     """Measure everything that the registered metrics want of held-out pairs.
 
     Args:
         policy: log-probs of the (B,) pairs under the model.
         reference: the same under the common frozen reference.
         beta: what the model's loss multiplies its margins by.
+        metrics: which ones; by default all that are registered.
 
     Returns:
         Margins and further values, in the order of the pairs.
     """
     pairs = {}
-    for metric in all_metrics():
+    for metric in all_metrics() if metrics is None else metrics:
         if metric.from_logprobs is not None:
             values = metric.from_logprobs(policy, reference).detach().double().cpu().numpy()
             pairs[metric.name] = [float(v) for v in np.round(values, DECIMALS)]

@@ -12,15 +12,12 @@ import click
 
 from prefzoo import __version__
 from prefzoo.cli import complete
+from prefzoo.cli.errors import PARTLY_FAILED, reported_errors
 from prefzoo.errors import UserError
 from prefzoo.runtime import memory
-from prefzoo.runtime.atomic_files import disk_full_reason
-from prefzoo.runtime.redaction import redact
-from prefzoo.runtime.signals import STOPPED, Interrupted, interrupt_now
+from prefzoo.runtime.signals import interrupt_now
 
 FILE = click.Path(path_type=Path)
-VARIANT_FAILED = 3
-SIGNALLED = 128  # what shells add to the number of the signal that ended a program
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path), shell_complete=complete.recipes)
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field; repeatable.",
@@ -34,8 +31,9 @@ QUIET = click.option("-q", "--quiet", is_flag=True, help="Print results only, no
 EXIT_CODES = """\b
 Exit codes:
   0    all is well
-  2    a mistake in a recipe, an option or the data
-  3    prefzoo run: a variant failed, the others are done
+  1    an unexpected error; the message names the file with its traceback
+  2    a mistake in a recipe, an option or the data, or a folder that cannot be written
+  3    a variant failed, or the judge or a metric, and the rest is done; check: it would fail
   130  interrupted by Ctrl-C (143: SIGTERM); run the same command to resume
 """
 
@@ -85,18 +83,24 @@ def run(
 
     words = Words(fresh, save_every, retry_failed, quiet, on, gpus, cpus, launch, emit, stage)
     if begin(recipe, overrides, results, words):
-        context.exit(VARIANT_FAILED)
+        context.exit(PARTLY_FAILED)
 
 
 @cli.command()
 @RECIPE
 @SET
+@RESULTS
 @JSON
-def check(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show what RECIPE would do: pairs, steps, tokens, memory and roughly how long. Trains nothing."""
+@click.pass_context
+def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, as_json: bool) -> None:
+    """Check all that RECIPE needs, and show what it would do: pairs, steps, tokens, memory and roughly how long.
+
+    Every input is opened and every plug-in is called on made-up pairs. Nothing is trained, and no server is asked.
+    """
     from prefzoo.cli.show import show_check
 
-    show_check(recipe, overrides, as_json=as_json)
+    if show_check(recipe, overrides, results, as_json=as_json):
+        context.exit(PARTLY_FAILED)
 
 
 @cli.command()
@@ -344,36 +348,16 @@ def doctor(as_json: bool) -> None:
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130, SIGTERM 143."""
+    """Entry point; see `EXIT_CODES`."""
     memory.configure_allocator()
     before = signal.signal(signal.SIGTERM, interrupt_now)
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages show their own progress
     # peft 0.21 asks transformers 5.23 for an attribute by its old name
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
     try:
-        code = cli.main(standalone_mode=False, complete_var=complete.VARIABLE)
-        if isinstance(code, int) and code:
-            sys.exit(code)
-    except UserError as e:
-        for line in e.lines:
-            click.echo(f"error: {redact(line)}", err=True)
-        sys.exit(2)
-    except click.ClickException as e:
-        e.show()
-        sys.exit(2)
-    except OSError as e:
-        reason = disk_full_reason(e)
-        if not reason:
-            raise
-        cure = "free some space and run the same command to resume"
-        click.echo(f"error: {reason} ({e.filename or 'writing'}); {cure}", err=True)
-        sys.exit(2)
-    except Interrupted as e:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the end
-        click.echo(e.line, err=True)
-        sys.exit(SIGNALLED + e.signum)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo(STOPPED, err=True)
-        sys.exit(SIGNALLED + signal.SIGINT)
+        with reported_errors():
+            code = cli.main(standalone_mode=False, complete_var=complete.VARIABLE)
+            if isinstance(code, int) and code:
+                sys.exit(code)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
+from prefzoo.runtime.paths import cache_root
 from prefzoo.runtime.versions import UNKNOWN, version_of
 
 GOOD, NOTE, BAD = "ok", "note", "missing"
@@ -160,7 +161,7 @@ def _speed(torch: Any, dtype: Any) -> float:
 
 def _disks() -> list[Finding]:
     findings = []
-    for name, place in (("cache", _cache()), ("results", Path.cwd())):
+    for name, place in (("cache", cache_root()), ("results", Path.cwd())):
         there = next(p for p in (place, *place.parents) if p.exists())
         free = shutil.disk_usage(there).free
         if not os.access(there, os.W_OK):
@@ -173,11 +174,6 @@ def _disks() -> list[Finding]:
         else:
             findings.append(Finding("disk", name, GOOD, f"{place}: {free / GIB:.0f} GiB free"))
     return findings
-
-
-def _cache() -> Path:
-    root = os.environ.get("PREFZOO_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "prefzoo")
-    return Path(root).expanduser()
 
 
 def _settings() -> list[Finding]:

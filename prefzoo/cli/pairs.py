@@ -58,6 +58,7 @@ def write(wanted: Wanted, *, quiet: bool = False) -> None:
     rows = load_prompts(wanted.prompts, Path.cwd())
     judge = load_judge(judge_settings(wanted.judge), Path.cwd())
     check_judgeable(judge, rows, "--judge", "--prompts")
+    judge.check()
     policy, tokenizer = models.load(wanted.model, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
     if torch.cuda.is_available():
         policy = policy.to("cuda")

@@ -26,7 +26,19 @@ from prefzoo.runtime.maths import FORMULA, formula_text, plain
 if TYPE_CHECKING:
     from prefzoo.experiment.plan import Plan
 
-CHECKED = ("name", "model", "parameters", "rows", "unit", "schema", "lost", "variants", "seconds")
+CHECKED = (
+    "name",
+    "model",
+    "parameters",
+    "rows",
+    "unit",
+    "schema",
+    "lost",
+    "variants",
+    "seconds",
+    "warnings",
+    "failing",
+)
 OF_VARIANT = ("loss", "steps", "batch", "tokens", "seconds", "trials")
 
 
@@ -153,26 +165,31 @@ def _say_knobs(say: Callable[[str], None], loss: zoo.Loss, prefix: str) -> None:
         say(f"  {prefix}{knob['name']}: {knob['bounds']}, default {knob['default']}{tuned}")
 
 
-def show_check(path: Path, overrides: Sequence[str], *, as_json: bool = False) -> None:
-    """Print what a recipe would do.
+def show_check(path: Path, overrides: Sequence[str], results: Path, *, as_json: bool = False) -> bool:
+    """Check a recipe, and print what it would do.
 
     Args:
         path: the recipe's file.
         overrides: `a.b=value` on top of it.
+        results: the folder in which a run would make its folder.
         as_json: print JSON instead of lines.
 
+    Returns:
+        Whether a part of the run would fail.
+
     Raises:
-        UserError: the recipe, its model or its data is not as it must be.
+        UserError: the run would be refused.
     """
     from prefzoo.experiment.plan import plan_of
 
-    plan = plan_of(path, overrides)
+    plan = plan_of(path, overrides, str(results))
     if as_json:
         values = {key: value for key, value in asdict(plan).items() if key in CHECKED}
         of_variants = {n: {k: v[k] for k in OF_VARIANT} for n, v in values["variants"].items()}
         click.echo(json.dumps({**values, "variants": of_variants}, indent=1))
     else:
         _print_plan(plan, Console(soft_wrap=True))
+    return bool(plan.failing)
 
 
 def _print_plan(plan: Plan, console: Console) -> None:
@@ -191,6 +208,10 @@ def _print_plan(plan: Plan, console: Console) -> None:
     if plan.sweep:
         early = ", less what early stopping saves" if plan.early_stopping else ""
         console.print(f"{plan.trials} trials in all{early}")
+    for line in plan.warnings:
+        console.print(f"warning: {line}", markup=False, highlight=False)
+    for place, reason in plan.failing.items():
+        console.print(f"fails: {place}: {reason}", markup=False, highlight=False)
     console.print(f"training takes roughly {plan.seconds / 60:.1f} minutes here; evaluation and loading come on top")
 
 

@@ -1,27 +1,151 @@
-"""What is checked of a recipe before anything is loaded: what this machine can do, and what the executor can."""
+"""All that is checked before anything is trained. `run` and `check` both call it, so that neither knows more.
+
+What would end a run is an error, all faults at once where that is possible. A plug-in that raises ends a part of it:
+its variant, the verdicts, one metric. What looks absurd is a warning.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
+from prefzoo.data.sources import READERS
 from prefzoo.engine import models
+from prefzoo.errors import UserError
+from prefzoo.evals.judges.protocol import Judge
+from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names
+from prefzoo.experiment.context import Experiment, open_experiment
+from prefzoo.experiment.made_up_calls import call_plug_ins
+from prefzoo.experiment.overlap import check_overlap
+from prefzoo.experiment.plausible import implausible, unused
 from prefzoo.experiment.request import Request
+from prefzoo.experiment.stages.judge import recipe_judge
 from prefzoo.recipe import load
 from prefzoo.recipe.load import Recipe
+from prefzoo.runtime.distributed import broadcast, process_state
+from prefzoo.runtime.paths import CACHE_CURE, PACKAGE_SCHEME, RESULTS_CURE, cache_root, check_writable
 from prefzoo.training.accelerators import check_trackers
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A recipe that can be run.
+
+    Attributes:
+        experiment: its model and data, loaded.
+        judge: its judge, loaded; None in all processes but the main one.
+        warnings: a line for each thing that looks absurd.
+        failing: place in the recipe -> why a plug-in there fails; a run goes on without it and ends with code 3.
+    """
+
+    experiment: Experiment
+    judge: Judge | None
+    warnings: tuple[str, ...]
+    failing: dict[str, str]
+
+    @property
+    def lines(self) -> list[str]:
+        """The warnings and what fails, for the user."""
+        without = [f"fails: {place}: {reason}" for place, reason in self.failing.items()]
+        return [f"warning: {line}" for line in self.warnings] + without
+
+
 def load_checked(request: Request) -> Recipe:
-    """Read the recipe of a request, and check what depends on this machine.
+    """Read the recipe of a request, and check what depends on this machine: quick, nothing is loaded.
 
     Raises:
-        UserError: the recipe is wrong, or names benchmarks, trackers or a quantisation that are not available here.
+        UserError: the recipe is wrong, names what is not available here, or a folder cannot be written; all faults.
     """
     recipe = load.load(Path(request.recipe), request.overrides)
-    check_names(recipe.evals.benchmarks, recipe.folder)
-    check_trackers(recipe.train.trackers)
-    for variant in recipe.variants.values():
-        if variant.train.lora and variant.train.lora.quantize:
-            models.check_quantize(f"variants.{variant.name}.train")
+    faults = _Faults()
+    checks: list[Callable[[], object]] = [
+        lambda: check_writable(Path(request.results), "--results", RESULTS_CURE),
+        lambda: check_writable(cache_root(), "cache folder", CACHE_CURE),
+        lambda: check_names(recipe.evals.benchmarks, recipe.folder),
+        lambda: check_trackers(recipe.train.trackers),
+        lambda: _check_files(recipe),
+        *(lambda name=name: _check_quantised(recipe, name) for name in recipe.variants),
+    ]
+    for check in checks:
+        with faults.collected():
+            check()
+    faults.raise_all()
     return recipe
+
+
+def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
+    """Open every input of a recipe, and call every plug-in on made-up pairs. Nothing is trained or sent to a server.
+
+    All processes call this.
+
+    Args:
+        request: which run.
+        recipe: of the request, as `load_checked` returned it.
+        console: where progress goes.
+
+    Returns:
+        The loaded recipe, with what looks absurd and what fails.
+
+    Raises:
+        UserError: the run would be refused.
+    """
+    faults, main = _Faults(), process_state().is_main_process
+    judge = None
+    if main:
+        with faults.collected():
+            prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
+            judge = recipe_judge(recipe, prompts)
+    faults.lines = broadcast(faults.lines)
+    faults.raise_all()
+    experiment = open_experiment(request, recipe, console)
+    calls = call_plug_ins(experiment, judge)
+    warnings = [*check_overlap(experiment), *implausible(experiment), *unused(recipe), *calls.warnings]
+    return Checked(experiment, judge, tuple(warnings), calls.failing)
+
+
+class _Faults:
+    """Lines of faults, collected so that the user reads all of them at once."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError as e:
+            self.lines += e.lines
+
+    def raise_all(self) -> None:
+        if self.lines:
+            raise UserError(self.lines)
+
+
+def _check_files(recipe: Recipe) -> None:
+    """Raise UserError for files of the recipe that are not there, before a large model is loaded."""
+    named = {"data.train": recipe.data.train, "data.eval": recipe.data.eval, "evals.prompts": recipe.evals.prompts}
+    if recipe.sweep is not None and isinstance(recipe.sweep.validation, str):
+        named["sweep.validation"] = recipe.sweep.validation
+    absent = {
+        place: recipe.folder / Path(spec).expanduser()
+        for place, spec in named.items()
+        if spec and spec.endswith(tuple(READERS)) and not spec.startswith(PACKAGE_SCHEME)
+    }
+    faults = [
+        f"{place}: no such file: {path}; paths in a recipe are relative to the recipe"
+        for place, path in absent.items()
+        if not path.exists()
+    ]
+    if faults:
+        raise UserError(faults)
+
+
+def _check_quantised(recipe: Recipe, name: str) -> None:
+    lora = recipe.variants[name].train.lora
+    if lora is not None and lora.quantize:
+        models.check_quantize(f"variants.{name}.train")

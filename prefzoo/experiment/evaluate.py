@@ -82,6 +82,7 @@ def evaluate(asked: Evaluation, console: Console) -> Evaluated:
     judge = load_judge(judge_settings(asked.judge), Path.cwd()) if prompts else None
     if judge is not None:
         check_judgeable(judge, prompts, "--judge", "--suite")
+        judge.check()
     given = _answers_elsewhere(specs, prompts, suites, asked, console)
     numbers = {
         name: _measure(name, spec, prompts, suites, given.get(name), asked, console) for name, spec in specs.items()

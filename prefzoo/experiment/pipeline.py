@@ -21,20 +21,19 @@ from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import SWEEP
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.experiment import search, sweep_report
-from prefzoo.experiment.check import load_checked
+from prefzoo.experiment.check import Checked, check_run, load_checked
 from prefzoo.experiment.choose import Choice, train_and_choose
 from prefzoo.experiment.context import Experiment, open_experiment
 from prefzoo.experiment.executors import LOCAL, Executor, InOrder, Resources, run_stage
 from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.stages.frontier import write_frontier
-from prefzoo.experiment.stages.judge import judge_models, play_round_robin, recipe_judge
+from prefzoo.experiment.stages.judge import judge_models, play_round_robin
 from prefzoo.experiment.stages.measure import read_numbers
 from prefzoo.experiment.stages.report import build_board, failed_variants, read_results, write_cards, write_report
 from prefzoo.experiment.stages.stage import FRONTIER, MEASURE, REFERENCE, Failed, Result, Skipped, Stage, parse
 from prefzoo.experiment.stages.trainings import RESUME
 from prefzoo.experiment.stages.validate import discard_validation
 from prefzoo.recipe import load
-from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import leave_process_group, process_state
 from prefzoo.runtime.live_view import VariantRow, show_live_view
@@ -77,8 +76,14 @@ def run(request: Request, options: Options = DEFAULTS, resources: Resources = HE
     """
     resources.check()
     recipe = load_checked(request)
+    console = _console(options)
+    checked = check_run(request, recipe, console)
+    for line in checked.lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if checked.judge is not None and checked.experiment.prompts:
+        checked.judge.check()
     with run_lock(request.folder(recipe.name)):
-        failed = _run(request, recipe, options, resources)
+        failed = _run(request, checked, console, options, resources)
     leave_process_group()
     return Outcome(request.folder(recipe.name), failed)
 
@@ -113,11 +118,11 @@ def _console(options: Options) -> Console:
     return Console(quiet=options.quiet or not process_state().is_main_process, emoji=False)
 
 
-def _run(request: Request, recipe: Recipe, options: Options, resources: Resources) -> dict[str, str]:
-    main, console = process_state().is_main_process, _console(options)
-    experiment = open_experiment(request, recipe, console)
-    judge = recipe_judge(recipe, experiment.prompts) if main else None
-    if main:
+def _run(
+    request: Request, checked: Checked, console: Console, options: Options, resources: Resources
+) -> dict[str, str]:  # fmt: skip
+    experiment, judge, recipe = checked.experiment, checked.judge, checked.experiment.recipe
+    if process_state().is_main_process:
         _write_inputs(experiment)
         _discard(experiment, options)
     process_state().wait_for_everyone()

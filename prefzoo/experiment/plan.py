@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from prefzoo.data.tokens import TokenExample
-from prefzoo.engine import models
 from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment import search
-from prefzoo.experiment.data import check_variants, tokens_of, unit
-from prefzoo.recipe import load
+from prefzoo.experiment.check import check_run, load_checked
+from prefzoo.experiment.data import unit
+from prefzoo.experiment.request import Request
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.training.job import steps_of
 from prefzoo.training.memory_estimate import memory_line
@@ -59,6 +60,8 @@ class Plan:
         seeds: how many of them each setting has.
         early_stopping: whether some are stopped early.
         sweep: whether there is anything to tune, or more than one seed.
+        warnings: a line for each setting that looks absurd.
+        failing: place in the recipe -> why a plug-in there fails, which a run would go on without.
     """
 
     name: str
@@ -74,27 +77,38 @@ class Plan:
     seeds: int
     early_stopping: bool
     sweep: bool
+    warnings: tuple[str, ...] = ()
+    failing: dict[str, str] = field(default_factory=dict)
 
 
-def plan_of(path: Path, overrides: Sequence[str]) -> Plan:
-    """Read a recipe, its model and its data, and return what it would do. Nothing is trained.
+def plan_of(path: Path, overrides: Sequence[str], results: str = "results") -> Plan:
+    """Check a recipe with all that it names, as a run does, and return what it would do. Nothing is trained.
+
+    Args:
+        path: the recipe's file.
+        overrides: `a.b=value` on top of it.
+        results: the folder that holds the runs' folders.
+
+    Returns:
+        What it would do, with what looks absurd and what would fail.
 
     Raises:
-        UserError: the recipe, its model or its data is not as it must be.
+        UserError: the run would be refused.
     """
-    recipe = load.load(path, overrides)
-    model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
-    read, schema = tokens_of(recipe, recipe.data.train, tokenizer)
-    check_variants(recipe, read.examples)
-    trials = search.expand(recipe)
+    request = Request(str(path), tuple(overrides), results)
+    checked = check_run(request, load_checked(request), Console(quiet=True))
+    experiment = checked.experiment
+    recipe, model, trials = experiment.recipe, experiment.base.model, list(experiment.trials.values())
     variants = {
-        name: _plan_variant(variant, model, read.examples, sum(t.arm == name for t in trials))
+        name: _plan_variant(variant, model, experiment.pairs, sum(t.arm == name for t in trials))
         for name, variant in recipe.variants.items()
     }
+    audit = experiment.audits["train"]
     return Plan(
-        recipe.name, recipe.model, _size(model), len(read.examples), unit(read.examples), schema, dict(read.counts),
-        variants, sum(v.seconds * v.trials for v in variants.values()), len(trials), len(recipe.seeds or [recipe.seed]),
-        _stops_early(recipe), search.is_sweep(recipe),
+        recipe.name, recipe.model, _size(model), len(experiment.pairs), unit(experiment.pairs), audit["schema"],
+        dict(audit["counts"]), variants, sum(v.seconds * v.trials for v in variants.values()), len(trials),
+        len(recipe.seeds or [recipe.seed]), _stops_early(recipe), search.is_sweep(recipe), checked.warnings,
+        checked.failing,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from pydantic import (
     TypeAdapter,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.runtime.plugins import load_entry_points
@@ -31,6 +31,7 @@ BUILT_IN = {
     "model": "prefzoo.evals.judges.causal:ModelSettings",
     "server": "prefzoo.evals.judges.server:ServerSettings",
 }
+DEFAULT = "verifier"  # known without importing anything
 TAG = "kind: "  # starts the mark of a kind in a fault's location; no field has such a name
 
 Text = Annotated[str, Field(min_length=1)]
@@ -97,8 +98,16 @@ def named(name: str) -> JudgeSettings:
     plain = _without_settings()
     if name in plain:
         return kinds()[name](kind=name)
-    known = f"; there are {', '.join(plain)}, my_judge.py:better, and mappings with kind: {', '.join(with_settings())}"
-    raise UserError(f"evals.judge: no such judge: {name!r}{did_you_mean(name, plain) or known}")
+    raise UserError(f"evals.judge: {_unknown(name)}")
+
+
+def _unknown(name: str) -> str:
+    plain, mappings = _without_settings(), with_settings()
+    if name in mappings:
+        return f"{name!r} needs settings; write a mapping, {{kind: {name}, ...}}"
+    server = f"a model behind an API is a mapping, {{kind: server, url: ..., model: {name}}}"
+    known = f"there are {', '.join(plain)}, my_judge.py:better, and mappings with kind: {', '.join(mappings)}"
+    return f"no such judge: {name!r}{did_you_mean(name, plain) or f'; {known}; {server}'}"
 
 
 def with_settings() -> dict[str, type[JudgeSettings]]:
@@ -135,6 +144,8 @@ def _adapter() -> TypeAdapter[Any]:
 
 def _validated(value: Any) -> Any:
     if isinstance(value, str) and value:
+        if ":" not in value and value != DEFAULT and value not in _without_settings():
+            raise PydanticCustomError("judge_name", "{fault}", {"fault": _unknown(value)})
         return value
     if isinstance(value, dict) and list(value) == ["kind"] and value["kind"] in _without_settings():
         return value["kind"]  # in one spelling

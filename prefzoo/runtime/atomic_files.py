@@ -5,7 +5,6 @@ Everything is written to a hidden path beside its target, flushed to disk, and t
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -14,12 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prefzoo.errors import UserError
+from prefzoo.runtime.paths import DISK_FULL, UNWRITABLE, reason_of
 
-DISK_FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota is used up",
-    errno.EFBIG: "the file is too large",
-}
+FREE_SPACE = "free some space and run the same command to resume"
 
 
 def flush_to_disk(path: Path) -> None:
@@ -54,7 +50,7 @@ def write_atomically(target: Path) -> Iterator[Path]:
     A block that raises leaves `target` as it was.
 
     Raises:
-        UserError: The disk is full.
+        UserError: The disk is full, or the folder cannot be written.
     """
     with partial_file(target) as partial:
         yield partial
@@ -66,18 +62,16 @@ def partial_file(target: Path) -> Iterator[Path]:
     """Yield the path to write to, for callers that move the result themselves; remove it if the block raises.
 
     Raises:
-        UserError: The disk is full; `target` is unchanged.
+        UserError: The disk is full, or the folder cannot be written; `target` is unchanged.
     """
     partial = partial_path(target)
     try:
         yield partial
     except BaseException as e:
         remove_path(partial)
-        reason = disk_full_reason(e)
+        reason = unwritable_reason(e, target)
         if reason:
-            raise UserError(
-                f"{target}: cannot be written, {reason}; free some space and run the same command to resume"
-            ) from e
+            raise UserError(reason) from e
         raise
 
 
@@ -87,6 +81,25 @@ def disk_full_reason(error: BaseException) -> str:
         return DISK_FULL.get(error.errno or 0, "")
     # safetensors gives the error number only in its message
     return next((reason for number, reason in DISK_FULL.items() if f"(os error {number})" in str(error)), "")
+
+
+def unwritable_reason(error: BaseException, target: Path | None = None) -> str:
+    """Return a line with a cure for an error of a path that cannot be written; empty for any other error.
+
+    Args:
+        error: What was raised.
+        target: What was to be written; None for the path that the error names.
+    """
+    full = disk_full_reason(error)
+    if full:
+        if target is None:
+            return f"{full} ({getattr(error, 'filename', None) or 'writing'}); {FREE_SPACE}"
+        return f"{target}: cannot be written, {full}; {FREE_SPACE}"
+    path = target or (error.filename if isinstance(error, OSError) else None)
+    if path is None or not isinstance(error, OSError) or error.errno not in UNWRITABLE:
+        return ""
+    reason = reason_of(OSError(error.errno, error.strerror))
+    return f"{path}: {reason}; look at its permissions, or name another folder (--results, --out, PREFZOO_CACHE)"
 
 
 def remove_path(path: Path) -> None:

@@ -1,25 +1,85 @@
-"""Find the user's cache folder, and files that installed packages carry."""
+"""Find the user's cache folder and files that installed packages carry; tell why a folder cannot be written."""
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
+import tempfile
 from pathlib import Path
 
 from prefzoo.errors import UserError
 
 PACKAGE_SCHEME = "package://"
+CACHE_CURE = "set PREFZOO_CACHE to a folder that can be written"
+RESULTS_CURE = "name a folder that can be written with --results"
+DISK_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file is too large",
+}
+UNWRITABLE = {
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "it is not permitted",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "a file is in the place of a folder",
+    errno.EEXIST: "a file is in the place of a folder",
+    errno.EISDIR: "a folder is in the place of a file",
+    errno.ENAMETOOLONG: "its name is too long",
+    errno.ELOOP: "its symbolic links go in a circle",
+}
+
+
+def cache_root() -> Path:
+    """Return the user's cache: `$PREFZOO_CACHE`, else `$XDG_CACHE_HOME/prefzoo`, else `~/.cache/prefzoo`."""
+    root = os.environ.get("PREFZOO_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "prefzoo")
+    return Path(root).expanduser()
 
 
 def cache_dir(*parts: str) -> Path:
     """Return a folder of the user's cache, and create it if it is absent.
 
-    The cache is `$PREFZOO_CACHE`, else `$XDG_CACHE_HOME/prefzoo`, else `~/.cache/prefzoo`.
+    Raises:
+        UserError: It cannot be created.
     """
-    root = os.environ.get("PREFZOO_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "prefzoo")
-    folder = Path(root).expanduser().joinpath(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_root().joinpath(*parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"cache folder {folder}: {reason_of(e)}; {CACHE_CURE}") from e
     return folder
+
+
+def check_writable(folder: Path, name: str, cure: str) -> None:
+    """Check that a folder can be written, or created; nothing is created.
+
+    Args:
+        folder: The folder, which may be absent.
+        name: What it is, for the message.
+        cure: The end of the message.
+
+    Raises:
+        UserError: It cannot; one line.
+    """
+    try:
+        near = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+        if not near.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(near))
+        if os.statvfs(near).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(near))
+        if not os.access(near, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(near))
+        if near == folder.absolute():
+            with tempfile.TemporaryFile(dir=near):
+                pass
+    except OSError as e:
+        raise UserError(f"{name} {folder}: {reason_of(e)}; {cure}") from e
+
+
+def reason_of(error: OSError) -> str:
+    """Return in words why a path cannot be written, with the path that is in the way."""
+    words = UNWRITABLE.get(error.errno or 0) or DISK_FULL.get(error.errno or 0) or error.strerror or str(error)
+    return f"cannot be written, {words}" + (f" ({error.filename})" if error.filename else "")
 
 
 def resolve_package(uri: str) -> Path:

@@ -67,12 +67,14 @@ def describe_error(error: BaseException) -> str:
     """Return where a user's code raised an error and which, in one line like `my_loss.py:12: ValueError: too short`.
 
     The place is the innermost line outside of prefzoo, of the standard library and of installed packages; if there is
-    none, the innermost one outside of prefzoo and torch, else the innermost one.
+    none, the innermost one of a package other than torch, else of prefzoo.
     """
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
     own = [f for f in frames if not _is_library(f.filename)]
-    packages = [f for f in frames if f"{os.sep}torch{os.sep}" not in f.filename and not _is_ours(f.filename)]
-    at = next((kind[-1] for kind in (own, packages, frames) if kind), None)
+    packages = [f for f in frames if not _is_standard(f.filename) and not _is_ours(f.filename)]
+    packages = [f for f in packages if f"{os.sep}torch{os.sep}" not in f.filename]
+    ours = [f for f in frames if _is_ours(f.filename) and not isinstance(error, ImportError)]
+    at = next((kind[-1] for kind in (own, packages, ours) if kind), None)
     place = f"{_shown(at.filename)}:{at.lineno}: " if at else ""
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{_shown(error.filename)}:{error.lineno}: "
@@ -82,8 +84,12 @@ def describe_error(error: BaseException) -> str:
 
 
 def _is_library(file: str) -> bool:
-    standard = file.startswith(sysconfig.get_paths()["stdlib"] + os.sep)
-    return standard or _is_ours(file) or any(name in Path(file).parts for name in INSTALLED)
+    return _is_standard(file) or _is_ours(file) or any(name in Path(file).parts for name in INSTALLED)
+
+
+def _is_standard(file: str) -> bool:
+    inside = file.startswith(sysconfig.get_paths()["stdlib"] + os.sep)
+    return inside and not any(name in Path(file).parts for name in INSTALLED)
 
 
 def _is_ours(file: str) -> bool:

@@ -109,8 +109,10 @@ def test_a_kind_without_settings_has_one_spelling(offered: list[EntryPoint]) -> 
     for text in ("plain", "{kind: plain}"):
         recipe = load(written(f"{{judge: {text}}}"))
         assert recipe.evals.judge == "plain" and load_judge(recipe.evals.judge, Path()).needs_checks
-    with pytest.raises(UserError, match="there are verifier, plain, my_judge.py:better, and mappings with kind: rewar"):
+    with pytest.raises(UserError, match="'brevity' needs settings; write a mapping, {kind: brevity, ...}"):
         load_judge("brevity", Path())
+    with pytest.raises(UserError, match="there are verifier, plain, my_judge.py:better, and mappings with kind: rewar"):
+        load_judge("gpt-4", Path())
 
 
 @pytest.mark.parametrize(

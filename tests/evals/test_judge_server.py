@@ -158,7 +158,7 @@ def test_one_bad_prompt_in_twenty_is_left_out_and_two_withhold_the_number(server
     assert (cover.missing, cover.withheld) == (1, False)
     bad.add("task 7\n")
     cover = coverage(judge(server, tmp_path / "fresh", tries=2).compare(asked(20)))
-    assert (cover.missing, cover.withheld) == (2, True) and cover.reasons == (("unknown verdict '…', 2 tries", 2),)
+    assert (cover.missing, cover.withheld) == (2, True) and cover.reasons == (("unknown verdict 'pass', 2 tries", 2),)
 
 
 def test_no_server(tmp_path: Path, server: Misbehaving) -> None:

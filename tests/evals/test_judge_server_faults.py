@@ -154,7 +154,9 @@ def test_the_table_says_what_is_missing_and_withholds_what_is_too_little(
     words = ["prefzoo", "eval", "base", "one", "--suite", "prompts.jsonl", "--max-new-tokens", "3", "--judge", how]
     monkeypatch.setattr(sys, "argv", words)
     main()
-    assert "one: 1 of 20 verdicts are missing (1 x unknown verdict '…', 1 tries); left out" in capsys.readouterr().out
+    assert (
+        "one: 1 of 20 verdicts are missing (1 x unknown verdict 'pass', 1 tries); left out" in capsys.readouterr().out
+    )
     board = pd.read_csv("results/eval/leaderboard.csv").query("metric == 'win_rate'").iloc[0]
     assert (board.n, board.missing, board.value) == (19, 1, 0.5)
     count = len(server.asked)
@@ -162,7 +164,7 @@ def test_the_table_says_what_is_missing_and_withholds_what_is_too_little(
     (replies,) = (tmp_path / "cache" / "judges").glob("replies-*.jsonl")
     replies.unlink()
     main()
-    assert "2 of 20 verdicts are missing (2 x unknown verdict '…', 1 tries); more than 5%: the number is with" in (
+    assert "2 of 20 verdicts are missing (2 x unknown verdict 'pass', 1 tries); more than 5%: the number is with" in (
         capsys.readouterr().out
     )
     board = pd.read_csv("results/eval/leaderboard.csv").query("metric == 'win_rate'").iloc[0]

@@ -16,7 +16,7 @@ from called import prefzoo
 RECIPE = """\
 name: tiny
 model: model
-data: {train: train.jsonl, eval: train.jsonl, max_length: 300}
+data: {train: train.jsonl, eval: test.jsonl, max_length: 300}
 train: {batch: 4, steps: 3, learning_rate: 1e-3, precision: fp32}
 variants:
   dpo:
@@ -31,7 +31,9 @@ def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pyt
     tiny_model.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    text = "".join(json.dumps(r) + "\n" for r in rows)
+    (tmp_path / "train.jsonl").write_text(text)
+    (tmp_path / "test.jsonl").write_text(text.replace("Say", "Tell"))
     (tmp_path / "r.yaml").write_text(RECIPE)
     monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

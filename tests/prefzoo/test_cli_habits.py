@@ -93,7 +93,7 @@ def test_listing_commands_speak_json(
         assert prefzoo(monkeypatch, *words, "--json") == 0
         found[" ".join(words)] = json.loads(capsys.readouterr().out)
     assert len(found["losses"]) == len(losses.names()) and found["losses dpo"][0]["name"] == "dpo"
-    assert [(one["spec"], one["kept"]) for one in found["data r.yaml"]] == [("train.jsonl", 8)] * 2
+    assert [(one["spec"], one["kept"]) for one in found["data r.yaml"]] == [("train.jsonl", 8), ("test.jsonl", 8)]
     plan = found["check r.yaml"]
     assert (plan["rows"], plan["unit"], plan["variants"]["dpo"]["steps"]) == (8, "pairs", 25)
     assert {f["group"] for f in found["doctor"]["findings"]} >= {"hardware", "precision", "disk", "parts", "optional"}

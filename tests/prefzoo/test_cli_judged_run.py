@@ -22,7 +22,7 @@ from prefzoo.experiment.stages.judge import _verdicts
 RECIPE = """\
 name: judged
 model: model
-data: {train: train.jsonl, eval: train.jsonl, max_length: 300}
+data: {train: train.jsonl, eval: test.jsonl, max_length: 300}
 train: {batch: 4, steps: 2, learning_rate: 1e-2, precision: fp32}
 variants:
   dpo:
@@ -42,7 +42,9 @@ def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pyt
     tiny_model.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    text = "".join(json.dumps(r) + "\n" for r in rows)
+    (tmp_path / "train.jsonl").write_text(text)
+    (tmp_path / "test.jsonl").write_text(text.replace("Say", "Tell"))
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Tell {i}"}) + "\n" for i in range(6)))
     (tmp_path / "own.py").write_text(OWN)
     (tmp_path / "r.yaml").write_text(RECIPE)

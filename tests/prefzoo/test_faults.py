@@ -26,7 +26,7 @@ from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.errors import UserError
 from prefzoo.evals.generation import generate
-from prefzoo.runtime import atomic_files, run_folders
+from prefzoo.runtime import paths, run_folders
 from prefzoo.runtime.cache import cached
 from prefzoo.runtime.memory import is_out_of_memory, retry_with_smaller_batches
 from prefzoo.training.oom_retry import memory_notes
@@ -114,7 +114,7 @@ def test_the_command_says_so_in_one_line(
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
 
 
-@pytest.mark.parametrize("number", atomic_files.DISK_FULL)
+@pytest.mark.parametrize("number", paths.DISK_FULL)
 def test_room_that_ends_anywhere_else_is_one_line_too(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,9 +123,7 @@ def test_room_that_ends_anywhere_else_is_one_line_too(
 
     monkeypatch.setattr("prefzoo.cli.show.show_losses", full)
     assert prefzoo(monkeypatch, "losses") == 2
-    expected = (
-        f"error: {atomic_files.DISK_FULL[number]} (some/file); free some space and run the same command to resume\n"
-    )
+    expected = f"error: {paths.DISK_FULL[number]} (some/file); free some space and run the same command to resume\n"
     assert capsys.readouterr().err == expected
 
 

@@ -162,7 +162,9 @@ def test_what_fails_is_recorded_alike_and_the_others_go_on(
     board = pd.read_csv(place / "results" / "tiny" / "leaderboard.csv")
     assert "simpo" in set(board.variant) and "dpo" not in set(board.variant)
     failure = json.loads((place / "results" / "tiny" / "dpo-s1" / "failed.json").read_text())
-    assert set(failure) == {"variant", "loss", "key", "step", "reason"} and failure["step"] == 2 and failure["key"]
+    assert (
+        set(failure) == {"variant", "loss", "key", "step", "reason", "own"} and failure["step"] == 2 and failure["key"]
+    )
     assert "| failed | dpo |" in (place / "results" / "tiny" / "leaderboard.md").read_text()
     real = train.train
 

@@ -18,7 +18,7 @@ pytest.importorskip("ray")
 RECIPE = """\
 name: tuned
 model: model
-data: {train: train.jsonl, eval: train.jsonl, max_length: 300}
+data: {train: train.jsonl, eval: test.jsonl, max_length: 300}
 train: {batch: 4, steps: 80, learning_rate: 1e-3, precision: fp32}
 sweep: {validation: validation.jsonl}
 variants:

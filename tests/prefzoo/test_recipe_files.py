@@ -33,7 +33,9 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder / "model")
     build_tokenizer(CHATML).save_pretrained(folder / "model")
     rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(130)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    text = "".join(json.dumps(r) + "\n" for r in rows)
+    (folder / "pairs.jsonl").write_text(text)
+    (folder / "others.jsonl").write_text(text.replace("Say", "Tell"))
     return folder
 
 
@@ -53,7 +55,7 @@ def test_check_says_what_it_would_do(
     recipe = load(path)
     sets = {"model": str(stand_ins / "model"), "data.max_length": 4000}  # a byte is a token
     if "/" in recipe.data.train and "://" not in recipe.data.train:  # of a hub
-        sets |= {"data.train": str(stand_ins / "pairs.jsonl"), "data.eval": str(stand_ins / "pairs.jsonl")}
+        sets |= {"data.train": str(stand_ins / "pairs.jsonl"), "data.eval": str(stand_ins / "others.jsonl")}
     words = [w for key, value in sets.items() for w in ("--set", f"{key}={json.dumps(value)}")]
     monkeypatch.setattr(sys, "argv", ["prefzoo", "check", str(path), "--json", *words])
     main()

@@ -16,6 +16,7 @@ from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
 from prefzoo.evals.judges import load_judge
+from prefzoo.evals.judges.checks import holds
 from prefzoo.evals.judges.coverage import coverage
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
 from prefzoo.evals.judges.rows import annotation_rows, output_rows
@@ -65,7 +66,8 @@ def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str
         prompts_place: the one that names the prompts.
 
     Raises:
-        UserError: it cannot, or one is.
+        UserError: it cannot, a check of a prompt does not exist, or a prompt is repeated. The judge itself is not
+            asked: see `Judge.check`.
     """
     bare = [row.id for row in prompts if not row.checks]
     if judge.needs_checks and bare:
@@ -73,8 +75,9 @@ def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str
             f"{judge_place}: {judge.name} scores only prompts with checks, and {len(bare)} of {len(prompts)} have none "
             f"(the first is {bare[0]}); choose another judge, or prompts like instruct:eval"
         )
-    if prompts:
-        judge.check()
+    for row in prompts if judge.needs_checks else ():
+        for spec in row.checks:
+            holds("", spec)
     twice = len(prompts) - len({row.prompt for row in prompts})
     if twice:
         raise UserError(f"{prompts_place}: {twice} of {len(prompts)} prompts are repeated; keep one of each")

@@ -1,0 +1,119 @@
+"""Every plug-in of a recipe, called on two made-up pairs before hours are spent on what it is to measure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+
+from prefzoo.errors import UserError, VariantFailed
+from prefzoo.evals.judges.coverage import coverage
+from prefzoo.evals.judges.function import PairwiseFunction, ScoringFunction
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow
+from prefzoo.evals.judges.verifier import Verifier
+from prefzoo.evals.metrics.held_out import on_pairs
+from prefzoo.evals.metrics.measure import Measured, measured
+from prefzoo.evals.metrics.registry import Metric, all_metrics
+from prefzoo.experiment.context import Experiment
+from prefzoo.runtime.plugins import RAISED, describe_error
+from prefzoo.training.loss_call import call_on_made_up_pairs
+from prefzoo.types import LogProbs, VocabLogProbs
+
+ANSWERS = ("A short answer.", "Another answer, which is a little longer than the first one.")
+PROMPTS = (PromptRow("1", "Name a river."), PromptRow("2", "What is a lake?"))
+
+
+@dataclass
+class Calls:
+    """What calling the plug-ins showed.
+
+    Attributes:
+        failing: place in the recipe -> why the plug-in there fails.
+        warnings: a line for each that works and is odd.
+    """
+
+    failing: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def call_plug_ins(experiment: Experiment, judge: Judge | None) -> Calls:
+    """Call the losses with gradients, the judge if it is the user's own, and the metrics of installed packages.
+
+    A schema needs no call: it has just read the data. A server is not asked.
+
+    Args:
+        experiment: read and loaded.
+        judge: its judge; None in a process that does not judge.
+    """
+    calls = Calls()
+    _call_losses(experiment, calls)
+    if judge is not None and experiment.recipe.evals.prompts:
+        reason = _failing_judge(judge, experiment.prompts[: len(PROMPTS)])
+        calls.failing |= {"evals.judge": reason} if reason else {}
+    for metric in all_metrics():
+        reason = _failing_metric(metric) if _is_plug_in(metric) else ""
+        calls.failing |= {f"metric {metric.name}": reason} if reason else {}
+    return calls
+
+
+def _call_losses(experiment: Experiment, calls: Calls) -> None:
+    for trial in experiment.trials.values():
+        variant, place = trial.variant, f"variants.{trial.arm}"
+        if place in calls.failing:
+            continue
+        try:
+            value = call_on_made_up_pairs(variant.loss_obj, variant.params, variant.train.batch)
+        except VariantFailed as e:
+            calls.failing[place] = "; ".join(e.lines)
+            continue
+        if not math.isfinite(value):
+            line = f"{place}: the loss of two made-up pairs is {value}; look at its knobs"
+            calls.warnings += [] if line in calls.warnings else [line]
+
+
+def _failing_judge(judge: Judge, prompts: list[PromptRow]) -> str:
+    """Why a judge of the user's own gives no verdict on made-up answers; empty for one that does, or is prefzoo's."""
+    own = isinstance(judge, PairwiseFunction | ScoringFunction) or not type(judge).__module__.startswith("prefzoo.")
+    if not own:
+        return ""
+    first, second = (Answer(text, True, len(text.split())) for text in ANSWERS)
+    try:
+        verdicts = judge.compare([Comparison(row, first, second) for row in prompts])
+    except UserError as e:
+        return "; ".join(e.lines)
+    except RAISED as e:
+        return describe_error(e)
+    cover = coverage(verdicts)
+    return cover.reasons[0][0] if cover.missing == cover.asked else ""
+
+
+def _is_plug_in(metric: Metric) -> bool:
+    functions = (metric.rows, metric.estimator, metric.pooled, metric.from_logprobs)
+    return any(f is not None and not str(f.__module__).startswith("prefzoo.") for f in functions)
+
+
+def _failing_metric(metric: Metric) -> str:
+    try:
+        base, model = _made_up_models(metric)
+        if metric.pooled is not None:
+            metric.pooled({"base": base, "model": model}, "base")
+        metric.estimate(model, base)
+        metric.estimate(base, None)
+    except RAISED as e:
+        return describe_error(e)
+    return ""
+
+
+def _made_up_models(metric: Metric) -> tuple[Measured, Measured]:
+    lengths = torch.tensor([3, 2])
+    tokens = torch.full((2, 3), -1.5) * (torch.arange(3) < lengths[:, None])
+    chosen, rejected = tokens.sum(1), 1.25 * tokens.sum(1)
+    each = (tokens, 1.25 * tokens, -tokens, -tokens, tokens, tokens)
+    policy = VocabLogProbs(chosen, rejected, lengths, lengths, *each)
+    reference = LogProbs(1.1 * chosen, 1.1 * rejected, lengths, lengths)
+    held_out = on_pairs(policy, reference, 0.1, [metric])
+    answers = [Answer(text, True, len(text.split())) for text in ANSWERS]
+    model = measured(held_out, PROMPTS, answers, Verifier(), {}, [0.5, 0.25])
+    base = measured(type(held_out)(), PROMPTS, answers[::-1], Verifier(), {})
+    return base, model

@@ -1,0 +1,68 @@
+"""What training data and held-out data share: numbers on pairs that were trained on measure memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prefzoo.data.encoding import encode_prompt
+from prefzoo.data.tokens import TokenExample
+from prefzoo.errors import UserError
+from prefzoo.experiment.context import Experiment
+
+Content = tuple[tuple[int, ...], ...]
+CURE = "remove them from one of the two"
+
+
+def check_overlap(experiment: Experiment) -> list[str]:
+    """Count the prompts that training shares with the held-out pairs, and with the prompts that are answered.
+
+    Args:
+        experiment: read and loaded.
+
+    Returns:
+        A warning for each of the two that shares any.
+
+    Raises:
+        UserError: the held-out pairs are the training data.
+    """
+    data, evals = experiment.recipe.data, experiment.recipe.evals
+    training = [*experiment.pairs, *experiment.validation]
+    warnings: list[str] = []
+    if experiment.held_out:
+        if _contents(training) == _contents(experiment.held_out):
+            raise UserError(
+                f"data.eval: {data.eval} has the same pairs as data.train, {data.train}; what is trained on tests "
+                "nothing, name other pairs, or leave out data.eval"
+            )
+        prompts = [tuple(pair.prompt) for pair in experiment.held_out]
+        warnings += _shared(training, prompts, f"data.eval: {data.eval}", "pairs", "preference accuracy")
+    if experiment.prompts:
+        asked = [tuple(encode_prompt(experiment.tokenizer, row.prompt)) for row in experiment.prompts]
+        warnings += _shared(training, asked, f"evals.prompts: {evals.prompts}", "prompts", "win rates")
+    return warnings
+
+
+def _contents(examples: Iterable[TokenExample]) -> set[Content]:
+    return {(tuple(e.prompt), *(tuple(answer) for answer in e.answers)) for e in examples}
+
+
+def _shared(
+    training: Iterable[TokenExample], prompts: list[tuple[int, ...]], name: str, unit: str, number: str
+) -> list[str]:  # fmt: skip
+    """A warning where some prompts are the training's.
+
+    Args:
+        training: the training data.
+        prompts: token ids of each prompt that is tested with.
+        name: of their data set, with its place in the recipe.
+        unit: what its rows are.
+        number: what is measured on them.
+    """
+    trained = {tuple(example.prompt) for example in training}
+    both = [i for i, prompt in enumerate(prompts, 1) if prompt in trained]
+    if not both:
+        return []
+    return [
+        f"{name}: {len(both)} of {len(prompts)} {unit} have a prompt that is trained on (the first is number "
+        f"{both[0]}), and {number} on them show what was memorised; {CURE}"
+    ]

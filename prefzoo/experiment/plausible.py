@@ -1,0 +1,180 @@
+"""Plausible values of settings, in one place: a value far outside of what anyone published gets a warning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefzoo.data.audit import Audit
+from prefzoo.evals.judges.server import ServerSettings
+from prefzoo.experiment.context import Experiment
+from prefzoo.losses import AnyLoss, Loss, Sum
+from prefzoo.recipe.load import Recipe, Variant
+from prefzoo.recipe.sections import Evals, Train
+from prefzoo.training.job import steps_of
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values of a setting that are plausible, and why no others are."""
+
+    low: float
+    high: float
+    why: str
+
+    def fault(self, place: str, value: float, shown: str = "") -> str:
+        """Judge a value.
+
+        Args:
+            place: where the recipe has it.
+            value: the number.
+            shown: what the warning shows in its place; the number itself if empty.
+
+        Returns:
+            A warning for a value outside of the range; an empty string for one inside.
+        """
+        if self.low <= value <= self.high:
+            return ""
+        return f"{place}: {shown or f'{value:g}'} is outside of {self.low:g} to {self.high:g}: {self.why}"
+
+
+PASSES = Range(0.01, 10, "one to three passes over the pairs are published, and many more learn them by heart")
+FULL_RATE = Range(1e-9, 2e-4, "2e-7 to 2e-5 is published for whole weights, and a far higher rate destroys the model")
+LORA_RATE = Range(1e-8, 2e-3, "5e-6 to 3e-4 is published for adapters, and a far higher rate destroys the model")
+TRAIN = {
+    "batch": Range(2, 2048, "16 to 512 pairs are published"),
+    "warmup": Range(0, 0.5, "it is the share of all steps that warm up, and 0.03 to 0.15 is published"),
+    "weight_decay": Range(0, 0.3, "0 to 0.1 is published"),
+    "max_grad_norm": Range(0.01, 100, "0.3 to 10 is published; a far larger one clips nothing"),
+    "lora.rank": Range(1, 512, "4 to 256 is published"),
+    "lora.alpha": Range(1, 1024, "it is once to four times the rank where it is published"),
+    "lora.dropout": Range(0, 0.5, "0 to 0.1 is published"),
+}
+EVALS = {
+    "max_new_tokens": Range(16, 16384, "answers are cut at so many tokens, and a cut answer is judged as it stands"),
+    "kl": Range(0, 2000, "each of these prompts costs an answer and two passes per variant"),
+}
+TEMPERATURE = Range(0, 2, "0 asks for the likeliest, 1 draws as the model predicts, and above 2 texts are noise")
+TYPICAL_LENGTH = Range(32, 131072, "most prompts with an answer have more tokens, and a longer row is dropped or cut")
+FACTOR = 5  # times beyond the published values of a loss's knob that are still plausible
+UNPUBLISHED = 100  # times beyond its default, where no values were read
+LOST = 0.2  # share of rows dropped or cut that is worth a warning
+
+
+def implausible(experiment: Experiment) -> list[str]:
+    """Return a warning for each setting of a recipe that is far from what is plausible."""
+    recipe, pairs = experiment.recipe, len(experiment.pairs)
+    lines: list[str] = []
+    for trial in experiment.trials.values():
+        lines += _of_training(trial.variant, f"variants.{trial.arm}", pairs)
+        lines += _of_knobs(trial.variant.loss_obj, trial.variant.params.model_dump(), f"variants.{trial.arm}")
+    shared = _shortened(list(dict.fromkeys(lines)), list(recipe.variants))
+    return [line for line in [*shared, *_of_data(experiment), *_of_evals(recipe)] if line]
+
+
+def sampling_warning(temperature: float) -> str:
+    """Return a warning for a temperature at which answers are noise; else an empty string."""
+    return TEMPERATURE.fault("--temperature", temperature)
+
+
+def unused(recipe: Recipe) -> list[str]:
+    """Return a warning for settings that have no effect, since what they belong to is not asked for."""
+    evals, lines = recipe.evals, list[str]()
+    if not evals.prompts:
+        default = Evals()
+        idle = [
+            name
+            for name in ("judge", "max_new_tokens", "frontier", "round_robin")
+            if getattr(evals, name) != getattr(default, name)
+        ]
+        if idle:
+            lines.append(f"evals.{', '.join(idle)}: has no effect without evals.prompts; add prompts to answer")
+    if not recipe.data.eval and not evals.prompts and not evals.benchmarks:
+        lines.append("data.eval, evals.prompts, evals.benchmarks: none is set, so that nothing is measured; add one")
+    return lines
+
+
+def _of_training(variant: Variant, place: str, pairs: int) -> Iterator[str]:
+    train = variant.train
+    at = f"{place}.train"
+    yield (LORA_RATE if train.lora else FULL_RATE).fault(f"{at}.learning_rate", train.learning_rate)
+    passes = steps_of(train, pairs) * train.batch / pairs
+    name, setting = "epochs", f"{train.epochs:g} epochs"
+    if train.steps:
+        name, setting = "steps", f"{train.steps} steps of {train.batch} rows"
+    yield PASSES.fault(f"{at}.{name}", passes, f"{setting}, {passes:.3g} passes,")
+    if train.batch > pairs:
+        yield f"{at}.batch: {train.batch} is more than the {pairs} rows there are; a step sees some of them twice"
+    for name, plausible in TRAIN.items():
+        value = _value(train, name)
+        if value is not None:
+            yield plausible.fault(f"{at}.{name}", value)
+
+
+def _value(train: Train, name: str) -> float | None:
+    at: Any = train
+    for part in name.split("."):
+        at = getattr(at, part, None)
+    return None if at is None else float(at)
+
+
+def _of_knobs(loss: AnyLoss, values: Mapping[str, Any], place: str) -> Iterator[str]:
+    if isinstance(loss, Sum):
+        for _, term in loss.terms:
+            yield from _of_knobs(term, values[term.name], f"{place}.{term.name}")
+        return
+    assert isinstance(loss, Loss)
+    for knob, value in values.items():
+        plausible = _knob_range(loss, knob)
+        if plausible is not None and isinstance(value, float):
+            yield plausible.fault(f"{place}.{knob}", value)
+
+
+def _knob_range(loss: Loss, knob: str) -> Range | None:
+    """What is plausible for a knob: near published values, or very roughly near its default where none were read."""
+    default = loss.Params.model_fields[knob].default
+    values = [v for v in (*loss.grid.get(knob, ()), default) if isinstance(v, int | float)]
+    if not isinstance(default, float) or not all(math.isfinite(v) for v in values) or min(values) < 0 or default == 0:
+        return None
+    if knob in loss.grid:
+        low, high = min(v for v in values if v) / FACTOR, max(values) * FACTOR
+        shown = ", ".join(f"{v:g}" for v in sorted(loss.grid[knob]))
+        return Range(low, high, f"{shown} is published for {loss.name}")
+    return Range(default / UNPUBLISHED, default * UNPUBLISHED, f"the default of {loss.name} is {default:g}")
+
+
+def _shortened(lines: list[str], variants: list[str]) -> list[str]:
+    """One line in place of the same one for every variant."""
+    first = f"variants.{variants[0]}." if variants else ""
+    common = [
+        line.removeprefix(first)
+        for line in lines
+        if line.startswith(f"{first}train.")
+        and all(f"variants.{name}.{line.removeprefix(first)}" in lines for name in variants)
+    ]
+    return common + [line for line in lines if not any(line.endswith(f".{one}") for one in common)]
+
+
+def _of_data(experiment: Experiment) -> Iterator[str]:
+    data = experiment.recipe.data
+    yield TYPICAL_LENGTH.fault("data.max_length", data.max_length)
+    for name, values in experiment.audits.items():
+        audit = Audit(**values)
+        dropped, cut = audit.rows - audit.kept, audit.counts.get("cut", 0)
+        if dropped + cut > LOST * audit.rows:
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in audit.counts.items())
+            yield (
+                f"data.{name}: of the {audit.rows} rows of {audit.spec}, {dropped} are dropped and {cut} are cut "
+                f"({reasons}); data.max_length is {data.max_length}, raise it if they are too long"
+            )
+
+
+def _of_evals(recipe: Recipe) -> Iterator[str]:
+    if recipe.evals.prompts:
+        for name, plausible in EVALS.items():
+            yield plausible.fault(f"evals.{name}", getattr(recipe.evals, name))
+    judge = recipe.evals.judge
+    if isinstance(judge, ServerSettings) and judge.temperature is not None:
+        yield TEMPERATURE.fault("evals.judge.temperature", judge.temperature)
