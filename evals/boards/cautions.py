@@ -37,12 +37,21 @@ def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...
         models: what was measured, by the model's name, the base's under its own.
         setting: what it was measured with.
     """
-    several = [_cut(models, setting.max_new_tokens), _seen(setting)]
+    several = [*_missing_verdicts(models), _cut(models, setting.max_new_tokens), _seen(setting)]
     if setting.held_out is False:
         several.append("No held-out pairs (data.eval): accuracy and displacement were not measured.")
     if setting.prompts is False:
         several.append("No prompts (evals.prompts): no answers were compared.")
     return tuple(filter(None, several))
+
+
+def _missing_verdicts(models: Mapping[str, Measured]) -> list[str]:
+    """Whose verdicts are missing, and why: a sentence for each reason."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for name, m in models.items():
+        if m.missing:
+            by_reason.setdefault((m.judge, m.why_missing), []).append(name)
+    return [f"The judge {judge} on {names(of)}: {why}." for (judge, why), of in by_reason.items()]
 
 
 def _cut(models: Mapping[str, Measured], tokens: int) -> str:

@@ -10,7 +10,7 @@ from prefzoo.evals.boards.costs import run_cost
 from prefzoo.evals.boards.leaderboard import Leaderboard, build
 from prefzoo.evals.boards.multi_seed import over_seeds
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
-from prefzoo.evals.judges.coverage import MOST_MISSING
+from prefzoo.evals.judges.coverage import coverage_of
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.runtime.run_folders import RunResult
@@ -24,11 +24,13 @@ def measured_of(variant: VariantFiles) -> Measured | None:
     measured, rows = variant.measured, variant.annotations
     if measured is None or measured.preferences or not rows:
         return measured
-    missing = sum(r["preference"] is None for r in rows)
-    withheld = missing > MOST_MISSING * len(rows)
-    preferences = [None if withheld else r["preference"] for r in rows]
+    cover = coverage_of([r.get("missing") or "no reason given" for r in rows if r["preference"] is None], len(rows))
+    preferences = [None if cover.withheld else r["preference"] for r in rows]
     judge, prompt = (str(rows[0].get(k) or "") for k in ("annotator", "prompt_hash"))
-    return replace(measured, preferences=preferences, missing=missing, judge=judge, prompt_hash=prompt)
+    return replace(
+        measured, preferences=preferences, missing=cover.missing, judge=judge, prompt_hash=prompt,
+        why_missing=cover.summary(),
+    )  # fmt: skip
 
 
 def all_measured(run: RunFiles) -> dict[str, Measured]:

@@ -16,6 +16,7 @@ from prefzoo.evals.boards.costs import run_cost
 from prefzoo.evals.boards.provenance import Provenance, with_provenance
 from prefzoo.evals.boards.ranking import HALF, WORSE, Ranking, ranked, standing
 from prefzoo.evals.boards.verdict import (
+    UNJUDGED,
     UNMEASURED,
     UNTRAINED,
     Verdict,
@@ -173,7 +174,8 @@ class Leaderboard:
         trained = [n for n in self.order if n != BASE]
         failed = [f"{name} failed ({why})." for name, why in self.failed.items()]
         if not trained or not self.ranking.order:
-            decision = UNMEASURED if trained else UNTRAINED
+            unjudged = "missing" in self.long and bool((self.long.missing > 0).any())
+            decision = UNTRAINED if not trained else UNJUDGED if unjudged else UNMEASURED
             return Verdict(" ".join([f"{decision}.", *failed]), cautions=self.cautions)
         best = self.long[(self.long.variant == self.ranking.order[0]) & (self.long.metric == self.primary)].iloc[0]
         numbers = [statistics(self.ranking, self.metrics[self.primary], best), *self._by_length(trained)]
@@ -246,10 +248,15 @@ def build(
 
 
 def primary_of(models: Mapping[str, Measured]) -> str:
-    """Return the metric that ranks: the win rate if answers were judged or scored, else the preference accuracy."""
-    base = models.get(BASE)
-    judged = any(m.preferences for m in models.values()) or (base is not None and base.scores)
-    return "win_rate" if judged else "preference_accuracy"
+    """Return the metric that ranks: the win rate if answers were judged or scored, else the preference accuracy.
+
+    A judge that gave no number ranks only where there are no held-out pairs.
+    """
+    base, every = models.get(BASE), models.values()
+    if any(m.preferences for m in every):
+        withheld = all(preference is None for m in every for preference in m.preferences)
+        return "preference_accuracy" if withheld and any(m.margins for m in every) else "win_rate"
+    return "win_rate" if base is not None and base.scores else "preference_accuracy"
 
 
 def rows_of(metric: Metric, measured: Measured, base: Measured | None) -> Values:

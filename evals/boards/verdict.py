@@ -16,6 +16,7 @@ NAMED = 5  # variants that a sentence names
 SURE = 0.995  # p from which on there is no more to say than that it is large
 TINY = 0.001
 UNTRAINED = "No variant was trained to its end"
+UNJUDGED = "No variant can be ranked: the judge gave too few verdicts"
 UNMEASURED = "No variant can be ranked: nothing was measured on held-out prompts or pairs"
 
 

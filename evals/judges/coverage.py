@@ -40,12 +40,16 @@ class Coverage:
 
 def coverage(verdicts: Sequence[Verdict]) -> Coverage:
     """Count missing verdicts; reasons that differ only in a quotation are counted as one."""
-    missing = [v.missing for v in verdicts if v.missing]
+    return coverage_of([v.missing for v in verdicts if v.missing], len(verdicts))
+
+
+def coverage_of(missing: Sequence[str], asked: int) -> Coverage:
+    """Count the reasons of missing verdicts, out of all that were asked for."""
     first: dict[str, str] = {}
     for reason in missing:
         first.setdefault(_kind(reason), reason)
     alike = Counter(_kind(reason) for reason in missing)
-    return Coverage(len(verdicts), len(missing), tuple((first[kind], n) for kind, n in alike.most_common()))
+    return Coverage(asked, len(missing), tuple((first[kind], n) for kind, n in alike.most_common()))
 
 
 def _kind(reason: str) -> str:

@@ -30,6 +30,7 @@ class Measured:
         benchmarks: results by task, as `prefzoo.evals.suites.benchmarks.Benchmark` has them.
         preferences: the judge's against the base, from 1 (the base wins) to 2; None if missing or withheld.
         missing: how many verdicts are missing.
+        why_missing: how many of how many, and why, in words; empty where none is.
         pairs: further values per held-out pair, by the metric's name.
         kl: divergence from the base of one sampled answer to each of the first prompts, in nats.
         beta: what the loss multiplies its margins by; None if it has no such parameter.
@@ -50,6 +51,12 @@ class Measured:
     tokens: list[int] = field(default_factory=list)
     kl: list[float] = field(default_factory=list)
     beta: float | None = None
+    why_missing: str = ""
+
+    @property
+    def withheld(self) -> bool:
+        """Whether so many verdicts are missing that the judge's number is withheld."""
+        return bool(self.missing) and all(preference is None for preference in self.preferences)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
         words: the other options.
 
     Returns:
-        Whether a variant failed.
+        Whether a variant failed, or the judge or a metric.
     """
     from prefzoo.experiment import pipeline
     from prefzoo.experiment.executors import Resources
@@ -76,4 +76,5 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
         for name, result in pipeline.run_one_stage(request, words.stage, options).items():
             click.echo(f"{words.stage} ({name}): {result}")
         return False
-    return bool(pipeline.run(request, options, resources).failed)
+    outcome = pipeline.run(request, options, resources)
+    return bool(outcome.failed or outcome.faults)

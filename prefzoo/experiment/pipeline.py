@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -51,10 +51,12 @@ class Outcome:
     Attributes:
         folder: the run's.
         failed: why the variants could not be ranked of which no trial was trained to its end.
+        faults: place in the recipe -> why what it names gave no number, such as a judge that raises.
     """
 
     folder: Path
     failed: dict[str, str]
+    faults: dict[str, str] = field(default_factory=dict)
 
 
 def run(request: Request, options: Options = DEFAULTS, resources: Resources = HERE) -> Outcome:
@@ -83,9 +85,9 @@ def run(request: Request, options: Options = DEFAULTS, resources: Resources = HE
     if checked.judge is not None and checked.experiment.prompts:
         checked.judge.check()
     with run_lock(request.folder(recipe.name)):
-        failed = _run(request, checked, console, options, resources)
+        outcome = _run(request, checked, console, options, resources)
     leave_process_group()
-    return Outcome(request.folder(recipe.name), failed)
+    return outcome
 
 
 def run_one_stage(request: Request, text: str, options: Options = DEFAULTS) -> dict[str, Result]:
@@ -120,7 +122,7 @@ def _console(options: Options) -> Console:
 
 def _run(
     request: Request, checked: Checked, console: Console, options: Options, resources: Resources
-) -> dict[str, str]:  # fmt: skip
+) -> Outcome:  # fmt: skip
     experiment, judge, recipe = checked.experiment, checked.judge, checked.experiment.recipe
     if process_state().is_main_process:
         _write_inputs(experiment)
@@ -133,12 +135,13 @@ def _run(
     with show_live_view(f"{recipe.name} · {recipe.model}", _rows(experiment), console):
         with _executor(request, experiment, resources) as executor:
             choice = _train_and_measure(experiment, executor)
-        board = None if judge is None else _judge_and_rank(experiment, choice, judge)
+        board, withheld = (None, {}) if judge is None else _judge_and_rank(experiment, choice, judge)
     if board is not None:
         board.write(experiment.folder)
         write_cards(experiment, read_results(experiment, choice), board)
         _print_board(experiment, board, write_report(experiment.folder))
-    return {name: failure.reason for name, failure in failed_variants(experiment, choice).items()}
+    failed = {name: failure.reason for name, failure in failed_variants(experiment, choice).items()}
+    return Outcome(experiment.folder, failed, checked.failing | withheld)
 
 
 def _write_inputs(experiment: Experiment) -> None:
@@ -197,14 +200,16 @@ def _train_and_measure(experiment: Experiment, executor: Executor) -> Choice:
     return choice
 
 
-def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> Leaderboard:
+def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> tuple[Leaderboard, dict[str, str]]:
+    """Return the board, and why the judge's number is withheld, by its place in the recipe; nothing if it is not."""
     folder, prompts, console = experiment.folder, experiment.prompts, experiment.console
     numbers = read_numbers(experiment, [BASE, *(t.name for t in choice.finals)])
     numbers = judge_models(judge, prompts, numbers, folder, console)
     more = play_round_robin(judge, prompts, numbers, folder, console, asked=experiment.recipe.evals.round_robin)
     for name in numbers:
         set_variant_state(name, "done", console)
-    return build_board(experiment, choice, numbers, more)
+    why = next((m.why_missing for m in numbers.values() if m.withheld), "")
+    return build_board(experiment, choice, numbers, more), {"evals.judge": why} if why else {}
 
 
 def _print_board(experiment: Experiment, board: Leaderboard, page: Path) -> None:

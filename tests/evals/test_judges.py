@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -147,7 +146,7 @@ def test_a_function_of_both_answers_or_of_one(own: Path) -> None:
 
 def test_what_a_function_raises_is_the_reason(own: Path) -> None:
     (found,) = load_judge("own.py:broken", own).compare([compared("a", "b")])
-    assert re.fullmatch(r".*own.py:7: KeyError: 'gone\\\\naway'", found.missing)
+    assert found.missing.endswith("own.py:7: KeyError: 'gone\\naway'")
 
 
 @pytest.mark.parametrize(

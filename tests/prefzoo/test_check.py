@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from called import prefzoo
 
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Progress, PromptRow, Verdict
 from prefzoo.experiment.plausible import sampling_warning
+from prefzoo.experiment.stages import judge as stages_judge
 from prefzoo.recipe.load import load
 
 RECIPE = """\
@@ -175,3 +179,50 @@ def test_a_plain_recipe_has_no_warning_and_run_repeats_those_of_check(
         printed.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")])
     assert printed[0] == printed[1] and len(printed[0]) == 1
     assert sampling_warning(9.0).startswith("--temperature: 9 is outside of 0 to 2") and not sampling_warning(1.0)
+
+
+@pytest.mark.slow
+def test_a_judge_that_raises_leaves_what_was_measured_and_its_own_words(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "evals.judge=my.py:raises") == 3
+    why = 'x my.py:8: KeyError: "the judge\'s own words"); more than 5%: the number is withheld'
+    out = capsys.readouterr().out
+    folder = place / "results" / "tiny"
+    board = (folder / "leaderboard.md").read_text()
+    for text in (out, board):
+        assert why in text and "nothing was measured" not in text and "No variant can be ranked" not in text
+    assert json.loads((folder / "verdict.json").read_text())["metric"] == "preference_accuracy"
+    assert (
+        html.escape(why, quote=True).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+        in (folder / "report.html").read_text()
+    )
+    rows = json.loads((folder / "dpo" / "annotations.json").read_text())
+    assert {row["missing"] for row in rows} - {""} == {'my.py:8: KeyError: "the judge\'s own words"'}
+    words = ("--set", "evals.judge=my.py:raises", "--set", "data.eval=null")
+    assert prefzoo(monkeypatch, "run", "r.yaml", *words) == 3
+    assert "No variant can be ranked: the judge gave too few verdicts." in capsys.readouterr().out
+    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "evals.judge=my.py:better") == 0
+
+
+def test_a_packages_judge_that_raises_is_a_reason_too() -> None:
+    class Broken(Judge):
+        name = "broken"
+
+        def forecast(self, comparisons: Sequence[Comparison]) -> str:
+            raise ArithmeticError("no price")
+
+        def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
+            raise SystemExit(4) if len(comparisons) > 1 else ArithmeticError("no verdict")
+
+    class Short(Broken):
+        def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
+            return []
+
+    one = Comparison(PromptRow("1", "p"), Answer("a", True, 1), Answer("b", True, 1))
+    for judge, asked, reason in ((Broken(), 1, "ArithmeticError: no verdict"), (Broken(), 2, "SystemExit: 4")):
+        found = stages_judge._verdicts(judge, [one] * asked, lambda done, total, note: None)
+        assert [v.missing.split(": ", 1)[1] for v in found] == [reason] * asked
+    (short,) = stages_judge._verdicts(Short(), [one], lambda done, total, note: None)
+    assert short.missing == "judge broken gave 0 verdicts for 1 comparisons"
+    assert "no price" in stages_judge._forecast(Broken(), [one])

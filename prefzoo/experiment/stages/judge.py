@@ -24,6 +24,7 @@ from prefzoo.evals.metrics.measure import Measured
 from prefzoo.recipe.judge import TAG, AnyJudge
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
+from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.runtime.progress import Report as StageReport
 from prefzoo.runtime.progress import stage
 
@@ -110,7 +111,7 @@ def judge_models(
         for name, own in answers.items()
         if name not in out
     }
-    forecast = judge.forecast([c for comparisons in asked.values() for c in comparisons])
+    forecast = _forecast(judge, [c for comparisons in asked.values() for c in comparisons])
     if forecast:
         console.print(forecast, soft_wrap=True, markup=False, emoji=False)
     for name, comparisons in asked.items():
@@ -126,6 +127,7 @@ def judge_models(
             numbers[name],
             preferences=preferences,
             missing=cover.missing,
+            why_missing=cover.summary(),
             judge=judge.name,
             prompt_hash=judge.prompt_hash,
         )
@@ -159,6 +161,8 @@ def play_round_robin(
             won, cover = play(judge, prompts, answers, lambda done, total: report(done, total, ""))
     except UserError as e:  # the board is worth having without it
         return f"Round robin: {'; '.join(e.lines)}\n"
+    except RAISED as e:
+        return f"Round robin: {describe_error(e)}\n"
     if cover.withheld:
         return f"Round robin: {cover.summary()}.\n"
     played = round_robin(won, cover)
@@ -169,9 +173,23 @@ def play_round_robin(
 def _verdicts(judge: Judge, comparisons: list[Comparison], stage_report: StageReport) -> list[Verdict]:
     """What training has cost is worth a board without the judge's number; the same command asks the judge again."""
     try:
-        return judge.compare(comparisons, lambda done, total: stage_report(done, total, ""))
+        verdicts = judge.compare(comparisons, lambda done, total: stage_report(done, total, ""))
     except UserError as e:
-        return [Verdict(math.nan, (), "; ".join(e.lines))] * len(comparisons)
+        reason = "; ".join(e.lines)
+    except RAISED as e:  # a package's judge may raise anything
+        reason = describe_error(e)
+    else:
+        if len(verdicts) == len(comparisons):
+            return verdicts
+        reason = f"judge {judge.name} gave {len(verdicts)} verdicts for {len(comparisons)} comparisons"
+    return [Verdict(math.nan, (), reason)] * len(comparisons)
+
+
+def _forecast(judge: Judge, comparisons: list[Comparison]) -> str:
+    try:
+        return judge.forecast(comparisons)
+    except RAISED as e:  # it is not worth the run
+        return f"{judge.name} makes no forecast: {describe_error(e)}"
 
 
 def _answers(m: Measured) -> list[Answer]:
