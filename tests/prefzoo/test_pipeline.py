@@ -34,7 +34,7 @@ SEEDS = ("--set", "seeds=[0, 1]")
 GRID = ("--set", "variants={dpo: {beta: [0.05, 0.5]}, simpo: {beta: [2.0, 5.0]}}")
 RUN = {
     "data_audit.json", "recipe.resolved.yaml", "leaderboard.csv", "leaderboard.md", "leaderboard.parquet",
-    "report.html", "round_robin.json", "frontier.csv",
+    "report.html", "round_robin.json", "frontier.csv", "verdict.json",
 }  # fmt: skip
 TRIAL = {
     "result.json", "metrics.jsonl", "evals.json", "annotations.json", "model_outputs.json", "checkpoint/README.md",
