@@ -86,6 +86,8 @@ def loss(name: str, **params: Any) -> Callable[..., Tensor]:
     from prefzoo.errors import UserError
     from prefzoo.recipe import messages
 
+    if not isinstance(name, str):
+        raise UserError("prefzoo.loss takes a loss's name; your own loss needs no decorator", losses.TEMPLATE)
     entry = losses.get(name)
     try:
         knobs = entry.Params(**params)

@@ -11,11 +11,13 @@ class UserError(Exception):
 
     Args:
         lines: One line, or several in order; duplicates are dropped.
+        hint: Text that helps with all of them, such as an example; printed once, below the lines.
     """
 
-    def __init__(self, lines: str | Iterable[str]) -> None:
+    def __init__(self, lines: str | Iterable[str], hint: str = "") -> None:
         self.lines: tuple[str, ...] = (lines,) if isinstance(lines, str) else tuple(dict.fromkeys(lines))
-        super().__init__("\n".join(self.lines))
+        self.hint = hint
+        super().__init__("\n".join([*self.lines, *([f"\n{hint}"] if hint else [])]))
 
 
 class VariantFailed(UserError):

@@ -121,7 +121,7 @@ def _plain(one: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(one: dict[str, Any]) -> list[str]:
     """What stands below a loss's formula, a line each."""
-    facts = [f"Paper: {one['paper']}, {one['equation'] or UNCITED}"]
+    facts = [f"Paper: {one['paper']}, {one['equation'] or UNCITED}"] if one["paper"] else []
     facts.append(f"Needs: {', '.join(needs(one))}")
     if one["learning_rate"]:
         facts.append(f"Published learning rates: {', '.join(f'{rate:g}' for rate in one['learning_rate'])}")

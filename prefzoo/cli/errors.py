@@ -29,6 +29,8 @@ def reported_errors() -> Iterator[None]:
         yield
     except UserError as e:
         _say(*e.lines)
+        if e.hint:
+            click.echo(f"\n{e.hint}", err=True)
         sys.exit(PARTLY_FAILED if isinstance(e, VariantFailed) else MISTAKE)
     except click.ClickException as e:
         e.show()

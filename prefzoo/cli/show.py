@@ -122,11 +122,12 @@ def _explain_loss(console: Console, loss: zoo.Loss | zoo.Sum) -> None:
     def say(text: str) -> None:
         console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
 
-    say(f"{loss.name}\n\n{_indented(loss.doc)}\n")
+    say(f"{loss.name}\n\n{_indented(loss.doc) or 'It has no docstring.'}\n")
     if FORMULA.search(loss.doc):
         say(f"{SYMBOLS}\n")
-    cited = "" if isinstance(loss, zoo.Sum) else f", {loss.equation or UNCITED}"
-    say(f"paper: {loss.paper}{cited}")
+    if loss.paper:
+        cited = "" if isinstance(loss, zoo.Sum) else f", {loss.equation or UNCITED}"
+        say(f"paper: {loss.paper}{cited}")
     say(f"needs a reference: {'yes' if loss.needs_reference else 'no'}")
     others = [need for need in _needs(loss) if need != INPUTS["reference"]]
     if others:

@@ -122,7 +122,7 @@ def _loss(about: About) -> str:
         parts += [f"$$ {' '.join(formula.group(1).split())} $$"] if formula else []
         cited = safe(term.paper) + (f", {safe(term.equation)}" if term.equation else "")
         links = " ".join(f"[arXiv:{i}](https://arxiv.org/abs/{i})" for i in dict.fromkeys(ARXIV.findall(term.paper)))
-        parts.append(f"Citation: {cited}" + (f" ({links})" if links else ""))
+        parts += [f"Citation: {cited}" + (f" ({links})" if links else "")] if term.paper else []
         parts += [f"Provisional: {safe(term.provisional)}"] if term.provisional else []
     return "\n\n".join([*parts, safe(SYMBOLS)])
 

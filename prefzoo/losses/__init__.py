@@ -41,6 +41,7 @@ from prefzoo.losses._grids import PaperGrid, paper_grid
 from prefzoo.losses._guide import SITUATIONS, Situation
 from prefzoo.losses._loss import GROUPS, AnyLoss, Loss, Params
 from prefzoo.losses._registry import all_losses, get, loss, names
+from prefzoo.losses._signature import TEMPLATE
 from prefzoo.losses._sum import Sum
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "Seed",
     "Share",
     "Situation",
+    "TEMPLATE",
     "Sum",
     "Vocabulary",
     "all_losses",

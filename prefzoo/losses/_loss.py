@@ -7,25 +7,18 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import NoneType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import Tensor
 
-from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL, TokenLogProbs, VocabLogProbs
-
-LossFn = Callable[..., Any]
+from prefzoo.losses._signature import INPUTS, STATE, LossFn, knobs_of
+from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
 
 GROUPS = (
     "pairwise", "reference-free", "length-aware", "noise-robust", "f-divergence", "unpaired", "token-level",
     "distributional", "sft-augmented",
 )  # fmt: skip
-SHAPES: tuple[type, ...] = (LogProbs, TokenLogProbs, VocabLogProbs, Answers)
-INPUTS: dict[str, tuple[type, ...]] = {
-    "policy": SHAPES, "reference": SHAPES, "scores": (Scores,), "kl": (TokenKL,), "mismatched": (Mismatched,),
-}  # fmt: skip
-STATE = "state"
 MISSING_INPUT = {
     "reference": ("compares with a reference", "score one, or take a loss without (simpo, orpo, cpo, ...)"),
     "scores": ("reads the data's scores", "fill score_chosen and score_rejected, or take a loss without"),
@@ -163,7 +156,7 @@ class Loss(AnyLoss):
     Attributes:
         fn: `fn(policy[, reference, scores, kl, mismatched, state], *, knobs)`, which returns one value per row, in nats
             unless the docstring names another unit; with `state`, also the next state.
-        paper: Author, year and where to read it.
+        paper: Author, year and where to read it; empty for a loss of one's own.
         equation: Where in the paper: number of an equation, a section, or whose code was read. Empty if none of these
             was read.
         at_reference: The loss at policy = reference as a function of the knobs (ln 2 for DPO), if it does not depend on
@@ -178,7 +171,7 @@ class Loss(AnyLoss):
     """
 
     fn: LossFn
-    paper: str
+    paper: str = ""
     equation: str = ""
     at_reference: Callable[[Any], float] | None = None
     group: str = "pairwise"
@@ -203,7 +196,7 @@ class Loss(AnyLoss):
     @cached_property
     def needs(self) -> Mapping[str, type]:
         signature = inspect.signature(self.fn).parameters
-        return {p: self._hints.get(p, LogProbs) for p in INPUTS if p in signature}
+        return {p: self._hints.get(p, INPUTS[p][0]) for p in INPUTS if p in signature}
 
     @property
     def state_type(self) -> type | None:
@@ -216,8 +209,7 @@ class Loss(AnyLoss):
     @cached_property
     def Params(self) -> type[Params]:  # noqa: N802 - it is a class
         """The pydantic model of this loss's knobs."""
-        parameters = inspect.signature(self.fn).parameters.values()
-        knobs: Any = {p.name: (self._hints[p.name], p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+        knobs: Any = knobs_of(self.fn)
         return create_model(f"{self.name}_params", __base__=Params, **knobs)
 
     def each_with_state(
@@ -243,47 +235,6 @@ class Loss(AnyLoss):
                 f"it must return one value per {row}, without taking the mean"
             )
         return values, after
-
-
-def check_signature(fn: LossFn) -> None:
-    """Check that a function has the signature of a loss.
-
-    Raises:
-        TypeError: It has not; the message names the parameter.
-    """
-    parameters = inspect.signature(fn).parameters.values()
-    before = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    knobs = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    shown = f"loss {fn.__name__}({', '.join(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)})"
-    if before[:1] != ["policy"] or len(before) + len(knobs) != len(parameters) or {*before} - {*INPUTS, STATE}:
-        raise TypeError(
-            f"{shown}: a loss takes policy, then any of reference, scores, kl, mismatched and state, "
-            "then keyword-only knobs after a *"
-        )
-    for p in knobs:
-        if p.annotation is p.empty or p.default is p.empty:
-            raise TypeError(
-                f"loss {fn.__name__}: knob {p.name!r} needs a type and a default, like `beta: Positive = 0.1`"
-            )
-    hints = inspect.get_annotations(fn, eval_str=True)
-    for name in before:
-        _check_annotation(fn, name, hints)
-    if "reference" in before and (hints.get("reference") is Answers) != (hints.get("policy") is Answers):
-        raise TypeError(f"{shown}: policy and reference are both pairs, or both Answers")
-
-
-def _check_annotation(fn: LossFn, name: str, hints: Mapping[str, Any]) -> None:
-    kind = hints.get(name, LogProbs if INPUTS.get(name) is SHAPES else NoneType)
-    if name == STATE:
-        if not (isinstance(kind, type) and callable(getattr(kind, "start", None))):
-            raise TypeError(
-                f"loss {fn.__name__}: state needs a class with a classmethod start(), like `state: MyState`"
-            )
-    elif kind not in INPUTS[name]:
-        allowed = " or ".join(k.__name__ for k in INPUTS[name])
-        raise TypeError(
-            f"loss {fn.__name__}: {name} must be annotated {allowed}, not {getattr(kind, '__name__', kind)}"
-        )
 
 
 def check_metadata(loss: Loss) -> None:

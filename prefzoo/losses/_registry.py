@@ -6,13 +6,16 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint
+from inspect import isfunction, unwrap
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, overload
 
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.losses._loss import Loss, LossFn, check_metadata, check_signature
+from prefzoo.losses._loss import Loss, check_metadata
+from prefzoo.losses._signature import TEMPLATE, LossFn, adapted, check_signature
 from prefzoo.losses._sum import Sum, is_sum, parse
-from prefzoo.runtime.plugins import import_file, load_entry_points
+from prefzoo.runtime.plugins import RAISED, describe_error, import_file, import_hint, load_entry_points
 
 
 class NameTaken(UserError, ValueError):
@@ -23,66 +26,54 @@ _REGISTRY: dict[str, Loss] = {}
 _PLUGINS: dict[str, Loss] = {}
 
 
+@overload
+def loss(fn: LossFn, /) -> Loss: ...
+
+
+@overload
 def loss(
-    *,
-    paper: str,
-    equation: str = "",
-    at_reference: Callable[[Any], float] | None = None,
-    group: str = "",
-    grid: Mapping[str, tuple[float, ...]] | None = None,
-    traps: tuple[str, ...] = (),
-    couples: str = "",
-    provisional: str = "",
-    learning_rate: tuple[float, ...] = (),
-) -> Callable[[LossFn], Loss]:
-    """Make a function `(policy[, reference, ...], *, knobs)` a loss and register it under its name.
+    *, paper: str = "", equation: str = "", at_reference: Callable[[Any], float] | None = None, group: str = "",
+    grid: Mapping[str, tuple[float, ...]] | None = None, traps: tuple[str, ...] = (), couples: str = "",
+    provisional: str = "", learning_rate: tuple[float, ...] = (),
+) -> Callable[[LossFn], Loss]: ...  # fmt: skip
+
+
+def loss(fn: LossFn | None = None, /, **notes: Any) -> Loss | Callable[[LossFn], Loss]:
+    """Make a function of log-probs a loss and register it under its name: `@loss`, or `@loss(paper="...")` with notes.
 
     Args:
-        paper: Author, year and where to read it.
-        equation: Where in the paper: number of an equation, a section, or whose code was read.
-        at_reference: The loss at policy = reference as a function of the knobs, if it does not depend on the data.
-        group: Group in the catalogue; by default unpaired, reference-free or pairwise, by the signature.
-        grid: Published values of knobs.
-        traps: Short sentences on what goes wrong with the loss and where implementations differ.
-        couples: How the rows of a batch depend on each other; empty for independent rows.
-        provisional: Why the formula is uncertain; empty if it was read in the paper or the authors' code.
-        learning_rate: Published learning rates.
+        fn: A function `(policy[, reference, scores, kl, mismatched, state], knobs)` that returns a value per row. Knobs
+            have defaults; their types may be annotated. A function of TRL's `policy_chosen_logps` and the like will do.
+        notes: Any of the attributes of `Loss`: paper, equation, at_reference, group (by default unpaired,
+            reference-free or pairwise, by the signature), grid, traps, couples, provisional, learning_rate.
 
     Returns:
-        A decorator that returns the `Loss`.
+        The `Loss`, or a decorator that returns it.
 
     Raises:
-        TypeError: The signature is not that of a loss: the first parameter is not `policy`, a positional parameter is
-            unknown, or a knob has no annotation or default.
+        TypeError: The signature is not that of a loss: there is no `policy`, a parameter without a default is no input,
+            a knob's type is unknown, or the argument is no function.
         NameTaken: Another function has the name.
         ValueError: The group does not exist, or the grid does not fit the knobs.
     """
+    if isinstance(fn, str):
+        raise TypeError(f"@loss({fn!r}): name what it is: @loss(paper={fn!r}), or write @loss alone")
+    return _register(fn, notes) if fn is not None else lambda decorated: _register(decorated, notes)
 
-    def register(fn: LossFn) -> Loss:
-        check_signature(fn)
-        registered = Loss(
-            fn,
-            paper,
-            equation,
-            at_reference,
-            group or _group(fn),
-            grid or {},
-            traps,
-            couples,
-            provisional,
-            learning_rate,
+
+def _register(fn: LossFn, notes: dict[str, Any]) -> Loss:
+    fn = adapted(fn) if isfunction(fn) else fn
+    check_signature(fn)
+    registered = Loss(fn, **{**notes, "group": notes.get("group") or _group(fn), "grid": notes.get("grid") or {}})
+    check_metadata(registered)
+    taken = _REGISTRY.get(registered.name)
+    if taken is not None and _source_file(taken.fn) != _source_file(fn):
+        raise NameTaken(
+            f"loss {registered.name!r} of {_source_file(fn)} is taken by {_source_file(taken.fn)}; "
+            "rename one of the functions"
         )
-        check_metadata(registered)
-        taken = _REGISTRY.get(registered.name)
-        if taken is not None and _source_file(taken.fn) != _source_file(fn):
-            raise NameTaken(
-                f"loss {registered.name!r} of {_source_file(fn)} is taken by {_source_file(taken.fn)}; "
-                "rename one of the functions"
-            )
-        _REGISTRY[registered.name] = registered
-        return registered
-
-    return register
+    _REGISTRY[registered.name] = registered
+    return registered
 
 
 def _group(fn: LossFn) -> str:
@@ -93,7 +84,7 @@ def _group(fn: LossFn) -> str:
 
 
 def _source_file(fn: LossFn) -> str:
-    return str(Path(fn.__code__.co_filename).resolve())
+    return str(Path(unwrap(fn).__code__.co_filename).resolve())
 
 
 def names() -> list[str]:
@@ -131,41 +122,61 @@ def _plugin(spec: str, folder: Path) -> Loss:
     where, _, attribute = spec.rpartition(":")
     if not where or not attribute:
         missing = "file or module before" if not where else "function after"
-        raise UserError(f"loss {spec!r}: no {missing} the colon; write it like my_losses.py:my_loss")
+        raise _plugin_error(spec, f"no {missing} the colon; write it like my_losses.py:my_loss")
     key = f"{(folder / where).resolve()}:{attribute}" if where.endswith(".py") else spec
     if key not in _PLUGINS:
         module = _import_file((folder / where).resolve(), spec) if where.endswith(".py") else _import(where, spec)
-        plugin = getattr(module, attribute, None)
-        if not isinstance(plugin, Loss):
-            have = [n for n, v in vars(module).items() if isinstance(v, Loss)]
-            hint = did_you_mean(attribute, have) or f"; it has {', '.join(have) or 'no function decorated with @loss'}"
-            raise UserError(f"loss {spec!r}: {where} has no loss {attribute!r}{hint}")
-        _PLUGINS[key] = plugin
+        _PLUGINS[key] = _loss_of(module, where, attribute, spec)
     return _PLUGINS[key]
 
 
-def _import(module: str, spec: str) -> Any:
+def _plugin_error(spec: str, problem: str) -> UserError:
+    return UserError(f"loss {spec!r}: {problem}", TEMPLATE)
+
+
+def _loss_of(module: ModuleType, where: str, attribute: str, spec: str) -> Loss:
+    """Return a module's loss; a plain function becomes one."""
+    offered = getattr(module, attribute, None)
+    if isinstance(offered, Loss):
+        return offered
+    if not isfunction(offered):
+        own = [n for n, v in vars(module).items() if isinstance(v, Loss) or _is_own(v, module)]
+        hint = did_you_mean(attribute, own) or f"; it has {', '.join(own) or 'no function'}"
+        problem = "has no function" if offered is None else "has no function, but something else, called"
+        raise _plugin_error(spec, f"{where} {problem} {attribute!r}{hint}")
     try:
-        return importlib.import_module(module)
-    except ImportError as e:
-        raise UserError(
-            f"loss {spec!r}: cannot import {module}: {e}; install it, or name a file: my_losses.py:my_loss"
-        ) from e
+        return loss(offered)
     except NameTaken:
         raise
-    except Exception as e:  # the module's code may raise anything
-        raise UserError(f"loss {spec!r}: {module} fails on import: {type(e).__name__}: {e}; mend it there") from e
+    except (TypeError, ValueError, NameError) as e:
+        raise _plugin_error(spec, f"{e}{import_hint(e)}") from e
 
 
-def _import_file(path: Path, spec: str) -> Any:
+def _is_own(value: Any, module: ModuleType) -> bool:
+    return isfunction(value) and value.__module__ == module.__name__ and not value.__name__.startswith("_")
+
+
+def _import(module: str, spec: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except NameTaken:
+        raise
+    except ImportError as e:
+        problem = f"cannot import {module}: {e}; install it, or name a file: my_losses.py:my_loss"
+        raise _plugin_error(spec, problem) from e
+    except RAISED as e:  # the module's code may raise anything
+        raise _plugin_error(spec, f"{module} fails on import: {describe_error(e)}; fix it there") from e
+
+
+def _import_file(path: Path, spec: str) -> ModuleType:
     if not path.is_file():
-        raise UserError(f"loss {spec!r}: no such file: {path}; the path is relative to the recipe")
+        raise _plugin_error(spec, f"no such file: {path}; the path is relative to the recipe")
     try:
         return import_file(path, f"prefzoo_plugin_{path.stem}_{abs(hash(path)):x}")
-    except Exception as e:  # a user's file may raise anything; the user gets it in one line
-        if isinstance(e, NameTaken):
-            raise
-        raise UserError(f"loss {spec!r}: {path} fails on import: {type(e).__name__}: {e}; mend it there") from e
+    except NameTaken:
+        raise
+    except RAISED as e:  # a user's file may raise anything; the user gets it in one line
+        raise _plugin_error(spec, f"fails on import: {describe_error(e)}; fix it there") from e
 
 
 @lru_cache(maxsize=1)
@@ -174,8 +185,9 @@ def _load_entry_points() -> None:
 
     def register(_: EntryPoint, offered: Any) -> str | None:
         if not isinstance(offered, Loss):
-            return "it is not decorated with @loss"
-        _REGISTRY.setdefault(offered.name, offered)
+            loss(offered)
+        else:
+            _REGISTRY.setdefault(offered.name, offered)
         return None
 
     load_entry_points("prefzoo.losses", register)

@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field, create_model
 from torch import Tensor
 
 from prefzoo.errors import UserError
-from prefzoo.losses._loss import INPUTS, AnyLoss, Loss, Params
+from prefzoo.losses._loss import AnyLoss, Loss, Params
+from prefzoo.losses._signature import INPUTS
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
 
 PLUS = re.compile(r"(?<!\d[eE])\+")  # 1e+3 is one number
@@ -39,7 +40,7 @@ class Sum(AnyLoss):
 
     @property
     def paper(self) -> str:  # type: ignore[override]
-        return "; ".join(f"{term.name}: {term.paper}" for _, term in self.terms)
+        return "; ".join(f"{term.name}: {term.paper}" for _, term in self.terms if term.paper)
 
     @property
     def equation(self) -> str:  # type: ignore[override]

@@ -97,7 +97,7 @@ def _knobs(loss: Loss) -> JsonSchema:
         field["description"] = f"A knob of {loss.name}" + (f"; tuned over {grid}." if grid else ".")
     knobs.setdefault("properties", {})
     knobs["description"] = " ".join(
-        [*loss.doc.splitlines()[:1], f"{loss.paper}."]
+        [*loss.doc.splitlines()[:1], *([f"{loss.paper}."] if loss.paper else [])]
     )  # a user's loss may have no docstring
     return knobs
 

@@ -17,6 +17,7 @@ from prefzoo.recipe import messages, yaml
 from prefzoo.recipe.axes import Axis, Sweep, attach_axes, extract_axes, variant_to_plain
 from prefzoo.recipe.sections import Data, Evals, RecipeSection, Seed, Text, Train
 from prefzoo.recipe.yaml import Keys, Source
+from prefzoo.runtime.plugins import describe_error
 
 SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
 RESERVED = "base"  # the untrained model's row of the leaderboard
@@ -145,9 +146,10 @@ def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> AnyLoss | None
         return loss
     except UserError as e:
         implied = "" if given else " (a variant without `loss:` is named after its loss)"
-        source.fault((*keys, "loss") if given else keys, e.lines[0] + implied)
+        source.fault((*keys, "loss") if given else keys, e.lines[0] + implied, e.hint)
     except Exception as e:  # a plug-in module runs the user's code, which may raise anything
-        source.fault((*keys, "loss"), f"loss {spec!r} fails to load: {type(e).__name__}: {e}; mend it there")
+        reason = f"loss {spec!r} fails to load: {describe_error(e)}; fix it there"
+        source.fault((*keys, "loss"), reason, losses.TEMPLATE)
     return None
 
 

@@ -126,6 +126,7 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.faults: list[tuple[int | str, Keys, str]] = []
+        self.hints: dict[str, None] = {}
         parsed = _parse(_read(path))
         self.places: dict[Keys, int | str] = dict(parsed.lines)
         self.faults.extend(parsed.faults)
@@ -139,14 +140,21 @@ class Source:
             raise UserError(f"{path}:{parsed.lines[()]}: a recipe is a mapping, and this is {kind}; write `name: ...`")
         self.data: dict[str, Any] = parsed.value
 
-    def fault(self, keys: Keys, message: str) -> None:
-        """Add a fault of the value at `keys`, at the place of its nearest written parent."""
+    def fault(self, keys: Keys, message: str, hint: str = "") -> None:
+        """Add a fault of the value at `keys`, at the place of its nearest written parent.
+
+        Args:
+            keys: Where the value is.
+            message: What is wrong with it, and the cure.
+            hint: Longer help, such as an example; shown once below all faults.
+        """
         if keys in self.unread:  # its text is reported already
             return
         near = next(keys[:n] for n in range(len(keys), -1, -1) if keys[:n] in self.places)
         fault = (self.places[near], keys, message)
         if fault not in self.faults:  # a variant is read again for each value of its axes
             self.faults.append(fault)
+            self.hints |= {hint: None} if hint else {}
 
     def raise_faults(self) -> None:
         """Raise all faults as one `UserError`, ordered by line, those of overrides last.
@@ -159,7 +167,7 @@ class Source:
             where = f"{self.path}:{place}" if isinstance(place, int) else place
             lines.append(": ".join(part for part in (where, ".".join(keys), message) if part).replace("\n", "\\n"))
         if lines:
-            raise UserError(lines)
+            raise UserError(lines, "\n\n".join(self.hints))
 
     def override(self, text: str) -> None:
         """Apply an override like `a.b=value`, with the value in YAML."""

@@ -18,6 +18,20 @@ from prefzoo.runtime.redaction import redact
 
 LONGEST = 400  # characters of an error's message that are shown
 RAISED = (Exception, SystemExit)  # what a user's code may raise; a signal is no error of it
+# Names that plug-ins often use without importing them.
+IMPORTS = {
+    **dict.fromkeys(("torch", "math"), "import {}"),
+    **dict.fromkeys(("logsigmoid", "relu", "softplus"), "from torch.nn.functional import {}"),
+    "F": "import torch.nn.functional as F",
+    "Tensor": "from torch import Tensor",
+    **dict.fromkeys(
+        ("loss", "Positive", "NonNegative", "Finite", "Share", "FlipRate"), "from prefzoo.losses import {}"
+    ),
+    **dict.fromkeys(
+        ("LogProbs", "TokenLogProbs", "VocabLogProbs", "Answers", "Scores", "TokenKL", "Mismatched"),
+        "from prefzoo.types import {}",
+    ),
+}
 PACKAGE = str(Path(__file__).parents[1])
 INSTALLED = ("site-packages", "dist-packages")
 
@@ -80,7 +94,14 @@ def describe_error(error: BaseException) -> str:
         place = f"{_shown(error.filename)}:{error.lineno}: "
     message = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
     shown = message if len(message) <= LONGEST else message[:LONGEST] + "..."
-    return redact(f"{place}{type(error).__name__}{f': {shown}' if shown else ''}")
+    return redact(f"{place}{type(error).__name__}{f': {shown}' if shown else ''}{import_hint(error)}")
+
+
+def import_hint(error: BaseException) -> str:
+    """Return the import that a name needs which a user's code uses without one; empty for any other error."""
+    if not isinstance(error, NameError) or error.name not in IMPORTS:
+        return ""
+    return f"; add `{IMPORTS[error.name].format(error.name)}` at the top of the file"
 
 
 def _is_library(file: str) -> bool:

@@ -61,6 +61,14 @@ def test_a_wrong_loss_is_one_line(name: str, params: dict[str, Any], says: str) 
         prefzoo.loss(name, **params)
 
 
+def test_a_function_in_place_of_a_name_is_answered_with_a_template() -> None:
+    with pytest.raises(prefzoo.UserError, match=r"takes a loss's name(?s:.*)\n  def mine\(policy, reference"):
+
+        @prefzoo.loss  # type: ignore[arg-type]
+        def mine(policy: prefzoo.LogProbs) -> torch.Tensor:
+            return policy.margin
+
+
 def test_compare_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = ModuleType("prefzoo.evals.boards.comparison")
     fake.compare = lambda paths, **how: (paths, how)  # type: ignore[attr-defined]

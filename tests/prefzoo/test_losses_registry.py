@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from textwrap import dedent
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,8 +19,9 @@ from test_losses_golden import Row
 from zoo_inputs import random_world
 
 from prefzoo import losses
+from prefzoo.cli.catalogue import catalogue
 from prefzoo.errors import UserError
-from prefzoo.losses import _registry
+from prefzoo.losses import TEMPLATE, _registry
 from prefzoo.losses._bounds import Positive
 from prefzoo.losses.batch import RunningMean
 from prefzoo.runtime import plugins
@@ -30,6 +33,18 @@ from prefzoo.losses import Positive, loss
 @loss(paper="mine")
 def mine(policy, *, slope: Positive = 1.0):
     return -slope * policy.margin
+"""
+
+
+PLAIN = """
+from __future__ import annotations
+
+number = 3
+
+def bare(policy, weights): ...
+def renamed(pi, ref, beta=0.1): ...
+def late(policy, scores: Scores): ...
+def _private(policy): ...
 """
 
 
@@ -101,6 +116,85 @@ def test_a_plugin_file_is_found_beside_the_recipe(tmp_path: Path) -> None:
     assert found.each(policy, None, found.Params(slope=2.0)).item() == -4.0  # -2 * (-1 + 3)
 
 
+def four_log_probs() -> tuple[LogProbs, LogProbs]:
+    lengths = torch.tensor([2, 4])
+    policy = LogProbs(torch.tensor([-1.0, -5.0]), torch.tensor([-3.0, -4.0]), lengths, lengths)
+    return policy, LogProbs(torch.tensor([-2.0, -5.0]), torch.tensor([-2.0, -7.0]), lengths, lengths)
+
+
+FORMS = {
+    "the template's": TEMPLATE.split(":\n", 1)[1],
+    "knobs by keyword": """
+        from torch.nn.functional import logsigmoid
+        def mine(policy, reference, *, beta=0.1):
+            return -logsigmoid(beta * (policy.margin - reference.margin))
+        """,
+    "decorated without brackets": """
+        from torch.nn.functional import logsigmoid
+        from prefzoo.losses import loss
+        @loss
+        def mine(reference, policy, beta: float = 0.1):
+            return -logsigmoid(beta * (policy.margin - reference.margin))
+        """,
+    "decorated without a paper": """
+        from torch.nn.functional import logsigmoid
+        from prefzoo.losses import Positive, loss
+        @loss(traps=("mind the gap",))
+        def mine(policy, reference, *, beta: Positive = 0.1):
+            return -logsigmoid(beta * (policy.margin - reference.margin))
+        """,
+    "TRL's four tensors": """
+        from torch.nn.functional import logsigmoid
+        def mine(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, reference_rejected_logps, beta=0.1):
+            h = (policy_chosen_logps - policy_rejected_logps) - (ref_chosen_logps - reference_rejected_logps)
+            return -logsigmoid(beta * h)
+        """,
+    "four tensors in short": """
+        from torch.nn.functional import logsigmoid
+        def mine(chosen, rejected, ref_chosen, ref_rejected, beta: float = 0.1):
+            return -logsigmoid(beta * ((chosen - rejected) - (ref_chosen - ref_rejected)))
+        """,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_loss_of_ones_own_in_any_form_is_dpo(form: str, tmp_path: Path) -> None:
+    (tmp_path / "my_losses.py").write_text(dedent(FORMS[form]))
+    mine, dpo = losses.get("my_losses.py:mine", tmp_path), losses.get("dpo")
+    policy, reference = four_log_probs()
+    for params in ({}, {"beta": 0.3}, {"beta": 1}):
+        got = mine.each(policy, reference, mine.Params(**params))
+        assert got.tolist() == dpo.each(policy, reference, dpo.Params(**params)).tolist()
+    assert mine.paper == "" and mine.needs == dpo.needs and set(mine.Params.model_fields) == {"beta"}
+    with pytest.raises(ValidationError):
+        mine.Params(beta="0.1")
+    (entry,) = json.loads(catalogue([cast("losses.Loss", mine)], "json"))
+    assert (
+        entry["name"] == "mine" and entry["paper"] == "" and "Paper" not in catalogue([cast("losses.Loss", mine)], "md")
+    )
+    assert losses.paper_grid(mine).knobs == {"beta": (0.02, 0.1, 0.5)}
+
+
+def test_a_plain_function_may_do_without_a_reference_and_read_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def free(chosen, rejected): return rejected - chosen\n"
+        "def scored(policy, scores, k=2, hard=False): return -policy.margin * scores.gap * k\n"
+    )
+    policy, reference = four_log_probs()
+    free, scored = losses.get("own.py:free", tmp_path), losses.get("own.py:scored", tmp_path)
+    assert not free.needs_reference and free.each(policy, None, free.Params()).tolist() == [-2.0, 1.0]
+    gaps = Scores(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0]))
+    assert scored.needs == {"policy": LogProbs, "scores": Scores}
+    assert scored.each(policy, reference, scored.Params(), scores=gaps).tolist() == [-8.0, 0.0]
+    params = scored.Params(k=0.5, hard=True)
+    assert params.model_dump() == {"k": 0.5, "hard": True} and scored.Params().model_dump() == {"k": 2, "hard": False}
+
+
+def test_a_paper_without_its_name_is_explained() -> None:
+    with pytest.raises(TypeError, match=r"name what it is: @loss\(paper='Me 2026'\), or write @loss alone"):
+        losses.loss("Me 2026")  # type: ignore[call-overload]
+
+
 def test_a_plugin_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "zoo_plugin_module.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
@@ -122,13 +216,22 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("dpoo", "no such loss: 'dpoo'; did you mean 'dpo'?"),
         ("zzz", "`prefzoo losses` lists all"),
         ("absent.py:mine", "no such file"),
-        ("plug.py:nine", "has no loss 'nine'; did you mean 'mine'?"),
-        ("broken.py:mine", "fails on import: ZeroDivisionError"),
+        ("plug.py:nine", "has no function 'nine'; did you mean 'mine'?"),
+        ("broken.py:mine", "broken.py:1: ZeroDivisionError: division by zero; fix it there"),
         ("no_such_package.x:mine", "cannot import no_such_package.x"),
-        ("zoo_broken_module:mine", "zoo_broken_module fails on import: ZeroDivisionError: division by zero; mend it"),
+        ("zoo_broken_module:mine", "zoo_broken_module.py:1: ZeroDivisionError: division by zero; fix it there"),
         (":mine", "no file or module before the colon"),
         ("plug.py:", "no function after the colon"),
-        ("odd.py:odd", "odd.py fails on import: TypeError: loss odd: scores must be annotated Scores"),
+        ("odd.py:odd", "odd.py:4: TypeError: loss odd: scores must be annotated Scores, not int; fix it there"),
+        ("forgot.py:mine", "NameError: name 'loss' is not defined; add `from prefzoo.losses import loss` at the top"),
+        ("plain.py:bare", "loss bare(policy, weights): weights is no input of a loss, and a knob needs a default"),
+        ("plain.py:renamed", "loss renamed(pi, ref, beta): a loss takes policy, then any of reference, scores"),
+        ("plain.py:renamed", "did you mean 'policy'?"),
+        (
+            "plain.py:late",
+            "name 'Scores' is not defined; add `from prefzoo.types import Scores` at the top of the file",
+        ),
+        ("plain.py:number", "has no function, but something else, called 'number'; it has bare, renamed, late"),
     ],
 )
 def test_wrong_names_are_told_apart(name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,10 +239,13 @@ def test_wrong_names_are_told_apart(name: str, says: str, tmp_path: Path, monkey
     (tmp_path / "zoo_broken_module.py").write_text("1 / 0")
     (tmp_path / "plug.py").write_text(PLUGIN)
     (tmp_path / "broken.py").write_text("1 / 0")
-    (tmp_path / "odd.py").write_text(PLUGIN.replace("mine(policy", "odd(policy, scores"))
+    (tmp_path / "odd.py").write_text(PLUGIN.replace("mine(policy", "odd(policy, scores: int"))
+    (tmp_path / "forgot.py").write_text(PLUGIN.replace("import Positive, loss", "import Positive"))
+    (tmp_path / "plain.py").write_text(PLAIN)
     with pytest.raises(UserError) as caught:
         losses.get(name, tmp_path)
     assert says in caught.value.lines[0] and len(caught.value.lines) == 1
+    assert (caught.value.hint == TEMPLATE) == (":" in name)
 
 
 def test_knobs_become_a_strict_schema() -> None:
@@ -150,7 +256,8 @@ def test_knobs_become_a_strict_schema() -> None:
             params(**wrong)
 
 
-def swapped(reference: LogProbs, policy: LogProbs) -> torch.Tensor: ...
+def starred(policy: LogProbs, **knobs: float) -> torch.Tensor: ...
+def untyped(policy: LogProbs, beta=None) -> torch.Tensor: ...  # type: ignore[no-untyped-def]
 def surprising(policy: LogProbs, weights: LogProbs) -> torch.Tensor: ...
 def positional(policy: LogProbs, /) -> torch.Tensor: ...
 def defaultless(policy: LogProbs, *, beta: Positive) -> torch.Tensor: ...
@@ -162,10 +269,12 @@ def mixed(policy: Answers, reference: LogProbs) -> torch.Tensor: ...
 @pytest.mark.parametrize(
     ("fn", "says"),
     [
-        (swapped, "takes policy, then any of reference, scores, kl, mismatched and state, then keyword-only knobs"),
-        (surprising, "takes policy, then any of"),
+        (lambda chosen_len: chosen_len, "takes policy, then any of"),
+        (starred, r"no \*args, \*\*kwargs or /"),
+        (untyped, "knob 'beta' needs a type, like"),
+        (surprising, "weights is no input of a loss, and a knob needs a default"),
         (positional, "takes policy, then any of"),
-        (defaultless, "needs a type and a default"),
+        (defaultless, "beta is no input of a loss, and a knob needs a default"),
         (misnamed, "kl must be annotated TokenKL, not Scores"),
         (stateless, r"state needs a class with a classmethod start\(\)"),
         (mixed, "both pairs, or both Answers"),

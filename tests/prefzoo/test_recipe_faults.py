@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from prefzoo import losses
+from prefzoo.cli import main
 from prefzoo.errors import UserError
 from prefzoo.recipe.load import load
 
@@ -306,3 +308,19 @@ def test_a_wrong_override(write: Any, override: str, says: str) -> None:
 def test_an_override_that_is_no_yaml(write: Any) -> None:
     (line,) = complaints(write(MINIMAL), "train.steps=[")
     assert line.startswith("--set train.steps=[: train.steps: not valid YAML: ")
+
+
+def test_the_template_of_a_loss_is_shown_once_below_all_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text("def mine(policy, slope): ...\n")
+    (tmp_path / "r.yaml").write_text(
+        "name: r\nmodel: m\ndata: {train: x}\nvariants:\n  a: {loss: own.py:mine}\n  b: {loss: own.py:mien}\n"
+    )
+    monkeypatch.setattr("sys.argv", ["prefzoo", "check", str(tmp_path / "r.yaml")])
+    with pytest.raises(SystemExit):
+        main()
+    first, second, nothing, *template = capsys.readouterr().err.splitlines()
+    assert "variants.a.loss" in first and "slope is no input of a loss" in first
+    assert "variants.b.loss" in second and "did you mean 'mine'?" in second
+    assert not nothing and "\n".join(template) == losses.TEMPLATE
