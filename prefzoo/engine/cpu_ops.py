@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn.functional import silu
+
+from prefzoo.engine.fused_ops import gate, norm, rotate
 
 ROTARY = "apply_rotary_pos_emb"
 
@@ -69,53 +69,12 @@ def _product_dtype(x: Tensor) -> torch.dtype:
 def _norm_forward(self: Any, x: Tensor) -> Tensor:
     # a residual stream goes on to matrix products: cast once here instead of at each of them
     dtype = _product_dtype(x) if x.dtype == torch.float32 else torch.promote_types(x.dtype, self.weight.dtype)
-    normed: Tensor = _Norm.apply(x, self.weight, _eps(self), dtype)  # type: ignore[no-untyped-call]
-    return normed
-
-
-class _Norm(torch.autograd.Function):
-    """x / sqrt(mean(x^2) + eps) * weight (Zhang & Sennrich 2019, arXiv:1910.07467), inside in fp32."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-        wide = x.float()
-        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        ctx.save_for_backward(x, weight, scale)
-        normed: Tensor = (wide * scale).mul_(weight).to(dtype)
-        return normed
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, scale = ctx.saved_tensors
-        unit, grad = x.float() * scale, grad.float()
-        of_weight = (grad * unit).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
-        grad = grad * weight
-        along = torch.linalg.vecdot(grad, unit).unsqueeze(-1).div_(x.shape[-1])
-        return grad.sub_(unit.mul_(along)).mul_(scale).to(x.dtype), of_weight, None, None
+    return norm(x, self.weight, _eps(self) or 0.0, dtype)
 
 
 def _mlp_forward(self: Any, x: Tensor) -> Tensor:
-    gated: Tensor = _Gate.apply(self.gate_proj(x), self.up_proj(x))  # type: ignore[no-untyped-call]
-    out: Tensor = self.down_proj(gated)
+    out: Tensor = self.down_proj(gate(self.gate_proj(x), self.up_proj(x)))
     return out
-
-
-class _Gate(torch.autograd.Function):
-    """silu(gate) * up (Shazeer 2020, arXiv:2002.05202); the backward pass computes silu again instead of storing it."""
-
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        return silu(gate).mul_(up)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        gate, up = ctx.saved_tensors
-        of_up = silu(gate).mul_(grad)
-        of_gate = torch.ops.aten.silu_backward(grad * up, gate)
-        return of_gate, of_up
 
 
 def _with_rotary(forward: Any) -> Callable[..., Any] | None:
@@ -165,49 +124,3 @@ def _rotates_alike(theirs: Any) -> bool:
         return all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(expected, ours, strict=True))
     except (RuntimeError, TypeError, ValueError):
         return False
-
-
-def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
-    """Apply rotary positions (Su 2021, arXiv:2104.09864).
-
-    Args:
-        query: (B, H, T, D).
-        key: (B, K, T, D).
-        cos: (B, T, D) cosines of the positions' angles.
-        sin: (B, T, D) sines.
-        unsqueeze_dim: where cosines and sines get the dimension of the heads.
-
-    Returns:
-        queries and keys, rotated.
-    """
-    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    return _Rotate.apply(query, cos, sin), _Rotate.apply(key, cos, sin)  # type: ignore[no-untyped-call]
-
-
-class _Rotate(torch.autograd.Function):
-    """x * cos + (-x2, x1) * sin, on the two halves of a head; the backward pass is the same with the other sign."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        ctx.dtype = x.dtype
-        return _turned(x, cos, sin, 1).to(_lower(x, cos))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _turned(grad, cos, sin, -1).to(ctx.dtype), None, None
-
-
-def _lower(x: Tensor, cos: Tensor) -> torch.dtype:
-    """Return the precision of the result; under autocast the attention's products take the lower one anyway."""
-    return x.dtype if torch.is_autocast_enabled(x.device.type) else torch.promote_types(x.dtype, cos.dtype)
-
-
-def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
-    half = x.shape[-1] // 2
-    turned = x * cos
-    turned[..., :half].addcmul_(x[..., half:].to(turned.dtype), sin[..., :half], value=-sign)
-    turned[..., half:].addcmul_(x[..., :half].to(turned.dtype), sin[..., half:], value=sign)
-    return turned

@@ -83,8 +83,7 @@ def load(
         cure = "name a local folder or a .gguf file, or check the id, the network and HF_HUB_OFFLINE"
         raise UserError(f"model {spec}: cannot be loaded ({type(e).__name__}: {reason}); {cure}") from e
     packed_attention.install(model)
-    if not torch.cuda.is_available():  # on GPUs other kernels are faster
-        cpu_ops.install(model)
+    cpu_ops.install(model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer

@@ -33,7 +33,7 @@ def attend(
     """
     rows, mask = index.padded(query.device), index.mask(query.device, window)
     q, k, v = (
-        x[0].index_select(1, rows.tokens).view(x.shape[1], rows.rows, -1, x.shape[3]).transpose(0, 1)
+        x.squeeze(0).index_select(1, rows.tokens).view(x.shape[1], rows.rows, -1, x.shape[3]).transpose(0, 1)
         for x in (query, key, value)
     )
     if cap:

@@ -41,7 +41,8 @@ def attend(
     """
     dtype = _dtype(query)
     own = index.sequences(query.device)
-    q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
+    # squeezed, not indexed: the gradient of an index is a copy into zeros
+    q, k, v = (x.squeeze(0).transpose(0, 1).to(dtype) for x in (query, key, value))
     if own.keys is not None:
         k, v = k.index_select(0, own.keys), v.index_select(0, own.keys)
     left = -1 if window is None or window >= index.longest else window - 1

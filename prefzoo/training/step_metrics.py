@@ -65,6 +65,11 @@ def beta_of(params: Any) -> float | None:
 def reduce_metrics(passes: Sequence[RowMetrics], accelerator: Any) -> Metrics:
     """Return means over all rows of all passes and processes; a name without rows (no bad answer, say) is left out."""
     names = sorted({name for values in passes for name in values})
-    sums = [[sum(float(p[n].sum()) for p in passes if n in p), sum(len(p[n]) for p in passes if n in p)] for n in names]
-    total = accelerator.reduce(torch.tensor(sums, dtype=torch.float64, device=accelerator.device), "sum")
-    return {name: float(value / count) for name, (value, count) in zip(names, total, strict=True) if count}
+    parts = [[p[name] for p in passes if name in p] for name in names]
+    sums = iter(torch.stack([part.sum() for some in parts for part in some]).tolist())  # a GPU is waited for once
+    values = [[sum(next(sums) for _ in some), sum(map(len, some))] for some in parts]
+    if accelerator.num_processes > 1:
+        values = accelerator.reduce(
+            torch.tensor(values, dtype=torch.float64, device=accelerator.device), "sum"
+        ).tolist()
+    return {name: value / count for name, (value, count) in zip(names, values, strict=True) if count}

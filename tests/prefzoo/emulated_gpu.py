@@ -6,7 +6,7 @@ plain torch on each sequence with the operators' arguments. Each counts as one d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prefzoo.engine import packed_attention, varlen_attention
+from prefzoo.engine import fused_ops, lm_head, packed_attention, varlen_attention
 
 
 @contextmanager
@@ -26,6 +26,10 @@ def emulated_gpu() -> Iterator[None]:
         library.impl("_flash_attention_backward", _flash_backward, "CPU")
         patch.setattr(varlen_attention, "largest_head", lambda device: varlen_attention.MAX_HEAD)
         patch.setattr(packed_attention, "CPU_KERNELS", ())
+        patch.setattr(fused_ops, "FUSED_NORM", ("cpu",))
+        patch.setattr(fused_ops, "rms_norm", _rms_norm)
+        patch.setattr(lm_head, "TILES", {})
+        patch.setattr(lm_head, "MAX_SAVED_BYTES", {})
         yield
 
 
@@ -92,3 +96,34 @@ def _flash_backward(
         to_k[of_k] = torch.einsum("grts,tgrd->sgd", of_scores, wide).to(q.dtype)
         to_v[of_k] = torch.einsum("grts,tgrd->sgd", weights, down).to(q.dtype)
     return to_q, to_k, to_v
+
+
+def _rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor, eps: float) -> Tensor:
+    assert x.dtype == weight.dtype, "torch's kernel takes one precision only"
+    normed: Tensor = torch.ops.emulated.rms_norm(x, weight, eps)
+    return normed
+
+
+@torch.library.custom_op("emulated::rms_norm", mutates_args=())
+def _forward(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * weight
+
+
+@torch.library.custom_op("emulated::rms_norm_backward", mutates_args=())
+def _backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    scale = (x.square().mean(-1, keepdim=True) + eps).rsqrt()
+    unit, of_weight = x * scale, (grad * x * scale).flatten(0, -2).sum(0)
+    grad = grad * weight
+    return (grad - unit * (grad * unit).mean(-1, keepdim=True)) * scale, of_weight
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.eps = inputs[2]
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return *torch.ops.emulated.rms_norm_backward(grad, *ctx.saved_tensors, ctx.eps), None
+
+
+_forward.register_autograd(_gradients, setup_context=_save)

@@ -12,7 +12,7 @@ import torch
 
 from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenPair
-from prefzoo.engine import cpu_ops, packed_attention
+from prefzoo.engine import cpu_ops, fused_ops, packed_attention
 from prefzoo.engine.logprobs import score
 
 PAIRS = [TokenPair([5, 6], [7, 8, 3], [9, 3], 0), TokenPair([10], [11, 3], [12, 13, 14, 3], 1)]
@@ -63,7 +63,7 @@ def test_what_a_llama_has_is_replaced() -> None:
     own = {type(m).__name__: m.forward for m in model.modules() if "forward" in vars(m)}
     assert own.keys() == {"LlamaRMSNorm", "LlamaMLP", "LlamaAttention"}
     names = inspect.unwrap(own["LlamaAttention"].__func__).__globals__
-    assert names[cpu_ops.ROTARY] is cpu_ops.rotate
+    assert names[cpu_ops.ROTARY] is fused_ops.rotate
 
 
 def test_a_decorated_attention_keeps_its_decorator() -> None:
@@ -91,7 +91,7 @@ def test_another_rotation_stays() -> None:
         turned = [torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2) for x in (q, k)]
         return tuple(x * cos.unsqueeze(1) + y * sin.unsqueeze(1) for x, y in zip((q, k), turned, strict=True))
 
-    assert cpu_ops._rotates_alike(cpu_ops.rotate) and not cpu_ops._rotates_alike(apply_rotary_pos_emb)
+    assert cpu_ops._rotates_alike(fused_ops.rotate) and not cpu_ops._rotates_alike(apply_rotary_pos_emb)
 
 
 def test_a_norm_of_another_kind_stays() -> None:
@@ -123,5 +123,5 @@ def test_gradients_by_finite_differences() -> None:
     gen = torch.Generator().manual_seed(0)
     x, y = (torch.randn(2, 3, 5, 4, generator=gen, dtype=torch.float64, requires_grad=True) for _ in range(2))
     angle = torch.randn(2, 1, 5, 2, generator=gen, dtype=torch.float64).repeat(1, 1, 1, 2)
-    assert torch.autograd.gradcheck(cpu_ops._Gate.apply, (x, y))
-    assert torch.autograd.gradcheck(lambda a: cpu_ops._Rotate.apply(a, angle.cos(), angle.sin()), x)
+    assert torch.autograd.gradcheck(fused_ops._Gate.apply, (x, y))
+    assert torch.autograd.gradcheck(lambda a: fused_ops._Rotate.apply(a, angle.cos(), angle.sin()), x)

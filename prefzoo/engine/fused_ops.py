@@ -1,0 +1,120 @@
+"""Norm, gate and rotary positions, each with its gradient written out: few launches, and little kept for the backward.
+
+On GPUs, where a launch costs as much as a small operation, torch's own kernels compute several steps in one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import rms_norm, silu
+
+FUSED_NORM = ("cuda",)  # devices where torch's norm is one kernel
+
+
+def norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    """Return x / sqrt(mean(x^2) + eps) * weight (Zhang & Sennrich 2019, arXiv:1910.07467), inside in fp32.
+
+    Args:
+        x: (..., D) input.
+        weight: (D,) weight.
+        eps: Keeps the root from zero.
+        dtype: The output's.
+
+    Returns:
+        (..., D) output.
+    """
+    if x.device.type in FUSED_NORM:
+        return rms_norm(x.to(weight.dtype), weight.shape, weight, eps).to(dtype)  # it takes one precision only
+    normed: Tensor = _Norm.apply(x, weight, eps, dtype)  # type: ignore[no-untyped-call]
+    return normed
+
+
+def gate(gate: Tensor, up: Tensor) -> Tensor:
+    """Return silu(gate) * up (Shazeer 2020, arXiv:2002.05202); the backward pass computes silu again."""
+    gated: Tensor = _Gate.apply(gate, up)  # type: ignore[no-untyped-call]
+    return gated
+
+
+def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+    """Apply rotary positions (Su 2021, arXiv:2104.09864).
+
+    Args:
+        query: (B, H, T, D).
+        key: (B, K, T, D).
+        cos: (B, T, D) cosines of the positions' angles.
+        sin: (B, T, D) sines.
+        unsqueeze_dim: where cosines and sines get the dimension of the heads.
+
+    Returns:
+        queries and keys, rotated.
+    """
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    return _Rotate.apply(query, cos, sin), _Rotate.apply(key, cos, sin)  # type: ignore[no-untyped-call]
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        wide = x.float()
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        normed: Tensor = (wide * scale).mul_(weight).to(dtype)
+        return normed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, scale = ctx.saved_tensors
+        unit, grad = x.float() * scale, grad.float()
+        of_weight = (grad * unit).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        grad = grad * weight
+        along = torch.linalg.vecdot(grad, unit).unsqueeze(-1).div_(x.shape[-1])
+        return grad.sub_(unit.mul_(along)).mul_(scale).to(x.dtype), of_weight, None, None
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return silu(gate).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        of_up = silu(gate).mul_(grad)
+        of_gate = torch.ops.aten.silu_backward(grad * up, gate)
+        return of_gate, of_up
+
+
+class _Rotate(torch.autograd.Function):
+    """x * cos + (-x2, x1) * sin, on the two halves of a head; the backward pass is the same with the other sign."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        ctx.dtype = x.dtype
+        return _turned(x, cos, sin, 1, _lower(x, cos))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(grad, cos, sin, -1, ctx.dtype), None, None
+
+
+def _lower(x: Tensor, cos: Tensor) -> torch.dtype:
+    """Return the precision of the result; under autocast the attention's products take the lower one anyway."""
+    return x.dtype if torch.is_autocast_enabled(x.device.type) else torch.promote_types(x.dtype, cos.dtype)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: int, dtype: torch.dtype) -> Tensor:
+    half = x.shape[-1] // 2
+    wide, out = x * cos, torch.empty_like(x, dtype=dtype)
+    for own, other, value in ((slice(half), slice(half, None), -sign), (slice(half, None), slice(half), sign)):
+        torch.addcmul(wide[..., own], x[..., other], sin[..., own], value=value, out=out[..., own])
+    return out

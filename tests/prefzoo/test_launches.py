@@ -1,0 +1,26 @@
+"""How many operations a step dispatches on a GPU: few, and as many for 2 pairs as for 32."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from launches import LAYERS, count_step  # noqa: E402
+
+MOST = 3000  # of a forward and backward pass through 24 layers
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_operations_of_a_step_do_not_depend_on_the_number_of_pairs(lora: bool) -> None:
+    few, many = (count_step(pairs, layers=2, vocabulary=340, lora=lora).launched for pairs in (2, 32))
+    assert few == many
+
+
+def test_a_step_through_24_layers_dispatches_few_operations() -> None:
+    count = count_step(2, layers=LAYERS, vocabulary=340)
+    assert count.launched["_varlen_attn"] == count.launched["_varlen_attn_backward"] == LAYERS
+    assert count.launched.total() <= MOST and count.launched["_local_scalar_dense"] == 1, "one wait for the GPU"
