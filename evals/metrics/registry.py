@@ -184,6 +184,16 @@ OWN_UNIT = {  # lm-eval's metrics that are no shares, with their unit and digits
 }  # fmt: skip
 
 
+MEANINGS = {
+    "acc": "share of documents answered right", "acc_norm": "share answered right, options compared per byte",
+    "exact_match": "share whose answer is exactly the right one", "f1": "overlap of words with the right answer",
+    "bits_per_byte": "how badly the text is predicted, in bits for each byte of it",
+    "byte_perplexity": "how badly the text is predicted, as a perplexity for each byte",
+    "word_perplexity": "how badly the text is predicted, as a perplexity for each word",
+    "perplexity": "how badly the text is predicted, as a perplexity",
+}  # fmt: skip
+
+
 def benchmark_metric(name: str, results: Sequence[Mapping[str, object]]) -> Metric:
     """Make the metric of a benchmark.
 
@@ -198,11 +208,12 @@ def benchmark_metric(name: str, results: Sequence[Mapping[str, object]]) -> Metr
     metric, direction = str(first.get("metric") or "acc"), first.get("higher_is_better", True)
     up = None if direction is None else bool(direction)
     shown = name.replace("_", " ")
+    about = f"benchmark {name}: {MEANINGS.get(metric, f'lm-eval metric {metric}')}, mean over documents"
     values = [abs(v) for r in results if isinstance(v := r.get("value"), int | float)]
     if metric in OWN_UNIT or any(v > 1 for v in values):
         unit, digits = OWN_UNIT.get(metric, (metric.replace("_", " "), 3))
-        return Metric(name, shown, "benchmark", unit, up, digits, position=BENCHMARKS)
-    return Metric(name, shown, "benchmark", higher_is_better=up, percent=True, position=BENCHMARKS)
+        return Metric(name, shown, "benchmark", unit, up, digits, description=about, position=BENCHMARKS)
+    return Metric(name, shown, "benchmark", higher_is_better=up, percent=True, description=about, position=BENCHMARKS)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ import pandas as pd
 
 from prefzoo.evals.boards.judged_files import metrics_of
 from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.evals.boards.ranking import ALPHA
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.metrics.registry import DELTA, Metric
 from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Interval, interval_chart
+from prefzoo.evals.report.glossary import DIRECTIONS
 from prefzoo.evals.report.numbers import amount, signed_minus
 
 Z = 1.96  # of a 95% interval
@@ -22,10 +24,14 @@ Z = 1.96  # of a 95% interval
 
 @dataclass(frozen=True)
 class BenchmarkDifference:
-    """One benchmark: its chart, a summary of what it shows, and whether intervals are paired by document."""
+    """One benchmark: the base's number, which way is better, and what the chart shows.
+
+    `paired`: whether intervals are paired by document.
+    """
 
     suite: str
     base: str
+    better: str
     chart: Chart
     summary: str
     paired: bool
@@ -46,16 +52,14 @@ def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list
     for suite, of_base in suites_of(run).items():
         metric = metrics[suite]
         rows = rows_of(run, long, metric, series)
-        better = " (less is better)" if metric.higher_is_better is False else ""
-        title = f"{metric.title}: difference from the base, in {metric.difference_unit}{better}"
-        chart = interval_chart(rows, title, 0.0)
+        across = f"difference from the base, {metric.difference_unit}"
+        chart = interval_chart(rows, f"{metric.label}: {across}", 0.0, across)
         if chart is not None:
-            level = f"{amount(metric, of_base['value'])} (n = {of_base['n']:.0f})"
-            out.append(
-                BenchmarkDifference(
-                    metric.title, level, chart, _summary(rows, metric), bool(_paired(long, metric, series))
-                )
-            )
+            unit = "" if metric.percent or not metric.unit else f" {metric.unit}"
+            level = f"{amount(metric, of_base['value'])}{unit} (n = {of_base['n']:.0f})"
+            words, paired = _summary(rows, metric, _separated(long, metric)), bool(_paired(long, metric, series))
+            better = DIRECTIONS[metric.higher_is_better]
+            out.append(BenchmarkDifference(metric.label, level, better, chart, words, paired))
     return out
 
 
@@ -99,11 +103,22 @@ def _unpaired(run: RunFiles, metric: Metric, series: Mapping[str, int]) -> list[
     return rows
 
 
-def _summary(rows: list[Interval], metric: Metric) -> str:
+def _separated(long: pd.DataFrame, metric: Metric) -> dict[str, bool]:
+    """Whether each paired difference is one after Holm's correction, where that is known."""
+    if long.empty or "p" not in long:
+        return {}
+    rows = long[(long.metric == metric.name + DELTA) & long.p.notna()]
+    return {str(r["variant"]): bool(r["p"] <= ALPHA) for r in rows.to_dict("records")}
+
+
+def _summary(rows: list[Interval], metric: Metric, separated: Mapping[str, bool]) -> str:
     def told(row: Interval) -> str:
         return f"{row.name} ({signed_minus(f'{row.value:+.{metric.digits}f}')} {metric.difference_unit})"
 
-    lost, won = [told(r) for r in rows if r.high < 0], [told(r) for r in rows if r.low > 0]
-    sentences = [f"lower than the base: {', '.join(lost)}"] if lost else []
-    sentences += [f"higher than the base: {', '.join(won)}"] if won else []
-    return "; ".join(sentences) or "no variant can be told from the base"
+    apart = [r for r in rows if separated.get(r.name, True)]
+    less, more = [told(r) for r in apart if r.high < 0], [told(r) for r in apart if r.low > 0]
+    words = {True: ("worse", "better"), False: ("better", "worse"), None: ("lower", "higher")}[metric.higher_is_better]
+    parts = {f"{word} than the base": several for word, several in zip(words, (less, more), strict=True) if several}
+    text = "; ".join(f"{word}: {', '.join(several)}" for word, several in parts.items())
+    holm = " (p after Holm)" if separated else ""
+    return (text or "no variant can be told from the base") + holm

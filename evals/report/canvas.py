@@ -18,12 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from prefzoo.evals.report.style import CARD, COLOURED, GRID, SOFT, look
+from prefzoo.evals.report.style import CARD, GRID, SOFT, look
 from prefzoo.evals.report.svg import Mark, inline
 
 WIDTH, HEIGHT = 400, 250  # of a chart, in points; also the units of the page's viewBox
 POINTS_PER_INCH = 72
 DPI = 150
+MOST_NAMES = 24  # of a legend; more are left out
 NAMES, ROW = 3, 18  # of a legend: names in a row below each chart, points of a row's height
 TITLE = 48  # characters of a line above a chart
 SETTINGS = {
@@ -105,7 +106,7 @@ def save(charts: Sequence[Chart], path: Path, columns: int = 1) -> list[Path]:
     """
     rows = -(-len(charts) // columns)
     legend = {name: series for chart in charts for name, series in chart.legend.items()}
-    if len(legend) > COLOURED + 1:  # the further ones look alike
+    if len(legend) > MOST_NAMES:
         legend = {}
     with styled(SETTINGS | PADDING):
         height = max(c.height for c in charts) * rows + ROW * -(-len(legend) // (NAMES * columns))
@@ -123,8 +124,8 @@ def save(charts: Sequence[Chart], path: Path, columns: int = 1) -> list[Path]:
 
 
 def _add_legend(figure: Figure, legend: Mapping[str, int | None], columns: int) -> None:
-    """Explain the looks below all charts, the best first and the base last."""
-    entries = sorted(legend.items(), key=lambda entry: COLOURED if entry[1] is None else entry[1])
+    """Explain the looks below all charts, the base last."""
+    entries = sorted(legend.items(), key=lambda entry: entry[1] is None)
     handles = [Line2D([], [], **look(series).mark() | look(series).line()) for _, series in entries]
     names = [name for name, _ in entries]
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)

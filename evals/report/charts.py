@@ -17,8 +17,9 @@ from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.style import INK, SOFT, clipped, look, short
 from prefzoo.evals.report.svg import Mark
 
-ROW, AROUND = 30, 36  # points: height of a named row, and of what stands above and below all rows
+ROW, AROUND, LABEL = 30, 36, 20  # points: height of a named row, of what is above and below all rows, of a label
 TICKS = 5
+BOLD, FAINT = 12, {"linewidth": 1, "alpha": 0.45}  # lines drawn boldly, the best first, and how the others are
 DECADES = 6  # labelled ones of a logarithmic axis
 LOSS, WIN = "#e8954a", "#3b8fcc"  # ends of the heat map, as in page.css
 HALF = 0.5
@@ -59,7 +60,7 @@ class Line:
 
 
 def interval_chart(
-    rows: Sequence[Interval], title: str, reference: float | None = None, *, percent: bool = False
+    rows: Sequence[Interval], title: str, reference: float | None = None, across: str = "", *, percent: bool = False
 ) -> Chart | None:
     """Make a chart with a row per name: a marker on its interval.
 
@@ -67,6 +68,7 @@ def interval_chart(
         rows: from top to bottom; those whose value or bounds are not finite are left out.
         title: the chart's name.
         reference: where a dashed line stands (no difference).
+        across: label of the axis.
         percent: whether values are shares, shown in percent.
 
     Returns:
@@ -76,8 +78,8 @@ def interval_chart(
     if not rows:
         return None
     description = "; ".join(f"{r.name}: {r.value:.3g} ({r.low:.3g} to {r.high:.3g})" for r in rows)
-    draw = partial(_draw_intervals, rows=rows, reference=reference, percent=percent)
-    return Chart(title, description, draw, height=AROUND + ROW * len(rows))
+    draw = partial(_draw_intervals, rows=rows, reference=reference, across=across, percent=percent)
+    return Chart(title, description, draw, height=AROUND + ROW * len(rows) + (LABEL if across else 0))
 
 
 def scatter(
@@ -151,7 +153,9 @@ def heat_map(names: Sequence[str], shares: Sequence[Sequence[float | None]], tit
     return Chart(title, description, draw, height=3 * AROUND + ROW * len(names))
 
 
-def _draw_intervals(axes: Axes, rows: Sequence[Interval], reference: float | None, percent: bool) -> list[Mark]:
+def _draw_intervals(
+    axes: Axes, rows: Sequence[Interval], reference: float | None, across: str, percent: bool
+) -> list[Mark]:
     def label(value: float) -> str:
         return short(value, percent=percent)
 
@@ -164,6 +168,7 @@ def _draw_intervals(axes: Axes, rows: Sequence[Interval], reference: float | Non
     axes.set_ylim(len(rows) - HALF, -HALF)  # the first on top
     axes.set_yticks(range(len(rows)), [clipped(r.name) for r in rows], color=INK, fontsize=13)
     axes.margins(x=0.06)
+    axes.set_xlabel(across)
     axes.grid(visible=False, axis="y")
     _ticks(axes.xaxis, percent=percent)
     return marks
@@ -194,8 +199,9 @@ def _draw_scatter(
 
 def _draw_lines(axes: Axes, lines: Sequence[Line], percent: bool, log: bool) -> list[Mark]:
     marks = []
-    for line in reversed(lines):  # the best stands on top
-        (drawn,) = axes.plot(line.xs, line.ys, **look(line.series).line(), solid_joinstyle="round", clip_on=False)
+    for i, line in reversed(list(enumerate(lines))):  # the best stands on top
+        drawn_as = look(line.series).line() | ({} if i < BOLD else FAINT)
+        (drawn,) = axes.plot(line.xs, line.ys, **drawn_as, solid_joinstyle="round", clip_on=False)
         marks.append(Mark(drawn, "line", line.name))
         if isfinite(line.ys[-1]):
             words = f"{line.name}: {short(line.ys[-1], percent=percent)} at the end"

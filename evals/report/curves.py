@@ -9,17 +9,20 @@ from math import nan
 import numpy as np
 import pandas as pd
 
+from prefzoo import losses
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.metrics.builtin.chosen_answers import CHOSEN_DISPLACEMENT
 from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Line, line_chart
 
+MARGINS, FREE = "margins", "margins of means"  # made of rewards/margins, which each loss scales by its own beta
 POINTS = 120  # of a line at most; means of neighbouring steps
 QUARTER = 4
 STANDARD_ERRORS = 2.0
 CURVES = (
     ("loss", "Loss", "As a multiple of the first step's: losses have different units."),
-    ("rewards/margins", "Reward margin", "Chosen minus rejected implicit reward, in nats times beta."),
+    (MARGINS, "Margin", "Chosen minus rejected log-ratio to the reference, in nats, without the loss's beta."),
+    (FREE, "Margin without a reference", "Chosen minus rejected mean log-prob of a token, in nats, without beta."),
     ("rewards/accuracies", "Accuracy", "Share of the step's pairs whose chosen answer has the higher reward."),
     ("logps/chosen", "Log-prob of chosen answers", "Mean over the step's answers, in nats."),
     ("logps/rejected", "Log-prob of rejected answers", "Mean over the step's answers, in nats."),
@@ -40,7 +43,8 @@ def curves(run: RunFiles, series: Mapping[str, int]) -> list[Curve]:
     """Return a chart for each number that any variant logged; `series` numbers the variants, best first."""
     drawn = []
     for column, title, note in CURVES:
-        lines = [_line(run.variants[name], column, i) for name, i in series.items() if name in run.variants]
+        own = {name: i for name, i in series.items() if name in run.variants}
+        lines = [_line(run.variants[name], column, i) for name, i in own.items()]
         chart = line_chart(
             [k for k in lines if k], title, percent=column == "rewards/accuracies", log=column == "grad_norm"
         )
@@ -51,6 +55,8 @@ def curves(run: RunFiles, series: Mapping[str, int]) -> list[Curve]:
 
 def _line(variant: VariantFiles, column: str, series: int) -> Line | None:
     steps = variant.steps
+    if column in (MARGINS, FREE) and "rewards/margins" in steps:
+        steps = steps.assign(**{_kind_of_margin(variant): steps["rewards/margins"] / _beta(variant)})
     if column not in steps or "step" not in steps:
         return None
     at = _thin(pd.to_numeric(steps["step"], errors="coerce"))
@@ -60,13 +66,28 @@ def _line(variant: VariantFiles, column: str, series: int) -> Line | None:
     return Line(variant.name, at, _thin(values), series)
 
 
+def _kind_of_margin(variant: VariantFiles) -> str:
+    """Whether rewards are log-ratios to a reference, as the loss says; as the first step shows, if it is not ours."""
+    name = variant.result.loss if variant.result is not None else variant.name
+    if name in losses.names():  # a file of the user's is not run again for a picture
+        return MARGINS if losses.get(name).needs_reference else FREE
+    return MARGINS if variant.steps["rewards/margins"].iloc[0] == 0 else FREE
+
+
+def _beta(variant: VariantFiles) -> float:
+    """What the loss multiplied its rewards by: its parameter beta, of a sum its first term's that has one."""
+    params = variant.result.params if variant.result is not None else {}
+    betas = [own.get("beta") for own in (params, *params.values()) if isinstance(own, dict)]
+    return next((float(b) for b in betas if b), 1.0)
+
+
 def _thin(values: pd.Series) -> list[float]:
     """Return at most `POINTS` means of neighbours; NaN where all of them are NaN."""
     parts = np.array_split(values.to_numpy(dtype=float), min(POINTS, len(values)))
     return [float(p[np.isfinite(p)].mean()) if np.isfinite(p).any() else nan for p in parts]
 
 
-def displaced(variant: VariantFiles, held_out: float | None) -> str:
+def displaced(variant: VariantFiles, held_out: float | None) -> str | None:
     """Report in words whether the chosen answers lost probability, although they are the preferred ones.
 
     Args:
@@ -75,14 +96,14 @@ def displaced(variant: VariantFiles, held_out: float | None) -> str:
             the training decides: against the reference where rewards start from zero, else last steps against first.
 
     Returns:
-        How much was lost; empty where nothing was.
+        How much was lost; empty where nothing was, None where neither shows it.
     """
     if held_out is not None:
         lost = f"{CHOSEN_DISPLACEMENT.text(abs(held_out))} {CHOSEN_DISPLACEMENT.unit}"
         return f"{lost} less on held-out pairs than under the base" if held_out < 0 else ""
     steps = variant.steps
     if len(steps) < QUARTER or "logps/chosen" not in steps or "rewards/chosen" not in steps:
-        return ""
+        return None
     rewards, logps = (steps[c].to_numpy(dtype=float) for c in ("rewards/chosen", "logps/chosen"))
     part = len(steps) // QUARTER
     if rewards[0] == 0:  # the policy was the reference at the first step

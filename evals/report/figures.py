@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,8 @@ from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report import benchmarks, canvas, curves, matches, numbers
 from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Interval, heat_map, interval_chart
+from prefzoo.evals.report.frontier import frontier
+from prefzoo.evals.report.style import series_numbers
 
 COLUMNS = 3  # of a picture with several charts
 
@@ -22,12 +24,12 @@ def draw(run: RunFiles, folder: Path) -> list[Path]:
     board = numbers.board_of(run)
     long = numbers.long_of(run, board)
     order = order_of(run, board)
-    series = series_of(order)
+    series = series_of(run, order)
     pictures: dict[str, Sequence[Chart | None]] = {
-        "ranking": [ranking(long, order, board.primary if board is not None else "")],
+        "ranking": [ranking(long, series, board.primary if board is not None else "")],
         "win_rate_by_length": [matches.by_length(long, series)],
         "head_to_head": [_head_to_head(run)],
-        "frontier": [matches.frontier(run, series)],
+        "frontier": [frontier(run, series)],
         "benchmarks": [d.chart for d in benchmarks.deltas(run, long, series)],
         "training": [c.chart for c in curves.curves(run, series)],
     }
@@ -46,17 +48,35 @@ def order_of(run: RunFiles, board: Leaderboard | None) -> list[str]:
     return [*ranked, *(n for n in run.variants if n not in ranked)]
 
 
-def series_of(order: Sequence[str]) -> dict[str, int]:
-    """Return the number of each trained variant, which decides its look."""
-    return {name: i for i, name in enumerate(n for n in order if n != BASE)}
+def loss_of(run: RunFiles, name: str) -> str:
+    """Return the name of a variant's loss; of the base, `untrained`."""
+    if name == BASE:
+        return "untrained"
+    variant = run.recipe["variants"].get(run.finals.get(name, name)) or {}
+    return str(variant.get("loss") or name)
 
 
-def ranking(long: pd.DataFrame, order: Sequence[str], primary: str, most: int | None = None) -> Chart | None:
+def series_of(run: RunFiles, order: Sequence[str]) -> dict[str, int]:
+    """Choose the look of each trained variant by its loss, so that it is the same in every report.
+
+    Args:
+        run: its files.
+        order: all names, best first.
+
+    Returns:
+        Numbers for `style.look`, in the order given.
+    """
+    known = [n for n in (*run.recipe["variants"], *run.finals, *order) if n != BASE]
+    numbers = series_numbers({name: loss_of(run, name) for name in dict.fromkeys(known)})
+    return {name: numbers[name] for name in order if name != BASE}
+
+
+def ranking(long: pd.DataFrame, series: Mapping[str, int], primary: str, most: int | None = None) -> Chart | None:
     """Make the chart of what the board ranks by.
 
     Args:
         long: the run's long table.
-        order: all names, best first.
+        series: of each variant, best first.
         primary: the metric that ranks; empty where nothing was measured.
         most: rows at most; None shows all.
 
@@ -69,7 +89,7 @@ def ranking(long: pd.DataFrame, order: Sequence[str], primary: str, most: int | 
     rows = {str(r["variant"]): r for r in long[long.metric == primary].to_dict("records")}
     intervals = [
         Interval(n, float(rows[n]["value"]), float(rows[n]["low"]), float(rows[n]["high"]), i)
-        for n, i in series_of(order).items()
+        for n, i in series.items()
         if n in rows
     ]
     return interval_chart(intervals[:most], metric.title, metric.base_value, percent=metric.percent)

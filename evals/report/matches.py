@@ -1,11 +1,11 @@
-"""Variants against each other and against length: the heat map, win rates by length, the reward-KL frontier."""
+"""Variants against each other and against length: the heat map, and win rates by length."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import nan
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,14 @@ import pandas as pd
 from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.boards.round_robin import as_json, round_robin
 from prefzoo.evals.boards.run_files import RunFiles
+from prefzoo.evals.boards.verdict import signed
 from prefzoo.evals.judges.coverage import Coverage
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import ScatterPoint, scatter
-from prefzoo.evals.report.numbers import signed_minus
+from prefzoo.evals.report.numbers import amount, signed_minus
 from prefzoo.evals.stats import intervals
 
 HALF = 0.5
@@ -37,10 +38,10 @@ class Square:
 
 @dataclass(frozen=True)
 class Match:
-    """A row of the heat map, best first; `ranks` is a set that holds the true rank with 95% confidence."""
+    """A row of the heat map, in the leaderboard's order and with its rank."""
 
     variant: str
-    ranks: str
+    rank: str
     score: str
     p_best: str
     squares: list[Square]
@@ -58,20 +59,28 @@ def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
     return as_json(round_robin(won, Coverage(sum(map(len, won.values())), 0, ())), Verifier())
 
 
-def matches(played: Mapping[str, Any]) -> list[Match]:
-    """Return the heat map's rows."""
+def matches(played: Mapping[str, Any], ranks: Mapping[str, str]) -> list[Match]:
+    """Return the heat map's rows.
+
+    Args:
+        played: as `round_robin.json` has it.
+        ranks: the leaderboard's, as text, by variant.
+    """
     scores = {s["variant"]: s for s in played["scores"]}
     rows = []
     for name, wins in zip(played["variants"], played["wins"], strict=True):
         s = scores.get(name)
-        cells = ("", "", "") if s is None else (_ranks(s), _elo(s), f"{100 * s['p_best']:.0f}%")
-        rows.append(Match(name, *cells, [_square(w) for w in wins]))
+        cells = ("", "") if s is None else (_elo(s), f"{100 * s['p_best']:.0f}%")
+        rows.append(Match(name, ranks.get(name, "–"), *cells, [_square(w) for w in wins]))
     return rows
 
 
-def _ranks(s: Mapping[str, Any]) -> str:
-    best, worst = int(s["best_rank"]), int(s["worst_rank"])
-    return str(best) if best == worst else f"{best} to {worst}"
+def in_order(played: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """Return a round robin with its variants in another order; those that are not in it come last."""
+    names = list(played["variants"])
+    wanted = [n for n in order if n in names] + [n for n in names if n not in order]
+    at = [names.index(n) for n in wanted]
+    return played | {"variants": wanted, "wins": [[played["wins"][i][j] for j in at] for i in at]}
 
 
 def _elo(s: Mapping[str, Any]) -> str:
@@ -104,19 +113,35 @@ def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Chart | None:
     return scatter(points, "Win rate against length", "words per answer", "win rate", percent=True, joined=True)
 
 
-def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
-    """Chart the reward against the KL from the reference, with a line through each variant's checkpoints."""
-    table = run.frontier
-    if table.empty:
-        return None
-    metric = Metrics()[str(table["metric"].iloc[0])]
-    points = [
-        ScatterPoint(
-            str(r["variant"]), float(r["kl"]), float(r["reward"]), float(r["reward_low"]), float(r["reward_high"]),
-            series.get(str(r["variant"])),
-        )
-        for r in table.sort_values(["variant", "step"]).to_dict("records")
-    ]  # fmt: skip
-    return scatter(
-        points, "Reward against KL", "KL from the reference, nats", metric.title, percent=metric.percent, joined=True
-    )
+@dataclass(frozen=True)
+class Length:
+    """A row of the table beside the chart: lengths, and what controlling them changes; a dash where there is none."""
+
+    variant: str
+    words: str
+    ratio: str
+    raw: str
+    controlled: str
+    change: str
+
+
+def lengths(long: pd.DataFrame, order: Sequence[str]) -> list[Length]:
+    """Return the lengths of answers and both win rates of each model, in an order; those without answers are left out.
+
+    Args:
+        long: the run's long table.
+        order: all names.
+    """
+    metrics = Metrics()
+    wanted = ("words", "length_ratio", "win_rate", "win_rate_lc")
+    at = {} if long.empty else {(r["variant"], r["metric"]): float(r["value"]) for r in long.to_dict("records")}
+    rows = []
+    for name in order:
+        if (name, "words") in at:
+            itself = {m: metrics[m].base_value for m in wanted} if name == BASE else {}
+            values = {m: at.get((name, m), itself.get(m) or nan) for m in wanted}
+            words, ratio, raw, controlled = (amount(metrics[m], v) if isfinite(v) else "–" for m, v in values.items())
+            gap = values["win_rate_lc"] - values["win_rate"]
+            change = signed_minus(signed(metrics["win_rate"], gap)) if isfinite(gap) and name != BASE else "–"
+            rows.append(Length(name, words, ratio, raw, controlled, change))
+    return rows

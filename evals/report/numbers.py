@@ -49,7 +49,7 @@ def columns_of(long: pd.DataFrame, metrics: Metrics) -> list[str]:
 
 
 def cells(long: pd.DataFrame, variant: str, metrics: Metrics) -> dict[str, Cell]:
-    """Return a variant's numbers by metric.
+    """Return a variant's numbers by metric; the base is worth what it is by definition where it has none of its own.
 
     Args:
         long: the run's long table.
@@ -60,7 +60,14 @@ def cells(long: pd.DataFrame, variant: str, metrics: Metrics) -> dict[str, Cell]
         A cell for each metric that the variant has.
     """
     mine = [] if long.empty else long[long.variant == variant].to_dict("records")
-    return {str(row["metric"]): cell({str(k): v for k, v in row.items()}, metrics[str(row["metric"])]) for row in mine}
+    own = {str(row["metric"]): cell({str(k): v for k, v in row.items()}, metrics[str(row["metric"])]) for row in mine}
+    return own if variant != BASE else _by_definition(long, metrics) | own
+
+
+def _by_definition(long: pd.DataFrame, metrics: Metrics) -> dict[str, Cell]:
+    """What the base is worth against itself, of everything that others have."""
+    about = [] if long.empty else [metrics[str(name)] for name in long.metric.unique()]
+    return {m.name: Cell(m.base_value, amount(m, m.base_value), "reference") for m in about if m.base_value is not None}
 
 
 def cell(row: dict[str, Any], metric: Metric) -> Cell:

@@ -47,6 +47,32 @@ function element(tag, className, text) {
       : (a, b) => (key(a) === "") - (key(b) === "") || sign * (Number(key(a)) - Number(key(b)));
     body.append(...[...body.rows].sort(compare));
   }));
+
+  // Columns: the main ones, or those that were chosen before; a choice holds for every report in this browser.
+  const chooser = $("chooser"), boxes = [...chooser.querySelectorAll("input")];
+  let chosen = {};
+  try { chosen = JSON.parse(localStorage.getItem("prefzoo-columns")) || {}; } catch { /* private mode */ }
+  const isShown = (box) => chosen[box.dataset.column] ?? "main" in box.dataset;
+  function showColumns() {
+    for (const box of boxes) {
+      const on = isShown(box), at = heads.findIndex((head) => head.dataset.column === box.dataset.column);
+      box.checked = on;
+      for (const row of table.rows) row.cells[at].hidden = !on;
+    }
+  }
+  function choose(on) {
+    for (const box of boxes) chosen[box.dataset.column] = on(box);
+    try { localStorage.setItem("prefzoo-columns", JSON.stringify(chosen)); } catch { /* private mode */ }
+    showColumns();
+  }
+  boxes.forEach((box) => box.addEventListener("change", () => choose((b) => b.checked)));
+  $("columns-main").addEventListener("click", () => choose((b) => "main" in b.dataset));
+  $("columns-all").addEventListener("click", () => choose(() => true));
+  document.addEventListener("click", (event) => { if (!chooser.contains(event.target)) chooser.open = false; });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") chooser.open = false; });
+  chooser.hidden = false;
+  showColumns();
+
   const find = $("find"), matched = $("matched");
   find.addEventListener("input", () => {
     const wanted = find.value.trim().toLowerCase(), rows = [...body.rows];

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,32 @@ from prefzoo.evals.boards.judged_files import metrics_of
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.boards.verdict import Verdict
-from prefzoo.evals.metrics.registry import Metrics
-from prefzoo.evals.report import benchmarks, curves, matches, numbers, prompts
+from prefzoo.evals.metrics.registry import Metric, Metrics
+from prefzoo.evals.report import benchmarks, curves, facts, frontier, glossary, matches, numbers, prompts
 from prefzoo.evals.report.canvas import swatch
 from prefzoo.evals.report.embed import script_json
-from prefzoo.evals.report.figures import order_of, ranking, series_of
+from prefzoo.evals.report.figures import loss_of, order_of, ranking, series_of
 from prefzoo.runtime import run_folders
 from prefzoo.version import __version__
 
 FILE = "report.html"
 MOST = 5_000_000  # bytes
-NOTHING_YET = "Nothing was measured yet: no variant can be ranked."
 SHOWN = 16  # rows of the first chart
+NOTHING_YET = "Nothing was measured yet: no variant can be ranked."
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the leaderboard; the main ones are shown unless a reader chooses others."""
+
+    name: str
+    label: str
+    tooltip: str
+    main: bool
+
+    @classmethod
+    def of(cls, metric: Metric) -> _Column:
+        return cls(metric.name, metric.title, glossary.definition(metric).tooltip, not metric.diagnostic)
 
 
 def write(run: RunFiles, out: Path) -> None:
@@ -41,7 +55,7 @@ def page(run: RunFiles) -> str:
     """Return the page of a run, as HTML."""
     board = numbers.board_of(run)
     order = order_of(run, board)
-    series = series_of(order)
+    series = series_of(run, order)
     long = numbers.long_of(run, board)
     answers = prompts.browser(run, order)
     script = _part("page.js")
@@ -50,7 +64,7 @@ def page(run: RunFiles) -> str:
         name=run.name, recipe=run.recipe, version=__version__, base=BASE,
         style=Markup(_part("page.css")), script=Markup(script),
         hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **_summary(run, board), **_ranked(run, board, long, order, metrics), **_pictures(run, long, series),
+        **_summary(run, board), **_ranked(run, board, long, order, metrics), **_pictures(run, board, long, order),
         legend=[(n, swatch(i)) for n, i in [*series.items(), (BASE, None)] if n in run.variants],
         answers=answers, answers_json=script_json(answers), **_origin(run),
     )  # fmt: skip
@@ -66,19 +80,21 @@ def _environment(metrics: Metrics) -> jinja2.Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["metric"] = lambda name: metrics[name].title
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     return environment
 
 
 def _summary(run: RunFiles, board: Leaderboard | None) -> dict[str, Any]:
-    """Return the verdict in words, what so few prompts can show at all, and what is unfinished."""
+    """Return the verdict in words, what so few prompts can show at all, what is unfinished, and the run's facts."""
     measured = [v.measured for v in run.variants.values() if v.measured is not None]
+    n_prompts, n_pairs = (max((len(getattr(m, part)) for m in measured), default=0) for part in ("answers", "margins"))
+    held_out = f"{n_pairs} held-out pairs" if n_pairs else "no held-out pairs"
+    on = f"{n_prompts} prompts, {held_out}" if n_prompts else held_out
     return {
         "verdict": board.verdict() if board is not None else Verdict(NOTHING_YET),
         "power": board.power if board is not None else "",
-        "unfinished": run.unfinished,
-        "n_prompts": max((len(m.answers) for m in measured), default=0),
-        "n_pairs": max((len(m.margins) for m in measured), default=0),
-        "judge": _judge(run),
+        "unfinished": [name for name in run.unfinished if name not in run.failed],
+        "facts": facts.facts(run, on, _judge(run)),
     }
 
 
@@ -90,40 +106,45 @@ def _judge(run: RunFiles) -> str:
 def _ranked(
     run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order: list[str], metrics: Metrics
 ) -> dict[str, Any]:
-    """Return the leaderboard's rows and the chart of what it ranks by."""
+    """Return the leaderboard's rows and columns, the definitions of these, and the chart of what it ranks by."""
     primary = board.primary if board is not None else ""
     columns = numbers.columns_of(long, metrics)
-    series = series_of(order)
+    series = series_of(run, order)
     rows = [
         {
             "variant": name,
             "rank": board.ranks.get(name) if board is not None else None,
-            "loss": _loss(run, name),
+            "standing": board.ranking.standings.get(name) if board is not None else None,
+            "loss": loss_of(run, name),
             "cells": numbers.cells(long, name, metrics),
             "swatch": swatch(series.get(name)),
         }
         for name in order
     ]
-    return {"rows": rows, "metrics": columns, "primary": primary, "lead": ranking(long, order, primary, SHOWN)}
+    return {
+        "rows": rows, "primary": primary, "columns": [_Column.of(metrics[name]) for name in columns],
+        "glossary": glossary.glossary(columns, metrics), "lead": ranking(long, series, primary, SHOWN),
+    }  # fmt: skip
 
 
-def _loss(run: RunFiles, name: str) -> str:
-    variant = run.recipe["variants"].get(run.finals.get(name, name)) or {}
-    return "untrained" if name == BASE else str(variant.get("loss", ""))
-
-
-def _pictures(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> dict[str, Any]:
+def _pictures(run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order: list[str]) -> dict[str, Any]:
     """Return everything that is drawn, and the sentences beside it."""
-    round_robin = matches.round_robin_of(run)
+    series = series_of(run, order)
+    played = matches.round_robin_of(run)
+    round_robin = matches.in_order(played, order) if played else None
+    ranks = {name: board.ranking.mark(name) or "–" for name in order} if board is not None else {}
     held_out = _held_out_displacement(long)
     losses = {n: curves.displaced(run.variants[n], held_out.get(n)) for n in series if n in run.variants}
     return {
         "round_robin": round_robin,
-        "matches": matches.matches(round_robin) if round_robin else [],
+        "matches": matches.matches(round_robin, ranks) if round_robin else [],
         "by_length": matches.by_length(long, series),
-        "frontier": matches.frontier(run, series),
+        "lengths": matches.lengths(long, order),
+        "frontier": frontier.frontier(run, series),
+        "frontier_note": frontier.explanation(run, long),
         "curves": curves.curves(run, series),
         "displaced": {text: [n for n in losses if losses[n] == text] for text in losses.values() if text},
+        "displacement_unknown": [n for n, text in losses.items() if text is None],
         "deltas": benchmarks.deltas(run, long, series),
     }
 
@@ -139,14 +160,12 @@ def _held_out_displacement(long: pd.DataFrame) -> dict[str, float]:
 def _origin(run: RunFiles) -> dict[str, Any]:
     """Return costs, data, recipe, versions, hardware."""
     results = {n: v.result for n, v in run.variants.items() if v.result is not None}
-    environments = list({yaml.safe_dump(r.environment): r.environment for r in results.values()}.values())
     columns = list(dict.fromkeys(k for r in results.values() for k in r.costs))
     return {
         "cost_columns": columns,
         "costs": {n: [_cost(v, k) for k in columns] for n, v in run.variants.items() if v.result is not None},
         "audits": run.audits,
-        "environments": environments,
-        "seeds": sorted({r.seed for r in results.values()}),
+        "environments": facts.environments(run),
         "resolved": yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True),
     }
 

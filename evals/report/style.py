@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
+from zlib import crc32
 
 LONGEST = 24  # characters of a name inside a chart; hovering shows the whole name
 THOUSAND, MILLION = 1e4, 1e6
@@ -12,15 +14,30 @@ THOUSAND, MILLION = 1e4, 1e6
 # Okabe and Ito's colours, darker where white asks for it. On the page each becomes the CSS variable of `VARIABLES`,
 # so that it follows light and dark; page.css holds the same values for light.
 COLOURS = ("#0072b2", "#d55e00", "#00825f", "#b0568c", "#b37a00", "#3487b5", "#5b5b5b")
-INK, SOFT, GRID, CARD, OTHER = "#1c2127", "#596270", "#ecedeb", "#ffffff", "#a4a9b0"
+INK, SOFT, GRID, CARD = "#1c2127", "#596270", "#ecedeb", "#ffffff"
 VARIABLES = {colour: f"var(--c{i})" for i, colour in enumerate(COLOURS)} | {
-    INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--grid)", CARD: "var(--card)", OTHER: "var(--other)",
+    INK: "var(--ink)", SOFT: "var(--soft)", GRID: "var(--grid)", CARD: "var(--card)",
 }  # fmt: skip
-MARKERS = (("o", 9), ("s", 8.5), ("^", 10), ("D", 8), ("v", 10), ("P", 10), ("*", 13))  # shape and size in points
+MARKERS = (
+    ("o", 9), ("s", 8.5), ("^", 10), ("D", 8), ("v", 10), ("P", 10), ("*", 13), ("X", 10), ("<", 10), (">", 10),
+    ("h", 10.5), ("p", 10.5),
+)  # fmt: skip  # shape and size in points
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     "-", (0, (3.5, 1.5)), (0, (1, 1.5)), (0, (4.5, 1.5, 1, 1.5)), (0, (2, 1)), (0, (6, 1.5)), (0, (0.5, 2)),
 )  # fmt: skip
-COLOURED = len(COLOURS)  # series with a colour, marker and dashes of their own; further ones are thin grey lines
+LOOKS = len(COLOURS) * len(MARKERS)  # series that can be told apart, by colour and marker together
+
+# A loss has the same look in every report, so the order must stay: further names go to its end. A loss that is not
+# here has a look by its name.
+LOSSES = (
+    "dpo", "simpo", "ipo", "cdpo", "kto", "orpo", "cpo", "robust", "hinge", "sppo_hard", "bco_pair", "nca_pair",
+    "aot", "exo_pair", "apo_zero", "apo_down", "rpo", "sft", "dpop", "r_dpo", "cal_dpo", "wpo", "tdpo1", "tdpo2",
+    "slic_hf", "rrhf", "pro", "discopop", "chi_po", "alpha_dpo", "beta_dpo", "odpo", "repo", "sampo", "simper",
+    "mpo", "ipo_mean", "dpo_norm", "dpo_ref_free", "cpo_simpo", "alphapo", "aot_unpaired", "apo_zero_unpaired",
+    "asft", "bco", "bco_pair_shift", "fdpo_alpha", "fdpo_forward_kl", "fdpo_js", "gpo_exp", "gpo_quadratic",
+    "gpo_savage", "ld_dpo", "ld_dpo_policy", "mallows_dpo", "mallows_ipo", "margin_dpo", "orpo_align", "rpo_bwd_kl",
+    "rpo_fwd_kl", "rpo_sq", "squared_po", "unlikelihood",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,14 +63,48 @@ class Look:
         return drawn | {"markerfacecolor": self.colour, "markeredgecolor": CARD, "markeredgewidth": 1}
 
 
+def series_numbers(losses: Mapping[str, str]) -> dict[str, int]:
+    """Choose the look of each variant, by its loss alone.
+
+    Args:
+        losses: the loss of each variant, in the recipe's order, which a rank does not change.
+
+    Returns:
+        Numbers for `look`. Variants of one loss have its colour, with different markers and dashes.
+    """
+    numbers: dict[str, int] = {}
+    first: dict[str, int] = {}
+    for loss in dict.fromkeys(losses.values()):
+        first[loss] = _free(_own(loss), set(first.values()))
+    for name, loss in losses.items():
+        numbers[name] = first[loss] if first[loss] not in numbers.values() else -1
+    for name, loss in losses.items():
+        if numbers[name] < 0:
+            numbers[name] = _free(first[loss], set(numbers.values()))
+    return numbers
+
+
+def _own(loss: str) -> int:
+    """The number of a loss's look."""
+    if loss in LOSSES:
+        return LOSSES.index(loss)
+    return len(LOSSES) + crc32(loss.encode()) % (LOOKS - len(LOSSES))
+
+
+def _free(number: int, taken: set[int]) -> int:
+    """The first look from a number on that is not taken, of the same colour first; the same one if all are."""
+    colour = [(number + step * len(COLOURS)) % LOOKS for step in range(len(MARKERS))]
+    others = [(number + step) % LOOKS for step in range(LOOKS)]
+    return next((n for n in (*colour, *others) if n not in taken), number)
+
+
 def look(series: int | None) -> Look:
-    """Return the look of a series by its number, best first; None is the base."""
+    """Return the look of a series by its number (see `series_numbers`); None is the base."""
     if series is None:
         return Look(SOFT)
-    if series >= COLOURED:
-        return Look(OTHER)
-    marker, size = MARKERS[series]
-    return Look(COLOURS[series], marker, size, DASHES[series], width=2, opacity=1)
+    turn, colour = divmod(series % LOOKS, len(COLOURS))
+    marker, size = MARKERS[(colour + turn) % len(MARKERS)]
+    return Look(COLOURS[colour], marker, size, DASHES[(colour + turn) % len(DASHES)], width=2, opacity=1)
 
 
 def short(value: float, *, percent: bool = False) -> str:

@@ -105,7 +105,7 @@ def test_a_run_sorts_and_filters(browser: Any, tmp_path: Path) -> None:
     board = read_run(run).long.pivot(index="variant", columns="metric", values="value")
     shown = names(browser)
     assert set(shown) == set(board.index) and len(shown) == len(board)
-    assert " ".join(browser.find_element("css selector", ".verdict").text.split()).startswith(shown[0])
+    assert browser.find_element("css selector", ".verdict").text.startswith(f"No winner: {shown[0]}, ")
     falling = board.words.sort_values(ascending=False).index.tolist()
     heads = {head.text.split("\xa0")[0].replace("\n", " "): head for head in find_all(browser, "#board thead th")}
     words = heads["words"]
@@ -115,12 +115,45 @@ def test_a_run_sorts_and_filters(browser: Any, tmp_path: Path) -> None:
     words.find_element("css selector", "button").click()
     assert (words.get_attribute("aria-sort"), names(browser)[0]) == ("ascending", falling[-1])
     heads["win rate"].find_element("css selector", "button").click()
-    assert names(browser)[-1] == "base"  # it has no win rate: last in either direction
+    assert names(browser)[-2:] == ["base", "ipo"]  # the base at one half
     heads["win rate"].find_element("css selector", "button").click()
-    assert names(browser)[-1] == "base" and names(browser)[0] == board.win_rate.idxmin()
+    assert names(browser)[0] == board.win_rate.idxmin() == "ipo"
+    for _ in range(2):
+        heads["training"].find_element("css selector", "button").click()
+        assert names(browser)[-1] == "base"  # it was not trained: last in either direction
     browser.find_element("id", "find").send_keys("DPO")
     assert set(names(browser)) == {"dpo", "cdpo"}
     assert browser.find_element("id", "matched").text == "2 of 5 shown"
+    check_quiet(browser, address)
+
+
+def shown_columns(browser: Any) -> list[str]:
+    heads = find_all(browser, "#board thead th[data-column]")
+    return [head.get_attribute("data-column") for head in heads if head.is_displayed()]
+
+
+def test_columns_are_chosen_and_remembered(browser: Any, tmp_path: Path) -> None:
+    address = opened(browser, quick_run(tmp_path / "quickstart"), tmp_path / "report.html")
+    browser.execute_script("localStorage.clear()")
+    browser.refresh()
+    main = shown_columns(browser)
+    assert "win_rate" in main and "repetition" not in main
+    assert browser.execute_script("return document.getElementById('board').offsetWidth") <= 1240
+    browser.find_element("css selector", "#chooser summary").click()
+    browser.find_element("css selector", "#chooser [data-column=repetition]").click()
+    browser.find_element("css selector", "#chooser [data-column=words]").click()
+    chosen = shown_columns(browser)
+    assert set(chosen) == set(main) - {"words"} | {"repetition"}
+    rows = find_all(browser, "#board tbody tr")
+    cells = [[c for c in row.find_elements("tag name", "td") if c.is_displayed()] for row in rows]
+    assert {len(row) for row in cells} == {len(chosen) + 1}  # and the rank
+    browser.refresh()
+    assert shown_columns(browser) == chosen
+    browser.find_element("css selector", "#chooser summary").click()
+    browser.find_element("id", "columns-all").click()
+    assert set(shown_columns(browser)) > set(main) | {"repetition", "finished"}
+    browser.find_element("id", "columns-main").click()
+    assert shown_columns(browser) == main
     check_quiet(browser, address)
 
 
@@ -144,7 +177,7 @@ def test_a_prompt_is_opened_by_keyboard(browser: Any, tmp_path: Path) -> None:
 def test_every_section_stands_and_nothing_overflows_on_a_phone_in_the_dark(browser: Any, tmp_path: Path) -> None:
     address = opened(browser, full_run(tmp_path / "run"), tmp_path / "report.html")
     assert not find_all(browser, ".empty")
-    assert len(find_all(browser, "figure svg.chart")) == 1 + 2 + 6 + 2  # lead; length, frontier; training; benchmarks
+    assert len(find_all(browser, "figure svg.chart")) == 1 + 2 + 7 + 2  # lead; length, frontier; training; benchmarks
     assert "Likelihood displacement" in browser.find_element("id", "training").text
     metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
@@ -152,6 +185,11 @@ def test_every_section_stands_and_nothing_overflows_on_a_phone_in_the_dark(brows
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
     try:
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+        links = find_all(browser, "nav a")
+        assert [link.get_attribute("href").partition("#")[2] for link in links][-1] == "glossary" and len(links) == 11
+        for link in links:  # all of it is on the screen
+            box = link.rect
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] > 0 and link.is_displayed()
         paper = "return getComputedStyle(document.body).backgroundColor"
         dark = browser.execute_script(paper)
         theme = browser.find_element("id", "theme")

@@ -9,18 +9,22 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from report_runs import N, full_run
-from sample_runs import quick_run
+from sample_runs import make_run, quick_run, share
 
+from prefzoo.evals.boards.judged_files import metrics_of
 from prefzoo.evals.boards.run_files import read_run
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report import page, prompts
-from prefzoo.evals.report.curves import displaced
+from prefzoo.evals.report.curves import curves, displaced
 from prefzoo.evals.report.figures import draw
+from prefzoo.evals.report.frontier import explanation
 from prefzoo.evals.report.matches import matches, round_robin_of
-from prefzoo.evals.report.numbers import board_of, cell, duration
+from prefzoo.evals.report.numbers import board_of, cell, columns_of, duration, long_of
+from prefzoo.runtime.run_folders import Failure
 
 HOSTILE = "</script><script>bad()</script><img src=x onerror=bad()><!-- {{ 7 * 7 }} \u2028 \" ' &lt;"
 
@@ -85,9 +89,126 @@ def test_a_page_says_what_the_leaderboard_says(tmp_path: Path) -> None:
     folder = quick_run(tmp_path / "run")
     html = page.page(read_run(folder))
     said = outline(html).texts
-    verdict = (folder / "leaderboard.md").read_text(encoding="utf-8").split("\n\n")[1].strip()
-    assert verdict in said["verdict"]
+    told = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    assert (folder / "leaderboard.md").read_text(encoding="utf-8").startswith(f"{told['decision']} {told['advice']}\n")
+    assert all(told[part] and told[part] in said["verdict"] for part in ("decision", "statistics"))
     assert len(html.encode()) < page.MOST
+
+
+def test_every_rank_of_the_page_is_the_leaderboards(tmp_path: Path) -> None:
+    run = read_run(quick_run(tmp_path / "run"))
+    board = board_of(run)
+    assert board is not None and board.ranks == {"simpo": 1, "dpo": 1, "cdpo": 1, "ipo": 4, "base": 4}
+    html = page.page(run)
+    cells = re.findall(r'<td class="num gap">(.*?)</td>', html)
+    names = re.findall(r'<tr><th scope="row" class="name">(\w+)</th>\s*<td class="(?:self|win|loss)', html)
+    assert dict(zip(names, map(int, cells), strict=True)) == board.ranks
+    rows = re.findall(r'<tr data-find="(\w+) .*?<td class="num" data-sort="(\d+)">', html, re.DOTALL)
+    assert {name: int(rank) for name, rank in rows} == board.ranks and [n for n, _ in rows] == board.order
+
+
+def test_a_variant_worse_than_the_base_is_marked_and_the_base_has_its_number(tmp_path: Path) -> None:
+    run = read_run(make_run(tmp_path / "run", {"dpo": share(4), "ipo": share(20)}))
+    html = page.page(run)
+    rows = {found[1]: found[0] for found in re.finditer(r'<tr data-find="(\w+) .*?</tr>', html, re.DOTALL)}
+    assert {name: "▼ worse than base" in row for name, row in rows.items()} == {
+        "dpo": True, "ipo": False, "base": False,
+    }  # fmt: skip
+    assert 'data-sort="0.5">50.0%<small>reference</small>' in rows["base"]
+    assert "dpo is worse than it" in outline(html).texts["verdict"]
+
+
+def test_every_column_has_a_tooltip_and_an_entry_in_the_glossary(tmp_path: Path) -> None:
+    run = read_run(quick_run(tmp_path / "run"))
+    html = page.page(run)
+    defined = outline(html).texts["glossary"]
+    columns = re.findall(r'<th [^>]*data-column="(\w+)"><button type="button" title="([^"]+)">', html)
+    assert [name for name, _ in columns] == columns_of(long_of(run, board_of(run)), metrics_of([run]))
+    for name, tooltip in columns:
+        assert f" {name}" in defined and "Unit: " in tooltip
+        assert any(way in tooltip for way in ("more is better", "less is better", "neither more nor less is better"))
+    assert "Its package does not describe it" not in html
+    shown = re.findall(r'data-column="(\w+)" data-main', html)
+    assert "win_rate" in shown and "repetition" not in shown
+
+
+def test_what_a_reader_asks_first_stands_at_the_top_once(tmp_path: Path) -> None:
+    folder = quick_run(tmp_path / "run")
+    for i, name in enumerate(("dpo", "cdpo", "ipo", "simpo")):
+        path = folder / name / "result.json"
+        result = json.loads(path.read_text(encoding="utf-8"))
+        result["environment"] |= {"finished": f"2026-03-0{i + 1}T10:00:00+00:00"}
+        path.write_text(json.dumps(result), encoding="utf-8")
+    html = page.page(read_run(folder))
+    top = " ".join(outline(html).texts["verdict"].split())
+    for fact in (
+        "Finished2026-03-04 10:00 UTC", "Training time46 s for 4 trainings", "Steps16", "Batch8 pairs", "Seed0",
+        "HardwareP, 2 cores", "100 prompts, 100 held-out pairs", "Judgeverifier",
+    ):  # fmt: skip
+        assert fact in top
+    assert html.count("<dt>torch</dt>") == 1 == html.count("<dt>Commit</dt>")
+
+
+def test_different_machines_are_told_apart(tmp_path: Path) -> None:
+    folder = quick_run(tmp_path / "run")
+    path = folder / "dpo" / "result.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    result["environment"] |= {"hardware": {"gpu": "H100"}, "processes": 8}
+    path.write_text(json.dumps(result), encoding="utf-8")
+    html = page.page(read_run(folder))
+    assert html.count("<dt>torch</dt>") == 2 and "<h3>dpo</h3>" in html and "<h3>cdpo, ipo, simpo</h3>" in html
+    assert "8 × H100; P, 2 cores" in outline(html).texts["verdict"]
+
+
+def test_bits_per_byte_are_neither_points_nor_better_when_there_are_more(tmp_path: Path) -> None:
+    folder = full_run(tmp_path / "run")
+    for name, value in (("base", 1.4), ("dpo", 1.6), ("simpo", 1.2), ("kto_pair_with_a_long_name", 1.4)):
+        path = folder / name / "evals.json"
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        about = {"value": value, "stderr": 0.01, "n": 9, "metric": "bits_per_byte", "higher_is_better": False}
+        path.write_text(json.dumps(stored | {"benchmarks": {"text": about}}), encoding="utf-8")
+    said = " ".join(outline(page.page(read_run(folder))).texts["benchmarks"].split())
+    assert "The base has 1.400 bits per byte (n = 9); less is better." in said and "points" not in said
+    assert "Better than the base: simpo (−0.200 bits per byte); worse than the base: dpo (+0.200 bits" in said
+    assert "difference from the base, bits per byte" in said
+
+
+def test_a_score_along_the_frontier_is_explained_beside_the_leaderboards(tmp_path: Path) -> None:
+    run = read_run(full_run(tmp_path / "run"))
+    assert explanation(run, run.long) == ""  # of a win rate there is nothing to explain
+    frontier = run.frontier.assign(metric="score")
+    long = pd.DataFrame([{"variant": "base", "metric": "score", "value": 0.67}])
+    text = explanation(replace(run, frontier=frontier, recipe=run.recipe | {"evals": {"kl": 32}}), long)
+    assert "drawn at random from the model" in text and "the first 32 of the prompts" in text
+    assert text.endswith("The base has 50.0% here and 67.0% there.")
+
+
+def test_margins_have_no_beta_and_those_without_a_reference_their_own_chart(tmp_path: Path) -> None:
+    run = read_run(full_run(tmp_path / "run"))
+    drawn = {c.title: c.chart.description for c in curves(run, {"dpo": 0, "simpo": 1})}
+    assert "dpo: 1 at step 1" in drawn["Margin"] and "simpo" not in drawn["Margin"]  # 0.1, of a beta of 0.1
+    assert "simpo: 1 at step 1" in drawn["Margin without a reference"]
+
+
+def test_displacement_that_was_not_measured_is_not_denied(tmp_path: Path) -> None:
+    run = read_run(full_run(tmp_path / "run"))
+    few = {n: replace(v, steps=v.steps.head(3)) for n, v in run.variants.items()}
+    said = " ".join(outline(page.page(replace(run, variants=few))).texts["training"].split())
+    assert (
+        "was not measured" in said and "No likelihood displacement" not in said and displaced(few["dpo"], None) is None
+    )
+    said = " ".join(outline(page.page(read_run(quick_run(tmp_path / "quick")))).texts["training"].split())
+    assert "Likelihood displacement of simpo, dpo, cdpo, ipo was not measured" in said
+
+
+def test_a_failed_variant_is_named_on_the_page(tmp_path: Path) -> None:
+    folder = quick_run(tmp_path / "run")
+    for name in ("result.json", "evals.json", "annotations.json"):
+        (folder / "ipo" / name).unlink()
+    Failure("ipo", "ipo", "k", 3, "the loss is nan").write(folder / "ipo")
+    (folder / "verdict.json").unlink()
+    said = outline(page.page(read_run(folder))).texts["verdict"]
+    assert "ipo failed (step 3: the loss is nan)." in said and "Not finished" not in said
 
 
 def test_what_a_run_lacks_is_said_in_a_line(tmp_path: Path) -> None:
@@ -110,7 +231,7 @@ def test_a_heat_map_from_scores_has_the_win_rates_of_the_leaderboard(tmp_path: P
     against = {n: row[base] for n, row in zip(met["variants"], met["wins"], strict=True) if n != "base"}
     assert against == pytest.approx(rates)
     assert all(met["wins"][i][i] is None for i in range(len(met["wins"])))
-    square = matches(met)[met["variants"].index("simpo")].squares[base]
+    square = matches(met, {})[met["variants"].index("simpo")].squares[base]
     assert (square.text, square.won) == (f"{100 * rates['simpo']:.0f}%", rates["simpo"] > 0.5)
 
 
@@ -118,8 +239,8 @@ def test_a_full_run_lacks_nothing_and_says_the_alignment_tax(tmp_path: Path) -> 
     html = page.page(read_run(full_run(tmp_path / "run")))
     assert 'class="empty"' not in html
     said = outline(html).texts
-    assert "lower than the base: dpo (\N{MINUS SIGN}5.0 points)" in said["benchmarks"]
-    assert "no variant can be told from the base" in said["benchmarks"]
+    assert "Worse than the base: dpo (\N{MINUS SIGN}5.0 points)" in said["benchmarks"]
+    assert "No variant can be told from the base" in said["benchmarks"]
     assert "1 of 9 verdicts is missing" in said["matches"]
     assert "1 dropped, too long" in said["data"] and "75%" in said["data"]
 

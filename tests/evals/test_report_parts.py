@@ -17,7 +17,19 @@ from prefzoo.evals.report import page
 from prefzoo.evals.report.canvas import Chart, save, swatch
 from prefzoo.evals.report.charts import Interval, Line, ScatterPoint, heat_map, interval_chart, line_chart, scatter
 from prefzoo.evals.report.embed import script_json
-from prefzoo.evals.report.style import CARD, COLOURED, GRID, INK, OTHER, SOFT, VARIABLES, clipped, look
+from prefzoo.evals.report.style import (
+    CARD,
+    COLOURS,
+    GRID,
+    INK,
+    LOOKS,
+    LOSSES,
+    SOFT,
+    VARIABLES,
+    clipped,
+    look,
+    series_numbers,
+)
 
 HOSTILE = [
     "</script><script>alert(1)</script>", "<!--", '" onload="x', "a\u2028b\u2029c", "a & b", "&lt;", "'", "$x$ $\\no{$",
@@ -72,7 +84,7 @@ def test_a_chart_keeps_names_and_title_as_text(text: str) -> None:
 
 
 def test_a_chart_brings_no_ids_and_no_fixed_colours() -> None:
-    points = [ScatterPoint(f"v{i}", i, i, i - 1, i + 1, i, hollow=bool(i % 2)) for i in range(COLOURED + 1)]
+    points = [ScatterPoint(f"v{i}", i, i, i - 1, i + 1, i, hollow=bool(i % 2)) for i in range(len(COLOURS))]
     chart = scatter([*points, ScatterPoint("base", 0, 1, series=None)], "t", "x", "y", joined=True)
     svg = str(escape(chart))
     assert "#" not in svg and "id=" not in svg and "font-family" not in svg and "url(" not in svg
@@ -86,7 +98,7 @@ def test_the_page_has_the_colours_of_the_files() -> None:
     assert {f"var(--{name})": colour for name, colour in light.items()}.items() >= {
         variable: colour for colour, variable in VARIABLES.items()
     }.items()
-    assert len({*VARIABLES}) == COLOURED + len((INK, SOFT, GRID, CARD, OTHER))
+    assert len({*VARIABLES}) == len(COLOURS) + len((INK, SOFT, GRID, CARD))
 
 
 def test_settings_of_matplotlib_neither_change_a_chart_nor_are_changed() -> None:
@@ -137,10 +149,29 @@ def test_a_logarithmic_curve_says_the_values_themselves() -> None:
     assert {"2", "4", "6", "8"} < set(texts(within))
 
 
-def test_series_beyond_the_coloured_ones_are_told_from_the_base() -> None:
-    looks = [look(i) for i in range(COLOURED + 2)]
-    assert len(set(looks[:COLOURED])) == COLOURED and looks[COLOURED] == looks[COLOURED + 1]
+def test_every_loss_has_a_look_of_its_own_by_colour_and_marker() -> None:
+    looks = [look(i) for i in range(LOOKS)]
+    assert len({(each.colour, each.marker) for each in looks}) == LOOKS >= len(LOSSES)
+    assert len({(each.colour, each.dashes) for each in looks[: len(COLOURS) * 7]}) == len(COLOURS) * 7
     assert look(None) not in looks
+
+
+def test_a_loss_looks_the_same_whatever_stands_beside_it() -> None:
+    alone = series_numbers({"dpo": "dpo"})["dpo"]
+    for others in (["simpo", "dpo", "ipo"], ["my_own.py:mine", "kto", "dpo"], ["aot", "sppo_hard", "dpo"]):
+        assert series_numbers({name: name for name in others})["dpo"] == alone
+    mine = "my_own.py:mine"
+    assert series_numbers({mine: mine})[mine] == series_numbers({"dpo": "dpo", mine: mine})[mine] >= len(LOSSES)
+
+
+def test_variants_of_one_loss_share_its_colour_and_differ_in_their_markers() -> None:
+    numbers = series_numbers({"low": "dpo", "high": "dpo", "robust": "robust", "mid": "dpo"})
+    looks = {name: look(number) for name, number in numbers.items()}
+    assert numbers["robust"] == LOSSES.index("robust")  # of the same colour as dpo: a further dpo does not take it
+    assert {looks[n].colour for n in ("low", "mid", "high")} == {looks["robust"].colour} == {COLOURS[0]}
+    assert len({each.marker for each in looks.values()}) == len(looks)
+    many = series_numbers({f"v{i}": "dpo" for i in range(LOOKS + 3)})
+    assert set(many.values()) == set(range(LOOKS))
 
 
 def test_points_without_a_place_are_left_out() -> None:

@@ -63,7 +63,7 @@ KL = register(Metric(
 ))  # fmt: skip
 LENGTH_RATIO = register(Metric(
     "length_ratio", "length ratio", "prompts", digits=2, needs_baseline=True, diagnostic=True, position=16,
-    description="tokens of all answers over those of the base", estimator=_length_ratio,
+    base_value=1.0, description="tokens of all answers over those of the base", estimator=_length_ratio,
 ))  # fmt: skip
 REPETITION = register(Metric(
     "repetition", "repetition", "prompts", percent=True, diagnostic=True, position=17,

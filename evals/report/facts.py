@@ -1,0 +1,94 @@
+"""What a reader asks of a run before its numbers: when, where, how long, on what; and which versions, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from prefzoo.evals.boards.run_files import RunFiles
+from prefzoo.evals.report.numbers import duration
+from prefzoo.runtime.run_folders import RunResult
+
+DATE = len("2026-01-31 12:00")  # of an ISO 8601 time that is shown
+
+
+def facts(run: RunFiles, measured_on: str, judge: str) -> dict[str, str]:
+    """Collect what stands at the top of the page.
+
+    Args:
+        run: its files.
+        measured_on: how many prompts and pairs.
+        judge: the judge's name; empty if there was none.
+
+    Returns:
+        Each fact as text, by its heading; what is not known is left out.
+    """
+    results = [v.result for v in run.variants.values() if v.result is not None]
+    about = {
+        "Model": str(run.recipe["model"]), "Training data": str(run.recipe["data"]["train"]),
+        "Measured on": measured_on, "Judge": judge or "none",
+    }  # fmt: skip
+    several = {
+        "Finished": _finished(results), "Training time": _time(results), "Steps": _steps(results),
+        "Batch": _values([r.train.get("batch") for r in results], " pairs"),
+        "Seeds" if len({r.seed for r in results}) > 1 else "Seed": _values([r.seed for r in results]),
+        "Hardware": _values([hardware(r.environment) for r in results], joined="; "),
+    }  # fmt: skip
+    return about | {name: text for name, text in several.items() if text}
+
+
+def hardware(environment: Mapping[str, Any]) -> str:
+    """Return what a training ran on, like `2 × NVIDIA H100` or `AMD EPYC, 2 cores`."""
+    own, processes = environment.get("hardware") or {}, environment.get("processes") or 1
+    cores = f", {own['cores']} cores" if own.get("cores") else ""
+    device = own.get("gpu") or (f"{own['processor']}{cores}" if own.get("processor") else "")
+    return f"{processes} × {device}" if device and processes > 1 else str(device)
+
+
+def environments(run: RunFiles) -> list[dict[str, Any]]:
+    """Return what the trainings ran with, each kind once.
+
+    Returns:
+        Per kind `variants` (empty if there is a single kind) and `rows`, the facts by their heading. The time at which
+        a training finished makes no kind.
+    """
+    kinds: dict[str, tuple[list[str], dict[str, Any]]] = {}
+    for name, variant in run.variants.items():
+        if variant.result is not None:
+            same = {k: v for k, v in variant.result.environment.items() if k != "finished"}
+            kinds.setdefault(yaml.safe_dump(same), ([], same))[0].append(name)
+    return [
+        {"variants": names if len(kinds) > 1 else [], "rows": _rows(environment)}
+        for names, environment in kinds.values()
+    ]
+
+
+def _rows(environment: Mapping[str, Any]) -> dict[str, str]:
+    rows = {"Hardware": hardware(environment) or "unknown", "Processes": str(environment.get("processes") or 1)}
+    rows |= {"Platform": str((environment.get("hardware") or {}).get("platform") or "unknown")}
+    rows |= {"Commit": str(environment.get("commit") or "unknown")}
+    return rows | {k: str(v) for k, v in (environment.get("versions") or {}).items()}
+
+
+def _finished(results: Sequence[RunResult]) -> str:
+    last = max((str(r.environment.get("finished") or "") for r in results), default="")
+    return f"{last[:DATE].replace('T', ' ')} UTC" if last else ""
+
+
+def _time(results: Sequence[RunResult]) -> str:
+    seconds = [r.costs["seconds"] for r in results if "seconds" in r.costs]
+    if not seconds:
+        return ""
+    return duration(sum(seconds)) + (f" for {len(seconds)} trainings" if len(seconds) > 1 else "")
+
+
+def _steps(results: Sequence[RunResult]) -> str:
+    return _values([int(r.metrics["step"]) for r in results if "step" in r.metrics])
+
+
+def _values(values: Sequence[Any], unit: str = "", joined: str = ", ") -> str:
+    """The different values once each."""
+    known = list(dict.fromkeys(str(v) for v in values if v not in (None, "")))
+    return joined.join(known) + unit if known else ""

@@ -1,0 +1,57 @@
+"""The reward-KL frontier of a run: its chart, and why its rewards are not the leaderboard's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+
+import pandas as pd
+
+from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.evals.boards.run_files import RunFiles
+from prefzoo.evals.metrics.registry import Metrics
+from prefzoo.evals.report.canvas import Chart
+from prefzoo.evals.report.charts import ScatterPoint, scatter
+from prefzoo.evals.report.numbers import amount
+
+
+def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
+    """Chart the reward against the KL from the reference, with a line through each variant's checkpoints."""
+    table = run.frontier
+    if table.empty:
+        return None
+    metric = Metrics()[str(table["metric"].iloc[0])]
+    points = [
+        ScatterPoint(
+            str(r["variant"]), float(r["kl"]), float(r["reward"]), float(r["reward_low"]), float(r["reward_high"]),
+            series.get(str(r["variant"])),
+        )
+        for r in table.sort_values(["variant", "step"]).to_dict("records")
+    ]  # fmt: skip
+    return scatter(
+        points, "Reward against KL", "KL from the reference, nats", metric.title, percent=metric.percent, joined=True
+    )
+
+
+def explanation(run: RunFiles, long: pd.DataFrame) -> str:
+    """Explain why the rewards of the chart are not the numbers of the leaderboard; empty where they are the same.
+
+    Args:
+        run: its files.
+        long: its long table.
+    """
+    table = run.frontier
+    if table.empty or str(table["metric"].iloc[0]) != "score":
+        return ""
+    evals, metric = run.recipe.get("evals") or {}, Metrics()["score"]
+    few = f"the first {evals['kl']}" if evals.get("kl") else "a part"
+    text = (
+        f"KL is measured on answers that are drawn at random from the model, so the score here is of such answers to "
+        f"{few} of the prompts; the leaderboard's is of the most likely answers to all prompts."
+    )
+    start = table[table.step == 0].reward
+    own = long[(long.variant == BASE) & (long.metric == "score")].value if not long.empty else start[:0]
+    if len(start) and len(own) and isfinite(start.iloc[0]) and isfinite(own.iloc[0]):
+        here, there = amount(metric, float(start.iloc[0])), amount(metric, float(own.iloc[0]))
+        text += f" The base has {here} here and {there} there."
+    return text
