@@ -195,9 +195,9 @@ def show_check(path: Path, overrides: Sequence[str], results: Path, *, as_json: 
 
 def _print_plan(plan: Plan, console: Console) -> None:
     size = f"{plan.parameters / 1e6:.0f}M parameters"
-    console.print(f"{plan.name}: {plan.model} ({size}), {plan.rows} {plan.unit} ({plan.schema})")
+    console.print(f"{plan.name}: {plan.model} ({size}), {plan.rows} {plan.unit} ({plan.schema})", markup=False)
     for reason, count in plan.lost.items():
-        console.print(f"  {count} {plan.unit} {reason}")
+        console.print(f"  {count} {plan.unit} {reason}", markup=False)
     for name, one in plan.variants.items():
         steps = f"{one.steps} steps of {one.batch} {plan.unit}, {one.tokens:,.0f} tokens"
         often = f", {one.trials // plan.seeds} settings x {plan.seeds} seeds" if one.trials > 1 else ""

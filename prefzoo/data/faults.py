@@ -17,6 +17,7 @@ MAX_FAULTS = 5  # listed at once
 MAX_KINDS = 10
 OnBadRow = Literal["error", "drop"]
 _VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
+CURE_OF_ALL = "fix them, or name the data's format or columns (`prefzoo data --formats` lists all formats)"
 CURE = "fix them, or leave such rows out: data.on_bad_row: drop"
 
 
@@ -56,8 +57,11 @@ class Faults:
         """
         self.rows.append(BadRow(place, fault, row))
 
-    def settle(self) -> None:
+    def settle(self, total: int | None = None) -> None:
         """Return if bad rows are to be left out, or if there are none.
+
+        Args:
+            total: number of rows of the data set, if it is known.
 
         Raises:
             UserError: there are some; a line for each of the first few, then the number of each kind.
@@ -66,7 +70,8 @@ class Faults:
             return
         lines = [f"{bad.place}: {bad.fault}" for bad in self.rows[:MAX_FAULTS]]
         if len(self.rows) > MAX_FAULTS:
-            lines.append(f"{self.spec}: {len(self.rows):,} rows are refused: {self._kinds()}; {CURE}")
+            which, cure = ("all ", CURE_OF_ALL) if len(self.rows) == total else ("", CURE)
+            lines.append(f"{self.spec}: {which}{len(self.rows):,} rows are refused: {self._kinds()}; {cure}")
         raise UserError(lines)
 
     def counts(self) -> Counter[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from prefzoo.data.audit import Audit
 from prefzoo.data.batches import Layout
 from prefzoo.data.faults import BadRow
 from prefzoo.data.tokens import TokenExample, TokenPair, only_pairs
@@ -23,7 +24,7 @@ from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.experiment import search
-from prefzoo.experiment.data import audited, check_variants, tokens_of, unit
+from prefzoo.experiment.data import audited, check_variants, unit
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.search import Trial
 from prefzoo.recipe.load import Recipe
@@ -125,7 +126,7 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     layout = choose_layout(model, [*pairs, *held_out])
     if layout in NOTES:
         console.print(NOTES[layout])
-    train, validation = split_validation(recipe, tokenizer, pairs, held_out)
+    train, validation = split_validation(recipe, tokenizer, pairs, held_out, bad_rows)
     base = Base(
         lambda: models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)[0],
         frozen_bf16=_may_be_bf16(list(trials.values())), loaded=model,
@@ -142,14 +143,19 @@ def _read_data(
     """Return the training pairs, the held-out pairs, and the audits and unusable rows of both data sets."""
     read, audit, bad = audited(recipe, recipe.data.train, tokenizer)
     audits, bad_rows = {"train": asdict(audit)}, {"train": bad}
-    lost = "".join(f", {n} {why}" for why, n in read.counts.items())
-    console.print(f"data: {len(read.examples)} training {unit(read.examples)} ({audit.schema}){lost}", soft_wrap=True)
+    _print_audit(console, "training", unit(read.examples), audit)
     held_out: list[TokenPair] = []
     if recipe.data.eval:
         held, audit, bad_rows["eval"] = audited(recipe, recipe.data.eval, tokenizer)
         fault = f"data.eval: {recipe.data.eval} has single labelled answers; held-out data must be pairs"
         held_out, audits["eval"] = only_pairs(held.examples, fault), asdict(audit)
+        _print_audit(console, "held-out", unit(held_out), audit)
     return read.examples, held_out, audits, bad_rows
+
+
+def _print_audit(console: Console, use: str, noun: str, audit: Audit) -> None:
+    lost = "".join(f", {n} {why}" for why, n in audit.counts.items())
+    console.print(f"data: {audit.kept} {use} {noun} ({audit.schema}){lost}", soft_wrap=True, markup=False)
 
 
 def _may_be_bf16(trials: Sequence[Trial]) -> bool:
@@ -159,8 +165,9 @@ def _may_be_bf16(trials: Sequence[Trial]) -> bool:
 
 
 def split_validation(
-    recipe: Recipe, tokenizer: Any, pairs: Sequence[TokenExample], held_out: Sequence[TokenPair]
-) -> tuple[Sequence[TokenExample], list[TokenPair]]:
+    recipe: Recipe, tokenizer: Any, pairs: Sequence[TokenExample], held_out: Sequence[TokenPair],
+    bad_rows: dict[str, list[BadRow]],
+) -> tuple[Sequence[TokenExample], list[TokenPair]]:  # fmt: skip
     """Split the training data into what is trained on, and the pairs by which settings are chosen.
 
     Args:
@@ -168,6 +175,7 @@ def split_validation(
         tokenizer: for a data set of its own.
         pairs: the training data.
         held_out: the test split, with which the validation pairs must share none.
+        bad_rows: takes those of a data set of its own, under `validation`.
 
     Returns:
         Training rows, and validation pairs; none of the latter where there is nothing to choose.
@@ -181,7 +189,8 @@ def split_validation(
     if isinstance(source, str):
         if source == recipe.data.eval:
             raise UserError(f"sweep.validation: {source} is also data.eval; what a choice was made by tests nothing")
-        train, held = pairs, tokens_of(recipe, source, tokenizer)[0].examples
+        read, _, bad_rows["validation"] = audited(recipe, source, tokenizer)
+        train, held = pairs, read.examples
     else:
         train, held = search.split_off(pairs, source)
     validation = only_pairs(

@@ -42,21 +42,6 @@ def source_of(recipe: Recipe, spec: str) -> DataSource:
     return DataSource(spec, {str(k): v for k, v in data.columns.items()}, data.format, data.on_bad_row)
 
 
-def tokens_of(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], str]:
-    """Tokenise a data set.
-
-    Args:
-        recipe: says how to read it, and gives the maximal length.
-        spec: the data set, as `data.train` names one.
-        tokenizer: the model's.
-
-    Returns:
-        The tokenised rows, and their schema in words.
-    """
-    tokens, audit, _ = audited(recipe, spec, tokenizer)
-    return tokens, audit.schema
-
-
 def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], Audit, list[BadRow]]:
     """Tokenise a data set, and audit it.
 

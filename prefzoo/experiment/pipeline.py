@@ -148,7 +148,10 @@ def _write_inputs(experiment: Experiment) -> None:
     run_folders.write_text(experiment.folder / "recipe.resolved.yaml", load.dump(experiment.recipe))
     run_folders.write_json(experiment.folder / "data_audit.json", experiment.audits)
     for use, rows in experiment.bad_rows.items():
-        write_bad_rows(experiment.folder / f"dropped_rows.{use}.jsonl", rows)
+        path = experiment.folder / f"dropped_rows.{use}.jsonl"
+        write_bad_rows(path, rows)
+        if rows:
+            experiment.console.print(f"data: the {len(rows)} rows left out are in {path}", soft_wrap=True, markup=False)
     if not search.is_sweep(experiment.recipe):
         (experiment.folder / SWEEP).unlink(missing_ok=True)  # of an earlier recipe with this name
 

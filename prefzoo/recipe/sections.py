@@ -59,7 +59,7 @@ def _known_format(value: Any) -> str:
         return str(value)
     raise PydanticCustomError(
         "format",
-        "no such format (is {shown}){near}; `prefzoo data --formats` lists all",
+        "no such format (is {shown}); `prefzoo data --formats` lists all{near}",
         {"shown": repr(value), "near": did_you_mean(str(value), names)},
     )
 

@@ -135,6 +135,20 @@ PAIRS: list[tuple[str, str, dict[str, Any], Any, Any, Any]] = [
      "is it?", "yes", "no"),
     ("texts with rewards", "rated answers",
      {"prompt": "is it?", "responses": ["yes", "perhaps", "no"], "rewards": [0.5, 0.1, -1.0]}, "is it?", "yes", "no"),
+    ("summaries", "summaries",
+     {"info": {"post": "is it?"}, "summaries": [{"text": "no"}, {"text": "yes"}], "choice": 1}, "is it?", "yes", "no"),
+    ("nemo's ranks", "rated answers",
+     {"context": [ASK], "completions": [{"rank": 1, "completion": [NO]}, {"rank": 0, "completion": [YES]}]},
+     [ASK], [YES], [NO]),
+    ("nemo's older", "other names", {"prompt": "is it?", "chosen_response": "yes", "rejected_response": "no"},
+     "is it?", "yes", "no"),
+    ("a prompt that ends with the chosen answer", "sharegpt",
+     {"messages": [ASK, YES], "chosen": "yes", "rejected": "no"}, [ASK], [YES], [NO]),
+    ("one message as JSON text", "sharegpt",
+     {"messages": json.dumps([ASK]), "chosen": json.dumps(YES), "rejected": json.dumps(NO)}, [ASK], [YES], [NO]),
+    ("chatml text", "transcripts",
+     {"prompt": "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nis it?<|im_end|>\n<|im_start|>assistant\n",
+      "chosen": "yes<|im_end|>\n", "rejected": "no<|im_end|>\n"}, [BRIEF, ASK], [YES], [NO]),
     ("parts", "implicit prompt",
      {"chosen": [{"role": "user", "content": [{"type": "text", "text": "is"}, {"type": "text", "text": "it?"}]}, YES],
       "rejected": [{"role": "user", "content": [{"type": "text", "text": "is"}, {"type": "text", "text": "it?"}]}, NO]},
@@ -164,6 +178,8 @@ ANSWERS: list[tuple[str, str, dict[str, Any], Any, Any]] = [
      {"system": "be brief", "prompt": "is it?", "completion": "yes", "label": 1}, [BRIEF, ASK], [YES]),
     ("alpaca", "labelled answers of other names",
      {"instruction": "Add", "input": "1 and 2", "output": "3", "kto_tag": True}, "Add\n\n1 and 2", "3"),
+    ("axolotl", "labelled answers of other names",
+     {"system": "be brief", "question": "is it?", "completion": "yes", "label": True}, [BRIEF, ASK], [YES]),
     ("thumbs", "labelled answers of other names", {"question": "is it?", "answer": "yes", "feedback": "thumbs_up"},
      "is it?", "yes"),
     ("messages", "labelled conversations", {"messages": [BRIEF, ASK, YES], "label": "true"}, [BRIEF, ASK], [YES]),
@@ -220,7 +236,7 @@ def test_transcripts_of_every_kind(user: str, assistant: str) -> None:
     for row in (whole, apart):
         data = read_examples([row], "d")
         assert data.schema == "transcripts" and data.examples == [Pair([ASK], [YES], [NO], 0)]
-        assert any("transcripts split into turns at" in reason for reason in data.counts)
+        assert any("split into turns, written as a transcript" in reason for reason in data.counts)
 
 
 def test_transcripts_stay_text_without_a_chat_template_or_when_the_format_says_so() -> None:
@@ -253,7 +269,7 @@ def test_rows_without_turns_among_transcripts_are_read_as_text_and_counted() -> 
     hh = {"prompt": "\n\nHuman: is it?\n\nAssistant:", "chosen": " yes", "rejected": " no"}
     data = read_examples([hh, hh, {"prompt": "is it?", "chosen": "yes", "rejected": "no"}], "d")
     assert data.examples[2] == Pair("is it?", "yes", "no", 2)
-    assert data.counts["rows without turns, read as text"] == 1
+    assert data.counts["without turns, read as text"] == 1
     assert data.words == "transcripts, plain strings and conversations"
 
 
@@ -316,6 +332,7 @@ def test_sharegpt_function_calls_become_tool_calls() -> None:
         ({"instruction": "q", "completions": [{"response": "x"}]}, "completions has no answer with a score"),
         ({"instruction": "q", "generations": ["a", "b"], "ratings": [1]}, "has 2 answers, and ratings 1 numbers"),
         ({"instruction": "q", "output": ["a", "b"], "history": "x"}, "history is not a list of pairs"),
+        ({"prompt": [ASK, NO], "chosen": [YES], "rejected": [NO]}, "the prompt ends with a message of 'assistant'"),
         ({"messages": [ASK], "rejected_response": "no"}, "messages does not end with an answer"),
     ],
 )  # fmt: skip

@@ -73,7 +73,9 @@ def test_a_recipe_names_the_format_of_every_schema() -> None:
     with pytest.raises(ValidationError, match="no such format .is 'minee'.; .prefzoo data --formats. lists all"):
         Data.model_validate(mapping)
     schema("mine", columns=("question", "good", "bad"))(to_pair)
-    with pytest.raises(ValidationError, match="no such format .is 'minee'.; did you mean 'mine'"):
+    with pytest.raises(
+        ValidationError, match="no such format .is 'minee'.; .prefzoo data --formats. lists all; did you mean 'mine'"
+    ):
         Data.model_validate(mapping)
     assert Data.model_validate({"train": "x", "format": "mine"}).format == "mine"
     assert normalise([{**ROW, "prompt": "p", "chosen": "c", "rejected": "r"}], "d", "mine") == [Pair("q", "a", "b", 0)]

@@ -115,8 +115,8 @@ def test_prompts_that_differ_in_white_space_are_joined_and_counted(seed: int) ->
     talked, text = (read_examples([row], "d") for row in rows)
     assert talked.examples == [Pair([says("user", first)], [YES], [NO], 0)]
     assert text.examples == [Pair(f"{first.rstrip()}:", " yes", " no", 0)]
-    assert talked.counts["prompts joined that differ in white space"] == (first != second)
-    assert text.counts["prompts joined that differ in white space"] == (first.rstrip() != second.rstrip())
+    assert talked.counts["whose two prompts differ in white space, joined"] == (first != second)
+    assert text.counts["whose two prompts differ in white space, joined"] == (first.rstrip() != second.rstrip())
 
 
 @pytest.mark.parametrize(
@@ -159,5 +159,14 @@ def test_a_column_that_the_format_does_not_read_cannot_be_mapped() -> None:
 
 
 def test_empty_prompts_are_counted() -> None:
-    data = read_examples([{"prompt": "", "chosen": "a", "rejected": "b"}], "d")
-    assert data.counts == {"empty prompts": 1}
+    empty, filled = {"prompt": "", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "a", "rejected": "b"}
+    assert read_examples([empty, filled], "d").counts == {"with an empty prompt": 1}
+
+
+def test_no_prompt_in_any_row_is_an_error_that_names_the_column_which_may_hold_it() -> None:
+    row = {"prompt": "", "query": "is it?", "chosen": "a", "rejected": "b"}
+    with pytest.raises(
+        UserError, match="^d: every prompt is empty; name the column .* like data.columns.prompt: query$"
+    ):
+        read_examples([row, row], "d")
+    assert len(read_examples([row, row], "d", turns=False).examples) == 2  # a base model may go on from nothing

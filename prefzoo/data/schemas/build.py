@@ -8,7 +8,8 @@ from typing import Any
 from prefzoo.data.examples import LabelledAnswer, Message, Pair, Text
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.checks import check_example
-from prefzoo.data.schemas.messages import as_messages, parse_json, read_text, same_text
+from prefzoo.data.schemas.messages import as_messages, parse_json, read_text, same_message, same_text
+from prefzoo.data.schemas.notes import note
 from prefzoo.data.schemas.shared_prompt import leave_out_repeated
 from prefzoo.errors import UserError
 
@@ -44,11 +45,28 @@ def build_pair(
         prompt, chosen, rejected = leave_out_repeated(prompt, chosen, rejected, row)
     elif isinstance(prompt, list) and isinstance(chosen, str) and isinstance(rejected, str):
         chosen, rejected = as_messages(chosen, "assistant"), as_messages(rejected, "assistant")
+    prompt = _without_answer(prompt, chosen)
     system = read_system(row)
     if system and _is_text(prompt) and all(map(_is_text, (chosen, rejected))):
         prompt = with_system(system, prompt)
         chosen, rejected = as_messages(chosen, "assistant"), as_messages(rejected, "assistant")
     return Pair(prompt, chosen, rejected, index, scores or read_scores(row))
+
+
+def _without_answer(prompt: Any, chosen: Any) -> Any:
+    """Return a prompt without the chosen answer, which some files write at the end of the conversation too.
+
+    Raises:
+        UserError: the conversation ends with another answer.
+    """
+    if not (_are_messages(prompt, chosen) and prompt[-1].get("role") == "assistant" == chosen[0].get("role")):
+        return prompt
+    if same_message(prompt[-1], chosen[0]):
+        note("whose prompt ended with the chosen answer, left out there")
+        return prompt[:-1]
+    raise UserError(
+        "the prompt ends with a message of 'assistant', and chosen is another; end the prompt with the user's message"
+    )
 
 
 def build_answer(row: Row, index: int, prompt: Any, completion: Any, label: Any) -> LabelledAnswer:
@@ -123,7 +141,7 @@ def read_tools(row: Row) -> list[dict[str, Any]] | None:
     value = row.get("tools")
     if _is_blank(value):
         return None
-    listed = parse_json(value) if isinstance(value, str) else value
+    listed = parse_json(value)
     if listed == []:
         return None
     if not (isinstance(listed, list) and all(isinstance(tool, dict) for tool in listed)):
@@ -140,7 +158,7 @@ def read_template(row: Row) -> dict[str, Any] | None:
     value = row.get("chat_template_kwargs")
     if _is_blank(value):
         return None
-    given = parse_json(value) if isinstance(value, str) else value
+    given = parse_json(value)
     if given == {}:
         return None
     if not isinstance(given, dict):

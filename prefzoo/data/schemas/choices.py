@@ -190,6 +190,25 @@ def arena_votes(row: Row, index: int) -> Example:
 
 
 @schema(
+    "summaries", columns=("info", "summaries", "choice"),
+    example={
+        "info": {"title": "Paris", "post": "I moved to Paris and love it."},
+        "summaries": [{"text": "A move."}, {"text": "Paris is great."}], "choice": 1,
+    },
+)  # fmt: skip
+def summaries(row: Row, index: int) -> Pair:
+    """Take the post as the prompt, the summary that choice names as chosen, the other as rejected (OpenAI's TL;DR)."""
+    info, both = row["info"], row["summaries"]
+    texts = [one.get("text") for one in both if isinstance(one, dict)] if isinstance(both, list) else []
+    if not isinstance(info, dict) or len(texts) != len(("chosen", "rejected")):
+        raise UserError("info is no object, or summaries has not two texts; fix or remove the row")
+    parts = [info[key] for key in ("title", "post", "article") if isinstance(info.get(key), str) and info[key].strip()]
+    answers = {"summary_0": texts[0], "summary_1": texts[1]}
+    names = ("summary_0", "summary_1")
+    return pair_by({**row, **answers}, index, "\n\n".join(parts), names, pick(row["choice"], names, "choice"))
+
+
+@schema(
     "helpsteer preferences", columns=(), detect=_detect_strength,
     optional=("context", "prompt", "response1", "response2", "response_1", "response_2", *STRENGTHS),
     example={"prompt": QUESTION, "response_1": "Lyon.", "response_2": "Paris.", "preference_strength": 2},
@@ -235,7 +254,7 @@ def _names(row: Row) -> tuple[str, str]:
 
 
 def _turns(value: Any, name: str) -> list[str]:
-    turns = parse_json(value) if isinstance(value, str) else value
+    turns = parse_json(value)
     if not (isinstance(turns, list) and all(isinstance(turn, str) for turn in turns)):
         raise UserError(f"{name} is not a list of texts, one for each turn; fix or remove the row")
     return turns

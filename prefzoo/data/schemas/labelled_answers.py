@@ -85,12 +85,13 @@ def labelled_answer(row: Row, index: int) -> LabelledAnswer:
 
 
 def _detect_other_names(columns: frozenset[str]) -> str:
-    fits = not columns & {"completion", "chosen", "rejected"} and columns & {*COMPLETIONS} and columns & {*LABELS}
-    return "has a prompt, one answer and a label" if fits and prompt_column(columns) else ""
+    fits = columns & {*COMPLETIONS} and columns & {*LABELS} and not columns & {"chosen", "rejected"}
+    own = {"prompt", "completion", "label"} <= columns or not prompt_column(columns)
+    return "has a prompt, one answer and a label" if fits and not own else ""
 
 
 @schema(
-    "labelled answers of other names", columns=(), detect=_detect_other_names,
+    "labelled answers of other names", columns=(), detect=_detect_other_names, before=("single labelled answers",),
     optional=(*PROMPT_COLUMNS, *COMPLETIONS, *LABELS, *SYSTEM_COLUMNS),
     example={"instruction": "Name the capital of", "input": "France", "output": "Paris.", "kto_tag": True},
 )  # fmt: skip

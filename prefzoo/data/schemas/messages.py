@@ -31,7 +31,7 @@ def read_text(value: Any) -> Any:
         listed = _messages_in(value)
         if listed is None:
             return value
-        note("conversations read from JSON text")
+        note("with messages written as JSON text, read as messages")
         value = listed
     if isinstance(value, dict) and _spelling(value):
         value = [value]
@@ -63,24 +63,23 @@ def common_messages(first: list[Message], second: list[Message]) -> int:
     return next((i for i, (a, b) in enumerate(pairs) if not same_message(a, b)), min(len(first), len(second)))
 
 
-def parse_json(text: str) -> Any:
-    """Return what a text holds as JSON or as a Python literal (as pandas writes lists to CSV); None if neither."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
+def parse_json(value: Any) -> Any:
+    """Return what a text holds as JSON, or as Python writes it (pandas does so in CSV files); else the value itself."""
+    for parse in (json.loads, ast.literal_eval) if isinstance(value, str) else ():
+        try:
+            return parse(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return value
 
 
 def _messages_in(text: str) -> list[Any] | None:
     """Return the messages that a text holds as JSON; None if it is just text."""
     trimmed = text.strip()
-    if not (trimmed[:1] == "[" and trimmed[-1:] == "]" and any(key in trimmed for key, _ in SPELLINGS)):
+    if trimmed[:1] + trimmed[-1:] not in ("[]", "{}") or not any(key in trimmed for key, _ in SPELLINGS):
         return None
     value = parse_json(trimmed)
+    value = [value] if isinstance(value, dict) else value
     fits = isinstance(value, list) and value and all(isinstance(m, dict) and _spelling(m) for m in value)
     return value if fits else None
 
@@ -137,7 +136,7 @@ def _content(value: Any, number: int) -> Any:
 
 def _call(content: Any) -> dict[str, Any] | None:
     """Return a function call that is written as JSON; None if the text is none."""
-    value = parse_json(content) if isinstance(content, str) else None
+    value = parse_json(content)
     if not (isinstance(value, dict) and isinstance(value.get("name"), str)):
         return None
     return {"type": "function", "function": {"name": value["name"], "arguments": value.get("arguments", {})}}

@@ -16,8 +16,10 @@ from prefzoo.data.schemas.messages import read_text
 from prefzoo.data.schemas.notes import SkipRow, counted, note
 from prefzoo.data.schemas.preference_pairs import PAIR_COLUMNS
 from prefzoo.data.schemas.registry import Schema, detect_schema, get_schema
+from prefzoo.data.schemas.shared_prompt import prompt_cure
 from prefzoo.errors import UserError, did_you_mean
 
+EMPTY = "with an empty prompt"
 TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")  # read whatever the schema
 
 
@@ -85,10 +87,12 @@ def read_examples(
             except UserError as e:
                 for line in e.lines:
                     faults.add(f"{spec}: row {index + 1}", line, rows[index])
-    faults.settle()
+    faults.settle(len(rows))
     if not examples:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in (counts + faults.counts()).items())
         raise UserError(f"{spec}: no row is left of {len(rows):,} ({reasons}); fix the rows, or name the data.format")
+    if turns and counts[EMPTY] == len(examples):
+        raise UserError(f"{spec}: every prompt is empty; {prompt_cure(named[0])}")
     return Normalised(named, _alike(examples, schema, spec), schema.name, _unused(rows, schema, mapped), counts)
 
 
@@ -224,5 +228,5 @@ def _example(schema: Schema, row: Row, index: int) -> Example:
     )
     check_example(example)
     if not example.prompt or (isinstance(example.prompt, str) and not example.prompt.strip()):
-        note("empty prompts")
+        note(EMPTY)
     return example

@@ -8,7 +8,7 @@ from typing import Any
 from prefzoo.data.examples import Example, Message, Pair
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import OPTIONAL, build_pair, read_tools
-from prefzoo.data.schemas.messages import as_messages, read_text
+from prefzoo.data.schemas.messages import as_messages, parse_json, read_text
 from prefzoo.data.schemas.registry import Detect, schema
 from prefzoo.errors import UserError
 
@@ -53,7 +53,7 @@ def _unwrapped(prompt: Any) -> Any:
 
 
 def _history(value: Any) -> list[Message]:
-    turns = value or []
+    turns = parse_json(value) or []
     if not isinstance(turns, list):
         raise UserError("history is not a list of pairs of question and answer; fix or remove it")
     messages: list[Message] = []

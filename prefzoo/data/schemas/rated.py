@@ -22,7 +22,7 @@ RATINGS = ("ratings", "scores", "rewards", "overall_scores", "ranks")
 TEXT_KEYS = ("response", "answer", "text", "content", "output", "completion", "generation")
 SCORE_KEYS = ("overall_score", "score", "rating", "reward", "fine-grained_score")
 ASPECTS = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
-BEST_AND_WORST = "best and worst of several answers taken"
+BEST_AND_WORST = "made of the best and the worst of several answers"
 QUESTION = "What is the capital of France?"
 
 
@@ -112,7 +112,7 @@ def nectar(row: Row, index: int) -> Pair:
         return best_and_worst(row, index, prompt, answers, scores=not ranked)
     turns = [Rated(turn, one.score) for turn, one in zip(split.answers, answers, strict=True)]
     pair = best_and_worst(row, index, split.prompt, turns, scores=not ranked)
-    note(f"transcripts split into turns at {split.style.shown}")
+    note(split.change)
     return pair
 
 
@@ -192,7 +192,7 @@ def _text_of(one: Any) -> Any:
 
 
 def _listed(value: Any, name: str) -> list[Any]:
-    listed = parse_json(value) if isinstance(value, str) else value
+    listed = parse_json(value)
     if not isinstance(listed, list):
         raise UserError(f"{name} is {type(value).__name__}, not a list; fix or remove the row")
     return listed

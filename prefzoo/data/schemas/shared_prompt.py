@@ -15,8 +15,8 @@ from prefzoo.errors import UserError
 TURN = "\n\nAssistant:"
 FEWEST = 4  # rough tokens of a prompt that is only the common beginning of two texts
 LONGEST = 40  # characters of a text that a message shows
-JOINED = "prompts joined that differ in white space"
-REPEATED = "prompts that both answers repeat, taken once"
+JOINED = "whose two prompts differ in white space, joined"
+REPEATED = "whose answers repeat the prompt, which is taken once"
 Split = tuple[Text, Text, Text]
 
 
@@ -41,7 +41,7 @@ def split_conversations(chosen: list[Message], rejected: list[Message], row: Row
             f"{_shown(second)}; make them alike, or remove the row"
         )
     if not cut:
-        raise UserError(f"chosen and rejected begin with their answers, without a prompt; {_prompt_cure(row)}")
+        raise UserError(f"chosen and rejected begin with their answers, without a prompt; {prompt_cure(row)}")
     if chosen[:cut] != rejected[:cut]:
         note(JOINED)
     return chosen[:cut], chosen[cut:], rejected[cut:]
@@ -68,7 +68,7 @@ def split_texts(chosen: str, rejected: str, row: Row) -> Split:
     if rough_tokens(prompt) < FEWEST:
         begin = f"only {prompt.strip()!r}" if prompt.strip() else "nothing"
         raise UserError(
-            f"there is no prompt: chosen and rejected have {begin} in common at their beginning; {_prompt_cure(row)}"
+            f"there is no prompt: chosen and rejected have {begin} in common at their beginning; {prompt_cure(row)}"
         )
     if prompt != rejected[: ends[1]]:
         note(JOINED)
@@ -133,7 +133,7 @@ def _common_words(chosen: str, rejected: str) -> tuple[int, int]:
     return (first[count - 1].end(), second[count - 1].end()) if count else (0, 0)
 
 
-def _prompt_cure(row: Row) -> str:
+def prompt_cure(row: Row) -> str:
     """Return how to give the row a prompt: by the column that may hold one, if there is such."""
     known = {"chosen", "rejected", "prompt"}
     texts = [name for name, value in row.items() if name not in known and isinstance(value, str) and value.strip()]

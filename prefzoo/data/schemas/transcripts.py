@@ -14,7 +14,7 @@ from prefzoo.data.schemas.registry import Matches, schema
 from prefzoo.data.schemas.turns import Transcripts, read_transcripts
 
 HALF = 0.5
-UNSPLIT = "rows without turns, read as text"
+UNSPLIT = "without turns, read as text"
 
 
 def _of_row(row: Row, names: Sequence[str]) -> Transcripts | None:
@@ -56,7 +56,7 @@ def transcripts(row: Row, index: int) -> Example:
         pair: Example = build_pair(row, index, split.prompt, chosen, rejected)
     else:
         pair = implicit_prompt.normalise({**row, "chosen": chosen, "rejected": rejected}, index)
-    note(f"transcripts split into turns at {split.style.shown}")
+    note(split.change)
     return pair
 
 
@@ -74,5 +74,5 @@ def labelled_transcripts(row: Row, index: int) -> Example:
         note(UNSPLIT)
         return labelled_answer.normalise(row, index)
     answer = labelled_answer.normalise({**row, "prompt": split.prompt, "completion": split.answers[0]}, index)
-    note(f"transcripts split into turns at {split.style.shown}")
+    note(split.change)
     return answer

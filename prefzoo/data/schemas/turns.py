@@ -41,13 +41,13 @@ class Style:
 def _named(user: str, assistant: str, breaks: str) -> Style:
     roles = {user: "user", assistant: "assistant", **dict.fromkeys(SYSTEM_NAMES, "system")}
     mark = re.compile(rf"(?:\A\s*|{breaks})(?P<role>{'|'.join(roles)}):")
-    return Style(f"{user}: / {assistant}:", mark, roles)
+    return Style(f"{user} / {assistant}", mark, roles)
 
 
 def _headed(user: str, assistant: str) -> Style:
     roles = {user: "user", "Input": "user", "System": "system", assistant: "assistant"}
     mark = re.compile(rf"(?:\A|\n)\s*### (?P<role>{'|'.join(roles)}):?[ \t]*(?=\n|\Z|\S)")
-    return Style(f"### {user}: / ### {assistant}:", mark, roles, preamble=True, hint="### ")
+    return Style(f"### {user} / ### {assistant}", mark, roles, preamble=True, hint="### ")
 
 
 def _roles(**more: str) -> dict[str, str]:
@@ -67,6 +67,11 @@ class Transcripts:
     style: Style
     prompt: list[Message]
     answers: list[list[Message]]
+
+    @property
+    def change(self) -> str:
+        """What was done to the row, for `note`."""
+        return f"split into turns, written as a transcript ({self.style.shown})"
 
 
 STYLES = (
@@ -90,7 +95,7 @@ STYLES = (
     *(_headed(user, assistant) for user, assistant in HEADS),
     *(_named(user, assistant, breaks) for breaks in (r"\n\s*\n\s*", r"\n\s*") for user, assistant in NAMES),
     Style(
-        "USER: ASSISTANT:", re.compile(r"(?:\A|\s|</s>)(?P<role>USER|ASSISTANT):(?=\s|\Z)"),
+        "USER / ASSISTANT", re.compile(r"(?:\A|\s|</s>)(?P<role>USER|ASSISTANT):(?=\s|\Z)"),
         {"USER": "user", "ASSISTANT": "assistant"}, ("</s>",), preamble=True, hint="USER:",
     ),
 )  # fmt: skip

@@ -1,0 +1,116 @@
+"""What `check`, `data`, `run` and the report tell about the data: its format, unused columns, rows left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from called import prefzoo as called
+
+RECIPE = """\
+name: tiny
+model: model
+data: {train: train.jsonl, eval: test.jsonl}
+train: {batch: 4, steps: 1, precision: fp32}
+variants: {dpo: }
+"""
+ORCA = [
+    {"id": f"n{i}", "system": "Be brief.", "question": f"Is it {i}?", "chosen": f"It is {i}.", "rejected": f"No {i}."}
+    for i in range(12)
+]
+BROKEN = [{"id": "x", "question": "Is it?", "chosen": "yes", "rejected": "yes"}, {"question": "q", "chosen": " "}]
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    write(tmp_path / "train.jsonl", ORCA)
+    write(tmp_path / "test.jsonl", ORCA[:4])
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Called(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Called]
+
+
+@pytest.fixture
+def prefzoo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Call a command, and return its exit code and what it prints."""
+
+    def run(*words: str) -> Called:
+        capsys.readouterr()
+        code = called(monkeypatch, *words)
+        return Called(code, *capsys.readouterr())
+
+    return run
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_the_format_and_unused_columns_are_shown_by_every_command(place: Path, prefzoo: Command) -> None:
+    words = "orca, conversational; columns not used: id"
+    for command in ("check", "data"):
+        assert words in prefzoo(command, "recipe.yaml").stdout, command
+    out = prefzoo("run", "recipe.yaml").stdout
+    assert f"data: 12 training pairs ({words})" in out and f"data: 4 held-out pairs ({words})" in out
+    assert words in (place / "results" / "tiny" / "report.html").read_text()
+
+
+def test_rows_left_out_are_counted_and_written_to_a_file_of_the_run(place: Path, prefzoo: Command) -> None:
+    write(place / "train.jsonl", [*ORCA, *BROKEN])
+    refused = prefzoo("check", "recipe.yaml")
+    assert refused.code == 2 and "train.jsonl: row 13: chosen equals rejected" in refused.stderr
+    out = prefzoo("run", "recipe.yaml", "--set", "data.on_bad_row=drop").stdout
+    assert "1 dropped: chosen equals rejected, 1 dropped: chosen is empty" in out
+    assert "data: the 2 rows left out are in results/tiny/dropped_rows.train.jsonl" in out
+    folder = place / "results" / "tiny"
+    kept = [json.loads(line) for line in (folder / "dropped_rows.train.jsonl").read_text().splitlines()]
+    assert kept == [
+        {"place": "train.jsonl: row 13", "fault": "chosen equals rejected; remove the row", "row": BROKEN[0]},
+        {"place": "train.jsonl: row 14", "fault": "chosen is empty; remove the row", "row": BROKEN[1]},
+    ]
+    assert json.loads((folder / "data_audit.json").read_text())["train"]["counts"] == {
+        "dropped: chosen equals rejected": 1, "dropped: chosen is empty": 1,
+    }  # fmt: skip
+    assert not (folder / "dropped_rows.eval.jsonl").exists()
+    write(place / "train.jsonl", ORCA)
+    prefzoo("run", "recipe.yaml")
+    assert not (folder / "dropped_rows.train.jsonl").exists()
+
+
+def test_rows_that_the_chat_template_refuses_are_left_out_too(place: Path, prefzoo: Command) -> None:
+    odd = {"chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected": None}
+    odd["rejected"] = [odd["chosen"][0], {"role": "assistant", "content": "b"}]  # type: ignore[index]
+    strict = json.loads((place / "model" / "tokenizer_config.json").read_text())
+    template = place / "model" / "chat_template.jinja"
+    text = template.read_text() if template.exists() else strict["chat_template"]
+    template.write_text("{% if messages[0]['content'] == 'q' %}{{ raise_exception('no q') }}{% endif %}" + text)
+    good = [{**odd, "chosen": [{"role": "user", "content": f"p{i}"}, odd["chosen"][1]],  # type: ignore[index]
+             "rejected": [{"role": "user", "content": f"p{i}"}, odd["rejected"][1]]} for i in range(4)]  # fmt: skip
+    write(place / "train.jsonl", [*good, odd])
+    refused = prefzoo("check", "recipe.yaml")
+    assert refused.code == 2 and "train.jsonl: row 5: the chat template refuses the roles" in refused.stderr
+    out = prefzoo("check", "recipe.yaml", "--set", "data.on_bad_row=drop").stdout
+    assert "4 pairs (implicit" in out and "1 pairs dropped: the chat template refuses" in out
+
+
+def test_a_format_may_be_forced(place: Path, prefzoo: Command) -> None:
+    row = {"prompt": "\n\nHuman: is it?\n\nAssistant:", "chosen": " yes", "rejected": " no"}
+    write(place / "train.jsonl", [row] * 4)
+    write(place / "test.jsonl", [{**row, "chosen": " sure"}])
+    assert "transcripts, conversational" in prefzoo("check", "recipe.yaml").stdout
+    forced = prefzoo("check", "recipe.yaml", "--set", "data.format=explicit prompt").stdout
+    assert "explicit prompt, plain strings" in forced
