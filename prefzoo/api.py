@@ -21,6 +21,7 @@ def run(
     fresh: bool = False,
     retry_failed: bool = False,
     save_every: float = 300,
+    replace: bool = False,
     quiet: bool = False,
 ) -> RunFiles:
     """Train every variant of a recipe, evaluate all of them and the base, as `prefzoo run` does.
@@ -34,6 +35,7 @@ def run(
         fresh: train everything again.
         retry_failed: train again what failed before with the same settings.
         save_every: seconds between two checkpoints of a training.
+        replace: overwrite earlier results of other settings, which are archived otherwise.
         quiet: print results only, no progress.
 
     Returns:
@@ -51,7 +53,7 @@ def run(
     from prefzoo.recipe.yaml import dump as dump_plain
 
     def start(file: Path) -> RunFiles:
-        request = Request(str(file), tuple(sets), str(results), save_every)
+        request = Request(str(file), tuple(sets), str(results), save_every, replace)
         return read_run(pipeline.run(request, Options(fresh, retry_failed, quiet)).folder)
 
     sets = [f"{field}={json.dumps(value)}" for field, value in (overrides or {}).items()]

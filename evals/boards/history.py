@@ -15,6 +15,7 @@ from rich.table import Table
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import comparable
+from prefzoo.evals.boards.archives import without_copies
 from prefzoo.evals.boards.ranking import WORSE, Ranking
 from prefzoo.evals.boards.recipes_and_costs import training_costs
 from prefzoo.evals.boards.run_files import RESOLVED
@@ -94,7 +95,7 @@ def gather(root: Path) -> list[Group]:
         by_metric.setdefault(metric, []).extend(e for e in entries if not e.is_base)
     gathered = []
     for metric in sorted(by_metric, key=lambda m: (m == "", m != "win_rate", m)):
-        entries = by_metric[metric]
+        entries = without_copies(by_metric[metric])
         number_of = comparable.groups(entries, metric)
         for group in sorted(set(number_of)):
             inside = [e for e, g in zip(entries, number_of, strict=True) if g == group]

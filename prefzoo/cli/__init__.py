@@ -48,6 +48,7 @@ def cli() -> None:
 @RECIPE
 @SET
 @RESULTS
+@click.option("--replace", is_flag=True, help="Overwrite earlier results of other settings instead of archiving them.")
 @click.option("--fresh", is_flag=True, help="Train everything again, even what is finished or begun.")
 @click.option(
     "--save-every",
@@ -67,21 +68,25 @@ def cli() -> None:
 @QUIET
 @click.pass_context
 def run(
-    context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, fresh: bool, save_every: float,
-    retry_failed: bool, quiet: bool, on: str, gpus: float | None, cpus: int, launch: Path | None, emit: str | None,
-    stage: str | None,
+    context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, replace: bool, fresh: bool,
+    save_every: float, retry_failed: bool, quiet: bool, on: str, gpus: float | None, cpus: int, launch: Path | None,
+    emit: str | None, stage: str | None,
 ) -> None:  # fmt: skip
     """Train every variant of RECIPE, evaluate all of them and the base, and rank them.
 
     However a run ended, the same command resumes it: finished results are reused, and a training resumes from its last
     checkpoint. SIGTERM and Ctrl-C write one first.
 
+    Before anything is written, the run shows what is reused, resumed, trained again (with the settings that changed)
+    and left over in its folder. If results of other settings would be lost, the folder is first archived beside itself
+    as NAME@DATE, which `prefzoo leaderboard` shows.
+
     A variant whose loss becomes NaN or infinite is abandoned (failed.json gives the reason) while the others continue;
     the exit code is then 3.
     """
     from prefzoo.cli.begin import Words, begin
 
-    words = Words(fresh, save_every, retry_failed, quiet, on, gpus, cpus, launch, emit, stage)
+    words = Words(fresh, replace, save_every, retry_failed, quiet, on, gpus, cpus, launch, emit, stage)
     if begin(recipe, overrides, results, words):
         context.exit(PARTLY_FAILED)
 

@@ -17,6 +17,7 @@ class Words:
     """The options of `prefzoo run` as they were given."""
 
     fresh: bool
+    replace: bool
     save_every: float
     retry_failed: bool
     quiet: bool
@@ -62,7 +63,7 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
     words.check()
     if words.launch is not None:
         resources = replace(resources, launch=words.launch.absolute())  # a worker of a cluster is elsewhere
-    request = Request(str(recipe), tuple(overrides), str(results), words.save_every)
+    request = Request(str(recipe), tuple(overrides), str(results), words.save_every, words.replace)
     options = Options(words.fresh, words.retry_failed, words.quiet)
     if words.emit:
         from prefzoo.experiment.slurm import write_scripts

@@ -206,6 +206,8 @@ def _print_plan(plan: Plan, console: Console) -> None:
             console.print(f"    grid: {source}", markup=False)
         if one.memory:
             console.print(f"    {one.memory}", markup=False)
+    for line in plan.standing:
+        console.print(line, markup=False, highlight=False)
     if plan.sweep:
         early = ", less what early stopping saves" if plan.early_stopping else ""
         console.print(f"{plan.trials} trials in all{early}")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from prefzoo.data.faults import write_bad_rows
-from prefzoo.errors import VariantFailed
+from prefzoo.errors import UserError, VariantFailed
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import SWEEP
 from prefzoo.evals.judges.protocol import Judge
@@ -33,6 +33,7 @@ from prefzoo.experiment.stages.report import build_board, failed_variants, read_
 from prefzoo.experiment.stages.stage import FRONTIER, MEASURE, REFERENCE, Failed, Result, Skipped, Stage, parse
 from prefzoo.experiment.stages.trainings import RESUME
 from prefzoo.experiment.stages.validate import discard_validation
+from prefzoo.experiment.standing import secure, standing_of
 from prefzoo.recipe import load
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import leave_process_group, process_state
@@ -108,12 +109,35 @@ def run_one_stage(request: Request, text: str, options: Options = DEFAULTS) -> d
     recipe = load_checked(request)
     experiment = open_experiment(request, recipe, _console(options))
     stage = parse(text, list(experiment.trials))
+    if process_state().is_main_process:
+        _secure_stage(request, experiment, stage)
+    process_state().wait_for_everyone()
     ended = run_stage(experiment, stage)
     leave_process_group()
     for result in ended.values():
         if isinstance(result, Failed):
             raise VariantFailed(f"{stage}: {result.reason}", result.step)
     return ended
+
+
+def _secure_stage(request: Request, experiment: Experiment, stage: Stage) -> None:
+    """Archive what the trainings of an array would overwrite, before the first of them; none of them may do it alone.
+
+    Raises:
+        UserError: a training would overwrite results of other settings that are not archived.
+    """
+    standing = standing_of(experiment, DEFAULTS, replace=request.replace)
+    if stage.kind == REFERENCE:
+        with run_lock(experiment.folder):
+            secure(standing, experiment.console)
+        return
+    lost = [name for name in stage.trials if name in standing.superseded]
+    if lost and standing.is_to_be_archived:
+        raise UserError(
+            f"{experiment.folder}: {', '.join(lost)} holds results of other settings; archive them first by "
+            "--stage reference, overwrite them by --replace, or give another --results"
+        )
+    secure(replace(standing, replace=True, trials={n: standing.trials[n] for n in stage.trials if n != BASE}))
 
 
 def _console(options: Options) -> Console:
@@ -125,8 +149,7 @@ def _run(
 ) -> Outcome:  # fmt: skip
     experiment, judge, recipe = checked.experiment, checked.judge, checked.experiment.recipe
     if process_state().is_main_process:
-        _write_inputs(experiment)
-        _discard(experiment, options)
+        _prepare(experiment, request, options)
     process_state().wait_for_everyone()
     if search.is_sweep(recipe):
         console.print(sweep_report.plan(experiment), soft_wrap=True, markup=False)
@@ -142,6 +165,16 @@ def _run(
         _print_board(experiment, board, write_report(experiment.folder))
     failed = {name: failure.reason for name, failure in failed_variants(experiment, choice).items()}
     return Outcome(experiment.folder, failed, checked.failing | withheld)
+
+
+def _prepare(experiment: Experiment, request: Request, options: Options) -> None:
+    """Print how the folder stands against the recipe, secure results of other settings, and write the inputs."""
+    standing = standing_of(experiment, options, replace=request.replace)
+    for line in standing.lines():
+        experiment.console.print(line, soft_wrap=True, markup=False, highlight=False)
+    secure(standing, experiment.console)
+    _write_inputs(experiment)
+    _discard(experiment, options)
 
 
 def _write_inputs(experiment: Experiment) -> None:

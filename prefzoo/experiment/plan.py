@@ -18,7 +18,8 @@ from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment import search
 from prefzoo.experiment.check import check_run, load_checked
 from prefzoo.experiment.data import unit
-from prefzoo.experiment.request import Request
+from prefzoo.experiment.request import Options, Request
+from prefzoo.experiment.standing import standing_of
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.training.job import steps_of
 from prefzoo.training.memory_estimate import memory_line
@@ -62,6 +63,7 @@ class Plan:
         sweep: whether there is anything to tune, or more than one seed.
         warnings: a line for each setting that looks absurd.
         failing: place in the recipe -> why a plug-in there fails, which a run would go on without.
+        standing: lines on what the run's folder holds and what would become of it; empty if it holds nothing.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Plan:
     sweep: bool
     warnings: tuple[str, ...] = ()
     failing: dict[str, str] = field(default_factory=dict)
+    standing: tuple[str, ...] = ()
 
 
 def plan_of(path: Path, overrides: Sequence[str], results: str = "results") -> Plan:
@@ -108,7 +111,7 @@ def plan_of(path: Path, overrides: Sequence[str], results: str = "results") -> P
         recipe.name, recipe.model, _size(model), len(experiment.pairs), unit(experiment.pairs), audit["schema"],
         dict(audit["counts"]), variants, sum(v.seconds * v.trials for v in variants.values()), len(trials),
         len(recipe.seeds or [recipe.seed]), _stops_early(recipe), search.is_sweep(recipe), checked.warnings,
-        checked.failing,
+        checked.failing, tuple(standing_of(experiment, Options()).lines()),
     )  # fmt: skip
 
 

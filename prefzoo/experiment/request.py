@@ -17,12 +17,14 @@ class Request:
         overrides: `a.b=value`, as `--set` takes them.
         results: path of the folder that holds the run's folder.
         save_every: seconds between two checkpoints of a training; 0: one after every step.
+        replace: overwrite results of other settings instead of archiving them.
     """
 
     recipe: str
     overrides: tuple[str, ...]
     results: str
     save_every: float = SAVE_EVERY
+    replace: bool = False
 
     def absolute(self) -> Request:
         """Return the request with absolute paths, for a process that starts in another folder."""
@@ -36,6 +38,7 @@ class Request:
     def words(self) -> list[str]:
         """Return the `prefzoo run` command of this request, without the `python -m` before it."""
         words = ["prefzoo", "run", self.recipe, "--results", self.results, "--save-every", f"{self.save_every:g}"]
+        words += ["--replace"] if self.replace else []
         return words + [word for text in self.overrides for word in ("--set", text)]
 
 

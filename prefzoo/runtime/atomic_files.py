@@ -110,9 +110,15 @@ def remove_path(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_partial_files(folder: Path, *, deep: bool = False) -> None:
-    """Remove what killed processes left half written in `folder`; with `deep`, also in all folders below it."""
-    for path in [*(folder.rglob if deep else folder.glob)(".*.partial")]:
+def remove_partial_files(folder: Path, *, deep: bool = False, prefix: str = "") -> None:
+    """Remove what killed processes left half written in `folder`.
+
+    Args:
+        folder: Where to look.
+        deep: Whether to look in all folders below it too.
+        prefix: How the names of the files and folders that were being written begin.
+    """
+    for path in [*(folder.rglob if deep else folder.glob)(f".{prefix}*.partial")]:
         remove_path(path)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from prefzoo.version import __version__
 
 ADAPTER = "adapter_model.safetensors"
 FAILED = "failed.json"
+ARCHIVE_MARK = "@"  # between a run's name and the date of its archive; no recipe's name has it
+REMOVED = "weights_removed.txt"  # in place of the weights in a checkpoint
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "lm-eval", "alpaca-eval", "pandas")
 
 
@@ -37,6 +39,8 @@ class RunResult:
             are split evenly among the variants that took it, so that they add up, and the memory is the group's.
         environment: Commit, versions, hardware and time.
         weights: Hash of the checkpoint's files; if it does not match them, the variant is trained again.
+        identity: What else decides the outcome: names and hashes of the model and the training data, the log-prob
+            engine's version, and the precision. Empty in results of earlier versions.
     """
 
     variant: str
@@ -49,6 +53,7 @@ class RunResult:
     costs: dict[str, float]
     environment: dict[str, Any]
     weights: str = ""
+    identity: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write the result to `folder/result.json`."""
@@ -109,9 +114,19 @@ def read_finished(folder: Path, key: str) -> RunResult | None:
     return result if result is not None and result.key == key and has_checkpoint(folder) else None
 
 
+def why_removed(folder: Path) -> str:
+    """Return why the weights of a variant were removed after it was measured; empty if they were not."""
+    try:
+        return (folder / "checkpoint" / REMOVED).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Return whether a variant's folder holds full weights or an adapter that can be loaded."""
     checkpoint = folder / "checkpoint"
+    if (checkpoint / REMOVED).is_file():  # a removal that was interrupted counts as one
+        return False
     return any((checkpoint / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json", ADAPTER))
 
 

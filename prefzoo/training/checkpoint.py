@@ -123,6 +123,19 @@ class Checkpoints:
             target = self.folder / f"step-{head['point']['step']:08}-{_hash(partial)}.safetensors"
             atomic_files.move_into_place(partial, target)
 
+    def newest(self) -> tuple[int, bool] | None:
+        """Return the number of steps after which the newest was written, and whether it is of these settings.
+
+        Nothing is removed, and contents are not verified. None if there is no checkpoint.
+        """
+        for path in self._files():
+            try:
+                head = _head(path)
+                return int(head["point"]["step"]), (head["format"], head["key"]) == (FORMAT, self.key)
+            except (OSError, SafetensorError, ValueError, KeyError):
+                continue
+        return None
+
     def prune(self) -> None:
         """Remove all checkpoints but the newest."""
         for old in self._files()[1:]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from enum import Enum
 from typing import Any
 
 import torch
@@ -120,11 +121,31 @@ def is_complete(experiment: Experiment, name: str) -> bool:
     return numbers is not None and not any(b.get("reason") for b in numbers.benchmarks.values())
 
 
+class Numbers(Enum):
+    """What `evals.json` of a model holds: nothing, numbers of the present settings, or of others."""
+
+    ABSENT = "absent"
+    SAME = "same"
+    OTHER = "other"
+
+
+def state_of_numbers(experiment: Experiment, name: str) -> Numbers:
+    """Return whether a model's numbers on disk are of the present settings. Nothing is verified beyond that."""
+    try:
+        values = json.loads((experiment.folder / name / "evals.json").read_text(encoding="utf-8"))
+        settings = values["key"].partition("-")[0]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Numbers.ABSENT
+    return Numbers.SAME if settings == _key(experiment, name) else Numbers.OTHER
+
+
 def weights_of(experiment: Experiment, name: str) -> str:
     """Return the hash that identifies the weights of the base or of a trial's checkpoint."""
     if name == BASE:
         return experiment.weights
-    checkpoint = models.content_hash(experiment.folder / name / "checkpoint")
+    folder = experiment.folder / name
+    result = run_folders.read_result(folder) if run_folders.why_removed(folder) else None
+    checkpoint = models.content_hash(folder / "checkpoint") if result is None else result.weights
     return key_of([experiment.weights, checkpoint])  # an adapter sits on the base
 
 

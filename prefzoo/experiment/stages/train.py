@@ -229,7 +229,7 @@ def _finished(experiment: Experiment, training: Training, model: Any, member: Me
     processes = {"processes": process_state().num_processes, "finished": run_folders.utc_timestamp()}
     result = RunResult(
         name, training.trial.variant.loss, training.params, training.settings, training.trial.seed, training.key,
-        member.metrics, costs, run_folders.environment() | processes,
+        member.metrics, costs, run_folders.environment() | processes, identity=training.identity,
     )  # fmt: skip
     if main and pause is None:
         result = replace(result, weights=models.content_hash(training.folder / "checkpoint"))

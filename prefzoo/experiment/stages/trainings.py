@@ -34,6 +34,7 @@ class Training:
     Attributes:
         key: hash of all that its outcome depends on.
         params, settings: the loss's parameters and the loop's settings, as plain values.
+        identity: model and data by name and by hash, and how log-probs are computed; see `RunResult`.
         checkpoints: what an interrupted training goes on from.
     """
 
@@ -42,6 +43,7 @@ class Training:
     key: str
     params: dict[str, Any]
     settings: dict[str, Any]
+    identity: dict[str, Any]
     checkpoints: Checkpoints
 
     @classmethod
@@ -55,10 +57,16 @@ class Training:
         }
         sources = _plug_in_sources(variant.loss_obj)
         settings |= {"sources": sources} if sources else {}
-        rows, engine = experiment.training_rows, reference_logprobs.ENGINE
-        key = key_of([settings, trial.seed, experiment.weights, rows, engine, use_bf16(variant.train)])
+        rows, engine, bf16 = experiment.training_rows, reference_logprobs.ENGINE, use_bf16(variant.train)
+        key = key_of([settings, trial.seed, experiment.weights, rows, engine, bf16])
+        recipe = experiment.recipe
+        identity: dict[str, Any] = {
+            "model": recipe.model, "data": recipe.data.model_dump(exclude={"eval"}), "weights": experiment.weights,
+            "rows": rows, "engine": engine, "computed in": "bf16" if bf16 else "fp32",
+            "code of the loss": key_of(sources) if sources else None,
+        }  # fmt: skip
         checkpoints = Checkpoints(folder / RESUME, key, experiment.save_every, experiment.console.print)
-        return cls(trial, folder, key, settings["params"], settings["train"], checkpoints)
+        return cls(trial, folder, key, settings["params"], settings["train"], identity, checkpoints)
 
     @property
     def name(self) -> str:

@@ -61,6 +61,13 @@ def validation_score(experiment: Experiment, trial: Trial, until: int | None = N
         return None
 
 
+def is_validated(experiment: Experiment, trial: Trial) -> bool:
+    """Return whether a trial has a score with its present settings, at its end or at a pause on the way."""
+    files = (experiment.folder / trial.name).glob("validation-*.json")
+    pauses = [p.stem.removeprefix("validation-") for p in files]
+    return any(validation_score(experiment, trial, int(until)) is not None for until in pauses if until.isdigit())
+
+
 def discard_validation(folder: Path) -> None:
     """Remove all margins of a trial."""
     for path in folder.glob("validation*.json"):

@@ -1,0 +1,286 @@
+"""How a run's folder stands against its recipe: what is reused, resumed, trained, trained again, and left over.
+
+Everything is read, nothing is written: `check` prints it, and a run prints it before it touches anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.evals.boards.run_files import RESOLVED
+from prefzoo.experiment import archive
+from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.differences import changes
+from prefzoo.experiment.request import Options
+from prefzoo.experiment.search import Trial
+from prefzoo.experiment.stages.measure import Numbers, state_of_numbers
+from prefzoo.experiment.stages.trainings import Training
+from prefzoo.experiment.stages.validate import is_validated
+from prefzoo.runtime import run_folders
+
+ACTIONS = REUSED, RESUMED, NEW, AGAIN, FAILED = "reused", "resumed", "new", "trained again", "failed before"
+MOST = 8  # names on a line
+CONTENTS = {  # hash -> the settings that explain it, and what it is of
+    "weights": ("model ", "the content of the model"),
+    "rows": ("data.", "the training data"),
+    "code of the loss": ("loss ", "the code of the loss"),
+}
+REMOVED = "its weights were removed, and it is to be measured anew"
+
+
+@dataclass(frozen=True)
+class TrialStanding:
+    """What happens to one trial.
+
+    Attributes:
+        action: REUSED, RESUMED, NEW, AGAIN or FAILED.
+        why: the settings that changed, old -> new; or where it resumes, or which folder it is taken from.
+        source: a folder with a training of the same settings under another name; None if there is none.
+        overwrites: whether its folder holds a training of other settings.
+    """
+
+    action: str
+    why: str = ""
+    source: Path | None = None
+    overwrites: bool = False
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a run's folder stands against its recipe.
+
+    Attributes:
+        folder: the run's.
+        trials: what happens to each trial of the recipe, by name.
+        orphans: trials in the folder that the recipe no longer has.
+        measured_again: models whose training is reused and whose numbers are of other settings.
+        evaluation: the settings of the evaluation that changed, old -> new.
+        replace: whether results of other settings are overwritten rather than archived.
+    """
+
+    folder: Path
+    trials: dict[str, TrialStanding]
+    orphans: list[str] = field(default_factory=list)
+    measured_again: list[str] = field(default_factory=list)
+    evaluation: str = ""
+    replace: bool = False
+
+    @property
+    def superseded(self) -> list[str]:
+        """What the run would overwrite or leave off its board: trials, and models with numbers of other settings."""
+        changed = [name for name, one in self.trials.items() if one.overwrites]
+        return [*changed, *self.orphans, *self.measured_again]
+
+    def lines(self) -> list[str]:
+        """Describe what is reused, trained, measured again and left over, a line for each kind; empty if all is new."""
+        if not self.superseded and all(one.action == NEW for one in self.trials.values()):
+            return []
+        groups: dict[tuple[str, str], list[str]] = {}
+        for name, one in self.trials.items():
+            groups.setdefault((one.action, one.why), []).append(name)
+        lines = [
+            f"  {action}: {shortened(names)}{f' ({why})' if why else ''}"
+            for kind in ACTIONS
+            for (action, why), names in groups.items()
+            if action == kind
+        ]
+        if self.measured_again:
+            why = self.evaluation or "the content of prompts, pairs or tasks, or a version, changed"
+            lines.append(f"  measured again: {shortened(self.measured_again)} ({why})")
+        if self.orphans:
+            orphaned = shortened(self.orphans)
+            lines.append(f"  orphaned: {orphaned} (not in the recipe; left off the board, stays in the folder)")
+        if self.is_to_be_archived:
+            lines.append(
+                f"  archived first: the earlier results, as {self.folder}{run_folders.ARCHIVE_MARK}DATE; see --replace"
+            )
+        elif self.replace and self.superseded:
+            lines.append("  --replace: the earlier results are overwritten")
+        return [f"{self.folder}:", *lines]
+
+    @property
+    def is_to_be_archived(self) -> bool:
+        """Whether results would be lost that are in no archive yet."""
+        return not self.replace and not archive.holds(self.folder, self.superseded)
+
+
+def standing_of(experiment: Experiment, options: Options, *, replace: bool = False) -> Standing:
+    """Compare a run's folder with its recipe.
+
+    Args:
+        experiment: what is to be run.
+        options: `fresh` and `retry_failed` train again what would be reused.
+        replace: whether results of other settings are to be overwritten.
+
+    Returns:
+        What would happen to every trial.
+    """
+    folder, earlier = experiment.folder, _resolved(experiment.folder)
+    orphans = [p.name for p in sorted(folder.glob("*")) if p.name not in experiment.trials and _is_trial(p)]
+    finished = _finished(folder, orphans)
+    trials = {
+        name: _forced(_standing_of(experiment, trial, earlier, finished), options)
+        for name, trial in experiment.trials.items()
+    }
+    adopted = {one.source.name for one in trials.values() if one.source and one.source.parent == folder}
+    again = [
+        name
+        for name in (BASE, *(n for n, one in trials.items() if one.action == REUSED and one.source is None))
+        if state_of_numbers(experiment, name) is Numbers.OTHER
+    ]
+    evaluation = changes(_evaluation(earlier), _evaluation(experiment.recipe.resolved())) if again and earlier else []
+    return Standing(
+        folder, trials, [name for name in orphans if name not in adopted], again, ", ".join(evaluation), replace
+    )
+
+
+def _standing_of(
+    experiment: Experiment, trial: Trial, earlier: Mapping[str, Any], finished: Mapping[str, Path]
+) -> TrialStanding:  # fmt: skip
+    training = Training.of(experiment, trial)
+    result, failure = run_folders.read_result(training.folder), run_folders.read_failure(training.folder)
+    if result is not None and result.key == training.key and run_folders.has_checkpoint(training.folder):
+        return TrialStanding(REUSED)
+    if result is not None and result.key == training.key and run_folders.why_removed(training.folder):
+        gone = state_of_numbers(experiment, trial.name) is not Numbers.SAME
+        return TrialStanding(AGAIN, REMOVED) if gone else TrialStanding(REUSED)
+    if is_validated(experiment, trial):  # stopped early by the others of its sweep, or chosen and on its way
+        return TrialStanding(REUSED)
+    if failure is not None and failure.key == training.key:
+        return TrialStanding(FAILED, f"at step {failure.step}; --retry-failed tries again")
+    begun = training.checkpoints.newest()
+    if begun is not None and begun[1]:
+        return TrialStanding(RESUMED, f"after step {begun[0]}")
+    overwrites = _is_trial(training.folder) and not _is_same_but_broken(training)
+    source = finished.get(training.key)
+    if source is not None:
+        return TrialStanding(REUSED, f"trained as {_shown(source, training.folder)}", source, overwrites)
+    if not _is_trial(training.folder):
+        return TrialStanding(NEW)
+    return TrialStanding(AGAIN, _why_again(experiment, training, earlier), None, overwrites)
+
+
+def _forced(one: TrialStanding, options: Options) -> TrialStanding:
+    """What an option makes of it."""
+    if options.fresh and one.action in (REUSED, RESUMED, FAILED):
+        return TrialStanding(AGAIN, "--fresh", None, one.overwrites)
+    if options.retry_failed and one.action == FAILED:
+        return TrialStanding(AGAIN, "--retry-failed")
+    return one
+
+
+def _is_trial(folder: Path) -> bool:
+    """Whether a folder holds what a training leaves."""
+    marks = ("result.json", run_folders.FAILED, "metrics.jsonl", "checkpoint")
+    return folder.is_dir() and folder.name != BASE and any((folder / name).exists() for name in marks)
+
+
+def _is_same_but_broken(training: Training) -> bool:
+    """Whether nothing of other settings is there: the same training without its weights, or one that did not begin."""
+    result, failure = run_folders.read_result(training.folder), run_folders.read_failure(training.folder)
+    if result is not None:
+        return result.key == training.key
+    if failure is not None:
+        return failure.key == ""
+    begun = training.checkpoints.newest()
+    return begun is None and not any(training.folder.glob("validation*.json"))
+
+
+def _finished(folder: Path, orphans: list[str]) -> dict[str, Path]:
+    """Folders of finished trainings by their key: those the recipe no longer has, and those in archives."""
+    archived = [path for earlier in archive.archives_of(folder) for path in sorted(earlier.glob("*"))]
+    by_key: dict[str, Path] = {}
+    for path in (*(folder / name for name in orphans), *archived):
+        result = run_folders.read_result(path)
+        if result is not None and result.weights and run_folders.has_checkpoint(path):
+            by_key.setdefault(result.key, path)
+    return by_key
+
+
+def _shown(source: Path, folder: Path) -> str:
+    return source.name if source.parent == folder.parent else f"{source.parent.name}/{source.name}"
+
+
+def _why_again(experiment: Experiment, training: Training, earlier: Mapping[str, Any]) -> str:
+    """The settings that changed since the trial's folder was written."""
+    result, failure = run_folders.read_result(training.folder), run_folders.read_failure(training.folder)
+    if failure is not None and not failure.key:
+        return f"it failed: {failure.reason}"
+    if result is None and _is_same_but_broken(training):
+        return "it was interrupted before its first checkpoint"
+    recipe = experiment.recipe.resolved()
+    if result is None:  # it failed or was interrupted: only the recipe of that time says how it was set
+        variant = recipe["variants"].get(training.trial.arm, {})
+        before = (earlier.get("variants") or {}).get(training.trial.arm, {})
+        differing = changes(before, variant) + changes(_inputs(earlier), _inputs(recipe))
+        return ", ".join(differing) or "its settings or inputs changed"
+    if result.key == training.key:
+        return "its weights are missing"
+    before = {"loss": result.loss, **result.params, "train": _without_trackers(result.train)}
+    differing = changes(before, {"loss": training.trial.variant.loss, **training.params, "train": training.settings})
+    differing += changes({"seed": result.seed}, {"seed": training.trial.seed})
+    known, now = dict(result.identity), dict(training.identity)
+    if not known:  # of a version that did not write it
+        return ", ".join(differing + changes(_inputs(earlier), _inputs(recipe))) or "its inputs changed"
+    hashes = {name: (known.pop(name, None), now.pop(name, None)) for name in CONTENTS}
+    differing += changes(known, now)
+    for name, (before_hash, now_hash) in hashes.items():
+        explained = any(line.startswith(CONTENTS[name][0]) for line in differing)
+        if before_hash != now_hash and not explained:
+            differing.append(f"{CONTENTS[name][1]} changed")
+    return ", ".join(differing) or "its inputs changed"
+
+
+def _without_trackers(train: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in train.items() if key not in ("trackers", "side_by_side")}
+
+
+def _inputs(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What all trials of a recipe start from, as plain values."""
+    data = {key: value for key, value in (recipe.get("data") or {}).items() if key != "eval"}
+    return {"model": recipe.get("model"), "data": data, "sweep": recipe.get("sweep")}
+
+
+def _evaluation(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {"evals": recipe.get("evals"), "data": {"eval": (recipe.get("data") or {}).get("eval")}}
+
+
+def _resolved(folder: Path) -> dict[str, Any]:
+    """The recipe that the folder was written by; empty if there is none that can be read."""
+    try:
+        plain = yaml.safe_load((folder / RESOLVED).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return plain if isinstance(plain, dict) else {}
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Return names separated by commas; of many, the first ones and how many more there are."""
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return ", ".join(names[:MOST]) + more
+
+
+def secure(standing: Standing, console: Console | None = None) -> None:
+    """Archive results that the run would overwrite, then put trainings that lie elsewhere into their trials' folders.
+
+    A kill at any moment loses nothing: the same run then does the rest.
+
+    Args:
+        standing: how the run's folder stands.
+        console: where the archive's name is printed.
+    """
+    if standing.is_to_be_archived:
+        target = archive.write_archive(standing.folder)
+        if console is not None:
+            line = f"the earlier results are archived: {target} (`prefzoo leaderboard {target.parent}` shows them)"
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
+    for name, one in standing.trials.items():
+        if one.source is not None and one.source.is_dir():
+            archive.adopt(one.source, standing.folder / name)
