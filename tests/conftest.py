@@ -68,20 +68,23 @@ def _plugins_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
             del sys.modules[name]
 
 
-def build_tokenizer(chat_template: str | None) -> Any:
-    """Byte-level BPE trained on a few lines; EOS is ChatML's end of turn, BOS is put first by the tokenizer itself."""
+def build_tokenizer(chat_template: str | None, *, merging: bool = False) -> Any:
+    """Byte-level BPE trained on a few lines; EOS is ChatML's end of turn, BOS is put first by the tokenizer itself.
+
+    `merging`: tokens may span words, punctuation and line breaks.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<s>", "<|im_start|>", "<|im_end|>"]
     made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not merging)
     made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=340, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    made.train_from_iterator(LINES, trainer)
+    made.train_from_iterator(["".join(f"{line}.\n\n" for line in LINES * 3)] if merging else LINES, trainer)
     made.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))]
     )

@@ -19,6 +19,7 @@ from prefzoo.errors import UserError
 
 Span = tuple[int, int]
 MARKERS = "\ue0f3\ue0f4\ue0f5"  # private characters; one that the conversation does not have stands for a turn
+TAIL = 16  # characters by which the end of a header is recognised
 SHOWN = 60  # characters of a rendering that a message shows
 THOUGHT = "</think>"
 
@@ -124,8 +125,10 @@ def _by_marker(chat: Chat, context: list[Message], i: int, text: str, before: st
         at, own_at = there.find(marker), here.find(marker)
         if at < 0 or own_at < 0:
             continue
-        lead = here[len(before) : own_at] if before is not None and here.startswith(before) else ""
+        lead = _lead(before or "", here[:own_at])
         start = at - len(lead) if there[:at].endswith(lead) else at
+        if not there[start:at].strip():  # blanks before words, which a call of a tool does not have
+            start = min(start, len(os.path.commonprefix([text, there])))
         if text[:start] == there[:start]:
             same = len(os.path.commonprefix([own, here]))
             return start, own[min(same, own_at - len(lead)) :]
@@ -142,14 +145,30 @@ def _length(chat: Chat, alone: str, rest: str) -> int:
     """
     if rest.startswith(alone):
         return len(alone)
-    best, at = 0, alone.find(rest[:1])
+    best, whole, at = 0, False, alone.find(rest[:1])
     while at >= 0:
-        if rest.startswith(alone[at:]):
-            return len(alone) - at if alone[at:].strip() else 0
-        best = max(best, len(os.path.commonprefix([alone[at:], rest])))
+        same = len(os.path.commonprefix([alone[at:], rest]))
+        if same > best:
+            best, whole = same, same == len(alone) - at
         at = alone.find(rest[:1], at + 1)
+    if whole:
+        return best if rest[:best].strip() else 0
     ends = [rest.rfind(token, 0, best) + len(token) for token in _end_tokens(chat.tokenizer) if token in rest[:best]]
     return max(ends, default=best)  # what both go on with may begin alike: `<|end|><|user|>`, `<|end|><|endoftext|>`
+
+
+def _lead(before: str, header: str) -> str:
+    """Return what a template writes between the header of a generation and the first word of an answer, mostly nothing.
+
+    Args:
+        before: a conversation with the header of its next answer.
+        header: the same up to the first word of the answer, which a template may begin otherwise.
+    """
+    if before and header.startswith(before):
+        return header[len(before) :]
+    tail = before[-TAIL:]
+    length = next((n for n in range(min(TAIL, len(header))) if tail and header[: len(header) - n].endswith(tail)), 0)
+    return header[len(header) - length :]
 
 
 def _end_tokens(tokenizer: Any) -> set[str]:
