@@ -63,6 +63,7 @@ class Leaderboard:
         failed: why the variants that were not trained to their end were not.
         advice: what would settle a tie.
         cautions: what a reader must know about the run, a sentence each.
+        faults: why a metric could not be measured, by its name.
     """
 
     long: pd.DataFrame
@@ -75,6 +76,7 @@ class Leaderboard:
     failed: dict[str, str] = field(default_factory=dict)
     advice: str = ""
     cautions: tuple[str, ...] = ()
+    faults: dict[str, str] = field(default_factory=dict)
 
     @property
     def ranks(self) -> Mapping[str, int]:
@@ -173,14 +175,15 @@ class Leaderboard:
         """Return who wins, what would settle a tie, the numbers behind it, and what to beware of."""
         trained = [n for n in self.order if n != BASE]
         failed = [f"{name} failed ({why})." for name, why in self.failed.items()]
+        faults = [f"The metric {name} could not be measured: {why}; fix it there." for name, why in self.faults.items()]
         if not trained or not self.ranking.order:
             unjudged = "missing" in self.long and bool((self.long.missing > 0).any())
             decision = UNTRAINED if not trained else UNJUDGED if unjudged else UNMEASURED
-            return Verdict(" ".join([f"{decision}.", *failed]), cautions=self.cautions)
+            return Verdict(" ".join([f"{decision}.", *failed]), cautions=(*faults, *self.cautions))
         best = self.long[(self.long.variant == self.ranking.order[0]) & (self.long.metric == self.primary)].iloc[0]
         numbers = [statistics(self.ranking, self.metrics[self.primary], best), *self._by_length(trained)]
         advice = self.advice if len(self.ranking.tied) > 1 else ""
-        cautions = (*self._collapsed(trained), *self.cautions)
+        cautions = (*self._collapsed(trained), *faults, *self.cautions)
         return Verdict(" ".join([decide(self.ranking), *failed]), advice, " ".join(numbers), cautions)
 
     def _by_length(self, trained: list[str]) -> list[str]:
@@ -224,7 +227,8 @@ def build(
     base, metrics = models.get(BASE), Metrics.of(models.values())
     primary = metrics[primary_of(models)]
     rows: list[dict[str, Any]] = []
-    for name, numbers in estimates(models, BASE).items():
+    estimated, faults = estimates(models, BASE)
+    for name, numbers in estimated.items():
         rows += [_row(name, metrics[metric], noted) for metric, noted in numbers.items()]
         if name in costs:
             seconds = costs[name]["seconds"]
@@ -244,7 +248,7 @@ def build(
     cost = run_cost(costs, {name: name for name in values}, {}, max((len(v) for v in values.values()), default=0))
     settle = advice({name: values[name][None] for name in ranked_names}, primary, cost)
     power = power_statement(values, primary.row_name)
-    return Leaderboard(long, order, ranking, primary.name, metrics, power, more, advice=settle)
+    return Leaderboard(long, order, ranking, primary.name, metrics, power, more, advice=settle, faults=faults)
 
 
 def primary_of(models: Mapping[str, Measured]) -> str:

@@ -14,6 +14,7 @@ from prefzoo.evals.boards.costs import RunCost
 from prefzoo.evals.boards.leaderboard import BASE, ESTIMATE, Leaderboard, rows_of
 from prefzoo.evals.boards.ranking import HALF, ranked, standing
 from prefzoo.evals.boards.verdict import advice
+from prefzoo.evals.metrics.estimates import rows_or_none
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metric, Metrics
 from prefzoo.evals.stats import intervals
@@ -100,7 +101,7 @@ def _rows(
     out, long = [], board.long
     for name in dict.fromkeys(long[long.variant == names[0]].metric):
         own, metric = long[(long.metric == name) & long.variant.isin(names)], board.metrics[name]
-        values = [metric.values(models[seed], models.get(BASE)) for seed in names]
+        values = [rows_or_none(metric, models[seed], models.get(BASE)) for seed in names]
         known = [v for v in values if v is not None]
         whole = len(known) == len(values)
         estimate = _mean(np.stack(known), share=metric.percent) if whole else _of_estimates(own)

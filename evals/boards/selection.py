@@ -15,6 +15,7 @@ from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards.judged_files import all_measured, metrics_of, rebuilt
 from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.boards.run_files import RESOLVED, RunFiles, VariantFiles, read_run
+from prefzoo.evals.metrics.estimates import rows_or_none
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metrics, all_metrics
 from prefzoo.evals.stats.intervals import Values
@@ -141,7 +142,7 @@ def _known(long: pd.DataFrame, metric: str, is_base: bool) -> bool:
 
 
 def _of_variant(measured: Measured, base: Measured | None) -> dict[str, Values]:
-    known = {metric.name: metric.values(measured, base) for metric in all_metrics()}
+    known = {metric.name: rows_or_none(metric, measured, base) for metric in all_metrics()}
     return {name: values for name, values in known.items() if values is not None}
 
 
@@ -151,7 +152,7 @@ def _of_base(models: Mapping[str, Measured]) -> dict[str, Values]:
     rows = _of_variant(base, None)
     for metric in all_metrics():
         if metric.base_value is not None:
-            others = [metric.values(m, base) for name, m in models.items() if name != BASE]
+            others = [rows_or_none(metric, m, base) for name, m in models.items() if name != BASE]
             n = max((len(values) for values in others if values is not None), default=0)
             rows[metric.name] = np.full(n, metric.base_value)
     return rows

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prefzoo.errors import UserError
 from prefzoo.evals.judges.position_swap import PairwiseJudge
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, Progress, PromptRow, Verdict
 from prefzoo.evals.judges.scoring import ScoringJudge
 from prefzoo.recipe.judge import JudgeSettings, named
+from prefzoo.runtime.plugins import RAISED, describe_error
 
 __all__ = [
     "Answer", "Comparison", "Judge", "JudgeSettings", "Outcome", "PairwiseJudge", "Progress", "PromptRow",
@@ -32,5 +34,11 @@ def load_judge(settings: str | JudgeSettings, folder: Path) -> Judge:
         from prefzoo.evals.judges import function
 
         return function.load(settings, folder)
-    judge: Judge = (named(settings) if isinstance(settings, str) else settings).load(folder)
+    kind = named(settings) if isinstance(settings, str) else settings
+    try:
+        judge: Judge = kind.load(folder)
+    except UserError:
+        raise
+    except RAISED as e:  # a package's code may raise anything
+        raise UserError(f"evals.judge: kind {kind.kind} cannot be loaded: {describe_error(e)}; fix it there") from e
     return judge

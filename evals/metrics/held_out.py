@@ -8,6 +8,7 @@ import numpy as np
 
 from prefzoo.evals.metrics.measure import HeldOut, Measured
 from prefzoo.evals.metrics.registry import Metric, all_metrics
+from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.types import LogProbs, VocabLogProbs
 
 DECIMALS = 6  # that are stored
@@ -30,14 +31,21 @@ def on_pairs(
         metrics: which ones; by default all that are registered.
 
     Returns:
-        Margins and further values, in the order of the pairs.
+        Margins and further values, in the order of the pairs; and why a metric fails, which takes no other with it.
     """
-    pairs = {}
+    pairs: dict[str, list[float]] = {}
+    failed: dict[str, str] = {}
     for metric in all_metrics() if metrics is None else metrics:
-        if metric.from_logprobs is not None:
+        if metric.from_logprobs is None:
+            continue
+        try:
             values = metric.from_logprobs(policy, reference).detach().double().cpu().numpy()
+            if values.shape != (len(policy),):
+                raise ValueError(f"values of shape {values.shape} for {len(policy)} pairs; return one per pair")
             pairs[metric.name] = [float(v) for v in np.round(values, DECIMALS)]
-    return HeldOut(preference_margins(policy, reference), pairs, beta)
+        except RAISED as e:  # a package's function may raise anything
+            failed[metric.name] = describe_error(e)
+    return HeldOut(preference_margins(policy, reference), pairs, beta, failed)
 
 
 def has_all_metrics(measured: Measured) -> bool:

@@ -31,6 +31,7 @@ class Measured:
         preferences: the judge's against the base, from 1 (the base wins) to 2; None if missing or withheld.
         missing: how many verdicts are missing.
         why_missing: how many of how many, and why, in words; empty where none is.
+        failed: why a metric could not be measured, by its name.
         pairs: further values per held-out pair, by the metric's name.
         kl: divergence from the base of one sampled answer to each of the first prompts, in nats.
         beta: what the loss multiplies its margins by; None if it has no such parameter.
@@ -52,6 +53,7 @@ class Measured:
     kl: list[float] = field(default_factory=list)
     beta: float | None = None
     why_missing: str = ""
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def withheld(self) -> bool:
@@ -67,11 +69,13 @@ class HeldOut:
         margins: log-ratio margin h of each pair in nats, under one common frozen reference.
         pairs: further values per pair, by the metric's name.
         beta: what the loss multiplies its margins by; None if it has no such parameter.
+        failed: why a metric could not be measured, by its name.
     """
 
     margins: list[float] = field(default_factory=list)
     pairs: dict[str, list[float]] = field(default_factory=dict)
     beta: float | None = None
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def repetition(text: str) -> float:
@@ -115,6 +119,7 @@ def measured(
         tokens=[a.tokens for a in answers],
         kl=list(kl),
         beta=held_out.beta,
+        failed=held_out.failed,
     )
 
 

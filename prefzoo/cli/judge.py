@@ -18,6 +18,7 @@ from prefzoo.evals.metrics.judge_quality import LabelledPair, Quality, quality
 from prefzoo.evals.stats.intervals import Estimate
 from prefzoo.recipe import load as recipes
 from prefzoo.runtime import run_folders
+from prefzoo.runtime.paths import OUT_CURE, check_writable
 from prefzoo.runtime.progress import stage
 
 NUMBERS = (
@@ -44,6 +45,8 @@ def show_judge(
     Raises:
         UserError: there are no labelled pairs, or the judge cannot judge.
     """
+    if out is not None:
+        check_writable(out.parent, "--out", OUT_CURE)
     recipe, console = recipes.load(path, overrides), Console(soft_wrap=True, emoji=False)  # a judge's name has colons
     spec = pairs or recipe.data.eval
     if spec is None:

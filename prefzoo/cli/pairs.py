@@ -15,8 +15,10 @@ from prefzoo.errors import UserError
 from prefzoo.evals.generation.pairs import BY_CHECKS, Rule, Sampling, make_pairs, write_pairs
 from prefzoo.evals.judges import load_judge
 from prefzoo.evals.suites.prompts import load_prompts
+from prefzoo.experiment.plausible import sampling_warning
 from prefzoo.experiment.stages.judge import check_judgeable, judge_settings
 from prefzoo.runtime.cache import Cache, key_of
+from prefzoo.runtime.paths import OUT_CURE, check_writable
 from prefzoo.runtime.progress import stage
 
 
@@ -54,7 +56,11 @@ def write(wanted: Wanted, *, quiet: bool = False) -> None:
     out, sampling = wanted.out, wanted.sampling
     if out.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"--out {out}: unknown kind of file {out.suffix!r}; use .jsonl or .parquet")
+    check_writable(out.parent, "--out", OUT_CURE)
     console = Console(soft_wrap=True, emoji=False)
+    warning = sampling_warning(sampling.temperature)
+    if warning:
+        console.print(f"warning: {warning}", markup=False, highlight=False)
     rows = load_prompts(wanted.prompts, Path.cwd())
     judge = load_judge(judge_settings(wanted.judge), Path.cwd())
     check_judgeable(judge, rows, "--judge", "--prompts")

@@ -16,6 +16,7 @@ from rich.console import Console
 from prefzoo.data.sources import READERS
 from prefzoo.engine import models
 from prefzoo.errors import UserError
+from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names
@@ -64,7 +65,7 @@ def load_checked(request: Request) -> Recipe:
     recipe = load.load(Path(request.recipe), request.overrides)
     faults = _Faults()
     checks: list[Callable[[], object]] = [
-        lambda: check_writable(Path(request.results), "--results", RESULTS_CURE),
+        lambda: _check_folders(request.folder(recipe.name), recipe),
         lambda: check_writable(cache_root(), "cache folder", CACHE_CURE),
         lambda: check_names(recipe.evals.benchmarks, recipe.folder),
         lambda: check_trackers(recipe.train.trackers),
@@ -124,6 +125,14 @@ class _Faults:
     def raise_all(self) -> None:
         if self.lines:
             raise UserError(self.lines)
+
+
+def _check_folders(folder: Path, recipe: Recipe) -> None:
+    """Raise UserError where the run's folder cannot be written, or is a file, or a variant's is."""
+    check_writable(folder, "--results", RESULTS_CURE)
+    for name in (BASE, *recipe.variants):
+        if (folder / name).exists():
+            check_writable(folder / name, "--results", RESULTS_CURE)
 
 
 def _check_files(recipe: Recipe) -> None:

@@ -32,6 +32,7 @@ from prefzoo.experiment.stages.judge import check_judgeable, judge_models, judge
 from prefzoo.experiment.stages.measure import cached_answers, report_unavailable
 from prefzoo.runtime import atomic_files, run_folders
 from prefzoo.runtime.cache import key_of
+from prefzoo.runtime.paths import OUT_CURE, check_writable
 from prefzoo.runtime.progress import stage
 
 PAIR = 2  # what a round robin takes at least
@@ -76,6 +77,7 @@ def evaluate(asked: Evaluation, console: Console) -> Evaluated:
     Raises:
         UserError: a target, a suite or the judge is not as it must be, or they do not fit each other.
     """
+    check_writable(asked.out, "--out", OUT_CURE)
     specs = models_of(asked.targets, asked.base)
     suites, prompt_sets = _check_suites(asked.suites)
     prompts = load_prompts(prompt_sets[0], Path.cwd()) if prompt_sets else []

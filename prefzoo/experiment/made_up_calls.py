@@ -96,6 +96,8 @@ def _is_plug_in(metric: Metric) -> bool:
 def _failing_metric(metric: Metric) -> str:
     try:
         base, model = _made_up_models(metric)
+        if model.failed:
+            return model.failed[metric.name]
         if metric.pooled is not None:
             metric.pooled({"base": base, "model": model}, "base")
         metric.estimate(model, base)

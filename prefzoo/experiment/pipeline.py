@@ -158,13 +158,13 @@ def _run(
     with show_live_view(f"{recipe.name} · {recipe.model}", _rows(experiment), console):
         with _executor(request, experiment, resources) as executor:
             choice = _train_and_measure(experiment, executor)
-        board, withheld = (None, {}) if judge is None else _judge_and_rank(experiment, choice, judge)
+        board, faults = (None, {}) if judge is None else _judge_and_rank(experiment, choice, judge)
     if board is not None:
         board.write(experiment.folder)
         write_cards(experiment, read_results(experiment, choice), board)
         _print_board(experiment, board, write_report(experiment.folder))
     failed = {name: failure.reason for name, failure in failed_variants(experiment, choice).items()}
-    return Outcome(experiment.folder, failed, checked.failing | withheld)
+    return Outcome(experiment.folder, failed, checked.failing | faults)
 
 
 def _prepare(experiment: Experiment, request: Request, options: Options) -> None:
@@ -237,7 +237,7 @@ def _train_and_measure(experiment: Experiment, executor: Executor) -> Choice:
 
 
 def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> tuple[Leaderboard, dict[str, str]]:
-    """Return the board, and why the judge's number is withheld, by its place in the recipe; nothing if it is not."""
+    """Return the board, and why the judge or a metric gave no number, by its place or name."""
     folder, prompts, console = experiment.folder, experiment.prompts, experiment.console
     numbers = read_numbers(experiment, [BASE, *(t.name for t in choice.finals)])
     numbers = judge_models(judge, prompts, numbers, folder, console)
@@ -245,7 +245,9 @@ def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> tup
     for name in numbers:
         set_variant_state(name, "done", console)
     why = next((m.why_missing for m in numbers.values() if m.withheld), "")
-    return build_board(experiment, choice, numbers, more), {"evals.judge": why} if why else {}
+    board = build_board(experiment, choice, numbers, more)
+    faults = {f"metric {name}": reason for name, reason in board.faults.items()}
+    return board, faults | ({"evals.judge": why} if why else {})
 
 
 def _print_board(experiment: Experiment, board: Leaderboard, page: Path) -> None:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from prefzoo.errors import UserError
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import broadcast, process_state
+from prefzoo.runtime.paths import RESULTS_CURE, make_folder
 
 LOCK, HOLDER = ".lock", ".lock.json"
 
@@ -42,7 +43,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 def _acquire(folder: Path) -> tuple[FileLock | None, str]:
     """Return the lock and an empty string, or None and the reason why it is refused."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, RESULTS_CURE)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from prefzoo.errors import UserError
@@ -13,6 +14,7 @@ from prefzoo.errors import UserError
 PACKAGE_SCHEME = "package://"
 CACHE_CURE = "set PREFZOO_CACHE to a folder that can be written"
 RESULTS_CURE = "name a folder that can be written with --results"
+OUT_CURE = "give another path with --out"
 DISK_FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",
@@ -43,11 +45,24 @@ def cache_dir(*parts: str) -> Path:
         UserError: It cannot be created.
     """
     folder = cache_root().joinpath(*parts)
+    make_folder(folder, CACHE_CURE)
+    return folder
+
+
+def make_folder(folder: Path, cure: str) -> None:
+    """Create a folder if it is absent.
+
+    Args:
+        folder: The folder.
+        cure: The end of the message.
+
+    Raises:
+        UserError: It cannot be created; one line.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise UserError(f"cache folder {folder}: {reason_of(e)}; {CACHE_CURE}") from e
-    return folder
+        raise UserError(f"{folder}: {reason_of(e)}; {cure}") from e
 
 
 def check_writable(folder: Path, name: str, cure: str) -> None:
@@ -62,6 +77,8 @@ def check_writable(folder: Path, name: str, cure: str) -> None:
         UserError: It cannot; one line.
     """
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(folder)  # raises for names that are too long, and for links in a circle
         near = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
         if not near.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(near))

@@ -71,24 +71,28 @@ def load_entry_points(group: str, register: Callable[[EntryPoint, Any], str | No
     for point in entry_points(group=group):
         try:
             fault = register(point, point.load())
-        except Exception as e:  # one broken package must not break the whole tool
-            fault = f"{type(e).__name__}: {e}"
+        except RAISED as e:  # one broken package must not break the whole tool
+            fault = describe_error(e, ours=False)
         if fault:
             print(f"prefzoo: entry point {point.name} = {point.value} fails: {fault}", file=sys.stderr)
 
 
-def describe_error(error: BaseException) -> str:
+def describe_error(error: BaseException, *, ours: bool = True) -> str:
     """Return where a user's code raised an error and which, in one line like `my_loss.py:12: ValueError: too short`.
 
     The place is the innermost line outside of prefzoo, of the standard library and of installed packages; if there is
-    none, the innermost one of a package other than torch, else of prefzoo.
+    none, the innermost one of prefzoo or of a package other than torch.
+
+    Args:
+        error: what was raised.
+        ours: whether a line of prefzoo itself is worth naming.
     """
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
     own = [f for f in frames if not _is_library(f.filename)]
-    packages = [f for f in frames if not _is_standard(f.filename) and not _is_ours(f.filename)]
-    packages = [f for f in packages if f"{os.sep}torch{os.sep}" not in f.filename]
-    ours = [f for f in frames if _is_ours(f.filename) and not isinstance(error, ImportError)]
-    at = next((kind[-1] for kind in (own, packages, ours) if kind), None)
+    others = [f for f in frames if not _is_standard(f.filename) and f"{os.sep}torch{os.sep}" not in f.filename]
+    if not ours or isinstance(error, ImportError):
+        others = [f for f in others if not _is_ours(f.filename)]
+    at = next((kind[-1] for kind in (own, others) if kind), None)
     place = f"{_shown(at.filename)}:{at.lineno}: " if at else ""
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{_shown(error.filename)}:{error.lineno}: "

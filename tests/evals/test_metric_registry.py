@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,6 @@ import pytest
 import torch
 from sample_runs import make_run, share
 
-from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.comparison import compare
 from prefzoo.evals.boards.judged_files import rebuilt
@@ -27,7 +27,7 @@ from prefzoo.evals.metrics.registry import Metric, Metrics, all_metrics, benchma
 from prefzoo.evals.report import page
 from prefzoo.runtime import plugins
 from prefzoo.runtime.run_folders import write_json
-from prefzoo.types import VocabLogProbs
+from prefzoo.types import LogProbs, VocabLogProbs
 
 ROOT = Path(__file__).parents[2]
 
@@ -164,15 +164,38 @@ def failing(measured: Measured, base: Measured | None) -> np.ndarray:
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        (failing, "metric mine: fails: ZeroDivisionError: division by zero; fix it in its package"),
-        (lambda m, base: np.ones((2, 2)), "metric mine: fails: ValueError: rows of shape (2, 2); return one value per"),
+        (
+            failing,
+            f"test_metric_registry.py:{failing.__code__.co_firstlineno + 1}: ZeroDivisionError: division by zero",
+        ),
+        (lambda m, base: np.ones((2, 2)), "ValueError: rows of shape (2, 2); return one value per prompt or pair"),
     ],
 )
-def test_a_metric_that_fails_is_named_in_a_line(rows: registry.RowsFunction, says: str, own_registry: None) -> None:
+def test_a_metric_that_fails_is_named_and_takes_no_other_with_it(
+    rows: registry.RowsFunction, says: str, own_registry: None
+) -> None:
     register(Metric("mine", "mine", "prompts", rows=rows))
-    with pytest.raises(UserError) as caught:
-        leaderboard.build({"base": BASE, "a": replace(BASE, scores=[1.0] * 3)}, {})
-    assert len(caught.value.lines) == 1 and caught.value.lines[0].startswith(says)
+    board = leaderboard.build({"base": BASE, "a": replace(BASE, scores=[1.0] * 3)}, {})
+    assert says in board.faults["mine"] and "score" in set(board.long.metric) and "mine" not in set(board.long.metric)
+    (caution,) = [line for line in board.verdict().cautions if "mine" in line]
+    assert caution.startswith("The metric mine could not be measured: ") and says in caution
+
+
+@pytest.mark.parametrize(
+    ("from_logprobs", "says"),
+    [
+        (lambda policy, _: policy.nothing, "AttributeError: 'VocabLogProbs' object has no attribute 'nothing'"),
+        (lambda policy, _: policy.chosen.mean(), "ValueError: values of shape () for 1 pairs; return one per pair"),
+    ],
+)
+def test_a_metric_of_log_probs_that_fails_is_named(from_logprobs: Any, says: str, own_registry: None) -> None:
+    one = torch.ones(1)
+    policy = VocabLogProbs(one, one, one, one, *[torch.ones(1, 2)] * 6)
+    mine = Metric("mine", "mine", "held-out pairs", from_logprobs=from_logprobs)
+    held_out = on_pairs(policy, LogProbs(one, one, one, one), None, [mine])
+    assert held_out.margins == [0.0] and held_out.pairs == {} and says in held_out.failed["mine"]
+    board = leaderboard.build({"base": BASE, "a": replace(model(), failed=held_out.failed)}, {})
+    assert says in board.faults["mine"]
 
 
 def test_a_metric_of_log_probs_that_is_new_is_measured(own_registry: None) -> None:

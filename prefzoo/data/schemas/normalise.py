@@ -18,6 +18,7 @@ from prefzoo.data.schemas.preference_pairs import PAIR_COLUMNS
 from prefzoo.data.schemas.registry import Schema, detect_schema, get_schema
 from prefzoo.data.schemas.shared_prompt import prompt_cure
 from prefzoo.errors import UserError, did_you_mean
+from prefzoo.runtime.plugins import RAISED, describe_error
 
 EMPTY = "with an empty prompt"
 TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")  # read whatever the schema
@@ -213,8 +214,8 @@ def _example(schema: Schema, row: Row, index: int) -> Example:
         example = schema.normalise({**dict.fromkeys(schema.columns), **row}, index)
     except (UserError, SkipRow):
         raise
-    except Exception as e:  # a plug-in's own error: the user needs to know whose, and at which row
-        raise UserError(f"schema {schema.name!r} fails: {type(e).__name__}: {e}; fix the schema, or the row") from e
+    except RAISED as e:  # a plug-in's own error: the user needs to know whose, and at which row
+        raise UserError(f"schema {schema.name!r} fails: {describe_error(e)}; fix the schema, or the row") from e
     if not isinstance(example, Pair | LabelledAnswer):
         raise UserError(
             f"schema {schema.name!r} gives {type(example).__name__}, not a Pair or a LabelledAnswer; fix it"
