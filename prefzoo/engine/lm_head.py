@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from prefzoo.engine.online_softmax import OnlineSoftmax
+from prefzoo.engine.online_softmax import OnlineSoftmax, rescaled_sum
 
 TILES = {"cpu": (512, 8192)}  # (tokens, vocabulary entries) whose logits exist at a time; fastest on two cores
-DEFAULT_TILE = (4096, 16384)
+TILE_LOGITS = 2**27  # logits that exist at a time on other devices, of the whole vocabulary: few launches
 MAX_SAVED_BYTES = {"cpu": 2**28}  # bytes of half-precision products that are saved for the backward pass
 Tile = tuple[int, int] | None
 
@@ -67,6 +69,11 @@ class LMHead:
         return grad * self.scale if self.scale != 1 else grad
 
 
+def tile_size(device: str, vocabulary: int) -> tuple[int, int]:
+    """Return how many tokens and vocabulary entries suit a type of device, for a vocabulary of that many entries."""
+    return TILES.get(device) or (max(1, TILE_LOGITS // vocabulary), vocabulary)
+
+
 def tile_slices(size: int, step: int) -> list[slice]:
     """Return slices of at most `step` that cover `range(size)`."""
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
@@ -94,7 +101,7 @@ def token_logprobs(
         (N,) log-probs in nats, (N,) entropies in nats, and (N,) logs of the sums of squared probabilities; the latter
         two are empty without `statistics`.
     """
-    size = tile or TILES.get(states.device.type, DEFAULT_TILE)
+    size = tile or tile_size(states.device.type, len(head.weight))
     results: tuple[Tensor, Tensor, Tensor] = _TokenLogProbs.apply(  # type: ignore[no-untyped-call]
         states, head.weight, head.bias, head, targets, statistics, size
     )
@@ -133,7 +140,7 @@ class _TokenLogProbs(torch.autograd.Function):
                 logits = head.logits(states[rows], part, ctx.products.pop(0) if ctx.products else None)
                 down = logits - lse[rows, None] if head.cap else logits.sub_(lse[rows, None])
                 down = down.exp_().mul_(-grad[rows, None])
-                _add_at_targets(down, targets[rows], part, grad[rows])
+                _add_at_targets(down, targets[rows], part, grad[rows], len(head.weight))
                 sums.add(states[rows], head, head.grad_of_products(down, logits), rows, part)
         return sums.result()
 
@@ -158,28 +165,44 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return a tile's target logits, log-sum-exps, both statistics, and the gradient per unit of log-prob."""
     wide = torch.float64 if states.dtype == torch.float64 else torch.float32
-    so_far = OnlineSoftmax.start(states.new_empty(len(states), 0, dtype=wide), statistics)
-    picked = so_far.top.new_zeros(len(states))
-    mean = so_far.top.new_zeros(states.shape if early else (len(states), 0))
+    so_far, picked = OnlineSoftmax(statistics), []
+    mean: Tensor | float = 0.0
     for part in tile_slices(len(head.weight), width):
         products = head.products(states, part)
         if saved is not None:
             saved.append(products)
         logits = head.logits(states, part, products)
-        inside = _inside(targets, part)
-        picked = picked + inside * logits.gather(-1, _column(targets, part)[:, None]).squeeze(-1)
+        picked.append(_at_targets(logits, targets, part, len(head.weight)))
         each, shrink = so_far.add(logits, overwrite=not head.cap)
         if early:
-            mean.mul_(shrink).add_(_grad_of_states(head.grad_of_products(each, logits), states, head, part))
+            down = _grad_of_states(head.grad_of_products(each, logits), states, head, part)
+            mean = rescaled_sum(mean, shrink, down)
+    own = reduce(add, picked)
+    ready = states[:, :0]
     if early:
-        mean = _grad_of_target(picked, targets, head, wide) - mean / so_far.total
-    pair = so_far.statistics() if statistics else (picked[:0], picked[:0])
-    return picked, so_far.lse.squeeze(-1), *pair, mean.to(states.dtype)
+        ready = (_grad_of_target(own, targets, head, wide) - mean / so_far.total).to(states.dtype)
+    pair = so_far.statistics() if statistics else (own[:0], own[:0])
+    return own, so_far.lse.squeeze(-1), *pair, ready
 
 
 def _grad_of_states(down: Tensor, states: Tensor, head: LMHead, part: slice) -> Tensor:
     grad: Tensor = down.to(states.dtype) @ head.weight[part]
     return grad.to(down.dtype)
+
+
+def _at_targets(logits: Tensor, targets: Tensor, part: slice, vocabulary: int) -> Tensor:
+    """Return each row's logit in its target's column, zero if the tile does not have it."""
+    if part == slice(0, vocabulary):
+        return logits.gather(-1, targets[:, None]).squeeze(-1)
+    return _inside(targets, part) * logits.gather(-1, _column(targets, part)[:, None]).squeeze(-1)
+
+
+def _add_at_targets(down: Tensor, targets: Tensor, part: slice, values: Tensor, vocabulary: int) -> None:
+    """Add each row's value in its target's column, if the tile has it."""
+    if part == slice(0, vocabulary):
+        down.scatter_add_(-1, targets[:, None], values[:, None])
+    else:
+        down.scatter_add_(-1, _column(targets, part)[:, None], (_inside(targets, part) * values)[:, None])
 
 
 def _inside(targets: Tensor, part: slice) -> Tensor:
@@ -190,11 +213,6 @@ def _inside(targets: Tensor, part: slice) -> Tensor:
 def _column(targets: Tensor, part: slice) -> Tensor:
     column: Tensor = (targets - part.start).clamp(0, part.stop - part.start - 1)
     return column
-
-
-def _add_at_targets(down: Tensor, targets: Tensor, part: slice, values: Tensor) -> None:
-    """Add each row's value in its target's column, if the tile has it."""
-    down.scatter_add_(-1, _column(targets, part)[:, None], (_inside(targets, part) * values)[:, None])
 
 
 class GradientSums:

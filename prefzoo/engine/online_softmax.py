@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,24 +13,20 @@ class OnlineSoftmax:
     """Sums over the tiles so far, relative to the largest logit so far (Milakov & Gimelshein 2018, arXiv:1805.02867).
 
     Attributes:
-        top: (n, 1) largest logit.
+        keeps_statistics: Whether the sums for `statistics` are kept.
+        top: (n, 1) largest logit; none of these sums exists before the first tile.
         total: (n, 1) sum of exp(l - top).
-        logits: (n, 1) sum of exp(l - top) * l, for the entropy; None without statistics.
-        squares: (n, 1) sum of exp(2 (l - top)), for the sum of squared probabilities; None without statistics.
+        logits: (n, 1) sum of exp(l - top) * l, for the entropy.
+        squares: (n, 1) sum of exp(2 (l - top)), for the sum of squared probabilities.
     """
 
-    top: Tensor
-    total: Tensor
-    logits: Tensor | None = None
-    squares: Tensor | None = None
+    keeps_statistics: bool = False
+    top: Tensor = field(init=False)
+    total: Tensor | float = 0.0
+    logits: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
 
-    @classmethod
-    def start(cls, like: Tensor, statistics: bool) -> OnlineSoftmax:
-        """Return empty sums for as many rows as `like` has, of its dtype and on its device."""
-        top, zero = like.new_full((len(like), 1), -torch.inf), like.new_zeros(len(like), 1)
-        return cls(top, zero, zero if statistics else None, zero if statistics else None)
-
-    def add(self, logits: Tensor, *, overwrite: bool) -> tuple[Tensor, Tensor]:
+    def add(self, logits: Tensor, *, overwrite: bool) -> tuple[Tensor, Tensor | float]:
         """Add a tile of logits.
 
         Args:
@@ -38,24 +34,43 @@ class OnlineSoftmax:
             overwrite: Whether the memory of `logits` may be reused.
 
         Returns:
-            (n, v) exp(logits - top), and the (n, 1) factor that rescales sums of earlier tiles to the new top.
+            (n, v) exp(logits - top), and the (n, 1) factor that rescales sums of earlier tiles to the new top; 0 for
+            the first tile.
         """
-        top = torch.maximum(self.top, logits.amax(-1, keepdim=True))
-        overwrite = overwrite and self.logits is None
-        shrink, each = (self.top - top).exp(), (logits.sub_(top) if overwrite else logits - top).exp_()
-        self.top, self.total = top, self.total * shrink + each.sum(-1, keepdim=True)
-        if self.logits is not None and self.squares is not None:
-            self.logits = self.logits * shrink + (each * logits).sum(-1, keepdim=True)
-            self.squares = self.squares * shrink**2 + (each * each).sum(-1, keepdim=True)
+        top = logits.amax(-1, keepdim=True)
+        shrink: Tensor | float = 0.0
+        if isinstance(self.total, Tensor):  # not the first tile
+            top = torch.maximum(self.top, top)
+            shrink = (self.top - top).exp()
+        overwrite = overwrite and not self.keeps_statistics
+        each = (logits.sub_(top) if overwrite else logits - top).exp_()
+        self.top, self.total = top, rescaled_sum(self.total, shrink, each.sum(-1, keepdim=True))
+        if self.keeps_statistics:
+            self.logits = rescaled_sum(self.logits, shrink, (each * logits).sum(-1, keepdim=True))
+            self.squares = rescaled_sum(self.squares, shrink**2, (each * each).sum(-1, keepdim=True))
         return each, shrink
 
     @property
     def lse(self) -> Tensor:
         """(n, 1) log of the sum of exp(logits)."""
-        return self.top + self.total.log()
+        return self.top + torch.as_tensor(self.total).log()
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Return the (n,) entropies in nats and the (n,) logs of the sums of squared probabilities."""
-        assert self.logits is not None and self.squares is not None
-        entropy, squares = self.lse - self.logits / self.total, (self.squares / self.total**2).log()
+        entropy = self.lse - self.logits / self.total
+        squares = torch.as_tensor(self.squares / self.total**2).log()
         return entropy.squeeze(-1), squares.squeeze(-1)
+
+
+def rescaled_sum(sums: Tensor | float, shrink: Tensor | float, more: Tensor) -> Tensor:
+    """Return sums so far, rescaled, plus those of a further tile.
+
+    Args:
+        sums: Sums so far; a number before the first tile.
+        shrink: Their factor.
+        more: The further tile's.
+
+    Returns:
+        The new sums; `more` itself for the first tile.
+    """
+    return sums * shrink + more if isinstance(sums, Tensor) else more

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from prefzoo.engine.lm_head import DEFAULT_TILE, TILES, GradientSums, LMHead, Tile, tile_slices
-from prefzoo.engine.online_softmax import OnlineSoftmax
+from prefzoo.engine.lm_head import GradientSums, LMHead, Tile, tile_size, tile_slices
+from prefzoo.engine.online_softmax import OnlineSoftmax, rescaled_sum
 
 
 def token_kl(
@@ -29,7 +29,7 @@ def token_kl(
     Returns:
         (N,) KL divergences in nats, in fp32 (fp64 for fp64 states).
     """
-    size = tile or TILES.get(states.device.type, DEFAULT_TILE)
+    size = tile or tile_size(states.device.type, len(head.weight))
     kl: Tensor = _TokenKL.apply(  # type: ignore[no-untyped-call]
         states, head.weight, head.bias, head, reference_states, reference_head, size
     )
@@ -44,18 +44,16 @@ class _TokenKL(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         ctx.head, ctx.reference_head, ctx.tile = head, reference_head, tile
         head, reference_head = head.to(states.dtype), reference_head.to(states.dtype)
-        wide = torch.float64 if states.dtype == torch.float64 else torch.float32
         kls, lses, reference_lses = [], [], []
         for rows in tile_slices(len(states), tile[0]):
-            empty = states.new_empty(len(states[rows]), 0, dtype=wide)
-            policy, reference = OnlineSoftmax.start(empty, False), OnlineSoftmax.start(empty, False)
-            gap = policy.top.new_zeros(len(states[rows]), 1)
+            policy, reference = OnlineSoftmax(), OnlineSoftmax()
+            gap: Tensor | float = 0.0
             for part in tile_slices(len(weight), tile[1]):
                 p, q = head.logits(states[rows], part), reference_head.logits(reference_states[rows], part)
                 difference = q - p
                 policy.add(p, overwrite=True)
                 each, shrink = reference.add(q, overwrite=True)
-                gap = gap * shrink + difference.mul_(each).sum(-1, keepdim=True)
+                gap = rescaled_sum(gap, shrink, difference.mul_(each).sum(-1, keepdim=True))
             kls.append((gap / reference.total + policy.lse - reference.lse).squeeze(-1))
             lses.append(policy.lse)
             reference_lses.append(reference.lse)

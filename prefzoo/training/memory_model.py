@@ -14,7 +14,8 @@ from typing import Any, Literal
 DeviceType = Literal["cpu", "cuda"]
 FP32, BF16 = 4, 2  # bytes
 GIB = 2**30
-TILES = {"cpu": (512, 8192), "cuda": (4096, 16384)}  # as in prefzoo/engine/lm_head.py; a test compares them
+TILES = {"cpu": (512, 8192)}  # as in prefzoo/engine/lm_head.py, like the next; a test compares them
+TILE_LOGITS = 2**27
 TILE_COPIES = 3  # logits, their exponentials, and a temporary
 LORA_MODULES = 7  # per layer: query, key, value, output, gate, up, down
 
@@ -194,23 +195,20 @@ def _activations(shape: Shape, plan: TrainingPlan) -> float:
 def _per_token(shape: Shape, plan: TrainingPlan) -> float:
     """Return the bytes that a layer saves per token.
 
-    On CPUs (`engine.cpu_ops`, `engine.packed_attention`): in fp32 the inputs of both norms, 2 D; in the precision of
-    matrix products the outputs of the norms, 2 D, queries, keys, values and the output of attention, 2 (H + K) d,
-    attention weights, H times the context, and gate, up and their product, 3 F. On GPUs the model's own kernels save
-    more: for a norm its input, the normalised input in fp32 and a copy for each product that follows; keys and values
-    for each query head; and silu of the gate.
+    In fp32 the inputs of both norms, 2 D; in the precision of matrix products the outputs of the norms, 2 D, queries,
+    keys, values and the output of attention, 2 (H + K) d, and gate, up and their product, 3 F; on CPUs also attention
+    weights, H times the context (`engine.cpu_attention`).
     """
     small = BF16 if plan.bf16 else FP32
     d, q, k, f = shape.hidden, shape.query, shape.key, shape.inner
     low = 0 if plan.rank is None else FP32 * plan.rank * LORA_MODULES
-    if plan.device_type == "cpu":
-        return FP32 * 2 * d + small * (2 * d + 2 * q + 2 * k + shape.heads * plan.context + 3 * f) + low
-    return FP32 * 4 * d + small * (5 * d + 5 * q + 4 * f) + low
+    weights = shape.heads * plan.context if plan.device_type == "cpu" else 0
+    return FP32 * 2 * d + small * (2 * d + 2 * q + 2 * k + weights + 3 * f) + low
 
 
 def _head(shape: Shape, plan: TrainingPlan) -> float:
     """Return the bytes of a tile of logits and of the fp32 gradients of states and of a trained weight."""
-    rows, columns = TILES[plan.device_type]
+    rows, columns = TILES.get(plan.device_type) or (TILE_LOGITS // shape.vocabulary, shape.vocabulary)
     tile = FP32 * TILE_COPIES * min(rows, plan.scored) * min(columns, shape.vocabulary)
     states = (2 * FP32 + (BF16 if plan.bf16 else FP32)) * plan.scored * shape.hidden
     weight = shape.vocabulary * shape.hidden

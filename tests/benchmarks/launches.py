@@ -88,23 +88,26 @@ def random_model(layers: int, vocabulary: int) -> Any:
     return model
 
 
-def random_pairs(count: int) -> list[TokenPair]:
-    """Return pairs of different lengths."""
+def random_pairs(count: int, answer: int) -> list[TokenPair]:
+    """Return pairs of different lengths, with answers of about so many tokens."""
     gen = torch.Generator().manual_seed(0)
 
     def some(size: int) -> list[int]:
         return torch.randint(2, 300, (size,), generator=gen).tolist()
 
-    return [TokenPair(some(PROMPT), some(ANSWER + i % 5), some(ANSWER - i % 7), i) for i in range(count)]
+    return [TokenPair(some(PROMPT), some(answer + i % 5), some(answer - i % 7), i) for i in range(count)]
 
 
-def count_step(pairs: int, *, layers: int = LAYERS, vocabulary: int = 151_936, lora: bool = False) -> Count:
+def count_step(
+    pairs: int, *, layers: int = LAYERS, vocabulary: int = 151_936, answer: int = ANSWER, lora: bool = False
+) -> Count:
     """Count the operations of one step's forward and backward pass under bf16 autocast, without the optimiser.
 
     Args:
         pairs: of the step, all in one pass.
         layers: of the model.
         vocabulary: entries of the head.
+        answer: tokens of an answer, about.
         lora: whether an adapter is trained instead of all weights.
     """
     from accelerate import Accelerator
@@ -116,7 +119,7 @@ def count_step(pairs: int, *, layers: int = LAYERS, vocabulary: int = 151_936, l
     model, loss = random_model(layers, vocabulary), losses.get("dpo")
     zero, size = torch.zeros(pairs), torch.ones(pairs, dtype=torch.long)
     job = Job(
-        loss, loss.Params(), train, 0, random_pairs(pairs), "shared", bf16=True,
+        loss, loss.Params(), train, 0, random_pairs(pairs, answer), "shared", bf16=True,
         reference=LogProbs(zero, zero, size, size),
     )  # fmt: skip
     with emulated_gpu():
@@ -131,11 +134,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, nargs="+", default=[2, 32])
     parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--answer", type=int, default=ANSWER, help="tokens of an answer; many take minutes")
     parser.add_argument("--lora", action="store_true", help="train an adapter")
     parser.add_argument("--names", action="store_true", help="also list the operations by name")
     asked = parser.parse_args()
     for pairs in asked.pairs:
-        whole, half = (count_step(pairs, layers=n, lora=asked.lora) for n in (asked.layers, asked.layers // 2))
+        whole, half = (
+            count_step(pairs, layers=n, answer=asked.answer, lora=asked.lora) for n in (asked.layers, asked.layers // 2)
+        )
         per_layer = (whole.launched.total() - half.launched.total()) / (asked.layers - asked.layers // 2)
         print(
             f"{pairs} pairs, {asked.layers} layers: {whole.launched.total():,} operations, {per_layer:g} a layer; "

@@ -62,7 +62,7 @@ def test_parameters_and_tiles_are_those_of_the_code() -> None:
     for tied in (True, False):
         model = LlamaForCausalLM(LlamaConfig(**{**SIZE, "num_hidden_layers": 2}, tie_word_embeddings=tied))
         assert model_shape(model.config).parameters == sum(p.numel() for p in model.parameters())
-    assert {"cpu": lm_head.TILES["cpu"], "cuda": lm_head.DEFAULT_TILE} == memory_model.TILES
+    assert (lm_head.TILES, lm_head.TILE_LOGITS) == (memory_model.TILES, memory_model.TILE_LOGITS)
 
 
 def test_a_published_model_has_its_published_size() -> None:
