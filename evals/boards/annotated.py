@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import pandas as pd
 from rich.table import Table
 
 from prefzoo.errors import UserError
+from prefzoo.evals.boards.verdict import NAMED
 from prefzoo.evals.judges.annotations import Annotations, win_rates
 from prefzoo.evals.judges.coverage import MOST_MISSING
 from prefzoo.evals.stats.difficulty import read_difficulties, read_gamed
 from prefzoo.evals.stats.length_control import instructions, length_controlled
 
 RATES = ("win_rate", "standard_error", "discrete_win_rate", "length_controlled_winrate", "lc_standard_error")
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 SHOWN = ("win_rate", "standard_error", "length_controlled_winrate", "lc_standard_error", "n_total", "avg_length")
 
 
@@ -90,10 +93,24 @@ def render(rates: pd.DataFrame) -> Table:
 
 
 def notes(rates: pd.DataFrame) -> list[str]:
-    """Return who judged, where the difficulties are from, and each model's warnings."""
+    """Return who judged, where the difficulties are from, and what is doubtful: a line for each kind of warning."""
     lines = [f"judged by {', '.join(rates['annotator'].unique())}; ± one standard error"]
     lines.append(f"difficulty of the instructions: {'; '.join(rates['difficulty'].unique())}")
-    return lines + [f"{name}: {row['warnings']}" for name, row in rates.iterrows() if row["warnings"]]
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for name, row in rates.iterrows():
+        for warning in filter(None, row["warnings"].split("; ")):
+            kinds.setdefault(NUMBER.sub("…", warning), []).append((str(name), warning))
+    return lines + [_grouped(kind, several) for kind, several in kinds.items()]
+
+
+def _grouped(kind: str, several: list[tuple[str, str]]) -> str:
+    """One line for all models with a warning, those first whose number is the largest."""
+    if len(several) == 1:
+        return ": ".join(several[0])
+    several = sorted(several, key=lambda one: -abs(float(NUMBER.findall(one[1])[0])) if "…" in kind else 0.0)
+    shown = [f"{name} ({', '.join(NUMBER.findall(text))})" if "…" in kind else name for name, text in several[:NAMED]]
+    more = f" and {len(several) - NAMED} more (column `warnings` of --out)" if len(several) > NAMED else ""
+    return f"{len(several)} models: {kind}: {', '.join(shown)}{more}"
 
 
 def _rate(value: float, stderr: float) -> str:

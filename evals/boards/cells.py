@@ -33,6 +33,23 @@ def absent(metric: Metric, *, base: bool) -> str:
     return f"{metric.text(metric.base_value)}{'%' if metric.percent else ''} {REFERENCE}"
 
 
+def number(metric: Metric, value: Any, low: Any = None, high: Any = None) -> str:
+    """Show a number with its interval.
+
+    Args:
+        metric: what the number is.
+        value: the number.
+        low, high: its interval; left out if not given.
+
+    Returns:
+        `66.5% [58.5, 74.0]`, or the same in the metric's own unit; a dash if the value is NaN.
+    """
+    if pd.isna(value):
+        return "-"
+    shown = metric.text(value) + ("%" if metric.percent else "")
+    return shown if pd.isna(low) else f"{shown} [{metric.text(low)}, {metric.text(high)}]"
+
+
 def table(cells: pd.DataFrame, caption: str) -> Table:
     """Return a table for a terminal: intervals are on lines of their own, and nothing is cut off."""
     shown = Table(title="Leaderboard", caption=caption)

@@ -12,15 +12,19 @@ import pandas as pd
 
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import comparable
-from prefzoo.evals.boards.judged_files import metrics_of
+from prefzoo.evals.boards.cautions import cautions
+from prefzoo.evals.boards.judged_files import all_measured, metrics_of, setting_of
+from prefzoo.evals.boards.notebook import comparison_html, paragraphs
 from prefzoo.evals.boards.ranking import Ranking
 from prefzoo.evals.boards.recipes_and_costs import recipe_differences, training_costs
+from prefzoo.evals.boards.run_files import failure_text
 from prefzoo.evals.boards.selection import Entry, select
 from prefzoo.evals.boards.standings import common, differences, ordered, power, rank, verdict_of
 from prefzoo.evals.boards.verdict import Verdict
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.stats import intervals
 
+SHOWN = 4  # metrics of the short form
 TIME = "train_seconds"  # the leaderboard's name of the cost `seconds`
 DIFFERENCES = ["variant", "metric", "baseline", "value", "low", "high", "p", "p_holm", "paired", "n"]  # columns
 
@@ -55,6 +59,14 @@ class RunComparison:
     notes: tuple[str, ...]
     about: Metrics
     verdict: Verdict
+
+    def _repr_html_(self) -> str:
+        numbers = comparison_html(self.table, self.metrics, self.about)
+        return paragraphs(self.verdict.answer, ()) + numbers + paragraphs("", [*self.verdict.lines[1:], *self.notes])
+
+    def __repr__(self) -> str:
+        shown = self.table[[c for c in ("rank", "variant", *self.metrics[:SHOWN]) if c in self.table]]
+        return f"{self.verdict.answer}\n{shown.to_string(index=False)}".strip()
 
     def flat(self) -> pd.DataFrame:
         """Return all numbers in one table: a row per variant, differences as `METRIC_difference`, `METRIC_p_holm`."""
@@ -104,7 +116,7 @@ def compare(
     ranking = rank(order, by) if is_ranked else Ranking()
     start = _baseline(entries, baseline)
     shown.sort(key=lambda m: m != by)  # what ranks comes first
-    verdict = _with_failures(verdict_of(order, ranking, by), entries)
+    verdict = _with_runs(verdict_of(order, ranking, by), entries)
     return RunComparison(
         _table(order, ranking, shown),
         pd.DataFrame([row for m in shown for row in _differences_from(start, entries, m)], columns=DIFFERENCES),
@@ -186,10 +198,17 @@ def _table(order: Sequence[Entry], ranking: Ranking, metrics: Sequence[str]) -> 
     return table.astype({"rank": "Int64", "seed": "Int64"} | dict.fromkeys(numbers, "float64"))
 
 
-def _with_failures(verdict: Verdict, entries: Sequence[Entry]) -> Verdict:
+def _with_runs(verdict: Verdict, entries: Sequence[Entry]) -> Verdict:
+    """Add which variants failed, and what to beware of in each run."""
     failures = [(e.label, e.files.failure) for e in entries if e.files.failure is not None]
-    failed = [f"{label} failed ({failure.reason})." for label, failure in failures]
-    return replace(verdict, decision=" ".join(filter(None, [verdict.decision, *failed])))
+    failed = [f"{label} failed ({failure_text(failure)})." for label, failure in failures]
+    runs = {e.run.folder: e.run for e in entries}
+    beware = [
+        f"{folder.name}: {line}" if len(runs) > 1 else line
+        for folder, run in runs.items()
+        for line in cautions(all_measured(run), setting_of(run))
+    ]
+    return replace(verdict, decision=" ".join(filter(None, [verdict.decision, *failed])), cautions=tuple(beware))
 
 
 def _notes(entries: Sequence[Entry], by: str, why: list[str], shown: Sequence[str]) -> list[str]:

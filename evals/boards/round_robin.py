@@ -28,6 +28,10 @@ LEVEL = 0.95
 ALPHA = 1 - LEVEL
 LIMIT, CLOSE = 10_000, 1e-9  # evalica's iterations; its defaults stop early where one variant wins nearly all
 ELO = 400 / np.log(10)  # points for a natural log of odds: 400 points are odds of ten to one
+NOTE = (
+    "\nWin rate of the row against the column. Bradley-Terry: strength in Elo points with its 95% interval; P(best): "
+    "share of resampled sets of prompts in which it is the highest.\n"
+)
 PSEUDO = 0.5  # a tie of half a prompt's weight between every two, so that one that never lost has a finite score
 
 
@@ -210,17 +214,13 @@ def _number(value: Any) -> float | None:
 
 
 def markdown(result: RoundRobin) -> str:
-    """Return scores and win rates as one Markdown table, best first."""
+    """Return scores and win rates as one Markdown table, best first. Ranks are the leaderboard's alone."""
     order = list(result.scores.index)
-    head = "| rank | variant | Bradley-Terry | P(best) | " + " | ".join(order) + " |\n"
-    lines = [head, "|" + "---|" * (4 + len(order)) + "\n"]
+    head = "| variant | Bradley-Terry | P(best) | " + " | ".join(order) + " |\n"
+    lines = [head, "|" + "---|" * (3 + len(order)) + "\n"]
     for name in order:
         s = result.scores.loc[name]
-        ranks = f"{s.best_rank:.0f}" if s.best_rank == s.worst_rank else f"{s.best_rank:.0f}-{s.worst_rank:.0f}"
         rates = [f"{100 * result.wins.loc[name, other]:.1f}%" if other != name else "-" for other in order]
         score = f"{s.score:+.0f} [{s.low:+.0f}, {s.high:+.0f}]"
-        lines.append(f"| {ranks} | {name} | {score} | {s.p_best:.2f} | " + " | ".join(rates) + " |\n")
-    note = (
-        "\nWin rate of the row against the column. Ranks: a set that holds the true rank of each with 95% confidence.\n"
-    )
-    return "".join(lines) + note + (f"{result.coverage.summary()}.\n" if result.coverage.missing else "")
+        lines.append(f"| {name} | {score} | {s.p_best:.2f} | " + " | ".join(rates) + " |\n")
+    return "".join(lines) + NOTE + (f"{result.coverage.summary()}.\n" if result.coverage.missing else "")

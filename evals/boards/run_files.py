@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
+from html import escape
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import yaml
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.leaderboard import BASE, VERDICT
+from prefzoo.evals.boards.notebook import board_html, paragraphs
 from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.runtime.run_folders import Failure, RunResult, read_failure, read_result
 
 RESOLVED = "recipe.resolved.yaml"
@@ -55,6 +58,7 @@ class RunFiles:
         frontier: of `frontier.csv`; empty where there was none.
         audits: of `data_audit.json`: what `prefzoo.data.audit.Audit` holds, of each data set by its use.
         failed: of `verdict.json`, else of the variants' own files: why a variant was not trained to its end.
+        verdict: of `verdict.json`; empty where nothing was ranked yet.
         finals: variant's folder -> the variant of the recipe that it is a seed of; of a plain run, both are the same.
     """
 
@@ -67,6 +71,24 @@ class RunFiles:
     audits: dict[str, dict[str, Any]]
     finals: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    verdict: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name} in {self.folder}: {self._answer()}>"
+
+    def _repr_html_(self) -> str:
+        title = (
+            f"<p><strong>{escape(self.name)}</strong> in {escape(str(self.folder))}</p>{paragraphs(self._answer(), ())}"
+        )
+        if self.long.empty:
+            return title
+        metrics = Metrics.of(v.measured for v in self.variants.values() if v.measured is not None)
+        below = [self.verdict.get("statistics", ""), *self.verdict.get("cautions", ())]
+        return title + board_html(self.verdict, self.long, metrics, BASE) + paragraphs("", below)
+
+    def _answer(self) -> str:
+        parts = [self.verdict.get(part, "") for part in ("decision", "advice")]
+        return " ".join(filter(None, parts)) or "Nothing was ranked yet; the same prefzoo run goes on."
 
     @property
     def unfinished(self) -> list[str]:
@@ -93,10 +115,11 @@ def read_run(folder: Path) -> RunFiles:
     names = [n for n in (BASE, *finals) if (folder / n).is_dir()]
     variants = {n: _variant(folder / n) for n in names}
     own = {n: failure_text(v.failure) for n, v in variants.items() if v.failure is not None and v.result is None}
+    verdict = _json(folder / VERDICT, {})
     return RunFiles(
         folder, recipe, variants, _csv(folder / "leaderboard.csv"),
         _json(folder / "round_robin.json", None), _csv(folder / "frontier.csv"),
-        _json(folder / "data_audit.json", {}), finals, _json(folder / VERDICT, {}).get("failed", own),
+        _json(folder / "data_audit.json", {}), finals, verdict.get("failed", own), verdict,
     )  # fmt: skip
 
 

@@ -15,7 +15,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from prefzoo.evals.boards.cells import number
 from prefzoo.evals.boards.comparison import RunComparison
+from prefzoo.evals.boards.notebook import paragraphs
 from prefzoo.evals.boards.ranking import ALPHA, WORSE
 from prefzoo.evals.boards.verdict import SURE, signed
 from prefzoo.evals.metrics.registry import Metric
@@ -30,23 +32,6 @@ STYLE = (
     "td,th{border:1px solid #bbb;padding:.2rem .6rem;text-align:left}.wide{overflow-x:auto}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}}"
 )
-
-
-def number(metric: Metric, value: Any, low: Any = None, high: Any = None) -> str:
-    """Show a number with its interval.
-
-    Args:
-        metric: what the number is.
-        value: the number.
-        low, high: its interval; left out if not given.
-
-    Returns:
-        `66.5% [58.5, 74.0]`, or the same in the metric's own unit; a dash if the value is NaN.
-    """
-    if pd.isna(value):
-        return "-"
-    shown = metric.text(value) + ("%" if metric.percent else "")
-    return shown if pd.isna(low) else f"{shown} [{metric.text(low)}, {metric.text(high)}]"
 
 
 def difference(metric: Metric, value: float, p: float) -> str:
@@ -214,12 +199,11 @@ def _html(comparison: RunComparison) -> str:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>prefzoo compare</title><style>{STYLE}</style>",
+        paragraphs(comparison.verdict.answer, ()),
     ]
-    if comparison.verdict.answer:
-        parts.append(f"<p><strong>{html.escape(comparison.verdict.answer)}</strong>")
     for title, cells in _sections(comparison):
         parts.append(f"<h2>{html.escape(title)}</h2><div class=wide>{cells.to_html(index=False, border=0)}</div>")
-    return "\n".join([*parts, *(f"<p>{html.escape(line)}" for line in footer(comparison))]) + "\n"
+    return "\n".join([*parts, paragraphs("", footer(comparison))]) + "\n"
 
 
 def _json(comparison: RunComparison) -> str:

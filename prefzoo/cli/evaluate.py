@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markdown import Markdown
 
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import leaderboard
@@ -23,7 +24,7 @@ def show_evaluation(asked: Evaluation, *, quiet: bool) -> None:
     result, console = evaluate(asked, Console(emoji=False, quiet=quiet)), Console(emoji=False)
     result.board.render(console)
     if result.round_robin:
-        console.print(result.round_robin, markup=False, highlight=False, soft_wrap=True)
+        console.print(Markdown(result.round_robin))
     console.print(f"\nEverything is in {asked.out}", soft_wrap=True)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markdown import Markdown
 
 from prefzoo.data.faults import write_bad_rows
 from prefzoo.errors import UserError, VariantFailed
@@ -255,5 +256,5 @@ def _print_board(experiment: Experiment, board: Leaderboard, page: Path) -> None
     console = Console()
     board.render(console)
     if search.is_sweep(experiment.recipe) and board.more:
-        console.print(f"\n{board.more}", markup=False, highlight=False, soft_wrap=True)
+        console.print(Markdown(board.more))
     experiment.console.print(f"\nEverything is in {experiment.folder}; to look at it: {page}", soft_wrap=True)

@@ -13,6 +13,7 @@ import pytest
 from called import prefzoo
 
 from prefzoo.errors import UserError
+from prefzoo.evals.boards.annotated import notes
 from prefzoo.evals.judges.alpaca import _global_state_restored
 from prefzoo.evals.judges.annotations import Annotations, check_aligned, read, win_rates
 
@@ -122,6 +123,23 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     kept = pd.read_csv("o.csv", index_col="model")
     assert kept.loc["a", "n_total"] == 50 and 0 < kept.loc["a", "length_controlled_winrate"] < 100
     assert math.isnan(kept.loc["lost", "win_rate"]) and kept.index[-1] == "lost"
+
+
+def test_the_same_warning_of_many_models_is_one_line() -> None:
+    warnings = [f"length control moves it by {v:+.1f} points" for v in (11, -14.6, 12, 10.5, 13, 10.1)]
+    table = pd.DataFrame(
+        {
+            "warnings": [*warnings[:5], f"one and the same answer to 9 of 10 prompts; {warnings[5]}", ""],
+            "annotator": "judge", "difficulty": "the pool's",
+        },
+        index=[*"abcdef", "sound"],
+    )  # fmt: skip
+    *_, first, second = notes(table)
+    assert first == (
+        "6 models: length control moves it by … points: b (-14.6), e (+13.0), c (+12.0), a (+11.0), d (+10.5) "
+        "and 1 more (column `warnings` of --out)"
+    )
+    assert second == "f: one and the same answer to 9 of 10 prompts" and len(notes(table)) == 4
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from prefzoo.evals.boards.comparison import compare
 from prefzoo.evals.boards.run_files import read_run
 from prefzoo.evals.boards.tables import render, text
 from prefzoo.evals.stats import intervals
-from prefzoo.runtime.run_folders import write_json
+from prefzoo.runtime.run_folders import Failure, write_json
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +145,20 @@ def test_a_run_that_was_cut_short_is_shown(tmp_path: Path) -> None:
     found = compare([run])
     assert "Not measured yet: simpo; the same prefzoo run resumes." in found.notes
     assert found.table.set_index("variant")["rank"].dropna().to_dict() == {"dpo": 1, "base": 2}
+
+
+def test_what_to_beware_of_is_told_of_each_run(tmp_path: Path) -> None:
+    a, b = (make_run(tmp_path / name, {"dpo": share(36), "simpo": share(34)}) for name in "ab")
+    path = a / "dpo" / "evals.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": [False] * 40}))
+    line = "All answers of dpo were cut at 48 tokens (evals.max_new_tokens)."
+    assert compare([a]).verdict.cautions == (line,)
+    assert compare([a, b]).verdict.cautions == (f"a: {line}",)
+    (b / "simpo" / "evals.json").unlink()
+    Failure("simpo", "simpo", "k", 3, "the loss is nan").write(b / "simpo")
+    found = compare([b])
+    assert found.verdict.decision.endswith("simpo failed (step 3: the loss is nan).")
+    assert not any("Not measured yet" in note for note in found.notes)
 
 
 def test_a_leader_is_held_against_the_base(tmp_path: Path) -> None:

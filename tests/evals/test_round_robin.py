@@ -139,8 +139,8 @@ def test_mistakes() -> None:
 
 def test_the_table() -> None:
     text = markdown(round_robin(drawn(np.array([0.0, 2.0]), 60, 4), FULL, resamples=20))
-    assert text.splitlines()[0] == "| rank | variant | Bradley-Terry | P(best) | b | a |"
-    assert text.splitlines()[2].startswith("| 1 | b | +") and "Win rate of the row against the column" in text
+    assert text.splitlines()[0] == "| variant | Bradley-Terry | P(best) | b | a |"
+    assert text.splitlines()[2].startswith("| b | +") and "Win rate of the row against the column" in text
 
 
 def test_its_file_says_who_beats_whom() -> None:

@@ -49,7 +49,7 @@ def test_a_run_on_prompts_with_a_round_robin(
     assert set(board[board.metric == "win_rate"].baseline) == {"base"}
     played = json.loads((place / "out" / "round_robin.json").read_text())
     assert len(played["wins"]) == len(played["variants"]) == len(played["scores"])
-    assert (place / "out" / "round_robin.md").read_text().startswith("| rank | variant | Bradley-Terry")
+    assert (place / "out" / "round_robin.md").read_text().startswith("| variant | Bradley-Terry")
     assert {p.name for p in (place / "out" / "dpo").iterdir()} == {
         "annotations.json", "evals.json", "model_outputs.json"
     }  # fmt: skip

@@ -12,13 +12,13 @@ from prefzoo.engine import reference_logprobs
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.cautions import Setting, cautions
+from prefzoo.evals.boards.cells import number
 from prefzoo.evals.boards.costs import run_cost
 from prefzoo.evals.boards.judged_files import pairs_seen, rows_measured
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.multi_seed import over_seeds
 from prefzoo.evals.boards.provenance import Provenance
 from prefzoo.evals.boards.run_files import SWEEP, failure_text, read_run
-from prefzoo.evals.boards.tables import number
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metric
 from prefzoo.evals.report import page
