@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from prefzoo.evals.boards.comparison import RunComparison
     from prefzoo.evals.boards.run_files import RunFiles
+    from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
+
+
+class LossFunction(Protocol):
+    """What `loss` returns."""
+
+    def __call__(
+        self, policy: LogProbs | Answers, reference: LogProbs | Answers | None = None, *,
+        scores: Scores | None = None, kl: TokenKL | None = None, mismatched: Mismatched | None = None,
+        state: Any = None,
+    ) -> Tensor:  # fmt: skip
+        """Return (B,) losses of pairs, or one for each single answer if the loss is unpaired.
+
+        Args:
+            policy: log-probs under the policy.
+            reference: log-probs of the same rows under the reference.
+            scores: scores of the answers in the data.
+            kl: KL from the reference, summed over each answer's tokens.
+            mismatched: log-probs of prompts with other rows' answers.
+            state: what the last step returned, for a loss with a state.
+        """
 
 
 def run(
@@ -36,7 +58,7 @@ def run(
         retry_failed: train again what failed before with the same settings.
         save_every: seconds between two checkpoints of a training.
         replace: overwrite earlier results of other settings, which are archived otherwise.
-        quiet: print results only, no progress.
+        quiet: print nothing, neither progress nor results.
 
     Returns:
         What lies in the run's folder: `.long`, a pandas DataFrame with a row per variant and metric, and `.variants`,
@@ -54,7 +76,7 @@ def run(
 
     def start(file: Path) -> RunFiles:
         request = Request(str(file), tuple(sets), str(results), save_every, replace)
-        return read_run(pipeline.run(request, Options(fresh, retry_failed, quiet)).folder)
+        return read_run(pipeline.run(request, Options(fresh, retry_failed, quiet, silent=quiet)).folder)
 
     sets = [f"{field}={json.dumps(value)}" for field, value in (overrides or {}).items()]
     if isinstance(recipe, Mapping):
@@ -65,7 +87,7 @@ def run(
     return start(Path(recipe))
 
 
-def loss(name: str, **params: Any) -> Callable[..., Tensor]:
+def loss(name: str, **params: Any) -> LossFunction:
     """A loss as a function of log-probs: `loss("cdpo", beta=0.05)(policy, reference)`.
 
     Args:
@@ -100,8 +122,12 @@ def loss(name: str, **params: Any) -> Callable[..., Tensor]:
             for f in faults
         ) from None
 
-    def call(policy: Any, reference: Any = None, **more: Any) -> Tensor:
-        return entry.each(policy, reference, knobs, **more)
+    def call(
+        policy: LogProbs | Answers, reference: LogProbs | Answers | None = None, *,
+        scores: Scores | None = None, kl: TokenKL | None = None, mismatched: Mismatched | None = None,
+        state: Any = None,
+    ) -> Tensor:  # fmt: skip
+        return entry.each(policy, reference, knobs, scores=scores, kl=kl, mismatched=mismatched, state=state)
 
     call.__name__, call.__doc__ = entry.name, entry.doc
     return call
@@ -113,7 +139,7 @@ def compare(
     metrics: Sequence[str] | None = None,
     sort: str | None = None,
     unranked: bool = False,
-) -> Any:
+) -> RunComparison:
     """Runs or variants side by side, as `prefzoo compare` does; the tables are pandas DataFrames.
 
     Args:
@@ -123,11 +149,14 @@ def compare(
         sort: the metric to sort by.
         unranked: show side by side even what cannot be ranked together.
 
+    Returns:
+        The comparison: `.table` of the numbers with their intervals, `.differences` from the baseline, `.recipes` and
+        `.costs`, each a pandas DataFrame.
+
     Raises:
         UserError: a folder is no run's, or what was measured cannot be compared (and `unranked` is false).
     """
-    from importlib import import_module
+    from prefzoo.evals.boards import comparison
 
-    return import_module("prefzoo.evals.boards.comparison").compare(
-        [Path(p) for p in paths], baseline=baseline, metrics=metrics, sort=sort, unranked=unranked
-    )
+    folders = [Path(p) for p in paths]
+    return comparison.compare(folders, baseline=baseline, metrics=metrics, sort=sort, unranked=unranked)

@@ -177,6 +177,10 @@ class Leaderboard:
         failed = [f"{name} failed ({why})." for name, why in self.failed.items()]
         faults = [f"The metric {name} could not be measured: {why}; fix it there." for name, why in self.faults.items()]
         if not trained or not self.ranking.order:
+            if not self.failed and trained == self.order and len(trained) == 1:
+                return Verdict(
+                    f"{trained[0]} is alone: there is no baseline to compare it with.", cautions=self.cautions
+                )
             unjudged = "missing" in self.long and bool((self.long.missing > 0).any())
             decision = UNTRAINED if not trained else UNJUDGED if unjudged else UNMEASURED
             return Verdict(" ".join([f"{decision}.", *failed]), cautions=(*faults, *self.cautions))

@@ -20,6 +20,7 @@ from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.runtime.run_folders import Failure, RunResult, read_failure, read_result
 
 RESOLVED = "recipe.resolved.yaml"
+EVALUATION = "evaluation.yaml"  # of a folder that prefzoo eval wrote: what was asked, in a recipe's terms
 SWEEP = "sweep.json"
 TEXTS = dict.fromkeys(("variant", "metric", "judge", "prompt_hash", "commit", "suite", "baseline", "loss", "note"), str)
 
@@ -103,14 +104,18 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """What a run left on disk.
+    """What a run, or an evaluation of models that were there already, left on disk.
 
     Raises:
-        UserError: the folder is no run's, or a file in it cannot be read.
+        UserError: the folder is neither's, or a file in it cannot be read.
     """
-    if not (folder / RESOLVED).is_file():
-        raise UserError(f"{folder}: not a run's folder ({RESOLVED} is missing); name one that prefzoo run wrote")
-    recipe = yaml.safe_load((folder / RESOLVED).read_text(encoding="utf-8"))
+    file = next((folder / name for name in (RESOLVED, EVALUATION) if (folder / name).is_file()), None)
+    if file is None:
+        raise UserError(
+            f"{folder}: not a run's folder ({RESOLVED} is missing) and not an evaluation's ({EVALUATION} is missing); "
+            "name one that prefzoo run or prefzoo eval wrote"
+        )
+    recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
     finals = _json(folder / SWEEP, {}).get("finals", {name: name for name in recipe["variants"]})
     names = [n for n in (BASE, *finals) if (folder / n).is_dir()]
     variants = {n: _variant(folder / n) for n in names}

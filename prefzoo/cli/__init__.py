@@ -9,9 +9,11 @@ import warnings
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from prefzoo import __version__
 from prefzoo.cli import complete
+from prefzoo.cli.commands import Commands
 from prefzoo.cli.errors import PARTLY_FAILED, reported_errors
 from prefzoo.errors import UserError
 from prefzoo.runtime import memory
@@ -38,7 +40,7 @@ Exit codes:
 """
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="prefzoo")
 def cli() -> None:
     """Which preference loss should I use for my model and my data, how sure is that, and what does it cost?"""
@@ -72,7 +74,9 @@ def run(
     save_every: float, retry_failed: bool, quiet: bool, on: str, gpus: float | None, cpus: int, launch: Path | None,
     emit: str | None, stage: str | None,
 ) -> None:  # fmt: skip
-    """Train every variant of RECIPE, evaluate all of them and the base, and rank them.
+    """Train, evaluate and rank the variants of RECIPE.
+
+    All of them and the base are evaluated.
 
     However a run ended, the same command resumes it: finished results are reused, and a training resumes from its last
     checkpoint. SIGTERM and Ctrl-C write one first.
@@ -98,7 +102,9 @@ def run(
 @JSON
 @click.pass_context
 def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, as_json: bool) -> None:
-    """Check all that RECIPE needs, and show what it would do: pairs, steps, tokens, memory and roughly how long.
+    """Check all that RECIPE needs, and show what it would do.
+
+    It shows pairs, steps, tokens, memory and roughly how long it takes.
 
     Every input is opened and every plug-in is called on made-up pairs. Nothing is trained, and no server is asked.
     """
@@ -141,7 +147,10 @@ def losses(name: str | None, as_json: bool, form: str | None, guide: bool, plot:
 @JSON
 @click.option("--formats", is_flag=True, help="List every known format of data, with an example each.")
 def data(recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats: bool) -> None:
-    """Show how RECIPE's data is read: schema, a pair with its scored tokens, lengths, ties, what is dropped and why."""
+    """Show how RECIPE's data is read.
+
+    It shows the schema, a pair with its scored tokens, lengths, ties, and what is dropped and why.
+    """
     from prefzoo.cli.show import show_data, show_formats
 
     if formats:
@@ -177,14 +186,21 @@ def data(recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats
 @click.option("--order", type=FILE, help="JSON of the instructions in the order in which these tables number them.")
 @click.option("--out", type=FILE, help="Folder for results (a csv for --annotations).")
 @QUIET
+@click.pass_context
 def evaluate(
-    targets: tuple[Path, ...], suite: tuple[str, ...], judge: str, base: str | None, max_new_tokens: int,
-    round_robin: bool, engine: str, lm_eval_results: tuple[Path, ...],
+    context: click.Context, targets: tuple[Path, ...], suite: tuple[str, ...], judge: str, base: str | None,
+    max_new_tokens: int, round_robin: bool, engine: str, lm_eval_results: tuple[Path, ...],
     annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None, order: Path | None, out: Path | None,
     quiet: bool,
 ) -> None:  # fmt: skip
-    """Evaluate TARGETS: runs' folders or checkpoints, with --suite; or annotation files, with --annotations."""
+    """Evaluate models that are there already.
+
+    TARGETS are runs' folders or checkpoints, with --suite; or annotation files, with --annotations. One checkpoint is
+    measured alone; more are compared with a baseline.
+    """
     folder = out or Path("results") / "eval"
+    mode = "--annotations" if annotations else "--lm-eval-results" if lm_eval_results else "--suite"
+    _refuse_ignored(context, mode)
     if annotations:
         from prefzoo.cli.evaluate import show_annotations
 
@@ -203,6 +219,22 @@ def evaluate(
         raise UserError("eval: nothing to evaluate; give runs or checkpoints and a --suite, or --annotations and files")
 
 
+EVAL_OPTIONS = {  # what each way of evaluating reads, besides TARGETS, --out and --quiet
+    "--annotations": {"annotations", "difficulties", "gamed", "order"},
+    "--lm-eval-results": {"lm_eval_results", "base"},
+    "--suite": {"suite", "judge", "base", "max_new_tokens", "round_robin", "engine"},
+}
+
+
+def _refuse_ignored(context: click.Context, mode: str) -> None:
+    """Raise UserError for options of `prefzoo eval` that have no meaning in the mode."""
+    read = {*EVAL_OPTIONS[mode], "targets", "out", "quiet"}
+    options = [p for p in context.command.params if p.name is not None and p.name not in read]
+    given = [p.opts[0] for p in options if context.get_parameter_source(str(p.name)) is ParameterSource.COMMANDLINE]
+    if given:
+        raise UserError(f"eval: {', '.join(given)}: has no meaning beside {mode}; evaluate one after the other")
+
+
 @cli.command()
 @click.argument("targets", nargs=-1, type=FILE, required=True, metavar="RUN[/VARIANT]...")
 @click.option("--baseline", metavar="VARIANT", help="Variant that differences are taken from; by default the base.")
@@ -218,7 +250,10 @@ def compare(
     targets: tuple[Path, ...], baseline: str | None, metrics: tuple[str, ...], sort: str | None, form: str,
     output: Path | None, unranked: bool,
 ) -> None:  # fmt: skip
-    """Put runs and variants side by side: numbers with intervals, paired differences, recipes, costs."""
+    """Put runs and variants side by side.
+
+    It shows numbers with intervals, paired differences, recipes and costs.
+    """
     from prefzoo.cli.compare import show_comparison
 
     show_comparison(targets, baseline, metrics, sort, form, output, unranked=unranked)
@@ -230,7 +265,10 @@ def compare(
 @click.option("--check", is_flag=True, help="Fail (exit code 2) if RESULTS/README.md is out of date.")
 @click.option("--json", "plain", is_flag=True, help="Print JSON.")
 def leaderboard(results: Path, write: bool, check: bool, plain: bool) -> None:
-    """Gather all runs under RESULTS into one board, with the history of recipes that were run several times."""
+    """Gather all runs under RESULTS into one board.
+
+    It has the history of recipes that were run several times.
+    """
     from prefzoo.cli.board import show_board
 
     show_board(results, write=write, check=check, plain=plain)
@@ -243,7 +281,10 @@ def leaderboard(results: Path, write: bool, check: bool, plain: bool) -> None:
 @click.option("--base-model", metavar="USER/NAME", help="Hub id of an adapter's base that is a local folder here.")
 @click.option("--dry-run", is_flag=True, help="Only list the files. Needs no network and no token.")
 def push(variant: Path, to: str, private: bool, base_model: str | None, dry_run: bool) -> None:
-    """Upload a variant's weights or adapter, tokenizer, chat template and model card to the Hugging Face hub."""
+    """Upload a variant to the Hugging Face hub.
+
+    Its weights or adapter, tokenizer, chat template and model card are uploaded.
+    """
     from prefzoo.cli.share import show_push
 
     show_push(variant, to, base_model, private=private, dry_run=dry_run)
@@ -254,7 +295,10 @@ def push(variant: Path, to: str, private: bool, base_model: str | None, dry_run:
 @click.option("--out", type=FILE, help="The page's file; by default RUN/report.html.")
 @click.option("--plots", type=FILE, metavar="FOLDER", help="Also draw every figure for papers, as SVG and PNG.")
 def report(run: Path, out: Path | None, plots: Path | None) -> None:
-    """Write RUN, a run's folder, as one page: one file that fetches nothing, for any browser."""
+    """Write the folder of a run or of an evaluation as one page.
+
+    RUN is what `prefzoo run` or `prefzoo eval` wrote. The page is one file that fetches nothing, for any browser.
+    """
     from prefzoo.cli.report import show_report
 
     show_report(run, out, plots)
@@ -267,7 +311,10 @@ def report(run: Path, out: Path | None, plots: Path | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the numbers to this file, as JSON.")
 @QUIET
 def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path | None, quiet: bool) -> None:
-    """Measure RECIPE's judge: agreement with labelled pairs, flips when answers swap, wins of the longer answer."""
+    """Measure how far RECIPE's judge can be trusted.
+
+    It measures agreement with labelled pairs, flips when answers swap, and wins of the longer answer.
+    """
     from prefzoo.cli.judge import show_judge
 
     show_judge(recipe, overrides, pairs, out, quiet=quiet)
@@ -292,7 +339,9 @@ def pairs(
     model: str, prompts: str, judge: str, n: int, temperature: float, seed: int, max_new_tokens: int,
     length_ratio: float | None, least_score: float | None, limit: int | None, out: Path, quiet: bool,
 ) -> None:  # fmt: skip
-    """Make preference pairs: sample answers, judge them, keep the best against the worst.
+    """Make preference pairs from a model's own answers.
+
+    Answers are sampled and judged, and the best is kept against the worst.
 
     A judge that scores answers is asked once for each; any other compares every two of a prompt's answers. Answers
     that repeat another, are empty or did not end are left out, and so are prompts whose answers tie; the card beside
@@ -308,7 +357,9 @@ def pairs(
 @cli.command()
 @click.option("--out", type=FILE, help="Write to this file instead of printing.")
 def schema(out: Path | None) -> None:
-    """Print the recipe's JSON Schema (draft 2020-12), with every loss and knob, for editors.
+    """Print the recipe's JSON Schema, for editors.
+
+    It is of draft 2020-12 and has every loss and knob.
 
     A recipe whose first line is `# yaml-language-server: $schema=FILE` is then checked and completed while it is
     written.
@@ -325,7 +376,9 @@ def schema(out: Path | None) -> None:
 @cli.command()
 @click.argument("shell", type=click.Choice(complete.SHELLS))
 def completion(shell: str) -> None:
-    """Print what makes SHELL complete commands, options, recipes, fields and losses.
+    """Print what makes SHELL complete what you type.
+
+    It completes commands, options, recipes, fields and losses.
 
     \b
     bash: echo 'eval "$(prefzoo completion bash)"' >> ~/.bashrc
@@ -337,7 +390,10 @@ def completion(shell: str) -> None:
 
 @cli.command()
 def footprint() -> None:
-    """Show what training 1.5B, 8B and 70B models takes: devices, memory, hours; `check` shows it for a recipe."""
+    """Show what training 1.5B, 8B and 70B models takes.
+
+    It shows devices, memory and hours; `check` shows them for a recipe.
+    """
     from prefzoo.training.model_sizes import table
 
     click.echo(table(), nl=False)
@@ -346,7 +402,10 @@ def footprint() -> None:
 @cli.command()
 @JSON
 def doctor(as_json: bool) -> None:
-    """Show what is installed: hardware, precision, memory, packages; what is missing, and how to get it."""
+    """Show what is installed, what is missing, and how to get it.
+
+    It covers hardware, precision, memory, disks, settings and packages.
+    """
     from prefzoo.cli.doctor import show_doctor
 
     show_doctor(as_json=as_json)

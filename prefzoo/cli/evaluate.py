@@ -22,6 +22,10 @@ from prefzoo.runtime.run_folders import write_text
 def show_evaluation(asked: Evaluation, *, quiet: bool) -> None:
     """Measure models, and print the board; `quiet` leaves out the progress."""
     result, console = evaluate(asked, Console(emoji=False, quiet=quiet)), Console(emoji=False)
+    for line in result.models:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if result.alone:
+        console.print("no baseline; --base MODEL names one, to compare with it", highlight=False, soft_wrap=True)
     result.board.render(console)
     if result.round_robin:
         console.print(Markdown(result.round_robin))

@@ -163,7 +163,9 @@ def _run(
     if board is not None:
         board.write(experiment.folder)
         write_cards(experiment, read_results(experiment, choice), board)
-        _print_board(experiment, board, write_report(experiment.folder))
+        page = write_report(experiment.folder)
+        if not options.silent:
+            _print_board(experiment, board, page)
     failed = {name: failure.reason for name, failure in failed_variants(experiment, choice).items()}
     return Outcome(experiment.folder, failed, checked.failing | faults)
 

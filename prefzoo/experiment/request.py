@@ -50,8 +50,10 @@ class Options:
         fresh: train everything again, even what is finished or begun.
         retry_failed: train again what failed before with the same settings.
         quiet: print results only, no progress.
+        silent: print no results either.
     """
 
     fresh: bool = False
     retry_failed: bool = False
     quiet: bool = False
+    silent: bool = False

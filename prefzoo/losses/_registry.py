@@ -13,6 +13,7 @@ from typing import Any, overload
 
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.losses._loss import Loss, check_metadata
+from prefzoo.losses._other_names import OTHER_NAMES
 from prefzoo.losses._signature import TEMPLATE, LossFn, adapted, check_signature
 from prefzoo.losses._sum import Sum, is_sum, parse
 from prefzoo.runtime.plugins import RAISED, describe_error, import_file, import_hint, load_entry_points
@@ -113,7 +114,10 @@ def _one(name: str, folder: Path | None) -> Loss:
     if ":" in name:
         return _plugin(name, folder or Path.cwd())
     if name not in names():
-        hint = did_you_mean(name, names()) or "; `prefzoo losses` lists all, `my_losses.py:my_loss` names your own"
+        plain = name.lower().replace("-", "_")
+        other = OTHER_NAMES.get(plain)
+        hint = f"; {other}" if other else did_you_mean(plain, names())
+        hint = hint or "; `prefzoo losses` lists all, `my_losses.py:my_loss` names your own"
         raise UserError(f"no such loss: {name!r}{hint}")
     return _REGISTRY[name]
 

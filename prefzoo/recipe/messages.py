@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from prefzoo.errors import did_you_mean
 from prefzoo.losses import AnyLoss
 from prefzoo.recipe import judge
+from prefzoo.recipe.other_names import suggestion
 from prefzoo.recipe.yaml import Keys
 
 SHOWN_COLUMNS = 3
@@ -98,9 +99,12 @@ def _unknown_field(word: str, known: list[str], loss: AnyLoss | None) -> str:
             "or choose a loss without a reference (`prefzoo losses` says which)"
         )
     if loss is None:
-        return f"no such field{did_you_mean(word, known) or '; there are ' + ', '.join(known)}"
+        hint = suggestion(word, known) or did_you_mean(word, known) or "; there are " + ", ".join(known)
+        return f"no such field{hint}"
     has = f"which has {', '.join(known)}" if known else "which has none"
-    return f"no such parameter of {loss.name}, {has}{did_you_mean(word, [*known, 'loss', 'train']) or '; remove it'}"
+    allowed = [*known, "loss", "train"]
+    hint = suggestion(word, allowed, in_variant=True) or did_you_mean(word, allowed) or "; remove it"
+    return f"no such parameter of {loss.name}, {has}{hint}"
 
 
 def _unknown_column(word: str, known: list[str]) -> str:

@@ -75,7 +75,7 @@ def test_losses_import_nothing_that_trains_or_reads_data() -> None:
             "variants.low.train.lora.quantize: 4bit needs bitsandbytes (pip install bitsandbytes) and an NVIDIA GPU, "
             "not found here; leave it out for plain LoRA",
         ),
-        (["frobnicate"], "No such command"),
+        (["frobnicate"], "no such command"),
     ],
 )
 def test_mistakes_exit_with_2_and_no_traceback(

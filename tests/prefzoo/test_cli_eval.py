@@ -145,3 +145,47 @@ def test_against_published_answers(
         assert says in capsys.readouterr().err
     assert prefzoo(monkeypatch, "eval", "results/mine", "--suite", "arithmetic", "--base", "theirs.json") == 2
     assert "models are compared on prompts alone" in capsys.readouterr().err
+
+
+def test_a_single_checkpoint_is_measured_under_its_own_name_and_reported(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, words = "results/mine/dpo/checkpoint", ("--max-new-tokens", "4", "--out", "alone")
+    assert models_of([Path(target)], None) == {"dpo": str((place / target).resolve())}
+    assert prefzoo(monkeypatch, "eval", target, "--suite", "instruct:eval:3", *words) == 0
+    shown = capsys.readouterr().out
+    assert f"dpo: {place / target}" in shown and "no baseline; --base MODEL names one" in shown
+    assert "dpo is alone: there is no baseline to compare it with." in shown and "trained to its end" not in shown
+    board = pd.read_csv(place / "alone" / "leaderboard.csv")
+    assert set(board.variant) == {"dpo"} and "win_rate" not in set(board.metric)
+    assert prefzoo(monkeypatch, "report", "alone") == 0
+    assert "dpo is alone" in (place / "alone" / "report.html").read_text()
+
+
+def test_the_folder_of_an_evaluation_has_a_page(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("model", "results/mine/dpo/checkpoint", "--suite", "instruct:eval:3", "--max-new-tokens", "4")
+    assert prefzoo(monkeypatch, "eval", *words, "--out", "both") == 0
+    assert f"base: {place / 'model'}\n" in capsys.readouterr().out
+    assert prefzoo(monkeypatch, "report", "both", "--out", "page.html") == 0
+    page = (place / "page.html").read_text()
+    assert "the models were there already" in page and "instruct:eval:3" in page
+    assert prefzoo(monkeypatch, "report", "results") == 2
+    assert "not a run's folder (recipe.resolved.yaml is missing) and not an evaluation's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "ignored", "mode"),
+    [
+        (["--annotations", "a.json", "--suite", "instruct:eval:2"], "--suite", "--annotations"),
+        (["--annotations", "a.json", "--judge", "verifier", "--base", "b"], "--judge, --base", "--annotations"),
+        (["model", "--lm-eval-results", "x", "--suite", "knowledge"], "--suite", "--lm-eval-results"),
+        (["model", "--suite", "knowledge", "--gamed", "g.csv"], "--gamed", "--suite"),
+    ],
+)
+def test_no_option_is_ignored(
+    words: list[str], ignored: str, mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, "eval", *words) == 2
+    assert f"eval: {ignored}: has no meaning beside {mode}" in capsys.readouterr().err

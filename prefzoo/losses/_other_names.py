@@ -1,0 +1,36 @@
+"""What other tools call losses that have another name here, for suggestions alone."""
+
+_MEANS = {
+    "dpo": ("sigmoid", "dpo_sigmoid", "vanilla_dpo", "direct_preference_optimization"),
+    "cdpo": ("label_smoothing", "conservative_dpo", "sigmoid_label_smoothing"),
+    "robust": ("rdpo", "robust_dpo", "dr_dpo"),
+    "dpo_norm": ("sigmoid_norm", "ln_dpo", "length_normalized_dpo", "preference_average_log_probs"),
+    "hinge": ("rso", "hinge_dpo", "dpo_hinge"),
+    "slic_hf": ("slic",),
+    "exo_pair": ("exo",),
+    "nca_pair": ("nca",),
+    "aot_unpaired": ("aot_pair",),
+    "kto": ("kto_pair",),
+    "sppo_hard": ("sppo", "sppo_single"),
+    "rpo": ("dpo_sft", "sigmoid_sft", "iterative_rpo", "dpo_nll"),
+    "dpop": ("dpo_positive", "smaug"),
+    "r_dpo": ("length_regularized_dpo", "lr_dpo", "len_dpo"),
+    "ipo": ("ipo_sum", "identity_preference_optimization"),
+    "squared_po": ("squaredpo",),
+    "fdpo_js": ("fdpo", "f_dpo", "js_divergence", "jsd"),
+    "fdpo_forward_kl": ("forward_kl",),
+    "fdpo_alpha": ("alpha_divergence",),
+    "rpo_bwd_kl": ("reward_aware_rpo", "rpo_nv"),
+    "rpo_sq": ("rebel",),
+    "apo_zero": ("apo",),
+    "ld_dpo": ("lddpo", "ld"),
+    "tdpo2": ("tdpo",),
+    "mallows_dpo": ("mallowspo", "mallows"),
+}
+OTHER_NAMES = {name: f"did you mean {ours!r}?" for ours, names in _MEANS.items() for name in names} | {
+    "tr_dpo": "it is an option of any loss: train.sync_reference",
+    "spin": "it is dpo on pairs whose rejected answers are the model's own; `prefzoo pairs` samples answers",
+    "grpo": "it needs a reward model, so it is no function of a pair's log-probs; try dpo on `prefzoo pairs`",
+    "ppo": "it needs a reward model, so it is no function of a pair's log-probs; try dpo on `prefzoo pairs`",
+    "online_dpo": "generate pairs with `prefzoo pairs`, then train dpo on them",
+}
