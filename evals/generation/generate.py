@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +49,7 @@ def generate(
     seed: int = 0,
     batch_size: int = 50,
     progress: Progress | None = None,
+    variables: Mapping[str, Any] | None = None,
 ) -> list[list[Answer]]:
     """Generate answers to prompts.
 
@@ -61,11 +62,12 @@ def generate(
         seed: of sampling.
         batch_size: prompts per batch.
         progress: called with the number of finished prompts and of all.
+        variables: of the chat template.
 
     Returns:
         `n` answers for each prompt, in the prompts' order.
     """
-    ids = [encode_prompt(tokenizer, p) for p in prompts]
+    ids = [encode_prompt(tokenizer, p, variables) for p in prompts]
     rows = sample_tokens(
         model, tokenizer, ids, max_new_tokens=max_new_tokens, n=n, temperature=temperature, seed=seed,
         batch_size=batch_size, progress=progress,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefzoo.data.batches import Layout
@@ -16,8 +16,9 @@ TEMPERATURE = 1.0  # the policy itself, not a sharper one
 
 
 def sampled(
-    model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, seed: int, progress: Progress | None = None
-) -> list[TokenAnswer]:
+    model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, seed: int,
+    progress: Progress | None = None, variables: Mapping[str, Any] | None = None,
+) -> list[TokenAnswer]:  # fmt: skip
     """Draw one answer of the model to each prompt, at temperature 1.
 
     Args:
@@ -26,11 +27,12 @@ def sampled(
         max_new_tokens: the limit on an answer.
         seed: of the draw.
         progress: called with how many answers are done, and of how many.
+        variables: of the chat template.
 
     Returns:
         Prompt and answer as token ids, in the order of the prompts.
     """
-    ids = [encode_prompt(tokenizer, p) for p in prompts]
+    ids = [encode_prompt(tokenizer, p, variables) for p in prompts]
     rows = sample_tokens(
         model, tokenizer, ids, max_new_tokens=max_new_tokens, temperature=TEMPERATURE, seed=seed, progress=progress
     )

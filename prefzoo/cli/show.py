@@ -229,15 +229,19 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False) ->
     Raises:
         UserError: the recipe, its tokenizer or its data is not as it must be.
     """
-    from prefzoo.data.audit import audit, render
+    from prefzoo.data.audit import audit
+    from prefzoo.data.audit_view import render
     from prefzoo.engine import models
-    from prefzoo.experiment.data import source_of
+    from prefzoo.experiment.data import reading_of, source_of
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     data = recipe.data
     sources = [source_of(recipe, spec) for spec in (data.train, data.eval) if spec is not None]
-    audits = (audit(source, recipe.folder, tokenizer, data.max_length, data.too_long) for source in sources)
+    audits = (
+        audit(source, recipe.folder, tokenizer, data.max_length, data.too_long, reading=reading_of(recipe))
+        for source in sources
+    )
     if as_json:
         click.echo(json.dumps([asdict(one) for one in audits], indent=1, ensure_ascii=False))
         return

@@ -9,24 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text as Styled
-
 from prefzoo.data.examples import Example, Pair, Text
 from prefzoo.data.faults import Faults
 from prefzoo.data.reading import DataSource, read_source
+from prefzoo.data.roles import count_roles
 from prefzoo.data.schemas import Normalised
-from prefzoo.data.tokenising import tokenise
+from prefzoo.data.tokenising import ALL_TURNS, Reading, tokenise
 from prefzoo.data.tokens import TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong
 from prefzoo.runtime.progress import Report
 
-STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "desirable": "green", "undesirable": "red"}
+UNSCORED = ", not scored"
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens per answer over `n` answers, EOS included; all zero without any.
+    """Scored tokens per answer over `n` answers, EOS included; all zero without any.
 
     Attributes:
         p95: the 95th percentile, by nearest rank.
@@ -56,8 +53,9 @@ class Audit:
         repeated_prompts: number of rows that repeat an earlier prompt, whatever the answers.
         ties: number of rows with two equal scores; None without scores.
         counts: number of rows dropped or changed, by reason.
-        example: (part, text of one token) of the first kept pair, or of the first answer of each label. Every token of
-            an answer is scored.
+        roles: number of tokens by role (see `count_roles`); None where they were not counted.
+        example: (part, text of one token) of the first kept pair, or of the first answer of each label. The part of a
+            token in an answer that is not scored, because another than the assistant says it, ends with `UNSCORED`.
     """
 
     spec: str
@@ -74,6 +72,7 @@ class Audit:
     repeated_prompts: int
     ties: int | None
     counts: dict[str, int]
+    roles: dict[str, int] | None
     example: tuple[tuple[str, str], ...]
 
 
@@ -84,12 +83,13 @@ def audit(
     max_length: int,
     too_long: TooLong,
     report: Report | None = None,
+    reading: Reading = ALL_TURNS,
 ) -> Audit:
     """Read, normalise and tokenise a data set as training does, and take its statistics.
 
     Args:
         source, folder: the data set, as for `read_source`.
-        tokenizer, max_length, too_long, report: as for `tokenise`.
+        tokenizer, max_length, too_long, report, reading: as for `tokenise`.
 
     Returns:
         The statistics.
@@ -98,8 +98,9 @@ def audit(
         UserError: as `read_source` and `tokenise`.
     """
     data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template))
-    tokenised = tokenise(data.examples, tokenizer, max_length, too_long, source.spec, report, faults=faults)
-    return summarise(source.spec, data, with_all_counts(tokenised, data, faults), tokenizer)
+    tokenised = tokenise(data.examples, tokenizer, max_length, too_long, source.spec, report, reading, faults)
+    result = summarise(source.spec, data, with_all_counts(tokenised, data, faults), tokenizer)
+    return replace(result, roles=count_roles(data.examples, tokenised.examples, tokenizer, reading))
 
 
 def with_all_counts(tokenised: Tokenised[TokenExample], data: Normalised, faults: Faults) -> Tokenised[TokenExample]:
@@ -130,7 +131,7 @@ def summarise(spec: str, data: Normalised, tokenised: Tokenised[TokenExample], t
     """
     kept = tokenised.examples
     good, bad = _sides(kept)
-    pairs = [p for p in kept if isinstance(p, TokenPair)]
+    lengths = [p.scored_lengths for p in kept if isinstance(p, TokenPair)]
     return Audit(
         spec=spec,
         schema=data.words,
@@ -140,12 +141,13 @@ def summarise(spec: str, data: Normalised, tokenised: Tokenised[TokenExample], t
         kept=len(kept),
         chosen=_lengths(good),
         rejected=_lengths(bad),
-        chosen_longer=_share(len(p.chosen) > len(p.rejected) for p in pairs),
-        rejected_longer=_share(len(p.rejected) > len(p.chosen) for p in pairs),
+        chosen_longer=_share(chosen > rejected for chosen, rejected in lengths),
+        rejected_longer=_share(rejected > chosen for chosen, rejected in lengths),
         duplicates=_repeats(_key(*_texts(e)) for e in data.examples),
         repeated_prompts=_repeats(_key(e.prompt) for e in data.examples),
         ties=_ties(data.examples),
         counts=dict(tokenised.counts),
+        roles=None,
         example=_example(tokenizer, kept),
     )
 
@@ -162,56 +164,16 @@ def training_data_lines(examples: Sequence[TokenExample]) -> list[str]:
         if side.n
     ]
     if not single:
-        share = _share(len(p.chosen) > len(p.rejected) for p in examples if isinstance(p, TokenPair))
+        share = _share(p.scored_lengths[0] > p.scored_lengths[1] for p in examples if isinstance(p, TokenPair))
         lines.append(f"the chosen answer is the longer one in {share:.0%} of the pairs")
     repeated = _repeats(tuple(e.prompt) for e in examples)
     return [*lines, f"{repeated} rows with a prompt seen before"]
 
 
-def render(result: Audit, console: Console) -> None:
-    """Print an audit; markup in the data is printed as it is."""
-    good, bad = ("desirable", "undesirable") if result.single else ("chosen", "rejected")
-    labels = f" ({result.chosen.n} {good}, {result.rejected.n} {bad})" if result.single else ""
-    console.print(Styled(f"{result.spec}: {result.schema}, {result.rows} rows, {result.kept} kept{labels}"))
-    example = Styled()
-    for part, token in result.example:
-        example.append(token, style=STYLES[part])
-    first = "first answer of each label: " if result.single else "first pair: "
-    legend = Styled(first).append("prompt", "dim").append(", ").append(good, "green")
-    console.print(legend.append(", ").append(bad, "red").append(" (all tokens in colour are scored)"))
-    console.print(example)
-    console.print(_table(result, good, bad))
-    if result.single and not (result.chosen.n and result.rejected.n):
-        console.print(f"every answer is {good if result.chosen.n else bad}: there is nothing to tell it from")
-    console.print(
-        Styled(f"duplicates: {result.duplicates} · rows with a prompt seen before: {result.repeated_prompts}")
-    )
-    if not result.single:
-        ties = "no scores in the rows" if result.ties is None else str(result.ties)
-        console.print(Styled(f"ties (equal scores): {ties}"))
-    for reason, count in sorted(result.counts.items()):
-        console.print(Styled(f"{reason}: {count}"))
-    if not result.counts:
-        console.print("nothing dropped, cut or changed")
-
-
-def _table(result: Audit, good: str, bad: str) -> Table:
-    """Return the lengths by side, with the number of answers, or the share of pairs in which the side is longer."""
-    table = Table(
-        "answer tokens", "mean", "median", "p95", "longest", "answers" if result.single else "longer of the pair"
-    )
-    sides = ((good, result.chosen, result.chosen_longer), (bad, result.rejected, result.rejected_longer))
-    for name, side, share in sides:
-        last = str(side.n) if result.single else f"{share:.0%}"
-        numbers = (f"{side.mean:.1f}", f"{side.median:g}", str(side.p95), str(side.longest)) if side.n else ("-",) * 4
-        table.add_row(name, *numbers, last)
-    return table
-
-
-def _sides(examples: Sequence[TokenExample]) -> tuple[list[list[int]], list[list[int]]]:
-    """Return the good and the bad answers: chosen and rejected, or the desirable and the undesirable ones."""
-    good = [e.answers[0] for e in examples if isinstance(e, TokenPair) or e.label]
-    bad = [e.answers[-1] for e in examples if isinstance(e, TokenPair) or not e.label]
+def _sides(examples: Sequence[TokenExample]) -> tuple[list[int], list[int]]:
+    """Return the lengths of the good and the bad answers: chosen and rejected, or desirable and undesirable ones."""
+    good = [e.scored_lengths[0] for e in examples if isinstance(e, TokenPair) or e.label]
+    bad = [e.scored_lengths[-1] for e in examples if isinstance(e, TokenPair) or not e.label]
     return good, bad
 
 
@@ -226,10 +188,10 @@ def _texts(example: Example) -> tuple[Text, ...]:
     return example.prompt, *answers
 
 
-def _lengths(answers: Sequence[Sequence[int]]) -> Lengths:
+def _lengths(answers: Sequence[int]) -> Lengths:
     if not answers:
         return Lengths(0, 0.0, 0.0, 0, 0)
-    ordered = sorted(len(answer) for answer in answers)
+    ordered = sorted(answers)
     rank = -(-95 * len(ordered) // 100)  # ceil(0.95 n), without rounding errors
     return Lengths(len(ordered), statistics.fmean(ordered), statistics.median(ordered), ordered[rank - 1], ordered[-1])
 
@@ -250,13 +212,18 @@ def _ties(examples: Sequence[Example]) -> int | None:
 
 def _example(tokenizer: Any, kept: Sequence[TokenExample]) -> tuple[tuple[str, str], ...]:
     """Return (part, text of one token), with a line break after each part."""
-    parts: list[tuple[str, list[int]]] = []
+    parts: list[tuple[str, TokenExample, int]] = []
     if isinstance(first := kept[0], TokenPair):
-        parts = [("prompt", first.prompt), ("chosen", first.chosen), ("rejected", first.rejected)]
+        parts = [("chosen", first, 0), ("rejected", first, 1)]
     for name, label in (("desirable", True), ("undesirable", False)):
         answer = next((a for a in kept if isinstance(a, TokenAnswer) and a.label is label), None)
-        parts += [("prompt", answer.prompt), (name, answer.completion)] if answer else []
+        parts += [(name, answer, 0)] if answer else []
     shown: list[tuple[str, str]] = []
-    for part, ids in parts:
-        shown += [(part, tokenizer.decode([i])) for i in ids] + [(part, "\n")]
+    for part, example, side in parts:
+        if not side:
+            shown += [("prompt", tokenizer.decode([i])) for i in example.prompt] + [("prompt", "\n")]
+        ids = example.answers[side]
+        flags = example.scored[side] if example.scored else [True] * len(ids)
+        names = [part if flag else part + UNSCORED for flag in flags]
+        shown += [(name, tokenizer.decode([i])) for name, i in zip(names, ids, strict=True)] + [(part, "\n")]
     return tuple(shown)

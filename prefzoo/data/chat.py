@@ -145,7 +145,7 @@ def _reads(source: str) -> frozenset[str]:
     """Return the names of the variables that a template reads."""
     import re
 
-    from jinja2 import TemplateError, meta
+    from jinja2 import TemplateError, meta, nodes
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -154,7 +154,11 @@ def _reads(source: str) -> frozenset[str]:
         parsed = ImmutableSandboxedEnvironment(extensions=[loopcontrols]).parse(plain)
     except TemplateError:
         return frozenset()
-    return frozenset(meta.find_undeclared_variables(parsed))
+    read = meta.find_undeclared_variables(parsed)
+    own = {name.name for name in parsed.find_all(nodes.Name) if name.ctx == "store"}
+    asked = [*parsed.find_all(nodes.Test), *(f for f in parsed.find_all(nodes.Filter) if f.name in ("default", "d"))]
+    optional = {part.node.name for part in asked if isinstance(part.node, nodes.Name)}
+    return frozenset(read & (optional | read - own))  # one that the template sets unless it is given is read, too
 
 
 @lru_cache(maxsize=32)

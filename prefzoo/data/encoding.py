@@ -70,21 +70,36 @@ def encode_answer(chat: Chat, prompt: Text, answer: Text, score: Score = "all") 
         UserError: the chat template refuses the messages or writes them in a way that cannot be followed, or there is
             none of the assistant's in the answer.
     """
+    messages, turns = conversation(chat, prompt, answer)
+    return _tokens(chat, messages, turns, score)
+
+
+def conversation(chat: Chat, prompt: Text, answer: Text, *, with_prompt: bool = False) -> tuple[list[Message], Turns]:
+    """Write a prompt and an answer as one text, and find the assistant's turns in it.
+
+    Args:
+        chat: the tokenizer, with what its chat template is given.
+        prompt, answer: text, or messages.
+        with_prompt: whether the turns in the prompt are asked for, too.
+
+    Returns:
+        The messages up to the assistant's last, and its turns.
+
+    Raises:
+        UserError: as `encode_answer`.
+    """
     tokenizer = chat.tokenizer
     if isinstance(answer, str) and tokenizer.eos_token:
         answer = answer.removesuffix(tokenizer.eos_token)  # or the template's own would be a second
-    messages = as_messages("assistant", answer)
+    asked, messages = as_messages("user", prompt), as_messages("assistant", answer)
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()
     if not messages:
         raise UserError("an answer without a message of the assistant; nothing of it can be scored: remove the row")
+    whole = [*asked, *messages]
     if tokenizer.chat_template:
-        asked = as_messages("user", prompt)
-        messages = [*asked, *messages]
-        turns = assistant_turns(chat, messages, len(asked))
-    else:
-        turns = _plain_turns(_plain_prompt(prompt), messages)
-    return _tokens(chat, messages, turns, score)
+        return whole, assistant_turns(chat, whole, 0 if with_prompt else len(asked))
+    return whole, _plain_turns(_plain_prompt(prompt), messages)
 
 
 def _tokens(chat: Chat, messages: list[Message], turns: Turns, score: Score) -> Encoded:

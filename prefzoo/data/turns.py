@@ -86,11 +86,10 @@ def _answer(chat: Chat, context: list[Message], last: Message, head: str, whole:
     marked = chat.render([*context, _plain(last, marker)], generation=False)
     at = marked.find(marker)
     end = marked[at + 1 :] if at >= 0 else ""
-    if calls_of(last) and (at < 0 or whole[:at] != marked[:at]):
-        raise _unfollowed(context, len(context), head, whole)
-    if calls_of(last):
-        return whole[at:]
-    if any(last.get(name) for name in REASONING):
+    start = at - len(_lead(head, marked[: max(at, 0)]))
+    if at >= 0 and whole[:start] == marked[:start] and marked[:start].endswith(head[-TAIL:]):
+        return whole[start:]  # the prompt alone differs, before its last header
+    if calls_of(last) or any(last.get(name) for name in REASONING):
         raise _unfollowed(context, len(context), head, whole)
     begun = head[len(os.path.commonprefix([head, whole])) :].strip()
     content = str(last["content"])
@@ -108,7 +107,8 @@ def _turn(chat: Chat, context: list[Message], i: int, text: str) -> Span:
     else:
         start, alone = _by_marker(chat, context, i, text, before, own)
     length = _length(chat, alone, text[start:])
-    if not length:
+    turn = text[start : start + length]
+    if not length or (turn != alone and not calls_of(context[i]) and _lacks(context[i], turn, final=False)):
         raise _unfollowed(context, i, own, text)
     return start, start + length
 

@@ -8,7 +8,7 @@ from typing import Any
 from prefzoo.data.audit import Audit, summarise, with_all_counts
 from prefzoo.data.faults import BadRow
 from prefzoo.data.reading import DataSource, read_source
-from prefzoo.data.tokenising import tokenise
+from prefzoo.data.tokenising import Reading, tokenise
 from prefzoo.data.tokens import TokenExample, Tokenised, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.recipe.load import Recipe
@@ -42,6 +42,11 @@ def source_of(recipe: Recipe, spec: str) -> DataSource:
     return DataSource(spec, {str(k): v for k, v in data.columns.items()}, data.format, data.on_bad_row)
 
 
+def reading_of(recipe: Recipe) -> Reading:
+    """Return what the recipe says on how conversations are read."""
+    return Reading(recipe.data.score, recipe.data.chat_template_kwargs)
+
+
 def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], Audit, list[BadRow]]:
     """Tokenise a data set, and audit it.
 
@@ -54,6 +59,9 @@ def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenE
         The tokenised rows, the audit, and the rows that were left out.
     """
     data, faults = read_source(source_of(recipe, spec), recipe.folder, turns=bool(tokenizer.chat_template))
-    tokens = tokenise(data.examples, tokenizer, recipe.data.max_length, recipe.data.too_long, spec, faults=faults)
+    tokens = tokenise(
+        data.examples, tokenizer, recipe.data.max_length, recipe.data.too_long, spec, reading=reading_of(recipe),
+        faults=faults,
+    )  # fmt: skip
     tokens = with_all_counts(tokens, data, faults)
     return tokens, summarise(spec, data, tokens, tokenizer), faults.rows

@@ -16,6 +16,8 @@ FIELDS: dict[str, str] = {
     "data.columns": "Names of columns in the file, by their standard name, like `{chosen: better}`.",
     "data.max_length": "Maximum tokens of a prompt and an answer together; longer rows are dropped or cut.",
     "data.too_long": "What to do with longer rows: drop them, or cut their answers.",
+    "data.score": "The assistant's turns that are scored: all from the first that differs, or the last of each answer.",
+    "data.chat_template_kwargs": "Variables of the chat template, like `{enable_thinking: false}`; a row's come first.",
     "train": "Settings of the training loop for all variants; a variant may override them.",
     "train.batch": "Pairs per optimiser step, over all processes.",
     "train.micro_batch": "Maximum pairs per pass; must divide batch. Changes memory, not the result.",

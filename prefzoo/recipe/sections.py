@@ -94,6 +94,8 @@ class Data(RecipeSection):
     on_bad_row: Literal["error", "drop"] = "error"
     max_length: Annotated[int, Field(ge=8)] = 1024
     too_long: Literal["drop", "cut"] = "drop"
+    score: Literal["all", "last"] = "all"
+    chat_template_kwargs: dict[Text, Any] = {}
 
 
 class Lora(RecipeSection):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from prefzoo.data.audit import audit, render
+from prefzoo.data.audit import audit
+from prefzoo.data.audit_view import render
 from prefzoo.data.reading import DataSource
 
 # a digit is one token, EOS one more; BOS + "x" is a prompt of 2

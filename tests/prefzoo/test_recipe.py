@@ -60,6 +60,8 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "data.on_bad_row",
             "data.max_length",
             "data.too_long",
+            "data.score",
+            "data.chat_template_kwargs",
         ),
         *("train.trackers", *(f"train.{f}" for f in [*train, *lora])),
         *("variants.dpo.loss", "variants.dpo.beta", *(f"variants.dpo.train.{f}" for f in [*train, *lora])),

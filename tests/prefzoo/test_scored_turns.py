@@ -42,7 +42,7 @@ def scored_texts(tokenizer: Any, example: TokenExample) -> list[list[str]]:
 
 
 def one(tokenizer: Any, pair: Pair | LabelledAnswer, **reading: Any) -> TokenExample:
-    (example,) = tokenise([pair], tokenizer, 500, "drop", reading=Reading(**reading)).examples
+    (example,) = tokenise([pair], tokenizer, 5000, "drop", reading=Reading(**reading)).examples
     return example
 
 

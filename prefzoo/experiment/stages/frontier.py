@@ -114,7 +114,9 @@ def _key(experiment: Experiment, name: str) -> str:
         training = "" if result is None else result.key
     prompts = [p.prompt for p in experiment.prompts[: evals.kl]]
     rows = reference_logprobs.rows_key(experiment.held_out)
-    return key_of([training, prompts, evals.max_new_tokens, _seed(experiment, name), rows])
+    variables = experiment.recipe.data.chat_template_kwargs
+    given = [dict(variables)] if variables else []  # nothing without any, so that older points hold
+    return key_of([training, prompts, evals.max_new_tokens, _seed(experiment, name), rows, *given])
 
 
 def _known(experiment: Experiment, name: str, step: int) -> FrontierPoint | None:
@@ -143,7 +145,10 @@ def _point(experiment: Experiment, name: str, model: Any, base_logprobs: LogProb
     if bf16:
         model, base = model.to(torch.bfloat16), base.to(torch.bfloat16)
     prompts = [row.prompt for row in rows]
-    drawn = sampled(model, experiment.tokenizer, prompts, evals.max_new_tokens, _seed(experiment, name))
+    drawn = sampled(
+        model, experiment.tokenizer, prompts, evals.max_new_tokens, _seed(experiment, name),
+        variables=experiment.recipe.data.chat_template_kwargs,
+    )  # fmt: skip
     if checkable:
         answers = decode_answers(model, experiment.tokenizer, [s.completion for s in drawn])
         reward = [Verifier().score(row, answer) for row, answer in zip(rows, answers, strict=True)]

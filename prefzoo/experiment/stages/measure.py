@@ -84,7 +84,14 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
     same = {"weights": weights_of(experiment, name), "vocabulary": experiment.vocabulary, "dtype": str(model.dtype)}
     answers = cached_answers(
-        name, model, experiment.tokenizer, experiment.prompts, evals.max_new_tokens, same, experiment.console
+        name,
+        model,
+        experiment.tokenizer,
+        experiment.prompts,
+        evals.max_new_tokens,
+        same,
+        experiment.console,
+        experiment.recipe.data.chat_template_kwargs,
     )
     benchmarks: dict[str, dict[str, Any]] = {}
     for suite in evals.benchmarks:
@@ -158,6 +165,7 @@ def _key(experiment: Experiment, name: str) -> str:
     return key_of([
         weights_of(experiment, name), experiment.weights, experiment.vocabulary, evals.model_dump(),
         [asdict(p) for p in experiment.prompts], suites, held_out, experiment.layout, native_bf16(), versions,
+        *_of_template(experiment.recipe.data.chat_template_kwargs).values(),
     ])  # fmt: skip
 
 
@@ -182,7 +190,7 @@ def _known(experiment: Experiment, name: str) -> Measured | None:
 
 def cached_answers(
     name: str, model: Any, tokenizer: Any, prompts: Sequence[PromptRow], tokens: int, same: dict[str, str],
-    console: Console,
+    console: Console, variables: Mapping[str, Any] | None = None,
 ) -> list[Answer]:  # fmt: skip
     """Return a model's answer to each prompt; each is generated once, and then cached.
 
@@ -193,6 +201,7 @@ def cached_answers(
         tokens: the most that an answer has.
         same: what identifies the model: hashes of weights and vocabulary, and the data type.
         console: where progress goes.
+        variables: of the chat template.
 
     Returns:
         P answers.
@@ -201,14 +210,20 @@ def cached_answers(
         return []
     settings = model.generation_config.to_diff_dict()
     depends = {**same, "max_new_tokens": tokens, "generation": key_of({k: str(v) for k, v in settings.items()})}
+    depends |= _of_template(variables)
 
     def make(texts: list[str]) -> list[dict[str, Any]]:
-        generated = generate(model, tokenizer, texts, max_new_tokens=tokens, batch_size=len(texts))
+        generated = generate(model, tokenizer, texts, max_new_tokens=tokens, batch_size=len(texts), variables=variables)
         return [asdict(answer) for (answer,) in generated]
 
     texts = [row.prompt for row in prompts]
     rows = _by_prompt("answers", name, depends, texts, make, console)
     return [Answer(**row) for row in rows]
+
+
+def _of_template(variables: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what an answer depends on besides the model; nothing without variables, so that older caches hold."""
+    return {"chat_template_kwargs": key_of(dict(variables))} if variables else {}
 
 
 def _by_prompt(
@@ -235,6 +250,7 @@ def _by_prompt(
 
 def _kl(experiment: Experiment, name: str, model: Any, same: dict[str, str]) -> list[float]:
     evals, seed = experiment.recipe.evals, experiment.trials[name].seed
+    variables = experiment.recipe.data.chat_template_kwargs
     prompts = [p.prompt for p in experiment.prompts[: evals.kl]]
     if not prompts:
         return []
@@ -242,12 +258,12 @@ def _kl(experiment: Experiment, name: str, model: Any, same: dict[str, str]) -> 
     reference_model = base.to(torch.bfloat16) if bf16 else base  # in one precision, rounding is no divergence
 
     def make(texts: list[str]) -> list[float]:
-        drawn = sampled(model, experiment.tokenizer, texts, evals.max_new_tokens, seed)
+        drawn = sampled(model, experiment.tokenizer, texts, evals.max_new_tokens, seed, variables=variables)
         return kl(model, reference_model, drawn, experiment.layout, bf16=bf16)
 
     depends = {
         **same, "base": experiment.weights, "max_new_tokens": evals.max_new_tokens, "seed": seed,
-        "layout": experiment.layout,
+        "layout": experiment.layout, **_of_template(variables),
     }  # fmt: skip
     return _by_prompt("kl", name, depends, prompts, make, experiment.console)
 

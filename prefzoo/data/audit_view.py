@@ -1,0 +1,82 @@
+"""An audit of a data set, printed: one example with its scored tokens in colour, tokens by role, lengths, losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as Styled
+
+from prefzoo.data.audit import UNSCORED, Audit
+from prefzoo.data.roles import TEMPLATE
+from prefzoo.data.roles import UNSCORED as NOT_SCORED
+
+STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "desirable": "green", "undesirable": "red"}
+
+
+def render(result: Audit, console: Console) -> None:
+    """Print an audit; markup in the data is printed as it is."""
+    good, bad = ("desirable", "undesirable") if result.single else ("chosen", "rejected")
+    labels = f" ({result.chosen.n} {good}, {result.rejected.n} {bad})" if result.single else ""
+    console.print(Styled(f"{result.spec}: {result.schema}, {result.rows} rows, {result.kept} kept{labels}"))
+    first = "first answer of each label: " if result.single else "first pair: "
+    legend = Styled(first).append("prompt", "dim").append(", ").append(good, "green").append(", ").append(bad, "red")
+    coloured = console.color_system is not None and not console.no_color
+    console.print(legend.append(_meaning(result, coloured=coloured)))
+    console.print(_example(result, coloured=coloured))
+    if result.roles:
+        console.print(Styled(f"tokens by role: {_roles(result.roles)}"))
+    console.print(_table(result, good, bad))
+    if result.single and not (result.chosen.n and result.rejected.n):
+        console.print(f"every answer is {good if result.chosen.n else bad}: there is nothing to tell it from")
+    console.print(
+        Styled(f"duplicates: {result.duplicates} · rows with a prompt seen before: {result.repeated_prompts}")
+    )
+    if not result.single:
+        ties = "no scores in the rows" if result.ties is None else str(result.ties)
+        console.print(Styled(f"ties (equal scores): {ties}"))
+    for reason, count in sorted(result.counts.items()):
+        console.print(Styled(f"{reason}: {count}"))
+    if not result.counts:
+        console.print("nothing dropped, cut or changed")
+
+
+def _meaning(result: Audit, *, coloured: bool) -> str:
+    """Return what the colours of the example mean, or its brackets, by which alone a mask shows without colours."""
+    if coloured:
+        return " (all tokens in colour are scored)"
+    masked = any(part.endswith(UNSCORED) for part, _ in result.example)
+    return f" (all tokens of the answers are scored{', but those in [- -]' if masked else ''})"
+
+
+def _example(result: Audit, *, coloured: bool) -> Styled:
+    example, before = Styled(), ""
+    for part, token in result.example:
+        unscored = part.endswith(UNSCORED)
+        if not coloured and unscored != before.endswith(UNSCORED):
+            example.append("[-" if unscored else "-]")
+        example.append(token, style=STYLES[part.removesuffix(UNSCORED)] if not unscored else "dim")
+        before = part
+    return example
+
+
+def _roles(counts: Mapping[str, int]) -> str:
+    """Return numbers of tokens by role, the scored ones first."""
+    first = ("assistant", NOT_SCORED)
+    order = [*first, *sorted(name for name in counts if name not in (*first, TEMPLATE)), TEMPLATE]
+    names = {"assistant": "assistant (scored)", NOT_SCORED: "assistant (not scored)", TEMPLATE: "chat template"}
+    return " · ".join(f"{names.get(name, name)} {counts[name]:,}" for name in order if counts.get(name))
+
+
+def _table(result: Audit, good: str, bad: str) -> Table:
+    """Return the lengths by side, with the number of answers, or the share of pairs in which the side is longer."""
+    table = Table(
+        "scored tokens", "mean", "median", "p95", "longest", "answers" if result.single else "longer of the pair"
+    )
+    sides = ((good, result.chosen, result.chosen_longer), (bad, result.rejected, result.rejected_longer))
+    for name, side, share in sides:
+        last = str(side.n) if result.single else f"{share:.0%}"
+        numbers = (f"{side.mean:.1f}", f"{side.median:g}", str(side.p95), str(side.longest)) if side.n else ("-",) * 4
+        table.add_row(name, *numbers, last)
+    return table

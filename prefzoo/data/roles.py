@@ -1,0 +1,85 @@
+"""How many tokens of a data set each role says, and how many of the assistant's are scored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from prefzoo.data.boundaries import encode, locate
+from prefzoo.data.chat import Chat
+from prefzoo.data.encoding import conversation
+from prefzoo.data.examples import Example, LabelledAnswer, Message, Text
+from prefzoo.data.tokenising import Reading, chat_of
+from prefzoo.data.tokens import TokenExample
+
+TEMPLATE = "template"  # headers, ends of others' turns, tools, and what else belongs to no message
+UNSCORED = "assistant, not scored"
+Region = tuple[int, int, str]
+
+
+def count_roles(
+    examples: Sequence[Example], kept: Sequence[TokenExample], tokenizer: Any, reading: Reading
+) -> dict[str, int]:
+    """Count the tokens of each role.
+
+    Args:
+        examples: the rows, normalised.
+        kept: those of them that remain, as token ids.
+        tokenizer: the one that they were tokenised with.
+        reading: what the chat template was given.
+
+    Returns:
+        Number of tokens by role: the assistant's that are scored and those that are not, the other roles', and those
+        that the template adds. A prompt is counted once for all its answers.
+    """
+    by_row = {example.row: example for example in examples}
+    counts: Counter[str] = Counter()
+    for tokens in kept:
+        example, prompt = by_row[tokens.row], len(tokens.prompt)
+        chat = chat_of(tokenizer, example, reading.variables)
+        for side, (answer, ids) in enumerate(zip(_answers(example), tokens.answers, strict=True)):
+            roles = _roles(chat, example.prompt, answer)
+            scored = tokens.scored[side] if tokens.scored else [True] * len(ids)
+            if not side:
+                counts.update(UNSCORED if role == "assistant" else role for role in roles[:prompt])
+            own = [*roles[prompt:], *["assistant"] * len(ids)][: len(ids)]  # an EOS may have been added
+            counts.update(
+                "assistant" if flag else UNSCORED if role == "assistant" else role
+                for role, flag in zip(own, scored, strict=True)
+            )
+    return dict(counts)
+
+
+def _answers(example: Example) -> tuple[Text, ...]:
+    return (example.completion,) if isinstance(example, LabelledAnswer) else (example.chosen, example.rejected)
+
+
+def _roles(chat: Chat, prompt: Text, answer: Text) -> list[str]:
+    """Return the role of each token of a conversation."""
+    messages, turns = conversation(chat, prompt, answer, with_prompt=True)
+    text = turns.text
+    spoken: list[Region] = [(start, end, "assistant") for start, end in turns.spans]
+    regions = sorted([*spoken, *_others(text, messages)])
+    ids = encode(chat.tokenizer, text)
+    edges = [edge for start, end, _ in regions for edge in (start, end)]
+    bounds = locate(chat.tokenizer, text, ids, edges)
+    roles = [TEMPLATE] * len(ids)
+    for (_, _, role), first, last in zip(regions, bounds[::2], bounds[1::2], strict=True):
+        roles[first.before : last.through] = [role] * (last.through - first.before)
+    return roles
+
+
+def _others(text: str, messages: Sequence[Message]) -> list[Region]:
+    """Return where the contents of the messages stand that are not the assistant's, as far as they are written."""
+    regions: list[Region] = []
+    at = 0
+    for message in messages:
+        content = str(message.get("content") or "").strip()
+        start = text.find(content, at) if content else -1
+        if start < 0:
+            continue
+        at = start + len(content)
+        if message["role"] != "assistant":
+            regions.append((start, at, message["role"]))
+    return regions
