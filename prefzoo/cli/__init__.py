@@ -172,7 +172,7 @@ def data(recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats
 @click.option(
     "--base", metavar="MODEL|FILE",
     help="The baseline, or its published answers (AlpacaEval's model_outputs.json); else the first run's model, or the "
-    "first checkpoint.",
+    "first of several checkpoints.",
 )  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")

@@ -20,7 +20,6 @@ from prefzoo import losses as zoo
 from prefzoo.cli.catalogue import INPUTS, SYMBOLS, UNCITED, catalogue, knobs, summary
 from prefzoo.cli.guide import situations, text_guide
 from prefzoo.errors import UserError
-from prefzoo.recipe import load as recipes
 from prefzoo.runtime.maths import FORMULA, formula_text, plain
 
 if TYPE_CHECKING:
@@ -233,6 +232,7 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False) ->
     from prefzoo.data.audit_view import render
     from prefzoo.engine import models
     from prefzoo.experiment.data import reading_of, source_of
+    from prefzoo.recipe import load as recipes
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)

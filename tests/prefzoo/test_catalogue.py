@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -163,3 +165,13 @@ def test_the_page_begins_with_the_guide_and_links_it_to_the_losses() -> None:
     assert links <= anchors and "guide" in links
     assert "Which loss to try" not in catalogue([losses.get("dpo")], "html")
     assert "## Which loss to try" in catalogue(ALL, "md")
+
+
+def test_listing_losses_reads_no_recipes_and_no_data() -> None:
+    code = (
+        "import sys; from prefzoo.cli.show import show_losses; show_losses('dpo'); "
+        "heavy = {'prefzoo.recipe.load', 'prefzoo.data.schemas', 'transformers', 'pandas', 'scipy'}; "
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
