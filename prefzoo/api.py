@@ -69,6 +69,7 @@ def run(
     """
     import json
 
+    from prefzoo.errors import UserError
     from prefzoo.evals.boards.run_files import read_run
     from prefzoo.experiment import pipeline
     from prefzoo.experiment.request import Options, Request
@@ -78,6 +79,10 @@ def run(
         request = Request(str(file), tuple(sets), str(results), save_every, replace)
         return read_run(pipeline.run(request, Options(fresh, retry_failed, quiet, silent=quiet)).folder)
 
+    if not isinstance(recipe, str | Path | Mapping):
+        raise UserError(
+            f"prefzoo.run takes a recipe, the path of a file or a mapping of its fields, not {type(recipe).__name__}"
+        )
     sets = [f"{field}={json.dumps(value)}" for field, value in (overrides or {}).items()]
     if isinstance(recipe, Mapping):
         with NamedTemporaryFile("w", prefix=".recipe-", suffix=".yaml", dir=Path.cwd(), encoding="utf-8") as file:
@@ -156,7 +161,11 @@ def compare(
     Raises:
         UserError: a folder is no run's, or what was measured cannot be compared (and `unranked` is false).
     """
+    from prefzoo.errors import UserError
     from prefzoo.evals.boards import comparison
 
+    for path in paths:
+        if not isinstance(path, str | Path):
+            raise UserError(f"prefzoo.compare takes paths of folders, not {type(path).__name__}")
     folders = [Path(p) for p in paths]
     return comparison.compare(folders, baseline=baseline, metrics=metrics, sort=sort, unranked=unranked)

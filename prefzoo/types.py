@@ -61,6 +61,13 @@ class _Tensors:
         return type(self)(**{f.name: getattr(self, f.name).detach() for f in fields(cast(Any, self))})
 
 
+def _present(value: Tensor | None, name: str) -> Tensor:
+    """Return a field that a method reads; raise ValueError if it is None."""
+    if value is None:
+        raise ValueError(f"{name} is None; means over tokens need the number of tokens of every answer")
+    return value
+
+
 @dataclass(frozen=True)
 class LogProbs(_Tensors):
     r"""Log-probs of B pairs under one model, in fp32 (fp64 in tests). Most losses take these.
@@ -86,8 +93,8 @@ class LogProbs(_Tensors):
     def per_token(self) -> LogProbs:
         """Return the same answers with means over their tokens in place of sums; lengths stay."""
         return LogProbs(
-            self.chosen / self.chosen_len.clamp(min=1),
-            self.rejected / self.rejected_len.clamp(min=1),
+            self.chosen / _present(self.chosen_len, "chosen_len").clamp(min=1),
+            self.rejected / _present(self.rejected_len, "rejected_len").clamp(min=1),
             self.chosen_len,
             self.rejected_len,
         )
@@ -139,7 +146,7 @@ class Answers(_Tensors):
 
     def per_token(self) -> Answers:
         """Return the same answers with means over their tokens in place of sums; lengths stay."""
-        return Answers(self.logps / self.lengths.clamp(min=1), self.lengths, self.desirable)
+        return Answers(self.logps / _present(self.lengths, "lengths").clamp(min=1), self.lengths, self.desirable)
 
     @classmethod
     def from_pairs(cls, pairs: LogProbs) -> Answers:

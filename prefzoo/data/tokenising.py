@@ -76,6 +76,10 @@ def tokenise(
         UserError: the template refuses rows (the first few are named), does not read a variable that it is given, or no
             example is left.
     """
+    if tokenizer is None:
+        raise UserError(f"{spec}: the tokenizer is missing; pass the model's, like AutoTokenizer.from_pretrained(...)")
+    if not examples:
+        raise UserError(f"{spec}: no examples; at least one is needed")
     check_variables(tokenizer, reading.variables, "data.chat_template_kwargs")
     kept: list[TokenExample] = []
     counts: Counter[str] = Counter()

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import Tensor
 
+from prefzoo.losses._inputs import check_inputs
 from prefzoo.losses._signature import INPUTS, STATE, LossFn, knobs_of
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
 
@@ -19,12 +20,6 @@ GROUPS = (
     "pairwise", "reference-free", "length-aware", "noise-robust", "f-divergence", "unpaired", "token-level",
     "distributional", "sft-augmented",
 )  # fmt: skip
-MISSING_INPUT = {
-    "reference": ("compares with a reference", "score one, or take a loss without (simpo, orpo, cpo, ...)"),
-    "scores": ("reads the data's scores", "fill score_chosen and score_rejected, or take a loss without"),
-    "kl": ("reads the KL of every token", "have the engine compute it, or take dpo"),
-    "mismatched": ("estimates a KL from mismatched pairs", "score prompts with other rows' answers, or take bco"),
-}
 
 
 class Params(BaseModel):
@@ -136,18 +131,6 @@ class AnyLoss:
         """Whether its rows are single answers instead of pairs."""
         return self.needs["policy"] is Answers
 
-    def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the inputs that the loss takes; raise ValueError if one is missing or of another type."""
-        for name, kind in self.needs.items():
-            value = given[name]
-            if value is None:
-                raise ValueError(
-                    f"loss {self.name} {MISSING_INPUT[name][0]}, and none was given; {MISSING_INPUT[name][1]}"
-                )
-            if not isinstance(value, kind):
-                raise ValueError(f"loss {self.name} takes {name}: {kind.__name__}, not {type(value).__name__}")
-        return {name: given[name] for name in self.needs}
-
 
 @dataclass(frozen=True)
 class Loss(AnyLoss):
@@ -217,9 +200,8 @@ class Loss(AnyLoss):
         scores: Scores | None = None, kl: TokenKL | None = None, mismatched: Mismatched | None = None,
         state: Any = None,
     ) -> tuple[Tensor, Any]:  # fmt: skip
-        inputs = self._checked(
-            {"policy": policy, "reference": reference, "scores": scores, "kl": kl, "mismatched": mismatched}
-        )
+        given = {"policy": policy, "reference": reference, "scores": scores, "kl": kl, "mismatched": mismatched}
+        inputs = check_inputs(self.name, self.needs, given)
         if self.state_type is not None:
             inputs[STATE] = self.start() if state is None else state
         out = self.fn(**inputs, **params.model_dump())

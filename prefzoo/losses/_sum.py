@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, create_model
 from torch import Tensor
 
 from prefzoo.errors import UserError
+from prefzoo.losses._inputs import check_inputs
 from prefzoo.losses._loss import AnyLoss, Loss, Params
 from prefzoo.losses._signature import INPUTS
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
@@ -86,7 +87,8 @@ class Sum(AnyLoss):
         scores: Scores | None = None, kl: TokenKL | None = None, mismatched: Mismatched | None = None,
         state: Any = None,
     ) -> tuple[Tensor, Any]:  # fmt: skip
-        self._checked({"policy": policy, "reference": reference, "scores": scores, "kl": kl, "mismatched": mismatched})
+        given = {"policy": policy, "reference": reference, "scores": scores, "kl": kl, "mismatched": mismatched}
+        check_inputs(self.name, self.needs, given)
         before = state if state is not None else (None,) * len(self.terms)
         parts, after = [], []
         for (weight, term), one in zip(self.terms, before, strict=True):

@@ -75,6 +75,7 @@ def read_examples(
             from 1, for each of the first few, and a count); or no row is left.
     """
     faults = Faults(spec) if faults is None else faults
+    rows = _as_list(rows, spec)
     mapped = dict(columns or {})
     schema, named = _recognise(rows, spec, mapped, form, turns=turns)
     examples: list[Example] = []
@@ -112,6 +113,25 @@ def normalise(rows: Sequence[Row], spec: str, form: str | None = None) -> list[P
         UserError: as `read_examples`.
     """
     return read_examples(rows, spec, form=form).examples
+
+
+def _as_list(rows: Iterable[Any], spec: str) -> list[Row]:
+    """Return rows as a list.
+
+    Raises:
+        UserError: there are none, or they are no mappings.
+    """
+    listed: list[Any] = [rows] if isinstance(rows, Mapping) else list(rows)
+    if not listed or isinstance(rows, Mapping):
+        fault = "rows is one mapping, not a list of them" if listed else "no rows; at least one is needed"
+        raise UserError(f"{spec}: {fault}")
+    number = next((n for n, row in enumerate(listed, 1) if not isinstance(row, Mapping)), 0)
+    if number:
+        raise UserError(
+            f"{spec}: row {number} is {type(listed[number - 1]).__name__}, not a mapping of columns; of a data frame "
+            'take df.to_dict("records")'
+        )
+    return listed
 
 
 def describe(rows: Sequence[Row], spec: str = "data") -> str:
@@ -155,8 +175,9 @@ def _recognise(
 def _renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema: Schema | None) -> list[Row]:
     have = sorted(_columns(rows))
     if schema is None and not any(name in columns or did_you_mean(name, have) for name in PAIR_COLUMNS):
+        shown = f"its columns {', '.join(have)} fit" if have else "its rows have no columns, which fits"
         raise UserError(
-            f"{spec}: its columns {', '.join(have)} fit no format; `prefzoo data --formats` lists all; name yours, "
+            f"{spec}: {shown} no format; `prefzoo data --formats` lists all; name yours, "
             "like data.columns: {prompt: NAME, chosen: NAME, rejected: NAME}"
         )
     needed = schema.columns if schema else PAIR_COLUMNS
