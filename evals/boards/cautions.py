@@ -21,6 +21,7 @@ class Setting:
         pairs: how many training pairs there are; 0 if it is not known.
         held_out: whether the recipe has held-out pairs; None if there is no recipe.
         prompts: whether the recipe has prompts; None if there is no recipe.
+        lost: seed of a ranked setting -> why it was not trained to its end.
     """
 
     max_new_tokens: int
@@ -28,6 +29,7 @@ class Setting:
     pairs: int = 0
     held_out: bool | None = None
     prompts: bool | None = None
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...]:
@@ -37,7 +39,9 @@ def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...
         models: what was measured, by the model's name, the base's under its own.
         setting: what it was measured with.
     """
-    several = [*_missing_verdicts(models), _cut(models, setting.max_new_tokens), _seen(setting)]
+    lost = [f"The seed {name} failed, and its variant's numbers are the others': {why}." for name, why in
+            setting.lost.items()]  # fmt: skip
+    several = [*lost, *_missing_verdicts(models), _cut(models, setting.max_new_tokens), _seen(setting)]
     if setting.held_out is False:
         several.append("No held-out pairs (data.eval): accuracy and displacement were not measured.")
     if setting.prompts is False:

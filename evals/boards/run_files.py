@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from html import escape
 from io import StringIO
@@ -60,6 +61,7 @@ class RunFiles:
         audits: of `data_audit.json`: what `prefzoo.data.audit.Audit` holds, of each data set by its use.
         failed: of `verdict.json`, else of the variants' own files: why a variant was not trained to its end.
         verdict: of `verdict.json`; empty where nothing was ranked yet.
+        lost: seed of a ranked setting -> why it was not trained to its end.
         finals: variant's folder -> the variant of the recipe that it is a seed of; of a plain run, both are the same.
     """
 
@@ -73,6 +75,7 @@ class RunFiles:
     finals: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     verdict: dict[str, Any] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Run {self.name} in {self.folder}: {self._answer()}>"
@@ -116,7 +119,8 @@ def read_run(folder: Path) -> RunFiles:
             "name one that prefzoo run or prefzoo eval wrote"
         )
     recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
-    finals = _json(folder / SWEEP, {}).get("finals", {name: name for name in recipe["variants"]})
+    sweep = _json(folder / SWEEP, {})
+    finals = sweep.get("finals", {name: name for name in recipe["variants"]})
     names = [n for n in (BASE, *finals) if (folder / n).is_dir()]
     variants = {n: _variant(folder / n) for n in names}
     own = {n: failure_text(v.failure) for n, v in variants.items() if v.failure is not None and v.result is None}
@@ -125,7 +129,22 @@ def read_run(folder: Path) -> RunFiles:
         folder, recipe, variants, _csv(folder / "leaderboard.csv"),
         _json(folder / "round_robin.json", None), _csv(folder / "frontier.csv"),
         _json(folder / "data_audit.json", {}), finals, verdict.get("failed", own), verdict,
+        lost_seeds(sweep),
     )  # fmt: skip
+
+
+def lost_seeds(sweep: Mapping[str, Any]) -> dict[str, str]:
+    """Return the seeds of ranked settings that failed, with the reasons.
+
+    Args:
+        sweep: what `sweep.json` holds; empty for a plain run.
+
+    Returns:
+        Trial -> reason. A ranked number is over the other seeds alone.
+    """
+    trials, finals = sweep.get("trials", []), sweep.get("finals", {})
+    chosen = {t["variant"]: t["values"] for t in trials if t["name"] in finals}
+    return {t["name"]: t["failed"] for t in trials if t["failed"] and chosen.get(t["variant"]) == t["values"]}
 
 
 def failure_text(failure: Failure) -> str:

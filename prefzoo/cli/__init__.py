@@ -214,7 +214,8 @@ def evaluate(
         from prefzoo.experiment.evaluate import Evaluation
 
         asked = Evaluation(targets, suite, judge, base, max_new_tokens, round_robin, folder, engine)
-        show_evaluation(asked, quiet=quiet)
+        if show_evaluation(asked, quiet=quiet):
+            click.get_current_context().exit(PARTLY_FAILED)
     else:
         raise UserError("eval: nothing to evaluate; give runs or checkpoints and a --suite, or --annotations and files")
 
@@ -317,7 +318,8 @@ def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path
     """
     from prefzoo.cli.judge import show_judge
 
-    show_judge(recipe, overrides, pairs, out, quiet=quiet)
+    if show_judge(recipe, overrides, pairs, out, quiet=quiet):
+        click.get_current_context().exit(PARTLY_FAILED)
 
 
 @cli.command()

@@ -19,8 +19,8 @@ from prefzoo.experiment.evaluate import Evaluation, evaluate
 from prefzoo.runtime.run_folders import write_text
 
 
-def show_evaluation(asked: Evaluation, *, quiet: bool) -> None:
-    """Measure models, and print the board; `quiet` leaves out the progress."""
+def show_evaluation(asked: Evaluation, *, quiet: bool) -> bool:
+    """Measure models, and print the board; `quiet` leaves out the progress. Return whether judge or a metric failed."""
     result, console = evaluate(asked, Console(emoji=False, quiet=quiet)), Console(emoji=False)
     for line in result.models:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -30,6 +30,7 @@ def show_evaluation(asked: Evaluation, *, quiet: bool) -> None:
     if result.round_robin:
         console.print(Markdown(result.round_robin))
     console.print(f"\nEverything is in {asked.out}", soft_wrap=True)
+    return result.failing
 
 
 def show_results(paths: Sequence[Path], base: str | None, out: Path) -> None:

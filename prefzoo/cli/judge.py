@@ -32,7 +32,7 @@ NUMBERS = (
 
 def show_judge(
     path: Path, overrides: Sequence[str], pairs: str | None, out: Path | None, *, quiet: bool = False
-) -> None:
+) -> bool:
     """Measure the judge of a recipe on labelled pairs, and print the numbers.
 
     Args:
@@ -41,6 +41,9 @@ def show_judge(
         pairs: file of labelled pairs; by default the recipe's `data.eval`.
         out: file for the numbers as JSON; None for none.
         quiet: whether to show no progress.
+
+    Returns:
+        Whether so many verdicts are missing that the numbers say nothing.
 
     Raises:
         UserError: there are no labelled pairs, or the judge cannot judge.
@@ -62,6 +65,7 @@ def show_judge(
     console.print(render(result), markup=False, highlight=False)
     if out:
         run_folders.write_json(out, asdict(result))
+    return result.coverage.withheld
 
 
 def render(measured: Quality) -> str:

@@ -71,11 +71,13 @@ class Evaluated:
         models: a line for each model: its name on the board, and what was loaded.
         board: the board.
         round_robin: the table of every model against every other, in Markdown; empty unless asked for.
+        failing: whether the judge or a metric gave no number.
     """
 
     models: tuple[str, ...]
     board: Leaderboard
     round_robin: str = ""
+    failing: bool = False
 
     @property
     def alone(self) -> bool:
@@ -115,9 +117,10 @@ def evaluate(asked: Evaluation, console: Console) -> Evaluated:
     board = leaderboard.build(numbers, {}, Provenance(baseline=baseline, prompts=source, benchmarks=tasks))
     board = replace(board, cautions=cautions(numbers, Setting(asked.max_new_tokens)))
     board.write(asked.out)
+    failing = bool(board.faults) or any(one.withheld for one in numbers.values())
     if judge is None or not asked.round_robin or len(numbers) < PAIR:
-        return Evaluated(models, board)
-    return Evaluated(models, board, _play_round_robin(judge, prompts, numbers, asked.out, console))
+        return Evaluated(models, board, failing=failing)
+    return Evaluated(models, board, _play_round_robin(judge, prompts, numbers, asked.out, console), failing)
 
 
 def _write_request(asked: Evaluation, specs: dict[str, str], prompt_sets: Sequence[str], suites: Sequence[str]) -> None:

@@ -30,7 +30,14 @@ from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.stages.frontier import write_frontier
 from prefzoo.experiment.stages.judge import judge_models, play_round_robin
 from prefzoo.experiment.stages.measure import read_numbers
-from prefzoo.experiment.stages.report import build_board, failed_variants, read_results, write_cards, write_report
+from prefzoo.experiment.stages.report import (
+    build_board,
+    failed_variants,
+    lost_trials,
+    read_results,
+    write_cards,
+    write_report,
+)
 from prefzoo.experiment.stages.stage import FRONTIER, MEASURE, REFERENCE, Failed, Result, Skipped, Stage, parse
 from prefzoo.experiment.stages.trainings import RESUME
 from prefzoo.experiment.stages.validate import discard_validation
@@ -53,7 +60,7 @@ class Outcome:
     Attributes:
         folder: the run's.
         failed: why the variants could not be ranked of which no trial was trained to its end.
-        faults: place in the recipe -> why what it names gave no number, such as a judge that raises.
+        faults: place in the recipe -> why what it names gave no number, such as a judge that raises; or a seed.
     """
 
     folder: Path
@@ -167,7 +174,7 @@ def _run(
         if not options.silent:
             _print_board(experiment, board, page)
     failed = {name: failure.reason for name, failure in failed_variants(experiment, choice).items()}
-    return Outcome(experiment.folder, failed, checked.failing | faults)
+    return Outcome(experiment.folder, failed, checked.failing | faults | lost_trials(experiment, choice))
 
 
 def _prepare(experiment: Experiment, request: Request, options: Options) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from prefzoo.data.audit import Audit
 from prefzoo.evals.judges.server import ServerSettings
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.search import Trial
 from prefzoo.losses import AnyLoss, Loss, Sum
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.recipe.sections import Evals, Train
@@ -40,7 +41,7 @@ class Range:
         return f"{place}: {shown or f'{value:g}'} is outside of {self.low:g} to {self.high:g}: {self.why}"
 
 
-PASSES = Range(0.01, 10, "one to three passes over the pairs are published, and many more learn them by heart")
+PASSES = Range(0, 10, "one to three passes over the pairs are published, and many more learn them by heart")
 FULL_RATE = Range(1e-9, 2e-4, "2e-7 to 2e-5 is published for whole weights, and a far higher rate destroys the model")
 LORA_RATE = Range(1e-8, 2e-3, "5e-6 to 3e-4 is published for adapters, and a far higher rate destroys the model")
 TRAIN = {
@@ -68,8 +69,7 @@ def implausible(experiment: Experiment) -> list[str]:
     recipe, pairs = experiment.recipe, len(experiment.pairs)
     lines: list[str] = []
     for trial in experiment.trials.values():
-        lines += _of_training(trial.variant, f"variants.{trial.arm}", pairs)
-        lines += _of_knobs(trial.variant.loss_obj, trial.variant.params.model_dump(), f"variants.{trial.arm}")
+        lines += of_trial(trial, pairs)
     shared = _shortened(list(dict.fromkeys(lines)), list(recipe.variants))
     return [line for line in [*shared, *_of_data(experiment), *_of_evals(recipe)] if line]
 
@@ -94,6 +94,14 @@ def unused(recipe: Recipe) -> list[str]:
     if not recipe.data.eval and not evals.prompts and not evals.benchmarks:
         lines.append("data.eval, evals.prompts, evals.benchmarks: none is set, so that nothing is measured; add one")
     return lines
+
+
+def of_trial(trial: Trial, pairs: int) -> list[str]:
+    """Return the warnings for a trial's training and knobs, `pairs` being the rows of its data."""
+    variant, place = trial.variant, f"variants.{trial.arm}"
+    knobs = variant.params.model_dump()
+    lines = [*_of_training(variant, place, pairs), *_of_knobs(variant.loss_obj, knobs, place)]
+    return [line for line in lines if line]
 
 
 def _of_training(variant: Variant, place: str, pairs: int) -> Iterator[str]:

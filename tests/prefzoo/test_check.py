@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from called import prefzoo
 
+from prefzoo.engine import models
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Progress, PromptRow, Verdict
 from prefzoo.experiment.plausible import sampling_warning
 from prefzoo.experiment.stages import judge as stages_judge
@@ -146,8 +147,8 @@ WARNED = [
     ("variants={dpo: {beta: [0.1, 100.0]}}", "variants.dpo.beta: 100 is outside of"),
     ("variants={two: {loss: dpo + sft, dpo: {beta: 9.0}}}", "variants.two.dpo.beta: 9 is outside of"),
     ("train.batch=64", "train.batch: 64 is more than the 8 rows there are; a step sees some of them twice"),
-    ("train={epochs: 100.0, precision: fp32, batch: 2}", "train.epochs: 100 epochs, 100 passes, is outside of 0.01 to"),
-    ("train.steps=800", "train.steps: 800 steps of 2 rows, 200 passes, is outside of 0.01 to 10: one to three passes"),
+    ("train={epochs: 100.0, precision: fp32, batch: 2}", "train.epochs: 100 epochs, 100 passes, is outside of 0 to"),
+    ("train.steps=800", "train.steps: 800 steps of 2 rows, 200 passes, is outside of 0 to 10: one to three passes"),
     (
         "data={train: long.jsonl, max_length: 40}",
         "data.train: of the 8 rows of long.jsonl, 4 are dropped and 0 are cut",
@@ -203,6 +204,23 @@ def test_a_judge_that_raises_leaves_what_was_measured_and_its_own_words(
     assert prefzoo(monkeypatch, "run", "r.yaml", *words) == 3
     assert "No variant can be ranked: the judge gave too few verdicts." in capsys.readouterr().out
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "evals.judge=my.py:better") == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("judge", "r.yaml", "--set", "evals.judge=my.py:raises"),
+        ("eval", "model", "other", "--suite", "plain.jsonl", "--max-new-tokens", "2", "--judge", "my.py:raises"),
+    ],
+)
+def test_a_judge_that_raises_is_no_success_elsewhere(
+    place: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny, tokenizer = models.load("model", place)
+    tiny.lm_head.weight.data *= -1
+    models.save(tiny, tokenizer, place / "other", main=True)
+    assert prefzoo(monkeypatch, *words) == 3
+    assert 'my.py:8: KeyError: "the judge\'s own words"' in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_packages_judge_that_raises_is_a_reason_too() -> None:

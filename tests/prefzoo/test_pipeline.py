@@ -41,7 +41,7 @@ TRIAL = {
     "checkpoint/model.safetensors", "frontier/step-00000002.json", "frontier/step-00000004.json",
 }  # fmt: skip
 RESULT = {
-    "variant", "loss", "params", "train", "seed", "key", "metrics", "costs", "environment", "weights",
+    "variant", "loss", "params", "train", "seed", "key", "metrics", "costs", "environment", "weights", "identity",
 }  # fmt: skip
 COSTS = {
     "seconds", "pairs_per_second", "tokens_per_second", "peak_memory_bytes", "trained_parameters", "memory_halvings"
@@ -182,6 +182,29 @@ def test_what_fails_is_recorded_alike_and_the_others_go_on(
     monkeypatch.setattr(train, "train", real)
     assert prefzoo(monkeypatch, "run", "r.yaml", *few, "--results", "two") == 0  # tried again without being asked to
     assert not (place / "two" / "tiny" / "dpo" / "failed.json").exists()
+
+
+def test_a_lost_seed_of_a_ranked_variant_is_told_and_is_no_success(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prefzoo.experiment.stages import train
+
+    real = train.train
+
+    def lost(members: Any, *rest: Any) -> Any:
+        if (members[0].job.loss.name, members[0].job.seed) == ("dpo", 1):
+            raise UserError("dpo: no luck")
+        return real(members, *rest)
+
+    monkeypatch.setattr(train, "train", lost)
+    words = (*SEEDS, "--set", "evals={frontier: 0}", "--set", "train.steps=1")
+    assert prefzoo(monkeypatch, "run", "r.yaml", *words) == 3
+    told = "The seed dpo-s1 failed, and its variant's numbers are the others': dpo: no luck."
+    assert told in " ".join(capsys.readouterr().out.split())
+    folder = place / "results" / "tiny"
+    assert told in (folder / "leaderboard.md").read_text()
+    assert told.replace("'", "&#39;") in (folder / "report.html").read_text()
+    assert read_run(folder).lost == {"dpo-s1": "dpo: no luck"}
 
 
 def test_a_frontier_without_prompts_is_not_ignored_in_silence(

@@ -127,8 +127,9 @@ def test_the_others_go_on(
     stored = {name: json.loads((results / name / "failed.json").read_text()) for name in ("first", "late")}
     assert (stored["first"]["step"], stored["late"]["step"]) == (0, 3) and stored["late"]["reason"] == late
     assert stored["late"]["key"] and not stored["first"]["key"]  # the latter costs nothing to try again
-    board = (results / "leaderboard.md").read_text()
-    assert "RuntimeError: an odd step" in board and "IndexError: index 99 is out of bounds" in board
+    for page in ("leaderboard.md", "report.html"):
+        text = (results / page).read_text()
+        assert "RuntimeError: an odd step" in text and "IndexError: index 99 is out of bounds" in text
     assert read_run(results).variants["dpo"].measured is not None
     assert len((results / "dpo" / "metrics.jsonl").read_text().splitlines()) == 4
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from prefzoo.cli import main
+from prefzoo.experiment.plausible import of_trial, unused
+from prefzoo.experiment.search import expand
 from prefzoo.recipe.load import load
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -62,6 +64,13 @@ def test_check_says_what_it_would_do(
     said = json.loads(capsys.readouterr().out)
     assert list(said["variants"]) == list(recipe.variants)
     assert all(plan["steps"] > 0 and plan["tokens"] > 0 for plan in said["variants"].values())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_it_has_no_absurd_value(path: Path) -> None:
+    recipe = load(path)
+    lines = [line for trial in expand(recipe) for line in of_trial(trial, pairs=60_000)] + unused(recipe)
+    assert not lines
 
 
 def test_thumbs_are_single_answers_of_the_packaged_pairs() -> None:

@@ -18,7 +18,7 @@ from prefzoo.evals.boards.judged_files import pairs_seen, rows_measured
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.multi_seed import over_seeds
 from prefzoo.evals.boards.provenance import Provenance
-from prefzoo.evals.boards.run_files import SWEEP, failure_text, read_run
+from prefzoo.evals.boards.run_files import SWEEP, failure_text, lost_seeds, read_run
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metric
 from prefzoo.evals.report import page
@@ -50,13 +50,19 @@ def build_board(experiment: Experiment, choice: Choice, numbers: dict[str, Measu
     if search.is_sweep(experiment.recipe):
         board = _over_seeds(experiment, choice, numbers, board, results)
     failed = {name: failure_text(failure) for name, failure in failed_variants(experiment, choice).items()}
-    return replace(board, failed=failed, cautions=cautions(numbers, _setting(experiment, results)))
+    return replace(board, failed=failed, cautions=cautions(numbers, _setting(experiment, choice, results)))
 
 
-def _setting(experiment: Experiment, results: Mapping[str, RunResult]) -> Setting:
+def lost_trials(experiment: Experiment, choice: Choice) -> dict[str, str]:
+    """Return the seeds of ranked settings that failed, with the reasons."""
+    return lost_seeds(sweep_report.record(experiment, choice))
+
+
+def _setting(experiment: Experiment, choice: Choice, results: Mapping[str, RunResult]) -> Setting:
     seen = {name: pairs_seen(result) for name, result in results.items()}
     held_out, prompts = bool(experiment.held_out), bool(experiment.prompts)
-    return Setting(experiment.recipe.evals.max_new_tokens, seen, len(experiment.pairs), held_out, prompts)
+    lost = lost_trials(experiment, choice)
+    return Setting(experiment.recipe.evals.max_new_tokens, seen, len(experiment.pairs), held_out, prompts, lost)
 
 
 def failed_variants(experiment: Experiment, choice: Choice) -> dict[str, Failure]:
