@@ -163,7 +163,8 @@ def test_the_table_says_what_is_missing_and_withholds_what_is_too_little(
     bad.append("task 7.")
     (replies,) = (tmp_path / "cache" / "judges").glob("replies-*.jsonl")
     replies.unlink()
-    main()
+    with pytest.raises(SystemExit, match="3"):
+        main()
     assert "2 of 20 verdicts are missing (2 x unknown verdict 'pass', 1 tries); more than 5%: the number is with" in (
         capsys.readouterr().out
     )
