@@ -107,11 +107,11 @@ def _tokens(chat: Chat, messages: list[Message], turns: Turns, score: Score) -> 
     ids = encode(chat.tokenizer, turns.text)
     edges = [edge for span in spans for edge in span][:-1]  # the last turn ends with the text
     bounds = locate(chat.tokenizer, turns.text, ids, edges)
-    ends = _ends(chat.tokenizer)
+    ends = end_tokens(chat.tokenizer)
     ids = _with_end_of_turn(chat.tokenizer, ids, bounds[-1].before, ends)
     starts = [bound.before for bound in bounds[::2]]
     stops = [
-        _end_of_turn(chat.tokenizer, ids, start, stop, ends)
+        end_of_turn(chat.tokenizer, ids, start, stop, ends)
         for start, stop in zip(starts, [*(bound.through for bound in bounds[1::2]), len(ids)], strict=True)
     ]
     scored = [False] * len(ids)
@@ -140,12 +140,23 @@ def _marks(chat: Chat, messages: list[Message], turns: Turns, ids: list[int]) ->
     return [*flags[:known], *[False] * (len(ids) - known)] if theirs[:known] == ids[:known] else None
 
 
-def _ends(tokenizer: Any) -> set[int]:
+def end_tokens(tokenizer: Any) -> set[int]:
+    """Return the tokens that may end a turn: the tokenizer's EOS, and all that it names special."""
     return {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | {tokenizer.eos_token_id}
 
 
-def _end_of_turn(tokenizer: Any, ids: list[int], start: int, end: int, ends: set[int]) -> int:
-    """Return where a turn ends: after its end-of-turn, as templates may add blanks; at `end` without one."""
+def end_of_turn(tokenizer: Any, ids: list[int], start: int, end: int, ends: set[int]) -> int:
+    """Find where a turn ends: after its end-of-turn, as templates may add blanks; at `end` without one.
+
+    Args:
+        tokenizer: decodes the tokens.
+        ids: of the conversation.
+        start, end: of the turn, with what the template writes after it.
+        ends: the tokens that may end a turn.
+
+    Returns:
+        The index after the turn's last token.
+    """
     last = end
     while last > start and not tokenizer.decode(ids[last - 1 : last]).strip():
         last -= 1
@@ -154,7 +165,7 @@ def _end_of_turn(tokenizer: Any, ids: list[int], start: int, end: int, ends: set
 
 def _with_end_of_turn(tokenizer: Any, ids: list[int], start: int, ends: set[int]) -> list[int]:
     """Return the tokens up to the last turn's end, or with EOS added if it has none."""
-    end = _end_of_turn(tokenizer, ids, start, len(ids), ends)
+    end = end_of_turn(tokenizer, ids, start, len(ids), ends)
     if end > start and ids[end - 1] in ends:
         return ids[:end]
     return ids if tokenizer.eos_token_id is None else [*ids, tokenizer.eos_token_id]

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefzoo.data.boundaries import encode, locate
 from prefzoo.data.chat import Chat
-from prefzoo.data.encoding import conversation
+from prefzoo.data.encoding import conversation, end_of_turn, end_tokens
 from prefzoo.data.examples import Example, LabelledAnswer, Message, Text
 from prefzoo.data.tokenising import Reading, chat_of
 from prefzoo.data.tokens import TokenExample
@@ -64,9 +64,12 @@ def _roles(chat: Chat, prompt: Text, answer: Text) -> list[str]:
     ids = encode(chat.tokenizer, text)
     edges = [edge for start, end, _ in regions for edge in (start, end)]
     bounds = locate(chat.tokenizer, text, ids, edges)
-    roles = [TEMPLATE] * len(ids)
+    roles, ends = [TEMPLATE] * len(ids), end_tokens(chat.tokenizer)
     for (_, _, role), first, last in zip(regions, bounds[::2], bounds[1::2], strict=True):
-        roles[first.before : last.through] = [role] * (last.through - first.before)
+        start, end = first.before, last.through
+        if role == "assistant":
+            end = end_of_turn(chat.tokenizer, ids, start, end, ends)
+        roles[start:end] = [role] * (end - start)
     return roles
 
 

@@ -145,6 +145,10 @@ def _length(chat: Chat, alone: str, rest: str) -> int:
     """
     if rest.startswith(alone):
         return len(alone)
+    blanks = len(rest) - len(rest.lstrip())  # which a template may take off one of the two
+    if blanks:
+        length = _length(chat, alone, rest[blanks:])
+        return blanks + length if length else 0
     best, whole, at = 0, False, alone.find(rest[:1])
     while at >= 0:
         same = len(os.path.commonprefix([alone[at:], rest]))

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import oracle
 import pytest
+from rich.console import Console
 from test_scored_turns import END, assistant, one, scored_texts, user
 
 from prefzoo.data.audit import audit
+from prefzoo.data.audit_view import render
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.data.examples import LabelledAnswer, Message, Pair
 from prefzoo.data.reading import DataSource
 from prefzoo.data.tokenising import Reading, tokenise
 from prefzoo.data.tokens import TokenExample
 from prefzoo.errors import UserError
+from prefzoo.evals.generation.generate import generate
+from prefzoo.evals.metrics.sampled_kl import sampled
+from prefzoo.experiment.data import audited
+from prefzoo.recipe import load as recipes
 
 
 def call(arguments: Any, **more: Any) -> Message:
@@ -168,7 +175,52 @@ def test_tokens_are_counted_by_role_and_the_mask_is_shown(tmp_path: Path) -> Non
     assert result.roles["assistant"] == result.chosen.longest + result.rejected.longest
     assert result.roles["user"] == len(tokenizer("is it cold?", add_special_tokens=False)["input_ids"])
     last = audit(source, tmp_path, tokenizer, 2000, "drop", reading=Reading(score="last"))
-    assert last.roles is not None and last.roles["assistant, not scored"] > 0
+    assert last.roles is not None and "assistant, not scored" not in result.roles
+    assert last.roles["assistant, not scored"] == result.roles["assistant"] - last.roles["assistant"] > 0
     assert sum(last.roles.values()) == sum(result.roles.values())
     unscored = "".join(text for part, text in result.example if part == "chosen, not scored")
     assert "12345" in unscored and "Yes." not in unscored
+
+
+def test_without_colours_brackets_show_the_mask(tmp_path: Path) -> None:
+    row = {
+        "prompt": ASKED,
+        "chosen": [assistant("Yes."), user("sure?"), assistant("No.")],
+        "rejected": [assistant("No.")],
+    }
+    (tmp_path / "d.jsonl").write_text(json.dumps(row) + "\n")
+    result = audit(DataSource("d.jsonl"), tmp_path, oracle.tokenizer_of("chatml"), 2000, "drop")
+    texts = []
+    for colour in (None, "standard"):
+        out = io.StringIO()
+        render(result, Console(file=out, width=120, color_system=colour, force_terminal=colour is not None))
+        texts.append(out.getvalue())
+    assert "Yes.<|im_end|>[-\n<|im_start|>user\nsure?<|im_end|>\n<|im_start|>assistant\n-]No.<|im_end|>" in texts[0]
+    assert "but those in [- -]" in texts[0] and "tokens by role: assistant (scored)" in texts[0]
+    assert "[-" not in texts[1] and "all tokens in colour are scored" in texts[1]
+
+
+def test_generation_is_given_the_variables(tiny_model: Any, tiny_tokenizer: Any) -> None:
+    tiny_tokenizer.chat_template += "{% if style is defined %}{{ style }}{% endif %}"
+    plain, given = (
+        sampled(tiny_model, tiny_tokenizer, ["q"], 4, 0, variables=variables)[0].prompt
+        for variables in ({}, {"style": "cold river"})
+    )
+    assert given == encode_prompt(tiny_tokenizer, "q", {"style": "cold river"}) != plain
+    texts = [
+        generate(tiny_model, tiny_tokenizer, ["q"], max_new_tokens=8, variables=variables)[0][0].text
+        for variables in ({}, {"style": "cold river"})
+    ]
+    assert texts[0] != texts[1]
+
+
+def test_a_recipe_says_what_is_scored(run_folder: Path, tiny_tokenizer: Any) -> None:
+    row = {"prompt": ASKED, "chosen": [assistant("a"), user("b"), assistant("1")], "rejected": [assistant("2")]}
+    (run_folder / "d.jsonl").write_text(json.dumps(row) + "\n")
+    for score, expected in (("all", [["a" + END, "1" + END], ["2" + END]]), ("last", [["1" + END], ["2" + END]])):
+        recipe = recipes.load(run_folder / "r.yaml", ["data.train=d.jsonl", f"data.score={score}"])
+        tokens, _, _ = audited(recipe, "d.jsonl", tiny_tokenizer)
+        assert scored_texts(tiny_tokenizer, tokens.examples[0]) == expected
+    wrong = recipes.load(run_folder / "r.yaml", ["data.chat_template_kwargs.thinking=true"])
+    with pytest.raises(UserError, match="data.chat_template_kwargs.thinking: .* it reads none"):
+        audited(wrong, "d.jsonl", tiny_tokenizer)
