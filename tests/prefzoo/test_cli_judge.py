@@ -119,11 +119,26 @@ def test_every_kind_of_judge_is_measured(
         assert (found["flips"]["value"], found["first_position"]["value"], found["ties"]) == (1.0, 1.0, 4)
 
 
+def test_labelled_pairs_may_have_any_known_format(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, "judge", "r.yaml") == 0
+    mapped = capsys.readouterr().out
+    assert (
+        prefzoo(monkeypatch, "judge", "r.yaml", "--pairs", "pairs.jsonl") == 0
+    )  # a question is told without a mapping
+    assert capsys.readouterr().out == mapped
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--pairs", "none.jsonl"], "none.jsonl"),
-        (["--pairs", "pairs.jsonl"], "pairs.jsonl: row 1: prompt is missing or no text; labelled pairs need prompt,"),
+        (
+            ["--pairs", "talk.jsonl"],
+            "talk.jsonl: row 1: prompt is a conversation of several messages; a judge compares",
+        ),
+        (["--pairs", "single.jsonl"], "single.jsonl: row 1: a single labelled answer; labelled pairs need prompt,"),
         (["--set", "data.eval=null"], "r.yaml: data.eval is not set; name labelled pairs by --pairs FILE"),
         (["--set", "evals.judge=own.py:short"], "evals.judge: own.py has no function 'short'; it has longer"),
     ],
@@ -131,6 +146,9 @@ def test_every_kind_of_judge_is_measured(
 def test_mistakes(
     place: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    system = {"system": "be brief", "question": "q", "chosen": "a", "rejected": "b"}
+    (place / "talk.jsonl").write_text(json.dumps(system))
+    (place / "single.jsonl").write_text(json.dumps({"prompt": "q", "completion": "a", "label": True}))
     assert prefzoo(monkeypatch, "judge", "r.yaml", *words) == 2
     err = capsys.readouterr().err
     assert says in err and "Traceback" not in err
