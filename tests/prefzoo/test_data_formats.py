@@ -287,10 +287,13 @@ def test_the_real_transcripts_of_hh_are_split() -> None:
     data = read_examples(rows, "hh", faults=faults)
     assert data.schema == "transcripts" and len(data.examples) + len(faults.rows) == len(rows) == 2312
     assert {bad.fault.partition(";")[0] for bad in faults.rows} <= {"chosen is empty", "rejected is empty"}
+    unsplit = []
     for pair in data.examples:
         assert isinstance(pair, Pair) and isinstance(pair.prompt, list)
         assert pair.prompt[-1]["role"] == "user" and pair.chosen[0]["role"] == "assistant"  # type: ignore[index]
-        assert not any("\n\nHuman:" in m["content"] for m in (*pair.prompt, *pair.chosen, *pair.rejected))  # type: ignore[index]
+        messages = (*pair.prompt, *pair.chosen, *pair.rejected)
+        unsplit += [pair.row] if any("\n\nHuman:" in m["content"] for m in messages) else []  # type: ignore[index]
+    assert unsplit == [2036]  # two turns of the assistant in a row, of which the second itself begins with "Human:"
 
 
 def test_tool_calls_stay_in_messages_and_tools_in_pairs() -> None:
@@ -332,6 +335,7 @@ def test_sharegpt_function_calls_become_tool_calls() -> None:
         ({"instruction": "q", "completions": [{"response": "x"}]}, "completions has no answer with a score"),
         ({"instruction": "q", "generations": ["a", "b"], "ratings": [1]}, "has 2 answers, and ratings 1 numbers"),
         ({"instruction": "q", "output": ["a", "b"], "history": "x"}, "history is not a list of pairs"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "images": ["a.png"]}, "the row has images, and only text can"),
         ({"prompt": [ASK, NO], "chosen": [YES], "rejected": [NO]}, "the prompt ends with a message of 'assistant'"),
         ({"messages": [ASK], "rejected_response": "no"}, "messages does not end with an answer"),
     ],

@@ -21,6 +21,7 @@ from prefzoo.errors import UserError, did_you_mean
 from prefzoo.runtime.plugins import RAISED, describe_error
 
 EMPTY = "with an empty prompt"
+MEDIA_COLUMNS = ("images", "videos", "audios")
 TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")  # read whatever the schema
 
 
@@ -241,6 +242,9 @@ def _example(schema: Schema, row: Row, index: int) -> Example:
         raise UserError(
             f"schema {schema.name!r} gives {type(example).__name__}, not a Pair or a LabelledAnswer; fix it"
         )
+    media = next((name for name in MEDIA_COLUMNS if row.get(name)), "")
+    if media:
+        raise UserError(f"the row has {media}, and only text can be trained on; remove the column or the row")
     names = ("prompt", "chosen", "rejected") if isinstance(example, Pair) else ("prompt", "completion")
     example = replace(
         example,
