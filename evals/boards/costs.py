@@ -2,59 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
 HOUR, MINUTE, FEW = 3600, 60, 10
 
 
+PARTS = {"prompts": ("answers", "verdicts"), "pairs": ("pairs",)}  # of measuring that grow with the rows
+
+
 @dataclass(frozen=True)
 class RunCost:
-    """What a run took, as it recorded it.
+    """What one seed of all variants took, as the run recorded it.
 
     Attributes:
-        training: seconds of one seed of all variants.
-        measuring: seconds of answers, verdicts and held-out pairs of all variants; 0 if they were not recorded.
-        rows: how many prompts or pairs were measured.
+        fixed: seconds of training, and of measuring what does not grow with the number of prompts or pairs.
+        each: seconds that each prompt or pair takes; 0 if they were not recorded.
     """
 
-    training: float
-    measuring: float = 0.0
-    rows: int = 0
+    fixed: float
+    each: float = 0.0
 
-    def seconds(self, prompts: int, seeds: int) -> float:
-        """Return what so many prompts and seeds take."""
-        each = self.measuring / self.rows if self.rows else 0.0
-        return seeds * (self.training + each * prompts)
+    def seconds(self, rows: int, seeds: int) -> float:
+        """Return what so many prompts or pairs and seeds take."""
+        return seeds * (self.fixed + self.each * rows)
 
-    def words(self, prompts: int, seeds: int) -> str:
+    def words(self, rows: int, seeds: int) -> str:
         """Return `about 3 hours`, and that answers are not in it where their time was not recorded."""
-        known = self.measuring > 0 and self.rows > 0
-        return f"about {rounded(self.seconds(prompts, seeds))}" + ("" if known else " of training, answers not counted")
+        known = "" if self.each > 0 else " of training, answers not counted"
+        return f"about {rounded(self.seconds(rows, seeds))}{known}"
 
 
-def run_cost(
-    costs: Mapping[str, Mapping[str, float]], variants: Mapping[str, str], measuring: Mapping[str, float], rows: int
-) -> RunCost | None:
+def run_cost(costs: Mapping[str, Mapping[str, float]], variants: Mapping[str, str], rows: str) -> RunCost | None:
     """Put together what a run took.
 
     Args:
-        costs: of each training, by the model's name.
+        costs: of each model, by its name: `seconds` of training, and of measuring as `measuring_costs` has them.
         variants: the variant of each model, which is a seed of it.
-        measuring: seconds that each model's measurement took, by its name.
-        rows: how many prompts or pairs were measured.
+        rows: what the rows are, `prompts` or `pairs`.
 
     Returns:
         The costs; None if no training recorded any.
     """
+    trained = {name: cost for name, cost in costs.items() if "seconds" in cost and name in variants}
+    if not trained:
+        return None
+    growing = [f"measuring {part}" for part in PARTS.get(rows, ())]
 
-    def one_seed(seconds: Mapping[str, float]) -> float:
-        of = {arm: [s for name, s in seconds.items() if variants.get(name) == arm] for arm in set(variants.values())}
-        return sum(fmean(several) for several in of.values() if several)
+    def one_seed(of: Callable[[Mapping[str, float]], float]) -> float:
+        arms = dict.fromkeys(variants[name] for name in trained)
+        return sum(fmean(of(cost) for name, cost in trained.items() if variants[name] == arm) for arm in arms)
 
-    training = {name: cost["seconds"] for name, cost in costs.items() if "seconds" in cost}
-    return RunCost(one_seed(training), one_seed(measuring), rows) if training else None
+    def fixed(cost: Mapping[str, float]) -> float:
+        return cost["seconds"] + sum(v for k, v in cost.items() if k.startswith("measuring ") and k not in growing)
+
+    def each(cost: Mapping[str, float]) -> float:
+        return sum(cost[k] / cost[k.replace("measuring", "rows", 1)] for k in growing if k in cost)
+
+    return RunCost(one_seed(fixed), one_seed(each))
 
 
 def rounded(seconds: float) -> str:

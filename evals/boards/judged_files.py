@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from prefzoo.evals.boards.cautions import Setting, cautions
@@ -13,6 +13,7 @@ from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.judges.coverage import coverage_of
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metrics
+from prefzoo.runtime.measuring_time import measuring_costs
 from prefzoo.runtime.run_folders import RunResult
 
 
@@ -40,19 +41,19 @@ def all_measured(run: RunFiles) -> dict[str, Measured]:
 
 def rebuilt(run: RunFiles) -> Leaderboard:
     """Build the board of a run from what was measured, instead of reading it; of a sweep, over its seeds."""
-    costs = {name: v.result.costs for name, v in run.variants.items() if v.result is not None}
+    costs = {name: costs_of(v) for name, v in run.variants.items() if v.result is not None}
     models = all_measured(run)
     board = build(models, costs)
     if any(name != arm for name, arm in run.finals.items()):
         arms = dict.fromkeys(arm for name, arm in run.finals.items() if name in models)
         known = {arm: [n for n, a in run.finals.items() if a == arm and n in models] for arm in arms}
-        board = over_seeds(board, models, known, run_cost(costs, run.finals, {}, rows_measured(models)))
+        board = over_seeds(board, models, known, run_cost(costs, run.finals, board.metrics[board.primary].row_name))
     return replace(board, failed=run.failed, cautions=cautions(models, setting_of(run)))
 
 
-def rows_measured(models: Mapping[str, Measured]) -> int:
-    """Return how many prompts were answered, or else how many held-out pairs were scored."""
-    return max((len(m.answers) or len(m.margins) for m in models.values()), default=0)
+def costs_of(variant: VariantFiles) -> dict[str, float]:
+    """Return what training and measuring a variant took."""
+    return (variant.result.costs if variant.result is not None else {}) | measuring_costs(variant.folder)
 
 
 def setting_of(run: RunFiles) -> Setting:

@@ -221,7 +221,7 @@ def build(
 
     Args:
         models: what was measured on the base, under "base", and on every variant, on the same prompts and pairs.
-        costs: what training took, by variant.
+        costs: what training and measuring took, by variant.
         provenance: of the run's numbers.
         more: further tables, in Markdown.
 
@@ -249,7 +249,7 @@ def build(
         pd.DataFrame(rows, columns=COLUMNS).astype({"higher_is_better": object}), models, metrics, provenance
     )
     long = with_benchmarks(long, models, BASE)
-    cost = run_cost(costs, {name: name for name in values}, {}, max((len(v) for v in values.values()), default=0))
+    cost = run_cost(costs, {name: name for name in values}, primary.row_name)
     settle = advice({name: values[name][None] for name in ranked_names}, primary, cost)
     power = power_statement(values, primary.row_name)
     return Leaderboard(long, order, ranking, primary.name, metrics, power, more, advice=settle, faults=faults)

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from prefzoo.evals.boards.costs import RunCost, run_cost
+from prefzoo.evals.boards.judged_files import costs_of
 from prefzoo.evals.boards.ranking import Ranking, Standing, ranked, standing
 from prefzoo.evals.boards.selection import Entry
 from prefzoo.evals.boards.verdict import Verdict, advice, decide, statistics
@@ -156,13 +157,13 @@ def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str) -> Verdict:
     if len(ranking.tied) > 1 and all(by in mine[name].rows for name in ranking.order):
         values = {name: mine[name].rows[by][None] for name in ranking.order}
         if len({v.shape for v in values.values()}) == 1:
-            settle = advice(values, best.metrics[by], _cost(list(mine.values()), values[ranking.order[0]].shape[1]))
+            settle = advice(values, best.metrics[by], _cost(list(mine.values()), best.metrics[by].row_name))
     return Verdict(decide(ranking), settle, statistics(ranking, best.metrics[by], number))
 
 
-def _cost(entries: Sequence[Entry], rows: int) -> RunCost | None:
-    results = {e.label: e.files.result.costs for e in entries if e.files.result is not None}
-    return run_cost(results, {label: label for label in results}, {}, rows)
+def _cost(entries: Sequence[Entry], rows: str) -> RunCost | None:
+    results = {e.label: costs_of(e.files) for e in entries if e.files.result is not None}
+    return run_cost(results, {label: label for label in results}, rows)
 
 
 def power(trained: Sequence[Entry], by: str) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.report.numbers import duration
+from prefzoo.runtime.measuring_time import measuring_costs
 from prefzoo.runtime.run_folders import RunResult
 
 DATE = len("2026-01-31 12:00")  # of an ISO 8601 time that is shown
@@ -31,7 +32,8 @@ def facts(run: RunFiles, measured_on: str, judge: str) -> dict[str, str]:
         "Measured on": measured_on, "Judge": judge or "none",
     }  # fmt: skip
     several = {
-        "Finished": _finished(results), "Training time": _time(results), "Steps": _steps(results),
+        "Finished": _finished(results), "Training time": _time(results), "Measuring time": _measuring(run),
+        "Steps": _steps(results),
         "Batch": _values([r.train.get("batch") for r in results], " pairs"),
         "Seeds" if len({r.seed for r in results}) > 1 else "Seed": _values([r.seed for r in results]),
         "Hardware": _values([hardware(r.environment) for r in results], joined="; "),
@@ -82,6 +84,13 @@ def _time(results: Sequence[RunResult]) -> str:
     if not seconds:
         return ""
     return duration(sum(seconds)) + (f" for {len(seconds)} trainings" if len(seconds) > 1 else "")
+
+
+def _measuring(run: RunFiles) -> str:
+    costs = [measuring_costs(variant.folder) for variant in run.variants.values()]
+    seconds = [v for cost in costs for k, v in cost.items() if k.startswith("measuring ")]
+    models = sum(bool(cost) for cost in costs)
+    return f"{duration(sum(seconds))} for {models} model{'s' if models > 1 else ''}" if seconds else ""
 
 
 def _steps(results: Sequence[RunResult]) -> str:

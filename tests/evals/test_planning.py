@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
@@ -9,6 +12,7 @@ from scipy.stats import ttest_1samp
 from prefzoo.evals.boards.costs import RunCost, rounded, run_cost
 from prefzoo.evals.stats.inference import detectable, seeded_difference
 from prefzoo.evals.stats.planning import plan, prompts_for, rounded_up, spread_of
+from prefzoo.runtime import measuring_time
 
 
 def drawn(rng: np.random.Generator, seeds: int, prompts: int, mean: float, seed_spread: float) -> np.ndarray:
@@ -56,20 +60,33 @@ def test_a_run_that_sees_five_points_is_planned_for_two() -> None:
 def test_dear_trainings_ask_for_fewer_seeds_and_more_prompts() -> None:
     rng = np.random.default_rng(3)
     values = {name: drawn(rng, 3, 200, 0.6, 0.01) for name in "ab"}
-    dear = plan(values, RunCost(10_000.0, 20.0, 200).seconds)
-    cheap = plan(values, RunCost(1.0, 20.0, 200).seconds)
+    dear = plan(values, RunCost(10_000.0, 0.1).seconds)
+    cheap = plan(values, RunCost(1.0, 0.1).seconds)
     assert dear is not None and cheap is not None and dear.seeds_known
     assert dear.seeds < cheap.seeds and dear.prompts > cheap.prompts
 
 
 def test_the_cost_of_a_plan_counts_every_seed_and_every_prompt() -> None:
-    costs = {"a-s0": {"seconds": 100.0}, "a-s1": {"seconds": 300.0}, "b-s0": {"seconds": 50.0}}
+    measured = {"measuring answers": 20.0, "rows answers": 10.0, "measuring pairs": 30.0, "rows pairs": 60.0}
+    costs = {"a-s0": {"seconds": 100.0} | measured, "a-s1": {"seconds": 300.0} | measured, "b-s0": {"seconds": 50.0}}
     arms = {"a-s0": "a", "a-s1": "a", "b-s0": "b"}
-    cost = run_cost(costs, arms, {"a-s0": 20.0, "a-s1": 40.0, "b-s0": 10.0}, 10)
-    assert cost is not None and (cost.training, cost.measuring) == (250.0, 40.0)
-    assert cost.seconds(100, 3) == 3 * (250 + 40 / 10 * 100)
-    assert cost.words(100, 3) == "about 32 minutes" and run_cost({}, {}, {}, 10) is None
+    by_prompts, by_pairs = (run_cost(costs, arms, rows) for rows in ("prompts", "pairs"))
+    assert by_prompts == RunCost(200 + 30 + 50, 2.0)  # a's seeds count once, its pairs do not grow with the prompts
+    assert by_pairs == RunCost(200 + 20 + 50, 0.5)
+    assert by_prompts is not None and by_prompts.seconds(100, 3) == 3 * (280 + 2 * 100)
+    assert by_prompts.words(100, 3) == "about 24 minutes" and run_cost({}, {}, "prompts") is None
     assert RunCost(3600.0).words(100, 1) == "about 1 hour of training, answers not counted"
+
+
+def test_what_is_cached_does_not_hide_how_long_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 30.0, 100.0, 100.1, 200.0, 260.0, 300.0, 301.0])
+    monkeypatch.setattr(measuring_time, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    for rows in (10, 10, 10, 0):
+        with measuring_time.timed(tmp_path, "answers", rows):
+            pass
+    assert measuring_time.measuring_costs(tmp_path) == {"measuring answers": 60.0, "rows answers": 10.0}
+    (tmp_path / measuring_time.FILE).write_text("[1]")
+    assert measuring_time.measuring_costs(tmp_path) == {}
 
 
 @pytest.mark.parametrize(

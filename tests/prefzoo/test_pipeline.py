@@ -38,7 +38,7 @@ RUN = {
 }  # fmt: skip
 TRIAL = {
     "result.json", "metrics.jsonl", "evals.json", "annotations.json", "model_outputs.json", "checkpoint/README.md",
-    "checkpoint/model.safetensors", "frontier/step-00000002.json", "frontier/step-00000004.json",
+    "checkpoint/model.safetensors", "measuring.json", "frontier/step-00000002.json", "frontier/step-00000004.json",
 }  # fmt: skip
 RESULT = {
     "variant", "loss", "params", "train", "seed", "key", "metrics", "costs", "environment", "weights", "identity",

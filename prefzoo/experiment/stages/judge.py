@@ -24,6 +24,7 @@ from prefzoo.evals.metrics.measure import Measured
 from prefzoo.recipe.judge import TAG, AnyJudge
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
+from prefzoo.runtime.measuring_time import timed
 from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.runtime.progress import Report as StageReport
 from prefzoo.runtime.progress import stage
@@ -115,7 +116,11 @@ def judge_models(
     if forecast:
         console.print(forecast, soft_wrap=True, markup=False, emoji=False)
     for name, comparisons in asked.items():
-        with stage(f"judging {name}", "calls", console, variant=name, activity="judging") as report:
+        paid = 0 if judge.free else len(comparisons)  # a free judge takes no time worth a record
+        with (
+            stage(f"judging {name}", "calls", console, variant=name, activity="judging") as report,
+            timed(folder / name, "verdicts", paid),
+        ):
             verdicts = _verdicts(judge, comparisons, report)
         cover = coverage(verdicts)
         if cover.missing:

@@ -29,6 +29,7 @@ from prefzoo.experiment.stages.stage import Done, Result
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import ENGINE, cached_by_prompt, key_of
 from prefzoo.runtime.distributed import broadcast, process_state, shard
+from prefzoo.runtime.measuring_time import timed
 from prefzoo.runtime.progress import Report, set_variant_state, stage
 from prefzoo.runtime.versions import version_of
 from prefzoo.training.step_metrics import beta_of
@@ -71,11 +72,14 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
         model: its weights; where the machine has bf16 they are in bf16 afterwards.
         base: the base's log-probs of the held-out pairs, in nats; None without such pairs.
     """
-    evals, bf16 = experiment.recipe.evals, native_bf16()
+    evals, bf16, folder = experiment.recipe.evals, native_bf16(), experiment.folder / name
     held_out = HeldOut()
     if base is not None and name != BASE:
         title = f"held-out pairs under {name}"
-        with stage(title, "pairs", experiment.console, variant=name, activity="held-out pairs") as report:
+        with (
+            stage(title, "pairs", experiment.console, variant=name, activity="held-out pairs") as report,
+            timed(folder, "pairs", len(experiment.held_out)),
+        ):
             policy = reference_logprobs.logprobs(
                 model, experiment.held_out, experiment.layout, VocabLogProbs, bf16=bf16, report=report
             )
@@ -83,22 +87,19 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
         held_out = on_pairs(policy, base, beta_of(experiment.trials[name].variant.params))
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
     same = {"weights": weights_of(experiment, name), "vocabulary": experiment.vocabulary, "dtype": str(model.dtype)}
-    answers = cached_answers(
-        name,
-        model,
-        experiment.tokenizer,
-        experiment.prompts,
-        evals.max_new_tokens,
-        same,
-        experiment.console,
-        experiment.recipe.data.chat_template_kwargs,
-    )
+    with timed(folder, "answers", len(experiment.prompts)):
+        answers = cached_answers(
+            name, model, experiment.tokenizer, experiment.prompts, evals.max_new_tokens, same, experiment.console,
+            experiment.recipe.data.chat_template_kwargs,
+        )  # fmt: skip
     benchmarks: dict[str, dict[str, Any]] = {}
     for suite in evals.benchmarks:
-        with stage(f"{suite} of {name}", "suites", experiment.console, variant=name, activity=suite):
+        title = f"{suite} of {name}"
+        with stage(title, "suites", experiment.console, variant=name, activity=suite), timed(folder, suite, 1):
             benchmarks |= run_benchmarks(model, experiment.tokenizer, suite, experiment.recipe.folder, same)
     report_unavailable(benchmarks, experiment.console)
-    divergence = _kl(experiment, name, model, same) if name != BASE else []
+    with timed(folder, "samples", 1):
+        divergence = _kl(experiment, name, model, same) if name != BASE else []
     numbers = measured(held_out, experiment.prompts, answers, Verifier(), benchmarks, divergence)
     values = asdict(numbers)
     write_samples(experiment.folder / name, numbers)

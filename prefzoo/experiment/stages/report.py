@@ -14,7 +14,7 @@ from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.cautions import Setting, cautions
 from prefzoo.evals.boards.cells import number
 from prefzoo.evals.boards.costs import run_cost
-from prefzoo.evals.boards.judged_files import pairs_seen, rows_measured
+from prefzoo.evals.boards.judged_files import pairs_seen
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.multi_seed import over_seeds
 from prefzoo.evals.boards.provenance import Provenance
@@ -28,6 +28,7 @@ from prefzoo.experiment.choose import Choice, failures
 from prefzoo.experiment.context import Experiment
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
+from prefzoo.runtime.measuring_time import measuring_costs
 from prefzoo.runtime.run_folders import Failure, RunResult
 from prefzoo.training.oom_retry import memory_notes
 
@@ -45,10 +46,10 @@ def build_board(experiment: Experiment, choice: Choice, numbers: dict[str, Measu
         The board: a row for each variant, over the seeds of its chosen setting.
     """
     results = read_results(experiment, choice)
-    costs = {name: result.costs for name, result in results.items()}
+    costs = {name: result.costs | measuring_costs(experiment.folder / name) for name, result in results.items()}
     board = leaderboard.build(numbers, costs, _provenance(experiment, results), more + memory_notes(costs))
     if search.is_sweep(experiment.recipe):
-        board = _over_seeds(experiment, choice, numbers, board, results)
+        board = _over_seeds(experiment, choice, numbers, board, costs)
     failed = {name: failure_text(failure) for name, failure in failed_variants(experiment, choice).items()}
     return replace(board, failed=failed, cautions=cautions(numbers, _setting(experiment, choice, results)))
 
@@ -109,14 +110,14 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 def _over_seeds(
     experiment: Experiment, choice: Choice, numbers: dict[str, Measured], board: Leaderboard,
-    results: Mapping[str, RunResult],
+    costs: Mapping[str, Mapping[str, float]],
 ) -> Leaderboard:  # fmt: skip
     """The board with a row per variant, and how the variants were tuned."""
     seed_of = {t.name: t.seed for t in choice.finals}
     board.long["seed"] = [seed_of.get(v, s) for v, s in zip(board.long.variant, board.long.seed, strict=True)]
     arms = {arm: [t.name for t in choice.finals if t.arm == arm] for arm in dict.fromkeys(t.arm for t in choice.finals)}
-    costs, arm_of = {name: r.costs for name, r in results.items()}, {t.name: t.arm for t in choice.finals}
-    board = over_seeds(board, numbers, arms, run_cost(costs, arm_of, {}, rows_measured(numbers)))
+    cost = run_cost(costs, {t.name: t.arm for t in choice.finals}, board.metrics[board.primary].row_name)
+    board = over_seeds(board, numbers, arms, cost)
     run_folders.write_json(experiment.folder / SWEEP, sweep_report.record(experiment, choice))
     tuning = sweep_report.table(experiment, choice, numbers, board.primary)
     return replace(board, more="\n".join(part for part in (tuning, board.more) if part))

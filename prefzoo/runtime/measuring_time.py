@@ -1,0 +1,48 @@
+"""How long measuring a model took, part by part: what a plan for more prompts and seeds is worked out from."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefzoo.runtime import run_folders
+
+FILE = "measuring.json"
+
+
+@contextmanager
+def timed(folder: Path, part: str, rows: int) -> Iterator[None]:
+    """Record how long the block takes, unless an earlier record is slower for each row: what is cached takes no time.
+
+    Args:
+        folder: a model's, in the run's folder.
+        part: what is measured: `answers`, `pairs`, `verdicts`, or anything whose time does not grow with these.
+        rows: how many prompts or pairs; nothing is recorded for none.
+
+    Returns:
+        A context manager without a value.
+    """
+    start = time.monotonic()
+    yield
+    seconds, known = time.monotonic() - start, _read(folder)
+    before = known.get(part, {"seconds": 0.0, "rows": 1})
+    if rows and seconds / rows > before["seconds"] / before["rows"]:
+        run_folders.write_json(folder / FILE, known | {part: {"seconds": seconds, "rows": rows}})
+
+
+def measuring_costs(folder: Path) -> dict[str, float]:
+    """Return what measuring a model took, in seconds: `measuring PART`, and `rows PART`; nothing if it is unknown."""
+    known = _read(folder)
+    seconds = {f"measuring {part}": float(own["seconds"]) for part, own in known.items()}
+    return seconds | {f"rows {part}": float(own["rows"]) for part, own in known.items()}
+
+
+def _read(folder: Path) -> dict[str, dict[str, float]]:
+    try:
+        known = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return {part: own for part, own in known.items() if own["seconds"] >= 0 and own["rows"] > 0}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
