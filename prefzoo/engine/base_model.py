@@ -8,6 +8,7 @@ from typing import Any
 from accelerate import DistributedType
 
 from prefzoo.engine import models
+from prefzoo.engine.fast_paths import switch_dropout_off
 from prefzoo.engine.frozen_bf16 import cast_frozen_layers
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.distributed import process_state
@@ -62,10 +63,17 @@ def load_policy(load: Callable[[str | None], Any], train: Train, *, bf16: bool, 
         the model; its parameters that require gradients are to be trained.
     """
     if train.lora is None:
-        return load(None)
+        return _loaded(load, train)
     lora = train.lora.model_dump(exclude={"quantize"})
-    model = models.add_lora(load(train.lora.quantize), **lora, seed=seed)
+    model = models.add_lora(_loaded(load, train, train.lora.quantize), **lora, seed=seed)
     keeps_dtypes = train.lora.quantize or process_state().distributed_type is DistributedType.DEEPSPEED
     if not bf16 or keeps_dtypes or cast_frozen_layers(model):
         return model
-    return models.add_lora(load(None), **lora, seed=seed)
+    return models.add_lora(_loaded(load, train), **lora, seed=seed)
+
+
+def _loaded(load: Callable[[str | None], Any], train: Train, quantize: str | None = None) -> Any:
+    model = load(quantize)
+    if train.dropout == "off":
+        switch_dropout_off(model)
+    return model

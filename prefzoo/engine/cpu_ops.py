@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from prefzoo.engine.fused_ops import gate, norm, rotate
 
 ROTARY = "apply_rotary_pos_emb"
+MARK = "prefzoo_fused"  # attribute of the modules whose forward method was replaced
 
 
 @torch.no_grad()
@@ -37,6 +38,14 @@ def install(model: Any) -> None:
             replacement = with_rotary[forward]
             if replacement is not None:
                 module.forward = MethodType(replacement, module)
+                setattr(module, MARK, True)
+
+
+def uninstall(model: Any) -> None:
+    """Undo `install`."""
+    for module in model.modules():
+        if vars(module).pop(MARK, False):
+            del module.forward
 
 
 def _replace(module: Any, forward: Any, example: Tensor) -> None:
@@ -49,6 +58,7 @@ def _replace(module: Any, forward: Any, example: Tensor) -> None:
         return
     if same:
         module.forward = method
+        setattr(module, MARK, True)
 
 
 def _eps(module: Any) -> float | None:

@@ -53,7 +53,17 @@ def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: 
         queries and keys, rotated.
     """
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    return _Rotate.apply(query, cos, sin), _Rotate.apply(key, cos, sin)  # type: ignore[no-untyped-call]
+    return _rotated(query, cos, sin), _rotated(key, cos, sin)
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the part of each head that the cosines cover; GPT-NeoX leaves the rest as it is."""
+    size = cos.shape[-1]
+    if size == x.shape[-1]:
+        whole: Tensor = _Rotate.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+        return whole
+    turned = _Rotate.apply(x[..., :size], cos, sin)  # type: ignore[no-untyped-call]
+    return torch.cat((turned, x[..., size:].to(turned.dtype)), -1)
 
 
 class _Norm(torch.autograd.Function):

@@ -117,9 +117,9 @@ def _states(model: Any, batch: PairBatch) -> tuple[Tensor, LMHead]:
     extra = (
         packed_attention.forward_kwargs(batch.blocks) if batch.blocks else {"attention_mask": batch.segments != PADDING}
     )
-    hidden = causal.get_decoder()(
-        input_ids=batch.tokens, position_ids=batch.positions, use_cache=False, **extra
-    ).last_hidden_state
+    decoder = causal.get_decoder()
+    decoder = causal.model if decoder is causal else decoder  # Llama 4's text model names itself
+    hidden = decoder(input_ids=batch.tokens, position_ids=batch.positions, use_cache=False, **extra).last_hidden_state
     states = hidden.flatten(0, 1)[batch.source]
     if torch.is_autocast_enabled(device.type):
         states = states.to(torch.get_autocast_dtype(device.type))

@@ -9,14 +9,14 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from prefzoo.engine import cpu_ops, packed_attention
+from prefzoo.engine import fast_paths
 from prefzoo.errors import UserError
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import process_state
@@ -71,10 +71,10 @@ def load(
         print(f"model {spec}: Python code that comes with it is run (the recipe's trust_remote_code: true)", flush=True)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, trust_remote_code=trust,
-            **_quantisation(quantize),
-        )  # fmt: skip
+        model = fast_paths.with_attention(partial(
+            AutoModelForCausalLM.from_pretrained,
+            source, dtype=dtype, use_safetensors=True, trust_remote_code=trust, **_quantisation(quantize),
+        ))  # fmt: skip
     except (OSError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0]
         untrusted = trust_error(f"model {spec}", reason)
@@ -82,8 +82,9 @@ def load(
             raise UserError(untrusted) from e
         cure = "name a local folder or a .gguf file, or check the id, the network and HF_HUB_OFFLINE"
         raise UserError(f"model {spec}: cannot be loaded ({type(e).__name__}: {reason}); {cure}") from e
-    packed_attention.install(model)
-    cpu_ops.install(model)
+    for line in fast_paths.install(model):
+        if process_state().is_main_process:
+            print(f"model {spec}: {line}", flush=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer

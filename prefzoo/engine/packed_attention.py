@@ -26,7 +26,8 @@ def install(model: Any) -> None:
     from transformers.masking_utils import sdpa_mask
 
     capped = getattr(model.config, "attn_logit_softcapping", None)  # Gemma 2: torch's fused attention has no cap
-    if not (getattr(model, "_supports_sdpa", False) or capped):
+    settable = getattr(type(model), "_can_set_attn_implementation", lambda: True)()  # not Falcon's own layers
+    if not settable or not (getattr(model, "_supports_sdpa", False) or capped):
         return
     register(model, NAME, attend, sdpa_mask)
 

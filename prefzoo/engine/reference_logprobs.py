@@ -42,8 +42,9 @@ def _content(example: TokenExample) -> tuple[object, ...]:
 
 
 def cache_file(
-    weights: str, pairs: Sequence[TokenExample], kind: type[LogProbs], layout: Layout, *, bf16: bool
-) -> Path:
+    weights: str, pairs: Sequence[TokenExample], kind: type[LogProbs], layout: Layout, *, bf16: bool,
+    passes: Sequence[object] = (),
+) -> Path:  # fmt: skip
     """Return the path under which log-probs are cached.
 
     Args:
@@ -52,19 +53,21 @@ def cache_file(
         kind: Which log-probs are scored.
         layout: How rows are laid out in a pass.
         bf16: Whether they are scored under bf16 autocast.
+        passes: The passes in which they are scored; empty for the usual ones.
 
     Returns:
         A file in the user's cache, which may not exist yet.
     """
     precision = "bf16" if bf16 else "fp32"
-    name = f"{weights}-{rows_key(pairs)}-{kind.__name__}-{layout}-{precision}-v{ENGINE}"
+    own = f"-{hashlib.sha256(json.dumps(passes).encode()).hexdigest()[:16]}" if passes else ""
+    name = f"{weights}-{rows_key(pairs)}{own}-{kind.__name__}-{layout}-{precision}-v{ENGINE}"
     return cache_dir("reference") / f"{name}.safetensors"
 
 
 @torch.no_grad()
 def logprobs(
     model: Any, pairs: Sequence[TokenExample], layout: Layout, kind: type[LogProbs] = LogProbs, *, bf16: bool,
-    report: Report | None = None,
+    report: Report | None = None, passes: Sequence[Sequence[int]] | None = None,
 ) -> LogProbs:  # fmt: skip
     """Score every pair under a model, in passes of at most `TOKENS` tokens, and in smaller ones if memory runs out.
 
@@ -75,6 +78,8 @@ def logprobs(
         kind: Which log-probs to return.
         bf16: Whether to score under bf16 autocast.
         report: Called with the pairs done, their total number and an empty note.
+        passes: Numbers of the pairs of each pass, if they are to be scored in other passes; of a pair that is in
+            several the first counts.
 
     Returns:
         The log-probs of all pairs, in order, on the CPU.
@@ -88,11 +93,17 @@ def logprobs(
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return [score(model, batch, kind)]
 
-    for part in split(pairs, range(len(pairs)), TOKENS, None):
+    first: dict[int, int] = {}  # where a pair's log-probs are
+    done = 0
+    for part in split(pairs, range(len(pairs)), TOKENS, None) if passes is None else passes:
         parts += retry_with_smaller_batches(scored, part)
+        for i in part:
+            first.setdefault(i, done)
+            done += 1
         if report:
-            report(part[-1] + 1, len(pairs), "")
-    return concatenate(parts)
+            report(len(first), len(pairs), "")
+    values = concatenate(parts)
+    return values if passes is None else select_rows(values, [first[i] for i in range(len(pairs))], torch.device("cpu"))
 
 
 def concatenate(parts: Sequence[LogProbs]) -> LogProbs:

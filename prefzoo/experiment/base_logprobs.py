@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from prefzoo.data.tokens import TokenExample
 from prefzoo.engine import reference_logprobs
@@ -16,7 +17,7 @@ from prefzoo.types import LogProbs
 
 def base_logprobs(
     experiment: Experiment, pairs: Sequence[TokenExample], title: str, kind: type[LogProbs] = LogProbs, *, bf16: bool,
-    base: Base | None = None, weights: str = "",
+    base: Base | None = None, weights: str = "", passes: Sequence[Sequence[Sequence[int]]] = (),
 ) -> LogProbs:  # fmt: skip
     """Return log-probs of N pairs under the base, from the user's cache where they are known.
 
@@ -29,29 +30,51 @@ def base_logprobs(
         kind: which log-probs are needed.
         bf16: whether the forward pass runs under autocast to bf16.
         base, weights: another reference model, and the hash that identifies it.
+        passes: the passes in which each process scores them; empty for an even share in the usual ones.
 
     Returns:
         The log-probs in nats, (N,) each, in the order of the pairs.
     """
-    file = reference_logprobs.cache_file(weights or experiment.weights, pairs, kind, experiment.layout, bf16=bf16)
+    file = reference_logprobs.cache_file(
+        weights or experiment.weights, pairs, kind, experiment.layout, bf16=bf16, passes=passes
+    )
     cached = reference_logprobs.read_cached(
         file, kind, lambda line: experiment.console.print(line, soft_wrap=True, markup=False)
     )
     if all(all_gather(cached is not None)):
         assert cached is not None
         return cached
-    first, end = shard_range(len(pairs))
+    rows = _share(len(pairs), passes)
     own = None
     with stage(f"reference log-probs, {title}", "pairs", experiment.console) as report:
-        if first < end:
-            model = (base or experiment.base).model
+        if rows:
+            at = {row: i for i, row in enumerate(rows)}
+            mine = passes[process_state().process_index] if passes else ()
+            local = [own for part in mine if (own := [at[i] for i in part if i in at])]
             own = reference_logprobs.logprobs(
-                model, pairs[first:end], experiment.layout, kind, bf16=bf16, report=report
-            )
-    values = reference_logprobs.concatenate([part for part in all_gather(own) if part is not None])
+                (base or experiment.base).model, [pairs[i] for i in rows], experiment.layout, kind, bf16=bf16,
+                report=report, passes=local if passes else None,
+            )  # fmt: skip
+    shares = all_gather((rows, own))
+    values = reference_logprobs.concatenate([part for _, part in shares if part is not None])
+    order = [row for rows, _ in shares for row in rows]
+    values = reference_logprobs.scatter_rows(values, order, len(pairs))
     if process_state().is_main_process:
         reference_logprobs.write_cached(file, values)
     return values
+
+
+def _share(count: int, passes: Sequence[Sequence[Sequence[int]]]) -> list[int]:
+    """Return the rows that this process scores: those that its passes are the first to see."""
+    if not passes:
+        return list(range(*shard_range(count)))
+    owner: dict[int, int] = {}
+    for parts in zip_longest(*passes, fillvalue=()):  # in the order of the steps
+        for process, part in enumerate(parts):
+            for row in part:
+                owner.setdefault(row, process)
+    own = process_state().process_index
+    return [row for row in range(count) if owner[row] == own]
 
 
 def base_on_validation(experiment: Experiment) -> LogProbs:

@@ -39,6 +39,7 @@ FIELDS: dict[str, str] = {
     "train.sync_reference": "Move the reference towards the policy during training (TR-DPO).",
     "train.sync_reference.alpha": "Share of the distance to the policy that the reference moves each time.",
     "train.sync_reference.every": "Steps between two updates of the reference.",
+    "train.dropout": "off, or model: drop out in the policy as the model's configuration says.",
     "train.gradient_checkpointing": "Recompute activations in the backward pass: less memory, more time.",
     "train.side_by_side": "Train similar LoRA variants in one pass: auto (where it is faster), on, or off.",
     "train.trackers": "Trackers of Accelerate that receive each step's metrics, like [tensorboard] or [wandb].",

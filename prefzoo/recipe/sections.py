@@ -124,6 +124,7 @@ class Train(RecipeSection):
     A step's pairs are scored in passes of at most `tokens` tokens and `micro_batch` pairs, which changes the memory
     that is needed but not the result. `gradient_checkpointing` takes less memory and a third more time. `side_by_side`
     trains LoRA variants that share batch and steps in one pass, which changes no number by more than rounding.
+    `dropout` is that of the model's own configuration; the reference never drops anything out.
     """
 
     batch: Count = 8
@@ -140,6 +141,7 @@ class Train(RecipeSection):
     lora: Lora | None = None
     sync_reference: Sync | None = None
     gradient_checkpointing: bool = False
+    dropout: Literal["off", "model"] = "off"
     side_by_side: Literal["auto", "on", "off"] = "auto"
     trackers: list[Text] = []
 

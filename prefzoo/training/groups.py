@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefzoo.training.job import Job
-from prefzoo.training.step import token_budget
+from prefzoo.training.passes import token_budget
 
 
 def group_trials(jobs: Mapping[str, Job], device: str, processes: int) -> tuple[list[list[str]], list[str]]:
@@ -73,7 +73,7 @@ def _shape(job: Job) -> tuple[Any, ...]:
 
 def _whole_steps(job: Job, device: str) -> int:
     """Return how many variants' whole steps fit in the tokens of one pass."""
-    return token_budget(job, device) // max(sum(job.pairs[i].total_tokens for i in rows) for rows in job.steps)
+    return token_budget(job.train, device) // max(sum(job.pairs[i].total_tokens for i in rows) for rows in job.steps)
 
 
 def _room(job: Job, device: str) -> int:
@@ -82,4 +82,4 @@ def _room(job: Job, device: str) -> int:
     if job.train.side_by_side == "auto" or (job.train.lora is not None and job.train.lora.dropout):
         return whole
     longest = max(job.pairs[i].total_tokens for rows in job.steps for i in rows)
-    return max(2, whole, token_budget(job, device) // longest)
+    return max(2, whole, token_budget(job.train, device) // longest)

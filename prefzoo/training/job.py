@@ -17,10 +17,13 @@ from prefzoo.engine.base_model import Base
 from prefzoo.engine.reference_logprobs import scatter_rows, select_rows
 from prefzoo.losses import AnyLoss
 from prefzoo.recipe.sections import Train
+from prefzoo.runtime.distributed import process_state
 from prefzoo.training.loss_inputs import kind_of, mismatched_rows
+from prefzoo.training.passes import Passes, scoring_passes
 from prefzoo.types import LogProbs
 
-Frozen = Callable[[Sequence[TokenExample], str, type[LogProbs]], LogProbs]  # examples, their name, kind of log-probs
+# examples, their name, the kind of log-probs, and the passes in which each process scores them
+Frozen = Callable[[Sequence[TokenExample], str, type[LogProbs], list[Passes]], LogProbs]
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,18 @@ def steps_of(train: Train, pairs: int) -> int:
     return train.steps or math.ceil(train.epochs * pairs / train.batch)
 
 
-def with_reference(job: Job, base: Base, frozen: Frozen, also: Sequence[int] = ()) -> Job:
+def with_reference(
+    job: Job, base: Base, frozen: Frozen, *, steps: Sequence[Sequence[int]] | None = None, together: int = 1
+) -> Job:
     """Return the job with everything that its loss needs of the reference.
 
     Args:
         job: what is to be trained.
         base: the reference model; it is read here if the loss needs it live.
         frozen: returns log-probs under the reference, computed or cached.
-        also: rows that other variants see, so that all share one computation.
+        steps: the rows of each step that are scored, if there are more than the job's: a longer training's with the
+            same passes, so that both share one computation.
+        together: how many policies are trained side by side, in passes that are smaller for it.
 
     Returns:
         the job with `reference`, `mismatched` and `live` as its loss needs them.
@@ -79,16 +86,28 @@ def with_reference(job: Job, base: Base, frozen: Frozen, also: Sequence[int] = (
     loss, train = job.loss, job.train
     parts: dict[str, Any] = {}
     if loss.needs_reference:
-        rows = sorted({i for step in job.steps for i in step} | set(also))
-        values = frozen([job.pairs[i] for i in rows], "training pairs", kind_of(loss, "reference"))
+        steps = job.steps if steps is None else steps
+        rows = sorted({i for step in steps for i in step})
+        at = {row: i for i, row in enumerate(rows)}
+        passes = _passes(train, job.pairs, steps, together)
+        passes = [[[at[i] for i in part] for part in own] for own in passes]
+        values = frozen([job.pairs[i] for i in rows], "training pairs", kind_of(loss, "reference"), passes)
         parts["reference"] = scatter_rows(values, rows, len(job.pairs))
     if loss.needs_mismatched:
         pairs = [pair for step in job.steps for pair in mismatched_rows(step, job.pairs)]
-        values = frozen(pairs, "mismatched rows", LogProbs)
         starts = range(0, len(pairs), train.batch)
+        passes = _passes(train, pairs, [range(i, i + train.batch) for i in starts], together)
+        values = frozen(pairs, "mismatched rows", LogProbs, passes)
         parts["mismatched"] = [select_rows(values, range(i, i + train.batch), torch.device("cpu")) for i in starts]
     if train.sync_reference is not None and loss.needs_reference:
         parts["live"] = copy.deepcopy(base.model)
     elif loss.needs_kl:
         parts["live"] = base.model
     return replace(job, **parts)
+
+
+def _passes(
+    train: Train, pairs: Sequence[TokenExample], steps: Sequence[Sequence[int]], together: int
+) -> list[Passes]:  # fmt: skip
+    state = process_state()
+    return scoring_passes(train, pairs, steps, state.device.type, state.num_processes, together)

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import torch
 
-from prefzoo.errors import UserError, VariantFailed
+from prefzoo.errors import VariantFailed
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.sharding import gather_full_tensor
 from prefzoo.training.checkpoint import Checkpoints, Parts, Point, load
@@ -21,6 +21,11 @@ from prefzoo.training.job import Job
 from prefzoo.training.mfu import throughput
 from prefzoo.training.policies import Policies
 from prefzoo.training.snapshots import Snapshots
+from prefzoo.training.step_metrics import GAP
+
+# nats per answer, and share of an answer's log-prob, by which the same weights may differ where kernels do
+START_TOLERANCE = {"fp32": (1e-3, 1e-5), "bf16": (0.5, 2e-3)}
+FORMULA_TOLERANCE = 1e-3  # relative
 
 
 @dataclass
@@ -126,10 +131,14 @@ class MemberRun:
             the metrics, with the gradient's norm before clipping, the learning rate and the number of steps done.
 
         Raises:
-            VariantFailed: the loss or the gradient's norm is not finite; the weights stay as they were.
-            UserError: the first loss is not what it must be at policy = reference.
+            VariantFailed: the loss or the gradient's norm is not finite, or the first step does not start at the
+                reference; the weights stay as they were.
         """
-        check_loss(self.job, step, metrics["loss"])
+        metrics = dict(metrics)
+        gap = metrics.pop(GAP, None)
+        _check_finite(self.job, "loss", metrics["loss"], step)
+        if step == 0 and gap is not None:
+            check_start(self.job, gap, metrics)
         norm = self.policies.clip_gradients(self.number, self.job.train.max_grad_norm)
         _check_finite(self.job, "gradient's norm", norm, step)
         self.optimizer.step()
@@ -217,27 +226,39 @@ def schedule(train: Train, step: int, steps: int) -> float:
     return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[train.schedule]
 
 
-def check_loss(job: Job, step: int, loss: float) -> None:
-    """Check a step's loss.
+def check_start(job: Job, gap: float, metrics: Mapping[str, float]) -> None:
+    """Check that a training starts at its reference, and its loss where the loss's formula says.
 
     Args:
-        job: says what the first loss must be.
-        step: the step's number, from 0.
-        loss: the mean over its rows, in nats.
+        job: what is trained.
+        gap: mean distance of the policy's log-probs from the reference's at the first step, in nats per answer.
+        metrics: the step's.
 
     Raises:
-        VariantFailed: the loss is not finite.
-        UserError: it is the first one, and not what it must be at policy = reference.
+        VariantFailed: the distance is larger than rounding explains; or it is zero, and the loss is another than the
+            one that it declares for policy = reference.
     """
-    _check_finite(job, "loss", loss, step)
-    if step == 0 and job.loss.at_reference is not None:
-        expected = job.loss.at_reference(job.params)
-        allowed = (0.02 if job.bf16 else 1e-3) * abs(expected)
-        if abs(loss - expected) > allowed:
-            raise UserError(
-                f"{job.loss.name}: the first loss is {loss:.6f}, but at policy = reference it must be {expected:.6f}; "
-                "policy and reference are scored differently (dropout, other weights, or a stale cache)"
-            )
+    loss, params = job.loss, job.params
+    if job.train.dropout == "model":
+        return
+    precision = "bf16" if job.bf16 else "fp32"
+    least, share = START_TOLERANCE[precision]
+    scale = max((abs(v) for name, v in metrics.items() if name.startswith("logps/")), default=0.0)
+    allowed = least + share * scale
+    if gap > allowed:
+        raise VariantFailed(
+            f"{loss.name}: at the first step policy and reference must have the same log-probs, and they are "
+            f"{gap:.4f} nats apart ({precision} explains {allowed:.4f}); they are scored differently: other weights, a "
+            "dropout that stays on, or a stale cache (delete the folder reference in prefzoo's cache)",
+            1,
+        )
+    expected = None if gap or loss.at_reference is None else loss.at_reference(params)
+    if expected is not None and abs(metrics["loss"] - expected) > FORMULA_TOLERANCE * max(1.0, abs(expected)):
+        raise VariantFailed(
+            f"{loss.name}: the first loss is {metrics['loss']:.6f}, but at policy = reference it must be "
+            f"{expected:.6f}; the loss and its `at_reference` disagree",
+            1,
+        )
 
 
 def _check_finite(job: Job, name: str, value: float, step: int) -> None:

@@ -10,7 +10,7 @@ from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.cpu_attention import saved_attention_weights
 from prefzoo.recipe.sections import Train
 from prefzoo.training.memory_model import GIB, DeviceType, TrainingPlan, footprint, model_shape
-from prefzoo.training.step import DEFAULT_TOKENS, TOKENS
+from prefzoo.training.passes import DEFAULT_TOKENS, TOKENS
 
 # On CPUs a process also holds Python, torch, oneDNN's kernels for every size it has seen, and memory that it freed. In
 # trainings of 0.4 to 4 GiB the measured peak stayed below `CPU_OVERHEAD` times the formulas' peak plus `PROCESS_BYTES`.

@@ -17,7 +17,7 @@ import torch
 from accelerate import DistributedType
 from torch import Tensor
 
-from prefzoo.data.batches import collate, split
+from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.logprobs import score
 from prefzoo.engine.precision import autocast, step_autocast
@@ -35,12 +35,11 @@ from prefzoo.training.loss_inputs import (
     unpack,
     with_leaf_sums,
 )
+from prefzoo.training.passes import step_passes
 from prefzoo.training.policies import Policies, Scored
 from prefzoo.training.step_metrics import Metrics, RowMetrics, reduce_metrics, row_metrics
 from prefzoo.types import Mismatched, PairBatch, Scores
 
-TOKENS = {"cpu": 2048}  # more is no faster on two cores, and takes more memory
-DEFAULT_TOKENS = 16384
 Slopes = tuple[Tensor, ...]  # gradients with respect to the summed log-probs, (B,) for each of `sums_of`
 Stepped = tuple[Metrics, Any]
 T = TypeVar("T", bound=Values | Scores)
@@ -101,21 +100,12 @@ class StepContext:
 
         There are as many as in every other process, since all make their passes together.
         """
-        world, job = self.accelerator.num_processes, self.policies.jobs[0]
-        tokens = (token_budget(job, self.device.type) >> self.halvings) // len(self.numbers)
-        most = max(1, (job.train.micro_batch or -(-len(rows) // world)) >> self.halvings)
-        parts = [split(pairs, rows[rank::world], tokens, most) for rank in range(world)]
-        own = parts[self.accelerator.process_index]
-        while len(own) < max(map(len, parts)):
-            at = max(range(len(own)), key=lambda i: len(own[i]))
-            half = len(own[at]) // 2
-            own[at : at + 1] = [own[at][:half], own[at][half:]]
-        return own
-
-
-def token_budget(job: Job, device: str) -> int:
-    """Return how many tokens one forward and backward pass may have on a type of device."""
-    return job.train.tokens or TOKENS.get(device, DEFAULT_TOKENS)
+        job, accelerator = self.policies.jobs[0], self.accelerator
+        parts = step_passes(
+            job.train, pairs, rows, self.device.type, accelerator.num_processes, policies=len(self.numbers),
+            halvings=self.halvings,
+        )  # fmt: skip
+        return parts[accelerator.process_index]
 
 
 def backward(context: StepContext) -> list[Stepped]:

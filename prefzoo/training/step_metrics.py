@@ -13,6 +13,7 @@ from prefzoo.types import Answers
 
 Metrics = dict[str, float]
 RowMetrics = dict[str, Tensor]
+GAP = "gap"  # the larger of a row's distances from the reference, in nats; not logged
 
 
 def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetrics:
@@ -31,6 +32,8 @@ def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetric
         (B,) values by name; of single answers (G,) of the good ones and (B - G,) of the others.
     """
     policy, values = inputs.policy.detach(), {} if losses is None else {"loss": losses.detach()}
+    if inputs.reference is not None:
+        values[GAP] = torch.stack(_rewards(policy, inputs.reference, 1.0)).abs().amax(0)
     beta = beta_of(params)
     rewards = _rewards(policy, inputs.reference, 1.0 if beta is None else beta)
     if isinstance(policy, Answers):
@@ -43,7 +46,7 @@ def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetric
         "rewards/chosen": chosen,
         "rewards/rejected": rejected,
         "rewards/margins": chosen - rejected,
-        "rewards/accuracies": (chosen > rejected).float(),
+        "rewards/accuracies": (chosen > rejected).float() + (chosen == rejected).float() / 2,  # a tie counts as half
         "logps/chosen": policy.chosen,
         "logps/rejected": policy.rejected,
     }

@@ -116,7 +116,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     del loaded
     known: dict[int, LogProbs] = {}
 
-    def frozen(some: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
+    def frozen(some: list[TokenPair], what: str, kind: type[LogProbs], passes: Any) -> LogProbs:
         if len(some) not in known:  # kept on disk by `prefzoo run`
             known[len(some)] = reference_logprobs.logprobs(base.model, some, layout, kind, bf16=bf16)
         return known[len(some)]

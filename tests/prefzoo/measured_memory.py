@@ -55,7 +55,7 @@ def job(model: Any, settings: dict[str, Any]) -> Job:
     loss = losses.get("dpo")
     this = Job(loss, loss.Params(), how, 0, pairs, "shared", settings["bf16"])
 
-    def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
+    def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs], passes: Any) -> LogProbs:
         return reference_logprobs.logprobs(model, rows, "shared", kind, bf16=settings["bf16"])
 
     return with_reference(this, Base(lambda: model), frozen)

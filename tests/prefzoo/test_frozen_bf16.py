@@ -32,7 +32,9 @@ def trained(model: Any, folder: Path, *, lean: bool, **lora: Any) -> tuple[bytes
     loss, base = losses.get("dpo"), Base(lambda: copy.deepcopy(model), frozen_bf16=lean)
     job = with_reference(
         Job(loss, loss.Params(), how, 0, PAIRS, "shared", bf16=True), base,
-        lambda rows, what, kind: reference_logprobs.logprobs(base.model, rows, "shared", kind, bf16=True),
+        lambda rows, what, kind, passes: reference_logprobs.logprobs(
+            base.model, rows, "shared", kind, bf16=True, passes=passes[0]
+        ),
     )  # fmt: skip
     assert (torch.bfloat16 in linear_dtypes(base.model)) == lean
     policy = load_policy(lambda quantize: copy.deepcopy(model), how, bf16=lean, seed=0)

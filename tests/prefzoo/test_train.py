@@ -16,14 +16,15 @@ import torch
 from one_policy import train_one
 
 from prefzoo import losses, training
-from prefzoo.data.batches import Layout
+from prefzoo.data.batches import Layout, order
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.engine import models, reference_logprobs
-from prefzoo.engine.base_model import Base
-from prefzoo.errors import UserError, VariantFailed
+from prefzoo.engine.base_model import Base, load_policy
+from prefzoo.errors import VariantFailed
 from prefzoo.recipe.sections import Train
 from prefzoo.training.job import Job, with_reference
 from prefzoo.training.member import schedule
+from prefzoo.training.passes import Passes, scoring_passes
 from prefzoo.types import LogProbs
 
 
@@ -48,8 +49,8 @@ def job(
     how = Train(**{"batch": 4, "steps": 6, "learning_rate": 1e-3, "precision": "fp32", **settings})
     made = Job(found, found.Params(), how, 0, pairs or random_pairs(), layout, bf16=False)
 
-    def frozen(rows: Sequence[TokenExample], what: str, kind: type[LogProbs]) -> LogProbs:
-        return reference_logprobs.logprobs(model, rows, layout, kind, bf16=False)
+    def frozen(rows: Sequence[TokenExample], what: str, kind: type[LogProbs], passes: list[Passes]) -> LogProbs:
+        return reference_logprobs.logprobs(model, rows, layout, kind, bf16=False, passes=passes[0])
 
     return with_reference(made, Base(lambda: copy.deepcopy(model)), frozen)
 
@@ -151,8 +152,46 @@ def test_a_reference_of_other_weights_is_caught_at_the_first_step(tiny_model: An
     this = job(tiny_model)
     with torch.no_grad():
         next(tiny_model.parameters()).mul_(3)
-    with pytest.raises(UserError, match=r"the first loss is .* it must be 0\.693147"):
+    with pytest.raises(VariantFailed, match=r"log-probs, and they are [\d.]+ nats apart \(fp32 explains 0\.001"):
         run(tiny_model, this, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ipo", "kto", "aot"])
+def test_the_reference_is_scored_in_the_passes_of_the_training(name: str, tiny_model: Any, tmp_path: Path) -> None:
+    """Kernels may round differently for other sizes; the first margin is zero even so, to the last bit."""
+    for layer in tiny_model.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.register_forward_hook(lambda layer, x, y: y * (1 + 1e-2 * (x[0].numel() // x[0].shape[-1] % 7)))
+    first = run(tiny_model, job(tiny_model, name, micro_batch=2), tmp_path)[0]
+    assert first["rewards/margins"] == 0 and first["rewards/chosen"] == 0
+    assert first["rewards/accuracies"] == 0.5  # a tie counts as half
+
+
+def test_passes_of_later_epochs_are_not_scored_again() -> None:
+    pairs, train = random_pairs(6), Train(batch=4, micro_batch=2)
+    parts = scoring_passes(train, pairs, order(6, 4, 6, 0), "cpu", 1, 1)[0]
+    assert sorted({i for part in parts for i in part}) == list(range(6)) and len(parts) <= 4
+    two = scoring_passes(train, pairs, order(6, 4, 1, 0), "cpu", 2, 1)
+    assert two == [[order(6, 4, 1, 0)[0][rank::2]] for rank in range(2)]
+
+
+def test_dropout_of_the_model_is_off_unless_asked_for(tiny_model: Any, tmp_path: Path) -> None:
+    for layer in tiny_model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+        layer.self_attn.o_proj = torch.nn.Sequential(layer.self_attn.o_proj, torch.nn.Dropout(0.5)).eval()
+    for dropout in ("off", "model"):
+        this = job(tiny_model, dropout=dropout)
+        policy = load_policy(lambda _: copy.deepcopy(tiny_model), this.train, bf16=False, seed=0)
+        train_one(this, policy, tmp_path / "metrics.jsonl")
+        first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+        assert (first["rewards/margins"] == 0) == (dropout == "off")
+
+
+def test_a_loss_whose_formula_disagrees_with_its_start_fails(tiny_model: Any, tmp_path: Path) -> None:
+    this = job(tiny_model)
+    wrong = replace(this, loss=replace(this.loss, at_reference=lambda params: 3.0))
+    with pytest.raises(VariantFailed, match=r"the first loss is 0\.693147, but at policy = reference it must be 3\.0"):
+        run(tiny_model, wrong, tmp_path)
 
 
 def test_a_loss_that_becomes_nan_stops_the_run(tiny_model: Any, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
     how = Train(**{"batch": 4, "steps": 4, "learning_rate": 1e-3, "precision": "fp32", **SETTINGS[settings]})
     bf16 = how.precision == "bf16"
 
-    def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs]) -> LogProbs:
+    def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs], passes: Any) -> LogProbs:
         return reference_logprobs.logprobs(model, rows, "shared", kind, bf16=bf16)
 
     base = Base(lambda: copy.deepcopy(model))

@@ -8,7 +8,7 @@ from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment.base_logprobs import base_on_held_out, base_on_validation
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.stages.stage import REFERENCE, Done, Result
-from prefzoo.experiment.stages.trainings import job_with_reference
+from prefzoo.experiment.stages.trainings import job_with_reference, passes_of
 from prefzoo.training.loss_inputs import kind_of
 
 
@@ -19,7 +19,7 @@ def score_references(experiment: Experiment) -> dict[str, Result]:
         loss, settings = trial.variant.loss_obj, trial.variant.train
         kind = kind_of(loss, "reference") if loss.needs_reference else None
         mismatched = (trial.seed, settings.batch, settings.steps, settings.epochs) if loss.needs_mismatched else None
-        needed = (kind, mismatched, use_bf16(settings))
+        needed = (kind, mismatched, use_bf16(settings), passes_of(trial))
         quantised = settings.lora and settings.lora.quantize  # scored by its own training, under other weights
         if (kind or mismatched) and needed not in done and not quantised:
             done.add(needed)

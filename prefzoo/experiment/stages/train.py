@@ -187,7 +187,7 @@ def _train_alone(experiment: Experiment, training: Training, until: int | None) 
 
 def _train_together(experiment: Experiment, group: Sequence[Training], model: Any, until: int | None) -> Results:
     base, weights = experiment.base, experiment.weights
-    jobs = [job_with_reference(experiment, training.trial, base, weights) for training in group]
+    jobs = [job_with_reference(experiment, training.trial, base, weights, together=len(group)) for training in group]
     if all(job.live is None for job in jobs):
         base.drop()
     for training in group:

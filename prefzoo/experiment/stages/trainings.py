@@ -21,6 +21,7 @@ from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.plugins import PACKAGE
 from prefzoo.training.checkpoint import Checkpoints
 from prefzoo.training.job import Job, with_reference
+from prefzoo.training.passes import Passes
 from prefzoo.types import LogProbs
 
 RESUME = "resume"  # beside a trial's checkpoint, while it is trained
@@ -101,23 +102,32 @@ def plain_job(experiment: Experiment, trial: Trial) -> Job:
     )  # fmt: skip
 
 
-def job_with_reference(experiment: Experiment, trial: Trial, base: Base, weights: str) -> Job:
+def job_with_reference(experiment: Experiment, trial: Trial, base: Base, weights: str, *, together: int = 1) -> Job:
     """Score what a trial's loss needs of the reference.
 
     Args:
-        experiment: what the trial is of; rows that any trial sees are scored together, so that all share one result.
+        experiment: what the trial is of; trials that see the same rows in the same passes share one result.
         trial: what is to be trained.
         base: the reference model, quantised where the policy is.
         weights: the hash that identifies its weights.
+        together: how many trials are trained side by side with it, itself included.
 
     Returns:
         The trial's job.
     """
-    job = plain_job(experiment, trial)
-    others = [replace(job, train=t.variant.train, seed=t.seed) for t in experiment.trials.values()]
-    seen = {i for other in others for step in other.steps for i in step}
+    job, passes = plain_job(experiment, trial), passes_of(trial)
+    alike = [t for t in experiment.trials.values() if passes_of(t) == passes]
+    steps = max((replace(job, train=t.variant.train).steps for t in alike), key=len)  # shorter ones are its beginning
 
-    def frozen(pairs: Sequence[TokenExample], title: str, kind: type[LogProbs]) -> LogProbs:
-        return base_logprobs(experiment, pairs, title, kind, bf16=job.bf16, base=base, weights=weights)
+    def frozen(pairs: Sequence[TokenExample], title: str, kind: type[LogProbs], passes: list[Passes]) -> LogProbs:
+        return base_logprobs(
+            experiment, pairs, title, kind, bf16=job.bf16, base=base, weights=weights, passes=passes
+        )  # fmt: skip
 
-    return with_reference(job, base, frozen, also=sorted(seen))
+    return with_reference(job, base, frozen, steps=steps, together=together)
+
+
+def passes_of(trial: Trial) -> tuple[object, ...]:
+    """Return all that the rows and passes of a training depend on, besides its length."""
+    train = trial.variant.train
+    return trial.seed, train.batch, train.micro_batch, train.tokens

@@ -1,0 +1,98 @@
+"""Give a loaded model faster attention and operations, where they compute the same numbers as its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prefzoo.engine import cpu_ops, packed_attention
+
+PROBE_TOKENS = 16  # token ids
+ATTENTION = ("sdpa", "eager", None)  # in order of preference; None: whatever the architecture has of its own
+DROPOUTS = ("drop", "pdrop")  # parts of the names under which layers hold a dropout's rate
+
+
+def with_attention(load: Callable[..., Any]) -> Any:
+    """Load a model with the first attention of `ATTENTION` that its architecture offers.
+
+    Args:
+        load: `from_pretrained` of a model, which takes `attn_implementation`.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: The model cannot be loaded, whatever its attention.
+    """
+    for name in ATTENTION[:-1]:
+        try:
+            return load(attn_implementation=name)
+        except ValueError as e:
+            if name not in str(e) and "attn_implementation" not in str(e):
+                raise
+    return load()
+
+
+@torch.no_grad()
+def install(model: Any) -> list[str]:
+    """Install packed attention and fused operations, each where the logits of a few tokens stay the same.
+
+    Args:
+        model: A causal language model; it is changed in place.
+
+    Returns:
+        A line for each that is left out because it computes other numbers.
+    """
+    expected = _logits(model)
+    attention = model.config._attn_implementation
+    packed_attention.install(model)
+    cpu_ops.install(model)
+    if expected is None or _alike(model, expected):
+        return []
+    cpu_ops.uninstall(model)
+    lines = ["fused operations compute other numbers than this architecture's own; left out"]
+    if model.config._attn_implementation == attention or _alike(model, expected):
+        return lines
+    model.set_attn_implementation(attention)
+    cpu_ops.install(model)
+    own = "packed attention computes other numbers than this architecture's own; left out"
+    if _alike(model, expected):
+        return [own]
+    cpu_ops.uninstall(model)
+    return [*lines, own]
+
+
+def _alike(model: Any, expected: Tensor) -> bool:
+    try:
+        logits = _logits(model)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):  # it lacks what they read
+        return False
+    if logits is None:
+        return False
+    exact = model.dtype in (torch.float32, torch.float64)
+    return bool((logits - expected).abs().max() <= (1e-3 if exact else 5e-2) * expected.abs().max())
+
+
+def _logits(model: Any) -> Tensor | None:
+    """Return the logits of a few tokens; None where this process does not hold the weights (ZeRO-3)."""
+    if any(p.is_meta or not p.numel() for p in model.parameters()):
+        return None
+    was_training = model.training
+    model.eval()
+    ids = torch.arange(PROBE_TOKENS, device=model.device)[None] % model.config.get_text_config().vocab_size
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits.float()
+    model.train(was_training)
+    return logits
+
+
+def switch_dropout_off(model: Any) -> None:
+    """Set the rate of every dropout in a model to zero, in place; its configuration stays as it is."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if isinstance(value, float) and any(part in name for part in DROPOUTS):
+                setattr(module, name, 0.0)
