@@ -29,7 +29,7 @@ def losses_as_functions() -> None:
 
 def a_run(model: str, train: str, steps: int) -> None:
     """Three losses on one model, compared. Call it again: what is finished is kept."""
-    found = prefzoo.run(
+    outcome = prefzoo.run(
         {
             "name": "from-python",
             "model": model,
@@ -40,9 +40,9 @@ def a_run(model: str, train: str, steps: int) -> None:
         },
         quiet=True,
     )
-    wins = found.long[found.long.metric == "win_rate"]
+    wins = outcome.long[outcome.long.metric == "win_rate"]
     print(wins[["variant", "value", "low", "high", "n"]].to_string(index=False))
-    for name, variant in found.variants.items():
+    for name, variant in outcome.variants.items():
         if variant.result is not None:
             print(f"{name}: {variant.result.costs['pairs_per_second']:.2f} pairs/s, {len(variant.steps)} steps")
 

@@ -96,3 +96,15 @@ def switch_dropout_off(model: Any) -> None:
         for name, value in vars(module).items():
             if isinstance(value, float) and any(part in name for part in DROPOUTS):
                 setattr(module, name, 0.0)
+
+
+def not_adaptable(model: Any) -> list[str] | None:
+    """Return the last names of the linear layers that an adapter cannot wrap, or None if it can wrap all."""
+    names = {  # Llama 4's router is a linear layer that returns two tensors
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and "Router" in type(module).__name__
+    }
+    if "mamba" in model.config.model_type:  # its kernels read these weights, past an adapter
+        names |= {"out_proj", "conv1d"}
+    return sorted(names) or None

@@ -292,5 +292,8 @@ def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: st
 
     torch.manual_seed(seed)
     chosen = targets if isinstance(targets, str) else list(targets)
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, task_type="CAUSAL_LM",
+        exclude_modules=fast_paths.not_adaptable(model) if chosen == "all-linear" else None,
+    )  # fmt: skip
     return get_peft_model(model, config)

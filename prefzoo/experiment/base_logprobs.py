@@ -50,14 +50,14 @@ def base_logprobs(
         if rows:
             at = {row: i for i, row in enumerate(rows)}
             mine = passes[process_state().process_index] if passes else ()
-            local = [own for part in mine if (own := [at[i] for i in part if i in at])]
+            local = [part for part in ([at[i] for i in p if i in at] for p in mine) if part]
             own = reference_logprobs.logprobs(
                 (base or experiment.base).model, [pairs[i] for i in rows], experiment.layout, kind, bf16=bf16,
                 report=report, passes=local if passes else None,
             )  # fmt: skip
     shares = all_gather((rows, own))
     values = reference_logprobs.concatenate([part for _, part in shares if part is not None])
-    order = [row for rows, _ in shares for row in rows]
+    order = [row for share, _ in shares for row in share]
     values = reference_logprobs.scatter_rows(values, order, len(pairs))
     if process_state().is_main_process:
         reference_logprobs.write_cached(file, values)

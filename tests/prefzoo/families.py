@@ -26,6 +26,7 @@ class Family:
         settings: Of its tiny configuration.
         layout: The layout in which prefzoo trains it.
         note: What is left out of its training, if anything.
+        gap: Nats by which the same weights may differ with and without gradients, in kernels of its own.
     """
 
     title: str
@@ -33,18 +34,20 @@ class Family:
     settings: dict[str, Any] = field(default_factory=lambda: GROUPED)
     layout: str = "shared"
     note: str = ""
+    gap: float = 0.0
 
 
 ROUTER = "without the router's balancing loss"
-STATES = "recurrent layers cannot be packed"
+STATES = "recurrent layers cannot be packed, and keep no states"
+BLOCKS = "its attention takes no blocks"
 
 FAMILIES = [
     Family("GPT-2", "gpt2", SIZE | GPT2),
     Family("Pythia (GPT-NeoX)", "gpt_neox", SIZE),
     Family("GPT-J", "gptj", SIZE | GPT2 | dict(rotary_dim=4)),
     Family("OPT", "opt", SIZE | dict(ffn_dim=64, word_embed_proj_dim=32)),
-    Family("BLOOM", "bloom", SIZE | dict(n_layer=2, n_head=4)),
-    Family("Falcon", "falcon", SIZE),
+    Family("BLOOM", "bloom", SIZE | dict(n_layer=2, n_head=4), "rows", BLOCKS),
+    Family("Falcon", "falcon", SIZE, "rows", BLOCKS),
     Family("Phi-1 and 2", "phi", GROUPED),
     Family("Phi-3 and 4", "phi3", GROUPED),
     Family("Gemma", "gemma", GROUPED | dict(head_dim=8)),
@@ -77,7 +80,7 @@ FAMILIES = [
         note=ROUTER,
     ),
     Family("Cohere", "cohere", GROUPED | dict(logit_scale=0.3)),
-    Family("StableLM", "stablelm", GROUPED | dict(partial_rotary_factor=0.5)),
+    Family("StableLM", "stablelm", GROUPED | dict(partial_rotary_factor=0.5), "rows", BLOCKS),
     Family("Mamba", "mamba", SIZE | MAMBA, "rows", STATES),
     Family(
         "Mamba 2", "mamba2", SIZE | MAMBA | dict(num_heads=8, head_dim=8, n_groups=1, chunk_size=16), "rows", STATES
@@ -90,7 +93,7 @@ FAMILIES = [
             attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1,
             use_mamba_kernels=False,
         ),
-        "rows", f"{STATES}; {ROUTER}",
+        "rows", f"{STATES}; {ROUTER}", 1e-5,
     ),
 ]  # fmt: skip
 

@@ -58,7 +58,7 @@ def test_a_family_trains_from_its_reference(family: Family, tmp_path: Path, tiny
     torch.testing.assert_close(torch.stack([ours.chosen, ours.rejected], 1), expected.float(), rtol=1e-4, atol=1e-3)
     for lora in (None, Lora(rank=2)):
         first, last = trained(loaded, layout, lora, tmp_path)
-        assert first["rewards/margins"] == 0 and first["rewards/chosen"] == 0 and first["grad_norm"] > 0
+        assert max(abs(first["rewards/margins"]), abs(first["rewards/chosen"])) <= family.gap and first["grad_norm"] > 0
         assert last["logps/chosen"] != first["logps/chosen"]
 
 
@@ -82,7 +82,8 @@ def table() -> str:
     return "\n".join([
         "# Model families", "",
         "A tiny random model of each is trained for two steps in the tests, all weights and LoRA: its log-probs are",
-        "those of plain transformers, and at the first step policy and reference are equal to the last bit.", "",
+        "those of plain transformers, and at the first step policy and reference are equal to the last bit (Jamba: up",
+        "to rounding in fp32).", "",
         "| Family | `model_type` | Layout | Left out |", "|---|---|---|---|", *rows, "",
     ])  # fmt: skip
 
