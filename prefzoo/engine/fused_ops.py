@@ -124,7 +124,7 @@ def _lower(x: Tensor, cos: Tensor) -> torch.dtype:
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: int, dtype: torch.dtype) -> Tensor:
     half = x.shape[-1] // 2
-    wide, out = x * cos, torch.empty_like(x, dtype=dtype)
-    for own, other, value in ((slice(half), slice(half, None), -sign), (slice(half, None), slice(half), sign)):
-        torch.addcmul(wide[..., own], x[..., other], sin[..., own], value=value, out=out[..., own])
-    return out
+    turned = x * cos
+    turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-sign)
+    turned[..., half:].addcmul_(x[..., :half], sin[..., half:], value=sign)
+    return turned.to(dtype)

@@ -111,6 +111,9 @@ class AdapterPolicies(Policies):
     def gradient_sync(self, *, last: bool) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def step_weights(self, *, bf16: bool) -> AbstractContextManager[None]:
+        return nullcontext()  # all adapters' weights are stacked in each pass
+
     def backward(self, numbers: Sequence[int], loss: Tensor) -> None:
         self.adapters.active = numbers  # read where activations are computed again
         self.accelerator.backward(loss)

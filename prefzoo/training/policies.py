@@ -12,6 +12,7 @@ from accelerate import DistributedType
 from torch import Tensor, nn
 from transformers.integrations import unset_hf_deepspeed_config
 
+from prefzoo.engine.compute_weights import half_precision_weights
 from prefzoo.engine.logprobs import score, score_with_kl
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.distributed import gradient_sync
@@ -51,6 +52,10 @@ class Policies(ABC):
     @abstractmethod
     def gradient_sync(self, *, last: bool) -> AbstractContextManager[None]:
         """Return the context of a forward and backward pass; processes sum their gradients after a step's last one."""
+
+    @abstractmethod
+    def step_weights(self, *, bf16: bool) -> AbstractContextManager[None]:
+        """Return the context of a step's passes, in which weights do not change; `bf16`: passes are autocast to it."""
 
     @abstractmethod
     def backward(self, numbers: Sequence[int], loss: Tensor) -> None:
@@ -111,6 +116,9 @@ class OnePolicy(Policies):
 
     def gradient_sync(self, *, last: bool) -> AbstractContextManager[None]:
         return gradient_sync(self.accelerator, self.scorer, last=last)
+
+    def step_weights(self, *, bf16: bool) -> AbstractContextManager[None]:
+        return half_precision_weights(self.network, enabled=bf16)
 
     def backward(self, numbers: Sequence[int], loss: Tensor) -> None:
         self.accelerator.backward(loss)

@@ -121,7 +121,8 @@ def backward(context: StepContext) -> list[Stepped]:
     steps = [_PolicyStep(*own) for own in zip(context.numbers, context.jobs, context.states, strict=True)]
     couples = any(own.job.loss.couples for own in steps)
     parts = context.passes(steps[0].job.pairs, context.rows)
-    with step_autocast(context.device, bf16=steps[0].job.bf16 and not sharded(context.accelerator)):
+    bf16 = steps[0].job.bf16 and not sharded(context.accelerator)
+    with step_autocast(context.device, bf16=bf16), context.policies.step_weights(bf16=bf16):
         scored = _couple(context, steps, parts) if couples else []
         for at, part in enumerate(parts):
             known = scored[at] if couples and len(parts) == 1 else None

@@ -23,4 +23,5 @@ def test_operations_of_a_step_do_not_depend_on_the_number_of_pairs(lora: bool) -
 def test_a_step_through_24_layers_dispatches_few_operations() -> None:
     count = count_step(2, layers=LAYERS, vocabulary=340)
     assert count.launched["_varlen_attn"] == count.launched["_varlen_attn_backward"] == LAYERS
+    assert count.launched["_foreach_copy_"] < 2 * LAYERS, "weights are cast in groups"
     assert count.launched.total() <= MOST and count.launched["_local_scalar_dense"] == 1, "one wait for the GPU"
