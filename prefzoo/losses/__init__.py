@@ -12,6 +12,7 @@ training (SPIN, online DPO, Nash-MD, XPO) or need a reward model (PPO, GRPO) are
 """
 
 from prefzoo.losses import (
+    balanced,
     batch,
     contrastive,
     divergence,
@@ -23,6 +24,7 @@ from prefzoo.losses import (
     pointwise,
     scored,
     tokens,
+    unlearning,
     unpaired,
 )
 from prefzoo.losses._bounds import (
@@ -65,6 +67,7 @@ __all__ = [
     "Sum",
     "Vocabulary",
     "all_losses",
+    "balanced",
     "batch",
     "contrastive",
     "divergence",
@@ -80,5 +83,6 @@ __all__ = [
     "pointwise",
     "scored",
     "tokens",
+    "unlearning",
     "unpaired",
 ]

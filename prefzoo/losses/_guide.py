@@ -105,6 +105,8 @@ SITUATIONS = (
             ("dpo + 0.2*sft", "the same idea with a weight of your own, for any loss of pairs"),
             ("nca_pair", "its optimum has a finite log-ratio of the chosen answer"),
             ("cal_dpo", "pulls both log-ratios to targets, the chosen one above zero"),
+            ("dpo_shift", "weighs the rejected answer down inside DPO, by one knob"),
+            ("bpo", "gains nothing unless the chosen answer rises and the rejected one falls"),
         ),
         "Razin 2024, arXiv:2410.08847; Pal 2024, arXiv:2402.13228; Pang 2024, arXiv:2404.19733",
     ),
@@ -152,6 +154,15 @@ SITUATIONS = (
             ("sft", "the baseline that every preference loss should beat"),
         ),
         BLUR,
+    ),
+    Situation(
+        "Unlearning: the model knows or says what it should not",
+        "Put what must go into the rejected answers, and what must stay (a refusal, or other data) into the chosen "
+        "ones. Measure both: how much is forgotten, and what it cost on benchmarks.",
+        (
+            ("npo + sft", "forgets ever more slowly as the answer falls below the reference, and keeps the chosen one"),
+            ("0.1375*simnpo + sft", "without a reference, on the mean over tokens; the weight is its authors'"),
+        ),
     ),
     Situation(
         "Overfitting: few pairs, or one answer wins always",

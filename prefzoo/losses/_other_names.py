@@ -26,6 +26,13 @@ _MEANS = {
     "ld_dpo": ("lddpo", "ld"),
     "tdpo2": ("tdpo",),
     "mallows_dpo": ("mallowspo", "mallows"),
+    "dpo_shift": ("dposhift",),
+    "bpo": ("balanced_preference_optimization",),
+    "minor_dpo": ("minordpo",),
+    "c2_dpo": ("c2dpo",),
+    "focal_po": ("focalpo", "focal_dpo"),
+    "h_dpo": ("hdpo",),
+    "npo": ("negative_preference_optimization", "non_paired_dpo"),
 }
 OTHER_NAMES = {name: f"did you mean {ours!r}?" for ours, names in _MEANS.items() for name in names} | {
     "tr_dpo": "it is an option of any loss: train.sync_reference",

@@ -158,11 +158,19 @@ GOLDEN = [
     Row("beta_dpo", {"beta": 1.0, "alpha": 0.1, "drop": 0.5}, (0.0, 2 * sp(2.28)), TWO),
     # M = 0.2, S = 0.9 + 0.1 * 8 = 1.7; z = 9.8/1.7, -6.2/1.7; 2 * (2 - 0.5 - 0.98), 2 * (-1 - 0.5 + 0.62)
     Row("alpha_dpo", {"beta": 2.0, "alpha": 0.17, "target": 0.5}, (sp(-1.04), sp(1.76)), TWO),
+    Row("npo", {"beta": 0.5}, 4 * sp(-4)),  # p_l = -8: -4 log sigma(4)
+    Row("simnpo", {"beta": 0.5, "gamma": 1.0}, 4 * sp(-1.5)),  # -4 - the target of -1: 0.5 * (4 - 1)
+    Row("dpo_shift", {"beta": 0.5, "shift": 0.75}, (sp(-4), sp(2.625)), TWO),  # 2 + 6; -3 - 2.25
+    Row("bpo", {"beta": 0.5, "alpha": 0.125}, (sp(-0.5), sp(1.5)), TWO),  # min(2, 1); min(-3, -0.375)
+    Row("minor_dpo", {"beta": 0.5}, (sp(-1), sp(3)), TWO),  # 2 - 0; -3 - 3
+    Row("c2_dpo", {"beta": 0.1, "weight": 0.5}, (sp(-1) + 18, sp(0.6)), TWO),  # sums 2 - 8 and -3 + 3
+    Row("focal_po", {"beta": 0.1, "gamma": 2.0}, s(1) ** 2 * sp(-1)),
+    Row("h_dpo", {"beta": 0.1, "alpha": 0.5}, sp(-0.7)),  # 0.5 * 6 + 4
 ]
 # What starts elsewhere for every pair, and why.
 NO_VALUE_AT_REFERENCE = {
     "r_dpo": "lengths", "ld_dpo_policy": "lengths", "wpo": "weights", "kto": "weights of the classes",
-    "rpo": "likelihood", "mpo": "likelihood", "alpha_dpo": "likelihoods",
+    "rpo": "likelihood", "mpo": "likelihood", "alpha_dpo": "likelihoods", "h_dpo": "likelihoods",
     "odpo": "scores", "margin_dpo": "scores", "rpo_bwd_kl": "scores", "rpo_fwd_kl": "scores", "rpo_sq": "scores",
 }  # fmt: skip
 

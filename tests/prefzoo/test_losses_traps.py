@@ -172,3 +172,44 @@ def test_knobs_that_make_no_loss_are_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(knobs))):
             losses.get(name).Params(**knobs)
+
+
+def test_unlearning_leaves_the_chosen_answer_alone_and_starts_as_gradient_ascent() -> None:
+    """For beta to 0, npo is 2 ln 2 / beta + p_l: its slope per nat of the rejected answer is 1 at the reference."""
+    base = random_world(0)
+    for name, world in (("npo", base.at_reference()), ("simnpo", base)):
+        found = losses.get(name)
+        nats = torch.zeros(6, dtype=torch.float64, requires_grad=True), torch.zeros(6, requires_grad=True)
+        world.moved(nats[1], nats[0]).each(found).sum().backward()
+        assert nats[0].grad is not None and (nats[0].grad > 0).all()
+        assert nats[1].grad is None or not nats[1].grad.any()
+        assert name != "npo" or nats[0].grad.tolist() == pytest.approx([1.0] * 6)
+
+
+def test_what_dpo_is_among_its_variants() -> None:
+    world = random_world(0)
+    for name, knobs in (("dpo_shift", {"shift": 1.0}), ("h_dpo", {"alpha": 1.0}), ("c2_dpo", {"weight": 0.0}),
+                        ("focal_po", {"gamma": 0.0})):  # fmt: skip
+        assert mean(name, world, beta=0.3, **knobs) == pytest.approx(mean("dpo", world, beta=0.3)), name
+
+
+def test_both_answers_falling_alike_is_no_gain_where_displacement_is_meant_to_be_hindered() -> None:
+    """Both fall by 9 nats: dpo sees no change; these get worse, and so does minor_dpo's chosen answer."""
+    world = random_world(0).at_reference()
+    fallen = world.moved(torch.full((6,), -9.0), torch.full((6,), -9.0))
+    assert mean("dpo", fallen) == pytest.approx(mean("dpo", world))
+    for name in ("dpo_shift", "bpo", "minor_dpo", "c2_dpo"):
+        assert mean(name, fallen) > mean(name, world) + 1e-3, name
+
+
+def test_focal_po_has_a_lower_value_far_on_the_wrong_side_but_pushes_the_right_way() -> None:
+    """x = -60, gamma 1: sigma(x) * 60 is 0, and so is the slope; at x = -2 the slope is sigma(x) times dpo's."""
+    base = random_world(0).at_reference()
+    assert mean("focal_po", base.moved(torch.full((6,), -60.0), torch.zeros(6)), beta=1.0, gamma=1.0) < 1e-9
+    slopes = {}
+    for name, knobs in (("dpo", {}), ("focal_po", {"gamma": 1.0})):
+        nats, found = torch.full((6,), -2.0, dtype=torch.float64, requires_grad=True), losses.get(name)
+        base.moved(nats, torch.zeros(6)).each(found, found.Params(beta=1.0, **knobs)).sum().backward()
+        assert nats.grad is not None
+        slopes[name] = float(nats.grad[0])
+    assert slopes["focal_po"] == pytest.approx(slopes["dpo"] / (1 + exp(2))) and slopes["focal_po"] < 0
