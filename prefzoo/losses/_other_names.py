@@ -3,7 +3,7 @@
 _MEANS = {
     "dpo": ("sigmoid", "dpo_sigmoid", "vanilla_dpo", "direct_preference_optimization"),
     "cdpo": ("label_smoothing", "conservative_dpo", "sigmoid_label_smoothing"),
-    "robust": ("rdpo", "robust_dpo", "dr_dpo"),
+    "robust": ("rdpo", "robust_dpo"),
     "dpo_norm": ("sigmoid_norm", "ln_dpo", "length_normalized_dpo", "preference_average_log_probs"),
     "hinge": ("rso", "hinge_dpo", "dpo_hinge"),
     "slic_hf": ("slic",),
@@ -32,6 +32,13 @@ _MEANS = {
     "c2_dpo": ("c2dpo",),
     "focal_po": ("focalpo", "focal_dpo"),
     "h_dpo": ("hdpo",),
+    "d2po": ("temporal_decay_dpo",),
+    "dr_dpo": ("drdpo",),
+    "kl_dpo": ("kldpo",),
+    "dpo_rk": ("todo", "tie_loss", "rao_kupper"),
+    "dpo_davidson": ("dpo_d", "davidson"),
+    "gamma_dpo": ("gammapo", "gamma_po", "gm_dpo"),
+    "gamma_simpo": ("gm_simpo",),
     "npo": ("negative_preference_optimization", "non_paired_dpo"),
 }
 OTHER_NAMES = {name: f"did you mean {ours!r}?" for ours, names in _MEANS.items() for name in names} | {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, log, log1p
 from typing import Any
 
@@ -40,6 +40,22 @@ def world(chosen: list[list[float]] = CHOSEN) -> World:
 TWO = world()
 ONE = TWO.take([0])
 EVEN = world([[-1.6, -1.6, -1.6, -2.6, -2.6], CHOSEN[1]]).take([0])  # each chosen token 0.4 above the reference's
+
+
+TIED = replace(TWO, scores=Scores(TWO.scores.chosen, torch.tensor([0.5, 1.0], dtype=torch.float64)))  # the second pair
+
+
+def mirror(margins: tuple[float, float], gamma: float, tau: float) -> tuple[float, float]:
+    """The targets of two pairs: 20 steps of multiplicative weights, written out for one ratio of the two."""
+    one = 0.5
+    for _ in range(20):
+        slopes = [
+            tau * (1 + log(2 * (p + 1e-10))) + gamma / (1 + exp(m - gamma * 2 * p))
+            for p, m in zip((one, 1 - one), margins, strict=True)
+        ]
+        ratio = (1 - one) / one * exp(0.5 / tau * (slopes[0] - slopes[1]))
+        one = 1 / (1 + ratio)
+    return gamma * 2 * one, gamma * 2 * (1 - one)
 
 
 def sp(x: float) -> float:
@@ -166,12 +182,46 @@ GOLDEN = [
     Row("c2_dpo", {"beta": 0.1, "weight": 0.5}, (sp(-1) + 18, sp(0.6)), TWO),  # sums 2 - 8 and -3 + 3
     Row("focal_po", {"beta": 0.1, "gamma": 2.0}, s(1) ** 2 * sp(-1)),
     Row("h_dpo", {"beta": 0.1, "alpha": 0.5}, sp(-0.7)),  # 0.5 * 6 + 4
+    # log-ratios 1, 1, 0, 1, -1 by halves: 0.78125; -2, -1, -2, -3: -1.6875
+    Row("d2po", {"beta": 0.4, "decay": 0.5}, sp(-0.9875)),
+    Row("d2_simpo", {"beta": 2.0, "gamma": 0.5, "decay": 0.5}, sp(-0.5625)),  # -1.25 / 5, -3.125 / 4
+    # 1 - 0.5; a tie at -0.6: -log[(e - 1) sigma(-1.1) sigma(0.1)]
+    Row("dpo_rk", {"beta": 0.1, "alpha": 0.5}, (sp(-0.5), sp(1.1) + sp(-0.1) - log(exp(1) - 1)), TIED),
+    Row(
+        "dpo_davidson",
+        {"beta": 0.1, "nu": 1.5},
+        (log(1 + exp(-1) + 3 * exp(-0.5)), log(1 + exp(0.6) + 3 * exp(0.3)) - log(3) - 0.3),
+        TIED,
+    ),
+    # e^-loss is sigma: the mean of sigma(1) and sigma(-0.6), to the power of 1 / spread
+    Row("dr_dpo", {"beta": 0.1, "spread": 1.0}, (-log((s(1) + s(-0.6)) / 2),) * 2, TWO),
+    # half of the difference of the losses, up or down, over tau
+    Row(
+        "kl_dpo",
+        {"beta": 0.1, "tau": 0.5},
+        (exp(sp(-1) - sp(0.6)) * sp(-1), exp(sp(0.6) - sp(-1)) * sp(0.6)),
+        TWO,
+    ),
+    Row(
+        "gamma_dpo",
+        {"beta": 0.1, "gamma": 0.5, "tau": 2.0},
+        tuple(sp(t - 0.5 - m) for m, t in zip((1, -0.6), mirror((1, -0.6), 0.5, 2), strict=True)),
+        TWO,
+    ),
+    Row(
+        "gamma_simpo",  # margins of the means, 2 and -1
+        {"beta": 1.0, "gamma": 1.5, "tau": 3.0},
+        tuple(sp(t - m) for m, t in zip((2, -1), mirror((2, -1), 1.5, 3), strict=True)),
+        TWO,
+    ),
 ]
 # What starts elsewhere for every pair, and why.
 NO_VALUE_AT_REFERENCE = {
     "r_dpo": "lengths", "ld_dpo_policy": "lengths", "wpo": "weights", "kto": "weights of the classes",
     "rpo": "likelihood", "mpo": "likelihood", "alpha_dpo": "likelihoods", "h_dpo": "likelihoods",
-    "odpo": "scores", "margin_dpo": "scores", "rpo_bwd_kl": "scores", "rpo_fwd_kl": "scores", "rpo_sq": "scores",
+    "odpo": "scores",
+    "dpo_rk": "scores", "dpo_davidson": "scores",
+    "margin_dpo": "scores", "rpo_bwd_kl": "scores", "rpo_fwd_kl": "scores", "rpo_sq": "scores",
 }  # fmt: skip
 
 

@@ -213,3 +213,65 @@ def test_focal_po_has_a_lower_value_far_on_the_wrong_side_but_pushes_the_right_w
         assert nats.grad is not None
         slopes[name] = float(nats.grad[0])
     assert slopes["focal_po"] == pytest.approx(slopes["dpo"] / (1 + exp(2))) and slopes["focal_po"] < 0
+
+
+def test_ties_pull_the_margin_to_zero_and_without_them_dpo_is_left() -> None:
+    world = random_world(0)
+    tied = replace(world, scores=replace(world.scores, chosen=world.scores.rejected))
+    for name, small in (("dpo_rk", {"alpha": 1e-6}), ("dpo_davidson", {"nu": 1e-6})):
+        assert mean(name, world, beta=0.1, **small) == pytest.approx(mean("dpo", world), rel=1e-4)
+        for nats in (30.0, -30.0):
+            apart = replace(world.at_reference().moved(torch.full((6,), nats), torch.zeros(6)), scores=tied.scores)
+            level = replace(world.at_reference(), scores=tied.scores)
+            assert mean(name, apart, beta=0.1) > mean(name, level, beta=0.1), (name, nats)
+
+
+def test_preferences_and_ties_have_the_probabilities_of_all_outcomes() -> None:
+    """Win, loss and tie sum to one; equal answers tie 24% of the time at the default threshold, and half at nu = 1."""
+    world = random_world(0)
+    swapped = replace(world, policy=flipped(world.policy), reference=flipped(world.reference), scores=world.scores)
+    tied = replace(world, scores=replace(world.scores, chosen=world.scores.rejected))
+    for name, level in (("dpo_rk", 0.2449), ("dpo_davidson", 0.5)):
+        found = losses.get(name)
+        total = sum(torch.exp(-one.each(found)) for one in (world, swapped, tied))
+        torch.testing.assert_close(total, torch.ones(6, dtype=torch.float64))
+        even = replace(world.at_reference(), scores=tied.scores)
+        assert exp(-mean(name, even)) == pytest.approx(level, abs=1e-4)
+
+
+def flipped(side: Any) -> Any:
+    return replace(side, chosen=side.rejected, rejected=side.chosen)
+
+
+def test_dr_dpo_counts_wrong_pairs_less_and_kl_dpo_more() -> None:
+    """One pair of six is far on the wrong side; dr_dpo's value stays near the others', kl_dpo weighs it ten times."""
+    wrong = random_world(0).at_reference().moved(torch.tensor([0.0, 0, 0, -400, 0, 0]), torch.zeros(6))
+    right = log(2) - log(5 / 6)  # the pair drops out of the sum, not out of the number of pairs
+    assert mean("dr_dpo", wrong, beta=0.1, spread=1.0) == pytest.approx(right, rel=1e-6)
+    values = wrong.each(losses.get("kl_dpo"))
+    assert values[3].item() == pytest.approx(400.0) and (values[[0, 1, 2, 4, 5]] < 0.01).all()  # 10 * 40
+    assert mean("dr_dpo", wrong, spread=1e6) == pytest.approx(mean("dpo", wrong), rel=1e-3)
+
+
+def test_gamma_po_asks_more_of_clear_pairs_and_gamma_on_average() -> None:
+    found, start = losses.get("gamma_simpo"), losses.gamma_po.RecentMargins.start()
+    margins = torch.tensor([-3.0, 0.0, 2.0, 9.0], dtype=torch.float64)
+    targets, after = start.with_targets(margins, 4.0, 10.0)
+    assert targets.diff().gt(0).all() and targets.mean().item() == pytest.approx(4.0)
+    assert after.margins.tolist() == margins.tolist()
+    many = after
+    for step in range(300):
+        _, many = many.with_targets(margins + step, 4.0, 10.0)
+    assert len(many.margins) == 256 and many.margins[-1] == 308.0
+    world = random_world(0)
+    assert not torch.equal(world.each(found), world.each(found, state=many))
+
+
+def test_what_decay_leaves_of_late_tokens() -> None:
+    world = random_world(0)
+    assert mean("d2po", world, decay=1.0) == pytest.approx(mean("dpo", world))
+    assert mean("d2_simpo", world, decay=1.0) == pytest.approx(mean("simpo", world))
+    late = world.policy.chosen_tokens.clone()
+    late[:, 2:] *= 3
+    other = world.with_tokens(late, world.policy.rejected_tokens)
+    assert mean("d2po", other, decay=1e-6) == pytest.approx(mean("d2po", world, decay=1e-6), rel=1e-9)

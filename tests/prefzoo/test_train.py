@@ -87,7 +87,10 @@ def test_every_loss_trains_as_it_did(name: str, tiny_model: Any, tmp_path: Path)
 
 
 # not beta_dpo: at the first step all margins are zero up to rounding, which then decides which pairs it keeps
-@pytest.mark.parametrize("name", ["dpo", "kto", "aot", "bco_pair_shift", "bco", "alpha_dpo", "tdpo2", "wpo", "sampo"])
+@pytest.mark.parametrize(
+    "name",
+    ["dpo", "kto", "aot", "bco_pair_shift", "bco", "alpha_dpo", "tdpo2", "wpo", "sampo", "dr_dpo", "gamma_simpo"],
+)
 def test_accumulation_changes_nothing(name: str, tiny_model: Any, tmp_path: Path) -> None:
     whole = run(tiny_model, job(tiny_model, name), tmp_path)
     close(whole, run(tiny_model, job(tiny_model, name, micro_batch=1), tmp_path), rel=1e-3)
