@@ -1,4 +1,7 @@
-"""DPO for data with ties: models of comparison that give equal answers a probability. Equal scores are a tie."""
+"""DPO for data with ties: models of comparison that give equal answers a probability.
+
+A pair is a tie if its scores are equal, or if its row says `tie: true`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from prefzoo.losses._bounds import Positive
 from prefzoo.losses._registry import loss
 from prefzoo.types import LogProbs, Scores
 
-TIED = "a pair is a tie only if its scores are equal: round scores of a reward model first, whose decimals never tie"
+TIED = "without a column `tie`, only equal scores are a tie: round those of a reward model first, whose decimals differ"
 FLAT = "the loss of a tie has its minimum at a margin of zero, where it pulls the policy back to the reference"
 
 
@@ -32,8 +35,8 @@ def dpo_rk(
     $$ L = -\log\sigma(\beta h - \alpha) \text{ for a preference},\quad
        -\log\left[(e^{2\alpha} - 1)\,\sigma(\beta h - \alpha)\,\sigma(-\beta h - \alpha)\right] \text{ for a tie} $$
 
-    $h = (c - r) - (c_0 - r_0)$; a pair with equal scores is a tie. $\alpha$ is the threshold, in units of
-    $\beta h$; near 0 it is DPO, for pairs that are no ties. The defaults are those of the authors of TODO.
+    $h = (c - r) - (c_0 - r_0)$; a pair with equal scores, or with `tie: true`, is a tie. $\alpha$ is the threshold, in
+    units of $\beta h$; near 0 it is DPO, for pairs that are no ties. The defaults are those of the authors of TODO.
     """
     x = beta * (policy.margin - reference.margin)
     win = logsigmoid(x - alpha)
@@ -54,9 +57,9 @@ def dpo_davidson(
     $$ L = \log\left(1 + e^{-x} + 2\nu e^{-x/2}\right) \text{ for a preference},\quad
        L + \frac{x}{2} - \log 2\nu \text{ for a tie}, \quad x = \beta h $$
 
-    $h = (c - r) - (c_0 - r_0)$; a pair with equal scores is a tie. $\nu$ is the odds of a tie between equal answers;
-    near 0 it is DPO, for pairs that are no ties. Provisional: written from Davidson's model; beta is DPO's and nu a
-    placeholder.
+    $h = (c - r) - (c_0 - r_0)$; a pair with equal scores, or with `tie: true`, is a tie. $\nu$ is the odds of a tie between
+    equal answers; near 0 it is DPO, for pairs that are no ties. Provisional: written from Davidson's model; beta is
+    DPO's and nu a placeholder.
     """
     x = beta * (policy.margin - reference.margin)
     tied = math.log(2 * nu) - x / 2

@@ -378,6 +378,23 @@ def test_scores_are_read_under_every_known_name_and_as_text() -> None:
         assert isinstance(pair, Pair) and pair.scores == (4.5, 1.0)
 
 
+def test_a_tie_is_said_by_its_column_or_by_equal_scores() -> None:
+    plain = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    for cells, scores in (
+        ({"tie": True}, (0.0, 0.0)), ({"tie": False}, (1.0, 0.0)), ({"tie": None}, None), ({}, None),
+        ({"tie": True, "score_chosen": 4, "score_rejected": 3}, (3.5, 3.5)),
+        ({"tie": False, "score_chosen": 4, "score_rejected": 3}, (4.0, 3.0)),
+    ):  # fmt: skip
+        data = read_examples([plain | cells], "d")
+        assert data.examples == [Pair("q", "a", "b", 0, scores)] and data.unused == ()
+    for cells, says_why in (
+        ({"tie": "perhaps"}, "tie is 'perhaps'; it must be true"),
+        ({"tie": False, "score_chosen": 3, "score_rejected": 3}, "tie is false, but both scores are 3"),
+    ):
+        with pytest.raises(UserError, match=says_why):
+            read_examples([plain | cells], "d")
+
+
 def test_columns_with_text_that_are_not_used_are_named() -> None:
     row = {"prompt": "q", "chosen": "a", "rejected": "b", "question": "lost", "n": 3, "empty": "", "tools": None}
     data = read_examples([row, {**row, "late": "text"}], "d")

@@ -88,7 +88,7 @@ def test_every_suggestion_is_a_field_a_knob_a_loss_or_a_command_and_no_name_hide
 @pytest.mark.parametrize(
     ("name", "says"),
     [("sigmoid", "did you mean 'dpo'?"), ("kto_pair", "'kto'"), ("R-DPO", "'r_dpo'"), ("sppo", "'sppo_hard'"),
-     ("tr_dpo", "train.sync_reference"), ("grpo", "needs a reward model")],
+     ("tr_dpo", "train.sync_reference"), ("grpo", "needs a reward model"), ("spo", "falls without end")],
 )  # fmt: skip
 def test_losses_of_other_tools(name: str, says: str) -> None:
     with pytest.raises(UserError, match=re.escape(says)):

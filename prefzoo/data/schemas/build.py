@@ -19,7 +19,8 @@ SCORE_COLUMNS = (
     ("chosen-rating", "rejected-rating"), ("rating_chosen", "rating_rejected"),
     ("chosen_avg_rating", "rejected_avg_rating"),
 )  # fmt: skip
-OPTIONAL = (*(name for names in SCORE_COLUMNS for name in names), *SYSTEM_COLUMNS)  # columns that every pair reads
+TIE = "tie"
+OPTIONAL = (*(name for names in SCORE_COLUMNS for name in names), TIE, *SYSTEM_COLUMNS)  # columns that every pair reads
 
 
 def build_pair(
@@ -37,7 +38,7 @@ def build_pair(
         The pair, unchecked where its parts are of unknown types.
 
     Raises:
-        UserError: a part is no text, or the prompt is another one than that of the answers.
+        UserError: a part is no text, the prompt is another one than that of the answers, or `tie` is no yes or no.
     """
     prompt, chosen, rejected = read_text(prompt), read_text(chosen), read_text(rejected)
     if _are_messages(chosen, rejected) and _is_text(prompt):
@@ -50,7 +51,7 @@ def build_pair(
     if system and _is_text(prompt) and all(map(_is_text, (chosen, rejected))):
         prompt = with_system(system, prompt)
         chosen, rejected = as_messages(chosen, "assistant"), as_messages(rejected, "assistant")
-    return Pair(prompt, chosen, rejected, index, scores or read_scores(row))
+    return Pair(prompt, chosen, rejected, index, _tied(row, scores or read_scores(row)))
 
 
 def _without_answer(prompt: Any, chosen: Any) -> Any:
@@ -130,6 +131,26 @@ def read_scores(row: Row) -> tuple[float, float] | None:
         if chosen is not None and rejected is not None:
             return chosen, rejected
     return None
+
+
+def _tied(row: Row, scores: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return a pair's scores, equal ones if the column `tie` says that neither answer is better.
+
+    Without scores of its own, a pair that is a tie has 0 and 0, and one that is none 1 and 0.
+
+    Raises:
+        UserError: the cell is neither true nor false, or a pair that is no tie has equal scores.
+    """
+    tie = row.get(TIE)
+    if _is_blank(tie):
+        return scores
+    if tie not in (True, False):
+        raise UserError(f"{TIE} is {tie!r}; it must be true (neither answer is better) or false")
+    if scores is None:
+        return (0.0, 0.0) if tie else (1.0, 0.0)
+    if not tie and scores[0] == scores[1]:
+        raise UserError(f"{TIE} is false, but both scores are {scores[0]:g}, which makes a tie; correct one of them")
+    return (sum(scores) / 2,) * 2 if tie else scores
 
 
 def read_tools(row: Row) -> list[dict[str, Any]] | None:
