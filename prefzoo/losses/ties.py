@@ -57,9 +57,9 @@ def dpo_davidson(
     $$ L = \log\left(1 + e^{-x} + 2\nu e^{-x/2}\right) \text{ for a preference},\quad
        L + \frac{x}{2} - \log 2\nu \text{ for a tie}, \quad x = \beta h $$
 
-    $h = (c - r) - (c_0 - r_0)$; a pair with equal scores, or with `tie: true`, is a tie. $\nu$ is the odds of a tie between
-    equal answers; near 0 it is DPO, for pairs that are no ties. Provisional: written from Davidson's model; beta is
-    DPO's and nu a placeholder.
+    $h = (c - r) - (c_0 - r_0)$; a pair with equal scores, or with `tie: true`, is a tie. $\nu$ is the odds of a tie
+    between equal answers; near 0 it is DPO, for pairs that are no ties. Provisional: written from Davidson's model;
+    beta is DPO's and nu a placeholder.
     """
     x = beta * (policy.margin - reference.margin)
     tied = math.log(2 * nu) - x / 2
