@@ -72,7 +72,7 @@ GROUPS: list[tuple[str, list[tuple[str, dict[str, Any]]], dict[str, Any]]] = [
     ("optimisers", [("dpo", {}), ("dpo", {"learning_rate": 3e-3, "schedule": "linear", "weight_decay": 0.1})], {}),
     ("passes", [("dpo", {}), ("ipo", {}), ("sft", {})], {"tokens": 60}),
     ("micro-batches", [("dpo", {}), ("ipo", {})], {"micro_batch": 1}),
-    ("coupled", [("kto", {}), ("dpo", {}), ("aot", {}), ("bco_pair_shift", {})], {}),
+    ("coupled", [("kto", {}), ("dpo", {}), ("aot", {}), ("bco_pair_shift", {}), ("gamma_dpo", {})], {}),
     ("coupled passes", [("kto", {}), ("aot", {})], {"micro_batch": 2}),
     ("tokens", [("tdpo2", {}), ("sampo", {}), ("dpo", {}), ("wpo", {})], {}),
     ("twice", [("dpo", {}), ("tdpo2", {})], {"gradient_checkpointing": True}),

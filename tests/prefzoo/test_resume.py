@@ -72,6 +72,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("bco_pair_shift", {}),
     ("beta_dpo", {"micro_batch": 2}),
     ("sampo", {}),
+    ("gamma_simpo", {}),  # its state grows
     ("kto", {}),
     ("tdpo2", {}),
     ("dpo", {"lora": LORA}),
