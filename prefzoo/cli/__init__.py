@@ -119,8 +119,9 @@ def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], resu
 @JSON
 @click.option("--format", "form", type=click.Choice(["md", "json", "html"]), help="Print the catalogue in this format.")
 @click.option("--guide", is_flag=True, help="Show which losses to try in which situation; with NAME, when to try it.")
+@click.option("--traps", is_flag=True, help="Show where other libraries mean another loss by the same name.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw value and slope, with DPO's.")
-def losses(name: str | None, as_json: bool, form: str | None, guide: bool, plot: Path | None) -> None:
+def losses(name: str | None, as_json: bool, form: str | None, guide: bool, traps: bool, plot: Path | None) -> None:
     """List the losses, or explain one.
 
     The list has a line for each loss, by group. NAME shows the formula, the paper, the knobs with bounds, defaults and
@@ -131,12 +132,15 @@ def losses(name: str | None, as_json: bool, form: str | None, guide: bool, plot:
 
         show(name, plot)
         return
-    from prefzoo.cli.show import show_guide, show_losses
+    from prefzoo.cli.show import show_guide, show_losses, show_peers
 
-    if guide:
+    if guide or traps:
+        option, show_it = ("--guide", show_guide) if guide else ("--traps", show_peers)
         if form is not None:
-            raise UserError("--guide: prints text, or JSON with --json; --format md and html have the guide on top")
-        show_guide(name, as_json=as_json)
+            raise UserError(f"{option}: prints text, or JSON with --json; --format md and html have it on the page")
+        if guide and traps:
+            raise UserError("--guide and --traps: print one at a time; --format md and html have both on one page")
+        show_it(name, as_json=as_json)
         return
     show_losses(name, "json" if as_json else form)
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.cli.guide import html_guide, markdown_guide
+from prefzoo.cli.peers import TITLE as PEERS_TITLE
+from prefzoo.cli.peers import html_peers, markdown_peers
 from prefzoo.losses import GROUPS, Loss
 from prefzoo.runtime.maths import formula_markup, formula_text, markup, plain
 
@@ -136,7 +138,7 @@ def _cells(knob: dict[str, Any]) -> list[str]:
 
 def _markdown(entries: list[dict[str, Any]]) -> str:
     lines = [f"# {_title(entries)}", "", LEGEND, "", SYMBOLS, ""]
-    lines += markdown_guide() if len(entries) > 1 else []
+    lines += [*markdown_guide(), *markdown_peers()] if len(entries) > 1 else []
     for group in GROUPS:
         inside = [one for one in entries if one["group"] == group]
         lines += [f"## {group}", ""] if inside else []
@@ -167,7 +169,8 @@ def _html(entries: list[dict[str, Any]]) -> str:
     if len(entries) > 1:
         groups = [group for group in GROUPS if any(one["group"] == group for one in entries)]
         links = ", ".join(f"<a href='#{safe(group)}'>{safe(group)}</a>" for group in groups)
-        parts += [f"<p><a href='#guide'>Which loss to try</a>, {links}", html_guide()]
+        above = f"<a href='#guide'>Which loss to try</a>, <a href='#peers'>{PEERS_TITLE.lower()}</a>"
+        parts += [f"<p>{above}, {links}", html_guide(), html_peers()]
     for group in GROUPS:
         inside = [one for one in entries if one["group"] == group]
         names = " ".join(f"<a href='#{safe(one['name'])}'>{safe(one['name'])}</a>" for one in inside)

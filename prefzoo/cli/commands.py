@@ -13,6 +13,7 @@ _MEANS = {
     "eval": "evaluate evals benchmark bench score",
     "losses": "list loss zoo catalogue catalog explain",
     "losses --guide": "guide which recommend",
+    "losses --traps": "traps peers differences",
     "leaderboard": "board rank history",
     "compare": "diff",
     "report": "show html page",

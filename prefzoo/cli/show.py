@@ -19,6 +19,7 @@ from rich.text import Text
 from prefzoo import losses as zoo
 from prefzoo.cli.catalogue import INPUTS, SYMBOLS, UNCITED, catalogue, knobs, summary
 from prefzoo.cli.guide import situations, text_guide
+from prefzoo.cli.peers import peers, text_peers
 from prefzoo.errors import UserError
 from prefzoo.runtime.maths import FORMULA, formula_text, plain
 
@@ -74,9 +75,32 @@ def show_guide(name: str | None, *, as_json: bool = False) -> None:
     if as_json:
         click.echo(json.dumps(situations(name), indent=1, ensure_ascii=False))
         return
-    lines, console = text_guide(name), Console(highlight=False)
+    _print_lines(text_guide(name), f"{name} is in no list of the guide; `prefzoo losses {name}` explains it.")
+
+
+def show_peers(name: str | None, *, as_json: bool = False) -> None:
+    """Print where other libraries mean another loss by the same name.
+
+    Args:
+        name: A loss, for what concerns it; None for all.
+        as_json: Print JSON instead of text.
+
+    Raises:
+        UserError: There is no such loss.
+    """
+    if name is not None:
+        zoo.get(name)
+    if as_json:
+        click.echo(json.dumps(peers(name), indent=1, ensure_ascii=False))
+        return
+    _print_lines(text_peers(name), f"No other meaning of {name} was read; `prefzoo losses {name}` shows its own traps.")
+
+
+def _print_lines(lines: list[tuple[str, str]], instead: str) -> None:
+    """Print lines by their roles, or one sentence if there is none."""
+    console = Console(highlight=False)
     if not lines:
-        console.print(f"{name} is in no list of the guide; `prefzoo losses {name}` explains it.", markup=False)
+        console.print(instead, markup=False)
     for role, line in lines:
         if role == "pick":
             console.print(Padding(Text(line), (0, 0, 0, 4), expand=False))

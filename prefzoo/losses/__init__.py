@@ -47,12 +47,15 @@ from prefzoo.losses._bounds import (
 from prefzoo.losses._grids import PaperGrid, paper_grid
 from prefzoo.losses._guide import SITUATIONS, Situation
 from prefzoo.losses._loss import GROUPS, AnyLoss, Loss, Params
+from prefzoo.losses._peers import PEERS, PEERS_READ, Peer
 from prefzoo.losses._registry import all_losses, get, loss, names
 from prefzoo.losses._signature import TEMPLATE
 from prefzoo.losses._sum import Sum
 
 __all__ = [
     "GROUPS",
+    "PEERS",
+    "PEERS_READ",
     "SITUATIONS",
     "AnyLoss",
     "Finite",
@@ -60,6 +63,7 @@ __all__ = [
     "Loss",
     "NonNegative",
     "PaperGrid",
+    "Peer",
     "Params",
     "PartShare",
     "Positive",

@@ -12,9 +12,10 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from prefzoo import losses
-from prefzoo.cli import complete, main
+from prefzoo.cli import cli, complete, main
 from prefzoo.cli.catalogue import FORMATS, LEGEND, UNCITED, catalogue
 from prefzoo.cli.show import show_guide, show_losses
 from prefzoo.errors import UserError
@@ -175,3 +176,21 @@ def test_listing_losses_reads_no_recipes_and_no_data() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_other_meanings_of_a_name_are_told_with_their_sources() -> None:
+    tools = {"TRL", "LLaMA-Factory", "axolotl", "OpenRLHF", "NeMo-RL", "open-instruct", "ms-swift"}
+    assert {one.tool for one in losses.PEERS} == tools and {one.ours for one in losses.PEERS} <= set(losses.names())
+    assert all(re.match(r"[\w.-]+/[\w.-]+(#\d+$|: \w)", one.source) for one in losses.PEERS)
+    result = CliRunner().invoke(cli, ["losses", "--traps"])
+    assert result.exit_code == 0 and "sigmoid with label_smoothing trains dpo" in result.output
+    assert all(one.source in result.output.replace("\n", "") for one in losses.PEERS if len(one.source) < 60)
+    rows = json.loads(CliRunner().invoke(cli, ["losses", "ipo", "--traps", "--json"]).output)
+    assert {(row["tool"], row["ours"]) for row in rows} == {
+        ("TRL", "ipo_mean"), ("LLaMA-Factory", "dpo_norm"), ("OpenRLHF", "ipo"), ("ms-swift", "ipo_mean"),
+    }  # fmt: skip
+    assert "No other meaning of npo was read" in CliRunner().invoke(cli, ["losses", "npo", "--traps"]).output
+    both = CliRunner().invoke(cli, ["losses", "--traps", "--guide"])
+    assert isinstance(both.exception, UserError) and "print one at a time" in str(both.exception)
+    for form in ("md", "html"):
+        assert "huggingface/trl#3906" in catalogue(ALL, form) and "huggingface/trl#3906" not in catalogue(ALL[:1], form)
