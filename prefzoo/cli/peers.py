@@ -49,10 +49,11 @@ def markdown_peers() -> list[str]:
 
 def html_peers() -> str:
     """Return the list as an HTML table whose losses link to their entries on the same page."""
-    head = "".join(f"<th>{title}" for title in ("library", "its name", "here", "what differs", "source"))
+    head = "".join(f"<th>{title}" for title in ("library", "its name", "here", "what differs"))
     rows = []
     for one in peers():
         safe = {key: html.escape(value) for key, value in one.items()}
         link = f"<a href='#{safe['ours']}'>{safe['ours']}</a>"
-        rows.append(f"<tr><td>{safe['tool']}<td>{safe['name']}<td>{link}<td>{safe['difference']}<td>{safe['source']}")
+        rows.append(f"<tr><td>{safe['tool']}<td>{safe['name']}<td>{link}<td>{safe['difference']}")
+        rows.append(f"<br><span class=note>{safe['source']}</span>")
     return f"<h2 id=peers>{TITLE}</h2><p>{html.escape(PEERS_READ)}<table><tr>{head}{''.join(rows)}</table>"
