@@ -33,7 +33,13 @@ class VariantFailed(UserError):
         self.step = step
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return a text like `; did you mean 'beta'?` if a known word is close to `word`, else an empty string."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+def did_you_mean(word: str, known: Sequence[str], cutoff: float = 0.6) -> str:
+    """Return a text like `; did you mean 'beta'?` if a known word is close to `word`, else an empty string.
+
+    Args:
+        word: what was written.
+        known: what might have been meant.
+        cutoff: the least share of common letters, 0 to 1.
+    """
+    close = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
     return f"; did you mean {close[0]!r}?" if close else ""

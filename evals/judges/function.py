@@ -16,8 +16,9 @@ from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, Pr
 from prefzoo.evals.judges.scoring import ScoringJudge
 from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.runtime.cache import Cache, cache_of
-from prefzoo.runtime.plugins import RAISED, describe_error, import_file
+from prefzoo.runtime.plugins import RAISED, WrongReturn, describe_error, import_file
 
+LONGEST_VALUE = 60  # characters of a value that are shown
 PAIRWISE, SCORING = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
 
 
@@ -41,9 +42,16 @@ class Function:
     def call(self, texts: Sequence[str]) -> Outcome:
         """Return the function's number, or what it raised and where."""
         try:
-            return float(self.fn(*texts))
+            return self._number(self.fn(*texts))
         except RAISED as e:
             return describe_error(e)
+
+    def _number(self, value: Any) -> float:
+        try:
+            return float(value)
+        except (TypeError, ValueError) as e:
+            shown = repr(value)[:LONGEST_VALUE]
+            raise WrongReturn(self.fn, f"{self.fn.__name__} returned {shown}; it must return a number") from e
 
 
 class PairwiseFunction(PairwiseJudge):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prefzoo.losses._inputs import check_inputs
 from prefzoo.losses._signature import INPUTS, STATE, LossFn, knobs_of
+from prefzoo.runtime.plugins import WrongReturn
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
 
 GROUPS = (
@@ -206,15 +207,18 @@ class Loss(AnyLoss):
             inputs[STATE] = self.start() if state is None else state
         out = self.fn(**inputs, **params.model_dump())
         if self.state_type is not None and not (isinstance(out, tuple) and len(out) == 2):  # noqa: PLR2004 - a pair
-            raise ValueError(f"loss {self.name} returned {type(out).__name__}; with a state, return values, next state")
+            raise WrongReturn(
+                self.fn, f"loss {self.name} returned {type(out).__name__}; with a state, return values, next state"
+            )
         values, after = out if self.state_type is not None else (out, None)
         if not isinstance(values, Tensor):
-            raise ValueError(f"loss {self.name} returned {type(values).__name__}; it must return a tensor")
+            raise WrongReturn(self.fn, f"loss {self.name} returned {type(values).__name__}; it must return a tensor")
         if values.shape != (len(policy),):
             row = "answer" if self.unpaired else "pair"
-            raise ValueError(
+            raise WrongReturn(
+                self.fn,
                 f"loss {self.name} returned shape {tuple(values.shape)} for {len(policy)} {row}s; "
-                f"it must return one value per {row}, without taking the mean"
+                f"it must return one value per {row}, without taking the mean",
             )
         return values, after
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import sysconfig
@@ -34,6 +35,19 @@ IMPORTS = {
 }
 PACKAGE = str(Path(__file__).parents[1])
 INSTALLED = ("site-packages", "dist-packages")
+
+
+class WrongReturn(ValueError):
+    """A user's function returned what it must not. Its definition is the place of the error.
+
+    Args:
+        fn: the function.
+        message: what it returned, and what it must return.
+    """
+
+    def __init__(self, fn: Callable[..., Any], message: str) -> None:
+        super().__init__(message)
+        self.fn = fn
 
 
 class _UncachedLoader(SourceFileLoader):
@@ -96,9 +110,17 @@ def describe_error(error: BaseException, *, ours: bool = True) -> str:
     place = f"{_shown(at.filename)}:{at.lineno}: " if at else ""
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{_shown(error.filename)}:{error.lineno}: "
-    message = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    if isinstance(error, WrongReturn):
+        return redact(f"{_definition(error.fn)}{error}")
+    message = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split()).rstrip(".")
     shown = message if len(message) <= LONGEST else message[:LONGEST] + "..."
     return redact(f"{place}{type(error).__name__}{f': {shown}' if shown else ''}{import_hint(error)}")
+
+
+def _definition(fn: Callable[..., Any]) -> str:
+    """Return where a function is defined, like `my_loss.py:12: `; empty where only Python knows."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    return f"{_shown(code.co_filename)}:{code.co_firstlineno}: " if code else ""
 
 
 def import_hint(error: BaseException) -> str:

@@ -248,3 +248,14 @@ def test_quality_is_withheld_where_verdicts_are_missing(own: Path) -> None:
     assert math.isnan(found.agreement.value) and found.coverage.withheld
     with pytest.raises(UserError, match="labelled pairs: none"):
         quality(By(first_or_strong), [])
+
+
+@pytest.mark.parametrize("value", [None, "A", [1.0]])
+def test_a_function_that_returns_no_number_is_named_where_it_is_defined(value: object) -> None:
+    def mine(instruction: str, output: str) -> object:
+        return value
+
+    reason = function.Function(mine).call(["q", "a"])
+    line = mine.__code__.co_firstlineno
+    assert isinstance(reason, str)
+    assert reason.endswith(f"test_judges.py:{line}: mine returned {value!r}; it must return a number")

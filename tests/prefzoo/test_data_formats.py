@@ -59,6 +59,8 @@ PAIRS: list[tuple[str, str, dict[str, Any], Any, Any, Any]] = [
      {"system": "be brief", "prompt": [ASK], "chosen": [YES], "rejected": [NO]}, [BRIEF, ASK], [YES], [NO]),
     ("other names", "other names", {"instruction": "is it?", "chosen_response": "yes", "rejected_response": "no"},
      "is it?", "yes", "no"),
+    ("win and lose", "other names", {"prompt": "is it?", "win": "yes", "lose": "no"}, "is it?", "yes", "no"),
+    ("positive", "other names", {"prompt": "is it?", "positive": "yes", "negative": "no"}, "is it?", "yes", "no"),
     ("ms-swift's older", "other names", {"query": "is it?", "response": "yes", "rejected_response": "no"},
      "is it?", "yes", "no"),
     ("torchtune", "other names", {"chosen_conversations": [ASK, YES], "rejected_conversations": [ASK, NO]},

@@ -64,6 +64,13 @@ def test_missing_columns_are_all_named_with_what_is_there(tmp_path: Path) -> Non
     assert "no column 'rejected'" in second and "bad, choosen, prompt" in second
 
 
+def test_a_column_of_the_opposite_meaning_is_not_suggested(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"prompt": "p", "loses": "b", "selected": "a", "chosen_x": "c"}')
+    first, second = lines_of("d.jsonl", tmp_path)
+    assert "no column 'chosen'" in first and "did you mean 'chosen_x'" in first
+    assert "no column 'rejected'" in second and "did you mean" not in second
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [

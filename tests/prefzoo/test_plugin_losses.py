@@ -90,8 +90,11 @@ def line_of(text: str) -> int:
         ("leaves", f"my.py:{line_of('bye')}: SystemExit: bye; fix it there"),
         ("slopeless", f"my.py:{line_of('no slope')}: ArithmeticError: no slope; fix it there"),
         ("detached", "its values carry no gradient back to the policy, so that nothing would be learned; compute"),
-        ("mean", "loss mean returned shape () for 2 pairs; it must return one value per pair"),
-        ("number", "loss number returned float; it must return a tensor"),
+        (
+            "mean",
+            f"my.py:{line_of('def mean') - 1}: loss mean returned shape () for 2 pairs; it must return one value",
+        ),
+        ("number", f"my.py:{line_of('def number') - 1}: loss number returned float; it must return a tensor"),
     ],
 )
 def test_two_made_up_pairs_show_what_is_wrong(folder: Path, name: str, reason: str) -> None:
@@ -164,6 +167,7 @@ def test_the_place_of_an_error_is_the_users_line(tmp_path: Path, monkeypatch: py
     assert describe_error(caught.value).startswith("mine.py:4: JSONDecodeError: Expecting property name")
     assert describe_error(ValueError("has secret-of-mine\nin it")) == "ValueError: has *** in it"
     assert describe_error(ValueError()) == "ValueError"
+    assert describe_error(ValueError("use another one.")) == "ValueError: use another one"
     with pytest.raises(SyntaxError) as broken:
         compile("a = (", str(tmp_path / "mine.py"), "exec")
     assert describe_error(broken.value).startswith("mine.py:1: SyntaxError: ")

@@ -22,6 +22,7 @@ from prefzoo.runtime.plugins import RAISED, describe_error
 
 EMPTY = "with an empty prompt"
 MEDIA_COLUMNS = ("images", "videos", "audios")
+SURELY_MEANT = 0.8  # share of common letters from which a column is suggested
 TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")  # read whatever the schema
 
 
@@ -175,7 +176,7 @@ def _recognise(
 
 def _renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema: Schema | None) -> list[Row]:
     have = sorted(_columns(rows))
-    if schema is None and not any(name in columns or did_you_mean(name, have) for name in PAIR_COLUMNS):
+    if schema is None and not any(name in columns or _likely(name, have) for name in PAIR_COLUMNS):
         shown = f"its columns {', '.join(have)} fit" if have else "its rows have no columns, which fits"
         raise UserError(
             f"{spec}: {shown} no format; `prefzoo data --formats` lists all; name yours, "
@@ -184,7 +185,7 @@ def _renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema:
     needed = schema.columns if schema else PAIR_COLUMNS
     wanted = {ours: columns.get(ours, ours) for ours in (*needed, *columns)}
     missing = [
-        f"{spec}: no column {theirs!r} for {ours}; it has {', '.join(have)}{did_you_mean(theirs, have)}"
+        f"{spec}: no column {theirs!r} for {ours}; it has {', '.join(have)}{_likely(theirs, have)}"
         f" (map it: data.columns.{ours}: NAME; `prefzoo data --formats` lists all formats)"
         for ours, theirs in wanted.items()
         if theirs not in have
@@ -192,6 +193,13 @@ def _renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema:
     if missing:
         raise UserError(missing)
     return [{**row, **{ours: row.get(theirs) for ours, theirs in wanted.items()}} for row in rows]
+
+
+def _likely(name: str, have: Sequence[str]) -> str:
+    """Return a suggestion of a column, never one of another meaning: lose shares letters with chosen, as does selected
+    with rejected."""
+    longer = next((column for column in have if name.lower() in column.lower()), "")
+    return f"; did you mean {longer!r}?" if longer else did_you_mean(name, have, cutoff=SURELY_MEANT)
 
 
 def _mapped(rows: Sequence[Row], columns: Mapping[str, str]) -> Sequence[Row]:

@@ -20,6 +20,8 @@ ANSWERS = (
     ("chosen_answer", "rejected_answer"), ("response", "rejected_response"), ("chosen_output", "rejected_output"),
     ("preferred", "dispreferred"), ("preferred_response", "dispreferred_response"), ("preferred", "rejected"),
     ("accepted", "rejected"), ("winner", "loser"), ("better", "worse"),
+    ("win", "lose"), ("positive", "negative"), ("pos", "neg"), ("chosen_text", "rejected_text"),
+    ("output_chosen", "output_rejected"), ("answer_chosen", "answer_rejected"),
     ("chosen_conversations", "rejected_conversations"),
 )  # fmt: skip
 EXAMPLE = {"chosen": "Paris.", "rejected": "Lyon."}
