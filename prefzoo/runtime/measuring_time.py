@@ -10,8 +10,6 @@ from pathlib import Path
 
 from prefzoo.runtime import run_folders
 
-FILE = "measuring.json"
-
 
 @contextmanager
 def timed(folder: Path, part: str, rows: int) -> Iterator[None]:
@@ -30,7 +28,7 @@ def timed(folder: Path, part: str, rows: int) -> Iterator[None]:
     seconds, known = time.monotonic() - start, _read(folder)
     before = known.get(part, {"seconds": 0.0, "rows": 1})
     if rows and seconds / rows > before["seconds"] / before["rows"]:
-        run_folders.write_json(folder / FILE, known | {part: {"seconds": seconds, "rows": rows}})
+        run_folders.write_json(folder / run_folders.MEASURING, known | {part: {"seconds": seconds, "rows": rows}})
 
 
 def measuring_costs(folder: Path) -> dict[str, float]:
@@ -42,7 +40,7 @@ def measuring_costs(folder: Path) -> dict[str, float]:
 
 def _read(folder: Path) -> dict[str, dict[str, float]]:
     try:
-        known = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        known = json.loads((folder / run_folders.MEASURING).read_text(encoding="utf-8"))
         return {part: own for part, own in known.items() if own["seconds"] >= 0 and own["rows"] > 0}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -16,6 +16,7 @@ from prefzoo.runtime.versions import version_of
 from prefzoo.version import __version__
 
 ADAPTER = "adapter_model.safetensors"
+MEASURING = "measuring.json"
 FAILED = "failed.json"
 ARCHIVE_MARK = "@"  # between a run's name and the date of its archive; no recipe's name has it
 REMOVED = "weights_removed.txt"  # in place of the weights in a checkpoint
@@ -104,7 +105,7 @@ def read_failure(folder: Path) -> Failure | None:
 
 def discard_result(folder: Path) -> None:
     """Remove the result, measurements and failure of an earlier training from a variant's folder."""
-    for name in ("result.json", "evals.json", FAILED):
+    for name in ("result.json", "evals.json", MEASURING, FAILED):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 from prefzoo.evals.boards.costs import RunCost, rounded, run_cost
 from prefzoo.evals.stats.inference import detectable, seeded_difference
 from prefzoo.evals.stats.planning import plan, prompts_for, rounded_up, spread_of
-from prefzoo.runtime import measuring_time
+from prefzoo.runtime import measuring_time, run_folders
 
 
 def drawn(rng: np.random.Generator, seeds: int, prompts: int, mean: float, seed_spread: float) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_what_is_cached_does_not_hide_how_long_it_took(tmp_path: Path, monkeypat
         with measuring_time.timed(tmp_path, "answers", rows):
             pass
     assert measuring_time.measuring_costs(tmp_path) == {"measuring answers": 60.0, "rows answers": 10.0}
-    (tmp_path / measuring_time.FILE).write_text("[1]")
+    (tmp_path / run_folders.MEASURING).write_text("[1]")
     assert measuring_time.measuring_costs(tmp_path) == {}
 
 

@@ -182,7 +182,8 @@ def test_tokens_are_counted_by_role_and_the_mask_is_shown(tmp_path: Path) -> Non
     assert "12345" in unscored and "Yes." not in unscored
 
 
-def test_without_colours_brackets_show_the_mask(tmp_path: Path) -> None:
+def test_without_colours_brackets_show_the_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
     row = {
         "prompt": ASKED,
         "chosen": [assistant("Yes."), user("sure?"), assistant("No.")],

@@ -77,7 +77,7 @@ def test_a_run_and_again(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     for metric in ("kl", "length_ratio", "calibration_error", "entropy", "chosen_displacement", "win_rate_lc"):
         row = long.loc["dpo", metric]
         assert row.low <= row.value <= row.high, metric
-    assert (long.loc["dpo", "kl"].baseline, long.loc["dpo", "entropy"].suite[:10]) == ("base", "train.json")
+    assert (long.loc["dpo", "kl"].baseline, long.loc["dpo", "entropy"].suite[:10]) == ("base", "test.jsonl")
     assert found.round_robin is not None and sorted(found.round_robin["variants"]) == ["base", "dpo", "simpo"]
     board = (place / "results/far/leaderboard.md").read_text()
     assert "| rank | variant | kl |" not in board and "calibration_error | chosen_displacement | entropy | kl" in board
