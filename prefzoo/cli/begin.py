@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
 
 from prefzoo.errors import UserError
+
+if TYPE_CHECKING:
+    from prefzoo.experiment.request import Request
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,12 @@ class Words:
     launch: Path | None
     emit: str | None
     stage: str | None
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether they ask for an ordinary run in this process."""
+        others = (self.fresh, self.retry_failed, self.on != "local", self.gpus, self.cpus > 1, self.launch)
+        return not any((*others, self.emit, self.stage)) and os.environ.get("WORLD_SIZE", "1") == "1"
 
     def check(self) -> None:
         """Raise UserError for options that would be ignored beside others."""
@@ -54,16 +66,19 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
     Returns:
         Whether a variant failed, or the judge or a metric.
     """
+    from prefzoo.experiment.request import Options, Request
+
+    request = Request(str(recipe), tuple(overrides), str(results), words.save_every, words.replace)
+    if words.are_plain and _nothing_to_do(request, quiet=words.quiet):
+        return False
     from prefzoo.experiment import pipeline
     from prefzoo.experiment.executors import Resources
-    from prefzoo.experiment.request import Options, Request
 
     resources = Resources(words.on, words.gpus, words.cpus, words.launch)
     resources.check()
     words.check()
     if words.launch is not None:
         resources = replace(resources, launch=words.launch.absolute())  # a worker of a cluster is elsewhere
-    request = Request(str(recipe), tuple(overrides), str(results), words.save_every, words.replace)
     options = Options(words.fresh, words.retry_failed, words.quiet)
     if words.emit:
         from prefzoo.experiment.slurm import write_scripts
@@ -79,3 +94,22 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
         return False
     outcome = pipeline.run(request, options, resources)
     return bool(outcome.failed or outcome.faults)
+
+
+def _nothing_to_do(request: Request, *, quiet: bool) -> bool:
+    """Whether the same command has finished the run and nothing has changed: then its board is printed again."""
+    from prefzoo.experiment.unchanged import read_finished_run
+
+    finished = read_finished_run(request)
+    if finished is None:
+        return False
+    console = Console(emoji=False)
+    if not quiet:
+        for line in finished.lines:
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
+        console.print("nothing to do: all is trained, measured and judged with these settings", soft_wrap=True)
+    click.echo(finished.board(console.width), nl=False)
+    if not quiet:
+        page = finished.folder / "report.html"
+        console.print(f"\nEverything is in {finished.folder}; to look at it: {page}", soft_wrap=True)
+    return True

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
@@ -21,9 +22,9 @@ from prefzoo.errors import UserError, VariantFailed
 from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
 from prefzoo.evals.boards.run_files import SWEEP
 from prefzoo.evals.judges.protocol import Judge
-from prefzoo.experiment import search, sweep_report
+from prefzoo.experiment import search, sweep_report, unchanged
 from prefzoo.experiment.check import Checked, check_run, load_checked
-from prefzoo.experiment.choose import Choice, train_and_choose
+from prefzoo.experiment.choose import Choice, failures, train_and_choose
 from prefzoo.experiment.context import Experiment, open_experiment
 from prefzoo.experiment.executors import LOCAL, Executor, InOrder, Resources, run_stage
 from prefzoo.experiment.request import Options, Request
@@ -61,11 +62,13 @@ class Outcome:
         folder: the run's.
         failed: why the variants could not be ranked of which no trial was trained to its end.
         faults: place in the recipe -> why what it names gave no number, such as a judge that raises; or a seed.
+        boards: width of a terminal -> the board for it; empty where the same command has something to try again.
     """
 
     folder: Path
     failed: dict[str, str]
     faults: dict[str, str] = field(default_factory=dict)
+    boards: dict[str, str] = field(default_factory=dict)
 
 
 def run(request: Request, options: Options = DEFAULTS, resources: Resources = HERE) -> Outcome:
@@ -88,6 +91,7 @@ def run(request: Request, options: Options = DEFAULTS, resources: Resources = HE
     resources.check()
     recipe = load_checked(request)
     console = _console(options)
+    inputs = unchanged.inputs_of(request, recipe.resolved(), recipe.folder)  # before any of them is read
     checked = check_run(request, recipe, console)
     for line in checked.lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
@@ -95,6 +99,10 @@ def run(request: Request, options: Options = DEFAULTS, resources: Resources = HE
         checked.judge.check()
     with run_lock(request.folder(recipe.name)):
         outcome = _run(request, checked, console, options, resources)
+        if outcome.boards and inputs is not None and process_state().is_main_process:
+            lines = [*checked.lines, *standing_of(checked.experiment, DEFAULTS).lines()]
+            finished = unchanged.Finished(outcome.folder, lines, outcome.boards)
+            unchanged.write_mark(finished, inputs)
     leave_process_group()
     return outcome
 
@@ -166,19 +174,24 @@ def _run(
     with show_live_view(f"{recipe.name} · {recipe.model}", _rows(experiment), console):
         with _executor(request, experiment, resources) as executor:
             choice = _train_and_measure(experiment, executor)
-        board, faults = (None, {}) if judge is None else _judge_and_rank(experiment, choice, judge)
-    if board is not None:
-        board.write(experiment.folder)
-        write_cards(experiment, read_results(experiment, choice), board)
+        ranked = None if judge is None else _judge_and_rank(experiment, choice, judge)
+    boards: dict[str, str] = {}
+    if ranked is not None:
+        ranked.board.write(experiment.folder)
+        write_cards(experiment, read_results(experiment, choice), ranked.board)
         page = write_report(experiment.folder)
         if not options.silent:
-            _print_board(experiment, board, page)
+            _print_board(experiment, ranked.board, Console())
+            console.print(f"\nEverything is in {experiment.folder}; to look at it: {page}", soft_wrap=True)
+        boards = _boards(experiment, ranked.board) if ranked.settled else {}
     failed = {name: failure.reason for name, failure in failed_variants(experiment, choice).items()}
-    return Outcome(experiment.folder, failed, checked.failing | faults | lost_trials(experiment, choice))
+    faults = checked.failing | (ranked.faults if ranked else {}) | lost_trials(experiment, choice)
+    return Outcome(experiment.folder, failed, faults, {} if faults else boards)
 
 
 def _prepare(experiment: Experiment, request: Request, options: Options) -> None:
     """Print how the folder stands against the recipe, secure results of other settings, and write the inputs."""
+    (experiment.folder / unchanged.MARK).unlink(missing_ok=True)
     standing = standing_of(experiment, options, replace=request.replace)
     for line in standing.lines():
         experiment.console.print(line, soft_wrap=True, markup=False, highlight=False)
@@ -246,8 +259,16 @@ def _train_and_measure(experiment: Experiment, executor: Executor) -> Choice:
     return choice
 
 
-def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> tuple[Leaderboard, dict[str, str]]:
-    """Return the board, and why the judge or a metric gave no number, by its place or name."""
+@dataclass(frozen=True)
+class _Ranked:
+    """The board; why the judge or a metric gave no number, by place or name; whether nothing would be tried again."""
+
+    board: Leaderboard
+    faults: dict[str, str]
+    settled: bool
+
+
+def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> _Ranked:
     folder, prompts, console = experiment.folder, experiment.prompts, experiment.console
     numbers = read_numbers(experiment, [BASE, *(t.name for t in choice.finals)])
     numbers = judge_models(judge, prompts, numbers, folder, console)
@@ -255,15 +276,26 @@ def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> tup
     for name in numbers:
         set_variant_state(name, "done", console)
     why = next((m.why_missing for m in numbers.values() if m.withheld), "")
+    unavailable = any(b.get("reason") for m in numbers.values() for b in m.benchmarks.values())
+    settled = not (failures(experiment) or unavailable or any(m.missing for m in numbers.values()))
     board = build_board(experiment, choice, numbers, more)
     faults = {f"metric {name}": reason for name, reason in board.faults.items()}
-    return board, faults | ({"evals.judge": why} if why else {})
+    return _Ranked(board, faults | ({"evals.judge": why} if why else {}), settled)
 
 
-def _print_board(experiment: Experiment, board: Leaderboard, page: Path) -> None:
-    """Print the results, whatever `quiet` says, and where they are."""
-    console = Console()
+def _boards(experiment: Experiment, board: Leaderboard) -> dict[str, str]:
+    """The board as terminals of several widths show it."""
+    texts: dict[str, str] = {}
+    for width in unchanged.WIDTHS:
+        console = Console(width=width, file=StringIO(), emoji=False)
+        with console.capture() as capture:
+            _print_board(experiment, board, console)
+        texts[str(width)] = capture.get()
+    return texts
+
+
+def _print_board(experiment: Experiment, board: Leaderboard, console: Console) -> None:
+    """Print the results, whatever `quiet` says."""
     board.render(console)
     if search.is_sweep(experiment.recipe) and board.more:
         console.print(Markdown(board.more))
-    experiment.console.print(f"\nEverything is in {experiment.folder}; to look at it: {page}", soft_wrap=True)

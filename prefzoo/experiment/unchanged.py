@@ -1,0 +1,167 @@
+"""Whether a run has nothing to do, decided from the size and date of files: nothing heavy is imported.
+
+A run that ends with nothing left to try again writes a mark into its folder: the recipe, every file that it read, every
+file that it left, and the versions and hardware it ran on. The same command finds the mark, compares, and shows the
+board again. Whatever differs leads to an ordinary run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefzoo.errors import UserError
+from prefzoo.experiment.request import Request
+from prefzoo.recipe.yaml import Source
+from prefzoo.runtime import run_folders
+from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
+from prefzoo.runtime.versions import version_of
+
+MARK = ".finished.json"
+WIDTHS = (80, 100, 120, 160, 200)  # of the terminals for which the board is stored
+BESIDE = (".py", ".yaml", ".yml")  # a file of these kinds may read others in its folder
+Stamps = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has nothing to do.
+
+    Attributes:
+        folder: the run's.
+        lines: what the run said of its folder and its recipe.
+        boards: width of a terminal -> the board for it.
+    """
+
+    folder: Path
+    lines: list[str]
+    boards: dict[str, str]
+
+    def board(self, width: int) -> str:
+        """Return the board for a terminal."""
+        return self.boards[str(max((w for w in WIDTHS if w <= width), default=WIDTHS[0]))]
+
+
+def read_finished_run(request: Request) -> Finished | None:
+    """Return the run that a request asks for, if the same request finished it and nothing has changed since."""
+    try:
+        name = _name(request)
+        folder = request.folder(name)
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        same = mark["inputs"] == _known_inputs(request, mark["inputs"]["files"]) and mark["outputs"] == outputs(folder)
+        return Finished(folder, mark["lines"], mark["boards"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+        return None  # an ordinary run finds out what is the matter
+
+
+def write_mark(finished: Finished, inputs: Mapping[str, Any]) -> None:
+    """Record that a run has nothing left to do.
+
+    Args:
+        finished: what the next run prints.
+        inputs: as `inputs_of` gave them before the run read any of them.
+    """
+    values = {
+        "inputs": inputs, "outputs": outputs(finished.folder), "lines": finished.lines,
+        "boards": finished.boards,
+    }  # fmt: skip
+    run_folders.write_json(finished.folder / MARK, values)
+
+
+def inputs_of(request: Request, recipe: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
+    """Return all that a run depends on: texts, versions, and size and date of each file that the recipe names.
+
+    Args:
+        request: which run.
+        recipe: its recipe as plain values.
+        folder: where relative paths start.
+
+    Returns:
+        The inputs; None where something comes from the hub and no local copy of it says which version it is.
+    """
+    paths = [path for text in _texts(recipe) for path in _files(text, folder)]
+    for text, kind in [(recipe["model"], "models"), *((recipe["data"][use], "datasets") for use in ("train", "eval"))]:
+        if text and not list(_files(text, folder)):
+            version = _hub_cache() / f"{kind}--{text.replace('/', '--')}" / "refs" / "main"
+            if not version.is_file():
+                return None
+            paths.append(version)
+    return _known_inputs(request, [str(path) for path in paths])
+
+
+def outputs(folder: Path) -> Stamps:
+    """Return size and date of every file of a run's folder, but for hidden ones and a scheduler's."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    parts = {path: path.relative_to(folder).parts for path in files}
+    return _stamps([p for p in files if parts[p][0] != "slurm" and not any(x.startswith(".") for x in parts[p])])
+
+
+def _known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    recipe = Path(request.recipe)
+    package = Path(__file__).parents[1]
+    own = [p for root in (package, package / "evals") for p in root.resolve().rglob("*") if p.suffix in (".py", ".j2")]
+    packages = ("torch", "transformers", "accelerate", "peft", "lm-eval", "datasets", "pandas", "rich")
+    return {
+        "recipe": recipe.read_text(encoding="utf-8"), "folder": str(recipe.resolve().parent),
+        "overrides": list(request.overrides), "files": _stamps([Path(file) for file in files]),
+        "code": [len(own), max(p.stat().st_mtime_ns for p in own)], "python": sys.version,
+        "versions": [version_of(package) for package in packages],
+        "hardware": [
+            run_folders.cpu_name(), os.cpu_count(), Path("/dev/nvidia0").exists(),
+            os.environ.get("CUDA_VISIBLE_DEVICES"),
+        ],
+    }  # fmt: skip
+
+
+def _name(request: Request) -> str:
+    source = Source(Path(request.recipe))
+    for text in request.overrides:
+        source.override(text)
+    return str(source.data["name"])
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a recipe, any of which may name a file."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _files(text: str, folder: Path) -> Iterator[Path]:
+    """The files that a text of a recipe names, if it names any: `data.jsonl`, `model/`, `mine.py:loss`."""
+    if text.startswith(PACKAGE_SCHEME):
+        yield resolve_package(text)
+        return
+    for part in dict.fromkeys((text, *(t.strip() for t in text.replace("+", "*").split("*")))):
+        for name in dict.fromkeys((part, part.rpartition(":")[0])):
+            try:
+                path = folder / Path(name).expanduser()
+                exists = bool(name) and path.exists()
+            except (OSError, ValueError, RuntimeError):  # too long for a name, or another user's home
+                continue
+            if exists and path.is_dir():
+                yield from (p for p in sorted(path.rglob("*")) if p.is_file())
+            elif exists:
+                beside = path.parent.glob("*") if path.suffix in BESIDE else ()
+                yield from (path, *(p for p in sorted(beside) if p.suffix in BESIDE))
+
+
+def _stamps(paths: Sequence[Path]) -> Stamps:
+    """Size and date of files; of one that is not there, nothing."""
+    stats = {str(path): path.stat() if path.is_file() else None for path in paths}
+    return {path: [stat.st_size, stat.st_mtime_ns] if stat else [] for path, stat in sorted(stats.items())}
+
+
+def _hub_cache() -> Path:
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")).expanduser()
