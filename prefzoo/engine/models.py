@@ -21,6 +21,7 @@ from prefzoo.errors import UserError
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.paths import PACKAGE_SCHEME, cache_dir, resolve_package
+from prefzoo.runtime.run_folders import REMOVED
 from prefzoo.runtime.sharding import gather_state_dict
 
 HASH_FILE = "prefzoo.sha256"
@@ -164,6 +165,8 @@ def resolve_model(spec: str, folder: Path) -> str:
             raise UserError(f"model {spec}: no such file: {path}; paths in a recipe are relative to the recipe")
         return str(_from_gguf(path))
     if path.is_dir():
+        if (path / REMOVED).is_file():
+            raise UserError(f"model {spec}: {(path / REMOVED).read_text(encoding='utf-8').strip()}")
         if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise UserError(
                 f"model {spec}: {path} holds no config.json or adapter_config.json; "

@@ -185,6 +185,10 @@ def models_of(targets: Sequence[Path], base: str | None) -> dict[str, str]:
             variants = sorted(
                 p.parent.name for p in target.glob("*/checkpoint") if run_folders.has_checkpoint(p.parent)
             )
+            removed = {p.parent.name: run_folders.why_removed(p.parent) for p in sorted(target.glob("*/checkpoint"))}
+            gone = [f"{target / name}: {why}" for name, why in removed.items() if why]
+            if gone:  # left out in silence, they would seem not to have been asked for
+                raise UserError([*gone, f"{target}: name RUN/VARIANT/checkpoint of those that are there"])
             if not variants:
                 raise UserError(f"{target}: a run without a finished variant; run its recipe first")
             specs += [(name, str((target / name / "checkpoint").resolve())) for name in variants]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prefzoo.errors import UserError
 from prefzoo.experiment.cards import HERE, HUB_ID
-from prefzoo.runtime.run_folders import has_checkpoint
+from prefzoo.runtime.run_folders import has_checkpoint, why_removed
 
 CONFIG, CARD = "adapter_config.json", "README.md"
 KEPT = re.compile(
@@ -38,6 +38,8 @@ def files(variant: Path, to: str, base_model: str | None = None) -> dict[str, by
     if base_model is not None and not HUB_ID.fullmatch(base_model):
         raise UserError(f"--base-model: {base_model!r} is no hub id; write it like user/name")
     checkpoint = variant / "checkpoint"
+    if why_removed(variant):
+        raise UserError(f"{variant}: {why_removed(variant)}")
     if not has_checkpoint(variant):
         raise UserError(f"{variant}: no checkpoint in it; name RUN/VARIANT as prefzoo run left it, or run it again")
     if not (checkpoint / CARD).is_file():

@@ -27,6 +27,7 @@ from prefzoo.experiment.check import Checked, check_run, load_checked
 from prefzoo.experiment.choose import Choice, failures, train_and_choose
 from prefzoo.experiment.context import Experiment, open_experiment
 from prefzoo.experiment.executors import LOCAL, Executor, InOrder, Resources, run_stage
+from prefzoo.experiment.keep import remove_weights
 from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.stages.frontier import write_frontier
 from prefzoo.experiment.stages.judge import judge_models, play_round_robin
@@ -184,6 +185,8 @@ def _run(
             _print_board(experiment, ranked.board, Console())
             console.print(f"\nEverything is in {experiment.folder}; to look at it: {page}", soft_wrap=True)
         boards = _boards(experiment, ranked.board) if ranked.settled else {}
+        if ranked.settled:
+            remove_weights(experiment, choice.finals, ranked.board.order)
     failed = {name: failure.reason for name, failure in failed_variants(experiment, choice).items()}
     faults = checked.failing | (ranked.faults if ranked else {}) | lost_trials(experiment, choice)
     return Outcome(experiment.folder, failed, faults, {} if faults else boards)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -51,6 +51,7 @@ class Recipe(RecipeSection):
     train: Train = Train()
     variants: dict[str, Variant]
     evals: Evals = Evals()
+    keep: Literal["all", "adapters", "best", "none"] = "all"  # weights on disk, once they are measured
     sweep: Sweep | None = None
     _folder: Path = Path()
 

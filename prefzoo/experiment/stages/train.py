@@ -15,6 +15,7 @@ from prefzoo.errors import UserError, VariantFailed
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.frontier import snapshots_of
+from prefzoo.experiment.stages.measure import Numbers, state_of_numbers
 from prefzoo.experiment.stages.stage import Done, Failed, Result
 from prefzoo.experiment.stages.trainings import Training, job_with_reference
 from prefzoo.experiment.stages.validate import validate, validation_score
@@ -115,6 +116,10 @@ def _uncallable(experiment: Experiment, training: Training) -> Failed | None:
 def _is_intact(experiment: Experiment, training: Training) -> bool:
     """Whether an earlier run trained it to its end, and its files are still what was written."""
     checkpoint = training.folder / "checkpoint"
+    if run_folders.why_removed(training.folder):  # they are needed again if anything is to be measured
+        earlier = run_folders.read_result(training.folder)
+        same = earlier is not None and earlier.key == training.key
+        return same and state_of_numbers(experiment, training.name) is Numbers.SAME
     result = run_folders.read_finished(training.folder, training.key)
     if result is not None and result.weights and result.weights != models.content_hash(checkpoint):
         experiment.console.print(f"{checkpoint}: broken (not what was written); {training.name} is trained again")
