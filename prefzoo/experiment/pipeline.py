@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
@@ -184,7 +183,8 @@ def _run(
         if not options.silent:
             _print_board(experiment, ranked.board, Console())
             console.print(f"\nEverything is in {experiment.folder}; to look at it: {page}", soft_wrap=True)
-        boards = _boards(experiment, ranked.board) if ranked.settled else {}
+        board = ranked.board
+        boards = unchanged.shown_at_widths(lambda to: _print_board(experiment, board, to)) if ranked.settled else {}
         if ranked.settled:
             remove_weights(experiment, choice.finals, ranked.board.order)
     failed = {name: failure.reason for name, failure in failed_variants(experiment, choice).items()}
@@ -284,17 +284,6 @@ def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> _Ra
     board = build_board(experiment, choice, numbers, more)
     faults = {f"metric {name}": reason for name, reason in board.faults.items()}
     return _Ranked(board, faults | ({"evals.judge": why} if why else {}), settled)
-
-
-def _boards(experiment: Experiment, board: Leaderboard) -> dict[str, str]:
-    """The board as terminals of several widths show it."""
-    texts: dict[str, str] = {}
-    for width in unchanged.WIDTHS:
-        console = Console(width=width, file=StringIO(), emoji=False)
-        with console.capture() as capture:
-            _print_board(experiment, board, console)
-        texts[str(width)] = capture.get()
-    return texts
 
 
 def _print_board(experiment: Experiment, board: Leaderboard, console: Console) -> None:

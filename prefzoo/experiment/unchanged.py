@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from prefzoo.errors import UserError
 from prefzoo.experiment.request import Request
@@ -71,6 +74,17 @@ def write_mark(finished: Finished, inputs: Mapping[str, Any]) -> None:
         "boards": finished.boards,
     }  # fmt: skip
     run_folders.write_json(finished.folder / MARK, values)
+
+
+def shown_at_widths(show: Callable[[Console], None]) -> dict[str, str]:
+    """Return what `show` prints to a terminal, by the terminal's width."""
+    texts: dict[str, str] = {}
+    for width in WIDTHS:
+        console = Console(width=width, file=StringIO(), emoji=False)
+        with console.capture() as capture:
+            show(console)
+        texts[str(width)] = capture.get()
+    return texts
 
 
 def inputs_of(request: Request, recipe: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
