@@ -23,7 +23,6 @@ from prefzoo.experiment.request import Request
 from prefzoo.recipe.yaml import Source
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
-from prefzoo.runtime.versions import version_of
 
 MARK = ".finished.json"
 WIDTHS = (80, 100, 120, 160, 200)  # of the terminals for which the board is stored
@@ -119,12 +118,12 @@ def _known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) ->
     recipe = Path(request.recipe)
     package = Path(__file__).parents[1]
     own = [p for root in (package, package / "evals") for p in root.resolve().rglob("*") if p.suffix in (".py", ".j2")]
-    packages = ("torch", "transformers", "accelerate", "peft", "lm-eval", "datasets", "pandas", "rich")
+    packages = {path.name for root in sys.path for path in Path(root).glob("*.dist-info")}  # name and version
     return {
         "recipe": recipe.read_text(encoding="utf-8"), "folder": str(recipe.resolve().parent),
         "overrides": list(request.overrides), "files": _stamps([Path(file) for file in files]),
         "code": [len(own), max(p.stat().st_mtime_ns for p in own)], "python": sys.version,
-        "versions": [version_of(package) for package in packages],
+        "packages": sorted(packages),
         "hardware": [
             run_folders.cpu_name(), os.cpu_count(), Path("/dev/nvidia0").exists(),
             os.environ.get("CUDA_VISIBLE_DEVICES"),

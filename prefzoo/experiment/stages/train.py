@@ -55,7 +55,7 @@ def train_trials(experiment: Experiment, names: Sequence[str], until: int | None
     Raises:
         UserError: see above.
     """
-    experiment = experiment.without_test_split
+    whole, experiment = experiment, experiment.without_test_split
     results: Results = {}
     todo: list[Training] = []
     for trial in (experiment.trials[name] for name in names):
@@ -63,7 +63,7 @@ def train_trials(experiment: Experiment, names: Sequence[str], until: int | None
         if pause is not None and validation_score(experiment, trial, pause) is not None:
             results[trial.name] = Done(kept=True)
             continue
-        earlier = _earlier(experiment, training, pause) or _uncallable(experiment, training)
+        earlier = _earlier(whole, training, pause) or _uncallable(experiment, training)
         if earlier is None:
             todo.append(training)
         else:
