@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -53,19 +54,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a GPU, and PREFZOO_GPU=1 to see it"))
 
 
+_long_lived = 0  # modules that were loaded when the collector last froze what it knew
+
+
 @pytest.fixture(autouse=True)
 def _plugins_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A test's plug-ins and the modules it wrote end with it: which tests share a process is chance."""
     from prefzoo.losses import _registry
 
     monkeypatch.setattr(_registry, "_REGISTRY", dict(_registry._REGISTRY))
+    before = set(sys.modules)
     yield
     written = str(tmp_path_factory.getbasetemp())
-    for name, module in list(sys.modules.items()):
-        own = getattr(module, "__dict__", {})  # some modules make up any attribute that they are asked for
+    for name in set(sys.modules) - before:
+        own = getattr(sys.modules[name], "__dict__", {})  # some modules make up any attribute that they are asked for
         places = [own.get("__file__"), *own.get("__path__", [])]
         if any(str(place).startswith(written) for place in places):
             del sys.modules[name]
+    _spare_the_collector()
+
+
+def _spare_the_collector() -> None:
+    """Keep torch's and transformers' objects out of every later garbage collection, each of which takes half a second."""
+    global _long_lived
+    if len(sys.modules) > _long_lived + 300:
+        _long_lived = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 def build_tokenizer(chat_template: str | None, *, merging: bool = False) -> Any:

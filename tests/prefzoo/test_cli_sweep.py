@@ -80,6 +80,10 @@ def test_a_sweep_ends_in_a_board_of_tuned_variants(
     assert set(long[long.variant == "dpo-beta0.5-s1"].seed) <= {1} and long[long.variant == "dpo"].seed.isna().all()
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
     again = capsys.readouterr().out
+    assert "training dpo" not in again and "nothing to do" in again
+    (folder / "report.html").unlink()  # one file is missing: the run looks at every trial
+    assert prefzoo(monkeypatch, "run", "r.yaml") == 0
+    again = capsys.readouterr().out
     assert "training dpo" not in again and again.count("already trained") == 8 and again.count("already measured") == 5
 
 

@@ -153,7 +153,8 @@ def test_an_edited_loss_is_another_loss(
     assert run(monkeypatch, variants) == 0
     assert "training late: done" in capsys.readouterr().out
     assert run(monkeypatch, variants) == 0
-    assert "late: already trained with these settings; kept" in capsys.readouterr().out
+    again = capsys.readouterr().out
+    assert "reused: late" in again and "nothing to do" in again
 
 
 def test_the_place_of_an_error_is_the_users_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "name",
             "seed",
             "seeds",
+            "keep",
             "sweep",
             "model",
             "trust_remote_code",

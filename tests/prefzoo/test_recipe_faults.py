@@ -71,7 +71,7 @@ REFERENCE = (
     "every reference is the untrained `model`, so remove it, "
     "or choose a loss without a reference (`prefzoo losses` says which)"
 )
-FIELDS = "name, seed, seeds, model, trust_remote_code, data, train, variants, evals, sweep"
+FIELDS = "name, seed, seeds, model, trust_remote_code, data, train, variants, evals, keep, sweep"
 SOME = "there are train, eval, format, columns, on_bad_row, max_length, too_long, score, chat_template_kwargs"
 
 
