@@ -54,9 +54,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a GPU, and PREFZOO_GPU=1 to see it"))
 
 
-_long_lived = 0  # modules that were loaded when the collector last froze what it knew
-
-
 @pytest.fixture(autouse=True)
 def _plugins_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A test's plug-ins and the modules it wrote end with it: which tests share a process is chance."""
@@ -71,14 +68,8 @@ def _plugins_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
         places = [own.get("__file__"), *own.get("__path__", [])]
         if any(str(place).startswith(written) for place in places):
             del sys.modules[name]
-    _spare_the_collector()
-
-
-def _spare_the_collector() -> None:
-    """Keep torch's and transformers' objects out of every later garbage collection, each of which takes half a second."""
-    global _long_lived
-    if len(sys.modules) > _long_lived + 300:
-        _long_lived = len(sys.modules)
+    if len(sys.modules) > len(before) + 300:
+        # torch or transformers came: left in, its objects make each later collection take half a second
         gc.collect()
         gc.freeze()
 
