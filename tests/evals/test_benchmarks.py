@@ -18,6 +18,8 @@ from prefzoo.evals.suites.arithmetic.make import items
 from prefzoo.evals.suites.benchmarks import run_benchmark
 from prefzoo.evals.suites.tasks import check_names, is_benchmark, suite_key
 
+pytestmark = pytest.mark.slow  # lm-eval takes six seconds to import
+
 OWN = """\
 task: mine
 dataset_path: json

@@ -17,6 +17,7 @@ RESULTS = ROOT / "results"
 READS_RESULTS = re.compile(r"(parents\[\d\]|ROOT|HERE|__file__).*\bresults\b")
 
 
+@pytest.mark.slow
 def test_the_committed_page_is_not_stale() -> None:
     """If this fails, a run in results/ changed: `prefzoo leaderboard results --write`."""
     text = (RESULTS / "README.md").read_text(encoding="utf-8")

@@ -121,6 +121,7 @@ def grid(rng: np.random.Generator, seeds: int, prompts: Values, spread: float) -
     return np.asarray(prompts[:, None] + spread * rng.normal(size=(runs, seeds, 1)) + noise)
 
 
+@pytest.mark.slow
 def test_seeds_are_a_second_level() -> None:
     rng = np.random.default_rng(7)
     prompts = rng.normal(size=(RUNS, 80))
@@ -133,6 +134,7 @@ def test_seeds_are_a_second_level() -> None:
     assert 0.93 <= covers(found, 0) <= 0.97 and false_positives(found) <= MOST_FALSE
 
 
+@pytest.mark.slow
 def test_few_seeds_and_no_seed_effect_are_on_the_safe_side() -> None:
     rng = np.random.default_rng(8)
     prompts = rng.normal(size=(RUNS, 80))

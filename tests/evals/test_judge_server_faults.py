@@ -134,6 +134,7 @@ def test_a_judging_that_is_killed_pays_for_nothing_twice(server: Misbehaving, tm
     assert len(times) == 40 and len(server.asked) <= 40 + 3
 
 
+@pytest.mark.slow
 def test_the_table_says_what_is_missing_and_withholds_what_is_too_little(
     server: Misbehaving, tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -63,6 +63,7 @@ def test_alpaca_evals_own_numbers(pool: Pool, tmp_path: Path, monkeypatch: pytes
     assert np.abs(regularised - theirs).mean() < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_truth_is_recovered_within_its_standard_error(seed: int) -> None:
     made = simulate(seed=seed)
@@ -103,6 +104,7 @@ def both_ways(small: Pool, folder: Path) -> list[tuple[object, ...]]:
     return [(), (small.difficulty,), (small.difficulty, gamed_of(small, folder))]
 
 
+@pytest.mark.slow
 def test_shuffled_rows_change_nothing(small: Pool, tmp_path: Path) -> None:
     mixed = [replace(a, rows=a.rows.sample(frac=1, random_state=i)) for i, a in enumerate(small.models)]
     for how in both_ways(small, tmp_path):
@@ -124,6 +126,7 @@ def test_swapped_roles_give_the_rest_of_a_hundred(small: Pool) -> None:
     assert values(turned[:1], small.difficulty) == pytest.approx(100 - alone, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_model_against_itself_gives_fifty(small: Pool, tmp_path: Path) -> None:
     same = small.models[0].rows.assign(output_2=small.models[0].rows["output_1"], preference=1.5, generator_2="itself")
     pool = [*small.models, Annotations("itself", "base", "simulated", same)]
@@ -188,6 +191,7 @@ def test_published_rates() -> None:
     assert np.mean(inside) >= 0.95
 
 
+@pytest.mark.slow
 def test_what_a_row_says_about_its_difficulties(small: Pool, tmp_path: Path) -> None:
     gamed = gamed_of(small, tmp_path)
     cases = {

@@ -93,6 +93,7 @@ def test_displacement_is_per_token_and_has_one_unit_everywhere() -> None:
     assert on_pairs(policy, reference, None).pairs["chosen_displacement"] == [-0.5]
 
 
+@pytest.mark.slow
 def test_kl_and_values_of_held_out_pairs_are_paired_in_compare(tmp_path: Path) -> None:
     """As they are over seeds: by the same rows, the base's KL from itself being zero."""
     run = make_run(tmp_path / "a", {"dpo": share(30), "ipo": share(20)})
@@ -223,6 +224,7 @@ def contributed(tmp_path: Path, own_registry: None, monkeypatch: pytest.MonkeyPa
     yield
 
 
+@pytest.mark.slow
 def test_adding_a_metric_is_one_file_as_contributing_says(tmp_path: Path, contributed: None) -> None:
     """It is in the long table, the leaderboard, `compare` and the page, each with the facts that the file says."""
     run = make_run(tmp_path / "run", {"dpo": share(30), "ipo": share(20)})

@@ -57,6 +57,7 @@ def outline(html: str) -> Outline:
     return found
 
 
+@pytest.mark.slow
 def test_hostile_text_adds_no_element_and_no_attribute(tmp_path: Path) -> None:
     plain = outline(page.page(read_run(full_run(tmp_path / "plain"))))
     hostile = outline(page.page(read_run(full_run(tmp_path / "hostile", HOSTILE))))
@@ -67,6 +68,7 @@ def test_hostile_text_adds_no_element_and_no_attribute(tmp_path: Path) -> None:
     assert HOSTILE in hostile.texts["verdict"] and HOSTILE in hostile.texts["data"]
 
 
+@pytest.mark.slow
 def test_answers_are_embedded_as_they_were(tmp_path: Path) -> None:
     html = page.page(read_run(full_run(tmp_path / "run", HOSTILE)))
     found = re.search(r'<script type="application/json" id="answers-data">(.*?)</script>', html, re.DOTALL)
@@ -79,12 +81,14 @@ def test_answers_are_embedded_as_they_were(tmp_path: Path) -> None:
     assert [p["won"][at] for p in data["prompts"]] == [v["preference"] - 1 for v in verdicts]
 
 
+@pytest.mark.slow
 def test_a_policy_lets_nothing_be_fetched(tmp_path: Path) -> None:
     html = page.page(read_run(full_run(tmp_path / "run")))
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
     assert policy is not None and policy[1].startswith("default-src 'none'; ") and "sha256-" in policy[1]
 
 
+@pytest.mark.slow
 def test_a_page_says_what_the_leaderboard_says(tmp_path: Path) -> None:
     folder = quick_run(tmp_path / "run")
     html = page.page(read_run(folder))
@@ -95,6 +99,7 @@ def test_a_page_says_what_the_leaderboard_says(tmp_path: Path) -> None:
     assert len(html.encode()) < page.MOST
 
 
+@pytest.mark.slow
 def test_every_rank_of_the_page_is_the_leaderboards(tmp_path: Path) -> None:
     run = read_run(quick_run(tmp_path / "run"))
     board = board_of(run)
@@ -107,6 +112,7 @@ def test_every_rank_of_the_page_is_the_leaderboards(tmp_path: Path) -> None:
     assert {name: int(rank) for name, rank in rows} == board.ranks and [n for n, _ in rows] == board.order
 
 
+@pytest.mark.slow
 def test_a_variant_worse_than_the_base_is_marked_and_the_base_has_its_number(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run", {"dpo": share(4), "ipo": share(20)}))
     html = page.page(run)
@@ -118,6 +124,7 @@ def test_a_variant_worse_than_the_base_is_marked_and_the_base_has_its_number(tmp
     assert "dpo is worse than it" in outline(html).texts["verdict"]
 
 
+@pytest.mark.slow
 def test_every_column_has_a_tooltip_and_an_entry_in_the_glossary(tmp_path: Path) -> None:
     run = read_run(quick_run(tmp_path / "run"))
     html = page.page(run)
@@ -132,6 +139,7 @@ def test_every_column_has_a_tooltip_and_an_entry_in_the_glossary(tmp_path: Path)
     assert "win_rate" in shown and "repetition" not in shown
 
 
+@pytest.mark.slow
 def test_what_a_reader_asks_first_stands_at_the_top_once(tmp_path: Path) -> None:
     folder = quick_run(tmp_path / "run")
     for i, name in enumerate(("dpo", "cdpo", "ipo", "simpo")):
@@ -149,6 +157,7 @@ def test_what_a_reader_asks_first_stands_at_the_top_once(tmp_path: Path) -> None
     assert html.count("<dt>torch</dt>") == 1 == html.count("<dt>Commit</dt>")
 
 
+@pytest.mark.slow
 def test_different_machines_are_told_apart(tmp_path: Path) -> None:
     folder = quick_run(tmp_path / "run")
     path = folder / "dpo" / "result.json"
@@ -160,6 +169,7 @@ def test_different_machines_are_told_apart(tmp_path: Path) -> None:
     assert "8 × H100; P, 2 cores" in outline(html).texts["verdict"]
 
 
+@pytest.mark.slow
 def test_bits_per_byte_are_neither_points_nor_better_when_there_are_more(tmp_path: Path) -> None:
     folder = full_run(tmp_path / "run")
     for name, value in (("base", 1.4), ("dpo", 1.6), ("simpo", 1.2), ("kto_pair_with_a_long_name", 1.4)):
@@ -190,6 +200,7 @@ def test_margins_have_no_beta_and_those_without_a_reference_their_own_chart(tmp_
     assert "simpo: 1 at step 1" in drawn["Margin without a reference"]
 
 
+@pytest.mark.slow
 def test_displacement_that_was_not_measured_is_not_denied(tmp_path: Path) -> None:
     run = read_run(full_run(tmp_path / "run"))
     few = {n: replace(v, steps=v.steps.head(3)) for n, v in run.variants.items()}
@@ -201,6 +212,7 @@ def test_displacement_that_was_not_measured_is_not_denied(tmp_path: Path) -> Non
     assert "Likelihood displacement of simpo, dpo, cdpo, ipo was not measured" in said
 
 
+@pytest.mark.slow
 def test_a_failed_variant_is_named_on_the_page(tmp_path: Path) -> None:
     folder = quick_run(tmp_path / "run")
     for name in ("result.json", "evals.json", "annotations.json"):
@@ -222,6 +234,7 @@ def test_what_a_run_lacks_is_said_in_a_line(tmp_path: Path) -> None:
     assert "No training was logged" in said["training"]
 
 
+@pytest.mark.slow
 def test_a_heat_map_from_scores_has_the_win_rates_of_the_leaderboard(tmp_path: Path) -> None:
     run = read_run(quick_run(tmp_path / "run"))
     met = round_robin_of(replace(run, round_robin=None))
@@ -235,6 +248,7 @@ def test_a_heat_map_from_scores_has_the_win_rates_of_the_leaderboard(tmp_path: P
     assert (square.text, square.won) == (f"{100 * rates['simpo']:.0f}%", rates["simpo"] > 0.5)
 
 
+@pytest.mark.slow
 def test_a_full_run_lacks_nothing_and_says_the_alignment_tax(tmp_path: Path) -> None:
     html = page.page(read_run(full_run(tmp_path / "run")))
     assert 'class="empty"' not in html
@@ -256,6 +270,7 @@ def test_an_unfinished_run_is_shown_as_such(tmp_path: Path) -> None:
     assert "Not finished: ipo has no measurements yet" in said["verdict"]
 
 
+@pytest.mark.slow
 def test_answers_beyond_the_budget_are_left_out_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = read_run(full_run(tmp_path / "run"))
     whole = prompts.browser(run, ["base", "dpo"])
@@ -304,6 +319,7 @@ def test_a_number_has_the_unit_of_its_metric() -> None:
     assert cell(row | {"value": float("nan"), "note": "withheld"}, metrics["win_rate"]).sort is None
 
 
+@pytest.mark.slow
 def test_pictures_for_papers_are_drawn_of_all_that_is_there(tmp_path: Path) -> None:
     written = {p.name for p in draw(read_run(full_run(tmp_path / "run")), tmp_path / "plots")}
     names = ("ranking", "win_rate_by_length", "head_to_head", "frontier", "benchmarks", "training")

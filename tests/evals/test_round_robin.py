@@ -71,6 +71,7 @@ def test_two_variants_worked_by_hand() -> None:
     )
 
 
+@pytest.mark.slow
 def test_known_strengths_are_recovered() -> None:
     strengths = np.array([0.0, 0.8, -0.6, 1.5])
     found = round_robin(drawn(strengths, 2000, 0), FULL, resamples=100)

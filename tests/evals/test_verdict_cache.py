@@ -67,6 +67,7 @@ def test_a_function_is_asked_again_when_its_file_changes(tmp_path: Path, monkeyp
     assert not (tmp_path / "__pycache__").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["reward", "model"])
 def test_a_local_model_goes_on_where_it_was_stopped(
     tmp_path: Path, kind: str, tiny_model: Any, tiny_tokenizer: Any

@@ -168,6 +168,7 @@ def test_the_page_begins_with_the_guide_and_links_it_to_the_losses() -> None:
     assert "## Which loss to try" in catalogue(ALL, "md")
 
 
+@pytest.mark.slow
 def test_listing_losses_reads_no_recipes_and_no_data() -> None:
     code = (
         "import sys; from prefzoo.cli.show import show_losses; show_losses('dpo'); "

@@ -119,6 +119,7 @@ PLUG_INS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("setting", "line"), PLUG_INS)
 def test_a_plug_in_that_raises_is_called_before_anything_is_trained(
     place: Path, setting: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -168,6 +169,7 @@ def test_absurd_values_are_warned_of(
     assert f"warning: {line}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_plain_recipe_has_no_warning_and_run_repeats_those_of_check(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

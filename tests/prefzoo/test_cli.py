@@ -64,7 +64,11 @@ def test_losses_import_nothing_that_trains_or_reads_data() -> None:
         (["losses", "dpo + sft", "--format", "md"], "'dpo + sft' is a sum; name one of its terms"),
         (["run", "r.yaml", "--set", "model=./nowhere"], "no such folder"),
         (["run", "r.yaml", "--set", "model=package://nope/x.gguf"], "no package 'nope'"),
-        (["run", "r.yaml", "--set", "evals.benchmarks=[arithmetics]"], "did you mean 'arithmetic'"),
+        pytest.param(  # lm-eval takes six seconds to import
+            ["run", "r.yaml", "--set", "evals.benchmarks=[arithmetics]"],
+            "did you mean 'arithmetic'",
+            marks=pytest.mark.slow,
+        ),
         (["run", "r.yaml", "--set", "data.max_length=20"], "max_length"),
         (["run", "r.yaml", "--set", "evals.prompts='instruct:test'"], "no such split"),
         (["pairs", "--model", "model", "--prompts", "instruct:eval:2", "--out", "x.txt"], "use .jsonl or .parquet"),

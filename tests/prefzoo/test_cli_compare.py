@@ -60,6 +60,7 @@ def test_a_mistake_is_one_line(
     assert says in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_files_in_every_format(
     quick: Path, board: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

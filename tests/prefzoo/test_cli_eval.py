@@ -37,6 +37,7 @@ def test_names_and_the_baseline(place: Path) -> None:
     assert models_of([Path("model")], "some/hub")["base"] == "some/hub"
 
 
+@pytest.mark.slow
 def test_a_run_on_prompts_with_a_round_robin(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +163,7 @@ def test_a_single_checkpoint_is_measured_under_its_own_name_and_reported(
     assert "dpo is alone" in (place / "alone" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_folder_of_an_evaluation_has_a_page(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

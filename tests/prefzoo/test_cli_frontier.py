@@ -102,6 +102,7 @@ def test_snapshots_that_were_not_taken(
     assert pd.read_csv(place / "results/far/frontier.csv").step.tolist() == [0, 6, 0, 6]
 
 
+@pytest.mark.slow
 def test_variants_that_train_side_by_side(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

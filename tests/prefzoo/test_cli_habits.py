@@ -48,6 +48,7 @@ def completed(words: str, folder: Path) -> list[str]:
     return [line.removeprefix("plain,") for line in done.stdout.split()]
 
 
+@pytest.mark.slow
 def test_completion_knows_commands_losses_recipes_and_fields(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for name in ("mine.yaml", "notes.txt", ".hidden.yaml", "sub/inner.yml"):

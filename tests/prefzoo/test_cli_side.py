@@ -71,6 +71,7 @@ def test_what_cannot_go_together_goes_one_after_another(
     assert "training v0.1, kto side by side: done" in out
 
 
+@pytest.mark.slow
 def test_one_that_diverges_fails_alone_and_the_others_are_kept(
     side: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

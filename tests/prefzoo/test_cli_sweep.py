@@ -87,6 +87,7 @@ def test_a_sweep_ends_in_a_board_of_tuned_variants(
     assert "training dpo" not in again and again.count("already trained") == 8 and again.count("already measured") == 5
 
 
+@pytest.mark.slow
 def test_the_choice_never_reads_the_test_split(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The held-out pairs and prompts are there, but whoever touches them fails."""
 

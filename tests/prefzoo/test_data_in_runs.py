@@ -60,6 +60,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.slow
 def test_the_format_and_unused_columns_are_shown_by_every_command(place: Path, prefzoo: Command) -> None:
     words = "orca, conversational; columns not used: id"
     for command in ("check", "data"):
@@ -69,6 +70,7 @@ def test_the_format_and_unused_columns_are_shown_by_every_command(place: Path, p
     assert words in (place / "results" / "tiny" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_rows_left_out_are_counted_and_written_to_a_file_of_the_run(place: Path, prefzoo: Command) -> None:
     write(place / "train.jsonl", [*ORCA, *BROKEN])
     refused = prefzoo("check", "recipe.yaml")

@@ -103,6 +103,7 @@ def test_a_really_full_disk(tiny_model: Any, tmp_path: Path, small_disk: Path) -
     same(whole, run(tiny_model, this, small_disk / "run"))
 
 
+@pytest.mark.slow
 def test_the_command_says_so_in_one_line(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,7 @@ def test_the_kept_file_is_current() -> None:
     assert KEPT.read_text() == json_schema.schema_text(OURS), "run: prefzoo schema --out recipes/recipe.schema.json"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_passes(path: Path, checker: Draft202012Validator) -> None:
     checker.validate(Source(path).data)

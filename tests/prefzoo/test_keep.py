@@ -35,6 +35,7 @@ def weights(place: Path) -> set[str]:
     return {p.parents[1].name for p in (place / "results" / "tiny").glob("*/checkpoint/*.safetensors")}
 
 
+@pytest.mark.slow
 def test_what_is_not_kept_goes_and_is_neither_trained_nor_missed_without_a_word(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +57,7 @@ def test_what_is_not_kept_goes_and_is_neither_trained_nor_missed_without_a_word(
     assert "trained again: simpo, low (its weights were removed" in out and weights(place) == {"simpo", "low"}
 
 
+@pytest.mark.slow
 def test_best_keeps_the_leader(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "keep=best") == 0
     assert len(weights(place)) == 1

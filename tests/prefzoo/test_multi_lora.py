@@ -84,6 +84,7 @@ GROUPS: list[tuple[str, list[tuple[str, dict[str, Any]]], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variants", "settings"), [g[1:] for g in GROUPS], ids=[g[0] for g in GROUPS])
 def test_each_trajectory_is_the_one_alone(
     variants: list[tuple[str, dict[str, Any]]], settings: dict[str, Any], tiny_model: Any, tmp_path: Path
@@ -97,6 +98,7 @@ def test_each_trajectory_is_the_one_alone(
         assert any(not torch.allclose(p, found[i][1][n], atol=1e-3) for n, p in start.items())  # it went somewhere
 
 
+@pytest.mark.slow
 def test_in_bf16_each_goes_its_own_way(tiny_model: Any, tmp_path: Path) -> None:
     jobs = [replace(lora_job(tiny_model, name), bf16=True) for name in ("simpo", "sft")]
     found = together(tiny_model, jobs, tmp_path)
@@ -181,6 +183,7 @@ def short_of_memory(tokens: int, model: Any) -> list[int]:
     return sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("dpo", "ipo"), ("kto", "aot")], ids=["independent", "coupled"])
 def test_a_group_that_does_not_fit_goes_on_in_smaller_passes(
     names: tuple[str, ...], tiny_model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -52,6 +52,7 @@ def same(one: Any, two: Any) -> None:
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_killed_group_goes_on_bit_for_bit(dropout: float, tiny_model: Any, tmp_path: Path) -> None:
     lora = {"lora": {"rank": 2, "alpha": 4.0, "dropout": dropout, "targets": ["q_proj", "up_proj"]}}
@@ -63,6 +64,7 @@ def test_a_killed_group_goes_on_bit_for_bit(dropout: float, tiny_model: Any, tmp
     same(whole, last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", range(13))
 def test_killed_between_two_checkpoints(
     written: int, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -85,6 +87,7 @@ def test_killed_between_two_checkpoints(
     same(whole, last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_keeps_all(number: signal.Signals, tiny_model: Any, tmp_path: Path) -> None:
     whole = run(tiny_model, tmp_path / "whole", every=1e9)
@@ -94,6 +97,7 @@ def test_a_signal_keeps_all(number: signal.Signals, tiny_model: Any, tmp_path: P
     same(whole, run(tiny_model, tmp_path / "parts", every=1e9))
 
 
+@pytest.mark.slow
 def test_who_is_behind_catches_up(tiny_model: Any, tmp_path: Path) -> None:
     """One member's checkpoints are lost: it begins anew, and the others wait for it."""
     whole = run(tiny_model, tmp_path / "whole", every=1e9)
@@ -120,6 +124,7 @@ def test_what_trained_in_a_group_goes_on_alone(tiny_model: Any, tmp_path: Path) 
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(ours, whole[0][1], strict=True))
 
 
+@pytest.mark.slow
 def test_a_group_that_stops_on_the_way_goes_on_bit_for_bit(tiny_model: Any, tmp_path: Path) -> None:
     """After `until` steps, as a search stops trials: neither schedule nor rows depend on it."""
     whole = run(tiny_model, tmp_path / "whole", every=1e9)

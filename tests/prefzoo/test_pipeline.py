@@ -123,6 +123,7 @@ def test_every_run_leaves_the_same_kinds_of_files_with_the_same_keys(
     assert again.count("already measured with these settings; kept") == kind.ranked + 1
 
 
+@pytest.mark.slow
 def test_a_grid_of_adapters_trains_side_by_side_with_the_numbers_of_one_after_another(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +152,7 @@ def lines(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_what_fails_is_recorded_alike_and_the_others_go_on(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +187,7 @@ def test_what_fails_is_recorded_alike_and_the_others_go_on(
     assert not (place / "two" / "tiny" / "dpo" / "failed.json").exists()
 
 
+@pytest.mark.slow
 def test_a_lost_seed_of_a_ranked_variant_is_told_and_is_no_success(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +211,7 @@ def test_a_lost_seed_of_a_ranked_variant_is_told_and_is_no_success(
     assert read_run(folder).lost == {"dpo-s1": "dpo: no luck"}
 
 
+@pytest.mark.slow
 def test_a_frontier_without_prompts_is_not_ignored_in_silence(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

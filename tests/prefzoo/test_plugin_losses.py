@@ -116,6 +116,7 @@ def run(monkeypatch: pytest.MonkeyPatch, variants: str, *sets: str) -> int:
     return prefzoo(monkeypatch, "run", "r.yaml", *words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sets", [(), ("train.lora={rank: 2}", "train.side_by_side=on")], ids=["alone", "side by side"])
 def test_the_others_go_on(
     folder: Path, sets: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -137,6 +138,7 @@ def test_the_others_go_on(
     assert len((results / "dpo" / "metrics.jsonl").read_text().splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_an_edited_loss_is_another_loss(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

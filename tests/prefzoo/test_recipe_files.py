@@ -49,6 +49,7 @@ def test_it_is_short_and_says_what_it_is_for(path: Path) -> None:
     assert path.name in (RECIPES / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_check_says_what_it_would_do(
     path: Path, stand_ins: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

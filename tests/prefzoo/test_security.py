@@ -210,6 +210,7 @@ def talkative() -> Iterator[str]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_no_key_in_anything_a_run_says_or_writes(
     place: Path, talkative: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -274,6 +275,7 @@ def test_names_that_are_no_names_of_folders_are_refused(name: str, where: str, p
         load.load(place / "bad.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", ["../../x", "/etc/passwd", "instruct/../x"])
 def test_suites_are_known_by_name_alone(
     suite: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -297,6 +299,7 @@ def test_a_link_in_a_runs_folder_leads_nowhere(
     assert not [*outside.iterdir()]
 
 
+@pytest.mark.slow
 def test_a_linked_results_folder_is_the_users_choice(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "large").mkdir()
     (place / "results").symlink_to(place / "large", target_is_directory=True)
@@ -304,6 +307,7 @@ def test_a_linked_results_folder_is_the_users_choice(place: Path, monkeypatch: p
     assert (place / "large" / "tiny" / "leaderboard.md").is_file()
 
 
+@pytest.mark.slow
 def test_prompts_that_look_like_paths_stay_text(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["../../escaped", "/tmp/prefzoo-escaped", "C:\\escaped", "a\0b", "$(touch escaped)"]
     (place / "prompts.jsonl").write_text("".join(json.dumps({"prompt": n, "id": n}) + "\n" for n in names))

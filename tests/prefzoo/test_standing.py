@@ -56,6 +56,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name[0] != "."}
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_are_archived_whole_and_named_with_what_changed(place: Path, run: Any) -> None:
     assert "results/tiny:" not in run()  # there is nothing yet
     before = files_of(place / "results" / "tiny")
@@ -68,6 +69,7 @@ def test_results_of_other_settings_are_archived_whole_and_named_with_what_change
     assert archives(place) == [kept]  # once is enough
 
 
+@pytest.mark.slow
 def test_going_back_takes_the_earlier_training_from_its_archive(place: Path, run: Any) -> None:
     run()
     weights = (place / "results" / "tiny" / "simpo" / "checkpoint" / "model.safetensors").read_bytes()
@@ -79,6 +81,7 @@ def test_going_back_takes_the_earlier_training_from_its_archive(place: Path, run
     assert len(archives(place)) == 2
 
 
+@pytest.mark.slow
 def test_more_variants_and_seeds_overwrite_nothing_and_make_no_archive(place: Path, run: Any) -> None:
     run()
     out = run("variants.dpo=null")
@@ -90,6 +93,7 @@ def test_more_variants_and_seeds_overwrite_nothing_and_make_no_archive(place: Pa
     assert result["variant"] == "simpo-s0" and not archives(place)
 
 
+@pytest.mark.slow
 def test_variants_that_the_recipe_lost_are_named_archived_and_reused_when_they_return(place: Path, run: Any) -> None:
     run()
     out = run("variants={sft: null}")
@@ -100,6 +104,7 @@ def test_variants_that_the_recipe_lost_are_named_archived_and_reused_when_they_r
     assert "reused: simpo, sft\n" in out and len(archives(place)) == 1
 
 
+@pytest.mark.slow
 def test_other_evaluation_settings_keep_the_weights_and_archive_the_board(place: Path, run: Any) -> None:
     run()
     out = run("evals.max_new_tokens=3")
@@ -107,12 +112,14 @@ def test_other_evaluation_settings_keep_the_weights_and_archive_the_board(place:
     assert "measured again: base, simpo, sft (evals.max_new_tokens 2 -> 3)" in out and len(archives(place)) == 1
 
 
+@pytest.mark.slow
 def test_replace_overwrites_and_says_so(place: Path, run: Any) -> None:
     run()
     out = run("variants.simpo.gamma=0.3", words=("--replace",))
     assert "--replace: the earlier results are overwritten" in out and not archives(place)
 
 
+@pytest.mark.slow
 def test_the_leaderboard_shows_archives_as_history_and_copies_once(
     place: Path, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +135,7 @@ def test_the_leaderboard_shows_archives_as_history_and_copies_once(
     assert both == {(earlier.name, "simpo"), ("tiny", "simpo")}
 
 
+@pytest.mark.slow
 def test_an_interrupted_archive_is_written_again_and_nothing_is_lost(
     place: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +153,7 @@ def _stopped(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_one_stage_of_an_array_does_not_overwrite_what_no_archive_holds(
     place: Path, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +171,7 @@ def test_changes_are_in_the_order_of_the_new_settings_and_leave_out_what_is_unse
     assert changes(before, now) == ["b.c 0.5 -> 0.25", "new unset -> [1, 2]", "gone x -> unset"]
 
 
+@pytest.mark.slow
 def test_check_prints_the_same_and_touches_nothing(
     place: Path, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,7 @@ def place(
     return run_folder
 
 
+@pytest.mark.slow
 def test_the_same_command_shows_the_board_again_without_torch(place: Path) -> None:
     code = (
         "import sys; sys.argv = ['prefzoo', 'run', 'r.yaml']; from prefzoo.cli import main; main(); "
@@ -51,6 +52,7 @@ def test_the_same_command_shows_the_board_again_without_torch(place: Path) -> No
     assert board and board in done.stdout + "\n"
 
 
+@pytest.mark.slow
 def test_any_change_leads_to_a_run(place: Path) -> None:
     assert read_finished_run(REQUEST) is not None
     for path in ("train.jsonl", "model/config.json", "results/tiny/simpo/checkpoint/model.safetensors", "r.yaml"):
