@@ -86,7 +86,8 @@ RAY = ("--on", "ray")
 @pytest.mark.parametrize(
     ("name", "executor"),
     [
-        *((name, ()) for name in KINDS),
+        ("plain", ()),
+        *(pytest.param(name, (), marks=pytest.mark.slow) for name in ("seeds", "sweep")),
         *(pytest.param(name, RAY, marks=pytest.mark.slow) for name in KINDS),
     ],
     ids=lambda value: value if isinstance(value, str) else "ray" if value else "in order",
