@@ -1,12 +1,13 @@
-"""Frozen dataclasses of tensors that the data, the engine and the losses exchange. Imports torch alone."""
+"""Frozen dataclasses of tensors that the data, the engine and the losses exchange, without importing torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1
 
@@ -151,6 +152,8 @@ class Answers(_Tensors):
     @classmethod
     def from_pairs(cls, pairs: LogProbs) -> Answers:
         """Return the 2B answers of B pairs: the chosen ones, which are desirable, then the rejected ones."""
+        import torch
+
         sides = (torch.ones_like(pairs.chosen, dtype=torch.bool), torch.zeros_like(pairs.rejected, dtype=torch.bool))
         return cls(
             torch.cat((pairs.chosen, pairs.rejected)),

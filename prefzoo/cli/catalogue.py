@@ -71,14 +71,13 @@ def needs(one: dict[str, Any]) -> list[str]:
 
 def entry(loss: Loss) -> dict[str, Any]:
     """Return all that is known of a loss, in plain values; texts are as its docstring and its declaration have them."""
-    formula = re.search(r"\$\$(.*?)\$\$", loss.doc, re.DOTALL)
-    head, notes = (loss.doc[: formula.start()], loss.doc[formula.end() :]) if formula else (loss.doc, "")
+    head, formula, notes = _parts(loss)
     return {
         "name": loss.name,
         "group": loss.group,
-        "summary": " ".join(head.split()),
-        "formula": " ".join(formula.group(1).split()) if formula else "",
-        "notes": " ".join(notes.split()),
+        "summary": head,
+        "formula": formula,
+        "notes": notes,
         "paper": loss.paper,
         "equation": loss.equation,
         "needs": {name: kind.__name__ for name, kind in loss.needs.items()},
@@ -94,7 +93,14 @@ def entry(loss: Loss) -> dict[str, Any]:
 
 def summary(loss: Loss) -> str:
     """Return in a line of plain text what a loss does."""
-    return plain(entry(loss)["summary"])
+    return plain(_parts(loss)[0])
+
+
+def _parts(loss: Loss) -> tuple[str, str, str]:
+    """Return the summary, the formula and the notes of a loss's docstring, each on one line."""
+    head, *rest = re.split(r"\$\$(.*?)\$\$", loss.doc, maxsplit=1, flags=re.DOTALL)
+    formula, notes = rest or ("", "")
+    return " ".join(head.split()), " ".join(formula.split()), " ".join(notes.split())
 
 
 def catalogue(losses: Sequence[Loss], form: str) -> str:

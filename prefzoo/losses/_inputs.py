@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, NoReturn
 
-from torch import Tensor
+from prefzoo.losses._torch import torch
 
 MISSING_INPUT = {
     "policy": ("scores a policy", "pass its log-probs"),
@@ -83,7 +83,7 @@ def _checked(loss: str, name: str, kind: type[Any], value: Any) -> Any:
         content = getattr(inputs, one.name)
         if content is None:
             absent[one.name] = _Absent(loss, f"{name}.{one.name}")
-        elif not isinstance(content, Tensor):
+        elif not isinstance(content, torch.Tensor):
             raise ValueError(
                 f"loss {loss}: {name}.{one.name} is {type(content).__name__}, not a tensor; torch.tensor makes one"
             )
@@ -99,7 +99,7 @@ def _rows(loss: str, name: str, value: Any) -> int | None:
     count, first = None, ""
     for one in fields(value):
         content = getattr(value, one.name)
-        if not isinstance(content, Tensor):
+        if not isinstance(content, torch.Tensor):
             continue
         if not content.ndim:
             raise ValueError(f"loss {loss}: {name}.{one.name} is one number; it must have a value for each row")

@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-from torch import Tensor
 
 from prefzoo.losses._inputs import check_inputs
 from prefzoo.losses._signature import INPUTS, STATE, LossFn, knobs_of
+from prefzoo.losses._torch import Tensor, torch
 from prefzoo.runtime.plugins import WrongReturn
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
 
@@ -211,7 +211,7 @@ class Loss(AnyLoss):
                 self.fn, f"loss {self.name} returned {type(out).__name__}; with a state, return values, next state"
             )
         values, after = out if self.state_type is not None else (out, None)
-        if not isinstance(values, Tensor):
+        if not isinstance(values, torch.Tensor):
             raise WrongReturn(self.fn, f"loss {self.name} returned {type(values).__name__}; it must return a tensor")
         if values.shape != (len(policy),):
             row = "answer" if self.unpaired else "pair"

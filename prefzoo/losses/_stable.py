@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
+from prefzoo.losses._torch import Tensor, torch
 
 EXPONENT_LIMIT = 30.0  # e^30 is 1e13: its square, summed over a model's parameters, is still finite in fp32
 

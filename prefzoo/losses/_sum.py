@@ -10,12 +10,12 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from pydantic import BaseModel, Field, create_model
-from torch import Tensor
 
 from prefzoo.errors import UserError
 from prefzoo.losses._inputs import check_inputs
 from prefzoo.losses._loss import AnyLoss, Loss, Params
 from prefzoo.losses._signature import INPUTS
+from prefzoo.losses._torch import Tensor
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
 
 PLUS = re.compile(r"(?<!\d[eE])\+")  # 1e+3 is one number

@@ -8,12 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid, relu
-
 from prefzoo.losses._bounds import NonNegative, Positive, PositiveShare
 from prefzoo.losses._registry import loss
+from prefzoo.losses._torch import Tensor, logsigmoid, relu, torch
 from prefzoo.losses.dpo import ln2
 from prefzoo.types import LogProbs
 

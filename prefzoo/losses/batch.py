@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
-
 from prefzoo.losses._bounds import FlipRate, NonNegative, PartShare, Positive
 from prefzoo.losses._registry import loss
+from prefzoo.losses._torch import Tensor, logsigmoid, torch
 from prefzoo.losses.dpo import ln2
 from prefzoo.losses.pointwise import two_ln2
 from prefzoo.types import LogProbs

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid, relu
-
 from prefzoo.losses._bounds import Finite, NonNegative, Positive
 from prefzoo.losses._registry import loss
 from prefzoo.losses._stable import bounded_expm1, log_odds
+from prefzoo.losses._torch import Tensor, logsigmoid, relu, torch
 from prefzoo.types import LogProbs
 
 

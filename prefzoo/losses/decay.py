@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
-
 from prefzoo.losses._bounds import NonNegative, Positive, PositiveShare
 from prefzoo.losses._registry import loss
+from prefzoo.losses._torch import Tensor, logsigmoid, torch
 from prefzoo.losses.dpo import ln2
 from prefzoo.types import TokenLogProbs
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor
-from torch.nn.functional import logsigmoid
-
 from prefzoo.losses._bounds import Positive, PositiveShare
 from prefzoo.losses._registry import loss
 from prefzoo.losses._stable import bounded_exp, bounded_expm1
+from prefzoo.losses._torch import Tensor, logsigmoid
 from prefzoo.losses.dpo import ln2
 from prefzoo.types import LogProbs
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid, relu
-
 from prefzoo.losses._bounds import FlipRate, NonNegative, Positive, PositiveFlipRate, PositiveShare
 from prefzoo.losses._registry import loss
+from prefzoo.losses._torch import Tensor, logsigmoid, relu, torch
 from prefzoo.types import LogProbs
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from prefzoo.losses._bounds import Positive
 from prefzoo.losses._registry import loss
+from prefzoo.losses._torch import Tensor
 from prefzoo.types import LogProbs
 
 

@@ -10,12 +10,10 @@ each. Pairs cannot hold them, so they are left out. `csft` adds a control token 
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import logsigmoid, relu
-
 from prefzoo.losses._bounds import NonNegative, Positive
 from prefzoo.losses._registry import loss
 from prefzoo.losses._stable import log_odds
+from prefzoo.losses._torch import Tensor, logsigmoid, relu
 from prefzoo.types import LogProbs
 
 MEAN = (

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import relu
-
 from prefzoo.losses._bounds import Positive
 from prefzoo.losses._registry import loss
 from prefzoo.losses._stable import bounded_exp
+from prefzoo.losses._torch import Tensor, relu, torch
 from prefzoo.types import LogProbs
 
 GPO = "general knowledge of these surrogates, and a third party's code agrees; not checked against the paper's table"

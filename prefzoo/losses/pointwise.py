@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
-
 from prefzoo.losses._bounds import Positive
 from prefzoo.losses._registry import loss
+from prefzoo.losses._torch import Tensor, logsigmoid, torch
 from prefzoo.types import LogProbs
 
 POINTWISE = "reward margins are not its objective: compare both log-ratios instead"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
-
 from prefzoo.losses._bounds import Positive
 from prefzoo.losses._registry import loss
+from prefzoo.losses._torch import Tensor, logsigmoid, torch
 from prefzoo.losses.dpo import ln2
 from prefzoo.types import LogProbs
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
-
 from prefzoo.losses._bounds import Positive
 from prefzoo.losses._registry import loss
+from prefzoo.losses._torch import Tensor, logsigmoid, torch
 from prefzoo.types import LogProbs, Scores
 
 TIED = "without a column `tie`, only equal scores are a tie: round those of a reward model first, whose decimals differ"

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
-
 from prefzoo.losses._bounds import NonNegative, Positive, Seed, Share, Vocabulary
 from prefzoo.losses._registry import loss
 from prefzoo.losses._stable import log1mexp, mask_first
+from prefzoo.losses._torch import Tensor, logsigmoid, torch
 from prefzoo.losses.dpo import ln2
 from prefzoo.types import LogProbs, TokenKL, TokenLogProbs, VocabLogProbs
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import Tensor
-from torch.nn.functional import logsigmoid
-
 from prefzoo.losses._bounds import Finite, Positive
 from prefzoo.losses._registry import loss
+from prefzoo.losses._torch import Tensor, logsigmoid
 from prefzoo.types import LogProbs
 
 

@@ -6,12 +6,9 @@ paper, and TRL removed it as well. `kto` on `Answers.from_pairs` replaces it.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
-
 from prefzoo.losses._bounds import Positive
 from prefzoo.losses._registry import loss
+from prefzoo.losses._torch import Tensor, logsigmoid, torch
 from prefzoo.losses.batch import RunningMean
 from prefzoo.losses.dpo import ln2
 from prefzoo.types import Answers, Mismatched
