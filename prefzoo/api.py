@@ -67,6 +67,9 @@ def run(
     Raises:
         UserError: the recipe, its data or its model is not as it must be; a line for each fault.
     """
+    from prefzoo.runtime.threads import limit_spinning
+
+    limit_spinning()  # before what follows imports torch
     import json
 
     from prefzoo.errors import UserError

@@ -16,7 +16,7 @@ from prefzoo.cli import complete
 from prefzoo.cli.commands import Commands
 from prefzoo.cli.errors import PARTLY_FAILED, reported_errors
 from prefzoo.errors import UserError
-from prefzoo.runtime import memory
+from prefzoo.runtime import memory, threads
 from prefzoo.runtime.signals import interrupt_now
 
 FILE = click.Path(path_type=Path)
@@ -420,6 +420,7 @@ def doctor(as_json: bool) -> None:
 def main() -> None:
     """Entry point; see `EXIT_CODES`."""
     memory.configure_allocator()
+    threads.limit_spinning()
     before = signal.signal(signal.SIGTERM, interrupt_now)
     os.environ.setdefault("TQDM_DISABLE", "1")  # the stages show their own progress
     # peft 0.21 asks transformers 5.23 for an attribute by its old name

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
+from prefzoo.runtime import threads
 from prefzoo.runtime.paths import cache_root
 from prefzoo.runtime.versions import UNKNOWN, version_of
 
@@ -180,7 +181,16 @@ def _settings() -> list[Finding]:
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     hub = "offline (HF_HUB_OFFLINE): only files, packages and what the hub's cache holds" if offline else "may be asked"
     token = "a token is set" if os.environ.get("HF_TOKEN") else "no HF_TOKEN"
-    return [Finding("settings", "hub", NOTE if offline else GOOD, f"{hub}; {token}")]
+    return [Finding("settings", "hub", NOTE if offline else GOOD, f"{hub}; {token}"), _waiting()]
+
+
+def _waiting() -> Finding:
+    """How threads wait for work: it decides how fast training is beside another busy program."""
+    chosen = threads.chosen_by_user()
+    says = f"sleep soon, so that other busy programs cost little ({threads.SPINS}={threads.COUNT})"
+    if chosen:
+        says = f"as the environment sets ({chosen}); unset it to let them sleep soon"
+    return Finding("settings", "waiting threads", NOTE if chosen else GOOD, says)
 
 
 def _required() -> list[Finding]:

@@ -23,7 +23,7 @@ from prefzoo.experiment.executors import RAY, Resources, run_stage
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.stages.stage import REFERENCE, TRAIN, Done, Failed, Result, Stage
 from prefzoo.recipe import load
-from prefzoo.runtime import memory, run_folders
+from prefzoo.runtime import memory, run_folders, threads
 from prefzoo.runtime.live_view import FAILED, KEPT, TRAINED
 from prefzoo.runtime.progress import set_variant_state
 from prefzoo.runtime.signals import Interrupted, interrupt_now
@@ -104,7 +104,10 @@ class OnRay:
 
     def run(self, stages: Sequence[Stage]) -> dict[str, Result]:
         """Run the stages, and return how each trial's ended, by its name."""
-        options = {"num_cpus": self.resources.cpus, "max_retries": RETRIES, "num_gpus": self.gpus}
+        options = {
+            "num_cpus": self.resources.cpus, "max_retries": RETRIES, "num_gpus": self.gpus,
+            "runtime_env": {"env_vars": threads.environment()},
+        }  # fmt: skip
         tasks: dict[Any, Stage] = {}
         for stage in stages:
             launched = self.resources.several_processes and stage.kind == TRAIN
