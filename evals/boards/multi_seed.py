@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from prefzoo.evals.boards.costs import RunCost
-from prefzoo.evals.boards.leaderboard import BASE, ESTIMATE, Leaderboard, rows_of
+from prefzoo.evals.boards.leaderboard import ESTIMATE, Leaderboard, rows_of
 from prefzoo.evals.boards.ranking import HALF, ranked, standing
 from prefzoo.evals.boards.verdict import advice
 from prefzoo.evals.metrics.estimates import rows_or_none
@@ -20,6 +20,7 @@ from prefzoo.evals.metrics.registry import Metric, Metrics
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.inference import power_statement, seeded_difference, seeded_mean
 from prefzoo.evals.stats.intervals import Difference, Estimate, Values
+from prefzoo.runtime.run_folders import BASE
 
 NOTE = "Intervals span seeds and prompts together, both drawn from more of their kind."
 TWO = 2  # fewer prompts have no spread

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from prefzoo.evals.boards.judged_files import metrics_of
-from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.boards.ranking import ALPHA
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.metrics.registry import DELTA, Metric
@@ -18,6 +17,7 @@ from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Interval, interval_chart
 from prefzoo.evals.report.glossary import DIRECTIONS
 from prefzoo.evals.report.numbers import amount, signed_minus
+from prefzoo.runtime.run_folders import BASE
 
 Z = 1.96  # of a 95% interval
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
+from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report import benchmarks, canvas, curves, matches, numbers
@@ -15,6 +15,7 @@ from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Interval, heat_map, interval_chart
 from prefzoo.evals.report.frontier import frontier
 from prefzoo.evals.report.style import series_numbers
+from prefzoo.runtime.run_folders import BASE
 
 COLUMNS = 3  # of a picture with several charts
 

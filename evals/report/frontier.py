@@ -7,12 +7,12 @@ from math import isfinite
 
 import pandas as pd
 
-from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import ScatterPoint, scatter
 from prefzoo.evals.report.numbers import amount
+from prefzoo.runtime.run_folders import BASE
 
 
 def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:

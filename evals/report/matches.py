@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.boards.round_robin import as_json, round_robin
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.boards.verdict import signed
@@ -23,6 +22,7 @@ from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import ScatterPoint, scatter
 from prefzoo.evals.report.numbers import amount, signed_minus
 from prefzoo.evals.stats import intervals
+from prefzoo.runtime.run_folders import BASE
 
 HALF = 0.5
 

@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from prefzoo.evals.boards.judged_files import all_measured, rebuilt
-from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
+from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.metrics.registry import DELTA, Metric, Metrics
 from prefzoo.evals.report.style import short
+from prefzoo.runtime.run_folders import BASE
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import yaml
 from markupsafe import Markup
 
 from prefzoo.evals.boards.judged_files import metrics_of
-from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
+from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.boards.verdict import Verdict
 from prefzoo.evals.metrics.registry import Metric, Metrics
@@ -24,6 +24,7 @@ from prefzoo.evals.report.canvas import swatch
 from prefzoo.evals.report.embed import script_json
 from prefzoo.evals.report.figures import loss_of, order_of, ranking, series_of
 from prefzoo.runtime import run_folders
+from prefzoo.runtime.run_folders import BASE
 from prefzoo.version import __version__
 
 FILE = "report.html"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
+from prefzoo.runtime.run_folders import BASE
 
 BUDGET = 3_000_000  # bytes of answers in a page of less than 5 MB
 

@@ -8,8 +8,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 Values = NDArray[np.float64]
 RESAMPLES = 4000
@@ -100,6 +98,8 @@ def mean(values: Values, seed: int = 0) -> Estimate:
 
 
 def _bootstrap(values: Values, seed: int) -> tuple[float, float]:
+    from scipy import stats
+
     resampled = stats.bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
     )
@@ -204,6 +204,8 @@ def _resampled_means(table: Values, seed: int) -> Values:
         means: Values = table[:, picked].mean(axis)
         return means
 
+    from scipy import stats
+
     resampled = stats.bootstrap(
         (np.arange(table.shape[1]),), statistic, vectorized=True, n_resamples=RESAMPLES, method="percentile",
         batch=max(1, AT_ONCE // table.size), rng=np.random.default_rng(seed),
@@ -217,6 +219,8 @@ def _flipped_sums(table: Values, seed: int) -> Values:
 
     def statistic(signs: Values, axis: int) -> Values:
         return signs @ table.T
+
+    from scipy import stats
 
     flipped = stats.permutation_test(
         (np.ones(table.shape[1]),), statistic, vectorized=True, permutation_type="samples", n_resamples=RESAMPLES,
@@ -235,6 +239,8 @@ def _two_sided(null: Values, observed: float, rounding: float, *, exact: bool) -
 
 def _wilson(successes: float, n: int) -> tuple[float, float]:
     """Wilson's interval; at the ends exactly 0 and 1, which the closed form misses by a rounding error."""
+    from statsmodels.stats.proportion import proportion_confint
+
     low, high = proportion_confint(successes, n, method="wilson")
     return (0.0 if successes == 0 else float(low)), (1.0 if successes == n else float(high))
 

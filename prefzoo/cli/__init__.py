@@ -46,6 +46,13 @@ def cli() -> None:
     """Which preference loss should I use for my model and my data, how sure is that, and what does it cost?"""
 
 
+def _report_mistakes(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Raise UserError for mistakes in a recipe's text, before a command imports torch."""
+    from prefzoo.recipe import load
+
+    load.load(recipe, overrides)
+
+
 @cli.command()
 @RECIPE
 @SET
@@ -108,6 +115,7 @@ def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], resu
 
     Every input is opened and every plug-in is called on made-up pairs. Nothing is trained, and no server is asked.
     """
+    _report_mistakes(recipe, overrides)
     from prefzoo.cli.show import show_check
 
     if show_check(recipe, overrides, results, as_json=as_json):
@@ -157,6 +165,8 @@ def data(recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats
     """
     from prefzoo.cli.show import show_data, show_formats
 
+    if recipe is not None and not formats:
+        _report_mistakes(recipe, overrides)
     if formats:
         show_formats(as_json=as_json)
     elif recipe is None:
@@ -320,6 +330,7 @@ def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path
 
     It measures agreement with labelled pairs, flips when answers swap, and wins of the longer answer.
     """
+    _report_mistakes(recipe, overrides)
     from prefzoo.cli.judge import show_judge
 
     if show_judge(recipe, overrides, pairs, out, quiet=quiet):

@@ -71,6 +71,7 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
     request = Request(str(recipe), tuple(overrides), str(results), words.save_every, words.replace)
     if words.are_plain and _nothing_to_do(request, quiet=words.quiet):
         return False
+    _read_recipe(request, quiet=words.quiet)
     from prefzoo.experiment import pipeline
     from prefzoo.experiment.executors import Resources
 
@@ -94,6 +95,21 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
         return False
     outcome = pipeline.run(request, options, resources)
     return bool(outcome.failed or outcome.faults)
+
+
+def _read_recipe(request: Request, *, quiet: bool) -> None:
+    """Report the recipe's faults, or what it holds, in the seconds before torch and the models' library are imported.
+
+    Raises:
+        UserError: the recipe is wrong.
+    """
+    from prefzoo.recipe import load
+
+    recipe = load.load(Path(request.recipe), request.overrides)
+    if not quiet and os.environ.get("RANK", "0") == "0":
+        variants = f"{len(recipe.variants)} variant{'s' * (len(recipe.variants) > 1)}"
+        text = f"{request.recipe}: {variants} of {recipe.model}; loading libraries"
+        Console(emoji=False).print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _nothing_to_do(request: Request, *, quiet: bool) -> bool:

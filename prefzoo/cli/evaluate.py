@@ -11,12 +11,11 @@ from rich.markdown import Markdown
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.annotated import board, notes, render
-from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.judges.annotations import read
 from prefzoo.evals.metrics.lm_eval_files import read_results
 from prefzoo.evals.metrics.measure import write_samples
 from prefzoo.experiment.evaluate import Evaluation, evaluate
-from prefzoo.runtime.run_folders import write_text
+from prefzoo.runtime.run_folders import BASE, write_text
 
 
 def show_evaluation(asked: Evaluation, *, quiet: bool) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 from prefzoo.engine.block_index import BlockIndex
 
@@ -46,6 +45,8 @@ def attend(
     if own.keys is not None:
         k, v = k.index_select(0, own.keys), v.index_select(0, own.keys)
     left = -1 if window is None or window >= index.longest else window - 1
+    from torch.nn.attention.varlen import varlen_attn  # imports torch's compiler: a second, and only GPUs need it
+
     output: Any = varlen_attn(
         q, k, v, own.query_starts, own.key_starts, own.most_queries, own.most_keys,
         scale=scaling, window_size=(left, 0), **_grouped(),
@@ -89,4 +90,6 @@ def largest_head(device: torch.device) -> int:
 @lru_cache(maxsize=1)
 def _grouped() -> dict[str, Any]:
     """Return the argument that allows fewer heads of keys than of queries; torch before 2.13 needs none."""
+    from torch.nn.attention.varlen import varlen_attn
+
     return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}

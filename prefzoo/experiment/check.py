@@ -16,7 +16,6 @@ from rich.console import Console
 from prefzoo.data.sources import READERS
 from prefzoo.engine import models
 from prefzoo.errors import UserError
-from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names
@@ -30,6 +29,7 @@ from prefzoo.recipe import load
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime.distributed import broadcast, process_state
 from prefzoo.runtime.paths import CACHE_CURE, PACKAGE_SCHEME, RESULTS_CURE, cache_root, check_writable
+from prefzoo.runtime.run_folders import BASE
 from prefzoo.training.accelerators import check_trackers
 
 

@@ -20,7 +20,6 @@ from prefzoo.engine.logprobs import NOTES, choose_layout
 from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.engine.reference_logprobs import rows_key
 from prefzoo.errors import UserError
-from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.experiment import search
@@ -31,6 +30,7 @@ from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.progress import stage
+from prefzoo.runtime.run_folders import BASE
 
 
 @dataclass(frozen=True)

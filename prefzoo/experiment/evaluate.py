@@ -16,7 +16,7 @@ from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.cautions import Setting, cautions
-from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
+from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.provenance import Provenance
 from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
 from prefzoo.evals.boards.run_files import EVALUATION, RESOLVED
@@ -34,6 +34,7 @@ from prefzoo.runtime import atomic_files, run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.paths import OUT_CURE, check_writable
 from prefzoo.runtime.progress import stage
+from prefzoo.runtime.run_folders import BASE
 
 PAIR = 2  # what a round robin takes at least
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
 from prefzoo.runtime import run_folders
+from prefzoo.runtime.run_folders import BASE
 
 CURE = "--fresh trains again, after setting keep: all"
 

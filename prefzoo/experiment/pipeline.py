@@ -18,7 +18,7 @@ from rich.markdown import Markdown
 
 from prefzoo.data.faults import write_bad_rows
 from prefzoo.errors import UserError, VariantFailed
-from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
+from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import SWEEP
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.experiment import search, sweep_report, unchanged
@@ -49,6 +49,7 @@ from prefzoo.runtime.distributed import leave_process_group, process_state
 from prefzoo.runtime.live_view import VariantRow, show_live_view
 from prefzoo.runtime.locking import run_lock
 from prefzoo.runtime.progress import set_variant_state
+from prefzoo.runtime.run_folders import BASE
 from prefzoo.training.job import steps_of
 
 DEFAULTS, HERE = Options(), Resources()

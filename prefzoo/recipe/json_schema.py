@@ -10,7 +10,8 @@ from typing import Any
 from prefzoo import losses
 from prefzoo.losses import Loss
 from prefzoo.recipe.descriptions import FIELDS
-from prefzoo.recipe.load import RESERVED, SLUG, Recipe
+from prefzoo.recipe.load import SLUG, Recipe
+from prefzoo.runtime.run_folders import BASE
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PLUGIN = {"pattern": ":", "description": "Your own loss: my_losses.py:mine or package.module:mine."}
@@ -50,7 +51,7 @@ def recipe_schema(known: Sequence[Loss]) -> JsonSchema:
         "description": FIELDS["variants"],
         "type": "object",
         "minProperties": 1,
-        "propertyNames": {"pattern": SLUG, "not": {"const": RESERVED}},
+        "propertyNames": {"pattern": SLUG, "not": {"const": BASE}},
         "properties": {
             loss.name: {"if": named, "then": _ref("variant"), "else": _ref(f"loss.{loss.name}")} for loss in known
         },

@@ -18,9 +18,9 @@ from prefzoo.recipe.axes import Axis, Sweep, attach_axes, extract_axes, variant_
 from prefzoo.recipe.sections import Data, Evals, RecipeSection, Seed, Text, Train
 from prefzoo.recipe.yaml import Keys, Source
 from prefzoo.runtime.plugins import describe_error
+from prefzoo.runtime.run_folders import BASE
 
 SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
-RESERVED = "base"  # the untrained model's row of the leaderboard
 
 
 class Variant(RecipeSection):
@@ -116,8 +116,8 @@ def _variants(source: Source, folder: Path) -> dict[str, Variant]:
 
 def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | None:
     keys = ("variants", name)
-    if name == RESERVED:
-        source.fault(keys, f"{RESERVED!r} is the untrained model; choose another name, and give the loss as `loss:`")
+    if name == BASE:
+        source.fault(keys, f"{BASE!r} is the untrained model; choose another name, and give the loss as `loss:`")
     elif not re.fullmatch(SLUG, name):
         source.fault(keys, messages.invalid_name(name))
     if not isinstance(fields, dict | None):

@@ -15,6 +15,7 @@ from prefzoo.runtime import atomic_files
 from prefzoo.runtime.versions import version_of
 from prefzoo.version import __version__
 
+BASE = "base"  # folder and row of the untrained model
 ADAPTER = "adapter_model.safetensors"
 MEASURING = "measuring.json"
 FAILED = "failed.json"

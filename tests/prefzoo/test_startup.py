@@ -46,3 +46,22 @@ def test_the_catalogue_is_shown_without_torch(words: tuple[str, ...]) -> None:
     printed, slow = call(*words)
     assert "dpo" in printed and "exit code" not in printed
     assert not slow
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["run", "check", "data", "judge"])
+def test_a_mistake_in_a_recipe_is_reported_without_torch(command: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("name: r\nmodel: m\ndata: {train: t.jsonl}\nvariants: {dpo: {betta: 1}}\n")
+    printed, slow = call(command, str(tmp_path / "r.yaml"))
+    assert "exit code 2" in printed and "r.yaml:4: variants.dpo.betta" in printed
+    assert not slow
+
+
+@pytest.mark.slow
+def test_a_run_shows_its_recipe_before_it_imports_torch(run_folder: Path) -> None:
+    """The run is stopped where it imports torch."""
+    code = "import sys; sys.modules['torch'] = None\n" + CALL
+    words = ["run", str(run_folder / "r.yaml")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[0] == f"{run_folder / 'r.yaml'}: 4 variants of model; loading libraries"
+    assert "torch" in done.stderr

@@ -12,7 +12,6 @@ import torch
 
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.precision import native_bf16
-from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.generation.generate import decode_answers
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics import frontier
@@ -25,6 +24,7 @@ from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.distributed import broadcast, process_state, shard
 from prefzoo.runtime.progress import stage
+from prefzoo.runtime.run_folders import BASE
 from prefzoo.training.snapshots import Snapshots
 from prefzoo.types import LogProbs
 

@@ -13,7 +13,6 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from prefzoo.errors import UserError
-from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
 from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.checks import holds
@@ -28,6 +27,7 @@ from prefzoo.runtime.measuring_time import timed
 from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.runtime.progress import Report as StageReport
 from prefzoo.runtime.progress import stage
+from prefzoo.runtime.run_folders import BASE
 
 PAIR = 2  # what a round robin takes at least
 
@@ -103,10 +103,10 @@ def judge_models(
     if not prompts:
         return numbers
     answers = {name: _answers(m) for name, m in numbers.items()}
-    base = answers[leaderboard.BASE]
+    base = answers[BASE]
     for name, own in answers.items():
         run_folders.write_json(folder / name / "model_outputs.json", output_rows(prompts, own, name))
-    out = {leaderboard.BASE: numbers[leaderboard.BASE]}
+    out = {BASE: numbers[BASE]}
     asked = {
         name: [Comparison(*three) for three in zip(prompts, base, own, strict=True)]
         for name, own in answers.items()
@@ -125,7 +125,7 @@ def judge_models(
         cover = coverage(verdicts)
         if cover.missing:
             console.print(f"{name}: {cover.summary()}", soft_wrap=True, markup=False, emoji=False)
-        rows = annotation_rows(comparisons, verdicts, judge, leaderboard.BASE, name)
+        rows = annotation_rows(comparisons, verdicts, judge, BASE, name)
         run_folders.write_json(folder / name / "annotations.json", rows)
         preferences = [None if v.missing or cover.withheld else v.preference for v in verdicts]
         out[name] = replace(

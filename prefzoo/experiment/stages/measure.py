@@ -15,7 +15,6 @@ from rich.console import Console
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
-from prefzoo.evals.boards.leaderboard import BASE
 from prefzoo.evals.generation.generate import generate
 from prefzoo.evals.judges.protocol import Answer, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
@@ -31,6 +30,7 @@ from prefzoo.runtime.cache import ENGINE, cached_by_prompt, key_of
 from prefzoo.runtime.distributed import broadcast, process_state, shard
 from prefzoo.runtime.measuring_time import timed
 from prefzoo.runtime.progress import Report, set_variant_state, stage
+from prefzoo.runtime.run_folders import BASE
 from prefzoo.runtime.versions import version_of
 from prefzoo.training.step_metrics import beta_of
 from prefzoo.types import LogProbs, VocabLogProbs

@@ -15,7 +15,7 @@ from prefzoo.evals.boards.cautions import Setting, cautions
 from prefzoo.evals.boards.cells import number
 from prefzoo.evals.boards.costs import run_cost
 from prefzoo.evals.boards.judged_files import pairs_seen
-from prefzoo.evals.boards.leaderboard import BASE, Leaderboard
+from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.multi_seed import over_seeds
 from prefzoo.evals.boards.provenance import Provenance
 from prefzoo.evals.boards.run_files import SWEEP, failure_text, lost_seeds, read_run
@@ -29,7 +29,7 @@ from prefzoo.experiment.context import Experiment
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.measuring_time import measuring_costs
-from prefzoo.runtime.run_folders import Failure, RunResult
+from prefzoo.runtime.run_folders import BASE, Failure, RunResult
 from prefzoo.training.oom_retry import memory_notes
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefzoo.errors import UserError
-from prefzoo.evals.boards.leaderboard import BASE
+from prefzoo.runtime.run_folders import BASE
 
 REFERENCE, TRAIN, MEASURE, FRONTIER = "reference", "train", "measure", "frontier"
 
