@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from prefzoo.engine import fast_paths
+from prefzoo.engine import fast_paths, gguf_files
 from prefzoo.errors import UserError
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import process_state
@@ -188,20 +188,9 @@ def _from_gguf(path: Path) -> Path:
             return target
         print(f"{target}: broken (its content is not what was written); converted again", flush=True)
         shutil.rmtree(target)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     partial = atomic_files.partial_path(target)
     print(f"prefzoo: converting {path.name} to safetensors, once", file=sys.stderr, flush=True)
-    packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    # A model read from GGUF is marked as quantised and cannot be saved: rebuild it from config and state dict.
-    config = packed.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config)
-    plain.load_state_dict(packed.state_dict())
-    plain.generation_config = packed.generation_config
-    plain.save_pretrained(partial)
-    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(partial)
+    gguf_files.convert(path, partial)
     write_content_hash(partial)
     if target.is_dir():  # another process was faster
         shutil.rmtree(partial)
