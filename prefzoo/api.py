@@ -147,6 +147,7 @@ def compare(
     metrics: Sequence[str] | None = None,
     sort: str | None = None,
     unranked: bool = False,
+    equivalence: float | None = None,
 ) -> RunComparison:
     """Runs or variants side by side, as `prefzoo compare` does; the tables are pandas DataFrames.
 
@@ -156,6 +157,7 @@ def compare(
         metrics: which ones; all unless given.
         sort: the metric to sort by.
         unranked: show side by side even what cannot be ranked together.
+        equivalence: points within which two variants count as equal; as the runs' recipes say unless given.
 
     Returns:
         The comparison: `.table` of the numbers with their intervals, `.differences` from the baseline, `.recipes` and
@@ -171,4 +173,4 @@ def compare(
         if not isinstance(path, str | Path):
             raise UserError(f"prefzoo.compare takes paths of folders, not {type(path).__name__}")
     folders = [Path(p) for p in paths]
-    return comparison.compare(folders, baseline=baseline, metrics=metrics, sort=sort, unranked=unranked)
+    return comparison.compare(folders, baseline, metrics, sort, unranked, equivalence)

@@ -23,6 +23,7 @@ def make_run(
     folder: Path, variants: Mapping[str, Sequence[float]], *, model: str = "m/base", prompts: str | None = "p.jsonl",
     judge: str = "verifier", tokens: int = 48, gamma: float = 1.0, margins: Mapping[str, Sequence[float]] | None = None,
     documents: Mapping[str, Sequence[float]] | None = None, train: Mapping[str, Any] | None = None,
+    equivalence: float | None = None,
 ) -> Path:  # fmt: skip
     """Write a run's folder.
 
@@ -32,6 +33,7 @@ def make_run(
         margins: of each variant, its margins on held-out pairs in nats.
         documents: of each variant and the base, its scores on the documents of the benchmark `knowledge`.
         train: settings of every variant's training; a batch of 8 unless given.
+        equivalence: points within which variants count as equal.
 
     Returns:
         The folder.
@@ -42,6 +44,7 @@ def make_run(
         "judge": judge,
         "max_new_tokens": tokens,
         "benchmarks": ["knowledge"] * bool(documents),
+        "equivalence": equivalence,
     }
     settings = {name: {"loss": name, "train": dict(train or {"batch": 8}), "gamma": gamma} for name in variants}
     _write_recipe(folder, model, evals, settings)
@@ -57,7 +60,7 @@ def make_run(
         _write_answers(folder / name, measured[name], prompts)
     for i, name in enumerate(variants):
         _write_training(folder / name, i, gamma)
-    leaderboard.build(measured, {}).write(folder)
+    leaderboard.build(measured, {}, points=equivalence).write(folder)
     return folder
 
 

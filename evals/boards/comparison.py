@@ -13,17 +13,19 @@ import pandas as pd
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import comparable
 from prefzoo.evals.boards.cautions import cautions
-from prefzoo.evals.boards.judged_files import all_measured, metrics_of, setting_of
+from prefzoo.evals.boards.equivalence import Equivalence
+from prefzoo.evals.boards.judged_files import all_measured, metrics_of, points_of, setting_of
 from prefzoo.evals.boards.notebook import comparison_html, paragraphs
 from prefzoo.evals.boards.ranking import Ranking
 from prefzoo.evals.boards.recipes_and_costs import recipe_differences, training_costs
 from prefzoo.evals.boards.run_files import failure_text
 from prefzoo.evals.boards.selection import Entry, select
-from prefzoo.evals.boards.standings import common, differences, ordered, power, rank, verdict_of
+from prefzoo.evals.boards.standings import common, differences, equivalence_of, ordered, power, rank, verdict_of
 from prefzoo.evals.boards.verdict import Verdict
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.stats import intervals
 
+MOST_POINTS = 50  # of a margin of equality
 SHOWN = 4  # metrics of the short form
 TIME = "train_seconds"  # the leaderboard's name of the cost `seconds`
 DIFFERENCES = ["variant", "metric", "baseline", "value", "low", "high", "p", "p_holm", "paired", "n"]  # columns
@@ -47,6 +49,7 @@ class RunComparison:
         notes: what a reader must know, a sentence each.
         about: all facts about the metrics.
         verdict: who wins, what would settle a tie, and the numbers behind it.
+        equivalence: which variants are equal within a margin; None if none is asked for.
     """
 
     table: pd.DataFrame
@@ -59,6 +62,7 @@ class RunComparison:
     notes: tuple[str, ...]
     about: Metrics
     verdict: Verdict
+    equivalence: Equivalence | None = None
 
     def _repr_html_(self) -> str:
         numbers = comparison_html(self.table, self.metrics, self.about)
@@ -79,7 +83,7 @@ class RunComparison:
 
 def compare(
     paths: Sequence[str | Path], baseline: str | Path | None = None, metrics: Sequence[str] | None = None,
-    sort: str | None = None, unranked: bool = False,
+    sort: str | None = None, unranked: bool = False, equivalence: float | None = None,
 ) -> RunComparison:  # fmt: skip
     """Put runs (`results/mine`) and variants (`results/mine/dpo`) side by side.
 
@@ -89,6 +93,8 @@ def compare(
         metrics: which to show; all unless given.
         sort: the metric, or cost, to rank by; a win rate, else an accuracy on held-out pairs, unless given.
         unranked: show also what cannot be compared, in the order given and without differences between the two.
+        equivalence: points of a hundred within which two variants count as equal; as the runs' recipes say (if all say
+            the same) unless given.
 
     Returns:
         The numbers, their differences from the baseline, recipes and costs.
@@ -116,14 +122,39 @@ def compare(
     ranking = rank(order, by) if is_ranked else Ranking()
     start = _baseline(entries, baseline)
     shown.sort(key=lambda m: m != by)  # what ranks comes first
-    verdict = _with_runs(verdict_of(order, ranking, by), entries)
+    points, apart = _points(entries, equivalence)
+    equal = equivalence_of(order, ranking, by, points)
+    if equivalence is not None and equal is None:
+        raise UserError(f"--equivalence: {_no_equality(ranking, about, by)}")
+    verdict = _with_runs(verdict_of(order, ranking, by, equal), entries)
     return RunComparison(
         _table(order, ranking, shown),
         pd.DataFrame([row for m in shown for row in _differences_from(start, entries, m)], columns=DIFFERENCES),
         recipe_differences(order),
         costs.set_index("variant").reindex([e.label for e in order if not e.is_base]).reset_index(), tuple(shown),
-        by if is_ranked else "", start.label, tuple(_notes(entries, by, why, shown)), about, verdict,
+        by if is_ranked else "", start.label, (*_notes(entries, by, why, shown), *apart), about, verdict, equal,
     )  # fmt: skip
+
+
+def _points(entries: Sequence[Entry], asked: float | None) -> tuple[float | None, list[str]]:
+    """The margin of equality, and a note where the runs' recipes do not agree on one."""
+    if asked is not None:
+        if not 0 < asked <= MOST_POINTS:
+            raise UserError(f"--equivalence: must be above 0 and at most {MOST_POINTS} points (is {asked:g}); like 3")
+        return asked, []
+    margins = list(dict.fromkeys(points_of(e.run) for e in entries))
+    if len(margins) == 1:
+        return margins[0], []
+    shown = " and ".join("none" if m is None else f"{m:g} points" for m in margins)
+    return None, [f"The recipes count different margins as equal ({shown}): no equality is tested; --equivalence does."]
+
+
+def _no_equality(ranking: Ranking, about: Metrics, by: str) -> str:
+    if not ranking.order:
+        return "nothing is ranked, so no two variants can be tested; leave it out"
+    if not about[by].percent:
+        return f"is in points of a share, which {by} is not; --sort win_rate or preference_accuracy"
+    return f"{by} is not stored row by row here, so nothing pairs the variants; leave it out"
 
 
 def _known(name: str, have: Sequence[str], option: str) -> str:

@@ -43,12 +43,18 @@ def rebuilt(run: RunFiles) -> Leaderboard:
     """Build the board of a run from what was measured, instead of reading it; of a sweep, over its seeds."""
     costs = {name: costs_of(v) for name, v in run.variants.items() if v.result is not None}
     models = all_measured(run)
-    board = build(models, costs)
+    board = build(models, costs, points=points_of(run))
     if any(name != arm for name, arm in run.finals.items()):
         arms = dict.fromkeys(arm for name, arm in run.finals.items() if name in models)
         known = {arm: [n for n, a in run.finals.items() if a == arm and n in models] for arm in arms}
         board = over_seeds(board, models, known, run_cost(costs, run.finals, board.metrics[board.primary].row_name))
     return replace(board, failed=run.failed, cautions=cautions(models, setting_of(run)))
+
+
+def points_of(run: RunFiles) -> float | None:
+    """Return what a run's recipe counts as equal, in points of a hundred; None if it asks for no such test."""
+    points = (run.recipe.get("evals") or {}).get("equivalence")
+    return None if points is None else float(points)
 
 
 def costs_of(variant: VariantFiles) -> dict[str, float]:

@@ -13,8 +13,10 @@ from rich.console import Console
 
 from prefzoo.evals.boards import cells
 from prefzoo.evals.boards.costs import run_cost
+from prefzoo.evals.boards.equivalence import Equivalence, equivalence
 from prefzoo.evals.boards.provenance import Provenance, with_provenance
 from prefzoo.evals.boards.ranking import HALF, WORSE, Ranking, ranked, standing
+from prefzoo.evals.boards.remarks import by_length, collapsed
 from prefzoo.evals.boards.verdict import (
     UNJUDGED,
     UNMEASURED,
@@ -22,8 +24,6 @@ from prefzoo.evals.boards.verdict import (
     Verdict,
     advice,
     decide,
-    interval_text,
-    names,
     statistics,
 )
 from prefzoo.evals.metrics.benchmark_deltas import with_benchmarks
@@ -40,8 +40,6 @@ VERDICT = "verdict.json"
 NOTE = "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise."
 WORSE_NOTE = f"{WORSE}: worse than the base, by its whole interval."
 DELTA_NOTE = "Differences from the base on benchmarks ({DELTA}): by document, {units}, p after Holm."
-COLLAPSED = 0.5  # mean length under this share of the base's is called out
-REPEATS = 0.2  # repetition this much above the base's is called out
 BRIEF = ("rank", "variant", "win_rate", "win_rate_lc", "preference_accuracy", "train_seconds")  # for 80 columns
 UNKNOWN = Provenance()
 ESTIMATE = [f.name for f in fields(Estimate)]
@@ -64,6 +62,7 @@ class Leaderboard:
         advice: what would settle a tie.
         cautions: what a reader must know about the run, a sentence each.
         faults: why a metric could not be measured, by its name.
+        equivalence: which variants are equal within a margin; None if none is asked for.
     """
 
     long: pd.DataFrame
@@ -77,6 +76,7 @@ class Leaderboard:
     advice: str = ""
     cautions: tuple[str, ...] = ()
     faults: dict[str, str] = field(default_factory=dict)
+    equivalence: Equivalence | None = None
 
     @property
     def ranks(self) -> Mapping[str, int]:
@@ -149,7 +149,8 @@ class Leaderboard:
     def as_json(self) -> dict[str, Any]:
         """Return the content of `verdict.json`: the verdict's parts, and ranks and standings by variant."""
         ranking = {"metric": self.primary, "ranks": dict(self.ranks), "standings": dict(self.ranking.standings)}
-        return {**self.verdict().as_json(), **ranking, "failed": self.failed}
+        equal = {"equivalence": self.equivalence.as_json()} if self.equivalence else {}
+        return {**self.verdict().as_json(), **ranking, "failed": self.failed, **equal}
 
     def render(self, console: Console) -> None:
         """Print the table, and the verdict below it, where a terminal is read first.
@@ -185,37 +186,17 @@ class Leaderboard:
             decision = UNTRAINED if not trained else UNJUDGED if unjudged else UNMEASURED
             return Verdict(" ".join([f"{decision}.", *failed]), cautions=(*faults, *self.cautions))
         best = self.long[(self.long.variant == self.ranking.order[0]) & (self.long.metric == self.primary)].iloc[0]
-        numbers = [statistics(self.ranking, self.metrics[self.primary], best), *self._by_length(trained)]
-        advice = self.advice if len(self.ranking.tied) > 1 else ""
-        cautions = (*self._collapsed(trained), *faults, *self.cautions)
-        return Verdict(" ".join([decide(self.ranking), *failed]), advice, " ".join(numbers), cautions)
-
-    def _by_length(self, trained: list[str]) -> list[str]:
-        """Whether another leads once the length of answers counts for nothing."""
-        rates = self.long[(self.long.metric == "win_rate_lc") & self.long.variant.isin(trained)]
-        rates = rates.set_index("variant").dropna(subset="value")
-        if trained[0] not in rates.index or rates.value.max() == rates.value[trained[0]]:
-            return []
-        first, metric = str(rates.value.idxmax()), self.metrics["win_rate_lc"]
-        by_name: dict[str, Any] = {name: rates.loc[name] for name in (first, trained[0])}
-        rate, lead = (interval_text(metric, row) for row in by_name.values())
-        return [f"By the length-controlled win rate {first} leads with {rate}, and {trained[0]} has {lead}."]
-
-    def _collapsed(self, trained: list[str]) -> list[str]:
-        length, repeated = (
-            self.long[self.long.metric == metric].set_index("variant").value for metric in ("words", "repetition")
-        )
-        if BASE not in length.index:
-            return []
-        short = [n for n in trained if length.get(n, np.nan) < COLLAPSED * length[BASE]]
-        stuck = [n for n in trained if repeated.get(n, np.nan) > repeated.get(BASE, np.nan) + REPEATS]
-        warnings = [f"Beware: answers of {names(short)} are less than half as long as the base's."] if short else []
-        return warnings + ([f"Beware: answers of {names(stuck)} repeat themselves."] if stuck else [])
+        lead = statistics(self.ranking, self.metrics[self.primary], best)
+        numbers = [lead, *by_length(self.long, self.metrics, trained)]
+        equal = self.equivalence.sentence if self.equivalence else ""
+        advice = self.advice if len(self.ranking.tied) > 1 and not equal else ""  # of the asker's own margin
+        cautions = (*collapsed(self.long, BASE, trained), *faults, *self.cautions)
+        return Verdict(" ".join([decide(self.ranking), *failed]), advice, " ".join(numbers), cautions, equal)
 
 
 def build(
     models: Mapping[str, Measured], costs: Mapping[str, Mapping[str, float]], provenance: Provenance = UNKNOWN,
-    more: str = "",
+    more: str = "", points: float | None = None,
 ) -> Leaderboard:  # fmt: skip
     """Build the board of a run.
 
@@ -224,6 +205,7 @@ def build(
         costs: what training and measuring took, by variant.
         provenance: of the run's numbers.
         more: further tables, in Markdown.
+        points: what counts as equal, in points of a hundred; None to test no equality.
 
     Returns:
         The board, ranked by win rate if answers were judged or scored, else by accuracy on held-out pairs.
@@ -250,9 +232,12 @@ def build(
     )
     long = with_benchmarks(long, models, BASE)
     cost = run_cost(costs, {name: name for name in values}, primary.row_name)
-    settle = advice({name: values[name][None] for name in ranked_names}, primary, cost)
+    one_seed = {name: values[name][None] for name in ranked_names}
+    settle, equal = advice(one_seed, primary, cost), equivalence(one_seed, ranking, primary, points, cost=cost)
     power = power_statement(values, primary.row_name)
-    return Leaderboard(long, order, ranking, primary.name, metrics, power, more, advice=settle, faults=faults)
+    return Leaderboard(
+        long, order, ranking, primary.name, metrics, power, more, advice=settle, faults=faults, equivalence=equal
+    )
 
 
 def primary_of(models: Mapping[str, Measured]) -> str:

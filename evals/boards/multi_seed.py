@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from prefzoo.evals.boards.costs import RunCost
+from prefzoo.evals.boards.equivalence import equivalence
 from prefzoo.evals.boards.leaderboard import ESTIMATE, Leaderboard, rows_of
 from prefzoo.evals.boards.ranking import HALF, ranked, standing
 from prefzoo.evals.boards.verdict import advice
@@ -67,11 +68,13 @@ def over_seeds(
     names = [n for n in order if n != BASE and np.isfinite(place[n])]
     ranking = ranked(names, differences, standings=against, base=BASE if BASE in models else "")
     settle = advice({n: primary[n] for n in names}, metric, cost)
+    points = board.equivalence.points if board.equivalence else None
+    equal = equivalence({n: primary[n] for n in names}, ranking, metric, points, cost=cost)
     power = power_statement({n: v.mean(0) for n, v in primary.items()}, metric.row_name)
     long = pd.concat([pd.DataFrame(rows), board.long], ignore_index=True)
     long = long[[c for c in board.long.columns if c in long.columns]]
     power = f"{NOTE} {power}".strip()
-    return replace(board, long=long, order=order, ranking=ranking, power=power, advice=settle)
+    return replace(board, long=long, order=order, ranking=ranking, power=power, advice=settle, equivalence=equal)
 
 
 def spread(models: Mapping[str, Measured], names: Sequence[str], primary: str) -> Spread:

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from prefzoo.evals.boards.costs import RunCost, run_cost
+from prefzoo.evals.boards.equivalence import Equivalence, equivalence
 from prefzoo.evals.boards.judged_files import costs_of
 from prefzoo.evals.boards.ranking import Ranking, Standing, ranked, standing
 from prefzoo.evals.boards.selection import Entry
@@ -137,13 +138,37 @@ def differences(start: Entry, others: Sequence[Entry], metric: str) -> list[tupl
     return out
 
 
-def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str) -> Verdict:
+def equivalence_of(
+    order: Sequence[Entry], ranking: Ranking, by: str, points: float | None
+) -> Equivalence | None:  # fmt: skip
+    """Test which entries are equal within a margin.
+
+    Args:
+        order: variants and bases, best first.
+        ranking: of the variants.
+        by: the metric that ranks.
+        points: what counts as equal, in points of a hundred; None to test nothing.
+
+    Returns:
+        The tests; None if none are asked for, the metric is no share, or nothing pairs the entries row by row.
+    """
+    mine = {e.label: e for e in order}
+    if not ranking.order or not ranking.paired:
+        return None
+    about, bases = mine[ranking.order[0]].metrics[by], [e for e in order if e.is_base]
+    base = None if about.base_value is not None else bases[0].rows[by][None] if ranking.standings else None
+    values = {name: mine[name].rows[by][None] for name in ranking.order}
+    return equivalence(values, ranking, about, points, base, _cost(list(mine.values()), about.row_name))
+
+
+def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str, equal: Equivalence | None = None) -> Verdict:
     """Say who wins, what would settle a tie, and by how much they differ.
 
     Args:
         order: variants and bases, best first.
         ranking: of the variants.
         by: the metric that ranks.
+        equal: which of them are equal within a margin, if that is asked for.
 
     Returns:
         The verdict; its decision is empty if nothing is ranked.
@@ -154,11 +179,12 @@ def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str) -> Verdict:
     best = mine[ranking.order[0]]
     number: Any = best.long.loc[by]
     settle = ""
-    if len(ranking.tied) > 1 and all(by in mine[name].rows for name in ranking.order):
+    if equal is None and len(ranking.tied) > 1 and all(by in mine[name].rows for name in ranking.order):
         values = {name: mine[name].rows[by][None] for name in ranking.order}
         if len({v.shape for v in values.values()}) == 1:
             settle = advice(values, best.metrics[by], _cost(list(mine.values()), best.metrics[by].row_name))
-    return Verdict(decide(ranking), settle, statistics(ranking, best.metrics[by], number))
+    equality = equal.sentence if equal else ""
+    return Verdict(decide(ranking), settle, statistics(ranking, best.metrics[by], number), equality=equality)
 
 
 def _cost(entries: Sequence[Entry], rows: str) -> RunCost | None:

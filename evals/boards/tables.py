@@ -214,6 +214,7 @@ def _json(comparison: RunComparison) -> str:
     about: dict[str, Any] = {"ranked_by": comparison.by or None, "baseline": comparison.baseline}
     about = {"verdict": comparison.verdict.as_json()} | about
     about |= {"metrics": comparison.metrics, "notes": comparison.notes}
+    about["equivalence"] = comparison.equivalence.as_json() if comparison.equivalence else None
     return json.dumps({**about, **tables}, indent=1, ensure_ascii=False) + "\n"
 
 

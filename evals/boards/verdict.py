@@ -27,6 +27,7 @@ class Verdict:
     Attributes:
         decision: who wins, who ties, who is worse, and how they stand against the base; which variants failed.
         advice: what would settle a tie: prompts, seeds, hours.
+        equality: which variants are equal within a margin, where a margin is asked for.
         statistics: the numbers behind the decision.
         cautions: what a reader must know about the run, a sentence each.
     """
@@ -35,11 +36,12 @@ class Verdict:
     advice: str = ""
     statistics: str = ""
     cautions: tuple[str, ...] = ()
+    equality: str = ""
 
     @property
     def answer(self) -> str:
-        """The decision with the advice."""
-        return " ".join(filter(None, (self.decision, self.advice)))
+        """The decision with what is equal, and with the advice."""
+        return " ".join(filter(None, (self.decision, self.equality, self.advice)))
 
     @property
     def lines(self) -> list[str]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from prefzoo.evals.boards.equivalence import Equivalence
 from prefzoo.evals.boards.round_robin import as_json, round_robin
 from prefzoo.evals.boards.run_files import RunFiles
-from prefzoo.evals.boards.verdict import signed
+from prefzoo.evals.boards.verdict import p_text, signed
 from prefzoo.evals.judges.coverage import Coverage
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.measure import Measured
@@ -25,6 +26,7 @@ from prefzoo.evals.stats import intervals
 from prefzoo.runtime.run_folders import BASE
 
 HALF = 0.5
+MOST_PAIRS = 60  # of a table
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,23 @@ def _square(won: float | None) -> Square:
     if won is None:
         return Square("", 0, won=False)
     return Square(f"{100 * won:.0f}%", round(200 * abs(won - HALF)), won > HALF)
+
+
+def equal(tested: Equivalence | None) -> dict[str, Any] | None:
+    """Return the table of which variants are equal within a margin; None if that was not asked for."""
+    if tested is None or not tested.pairs:
+        return None
+    rows = [
+        {
+            "one": p.one, "other": p.other, "words": tested.words(p),
+            "difference": signed_minus(f"{p.difference:+.1f}"),
+            "interval": signed_minus(f"{p.low:.1f} to {p.high:.1f}"), "p_equal": p_text(p.p_equal).removeprefix("p = "),
+            "p_different": "–" if p.p_different is None else p_text(p.p_different).removeprefix("p = "),
+        }
+        for p in tested.pairs[:MOST_PAIRS]
+    ]  # fmt: skip
+    more = len(tested.pairs) - len(rows)
+    return {"points": f"{tested.points:g}", "metric": tested.metric, "rows": rows, "more": more}
 
 
 def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Chart | None:

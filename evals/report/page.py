@@ -139,6 +139,7 @@ def _pictures(run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, orde
     return {
         "round_robin": round_robin,
         "matches": matches.matches(round_robin, ranks) if round_robin else [],
+        "equivalence": matches.equal(board.equivalence if board is not None else None),
         "by_length": matches.by_length(long, series),
         "lengths": matches.lengths(long, order),
         "frontier": frontier.frontier(run, series),

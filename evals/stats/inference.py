@@ -114,13 +114,23 @@ def seeded_difference(a: Values, b: Values) -> Difference:
     Returns:
         The difference, its interval over seeds and prompts.
     """
+    value, stderr, freedom = seeded_gap(a, b)
+    estimate = _estimate(value, stderr, freedom, a.shape[1])
+    return Difference(value, estimate.low, estimate.high, _p(value, stderr, freedom))
+
+
+def seeded_gap(a: Values, b: Values) -> tuple[float, float, float]:
+    """Return the mean of a - b over the same prompts, its standard error, and the degrees of freedom of that error.
+
+    Args:
+        a: (seeds, prompts) of one variant.
+        b: (seeds, prompts) of the other; the numbers of seeds may differ.
+    """
     if a.ndim != GRID or b.ndim != GRID or a.shape[1] != b.shape[1]:
         raise ValueError(f"{a.shape} and {b.shape}: both must be (seeds, prompts) over the same prompts")
     gap, n = a.mean(0) - b.mean(0), a.shape[1]
     parts = [(float(gap.var(ddof=1)) / n, n - 1), *_seed_part(a), *_seed_part(b)]
-    stderr, freedom = _together(parts, _rest(a) + _rest(b))
-    estimate = _estimate(float(gap.mean()), stderr, freedom, n)
-    return Difference(estimate.value, estimate.low, estimate.high, _p(estimate.value, stderr, freedom))
+    return float(gap.mean()), *_together(parts, _rest(a) + _rest(b))
 
 
 def _seed_part(values: Values) -> list[tuple[float, int]]:

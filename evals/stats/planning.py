@@ -140,11 +140,12 @@ def plan(values: Mapping[str, Values], price: Price | None = None) -> Plan | Non
     possible = [(rounded_up(p), s) for p, s in choices if p is not None]
     if not possible:
         return None
-    prompts, best = min(possible, key=lambda c: (price or _default_price)(*c))
+    prompts, best = min(possible, key=lambda c: (price or default_price)(*c))
     return Plan(target, prompts, best, known)
 
 
-def _default_price(prompts: int, seeds: int) -> float:
+def default_price(prompts: int, seeds: int) -> float:
+    """Return what prompts and seeds cost where nothing is known of costs, in answers."""
     return seeds * (prompts + TRAINING)
 
 

@@ -261,9 +261,10 @@ def _refuse_ignored(context: click.Context, mode: str) -> None:
 )  # fmt: skip
 @click.option("--output", type=FILE, help="Write to this file; required for parquet.")
 @click.option("--unranked", is_flag=True, help="Also show what cannot be ranked: other prompts, judge or base.")
+@click.option("--equivalence", type=float, metavar="POINTS", help="Test which variants are equal within POINTS.")
 def compare(
     targets: tuple[Path, ...], baseline: str | None, metrics: tuple[str, ...], sort: str | None, form: str,
-    output: Path | None, unranked: bool,
+    output: Path | None, unranked: bool, equivalence: float | None,
 ) -> None:  # fmt: skip
     """Put runs and variants side by side.
 
@@ -271,7 +272,7 @@ def compare(
     """
     from prefzoo.cli.compare import show_comparison
 
-    show_comparison(targets, baseline, metrics, sort, form, output, unranked=unranked)
+    show_comparison(targets, baseline, metrics, sort, form, output, unranked=unranked, equivalence=equivalence)
 
 
 @cli.command()

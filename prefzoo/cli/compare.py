@@ -19,7 +19,7 @@ WIDTH = 120  # of a table in a file
 
 def show_comparison(
     paths: Sequence[Path], baseline: str | None, metrics: Sequence[str], sort: str | None, form: str,
-    output: Path | None, *, unranked: bool,
+    output: Path | None, *, unranked: bool, equivalence: float | None = None,
 ) -> None:  # fmt: skip
     """Print it, or write it to a file.
 
@@ -28,7 +28,7 @@ def show_comparison(
     """
     if form == "parquet" and output is None:
         raise UserError("--format parquet: is binary, and no file is named; add --output FILE")
-    comparison = compare(paths, baseline, metrics or None, sort, unranked)
+    comparison = compare(paths, baseline, metrics or None, sort, unranked, equivalence)
     if form == "table":
         console = Console() if output is None else Console(record=True, file=io.StringIO(), width=WIDTH)
         render(comparison, console)

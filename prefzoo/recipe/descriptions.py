@@ -53,6 +53,7 @@ FIELDS: dict[str, str] = {
     "evals.frontier": "Number of steps of each training at which KL and reward are measured; 0 for none.",
     "evals.round_robin": "Compare every variant with every other under any judge (the verifier always does).",
     "keep": "Weights that stay on disk once all is measured: all, adapters (no whole models), best (the leader), none.",
+    "evals.equivalence": "Points of the win rate (or accuracy) within which two variants count as equal, like 3.",
     "sweep": "How to tune variants that have lists or ranges of values.",
     "sweep.trials": "Settings to try per variant; a larger grid is reduced to them. By default whole grids are tried.",
     "sweep.validation": "Share of the training prompts to hold out for choosing settings, or a data set of pairs.",

@@ -178,3 +178,4 @@ class Evals(RecipeSection):
     kl: Whole = 32
     frontier: Whole = 0
     round_robin: bool = False
+    equivalence: Annotated[float, Field(gt=0, le=50, allow_inf_nan=False)] | None = None

@@ -74,6 +74,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "evals.kl",
             "evals.frontier",
             "evals.round_robin",
+            "evals.equivalence",
         ),
     }
 

@@ -47,7 +47,8 @@ def build_board(experiment: Experiment, choice: Choice, numbers: dict[str, Measu
     """
     results = read_results(experiment, choice)
     costs = {name: result.costs | measuring_costs(experiment.folder / name) for name, result in results.items()}
-    board = leaderboard.build(numbers, costs, _provenance(experiment, results), more + memory_notes(costs))
+    provenance, points = _provenance(experiment, results), experiment.recipe.evals.equivalence
+    board = leaderboard.build(numbers, costs, provenance, more + memory_notes(costs), points)
     if search.is_sweep(experiment.recipe):
         board = _over_seeds(experiment, choice, numbers, board, costs)
     failed = {name: failure_text(failure) for name, failure in failed_variants(experiment, choice).items()}

@@ -1,0 +1,167 @@
+"""Which variants are equal within a margin, which are different, and what would decide about the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
+from typing import Any, Literal
+
+import numpy as np
+
+from prefzoo.evals.boards.costs import RunCost
+from prefzoo.evals.boards.ranking import ALPHA, HALF, Ranking, pair
+from prefzoo.evals.boards.verdict import names
+from prefzoo.evals.metrics.registry import Metric
+from prefzoo.evals.stats import intervals
+from prefzoo.evals.stats.equivalence import equality, plan_to_decide
+from prefzoo.evals.stats.intervals import Values
+
+POINTS = 100  # in a share of one
+SPELLED_OUT = 6  # pairs; of more, the sentence is about the leader alone
+THE_BASE = "the base"
+Outcome = Literal["equal", "different", "undecided"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two variants, or a variant and the base, and what may be said of them.
+
+    Attributes:
+        one: the variant that is ahead on the board.
+        other: the other variant, or the base.
+        outcome: `equal` within the margin, else `different`, else `undecided`.
+        difference, low, high: the first less the second in points, and its 90% interval.
+        p_equal: of two one-sided tests; after Holm over the pairs of variants, as it is against the base.
+        p_different: of the ranking's test, after Holm; None against the base, where the 95% interval decides.
+        differs: whether the two can be told apart, as some can that are equal within the margin.
+        prompts, seeds: about what would decide it; None if it is decided, or no number would.
+    """
+
+    one: str
+    other: str
+    outcome: Outcome
+    difference: float
+    low: float
+    high: float
+    p_equal: float
+    p_different: float | None
+    differs: bool
+    prompts: int | None = None
+    seeds: int | None = None
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Every two variants of a board, and every variant against the base.
+
+    Attributes:
+        points: the margin, in points of a hundred.
+        metric: what ranks the board.
+        row_name: what its rows are, in the plural.
+        pairs: those of the leader first, each variant's in the order of the board, the base last.
+        seeds_known: whether the runs show how much seeds vary.
+    """
+
+    points: float
+    metric: str
+    row_name: str
+    pairs: tuple[Pair, ...]
+    seeds_known: bool
+
+    @property
+    def sentence(self) -> str:
+        """How every variant stands to the others and to the base, of many the leader alone; empty without a pair."""
+        if not self.pairs:
+            return ""
+        ahead = list(dict.fromkeys(p.one for p in self.pairs))
+        few = len(self.pairs) <= SPELLED_OUT
+        sentences = [self._against(name) for name in (ahead if few else ahead[:1])]
+        sentences += [] if few else [f"All {len(self.pairs)} pairs are in verdict.json."]
+        sentences += [] if self.seeds_known else ["One seed does not show how much seeds vary."]
+        return " ".join(sentences)
+
+    def _against(self, name: str) -> str:
+        groups: dict[str, list[str]] = {}
+        for p in self.pairs:
+            if p.one == name:
+                groups.setdefault(self.words(p), []).append(p.other)
+        return f"{name} {'; '.join(f'against {names(others)}: {words}' for words, others in groups.items())}."
+
+    def words(self, p: Pair) -> str:
+        """Return what may be said of a pair: `equal within 3 points`, `different`, or `undecided: needs about ...`."""
+        if p.outcome == "equal":
+            return f"equal within {self.points:g} points{', though not the same' if p.differs else ''}"
+        if p.outcome == "different":
+            return "different"
+        if p.prompts is None:
+            return f"undecided: seeds vary too much for any number of {self.row_name}"
+        return f"undecided: needs about {p.prompts:,} {self.row_name} and {p.seeds} seeds"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all pairs, with what the verdict says of them in words."""
+        pairs = [{**asdict(p), "words": self.words(p)} for p in self.pairs]
+        return {**asdict(self), "pairs": pairs}
+
+
+def equivalence(
+    values: Mapping[str, Values], ranking: Ranking, metric: Metric, points: float | None, base: Values | None = None,
+    cost: RunCost | None = None,
+) -> Equivalence | None:  # fmt: skip
+    """Test every two variants, and every variant against the base.
+
+    Args:
+        values: (seeds, n) shares by variant, over the same prompts or pairs; other variants are left out.
+        ranking: of the variants.
+        metric: what ranks them.
+        points: what counts as equal, in points of a hundred; None to test nothing.
+        base: (seeds, n) of the base; one half everywhere if it is None.
+        cost: what the run took; None if it is not known.
+
+    Returns:
+        The tests; None if none are asked for, or the metric is no share.
+    """
+    if points is None or not metric.percent:
+        return None
+    order = [name for name in ranking.order if name in values]
+    twos = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
+    asked = [
+        _Asked(a, b, values[a], values[b], ranking.p[pair(a, b)], ranking.p[pair(a, b)] <= ALPHA, len(twos))
+        for a, b in twos
+    ]
+    corrected = intervals.holm([equality(q.a, q.b, points / POINTS).p for q in asked])
+    for name in order if ranking.standings else ():
+        level = np.full((1, values[name].shape[1]), HALF) if base is None else base
+        differs = ranking.standings.get(name) in ("better", "worse")
+        asked.append(_Asked(name, THE_BASE, values[name], level, None, differs, 1, HALF if base is None else 1.0))
+    pairs = [q.answer(points, p, cost) for q, p in zip_longest(asked, corrected)]
+    pairs.sort(key=lambda p: order.index(p.one))
+    known = bool(order) and min(len(values[name]) for name in order) > 1
+    return Equivalence(points, metric.name, metric.row_name, tuple(pairs), known)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Two models to test, `largest` being how far apart they can be on one prompt."""
+
+    one: str
+    other: str
+    a: Values
+    b: Values
+    p_different: float | None
+    differs: bool
+    comparisons: int
+    largest: float = 1.0
+
+    def answer(self, points: float, corrected: float | None, cost: RunCost | None) -> Pair:
+        margin = points / POINTS
+        test = equality(self.a, self.b, margin, self.largest)
+        p = test.p if corrected is None else corrected
+        outcome: Outcome = "equal" if p <= ALPHA else "different" if self.differs else "undecided"
+        numbers = (POINTS * test.value, POINTS * test.low, POINTS * test.high)
+        answer = Pair(self.one, self.other, outcome, *numbers, p, self.p_different, self.differs)
+        if outcome != "undecided":
+            return answer
+        price = None if cost is None else cost.seconds
+        plan = plan_to_decide(self.a, self.b, margin, self.comparisons, price, self.largest)
+        return answer if plan is None else replace(answer, prompts=plan.prompts, seeds=plan.seeds)

@@ -1,0 +1,56 @@
+"""What a board's numbers show besides its ranking: another leader by length, answers that are short or repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from prefzoo.evals.boards.verdict import interval_text, names
+from prefzoo.evals.metrics.registry import Metrics
+
+COLLAPSED = 0.5  # mean length under this share of the base's is called out
+REPEATS = 0.2  # repetition this much above the base's is called out
+
+
+def by_length(long: pd.DataFrame, metrics: Metrics, trained: Sequence[str]) -> list[str]:
+    """Say whether another variant leads once the length of answers counts for nothing.
+
+    Args:
+        long: the long table.
+        metrics: those of its rows.
+        trained: the variants, best first.
+
+    Returns:
+        A sentence, or none.
+    """
+    rates = long[(long.metric == "win_rate_lc") & long.variant.isin(trained)]
+    rates = rates.set_index("variant").dropna(subset="value")
+    if trained[0] not in rates.index or rates.value.max() == rates.value[trained[0]]:
+        return []
+    first, metric = str(rates.value.idxmax()), metrics["win_rate_lc"]
+    by_name: dict[str, Any] = {name: rates.loc[name] for name in (first, trained[0])}
+    rate, lead = (interval_text(metric, row) for row in by_name.values())
+    return [f"By the length-controlled win rate {first} leads with {rate}, and {trained[0]} has {lead}."]
+
+
+def collapsed(long: pd.DataFrame, base: str, trained: Sequence[str]) -> list[str]:
+    """Say whose answers are much shorter than the base's, or repeat themselves.
+
+    Args:
+        long: the long table.
+        base: the base's name.
+        trained: the variants, best first.
+
+    Returns:
+        A sentence for each of the two, or none.
+    """
+    length, repeated = (long[long.metric == metric].set_index("variant").value for metric in ("words", "repetition"))
+    if base not in length.index:
+        return []
+    short = [n for n in trained if length.get(n, np.nan) < COLLAPSED * length[base]]
+    stuck = [n for n in trained if repeated.get(n, np.nan) > repeated.get(base, np.nan) + REPEATS]
+    warnings = [f"Beware: answers of {names(short)} are less than half as long as the base's."] if short else []
+    return warnings + ([f"Beware: answers of {names(stuck)} repeat themselves."] if stuck else [])
