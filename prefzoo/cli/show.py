@@ -252,20 +252,18 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False) ->
     Raises:
         UserError: the recipe, its tokenizer or its data is not as it must be.
     """
-    from prefzoo.data.audit import audit
+    from prefzoo.data.audit import with_roles
     from prefzoo.data.audit_view import render
     from prefzoo.engine import models
-    from prefzoo.experiment.data import reading_of, source_of
+    from prefzoo.evals.suites.prompts import load_prompts
+    from prefzoo.experiment.data import read_data, reading_of
     from prefzoo.recipe import load as recipes
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
-    data = recipe.data
-    sources = [source_of(recipe, spec) for spec in (data.train, data.eval) if spec is not None]
-    audits = (
-        audit(source, recipe.folder, tokenizer, data.max_length, data.too_long, reading=reading_of(recipe))
-        for source in sources
-    )
+    prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
+    data = read_data(recipe, tokenizer, prompts).values()
+    audits = [with_roles(one, tokenizer, reading_of(recipe)) for one in data]
     if as_json:
         click.echo(json.dumps([asdict(one) for one in audits], indent=1, ensure_ascii=False))
         return

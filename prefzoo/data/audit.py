@@ -1,39 +1,27 @@
-"""Statistics of a data set, and of what is lost on the way to token ids: `prefzoo data recipe.yaml`."""
+"""Read a data set as training does, and take its statistics: what `prefzoo data` shows, and `data_audit.json` keeps."""
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefzoo.data.examples import Example, Pair, Text
-from prefzoo.data.faults import Faults
+from prefzoo.data.audits.examine import TestedOn, TextAudit, dropped_rows, examine
+from prefzoo.data.audits.findings import Finding, finding_of
+from prefzoo.data.audits.kinds import Drop
+from prefzoo.data.audits.lengths import Lengths, measure_tokens
+from prefzoo.data.examples import Example
+from prefzoo.data.faults import BadRow, Faults
 from prefzoo.data.reading import DataSource, read_source
 from prefzoo.data.roles import count_roles
 from prefzoo.data.schemas import Normalised
 from prefzoo.data.tokenising import ALL_TURNS, Reading, tokenise
 from prefzoo.data.tokens import TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong
+from prefzoo.errors import UserError
 from prefzoo.runtime.progress import Report
 
 UNSCORED = ", not scored"
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Scored tokens per answer over `n` answers, EOS included; all zero without any.
-
-    Attributes:
-        p95: the 95th percentile, by nearest rank.
-    """
-
-    n: int
-    mean: float
-    median: float
-    p95: int
-    longest: int
 
 
 @dataclass(frozen=True)
@@ -47,11 +35,15 @@ class Audit:
         single: whether it has single labelled answers; then `chosen` are the desirable and `rejected` the undesirable
             ones.
         rows, kept: number of rows in the file, and of those that training sees.
-        chosen, rejected: lengths of the kept answers.
+        unwanted: number of rows that are left out as the recipe asks.
+        chosen, rejected: lengths of the kept answers, in scored tokens.
         chosen_longer, rejected_longer: the share of kept pairs in which that answer has more tokens; 0 without pairs.
+        differing: tokens from the first to the last in which the answers of a kept pair differ; None without pairs.
         duplicates: number of rows that repeat an earlier prompt with its answers.
         repeated_prompts: number of rows that repeat an earlier prompt, whatever the answers.
         ties: number of rows with two equal scores; None without scores.
+        languages: number of rows by the language of the chosen answer, or of the single one.
+        findings: what is odd in the rows, whether they are kept or not; each with its first rows.
         counts: number of rows dropped or changed, by reason.
         roles: number of tokens by role (see `count_roles`); None where they were not counted.
         example: (part, text of one token) of the first kept pair, or of the first answer of each label. The part of a
@@ -64,28 +56,72 @@ class Audit:
     single: bool
     rows: int
     kept: int
+    unwanted: int
     chosen: Lengths
     rejected: Lengths
     chosen_longer: float
     rejected_longer: float
+    differing: Lengths | None
     duplicates: int
     repeated_prompts: int
     ties: int | None
+    languages: dict[str, int]
+    findings: tuple[Finding, ...]
     counts: dict[str, int]
     roles: dict[str, int] | None
     example: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class AuditedData:
+    """A data set that was read, and what was seen in it.
+
+    Attributes:
+        examples: its rows as text, without those that the recipe leaves out.
+        tokens: those of them that training sees, with a count of all that was dropped or changed.
+        audit: its statistics.
+        left_out: the rows that were left out because they cannot be used, or as the recipe asks.
+    """
+
+    examples: Sequence[Example]
+    tokens: Tokenised[TokenExample]
+    audit: Audit
+    left_out: list[BadRow]
+
+
+def read_and_audit(
+    source: DataSource, folder: Path, tokenizer: Any, max_length: int, too_long: TooLong,
+    report: Report | None = None, reading: Reading = ALL_TURNS, drop: Sequence[Drop] = (),
+    tested_on: Sequence[TestedOn] = (),
+) -> AuditedData:  # fmt: skip
+    """Read, normalise and tokenise a data set, and take its statistics.
+
+    Args:
+        source, folder: the data set, as for `read_source`.
+        tokenizer, max_length, too_long, report, reading: as for `tokenise`.
+        drop: which rows are left out besides those that cannot be used.
+        tested_on: what a model that is trained on the data is tested on.
+
+    Returns:
+        The data, with its audit.
+
+    Raises:
+        UserError: as `read_source` and `tokenise`, or no row is left.
+    """
+    data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template))
+    texts = examine(data.examples, tested_on)
+    data = _without_dropped(data, dropped_rows(texts, drop), source.spec, faults)
+    tokens = tokenise(data.examples, tokenizer, max_length, too_long, source.spec, report, reading, faults)
+    tokens = replace(tokens, counts=data.counts + faults.counts() + tokens.counts)
+    result = _summarise(source.spec, data, texts, tokens, len(faults.unwanted), tokenizer)
+    return AuditedData(data.examples, tokens, result, faults.left_out)
+
+
 def audit(
-    source: DataSource,
-    folder: Path,
-    tokenizer: Any,
-    max_length: int,
-    too_long: TooLong,
-    report: Report | None = None,
-    reading: Reading = ALL_TURNS,
-) -> Audit:
-    """Read, normalise and tokenise a data set as training does, and take its statistics.
+    source: DataSource, folder: Path, tokenizer: Any, max_length: int, too_long: TooLong,
+    report: Report | None = None, reading: Reading = ALL_TURNS,
+) -> Audit:  # fmt: skip
+    """Read a data set as training does, and take its statistics, with the tokens of each role.
 
     Args:
         source, folder: the data set, as for `read_source`.
@@ -97,56 +133,65 @@ def audit(
     Raises:
         UserError: as `read_source` and `tokenise`.
     """
-    data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template))
-    tokenised = tokenise(data.examples, tokenizer, max_length, too_long, source.spec, report, reading, faults)
-    result = summarise(source.spec, data, with_all_counts(tokenised, data, faults), tokenizer)
-    return replace(result, roles=count_roles(data.examples, tokenised.examples, tokenizer, reading))
+    return with_roles(
+        read_and_audit(source, folder, tokenizer, max_length, too_long, report, reading), tokenizer, reading
+    )
 
 
-def with_all_counts(tokenised: Tokenised[TokenExample], data: Normalised, faults: Faults) -> Tokenised[TokenExample]:
-    """Return token ids with a count of everything that was changed or dropped from the file on.
-
-    Args:
-        tokenised: with the counts of tokenising alone.
-        data: as it was read.
-        faults: the rows that were left out.
-
-    Returns:
-        The same examples, with all counts.
-    """
-    return replace(tokenised, counts=data.counts + faults.counts() + tokenised.counts)
-
-
-def summarise(spec: str, data: Normalised, tokenised: Tokenised[TokenExample], tokenizer: Any) -> Audit:
-    """Take the statistics of a data set that has been read.
+def with_roles(data: AuditedData, tokenizer: Any, reading: Reading) -> Audit:
+    """Return a data set's audit with the number of tokens of each role.
 
     Args:
-        spec: name of the data set.
-        data: as it was read.
-        tokenised: the examples as token ids.
-        tokenizer: the tokenizer, to show an example.
+        data: the data set.
+        tokenizer, reading: those that it was read with.
 
     Returns:
-        The statistics.
+        The audit.
     """
-    kept = tokenised.examples
-    good, bad = _sides(kept)
-    lengths = [p.scored_lengths for p in kept if isinstance(p, TokenPair)]
+    return replace(data.audit, roles=count_roles(data.examples, data.tokens.examples, tokenizer, reading))
+
+
+def _without_dropped(data: Normalised, reasons: dict[int, str], spec: str, faults: Faults) -> Normalised:
+    """Leave rows out, and record each with its reason.
+
+    Raises:
+        UserError: none is left.
+    """
+    if not reasons:
+        return data
+    for row, reason in sorted(reasons.items()):
+        faults.leave_out(f"{spec}: row {row + 1}", reason, data.rows[row])
+    kept: list[Any] = [example for example in data.examples if example.row not in reasons]
+    if not kept:
+        counts = ", ".join(f"{n:,} {reason}" for reason, n in faults.counts().items())
+        raise UserError(f"{spec}: data.drop leaves none of {len(data.examples):,} rows ({counts}); drop less")
+    return replace(data, examples=kept)
+
+
+def _summarise(
+    spec: str, data: Normalised, texts: TextAudit, tokens: Tokenised[TokenExample], unwanted: int, tokenizer: Any
+) -> Audit:
+    kept = tokens.examples
+    seen, single = measure_tokens(kept), isinstance(kept[0], TokenAnswer)
     return Audit(
         spec=spec,
         schema=data.words,
         unused=data.unused,
-        single=isinstance(kept[0], TokenAnswer),
+        single=single,
         rows=len(data.rows),
         kept=len(kept),
-        chosen=_lengths(good),
-        rejected=_lengths(bad),
-        chosen_longer=_share(chosen > rejected for chosen, rejected in lengths),
-        rejected_longer=_share(rejected > chosen for chosen, rejected in lengths),
-        duplicates=_repeats(_key(*_texts(e)) for e in data.examples),
-        repeated_prompts=_repeats(_key(e.prompt) for e in data.examples),
-        ties=_ties(data.examples),
-        counts=dict(tokenised.counts),
+        unwanted=unwanted,
+        chosen=seen.chosen,
+        rejected=seen.rejected,
+        chosen_longer=seen.chosen_longer,
+        rejected_longer=seen.rejected_longer,
+        differing=seen.differing,
+        duplicates=texts.count("duplicates"),
+        repeated_prompts=texts.repeated_prompts,
+        ties=texts.ties,
+        languages=texts.languages,
+        findings=tuple(finding_of(one, single=single) for one in (*texts.flagged, *seen.flagged)),
+        counts=dict(tokens.counts),
         roles=None,
         example=_example(tokenizer, kept),
     )
@@ -154,60 +199,19 @@ def summarise(spec: str, data: Normalised, tokenised: Tokenised[TokenExample], t
 
 def training_data_lines(examples: Sequence[TokenExample]) -> list[str]:
     """Return lines on the training data: the number of examples, the lengths of answers, and repeated prompts."""
-    single = isinstance(examples[0], TokenAnswer)
-    good, bad = map(_lengths, _sides(examples))
+    single, seen = isinstance(examples[0], TokenAnswer), measure_tokens(examples)
     names = ("desirable", "undesirable") if single else ("chosen", "rejected")
-    lines = [f"{good.n} {names[0]} and {bad.n} {names[1]} answers" if single else f"{good.n} pairs"]
+    sides = (seen.chosen, seen.rejected)
+    lines = [f"{sides[0].n} {names[0]} and {sides[1].n} {names[1]} answers" if single else f"{sides[0].n} pairs"]
     lines += [
         f"{name} answers: mean {side.mean:.1f}, median {side.median:g}, longest {side.longest} tokens"
-        for name, side in zip(names, (good, bad), strict=True)
+        for name, side in zip(names, sides, strict=True)
         if side.n
     ]
     if not single:
-        share = _share(p.scored_lengths[0] > p.scored_lengths[1] for p in examples if isinstance(p, TokenPair))
-        lines.append(f"the chosen answer is the longer one in {share:.0%} of the pairs")
-    repeated = _repeats(tuple(e.prompt) for e in examples)
+        lines.append(f"the chosen answer is the longer one in {seen.chosen_longer:.0%} of the pairs")
+    repeated = len(examples) - len({tuple(e.prompt) for e in examples})
     return [*lines, f"{repeated} rows with a prompt seen before"]
-
-
-def _sides(examples: Sequence[TokenExample]) -> tuple[list[int], list[int]]:
-    """Return the lengths of the good and the bad answers: chosen and rejected, or desirable and undesirable ones."""
-    good = [e.scored_lengths[0] for e in examples if isinstance(e, TokenPair) or e.label]
-    bad = [e.scored_lengths[-1] for e in examples if isinstance(e, TokenPair) or not e.label]
-    return good, bad
-
-
-def _share(flags: Iterable[bool]) -> float:
-    """Return the share of true flags; 0 without any."""
-    listed = list(flags)
-    return sum(listed) / len(listed) if listed else 0.0
-
-
-def _texts(example: Example) -> tuple[Text, ...]:
-    answers = (example.chosen, example.rejected) if isinstance(example, Pair) else (example.completion,)
-    return example.prompt, *answers
-
-
-def _lengths(answers: Sequence[int]) -> Lengths:
-    if not answers:
-        return Lengths(0, 0.0, 0.0, 0, 0)
-    ordered = sorted(answers)
-    rank = -(-95 * len(ordered) // 100)  # ceil(0.95 n), without rounding errors
-    return Lengths(len(ordered), statistics.fmean(ordered), statistics.median(ordered), ordered[rank - 1], ordered[-1])
-
-
-def _key(*parts: Text) -> str:
-    return json.dumps(parts, sort_keys=True)
-
-
-def _repeats(keys: Iterable[Hashable]) -> int:
-    listed = list(keys)
-    return len(listed) - len(set(listed))
-
-
-def _ties(examples: Sequence[Example]) -> int | None:
-    scores = [e.scores for e in examples if isinstance(e, Pair) and e.scores is not None]
-    return sum(chosen == rejected for chosen, rejected in scores) if scores else None
 
 
 def _example(tokenizer: Any, kept: Sequence[TokenExample]) -> tuple[tuple[str, str], ...]:

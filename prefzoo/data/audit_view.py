@@ -9,9 +9,11 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 from prefzoo.data.audit import UNSCORED, Audit
+from prefzoo.data.audits.findings import example_words
 from prefzoo.data.roles import TEMPLATE
 from prefzoo.data.roles import UNSCORED as NOT_SCORED
 
+MOST_LANGUAGES = 6  # that are shown
 STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "desirable": "green", "undesirable": "red"}
 
 
@@ -36,10 +38,35 @@ def render(result: Audit, console: Console) -> None:
     if not result.single:
         ties = "no scores in the rows" if result.ties is None else str(result.ties)
         console.print(Styled(f"ties (equal scores): {ties}"))
+    if result.differing:
+        differ, whole = result.differing, max(result.chosen.mean, result.rejected.mean)
+        console.print(
+            f"the answers of a pair differ in {differ.mean:.1f} of {whole:.1f} tokens (median {differ.median:g})"
+        )
+    console.print(Styled(f"language of {'the' if result.single else 'chosen'} answers: {_languages(result.languages)}"))
+    _print_findings(result, console)
     for reason, count in sorted(result.counts.items()):
         console.print(Styled(f"{reason}: {count}"))
     if not result.counts:
         console.print("nothing dropped, cut or changed")
+
+
+def _print_findings(result: Audit, console: Console) -> None:
+    """Print what is odd, with the first rows, and the words that leave such rows out."""
+    if not result.findings:
+        console.print("nothing odd in the rows")
+        return
+    console.print("odd rows:")
+    for one in result.findings:
+        console.print(Styled(f"  {one.count:,}: {one.words}, {example_words(one)}"))
+    words = dict.fromkeys(one.drop for one in result.findings if one.drop)
+    if words:
+        console.print(Styled(f"a recipe leaves such rows out by data.drop: [{', '.join(words)}]"))
+
+
+def _languages(counts: Mapping[str, int]) -> str:
+    total = sum(counts.values())
+    return ", ".join(f"{name} {n / total:.0%}" for name, n in list(counts.items())[:MOST_LANGUAGES])
 
 
 def _meaning(result: Audit, *, coloured: bool) -> str:

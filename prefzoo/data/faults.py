@@ -1,4 +1,4 @@
-"""Rows that cannot be used: the first few are named and the rest counted, or all are left out and recorded."""
+"""Rows that cannot be used, or are not wanted: named and counted as errors, or left out and recorded."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CURE = "fix them, or leave such rows out: data.on_bad_row: drop"
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used.
+    """A row that cannot be used, or that is left out as the recipe asks.
 
     Attributes:
         place: its file and line, or its data set and row.
-        fault: what is wrong with it, and the cure.
+        fault: what is wrong with it, and more on it, like the cure, behind a semicolon.
         row: its content: an object, or the text of a line that is none.
     """
 
@@ -37,15 +37,22 @@ class BadRow:
 
 
 class Faults:
-    """The rows of one data set that cannot be used.
+    """The rows of one data set that cannot be used, and those that are left out as the recipe asks.
 
     Attributes:
-        rows: those met so far, in order.
+        rows: those met so far that cannot be used, in order.
+        unwanted: those left out as asked, in order.
     """
 
     def __init__(self, spec: str, on_bad_row: OnBadRow = "error") -> None:
         self.spec, self.on_bad_row = spec, on_bad_row
         self.rows: list[BadRow] = []
+        self.unwanted: list[BadRow] = []
+
+    @property
+    def left_out(self) -> list[BadRow]:
+        """All rows that are left out."""
+        return [*self.rows, *self.unwanted]
 
     def add(self, place: str, fault: str, row: Any) -> None:
         """Record a row that cannot be used.
@@ -56,6 +63,16 @@ class Faults:
             row: its content.
         """
         self.rows.append(BadRow(place, fault, row))
+
+    def leave_out(self, place: str, reason: str, row: Any) -> None:
+        """Record a row that is not wanted, which is no error.
+
+        Args:
+            place: its data set and row.
+            reason: why, in a few words; more behind a semicolon.
+            row: its content.
+        """
+        self.unwanted.append(BadRow(place, reason, row))
 
     def settle(self, total: int | None = None) -> None:
         """Return if bad rows are to be left out, or if there are none.
@@ -76,7 +93,7 @@ class Faults:
 
     def counts(self) -> Counter[str]:
         """Return how many rows were left out, by kind of fault."""
-        return Counter(f"dropped: {_kind(bad.fault)}" for bad in self.rows)
+        return Counter(f"dropped: {_kind(bad.fault)}" for bad in self.left_out)
 
     def _kinds(self) -> str:
         counted = Counter(_kind(bad.fault) for bad in self.rows).most_common()

@@ -23,7 +23,7 @@ from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.experiment import search
-from prefzoo.experiment.data import audited, check_variants, unit
+from prefzoo.experiment.data import audited, check_variants, read_data, unit
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.search import Trial
 from prefzoo.recipe.load import Recipe
@@ -46,7 +46,7 @@ class Experiment:
         validation: pairs that settings are chosen by; empty where there is nothing to choose.
         held_out, prompts: the test split.
         audits: what `data_audit.json` holds: an audit of each data set by its use.
-        bad_rows: the rows of each data set, by its use, that were left out because they cannot be used.
+        bad_rows: the rows of each data set, by its use, that were left out: unusable ones, and those of `data.drop`.
         save_every: seconds between two checkpoints of a training.
     """
 
@@ -120,8 +120,8 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
         model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
         weights, vocabulary = models.fingerprint(model), models.tokenizer_hash(tokenizer)
         model = model.to(process_state().device)
-    pairs, held_out, audits, bad_rows = _read_data(recipe, tokenizer, console)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
+    pairs, held_out, audits, bad_rows = _read_data(recipe, tokenizer, prompts, console)
     check_variants(recipe, pairs)
     layout = choose_layout(model, [*pairs, *held_out])
     if layout in NOTES:
@@ -138,19 +138,19 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
 
 
 def _read_data(
-    recipe: Recipe, tokenizer: Any, console: Console
+    recipe: Recipe, tokenizer: Any, prompts: Sequence[PromptRow], console: Console
 ) -> tuple[Sequence[TokenExample], list[TokenPair], dict[str, Any], dict[str, list[BadRow]]]:
-    """Return the training pairs, the held-out pairs, and the audits and unusable rows of both data sets."""
-    read, audit, bad = audited(recipe, recipe.data.train, tokenizer)
-    audits, bad_rows = {"train": asdict(audit)}, {"train": bad}
-    _print_audit(console, "training", unit(read.examples), audit)
-    held_out: list[TokenPair] = []
-    if recipe.data.eval:
-        held, audit, bad_rows["eval"] = audited(recipe, recipe.data.eval, tokenizer)
+    """Return the training pairs, the held-out pairs, and the audits and unused rows of both data sets."""
+    read = read_data(recipe, tokenizer, prompts)
+    audits = {use: asdict(data.audit) for use, data in read.items()}
+    bad_rows = {use: data.left_out for use, data in read.items()}
+    pairs, held_out = read["train"].tokens.examples, list[TokenPair]()
+    _print_audit(console, "training", unit(pairs), read["train"].audit)
+    if "eval" in read:
         fault = f"data.eval: {recipe.data.eval} has single labelled answers; held-out data must be pairs"
-        held_out, audits["eval"] = only_pairs(held.examples, fault), asdict(audit)
-        _print_audit(console, "held-out", unit(held_out), audit)
-    return read.examples, held_out, audits, bad_rows
+        held_out = only_pairs(read["eval"].tokens.examples, fault)
+        _print_audit(console, "held-out", unit(held_out), read["eval"].audit)
+    return pairs, held_out, audits, bad_rows
 
 
 def _print_audit(console: Console, use: str, noun: str, audit: Audit) -> None:
@@ -189,8 +189,9 @@ def split_validation(
     if isinstance(source, str):
         if source == recipe.data.eval:
             raise UserError(f"sweep.validation: {source} is also data.eval; what a choice was made by tests nothing")
-        read, _, bad_rows["validation"] = audited(recipe, source, tokenizer)
-        train, held = pairs, read.examples
+        read = audited(recipe, source, tokenizer)
+        bad_rows["validation"] = read.left_out
+        train, held = pairs, read.tokens.examples
     else:
         train, held = search.split_off(pairs, source)
     validation = only_pairs(

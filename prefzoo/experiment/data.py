@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefzoo.data.audit import Audit, summarise, with_all_counts
-from prefzoo.data.faults import BadRow
-from prefzoo.data.reading import DataSource, read_source
-from prefzoo.data.tokenising import Reading, tokenise
-from prefzoo.data.tokens import TokenExample, Tokenised, TokenPair
+from prefzoo.data.audit import AuditedData, read_and_audit
+from prefzoo.data.audits.examine import TestedOn
+from prefzoo.data.reading import DataSource
+from prefzoo.data.tokenising import Reading
+from prefzoo.data.tokens import TokenExample, TokenPair
 from prefzoo.errors import UserError
+from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.recipe.load import Recipe
 from prefzoo.training.loss_inputs import check_fit
 
@@ -47,21 +48,47 @@ def reading_of(recipe: Recipe) -> Reading:
     return Reading(recipe.data.score, recipe.data.chat_template_kwargs)
 
 
-def audited(recipe: Recipe, spec: str, tokenizer: Any) -> tuple[Tokenised[TokenExample], Audit, list[BadRow]]:
+def read_data(recipe: Recipe, tokenizer: Any, prompts: Sequence[PromptRow] = ()) -> dict[str, AuditedData]:
+    """Tokenise a recipe's data sets, and audit them.
+
+    Args:
+        recipe: says how to read them, and gives the maximal length.
+        tokenizer: the model's.
+        prompts: those of `evals.prompts`; training rows that are nearly the same are leaks, too.
+
+    Returns:
+        The training data as `train`, and the held-out data, where there is some, as `eval`.
+
+    Raises:
+        UserError: a data set is not as it must be.
+    """
+    tested_on, held_out = [], None
+    if recipe.data.eval:
+        held_out = audited(recipe, recipe.data.eval, tokenizer)
+        tested_on.append(TestedOn(recipe.data.eval, held_out.examples))
+    if prompts:
+        tested_on.append(TestedOn(str(recipe.evals.prompts), (), [row.prompt for row in prompts]))
+    train = audited(recipe, recipe.data.train, tokenizer, tested_on)
+    return {"train": train} | ({"eval": held_out} if held_out else {})
+
+
+def audited(recipe: Recipe, spec: str, tokenizer: Any, tested_on: Sequence[TestedOn] = ()) -> AuditedData:
     """Tokenise a data set, and audit it.
 
     Args:
         recipe: says how to read it, and gives the maximal length.
         spec: the data set, as `data.train` names one.
         tokenizer: the model's.
+        tested_on: what a model that is trained on it is tested on.
 
     Returns:
-        The tokenised rows, the audit, and the rows that were left out.
+        The data, with its audit.
+
+    Raises:
+        UserError: it is not as it must be.
     """
-    data, faults = read_source(source_of(recipe, spec), recipe.folder, turns=bool(tokenizer.chat_template))
-    tokens = tokenise(
-        data.examples, tokenizer, recipe.data.max_length, recipe.data.too_long, spec, reading=reading_of(recipe),
-        faults=faults,
+    data = recipe.data
+    return read_and_audit(
+        source_of(recipe, spec), recipe.folder, tokenizer, data.max_length, data.too_long, reading=reading_of(recipe),
+        drop=data.drop, tested_on=tested_on,
     )  # fmt: skip
-    tokens = with_all_counts(tokens, data, faults)
-    return tokens, summarise(spec, data, tokens, tokenizer), faults.rows

@@ -170,7 +170,7 @@ def _of_data(experiment: Experiment) -> Iterator[str]:
     yield TYPICAL_LENGTH.fault("data.max_length", data.max_length)
     for name, values in experiment.audits.items():
         audit = Audit(**values)
-        dropped, cut = audit.rows - audit.kept, audit.counts.get("cut", 0)
+        dropped, cut = audit.rows - audit.unwanted - audit.kept, audit.counts.get("cut", 0)
         if dropped + cut > LOST * audit.rows:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in audit.counts.items())
             yield (

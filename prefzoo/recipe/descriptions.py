@@ -13,6 +13,7 @@ FIELDS: dict[str, str] = {
     "data.eval": "Held-out pairs; preference accuracy and margins are measured on them.",
     "data.format": "The shape of the rows, if it is not to be detected; `prefzoo data --formats` lists all.",
     "data.on_bad_row": "error: refuse data with unusable rows; drop: leave them out and write them to a file.",
+    "data.drop": "Rows to leave out and write to a file: contradictions, leaks, duplicates, refusals, conflicts.",
     "data.columns": "Names of columns in the file, by their standard name, like `{chosen: better}`.",
     "data.max_length": "Maximum tokens of a prompt and an answer together; longer rows are dropped or cut.",
     "data.too_long": "What to do with longer rows: drop them, or cut their answers.",

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
 
+from prefzoo.data.audits.kinds import Drop
 from prefzoo.data.schemas import column_names, schema_names
 from prefzoo.errors import did_you_mean
 from prefzoo.losses import NonNegative, PartShare, Positive
@@ -92,6 +93,7 @@ class Data(RecipeSection):
     format: Format | None = None
     columns: dict[Column, Text] = {}
     on_bad_row: Literal["error", "drop"] = "error"
+    drop: list[Drop] = []
     max_length: Annotated[int, Field(ge=8)] = 1024
     too_long: Literal["drop", "cut"] = "drop"
     score: Literal["all", "last"] = "all"

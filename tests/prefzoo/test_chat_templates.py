@@ -220,7 +220,7 @@ def test_a_recipe_says_what_is_scored(run_folder: Path, tiny_tokenizer: Any) -> 
     (run_folder / "d.jsonl").write_text(json.dumps(row) + "\n")
     for score, expected in (("all", [["a" + END, "1" + END], ["2" + END]]), ("last", [["1" + END], ["2" + END]])):
         recipe = recipes.load(run_folder / "r.yaml", ["data.train=d.jsonl", f"data.score={score}"])
-        tokens, _, _ = audited(recipe, "d.jsonl", tiny_tokenizer)
+        tokens = audited(recipe, "d.jsonl", tiny_tokenizer).tokens
         assert scored_texts(tiny_tokenizer, tokens.examples[0]) == expected
     wrong = recipes.load(run_folder / "r.yaml", ["data.chat_template_kwargs.thinking=true"])
     with pytest.raises(UserError, match="data.chat_template_kwargs.thinking: .* it reads none"):

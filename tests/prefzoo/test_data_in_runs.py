@@ -116,3 +116,36 @@ def test_a_format_may_be_forced(place: Path, prefzoo: Command) -> None:
     assert "transcripts, conversational" in prefzoo("check", "recipe.yaml").stdout
     forced = prefzoo("check", "recipe.yaml", "--set", "data.format=explicit prompt").stdout
     assert "explicit prompt, plain strings" in forced
+
+
+def test_contradictions_and_leaks_are_left_out_of_a_run_if_asked_for(place: Path, prefzoo: Command) -> None:
+    first, second = (
+        {"prompt": "Which one is it?", "chosen": "This.", "rejected": "That."},
+        {"prompt": "Which one is it?", "chosen": "That.", "rejected": "This."},
+    )
+    plain = [{**first, "prompt": f"Is it number {i} now?"} for i in range(8)]
+    write(place / "train.jsonl", [*plain, first, second])
+    write(place / "test.jsonl", [{**first, "prompt": "Is it number 3, now?"}])
+    shown = prefzoo("data", "recipe.yaml").stdout
+    assert "rows 9 and 10" in shown and "rows 4 and 1 (the second of test.jsonl)" in shown
+    assert "data.drop: [contradictions, leaks]" in shown
+    drop = ("--set", "data.drop=[contradictions, leaks]")
+    assert "7 pairs (explicit prompt" in (checked := prefzoo("check", "recipe.yaml", *drop).stdout)
+    assert "2 pairs dropped: a contradiction" in checked and "1 pairs dropped: a leak" in checked
+    assert "raise it" not in checked  # the rows are left out as asked, and not by max_length
+    out = prefzoo("run", "recipe.yaml", *drop).stdout
+    assert "data: the 3 rows left out are in results/tiny/dropped_rows.train.jsonl" in out
+    folder = place / "results" / "tiny"
+    kept = [json.loads(line) for line in (folder / "dropped_rows.train.jsonl").read_text().splitlines()]
+    assert [(row["place"], row["fault"], row["row"]) for row in kept] == [
+        ("train.jsonl: row 4", "a leak; nearly the same as row 1 of test.jsonl", plain[3]),
+        ("train.jsonl: row 9", "a contradiction; row 10 has the same pair the other way round", first),
+        ("train.jsonl: row 10", "a contradiction; row 9 has the same pair the other way round", second),
+    ]
+    audit = json.loads((folder / "data_audit.json").read_text())["train"]
+    assert (audit["rows"], audit["kept"], audit["unwanted"]) == (10, 7, 3)
+    assert {"name": "swapped", "count": 2, "rows": [[9, 10]]}.items() <= audit["findings"][0].items()
+    again = prefzoo("run", "recipe.yaml").stdout
+    assert "data.drop" in again  # named as what changed: the rows are other ones
+    wrong = prefzoo("check", "recipe.yaml", "--set", "data.drop=[leak]")
+    assert wrong.code == 2 and "did you mean 'leaks'?" in wrong.stderr

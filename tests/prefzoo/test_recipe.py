@@ -59,6 +59,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "data.columns",
             "data.format",
             "data.on_bad_row",
+            "data.drop",
             "data.max_length",
             "data.too_long",
             "data.score",

@@ -72,7 +72,7 @@ REFERENCE = (
     "or choose a loss without a reference (`prefzoo losses` says which)"
 )
 FIELDS = "name, seed, seeds, model, trust_remote_code, data, train, variants, evals, keep, sweep"
-SOME = "there are train, eval, format, columns, on_bad_row, max_length, too_long, score, chat_template_kwargs"
+SOME = "there are train, eval, format, columns, on_bad_row, drop, max_length, too_long, score, chat_template_kwargs"
 
 
 @pytest.mark.parametrize(

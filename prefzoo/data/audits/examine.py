@@ -1,0 +1,127 @@
+"""One pass over the rows of a data set, for all that their texts show."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from prefzoo.data.audits.contradictions import Contradictions
+from prefzoo.data.audits.findings import Flagged, flagged_rows
+from prefzoo.data.audits.kinds import KINDS, Drop
+from prefzoo.data.audits.languages import is_other_language, language_of
+from prefzoo.data.audits.overlap import NearTexts
+from prefzoo.data.audits.refusals import is_refusal
+from prefzoo.data.audits.texts import parts_of, spoken
+from prefzoo.data.examples import Example, Pair
+
+
+@dataclass(frozen=True)
+class TextAudit:
+    """What the texts of a data set show.
+
+    Attributes:
+        flagged: the rows in which something is odd, by kind; kinds without rows are left out.
+        languages: number of rows by the language of their first answer, most first.
+        repeated_prompts: number of rows that repeat an earlier prompt, whatever the answers.
+        ties: number of rows with two equal scores; None without scores.
+    """
+
+    flagged: tuple[Flagged, ...]
+    languages: dict[str, int]
+    repeated_prompts: int
+    ties: int | None
+
+    def count(self, kind: str) -> int:
+        """Return the number of rows that are flagged as one kind of `KINDS`."""
+        return sum(len(one.rows) for one in self.flagged if one.kind == kind)
+
+
+class TestedOn:
+    """The rows that a model is tested on, in which near-duplicates of training rows are found."""
+
+    __test__ = False  # not a class of tests, although pytest reads its name so
+
+    def __init__(self, spec: str, rows: Iterable[Example], prompts: Iterable[str] = ()) -> None:
+        """Index rows.
+
+        Args:
+            spec: name of their data set.
+            rows: held-out pairs, or answers.
+            prompts: instead of rows, prompts that are answered.
+        """
+        self.spec = spec
+        listed = [(e.row, *_compared(e)) for e in rows]
+        self._prompts = NearTexts([*((row, p) for row, p, _ in listed), *enumerate(prompts)])
+        self._wholes = NearTexts((row, f"{p}\n{answers}") for row, p, answers in listed)
+
+    def match(self, example: Example) -> int | None:
+        """Return the row whose prompt, or whose prompt with answers, an example has too; None if there is none."""
+        prompt, answers = _compared(example)
+        same = self._prompts.match(prompt)
+        return self._wholes.match(f"{prompt}\n{answers}") if same is None else same
+
+
+def examine(examples: Iterable[Example], tested_on: Sequence[TestedOn] = ()) -> TextAudit:
+    """Look for all that is odd in the texts of rows.
+
+    Args:
+        examples: the rows; they are read once, and none is kept.
+        tested_on: what a model that is trained on them is tested on.
+
+    Returns:
+        What was seen.
+    """
+    contradictions, languages = Contradictions(), Counter[str]()
+    rows = {kind: array("q") for kind in ("refusals", "refusals_rejected", "other_language")}
+    leaks = [(array("q"), array("q")) for _ in tested_on]
+    for example in examples:
+        contradictions.add(example)
+        prompt, answers = parts_of(example)
+        texts = [spoken(answer, "assistant") for answer in answers]
+        good = isinstance(example, Pair) or example.label
+        for text, kind in zip(
+            texts, ("refusals", "refusals_rejected") if good else ("refusals_rejected",), strict=False
+        ):
+            if is_refusal(text):
+                rows[kind].append(example.row)
+        language = language_of(texts[0])
+        languages[language or "no letters"] += 1
+        if good and is_other_language(language_of(spoken(prompt, "user")), language):
+            rows["other_language"].append(example.row)
+        for test, (mine, theirs) in zip(tested_on, leaks, strict=True):
+            row = test.match(example)
+            if row is not None:
+                mine.append(example.row)
+                theirs.append(row)
+    flagged = [*contradictions.flagged(), *(flagged_rows(kind, list(indices)) for kind, indices in rows.items())]
+    for test, (mine, theirs) in zip(tested_on, leaks, strict=True):
+        one = flagged_rows("leaks", list(mine), list(theirs))
+        flagged.append(Flagged("leaks", one.rows, one.others, test.spec))
+    order = {kind: place for place, kind in enumerate(KINDS)}
+    flagged.sort(key=lambda one: order[one.kind])
+    kept = tuple(one for one in flagged if len(one.rows))
+    return TextAudit(kept, dict(languages.most_common()), contradictions.repeated_prompts, contradictions.ties)
+
+
+def dropped_rows(audit: TextAudit, drop: Sequence[Drop]) -> dict[int, str]:
+    """Return the rows that `data.drop` leaves out, each with the first reason, in the order of `drop`.
+
+    Args:
+        audit: what was seen in them.
+        drop: the words of the recipe.
+    """
+    reasons: dict[int, str] = {}
+    for word in drop:
+        for one in audit.flagged:
+            if KINDS[one.kind].drop == word:
+                for at, row in enumerate(one.rows.tolist()):
+                    reasons.setdefault(row, one.reason(at))
+    return reasons
+
+
+def _compared(example: Example) -> tuple[str, str]:
+    """Return the texts of an example that are compared: of its prompt, and of its answers."""
+    prompt, answers = parts_of(example)
+    return spoken(prompt), "\n".join(spoken(answer) for answer in answers)

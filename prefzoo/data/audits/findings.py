@@ -1,0 +1,110 @@
+"""What an audit sees in the rows of a data set, and how it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from prefzoo.data.audits.kinds import KINDS
+
+Rows = npt.NDArray[np.int64]
+NONE = -1  # in place of a second row
+EXAMPLES = 5  # rows that are named for each finding
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """The rows of a data set in which an audit sees one thing.
+
+    Attributes:
+        kind: a name of `KINDS`.
+        rows: (N,) indices of the rows, from 0, ascending.
+        others: (N,) index of the row that each stands against; `NONE` without one.
+        against: name of the data set of the second rows; empty for the same one.
+    """
+
+    kind: str
+    rows: Rows
+    others: Rows
+    against: str = ""
+
+    def reason(self, at: int) -> str:
+        """Return why the row at position `at` of `rows` is left out."""
+        where = f" of {self.against}" if self.against else ""
+        return KINDS[self.kind].reason.format(other=f"row {self.others[at] + 1}{where}")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an audit sees, in numbers and examples.
+
+    Attributes:
+        name: its name in `KINDS`.
+        words: what is the case in such a row.
+        count: number of such rows.
+        rows: the first few, each as its number from 1, with the number of the row that it stands against if any.
+        against: name of the data set of the second numbers; empty for the same one.
+        drop: the word of `data.drop` that leaves such rows out; empty if none does.
+    """
+
+    name: str
+    words: str
+    count: int
+    rows: tuple[tuple[int, ...], ...]
+    against: str = ""
+    drop: str = ""
+
+
+def finding_of(flagged: Flagged, *, single: bool = False) -> Finding:
+    """Return what an audit saw as numbers and examples.
+
+    Args:
+        flagged: the rows.
+        single: whether they are single labelled answers, which are desirable or undesirable.
+
+    Returns:
+        The finding.
+    """
+    kind = KINDS[flagged.kind]
+    words = kind.words.replace("chosen", "desirable").replace("rejected", "undesirable") if single else kind.words
+    return Finding(flagged.kind, words, len(flagged.rows), _examples(flagged), flagged.against, kind.drop or "")
+
+
+def _examples(flagged: Flagged) -> tuple[tuple[int, ...], ...]:
+    """Return the first rows, from 1, with their second rows; of two rows that stand against each other, one pair."""
+    examples: list[tuple[int, ...]] = []
+    for row, other in zip((flagged.rows + 1).tolist(), (flagged.others + 1).tolist(), strict=True):
+        if flagged.against or (other, row) not in examples:
+            examples.append((row, other) if other else (row,))
+        if len(examples) == EXAMPLES:
+            break
+    return tuple(examples)
+
+
+def flagged_rows(kind: str, rows: Sequence[int] | Rows, others: Sequence[int] | Rows | None = None) -> Flagged:
+    """Return rows as `Flagged` of a kind.
+
+    Args:
+        kind: a name of `KINDS`.
+        rows: indices, from 0.
+        others: the second rows; None without any.
+
+    Returns:
+        The flagged rows, ascending.
+    """
+    first = np.asarray(rows, np.int64)
+    second = np.full(len(first), NONE, np.int64) if others is None else np.asarray(others, np.int64)
+    ascending = np.argsort(first, kind="stable")
+    return Flagged(kind, first[ascending], second[ascending])
+
+
+def example_words(finding: Finding) -> str:
+    """Return the examples of a finding in words, like `rows 3 and 17, 5 and 9`; with an ellipsis if there are more."""
+    shown = [" and ".join(map(str, numbers)) for numbers in finding.rows]
+    named = {number for numbers in finding.rows for number in (numbers[:1] if finding.against else numbers)}
+    noun = "row" if shown == [str(number) for number in named] and len(shown) == 1 else "rows"
+    more = ", …" if finding.count > len(named) else ""
+    return f"{noun} {', '.join(shown)}{more}" + (f" (the second of {finding.against})" if finding.against else "")

@@ -1,0 +1,113 @@
+"""What the tokens of a data set show: lengths, answers that are short, answers that hardly differ."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from prefzoo.data.audits.findings import Flagged, flagged_rows
+from prefzoo.data.audits.kinds import FEW_TOKENS, SAME_START
+from prefzoo.data.tokens import TokenExample, TokenPair
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens per answer over `n` answers, EOS included; all zero without any.
+
+    Attributes:
+        p95: the 95th percentile, by nearest rank.
+    """
+
+    n: int
+    mean: float
+    median: float
+    p95: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class TokenAudit:
+    """What the tokens of a data set show.
+
+    Attributes:
+        chosen, rejected: lengths of the scored part of each answer; of single answers, of the desirable and the
+            undesirable ones.
+        chosen_longer, rejected_longer: the share of pairs in which that answer has more scored tokens; 0 without pairs.
+        differing: per pair, tokens from the first to the last in which the answers differ, of the longer answer; None
+            without pairs.
+        flagged: the rows in which something is odd, by kind; kinds without rows are left out.
+    """
+
+    chosen: Lengths
+    rejected: Lengths
+    chosen_longer: float
+    rejected_longer: float
+    differing: Lengths | None
+    flagged: tuple[Flagged, ...]
+
+
+def measure_tokens(examples: Iterable[TokenExample]) -> TokenAudit:
+    """Take lengths and differences of rows.
+
+    Args:
+        examples: pairs, or single answers; they are read once, and none is kept.
+
+    Returns:
+        What was seen.
+    """
+    good, bad, pairs, differing = (array("q") for _ in range(4))
+    short, same_start = array("q"), array("q")
+    for example in examples:
+        lengths = example.scored_lengths
+        if isinstance(example, TokenPair):
+            pairs.extend(lengths)
+            start, span = _difference(example.chosen, example.rejected)
+            differing.append(span)
+            if start >= SAME_START:
+                same_start.append(example.row)
+        if isinstance(example, TokenPair) or example.label:
+            good.append(lengths[0])
+            if lengths[0] < FEW_TOKENS:
+                short.append(example.row)
+        if isinstance(example, TokenPair) or not example.label:
+            bad.append(lengths[-1])
+    both = _ints(pairs).reshape(-1, 2)
+    kinds = (flagged_rows("short", _ints(short)), flagged_rows("same_start", _ints(same_start)))
+    return TokenAudit(
+        lengths_of(_ints(good)), lengths_of(_ints(bad)), _share(both[:, 0] > both[:, 1]),
+        _share(both[:, 1] > both[:, 0]), lengths_of(_ints(differing)) if pairs else None,
+        tuple(one for one in kinds if len(one.rows)),
+    )  # fmt: skip
+
+
+def lengths_of(values: Ints) -> Lengths:
+    """Return the statistics of numbers of tokens."""
+    if not len(values):
+        return Lengths(0, 0.0, 0.0, 0, 0)
+    ordered = np.sort(values)
+    rank = -(-95 * len(ordered) // 100)  # ceil(0.95 n), without rounding errors
+    return Lengths(
+        len(ordered), float(ordered.mean()), float(np.median(ordered)), int(ordered[rank - 1]), int(ordered[-1])
+    )
+
+
+def _difference(first: list[int], second: list[int]) -> tuple[int, int]:
+    """Return how many tokens two answers begin with alike, and how many of the longer one lie in what differs."""
+    most = min(len(first), len(second))
+    start = next((i for i in range(most) if first[i] != second[i]), most)
+    end = next((i for i in range(most - start) if first[-1 - i] != second[-1 - i]), most - start)
+    return start, max(len(first), len(second)) - start - end
+
+
+def _ints(values: array[int]) -> Ints:
+    return np.frombuffer(values, np.int64) if values else np.empty(0, np.int64)
+
+
+def _share(flags: npt.NDArray[np.bool_]) -> float:
+    return float(flags.mean()) if len(flags) else 0.0

@@ -1,0 +1,116 @@
+"""Texts that are nearly the same as one of a set, by the sequences of words that they share.
+
+Tülu 3 (arXiv:2411.15124) removes training data that shares more than half of a test instance's words in sequences of
+eight. Prompts are shorter than test instances, so sequences of five are compared here, and a larger share must be the
+same. Sequences that many texts of the set have (a template around each question) tell nothing and are left out; of a
+text with too little else, only an equal one is nearly the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+LENGTH = 5  # words of a sequence
+SHARE = 0.75  # of a text's words that another one must have in common sequences
+FEWEST = 8  # words in telling sequences, below which only equal texts are nearly the same
+COMMON, COMMON_SHARE = 3, 0.05  # texts that may have a sequence, at least and as a share, before it is a template
+# Scripts without blanks between words: each character of theirs stands for a word.
+_ALONE = r"\u0e00-\u0eff\u2e80-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
+_ODD = np.random.default_rng(0).integers(2**62, 2**63, LENGTH, np.uint64) | np.uint64(1)
+
+Hashes = npt.NDArray[np.uint64]
+
+
+def words_of(text: str) -> list[str]:
+    """Return a text's words in lower case, without punctuation."""
+    return _WORD.findall(text.lower())
+
+
+class NearTexts:
+    """A set of texts, such as the prompts that are tested with, in which near-duplicates of others are found."""
+
+    def __init__(self, texts: Iterable[tuple[int, str]]) -> None:
+        """Index texts.
+
+        Args:
+            texts: number and text of each; of equal ones the first counts, and those without words are left out.
+        """
+        self._equal: dict[bytes, int] = {}  # digest of the words -> position
+        self._numbers: list[int] = []
+        hashed: list[Hashes] = []
+        for number, text in texts:
+            words = words_of(text)
+            if words and self._equal.setdefault(_digest(words), len(self._numbers)) == len(self._numbers):
+                self._numbers.append(number)
+                hashed.append(_sequences(words))
+        sizes = [len(one) for one in hashed]
+        keys = np.concatenate(hashed) if hashed else np.empty(0, np.uint64)
+        owners = np.repeat(np.arange(len(hashed), dtype=np.int32), sizes)
+        places = np.concatenate([np.arange(n, dtype=np.int32) for n in sizes]) if sizes else np.empty(0, np.int32)
+        keys, owners, places = _without_templates(keys, owners, places, max(COMMON, COMMON_SHARE * len(hashed)))
+        self._counted = _covered_words(owners, places, len(hashed))
+        ascending = np.argsort(keys, kind="stable")
+        self._keys, self._owners, self._places = keys[ascending], owners[ascending], places[ascending]
+
+    def match(self, text: str) -> int | None:
+        """Return the number of a text that this one is nearly the same as, or contains; None if there is none.
+
+        Args:
+            text: compared with all of the set.
+        """
+        words = words_of(text)
+        equal = self._equal.get(_digest(words)) if words else None
+        if equal is not None:
+            return self._numbers[equal]
+        mine = np.unique(_sequences(words))
+        low = np.searchsorted(self._keys, mine)
+        high = np.searchsorted(self._keys, mine, side="right")
+        hits = [
+            i for a, b in zip(low[low < high].tolist(), high[low < high].tolist(), strict=True) for i in range(a, b)
+        ]
+        if not hits:
+            return None
+        owners, at = np.unique(self._owners[hits], return_inverse=True)
+        shares = _covered_words(at, self._places[hits], len(owners)) / np.maximum(self._counted[owners], 1)
+        shares[self._counted[owners] < FEWEST] = 0
+        best = int(np.argmax(shares))
+        return self._numbers[int(owners[best])] if shares[best] >= SHARE else None
+
+
+def _digest(words: list[str]) -> bytes:
+    return blake2b("\0".join(words).encode(errors="replace"), digest_size=8).digest()
+
+
+def _sequences(words: list[str]) -> Hashes:
+    """Return a hash of each sequence of `LENGTH` words, in order; none of a shorter text."""
+    n = len(words) - LENGTH + 1
+    if n <= 0:
+        return np.empty(0, np.uint64)
+    hashes = np.fromiter(map(hash, words), np.int64, len(words)).view(np.uint64)
+    mixed = np.zeros(n, np.uint64)
+    for i, odd in enumerate(_ODD):
+        mixed += hashes[i : i + n] * odd
+    return mixed ^ (mixed >> np.uint64(29))
+
+
+def _without_templates(
+    keys: Hashes, owners: npt.NDArray[np.int32], places: npt.NDArray[np.int32], most: float
+) -> tuple[Hashes, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Leave out the sequences that more than `most` texts have."""
+    _, group = np.unique(keys, return_inverse=True)
+    pairs = np.unique(np.stack([group, owners]), axis=1)[0] if len(keys) else group
+    kept = np.bincount(pairs, minlength=1)[group] <= most
+    return keys[kept], owners[kept], places[kept]
+
+
+def _covered_words(owners: npt.NDArray[np.integer], places: npt.NDArray[np.int32], texts: int) -> npt.NDArray[np.int64]:
+    """Return how many words of each text lie in the sequences that begin at `places` of `owners`."""
+    width = int(places.max()) + LENGTH if len(places) else LENGTH
+    words = (owners.astype(np.int64) * width + places)[:, None] + np.arange(LENGTH)
+    return np.bincount(np.unique(words) // width, minlength=texts)
