@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.suites.benchmarks import run_benchmark
 from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.runtime.cache import cached
+from prefzoo.runtime.rates import thread_clock
 from prefzoo.runtime.run_folders import write_text
 
 
@@ -124,8 +125,9 @@ def measured(
 
 
 def run_benchmarks(
-    model: Any, tokenizer: Any, spec: str, folder: Path, depends: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
+    model: Any, tokenizer: Any, spec: str, folder: Path, depends: Mapping[str, Any],
+    took: Callable[[float], None] | None = None,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Run one benchmark on a model, or take its results from the cache; results of a failure are not cached.
 
     Args:
@@ -133,6 +135,7 @@ def run_benchmarks(
         spec: a suite, a task file or folder, or one of lm-eval's tasks.
         folder: what a path in `spec` is relative to.
         depends: what else the results depend on, like the model's weights.
+        took: called with the seconds, of `thread_clock`, of a benchmark that was run; not of a cached one.
 
     Returns:
         The results by task, as `prefzoo.evals.suites.benchmarks.Benchmark` has them.
@@ -140,12 +143,18 @@ def run_benchmarks(
     full = {**depends, "suite": spec, "content": suite_key(spec, folder), "shape": 2}
 
     def make() -> dict[str, dict[str, Any]]:
-        return run_benchmark(model, tokenizer, spec, folder=folder)
+        start = thread_clock()
+        results = run_benchmark(model, tokenizer, spec, folder=folder)
+        if took is not None and _is_whole(results):
+            took(thread_clock() - start)
+        return results
 
-    results: dict[str, dict[str, Any]] = cached(
-        "benchmark", full, make, lambda v: not any(r["reason"] for r in v.values())
-    )
+    results: dict[str, dict[str, Any]] = cached("benchmark", full, make, _is_whole)
     return results
+
+
+def _is_whole(results: Mapping[str, Mapping[str, Any]]) -> bool:
+    return not any(r["reason"] for r in results.values())
 
 
 def write_samples(folder: Path, measured: Measured) -> None:

@@ -11,12 +11,17 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
-from prefzoo.evals.suites.tasks import resolve_task, suite_key
+from prefzoo.errors import UserError
+from prefzoo.evals.suites.tasks import resolve_task, suite_key, suite_names
+from prefzoo.runtime.plugins import describe_error
+from prefzoo.runtime.rates import thread_clock
 
 BOOTSTRAP = 1000  # of lm-eval's, for standard errors that no formula gives
+FEW = (2, 10)  # documents of a short measurement: the difference is what documents take
 PAIRED = 2  # (log-likelihood, length): lm-eval's samples of a perplexity
 
 
@@ -80,6 +85,43 @@ def run_benchmark(
                 continue
         benchmarks |= from_results(results, results["samples"], suite, chat=bool(results["chat"]))
     return {name: asdict(b) for name, b in benchmarks.items()}
+
+
+def seconds_for_all(model: Any, tokenizer: Any, spec: str, *, folder: Path = Path(), batch_size: int = 16) -> float:
+    """Run a few documents of a benchmark, and work out what all of them take on one model.
+
+    Args:
+        model, tokenizer: as transformers has them.
+        spec: an embedded suite, or a task file or folder: data that are on this machine.
+        folder: what a path in `spec` is relative to.
+        batch_size: documents per batch.
+
+    Returns:
+        Seconds of `thread_clock`, loading of the documents included.
+
+    Raises:
+        UserError: its data are on the hub, or it cannot be run.
+    """
+    if spec not in suite_names() and not (folder / spec).exists():
+        raise UserError(f"{spec}: its data are on the hub")
+    manager, names = resolve_task(spec, folder)
+    total = 0.0
+    for name in names:
+        took: list[float] = []
+        counts: list[Mapping[str, int]] = []
+        for limit in FEW:
+            start = thread_clock()
+            with _states_restored(model), _quiet():
+                try:
+                    results = _evaluate(model, tokenizer, manager, name, batch_size, limit)
+                except Exception as e:
+                    raise UserError(f"{spec}: {describe_error(e)}") from None
+            took.append(thread_clock() - start)
+            samples = list(results["n-samples"].values())
+            counts.append({key: sum(n[key] for n in samples) for key in ("original", "effective")})
+        each = max(0.0, took[1] - took[0]) / max(1, counts[1]["effective"] - counts[0]["effective"])
+        total += took[1] + each * (counts[1]["original"] - counts[1]["effective"])
+    return total
 
 
 def _evaluate(
@@ -187,7 +229,8 @@ def _quiet(names: Sequence[str] = ("lm_eval", "lm-eval", "datasets")) -> Iterato
     for x in loggers:
         x.setLevel(logging.ERROR)
     try:
-        with redirect_stderr(io.StringIO()):  # some of its bars cannot be turned off
+        # some of its bars cannot be turned off, and it asks git for the commit of whatever folder it is started in
+        with redirect_stderr(io.StringIO()), patch("lm_eval.evaluator.get_git_commit_hash", return_value=None):
             yield
     finally:
         for x, level in zip(loggers, levels, strict=True):

@@ -21,6 +21,7 @@ from prefzoo.cli.catalogue import INPUTS, SYMBOLS, UNCITED, catalogue, knobs, su
 from prefzoo.cli.guide import situations, text_guide
 from prefzoo.cli.peers import peers, text_peers
 from prefzoo.errors import UserError
+from prefzoo.runtime.durations import duration
 from prefzoo.runtime.maths import FORMULA, formula_text, plain
 
 if TYPE_CHECKING:
@@ -206,9 +207,11 @@ def show_check(path: Path, overrides: Sequence[str], results: Path, *, as_json: 
     """
     from prefzoo.experiment.plan import plan_of
 
-    plan = plan_of(path, overrides, str(results))
+    progress = Console(stderr=True, emoji=False)
+    plan = plan_of(path, overrides, str(results), progress if progress.is_terminal else None)
     if as_json:
         values = {key: value for key, value in asdict(plan).items() if key in CHECKED}
+        values |= {"time": plan.estimate.seconds | {"total": plan.estimate.total}, "disk": asdict(plan.estimate.disk)}
         of_variants = {n: {k: v[k] for k in OF_VARIANT} for n, v in values["variants"].items()}
         click.echo(json.dumps({**values, "variants": of_variants}, indent=1))
     else:
@@ -224,7 +227,7 @@ def _print_plan(plan: Plan, console: Console) -> None:
     for name, one in plan.variants.items():
         steps = f"{one.steps} steps of {one.batch} {plan.unit}, {one.tokens:,.0f} tokens"
         often = f", {one.trials // plan.seeds} settings x {plan.seeds} seeds" if one.trials > 1 else ""
-        console.print(f"  {name}: {one.loss}, {steps}, about {one.seconds:.0f} s{often}")
+        console.print(f"  {name}: {one.loss}, {steps}, about {duration(one.seconds)}{often}")
         for source in one.grids:
             console.print(f"    grid: {source}", markup=False)
         if one.memory:
@@ -238,7 +241,8 @@ def _print_plan(plan: Plan, console: Console) -> None:
         console.print(f"warning: {line}", markup=False, highlight=False)
     for place, reason in plan.failing.items():
         console.print(f"fails: {place}: {reason}", markup=False, highlight=False)
-    console.print(f"training takes roughly {plan.seconds / 60:.1f} minutes here; evaluation and loading come on top")
+    for line in plan.estimate.lines():
+        console.print(line, markup=False, highlight=False)
 
 
 def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False) -> None:

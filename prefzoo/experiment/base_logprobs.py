@@ -10,6 +10,7 @@ from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import native_bf16
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.work_names import scoring, tokens_of
 from prefzoo.runtime.distributed import all_gather, process_state, shard_range
 from prefzoo.runtime.progress import stage
 from prefzoo.types import LogProbs
@@ -46,7 +47,11 @@ def base_logprobs(
         return cached
     rows = _share(len(pairs), passes)
     own = None
-    with stage(f"reference log-probs, {title}", "pairs", experiment.console) as report:
+    work = scoring(kind, bf16=bf16)
+    with (
+        stage(f"reference log-probs, {title}", "pairs", experiment.console) as report,
+        experiment.rates.timed(work, tokens_of([pairs[i] for i in rows])),
+    ):
         if rows:
             at = {row: i for i, row in enumerate(rows)}
             mine = passes[process_state().process_index] if passes else ()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +23,7 @@ from prefzoo.engine.reference_logprobs import rows_key
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.evals.suites.prompts import load_prompts
-from prefzoo.experiment import search
+from prefzoo.experiment import search, work_names
 from prefzoo.experiment.data import audited, check_variants, read_data, unit
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.search import Trial
@@ -30,6 +31,7 @@ from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.progress import stage
+from prefzoo.runtime.rates import Rates
 from prefzoo.runtime.run_folders import BASE
 
 
@@ -73,6 +75,11 @@ class Experiment:
         return self.recipe.evals.frontier if self.recipe.evals.prompts else 0
 
     @cached_property
+    def rates(self) -> Rates:
+        """How long the work of this model takes on this machine."""
+        return Rates(self.weights)
+
+    @cached_property
     def without_test_split(self) -> Experiment:
         """The experiment as trainings see it: nothing of the test split is there to be read."""
         return replace(self, held_out=[], prompts=[])
@@ -90,7 +97,8 @@ class Experiment:
     def load_base(self, quantize: str | None = None) -> Any:
         """Return a new copy of the untrained model, quantised if asked for."""
         recipe = self.recipe
-        return models.load(recipe.model, recipe.folder, quantize=quantize, trust=recipe.trust_remote_code)[0]
+        with self.rates.timed(work_names.LOAD, 1, monotonic):
+            return models.load(recipe.model, recipe.folder, quantize=quantize, trust=recipe.trust_remote_code)[0]
 
     def load_trained(self, name: str) -> Any:
         """Return a trial's model from its checkpoint, on this process's device."""

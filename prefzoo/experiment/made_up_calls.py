@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from time import monotonic
 
 import torch
 
@@ -16,6 +17,7 @@ from prefzoo.evals.metrics.held_out import on_pairs
 from prefzoo.evals.metrics.measure import Measured, measured
 from prefzoo.evals.metrics.registry import Metric, all_metrics
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.work_names import judging
 from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.training.loss_call import call_on_made_up_pairs
 from prefzoo.types import LogProbs, VocabLogProbs
@@ -49,7 +51,7 @@ def call_plug_ins(experiment: Experiment, judge: Judge | None) -> Calls:
     calls = Calls()
     _call_losses(experiment, calls)
     if judge is not None and experiment.recipe.evals.prompts:
-        reason = _failing_judge(judge, experiment.prompts[: len(PROMPTS)])
+        reason = _failing_judge(experiment, judge)
         calls.failing |= {"evals.judge": reason} if reason else {}
     for metric in all_metrics():
         reason = _failing_metric(metric) if _is_plug_in(metric) else ""
@@ -72,18 +74,21 @@ def _call_losses(experiment: Experiment, calls: Calls) -> None:
             calls.warnings += [] if line in calls.warnings else [line]
 
 
-def _failing_judge(judge: Judge, prompts: list[PromptRow]) -> str:
+def _failing_judge(experiment: Experiment, judge: Judge) -> str:
     """Why a judge of the user's own gives no verdict on made-up answers; empty for one that does, or is prefzoo's."""
     own = isinstance(judge, PairwiseFunction | ScoringFunction) or not type(judge).__module__.startswith("prefzoo.")
     if not own:
         return ""
     first, second = (Answer(text, True, len(text.split())) for text in ANSWERS)
+    comparisons = [Comparison(row, first, second) for row in experiment.prompts[: len(PROMPTS)]]
+    start = monotonic()
     try:
-        verdicts = judge.compare([Comparison(row, first, second) for row in prompts])
+        verdicts = judge.compare(comparisons)
     except UserError as e:
         return "; ".join(e.lines)
     except RAISED as e:
         return describe_error(e)
+    experiment.rates.record(judging(judge), monotonic() - start, len(comparisons), "trial")
     cover = coverage(verdicts)
     return cover.reasons[0][0] if cover.missing == cover.asked else ""
 

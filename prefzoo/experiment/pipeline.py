@@ -25,6 +25,7 @@ from prefzoo.experiment import search, sweep_report, unchanged
 from prefzoo.experiment.check import Checked, check_run, load_checked
 from prefzoo.experiment.choose import Choice, failures, train_and_choose
 from prefzoo.experiment.context import Experiment, open_experiment
+from prefzoo.experiment.estimate import estimate
 from prefzoo.experiment.executors import LOCAL, Executor, InOrder, Resources, run_stage
 from prefzoo.experiment.keep import remove_weights
 from prefzoo.experiment.request import Options, Request
@@ -42,7 +43,7 @@ from prefzoo.experiment.stages.report import (
 from prefzoo.experiment.stages.stage import FRONTIER, MEASURE, REFERENCE, Failed, Result, Skipped, Stage, parse
 from prefzoo.experiment.stages.trainings import RESUME
 from prefzoo.experiment.stages.validate import discard_validation
-from prefzoo.experiment.standing import secure, standing_of
+from prefzoo.experiment.standing import Standing, secure, standing_of
 from prefzoo.recipe import load
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import leave_process_group, process_state
@@ -166,7 +167,9 @@ def _run(
 ) -> Outcome:  # fmt: skip
     experiment, judge, recipe = checked.experiment, checked.judge, checked.experiment.recipe
     if process_state().is_main_process:
-        _prepare(experiment, request, options)
+        standing = _prepare(experiment, request, options)
+        if not options.quiet:
+            _print_estimate(experiment, judge, standing)
     process_state().wait_for_everyone()
     if search.is_sweep(recipe):
         console.print(sweep_report.plan(experiment), soft_wrap=True, markup=False)
@@ -193,7 +196,14 @@ def _run(
     return Outcome(experiment.folder, failed, faults, {} if faults else boards)
 
 
-def _prepare(experiment: Experiment, request: Request, options: Options) -> None:
+def _print_estimate(experiment: Experiment, judge: Judge | None, standing: Standing) -> None:
+    """Print what the run will take: time by part, and disk."""
+    estimated = estimate(experiment, judge, standing)
+    for line in (*estimated.lines(), *(f"warning: {text}" for text in estimated.disk.warnings())):
+        experiment.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _prepare(experiment: Experiment, request: Request, options: Options) -> Standing:
     """Print how the folder stands against the recipe, secure results of other settings, and write the inputs."""
     (experiment.folder / unchanged.MARK).unlink(missing_ok=True)
     standing = standing_of(experiment, options, replace=request.replace)
@@ -202,6 +212,7 @@ def _prepare(experiment: Experiment, request: Request, options: Options) -> None
     secure(standing, experiment.console)
     _write_inputs(experiment)
     _discard(experiment, options)
+    return standing
 
 
 def _write_inputs(experiment: Experiment) -> None:

@@ -1,16 +1,13 @@
-"""What a recipe would do: pairs, steps, tokens, memory, and a time guessed from a matrix product on this machine."""
+"""What a recipe would do: pairs, steps, tokens, memory, time and disk."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from prefzoo.data.tokens import TokenExample
@@ -18,6 +15,7 @@ from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment import search
 from prefzoo.experiment.check import check_run, load_checked
 from prefzoo.experiment.data import unit
+from prefzoo.experiment.estimate import Estimate, estimate
 from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.standing import standing_of
 from prefzoo.recipe.load import Recipe, Variant
@@ -31,7 +29,7 @@ class VariantPlan:
 
     Attributes:
         tokens: of one training.
-        seconds: of one training, roughly.
+        seconds: of one training.
         trials: how many trainings: settings times seeds.
         grids: where ready-made grids come from.
         memory: a line on what the training needs; empty where nothing is known.
@@ -56,7 +54,7 @@ class Plan:
         rows, unit: how many training rows there are, and whether they are pairs or answers.
         schema: of the training data.
         lost: reason -> how many rows were dropped or cut for it.
-        seconds: of all trainings, roughly.
+        seconds: of all trainings, from the first to the last.
         trials: how many trainings there are.
         seeds: how many of them each setting has.
         early_stopping: whether some are stopped early.
@@ -64,6 +62,7 @@ class Plan:
         warnings: a line for each setting that looks absurd.
         failing: place in the recipe -> why a plug-in there fails, which a run would go on without.
         standing: lines on what the run's folder holds and what would become of it; empty if it holds nothing.
+        estimate: time by part of the run, and disk, of what is left to do.
     """
 
     name: str
@@ -79,18 +78,20 @@ class Plan:
     seeds: int
     early_stopping: bool
     sweep: bool
+    estimate: Estimate
     warnings: tuple[str, ...] = ()
     failing: dict[str, str] = field(default_factory=dict)
     standing: tuple[str, ...] = ()
 
 
-def plan_of(path: Path, overrides: Sequence[str], results: str = "results") -> Plan:
+def plan_of(path: Path, overrides: Sequence[str], results: str = "results", console: Console | None = None) -> Plan:
     """Check a recipe with all that it names, as a run does, and return what it would do. Nothing is trained.
 
     Args:
         path: the recipe's file.
         overrides: `a.b=value` on top of it.
         results: the folder that holds the runs' folders.
+        console: where progress goes; nowhere if None.
 
     Returns:
         What it would do, with what looks absurd and what would fail.
@@ -99,31 +100,36 @@ def plan_of(path: Path, overrides: Sequence[str], results: str = "results") -> P
         UserError: the run would be refused.
     """
     request = Request(str(path), tuple(overrides), results)
-    checked = check_run(request, load_checked(request), Console(quiet=True))
+    checked = check_run(request, load_checked(request), console or Console(quiet=True))
     experiment = checked.experiment
     recipe, model, trials = experiment.recipe, experiment.base.model, list(experiment.trials.values())
+    size, config = _size(model), model.config
+    standing = standing_of(experiment, Options())
+    estimated = estimate(experiment, checked.judge, standing)
     variants = {
-        name: _plan_variant(variant, model, experiment.pairs, sum(t.arm == name for t in trials))
+        name: _plan_variant(variant, config, experiment.pairs, [t.name for t in trials if t.arm == name], estimated)
         for name, variant in recipe.variants.items()
     }
     audit = experiment.audits["train"]
     return Plan(
-        recipe.name, recipe.model, _size(model), len(experiment.pairs), unit(experiment.pairs), audit["schema"],
+        recipe.name, recipe.model, size, len(experiment.pairs), unit(experiment.pairs), audit["schema"],
         dict(audit["counts"]), variants, sum(v.seconds * v.trials for v in variants.values()), len(trials),
-        len(recipe.seeds or [recipe.seed]), _stops_early(recipe), search.is_sweep(recipe), checked.warnings,
-        checked.failing, tuple(standing_of(experiment, Options()).lines()),
+        len(recipe.seeds or [recipe.seed]), _stops_early(recipe), search.is_sweep(recipe), estimated,
+        (*checked.warnings, *estimated.disk.warnings()), checked.failing, tuple(standing.lines()),
     )  # fmt: skip
 
 
-def _plan_variant(variant: Variant, model: Any, examples: Sequence[TokenExample], trials: int) -> VariantPlan:
+def _plan_variant(
+    variant: Variant, model: Any, examples: Sequence[TokenExample], trials: Sequence[str], estimated: Estimate
+) -> VariantPlan:
     train, bf16 = variant.train, use_bf16(variant.train)
     steps = steps_of(train, len(examples))
     tokens = steps * train.batch * mean(example.total_tokens for example in examples)
-    seconds = 6 * _size(model) * tokens / _speed(bf16=bf16)
+    seconds = mean(estimated.trainings[name] for name in trials)
     live = variant.loss_obj.needs_kl or train.sync_reference is not None
     memory = memory_line(model, examples, train, bf16=bf16, live=live)
     grids = tuple(dict.fromkeys(axis.source for axis in variant.axes if axis.source))
-    return VariantPlan(variant.loss, steps, train.batch, tokens, seconds, trials, grids, memory or "")
+    return VariantPlan(variant.loss, steps, train.batch, tokens, seconds, len(trials), grids, memory or "")
 
 
 def _size(model: Any) -> int:
@@ -132,17 +138,3 @@ def _size(model: Any) -> int:
 
 def _stops_early(recipe: Recipe) -> bool:
     return search.settings_of(recipe).early_stopping is not None
-
-
-@cache
-def _speed(*, bf16: bool) -> float:
-    """Floating-point operations per second that training may get: half of a large matrix product's."""
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a, b = torch.randn(1024, 1024, device=device, dtype=dtype), torch.randn(1024, 1024, device=device, dtype=dtype)
-    (a @ b).sum().item()
-    start = time.perf_counter()
-    for _ in range(10):
-        c = a @ b
-    c.sum().item()
-    return 0.5 * 10 * 2 * 1024**3 / (time.perf_counter() - start)

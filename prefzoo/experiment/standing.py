@@ -44,12 +44,14 @@ class TrialStanding:
         why: the settings that changed, old -> new; or where it resumes, or which folder it is taken from.
         source: a folder with a training of the same settings under another name; None if there is none.
         overwrites: whether its folder holds a training of other settings.
+        step: the optimiser step after which it resumes.
     """
 
     action: str
     why: str = ""
     source: Path | None = None
     overwrites: bool = False
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def _standing_of(
         return TrialStanding(FAILED, f"at step {failure.step}; --retry-failed tries again")
     begun = training.checkpoints.newest()
     if begun is not None and begun[1]:
-        return TrialStanding(RESUMED, f"after step {begun[0]}")
+        return TrialStanding(RESUMED, f"after step {begun[0]}", step=begun[0])
     overwrites = _is_trial(training.folder) and not _is_same_but_broken(training)
     source = finished.get(training.key)
     if source is not None:

@@ -17,11 +17,11 @@ from prefzoo.training.passes import DEFAULT_TOKENS, TOKENS
 CPU_OVERHEAD, PROCESS_BYTES = 1.25, 1.5 * GIB
 
 
-def memory_line(model: Any, pairs: Sequence[TokenExample], train: Train, *, bf16: bool, live: bool = False) -> str:
+def memory_line(config: Any, pairs: Sequence[TokenExample], train: Train, *, bf16: bool, live: bool = False) -> str:
     """Describe how much memory one process's training takes at its peak, and warn if that is not free.
 
     Args:
-        model: The base model, whose configuration gives the sizes.
+        config: The base model's configuration, which gives the sizes.
         pairs: The training rows; the longest batch of them decides.
         train: The loop's settings.
         bf16: Whether matrix products run in bf16.
@@ -34,7 +34,7 @@ def memory_line(model: Any, pairs: Sequence[TokenExample], train: Train, *, bf16
     import torch
 
     try:
-        shape = model_shape(model.config)
+        shape = model_shape(config)
     except (AttributeError, TypeError):
         return ""
     device_type: DeviceType = "cuda" if torch.cuda.is_available() else "cpu"

@@ -95,14 +95,14 @@ def test_check_warns_where_too_little_is_free(tiny_model: Any, monkeypatch: pyte
     pairs = [TokenPair([1] * 20, [2] * 30, [3] * 40, i) for i in range(8)]
     free = {"bytes": 2.0**40}
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free["bytes"]))
-    said = memory_line(tiny_model, pairs, Train(), bf16=False)
+    said = memory_line(tiny_model.config, pairs, Train(), bf16=False)
     assert "GiB of memory at the peak (up to " in said and "too little" not in said
     longest = TrainingPlan(8 * 90, 8 * 70, (50 * 50 + 40 * 60) / 90, device_type="cpu")  # eight pairs are one pass
     most = CPU_OVERHEAD * memory_model.footprint(model_shape(tiny_model.config), longest).peak + PROCESS_BYTES
     free["bytes"] = most * 0.99
-    assert memory_line(tiny_model, pairs, Train(), bf16=False).endswith(
+    assert memory_line(tiny_model.config, pairs, Train(), bf16=False).endswith(
         "too little: set train.micro_batch: 1, train.gradient_checkpointing: true or train.lora: {rank: 16}"
     )
     free["bytes"] = most * 1.01
-    assert "too little" not in memory_line(tiny_model, pairs, Train(), bf16=False)
-    assert memory_line(SimpleNamespace(config=object()), pairs, Train(), bf16=False) == ""
+    assert "too little" not in memory_line(tiny_model.config, pairs, Train(), bf16=False)
+    assert memory_line(object(), pairs, Train(), bf16=False) == ""

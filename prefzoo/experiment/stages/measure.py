@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,11 +26,13 @@ from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.experiment.base_logprobs import base_on_held_out
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.stages.stage import Done, Result
+from prefzoo.experiment.work_names import answering, benchmarking, scoring, tokens_of
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import ENGINE, cached_by_prompt, key_of
 from prefzoo.runtime.distributed import broadcast, process_state, shard
 from prefzoo.runtime.measuring_time import timed
 from prefzoo.runtime.progress import Report, set_variant_state, stage
+from prefzoo.runtime.rates import Rates
 from prefzoo.runtime.run_folders import BASE
 from prefzoo.runtime.versions import version_of
 from prefzoo.training.step_metrics import beta_of
@@ -79,6 +82,7 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
         with (
             stage(title, "pairs", experiment.console, variant=name, activity="held-out pairs") as report,
             timed(folder, "pairs", len(experiment.held_out)),
+            experiment.rates.timed(scoring(VocabLogProbs, bf16=bf16), tokens_of(experiment.held_out)),
         ):
             policy = reference_logprobs.logprobs(
                 model, experiment.held_out, experiment.layout, VocabLogProbs, bf16=bf16, report=report
@@ -90,13 +94,15 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
     with timed(folder, "answers", len(experiment.prompts)):
         answers = cached_answers(
             name, model, experiment.tokenizer, experiment.prompts, evals.max_new_tokens, same, experiment.console,
-            experiment.recipe.data.chat_template_kwargs,
+            experiment.recipe.data.chat_template_kwargs, experiment.rates,
         )  # fmt: skip
     benchmarks: dict[str, dict[str, Any]] = {}
     for suite in evals.benchmarks:
         title = f"{suite} of {name}"
         with stage(title, "suites", experiment.console, variant=name, activity=suite), timed(folder, suite, 1):
-            benchmarks |= run_benchmarks(model, experiment.tokenizer, suite, experiment.recipe.folder, same)
+            work = benchmarking(suite, experiment.recipe.folder)
+            took = partial(experiment.rates.record, work, units=1)
+            benchmarks |= run_benchmarks(model, experiment.tokenizer, suite, experiment.recipe.folder, same, took)
     report_unavailable(benchmarks, experiment.console)
     with timed(folder, "samples", 1):
         divergence = _kl(experiment, name, model, same) if name != BASE else []
@@ -191,7 +197,7 @@ def _known(experiment: Experiment, name: str) -> Measured | None:
 
 def cached_answers(
     name: str, model: Any, tokenizer: Any, prompts: Sequence[PromptRow], tokens: int, same: dict[str, str],
-    console: Console, variables: Mapping[str, Any] | None = None,
+    console: Console, variables: Mapping[str, Any] | None = None, rates: Rates | None = None,
 ) -> list[Answer]:  # fmt: skip
     """Return a model's answer to each prompt; each is generated once, and then cached.
 
@@ -203,6 +209,7 @@ def cached_answers(
         same: what identifies the model: hashes of weights and vocabulary, and the data type.
         console: where progress goes.
         variables: of the chat template.
+        rates: remembers how long answers took.
 
     Returns:
         P answers.
@@ -214,7 +221,10 @@ def cached_answers(
     depends |= _of_template(variables)
 
     def make(texts: list[str]) -> list[dict[str, Any]]:
-        generated = generate(model, tokenizer, texts, max_new_tokens=tokens, batch_size=len(texts), variables=variables)
+        with rates.timed(answering(len(prompts), tokens), len(texts) * tokens) if rates else nullcontext():
+            generated = generate(
+                model, tokenizer, texts, max_new_tokens=tokens, batch_size=len(texts), variables=variables
+            )
         return [asdict(answer) for (answer,) in generated]
 
     texts = [row.prompt for row in prompts]

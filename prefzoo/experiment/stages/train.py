@@ -6,12 +6,14 @@ import shutil
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 from prefzoo.engine import models
 from prefzoo.engine.base_model import Base, load_policy
 from prefzoo.engine.precision import use_bf16
 from prefzoo.errors import UserError, VariantFailed
+from prefzoo.experiment import work_names
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.frontier import snapshots_of
@@ -19,12 +21,14 @@ from prefzoo.experiment.stages.measure import Numbers, state_of_numbers
 from prefzoo.experiment.stages.stage import Done, Failed, Result
 from prefzoo.experiment.stages.trainings import Training, job_with_reference
 from prefzoo.experiment.stages.validate import validate, validation_score
+from prefzoo.experiment.work_names import tokens_of
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import broadcast, process_state
 from prefzoo.runtime.live_view import FAILED, KEPT, TRAINED
 from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.plugins import describe_error
 from prefzoo.runtime.progress import set_variant_state, stage
+from prefzoo.runtime.rates import thread_clock
 from prefzoo.runtime.redaction import redact
 from prefzoo.runtime.run_folders import Failure, RunResult
 from prefzoo.training.job import Job, steps_of
@@ -35,6 +39,7 @@ from prefzoo.training.multi_lora import why_not_groupable
 
 Results = dict[str, Result]
 TRACEBACK = "traceback.txt"
+STEADY = 6  # steps: a shorter training says little about a longer one
 
 
 def train_trials(experiment: Experiment, names: Sequence[str], until: int | None = None) -> Results:
@@ -211,9 +216,12 @@ def _run_loop(
     if len(group) > 1:
         title, of = f"{title} side by side", {}
     with stage(title, "pairs", experiment.console, **of) as report:
+        start = monotonic(), thread_clock()
         policies = train(members, model, report, pause)
+        busy = min(1.0, (thread_clock() - start[1]) / max(1e-9, monotonic() - start[0]))
     results: Results = {}
     for number, (training, member) in enumerate(zip(group, members, strict=True)):
+        _record_rate(experiment, member, busy)
         if member.failed is not None:
             results[training.name] = _failed(experiment, training, member.failed)
         else:
@@ -243,6 +251,16 @@ def _finished(experiment: Experiment, training: Training, model: Any, member: Me
     process_state().wait_for_everyone()
     set_variant_state(name, TRAINED if pause is None else "paused", console)
     return Done()
+
+
+def _record_rate(experiment: Experiment, member: Member, busy: float) -> None:
+    """Remember how long the tokens of a training took, unless it was so short that most of it was its beginning."""
+    job, costs = member.job, member.costs
+    steps, alone = len(job.steps), process_state().num_processes == 1
+    if costs and steps >= STEADY and alone:
+        tokens = steps * job.train.batch * tokens_of(job.pairs) / len(job.pairs)
+        work = work_names.training(job, int(costs.get("variants_together", 1)))
+        experiment.rates.record(work, costs["seconds"] * busy, tokens)
 
 
 def _failed(experiment: Experiment, training: Training, error: VariantFailed) -> Failed:

@@ -1,0 +1,204 @@
+"""What a run would take on this machine: time by part, and disk. `check` shows it, and a run before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from time import monotonic
+from typing import Any
+
+import torch
+
+from prefzoo.engine.precision import native_bf16
+from prefzoo.evals.judges.protocol import Judge
+from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.disk import Disk, disk_of
+from prefzoo.experiment.measurements import Measurement
+from prefzoo.experiment.stages.trainings import plain_job
+from prefzoo.experiment.standing import Standing
+from prefzoo.experiment.works import (
+    BENCHMARKS,
+    GENERATION,
+    JUDGING,
+    LOADING,
+    ROWS,
+    TRAINING,
+    Trained,
+    Work,
+    of_trainings,
+    trained,
+    works_of,
+)
+from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.durations import duration
+from prefzoo.runtime.rates import thread_clock
+
+WORTH = 30.0  # seconds: a run that is roughly shorter is not worth a measurement
+FORWARD, BACKWARD = 2, 6  # flops per weight and token
+LOAD, DOCUMENTS = 2.0, 1e5  # seconds of loading, and tokens of a benchmark, where nothing is known
+SIDE, PRODUCTS = 1024, 10  # of the matrix products that tell how fast this machine is
+CROWDED = 1.25  # times longer, from which on other processes are worth a word
+CALL = 1.0  # seconds that a verdict of a server or model is assumed to take
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take.
+
+    Attributes:
+        seconds: by the part of the run; parts that it does not have are left out.
+        details: in words what a part consists of.
+        rough: parts of which some are computed from the size of the model, rather than measured or known from a run.
+        unknown: parts of which some are assumed, since nothing is known of them.
+        known_from: where the times come from.
+        disk: what it writes.
+        trainings: seconds of each trial's training, from its first step to its last.
+        crowding: how many times longer all takes while other processes are as busy as now.
+    """
+
+    seconds: dict[str, float]
+    details: dict[str, str]
+    rough: list[str]
+    unknown: list[str]
+    known_from: list[str]
+    disk: Disk
+    trainings: dict[str, float]
+    crowding: float = 1.0
+
+    @property
+    def total(self) -> float:
+        """Seconds of all parts."""
+        return sum(self.seconds.values())
+
+    def lines(self) -> list[str]:
+        """Return the table, a line for each part, and what to do where disk is short."""
+        if not self.seconds:
+            return ["time: nothing is left to train or to measure", *self.disk.lines()]
+        source = ", ".join(self.known_from) or "roughly, from the size of the model"
+        rows = [*((row, duration(self.seconds[row]), self._note(row)) for row in ROWS if row in self.seconds)]
+        crowd = f"about {duration(self.total * self.crowding)} while other processes are as busy as now"
+        rows.append(("total", f"about {duration(self.total)}", crowd if self.crowding > CROWDED else ""))
+        wide = max(len(name) for name, _, _ in rows), max(len(text) for _, text, _ in rows)
+        lines = [f"  {name:<{wide[0]}}  {text:<{wide[1]}}  {note}".rstrip() for name, text, note in rows]
+        return [f"time here ({source}):", *lines, *self.disk.lines()]
+
+    def _note(self, row: str) -> str:
+        assumed = f"assumed: {duration(CALL)} a verdict" if row in self.unknown and row == JUDGING else ""
+        rough = "roughly" if row in self.rough or (row in self.unknown and not assumed) else ""
+        return "; ".join(filter(None, [self.details.get(row, ""), assumed, rough if self.known_from else ""]))
+
+
+def estimate(experiment: Experiment, judge: Judge | None, standing: Standing) -> Estimate:
+    """Work out what a run would take, from earlier runs, or from a short measurement where none is known.
+
+    A measurement takes seconds and is remembered in the user's cache. A run that is roughly shorter than half a minute
+    is not worth one, and one in several processes is not measured.
+
+    Args:
+        experiment: read and loaded.
+        judge: its judge, if any.
+        standing: how the run's folder stands.
+
+    Returns:
+        Time by part of what is left to do, and disk.
+    """
+    todo = trained(experiment, standing)
+    works = works_of(experiment, judge, todo)
+    size = sum(p.numel() for p in experiment.base.model.parameters())
+    roughly = {work.name: _roughly(work, size) for work in works}
+    if sum(roughly[w.name] * w.units for w in works) > WORTH and process_state().num_processes == 1:
+        unknown = [name for name in dict.fromkeys(w.name for w in works) if experiment.rates.get(name) is None]
+        jobs = {name: plain_job(experiment, experiment.trials[name]) for name in todo.left}
+        Measurement(experiment, judge, jobs, speed(bf16=native_bf16()) / (BACKWARD * size)).take(unknown)
+    return _put_together(experiment, judge, works, roughly, todo, size)
+
+
+def _put_together(
+    experiment: Experiment, judge: Judge | None, works: Sequence[Work], roughly: Mapping[str, float], todo: Trained,
+    size: int,
+) -> Estimate:  # fmt: skip
+    seconds: dict[str, float] = {}
+    rough, unknown, origins = dict[str, None](), dict[str, None](), set[str]()
+    for work in works:
+        known = experiment.rates.get(work.name)
+        if known is not None:
+            origins |= {known[1]} if work.row != LOADING else set()
+        else:
+            (unknown if work.row == JUDGING else rough)[work.row] = None
+        each = known[0] if known is not None else roughly[work.name]
+        seconds[work.row] = seconds.get(work.row, 0.0) + each * work.units
+    words = {"run": "from earlier runs", "trial": "measured in a few steps"}
+    return Estimate(
+        seconds, _details(experiment, judge, todo), list(rough), list(unknown),
+        [words[origin] for origin in words if origin in origins], disk_of(experiment, todo, size),
+        _trainings(experiment, size), 1.0 if torch.cuda.is_available() else crowding(),
+    )  # fmt: skip
+
+
+def _trainings(experiment: Experiment, size: int) -> dict[str, float]:
+    """Return the seconds of every trial's training, whether it is still to be done or not."""
+    jobs = {name: plain_job(experiment, trial) for name, trial in experiment.trials.items()}
+    every = dict.fromkeys(jobs, 1.0)
+    seconds: dict[str, float] = {}
+    for name, work in zip(jobs, of_trainings(experiment, jobs, every), strict=True):
+        known = experiment.rates.get(work.name)
+        seconds[name] = work.units * (known[0] if known is not None else _roughly(work, size))
+    return seconds
+
+
+def _details(experiment: Experiment, judge: Judge | None, todo: Trained) -> dict[str, str]:
+    evals, models = experiment.recipe.evals, len(todo.measured)
+    answers = f"{len(experiment.prompts)} prompts of {_count(models, 'model')}, at most {evals.max_new_tokens} tokens"
+    return {
+        TRAINING: _count(len(todo.left), "training"),
+        GENERATION: answers,
+        JUDGING: judge.name if judge is not None else "",
+        BENCHMARKS: f"{', '.join(evals.benchmarks)} of {_count(models, 'model')}",
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _roughly(work: Work, size: int) -> float:
+    """Return the seconds of a unit of work, from the size of the model alone."""
+    forward = FORWARD * size / speed(bf16=native_bf16())
+    if work.row == LOADING:
+        return LOAD
+    if work.row == TRAINING:
+        return forward * BACKWARD / FORWARD
+    if work.row == JUDGING:
+        return CALL
+    if work.row == BENCHMARKS:
+        return LOAD + forward * DOCUMENTS
+    if work.row == GENERATION and not work.name.startswith("scoring"):
+        return 2 * forward
+    return forward
+
+
+@cache
+def speed(*, bf16: bool) -> float:
+    """Return floating-point operations per second that training may get: half of a large matrix product's."""
+    return 0.5 * 2 * SIDE**3 * PRODUCTS / _seconds_of_products(thread_clock, bf16=bf16)
+
+
+@cache
+def crowding() -> float:
+    """Return how many times longer work takes now than without the other processes on the same cores, at least 1."""
+    computed = thread_clock()
+    passed = _seconds_of_products(monotonic, bf16=False)
+    return max(1.0, passed / max(1e-9, thread_clock() - computed))
+
+
+def _seconds_of_products(clock: Callable[[], float], *, bf16: bool) -> float:
+    dtype: Any = torch.bfloat16 if bf16 else torch.float32
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = torch.randn(SIDE, SIDE, device=device, dtype=dtype), torch.randn(SIDE, SIDE, device=device, dtype=dtype)
+    (a @ b).sum().item()
+    start = clock()
+    for _ in range(PRODUCTS):
+        c = a @ b
+    c.sum().item()
+    return clock() - start

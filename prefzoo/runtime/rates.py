@@ -1,0 +1,92 @@
+"""How long a unit of work takes on this machine: what earlier runs and short measurements took, in the user's cache.
+
+Where the CPU computes, times are those of a machine without other processes; what these add is `crowding`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic, thread_time
+from typing import Any, Literal
+
+from prefzoo.runtime.cache import Cache, cache_of
+from prefzoo.runtime.run_folders import cpu_name
+
+Origin = Literal["run", "trial"]
+ORIGINS: tuple[Origin, ...] = ("run", "trial")  # what a run took counts more than a short measurement
+
+
+class Rates:
+    """Seconds per unit of work, by the work's name. The newest record counts."""
+
+    def __init__(self, model: str) -> None:
+        """Open the records of a model on this machine.
+
+        Args:
+            model: What identifies its weights.
+        """
+        self._model = model
+        self._opened: Cache | None = None
+
+    @property
+    def _cache(self) -> Cache:
+        if self._opened is None:
+            self._opened = cache_of("rates", "rates", self._model, _machine(), sync=False)
+        return self._opened
+
+    def get(self, work: str) -> tuple[float, Origin] | None:
+        """Return the seconds that a unit of work takes, and where that is known from; None if it is not known."""
+        for origin in ORIGINS:
+            seconds = self._cache.get(f"{origin} {work}")
+            if isinstance(seconds, int | float):
+                return float(seconds), origin
+        return None
+
+    def record(self, work: str, seconds: float, units: float, origin: Origin = "run") -> None:
+        """Remember how long so many units of a work took; without units, nothing.
+
+        Args:
+            work: The work's name.
+            seconds: What all of them took.
+            units: How many.
+            origin: Whether a run or a short measurement took them.
+        """
+        if units > 0:
+            with suppress(OSError):  # a full disk: an estimate is not worth a run
+                self._cache.put({f"{origin} {work}": seconds / units})
+
+    @contextmanager
+    def timed(self, work: str, units: float, clock: Callable[[], float] | None = None) -> Iterator[None]:
+        """Record how long the block takes, unless it raises.
+
+        Args:
+            work: The work's name.
+            units: How many units of it the block does.
+            clock: What tells the time; `thread_clock` if None.
+
+        Returns:
+            A context manager without a value.
+        """
+        clock = clock or thread_clock
+        start = clock()
+        yield
+        self.record(work, clock() - start, units)
+
+
+def thread_clock() -> float:
+    """Return the seconds that this thread has computed, which other processes on the same cores do not lengthen.
+
+    On a machine with a GPU, which computes while the thread waits, the time that has passed.
+    """
+    import torch
+
+    return monotonic() if torch.cuda.is_available() else thread_time()
+
+
+def _machine() -> list[Any]:
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return [cpu_name(), os.cpu_count(), torch.get_num_threads(), gpu]
