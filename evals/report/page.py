@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
+from prefzoo.data.audits.findings import example_words, findings_of
 from prefzoo.evals.boards.judged_files import metrics_of
 from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
@@ -167,6 +168,8 @@ def _origin(run: RunFiles) -> dict[str, Any]:
         "cost_columns": columns,
         "costs": {n: [_cost(v, k) for k in columns] for n, v in run.variants.items() if v.result is not None},
         "audits": run.audits,
+        "dropped": run.recipe["data"].get("drop", []),
+        "odd": [(use, one, example_words(one)) for use, audit in run.audits.items() for one in findings_of(audit)],
         "environments": facts.environments(run),
         "resolved": yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True),
     }

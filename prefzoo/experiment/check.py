@@ -21,7 +21,7 @@ from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names
 from prefzoo.experiment.context import Experiment, open_experiment
 from prefzoo.experiment.made_up_calls import call_plug_ins
-from prefzoo.experiment.overlap import check_overlap
+from prefzoo.experiment.overlap import check_overlap, contradictions
 from prefzoo.experiment.plausible import implausible, unused
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.stages.judge import recipe_judge
@@ -105,7 +105,13 @@ def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
     faults.raise_all()
     experiment = open_experiment(request, recipe, console)
     calls = call_plug_ins(experiment, judge)
-    warnings = [*check_overlap(experiment), *implausible(experiment), *unused(recipe), *calls.warnings]
+    warnings = [
+        *check_overlap(experiment),
+        *contradictions(experiment),
+        *implausible(experiment),
+        *unused(recipe),
+        *calls.warnings,
+    ]
     return Checked(experiment, judge, tuple(warnings), calls.failing)
 
 

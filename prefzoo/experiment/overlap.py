@@ -1,16 +1,19 @@
-"""What training data and held-out data share: numbers on pairs that were trained on measure memory."""
+"""What training data and held-out data share, and what in either says the opposite of the rest of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from prefzoo.data.audits.findings import example_words, findings_of
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.data.tokens import TokenExample
 from prefzoo.errors import UserError
 from prefzoo.experiment.context import Experiment
 
-Content = tuple[tuple[int, ...], ...]
-CURE = "remove them from one of the two"
+Prompt = tuple[int, ...]
+Content = tuple[Prompt, ...]
+CURE = "remove them from one of the two, or leave such training rows out by data.drop: [leaks]"
+SHOWN = ("swapped", "disputed", "conflicts")  # findings that are worth a warning by themselves
 
 
 def check_overlap(experiment: Experiment) -> list[str]:
@@ -36,10 +39,38 @@ def check_overlap(experiment: Experiment) -> list[str]:
             )
         prompts = [tuple(pair.prompt) for pair in experiment.held_out]
         warnings += _shared(training, prompts, f"data.eval: {data.eval}", "pairs", "preference accuracy")
+        warnings += _nearly(experiment, training, prompts, str(data.eval))
     if experiment.prompts:
         asked = [tuple(encode_prompt(experiment.tokenizer, row.prompt)) for row in experiment.prompts]
         warnings += _shared(training, asked, f"evals.prompts: {evals.prompts}", "prompts", "win rates")
+        warnings += _nearly(experiment, training, asked, str(evals.prompts))
     return warnings
+
+
+def contradictions(experiment: Experiment) -> list[str]:
+    """Return a warning for each data set whose rows contradict each other, or their scores, and are kept."""
+    drop = experiment.recipe.data.drop
+    return [
+        f"data.{use}: {one.count} of the {values['rows']} rows of {values['spec']}: {one.words} "
+        f"({example_words(one)}); data.drop: [{one.drop}] leaves them out"
+        for use, values in experiment.audits.items()
+        for one in findings_of(values)
+        if one.name in SHOWN and one.drop not in drop
+    ]
+
+
+def _nearly(experiment: Experiment, training: list[TokenExample], prompts: list[Prompt], spec: str) -> list[str]:
+    """A warning where more training rows are nearly the same as what is tested with than have an equal prompt."""
+    if "leaks" in experiment.recipe.data.drop:
+        return []
+    tested = set(prompts)
+    equal = sum(tuple(example.prompt) in tested for example in training)
+    return [
+        f"data.train: {one.count - equal} rows{' more' if equal else ''} are nearly the same as rows of {spec} "
+        f"({example_words(one)}), and numbers on those show what was memorised; {CURE}"
+        for one in findings_of(experiment.audits["train"])
+        if one.name == "leaks" and one.against == spec and one.count > equal
+    ]
 
 
 def _contents(examples: Iterable[TokenExample]) -> set[Content]:
@@ -47,7 +78,7 @@ def _contents(examples: Iterable[TokenExample]) -> set[Content]:
 
 
 def _shared(
-    training: Iterable[TokenExample], prompts: list[tuple[int, ...]], name: str, unit: str, number: str
+    training: Iterable[TokenExample], prompts: list[Prompt], name: str, unit: str, number: str
 ) -> list[str]:  # fmt: skip
     """A warning where some prompts are the training's.
 

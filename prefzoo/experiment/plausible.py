@@ -93,6 +93,8 @@ def unused(recipe: Recipe) -> list[str]:
             lines.append(f"evals.{', '.join(idle)}: has no effect without evals.prompts; add prompts to answer")
     if not recipe.data.eval and not evals.prompts and not evals.benchmarks:
         lines.append("data.eval, evals.prompts, evals.benchmarks: none is set, so that nothing is measured; add one")
+    if "leaks" in recipe.data.drop and not (recipe.data.eval or evals.prompts):
+        lines.append("data.drop: leaks has no effect without data.eval or evals.prompts; name what is tested on")
     return lines
 
 

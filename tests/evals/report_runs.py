@@ -34,7 +34,10 @@ def full_run(folder: Path, text: str = "") -> Path:
     audit = {
         "spec": f"pairs.jsonl{text}", "schema": "pairs", "single": False, "rows": 10, "kept": 9, "chosen": lengths,
         "rejected": lengths, "chosen_longer": 0.75, "rejected_longer": 0.1, "duplicates": 1, "repeated_prompts": 2,
-        "ties": None, "counts": {f"dropped, too long{text}": 1}, "example": [["prompt", text]],
+        "ties": None, "findings": [
+            {"name": "leaks", "words": f"nearly the same{text}", "count": 9, "rows": [[2, 3], [7, 1]],
+             "against": f"test.jsonl{text}", "drop": "leaks"},
+        ], "counts": {f"dropped, too long{text}": 1}, "example": [["prompt", text]],
     }  # fmt: skip
     write(folder / "data_audit.json", json.dumps({"train": audit}))
     return folder

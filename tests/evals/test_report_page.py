@@ -234,6 +234,11 @@ def test_what_a_run_lacks_is_said_in_a_line(tmp_path: Path) -> None:
     assert "No training was logged" in said["training"]
 
 
+def test_odd_rows_of_the_data_are_listed_with_what_leaves_them_out(tmp_path: Path) -> None:
+    shown = " ".join(outline(page.page(read_run(full_run(tmp_path / "run")))).texts["data"].split())
+    assert "nearly the sametrain9rows 2 and 3, 7 and 1, … (the second of test.jsonl)leaks" in shown
+
+
 @pytest.mark.slow
 def test_a_heat_map_from_scores_has_the_win_rates_of_the_leaderboard(tmp_path: Path) -> None:
     run = read_run(quick_run(tmp_path / "run"))

@@ -129,9 +129,15 @@ def test_contradictions_and_leaks_are_left_out_of_a_run_if_asked_for(place: Path
     shown = prefzoo("data", "recipe.yaml").stdout
     assert "rows 9 and 10" in shown and "rows 4 and 1 (the second of test.jsonl)" in shown
     assert "data.drop: [contradictions, leaks]" in shown
+    warned = prefzoo("check", "recipe.yaml").stdout
+    assert "2 of the 10 rows of train.jsonl: the same pair stands the other way round" in warned
+    assert "data.train: 1 rows are nearly the same as rows of test.jsonl (rows 4 and 1 (the second" in warned
+    idle = prefzoo("check", "recipe.yaml", "--set", "data.drop=[leaks]", "--set", "data.eval=null").stdout
+    assert "data.drop: leaks has no effect without data.eval" in idle
     drop = ("--set", "data.drop=[contradictions, leaks]")
     assert "7 pairs (explicit prompt" in (checked := prefzoo("check", "recipe.yaml", *drop).stdout)
     assert "2 pairs dropped: a contradiction" in checked and "1 pairs dropped: a leak" in checked
+    assert "nearly the same" not in checked and "stands the other way" not in checked
     assert "raise it" not in checked  # the rows are left out as asked, and not by max_length
     out = prefzoo("run", "recipe.yaml", *drop).stdout
     assert "data: the 3 rows left out are in results/tiny/dropped_rows.train.jsonl" in out

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +72,12 @@ def finding_of(flagged: Flagged, *, single: bool = False) -> Finding:
     kind = KINDS[flagged.kind]
     words = kind.words.replace("chosen", "desirable").replace("rejected", "undesirable") if single else kind.words
     return Finding(flagged.kind, words, len(flagged.rows), _examples(flagged), flagged.against, kind.drop or "")
+
+
+def findings_of(audit: Mapping[str, Any]) -> list[Finding]:
+    """Return the findings of an audit as `data_audit.json` holds it; older files hold none."""
+    read = audit.get("findings") or ()
+    return [Finding(**{**one, "rows": tuple(tuple(numbers) for numbers in one["rows"])}) for one in read]
 
 
 def _examples(flagged: Flagged) -> tuple[tuple[int, ...], ...]:
