@@ -76,19 +76,15 @@ def score_policies(
     """
     count, size = len(kinds), len(batch.targets)
     states, head = _states(model, _copies(batch, count))
-    wanted = any(issubclass(kind, VocabLogProbs) for kind in kinds)
-    tokens, *stats = token_logprobs(states, head, batch.targets.repeat(count), statistics=wanted, tile=tile)
     reference = next((r for r in references if r is not None), None)
     if reference is not None:
         with torch.no_grad():
             reference_states, reference_head = _states(reference, batch)
     results: list[tuple[LogProbs, TokenKL | None]] = []
-    for n, (kind, asks) in enumerate(zip(kinds, references, strict=True)):
-        own = slice(n * size, (n + 1) * size)
-        more = [s[own] for s in stats] if issubclass(kind, VocabLogProbs) else []
-        kl = None if asks is None else token_kl(states[own], head, reference_states, reference_head, tile=tile)
-        summed = _sum_up(tokens[own], more, batch, kind)
-        results.append((summed, None if kl is None else TokenKL(*_sums(kl, batch))))
+    for own, kind, asks in zip(states.split(size), kinds, references, strict=True):
+        kl = None if asks is None else token_kl(own, head, reference_states, reference_head, tile=tile)
+        scored = _scored(own, head, batch, kind, tile)
+        results.append((scored, None if kl is None else TokenKL(*_sums(kl, batch))))
     return results
 
 

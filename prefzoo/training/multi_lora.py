@@ -3,6 +3,9 @@
 peft routes rows to adapters for inference only. Here each of its linear layers multiplies all parts by their own A and
 B at once. Names and shapes of the weights stay peft's, so each adapter is trained, checkpointed and saved as if it were
 alone; and its numbers are the same.
+
+Rounding may depend on how many rows a product has. On CPUs, where that costs nothing, frozen layers therefore multiply
+part by part, in the products that scored the reference: at the first step both are equal to the last bit.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch.nn.functional import dropout, linear
 
 from prefzoo.engine.logprobs import score_policies
 from prefzoo.training.job import Job
@@ -23,6 +26,7 @@ from prefzoo.training.policies import Policies, Scored, adamw, enable_gradient_c
 from prefzoo.types import PairBatch
 
 NAME = "default"  # the only adapter that peft knows of
+PART_BY_PART = ("cpu",)  # devices where several products cost no more than one over all of their rows
 
 
 class Adapter(nn.Module):
@@ -43,6 +47,7 @@ class Adapters:
     Attributes:
         each: the adapters, by number.
         active: the numbers of those that the next forward pass is for, in the order of the batch's parts.
+        rows: the tokens of that pass, all parts together.
     """
 
     def __init__(self, model: Any, count: int) -> None:
@@ -51,13 +56,17 @@ class Adapters:
         self._own = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.each = [Adapter({n: nn.Parameter(p.detach().clone()) for n, p in self._own.items()}) for _ in range(count)]
         self.active: Sequence[int] = range(count)
+        self.rows = 0
 
     @contextmanager
     def routed(self) -> Iterator[None]:
         """Send the parts of a batch to the active adapters; after it, the model has peft's own forward pass again."""
-        layers = adapted_layers(self.model)
+        layers, frozen = adapted_layers(self.model), self._multiplied_by_part()
         for p in self._own.values():
             p.requires_grad_(False)
+        for layer in frozen:
+            layer.adapters = [self]
+            layer.forward = MethodType(_product_by_part, layer)
         for name, layer in layers:
             names = [f"{name}.{part}.{NAME}.weight" for part in ("lora_A", "lora_B")]
             layer.parts = [[adapter.weights[n] for n in names] for adapter in self.each]
@@ -66,10 +75,19 @@ class Adapters:
         try:
             yield
         finally:
+            for layer in frozen:
+                del layer.forward, layer.adapters
             for _, layer in layers:
                 del layer.forward, layer.adapters, layer.parts
             for p in self._own.values():
                 p.requires_grad_(True)
+
+    def _multiplied_by_part(self) -> list[nn.Linear]:
+        """Return the frozen linear layers whose products are made part by part."""
+        if self.model.device.type not in PART_BY_PART:
+            return []
+        own = {id(p) for p in self._own.values()}
+        return [m for m in self.model.modules() if type(m) is nn.Linear and id(m.weight) not in own]
 
     @torch.no_grad()
     def load_into_model(self, number: int) -> Any:
@@ -103,7 +121,7 @@ class AdapterPolicies(Policies):
             yield
 
     def score(self, numbers: Sequence[int], batch: PairBatch) -> list[Scored]:
-        self.adapters.active = numbers
+        self.adapters.active, self.adapters.rows = numbers, len(numbers) * batch.tokens.numel()
         jobs = [self.jobs[n] for n in numbers]
         kinds, references = [kind_of(job.loss, "policy") for job in jobs], [kl_reference(job) for job in jobs]
         return score_policies(self.network, batch, kinds, references)
@@ -160,3 +178,12 @@ def _forward(self: Any, x: Tensor) -> Tensor:
     change = torch.bmm(torch.bmm(rows, a.transpose(1, 2)), b.transpose(1, 2)).view_as(result)
     adapted: Tensor = (result + change * self.scaling[NAME]).to(result.dtype)
     return adapted
+
+
+def _product_by_part(self: Any, x: Tensor) -> Tensor:
+    """Return W x + b, in a product for each part of a pass's rows; rows that are not the whole pass's in one."""
+    parts, shape = len(self.adapters[0].active), (*x.shape[:-1], self.out_features)
+    if parts == 1 or x.shape[:-1].numel() != self.adapters[0].rows:
+        return linear(x, self.weight, self.bias)
+    rows = x.reshape(parts, -1, x.shape[-1]).split(1)
+    return torch.cat([linear(own, self.weight, self.bias) for own in rows]).view(shape)

@@ -102,7 +102,7 @@ class StepContext:
         """
         job, accelerator = self.policies.jobs[0], self.accelerator
         parts = step_passes(
-            job.train, pairs, rows, self.device.type, accelerator.num_processes, policies=len(self.numbers),
+            job.train, pairs, rows, self.device.type, accelerator.num_processes, policies=len(self.policies.jobs),
             halvings=self.halvings,
         )  # fmt: skip
         return parts[accelerator.process_index]

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from test_train import answers, job
 
 from prefzoo.engine import models
+from prefzoo.training import multi_lora
 from prefzoo.training.job import Job
 from prefzoo.training.loop import train
 from prefzoo.training.member import Member
@@ -223,3 +224,27 @@ def test_what_cannot_be_dealt_out_to_adapters(tiny_model: Any) -> None:
     other = made(["q_proj"])
     other.get_base_model().model.norm.weight.requires_grad_(True)
     assert "norm.weight is trained too" in why_not_groupable(other)
+
+
+def rounds_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every product depend on how many rows it has, as kernels of some processors do."""
+    linear = torch.nn.functional.linear
+
+    def rounded(x: torch.Tensor, *args: Any) -> torch.Tensor:
+        return linear(x, *args) * (1 + 1e-3 * (x.shape[:-1].numel() % 7))
+
+    monkeypatch.setattr(torch.nn.functional, "linear", rounded)
+    monkeypatch.setattr(multi_lora, "linear", rounded)
+
+
+@pytest.mark.parametrize("layout", ["shared", "rows"])
+def test_the_first_margin_is_zero_where_rounding_depends_on_the_number_of_rows(
+    layout: Any, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds_by_rows(monkeypatch)
+    targets = {"lora": {**LORA, "targets": ["q_proj", "v_proj"]}}  # the other layers are frozen and not adapted
+    jobs = [
+        lora_job(tiny_model, name, layout=layout, together=3, tokens=240, **targets) for name in ("dpo", "kto", "tdpo2")
+    ]
+    for log, _ in together(tiny_model, jobs, tmp_path):
+        assert log[0]["rewards/margins"] == 0 and log[0]["rewards/chosen"] == 0

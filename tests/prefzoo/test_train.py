@@ -43,6 +43,7 @@ def job(
     *,
     layout: Layout = "shared",
     pairs: Sequence[TokenExample] | None = None,
+    together: int = 1,
     **settings: Any,
 ) -> Job:
     found = losses.get(name)
@@ -52,7 +53,7 @@ def job(
     def frozen(rows: Sequence[TokenExample], what: str, kind: type[LogProbs], passes: list[Passes]) -> LogProbs:
         return reference_logprobs.logprobs(model, rows, layout, kind, bf16=False, passes=passes[0])
 
-    return with_reference(made, Base(lambda: copy.deepcopy(model)), frozen)
+    return with_reference(made, Base(lambda: copy.deepcopy(model)), frozen, together=together)
 
 
 def run(model: Any, this: Job, tmp_path: Path) -> list[dict[str, float]]:
