@@ -51,7 +51,8 @@ def run(
     A notebook may call it again and again: what is finished is kept, what was begun goes on.
 
     Args:
-        recipe: a file, or a recipe's fields as plain values; paths in the latter start at the working directory.
+        recipe: a file, the name of a packaged recipe like "quickstart", or a recipe's fields as plain values, whose
+            relative paths start at the working directory.
         overrides: dotted fields and their values, like `{"train.learning_rate": 1e-5}`.
         results: the folder in which the run's folder is made.
         fresh: train everything again.
@@ -77,6 +78,7 @@ def run(
     from prefzoo.experiment import pipeline
     from prefzoo.experiment.request import Options, Request
     from prefzoo.recipe.yaml import dump as dump_plain
+    from prefzoo.runtime.paths import recipe_path
 
     def start(file: Path) -> RunFiles:
         request = Request(str(file), tuple(sets), str(results), save_every, replace)
@@ -92,7 +94,7 @@ def run(
             file.write(dump_plain(dict(recipe)))
             file.flush()
             return start(Path(file.name))
-    return start(Path(recipe))
+    return start(recipe_path(Path(recipe)))
 
 
 def loss(name: str, **params: Any) -> LossFunction:

@@ -19,7 +19,6 @@ from prefzoo.evals.boards.archives import without_copies
 from prefzoo.evals.boards.cells import number
 from prefzoo.evals.boards.ranking import WORSE, Ranking
 from prefzoo.evals.boards.recipes_and_costs import training_costs
-from prefzoo.evals.boards.run_files import RESOLVED
 from prefzoo.evals.boards.selection import Entry, select
 from prefzoo.evals.boards.standings import differences, ordered, power, primary, rank, verdict_of
 from prefzoo.evals.boards.tables import difference as points
@@ -27,6 +26,7 @@ from prefzoo.evals.boards.tables import escaped
 from prefzoo.evals.boards.verdict import Verdict, names
 from prefzoo.evals.metrics.registry import Metric, Metrics
 from prefzoo.evals.stats.intervals import holm
+from prefzoo.runtime.run_folders import RESOLVED
 
 BEGIN = "<!-- prefzoo leaderboard: what follows is generated; write above it -->"
 END = "<!-- prefzoo leaderboard: end -->"

@@ -34,9 +34,8 @@ from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.inference import power_statement
 from prefzoo.evals.stats.intervals import Estimate, Values
 from prefzoo.runtime import atomic_files, run_folders
-from prefzoo.runtime.run_folders import BASE
+from prefzoo.runtime.run_folders import BASE, VERDICT
 
-VERDICT = "verdict.json"
 NOTE = "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise."
 WORSE_NOTE = f"{WORSE}: worse than the base, by its whole interval."
 DELTA_NOTE = "Differences from the base on benchmarks ({DELTA}): by document, {units}, p after Holm."

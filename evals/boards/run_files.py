@@ -14,13 +14,11 @@ import pandas as pd
 import yaml
 
 from prefzoo.errors import UserError
-from prefzoo.evals.boards.leaderboard import VERDICT
 from prefzoo.evals.boards.notebook import board_html, paragraphs
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metrics
-from prefzoo.runtime.run_folders import BASE, Failure, RunResult, read_failure, read_result
+from prefzoo.runtime.run_folders import BASE, RESOLVED, VERDICT, Failure, RunResult, read_failure, read_result
 
-RESOLVED = "recipe.resolved.yaml"
 EVALUATION = "evaluation.yaml"  # of a folder that prefzoo eval wrote: what was asked, in a recipe's terms
 SWEEP = "sweep.json"
 TEXTS = dict.fromkeys(("variant", "metric", "judge", "prompt_hash", "commit", "suite", "baseline", "loss", "note"), str)

@@ -13,12 +13,12 @@ import pandas as pd
 
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards.judged_files import all_measured, metrics_of, rebuilt
-from prefzoo.evals.boards.run_files import RESOLVED, RunFiles, VariantFiles, read_run
+from prefzoo.evals.boards.run_files import RunFiles, VariantFiles, read_run
 from prefzoo.evals.metrics.estimates import rows_or_none
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metrics, all_metrics
 from prefzoo.evals.stats.intervals import Values
-from prefzoo.runtime.run_folders import BASE
+from prefzoo.runtime.run_folders import BASE, RESOLVED
 
 
 @dataclass(frozen=True)

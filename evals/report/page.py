@@ -53,17 +53,17 @@ def write(run: RunFiles, out: Path) -> None:
     run_folders.write_text(out, page(run))
 
 
-def page(run: RunFiles) -> str:
-    """Return the page of a run, as HTML."""
+def page(run: RunFiles, *, live: bool = False) -> str:
+    """Return the page of a run, as HTML; a `live` one reloads whenever the server that shows it has something new."""
     board = numbers.board_of(run)
     order = order_of(run, board)
     series = series_of(run, order)
     long = numbers.long_of(run, board)
     answers = prompts.browser(run, order)
-    script = _part("page.js")
+    script = _part("page.js") + (_part("page.live.js") if live else "")
     metrics = metrics_of([run])
     return _environment(metrics).get_template("page.html.j2").render(
-        name=run.name, recipe=run.recipe, version=__version__, base=BASE,
+        name=run.name, live=live, recipe=run.recipe, version=__version__, base=BASE,
         style=Markup(_part("page.css")), script=Markup(script),
         hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **_summary(run, board), **_ranked(run, board, long, order, metrics), **_pictures(run, board, long, order),

@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -17,10 +18,20 @@ from prefzoo.cli.commands import Commands
 from prefzoo.cli.errors import PARTLY_FAILED, reported_errors
 from prefzoo.errors import UserError
 from prefzoo.runtime import memory, threads
+from prefzoo.runtime.paths import recipe_path
 from prefzoo.runtime.signals import interrupt_now
 
+
+class RecipeFile(click.Path):
+    """The path of a recipe, or the name of one that the package carries."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the recipe's file."""
+        return recipe_path(Path(os.fsdecode(super().convert(value, param, ctx))))
+
+
 FILE = click.Path(path_type=Path)
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path), shell_complete=complete.recipes)
+RECIPE = click.argument("recipe", type=RecipeFile(path_type=Path), shell_complete=complete.recipes)
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field; repeatable.",
     shell_complete=complete.fields,
@@ -44,6 +55,22 @@ Exit codes:
 @click.version_option(__version__, prog_name="prefzoo")
 def cli() -> None:
     """Which preference loss should I use for my model and my data, how sure is that, and what does it cost?"""
+
+
+@cli.command()
+@click.argument("recipe", type=FILE, default=Path("recipe.yaml"))
+@click.option("--model", help="A folder, a .gguf file or a hub id.")
+@click.option("--data", metavar="FILE|HUB-ID", help="The preference data.")
+@click.option("--eval", "held_out", metavar="FILE|HUB-ID", help="Pairs that the training never sees.")
+def init(recipe: Path, model: str | None, data: str | None, held_out: str | None) -> None:
+    """Write a first recipe, with a comment on each line.
+
+    It reads the data, names losses that fit it, and asks for model and data if they are not given. `prefzoo check`
+    accepts the result.
+    """
+    from prefzoo.cli.init import write
+
+    write(recipe, model, data, held_out)
 
 
 def _report_mistakes(recipe: Path, overrides: tuple[str, ...]) -> None:
@@ -154,7 +181,7 @@ def losses(name: str | None, as_json: bool, form: str | None, guide: bool, traps
 
 
 @cli.command()
-@click.argument("recipe", type=FILE, required=False, shell_complete=complete.recipes)
+@click.argument("recipe", type=RecipeFile(path_type=Path), required=False, shell_complete=complete.recipes)
 @SET
 @JSON
 @click.option("--formats", is_flag=True, help="List every known format of data, with an example each.")
@@ -275,6 +302,16 @@ def compare(
     show_comparison(targets, baseline, metrics, sort, form, output, unranked=unranked, equivalence=equivalence)
 
 
+@cli.command("ls")
+@click.argument("results", type=FILE, default=Path("results"))
+@JSON
+def list_runs(results: Path, as_json: bool) -> None:
+    """List the runs under RESULTS: state, leader, time."""
+    from prefzoo.cli.runs import show_runs
+
+    show_runs(results, as_json=as_json)
+
+
 @cli.command()
 @click.argument("results", type=FILE, default=Path("results"))
 @click.option("--write", is_flag=True, help="Write it into RESULTS/README.md; text written by hand stays.")
@@ -310,13 +347,23 @@ def push(variant: Path, to: str, private: bool, base_model: str | None, dry_run:
 @click.argument("run", type=FILE)
 @click.option("--out", type=FILE, help="The page's file; by default RUN/report.html.")
 @click.option("--plots", type=FILE, metavar="FOLDER", help="Also draw every figure for papers, as SVG and PNG.")
-def report(run: Path, out: Path | None, plots: Path | None) -> None:
+@click.option("--serve", is_flag=True, help="Show the page in the browser instead, and follow a run that goes on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="For --serve; 0: any.")
+@click.pass_context
+def report(context: click.Context, run: Path, out: Path | None, plots: Path | None, serve: bool, port: int) -> None:
     """Write the folder of a run or of an evaluation as one page.
 
     RUN is what `prefzoo run` or `prefzoo eval` wrote. The page is one file that fetches nothing, for any browser.
     """
-    from prefzoo.cli.report import show_report
+    from prefzoo.cli.report import serve_report, show_report
 
+    if serve and (out or plots):
+        raise UserError("report: --out and --plots have no meaning beside --serve; write the page without it")
+    if not serve and context.get_parameter_source("port") is ParameterSource.COMMANDLINE:
+        raise UserError("report: --port has no meaning without --serve; add --serve")
+    if serve:
+        serve_report(run, port)
+        return
     show_report(run, out, plots)
 
 

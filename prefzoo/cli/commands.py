@@ -8,6 +8,8 @@ from prefzoo.errors import UserError, did_you_mean
 
 # What other tools and other people call our commands.
 _MEANS = {
+    "init": "new create template",
+    "ls": "runs status ps",
     "run": "train start resume sweep tune fit",
     "check": "validate plan dry-run lint verify estimate",
     "eval": "evaluate evals benchmark bench score",

@@ -19,7 +19,7 @@ from prefzoo.evals.boards.cautions import Setting, cautions
 from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.provenance import Provenance
 from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
-from prefzoo.evals.boards.run_files import EVALUATION, RESOLVED
+from prefzoo.evals.boards.run_files import EVALUATION
 from prefzoo.evals.generation.published import is_published, published_answers
 from prefzoo.evals.generation.vllm import check_vllm, checkpoint_answers
 from prefzoo.evals.judges import load_judge
@@ -34,7 +34,7 @@ from prefzoo.runtime import atomic_files, run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.paths import OUT_CURE, check_writable
 from prefzoo.runtime.progress import stage
-from prefzoo.runtime.run_folders import BASE
+from prefzoo.runtime.run_folders import BASE, RESOLVED
 
 PAIR = 2  # what a round robin takes at least
 

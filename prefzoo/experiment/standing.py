@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from prefzoo.evals.boards.run_files import RESOLVED
 from prefzoo.experiment import archive
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.differences import changes
@@ -23,7 +22,7 @@ from prefzoo.experiment.stages.measure import Numbers, state_of_numbers
 from prefzoo.experiment.stages.trainings import Training
 from prefzoo.experiment.stages.validate import is_validated
 from prefzoo.runtime import run_folders
-from prefzoo.runtime.run_folders import BASE
+from prefzoo.runtime.run_folders import BASE, RESOLVED
 
 ACTIONS = REUSED, RESUMED, NEW, AGAIN, FAILED = "reused", "resumed", "new", "trained again", "failed before"
 MOST = 8  # names on a line

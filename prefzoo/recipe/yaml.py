@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from prefzoo.errors import UserError, did_you_mean
+from prefzoo.runtime.paths import packaged_recipes
 
 Keys = tuple[str, ...]
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -214,7 +215,8 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, near) or "; give the path of a recipe (YAML)"
+        packaged = did_you_mean(path.name, packaged_recipes())
+        hint = did_you_mean(path.name, near) or packaged or "; give the path of a recipe (YAML)"
         raise UserError(f"{path}: no such file{hint}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder; give the path of a recipe in it") from None

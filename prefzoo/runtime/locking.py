@@ -16,8 +16,9 @@ from prefzoo.errors import UserError
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import broadcast, process_state
 from prefzoo.runtime.paths import RESULTS_CURE, make_folder
+from prefzoo.runtime.run_folders import HOLDER
 
-LOCK, HOLDER = ".lock", ".lock.json"
+LOCK = ".lock"
 
 
 @contextmanager

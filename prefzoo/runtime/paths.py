@@ -12,6 +12,7 @@ from pathlib import Path
 from prefzoo.errors import UserError
 
 PACKAGE_SCHEME = "package://"
+RECIPES = Path(__file__).parents[1] / "recipes"
 CACHE_CURE = "set PREFZOO_CACHE to a folder that can be written"
 RESULTS_CURE = "name a folder that can be written with --results"
 OUT_CURE = "give another path with --out"
@@ -97,6 +98,20 @@ def reason_of(error: OSError) -> str:
     """Return in words why a path cannot be written, with the path that is in the way."""
     words = UNWRITABLE.get(error.errno or 0) or DISK_FULL.get(error.errno or 0) or error.strerror or str(error)
     return f"cannot be written, {words}" + (f" ({error.filename})" if error.filename else "")
+
+
+def packaged_recipes() -> list[str]:
+    """Return the names of the recipes that the package carries."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_path(path: Path) -> Path:
+    """Return the file of a packaged recipe for its name, such as `quickstart`; any other path as it is.
+
+    A file or folder of that name in the current folder comes first.
+    """
+    named = path.parent == Path() and path.name in packaged_recipes() and not path.exists()
+    return RECIPES / f"{path.name}.yaml" if named else path
 
 
 def resolve_package(uri: str) -> Path:

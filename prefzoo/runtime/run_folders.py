@@ -16,6 +16,9 @@ from prefzoo.runtime.versions import version_of
 from prefzoo.version import __version__
 
 BASE = "base"  # folder and row of the untrained model
+RESOLVED = "recipe.resolved.yaml"
+VERDICT = "verdict.json"
+HOLDER = ".lock.json"  # which process runs in the folder
 ADAPTER = "adapter_model.safetensors"
 MEASURING = "measuring.json"
 FAILED = "failed.json"

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sample_runs import quick_run
 
 from prefzoo.evals.boards.run_files import read_run
 from prefzoo.evals.report.page import write
+from prefzoo.evals.report.serve import server_of
 
 pytestmark = pytest.mark.browser
 HOSTILE = (
@@ -221,3 +223,23 @@ def test_hostile_text_stays_text(browser: Any, tmp_path: Path) -> None:
     assert len(find_all(browser, "#prompts li")) == N
     assert HOSTILE.split("\u2028", maxsplit=1)[0] in browser.find_element("css selector", ".asked").text
     check_quiet(browser, address)
+
+
+@pytest.mark.slow
+def test_a_served_page_reloads_when_the_run_goes_on(browser: Any, tmp_path: Path) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    run = full_run(tmp_path / "run")
+    server = server_of(run, 0)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        browser.get(f"http://127.0.0.1:{server.server_port}/")
+        browser.execute_async_script("const go = arguments[0]; window.opened = true; setTimeout(go, 1000)")
+        (run / "verdict.json").write_text('{"decision": "Nothing is settled yet."}')
+        WebDriverWait(browser, 60).until(lambda page: page.execute_script("return !window.opened"))
+        assert not [entry for entry in browser.get_log("browser") if "Content Security Policy" in entry["message"]]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

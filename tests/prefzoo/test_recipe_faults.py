@@ -63,6 +63,7 @@ def test_no_file(write: Any, tmp_path: Path) -> None:
     write(MINIMAL)
     assert complaints(tmp_path / "rr.yaml") == ["rr.yaml: no such file; did you mean 'r.yaml'?"]
     assert complaints(tmp_path / "q" / "zzz") == ["zzz: no such file; give the path of a recipe (YAML)"]
+    assert complaints(tmp_path / "q" / "quickstrat") == ["quickstrat: no such file; did you mean 'quickstart'?"]
     assert complaints(tmp_path)[0].endswith("is a folder; give the path of a recipe in it")
     assert "cannot be read" in complaints(tmp_path / ("x" * 300))[0]
 
