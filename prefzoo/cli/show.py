@@ -264,7 +264,7 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False) ->
     from prefzoo.recipe import load as recipes
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
-    _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
+    _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
     data = read_data(recipe, tokenizer, prompts).values()
     audits = [with_roles(one, tokenizer, reading_of(recipe)) for one in data]

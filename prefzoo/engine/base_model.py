@@ -44,6 +44,12 @@ class Base:
             self._model = model if model.device.type == device.type else model.to(device)  # a quantised one stays
         return self._model
 
+    def take(self) -> Any:
+        """Return the model for good: it may be changed, and is loaded anew when it is next read."""
+        model = self.model
+        self.drop()
+        return model
+
     def drop(self) -> None:
         """Release the model's memory until it is read again."""
         self._model = self._loaded = None

@@ -5,26 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from prefzoo.engine import fast_paths, gguf_files
+from prefzoo.engine import fast_paths, model_copies
 from prefzoo.errors import UserError
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import process_state
-from prefzoo.runtime.paths import PACKAGE_SCHEME, cache_dir, resolve_package
+from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
 from prefzoo.runtime.run_folders import REMOVED
 from prefzoo.runtime.sharding import gather_state_dict
 
-HASH_FILE = "prefzoo.sha256"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -47,7 +44,13 @@ def _quiet() -> Iterator[None]:
 
 @_quiet()
 def load(
-    spec: str, folder: Path, *, dtype: torch.dtype = torch.float32, quantize: str | None = None, trust: bool = False
+    spec: str,
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    quantize: str | None = None,
+    trust: bool = False,
+    merge: bool = False,
 ) -> tuple[Any, Any]:
     """Load a causal language model and its tokenizer.
 
@@ -57,6 +60,7 @@ def load(
         dtype: Dtype of the weights.
         quantize: `4bit` to load the weights in NF4 on this process's GPU; None for no quantisation.
         trust: Whether to run Python code that comes with the model; if so, a line reports it.
+        merge: Whether an adapter is merged into its model, so that a new one can be trained on top of both.
 
     Returns:
         The model in evaluation mode, on the CPU unless it is quantised, and the tokenizer.
@@ -71,6 +75,7 @@ def load(
     if trust and process_state().is_main_process:
         print(f"model {spec}: Python code that comes with it is run (the recipe's trust_remote_code: true)", flush=True)
     try:
+        source = model_copies.merged(source, trust=trust) if merge else source
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
         model = fast_paths.with_attention(partial(
             AutoModelForCausalLM.from_pretrained,
@@ -163,7 +168,7 @@ def resolve_model(spec: str, folder: Path) -> str:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise UserError(f"model {spec}: no such file: {path}; paths in a recipe are relative to the recipe")
-        return str(_from_gguf(path))
+        return str(model_copies.from_gguf(path))
     if path.is_dir():
         if (path / REMOVED).is_file():
             raise UserError(f"model {spec}: {(path / REMOVED).read_text(encoding='utf-8').strip()}")
@@ -179,37 +184,6 @@ def resolve_model(spec: str, folder: Path) -> str:
     return spec
 
 
-def _from_gguf(path: Path) -> Path:
-    """Return a safetensors copy in the user's cache, keyed by the file's content; convert the file if it is absent."""
-    key = atomic_files.sha256_of_file(path)[:16]
-    target = cache_dir("models") / f"{path.stem}-{key}"
-    if target.is_dir():
-        if matches_content_hash(target):
-            return target
-        print(f"{target}: broken (its content is not what was written); converted again", flush=True)
-        shutil.rmtree(target)
-    partial = atomic_files.partial_path(target)
-    print(f"prefzoo: converting {path.name} to safetensors, once", file=sys.stderr, flush=True)
-    gguf_files.convert(path, partial)
-    write_content_hash(partial)
-    if target.is_dir():  # another process was faster
-        shutil.rmtree(partial)
-    else:
-        atomic_files.move_into_place(partial, target)
-    return target
-
-
-def write_content_hash(folder: Path) -> None:
-    """Write the hash of a model's files beside them."""
-    (folder / HASH_FILE).write_text(content_hash(folder), encoding="utf-8")
-
-
-def matches_content_hash(folder: Path) -> bool:
-    """Return whether a model's files still have the hash that was written beside them."""
-    hash_file = folder / HASH_FILE
-    return hash_file.is_file() and hash_file.read_text(encoding="utf-8") == content_hash(folder)
-
-
 def fingerprint(model: Any) -> str:
     """Return a hash of a model's weights and configuration, but not of its path: the key of cached log-probs."""
     config = {k: v for k, v in model.config.to_dict().items() if k != "_name_or_path"}
@@ -218,21 +192,6 @@ def fingerprint(model: Any) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
-
-
-def content_hash(folder: Path) -> str:
-    """Return a hash of a saved model's files: folders with the same hash hold the same model."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
-        stat = path.stat()
-        digest.update(path.name.encode() + _digest(path, stat.st_size, stat.st_mtime_ns))
-    return digest.hexdigest()[:16]
-
-
-@lru_cache
-def _digest(path: Path, size: int, changed: int) -> bytes:
-    """Return a file's hash; it is computed again only if the file's size or date has changed."""
-    return bytes.fromhex(atomic_files.sha256_of_file(path))
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenExample
 from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import Base
@@ -18,7 +19,8 @@ from prefzoo.types import LogProbs
 
 def base_logprobs(
     experiment: Experiment, pairs: Sequence[TokenExample], title: str, kind: type[LogProbs] = LogProbs, *, bf16: bool,
-    base: Base | None = None, weights: str = "", passes: Sequence[Sequence[Sequence[int]]] = (),
+    base: Base | None = None, weights: str = "", layout: Layout | None = None,
+    passes: Sequence[Sequence[Sequence[int]]] = (),
 ) -> LogProbs:  # fmt: skip
     """Return log-probs of N pairs under the base, from the user's cache where they are known.
 
@@ -31,14 +33,14 @@ def base_logprobs(
         kind: which log-probs are needed.
         bf16: whether the forward pass runs under autocast to bf16.
         base, weights: another reference model, and the hash that identifies it.
+        layout: how rows are laid out in passes; the experiment's if None.
         passes: the passes in which each process scores them; empty for an even share in the usual ones.
 
     Returns:
         The log-probs in nats, (N,) each, in the order of the pairs.
     """
-    file = reference_logprobs.cache_file(
-        weights or experiment.weights, pairs, kind, experiment.layout, bf16=bf16, passes=passes
-    )
+    layout = layout or experiment.layout
+    file = reference_logprobs.cache_file(weights or experiment.weights, pairs, kind, layout, bf16=bf16, passes=passes)
     cached = reference_logprobs.read_cached(
         file, kind, lambda line: experiment.console.print(line, soft_wrap=True, markup=False)
     )
@@ -57,7 +59,7 @@ def base_logprobs(
             mine = passes[process_state().process_index] if passes else ()
             local = [part for part in ([at[i] for i in p if i in at] for p in mine) if part]
             own = reference_logprobs.logprobs(
-                (base or experiment.base).model, [pairs[i] for i in rows], experiment.layout, kind, bf16=bf16,
+                (base or experiment.base).model, [pairs[i] for i in rows], layout, kind, bf16=bf16,
                 report=report, passes=local if passes else None,
             )  # fmt: skip
     shares = all_gather((rows, own))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.experiment import search, work_names
 from prefzoo.experiment.data import audited, check_variants, read_data, unit
+from prefzoo.experiment.references import OtherReference, read_references
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.search import Trial
 from prefzoo.recipe.load import Recipe
@@ -50,6 +51,7 @@ class Experiment:
         audits: what `data_audit.json` holds: an audit of each data set by its use.
         bad_rows: the rows of each data set, by its use, that were left out: unusable ones, and those of `data.drop`.
         save_every: seconds between two checkpoints of a training.
+        references: the references that are named apart from the model, by the recipe's name of them.
     """
 
     recipe: Recipe
@@ -68,6 +70,7 @@ class Experiment:
     audits: dict[str, Any]
     bad_rows: dict[str, list[BadRow]]
     save_every: float
+    references: Mapping[str, OtherReference]
 
     @cached_property
     def frontier_points(self) -> int:
@@ -98,7 +101,17 @@ class Experiment:
         """Return a new copy of the untrained model, quantised if asked for."""
         recipe = self.recipe
         with self.rates.timed(work_names.LOAD, 1, monotonic):
-            return models.load(recipe.model, recipe.folder, quantize=quantize, trust=recipe.trust_remote_code)[0]
+            trust = recipe.trust_remote_code
+            return models.load(recipe.model, recipe.folder, quantize=quantize, trust=trust, merge=True)[0]
+
+    def load_reference(self, spec: str) -> Any:
+        """Return a reference that the recipe names."""
+        return models.load(spec, self.recipe.folder, trust=self.recipe.trust_remote_code, merge=True)[0]
+
+    def reference_of(self, trial: Trial) -> OtherReference | None:
+        """Return the reference of a trial, if it has other weights than the model that the trial starts from."""
+        other = self.references.get(trial.variant.reference or "")
+        return None if other is None or other.weights == self.weights else other
 
     def load_trained(self, name: str) -> Any:
         """Return a trial's model from its checkpoint, on this process's device."""
@@ -125,7 +138,7 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     for name in (BASE, *trials):
         atomic_files.resolve_inside(folder, name)
     with stage(f"loading {recipe.model}", "models", console), process_state().main_process_first():
-        model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
+        model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
         weights, vocabulary = models.fingerprint(model), models.tokenizer_hash(tokenizer)
         model = model.to(process_state().device)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
@@ -136,12 +149,13 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
         console.print(NOTES[layout])
     train, validation = split_validation(recipe, tokenizer, pairs, held_out, bad_rows)
     base = Base(
-        lambda: models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code)[0],
+        lambda: models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)[0],
         frozen_bf16=_may_be_bf16(list(trials.values())), loaded=model,
     )  # fmt: skip
+    references = read_references(recipe, list(trials.values()), model, tokenizer, layout, pairs, console)
     return Experiment(
         recipe, folder, console, trials, tokenizer, base, weights, vocabulary, train, validation, held_out, prompts,
-        layout, audits, bad_rows, request.save_every,
+        layout, audits, bad_rows, request.save_every, references,
     )  # fmt: skip
 
 
@@ -167,9 +181,9 @@ def _print_audit(console: Console, use: str, noun: str, audit: Audit) -> None:
 
 
 def _may_be_bf16(trials: Sequence[Trial]) -> bool:
-    """Whether the base is read under autocast to bf16 alone, and followed by no copy that moves in small steps."""
+    """Whether the base is read under autocast to bf16 alone, and does not itself move in small steps."""
     settings = [t.variant.train for t in trials]
-    return native_bf16() and all(use_bf16(t) and t.sync_reference is None for t in settings)
+    return native_bf16() and all(use_bf16(t) and (t.sync_reference is None or t.lora is not None) for t in settings)
 
 
 def split_validation(

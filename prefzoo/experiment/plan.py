@@ -10,17 +10,19 @@ from typing import Any
 
 from rich.console import Console
 
-from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment import search
 from prefzoo.experiment.check import check_run, load_checked
+from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.data import unit
 from prefzoo.experiment.estimate import Estimate, estimate
 from prefzoo.experiment.request import Options, Request
+from prefzoo.experiment.search import Trial
+from prefzoo.experiment.stages.trainings import plain_job
 from prefzoo.experiment.standing import standing_of
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.training.job import steps_of
-from prefzoo.training.memory_estimate import memory_line
+from prefzoo.training.memory_estimate import live_models, memory_line
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def plan_of(path: Path, overrides: Sequence[str], results: str = "results", cons
     standing = standing_of(experiment, Options())
     estimated = estimate(experiment, checked.judge, standing)
     variants = {
-        name: _plan_variant(variant, config, experiment.pairs, [t.name for t in trials if t.arm == name], estimated)
+        name: _plan_variant(experiment, variant, config, [t for t in trials if t.arm == name], estimated)
         for name, variant in recipe.variants.items()
     }
     audit = experiment.audits["train"]
@@ -120,14 +122,16 @@ def plan_of(path: Path, overrides: Sequence[str], results: str = "results", cons
 
 
 def _plan_variant(
-    variant: Variant, model: Any, examples: Sequence[TokenExample], trials: Sequence[str], estimated: Estimate
+    experiment: Experiment, variant: Variant, model: Any, trials: Sequence[Trial], estimated: Estimate
 ) -> VariantPlan:
-    train, bf16 = variant.train, use_bf16(variant.train)
+    train, bf16, examples = variant.train, use_bf16(variant.train), experiment.pairs
     steps = steps_of(train, len(examples))
     tokens = steps * train.batch * mean(example.total_tokens for example in examples)
-    seconds = mean(estimated.trainings[name] for name in trials)
-    live = variant.loss_obj.needs_kl or train.sync_reference is not None
-    memory = memory_line(model, examples, train, bf16=bf16, live=live)
+    seconds = mean(estimated.trainings[trial.name] for trial in trials)
+    others = [other.config for other in map(experiment.reference_of, trials) if other is not None]
+    other = max(others, key=lambda config: config.hidden_size * config.num_hidden_layers, default=None)
+    live = live_models(plain_job(experiment, trials[0]), model, other)
+    memory = memory_line(model, examples, train, bf16=bf16, live=live, reference=other)
     grids = tuple(dict.fromkeys(axis.source for axis in variant.axes if axis.source))
     return VariantPlan(variant.loss, steps, train.batch, tokens, seconds, len(trials), grids, memory or "")
 

@@ -163,25 +163,31 @@ def _distribution(optuna: Any, axis: Axis) -> Any:
 
 def _with(variant: Variant, values: Values) -> Variant:
     plain: dict[str, Any] = {"train": variant.train.model_dump(), "params": variant.params.model_dump()}
+    reference = values.get("reference", variant.reference)
     for name, value in values.items():
         path = tuple(name.split("."))
-        set_at_path(plain, path if path[0] == "train" else ("params", *path), value)
+        if name != "reference":
+            set_at_path(plain, path if path[0] == "train" else ("params", *path), value)
     try:
         train = type(variant.train).model_validate(plain["train"])
         params = type(variant.params).model_validate(plain["params"])
     except ValidationError as e:
         raise UserError(f"variants.{variant.name}: {values}: {e.errors()[0]['msg']}; change the lists") from None
-    return variant.model_copy(update={"train": train, "params": params, "axes": ()})
+    return variant.model_copy(update={"train": train, "params": params, "reference": reference, "axes": ()})
 
 
 def _name(arm: str, values: Values) -> str:
     """A folder's name that names the setting, the same whatever else is in the grid."""
     short = {name: "lr" if name == "train.learning_rate" else name.split(".")[-1] for name in values}
-    shown = [f"{short[k]}{v:g}" if isinstance(v, float) else f"{short[k]}{v}" for k, v in values.items()]
+    shown = [f"{short[k]}{_short_value(v)}" for k, v in values.items()]
     name = re.sub(r"[^a-z0-9_.-]+", "", "-".join([arm, *shown]).lower())
     if len(name) <= 48 and re.fullmatch(SLUG, name):  # noqa: PLR2004 - the seed comes behind it
         return name
     return f"{arm[:40]}-{sha256(repr(sorted(values.items())).encode()).hexdigest()[:10]}"
+
+
+def _short_value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lstrip("./").replace("/", "-")
 
 
 def split_off(pairs: Sequence[TokenExample], share: float) -> tuple[list[TokenExample], list[TokenExample]]:

@@ -30,6 +30,7 @@ CONTENTS = {  # hash -> the settings that explain it, and what it is of
     "weights": ("model ", "the content of the model"),
     "rows": ("data.", "the training data"),
     "code of the loss": ("loss ", "the code of the loss"),
+    "reference's weights": ("reference ", "the content of the reference"),
 }
 REMOVED = "its weights were removed, and it is to be measured anew"
 

@@ -98,7 +98,12 @@ def inputs_of(request: Request, recipe: Mapping[str, Any], folder: Path) -> dict
         The inputs; None where something comes from the hub and no local copy of it says which version it is.
     """
     paths = [path for text in _texts(recipe) for path in _files(text, folder)]
-    for text, kind in [(recipe["model"], "models"), *((recipe["data"][use], "datasets") for use in ("train", "eval"))]:
+    named = [recipe["model"], *(v.get("reference") for v in recipe["variants"].values() if isinstance(v, Mapping))]
+    named = [text for one in named for text in (one if isinstance(one, list) else [one])]  # a grid of references
+    for text, kind in [
+        *((text, "models") for text in named),
+        *((recipe["data"][use], "datasets") for use in ("train", "eval")),
+    ]:
         if text and not list(_files(text, folder)):
             version = _hub_cache() / f"{kind}--{text.replace('/', '--')}" / "refs" / "main"
             if not version.is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -98,6 +98,10 @@ def extract_axes(source: Source, folder: Path) -> dict[str, tuple[Axis, ...]]:
     """
     _check_seeds(source)
     common = list(_take_axes(source, ("train",), source.data.get("train"), ("train",)))
+    if "reference" in source.data:
+        top = {"reference": source.data["reference"]}
+        common += _take_axes(source, (), top, ())
+        source.data |= top
     variants = source.data.get("variants")
     if not isinstance(variants, dict):
         return {}
@@ -204,6 +208,8 @@ def variant_to_plain(variant: Any) -> dict[str, Any]:
         "train": variant.train.model_dump(exclude={"trackers"}),
         **variant.params.model_dump(),
     }
+    if variant.reference is not None:
+        plain["reference"] = variant.reference
     for axis in variant.axes:
         set_at_path(plain, axis.path, axis.plain)
     return plain
@@ -229,6 +235,7 @@ def attach_axes(
     Returns:
         The variants with their axes.
     """
+    axes = {name: _useful(own, variants.get(name)) for name, own in axes.items()}
     for name, own in axes.items():
         for axis in own:
             for value in axis.samples[0 if axis.scale else 1 :]:
@@ -240,6 +247,11 @@ def attach_axes(
     if ranged and not (isinstance(sweep, dict) and sweep.get("trials")):
         source.fault(("variants", ranged[0]), "a range needs a number of trials; add sweep: {trials: 8}")
     return {name: one.model_copy(update={"axes": axes.get(name, ())}) for name, one in variants.items()}
+
+
+def _useful(axes: Sequence[Axis], variant: Any) -> tuple[Axis, ...]:
+    """Return a variant's axes, without references to try if its loss reads none."""
+    return tuple(a for a in axes if a.path != ("reference",) or getattr(variant, "reference", None) is not None)
 
 
 def _check_seeds(source: Source) -> None:

@@ -16,8 +16,13 @@ from prefzoo.runtime.run_folders import BASE
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PLUGIN = {"pattern": ":", "description": "Your own loss: my_losses.py:mine or package.module:mine."}
 SUM = {"pattern": r"[+*]", "description": "A weighted sum like dpo + 0.2*sft; each term's knobs stand under its name."}
-NOT_KNOBS = ("loss", "train")  # other keys of a variant
+NOT_KNOBS = ("loss", "reference", "train")  # other keys of a variant
 JsonSchema = dict[str, Any]
+MODEL: JsonSchema = {"type": "string", "minLength": 1}
+REFERENCE: JsonSchema = {
+    "description": "Another model as this variant's reference, or a list to try.",
+    "anyOf": [MODEL, {"type": "array", "items": MODEL, "minItems": 1}],
+}
 
 
 def schema_text(known: Sequence[Loss] | None = None) -> str:
@@ -37,6 +42,7 @@ def recipe_schema(known: Sequence[Loss]) -> JsonSchema:
     root["description"] = "One model, one preference data set, several losses: `prefzoo run` trains and compares them."
     for section in ("train", "evals"):  # a heading with nothing below it is allowed
         root["properties"][section] = {"anyOf": [_ref(section.title()), {"type": "null"}]}
+    root["properties"]["reference"]["anyOf"].append(REFERENCE["anyOf"][1])  # a list to try
     _describe(root, root, "")
     own = copy.deepcopy(root["$defs"]["Train"])
     own["properties"].pop("trackers")
@@ -84,6 +90,7 @@ def _variant(known: Sequence[Loss]) -> JsonSchema:
         "type": "object",
         "properties": {
             "loss": {"type": "string", "anyOf": [names, PLUGIN, SUM], "description": "A loss of `prefzoo losses`."},
+            "reference": REFERENCE,
             "train": {"anyOf": [_ref("VariantTrain"), {"type": "null"}]},
         },
         "allOf": [*chosen, terms],
@@ -112,6 +119,7 @@ def _of_loss(loss: Loss) -> JsonSchema:
         "properties": {
             "loss": {"type": "string"},
             "train": {"anyOf": [_ref("VariantTrain"), {"type": "null"}]},
+            **({"reference": REFERENCE} if loss.needs_reference or loss.needs_kl else {}),
             "sweep": {"const": "paper", "description": "The grid of the loss's paper, or a default one."},
             **{name: _swept(field) for name, field in knobs["properties"].items()},
         },

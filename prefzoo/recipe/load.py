@@ -21,6 +21,7 @@ from prefzoo.runtime.plugins import describe_error
 from prefzoo.runtime.run_folders import BASE
 
 SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
+NO_MODEL = ("", "none", "null", "false", "off")  # what is meant by these is a loss without a reference
 
 
 class Variant(RecipeSection):
@@ -31,6 +32,7 @@ class Variant(RecipeSection):
     params: Params
     train: Train
     folder: Path
+    reference: str | None = None
     axes: tuple[Axis, ...] = ()
 
     @property
@@ -46,6 +48,7 @@ class Recipe(RecipeSection):
     seed: Seed = 0
     seeds: list[Seed] = []
     model: Text
+    reference: Text | None = None
     trust_remote_code: bool = False  # whether code that comes with the model is run
     data: Data
     train: Train = Train()
@@ -95,6 +98,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     axes = extract_axes(source, folder)
     recipe = _validate(source, Recipe, {**source.data, "variants": {}}, ())
     variants = attach_axes(source, axes, _variants(source, folder), partial(_variant, source, folder=folder))
+    if isinstance(common := source.data.get("reference"), str) and not _is_model(common):
+        source.fault(("reference",), f"must be a model (is {messages.format_value(common)}); {messages.REFERENCE_CURE}")
     source.raise_faults()
     assert recipe is not None  # otherwise a fault was raised
     recipe = recipe.model_copy(update={"variants": variants, "seed": [*recipe.seeds, recipe.seed][0]})
@@ -128,12 +133,39 @@ def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | 
         return None
     knobs = dict(fields or {})
     spec, partial = knobs.pop("loss", name), knobs.pop("train", None)
+    own = {"reference": knobs.pop("reference")} if "reference" in knobs else {}
     train = _merged_train(source, (*keys, "train"), partial)
     loss = _loss(source, keys, spec, folder)
     params = _validate(source, loss.Params, knobs, keys, loss) if loss else None
-    if train is None or params is None:
+    if train is None or params is None or loss is None:
         return None
-    return Variant(name=name, loss=spec, params=params, train=train, folder=folder)
+    reference = _reference(source, keys, own, loss, train)
+    return Variant(name=name, loss=spec, params=params, train=train, folder=folder, reference=reference)
+
+
+def _reference(source: Source, keys: Keys, own: dict[str, Any], loss: AnyLoss, train: Train) -> str | None:
+    """Return the variant's reference, else the recipe's; None where its loss reads none, or nothing names one."""
+    at, reads = (*keys, "reference"), loss.needs_reference or loss.needs_kl
+    if own and not _is_model(own["reference"]):
+        source.fault(at, f"must be a model (is {messages.format_value(own['reference'])}); {messages.REFERENCE_CURE}")
+        return None
+    if own and not reads:
+        source.fault(at, f"{loss.name} reads no reference, so that it would have no effect; leave it out")
+    common = source.data.get("reference")
+    reference = own.get("reference", common if _is_model(common) else None)
+    if not reads or reference is None:
+        return None
+    if train.sync_reference is not None and reference != source.data.get("model"):
+        source.fault(
+            at if own else (*keys, "train", "sync_reference"),
+            f"the reference {reference} stays as it is, and one that train.sync_reference moves starts from the model "
+            "itself; leave out one of them",
+        )
+    return str(reference)
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, str) and value.lower() not in NO_MODEL
 
 
 def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> AnyLoss | None:

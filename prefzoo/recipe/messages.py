@@ -36,8 +36,11 @@ _BOUNDS = {
     "string_too_short": "non-empty text",
 }
 _NUMERIC = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
-# Names of the reference in other tools; here it is always the untrained model.
-_REFERENCE = ("reference", "reference_model", "reference_free", "ref", "ref_model")
+_REFERENCE = ("reference_model", "reference_free", "ref", "ref_model", "ref_model_name_or_path")  # in other tools
+REFERENCE_CURE = (
+    "name a model by `reference:`, or leave it out, which makes the untrained `model` the reference; "
+    "a loss without a reference is chosen by its name (`prefzoo losses` says which)"
+)
 _REQUIRED = {
     "name": "name: my-run",
     "model": "model: org/name (a hub id, a folder or a .gguf file)",
@@ -94,15 +97,12 @@ def describe_error(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | 
 def _unknown_field(word: str, known: list[str], loss: AnyLoss | None) -> str:
     if word in _REFERENCE:
         problem = "no such field" if loss is None else f"no such parameter of {loss.name}"
-        return (
-            f"{problem}; every reference is the untrained `model`, so remove it, "
-            "or choose a loss without a reference (`prefzoo losses` says which)"
-        )
+        return f"{problem}; {REFERENCE_CURE}"
     if loss is None:
         hint = suggestion(word, known) or did_you_mean(word, known) or "; there are " + ", ".join(known)
         return f"no such field{hint}"
     has = f"which has {', '.join(known)}" if known else "which has none"
-    allowed = [*known, "loss", "train"]
+    allowed = [*known, "loss", "reference", "train"]
     hint = suggestion(word, allowed, in_variant=True) or did_you_mean(word, allowed) or "; remove it"
     return f"no such parameter of {loss.name}, {has}{hint}"
 

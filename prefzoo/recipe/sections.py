@@ -27,6 +27,7 @@ from prefzoo.recipe.judge import AnyJudge
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 Whole = Annotated[int, Field(ge=0)]
+ALPHA = 0.6  # of TR-DPO
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that every generator accepts
 
 
@@ -113,11 +114,29 @@ class Lora(RecipeSection):
     quantize: Literal["4bit"] | None = None
 
 
-class Sync(RecipeSection):
-    """A reference that moves towards the policy during training (TR-DPO, arXiv:2404.09656)."""
+class Bema(RecipeSection):
+    """A bias-corrected exponential average of the policy's weights (BEMA, Block 2025, arXiv:2508.00180)."""
 
-    alpha: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.6
+    ema_power: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.5
+    bias_power: NonNegative = 0.2
+    lag: Count = 10
+
+
+class Sync(RecipeSection):
+    """A reference that follows the policy during training: in steps (TR-DPO, arXiv:2404.09656), or by `bema`."""
+
+    alpha: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = ALPHA
     every: Count = 512
+    bema: Bema | None = None
+
+    @field_validator("bema")
+    @classmethod
+    def _has_weights_of_its_own(cls, value: Bema | None, info: ValidationInfo) -> Bema | None:
+        if value is not None and info.data.get("alpha", ALPHA) != ALPHA:
+            raise PydanticCustomError(
+                "bema", "does not use alpha (is {alpha}); leave out alpha or bema", dict(alpha=info.data["alpha"])
+            )
+        return value
 
 
 class Train(RecipeSection):
@@ -157,15 +176,6 @@ class Train(RecipeSection):
                 "micro_batch",
                 "must divide batch {batch} (is {value}); try {fits}",
                 dict(batch=batch, value=value, fits=fits),
-            )
-        return value
-
-    @field_validator("sync_reference")
-    @classmethod
-    def _follows_whole_weights(cls, value: Sync | None, info: ValidationInfo) -> Sync | None:
-        if value is not None and info.data.get("lora") is not None:
-            raise PydanticCustomError(
-                "sync_reference", "cannot follow an adapter (lora is set); leave out lora or sync_reference"
             )
         return value
 

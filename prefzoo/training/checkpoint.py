@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.sharding import gather_full_tensor, shard_like
+from prefzoo.training.moving_reference import MovingReference
 
 FORMAT = 1  # raise it when the content of a checkpoint changes: others are not read
 
@@ -53,16 +54,15 @@ class Parts:
 
     policy: nn.Module
     optimizer: torch.optim.Optimizer
-    live: nn.Module | None = None
+    moving: MovingReference | None = None
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield name and value of every tensor that lasts from step to step, except the optimizer's."""
         for name, p in self.policy.named_parameters():
             if p.requires_grad:
                 yield f"policy.{name}", p
-        if self.live is not None:
-            for name, p in self.live.named_parameters():
-                yield f"live.{name}", p
+        if self.moving is not None:
+            yield from self.moving.tensors()
 
     def moments(self) -> Iterator[tuple[str, Tensor]]:
         """Return a name and the parameter for each state of the optimizer."""

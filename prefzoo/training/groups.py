@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prefzoo.training.job import Job
+from prefzoo.training.job import Job, moves_reference
 from prefzoo.training.passes import token_budget
 
 
@@ -58,6 +58,8 @@ def _why_alone(job: Job, device: str, processes: int) -> str:
         return "does not know quantised weights"
     if processes > 1:
         return "is for one process"
+    if moves_reference(job):
+        return "does not know a reference that moves (train.sync_reference)"
     if _room(job, device) < 2:  # noqa: PLR2004 - two variants
         return "two variants' steps do not fit in one pass, and dropout would differ in several; raise train.tokens"
     return ""
@@ -68,7 +70,8 @@ def _shape(job: Job) -> tuple[Any, ...]:
     train = job.train
     lora = None if train.lora is None else train.lora.model_dump_json()
     limits = train.micro_batch, train.tokens, train.gradient_checkpointing, train.side_by_side
-    return job.seed, train.batch, len(job.steps), job.bf16, lora, limits
+    live = job.other_reference if job.loss.needs_kl else ""  # one model's KL is taken for all of a group
+    return job.seed, train.batch, len(job.steps), job.bf16, lora, limits, live
 
 
 def _whole_steps(job: Job, device: str) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from pydantic import BaseModel
 
 from prefzoo.data.batches import Layout, order
@@ -19,6 +19,7 @@ from prefzoo.losses import AnyLoss
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.distributed import process_state
 from prefzoo.training.loss_inputs import kind_of, mismatched_rows
+from prefzoo.training.moving_reference import frozen_twin
 from prefzoo.training.passes import Passes, scoring_passes
 from prefzoo.types import LogProbs
 
@@ -43,6 +44,9 @@ class Job:
         mismatched: frozen log-probs of `mismatched_rows` of each step, for a loss that reads them.
         live: the reference model itself, for a loss that needs more of it than log-probs computed beforehand, or if it
             moves (`train.sync_reference`).
+        start: frozen log-probs of the first step's rows under the model that the policy starts from, where that is not
+            the reference, laid out as `reference`; else None.
+        other_reference: hash of the weights of such a reference; else empty.
     """
 
     loss: AnyLoss
@@ -55,6 +59,8 @@ class Job:
     reference: LogProbs | None = None
     mismatched: Sequence[LogProbs] = ()
     live: Any = None
+    start: LogProbs | None = None
+    other_reference: str = ""
 
     @property
     def steps(self) -> list[list[int]]:
@@ -99,11 +105,51 @@ def with_reference(
         passes = _passes(train, pairs, [range(i, i + train.batch) for i in starts], together)
         values = frozen(pairs, "mismatched rows", LogProbs, passes)
         parts["mismatched"] = [select_rows(values, range(i, i + train.batch), torch.device("cpu")) for i in starts]
-    if train.sync_reference is not None and loss.needs_reference:
-        parts["live"] = copy.deepcopy(base.model)
+    if moves_reference(job):
+        parts["live"] = None if train.lora else base.take()
     elif loss.needs_kl:
         parts["live"] = base.model
     return replace(job, **parts)
+
+
+def moves_reference(job: Job) -> bool:
+    """Return whether a training's loss reads a reference, and that follows the policy."""
+    return job.train.sync_reference is not None and (job.loss.needs_reference or job.loss.needs_kl)
+
+
+def with_twin(job: Job, policy: Any) -> Job:
+    """Return the job with the live reference of an adapter, if it moves.
+
+    Args:
+        job: what is to be trained, as `with_reference` returned it.
+        policy: the model with the fresh adapter; its frozen weights are shared.
+
+    Returns:
+        The job; `live` is as it was unless the reference moves and there is an adapter.
+    """
+    if not moves_reference(job) or job.train.lora is None:
+        return job
+    state = process_state()
+    shares = state.distributed_type is not DistributedType.DEEPSPEED  # which empties the tensors that it partitions
+    return replace(job, live=frozen_twin(policy, shares=shares).to(state.device))
+
+
+def with_start(job: Job, frozen: Frozen, *, together: int = 1) -> Job:
+    """Return the job with what its first step is tested against if the reference is another model.
+
+    Args:
+        job: what is to be trained.
+        frozen: returns log-probs under the model that the policy starts from.
+        together: how many policies are trained side by side.
+
+    Returns:
+        The job with `start`.
+    """
+    rows = sorted(set(job.steps[0]))
+    passes = _passes(job.train, job.pairs, job.steps[:1], together)
+    passes = [[[rows.index(i) for i in part] for part in own] for own in passes]
+    values = frozen([job.pairs[i] for i in rows], "first step's pairs", LogProbs, passes)
+    return replace(job, start=scatter_rows(values, rows, len(job.pairs)))
 
 
 def _passes(

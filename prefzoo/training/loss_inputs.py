@@ -27,6 +27,8 @@ class Inputs:
         scores: the data's scores of the pairs.
         kl: KL of every answer from the reference.
         mismatched: log-probs of prompts with other rows' answers.
+        start: log-probs of the model that the policy starts from, which its first step is tested against, where that is
+            not the reference; no loss reads them.
     """
 
     policy: Values
@@ -34,6 +36,7 @@ class Inputs:
     scores: Scores | None = None
     kl: TokenKL | None = None
     mismatched: Mismatched | None = None
+    start: Values | None = None
 
     def call(self, loss: AnyLoss, params: Any, state: Any = None) -> tuple[Tensor, Any]:
         """Evaluate a loss.

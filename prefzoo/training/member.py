@@ -15,10 +15,10 @@ import torch
 
 from prefzoo.errors import VariantFailed
 from prefzoo.recipe.sections import Train
-from prefzoo.runtime.sharding import gather_full_tensor
 from prefzoo.training.checkpoint import Checkpoints, Parts, Point, load
 from prefzoo.training.job import Job
 from prefzoo.training.mfu import throughput
+from prefzoo.training.moving_reference import MovingReference
 from prefzoo.training.policies import Policies
 from prefzoo.training.snapshots import Snapshots
 from prefzoo.training.step_metrics import GAP
@@ -60,6 +60,7 @@ class MemberRun:
         checkpoints: the member's, unless the devices allow none.
         at: the point that it has reached.
         saved_step: the step of its newest checkpoint; -1 before the first one.
+        moving: the reference that follows its policy; None for one that stays.
     """
 
     number: int
@@ -69,12 +70,16 @@ class MemberRun:
     checkpoints: Checkpoints | None
     at: Point = field(init=False)
     saved_step: int = -1
+    moving: MovingReference | None = None
     log: TextIO = field(init=False)
 
     def __post_init__(self) -> None:
         self.at, self.steps = Point(state=self.job.loss.start()), len(self.job.steps)
         self.optimizer = self.policies.optimizers[self.number]
         self.main = bool(self.policies.accelerator.is_main_process)
+        sync, live = self.job.train.sync_reference, self.job.live
+        if sync is not None and live is not None:
+            self.moving = MovingReference(live, self.policies.module(self.number), sync)
 
     @property
     def job(self) -> Job:
@@ -85,8 +90,7 @@ class MemberRun:
     def parts(self) -> Parts:
         """All that training changes in place."""
         plain = getattr(self.optimizer, "optimizer", self.optimizer)  # inside Accelerate's wrapper
-        live = self.job.live if self.job.train.sync_reference else None
-        return Parts(self.policies.module(self.number), plain, live)
+        return Parts(self.policies.module(self.number), plain, self.moving)
 
     @property
     def alive(self) -> bool:
@@ -143,17 +147,9 @@ class MemberRun:
         _check_finite(self.job, "gradient's norm", norm, step)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self._move_reference(step + 1)
+        if self.moving is not None:
+            self.moving.follow(step + 1)
         return {**metrics, "grad_norm": norm, "learning_rate": self.learning_rate(step), "step": step + 1}
-
-    @torch.no_grad()
-    def _move_reference(self, step: int) -> None:
-        """Move the live reference towards the policy every so many steps (TR-DPO, Gorbatovski 2024, 2404.09656)."""
-        sync, live = self.job.train.sync_reference, self.job.live
-        if sync is not None and live is not None and step % sync.every == 0:
-            policy = self.policies.module(self.number)
-            for theirs, ours in zip(live.parameters(), policy.parameters(), strict=True):
-                theirs.lerp_(gather_full_tensor(ours).to(theirs.dtype), sync.alpha)
 
     def record(self, metrics: dict[str, float], state: Any, seconds: float, halvings: int) -> None:
         """Log a step that is done, and move on to the point after it.
@@ -229,9 +225,13 @@ def schedule(train: Train, step: int, steps: int) -> float:
 def check_start(job: Job, gap: float, metrics: Mapping[str, float]) -> None:
     """Check that a training starts at its reference, and its loss where the loss's formula says.
 
+    With a reference of other weights, it must start at the model that it is to start from; no formula says what its
+    loss is there.
+
     Args:
         job: what is trained.
-        gap: mean distance of the policy's log-probs from the reference's at the first step, in nats per answer.
+        gap: mean distance of the policy's log-probs from the reference's, or the starting model's, at the first step,
+            in nats per answer.
         metrics: the step's.
 
     Raises:
@@ -246,13 +246,14 @@ def check_start(job: Job, gap: float, metrics: Mapping[str, float]) -> None:
     scale = max((abs(v) for name, v in metrics.items() if name.startswith("logps/")), default=0.0)
     allowed = least + share * scale
     if gap > allowed:
+        pair = "policy and reference" if job.start is None else "the policy and the model that it starts from"
         raise VariantFailed(
-            f"{loss.name}: at the first step policy and reference must have the same log-probs, and they are "
+            f"{loss.name}: at the first step {pair} must have the same log-probs, and they are "
             f"{gap:.4f} nats apart ({precision} explains {allowed:.4f}); they are scored differently: other weights, a "
             "dropout that stays on, or a stale cache (delete the folder reference in prefzoo's cache)",
             1,
         )
-    expected = None if gap or loss.at_reference is None else loss.at_reference(params)
+    expected = None if gap or job.start is not None or loss.at_reference is None else loss.at_reference(params)
     if expected is not None and abs(metrics["loss"] - expected) > FORMULA_TOLERANCE * max(1.0, abs(expected)):
         raise VariantFailed(
             f"{loss.name}: the first loss is {metrics['loss']:.6f}, but at policy = reference it must be "

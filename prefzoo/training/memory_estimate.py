@@ -9,7 +9,8 @@ from prefzoo.data.batches import split
 from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.cpu_attention import saved_attention_weights
 from prefzoo.recipe.sections import Train
-from prefzoo.training.memory_model import GIB, DeviceType, TrainingPlan, footprint, model_shape
+from prefzoo.training.job import Job, moves_reference
+from prefzoo.training.memory_model import GIB, DeviceType, TrainingPlan, footprint, model_bytes, model_shape
 from prefzoo.training.passes import DEFAULT_TOKENS, TOKENS
 
 # On CPUs a process also holds Python, torch, oneDNN's kernels for every size it has seen, and memory that it freed. In
@@ -17,7 +18,28 @@ from prefzoo.training.passes import DEFAULT_TOKENS, TOKENS
 CPU_OVERHEAD, PROCESS_BYTES = 1.25, 1.5 * GIB
 
 
-def memory_line(config: Any, pairs: Sequence[TokenExample], train: Train, *, bf16: bool, live: bool = False) -> str:
+def live_models(job: Job, model: Any, reference: Any) -> list[Any]:
+    """Return the configurations of the models that stay in memory beside a policy while it trains.
+
+    Args:
+        job: What is to be trained.
+        model: Configuration of the model that it starts from.
+        reference: That of its reference, if that is another model.
+
+    Returns:
+        One for each model; a model that is held three times is there three times.
+    """
+    train = job.train
+    if moves_reference(job) and train.sync_reference is not None:
+        copies = 0 if train.lora else 3 if train.sync_reference.bema else 1  # an adapter's is as small as the adapter
+        return [model] * copies
+    return [reference or model] if job.loss.needs_kl else []
+
+
+def memory_line(
+    config: Any, pairs: Sequence[TokenExample], train: Train, *, bf16: bool, live: Sequence[Any] = (),
+    reference: Any = None,
+) -> str:  # fmt: skip
     """Describe how much memory one process's training takes at its peak, and warn if that is not free.
 
     Args:
@@ -25,7 +47,8 @@ def memory_line(config: Any, pairs: Sequence[TokenExample], train: Train, *, bf1
         pairs: The training rows; the longest batch of them decides.
         train: The loop's settings.
         bf16: Whether matrix products run in bf16.
-        live: Whether a separate reference model stays in memory.
+        live: Configurations of the other models that stay in memory while it trains.
+        reference: Configuration of the reference that is scored before the training, if that is another model.
 
     Returns:
         One line, or an empty string if the architecture is unknown.
@@ -35,6 +58,8 @@ def memory_line(config: Any, pairs: Sequence[TokenExample], train: Train, *, bf1
 
     try:
         shape = model_shape(config)
+        held = sum(model_bytes(model_shape(own), frozen_bf16=False) for own in live)
+        before = model_bytes(model_shape(reference), frozen_bf16=False) if reference is not None else 0.0
     except (AttributeError, TypeError):
         return ""
     device_type: DeviceType = "cuda" if torch.cuda.is_available() else "cpu"
@@ -47,13 +72,15 @@ def memory_line(config: Any, pairs: Sequence[TokenExample], train: Train, *, bf1
     context = max(saved_attention_weights(part) / count for part, count in zip(blocks, tokens, strict=True))
     plan = TrainingPlan(
         max(tokens), max(scored), context, len(parts), train.lora.rank if train.lora else None, bf16,
-        train.gradient_checkpointing, device_type=device_type, held=int(live),
+        train.gradient_checkpointing, device_type=device_type, held=held / model_bytes(shape, frozen_bf16=False),
     )  # fmt: skip
-    peak = footprint(shape, plan).peak
+    peak = max(footprint(shape, plan).peak, before)
     most = CPU_OVERHEAD * peak + PROCESS_BYTES if device_type == "cpu" else peak
     free = torch.cuda.mem_get_info()[0] if device_type == "cuda" else psutil.virtual_memory().available
     more = f" (up to {most / GIB:.1f}, with the process itself and what it freed)" if most > peak else ""
     line = f"about {peak / GIB:.1f} GiB of memory at the peak{more}, {free / GIB:.1f} GiB are free"
+    if peak == before:
+        line += ", while the reference is scored"
     if most > free:
         line += "; too little: set train.micro_batch: 1, train.gradient_checkpointing: true or train.lora: {rank: 16}"
     return line

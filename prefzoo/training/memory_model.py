@@ -104,7 +104,8 @@ class TrainingPlan:
         checkpointing: Whether activations are recomputed in the backward pass.
         devices: Number of devices over which FSDP2 shards weights, gradients and moments.
         device_type: Where the training runs, which decides the kernels.
-        held: Number of other fp32 models in the same memory, such as a reference that is scored live.
+        held: Size of other fp32 models in the same memory, such as a reference that is scored live, as a multiple of
+            this one's.
     """
 
     tokens: int
@@ -116,7 +117,7 @@ class TrainingPlan:
     checkpointing: bool = False
     devices: int = 1
     device_type: DeviceType = "cpu"
-    held: int = 0
+    held: float = 0
 
     @property
     def frozen_bf16(self) -> bool:

@@ -23,7 +23,7 @@ from prefzoo.engine.logprobs import score
 from prefzoo.engine.precision import autocast, step_autocast
 from prefzoo.engine.reference_logprobs import select_rows
 from prefzoo.errors import VariantFailed
-from prefzoo.training.job import Job
+from prefzoo.training.job import Job, moves_reference
 from prefzoo.training.loss_call import call_loss
 from prefzoo.training.loss_inputs import (
     Inputs,
@@ -38,7 +38,7 @@ from prefzoo.training.loss_inputs import (
 from prefzoo.training.passes import step_passes
 from prefzoo.training.policies import Policies, Scored
 from prefzoo.training.step_metrics import Metrics, RowMetrics, reduce_metrics, row_metrics
-from prefzoo.types import Mismatched, PairBatch, Scores
+from prefzoo.types import LogProbs, Mismatched, PairBatch, Scores
 
 Slopes = tuple[Tensor, ...]  # gradients with respect to the summed log-probs, (B,) for each of `sums_of`
 Stepped = tuple[Metrics, Any]
@@ -250,17 +250,25 @@ def _inputs(context: StepContext, part: Sequence[int], seed: int | None) -> list
         torch.manual_seed(seed)
     batch = _batch(context, [context.policies.jobs[0].pairs[i] for i in part])
     scored = _score(context, context.numbers, batch)
-    return [_loss_inputs(job, part, batch, own) for job, own in zip(context.jobs, scored, strict=True)]
+    return [_loss_inputs(job, part, batch, own, context.step) for job, own in zip(context.jobs, scored, strict=True)]
 
 
-def _loss_inputs(job: Job, part: Sequence[int], batch: PairBatch, scored: Scored) -> Inputs:
-    device = batch.tokens.device
+def _loss_inputs(job: Job, part: Sequence[int], batch: PairBatch, scored: Scored, step: int) -> Inputs:
+    device, examples = batch.tokens.device, [job.pairs[i] for i in part]
     reference = None if job.reference is None else select_rows(job.reference, part, device)
-    if job.train.sync_reference is not None and job.loss.needs_reference:
-        with torch.no_grad(), autocast(device, bf16=job.bf16):
-            reference = score(job.live, batch, kind_of(job.loss, "reference"))
+    if moves_reference(job) and job.loss.needs_reference:
+        reference = _live_score(job, batch, kind_of(job.loss, "reference"))
     policy, kl = scored
-    return make_inputs([job.pairs[i] for i in part], policy, reference, kl)
+    inputs = make_inputs(examples, policy, reference, kl)
+    if step or job.start is None:
+        return inputs
+    return replace(inputs, start=unpack(select_rows(job.start, part, device), examples))
+
+
+@torch.no_grad()
+def _live_score(job: Job, batch: PairBatch, kind: type[LogProbs]) -> LogProbs:
+    with autocast(batch.tokens.device, bf16=job.bf16):
+        return score(job.live, batch, kind)
 
 
 def _gather_inputs(own: Sequence[Inputs], accelerator: Any) -> Inputs:
@@ -300,10 +308,12 @@ def _mismatched(context: StepContext) -> dict[int, Mismatched]:
     theirs: dict[int, list[Tensor]] = {i: [] for i in asking}
     for part in context.passes(pairs, range(len(pairs))):
         some = [pairs[i] for i in part]
-        scored = _score(context, [context.numbers[i] for i in asking], _batch(context, some))
+        batch = _batch(context, some)
+        scored = _score(context, [context.numbers[i] for i in asking], batch)
         for (i, job), (policy, _) in zip(asking.items(), scored, strict=True):
             ours[i] += sums_of(unpack(policy, some))
-            theirs[i] += sums_of(unpack(select_rows(job.mismatched[context.step], part, context.device), some))
+            frozen = select_rows(job.mismatched[context.step], part, context.device)
+            theirs[i] += sums_of(unpack(_live_score(job, batch, LogProbs) if moves_reference(job) else frozen, some))
     gather = context.accelerator.gather
     return {i: Mismatched(gather(torch.cat(ours[i])), gather(torch.cat(theirs[i]))) for i in asking}
 

@@ -13,7 +13,7 @@ from prefzoo.types import Answers
 
 Metrics = dict[str, float]
 RowMetrics = dict[str, Tensor]
-GAP = "gap"  # the larger of a row's distances from the reference, in nats; not logged
+GAP = "gap"  # the larger of a row's distances from where the policy starts, in nats; not logged
 
 
 def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetrics:
@@ -32,8 +32,9 @@ def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetric
         (B,) values by name; of single answers (G,) of the good ones and (B - G,) of the others.
     """
     policy, values = inputs.policy.detach(), {} if losses is None else {"loss": losses.detach()}
-    if inputs.reference is not None:
-        values[GAP] = torch.stack(_rewards(policy, inputs.reference, 1.0)).abs().amax(0)
+    start = inputs.reference if inputs.start is None else inputs.start
+    if start is not None:
+        values[GAP] = torch.stack(_rewards(policy, start, 1.0)).abs().amax(0)
     beta = beta_of(params)
     rewards = _rewards(policy, inputs.reference, 1.0 if beta is None else beta)
     if isinstance(policy, Answers):

@@ -23,7 +23,7 @@ from test_train import job
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from prefzoo.data.tokens import TokenPair
-from prefzoo.engine import models, reference_logprobs
+from prefzoo.engine import model_copies, reference_logprobs
 from prefzoo.errors import UserError
 from prefzoo.evals.generation import generate
 from prefzoo.runtime import paths, run_folders
@@ -187,10 +187,10 @@ def test_broken_results_of_a_run_are_made_again(
 def test_a_broken_conversion_of_a_gguf_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
-    models.write_content_hash(tmp_path / "model")
-    assert models.matches_content_hash(tmp_path / "model")
+    model_copies.write_content_hash(tmp_path / "model")
+    assert model_copies.matches_content_hash(tmp_path / "model")
     flip(tmp_path / "model" / "model.safetensors")
-    assert not models.matches_content_hash(tmp_path / "model")
+    assert not model_copies.matches_content_hash(tmp_path / "model")
 
 
 # two at once

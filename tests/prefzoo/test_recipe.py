@@ -53,6 +53,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "keep",
             "sweep",
             "model",
+            "reference",
             "trust_remote_code",
             "data.train",
             "data.eval",

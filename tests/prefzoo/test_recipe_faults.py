@@ -69,10 +69,10 @@ def test_no_file(write: Any, tmp_path: Path) -> None:
 
 
 REFERENCE = (
-    "every reference is the untrained `model`, so remove it, "
-    "or choose a loss without a reference (`prefzoo losses` says which)"
+    "name a model by `reference:`, or leave it out, which makes the untrained `model` the reference; "
+    "a loss without a reference is chosen by its name (`prefzoo losses` says which)"
 )
-FIELDS = "name, seed, seeds, model, trust_remote_code, data, train, variants, evals, keep, sweep"
+FIELDS = "name, seed, seeds, model, reference, trust_remote_code, data, train, variants, evals, keep, sweep"
 SOME = "there are train, eval, format, columns, on_bad_row, drop, max_length, too_long, score, chat_template_kwargs"
 
 
@@ -95,7 +95,7 @@ SOME = "there are train, eval, format, columns, on_bad_row, drop, max_length, to
         (f"seed: {'9' * 5000}", "seed: a number of 5000 digits is too long; shorten it"),
         ("seed: !!int abc", "seed: cannot read 'abc' as tag:yaml.org,2002:int; leave out the tag"),
         ("seed: !secret 1", "seed: cannot read '1' as !secret; leave out the tag"),
-        ("reference: none", f"reference: no such field; {REFERENCE}"),
+        ("reference: none", f"reference: must be a model (is 'none'); {REFERENCE}"),
         ("train: {reference_free: true}", f"train.reference_free: no such field; {REFERENCE}"),
         ("train: 3", "train: must be a mapping of fields (is 3)"),
         ("train: {batch: 2.5}", "train.batch: must be a whole number (is 2.5)"),
@@ -124,8 +124,8 @@ SOME = "there are train, eval, format, columns, on_bad_row, drop, max_length, to
             "train.schedule: must be 'cosine', 'linear' or 'constant' (is 'cosin'); did you mean 'cosine'?",
         ),
         (
-            "train: {lora: {}, sync_reference: {}}",
-            "train.sync_reference: cannot follow an adapter (lora is set); leave out lora or sync_reference",
+            "train: {sync_reference: {alpha: 0.5, bema: {}}}",
+            "train.sync_reference.bema: does not use alpha (is 0.5); leave out alpha or bema",
         ),
         ("train: {lora: {quantize: 8bit}}", "train.lora.quantize: must be '4bit' (is '8bit'); did you mean '4bit'?"),
         ("train: {lora: {rank: 0}}", "train.lora.rank: must be greater than 0 (is 0)"),
@@ -211,7 +211,18 @@ def test_a_name_that_is_no_folder(write: Any, name: str, near: str) -> None:
             "x: {loss: dpo + ipo, ipo: {tau: 0}}",
             "x.ipo.tau: must be greater than 0 (is 0); its default is 0.01",
         ),
-        ("dpo: {reference: null}", f"dpo.reference: no such parameter of dpo; {REFERENCE}"),
+        ("dpo: {reference: null}", f"dpo.reference: must be a model (is null); {REFERENCE}"),
+        ("dpo: {reference: 3}", f"dpo.reference: must be a model (is 3); {REFERENCE}"),
+        ("dpo: {ref_model: x}", f"dpo.ref_model: no such parameter of dpo; {REFERENCE}"),
+        (
+            "simpo: {reference: x}",
+            "simpo.reference: simpo reads no reference, so that it would have no effect; leave it out",
+        ),
+        (
+            "dpo: {reference: x, train: {sync_reference: {}}}",
+            "dpo.reference: the reference x stays as it is, and one that train.sync_reference moves starts from the "
+            "model itself; leave out one of them",
+        ),
         ("dpo: {beta: .nan}", "dpo.beta: must be a finite number (is nan); its default is 0.1"),
         ("dpo: {beta: '1e-1'}", "dpo.beta: must be a number (is '1e-1'); write it without quotes: 1e-1"),
         ("cdpo: {flip_rate: 0.5}", "cdpo.flip_rate: must be less than 0.5 (is 0.5); its default is 0.1"),

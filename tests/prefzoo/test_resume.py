@@ -22,7 +22,7 @@ from prefzoo.engine import models
 from prefzoo.runtime import atomic_files, signals
 from prefzoo.runtime.signals import Interrupted
 from prefzoo.training.checkpoint import Checkpoints
-from prefzoo.training.job import Job
+from prefzoo.training.job import Job, with_twin
 
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.3, "targets": ["q_proj", "v_proj"]}
 
@@ -49,7 +49,8 @@ def run(model: Any, this: Job, folder: Path, *, until: int = 0, how: Any = None,
 
     made = policy(model, this)
     with suppress(Killed):
-        train_one(replace(this, live=copy.deepcopy(this.live)), made, folder / "metrics.jsonl", report, kept)
+        this = with_twin(replace(this, live=copy.deepcopy(this.live)), made)
+        train_one(this, made, folder / "metrics.jsonl", report, kept)
     weights = {name: p.detach().clone() for name, p in made.named_parameters()}
     return {"weights": weights, "log": (folder / "metrics.jsonl").read_bytes(), "said": said, "kept": kept}
 
@@ -78,6 +79,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("dpo", {"lora": LORA}),
     ("dpo", {"sync_reference": {"alpha": 0.5, "every": 2}}),
     ("tdpo2", {"sync_reference": {"alpha": 0.5, "every": 2}}),
+    ("dpo", {"sync_reference": {"every": 2, "bema": {"lag": 1}}}),
+    ("kto", {"lora": LORA, "sync_reference": {"alpha": 0.5, "every": 2}}),
+    ("tdpo2", {"lora": LORA, "sync_reference": {"every": 2, "bema": {}}}),
     ("simpo", {"weight_decay": 0.1, "micro_batch": 1}),
 ]
 

@@ -24,7 +24,7 @@ from prefzoo.recipe.sections import Train
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.signals import Interrupted
 from prefzoo.training.checkpoint import Checkpoints
-from prefzoo.training.job import Job, with_reference
+from prefzoo.training.job import Job, with_reference, with_twin
 from prefzoo.types import LogProbs
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -38,6 +38,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "tied": {},
     "stopped": {},
     "sync": {"sync_reference": {"alpha": 0.5, "every": 2}},
+    "bema": {"sync_reference": {"every": 2, "bema": {}}},
+    "adapter_bema": {"lora": {"rank": 2, "targets": ["q_proj"]}, "sync_reference": {"every": 2, "bema": {}}},
 }
 
 
@@ -101,7 +103,7 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
     job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16), base, frozen)
     policy = load_policy(lambda _: copy.deepcopy(model), how, bf16=settings == "lean", seed=0)
     assert (torch.bfloat16 in {p.dtype for p in policy.parameters()}) == (settings == "lean")
-    return job, policy
+    return with_twin(job, policy), policy
 
 
 def resume_alone(folder: Path, case: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from prefzoo.engine import models, reference_logprobs
+from prefzoo.engine import model_copies, reference_logprobs
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.generation.generate import generate
@@ -159,7 +159,7 @@ def weights_of(experiment: Experiment, name: str) -> str:
         return experiment.weights
     folder = experiment.folder / name
     result = run_folders.read_result(folder) if run_folders.why_removed(folder) else None
-    checkpoint = models.content_hash(folder / "checkpoint") if result is None else result.weights
+    checkpoint = model_copies.content_hash(folder / "checkpoint") if result is None else result.weights
     return key_of([experiment.weights, checkpoint])  # an adapter sits on the base
 
 

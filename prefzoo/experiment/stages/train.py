@@ -9,8 +9,8 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from prefzoo.engine import models
-from prefzoo.engine.base_model import Base, load_policy
+from prefzoo.engine import model_copies, models
+from prefzoo.engine.base_model import load_policy
 from prefzoo.engine.precision import use_bf16
 from prefzoo.errors import UserError, VariantFailed
 from prefzoo.experiment import work_names
@@ -19,7 +19,7 @@ from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.frontier import snapshots_of
 from prefzoo.experiment.stages.measure import Numbers, state_of_numbers
 from prefzoo.experiment.stages.stage import Done, Failed, Result
-from prefzoo.experiment.stages.trainings import Training, job_with_reference
+from prefzoo.experiment.stages.trainings import References, Training, job_with_reference
 from prefzoo.experiment.stages.validate import validate, validation_score
 from prefzoo.experiment.work_names import tokens_of
 from prefzoo.runtime import run_folders
@@ -31,7 +31,7 @@ from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.runtime.rates import thread_clock
 from prefzoo.runtime.redaction import redact
 from prefzoo.runtime.run_folders import Failure, RunResult
-from prefzoo.training.job import Job, steps_of
+from prefzoo.training.job import Job, steps_of, with_twin
 from prefzoo.training.loop import train
 from prefzoo.training.loss_call import call_on_made_up_pairs
 from prefzoo.training.member import Member
@@ -126,7 +126,7 @@ def _is_intact(experiment: Experiment, training: Training) -> bool:
         same = earlier is not None and earlier.key == training.key
         return same and state_of_numbers(experiment, training.name) is Numbers.SAME
     result = run_folders.read_finished(training.folder, training.key)
-    if result is not None and result.weights and result.weights != models.content_hash(checkpoint):
+    if result is not None and result.weights and result.weights != model_copies.content_hash(checkpoint):
         experiment.console.print(f"{checkpoint}: broken (not what was written); {training.name} is trained again")
         return False
     return result is not None
@@ -183,23 +183,17 @@ def _record(training: Training, lines: Sequence[str], step: int = 0, key: str = 
 
 
 def _train_alone(experiment: Experiment, training: Training, until: int | None) -> Result:
-    base, weights = experiment.base, experiment.weights
-    if training.quantize:  # the reference is what training starts from: the same model, adapter off
-        base.drop()
-        quantised, weights = training.quantize, f"{experiment.weights}-{training.quantize}"
-        base = Base(lambda: experiment.load_base(quantised))
-    job = job_with_reference(experiment, training.trial, base, weights)
-    if job.live is None:
-        base.drop()  # all that is needed of it is known: its memory is the policy's
+    references = References.of(experiment, training.quantize)
+    job = job_with_reference(experiment, training.trial, references)
+    references.drop()  # all else that is needed of them is known: their memory is the policy's
     model = _policy(experiment, training.trial)
-    return _run_loop(experiment, [training], [job], model, until)[training.name]
+    return _run_loop(experiment, [training], [with_twin(job, model)], model, until)[training.name]
 
 
 def _train_together(experiment: Experiment, group: Sequence[Training], model: Any, until: int | None) -> Results:
-    base, weights = experiment.base, experiment.weights
-    jobs = [job_with_reference(experiment, training.trial, base, weights, together=len(group)) for training in group]
-    if all(job.live is None for job in jobs):
-        base.drop()
+    references = References.of(experiment)
+    jobs = [job_with_reference(experiment, training.trial, references, together=len(group)) for training in group]
+    references.drop()
     for training in group:
         set_variant_state(training.name, "training", experiment.console)
     return _run_loop(experiment, group, jobs, model, until)
@@ -245,7 +239,7 @@ def _finished(experiment: Experiment, training: Training, model: Any, member: Me
         member.metrics, costs, run_folders.environment() | processes, identity=training.identity,
     )  # fmt: skip
     if main and pause is None:
-        result = replace(result, weights=models.content_hash(training.folder / "checkpoint"))
+        result = replace(result, weights=model_copies.content_hash(training.folder / "checkpoint"))
         result.write(training.folder)
         training.checkpoints.remove()
     process_state().wait_for_everyone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from prefzoo.runtime.atomic_files import sha256_of_file
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.plugins import PACKAGE
 from prefzoo.training.checkpoint import Checkpoints
-from prefzoo.training.job import Job, with_reference
+from prefzoo.training.job import Frozen, Job, with_reference, with_start
 from prefzoo.training.passes import Passes
 from prefzoo.types import LogProbs
 
@@ -56,8 +56,9 @@ class Training:
             "params": variant.params.model_dump(),
             "train": variant.train.model_dump(exclude=NO_OUTCOME),
         }
-        sources = _plug_in_sources(variant.loss_obj)
+        sources, reference = _plug_in_sources(variant.loss_obj), experiment.reference_of(trial)
         settings |= {"sources": sources} if sources else {}
+        settings |= {"reference": reference.weights} if reference else {}
         rows, engine, bf16 = experiment.training_rows, reference_logprobs.ENGINE, use_bf16(variant.train)
         key = key_of([settings, trial.seed, experiment.weights, rows, engine, bf16])
         recipe = experiment.recipe
@@ -65,6 +66,8 @@ class Training:
             "model": recipe.model, "data": recipe.data.model_dump(exclude={"eval"}), "weights": experiment.weights,
             "rows": rows, "engine": engine, "computed in": "bf16" if bf16 else "fp32",
             "code of the loss": key_of(sources) if sources else None,
+            "reference": reference.spec if reference else None,
+            "reference's weights": reference.weights if reference else None,
         }  # fmt: skip
         checkpoints = Checkpoints(folder / RESUME, key, experiment.save_every, experiment.console.print)
         return cls(trial, folder, key, settings["params"], settings["train"], identity, checkpoints)
@@ -95,21 +98,59 @@ def _plug_in_sources(loss: AnyLoss) -> list[str]:
 
 def plain_job(experiment: Experiment, trial: Trial) -> Job:
     """Return the job of a trial, without what its loss needs of the reference."""
-    variant = trial.variant
-    bf16 = use_bf16(variant.train)
+    variant, other = trial.variant, experiment.reference_of(trial)
+    layout = other.layout if other else experiment.layout
     return Job(
-        variant.loss_obj, variant.params, variant.train, trial.seed, experiment.pairs, experiment.layout, bf16
+        variant.loss_obj, variant.params, variant.train, trial.seed, experiment.pairs, layout, use_bf16(variant.train),
+        other_reference=other.weights if other else "",
     )  # fmt: skip
 
 
-def job_with_reference(experiment: Experiment, trial: Trial, base: Base, weights: str, *, together: int = 1) -> Job:
+@dataclass
+class References:
+    """The models that trainings are measured from, and the hashes of their weights; each is loaded when it is read.
+
+    Attributes:
+        start: the model that policies start from, quantised where they are.
+        weights: the hash that identifies it.
+        others: references of other weights, by their hash.
+    """
+
+    start: Base
+    weights: str
+    others: dict[str, Base] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, experiment: Experiment, quantize: str | None = None) -> References:
+        """Return the references of trainings whose frozen weights are quantised so, or not at all."""
+        if quantize is None:
+            return cls(experiment.base, experiment.weights)
+        experiment.base.drop()  # the reference is what training starts from: the same model, adapter off
+        return cls(Base(lambda: experiment.load_base(quantize)), f"{experiment.weights}-{quantize}")
+
+    def read(self, experiment: Experiment, trial: Trial) -> tuple[Base, str]:
+        """Return a trial's reference, and the hash of its weights."""
+        other = experiment.reference_of(trial)
+        if other is None:
+            return self.start, self.weights
+        if other.weights not in self.others:
+            self.start.drop()
+            self.others[other.weights] = Base(lambda: experiment.load_reference(other.spec))
+        return self.others[other.weights], other.weights
+
+    def drop(self) -> None:
+        """Release the memory of all of them; a model that a job holds as its live reference stays."""
+        for base in (self.start, *self.others.values()):
+            base.drop()
+
+
+def job_with_reference(experiment: Experiment, trial: Trial, references: References, *, together: int = 1) -> Job:
     """Score what a trial's loss needs of the reference.
 
     Args:
         experiment: what the trial is of; trials that see the same rows in the same passes share one result.
         trial: what is to be trained.
-        base: the reference model, quantised where the policy is.
-        weights: the hash that identifies its weights.
+        references: the models; they stay in memory where they are read.
         together: how many trials are trained side by side with it, itself included.
 
     Returns:
@@ -119,12 +160,19 @@ def job_with_reference(experiment: Experiment, trial: Trial, base: Base, weights
     alike = [t for t in experiment.trials.values() if passes_of(t) == passes]
     steps = max((replace(job, train=t.variant.train).steps for t in alike), key=len)  # shorter ones are its beginning
 
-    def frozen(pairs: Sequence[TokenExample], title: str, kind: type[LogProbs], passes: list[Passes]) -> LogProbs:
-        return base_logprobs(
-            experiment, pairs, title, kind, bf16=job.bf16, base=base, weights=weights, passes=passes
-        )  # fmt: skip
+    def frozen_by(base: Base, weights: str) -> Frozen:
+        def frozen(pairs: Sequence[TokenExample], title: str, kind: type[LogProbs], passes: list[Passes]) -> LogProbs:
+            return base_logprobs(
+                experiment, pairs, title, kind, bf16=job.bf16, base=base, weights=weights, layout=job.layout,
+                passes=passes,
+            )  # fmt: skip
 
-    return with_reference(job, base, frozen, steps=steps, together=together)
+        return frozen
+
+    if job.other_reference:
+        job = with_start(job, frozen_by(references.start, references.weights), together=together)
+    base, weights = references.read(experiment, trial)
+    return with_reference(job, base, frozen_by(base, weights), steps=steps, together=together)
 
 
 def passes_of(trial: Trial) -> tuple[object, ...]:

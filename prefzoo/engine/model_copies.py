@@ -1,0 +1,124 @@
+"""Copies of models that are made once and cached: of GGUF files in safetensors, of adapters merged into their model."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+
+from prefzoo.engine import gguf_files
+from prefzoo.runtime import atomic_files
+from prefzoo.runtime.paths import cache_dir
+
+HASH_FILE = "prefzoo.sha256"
+
+
+def from_gguf(path: Path) -> Path:
+    """Return a safetensors copy in the user's cache, keyed by the file's content; convert the file if it is absent."""
+    key = atomic_files.sha256_of_file(path)[:16]
+    return _copy(
+        f"{path.stem}-{key}", partial(gguf_files.convert, path), f"converting {path.name} to safetensors, once"
+    )
+
+
+def merged(source: str, *, trust: bool) -> str:
+    """Return a cached copy of a model with its adapter merged in; of what is no adapter, the source itself.
+
+    A policy that starts from the copy has the adapter in its reference too, and peft can load what is trained on it.
+
+    Args:
+        source: A folder or a hub id.
+        trust: Whether to run Python code that comes with the model.
+
+    Raises:
+        ValueError: The adapter is of a kind that cannot be merged.
+        OSError: The adapter or its model cannot be read.
+    """
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    config = find_adapter_config_file(source)
+    return source if config is None else str(_merged(source, Path(config).parent, trust))
+
+
+def _merged(source: str, folder: Path, trust: bool) -> Path:
+    from peft import AutoPeftModelForCausalLM, PeftConfig
+    from transformers import AutoTokenizer
+
+    base = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
+
+    def merge(target: Path) -> None:
+        try:
+            adapted = AutoPeftModelForCausalLM.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust
+            )
+        except RuntimeError as e:  # weights of other shapes than the model's
+            raise ValueError(f"the adapter does not fit {base}: {str(e).splitlines()[0]}") from e
+        if not hasattr(adapted.base_model, "merge_and_unload"):
+            raise ValueError(f"an adapter of the kind {adapted.active_peft_config.peft_type} has no weights to merge")
+        own = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+        tokenizer = AutoTokenizer.from_pretrained(source if own else base, trust_remote_code=trust)
+        adapted.merge_and_unload(safe_merge=True).save_pretrained(target)
+        tokenizer.save_pretrained(target)
+
+    content = _content(source, "adapter_config.json"), _content(base, "config.json")
+    key = hashlib.sha256(" ".join(content).encode()).hexdigest()[:16]
+    return _copy(f"{folder.name}-merged-{key}", merge, f"merging the adapter {source} into {base}, once")
+
+
+def _content(source: str, file: str) -> str:
+    """Return what identifies the content of a folder, or of a hub id by one of its files."""
+    from transformers.utils import cached_file
+
+    if Path(source).is_dir():
+        return content_hash(Path(source))
+    return str(cached_file(source, file))  # below the snapshot of its version
+
+
+def _copy(name: str, write: Callable[[Path], None], note: str) -> Path:
+    """Return the folder of a cached copy of a model and its tokenizer; write it if it is absent or broken."""
+    target = cache_dir("models") / name
+    if target.is_dir():
+        if matches_content_hash(target):
+            return target
+        print(f"{target}: broken (its content is not what was written); made again", flush=True)
+        shutil.rmtree(target)
+    unfinished = atomic_files.partial_path(target)
+    print(f"prefzoo: {note}", file=sys.stderr, flush=True)
+    write(unfinished)
+    write_content_hash(unfinished)
+    if target.is_dir():  # another process was faster
+        shutil.rmtree(unfinished)
+    else:
+        atomic_files.move_into_place(unfinished, target)
+    return target
+
+
+def write_content_hash(folder: Path) -> None:
+    """Write the hash of a model's files beside them."""
+    (folder / HASH_FILE).write_text(content_hash(folder), encoding="utf-8")
+
+
+def matches_content_hash(folder: Path) -> bool:
+    """Return whether a model's files still have the hash that was written beside them."""
+    hash_file = folder / HASH_FILE
+    return hash_file.is_file() and hash_file.read_text(encoding="utf-8") == content_hash(folder)
+
+
+def content_hash(folder: Path) -> str:
+    """Return a hash of a saved model's files: folders with the same hash hold the same model."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")):
+        stat = path.stat()
+        digest.update(path.name.encode() + _digest(path, stat.st_size, stat.st_mtime_ns))
+    return digest.hexdigest()[:16]
+
+
+@lru_cache
+def _digest(path: Path, size: int, changed: int) -> bytes:
+    """Return a file's hash; it is computed again only if the file's size or date has changed."""
+    return bytes.fromhex(atomic_files.sha256_of_file(path))
