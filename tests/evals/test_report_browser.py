@@ -235,9 +235,9 @@ def test_a_served_page_reloads_when_the_run_goes_on(browser: Any, tmp_path: Path
     thread.start()
     try:
         browser.get(f"http://127.0.0.1:{server.server_port}/")
-        browser.execute_async_script("const go = arguments[0]; window.opened = true; setTimeout(go, 1000)")
+        browser.execute_async_script("const go = arguments[0]; window.sameDocument = true; setTimeout(go, 1000)")
         (run / "verdict.json").write_text('{"decision": "Nothing is settled yet."}')
-        WebDriverWait(browser, 60).until(lambda page: page.execute_script("return !window.opened"))
+        WebDriverWait(browser, 60).until(lambda page: page.execute_script("return !window.sameDocument"))
         assert not [entry for entry in browser.get_log("browser") if "Content Security Policy" in entry["message"]]
     finally:
         server.shutdown()
