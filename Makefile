@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-fast lint check evidence bench bench-curves bench-gpu install install-dev clean
+.PHONY: demo test test-fast lint check evidence bench bench-curves install install-dev clean
 
 # torch first and exact: a CPU machine then gets no CUDA packages, and later ranges are already satisfied.
 # liger-kernel is an oracle of the losses; the tests read its plain torch files, without the triton that it asks for.
@@ -71,12 +71,6 @@ bench: install-dev
 # The same with growing numbers of pairs, tokens and losses; twenty minutes on two cores, and it goes on where it stopped.
 bench-curves: install-dev
 	$(BIN)/python tests/benchmarks/bench.py --plan curves --out $(BENCH_OUT)
-
-# The same on an NVIDIA GPU, which it needs: models of random weights, no network. It stops by itself after MINUTES;
-# the same command resumes.
-MINUTES ?= 5
-bench-gpu: install-dev
-	$(BIN)/python tests/benchmarks/bench.py --plan gpu --minutes $(MINUTES) --out $(BENCH_OUT)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -9,6 +9,7 @@ from typing import Any
 
 from prefzoo.evals.boards.selection import Entry
 from prefzoo.evals.metrics.registry import all_metrics
+from prefzoo.recipe.data_paths import shown
 
 Fact = tuple[str, str]  # what is compared, and what is shown
 
@@ -51,7 +52,7 @@ def _further(entry: Entry, metric: str) -> dict[str, list[Fact]]:
     recipe, about = entry.run.recipe, entry.metrics[metric]
     evals, data = recipe["evals"], recipe["data"]
     settings = [data["eval"], data["columns"], data["max_length"], data["too_long"]]
-    pairs = str(data["eval"] or "none")
+    pairs = shown(data["eval"]) or "none"
     if about.measured_on == "held-out pairs":
         return {"set of held-out pairs": [*_sets(entry, metric, pairs), (_hash(settings), pairs)]}
     if about.measured_on == "benchmark" or metric in evals["benchmarks"]:

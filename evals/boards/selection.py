@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from prefzoo.evals.boards.judged_files import all_measured, metrics_of, rebuilt
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles, read_run
 from prefzoo.evals.metrics.estimates import rows_or_none
 from prefzoo.evals.metrics.measure import Measured
-from prefzoo.evals.metrics.registry import Metrics, all_metrics
+from prefzoo.evals.metrics.registry import Metric, Metrics, all_metrics, source_metrics
 from prefzoo.evals.stats.intervals import Values
 from prefzoo.runtime.run_folders import BASE, RESOLVED
 
@@ -142,15 +142,20 @@ def _known(long: pd.DataFrame, metric: str, is_base: bool) -> bool:
 
 
 def _of_variant(measured: Measured, base: Measured | None) -> dict[str, Values]:
-    known = {metric.name: rows_or_none(metric, measured, base) for metric in all_metrics()}
+    known = {metric.name: rows_or_none(metric, measured, base) for metric in _metrics([measured])}
     return {name: values for name, values in known.items() if values is not None}
+
+
+def _metrics(models: Iterable[Measured]) -> list[Metric]:
+    """All metrics with rows that the models may have, besides benchmarks."""
+    return [*all_metrics(), *source_metrics(models).values()]
 
 
 def _of_base(models: Mapping[str, Measured]) -> dict[str, Values]:
     """The base's own rows; what is measured against it is the same on each row, of which it has as many as others."""
     base = models[BASE]
     rows = _of_variant(base, None)
-    for metric in all_metrics():
+    for metric in _metrics(models.values()):
         if metric.base_value is not None:
             others = [rows_or_none(metric, m, base) for name, m in models.items() if name != BASE]
             n = max((len(values) for values in others if values is not None), default=0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from prefzoo.evals.metrics.benchmark_deltas import benchmark_estimate
 from prefzoo.evals.metrics.measure import Measured
-from prefzoo.evals.metrics.registry import Metric, Noted, all_metrics
+from prefzoo.evals.metrics.registry import Metric, Noted, all_metrics, source_metrics
 from prefzoo.evals.stats.intervals import Values
 from prefzoo.runtime.plugins import RAISED, describe_error
 
@@ -56,6 +56,10 @@ def estimates(models: Mapping[str, Measured], base: str) -> tuple[dict[str, dict
                 estimated[name][metric.name] = pooled[name]
             elif estimate is not None:
                 estimated[name][metric.name] = Noted(estimate)
+    for metric in source_metrics(models.values()).values():
+        for name, measured in models.items():
+            estimate = metric.estimate(measured, of_base if name != base else None)
+            estimated[name] |= {} if estimate is None else {metric.name: Noted(estimate)}
     for name, measured in models.items():
         estimated[name] |= {task: Noted(benchmark_estimate(result)) for task, result in measured.benchmarks.items()}
     return estimated, failed

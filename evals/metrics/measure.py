@@ -34,6 +34,7 @@ class Measured:
         why_missing: how many of how many, and why, in words; empty where none is.
         failed: why a metric could not be measured, by its name.
         pairs: further values per held-out pair, by the metric's name.
+        sources: the source of each held-out pair; empty where there is one source.
         kl: divergence from the base of one sampled answer to each of the first prompts, in nats.
         beta: what the loss multiplies its margins by; None if it has no such parameter.
     """
@@ -55,6 +56,7 @@ class Measured:
     beta: float | None = None
     why_missing: str = ""
     failed: dict[str, str] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
 
     @property
     def withheld(self) -> bool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DELTA = "_delta"  # ends the name of a benchmark's difference from the base
+BY_SOURCE = 9  # the position of accuracies by source
 LAST = 1000  # the position of metrics that do not ask for one; benchmarks come next
 BENCHMARKS, COSTS = 2000, 3000
 ALPHABET = set("abcdefghijklmnopqrstuvwxyz0123456789_")
@@ -216,20 +217,45 @@ def benchmark_metric(name: str, results: Sequence[Mapping[str, object]]) -> Metr
     return Metric(name, shown, "benchmark", higher_is_better=up, percent=True, description=about, position=BENCHMARKS)
 
 
+def source_metric(name: str) -> Metric:
+    """Make the metric of one source of the held-out pairs: accuracy on its pairs alone."""
+
+    def rows(measured: Measured, base: Measured | None) -> Values | None:
+        if name not in measured.sources or base is None:
+            return None
+        own = np.array(measured.sources) == name
+        return np.where(own, intervals.correct(np.array(measured.margins, dtype=float)), np.nan)
+
+    return Metric(
+        f"accuracy_on_{name}", f"accuracy on {name}", "held-out pairs", higher_is_better=True, percent=True,
+        needs_baseline=True, diagnostic=True, description=f"accuracy on the pairs of {name}",
+        base_value=0.5, position=BY_SOURCE, rows=rows,
+    )  # fmt: skip
+
+
+def source_metrics(models: Iterable[Measured]) -> dict[str, Metric]:
+    """Return the metrics of all sources that the held-out pairs of some models have, by name."""
+    names = dict.fromkeys(name for measured in models for name in measured.sources)
+    return {metric.name: metric for metric in map(source_metric, names)}
+
+
 @dataclass(frozen=True)
 class Metrics:
-    """The registered metrics and the benchmarks of some models, by the names of the long table."""
+    """The registered metrics, and the benchmarks and sources of some models, by the names of the long table."""
 
-    benchmarks: Mapping[str, Metric] = field(default_factory=dict)
+    of_run: Mapping[str, Metric] = field(default_factory=dict)
 
     @classmethod
     def of(cls, models: Iterable[Measured]) -> Metrics:
         """Return all metrics that these models may have."""
+        models = list(models)
         results: dict[str, list[Mapping[str, object]]] = {}
         for measured in models:
             for name, result in measured.benchmarks.items():
                 results.setdefault(name, []).append(result)
-        return cls({name: benchmark_metric(name, several) for name, several in results.items()})
+        return cls(
+            source_metrics(models) | {name: benchmark_metric(name, several) for name, several in results.items()}
+        )
 
     def __getitem__(self, name: str) -> Metric:
         """The metric of that name, of a difference from the base (`NAME_delta`) too.
@@ -239,8 +265,8 @@ class Metrics:
         _load()
         if name in _registry:
             return _registry[name]
-        if name in self.benchmarks:
-            return self.benchmarks[name]
+        if name in self.of_run:
+            return self.of_run[name]
         own = name.removesuffix(DELTA)
         if own != name:
             of = self[own]

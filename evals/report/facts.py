@@ -9,6 +9,7 @@ import yaml
 
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.report.numbers import duration
+from prefzoo.recipe.data_paths import shown
 from prefzoo.runtime.measuring_time import measuring_costs
 from prefzoo.runtime.run_folders import RunResult
 
@@ -28,7 +29,7 @@ def facts(run: RunFiles, measured_on: str, judge: str) -> dict[str, str]:
     """
     results = [v.result for v in run.variants.values() if v.result is not None]
     about = {
-        "Model": str(run.recipe["model"]), "Training data": str(run.recipe["data"]["train"]),
+        "Model": str(run.recipe["model"]), "Training data": shown(run.recipe["data"]["train"]),
         "Measured on": measured_on, "Judge": judge or "none",
     }  # fmt: skip
     several = {

@@ -20,7 +20,7 @@ from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.boards.verdict import Verdict
 from prefzoo.evals.metrics.registry import Metric, Metrics
-from prefzoo.evals.report import benchmarks, curves, facts, frontier, glossary, matches, numbers, prompts
+from prefzoo.evals.report import benchmarks, curves, facts, frontier, glossary, matches, numbers, prompts, sources
 from prefzoo.evals.report.canvas import swatch
 from prefzoo.evals.report.embed import script_json
 from prefzoo.evals.report.figures import loss_of, order_of, ranking, series_of
@@ -170,6 +170,8 @@ def _origin(run: RunFiles) -> dict[str, Any]:
         "audits": run.audits,
         "dropped": run.recipe["data"].get("drop", []),
         "odd": [(use, one, example_words(one)) for use, audit in run.audits.items() for one in findings_of(audit)],
+        "sources": sources.of_audits(run),
+        "by_source": sources.trained(run),
         "environments": facts.environments(run),
         "resolved": yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True),
     }

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from prefzoo.data.examples import Example, Pair, Text
 from prefzoo.data.faults import Faults
-from prefzoo.data.reading import DataSource, read_source
+from prefzoo.data.reading import DataSource, Mixture, read_source
 from prefzoo.data.rows import Row
 from prefzoo.errors import UserError
 from prefzoo.evals.judges import load_judge
@@ -54,11 +54,11 @@ def show_judge(
     if out is not None:
         check_writable(out.parent, "--out", OUT_CURE)
     recipe, console = recipes.load(path, overrides), Console(soft_wrap=True, emoji=False)  # a judge's name has colons
-    spec = pairs or recipe.data.eval
-    if spec is None:
+    named = pairs or recipe.data.eval
+    if named is None:
         raise UserError(f"{path}: data.eval is not set; name labelled pairs by --pairs FILE")
     folder = Path.cwd() if pairs else recipe.folder
-    labelled = _labelled(DataSource(spec) if pairs else source_of(recipe, spec), folder)
+    labelled = _labelled(DataSource(pairs) if pairs else source_of(recipe, named), folder)
     judge = load_judge(recipe.evals.judge, recipe.folder)
     forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
     if forecast:
@@ -85,7 +85,7 @@ def _cell(e: Estimate) -> str:
     return f"{100 * e.value:.1f}% [{100 * e.low:.1f}, {100 * e.high:.1f}] of {e.n}"
 
 
-def _labelled(source: DataSource, folder: Path) -> list[LabelledPair]:
+def _labelled(source: DataSource | Mixture, folder: Path) -> list[LabelledPair]:
     """Read the pairs of a data set of any format as texts, which judges compare."""
     data, _ = read_source(source, folder, turns=False)
     faults, labelled = Faults(source.spec, source.on_bad_row), []
@@ -93,7 +93,7 @@ def _labelled(source: DataSource, folder: Path) -> list[LabelledPair]:
         try:
             labelled.append(_pair(example, data.rows[example.row]))
         except UserError as e:
-            faults.add(f"{source.spec}: row {example.row + 1}", str(e), data.rows[example.row])
+            faults.add(data.place(source.spec, example.row), str(e), data.rows[example.row])
     faults.settle(len(data.rows))
     if not labelled:
         raise UserError(f"{source.spec}: no row is a labelled pair of texts, which a judge needs")

@@ -35,6 +35,7 @@ CHECKED = (
     "unit",
     "schema",
     "lost",
+    "sources",
     "variants",
     "seconds",
     "warnings",
@@ -219,11 +220,19 @@ def show_check(path: Path, overrides: Sequence[str], results: Path, *, as_json: 
     return bool(plan.failing)
 
 
-def _print_plan(plan: Plan, console: Console) -> None:
+def _print_data(plan: Plan, console: Console) -> None:
+    from prefzoo.data.mixtures_view import sources_table
+
     size = f"{plan.parameters / 1e6:.0f}M parameters"
     console.print(f"{plan.name}: {plan.model} ({size}), {plan.rows} {plan.unit} ({plan.schema})", markup=False)
     for reason, count in plan.lost.items():
         console.print(f"  {count} {plan.unit} {reason}", markup=False)
+    if plan.sources:
+        console.print(sources_table(plan.sources))
+
+
+def _print_plan(plan: Plan, console: Console) -> None:
+    _print_data(plan, console)
     for name, one in plan.variants.items():
         steps = f"{one.steps} steps of {one.batch} {plan.unit}, {one.tokens:,.0f} tokens"
         often = f", {one.trials // plan.seeds} settings x {plan.seeds} seeds" if one.trials > 1 else ""

@@ -13,7 +13,8 @@ from prefzoo.data.audits.kinds import Drop
 from prefzoo.data.audits.lengths import Lengths, measure_tokens
 from prefzoo.data.examples import Example
 from prefzoo.data.faults import BadRow, Faults
-from prefzoo.data.reading import DataSource, read_source
+from prefzoo.data.mixtures import SourceCounts
+from prefzoo.data.reading import DataSource, Mixture, read_source
 from prefzoo.data.roles import count_roles
 from prefzoo.data.schemas import Normalised
 from prefzoo.data.tokenising import ALL_TURNS, Reading, tokenise
@@ -48,6 +49,7 @@ class Audit:
         roles: number of tokens by role (see `count_roles`); None where they were not counted.
         example: (part, text of one token) of the first kept pair, or of the first answer of each label. The part of a
             token in an answer that is not scored, because another than the assistant says it, ends with `UNSCORED`.
+        sources: what training sees of each source; empty where there is one.
     """
 
     spec: str
@@ -70,6 +72,7 @@ class Audit:
     counts: dict[str, int]
     roles: dict[str, int] | None
     example: tuple[tuple[str, str], ...]
+    sources: tuple[SourceCounts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class AuditedData:
 
 
 def read_and_audit(
-    source: DataSource, folder: Path, tokenizer: Any, max_length: int, too_long: TooLong,
+    source: DataSource | Mixture, folder: Path, tokenizer: Any, max_length: int, too_long: TooLong,
     report: Report | None = None, reading: Reading = ALL_TURNS, drop: Sequence[Drop] = (),
     tested_on: Sequence[TestedOn] = (),
 ) -> AuditedData:  # fmt: skip
@@ -118,7 +121,7 @@ def read_and_audit(
 
 
 def audit(
-    source: DataSource, folder: Path, tokenizer: Any, max_length: int, too_long: TooLong,
+    source: DataSource | Mixture, folder: Path, tokenizer: Any, max_length: int, too_long: TooLong,
     report: Report | None = None, reading: Reading = ALL_TURNS,
 ) -> Audit:  # fmt: skip
     """Read a data set as training does, and take its statistics, with the tokens of each role.
@@ -160,7 +163,7 @@ def _without_dropped(data: Normalised, reasons: dict[int, str], spec: str, fault
     if not reasons:
         return data
     for row, reason in sorted(reasons.items()):
-        faults.leave_out(f"{spec}: row {row + 1}", reason, data.rows[row])
+        faults.leave_out(data.place(spec, row), reason, data.rows[row])
     kept: list[Any] = [example for example in data.examples if example.row not in reasons]
     if not kept:
         counts = ", ".join(f"{n:,} {reason}" for reason, n in faults.counts().items())
@@ -194,6 +197,7 @@ def _summarise(
         counts=dict(tokens.counts),
         roles=None,
         example=_example(tokenizer, kept),
+        sources=() if data.origins is None else tuple(data.origins.counts(kept)),
     )
 
 

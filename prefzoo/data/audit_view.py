@@ -10,6 +10,7 @@ from rich.text import Text as Styled
 
 from prefzoo.data.audit import UNSCORED, Audit
 from prefzoo.data.audits.findings import example_words
+from prefzoo.data.mixtures_view import sources_table
 from prefzoo.data.roles import TEMPLATE
 from prefzoo.data.roles import UNSCORED as NOT_SCORED
 
@@ -22,6 +23,8 @@ def render(result: Audit, console: Console) -> None:
     good, bad = ("desirable", "undesirable") if result.single else ("chosen", "rejected")
     labels = f" ({result.chosen.n} {good}, {result.rejected.n} {bad})" if result.single else ""
     console.print(Styled(f"{result.spec}: {result.schema}, {result.rows} rows, {result.kept} kept{labels}"))
+    if result.sources:
+        console.print(sources_table(result.sources))
     first = "first answer of each label: " if result.single else "first pair: "
     legend = Styled(first).append("prompt", "dim").append(", ").append(good, "green").append(", ").append(bad, "red")
     coloured = console.color_system is not None and not console.no_color

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from prefzoo.data.mixtures import quotas
 from prefzoo.data.tokens import TokenExample
 from prefzoo.types import CHOSEN, PADDING, PROMPT, REJECTED, PairBatch
 
@@ -31,6 +32,39 @@ def order(examples: int, batch: int, steps: int, seed: int) -> list[list[int]]:
     gen = torch.Generator().manual_seed(seed)
     while len(stream) < batch * steps:
         stream += torch.randperm(examples, generator=gen).tolist()
+    return [stream[i * batch : (i + 1) * batch] for i in range(steps)]
+
+
+def mixed_order(
+    sources: Sequence[Sequence[int]], weights: Sequence[float], batch: int, steps: int, seed: int
+) -> list[list[int]]:
+    """Choose which examples of several sources each optimiser step sees.
+
+    An epoch has as many rows as all sources together, shared out by the weights. Every row of a source comes once
+    before any of it comes again, over all epochs: what is left out of one epoch comes in the next.
+
+    Args:
+        sources: the indices of each source's examples.
+        weights: of the sources.
+        batch: examples per step.
+        steps: number of steps.
+        seed: of the random order, which depends on all arguments but `steps` alone.
+
+    Returns:
+        For each step, the indices of its `batch` examples.
+    """
+    gen = torch.Generator().manual_seed(seed)
+    shares = quotas(weights, sum(map(len, sources)))
+    waiting: list[list[int]] = [[] for _ in sources]
+    stream: list[int] = []
+    while len(stream) < batch * steps:
+        epoch: list[int] = []
+        for rows, queue, share in zip(sources, waiting, shares, strict=True):
+            while len(queue) < share:
+                queue += [rows[i] for i in torch.randperm(len(rows), generator=gen).tolist()]
+            epoch += queue[:share]
+            del queue[:share]
+        stream += [epoch[i] for i in torch.randperm(len(epoch), generator=gen).tolist()]
     return [stream[i * batch : (i + 1) * batch] for i in range(steps)]
 
 

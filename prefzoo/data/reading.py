@@ -1,14 +1,20 @@
-"""Read a data set as a recipe describes it: its rows, then pairs or labelled answers."""
+"""Read data sets as a recipe describes them, one source or several: their rows, then pairs or labelled answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
+from prefzoo.data.examples import LabelledAnswer, Pair
 from prefzoo.data.faults import Faults, OnBadRow
+from prefzoo.data.mixtures import Origins, Part
+from prefzoo.data.rows import Row
 from prefzoo.data.schemas import Normalised, read_examples
-from prefzoo.data.sources import load_file
+from prefzoo.data.sources import Address, iterate_rows
+from prefzoo.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -20,29 +26,115 @@ class DataSource:
         columns: the name that a schema has for a column -> the file's.
         form: name of the schema; None to detect it.
         on_bad_row: whether rows that cannot be used are an error, or are left out.
+        name: what it is called among several; empty for its spec.
+        weight: its share of a mixture in relation to the others' weights; None where all rows count alike.
+        rows: how many of its rows are read, the first ones; None for all.
+        split, revision: of a data set on the hub, or in a folder; None for `train`, and for the newest.
+        streaming: whether the hub's rows are read as they arrive, without a copy on the disk.
     """
 
     spec: str
     columns: Mapping[str, str] = field(default_factory=dict)
     form: str | None = None
     on_bad_row: OnBadRow = "error"
+    name: str = ""
+    weight: float | None = None
+    rows: int | None = None
+    split: str | None = None
+    revision: str | None = None
+    streaming: bool = False
+
+    @property
+    def address(self) -> Address:
+        """Where its rows are."""
+        return Address(self.spec, self.split, self.revision, self.streaming)
 
 
-def read_source(source: DataSource, folder: Path, *, turns: bool = True) -> tuple[Normalised, Faults]:
+@dataclass(frozen=True)
+class Mixture:
+    """Several data sets that are read as one.
+
+    Attributes:
+        sources: the data sets, at least two.
+    """
+
+    sources: tuple[DataSource, ...]
+
+    @property
+    def spec(self) -> str:
+        """The sources' specs."""
+        return ", ".join(source.spec for source in self.sources)
+
+    @property
+    def on_bad_row(self) -> OnBadRow:
+        """Whether rows that cannot be used are an error, or are left out."""
+        return self.sources[0].on_bad_row
+
+
+def read_source(source: DataSource | Mixture, folder: Path, *, turns: bool = True) -> tuple[Normalised, Faults]:
     """Read a data set.
 
     Args:
-        source: the data set.
+        source: the data set, or several.
         folder: where relative paths start.
         turns: whether plain-text transcripts become conversations, as a chat template needs.
 
     Returns:
-        The data set as pairs or labelled answers, and the rows that were left out.
+        The data set as pairs or labelled answers, and the rows that were left out. Rows of several data sets are
+        numbered through.
 
     Raises:
-        UserError: the data cannot be had, no schema fits it, or rows are refused.
+        UserError: the data cannot be had, no schema fits it, rows are refused, or some data sets have pairs and others
+            single answers.
     """
-    faults = Faults(source.spec, source.on_bad_row)
-    rows = load_file(source.spec, folder, faults)
-    data = read_examples(rows, source.spec, source.columns, form=source.form, turns=turns, faults=faults)
-    return data, faults
+    if isinstance(source, DataSource):
+        faults = Faults(source.spec, source.on_bad_row)
+        rows = _rows(source, folder, faults)
+        data = read_examples(rows, source.spec, source.columns, form=source.form, turns=turns, faults=faults)
+        return data, faults
+    read: list[tuple[Normalised, Faults]] = []
+    lines: list[str] = []
+    for one in source.sources:
+        try:
+            read.append(read_source(one, folder, turns=turns))
+        except UserError as e:
+            lines += e.lines
+    if lines:
+        raise UserError(lines)
+    return _joined(source, read)
+
+
+def _rows(source: DataSource, folder: Path, faults: Faults) -> list[Row]:
+    """Return the rows of a source, the first ones if it asks for a number of them.
+
+    Raises:
+        UserError: there are fewer than it asks for.
+    """
+    rows = list(islice(iterate_rows(source.address, folder, faults), source.rows))
+    faults.settle()
+    if not rows:
+        raise UserError(f"{source.spec}: no rows in it; at least one is needed")
+    if source.rows is not None and len(rows) < source.rows:
+        raise UserError(f"{source.spec}: rows asks for {source.rows:,}, and it has {len(rows):,}; lower or remove it")
+    return rows
+
+
+def _joined(mixture: Mixture, read: Sequence[tuple[Normalised, Faults]]) -> tuple[Normalised, Faults]:
+    """Return several data sets as one, whose rows are numbered through."""
+    kinds = [isinstance(data.examples[0], Pair) for data, _ in read]
+    if len(set(kinds)) > 1:
+        pairs, single = (mixture.sources[kinds.index(kind)].spec for kind in (True, False))
+        raise UserError(f"{pairs} has pairs, and {single} single labelled answers; one training takes one kind of them")
+    faults = Faults(mixture.spec, mixture.on_bad_row)
+    rows: list[Row] = []
+    pairs_, answers, parts = list[Pair](), list[LabelledAnswer](), list[Part]()
+    for source, (data, own) in zip(mixture.sources, read, strict=True):
+        parts.append(Part(source.name, source.spec, data.words, len(rows), len(data.rows), source.weight))
+        pairs_ += [replace(e, row=e.row + len(rows)) for e in data.examples if isinstance(e, Pair)]
+        answers += [replace(e, row=e.row + len(rows)) for e in data.examples if isinstance(e, LabelledAnswer)]
+        rows += data.rows
+        faults.rows += own.rows
+    unused = tuple(dict.fromkeys(name for data, _ in read for name in data.unused))
+    schema = "; ".join(dict.fromkeys(data.schema for data, _ in read))
+    counts = sum((data.counts for data, _ in read), Counter[str]())
+    return Normalised(rows, pairs_ or answers, schema, unused, counts, Origins(parts)), faults

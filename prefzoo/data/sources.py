@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,33 @@ from prefzoo.errors import UserError
 from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
 
 UTF_8 = "utf-8-sig"  # with or without a byte-order mark
+AT_ONCE = 1000  # rows of a parquet file that are held
 LARGEST_FIELD = 2**31 - 1  # characters of a CSV file's cell; Python's own limit is 131,072
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the rows of a data set are.
+
+    Attributes:
+        spec: a path (relative to the recipe's folder), `package://module/path`, or a hub id (`owner/name` or
+            `owner/name:split`). A folder is read as the hub's data sets are.
+        split: of a data set on the hub, or in a folder; by default `train`.
+        revision: of a data set on the hub: a commit, a branch or a tag; by default the newest.
+        streaming: whether its rows are read as they arrive, without a copy on the disk.
+    """
+
+    spec: str
+    split: str | None = None
+    revision: str | None = None
+    streaming: bool = False
+
+    def path(self, folder: Path) -> Path | None:
+        """Return the local file or folder, whether it exists or not; None for a hub id."""
+        if self.spec.startswith(PACKAGE_SCHEME):
+            return resolve_package(self.spec)
+        path = folder / Path(self.spec).expanduser()
+        return path if path.exists() or self.spec.endswith(tuple(READERS)) else None
 
 
 def read_rows(spec: str, folder: Path, columns: Mapping[str, str] | None = None) -> list[Row]:
@@ -50,60 +77,85 @@ def load_file(spec: str, folder: Path, faults: Faults | None = None) -> list[Row
         UserError: absent, unreachable, broken or empty data; every line names the data set.
     """
     faults = Faults(spec) if faults is None else faults
-    path = resolve_package(spec) if spec.startswith(PACKAGE_SCHEME) else folder / Path(spec).expanduser()
-    rows = _from_file(path, faults) if path.exists() or spec.endswith(tuple(READERS)) else _from_hub(spec)
+    rows = list(iterate_rows(Address(spec), folder, faults))
     faults.settle()
     if not rows:
         raise UserError(f"{spec}: no rows in it; at least one is needed")
     return rows
 
 
-def _from_file(path: Path, faults: Faults) -> list[Row]:
-    if not path.is_file():
-        fault = (
-            "a folder, not a file" if path.is_dir() else "no such file; paths in a recipe are relative to the recipe"
+def iterate_rows(address: Address, folder: Path, faults: Faults) -> Iterator[Row]:
+    """Read a data set row by row; of a file of lines, CSV or parquet no more than a part is held at a time.
+
+    Args:
+        address: where the rows are.
+        folder: where relative paths start.
+        faults: takes the lines that are no rows.
+
+    Returns:
+        An iterator over the rows, with whatever columns they have.
+
+    Raises:
+        UserError: absent, unreachable or broken data; every line names the data set.
+    """
+    path = address.path(folder)
+    if path is None or path.is_dir():
+        yield from _from_datasets(address, path)
+        return
+    wanted = [n for n in ("split", "revision", "streaming") if getattr(address, n)]
+    if wanted:
+        raise UserError(
+            f"{address.spec}: {wanted[0]} is for data sets on the hub and in folders, and this is a file, which is "
+            "read in parts anyway; remove it"
         )
-        raise UserError(f"{path}: {fault}")
+    yield from _from_file(path, faults)
+
+
+def _from_file(path: Path, faults: Faults) -> Iterator[Row]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; paths in a recipe are relative to the recipe")
     reader = next((read for suffix, read in READERS.items() if path.name.endswith(suffix)), None)
     if reader is None:
         raise UserError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(READERS)}")
     try:
-        return reader(path, faults)
+        yield from reader(path, faults)
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 at byte {e.start}; save it as UTF-8") from e
     except (OSError, EOFError) as e:  # gzip and parquet say so when the bytes are not theirs
         raise UserError(f"{path}: cannot be read: {str(e).splitlines()[0]}") from e
 
 
-def _json(path: Path, faults: Faults) -> list[Row]:
+def _json(path: Path, faults: Faults) -> Iterator[Row]:
     text = path.read_text(encoding=UTF_8)
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as e:
         if _is_object(text.lstrip().partition("\n")[0]):  # JSON lines under another name
-            return _json_lines(path, text.split("\n"), faults)
+            yield from _json_lines(path, text.split("\n"), faults)
+            return
         raise UserError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
     if not isinstance(rows, list):
         raise UserError(f"{path}: holds {type(rows).__name__}; expected a list of objects, one per pair")
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
+        if isinstance(row, dict):
+            yield row
+        else:
             faults.add(f"{path}: row {number}", f"{type(row).__name__} where an object {{…}} was expected", row)
-    return [row for row in rows if isinstance(row, dict)]
 
 
-def _csv(path: Path, faults: Faults) -> list[Row]:
+def _csv(path: Path, faults: Faults) -> Iterator[Row]:
     csv.field_size_limit(LARGEST_FIELD)
     with path.open(encoding=UTF_8, newline="") as f:
         separator = _separator(f.readline())
         f.seek(0)
         try:
-            rows: list[Row] = list(csv.DictReader(f, restkey="", delimiter=separator))
+            for number, row in enumerate(csv.DictReader(f, restkey="", delimiter=separator), 1):
+                if "" in row:
+                    faults.add(f"{path}: row {number}", "more fields than the header; quote its commas", row)
+                else:
+                    yield row
         except csv.Error as e:
             raise UserError(f"{path}: not CSV: {e}") from e
-    for number, row in enumerate(rows, 1):
-        if "" in row:
-            faults.add(f"{path}: row {number}", "more fields than the header; quote its commas", row)
-    return [row for row in rows if "" not in row]
 
 
 def _separator(header: str) -> str:
@@ -111,15 +163,16 @@ def _separator(header: str) -> str:
     return "," if "," in header else max(";\t", key=header.count) if set(header) & set(";\t") else ","
 
 
-def _parquet(path: Path, faults: Faults) -> list[Row]:
+def _parquet(path: Path, faults: Faults) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()  # lists stay lists, where pandas makes arrays
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for part in file.iter_batches(AT_ONCE):
+                yield from map(_without_absent, part.to_pylist())  # lists stay lists, where pandas makes arrays
     except pyarrow.ArrowInvalid as e:
         raise UserError(f"{path}: not parquet: {str(e).splitlines()[0]}") from e
-    return [_without_absent(row) for row in rows]
 
 
 def _without_absent(row: Mapping[str, Any]) -> Row:
@@ -135,13 +188,12 @@ def _present(value: Any) -> Any:
     return value
 
 
-def _jsonl(path: Path, faults: Faults) -> list[Row]:
+def _jsonl(path: Path, faults: Faults) -> Iterator[Row]:
     with gzip.open(path, "rt", encoding=UTF_8) if path.suffix == ".gz" else path.open(encoding=UTF_8) as f:
-        return _json_lines(path, f, faults)
+        yield from _json_lines(path, f, faults)
 
 
-def _json_lines(path: Path, lines: Iterable[str], faults: Faults) -> list[Row]:
-    rows: list[Row] = []
+def _json_lines(path: Path, lines: Iterable[str], faults: Faults) -> Iterator[Row]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -151,10 +203,9 @@ def _json_lines(path: Path, lines: Iterable[str], faults: Faults) -> list[Row]:
             faults.add(f"{path}:{number}", f"not JSON: {e.msg} at column {e.colno}", line)
             continue
         if isinstance(row, dict):
-            rows.append(row)
+            yield row
         else:
             faults.add(f"{path}:{number}", f"{type(row).__name__} where an object {{…}} was expected", row)
-    return rows
 
 
 def _is_object(line: str) -> bool:
@@ -164,25 +215,34 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _from_hub(spec: str) -> list[Row]:
+def _from_datasets(address: Address, folder: Path | None) -> Iterator[Row]:
+    """Read a data set from the hub, or from a folder of files, by the library `datasets`."""
     import datasets
 
-    name, _, split = spec.partition(":")
+    name, _, split = address.spec.partition(":") if folder is None else (str(folder), "", "")
+    split = address.split or split or "train"
+    asked = {"revision": address.revision, "streaming": address.streaming}
+    if folder is not None and address.revision:
+        raise UserError(f"{address.spec}: revision is for data sets on the hub, and this is a folder; remove it")
     try:
-        return [_without_absent(r) for r in datasets.load_dataset(name, split=split or "train")]
+        rows = datasets.load_dataset(name, split=split, **{k: v for k, v in asked.items() if v})
+        yield from map(_without_absent, rows)
     except Exception as e:  # the hub raises many kinds; each means "not to be had", and the user needs the reason
         reason = (str(e).splitlines() or ["no reason given"])[0]
         if "scripts are no longer supported" in reason:
             raise UserError(
-                f"{spec}: is a program, and those of data sets are not run; name files, or a data set of parquet files"
+                f"{address.spec}: is a program, and those of data sets are not run; name files, or a data set of "
+                "parquet files"
             ) from e
+        if folder is not None:
+            raise UserError(f"{folder}: a folder that cannot be read as a data set ({reason}); name a file") from e
         raise UserError(
-            f"{spec}: no such file here, and the hub does not give it ({type(e).__name__}: {reason}); "
+            f"{address.spec}: no such file here, and the hub does not give it ({type(e).__name__}: {reason}); "
             "name a local file, or check the id, the network and HF_HUB_OFFLINE"
         ) from e
 
 
-READERS: dict[str, Callable[[Path, Faults], list[Row]]] = {
+READERS: dict[str, Callable[[Path, Faults], Iterator[Row]]] = {
     ".jsonl": _jsonl,
     ".jsonl.gz": _jsonl,
     ".json": _json,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefzoo.losses import AnyLoss, Loss, Sum
+from prefzoo.recipe.data_paths import paths_of
 from prefzoo.runtime.run_folders import ADAPTER, RunResult, write_text
 
 HERE = "path/to/this/folder"  # stands in the card where its own place is meant
@@ -59,11 +60,12 @@ def card(about: About, *, adapter: bool) -> str:
     """The card's text: YAML front matter, then Markdown. Text from recipes and data is no markup in it."""
     from huggingface_hub import ModelCard, ModelCardData
 
-    base, data = hub_id(about.recipe["model"], about.folder), hub_id(about.recipe["data"]["train"], about.folder)
+    base = hub_id(about.recipe["model"], about.folder)
+    data = [hub_id(path, about.folder) for path in paths_of(about.recipe["data"]["train"])]
     papers = ARXIV.findall(about.loss.paper)
     front = ModelCardData(
         base_model=base,
-        datasets=[data] if data else None,
+        datasets=[name for name in data if name] or None,
         library_name="peft" if adapter else "transformers",
         pipeline_tag="text-generation",
         tags=["prefzoo", "preference-optimization", *_names(about.loss), *(["lora"] if adapter else [])]
@@ -92,7 +94,7 @@ def _shown(spec: str, folder: Path) -> str:
 def _head(about: About, *, adapter: bool) -> str:
     model = _shown(about.recipe["model"], about.folder)
     kind = "A LoRA adapter for" if adapter else "A fine-tuned version of"
-    data = _shown(about.recipe["data"]["train"], about.folder)
+    data = ", ".join(_shown(path, about.folder) for path in paths_of(about.recipe["data"]["train"]))
     return (
         f"# {safe(about.result.variant)}\n\n{kind} {model}, trained on preferences ({data}) with the loss "
         f"{safe(about.loss.name)} by prefzoo, as one of the variants of the recipe {safe(about.recipe['name'])}.\n\n"

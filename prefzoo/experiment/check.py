@@ -26,6 +26,7 @@ from prefzoo.experiment.plausible import implausible, unused
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.stages.judge import recipe_judge
 from prefzoo.recipe import load
+from prefzoo.recipe.data_paths import paths_of
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime.distributed import broadcast, process_state
 from prefzoo.runtime.paths import CACHE_CURE, PACKAGE_SCHEME, RESULTS_CURE, cache_root, check_writable
@@ -143,7 +144,10 @@ def _check_folders(folder: Path, recipe: Recipe) -> None:
 
 def _check_files(recipe: Recipe) -> None:
     """Raise UserError for files of the recipe that are not there, before a large model is loaded."""
-    named = {"data.train": recipe.data.train, "data.eval": recipe.data.eval, "evals.prompts": recipe.evals.prompts}
+    named = {"evals.prompts": recipe.evals.prompts}
+    for key, value in {"data.train": recipe.data.train, "data.eval": recipe.data.eval}.items():
+        several = isinstance(value, list)
+        named |= {f"{key}.{i}.path" if several else key: path for i, path in enumerate(paths_of(value))}
     if recipe.sweep is not None and isinstance(recipe.sweep.validation, str):
         named["sweep.validation"] = recipe.sweep.validation
     absent = {

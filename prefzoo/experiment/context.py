@@ -14,6 +14,8 @@ from rich.console import Console
 from prefzoo.data.audit import Audit
 from prefzoo.data.batches import Layout
 from prefzoo.data.faults import BadRow
+from prefzoo.data.mixtures import Origins, SourceCounts
+from prefzoo.data.mixtures_view import sources_table
 from prefzoo.data.tokens import TokenExample, TokenPair, only_pairs
 from prefzoo.engine import models
 from prefzoo.engine.base_model import Base
@@ -28,6 +30,7 @@ from prefzoo.experiment.data import audited, check_variants, read_data, unit
 from prefzoo.experiment.references import OtherReference, read_references
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.search import Trial
+from prefzoo.recipe.data_paths import paths_of
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import process_state
@@ -71,6 +74,23 @@ class Experiment:
     bad_rows: dict[str, list[BadRow]]
     save_every: float
     references: Mapping[str, OtherReference]
+
+    def origins(self, use: str) -> Origins | None:
+        """Return the sources of the data for a use, `train` or `eval`; None where there is one."""
+        sources = self.audits.get(use, {}).get("sources")
+        return Origins([SourceCounts(**one) for one in sources]) if sources else None
+
+    @cached_property
+    def held_out_sources(self) -> list[str]:
+        """The source of each held-out pair; empty where there is one source."""
+        origins = self.origins("eval")
+        return [] if origins is None else [origins.names[origins.number(pair.row)] for pair in self.held_out]
+
+    @property
+    def mixture(self) -> list[tuple[float, int]]:
+        """The weight of each source of the training data, and how many rows it has; empty without weights."""
+        sources = self.audits["train"].get("sources", ())
+        return [(one["weight"], one["kept"]) for one in sources if one["weight"] is not None]
 
     @cached_property
     def frontier_points(self) -> int:
@@ -169,7 +189,7 @@ def _read_data(
     pairs, held_out = read["train"].tokens.examples, list[TokenPair]()
     _print_audit(console, "training", unit(pairs), read["train"].audit)
     if "eval" in read:
-        fault = f"data.eval: {recipe.data.eval} has single labelled answers; held-out data must be pairs"
+        fault = f"data.eval: {recipe.data.eval_spec} has single labelled answers; held-out data must be pairs"
         held_out = only_pairs(read["eval"].tokens.examples, fault)
         _print_audit(console, "held-out", unit(held_out), read["eval"].audit)
     return pairs, held_out, audits, bad_rows
@@ -178,6 +198,8 @@ def _read_data(
 def _print_audit(console: Console, use: str, noun: str, audit: Audit) -> None:
     lost = "".join(f", {n} {why}" for why, n in audit.counts.items())
     console.print(f"data: {audit.kept} {use} {noun} ({audit.schema}){lost}", soft_wrap=True, markup=False)
+    if audit.sources:
+        console.print(sources_table(audit.sources))
 
 
 def _may_be_bf16(trials: Sequence[Trial]) -> bool:
@@ -209,7 +231,7 @@ def split_validation(
         return pairs, []
     source = search.settings_of(recipe).validation
     if isinstance(source, str):
-        if source == recipe.data.eval:
+        if source in paths_of(recipe.data.eval):
             raise UserError(f"sweep.validation: {source} is also data.eval; what a choice was made by tests nothing")
         read = audited(recipe, source, tokenizer)
         bad_rows["validation"] = read.left_out
@@ -224,7 +246,7 @@ def split_validation(
     test = {_content(p) for p in held_out}
     shared = sum(_content(p) in test for p in validation)
     if shared:
-        origin = source if isinstance(source, str) else f"data.train {recipe.data.train}"
+        origin = source if isinstance(source, str) else f"data.train {recipe.data.train_spec}"
         raise UserError(f"sweep.validation: {shared} pairs of {origin} are in data.eval too; remove them there")
     return train, validation
 

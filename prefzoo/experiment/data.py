@@ -7,12 +7,13 @@ from typing import Any
 
 from prefzoo.data.audit import AuditedData, read_and_audit
 from prefzoo.data.audits.examine import TestedOn
-from prefzoo.data.reading import DataSource
+from prefzoo.data.reading import DataSource, Mixture
 from prefzoo.data.tokenising import Reading
 from prefzoo.data.tokens import TokenExample, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.recipe.load import Recipe
+from prefzoo.recipe.sources import Source, as_sources, names_of
 from prefzoo.training.loss_inputs import check_fit
 
 
@@ -37,10 +38,17 @@ def check_variants(recipe: Recipe, pairs: Sequence[TokenExample]) -> None:
         raise UserError(faults)
 
 
-def source_of(recipe: Recipe, spec: str) -> DataSource:
-    """Return a data set with what the recipe says on how to read it."""
-    data = recipe.data
-    return DataSource(spec, {str(k): v for k, v in data.columns.items()}, data.format, data.on_bad_row)
+def source_of(recipe: Recipe, named: str | Source | list[Source]) -> DataSource | Mixture:
+    """Return a data set, or several, with what the recipe says on how to read them."""
+    data, sources = recipe.data, as_sources(named)
+    read = [
+        DataSource(
+            one.path, dict(one.columns or data.columns), one.format or data.format, data.on_bad_row, name, one.weight,
+            one.rows, one.split, one.revision, one.streaming,
+        )
+        for one, name in zip(sources, names_of(sources), strict=True)
+    ]  # fmt: skip
+    return read[0] if len(read) == 1 else Mixture(tuple(read))
 
 
 def reading_of(recipe: Recipe) -> Reading:
@@ -65,19 +73,21 @@ def read_data(recipe: Recipe, tokenizer: Any, prompts: Sequence[PromptRow] = ())
     tested_on, held_out = [], None
     if recipe.data.eval:
         held_out = audited(recipe, recipe.data.eval, tokenizer)
-        tested_on.append(TestedOn(recipe.data.eval, held_out.examples))
+        tested_on.append(TestedOn(recipe.data.eval_spec, held_out.examples))
     if prompts:
         tested_on.append(TestedOn(str(recipe.evals.prompts), (), [row.prompt for row in prompts]))
     train = audited(recipe, recipe.data.train, tokenizer, tested_on)
     return {"train": train} | ({"eval": held_out} if held_out else {})
 
 
-def audited(recipe: Recipe, spec: str, tokenizer: Any, tested_on: Sequence[TestedOn] = ()) -> AuditedData:
+def audited(
+    recipe: Recipe, named: str | Source | list[Source], tokenizer: Any, tested_on: Sequence[TestedOn] = ()
+) -> AuditedData:
     """Tokenise a data set, and audit it.
 
     Args:
         recipe: says how to read it, and gives the maximal length.
-        spec: the data set, as `data.train` names one.
+        named: the data set, as `data.train` names it.
         tokenizer: the model's.
         tested_on: what a model that is trained on it is tested on.
 
@@ -89,6 +99,6 @@ def audited(recipe: Recipe, spec: str, tokenizer: Any, tested_on: Sequence[Teste
     """
     data = recipe.data
     return read_and_audit(
-        source_of(recipe, spec), recipe.folder, tokenizer, data.max_length, data.too_long, reading=reading_of(recipe),
+        source_of(recipe, named), recipe.folder, tokenizer, data.max_length, data.too_long, reading=reading_of(recipe),
         drop=data.drop, tested_on=tested_on,
     )  # fmt: skip

@@ -34,12 +34,12 @@ def check_overlap(experiment: Experiment) -> list[str]:
     if experiment.held_out:
         if _contents(training) == _contents(experiment.held_out):
             raise UserError(
-                f"data.eval: {data.eval} has the same pairs as data.train, {data.train}; what is trained on tests "
-                "nothing, name other pairs, or leave out data.eval"
+                f"data.eval: {data.eval_spec} has the same pairs as data.train, {data.train_spec}; what is trained on "
+                "tests nothing, name other pairs, or leave out data.eval"
             )
         prompts = [tuple(pair.prompt) for pair in experiment.held_out]
-        warnings += _shared(training, prompts, f"data.eval: {data.eval}", "pairs", "preference accuracy")
-        warnings += _nearly(experiment, training, prompts, str(data.eval))
+        warnings += _shared(training, prompts, f"data.eval: {data.eval_spec}", "pairs", "preference accuracy")
+        warnings += _nearly(experiment, training, prompts, data.eval_spec)
     if experiment.prompts:
         asked = [tuple(encode_prompt(experiment.tokenizer, row.prompt)) for row in experiment.prompts]
         warnings += _shared(training, asked, f"evals.prompts: {evals.prompts}", "prompts", "win rates")

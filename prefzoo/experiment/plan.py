@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from prefzoo.data.mixtures import SourceCounts
 from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment import search
 from prefzoo.experiment.check import check_run, load_checked
@@ -62,6 +63,7 @@ class Plan:
         early_stopping: whether some are stopped early.
         sweep: whether there is anything to tune, or more than one seed.
         warnings: a line for each setting that looks absurd.
+        sources: what training sees of each source of the data; empty where there is one.
         failing: place in the recipe -> why a plug-in there fails, which a run would go on without.
         standing: lines on what the run's folder holds and what would become of it; empty if it holds nothing.
         estimate: time by part of the run, and disk, of what is left to do.
@@ -84,6 +86,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     failing: dict[str, str] = field(default_factory=dict)
     standing: tuple[str, ...] = ()
+    sources: tuple[SourceCounts, ...] = ()
 
 
 def plan_of(path: Path, overrides: Sequence[str], results: str = "results", console: Console | None = None) -> Plan:
@@ -118,6 +121,7 @@ def plan_of(path: Path, overrides: Sequence[str], results: str = "results", cons
         dict(audit["counts"]), variants, sum(v.seconds * v.trials for v in variants.values()), len(trials),
         len(recipe.seeds or [recipe.seed]), _stops_early(recipe), search.is_sweep(recipe), estimated,
         (*checked.warnings, *estimated.disk.warnings()), checked.failing, tuple(standing.lines()),
+        tuple(SourceCounts(**one) for one in audit["sources"]),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from prefzoo.errors import UserError
 from prefzoo.experiment.request import Request
+from prefzoo.recipe.data_paths import paths_of
 from prefzoo.recipe.yaml import Source
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
@@ -102,7 +103,7 @@ def inputs_of(request: Request, recipe: Mapping[str, Any], folder: Path) -> dict
     named = [text for one in named for text in (one if isinstance(one, list) else [one])]  # a grid of references
     for text, kind in [
         *((text, "models") for text in named),
-        *((recipe["data"][use], "datasets") for use in ("train", "eval")),
+        *((path, "datasets") for use in ("train", "eval") for path in paths_of(recipe["data"][use])),
     ]:
         if text and not list(_files(text, folder)):
             version = _hub_cache() / f"{kind}--{text.replace('/', '--')}" / "refs" / "main"

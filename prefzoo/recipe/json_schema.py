@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prefzoo import losses
@@ -151,12 +151,20 @@ def _without_titles(value: Any) -> Any:
     return [_without_titles(v) for v in value] if isinstance(value, list) else value
 
 
+def _kinds(field: JsonSchema) -> Iterator[JsonSchema]:
+    """Yield a field and all that it may be: the options of a choice, and the items of a list."""
+    yield field
+    for inner in (*field.get("anyOf", ()), *field.get("oneOf", ()), field.get("items")):
+        if isinstance(inner, dict):
+            yield from _kinds(inner)
+
+
 def _describe(schema: JsonSchema, root: JsonSchema, prefix: str) -> None:
     """Add its sentence to every field, also in the sections below."""
     for name, field in schema.get("properties", {}).items():
         if prefix + name in FIELDS:
             field["description"] = FIELDS[prefix + name]
-        for kind in (field, *field.get("anyOf", ())):
+        for kind in _kinds(field):
             target = kind.get("$ref", "").removeprefix("#/$defs/")
             if target and name != "judge":  # the kinds of judges describe themselves
                 _describe(root["$defs"][target], root, f"{prefix}{name}.")

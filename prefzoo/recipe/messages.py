@@ -12,9 +12,12 @@ from prefzoo.errors import did_you_mean
 from prefzoo.losses import AnyLoss
 from prefzoo.recipe import judge
 from prefzoo.recipe.other_names import suggestion
+from prefzoo.recipe.sections import Data
+from prefzoo.recipe.sources import SOURCE, SOURCES, Source
 from prefzoo.recipe.yaml import Keys
 
 SHOWN_COLUMNS = 3
+DATA_SETS = ("train", "eval")  # fields of `data`
 LONGEST = 60  # characters of a value that a message shows
 
 # What a field must be, by pydantic's name for the error.
@@ -46,6 +49,7 @@ _REQUIRED = {
     "model": "model: org/name (a hub id, a folder or a .gguf file)",
     "data": "data: {train: pairs.jsonl}",
     "train": "train: pairs.jsonl",
+    "path": "path: pairs.jsonl (a file, a folder or a hub id)",
     "url": "url: http://localhost:8000/v1",
 }
 
@@ -120,7 +124,10 @@ def invalid_name(name: str) -> str:
 
 def _model_at(model: type[BaseModel], loc: Keys) -> type[BaseModel]:
     for key in loc:
-        if key == "judge":  # the mark of its kind comes next
+        if key == "judge" or (model is Data and key in DATA_SETS) or key.isdecimal():  # the mark of its kind comes next
+            continue
+        if key in (SOURCE, SOURCES):
+            model = Source
             continue
         if key.startswith(judge.TAG):
             model = judge.kinds()[key.removeprefix(judge.TAG)]

@@ -6,68 +6,28 @@ import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     ValidationInfo,
     field_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
+from pydantic_core import PydanticCustomError
 
 from prefzoo.data.audits.kinds import Drop
-from prefzoo.data.schemas import column_names, schema_names
-from prefzoo.errors import did_you_mean
 from prefzoo.losses import NonNegative, PartShare, Positive
+from prefzoo.recipe.columns import Column, Format
+from prefzoo.recipe.data_paths import shown
 from prefzoo.recipe.judge import AnyJudge
+from prefzoo.recipe.sources import DataSets, unweighted
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 Whole = Annotated[int, Field(ge=0)]
 ALPHA = 0.6  # of TR-DPO
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that every generator accepts
-
-
-def _known_column(value: Any) -> Any:
-    return SchemaValidator(core_schema.literal_schema(column_names())).validate_python(value)
-
-
-class _SchemaColumn:
-    """Validates by the schemas that are registered when a recipe is read, those of installed packages included."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(_known_column)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(core_schema.literal_schema(column_names()))
-
-
-class _SchemaName:
-    """Validates by the schemas that are registered when a recipe is read, those of installed packages included."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(_known_format)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(core_schema.literal_schema(schema_names()))
-
-
-def _known_format(value: Any) -> str:
-    names = schema_names()
-    if value in names:
-        return str(value)
-    raise PydanticCustomError(
-        "format",
-        "no such format (is {shown}); `prefzoo data --formats` lists all{near}",
-        {"shown": repr(value), "near": did_you_mean(str(value), names)},
-    )
-
-
-Column = Annotated[str, _SchemaColumn()]
-Format = Annotated[str, _SchemaName()]
 
 
 def _check_targets(value: Any) -> Any:
@@ -87,10 +47,10 @@ class RecipeSection(BaseModel):
 
 
 class Data(RecipeSection):
-    """The preference data: files or hub data sets for training and evaluation."""
+    """The preference data: files or hub data sets for training and evaluation, each one or a list of them."""
 
-    train: Text
-    eval: Text | None = None
+    train: DataSets
+    eval: Annotated[DataSets, AfterValidator(unweighted)] | None = None
     format: Format | None = None
     columns: dict[Column, Text] = {}
     on_bad_row: Literal["error", "drop"] = "error"
@@ -99,6 +59,16 @@ class Data(RecipeSection):
     too_long: Literal["drop", "cut"] = "drop"
     score: Literal["all", "last"] = "all"
     chat_template_kwargs: dict[Text, Any] = {}
+
+    @property
+    def train_spec(self) -> str:
+        """What is trained on, for messages."""
+        return shown(self.train)
+
+    @property
+    def eval_spec(self) -> str:
+        """What is measured with, for messages; empty where nothing is."""
+        return shown(self.eval)
 
 
 class Lora(RecipeSection):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from accelerate import DistributedType
 from pydantic import BaseModel
 
-from prefzoo.data.batches import Layout, order
+from prefzoo.data.batches import Layout, mixed_order, order
+from prefzoo.data.mixtures import Origins
 from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.reference_logprobs import scatter_rows, select_rows
@@ -47,6 +49,8 @@ class Job:
         start: frozen log-probs of the first step's rows under the model that the policy starts from, where that is not
             the reference, laid out as `reference`; else None.
         other_reference: hash of the weights of such a reference; else empty.
+        origins: the sources of the training data, if there are several: drawn by their weights, and told apart in the
+            metrics.
     """
 
     loss: AnyLoss
@@ -61,11 +65,15 @@ class Job:
     live: Any = None
     start: LogProbs | None = None
     other_reference: str = ""
+    origins: Origins | None = None
 
-    @property
+    @cached_property
     def steps(self) -> list[list[int]]:
         """The rows of each optimiser step."""
-        return order(len(self.pairs), self.train.batch, steps_of(self.train, len(self.pairs)), self.seed)
+        batch, steps = self.train.batch, steps_of(self.train, len(self.pairs))
+        if self.origins is None or not self.origins.weights:
+            return order(len(self.pairs), batch, steps, self.seed)
+        return mixed_order(self.origins.members(self.pairs), self.origins.weights, batch, steps, self.seed)
 
 
 def steps_of(train: Train, pairs: int) -> int:

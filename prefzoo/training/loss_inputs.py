@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from prefzoo.data.mixtures import Origins
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.losses import AnyLoss
@@ -29,6 +30,8 @@ class Inputs:
         mismatched: log-probs of prompts with other rows' answers.
         start: log-probs of the model that the policy starts from, which its first step is tested against, where that is
             not the reference; no loss reads them.
+        sources: the name of each source of the training data, with which of the rows are its own, as (B,) flags; empty
+            where there is one source.
     """
 
     policy: Values
@@ -37,6 +40,7 @@ class Inputs:
     kl: TokenKL | None = None
     mismatched: Mismatched | None = None
     start: Values | None = None
+    sources: Mapping[str, Tensor] = field(default_factory=dict)
 
     def call(self, loss: AnyLoss, params: Any, state: Any = None) -> tuple[Tensor, Any]:
         """Evaluate a loss.
@@ -110,6 +114,23 @@ def scores_of(examples: Sequence[TokenExample], device: torch.device) -> Scores 
     if len(scores) < len(examples):
         return None
     return Scores(*torch.tensor(scores, dtype=torch.float32, device=device).unbind(1))
+
+
+def flags_of(origins: Origins | None, examples: Sequence[TokenExample], device: torch.device) -> dict[str, Tensor]:
+    """Tell which of B examples are each source's.
+
+    Args:
+        origins: the sources; None where there is one.
+        examples: the B pairs or single answers.
+        device: where to put the flags.
+
+    Returns:
+        (B,) flags by the source's name; empty where there is one source.
+    """
+    if origins is None:
+        return {}
+    numbers = torch.tensor([origins.number(e.row) for e in examples], device=device)
+    return {name: numbers == i for i, name in enumerate(origins.names)}
 
 
 def mismatched_rows(rows: Sequence[int], examples: Sequence[TokenExample]) -> list[TokenExample]:

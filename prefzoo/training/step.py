@@ -28,6 +28,7 @@ from prefzoo.training.loss_call import call_loss
 from prefzoo.training.loss_inputs import (
     Inputs,
     Values,
+    flags_of,
     kind_of,
     make_inputs,
     mismatched_rows,
@@ -260,6 +261,7 @@ def _loss_inputs(job: Job, part: Sequence[int], batch: PairBatch, scored: Scored
         reference = _live_score(job, batch, kind_of(job.loss, "reference"))
     policy, kl = scored
     inputs = make_inputs(examples, policy, reference, kl)
+    inputs = replace(inputs, sources=flags_of(job.origins, examples, device))
     if step or job.start is None:
         return inputs
     return replace(inputs, start=unpack(select_rows(job.start, part, device), examples))

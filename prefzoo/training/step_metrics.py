@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from prefzoo.types import Answers
 
 Metrics = dict[str, float]
 RowMetrics = dict[str, Tensor]
+BY_SOURCE = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
 GAP = "gap"  # the larger of a row's distances from where the policy starts, in nats; not logged
 
 
@@ -29,7 +30,8 @@ def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetric
         params: the loss's parameters.
 
     Returns:
-        (B,) values by name; of single answers (G,) of the good ones and (B - G,) of the others.
+        (B,) values by name; of single answers (G,) of the good ones and (B - G,) of the others. The same of each source
+        of the data as `sources/NAME/...`, where there are several.
     """
     policy, values = inputs.policy.detach(), {} if losses is None else {"loss": losses.detach()}
     start = inputs.reference if inputs.start is None else inputs.start
@@ -40,10 +42,10 @@ def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetric
     if isinstance(policy, Answers):
         good, bad, (reward,) = policy.desirable, ~policy.desirable, rewards
         sides = {"rewards/chosen": reward[good], "rewards/rejected": reward[bad]}
-        return {**values, **sides, "logps/chosen": policy.logps[good], "logps/rejected": policy.logps[bad]}
+        values |= {**sides, "logps/chosen": policy.logps[good], "logps/rejected": policy.logps[bad]}
+        return values | _by_source(values, inputs, {"rewards/chosen": good, "rewards/rejected": bad})
     chosen, rejected = rewards
-    return {
-        **values,
+    values |= {
         "rewards/chosen": chosen,
         "rewards/rejected": rejected,
         "rewards/margins": chosen - rejected,
@@ -51,6 +53,24 @@ def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetric
         "logps/chosen": policy.chosen,
         "logps/rejected": policy.rejected,
     }
+    return values | _by_source(values, inputs, {})
+
+
+def _by_source(values: RowMetrics, inputs: Inputs, sides: Mapping[str, Tensor]) -> RowMetrics:
+    """Return the values of each source's rows; `sides` are the rows that a value of single answers is of.
+
+    All sources are there in every pass and process, some without rows, so that processes have the same names.
+    """
+    split: RowMetrics = {}
+    for source, own in inputs.sources.items():
+        for name in BY_SOURCE:
+            if name in values:
+                flags = own[sides[name]] if name in sides else own
+                both = flags.repeat(
+                    len(values[name]) // max(1, len(flags))
+                )  # an unpaired loss sees two answers of a pair
+                split[f"sources/{source}/{name}"] = values[name][both]
+    return split
 
 
 def _rewards(policy: Values, reference: Values | None, beta: float) -> list[Tensor]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 PEERS = ("trl", "prefzoo")
 SHORT = 64  # pairs up to which a measurement is a matter of seconds, and is done three times
-CARD = ("trl", "trl_liger", "prefzoo")
 WAYS = ("prefzoo", "side")  # one variant after another; several in one pass
 
 
@@ -21,8 +19,6 @@ class Case:
             ones joined until both answers reach `length`.
         layers: how many of the model's layers are kept; 0 for all.
         tokens: of one pass; 0 for the default.
-        size: a model of random weights, of `SIZES`; empty for SmolLM2-135M.
-        turns: how often it is done in one process; the last counts, and the first stands beside it.
     """
 
     name: str
@@ -39,13 +35,10 @@ class Case:
     rows: str = "real"
     axis: str = ""
     tools: tuple[str, ...] = PEERS
-    size: str = ""
-    device: str = "cpu"
-    turns: int = 1
 
     def words(self, tool: str) -> list[str]:
         """The command line of `case.py`, less the rows and the model."""
-        names = ("pairs", "length", "precision", "losses", "batch", "tokens", "device", "turns")
+        names = ("pairs", "length", "precision", "losses", "batch", "tokens")
         values = [word for name in names for word in (f"--{name}", str(getattr(self, name)))]
         flags = {"lora": self.lora, "checkpointing": self.checkpointing, "fill": self.rows == "filled"}
         return [tool, *values, *(f"--{flag}" for flag, on in flags.items() if on)]
@@ -80,37 +73,6 @@ def _side(rows: str, losses: int, tokens: int, batch: int = 4) -> Case:
     )  # fmt: skip
 
 
-# Qwen2.5's sizes and vocabulary, whose head is a large part of the work and the memory of small models.
-SIZES = {
-    "tiny": dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128),
-    "0.5B": dict(hidden_size=896, num_hidden_layers=24, num_attention_heads=14, intermediate_size=4864),
-    "1.5B": dict(hidden_size=1536, num_hidden_layers=28, num_attention_heads=12, intermediate_size=8960),
-}
-
-
-def _card(name: str, size: str, *, tiny: bool, tools: tuple[str, ...] = CARD, **rest: Any) -> Case:
-    """Return a case for a GPU; with `tiny` the same on a CPU, with a model and texts of no size."""
-    if tiny:
-        tools = tuple(tool for tool in tools if tool != "trl_liger")  # its kernels are for GPUs
-        rest |= {"length": 128, "pairs": 4, "batch": 2}
-    return Case(
-        name, precision="bf16", rounds=1, size="tiny" if tiny else size, device="cpu" if tiny else "cuda",
-        tools=tools, **rest,
-    )  # fmt: skip
-
-
-def _gpu(*, tiny: bool) -> list[Case]:
-    short = {"pairs": 64, "batch": 8, "length": 1024}
-    zoo = ("trl", "prefzoo", "side")
-    return [
-        _card("small: 0.5B", "0.5B", tiny=tiny, turns=2, **short),
-        _card("lora: 1.5B", "1.5B", tiny=tiny, turns=2, lora=True, **short),
-        _card("long: 1.5B, 2,048 tokens", "1.5B", tiny=tiny, turns=2, pairs=16, length=2048, rows="filled"),
-        _card("zoo: 8 losses, LoRA, 0.5B", "0.5B", tiny=tiny, tools=zoo, lora=True, losses=8, **short),
-        _card("long: 1.5B, 8,192 tokens", "1.5B", tiny=tiny, pairs=4, length=8192, rows="filled", batch=1),
-    ]
-
-
 PLANS: dict[str, list[Case]] = {
     "headline": [
         Case("dpo, full, fp32"),
@@ -128,8 +90,6 @@ PLANS: dict[str, list[Case]] = {
         _side("quickstart", 8, 2048, batch=2),
         _side("real", 4, 8192),
     ],
-    "gpu": _gpu(tiny=False),
-    "gpu-tiny": _gpu(tiny=True),
     "smoke": [  # that every kind of case runs; its times mean nothing
         *(Case(f"{n} pairs", pairs=n, layers=1, length=128, rows="quickstart", axis="pairs", rounds=1) for n in (4, 8)),
         Case("64 tokens", pairs=1, layers=1, length=64, rows="filled", batch=1, axis="length", rounds=1),
@@ -151,12 +111,5 @@ NOTES = {
         "`prefzoo`: one variant after another; `side`: as many in one pass as `train.tokens` has room for. Both LoRA, "
         "bf16, two steps."
     ),
-    "gpu": (
-        "Random weights of Qwen2.5's sizes, the demo's tokenizer. `first` is the first training in a process, `second` "
-        "the same again, with everything compiled and warm; cases that are done once have no second. Eight losses: "
-        "TRL and `prefzoo` one after another, `side by side` in one process with one reference. TRL's other row is "
-        "with Liger's kernels; its padding-free mode is switched off in this version. Memory: peak of tensors."
-    ),
-    "gpu-tiny": "The cases of the plan `gpu` with a model of no size on a CPU: no measurement.",
     "smoke": "One layer of the model: no measurement.",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -18,6 +18,7 @@ from prefzoo.recipe.axes import Sweep
 from prefzoo.recipe.descriptions import FIELDS
 from prefzoo.recipe.load import Recipe, Variant, load
 from prefzoo.recipe.sections import Train
+from prefzoo.recipe.sources import Source as DataSet
 from prefzoo.recipe.yaml import Source
 from prefzoo.types import LogProbs
 
@@ -119,18 +120,22 @@ def test_a_loss_without_a_docstring_is_described_by_its_paper() -> None:
 
 
 def test_every_field_has_a_sentence() -> None:
+    def parts(annotation: Any) -> set[Any]:
+        return {p for inner in get_args(annotation) for p in (inner, *parts(inner))}
+
     def paths(model: type[BaseModel], prefix: str = "") -> set[str]:
         found = set()
         for name, field in model.model_fields.items():
             found.add(prefix + name)
-            kinds = (field.annotation, *getattr(field.annotation, "__args__", ()))
+            kinds = (field.annotation, *parts(field.annotation))
             inside = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel) and k is not Variant]
             found |= {
                 p
                 for k in inside
-                if k.__module__ in (Train.__module__, Sweep.__module__)
+                if k.__module__ in (Train.__module__, Sweep.__module__, DataSet.__module__)
                 for p in paths(k, f"{prefix}{name}.")
             }
         return found
 
-    assert paths(Recipe) == set(FIELDS)
+    described = {f"data.eval{name.removeprefix('data.train')}" for name in FIELDS if name.startswith("data.train.")}
+    assert paths(Recipe) == set(FIELDS) | described  # sources of both uses have the same fields

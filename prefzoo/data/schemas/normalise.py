@@ -9,6 +9,7 @@ from typing import Any
 
 from prefzoo.data.examples import Example, LabelledAnswer, Pair
 from prefzoo.data.faults import Faults
+from prefzoo.data.mixtures import Origins
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import read_template, read_tools
 from prefzoo.data.schemas.checks import check_example
@@ -36,6 +37,7 @@ class Normalised:
         schema: the name of the schema.
         unused: columns that hold text and are not read.
         counts: how many rows were changed or skipped on the way, by reason.
+        origins: which rows are of which source; None where there is one source.
     """
 
     rows: list[Row]
@@ -43,6 +45,11 @@ class Normalised:
     schema: str
     unused: tuple[str, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
+    origins: Origins | None = None
+
+    def place(self, spec: str, row: int) -> str:
+        """Return where a row stands, like `b.jsonl: row 3`; `spec` names the data set where there is one source."""
+        return f"{spec}: row {row + 1}" if self.origins is None else self.origins.place(row)
 
     @property
     def words(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -107,6 +107,7 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
     with timed(folder, "samples", 1):
         divergence = _kl(experiment, name, model, same) if name != BASE else []
     numbers = measured(held_out, experiment.prompts, answers, Verifier(), benchmarks, divergence)
+    numbers = replace(numbers, sources=experiment.held_out_sources if numbers.margins else [])
     values = asdict(numbers)
     write_samples(experiment.folder / name, numbers)
     key = f"{_key(experiment, name)}-{key_of(values)}"
@@ -172,7 +173,7 @@ def _key(experiment: Experiment, name: str) -> str:
     return key_of([
         weights_of(experiment, name), experiment.weights, experiment.vocabulary, evals.model_dump(),
         [asdict(p) for p in experiment.prompts], suites, held_out, experiment.layout, native_bf16(), versions,
-        *_of_template(experiment.recipe.data.chat_template_kwargs).values(),
+        *_of_template(experiment.recipe.data.chat_template_kwargs).values(), *experiment.held_out_sources,
     ])  # fmt: skip
 
 

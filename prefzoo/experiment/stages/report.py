@@ -131,7 +131,7 @@ def _provenance(experiment: Experiment, results: Mapping[str, RunResult]) -> Pro
     if experiment.prompts:
         prompts = f"{evals.prompts}@{key_of([asdict(p) for p in experiment.prompts])}"
     if experiment.held_out:
-        pairs = f"{recipe.data.eval}@{reference_logprobs.rows_key(experiment.held_out)[:16]}"
+        pairs = f"{recipe.data.eval_spec}@{reference_logprobs.rows_key(experiment.held_out)[:16]}"
     return Provenance(
         recipe.seed, BASE, prompts, pairs,
         {suite: f"{suite}@{suite_key(suite, recipe.folder)}" for suite in evals.benchmarks},

@@ -60,7 +60,7 @@ class Training:
         settings |= {"sources": sources} if sources else {}
         settings |= {"reference": reference.weights} if reference else {}
         rows, engine, bf16 = experiment.training_rows, reference_logprobs.ENGINE, use_bf16(variant.train)
-        key = key_of([settings, trial.seed, experiment.weights, rows, engine, bf16])
+        key = key_of([settings, trial.seed, experiment.weights, rows, engine, bf16, *experiment.mixture])
         recipe = experiment.recipe
         identity: dict[str, Any] = {
             "model": recipe.model, "data": recipe.data.model_dump(exclude={"eval"}), "weights": experiment.weights,
@@ -102,7 +102,7 @@ def plain_job(experiment: Experiment, trial: Trial) -> Job:
     layout = other.layout if other else experiment.layout
     return Job(
         variant.loss_obj, variant.params, variant.train, trial.seed, experiment.pairs, layout, use_bf16(variant.train),
-        other_reference=other.weights if other else "",
+        other_reference=other.weights if other else "", origins=experiment.origins("train"),
     )  # fmt: skip
 
 
