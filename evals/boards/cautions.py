@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prefzoo.evals.boards.verdict import names
@@ -22,6 +22,7 @@ class Setting:
         held_out: whether the recipe has held-out pairs; None if there is no recipe.
         prompts: whether the recipe has prompts; None if there is no recipe.
         lost: seed of a ranked setting -> why it was not trained to its end.
+        orphans: trainings in the run's folder that its recipe does not have.
     """
 
     max_new_tokens: int
@@ -30,6 +31,7 @@ class Setting:
     held_out: bool | None = None
     prompts: bool | None = None
     lost: Mapping[str, str] = field(default_factory=dict)
+    orphans: Sequence[str] = ()
 
 
 def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...]:
@@ -46,6 +48,11 @@ def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...
         several.append("No held-out pairs (data.eval): accuracy and displacement were not measured.")
     if setting.prompts is False:
         several.append("No prompts (evals.prompts): no answers were compared.")
+    if setting.orphans:
+        several.append(
+            f"Not in the recipe, left over in the folder and not ranked: {names(list(setting.orphans))}; add to the "
+            "recipe what is to be ranked, or remove the folder."
+        )
     return tuple(filter(None, several))
 
 

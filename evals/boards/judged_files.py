@@ -69,7 +69,7 @@ def setting_of(run: RunFiles) -> Setting:
     evals = run.recipe.get("evals") or {}
     pairs = int(run.audits.get("train", {}).get("kept", 0))
     held_out, prompts = bool(run.recipe["data"].get("eval")), bool(evals.get("prompts"))
-    return Setting(int(evals.get("max_new_tokens") or 0), seen, pairs, held_out, prompts, run.lost)
+    return Setting(int(evals.get("max_new_tokens") or 0), seen, pairs, held_out, prompts, run.lost, run.orphans)
 
 
 def pairs_seen(result: RunResult) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
 from html import escape
 from io import StringIO
@@ -17,7 +17,16 @@ from prefzoo.errors import UserError
 from prefzoo.evals.boards.notebook import board_html, paragraphs
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metrics
-from prefzoo.runtime.run_folders import BASE, RESOLVED, VERDICT, Failure, RunResult, read_failure, read_result
+from prefzoo.runtime.run_folders import (
+    BASE,
+    RESOLVED,
+    VERDICT,
+    Failure,
+    RunResult,
+    is_trial,
+    read_failure,
+    read_result,
+)
 
 EVALUATION = "evaluation.yaml"  # of a folder that prefzoo eval wrote: what was asked, in a recipe's terms
 SWEEP = "sweep.json"
@@ -60,6 +69,7 @@ class RunFiles:
         failed: of `verdict.json`, else of the variants' own files: why a variant was not trained to its end.
         verdict: of `verdict.json`; empty where nothing was ranked yet.
         lost: seed of a ranked setting -> why it was not trained to its end.
+        orphans: trainings in the folder that the recipe does not have.
         finals: variant's folder -> the variant of the recipe that it is a seed of; of a plain run, both are the same.
     """
 
@@ -74,6 +84,7 @@ class RunFiles:
     failed: dict[str, str] = field(default_factory=dict)
     verdict: dict[str, Any] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
+    orphans: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Run {self.name} in {self.folder}: {self._answer()}>"
@@ -127,8 +138,17 @@ def read_run(folder: Path) -> RunFiles:
         folder, recipe, variants, _csv(folder / "leaderboard.csv"),
         _json(folder / "round_robin.json", None), _csv(folder / "frontier.csv"),
         _json(folder / "data_audit.json", {}), finals, verdict.get("failed", own), verdict,
-        lost_seeds(sweep),
+        lost_seeds(sweep), orphans(folder, {*recipe["variants"], *finals, *_trials(sweep)}),
     )  # fmt: skip
+
+
+def _trials(sweep: Mapping[str, Any]) -> list[str]:
+    return [trial["name"] for trial in sweep.get("trials", ())]
+
+
+def orphans(folder: Path, known: Container[str]) -> tuple[str, ...]:
+    """Return the names of trainings in a run's folder that are not among the known ones."""
+    return tuple(path.name for path in sorted(folder.glob("*")) if path.name not in known and is_trial(path))
 
 
 def lost_seeds(sweep: Mapping[str, Any]) -> dict[str, str]:

@@ -8,10 +8,11 @@ from typing import Any
 import yaml
 
 from prefzoo.evals.boards.run_files import RunFiles
-from prefzoo.evals.report.numbers import duration
 from prefzoo.recipe.data_paths import shown
+from prefzoo.runtime.durations import duration
 from prefzoo.runtime.measuring_time import measuring_costs
 from prefzoo.runtime.run_folders import RunResult
+from prefzoo.runtime.wall_time import read_wall_time
 
 DATE = len("2026-01-31 12:00")  # of an ISO 8601 time that is shown
 
@@ -33,7 +34,8 @@ def facts(run: RunFiles, measured_on: str, judge: str) -> dict[str, str]:
         "Measured on": measured_on, "Judge": judge or "none",
     }  # fmt: skip
     several = {
-        "Finished": _finished(results), "Training time": _time(results), "Measuring time": _measuring(run),
+        "Finished": _finished(results), "Whole run": _whole(run), "Training time": _time(results),
+        "Measuring time": _measuring(run),
         "Steps": _steps(results),
         "Batch": _values([r.train.get("batch") for r in results], " pairs"),
         "Seeds" if len({r.seed for r in results}) > 1 else "Seed": _values([r.seed for r in results]),
@@ -85,6 +87,11 @@ def _time(results: Sequence[RunResult]) -> str:
     if not seconds:
         return ""
     return duration(sum(seconds)) + (f" for {len(seconds)} trainings" if len(seconds) > 1 else "")
+
+
+def _whole(run: RunFiles) -> str:
+    seconds = read_wall_time(run.folder)
+    return "" if seconds is None else duration(seconds)
 
 
 def _measuring(run: RunFiles) -> str:

@@ -13,6 +13,7 @@ from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles
 from prefzoo.evals.metrics.registry import DELTA, Metric, Metrics
 from prefzoo.evals.report.style import short
+from prefzoo.runtime.durations import duration
 from prefzoo.runtime.run_folders import BASE
 
 
@@ -105,15 +106,6 @@ def between(metric: Metric, low: float, high: float) -> str:
 def signed_minus(words: str) -> str:
     """Replace hyphens by true minus signs, as wide as a plus."""
     return words.replace("-", "\N{MINUS SIGN}")
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in a readable unit."""
-    if seconds < 100:  # noqa: PLR2004
-        return f"{seconds:.0f} s"
-    if seconds < 6000:  # noqa: PLR2004
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def cost(name: str, value: float) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import monotonic
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -51,6 +52,7 @@ from prefzoo.runtime.live_view import VariantRow, show_live_view
 from prefzoo.runtime.locking import run_lock
 from prefzoo.runtime.progress import set_variant_state
 from prefzoo.runtime.run_folders import BASE
+from prefzoo.runtime.wall_time import WallTime
 from prefzoo.training.job import steps_of
 
 DEFAULTS, HERE = Options(), Resources()
@@ -90,6 +92,7 @@ def run(request: Request, options: Options = DEFAULTS, resources: Resources = HE
         UserError: the recipe, its data or its model is not as it must be, the executor cannot do what is asked, or a
             training cannot go on for a reason other than a loss that diverges (see `train_trials`).
     """
+    start = monotonic()
     resources.check()
     recipe = load_checked(request)
     console = _console(options)
@@ -100,7 +103,11 @@ def run(request: Request, options: Options = DEFAULTS, resources: Resources = HE
     if checked.judge is not None and checked.experiment.prompts:
         checked.judge.check()
     with run_lock(request.folder(recipe.name)):
-        outcome = _run(request, checked, console, options, resources)
+        clock = _begin(request, checked, options, start)
+        try:
+            outcome = _run(request, checked, console, options, resources, clock)
+        finally:
+            clock.write()
         if outcome.boards and inputs is not None and process_state().is_main_process:
             lines = [*checked.lines, *standing_of(checked.experiment, DEFAULTS).lines()]
             finished = unchanged.Finished(outcome.folder, lines, outcome.boards)
@@ -163,14 +170,9 @@ def _console(options: Options) -> Console:
 
 
 def _run(
-    request: Request, checked: Checked, console: Console, options: Options, resources: Resources
+    request: Request, checked: Checked, console: Console, options: Options, resources: Resources, clock: WallTime
 ) -> Outcome:  # fmt: skip
     experiment, judge, recipe = checked.experiment, checked.judge, checked.experiment.recipe
-    if process_state().is_main_process:
-        standing = _prepare(experiment, request, options)
-        if not options.quiet:
-            _print_estimate(experiment, judge, standing)
-    process_state().wait_for_everyone()
     if search.is_sweep(recipe):
         console.print(sweep_report.plan(experiment), soft_wrap=True, markup=False)
     if recipe.sweep is not None and not any(v.axes for v in recipe.variants.values()):
@@ -183,6 +185,7 @@ def _run(
     if ranked is not None:
         ranked.board.write(experiment.folder)
         write_cards(experiment, read_results(experiment, choice), ranked.board)
+        clock.write()
         page = write_report(experiment.folder)
         if not options.silent:
             _print_board(experiment, ranked.board, Console())
@@ -196,11 +199,18 @@ def _run(
     return Outcome(experiment.folder, failed, faults, {} if faults else boards)
 
 
-def _print_estimate(experiment: Experiment, judge: Judge | None, standing: Standing) -> None:
-    """Print what the run will take: time by part, and disk."""
-    estimated = estimate(experiment, judge, standing)
-    for line in (*estimated.lines(), *(f"warning: {text}" for text in estimated.disk.warnings())):
-        experiment.console.print(line, soft_wrap=True, markup=False, highlight=False)
+def _begin(request: Request, checked: Checked, options: Options, start: float) -> WallTime:
+    """Make the folder ready, and print what the run will take: time by part, and disk."""
+    experiment, anew, main = checked.experiment, False, process_state().is_main_process
+    if main:
+        standing = _prepare(experiment, request, options)
+        anew = standing.uses_nothing
+        if not options.quiet:
+            estimated = estimate(experiment, checked.judge, standing)
+            for line in (*estimated.lines(), *(f"warning: {text}" for text in estimated.disk.warnings())):
+                experiment.console.print(line, soft_wrap=True, markup=False, highlight=False)
+    process_state().wait_for_everyone()
+    return WallTime(experiment.folder, start, anew=anew, main=main)
 
 
 def _prepare(experiment: Experiment, request: Request, options: Options) -> Standing:

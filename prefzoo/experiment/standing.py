@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from prefzoo.evals.boards import run_files
 from prefzoo.experiment import archive
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.differences import changes
@@ -75,6 +76,11 @@ class Standing:
     replace: bool = False
 
     @property
+    def uses_nothing(self) -> bool:
+        """Whether nothing that an earlier start of the run trained is used."""
+        return all(one.action in (NEW, AGAIN) for one in self.trials.values())
+
+    @property
     def superseded(self) -> list[str]:
         """What the run would overwrite or leave off its board: trials, and models with numbers of other settings."""
         changed = [name for name, one in self.trials.items() if one.overwrites]
@@ -125,7 +131,7 @@ def standing_of(experiment: Experiment, options: Options, *, replace: bool = Fal
         What would happen to every trial.
     """
     folder, earlier = experiment.folder, _resolved(experiment.folder)
-    orphans = [p.name for p in sorted(folder.glob("*")) if p.name not in experiment.trials and _is_trial(p)]
+    orphans = list(run_files.orphans(folder, experiment.trials))
     finished = _finished(folder, orphans)
     trials = {
         name: _forced(_standing_of(experiment, trial, earlier, finished), options)
@@ -160,11 +166,11 @@ def _standing_of(
     begun = training.checkpoints.newest()
     if begun is not None and begun[1]:
         return TrialStanding(RESUMED, f"after step {begun[0]}", step=begun[0])
-    overwrites = _is_trial(training.folder) and not _is_same_but_broken(training)
+    overwrites = run_folders.is_trial(training.folder) and not _is_same_but_broken(training)
     source = finished.get(training.key)
     if source is not None:
         return TrialStanding(REUSED, f"trained as {_shown(source, training.folder)}", source, overwrites)
-    if not _is_trial(training.folder):
+    if not run_folders.is_trial(training.folder):
         return TrialStanding(NEW)
     return TrialStanding(AGAIN, _why_again(experiment, training, earlier), None, overwrites)
 
@@ -176,12 +182,6 @@ def _forced(one: TrialStanding, options: Options) -> TrialStanding:
     if options.retry_failed and one.action == FAILED:
         return TrialStanding(AGAIN, "--retry-failed")
     return one
-
-
-def _is_trial(folder: Path) -> bool:
-    """Whether a folder holds what a training leaves."""
-    marks = ("result.json", run_folders.FAILED, "metrics.jsonl", "checkpoint")
-    return folder.is_dir() and folder.name != BASE and any((folder / name).exists() for name in marks)
 
 
 def _is_same_but_broken(training: Training) -> bool:

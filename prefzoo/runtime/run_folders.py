@@ -107,6 +107,12 @@ def read_failure(folder: Path) -> Failure | None:
         return None
 
 
+def is_trial(folder: Path) -> bool:
+    """Return whether a folder holds what a training leaves."""
+    marks = ("result.json", FAILED, "metrics.jsonl", "checkpoint")
+    return folder.is_dir() and folder.name != BASE and any((folder / name).exists() for name in marks)
+
+
 def discard_result(folder: Path) -> None:
     """Remove the result, measurements and failure of an earlier training from a variant's folder."""
     for name in ("result.json", "evals.json", MEASURING, FAILED):

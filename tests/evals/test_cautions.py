@@ -31,6 +31,13 @@ CUT = replace(WHOLE, finished=[False] * 4)
         ),
         ({}, Setting(8, {"dpo": 120}, 60), []),
         (
+            {}, Setting(8, orphans=["ipo", "kto"]),
+            [
+                "Not in the recipe, left over in the folder and not ranked: ipo and kto; add to the recipe what is to "
+                "be ranked, or remove the folder."
+            ],
+        ),
+        (
             {}, Setting(8, held_out=False, prompts=False),
             [
                 "No held-out pairs (data.eval): accuracy and displacement were not measured.",

@@ -23,7 +23,7 @@ from prefzoo.evals.report.curves import curves, displaced
 from prefzoo.evals.report.figures import draw
 from prefzoo.evals.report.frontier import explanation
 from prefzoo.evals.report.matches import matches, round_robin_of
-from prefzoo.evals.report.numbers import board_of, cell, columns_of, duration, long_of
+from prefzoo.evals.report.numbers import board_of, cell, columns_of, long_of
 from prefzoo.runtime.run_folders import Failure
 
 HOSTILE = "</script><script>bad()</script><img src=x onerror=bad()><!-- {{ 7 * 7 }} \u2028 \" ' &lt;"
@@ -147,9 +147,12 @@ def test_what_a_reader_asks_first_stands_at_the_top_once(tmp_path: Path) -> None
         result = json.loads(path.read_text(encoding="utf-8"))
         result["environment"] |= {"finished": f"2026-03-0{i + 1}T10:00:00+00:00"}
         path.write_text(json.dumps(result), encoding="utf-8")
+    (folder / "wall_time.json").write_text('{"seconds": 750.4}', encoding="utf-8")
+    shutil.copytree(folder / "dpo", folder / "earlier")
     html = page.page(read_run(folder))
     top = " ".join(outline(html).texts["verdict"].split())
     for fact in (
+        "Whole run13 min", "Not in the recipe, left over in the folder and not ranked: earlier",
         "Finished2026-03-04 10:00 UTC", "Training time46 s for 4 trainings", "Steps16", "Batch8 pairs", "Seed0",
         "HardwareP, 2 cores", "100 prompts, 100 held-out pairs", "Judgeverifier",
     ):  # fmt: skip
@@ -309,11 +312,6 @@ def test_displacement_is_told_from_a_rise(tmp_path: Path) -> None:
     dpo.steps["logps/chosen"] *= -1
     assert displaced(dpo, None) == ""
     assert displaced(dpo, -3.0).startswith("3.000 nats per token less on held-out pairs") and displaced(dpo, 1.0) == ""
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(48, "48 s"), (600, "10 min"), (9000, "2.5 h")])
-def test_durations_read_as_a_person_says_them(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
 
 
 def test_a_number_has_the_unit_of_its_metric() -> None:

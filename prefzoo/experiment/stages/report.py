@@ -10,7 +10,7 @@ from typing import Any
 from prefzoo.data.audit import training_data_lines
 from prefzoo.engine import reference_logprobs
 from prefzoo.errors import UserError
-from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards import leaderboard, run_files
 from prefzoo.evals.boards.cautions import Setting, cautions
 from prefzoo.evals.boards.cells import number
 from prefzoo.evals.boards.costs import run_cost
@@ -64,7 +64,8 @@ def _setting(experiment: Experiment, choice: Choice, results: Mapping[str, RunRe
     seen = {name: pairs_seen(result) for name, result in results.items()}
     held_out, prompts = bool(experiment.held_out), bool(experiment.prompts)
     lost = lost_trials(experiment, choice)
-    return Setting(experiment.recipe.evals.max_new_tokens, seen, len(experiment.pairs), held_out, prompts, lost)
+    tokens, orphans = experiment.recipe.evals.max_new_tokens, run_files.orphans(experiment.folder, experiment.trials)
+    return Setting(tokens, seen, len(experiment.pairs), held_out, prompts, lost, orphans)
 
 
 def failed_variants(experiment: Experiment, choice: Choice) -> dict[str, Failure]:
