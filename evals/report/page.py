@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,18 @@ from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.boards.verdict import Verdict
 from prefzoo.evals.metrics.registry import Metric, Metrics
-from prefzoo.evals.report import benchmarks, curves, facts, frontier, glossary, matches, numbers, prompts, sources
+from prefzoo.evals.report import (
+    benchmarks,
+    curves,
+    facts,
+    frontier,
+    glossary,
+    matches,
+    numbers,
+    parts,
+    prompts,
+    sources,
+)  # fmt: skip
 from prefzoo.evals.report.canvas import swatch
 from prefzoo.evals.report.embed import script_json
 from prefzoo.evals.report.figures import loss_of, order_of, ranking, series_of
@@ -60,11 +70,11 @@ def page(run: RunFiles, *, live: bool = False) -> str:
     series = series_of(run, order)
     long = numbers.long_of(run, board)
     answers = prompts.browser(run, order)
-    script = _part("page.js") + (_part("page.live.js") if live else "")
+    script = parts.part("page.js") + (parts.part("page.live.js") if live else "")
     metrics = metrics_of([run])
     return _environment(metrics).get_template("page.html.j2").render(
         name=run.name, live=live, recipe=run.recipe, version=__version__, base=BASE,
-        style=Markup(_part("page.css")), script=Markup(script),
+        style=Markup(parts.part("page.css")), script=Markup(script),
         hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **_summary(run, board), **_ranked(run, board, long, order, metrics), **_pictures(run, board, long, order),
         legend=[(n, swatch(i)) for n, i in [*series.items(), (BASE, None)] if n in run.variants],
@@ -72,17 +82,9 @@ def page(run: RunFiles, *, live: bool = False) -> str:
     )  # fmt: skip
 
 
-def _part(name: str) -> str:
-    return (files("prefzoo.evals.report") / name).read_text(encoding="utf-8")
-
-
 def _environment(metrics: Metrics) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_part), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+    environment = parts.environment()
     environment.filters["metric"] = lambda name: metrics[name].title
-    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     return environment
 
 

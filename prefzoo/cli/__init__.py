@@ -185,13 +185,24 @@ def losses(name: str | None, as_json: bool, form: str | None, guide: bool, traps
 @SET
 @JSON
 @click.option("--formats", is_flag=True, help="List every known format of data, with an example each.")
-def data(recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats: bool) -> None:
+@click.option(
+    "--html", type=FILE, is_flag=False, flag_value=Path("data.html"), metavar="[FILE]",
+    help="Write it all as a page, with ten rows of each data set; by default to data.html.",
+)  # fmt: skip
+def data(
+    recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats: bool, html: Path | None
+) -> None:  # fmt: skip
     """Show how RECIPE's data is read.
 
-    It shows the schema, a pair with its scored tokens, lengths, ties, and what is dropped and why.
+    It shows the schema, a pair with its scored tokens, lengths, ties, odd rows (contradictions, leaks into what is
+    tested on, refusals, other languages), and what is dropped and why.
     """
     from prefzoo.cli.show import show_data, show_formats
 
+    if html is not None and (as_json or formats):
+        raise click.UsageError(f"--html writes a page; leave out {'--json' if as_json else '--formats'}.")
+    if html is not None and html.suffix not in (".html", ".htm"):
+        raise click.UsageError(f"--html: the page's file must end with .html (is {html}); write RECIPE before --html.")
     if recipe is not None and not formats:
         _report_mistakes(recipe, overrides)
     if formats:
@@ -199,7 +210,7 @@ def data(recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats
     elif recipe is None:
         raise click.UsageError("Missing argument 'RECIPE'; `prefzoo data --formats` needs none.")
     else:
-        show_data(recipe, overrides, as_json=as_json)
+        show_data(recipe, overrides, as_json=as_json, html=html)
 
 
 @cli.command("eval")

@@ -254,16 +254,17 @@ def _print_plan(plan: Plan, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False) -> None:
-    """Print every data set of a recipe: schema, one pair with its scored tokens, lengths, duplicates, ties, losses.
+def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False, html: Path | None = None) -> None:
+    """Print every data set of a recipe: schema, one pair with its scored tokens, lengths, odd rows, losses.
 
     Args:
         path: the recipe's file.
         overrides: `a.b=value` on top of it.
         as_json: print JSON instead of tables.
+        html: file to write the same to as a page, instead of printing it.
 
     Raises:
-        UserError: the recipe, its tokenizer or its data is not as it must be.
+        UserError: the recipe, its tokenizer or its data is not as it must be, or the page cannot be written.
     """
     from prefzoo.data.audit import with_roles
     from prefzoo.data.audit_view import render
@@ -275,13 +276,21 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False) ->
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
-    data = read_data(recipe, tokenizer, prompts).values()
-    audits = [with_roles(one, tokenizer, reading_of(recipe)) for one in data]
-    if as_json:
-        click.echo(json.dumps([asdict(one) for one in audits], indent=1, ensure_ascii=False))
-        return
-    for one in audits:
-        render(one, console)
+    reading = reading_of(recipe)
+    sets = {use: with_roles(one, tokenizer, reading) for use, one in read_data(recipe, tokenizer, prompts).items()}
+    if html is not None:
+        from prefzoo.evals.report.data_page import write_page
+
+        try:
+            write_page(recipe.name, sets, tokenizer, reading, html)
+        except OSError as e:
+            raise UserError(f"{html}: cannot be written ({e.strerror}); name another file: --html FILE") from None
+        click.echo(html)
+    elif as_json:
+        click.echo(json.dumps([asdict(one.audit) for one in sets.values()], indent=1, ensure_ascii=False))
+    else:
+        for one in sets.values():
+            render(one.audit, console)
 
 
 def show_formats(*, as_json: bool = False) -> None:

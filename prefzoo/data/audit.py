@@ -40,6 +40,7 @@ class Audit:
         chosen, rejected: lengths of the kept answers, in scored tokens.
         chosen_longer, rejected_longer: the share of kept pairs in which that answer has more tokens; 0 without pairs.
         differing: tokens from the first to the last in which the answers of a kept pair differ; None without pairs.
+        histogram: (most tokens, chosen answers, rejected ones) for lengths in steps of doubling.
         duplicates: number of rows that repeat an earlier prompt with its answers.
         repeated_prompts: number of rows that repeat an earlier prompt, whatever the answers.
         ties: number of rows with two equal scores; None without scores.
@@ -64,6 +65,7 @@ class Audit:
     chosen_longer: float
     rejected_longer: float
     differing: Lengths | None
+    histogram: tuple[tuple[int, int, int], ...]
     duplicates: int
     repeated_prompts: int
     ties: int | None
@@ -136,22 +138,22 @@ def audit(
     Raises:
         UserError: as `read_source` and `tokenise`.
     """
-    return with_roles(
-        read_and_audit(source, folder, tokenizer, max_length, too_long, report, reading), tokenizer, reading
-    )
+    data = read_and_audit(source, folder, tokenizer, max_length, too_long, report, reading)
+    return with_roles(data, tokenizer, reading).audit
 
 
-def with_roles(data: AuditedData, tokenizer: Any, reading: Reading) -> Audit:
-    """Return a data set's audit with the number of tokens of each role.
+def with_roles(data: AuditedData, tokenizer: Any, reading: Reading) -> AuditedData:
+    """Return a data set whose audit has the number of tokens of each role.
 
     Args:
         data: the data set.
         tokenizer, reading: those that it was read with.
 
     Returns:
-        The audit.
+        The same data, with them.
     """
-    return replace(data.audit, roles=count_roles(data.examples, data.tokens.examples, tokenizer, reading))
+    roles = count_roles(data.examples, data.tokens.examples, tokenizer, reading)
+    return replace(data, audit=replace(data.audit, roles=roles))
 
 
 def _without_dropped(data: Normalised, reasons: dict[int, str], spec: str, faults: Faults) -> Normalised:
@@ -189,6 +191,7 @@ def _summarise(
         chosen_longer=seen.chosen_longer,
         rejected_longer=seen.rejected_longer,
         differing=seen.differing,
+        histogram=seen.histogram,
         duplicates=texts.count("duplicates"),
         repeated_prompts=texts.repeated_prompts,
         ties=texts.ties,

@@ -12,9 +12,12 @@ from prefzoo.data.encoding import conversation, end_of_turn, end_tokens
 from prefzoo.data.examples import Example, LabelledAnswer, Message, Text
 from prefzoo.data.tokenising import Reading, chat_of
 from prefzoo.data.tokens import TokenExample
+from prefzoo.errors import UserError
 
 TEMPLATE = "template"  # headers, ends of others' turns, tools, and what else belongs to no message
 UNSCORED = "assistant, not scored"
+SHORT = 12  # characters of a message that the template's own words may hold, like `user`
+MARKER = "\ue0f6"
 Region = tuple[int, int, str]
 
 
@@ -36,19 +39,38 @@ def count_roles(
     by_row = {example.row: example for example in examples}
     counts: Counter[str] = Counter()
     for tokens in kept:
-        example, prompt = by_row[tokens.row], len(tokens.prompt)
-        chat = chat_of(tokenizer, example, reading.variables)
-        for side, (answer, ids) in enumerate(zip(_answers(example), tokens.answers, strict=True)):
-            roles = _roles(chat, example.prompt, answer)
-            scored = tokens.scored[side] if tokens.scored else [True] * len(ids)
-            if not side:
-                counts.update(UNSCORED if role == "assistant" else role for role in roles[:prompt])
-            own = [*roles[prompt:], *["assistant"] * len(ids)][: len(ids)]  # an EOS may have been added
-            counts.update(
+        for roles in roles_of(by_row[tokens.row], tokens, tokenizer, reading):
+            counts.update(roles)
+    return dict(counts)
+
+
+def roles_of(example: Example, tokens: TokenExample, tokenizer: Any, reading: Reading) -> list[list[str]]:
+    """Return the role of each token of the prompt, then of each answer's.
+
+    Args:
+        example: a row, normalised.
+        tokens: the same as token ids.
+        tokenizer: the one that it was tokenised with.
+        reading: what the chat template was given.
+
+    Returns:
+        Names as in `count_roles`: `assistant` where the token is scored, else `UNSCORED`, another role, or `TEMPLATE`.
+    """
+    prompt, chat = len(tokens.prompt), chat_of(tokenizer, example, reading.variables)
+    regions: list[list[str]] = []
+    for side, (answer, ids) in enumerate(zip(_answers(example), tokens.answers, strict=True)):
+        roles = _roles(chat, example.prompt, answer)
+        scored = tokens.scored[side] if tokens.scored else [True] * len(ids)
+        if not side:
+            regions.append([UNSCORED if role == "assistant" else role for role in roles[:prompt]])
+        own = [*roles[prompt:], *["assistant"] * len(ids)][: len(ids)]  # an EOS may have been added
+        regions.append(
+            [
                 "assistant" if flag else UNSCORED if role == "assistant" else role
                 for role, flag in zip(own, scored, strict=True)
-            )
-    return dict(counts)
+            ]
+        )
+    return regions
 
 
 def _answers(example: Example) -> tuple[Text, ...]:
@@ -60,7 +82,7 @@ def _roles(chat: Chat, prompt: Text, answer: Text) -> list[str]:
     messages, turns = conversation(chat, prompt, answer, with_prompt=True)
     text = turns.text
     spoken: list[Region] = [(start, end, "assistant") for start, end in turns.spans]
-    regions = sorted([*spoken, *_others(text, messages)])
+    regions = sorted([*spoken, *_others(chat, text, messages)])
     ids = encode(chat.tokenizer, text)
     edges = [edge for start, end, _ in regions for edge in (start, end)]
     bounds = locate(chat.tokenizer, text, ids, edges)
@@ -73,16 +95,28 @@ def _roles(chat: Chat, prompt: Text, answer: Text) -> list[str]:
     return roles
 
 
-def _others(text: str, messages: Sequence[Message]) -> list[Region]:
+def _others(chat: Chat, text: str, messages: Sequence[Message]) -> list[Region]:
     """Return where the contents of the messages stand that are not the assistant's, as far as they are written."""
     regions: list[Region] = []
     at = 0
-    for message in messages:
+    for i, message in enumerate(messages):
         content = str(message.get("content") or "").strip()
         start = text.find(content, at) if content else -1
         if start < 0:
             continue
+        if message["role"] != "assistant" and len(content) < SHORT and chat.tokenizer.chat_template:
+            start = _by_marker(chat, text, messages, i, start)
         at = start + len(content)
         if message["role"] != "assistant":
             regions.append((start, at, message["role"]))
     return regions
+
+
+def _by_marker(chat: Chat, text: str, messages: Sequence[Message], i: int, first: int) -> int:
+    """Return where a message stands that is so short that the template's own words may hold it, else `first`."""
+    marked = [*messages[:i], {**messages[i], "content": MARKER}, *messages[i + 1 :]]
+    try:
+        place = chat.render(marked, generation=False).find(MARKER)
+    except UserError:
+        return first
+    return place if place > first and text.startswith(str(messages[i]["content"]).strip(), place) else first

@@ -129,6 +129,8 @@ def test_contradictions_and_leaks_are_left_out_of_a_run_if_asked_for(place: Path
     shown = prefzoo("data", "recipe.yaml").stdout
     assert "rows 9 and 10" in shown and "rows 4 and 1 (the second of test.jsonl)" in shown
     assert "data.drop: [contradictions, leaks]" in shown
+    assert prefzoo("data", "recipe.yaml", "--html").stdout == "data.html\n"
+    assert "rows 9 and 10" in (place / "data.html").read_text()
     warned = prefzoo("check", "recipe.yaml").stdout
     assert "2 of the 10 rows of train.jsonl: the same pair stands the other way round" in warned
     assert "data.train: 1 rows are nearly the same as rows of test.jsonl (rows 4 and 1 (the second" in warned

@@ -41,6 +41,8 @@ class TokenAudit:
         chosen_longer, rejected_longer: the share of pairs in which that answer has more scored tokens; 0 without pairs.
         differing: per pair, tokens from the first to the last in which the answers differ, of the longer answer; None
             without pairs.
+        histogram: (most tokens, answers of the first kind, of the second) for lengths in steps of doubling, from the
+            shortest to the longest.
         flagged: the rows in which something is odd, by kind; kinds without rows are left out.
     """
 
@@ -49,6 +51,7 @@ class TokenAudit:
     chosen_longer: float
     rejected_longer: float
     differing: Lengths | None
+    histogram: tuple[tuple[int, int, int], ...]
     flagged: tuple[Flagged, ...]
 
 
@@ -82,6 +85,7 @@ def measure_tokens(examples: Iterable[TokenExample]) -> TokenAudit:
     return TokenAudit(
         lengths_of(_ints(good)), lengths_of(_ints(bad)), _share(both[:, 0] > both[:, 1]),
         _share(both[:, 1] > both[:, 0]), lengths_of(_ints(differing)) if pairs else None,
+        _histogram(_ints(good), _ints(bad)),
         tuple(one for one in kinds if len(one.rows)),
     )  # fmt: skip
 
@@ -95,6 +99,17 @@ def lengths_of(values: Ints) -> Lengths:
     return Lengths(
         len(ordered), float(ordered.mean()), float(np.median(ordered)), int(ordered[rank - 1]), int(ordered[-1])
     )
+
+
+def _histogram(good: Ints, bad: Ints) -> tuple[tuple[int, int, int], ...]:
+    """Count lengths of 1, 2, 3 to 4, 5 to 8, and so on; one count for each of the two kinds of answers."""
+    doublings = [np.ceil(np.log2(np.maximum(side, 1))).astype(np.int64) for side in (good, bad)]
+    everything = np.concatenate(doublings)
+    if not len(everything):
+        return ()
+    first, last = int(everything.min()), int(everything.max())
+    counts = [np.bincount(side, minlength=last + 1) for side in doublings]
+    return tuple((2**k, int(counts[0][k]), int(counts[1][k])) for k in range(first, last + 1))
 
 
 def _difference(first: list[int], second: list[int]) -> tuple[int, int]:

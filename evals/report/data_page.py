@@ -1,0 +1,173 @@
+"""The audit of a recipe's data as one page that fetches nothing: what is odd, lengths, languages, pairs by role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from prefzoo.data.audit import Audit, AuditedData
+from prefzoo.data.audits.findings import Finding, example_words
+from prefzoo.data.examples import Example
+from prefzoo.data.roles import TEMPLATE, UNSCORED, roles_of
+from prefzoo.data.tokenising import Reading
+from prefzoo.data.tokens import TokenExample, TokenPair
+from prefzoo.evals.report.parts import environment, part
+from prefzoo.runtime import run_folders
+from prefzoo.version import __version__
+
+PAIRS = 10  # rows of each data set that are shown
+MOST = 1500  # tokens of a shown prompt or answer
+NAMES = {"assistant": "assistant, scored", UNSCORED: "assistant, not scored", TEMPLATE: "chat template"}
+STYLES = {"assistant": "scored", UNSCORED: "unscored", TEMPLATE: "template", "system": "system", "user": "user"}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbouring tokens of one role, as text."""
+
+    text: str
+    name: str
+    style: str
+
+
+@dataclass(frozen=True)
+class ShownText:
+    """A prompt or an answer as it is tokenised.
+
+    Attributes:
+        title: what it is.
+        segments: its text by role.
+        tokens, scored: number of all its tokens, and of those that are scored.
+        more: tokens that are not shown.
+    """
+
+    title: str
+    segments: Sequence[Segment]
+    tokens: int
+    scored: int
+    more: int
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row of the data: its number from 1, its scores, its prompt and its answers."""
+
+    number: int
+    scores: tuple[float, float] | None
+    prompt: ShownText
+    answers: Sequence[ShownText]
+
+
+@dataclass(frozen=True)
+class ShownSet:
+    """A data set on the page.
+
+    Attributes:
+        use: `train` or `eval`.
+        audit: its statistics, with the tokens of each role.
+        rows: some of its rows, from all over it.
+        findings: what is odd, with the rows in words.
+        roles, languages: names with numbers and shares.
+        bars: most tokens, and for each kind of answers the number and the share of the longest bar.
+    """
+
+    use: str
+    audit: Audit
+    rows: Sequence[ShownRow]
+    findings: Sequence[tuple[Finding, str]]
+    roles: Sequence[tuple[str, int, float]]
+    languages: Sequence[tuple[str, int, float]]
+    bars: Sequence[tuple[int, Sequence[tuple[int, float]]]]
+
+
+def write_page(name: str, sets: Mapping[str, AuditedData], tokenizer: Any, reading: Reading, out: Path) -> None:
+    """Write the page of a recipe's data atomically.
+
+    Args:
+        name: the recipe's.
+        sets: its data sets by use, with the tokens of each role counted.
+        tokenizer, reading: those that they were read with.
+        out: the file.
+    """
+    run_folders.write_text(out, page(name, sets, tokenizer, reading))
+
+
+def page(name: str, sets: Mapping[str, AuditedData], tokenizer: Any, reading: Reading) -> str:
+    """Return the page of a recipe's data, as HTML.
+
+    Args:
+        name: the recipe's.
+        sets: its data sets by use, with the tokens of each role counted.
+        tokenizer, reading: those that they were read with.
+
+    Returns:
+        The page.
+    """
+    shown = [_shown_set(use, data, tokenizer, reading) for use, data in sets.items()]
+    styles = {segment.style: segment.name for one in shown for row in one.rows for segment in _segments(row)}
+    return environment().get_template("page.data.html.j2").render(
+        name=name, sets=shown, version=__version__, style=Markup(part("page.css") + part("page.data.css")),
+        legend=[(style, styles[style]) for style in sorted(styles, key=_place)],
+    )  # fmt: skip
+
+
+def _shown_set(use: str, data: AuditedData, tokenizer: Any, reading: Reading) -> ShownSet:
+    audit, kept = data.audit, data.tokens.examples
+    picked = [kept[i * len(kept) // PAIRS] for i in range(PAIRS)] if len(kept) > PAIRS else list(kept)
+    wanted = {tokens.row for tokens in picked}
+    examples = {example.row: example for example in data.examples if example.row in wanted}
+    roles = sorted((audit.roles or {}).items(), key=lambda item: _place(_style(item[0])))
+    longest = max((n for _, *counts in audit.histogram for n in counts), default=1)
+    return ShownSet(
+        use, audit,
+        [_shown_row(tokens, examples[tokens.row], tokenizer, reading) for tokens in picked],
+        [(one, example_words(one)) for one in audit.findings],
+        _with_shares([(NAMES.get(role, role), n) for role, n in roles]),
+        _with_shares(list(audit.languages.items())),
+        [(most, [(n, n / longest) for n in counts]) for most, *counts in audit.histogram],
+    )  # fmt: skip
+
+
+def _shown_row(tokens: TokenExample, example: Example, tokenizer: Any, reading: Reading) -> ShownRow:
+    roles = roles_of(example, tokens, tokenizer, reading)
+    titles: tuple[str, ...] = ("chosen", "rejected")
+    if not isinstance(tokens, TokenPair):
+        titles = ("desirable",) if tokens.label else ("undesirable",)
+    texts = [
+        _shown_text(title, ids, spoken, tokenizer)
+        for title, ids, spoken in zip(("prompt", *titles), (tokens.prompt, *tokens.answers), roles, strict=True)
+    ]
+    scores = tokens.scores if isinstance(tokens, TokenPair) else None
+    return ShownRow(tokens.row + 1, scores, texts[0], texts[1:])
+
+
+def _shown_text(title: str, ids: Sequence[int], roles: Sequence[str], tokenizer: Any) -> ShownText:
+    segments, at = [], 0
+    padded = [*roles, *[TEMPLATE] * len(ids)][: len(ids)]  # a BOS that stands for an empty prompt has no role
+    for role, run in groupby(padded[:MOST]):
+        length = len(list(run))
+        segments.append(Segment(tokenizer.decode(ids[at : at + length]), NAMES.get(role, role), _style(role)))
+        at += length
+    return ShownText(title, segments, len(ids), roles.count("assistant"), max(0, len(ids) - MOST))
+
+
+def _segments(row: ShownRow) -> list[Segment]:
+    return [segment for text in (row.prompt, *row.answers) for segment in text.segments]
+
+
+def _style(role: str) -> str:
+    return STYLES.get(role, "tool")
+
+
+def _place(style: str) -> int:
+    return ("scored", "unscored", "user", "system", "tool", "template").index(style)
+
+
+def _with_shares(counts: Sequence[tuple[str, int]]) -> list[tuple[str, int, float]]:
+    total = sum(n for _, n in counts)
+    return [(name, n, n / total) for name, n in counts]
