@@ -32,6 +32,7 @@ from prefzoo.runtime.distributed import broadcast, process_state
 from prefzoo.runtime.paths import CACHE_CURE, PACKAGE_SCHEME, RESULTS_CURE, cache_root, check_writable
 from prefzoo.runtime.run_folders import BASE
 from prefzoo.training.accelerators import check_trackers
+from prefzoo.training.optimizers import check_optimizer
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def load_checked(request: Request) -> Recipe:
         lambda: check_trackers(recipe.train.trackers),
         lambda: _check_files(recipe),
         *(lambda name=name: _check_quantised(recipe, name) for name in recipe.variants),
+        *(lambda name=name: _check_optimizers(recipe, name) for name in recipe.variants),
     ]
     for check in checks:
         with faults.collected():
@@ -168,3 +170,11 @@ def _check_quantised(recipe: Recipe, name: str) -> None:
     lora = recipe.variants[name].train.lora
     if lora is not None and lora.quantize:
         models.check_quantize(f"variants.{name}.train")
+
+
+def _check_optimizers(recipe: Recipe, name: str) -> None:
+    """Raise UserError where an optimiser of a variant, or of its grid, cannot be used here."""
+    variant = recipe.variants[name]
+    grid = next((axis.values for axis in variant.axes if axis.path == ("train", "optimizer")), ())
+    for optimizer in grid or (variant.train.optimizer,):
+        check_optimizer(f"variants.{name}.train", variant.train.model_copy(update={"optimizer": optimizer}))

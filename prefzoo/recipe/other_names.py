@@ -5,6 +5,7 @@ from __future__ import annotations
 # Dotted fields of a recipe, knobs of losses, and their other names.
 _FIELDS = {
     "train.learning_rate": "lr learning-rate learningrate peak_lr lr_rate actor_learning_rate",
+    "train.optimizer": "optim optimiser",
     "train.epochs": "epoch n_epochs num_epochs num_train_epochs max_epochs nepochs",
     "train.steps": "max_steps num_steps n_steps train_steps num_train_steps total_steps max_train_steps iterations",
     "train.batch": "bs batch_size batchsize train_batch_size global_batch_size effective_batch_size total_batch_size",
@@ -25,6 +26,7 @@ _FIELDS = {
     "train.lora.quantize": "load_in_4bit load_in_8bit quantization quantization_bit bnb_4bit quantize",
     "train.sync_reference": "sync_ref_model ref_model_sync_steps ref_model_mixup_alpha tr_dpo ref_update",
     "train.sync_reference.alpha": "mixup_alpha",
+    "reference": "ref_model_path reference_model_path",
     "train.side_by_side": "parallel multi_lora",
     "data.max_length": "max_len max_seq_len max_seq_length sequence_len seq_len cutoff_len context_length "
     "model_max_length max_prompt_length max_completion_length block_size",
@@ -59,7 +61,7 @@ _FIELDS = {
 _UNNEEDED = {
     "gradient_accumulation_steps grad_accum gradient_accumulation accumulation_steps accumulate_grad_batches":
         "set train.batch, the pairs per step; how many passes make a step follows from memory",
-    "optim optimizer adam_beta1 adam_beta2 adam_epsilon betas": "the optimiser is AdamW with torch's defaults",
+    "adam_beta1 adam_beta2 adam_epsilon betas": "the optimiser has torch's defaults; train.optimizer names another",
     "output_dir save_dir output_path out": "results are written below --results, in a folder of the run's name",
     "save_steps save_strategy save_total_limit save_every":
         "checkpoints follow the clock: `prefzoo run --save-every SECONDS`",

@@ -123,6 +123,7 @@ class Train(RecipeSection):
     tokens: Count | None = None
     epochs: Positive = 1.0
     steps: Count | None = None
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "muon"] = "adamw"
     learning_rate: Positive = 1e-6
     warmup: PartShare = 0.1
     schedule: Literal["cosine", "linear", "constant"] = "cosine"

@@ -73,7 +73,8 @@ class Parts:
         yield from self.weights()
         for name, p in self.moments():
             for field_name, value in self.optimizer.state[p].items():
-                yield f"{name}.{field_name}", value
+                # bitsandbytes counts steps in a plain integer
+                yield f"{name}.{field_name}", torch.tensor(value) if isinstance(value, int) else value
 
 
 @dataclass
@@ -249,6 +250,10 @@ def _copy_into(parts: Parts, file: Any) -> None:
     names = set(file.keys())
     for name, p in parts.moments():
         values = {n.removeprefix(f"{name}."): file.get_tensor(n).clone() for n in names if n.startswith(f"{name}.")}
-        parts.optimizer.state[p] = {
-            key: value.to(p.device) if value.ndim == 0 else shard_like(value, p) for key, value in values.items()
-        }
+        parts.optimizer.state[p] = {key: _restored(value, p) for key, value in values.items()}
+
+
+def _restored(value: Tensor, parameter: Tensor) -> Tensor | int:
+    if value.ndim == 0 and value.dtype == torch.int64:
+        return int(value)
+    return value.to(parameter.device) if value.ndim == 0 else shard_like(value, parameter)

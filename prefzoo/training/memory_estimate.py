@@ -73,6 +73,7 @@ def memory_line(
     plan = TrainingPlan(
         max(tokens), max(scored), context, len(parts), train.lora.rank if train.lora else None, bf16,
         train.gradient_checkpointing, device_type=device_type, held=held / model_bytes(shape, frozen_bf16=False),
+        optimizer=train.optimizer,
     )  # fmt: skip
     peak = max(footprint(shape, plan).peak, before)
     most = CPU_OVERHEAD * peak + PROCESS_BYTES if device_type == "cpu" else peak

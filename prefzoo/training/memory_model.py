@@ -106,6 +106,7 @@ class TrainingPlan:
         device_type: Where the training runs, which decides the kernels.
         held: Size of other fp32 models in the same memory, such as a reference that is scored live, as a multiple of
             this one's.
+        optimizer: Name of the optimiser, as in `train.optimizer`.
     """
 
     tokens: int
@@ -118,6 +119,7 @@ class TrainingPlan:
     devices: int = 1
     device_type: DeviceType = "cpu"
     held: float = 0
+    optimizer: str = "adamw"
 
     @property
     def frozen_bf16(self) -> bool:
@@ -134,7 +136,7 @@ class Footprint:
     Attributes:
         weights: Weights, and autocast's copies of them.
         gradients: Gradients of what is trained.
-        moments: AdamW's two moments.
+        moments: The optimiser's moments.
         activations: What the layers save for the backward pass.
         logits: Tiles of logits, and the sums of gradients over them.
         reference: Other models in the same memory.
@@ -166,10 +168,25 @@ def footprint(shape: Shape, plan: TrainingPlan) -> Footprint:
         weights += 2 * layers / shape.layers + outside
     elif plan.bf16 and plan.rank is None:  # autocast's copies of trained weights, for a step
         weights += BF16 * shape.parameters
+    moments = _moments(shape, plan, trained) / plan.devices
     return Footprint(
-        weights, FP32 * trained / plan.devices, 2 * FP32 * trained / plan.devices, _activations(shape, plan),
+        weights, FP32 * trained / plan.devices, moments, _activations(shape, plan),
         _head(shape, plan), model_bytes(shape, frozen_bf16=False) * plan.held, plan.passes == 1,
     )  # fmt: skip
+
+
+def _moments(shape: Shape, plan: TrainingPlan, trained: int) -> float:
+    """Return the bytes of what an optimiser keeps of the trained weights.
+
+    AdamW keeps two numbers for each, in fp32 or in 8 bits; Muon one for each of a layer's matrices; Adafactor one for
+    each row and column, which is little. Paged moments count as if they were on the device.
+    """
+    if plan.optimizer == "adafactor":
+        return 0.01 * FP32 * trained
+    if plan.optimizer == "muon":
+        outside = shape.outside if plan.rank is None else 0
+        return FP32 * (trained + outside)
+    return 2 * (FP32 if plan.optimizer == "adamw" else 1) * trained
 
 
 def model_bytes(shape: Shape, *, frozen_bf16: bool) -> float:

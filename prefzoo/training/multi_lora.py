@@ -22,7 +22,8 @@ from torch.nn.functional import dropout, linear
 from prefzoo.engine.logprobs import score_policies
 from prefzoo.training.job import Job
 from prefzoo.training.loss_inputs import kind_of
-from prefzoo.training.policies import Policies, Scored, adamw, enable_gradient_checkpointing, kl_reference
+from prefzoo.training.optimizers import make_optimizer
+from prefzoo.training.policies import Policies, Scored, enable_gradient_checkpointing, kl_reference
 from prefzoo.types import PairBatch
 
 NAME = "default"  # the only adapter that peft knows of
@@ -112,7 +113,7 @@ class AdapterPolicies(Policies):
         self.network = model.to(accelerator.device)
         self.adapters = Adapters(model, len(jobs))
         enable_gradient_checkpointing(jobs[0].train, model)
-        self.optimizers = [adamw(self.parameters(n), job.train) for n, job in enumerate(jobs)]
+        self.optimizers = [make_optimizer(model, self.parameters(n), job.train) for n, job in enumerate(jobs)]
 
     @contextmanager
     def training(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from prefzoo.runtime.distributed import gradient_sync
 from prefzoo.runtime.sharding import clone_fields, gather_full_tensor
 from prefzoo.training.job import Job
 from prefzoo.training.loss_inputs import kind_of
+from prefzoo.training.optimizers import make_optimizer
 from prefzoo.types import LogProbs, PairBatch, TokenKL
 
 Scored = tuple[LogProbs, TokenKL | None]
@@ -97,7 +98,7 @@ class OnePolicy(Policies):
         """
         self.jobs, self.accelerator, self.pad = [job], accelerator, model.config.pad_token_id or 0
         enable_gradient_checkpointing(job.train, model)
-        optimizer = adamw([p for p in model.parameters() if p.requires_grad], job.train)
+        optimizer = make_optimizer(model, [p for p in model.parameters() if p.requires_grad], job.train)
         scorer = Scorer(model, kind_of(job.loss, "policy"), kl_reference(job))
         self.scorer, prepared = accelerator.prepare(scorer, optimizer)
         if accelerator.distributed_type is DistributedType.DEEPSPEED:  # else ZeRO-3 loads the next model in shards
@@ -155,11 +156,6 @@ class Scorer(nn.Module):
 def kl_reference(job: Job) -> Any:
     """Return the model that the policy's KL is taken from, or None for a loss that reads no KL."""
     return job.live if job.loss.needs_kl else None
-
-
-def adamw(parameters: Sequence[nn.Parameter], train: Train) -> torch.optim.Optimizer:
-    """Return AdamW over these parameters, with the recipe's learning rate and weight decay."""
-    return torch.optim.AdamW(parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True)
 
 
 def enable_gradient_checkpointing(train: Train, model: Any) -> None:

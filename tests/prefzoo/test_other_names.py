@@ -49,7 +49,7 @@ DATA = ["train", "eval", "format", "columns", "max_length", "too_long"]
         ("lr", ["name", "model", "train"], "here that is train.learning_rate"),
         ("model_name_or_path", ["name", "model", "train"], "did you mean 'model'?"),
         ("gradient_accumulation_steps", TRAIN, "set train.batch, the pairs per step"),
-        ("optim", TRAIN, "AdamW"),
+        ("adam_beta1", TRAIN, "torch's defaults"),
         ("bananas", TRAIN, ""),
     ],
 )

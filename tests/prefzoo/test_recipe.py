@@ -42,7 +42,16 @@ def dotted(plain: dict[str, Any], prefix: str = "") -> set[str]:
 
 def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
     train = ["batch", "epochs", "learning_rate", "max_grad_norm", "micro_batch", "precision", "schedule", "steps"]
-    train += ["dropout", "tokens", "gradient_checkpointing", "side_by_side", "sync_reference", "warmup", "weight_decay"]
+    train += [
+        "dropout",
+        "tokens",
+        "gradient_checkpointing",
+        "optimizer",
+        "side_by_side",
+        "sync_reference",
+        "warmup",
+        "weight_decay",
+    ]
     lora = ["lora.alpha", "lora.dropout", "lora.quantize", "lora.rank", "lora.targets"]
     resolved = load(write(MINIMAL), ["train.lora={}"]).resolved()
     assert dotted(resolved) == {

@@ -16,6 +16,7 @@ from prefzoo.experiment.base_logprobs import base_logprobs
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
 from prefzoo.losses import AnyLoss, Loss, Sum
+from prefzoo.recipe.sections import Train
 from prefzoo.runtime.atomic_files import sha256_of_file
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.plugins import PACKAGE
@@ -26,6 +27,7 @@ from prefzoo.types import LogProbs
 
 RESUME = "resume"  # beside a trial's checkpoint, while it is trained
 NO_OUTCOME = {"trackers", "side_by_side"}  # settings of the loop that change no result
+LATER = {name: Train.model_fields[name].default for name in ("optimizer",)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Training:
         settings: dict[str, Any] = {
             "loss": variant.loss,
             "params": variant.params.model_dump(),
-            "train": variant.train.model_dump(exclude=NO_OUTCOME),
+            "train": _settings(variant.train),
         }
         sources, reference = _plug_in_sources(variant.loss_obj), experiment.reference_of(trial)
         settings |= {"sources": sources} if sources else {}
@@ -87,6 +89,17 @@ class Training:
         """How its frozen weights are quantised, if they are."""
         lora = self.trial.variant.train.lora
         return lora.quantize if lora else None
+
+
+def _settings(train: Train) -> dict[str, Any]:
+    """Return the settings that a training depends on; a setting that came later is left out at its default.
+
+    So what was trained before the setting came is not trained again.
+    """
+    plain = train.model_dump(exclude=NO_OUTCOME)
+    if train.sync_reference is not None and train.sync_reference.bema is None:
+        del plain["sync_reference"]["bema"]
+    return {name: value for name, value in plain.items() if name not in LATER or value != LATER[name]}
 
 
 def _plug_in_sources(loss: AnyLoss) -> list[str]:

@@ -1,0 +1,130 @@
+"""`train.optimizer`: what each updates by which rule, resuming, what is refused, and what it takes."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from test_memory_model import SHAPE
+from test_resume import kill, same
+from test_resume import run as resumable
+from test_train import job, run
+
+from prefzoo.errors import UserError
+from prefzoo.recipe.sections import Train
+from prefzoo.training import optimizers
+from prefzoo.training.memory_model import TrainingPlan, footprint
+from prefzoo.training.optimizers import MuonWithAdamW, check_optimizer, make_optimizer
+
+LORA = {"rank": 2, "alpha": 4.0, "targets": ["q_proj", "v_proj"], "dropout": 0.0}
+
+
+def test_muon_updates_the_matrices_inside_and_adamw_the_rest(tiny_model: Any) -> None:
+    parameters = list(tiny_model.parameters())
+    made = make_optimizer(tiny_model, parameters, Train(optimizer="muon", learning_rate=1e-2, weight_decay=0.1))
+    assert isinstance(made, MuonWithAdamW) and made.param_groups[0]["lr"] == made.param_groups[1]["lr"] == 1e-2
+    expected = copy.deepcopy(tiny_model)
+    inside = {n for n, p in tiny_model.named_parameters() if p.ndim == 2 and n.startswith("model.layers")}
+    theirs = dict(expected.named_parameters())
+    parts = [
+        torch.optim.Muon([theirs[n] for n in theirs if n in inside], lr=1e-2, weight_decay=0.1,
+                         adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([theirs[n] for n in theirs if n not in inside], lr=1e-2, weight_decay=0.1),
+    ]  # fmt: skip
+    for seed in range(2):
+        torch.manual_seed(seed)
+        for p, q in zip(parameters, expected.parameters(), strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        made.step()
+        for part in parts:
+            part.step()
+    for name, p in tiny_model.named_parameters():
+        torch.testing.assert_close(p, theirs[name], msg=name)
+        assert ("momentum_buffer" in made.state[p]) == (name in inside), name
+
+
+@pytest.mark.parametrize("name", ["adafactor", "muon"])
+@pytest.mark.parametrize("lora", [None, LORA], ids=["whole", "lora"])
+def test_a_killed_training_goes_on_bit_for_bit(
+    name: str, lora: dict[str, Any] | None, tiny_model: Any, tmp_path: Path
+) -> None:
+    this = job(tiny_model, steps=4, optimizer=name, lora=lora)
+    whole = resumable(tiny_model, this, tmp_path / "whole", every=1e9)
+    resumable(tiny_model, this, tmp_path / "parts", until=2, how=kill)
+    last = resumable(tiny_model, this, tmp_path / "parts")
+    assert last["said"] == ["resuming after step 1 of 4"]
+    same(whole, last)
+
+
+class EightBit(torch.optim.Optimizer):
+    """A stand-in for bitsandbytes' AdamW: its state is a plain integer and arrays of bytes."""
+
+    def __init__(self, parameters: Any, lr: float, weight_decay: float) -> None:
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                count = state["step"] = state.get("step", 0) + 1
+                assert type(count) is int
+                sign = state["state1"] = (p.grad > 0).to(torch.uint8) + (state["state1"] if count > 1 else 0)
+                p.data.add_(sign.float() / count, alpha=-group["lr"])
+
+
+def fake_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("bitsandbytes")
+    module.__spec__ = ModuleSpec("bitsandbytes", None)
+    module.optim = SimpleNamespace(AdamW8bit=EightBit, PagedAdamW8bit=EightBit)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bitsandbytes", module)
+
+
+@pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_8bit"])
+def test_eight_bits_come_from_bitsandbytes_and_are_resumed(
+    name: str, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_bitsandbytes(monkeypatch)
+    this = job(tiny_model, steps=4, optimizer=name)
+    whole = resumable(tiny_model, this, tmp_path / "whole", every=1e9)
+    resumable(tiny_model, this, tmp_path / "parts", until=3, how=kill)
+    same(whole, resumable(tiny_model, this, tmp_path / "parts"))
+
+
+@pytest.mark.parametrize("name", ["adafactor", "muon"])
+def test_each_goes_down(name: str, tiny_model: Any, tmp_path: Path) -> None:
+    rows = run(tiny_model, job(tiny_model, optimizer=name, steps=6, learning_rate=1e-3, lora=None), tmp_path)
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.01
+
+
+def test_what_cannot_be_used_here_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = Train(optimizer="adamw_8bit")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(optimizers, "find_spec", lambda name: None)
+    with pytest.raises(UserError) as caught:
+        check_optimizer("variants.dpo.train", train)
+    assert caught.value.lines == (
+        "variants.dpo.train.optimizer: adamw_8bit needs bitsandbytes (pip install bitsandbytes) and an NVIDIA GPU, not "
+        "found here; leave it out for adamw, or take adafactor",
+    )
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    check_optimizer("train", Train())
+    with pytest.raises(UserError, match="train.optimizer: muon needs whole weights in every process, and FSDP shards"):
+        check_optimizer("train", Train(optimizer="muon"))
+
+
+def test_the_memory_of_the_moments() -> None:
+    plan = TrainingPlan(100, 50, 10.0)
+    moments = {
+        name: footprint(SHAPE, replace(plan, optimizer=name)).moments / SHAPE.parameters
+        for name in ("adamw", "adamw_8bit", "muon", "adafactor")
+    }
+    assert moments["adamw"] == 8 and moments["adamw_8bit"] == 2
+    assert 4 < moments["muon"] < 8 and moments["adafactor"] < 0.1
