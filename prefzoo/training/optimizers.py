@@ -32,8 +32,6 @@ class MuonWithAdamW(torch.optim.Optimizer):
         if others:
             self._parts.append(torch.optim.AdamW(others, fused=True, **settings))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
-        for part in self._parts:  # the groups are shared already
-            part.state = self.state
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -42,7 +40,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:  # else moments take on its layout, which a resumed run would not know
                     p.grad = p.grad.contiguous()
-        for part in self._parts:
+        for part, group in zip(self._parts, self.param_groups, strict=True):
+            part.state, part.param_groups = self.state, [group]  # `load_state_dict` makes new ones
             part.step()
 
 

@@ -38,6 +38,9 @@ def test_muon_updates_the_matrices_inside_and_adamw_the_rest(tiny_model: Any) ->
                          adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW([theirs[n] for n in theirs if n not in inside], lr=1e-2, weight_decay=0.1),
     ]  # fmt: skip
+    made.load_state_dict(made.state_dict())  # as Accelerate does
+    for group in (*made.param_groups, *(g for part in parts for g in part.param_groups)):
+        group["lr"] = 2e-2
     for seed in range(2):
         torch.manual_seed(seed)
         for p, q in zip(parameters, expected.parameters(), strict=True):
