@@ -28,7 +28,7 @@ from prefzoo.experiment.stages.judge import recipe_judge
 from prefzoo.recipe import load
 from prefzoo.recipe.data_paths import paths_of
 from prefzoo.recipe.load import Recipe
-from prefzoo.runtime.distributed import broadcast, process_state
+from prefzoo.runtime.distributed import all_gather, broadcast, process_state
 from prefzoo.runtime.paths import CACHE_CURE, PACKAGE_SCHEME, RESULTS_CURE, cache_root, check_writable
 from prefzoo.runtime.run_folders import BASE
 from prefzoo.training.accelerators import check_trackers
@@ -115,7 +115,8 @@ def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
         *unused(recipe),
         *calls.warnings,
     ]
-    return Checked(experiment, judge, tuple(warnings), calls.failing)
+    failing = {place: reason for own in all_gather(calls.failing) for place, reason in own.items()}
+    return Checked(experiment, judge, tuple(warnings), failing)
 
 
 class _Faults:

@@ -49,8 +49,7 @@ def train(members: Sequence[Member], model: Any, report: Report, until: int | No
         the trained policies; `model(i)` gives the model with member i's weights, to be saved.
 
     Raises:
-        UserError: a loss at step 0 is not what it must be at policy = reference; or not even one pair at a time fits
-            into memory; or, in several processes, a loss raises.
+        UserError: not even one pair at a time fits into memory.
         MemoryError: the same, of a group; its members may fit one after another.
         Interrupted: a signal asked it to stop, which it did between two steps, with checkpoints.
     """
@@ -153,8 +152,6 @@ def _gradients(
             return alive, *backward_with_oom_retry(context, alive[0].report_line)
         except PolicyFailed as e:
             failure, number = e.error, e.number
-        if policies.accelerator.num_processes > 1:  # the others may wait for this one in the middle of a sum
-            raise failure
         next(r for r in alive if r.number == number).member.failed = failure
         alive = [r for r in alive if r.alive]
         policies.zero_grad()

@@ -7,11 +7,12 @@ Neither the number of passes, nor of processes, nor of policies changes the resu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate import DistributedType
@@ -23,27 +24,17 @@ from prefzoo.engine.logprobs import score
 from prefzoo.engine.precision import autocast, step_autocast
 from prefzoo.engine.reference_logprobs import select_rows
 from prefzoo.errors import VariantFailed
+from prefzoo.runtime.distributed import all_gather
+from prefzoo.training.coupling import Slopes, grad_wrt_logprobs, no_slopes, surrogate_loss
 from prefzoo.training.job import Job, moves_reference
 from prefzoo.training.loss_call import call_loss
-from prefzoo.training.loss_inputs import (
-    Inputs,
-    Values,
-    flags_of,
-    kind_of,
-    make_inputs,
-    mismatched_rows,
-    sums_of,
-    unpack,
-    with_leaf_sums,
-)
+from prefzoo.training.loss_inputs import Inputs, flags_of, kind_of, make_inputs, mismatched_rows, sums_of, unpack
 from prefzoo.training.passes import step_passes
 from prefzoo.training.policies import Policies, Scored
 from prefzoo.training.step_metrics import Metrics, RowMetrics, reduce_metrics, row_metrics
-from prefzoo.types import LogProbs, Mismatched, PairBatch, Scores
+from prefzoo.types import LogProbs, Mismatched, PairBatch
 
-Slopes = tuple[Tensor, ...]  # gradients with respect to the summed log-probs, (B,) for each of `sums_of`
 Stepped = tuple[Metrics, Any]
-T = TypeVar("T", bound=Values | Scores)
 
 
 class PolicyFailed(Exception):
@@ -51,12 +42,12 @@ class PolicyFailed(Exception):
 
     Args:
         number: the policy's.
-        error: why; without the traceback, which would hold the step's tensors.
+        error: why; without a traceback, which would hold the step's tensors.
     """
 
     def __init__(self, number: int, error: VariantFailed) -> None:
         super().__init__(str(error))
-        self.number, self.error = number, VariantFailed(error.lines, error.step)
+        self.number, self.error = number, error
 
 
 @dataclass(frozen=True)
@@ -117,7 +108,8 @@ def backward(context: StepContext) -> list[Stepped]:
         next state of its loss.
 
     Raises:
-        PolicyFailed: a policy's loss fails; the gradients are those of a part of the step.
+        PolicyFailed: a policy's loss fails, in this process or another one; it is raised in all of them. The gradients
+            are those of a part of the step.
     """
     steps = [_PolicyStep(*own) for own in zip(context.numbers, context.jobs, context.states, strict=True)]
     couples = any(own.job.loss.couples for own in steps)
@@ -132,7 +124,19 @@ def backward(context: StepContext) -> list[Stepped]:
                 losses = [s.pass_loss(context, at, len(part), own) for s, own in zip(steps, inputs, strict=True)]
                 context.policies.backward(context.numbers, reduce(add, losses))
             del inputs, losses  # their graph is not to last until the next one is there
-    return [(reduce_metrics(s.metrics, context.accelerator), s.after) for s in steps]
+    stepped = [(reduce_metrics(s.metrics, context.accelerator), s.after) for s in steps]
+    for step, (metrics, _) in zip(steps, stepped, strict=True):
+        if math.isnan(metrics["loss"]):  # the mean over all processes: they agree on it
+            _raise_failure(step)
+    return stepped
+
+
+def _raise_failure(step: _PolicyStep) -> None:
+    """Raise in all processes what a policy's loss raised in the first of them that it failed in, if it failed."""
+    own = None if step.failed is None else (step.failed.lines, step.failed.step)
+    failure = next((other for other in all_gather(own) if other is not None), None)
+    if failure is not None:
+        raise PolicyFailed(step.number, VariantFailed(*failure))
 
 
 @dataclass
@@ -145,6 +149,7 @@ class _PolicyStep:
         after: the state after it.
         metrics: of each pass so far.
         slopes: of each pass, for a loss that couples rows.
+        failed: why the loss fails in this process, which goes on with the others to the end of the step.
     """
 
     number: int
@@ -153,6 +158,7 @@ class _PolicyStep:
     after: Any = None
     metrics: list[RowMetrics] = field(default_factory=list)
     slopes: list[Slopes] = field(default_factory=list)
+    failed: VariantFailed | None = None
 
     def pass_loss(self, context: StepContext, at: int, size: int, inputs: Inputs) -> Tensor:
         """Return the scalar whose gradient is this pass's part of the mean loss's over the step.
@@ -164,19 +170,40 @@ class _PolicyStep:
             inputs: what the loss is given of it.
 
         Raises:
-            PolicyFailed: the loss fails.
+            PolicyFailed: the loss fails, and there is no other process.
         """
+        if self.failed is not None:
+            return surrogate_loss(inputs.policy, no_slopes(inputs.policy))
         if self.job.loss.couples:
             return surrogate_loss(inputs.policy, self.slopes[at])
         # all passes start from the same state, and rows that do not see each other leave the same one after them
         try:
             losses, self.after = call_loss(self.job.loss, self.job.params, inputs, self.before, context.step + 1)
         except VariantFailed as e:
-            raise PolicyFailed(self.number, e) from None
+            self.fail(e, [inputs], context)
+            return surrogate_loss(inputs.policy, no_slopes(inputs.policy))
         self.metrics.append(row_metrics(losses, inputs, self.job.params))
         answers = len(losses) // size  # an unpaired loss sees two answers of each pair
         total: Tensor = losses.sum() / (answers * len(context.rows) / context.accelerator.num_processes)
         return total
+
+    def fail(self, error: VariantFailed, scored: Sequence[Inputs], context: StepContext) -> None:
+        """End the step, or in several processes, who wait for each other's passes, note that the loss fails.
+
+        Args:
+            error: why.
+            scored: the inputs of the passes that it failed on; their loss counts as NaN.
+            context: the step.
+
+        Raises:
+            PolicyFailed: there is no other process.
+        """
+        self.failed = VariantFailed(error.lines, error.step)  # without the traceback, which holds the step's tensors
+        if context.accelerator.num_processes == 1:
+            raise PolicyFailed(self.number, self.failed) from None
+        for inputs in scored:
+            values = torch.full_like(sums_of(inputs.policy)[0].detach(), math.nan)
+            self.metrics.append(row_metrics(values, inputs, self.job.params))
 
 
 def _couple(context: StepContext, steps: Sequence[_PolicyStep], parts: Sequence[Sequence[int]]) -> list[list[Inputs]]:
@@ -195,45 +222,8 @@ def _couple(context: StepContext, steps: Sequence[_PolicyStep], parts: Sequence[
                     context.step + 1,
                 )  # fmt: skip
             except VariantFailed as e:
-                raise PolicyFailed(step.number, e) from None
+                step.fail(e, [own[i] for own in scored], context)
     return scored
-
-
-def grad_wrt_logprobs(
-    job: Job, scored: Sequence[Inputs], accelerator: Any, mismatched: Mismatched | None, state: Any, step: int = 0
-) -> tuple[list[Slopes], list[RowMetrics], Any]:
-    """Return the gradient of a step's mean loss with respect to the log-probs of each pass.
-
-    Args:
-        job: the policy's, whose loss couples rows.
-        scored: its inputs in each pass of this process.
-        accelerator: gathers the rows of the other processes.
-        mismatched: log-probs of each prompt with another row's answer, for a loss that reads them.
-        state: the loss's, before the step.
-        step: the step's number, from 1, for messages.
-
-    Returns:
-        for each pass the slopes, (B,) each, and the rows' metrics; and the state after the step.
-
-    Raises:
-        VariantFailed: the loss fails.
-    """
-    leaves = [with_leaf_sums(s.policy) for s in scored]
-    own = [replace(s, policy=leaf) for s, leaf in zip(scored, leaves, strict=True)]
-    whole = replace(_gather_inputs(own, accelerator), mismatched=mismatched)
-    losses, state = call_loss(job.loss, job.params, whole, state, step)
-    tips = [values for leaf in leaves for values in sums_of(leaf)]
-    grads = torch.autograd.grad(losses.mean() * accelerator.num_processes, tips, materialize_grads=True)
-    metrics = [row_metrics(None, s, job.params) for s in scored]
-    metrics[0]["loss"] = losses.detach().mean()[None]  # of the whole step, in every process
-    size = len(tips) // len(leaves)
-    return [grads[i : i + size] for i in range(0, len(grads), size)], metrics, state
-
-
-def surrogate_loss(policy: Values, slopes: Slopes) -> Tensor:
-    """Return a scalar, linear in the log-probs, whose gradient with respect to them is `slopes`."""
-    terms = [(values * slope).sum() for values, slope in zip(sums_of(policy), slopes, strict=True)]
-    return reduce(add, terms)
 
 
 def _score(context: StepContext, numbers: Sequence[int], batch: PairBatch) -> list[Scored]:
@@ -271,29 +261,6 @@ def _loss_inputs(job: Job, part: Sequence[int], batch: PairBatch, scored: Scored
 def _live_score(job: Job, batch: PairBatch, kind: type[LogProbs]) -> LogProbs:
     with autocast(batch.tokens.device, bf16=job.bf16):
         return score(job.live, batch, kind)
-
-
-def _gather_inputs(own: Sequence[Inputs], accelerator: Any) -> Inputs:
-    """Return all rows of the step: this process's with their leaves, the other processes' as constants."""
-
-    def joined(values: list[Tensor]) -> Tensor:
-        mine = torch.cat(values)
-        if accelerator.num_processes == 1:
-            return mine
-        parts = list(accelerator.gather(mine.detach()[None]).unbind(0))
-        parts[accelerator.process_index] = mine
-        return torch.cat(parts)
-
-    def whole(parts: Sequence[T]) -> T:
-        return type(parts[0])(*(joined([getattr(p, f.name) for p in parts]) for f in fields(parts[0])))
-
-    references = [i.reference for i in own if i.reference is not None]
-    scores = [i.scores for i in own if i.scores is not None]
-    return Inputs(
-        whole([i.policy for i in own]),
-        whole(references) if references else None,
-        whole(scores) if scores else None,
-    )
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from prefzoo.experiment.stages.trainings import References, Training, job_with_r
 from prefzoo.experiment.stages.validate import validate, validation_score
 from prefzoo.experiment.work_names import tokens_of
 from prefzoo.runtime import run_folders
-from prefzoo.runtime.distributed import broadcast, process_state
+from prefzoo.runtime.distributed import all_gather, broadcast, process_state
 from prefzoo.runtime.live_view import FAILED, KEPT, TRAINED
 from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.plugins import describe_error
@@ -109,13 +109,17 @@ def _earlier(experiment: Experiment, training: Training, pause: int | None) -> R
 
 
 def _uncallable(experiment: Experiment, training: Training) -> Failed | None:
-    """Call the loss on made-up pairs, before hours are spent on what it needs; return how it fails, if it does."""
-    variant = training.trial.variant
+    """Call the loss on made-up pairs, before hours are spent on what it needs; return how it fails, if it does.
+
+    It fails if it fails in one of several processes: they go on together.
+    """
+    variant, lines = training.trial.variant, None
     try:
         call_on_made_up_pairs(variant.loss_obj, variant.params, variant.train.batch)
     except VariantFailed as e:
-        return _failed(experiment, training, e)
-    return None
+        lines = e.lines
+    failures = [other for other in all_gather(lines) if other is not None]
+    return _failed(experiment, training, VariantFailed(failures[0], 0)) if failures else None
 
 
 def _is_intact(experiment: Experiment, training: Training) -> bool:
@@ -154,9 +158,6 @@ def _train_or_record(experiment: Experiment, training: Training, until: int | No
     several = process_state().num_processes > 1
     try:
         return _train_alone(experiment, training, until)
-    except VariantFailed as e:  # of several processes; in one, the loop has gone on without it
-        _record(training, e.lines, e.step, key=training.key)
-        raise
     except UserError as e:
         lines: Sequence[str] = e.lines
         if several and process_state().is_main_process:

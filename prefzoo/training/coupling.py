@@ -1,0 +1,86 @@
+"""Losses that couple rows: called once on the whole step's log-probs, whose gradients each pass then carries on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import reduce
+from operator import add
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from prefzoo.training.job import Job
+from prefzoo.training.loss_call import call_loss
+from prefzoo.training.loss_inputs import Inputs, Values, sums_of, with_leaf_sums
+from prefzoo.training.step_metrics import RowMetrics, row_metrics
+from prefzoo.types import Mismatched, Scores
+
+Slopes = tuple[Tensor, ...]  # gradients with respect to the summed log-probs, (B,) for each of `sums_of`
+T = TypeVar("T", bound=Values | Scores)
+
+
+def grad_wrt_logprobs(
+    job: Job, scored: Sequence[Inputs], accelerator: Any, mismatched: Mismatched | None, state: Any, step: int = 0
+) -> tuple[list[Slopes], list[RowMetrics], Any]:
+    """Return the gradient of a step's mean loss with respect to the log-probs of each pass.
+
+    Args:
+        job: the policy's, whose loss couples rows.
+        scored: its inputs in each pass of this process.
+        accelerator: gathers the rows of the other processes.
+        mismatched: log-probs of each prompt with another row's answer, for a loss that reads them.
+        state: the loss's, before the step.
+        step: the step's number, from 1, for messages.
+
+    Returns:
+        for each pass the slopes, (B,) each, and the rows' metrics; and the state after the step.
+
+    Raises:
+        VariantFailed: the loss fails.
+    """
+    leaves = [with_leaf_sums(s.policy) for s in scored]
+    own = [replace(s, policy=leaf) for s, leaf in zip(scored, leaves, strict=True)]
+    whole = replace(_gather_inputs(own, accelerator), mismatched=mismatched)
+    losses, state = call_loss(job.loss, job.params, whole, state, step)
+    tips = [values for leaf in leaves for values in sums_of(leaf)]
+    grads = torch.autograd.grad(losses.mean() * accelerator.num_processes, tips, materialize_grads=True)
+    metrics = [row_metrics(None, s, job.params) for s in scored]
+    metrics[0]["loss"] = losses.detach().mean()[None]  # of the whole step, in every process
+    size = len(tips) // len(leaves)
+    return [grads[i : i + size] for i in range(0, len(grads), size)], metrics, state
+
+
+def no_slopes(policy: Values) -> Slopes:
+    """Return slopes of zero."""
+    return tuple(torch.zeros_like(values) for values in sums_of(policy))
+
+
+def surrogate_loss(policy: Values, slopes: Slopes) -> Tensor:
+    """Return a scalar, linear in the log-probs, whose gradient with respect to them is `slopes`."""
+    terms = [(values * slope).sum() for values, slope in zip(sums_of(policy), slopes, strict=True)]
+    return reduce(add, terms)
+
+
+def _gather_inputs(own: Sequence[Inputs], accelerator: Any) -> Inputs:
+    """Return all rows of the step: this process's with their leaves, the other processes' as constants."""
+
+    def joined(values: list[Tensor]) -> Tensor:
+        mine = torch.cat(values)
+        if accelerator.num_processes == 1:
+            return mine
+        parts = list(accelerator.gather(mine.detach()[None]).unbind(0))
+        parts[accelerator.process_index] = mine
+        return torch.cat(parts)
+
+    def whole(parts: Sequence[T]) -> T:
+        return type(parts[0])(*(joined([getattr(p, f.name) for p in parts]) for f in fields(parts[0])))
+
+    references = [i.reference for i in own if i.reference is not None]
+    scores = [i.scores for i in own if i.scores is not None]
+    return Inputs(
+        whole([i.policy for i in own]),
+        whole(references) if references else None,
+        whole(scores) if scores else None,
+    )
