@@ -64,9 +64,10 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
         words: the other options.
 
     Returns:
-        Whether a variant failed, or the judge or a metric.
+        Whether a variant failed, or the judge or a metric; of several processes the main one returns it.
     """
     from prefzoo.experiment.request import Options, Request
+    from prefzoo.runtime.distributed import process_state
 
     request = Request(str(recipe), tuple(overrides), str(results), words.save_every, words.replace)
     if words.are_plain and _nothing_to_do(request, quiet=words.quiet):
@@ -94,7 +95,8 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
             click.echo(f"{words.stage} ({name}): {result}")
         return False
     outcome = pipeline.run(request, options, resources)
-    return bool(outcome.failed or outcome.faults)
+    # of several processes one ends with an error: a launcher that sees the first one stops the others
+    return bool(outcome.failed or outcome.faults) and process_state().is_main_process
 
 
 def _read_recipe(request: Request, *, quiet: bool) -> None:
