@@ -81,7 +81,7 @@ def score_policies(
         with torch.no_grad():
             reference_states, reference_head = _states(reference, batch)
     results: list[tuple[LogProbs, TokenKL | None]] = []
-    for own, kind, asks in zip(states.split(size), kinds, references, strict=True):
+    for own, kind, asks in zip(torch.split(states, size), kinds, references, strict=True):
         kl = None if asks is None else token_kl(own, head, reference_states, reference_head, tile=tile)
         scored = _scored(own, head, batch, kind, tile)
         results.append((scored, None if kl is None else TokenKL(*_sums(kl, batch))))

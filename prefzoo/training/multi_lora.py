@@ -83,7 +83,7 @@ class Adapters:
             for p in self._own.values():
                 p.requires_grad_(True)
 
-    def _multiplied_by_part(self) -> list[nn.Linear]:
+    def _multiplied_by_part(self) -> list[Any]:
         """Return the frozen linear layers whose products are made part by part."""
         if self.model.device.type not in PART_BY_PART:
             return []
@@ -186,5 +186,5 @@ def _product_by_part(self: Any, x: Tensor) -> Tensor:
     parts, shape = len(self.adapters[0].active), (*x.shape[:-1], self.out_features)
     if parts == 1 or x.shape[:-1].numel() != self.adapters[0].rows:
         return linear(x, self.weight, self.bias)
-    rows = x.reshape(parts, -1, x.shape[-1]).split(1)
+    rows = torch.split(x.reshape(parts, -1, x.shape[-1]), 1)
     return torch.cat([linear(own, self.weight, self.bias) for own in rows]).view(shape)

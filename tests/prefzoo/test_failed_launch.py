@@ -63,7 +63,8 @@ def test_a_loss_that_raises_in_one_of_two_processes_fails_its_variant_alone(run_
     run = subprocess.run(words, cwd=run_folder, env=env, text=True, capture_output=True, check=False, timeout=300)
     results = run_folder / "results" / "tiny"
     failed = {path.parent.name: json.loads(path.read_text()) for path in results.glob("*/failed.json")}
-    assert {name: own["step"] for name, own in failed.items()} == {"in_one": 2, "coupled": 2, "in_both": 2, "at_once": 0}
+    steps = {name: own["step"] for name, own in failed.items()}
+    assert steps == {"in_one": 2, "coupled": 2, "in_both": 2, "at_once": 0}
     assert "mine.py:14: RuntimeError: only here" in failed["in_one"]["reason"]
     assert "mine.py:14: RuntimeError: only here" in failed["coupled"]["reason"]
     assert "mine.py:24: RuntimeError: in both" in failed["in_both"]["reason"]
