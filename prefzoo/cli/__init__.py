@@ -133,19 +133,22 @@ def run(
 @RECIPE
 @SET
 @RESULTS
+@click.option("--launch", type=FILE, help="An Accelerate profile that trainings would start under.")
 @JSON
 @click.pass_context
-def check(context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, as_json: bool) -> None:
+def check(
+    context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, launch: Path | None, as_json: bool
+) -> None:  # fmt: skip
     """Check all that RECIPE needs, and show what it would do.
 
-    It shows pairs, steps, tokens, memory and roughly how long it takes.
+    It shows pairs, steps, tokens and memory, and the time of each part of the run and its disk on this machine.
 
     Every input is opened and every plug-in is called on made-up pairs. Nothing is trained, and no server is asked.
     """
     _report_mistakes(recipe, overrides)
     from prefzoo.cli.show import show_check
 
-    if show_check(recipe, overrides, results, as_json=as_json):
+    if show_check(recipe, overrides, results, launch, as_json=as_json):
         context.exit(PARTLY_FAILED)
 
 

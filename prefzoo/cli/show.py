@@ -191,13 +191,16 @@ def _say_knobs(say: Callable[[str], None], loss: zoo.Loss, prefix: str) -> None:
         say(f"  {prefix}{knob['name']}: {knob['bounds']}, default {knob['default']}{tuned}")
 
 
-def show_check(path: Path, overrides: Sequence[str], results: Path, *, as_json: bool = False) -> bool:
+def show_check(
+    path: Path, overrides: Sequence[str], results: Path, launch: Path | None = None, *, as_json: bool = False
+) -> bool:
     """Check a recipe, and print what it would do.
 
     Args:
         path: the recipe's file.
         overrides: `a.b=value` on top of it.
         results: the folder in which a run would make its folder.
+        launch: an Accelerate profile that trainings would start under.
         as_json: print JSON instead of lines.
 
     Returns:
@@ -209,7 +212,7 @@ def show_check(path: Path, overrides: Sequence[str], results: Path, *, as_json: 
     from prefzoo.experiment.plan import plan_of
 
     progress = Console(stderr=True, emoji=False)
-    plan = plan_of(path, overrides, str(results), progress if progress.is_terminal else None)
+    plan = plan_of(path, overrides, str(results), progress if progress.is_terminal else None, launch)
     if as_json:
         values = {key: value for key, value in asdict(plan).items() if key in CHECKED}
         values |= {"time": plan.estimate.seconds | {"total": plan.estimate.total}, "disk": asdict(plan.estimate.disk)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -33,6 +34,7 @@ from prefzoo.runtime.paths import CACHE_CURE, PACKAGE_SCHEME, RESULTS_CURE, cach
 from prefzoo.runtime.run_folders import BASE
 from prefzoo.training.accelerators import check_trackers
 from prefzoo.training.optimizers import check_optimizer
+from prefzoo.training.profiles import check_profile
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,15 @@ class Checked:
         return [f"warning: {line}" for line in self.warnings] + without
 
 
-def load_checked(request: Request) -> Recipe:
+def load_checked(request: Request, launch: Path | None = None) -> Recipe:
     """Read the recipe of a request, and check what depends on this machine: quick, nothing is loaded.
+
+    Args:
+        request: which run.
+        launch: an Accelerate profile that trainings would start under.
+
+    Returns:
+        The recipe.
 
     Raises:
         UserError: the recipe is wrong, names what is not available here, or a folder cannot be written; all faults.
@@ -75,6 +84,9 @@ def load_checked(request: Request) -> Recipe:
         *(lambda name=name: _check_quantised(recipe, name) for name in recipe.variants),
         *(lambda name=name: _check_optimizers(recipe, name) for name in recipe.variants),
     ]
+    if launch is not None:
+        trains = {name: variant.train for name, variant in recipe.variants.items()}
+        checks.append(partial(check_profile, launch, trains))
     for check in checks:
         with faults.collected():
             check()

@@ -94,7 +94,7 @@ def run(request: Request, options: Options = DEFAULTS, resources: Resources = HE
     """
     start = monotonic()
     resources.check()
-    recipe = load_checked(request)
+    recipe = load_checked(request, resources.launch)
     console = _console(options)
     inputs = unchanged.inputs_of(request, recipe.resolved(), recipe.folder)  # before any of them is read
     checked = check_run(request, recipe, console)

@@ -24,6 +24,7 @@ from prefzoo.experiment.standing import standing_of
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.training.job import steps_of
 from prefzoo.training.memory_estimate import live_models, memory_line
+from prefzoo.training.profiles import profile_warnings
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ class Plan:
     sources: tuple[SourceCounts, ...] = ()
 
 
-def plan_of(path: Path, overrides: Sequence[str], results: str = "results", console: Console | None = None) -> Plan:
+def plan_of(
+    path: Path, overrides: Sequence[str], results: str = "results", console: Console | None = None,
+    launch: Path | None = None,
+) -> Plan:  # fmt: skip
     """Check a recipe with all that it names, as a run does, and return what it would do. Nothing is trained.
 
     Args:
@@ -97,6 +101,7 @@ def plan_of(path: Path, overrides: Sequence[str], results: str = "results", cons
         overrides: `a.b=value` on top of it.
         results: the folder that holds the runs' folders.
         console: where progress goes; nowhere if None.
+        launch: an Accelerate profile that trainings would start under.
 
     Returns:
         What it would do, with what looks absurd and what would fail.
@@ -105,7 +110,7 @@ def plan_of(path: Path, overrides: Sequence[str], results: str = "results", cons
         UserError: the run would be refused.
     """
     request = Request(str(path), tuple(overrides), results)
-    checked = check_run(request, load_checked(request), console or Console(quiet=True))
+    checked = check_run(request, load_checked(request, launch), console or Console(quiet=True))
     experiment = checked.experiment
     recipe, model, trials = experiment.recipe, experiment.base.model, list(experiment.trials.values())
     size, config = _size(model), model.config
@@ -116,11 +121,13 @@ def plan_of(path: Path, overrides: Sequence[str], results: str = "results", cons
         for name, variant in recipe.variants.items()
     }
     audit = experiment.audits["train"]
+    profile = profile_warnings(launch) if launch else []
+    warnings = (*checked.warnings, *estimated.disk.warnings(), *profile)
     return Plan(
         recipe.name, recipe.model, size, len(experiment.pairs), unit(experiment.pairs), audit["schema"],
         dict(audit["counts"]), variants, sum(v.seconds * v.trials for v in variants.values()), len(trials),
         len(recipe.seeds or [recipe.seed]), _stops_early(recipe), search.is_sweep(recipe), estimated,
-        (*checked.warnings, *estimated.disk.warnings()), checked.failing, tuple(standing.lines()),
+        warnings, checked.failing, tuple(standing.lines()),
         tuple(SourceCounts(**one) for one in audit["sources"]),
     )  # fmt: skip
 
