@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prefzoo.evals.boards.verdict import names
+from prefzoo.evals.metrics.builtin.corrected import refusal
 from prefzoo.evals.metrics.measure import Measured
 
 MANY = 0.5  # share of answers cut short that is called out
@@ -43,7 +44,13 @@ def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...
     """
     lost = [f"The seed {name} failed, and its variant's numbers are the others': {why}." for name, why in
             setting.lost.items()]  # fmt: skip
-    several = [*lost, *_missing_verdicts(models), _cut(models, setting.max_new_tokens), _seen(setting)]
+    several = [
+        *lost,
+        *_missing_verdicts(models),
+        _uncorrected(models),
+        _cut(models, setting.max_new_tokens),
+        _seen(setting),
+    ]
     if setting.held_out is False:
         several.append("No held-out pairs (data.eval): accuracy and displacement were not measured.")
     if setting.prompts is False:
@@ -63,6 +70,12 @@ def _missing_verdicts(models: Mapping[str, Measured]) -> list[str]:
         if m.missing:
             by_reason.setdefault((m.judge, m.why_missing), []).append(name)
     return [f"The judge {judge} on {names(of)}: {why}." for (judge, why), of in by_reason.items()]
+
+
+def _uncorrected(models: Mapping[str, Measured]) -> str:
+    """Why labelled pairs correct no win rate."""
+    why = next((reason for m in models.values() if (reason := refusal(m))), "")
+    return f"No win rate is corrected by the labels (evals.judge_labels): {why}." if why else ""
 
 
 def _cut(models: Mapping[str, Measured], tokens: int) -> str:

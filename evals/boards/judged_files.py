@@ -27,6 +27,7 @@ def measured_of(variant: VariantFiles) -> Measured | None:
         return measured
     cover = coverage_of([r.get("missing") or "no reason given" for r in rows if r["preference"] is None], len(rows))
     preferences = [None if cover.withheld else r["preference"] for r in rows]
+    measured = replace(measured, **variant.labels)
     judge, prompt = (str(rows[0].get(k) or "") for k in ("annotator", "prompt_hash"))
     return replace(
         measured, preferences=preferences, missing=cover.missing, judge=judge, prompt_hash=prompt,

@@ -16,7 +16,7 @@ from prefzoo.evals.boards.costs import run_cost
 from prefzoo.evals.boards.equivalence import Equivalence, equivalence
 from prefzoo.evals.boards.provenance import Provenance, with_provenance
 from prefzoo.evals.boards.ranking import HALF, WORSE, Ranking, ranked, standing
-from prefzoo.evals.boards.remarks import by_length, collapsed
+from prefzoo.evals.boards.remarks import by_length, collapsed, corrected
 from prefzoo.evals.boards.verdict import (
     UNJUDGED,
     UNMEASURED,
@@ -186,7 +186,8 @@ class Leaderboard:
             return Verdict(" ".join([f"{decision}.", *failed]), cautions=(*faults, *self.cautions))
         best = self.long[(self.long.variant == self.ranking.order[0]) & (self.long.metric == self.primary)].iloc[0]
         lead = statistics(self.ranking, self.metrics[self.primary], best)
-        numbers = [lead, *by_length(self.long, self.metrics, trained)]
+        labelled = corrected(self.long, self.metrics, self.ranking.order[0])
+        numbers = [lead, *by_length(self.long, self.metrics, trained), *labelled]
         equal = self.equivalence.sentence if self.equivalence else ""
         advice = self.advice if len(self.ranking.tied) > 1 and not equal else ""  # of the asker's own margin
         cautions = (*collapsed(self.long, BASE, trained), *faults, *self.cautions)

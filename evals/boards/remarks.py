@@ -36,6 +36,30 @@ def by_length(long: pd.DataFrame, metrics: Metrics, trained: Sequence[str]) -> l
     return [f"By the length-controlled win rate {first} leads with {rate}, and {trained[0]} has {lead}."]
 
 
+CORRECTED = {"win_rate_ppi": "prediction-powered", "win_rate_rg": "Rogan-Gladen"}
+
+
+def corrected(long: pd.DataFrame, metrics: Metrics, leader: str) -> list[str]:
+    """Say what the leader's win rate is once it is corrected for the judge's errors.
+
+    Args:
+        long: the long table.
+        metrics: those of its rows.
+        leader: the variant that leads.
+
+    Returns:
+        A sentence, or none if nothing is corrected.
+    """
+    own = long[long.variant == leader].set_index("metric")
+    by_name: dict[str, Any] = {name: own.loc[name] for name in CORRECTED if name in own.index}
+    rates = [
+        f"{interval_text(metrics[name], row)} ({CORRECTED[name]}, {row.note})"
+        for name, row in by_name.items()
+        if np.isfinite(row.value)
+    ]
+    return [f"Corrected for the judge's errors, {leader} has {' or '.join(rates)}."] if rates else []
+
+
 def collapsed(long: pd.DataFrame, base: str, trained: Sequence[str]) -> list[str]:
     """Say whose answers are much shorter than the base's, or repeat themselves.
 

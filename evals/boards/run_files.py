@@ -30,6 +30,7 @@ from prefzoo.runtime.run_folders import (
 
 EVALUATION = "evaluation.yaml"  # of a folder that prefzoo eval wrote: what was asked, in a recipe's terms
 SWEEP = "sweep.json"
+LABELS = "judge_labels.json"  # in a variant's folder: `Measured`'s fields of labelled pairs, by name
 TEXTS = dict.fromkeys(("variant", "metric", "judge", "prompt_hash", "commit", "suite", "baseline", "loss", "note"), str)
 
 
@@ -41,6 +42,7 @@ class VariantFiles:
         result: of the training; None for the base.
         steps: a row per optimiser step, as in `metrics.jsonl`; empty for the base.
         annotations, outputs: AlpacaEval's files; empty where nothing was judged or generated.
+        labels: of `judge_labels.json`: what people and the judge say of labelled pairs; empty where there are none.
         failure: why it was not trained to its end, if it was not.
     """
 
@@ -52,6 +54,7 @@ class VariantFiles:
     annotations: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
     failure: Failure | None = None
+    labels: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def _variant(folder: Path) -> VariantFiles:
         folder.name, folder, read_result(folder), _measured(folder / "evals.json"),
         pd.read_json(StringIO(lines), lines=True) if lines else pd.DataFrame(),
         _json(folder / "annotations.json", []), _json(folder / "model_outputs.json", []),
-        read_failure(folder),
+        read_failure(folder), _json(folder / LABELS, {}),
     )  # fmt: skip
 
 

@@ -18,11 +18,12 @@ BOTH = 2  # orders
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """A pair whose better answer is known."""
+    """A pair whose better answer is known, or of which neither is better (`tie`)."""
 
     row: PromptRow
     chosen: Answer
     rejected: Answer
+    tie: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def quality(judge: Judge, pairs: Sequence[LabelledPair], report: Progress | None
 
     Args:
         judge: any judge.
-        pairs: pairs whose better answer is known.
+        pairs: pairs whose better answer is known; ties are left out.
         report: called with the number of finished calls and of all.
 
     Returns:
@@ -62,6 +63,7 @@ def quality(judge: Judge, pairs: Sequence[LabelledPair], report: Progress | None
     Raises:
         UserError: there are no pairs.
     """
+    pairs = [p for p in pairs if not p.tie]
     if not pairs:
         raise UserError("labelled pairs: none; give rows with prompt, chosen and rejected")
     comparisons = [

@@ -37,6 +37,10 @@ class Measured:
         sources: the source of each held-out pair; empty where there is one source.
         kl: divergence from the base of one sampled answer to each of the first prompts, in nats.
         beta: what the loss multiplies its margins by; None if it has no such parameter.
+        human: people's mean preference for the model's answer against the base's, from 0 to 1; None without a label.
+        labels: of each labelled pair the number of its prompt, how far the judge prefers the second answer to the
+            first, from 0 to 1, and how far people do.
+        labels_fault: why the judge's verdicts on labelled pairs are of no use; empty if they are.
     """
 
     margins: list[float]
@@ -57,6 +61,9 @@ class Measured:
     why_missing: str = ""
     failed: dict[str, str] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
+    human: list[float | None] = field(default_factory=list)
+    labels: list[list[float]] = field(default_factory=list)
+    labels_fault: str = ""
 
     @property
     def withheld(self) -> bool:

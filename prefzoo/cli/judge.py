@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from prefzoo.data.examples import Example, Pair, Text
-from prefzoo.data.faults import Faults
-from prefzoo.data.reading import DataSource, Mixture, read_source
-from prefzoo.data.rows import Row
+from prefzoo.data.reading import DataSource
 from prefzoo.errors import UserError
 from prefzoo.evals.judges import load_judge
-from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
-from prefzoo.evals.metrics.judge_quality import LabelledPair, Quality, quality
+from prefzoo.evals.judges.protocol import Comparison
+from prefzoo.evals.metrics.judge_quality import Quality, quality
 from prefzoo.evals.stats.intervals import Estimate
 from prefzoo.experiment.data import source_of
+from prefzoo.experiment.labels import read_labelled
 from prefzoo.recipe import load as recipes
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.paths import OUT_CURE, check_writable
@@ -58,7 +56,7 @@ def show_judge(
     if named is None:
         raise UserError(f"{path}: data.eval is not set; name labelled pairs by --pairs FILE")
     folder = Path.cwd() if pairs else recipe.folder
-    labelled = _labelled(DataSource(pairs) if pairs else source_of(recipe, named), folder)
+    labelled = read_labelled(DataSource(pairs) if pairs else source_of(recipe, named), folder)
     judge = load_judge(recipe.evals.judge, recipe.folder)
     forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
     if forecast:
@@ -83,42 +81,3 @@ def _cell(e: Estimate) -> str:
     if not np.isfinite(e.value):
         return "-"
     return f"{100 * e.value:.1f}% [{100 * e.low:.1f}, {100 * e.high:.1f}] of {e.n}"
-
-
-def _labelled(source: DataSource | Mixture, folder: Path) -> list[LabelledPair]:
-    """Read the pairs of a data set of any format as texts, which judges compare."""
-    data, _ = read_source(source, folder, turns=False)
-    faults, labelled = Faults(source.spec, source.on_bad_row), []
-    for example in data.examples:
-        try:
-            labelled.append(_pair(example, data.rows[example.row]))
-        except UserError as e:
-            faults.add(data.place(source.spec, example.row), str(e), data.rows[example.row])
-    faults.settle(len(data.rows))
-    if not labelled:
-        raise UserError(f"{source.spec}: no row is a labelled pair of texts, which a judge needs")
-    return labelled
-
-
-def _pair(example: Example, row: Row) -> LabelledPair:
-    if not isinstance(example, Pair):
-        raise UserError("a single labelled answer; labelled pairs need prompt, chosen and rejected")
-    prompt, chosen, rejected = (
-        _text(getattr(example, name), name, role)
-        for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
-    )
-    asked = PromptRow(str(row.get("id", example.row + 1)), prompt, tuple(row.get("checks") or ()), row.get("topic"))
-    return LabelledPair(asked, Answer(chosen, True, 0), Answer(rejected, True, 0))
-
-
-def _text(text: Text, name: str, role: str) -> str:
-    """Return a text, or the only message of a conversation.
-
-    Raises:
-        UserError: there are several messages, or the message is another role's.
-    """
-    if isinstance(text, str):
-        return text
-    if len(text) != 1 or text[0]["role"] != role:
-        raise UserError(f"{name} is a conversation of several messages; a judge compares answers to a single prompt")
-    return str(text[0]["content"])

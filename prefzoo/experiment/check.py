@@ -17,10 +17,11 @@ from rich.console import Console
 from prefzoo.data.sources import READERS
 from prefzoo.engine import models
 from prefzoo.errors import UserError
-from prefzoo.evals.judges.protocol import Judge
+from prefzoo.evals.judges.protocol import Judge, PromptRow
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names
 from prefzoo.experiment.context import Experiment, open_experiment
+from prefzoo.experiment.labels import recipe_labels
 from prefzoo.experiment.made_up_calls import call_plug_ins
 from prefzoo.experiment.overlap import check_overlap, contradictions
 from prefzoo.experiment.plausible import implausible, unused
@@ -111,11 +112,14 @@ def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
         UserError: the run would be refused.
     """
     faults, main = _Faults(), process_state().is_main_process
-    judge = None
+    judge, left_out = None, ""
+    prompts: list[PromptRow] = []
     if main:
         with faults.collected():
             prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
             judge = recipe_judge(recipe, prompts)
+        with faults.collected():
+            left_out = recipe_labels(recipe, prompts)[1]
     faults.lines = broadcast(faults.lines)
     faults.raise_all()
     experiment = open_experiment(request, recipe, console)
@@ -127,6 +131,7 @@ def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
         *unused(recipe),
         *calls.warnings,
     ]
+    warnings += [left_out] if left_out else []
     failing = {place: reason for own in all_gather(calls.failing) for place, reason in own.items()}
     return Checked(experiment, judge, tuple(warnings), failing)
 
@@ -159,7 +164,7 @@ def _check_folders(folder: Path, recipe: Recipe) -> None:
 
 def _check_files(recipe: Recipe) -> None:
     """Raise UserError for files of the recipe that are not there, before a large model is loaded."""
-    named = {"evals.prompts": recipe.evals.prompts}
+    named = {"evals.prompts": recipe.evals.prompts, "evals.judge_labels": recipe.evals.judge_labels}
     for key, value in {"data.train": recipe.data.train, "data.eval": recipe.data.eval}.items():
         several = isinstance(value, list)
         named |= {f"{key}.{i}.path" if several else key: path for i, path in enumerate(paths_of(value))}

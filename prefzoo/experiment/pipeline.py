@@ -22,6 +22,7 @@ from prefzoo.errors import UserError, VariantFailed
 from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import SWEEP
 from prefzoo.evals.judges.protocol import Judge
+from prefzoo.evals.metrics.builtin.corrected import refusal
 from prefzoo.experiment import search, sweep_report, unchanged
 from prefzoo.experiment.check import Checked, check_run, load_checked
 from prefzoo.experiment.choose import Choice, failures, train_and_choose
@@ -29,6 +30,7 @@ from prefzoo.experiment.context import Experiment, open_experiment
 from prefzoo.experiment.estimate import estimate
 from prefzoo.experiment.executors import LOCAL, Executor, InOrder, Resources, run_stage
 from prefzoo.experiment.keep import remove_weights
+from prefzoo.experiment.labels import FIELD, recipe_labels, with_labels
 from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.stages.frontier import write_frontier
 from prefzoo.experiment.stages.judge import judge_models, play_round_robin
@@ -297,15 +299,18 @@ def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> _Ra
     folder, prompts, console = experiment.folder, experiment.prompts, experiment.console
     numbers = read_numbers(experiment, [BASE, *(t.name for t in choice.finals)])
     numbers = judge_models(judge, prompts, numbers, folder, console)
+    numbers = with_labels(judge, recipe_labels(experiment.recipe, prompts)[0], prompts, numbers, folder, console)
     more = play_round_robin(judge, prompts, numbers, folder, console, asked=experiment.recipe.evals.round_robin)
     for name in numbers:
         set_variant_state(name, "done", console)
     why = next((m.why_missing for m in numbers.values() if m.withheld), "")
     unavailable = any(b.get("reason") for m in numbers.values() for b in m.benchmarks.values())
-    settled = not (failures(experiment) or unavailable or any(m.missing for m in numbers.values()))
+    labels = next((reason for m in numbers.values() if (reason := refusal(m))), "")
+    settled = not (failures(experiment) or unavailable or labels or any(m.missing for m in numbers.values()))
     board = build_board(experiment, choice, numbers, more)
     faults = {f"metric {name}": reason for name, reason in board.faults.items()}
-    return _Ranked(board, faults | ({"evals.judge": why} if why else {}), settled)
+    faults |= {place: reason for place, reason in (("evals.judge", why), (FIELD, labels)) if reason}
+    return _Ranked(board, faults, settled)
 
 
 def _print_board(experiment: Experiment, board: Leaderboard, console: Console) -> None:

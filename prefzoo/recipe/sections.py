@@ -156,6 +156,7 @@ class Evals(RecipeSection):
 
     prompts: Text | None = None
     judge: AnyJudge = "verifier"
+    judge_labels: Text | None = None
     max_new_tokens: Count = 64
     benchmarks: list[Text] = []
     kl: Whole = 32

@@ -80,6 +80,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
         *(
             "evals.prompts",
             "evals.judge",
+            "evals.judge_labels",
             "evals.max_new_tokens",
             "evals.benchmarks",
             "evals.kl",

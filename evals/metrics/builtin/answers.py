@@ -55,7 +55,7 @@ def _field(name: str) -> RowsFunction:
     return rows
 
 
-WORDS = register(Metric("words", "words", "prompts", description="mean length of the answers", position=4,
+WORDS = register(Metric("words", "words", "prompts", description="mean length of the answers", position=8,
                         rows=_field("words")))  # fmt: skip
 KL = register(Metric(
     "kl", "KL", "prompts", "nats", digits=2, needs_baseline=True, diagnostic=True, base_value=0.0, position=15,

@@ -36,7 +36,7 @@ def length_normalised_accuracy(policy: LogProbs, reference: LogProbs | None = No
 
 PREFERENCE_ACCURACY = register(Metric(
     "preference_accuracy", "preference accuracy", "held-out pairs", higher_is_better=True, percent=True,
-    needs_baseline=True, description="share of held-out pairs whose margin is positive", base_value=HALF, position=3,
+    needs_baseline=True, description="share of held-out pairs whose margin is positive", base_value=HALF, position=7,
     phrase="an accuracy on held-out pairs", rows=accuracies,
 ))  # fmt: skip
 PREFERENCE_MARGIN = register(Metric(

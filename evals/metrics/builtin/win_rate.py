@@ -77,10 +77,10 @@ WIN_RATE = register(Metric(
 ))  # fmt: skip
 WIN_RATE_LC = register(Metric(
     "win_rate_lc", "win rate, length-controlled", "prompts", higher_is_better=True, percent=True, needs_baseline=True,
-    judged=True, description="the win rate if all answers were as long as the base's", base_value=HALF, position=1,
+    judged=True, description="the win rate if all answers were as long as the base's", base_value=HALF, position=3,
     phrase="a length-controlled win rate against the base", pooled=length_controlled_rates,
 ))  # fmt: skip
 SCORE = register(Metric(
     "score", "score", "prompts", higher_is_better=True, percent=True,
-    description="share of a prompt's checks that the answer passes", position=2, rows=scores,
+    description="share of a prompt's checks that the answer passes", position=6, rows=scores,
 ))  # fmt: skip

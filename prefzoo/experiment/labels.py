@@ -1,0 +1,195 @@
+"""Pairs that people labelled: read from data of any format, and put to a recipe's judge beside its verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from prefzoo.data.examples import Example, Pair, Text
+from prefzoo.data.faults import Faults
+from prefzoo.data.reading import DataSource, Mixture, read_source
+from prefzoo.data.rows import Row
+from prefzoo.errors import UserError
+from prefzoo.evals.boards.run_files import LABELS
+from prefzoo.evals.judges.coverage import coverage
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
+from prefzoo.evals.metrics.judge_quality import LabelledPair
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.recipe.load import Recipe
+from prefzoo.runtime import run_folders
+from prefzoo.runtime.plugins import RAISED, describe_error
+from prefzoo.runtime.progress import stage
+
+FIELD = "evals.judge_labels"
+COLUMNS = "; name yours, like data.columns"  # the cure for training data, whose names of columns a recipe may give
+
+
+def recipe_labels(recipe: Recipe, prompts: Sequence[PromptRow]) -> tuple[list[LabelledPair], str]:
+    """Return the labelled pairs of a recipe, none if it names none, or there are no prompts; and a warning, or nothing.
+
+    Raises:
+        UserError: as `labels_of`.
+    """
+    spec = recipe.evals.judge_labels
+    if not spec or not prompts:
+        return [], ""
+    kept, total = labels_of(spec, recipe.folder, prompts)
+    lost = total - len(kept)
+    left_out = f"{FIELD}: {lost} of {total} pairs are about other prompts than evals.prompts, and are left out"
+    return kept, left_out if lost else ""
+
+
+def labels_of(spec: str, folder: Path, prompts: Sequence[PromptRow]) -> tuple[list[LabelledPair], int]:
+    """Read the labelled pairs of `evals.judge_labels`; those whose prompt is not among the recipe's are left out.
+
+    Args:
+        spec: a file or data set of any format.
+        folder: what a path in it is relative to.
+        prompts: the recipe's.
+
+    Returns:
+        The pairs, each with the recipe's own row of its prompt, and how many there were before any was left out.
+
+    Raises:
+        UserError: it cannot be read, or none of its prompts is among the recipe's.
+    """
+    try:
+        labelled = read_labelled(DataSource(spec), folder)
+    except UserError as e:
+        cure = "rename them to prompt, chosen and rejected"
+        lines = [f"{line.partition(COLUMNS)[0]}; {cure}" if COLUMNS in line else line for line in e.lines]
+        raise UserError(f"{FIELD}: {line}" for line in lines) from None
+    by_text = {row.prompt.strip(): row for row in prompts}
+    kept = [replace(p, row=by_text[p.row.prompt.strip()]) for p in labelled if p.row.prompt.strip() in by_text]
+    if not kept:
+        raise UserError(
+            f"{FIELD}: {spec}: none of its {len(labelled)} pairs is about a prompt of evals.prompts, and the judge may "
+            "err otherwise there; label answers to these prompts, like those in annotations.json"
+        )
+    return kept, len(labelled)
+
+
+def with_labels(
+    judge: Judge, pairs: Sequence[LabelledPair], prompts: Sequence[PromptRow], numbers: Mapping[str, Measured],
+    folder: Path, console: Console,
+) -> dict[str, Measured]:  # fmt: skip
+    """Put labelled pairs to the judge, and write `judge_labels.json` of each model.
+
+    Args:
+        judge: who judged the models' answers.
+        pairs: as `labels_of` returns them; without any, what an earlier run wrote is removed.
+        prompts: P prompts.
+        numbers: of the base and the models, by name, with P answers each.
+        folder: in which each model has a folder.
+        console: where progress goes.
+
+    Returns:
+        The numbers with what the judge and people say of the pairs; the base's are as they were.
+    """
+    models = [name for name in numbers if name != run_folders.BASE]
+    if not pairs:
+        for name in models:
+            (folder / name / LABELS).unlink(missing_ok=True)
+        return dict(numbers)
+    place = {row.id: i for i, row in enumerate(prompts)}
+    verdicts = _verdicts(judge, pairs, console)
+    cover = coverage(verdicts)
+    labels = [
+        [place[p.row.id], v.preference - 1, _human(p)] for p, v in zip(pairs, verdicts, strict=True) if not v.missing
+    ]
+    out, base = dict(numbers), numbers[run_folders.BASE]
+    for name in models:
+        about: dict[str, Any] = {
+            "human": _of_model(numbers[name].answers, base.answers, pairs, place),
+            "labels": [] if cover.withheld else labels,
+            "labels_fault": cover.summary() if cover.withheld else "",
+        }
+        run_folders.write_json(folder / name / LABELS, about)
+        out[name] = replace(numbers[name], **about)
+    return out
+
+
+def _human(pair: LabelledPair) -> float:
+    return 0.5 if pair.tie else 1.0
+
+
+def _verdicts(judge: Judge, pairs: Sequence[LabelledPair], console: Console) -> list[Verdict]:
+    """One for each pair, the rejected answer first; if the judge cannot judge at all, all are missing."""
+    comparisons = [Comparison(p.row, p.rejected, p.chosen) for p in pairs]
+    try:
+        with stage(f"judging {len(pairs)} labelled pairs", "calls", console) as report:
+            return judge.compare(comparisons, lambda done, total: report(done, total, ""))
+    except UserError as e:
+        reason = "; ".join(e.lines)
+    except RAISED as e:  # a package's judge may raise anything
+        reason = describe_error(e)
+    return [Verdict(math.nan, (), reason)] * len(pairs)
+
+
+def _of_model(
+    answers: Sequence[str], base: Sequence[str], pairs: Sequence[LabelledPair], place: Mapping[str, int]
+) -> list[float | None]:
+    """People's mean preference for the model's answer, of each prompt; None where its answer was not labelled."""
+    given: dict[int, list[float]] = {}
+    for p in pairs:
+        at = place[p.row.id]
+        mine, others, two = answers[at].strip(), base[at].strip(), (p.chosen.text.strip(), p.rejected.text.strip())
+        if mine != others and two in ((mine, others), (others, mine)):
+            given.setdefault(at, []).append(0.5 if p.tie else float(two[0] == mine))
+    return [sum(given[i]) / len(given[i]) if i in given else None for i in range(len(answers))]
+
+
+def read_labelled(source: DataSource | Mixture, folder: Path) -> list[LabelledPair]:
+    """Read the pairs of a data set of any format as texts, which judges compare.
+
+    Args:
+        source: the data set.
+        folder: what a path in it is relative to.
+
+    Returns:
+        A pair per row; one with two equal scores, or with `tie: true`, is a tie.
+
+    Raises:
+        UserError: it cannot be read, or no row is a labelled pair of texts.
+    """
+    data, _ = read_source(source, folder, turns=False)
+    faults, labelled = Faults(source.spec, source.on_bad_row), []
+    for example in data.examples:
+        try:
+            labelled.append(_pair(example, data.rows[example.row]))
+        except UserError as e:
+            faults.add(data.place(source.spec, example.row), str(e), data.rows[example.row])
+    faults.settle(len(data.rows))
+    if not labelled:
+        raise UserError(f"{source.spec}: no row is a labelled pair of texts, which a judge needs")
+    return labelled
+
+
+def _pair(example: Example, row: Row) -> LabelledPair:
+    if not isinstance(example, Pair):
+        raise UserError("a single labelled answer; labelled pairs need prompt, chosen and rejected")
+    prompt, chosen, rejected = (
+        _text(getattr(example, name), name, role)
+        for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
+    )
+    asked = PromptRow(str(row.get("id", example.row + 1)), prompt, tuple(row.get("checks") or ()), row.get("topic"))
+    tie = bool(row.get("tie")) or (example.scores is not None and example.scores[0] == example.scores[1])
+    return LabelledPair(asked, Answer(chosen, True, 0), Answer(rejected, True, 0), tie)
+
+
+def _text(text: Text, name: str, role: str) -> str:
+    """Return a text, or the only message of a conversation.
+
+    Raises:
+        UserError: there are several messages, or the message is another role's.
+    """
+    if isinstance(text, str):
+        return text
+    if len(text) != 1 or text[0]["role"] != role:
+        raise UserError(f"{name} is a conversation of several messages; a judge compares answers to a single prompt")
+    return str(text[0]["content"])
