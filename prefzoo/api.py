@@ -97,12 +97,13 @@ def run(
     return start(recipe_path(Path(recipe)))
 
 
-def loss(name: str, **params: Any) -> LossFunction:
+def loss(name: str, *, modifiers: Sequence[Any] = (), **params: Any) -> LossFunction:
     """A loss as a function of log-probs: `loss("cdpo", beta=0.05)(policy, reference)`.
 
     Args:
         name: one of `prefzoo losses`, a sum like "dpo + 0.2*sft" (whose knobs are mappings under its terms' names), or
             your own, `my_losses.py:mine`.
+        modifiers: what changes it, as a recipe lists it: `["humanline", {"dr": {"beta": 1.0}}]`.
         params: its knobs; the others keep their defaults.
 
     Returns:
@@ -114,23 +115,19 @@ def loss(name: str, **params: Any) -> LossFunction:
     Raises:
         UserError: there is no such loss or knob, or a value is out of bounds.
     """
-    from pydantic import ValidationError
-
     from prefzoo import losses
     from prefzoo.errors import UserError
-    from prefzoo.recipe import messages
+    from prefzoo.recipe.knobs import knobs_of
+    from prefzoo.recipe.modifiers import as_entries
 
     if not isinstance(name, str):
         raise UserError("prefzoo.loss takes a loss's name; your own loss needs no decorator", losses.TEMPLATE)
-    entry = losses.get(name)
-    try:
-        knobs = entry.Params(**params)
-    except ValidationError as e:
-        faults = e.errors(include_url=False)
-        raise UserError(
-            f"loss {name}: {'.'.join(messages.error_keys(f))}: {messages.describe_error(entry.Params, f, entry)}"
-            for f in faults
-        ) from None
+    plain, faults = losses.get(name), _Faults()
+    listed = as_entries(modifiers if isinstance(modifiers, str) else list(modifiers))
+    knobs = knobs_of(faults, (), plain, params, listed, None)
+    if knobs is None:
+        raise UserError(f"loss {name}: {line}" for line in faults.lines)
+    entry = losses.as_listed(plain, knobs)
 
     def call(
         policy: LogProbs | Answers, reference: LogProbs | Answers | None = None, *,
@@ -141,6 +138,16 @@ def loss(name: str, **params: Any) -> LossFunction:
 
     call.__name__, call.__doc__ = entry.name, entry.doc
     return call
+
+
+class _Faults:
+    """The faults of knobs, a line each."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def fault(self, keys: tuple[str, ...], message: str, hint: str = "") -> None:
+        self.lines.append(f"{'.'.join(keys)}: {message}")
 
 
 def compare(

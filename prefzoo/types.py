@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
@@ -112,6 +113,19 @@ class TokenLogProbs(LogProbs):
     chosen_tokens: Tensor
     rejected_tokens: Tensor
 
+    def map_tokens(self, change: Callable[[Tensor, Tensor], Tensor], other: TokenLogProbs) -> Self:
+        """Return the same answers with other token log-probs, and with sums over these.
+
+        Args:
+            change: Takes (B, T) token log-probs of these answers and the other's of the same tokens, and returns those
+                that replace them. It must return zeros where both are zero, past an answer's end.
+            other: Token log-probs of the same answers, such as the reference's.
+        """
+        chosen = change(self.chosen_tokens, other.chosen_tokens)
+        rejected = change(self.rejected_tokens, other.rejected_tokens)
+        tokens = {"chosen_tokens": chosen, "rejected_tokens": rejected}
+        return replace(self, chosen=chosen.sum(1), rejected=rejected.sum(1), **tokens)
+
 
 @dataclass(frozen=True)
 class VocabLogProbs(TokenLogProbs):
@@ -160,6 +174,43 @@ class Answers(_Tensors):
             torch.cat((pairs.chosen_len, pairs.rejected_len)),
             torch.cat(sides),
         )
+
+
+@dataclass(frozen=True)
+class TokenAnswers(Answers):
+    """Log-probs of single answers with those of each token.
+
+    Attributes:
+        tokens: (N, T) log-prob of each token in order, zero past the answer's end.
+    """
+
+    tokens: Tensor
+
+    @classmethod
+    def from_pairs(cls, pairs: LogProbs) -> TokenAnswers:
+        """Return the 2B answers of B pairs, which must have token log-probs: the chosen ones, then the rejected ones.
+
+        Raises:
+            TypeError: The pairs have sums alone.
+        """
+        if not isinstance(pairs, TokenLogProbs):
+            raise TypeError(f"{type(pairs).__name__} has no log-probs of tokens; give TokenLogProbs")
+        import torch
+
+        both = Answers.from_pairs(pairs)
+        sides = pairs.chosen_tokens, pairs.rejected_tokens
+        width = max(side.shape[1] for side in sides)
+        tokens = torch.cat([torch.nn.functional.pad(side, (0, width - side.shape[1])) for side in sides])
+        return cls(both.logps, both.lengths, both.desirable, tokens)
+
+    def map_tokens(self, change: Callable[[Tensor, Tensor], Tensor], other: TokenAnswers) -> Self:
+        """Return the same answers with other token log-probs, and with sums over these.
+
+        Args:
+            change, other: As of `TokenLogProbs.map_tokens`.
+        """
+        tokens = change(self.tokens, other.tokens)
+        return replace(self, logps=tokens.sum(1), tokens=tokens)
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def losses(name: str | None, as_json: bool, form: str | None, guide: bool, traps
 
         show(name, plot)
         return
-    from prefzoo.cli.show import show_guide, show_losses, show_peers
+    from prefzoo.cli.explain import show_guide, show_losses, show_peers
 
     if guide or traps:
         option, show_it = ("--guide", show_guide) if guide else ("--traps", show_peers)

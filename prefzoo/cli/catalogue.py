@@ -11,7 +11,7 @@ from typing import Any
 from prefzoo.cli.guide import html_guide, markdown_guide
 from prefzoo.cli.peers import TITLE as PEERS_TITLE
 from prefzoo.cli.peers import html_peers, markdown_peers
-from prefzoo.losses import GROUPS, Loss
+from prefzoo.losses import GROUPS, MODIFIERS, Loss, Modifier
 from prefzoo.runtime.maths import formula_markup, formula_text, markup, plain
 
 UNCITED = "no equation cited"
@@ -30,7 +30,14 @@ ROWS = {
     "VocabLogProbs": "pairs, with statistics over the vocabulary",
     "Answers": "single answers",
 }
+ACTS = {True: "the values of a loss", False: "the log-probs that a loss is given"}
 INPUTS = {"reference": "a reference", "scores": "scores", "kl": "KL by token", "mismatched": "shuffled answers"}
+ALL_GROUPS = (*GROUPS, MODIFIERS)
+ABOUT_MODIFIERS = (
+    "A variant changes its loss by a list of modifiers: `modifiers: [{humanline: {}}, {dr: {beta: 1}}]`. Those of the "
+    "log-probs act before the loss, those of its values after it, each in the order of the list. A sum of losses is "
+    "changed as a whole."
+)
 FORMATS = ("md", "json", "html")
 SIGNS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 STYLE = """
@@ -65,56 +72,72 @@ def knobs(loss: Any) -> list[dict[str, Any]]:
 
 
 def needs(one: dict[str, Any]) -> list[str]:
-    """Return in words what the loss of an `entry` needs: rows first, then a reference, scores and so on."""
-    return [ROWS[one["needs"]["policy"]], *(INPUTS[name] for name in one["needs"] if name != "policy")]
+    """Return in words what the loss or modifier of an `entry` needs: rows first, then a reference, scores and so on."""
+    rows = one["changes"] if "changes" in one else ROWS[one["needs"]["policy"]]
+    return [rows, *(INPUTS[name] for name in one["needs"] if name in INPUTS)]
 
 
-def entry(loss: Loss) -> dict[str, Any]:
-    """Return all that is known of a loss, in plain values; texts are as its docstring and its declaration have them."""
-    head, formula, notes = _parts(loss)
+def entry(one: Loss | Modifier) -> dict[str, Any]:
+    """Return all that is known of a loss or modifier, in plain values, with texts as its declaration has them."""
+    head, formula, notes = _parts(one)
     return {
-        "name": loss.name,
-        "group": loss.group,
+        "name": one.name,
+        "group": one.group,
         "summary": head,
         "formula": formula,
         "notes": notes,
-        "paper": loss.paper,
-        "equation": loss.equation,
-        "needs": {name: kind.__name__ for name, kind in loss.needs.items()},
-        "state": loss.state_type.__name__ if loss.state_type else None,
-        "unpaired": loss.unpaired,
-        "knobs": knobs(loss),
-        "learning_rate": list(loss.learning_rate),
-        "couples": loss.couples,
-        "traps": list(loss.traps),
-        "provisional": loss.provisional,
+        "paper": one.paper,
+        "equation": one.equation,
+        **(_of_modifier(one) if isinstance(one, Modifier) else _of_loss(one)),
+        "knobs": knobs(one),
+        "learning_rate": list(one.learning_rate),
+        "couples": one.couples,
+        "traps": list(one.traps),
+        "provisional": one.provisional,
     }
 
 
-def summary(loss: Loss) -> str:
-    """Return in a line of plain text what a loss does."""
-    return plain(_parts(loss)[0])
+def _of_loss(loss: Loss) -> dict[str, Any]:
+    return {
+        "needs": {name: kind.__name__ for name, kind in loss.needs.items()},
+        "state": loss.state_type.__name__ if loss.state_type else None,
+        "unpaired": loss.unpaired,
+    }
 
 
-def _parts(loss: Loss) -> tuple[str, str, str]:
-    """Return the summary, the formula and the notes of a loss's docstring, each on one line."""
+def _of_modifier(one: Modifier) -> dict[str, Any]:
+    return {
+        "needs": {name: " or ".join(kind.__name__ for kind in kinds) for name, kinds in one.needs.items()},
+        "changes": ACTS[one.of_values],
+        "pairs_only": one.pairs_only,
+        "excludes": list(one.excludes),
+    }
+
+
+def summary(one: Loss | Modifier) -> str:
+    """Return in a line of plain text what a loss or modifier does."""
+    return plain(_parts(one)[0])
+
+
+def _parts(loss: Loss | Modifier) -> tuple[str, str, str]:
+    """Return the summary, the formula and the notes of a docstring, each on one line."""
     head, *rest = re.split(r"\$\$(.*?)\$\$", loss.doc, maxsplit=1, flags=re.DOTALL)
     formula, notes = rest or ("", "")
     return " ".join(head.split()), " ".join(formula.split()), " ".join(notes.split())
 
 
-def catalogue(losses: Sequence[Loss], form: str) -> str:
+def catalogue(losses: Sequence[Loss | Modifier], form: str) -> str:
     """Return the text of a catalogue.
 
     Args:
-        losses: The losses in it; with more than one, the guide "which to try" comes first in md and html.
+        losses: The losses and modifiers in it; with more than one, the guide "which to try" comes first in md and html.
         form: One of FORMATS.
 
     Returns:
         Markdown with LaTeX between dollar signs, HTML with MathML, or JSON in Unicode whose `latex` is the formula's
         source.
     """
-    entries = [entry(one) for group in GROUPS for one in losses if one.group == group]
+    entries = [entry(one) for group in ALL_GROUPS for one in losses if one.group == group]
     if form == "json":
         return json.dumps([_plain(one) for one in entries], indent=1, ensure_ascii=False)
     return _markdown(entries) if form == "md" else _html(entries)
@@ -130,7 +153,13 @@ def _plain(one: dict[str, Any]) -> dict[str, Any]:
 def _facts(one: dict[str, Any]) -> list[str]:
     """What stands below a loss's formula, a line each."""
     facts = [f"Paper: {one['paper']}, {one['equation'] or UNCITED}"] if one["paper"] else []
-    facts.append(f"Needs: {', '.join(needs(one))}")
+    first, *others = needs(one)
+    if one["group"] == MODIFIERS:
+        facts += [f"Changes: {first}", *([f"Needs: {', '.join(others)}"] if others else [])]
+        facts += [f"Not with: {', '.join(one['excludes'])}"] if one["excludes"] else []
+        facts += ["Of losses of pairs alone"] if one["pairs_only"] else []
+    else:
+        facts.append(f"Needs: {', '.join((first, *others))}")
     if one["learning_rate"]:
         facts.append(f"Published learning rates: {', '.join(f'{rate:g}' for rate in one['learning_rate'])}")
     facts += [f"Couples rows: {one['couples']}"] if one["couples"] else []
@@ -145,9 +174,9 @@ def _cells(knob: dict[str, Any]) -> list[str]:
 def _markdown(entries: list[dict[str, Any]]) -> str:
     lines = [f"# {_title(entries)}", "", LEGEND, "", SYMBOLS, ""]
     lines += [*markdown_guide(), *markdown_peers()] if len(entries) > 1 else []
-    for group in GROUPS:
+    for group in ALL_GROUPS:
         inside = [one for one in entries if one["group"] == group]
-        lines += [f"## {group}", ""] if inside else []
+        lines += [f"## {group}", "", *([ABOUT_MODIFIERS, ""] if group == MODIFIERS else [])] if inside else []
         for one in inside:
             mark = " (provisional)" if one["provisional"] else ""
             lines += [f"### `{one['name']}`{mark}", "", one["summary"], ""]
@@ -162,7 +191,9 @@ def _markdown(entries: list[dict[str, Any]]) -> str:
 
 
 def _title(entries: list[dict[str, Any]]) -> str:
-    return f"{len(entries)} preference losses" if len(entries) > 1 else str(entries[0]["name"])
+    count = sum(one["group"] != MODIFIERS for one in entries)
+    more = f" and {len(entries) - count} modifiers" if len(entries) > count else ""
+    return f"{count} preference losses{more}" if len(entries) > 1 else str(entries[0]["name"])
 
 
 def _html(entries: list[dict[str, Any]]) -> str:
@@ -173,14 +204,15 @@ def _html(entries: list[dict[str, Any]]) -> str:
         f"<title>{safe(title)}</title><style>{STYLE}</style><h1>{safe(title)}</h1><p>{safe(LEGEND)}<p>{markup(SYMBOLS)}",
     ]
     if len(entries) > 1:
-        groups = [group for group in GROUPS if any(one["group"] == group for one in entries)]
+        groups = [group for group in ALL_GROUPS if any(one["group"] == group for one in entries)]
         links = ", ".join(f"<a href='#{safe(group)}'>{safe(group)}</a>" for group in groups)
         above = f"<a href='#guide'>Which loss to try</a>, <a href='#peers'>{PEERS_TITLE.lower()}</a>"
         parts += [f"<p>{above}, {links}", html_guide(), html_peers()]
-    for group in GROUPS:
+    for group in ALL_GROUPS:
         inside = [one for one in entries if one["group"] == group]
         names = " ".join(f"<a href='#{safe(one['name'])}'>{safe(one['name'])}</a>" for one in inside)
-        parts += [f"<h2 id='{safe(group)}'>{safe(group)}</h2><p>{names}"] if inside else []
+        about = f"<p>{markup(ABOUT_MODIFIERS)}" if group == MODIFIERS else ""
+        parts += [f"<h2 id='{safe(group)}'>{safe(group)}</h2>{about}<p>{names}"] if inside else []
         parts += [part for one in inside for part in _html_entry(one)]
     return "\n".join(parts) + "\n"
 

@@ -42,7 +42,7 @@ def _situation(one: Situation) -> dict[str, Any]:
 
 def _cited(name: str) -> str:
     """Return paper and equation of a loss; empty for a sum, whose terms have their own entries."""
-    loss = zoo.get(name)
+    loss = zoo.look_up(name)
     if isinstance(loss, Sum):
         return ""
     return f"{loss.paper}, {loss.equation}" if loss.equation else loss.paper
@@ -86,4 +86,4 @@ def html_guide() -> str:
 def _linked(name: str) -> str:
     """Return a loss's name as a link to its entry; a sum has no entry of its own."""
     safe = html.escape(name)
-    return f"<code>{safe}</code>" if isinstance(zoo.get(name), Sum) else f"<a href='#{safe}'>{safe}</a>"
+    return f"<code>{safe}</code>" if isinstance(zoo.look_up(name), Sum) else f"<a href='#{safe}'>{safe}</a>"

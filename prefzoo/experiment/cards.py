@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefzoo.losses import AnyLoss, Loss, Sum
+from prefzoo.losses import AnyLoss, Loss, Modifier
 from prefzoo.recipe.data_paths import paths_of
 from prefzoo.runtime.run_folders import ADAPTER, RunResult, write_text
 
@@ -82,7 +82,7 @@ def safe(text: Any) -> str:
 
 
 def _names(loss: AnyLoss) -> list[str]:
-    return [term.name for _, term in loss.terms] if isinstance(loss, Sum) else [loss.name]
+    return [term.name for _, term in loss.terms] + [one.name for one in loss.modifiers]
 
 
 def _shown(spec: str, folder: Path) -> str:
@@ -113,20 +113,23 @@ def _loading(*, adapter: bool) -> str:
 
 def _loss(about: About) -> str:
     loss = about.loss
-    terms = loss.terms if isinstance(loss, Sum) else ((1.0, loss),)
     parts = ["## Loss"]
-    for weight, term in terms:
-        assert isinstance(term, Loss)  # what a registry gives, and what sums are made of
-        formula = re.search(r"\$\$(.*?)\$\$", term.doc, re.DOTALL)
-        head = term.doc[: formula.start()] if formula else term.doc
-        weighted = f"{weight:g} times {safe(term.name)}: " if len(terms) > 1 else ""
-        parts.append(weighted + _prose(head).rstrip())
-        parts += [f"$$ {' '.join(formula.group(1).split())} $$"] if formula else []
-        cited = safe(term.paper) + (f", {safe(term.equation)}" if term.equation else "")
-        links = " ".join(f"[arXiv:{i}](https://arxiv.org/abs/{i})" for i in dict.fromkeys(ARXIV.findall(term.paper)))
-        parts += [f"Citation: {cited}" + (f" ({links})" if links else "")] if term.paper else []
-        parts += [f"Provisional: {safe(term.provisional)}"] if term.provisional else []
+    for weight, term in loss.terms:
+        parts += _formula(f"{weight:g} times {safe(term.name)}: " if len(loss.terms) > 1 else "", term)
+    for one in loss.modifiers:
+        parts += _formula(f"Modified by {safe(one.name)}: ", one)
     return "\n\n".join([*parts, safe(SYMBOLS)])
+
+
+def _formula(head: str, one: Loss | Modifier) -> list[str]:
+    """What a loss or modifier does, its formula and its citation."""
+    formula = re.search(r"\$\$(.*?)\$\$", one.doc, re.DOTALL)
+    parts = [head + _prose(one.doc[: formula.start()] if formula else one.doc).rstrip()]
+    parts += [f"$$ {' '.join(formula.group(1).split())} $$"] if formula else []
+    cited = safe(one.paper) + (f", {safe(one.equation)}" if one.equation else "")
+    links = " ".join(f"[arXiv:{i}](https://arxiv.org/abs/{i})" for i in dict.fromkeys(ARXIV.findall(one.paper)))
+    parts += [f"Citation: {cited}" + (f" ({links})" if links else "")] if one.paper else []
+    return parts + ([f"Provisional: {safe(one.provisional)}"] if one.provisional else [])
 
 
 def _prose(text: str) -> str:

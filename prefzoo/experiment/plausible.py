@@ -11,7 +11,7 @@ from prefzoo.data.audit import Audit
 from prefzoo.evals.judges.server import ServerSettings
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
-from prefzoo.losses import AnyLoss, Loss, Sum
+from prefzoo.losses import AnyLoss, Loss, Modified, Modifier, Sum
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.recipe.sections import Evals, Train
 from prefzoo.training.job import steps_of
@@ -102,7 +102,7 @@ def of_trial(trial: Trial, pairs: int) -> list[str]:
     """Return the warnings for a trial's training and knobs, `pairs` being the rows of its data."""
     variant, place = trial.variant, f"variants.{trial.arm}"
     knobs = variant.params.model_dump()
-    lines = [*_of_training(variant, place, pairs), *_of_knobs(variant.loss_obj, knobs, place)]
+    lines = [*_of_training(variant, place, pairs), *_of_loss(variant.loss_obj, knobs, place)]
     return [line for line in lines if line]
 
 
@@ -130,19 +130,28 @@ def _value(train: Train, name: str) -> float | None:
     return None if at is None else float(at)
 
 
-def _of_knobs(loss: AnyLoss, values: Mapping[str, Any], place: str) -> Iterator[str]:
-    if isinstance(loss, Sum):
+def _of_loss(loss: AnyLoss, values: Mapping[str, Any], place: str) -> Iterator[str]:
+    if isinstance(loss, Modified):
+        own = dict(values)
+        entries = own.pop("modifiers")
+        yield from _of_loss(loss.loss, own, place)
+        for i, ((spec, one), entry) in enumerate(zip(loss.steps, entries, strict=True)):
+            yield from _of_knobs(one, entry[spec], f"{place}.modifiers.{i}.{spec}")
+    elif isinstance(loss, Sum):
         for _, term in loss.terms:
             yield from _of_knobs(term, values[term.name], f"{place}.{term.name}")
-        return
-    assert isinstance(loss, Loss)
+    elif isinstance(loss, Loss):
+        yield from _of_knobs(loss, values, place)
+
+
+def _of_knobs(loss: Loss | Modifier, values: Mapping[str, Any], place: str) -> Iterator[str]:
     for knob, value in values.items():
         plausible = _knob_range(loss, knob)
         if plausible is not None and isinstance(value, float):
             yield plausible.fault(f"{place}.{knob}", value)
 
 
-def _knob_range(loss: Loss, knob: str) -> Range | None:
+def _knob_range(loss: Loss | Modifier, knob: str) -> Range | None:
     """What is plausible for a knob: near published values, or very roughly near its default where none were read."""
     default = loss.Params.model_fields[knob].default
     values = [v for v in (*loss.grid.get(knob, ()), default) if isinstance(v, int | float)]

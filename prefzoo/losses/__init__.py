@@ -24,8 +24,8 @@ from prefzoo.losses import (
     length,
     likelihood,
     margin,
+    modifiers,
     pointwise,
-    reweighted,
     scored,
     ties,
     tokens,
@@ -46,9 +46,13 @@ from prefzoo.losses._bounds import (
 )
 from prefzoo.losses._grids import PaperGrid, paper_grid
 from prefzoo.losses._guide import SITUATIONS, Situation
-from prefzoo.losses._loss import GROUPS, AnyLoss, Loss, Params
+from prefzoo.losses._loss import GROUPS, AnyLoss, Loss
+from prefzoo.losses._modified import Modified, as_listed, modify
+from prefzoo.losses._modifier import MODIFIERS, Modifier
+from prefzoo.losses._modifier_registry import MODIFIER_TEMPLATE, all_modifiers, get_modifier, modifier
+from prefzoo.losses._params import Params
 from prefzoo.losses._peers import PEERS, PEERS_READ, Peer
-from prefzoo.losses._registry import all_losses, get, loss, names
+from prefzoo.losses._registry import all_losses, get, look_up, loss, names
 from prefzoo.losses._signature import TEMPLATE
 from prefzoo.losses._sum import Sum
 
@@ -61,6 +65,10 @@ __all__ = [
     "Finite",
     "FlipRate",
     "Loss",
+    "MODIFIERS",
+    "MODIFIER_TEMPLATE",
+    "Modified",
+    "Modifier",
     "NonNegative",
     "PaperGrid",
     "Peer",
@@ -76,6 +84,8 @@ __all__ = [
     "Sum",
     "Vocabulary",
     "all_losses",
+    "all_modifiers",
+    "as_listed",
     "balanced",
     "batch",
     "contrastive",
@@ -84,15 +94,19 @@ __all__ = [
     "dpo",
     "get",
     "gamma_po",
+    "get_modifier",
     "ipo",
     "length",
     "likelihood",
+    "look_up",
     "loss",
     "margin",
+    "modifier",
+    "modifiers",
+    "modify",
     "names",
     "paper_grid",
     "pointwise",
-    "reweighted",
     "scored",
     "ties",
     "tokens",

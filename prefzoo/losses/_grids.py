@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from prefzoo.losses._loss import AnyLoss, Loss
+from prefzoo.losses._modified import FIELD, Modified
 from prefzoo.losses._sum import Sum
 
 SPREAD = (0.2, 1.0, 5.0)  # of the default grid: a default value is right to within a factor of about five
-ABOUT_GRIDS = re.compile(r"[^.]*\bgrid\b(?:[^.]|\.(?=\d))*\.")
+ABOUT_GRIDS = re.compile(r"(?:[^.]|\.(?=\d))*\bgrid\b(?:[^.]|\.(?=\d))*\.")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class PaperGrid:
     """A grid for tuning a loss.
 
     Attributes:
-        knobs: Values of each knob; `term.knob` names a knob of a sum's term.
+        knobs: Values of each knob; `term.knob` names a knob of a sum's term, `modifiers.name.knob` one of a modifier.
         learning_rate: Published learning rates; if empty, the recipe's is used.
         source: Where the values come from, in words.
         stated: Whether the values were published. Otherwise this is the default grid: one fifth, once and five times
@@ -44,6 +45,12 @@ def paper_grid(loss: AnyLoss) -> PaperGrid:
         knobs = {f"{name}.{knob}": values for name, grid in parts for knob, values in grid.knobs.items()}
         source = "; ".join(f"{name}: {grid.source}" for name, grid in parts)
         return PaperGrid(knobs, (), source, all(grid.stated for _, grid in parts))
+    if isinstance(loss, Modified):
+        grid = paper_grid(loss.loss)
+        names = [(f"{FIELD}.{spec.rpartition(':')[2]}", one) for spec, one in loss.steps]
+        own = {f"{name}.{knob}": tuple(values) for name, one in names for knob, values in one.grid.items()}
+        sources = [grid.source, *(f"{one.name}: {one.paper}" for one in loss.modifiers if one.grid and one.paper)]
+        return replace(grid, knobs=grid.knobs | own, source="; ".join(sources))
     if not isinstance(loss, Loss):
         raise TypeError(f"{type(loss).__name__} is no loss with published settings")
     knobs = {knob: tuple(values) for knob, values in loss.grid.items()}

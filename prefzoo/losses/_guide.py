@@ -55,7 +55,7 @@ SITUATIONS = (
             ("cdpo", "its minimum lies at a finite margin, which the assumed share of flipped labels sets"),
             ("robust", "unbiased if flip_rate is right, but unbounded below"),
             ("ipo", "a wrong label pulls only towards a finite margin"),
-            ("dr_dpo", "weighs the pairs of a step down that fit worst"),
+            ("dr", "a modifier of any loss of pairs: weighs the pairs of a step down that fit worst"),
             ("apo_zero", "bounded: a pair far on the wrong side has almost no gradient"),
         ),
     ),

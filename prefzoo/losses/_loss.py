@@ -7,37 +7,36 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, create_model
 
 from prefzoo.losses._inputs import check_inputs
+from prefzoo.losses._modifier import Modifier
+from prefzoo.losses._params import Params, check_grid
 from prefzoo.losses._signature import INPUTS, STATE, LossFn, knobs_of
 from prefzoo.losses._torch import Tensor, torch
 from prefzoo.runtime.plugins import WrongReturn
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
 
+Rows = TypeVar("Rows", bound=LogProbs | Answers)
 GROUPS = (
     "pairwise", "reference-free", "length-aware", "noise-robust", "f-divergence", "unpaired", "token-level",
     "distributional", "sft-augmented",
 )  # fmt: skip
 
 
-class Params(BaseModel):
-    """The knobs of one loss: strict types, no unknown keys. Each loss gets its own subclass from its signature."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
-
-
 class AnyLoss:
-    """The interface of a loss and of a sum of losses; see `Loss` for the attributes."""
+    """The interface of a loss, of a sum of losses and of a modified loss; see `Loss` for the attributes."""
 
     name: str
     paper: str
     equation: str
     at_reference: Callable[[Any], float] | None
     couples: str
+    mean_only: str
     provisional: str
+    terms: tuple[tuple[float, Loss], ...]  # weight and loss of each, in order; a single loss is one of weight 1
 
     @property
     @abstractmethod
@@ -108,6 +107,23 @@ class AnyLoss:
         )[0]
 
     @property
+    def modifiers(self) -> tuple[Modifier, ...]:
+        """What changes its log-probs or its values, in order; none for a loss by itself."""
+        return ()
+
+    def modified_policy(self, policy: Rows, reference: LogProbs | Answers | None, params: BaseModel) -> Rows:
+        """Return the policy's log-probs as the modifiers change them, before the loss is called with them.
+
+        Args:
+            policy, reference: Log-probs of the same rows.
+            params: The knobs, an instance of `Params`.
+
+        Returns:
+            Log-probs of the same kind and rows.
+        """
+        return policy
+
+    @property
     def needs_reference(self) -> bool:
         """Whether it compares the policy with a reference."""
         return "reference" in self.needs
@@ -130,7 +146,7 @@ class AnyLoss:
     @property
     def unpaired(self) -> bool:
         """Whether its rows are single answers instead of pairs."""
-        return self.needs["policy"] is Answers
+        return issubclass(self.needs["policy"], Answers)
 
 
 @dataclass(frozen=True)
@@ -150,6 +166,7 @@ class Loss(AnyLoss):
             chose. A knob without an entry has no published values that were read.
         traps: Short sentences on what goes wrong with the loss and where implementations differ.
         couples: How the rows of a batch depend on each other; empty for independent rows.
+        mean_only: Why value i does not belong to row i, so that only the mean has a meaning; empty if it does.
         provisional: Why the formula is uncertain; empty if it was read in the paper or the authors' code.
         learning_rate: Learning rates that the paper, or a published comparison, used.
     """
@@ -162,8 +179,13 @@ class Loss(AnyLoss):
     grid: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
     traps: tuple[str, ...] = ()
     couples: str = ""
+    mean_only: str = ""
     provisional: str = ""
     learning_rate: tuple[float, ...] = ()
+
+    @property
+    def terms(self) -> tuple[tuple[float, Loss], ...]:  # type: ignore[override]
+        return ((1.0, self),)
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -231,11 +253,4 @@ def check_metadata(loss: Loss) -> None:
     """
     if loss.group not in GROUPS:
         raise ValueError(f"loss {loss.name}: no such group: {loss.group!r}; there are {', '.join(GROUPS)}")
-    for knob, values in loss.grid.items():
-        if knob not in loss.Params.model_fields:
-            raise ValueError(f"loss {loss.name}: grid names {knob!r}, which is no knob of it")
-        for value in values:
-            try:
-                loss.Params(**{knob: value})
-            except ValidationError as e:
-                raise ValueError(f"loss {loss.name}: grid of {knob} has {value}: {e.errors()[0]['msg']}") from e
+    check_grid(f"loss {loss.name}", loss.Params, loss.grid)

@@ -33,8 +33,6 @@ _MEANS = {
     "focal_po": ("focalpo", "focal_dpo"),
     "h_dpo": ("hdpo",),
     "d2po": ("temporal_decay_dpo",),
-    "dr_dpo": ("drdpo",),
-    "kl_dpo": ("kldpo",),
     "dpo_rk": ("todo", "tie_loss", "rao_kupper"),
     "dpo_davidson": ("dpo_d", "davidson"),
     "gamma_dpo": ("gammapo", "gamma_po", "gm_dpo"),
@@ -42,6 +40,10 @@ _MEANS = {
     "npo": ("negative_preference_optimization", "non_paired_dpo"),
 }
 OTHER_NAMES = {name: f"did you mean {ours!r}?" for ours, names in _MEANS.items() for name in names} | {
+    **dict.fromkeys(("dr_dpo", "drdpo"), "it is dpo with a modifier: loss: dpo, modifiers: [{dr: {beta: 1}}]"),
+    **dict.fromkeys(("kl_dpo", "kldpo"), "it is dpo with a modifier: loss: dpo, modifiers: [{kl: {tau: 1}}]"),
+    "humanline_dpo": "it is dpo with a modifier: loss: dpo, modifiers: [humanline]",
+    "humanline_kto": "it is kto with a modifier: loss: kto, modifiers: [humanline]",
     "tr_dpo": "it is an option of any loss: train.sync_reference",
     "spo": "other tools' -x sigmoid(x) is called bounded there, but falls without end; bounded is apo_zero",
     "spin": "it is dpo on pairs whose rejected answers are the model's own; `prefzoo pairs` samples answers",

@@ -10,15 +10,16 @@ from types import NoneType
 from typing import Any
 
 from prefzoo.errors import did_you_mean
-from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL, TokenLogProbs, VocabLogProbs
+from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenAnswers, TokenKL, TokenLogProbs, VocabLogProbs
 
 LossFn = Callable[..., Any]
 
-SHAPES: tuple[type, ...] = (LogProbs, TokenLogProbs, VocabLogProbs, Answers)
+SHAPES: tuple[type, ...] = (LogProbs, TokenLogProbs, VocabLogProbs, Answers, TokenAnswers)
 INPUTS: dict[str, tuple[type, ...]] = {
     "policy": SHAPES, "reference": SHAPES, "scores": (Scores,), "kl": (TokenKL,), "mismatched": (Mismatched,),
 }  # fmt: skip
 STATE = "state"
+RESERVED = ("loss", "train", "sweep", "modifiers")  # fields of a variant beside the knobs
 TEMPLATE = """\
 A loss is a function in a file of yours, say my_losses.py, that a recipe names by `loss: my_losses.py:mine`:
   from torch.nn.functional import logsigmoid
@@ -89,6 +90,8 @@ def check_signature(fn: LossFn) -> None:
     for p in parameters.values():
         if p.name in (*INPUTS, STATE):
             continue
+        if p.name in RESERVED:
+            raise TypeError(f"{shown}: a variant's own field is called {p.name}; name the knob something else")
         if p.default is p.empty:
             raise TypeError(
                 f"{shown}: {p.name} is no input of a loss, and a knob needs a default, like `beta=0.1`"
@@ -99,7 +102,8 @@ def check_signature(fn: LossFn) -> None:
     hints = inspect.get_annotations(fn, eval_str=True)
     for name in (name for name in parameters if name in (*INPUTS, STATE)):
         _check_annotation(fn, name, hints)
-    if "reference" in parameters and (hints.get("reference") is Answers) != (hints.get("policy") is Answers):
+    single = {name: issubclass(hints.get(name, LogProbs), Answers) for name in ("policy", "reference")}
+    if "reference" in parameters and single["reference"] != single["policy"]:
         raise TypeError(f"{shown}: policy and reference are both pairs, or both Answers")
 
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field, create_model
 
 from prefzoo.errors import UserError
 from prefzoo.losses._inputs import check_inputs
-from prefzoo.losses._loss import AnyLoss, Loss, Params
+from prefzoo.losses._loss import AnyLoss, Loss
+from prefzoo.losses._params import Params
 from prefzoo.losses._signature import INPUTS
 from prefzoo.losses._torch import Tensor
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
@@ -50,6 +51,10 @@ class Sum(AnyLoss):
     @property
     def couples(self) -> str:  # type: ignore[override]
         return "; ".join(f"{term.name}: {term.couples}" for _, term in self.terms if term.couples)
+
+    @property
+    def mean_only(self) -> str:  # type: ignore[override]
+        return "; ".join(f"{term.name}: {term.mean_only}" for _, term in self.terms if term.mean_only)
 
     @property
     def provisional(self) -> str:  # type: ignore[override]

@@ -91,10 +91,8 @@ def bco_pair_shift(
     group="distributional",
     grid={"beta": (0.01,)},
     couples="margins are compared by rank within the batch; with one pair it is DPO",
-    traps=(
-        "depends on the batch size, and on gradient accumulation unless micro-batches are gathered",
-        "value i belongs to rank i, not to pair i: only the mean is meaningful",
-    ),
+    mean_only="value i belongs to rank i, not to pair i",
+    traps=("depends on the batch size, and on gradient accumulation unless micro-batches are gathered",),
 )
 def aot(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, flip_rate: FlipRate = 0.0) -> Tensor:
     r"""Compare the distribution of the policy's margins with that of the reference's, rank by rank.
@@ -115,6 +113,7 @@ def aot(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, flip_ra
     group="distributional",
     grid={"beta": (0.01,)},
     couples="log-ratios of chosen and rejected answers are compared by rank within the batch; with one pair it is DPO",
+    mean_only="value i belongs to rank i, not to pair i",
     traps=(
         "TRL called this `aot_pair` until 0.27",
         "it needs as many chosen as rejected answers, so it takes pairs, and then ignores who belongs to whom",
@@ -140,6 +139,7 @@ def aot_unpaired(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01
     grid={"alpha": (0.01, 0.6), "beta": (0.1,), "drop": (0.2,)},
     learning_rate=(5e-7,),
     couples="the batch's mean margin sets beta, and the pairs farthest from the moving mean are dropped",
+    mean_only="the values of dropped pairs are zero, and the others are scaled up",
     traps=(
         "the authors draw the kept pairs at random with Gaussian weights; here the nearest are kept",
         "the authors' README uses alpha 0.6, their config file 0.01",

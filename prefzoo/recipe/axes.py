@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from prefzoo import losses
-from prefzoo.losses import paper_grid
-from prefzoo.recipe import messages
+from prefzoo.losses import AnyLoss, paper_grid
+from prefzoo.recipe import messages, modifiers
 from prefzoo.recipe.yaml import Keys, Source
 
 SCALES = ("log", "uniform")
@@ -127,7 +127,10 @@ def _take_axes(source: Source, keys: Keys, value: Any, path: Keys) -> Iterator[A
         return
     for key, inner in value.items():
         at, here = (*keys, key), (*path, key)
-        if isinstance(inner, list) and len(inner) > 1 and here not in LISTS:
+        if here == (modifiers.FIELD,):
+            value[key] = modifiers.as_entries(inner)
+            yield from _axes_of_modifiers(source, at, value[key], here)
+        elif isinstance(inner, list) and len(inner) > 1 and here not in LISTS:
             if len({repr(v) for v in inner}) < len(inner):
                 source.fault(at, "has a value twice; keep one of each")
             else:
@@ -142,6 +145,12 @@ def _take_axes(source: Source, keys: Keys, value: Any, path: Keys) -> Iterator[A
         elif isinstance(inner, dict):
             value[key] = below = dict(inner)
             yield from _take_axes(source, at, below, here)
+
+
+def _axes_of_modifiers(source: Source, keys: Keys, entries: Any, path: Keys) -> Iterator[Axis]:
+    for i, entry in enumerate(entries if isinstance(entries, list) else []):
+        for spec, knobs in entry.items() if isinstance(entry, dict) else ():
+            yield from _take_axes(source, (*keys, str(i), spec), knobs, (*path, modifiers.short_name(spec)))
 
 
 def _range(source: Source, keys: Keys, path: Keys, value: dict[str, Any]) -> Axis | None:
@@ -167,7 +176,9 @@ def _published(
         )
         return []
     try:
-        loss = losses.get(fields.get("loss", name), folder)
+        loss: AnyLoss = losses.get(fields.get("loss", name), folder)
+        specs = [spec for entry in fields.get(modifiers.FIELD) or () for spec in entry]
+        loss = losses.modify(losses.get(fields.get("loss", name), folder), specs, folder) if specs else loss
     except Exception:  # the fault is reported where the loss is read
         return []
     grid = paper_grid(loss)
@@ -181,6 +192,9 @@ def _published(
 
 def _written(fields: Any, path: Keys) -> bool:
     for key in path:
+        if isinstance(fields, list):
+            fields = modifiers.knobs_of(fields, key)
+            continue
         if not isinstance(fields, dict) or key not in fields:
             return False
         fields = fields[key]
@@ -188,14 +202,18 @@ def _written(fields: Any, path: Keys) -> bool:
 
 
 def set_at_path(plain: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Set a value in nested mappings, creating mappings on the way.
+    """Set a value in nested mappings, creating mappings on the way; in a list of modifiers a key is one's name.
 
     Args:
         plain: The outermost mapping.
         path: The keys that lead to the value.
         value: The value.
     """
-    for key in path[:-1]:
+    for i, key in enumerate(path[:-1]):
+        if isinstance(plain.get(key), list):
+            plain[key] = modifiers.as_entries(plain[key])
+            set_at_path(modifiers.knobs_of(plain[key], path[i + 1]), path[i + 2 :], value)
+            return
         plain[key] = dict(plain.get(key) or {})
         plain = plain[key]
     plain[path[-1]] = value

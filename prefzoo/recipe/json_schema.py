@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prefzoo import losses
-from prefzoo.losses import Loss
+from prefzoo.losses import Loss, Modifier
 from prefzoo.recipe.descriptions import FIELDS
 from prefzoo.recipe.load import SLUG, Recipe
 from prefzoo.runtime.run_folders import BASE
@@ -16,7 +16,9 @@ from prefzoo.runtime.run_folders import BASE
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PLUGIN = {"pattern": ":", "description": "Your own loss: my_losses.py:mine or package.module:mine."}
 SUM = {"pattern": r"[+*]", "description": "A weighted sum like dpo + 0.2*sft; each term's knobs stand under its name."}
-NOT_KNOBS = ("loss", "reference", "train")  # other keys of a variant
+NOT_KNOBS = ("loss", "reference", "train", "modifiers")  # other keys of a variant
+PLUGIN_MODIFIER = {"pattern": ":", "description": "Your own modifier: my_modifiers.py:mine or package.module:mine."}
+MODIFIERS = "What changes the loss, in the order in which it acts: `prefzoo losses` lists modifiers and losses."
 JsonSchema = dict[str, Any]
 MODEL: JsonSchema = {"type": "string", "minLength": 1}
 REFERENCE: JsonSchema = {
@@ -49,7 +51,7 @@ def recipe_schema(known: Sequence[Loss]) -> JsonSchema:
     for part in (own, root["$defs"]["Train"]):
         part["properties"] = {name: _swept(field) for name, field in part["properties"].items()}
     own["description"] = "This variant's own settings, which override the recipe's."
-    root["$defs"] |= {"VariantTrain": own, "variant": _variant(known)}
+    root["$defs"] |= {"VariantTrain": own, "variant": _variant(known), "modifiers": _modifiers()}
     root["$defs"] |= {f"knobs.{loss.name}": _knobs(loss) for loss in known}
     root["$defs"] |= {f"loss.{loss.name}": _of_loss(loss) for loss in known}
     named = {"type": "object", "required": ["loss"]}
@@ -92,13 +94,31 @@ def _variant(known: Sequence[Loss]) -> JsonSchema:
             "loss": {"type": "string", "anyOf": [names, PLUGIN, SUM], "description": "A loss of `prefzoo losses`."},
             "reference": REFERENCE,
             "train": {"anyOf": [_ref("VariantTrain"), {"type": "null"}]},
+            "modifiers": _ref("modifiers"),
         },
         "allOf": [*chosen, terms],
     }
 
 
-def _knobs(loss: Loss) -> JsonSchema:
-    """Return the schema of a loss's knobs, with published grids in their descriptions."""
+def _modifiers() -> JsonSchema:
+    """Return the schema of a variant's modifiers: names, or mappings from one name to its knobs."""
+    known = list(losses.all_modifiers())
+    entries = {one.name: {"anyOf": [_swept_knobs(one), {"type": "null"}]} for one in known}
+    names = {"type": "string", "anyOf": [{"enum": list(entries)}, PLUGIN_MODIFIER]}
+    one = {
+        "type": "object", "properties": entries, "patternProperties": {":": True}, "additionalProperties": False,
+        "minProperties": 1, "maxProperties": 1,
+    }  # fmt: skip
+    return {"description": MODIFIERS, "type": ["array", "null"], "items": {"anyOf": [names, one]}}
+
+
+def _swept_knobs(one: Modifier) -> JsonSchema:
+    knobs = _knobs(one)
+    return {**knobs, "properties": {name: _swept(field) for name, field in knobs["properties"].items()}}
+
+
+def _knobs(loss: Loss | Modifier) -> JsonSchema:
+    """Return the schema of a loss's or modifier's knobs, with published grids in their descriptions."""
     knobs: JsonSchema = _without_titles(loss.Params.model_json_schema())
     for name, field in knobs.get("properties", {}).items():
         grid = ", ".join(f"{v:g}" for v in loss.grid.get(name, ()))
@@ -119,7 +139,8 @@ def _of_loss(loss: Loss) -> JsonSchema:
         "properties": {
             "loss": {"type": "string"},
             "train": {"anyOf": [_ref("VariantTrain"), {"type": "null"}]},
-            **({"reference": REFERENCE} if loss.needs_reference or loss.needs_kl else {}),
+            "reference": REFERENCE,
+            "modifiers": _ref("modifiers"),
             "sweep": {"const": "paper", "description": "The grid of the loss's paper, or a default one."},
             **{name: _swept(field) for name, field in knobs["properties"].items()},
         },

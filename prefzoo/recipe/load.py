@@ -6,15 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from prefzoo import losses
 from prefzoo.errors import UserError
-from prefzoo.losses import AnyLoss, Params
-from prefzoo.recipe import messages, yaml
+from prefzoo.losses import AnyLoss, Loss, Params, Sum
+from prefzoo.recipe import messages, modifiers, yaml
 from prefzoo.recipe.axes import Axis, Sweep, attach_axes, extract_axes, variant_to_plain
+from prefzoo.recipe.knobs import knobs_of, validate
 from prefzoo.recipe.sections import Data, Evals, RecipeSection, Seed, Text, Train
 from prefzoo.recipe.yaml import Keys, Source
 from prefzoo.runtime.plugins import describe_error
@@ -25,7 +26,10 @@ NO_MODEL = ("", "none", "null", "false", "off")  # what is meant by these is a l
 
 
 class Variant(RecipeSection):
-    """A loss with its knobs, and all settings of its training loop: the recipe's with the variant's own on top."""
+    """A loss with its knobs, and all settings of its training loop: the recipe's with the variant's own on top.
+
+    The knobs of a modified loss hold `modifiers`, a list of mappings from a modifier's name to its own knobs.
+    """
 
     name: str
     loss: str
@@ -37,8 +41,8 @@ class Variant(RecipeSection):
 
     @property
     def loss_obj(self) -> AnyLoss:
-        """The loss; paths of plug-in files are relative to the recipe."""
-        return losses.get(self.loss, self.folder)
+        """The loss with its modifiers; paths of plug-in files are relative to the recipe."""
+        return losses.as_listed(losses.get(self.loss, self.folder), self.params, self.folder)
 
 
 class Recipe(RecipeSection):
@@ -96,7 +100,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             source.data[section] = {}
     folder = Path(path).resolve().parent
     axes = extract_axes(source, folder)
-    recipe = _validate(source, Recipe, {**source.data, "variants": {}}, ())
+    recipe = validate(source, Recipe, {**source.data, "variants": {}}, ())
     variants = attach_axes(source, axes, _variants(source, folder), partial(_variant, source, folder=folder))
     if isinstance(common := source.data.get("reference"), str) and not _is_model(common):
         source.fault(("reference",), f"must be a model (is {messages.format_value(common)}); {messages.REFERENCE_CURE}")
@@ -134,12 +138,13 @@ def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | 
     knobs = dict(fields or {})
     spec, partial = knobs.pop("loss", name), knobs.pop("train", None)
     own = {"reference": knobs.pop("reference")} if "reference" in knobs else {}
+    listed = modifiers.as_entries(knobs.pop(modifiers.FIELD, None))
     train = _merged_train(source, (*keys, "train"), partial)
     loss = _loss(source, keys, spec, folder)
-    params = _validate(source, loss.Params, knobs, keys, loss) if loss else None
+    params = knobs_of(source, keys, loss, knobs, listed, folder) if loss else None
     if train is None or params is None or loss is None:
         return None
-    reference = _reference(source, keys, own, loss, train)
+    reference = _reference(source, keys, own, losses.as_listed(loss, params, folder), train)
     return Variant(name=name, loss=spec, params=params, train=train, folder=folder, reference=reference)
 
 
@@ -168,7 +173,7 @@ def _is_model(value: Any) -> bool:
     return isinstance(value, str) and value.lower() not in NO_MODEL
 
 
-def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> AnyLoss | None:
+def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> Loss | Sum | None:
     if not isinstance(spec, str):
         source.fault((*keys, "loss"), f"must be text (is {messages.format_value(spec)}); `prefzoo losses` lists all")
         return None
@@ -214,21 +219,3 @@ def _over(under: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
 
 def _has(value: Any, loc: Keys) -> bool:
     return not loc or (isinstance(value, dict) and loc[0] in value and _has(value[loc[0]], loc[1:]))
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def _validate(source: Source, model: type[Model], value: Any, keys: Keys, loss: AnyLoss | None = None) -> Model | None:
-    try:
-        return model.model_validate(value)
-    except ValidationError as e:
-        for error in e.errors(include_url=False):
-            loc = messages.error_keys(error)
-            if loss is not None and loc[-1] in Train.model_fields and error["type"] == "extra_forbidden":
-                source.fault(
-                    (*keys, *loc), f"no such parameter of {loss.name}; it belongs under the variant's `train:`"
-                )
-            else:
-                source.fault((*keys, *loc), messages.describe_error(model, error, loss))
-    return None

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from prefzoo.errors import did_you_mean
-from prefzoo.losses import AnyLoss
+from prefzoo.losses import AnyLoss, Modifier
 from prefzoo.recipe import judge
 from prefzoo.recipe.other_names import suggestion
 from prefzoo.recipe.sections import Data
@@ -64,13 +64,13 @@ def _tagged(error: ErrorDetails) -> Keys:
     return tuple(str(part) for part in error["loc"] if part not in ("[key]", judge.tag("text")))
 
 
-def describe_error(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | None = None) -> str:
+def describe_error(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | Modifier | None = None) -> str:
     """Return the message for one error: what is wrong with the value, and the cure.
 
     Args:
         model: The model that was validated.
         error: One of pydantic's errors.
-        loss: The loss whose knobs were validated, if any.
+        loss: The loss or modifier whose knobs were validated, if any.
 
     Returns:
         The message, without the place in the recipe.
@@ -98,7 +98,7 @@ def describe_error(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | 
     return str(error["msg"])
 
 
-def _unknown_field(word: str, known: list[str], loss: AnyLoss | None) -> str:
+def _unknown_field(word: str, known: list[str], loss: AnyLoss | Modifier | None) -> str:
     if word in _REFERENCE:
         problem = "no such field" if loss is None else f"no such parameter of {loss.name}"
         return f"{problem}; {REFERENCE_CURE}"
@@ -106,7 +106,7 @@ def _unknown_field(word: str, known: list[str], loss: AnyLoss | None) -> str:
         hint = suggestion(word, known) or did_you_mean(word, known) or "; there are " + ", ".join(known)
         return f"no such field{hint}"
     has = f"which has {', '.join(known)}" if known else "which has none"
-    allowed = [*known, "loss", "reference", "train"]
+    allowed = known if isinstance(loss, Modifier) else [*known, "loss", "reference", "train", "modifiers"]
     hint = suggestion(word, allowed, in_variant=True) or did_you_mean(word, allowed) or "; remove it"
     return f"no such parameter of {loss.name}, {has}{hint}"
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -115,6 +115,19 @@ def _mapping(node: yaml.MappingNode, keys: Keys, parsed: _Parsed) -> dict[str, A
         else:
             value[key.value] = _plain(child, (*keys, key.value), line, parsed)
     return value
+
+
+class Reporter(Protocol):
+    """What takes faults: a recipe's `Source`, or a list of lines."""
+
+    def fault(self, keys: Keys, message: str, hint: str = "") -> None:
+        """Add a fault of the value at `keys`.
+
+        Args:
+            keys: Where the value is.
+            message: What is wrong with it, and the cure.
+            hint: Longer help.
+        """
 
 
 class Source:

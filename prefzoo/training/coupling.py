@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from prefzoo.training.job import Job
 from prefzoo.training.loss_call import call_loss
-from prefzoo.training.loss_inputs import Inputs, Values, sums_of, with_leaf_sums
+from prefzoo.training.loss_inputs import Inputs, Values, gradient_paths, with_leaves
 from prefzoo.training.step_metrics import RowMetrics, row_metrics
-from prefzoo.types import Mismatched, Scores
+from prefzoo.types import Mismatched, Scores, TokenKL
 
-Slopes = tuple[Tensor, ...]  # gradients with respect to the summed log-probs, (B,) for each of `sums_of`
-T = TypeVar("T", bound=Values | Scores)
+Slopes = tuple[Tensor, ...]  # gradients with respect to each of `gradient_paths`
+T = TypeVar("T", bound=Values | Scores | TokenKL)
 
 
 def grad_wrt_logprobs(
@@ -35,31 +36,30 @@ def grad_wrt_logprobs(
         step: the step's number, from 1, for messages.
 
     Returns:
-        for each pass the slopes, (B,) each, and the rows' metrics; and the state after the step.
+        for each pass the slopes and the rows' metrics; and the state after the step.
 
     Raises:
         VariantFailed: the loss fails.
     """
-    leaves = [with_leaf_sums(s.policy) for s in scored]
-    own = [replace(s, policy=leaf) for s, leaf in zip(scored, leaves, strict=True)]
+    own = [with_leaves(s) for s in scored]
     whole = replace(_gather_inputs(own, accelerator), mismatched=mismatched)
     losses, state = call_loss(job.loss, job.params, whole, state, step)
-    tips = [values for leaf in leaves for values in sums_of(leaf)]
+    tips = [values for part in own for values in gradient_paths(part)]
     grads = torch.autograd.grad(losses.mean() * accelerator.num_processes, tips, materialize_grads=True)
     metrics = [row_metrics(None, s, job.params) for s in scored]
     metrics[0]["loss"] = losses.detach().mean()[None]  # of the whole step, in every process
-    size = len(tips) // len(leaves)
+    size = len(tips) // len(own)
     return [grads[i : i + size] for i in range(0, len(grads), size)], metrics, state
 
 
-def no_slopes(policy: Values) -> Slopes:
+def no_slopes(inputs: Inputs) -> Slopes:
     """Return slopes of zero."""
-    return tuple(torch.zeros_like(values) for values in sums_of(policy))
+    return tuple(torch.zeros_like(values) for values in gradient_paths(inputs))
 
 
-def surrogate_loss(policy: Values, slopes: Slopes) -> Tensor:
-    """Return a scalar, linear in the log-probs, whose gradient with respect to them is `slopes`."""
-    terms = [(values * slope).sum() for values, slope in zip(sums_of(policy), slopes, strict=True)]
+def surrogate_loss(inputs: Inputs, slopes: Slopes) -> Tensor:
+    """Return a scalar, linear in the policy's log-probs and KL, whose gradient with respect to them is `slopes`."""
+    terms = [(values * slope).sum() for values, slope in zip(gradient_paths(inputs), slopes, strict=True)]
     return reduce(add, terms)
 
 
@@ -67,9 +67,11 @@ def _gather_inputs(own: Sequence[Inputs], accelerator: Any) -> Inputs:
     """Return all rows of the step: this process's with their leaves, the other processes' as constants."""
 
     def joined(values: list[Tensor]) -> Tensor:
-        mine = torch.cat(values)
+        width = max(part.shape[-1] for part in values)
+        mine = torch.cat([pad(part, (0, width - part.shape[1])) if part.ndim > 1 else part for part in values])
         if accelerator.num_processes == 1:
             return mine
+        mine = accelerator.pad_across_processes(mine, dim=1) if mine.ndim > 1 else mine
         parts = list(accelerator.gather(mine.detach()[None]).unbind(0))
         parts[accelerator.process_index] = mine
         return torch.cat(parts)
@@ -79,8 +81,10 @@ def _gather_inputs(own: Sequence[Inputs], accelerator: Any) -> Inputs:
 
     references = [i.reference for i in own if i.reference is not None]
     scores = [i.scores for i in own if i.scores is not None]
+    kl = [i.kl for i in own if i.kl is not None]
     return Inputs(
         whole([i.policy for i in own]),
         whole(references) if references else None,
         whole(scores) if scores else None,
+        whole(kl) if kl else None,
     )

@@ -111,7 +111,7 @@ def with_reference(
         pairs = [pair for step in job.steps for pair in mismatched_rows(step, job.pairs)]
         starts = range(0, len(pairs), train.batch)
         passes = _passes(train, pairs, [range(i, i + train.batch) for i in starts], together)
-        values = frozen(pairs, "mismatched rows", LogProbs, passes)
+        values = frozen(pairs, "mismatched rows", kind_of(loss, "reference"), passes)
         parts["mismatched"] = [select_rows(values, range(i, i + train.batch), torch.device("cpu")) for i in starts]
     if moves_reference(job):
         parts["live"] = None if train.lora else base.take()

@@ -12,8 +12,8 @@ from prefzoo.errors import VariantFailed
 from prefzoo.losses import AnyLoss
 from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.plugins import RAISED, describe_error
-from prefzoo.training.loss_inputs import Inputs
-from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL, TokenLogProbs, VocabLogProbs
+from prefzoo.training.loss_inputs import Inputs, kind_of
+from prefzoo.types import LogProbs, Mismatched, Scores, TokenKL, TokenLogProbs, VocabLogProbs
 
 LENGTHS = ((3, 5), (4, 2))  # tokens of the chosen and of the rejected answer of the two made-up pairs
 CALLS = 2  # so that a state is passed on once
@@ -83,18 +83,17 @@ def call_on_made_up_pairs(loss: AnyLoss, params: BaseModel, batch: int) -> float
 
 def _made_up_inputs(loss: AnyLoss, rows: int) -> tuple[Inputs, list[Tensor]]:
     """Return everything that any loss may take of some pairs, two different ones repeated, and where gradients end."""
-    kind = loss.needs["policy"]
     leaves: list[Tensor] = []
-    policy = _log_probs(kind, rows, -1.5, leaves)
-    reference = _log_probs(loss.needs.get("reference", kind), rows, -1.25, None)
+    policy = _log_probs(kind_of(loss, "policy"), rows, -1.5, leaves)
+    reference = _log_probs(kind_of(loss, "reference"), rows, -1.25, None)
     scores = Scores(torch.tensor([8.0, 7.0]).repeat(rows)[:rows], torch.tensor([3.0, 6.0]).repeat(rows)[:rows])
     kl = TokenKL(*(0.01 * leaf.square().sum(1) for leaf in leaves))
     mismatched = Mismatched(*(torch.linspace(-20.0, -10.0, rows) + shift for shift in (0.0, 0.5)))
     return Inputs(policy, reference, scores, kl, mismatched), leaves
 
 
-def _log_probs(kind: type, rows: int, level: float, leaves: list[Tensor] | None) -> Any:
-    """Return log-probs in nats of some pairs, or of twice as many single answers.
+def _log_probs(kind: type[LogProbs], rows: int, level: float, leaves: list[Tensor] | None) -> LogProbs:
+    """Return log-probs in nats of some pairs.
 
     Args:
         kind: one of the classes of log-probs.
@@ -105,8 +104,6 @@ def _log_probs(kind: type, rows: int, level: float, leaves: list[Tensor] | None)
     lengths = torch.tensor([LENGTHS[i % len(LENGTHS)] for i in range(rows)])
     chosen, rejected = (_tokens(lengths[:, side], level - 0.25 * side, leaves) for side in (0, 1))
     sums = chosen.sum(1), rejected.sum(1), lengths[:, 0], lengths[:, 1]
-    if kind is Answers:
-        return Answers.from_pairs(LogProbs(*sums))
     if kind is LogProbs:
         return LogProbs(*sums)
     if kind is TokenLogProbs:

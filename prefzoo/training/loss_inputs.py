@@ -13,10 +13,12 @@ from prefzoo.data.mixtures import Origins
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.losses import AnyLoss
-from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL
+from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenAnswers, TokenKL, TokenLogProbs
 
 Values = LogProbs | Answers  # of pairs, or of single answers
-V = TypeVar("V", bound=Values)
+V = TypeVar("V", bound=Values | TokenKL)
+SUMS = ("logps", "chosen", "rejected")  # fields that gradients reach the policy through, then those of tokens
+TOKENS = ("tokens", "chosen_tokens", "rejected_tokens")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Inputs:
         Returns:
             (B,) values, one per row, or (2B,) where a loss of single answers sees pairs; and the next state.
         """
-        policy, reference = _for_loss(self.policy, loss), _for_loss(self.reference, loss)
+        policy, reference = _for_loss(self.policy, loss, "policy"), _for_loss(self.reference, loss, "reference")
         extra = {"scores": self.scores, "kl": self.kl, "mismatched": self.mismatched}
         return loss.each_with_state(cast(Any, policy), cast(Any, reference), params, **cast(Any, extra), state=state)
 
@@ -76,14 +78,15 @@ def make_inputs(
     return Inputs(unpack(policy, examples), of_reference, scores_of(examples, policy.chosen.device), kl)
 
 
-def _for_loss(values: Values | None, loss: AnyLoss) -> Values | None:
-    return Answers.from_pairs(values) if loss.unpaired and isinstance(values, LogProbs) else values
+def _for_loss(values: Values | None, loss: AnyLoss, name: str) -> Values | None:
+    kind = loss.needs.get(name, LogProbs)
+    return kind.from_pairs(values) if issubclass(kind, Answers) and isinstance(values, LogProbs) else values
 
 
 def kind_of(loss: AnyLoss, name: str) -> type[LogProbs]:
     """Return the kind of log-probs that the engine must give for a loss's `policy` or `reference`."""
     kind = loss.needs.get(name, LogProbs)
-    return LogProbs if kind is Answers else kind
+    return {Answers: LogProbs, TokenAnswers: TokenLogProbs}.get(kind, kind)
 
 
 def unpack(values: LogProbs, examples: Sequence[TokenExample]) -> Values:
@@ -94,7 +97,8 @@ def unpack(values: LogProbs, examples: Sequence[TokenExample]) -> Values:
     labels = [e.label for e in examples if isinstance(e, TokenAnswer)]
     if not labels:
         return values
-    return Answers(values.chosen, values.chosen_len, torch.tensor(labels, device=values.chosen.device))
+    answers = values.chosen, values.chosen_len, torch.tensor(labels, device=values.chosen.device)
+    return TokenAnswers(*answers, values.chosen_tokens) if isinstance(values, TokenLogProbs) else Answers(*answers)
 
 
 def sums_of(values: Values) -> tuple[Tensor, ...]:
@@ -102,10 +106,24 @@ def sums_of(values: Values) -> tuple[Tensor, ...]:
     return (values.logps,) if isinstance(values, Answers) else (values.chosen, values.rejected)
 
 
-def with_leaf_sums(values: V) -> V:
-    """Return the log-probs with sums that gradients end at."""
-    names = ("logps",) if isinstance(values, Answers) else ("chosen", "rejected")
-    return replace(values, **{name: getattr(values, name).detach().requires_grad_() for name in names})
+def gradient_paths(inputs: Inputs) -> list[Tensor]:
+    """Return the tensors through which a loss's gradient reaches the policy: sums, log-probs of tokens, and KL."""
+    return [getattr(values, name) for values, name in _paths(inputs)]
+
+
+def with_leaves(inputs: Inputs) -> Inputs:
+    """Return the inputs with `gradient_paths` that gradients end at."""
+    return replace(inputs, policy=_cut(inputs.policy), kl=None if inputs.kl is None else _cut(inputs.kl))
+
+
+def _cut(values: V) -> V:
+    own = {f: getattr(values, f).detach().requires_grad_() for f in (*SUMS, *TOKENS) if hasattr(values, f)}
+    return replace(values, **own)
+
+
+def _paths(inputs: Inputs) -> list[tuple[Values | TokenKL, str]]:
+    parts = [part for part in (inputs.policy, inputs.kl) if part is not None]
+    return [(part, name) for part in parts for name in (*SUMS, *TOKENS) if hasattr(part, name)]
 
 
 def scores_of(examples: Sequence[TokenExample], device: torch.device) -> Scores | None:
@@ -171,11 +189,6 @@ def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, setti
         faults.append(
             f"{setting}: {loss.name} estimates a KL from prompts with another row's answer, which a batch of {batch} "
             "does not have; set train.batch to 2 or more (8 or more is better)"
-        )
-    if loss.couples and (loss.needs_kl or any(kind_of(loss, w) is not LogProbs for w in ("policy", "reference"))):
-        faults.append(
-            f"{setting}: {loss.name} sums a loss that couples rows with one that reads single tokens, which cannot be "
-            "gathered together; make two variants of them"
         )
     if faults:
         raise UserError(faults)

@@ -173,15 +173,15 @@ class _PolicyStep:
             PolicyFailed: the loss fails, and there is no other process.
         """
         if self.failed is not None:
-            return surrogate_loss(inputs.policy, no_slopes(inputs.policy))
+            return surrogate_loss(inputs, no_slopes(inputs))
         if self.job.loss.couples:
-            return surrogate_loss(inputs.policy, self.slopes[at])
+            return surrogate_loss(inputs, self.slopes[at])
         # all passes start from the same state, and rows that do not see each other leave the same one after them
         try:
             losses, self.after = call_loss(self.job.loss, self.job.params, inputs, self.before, context.step + 1)
         except VariantFailed as e:
             self.fail(e, [inputs], context)
-            return surrogate_loss(inputs.policy, no_slopes(inputs.policy))
+            return surrogate_loss(inputs, no_slopes(inputs))
         self.metrics.append(row_metrics(losses, inputs, self.job.params))
         answers = len(losses) // size  # an unpaired loss sees two answers of each pair
         total: Tensor = losses.sum() / (answers * len(context.rows) / context.accelerator.num_processes)
@@ -280,9 +280,11 @@ def _mismatched(context: StepContext) -> dict[int, Mismatched]:
         batch = _batch(context, some)
         scored = _score(context, [context.numbers[i] for i in asking], batch)
         for (i, job), (policy, _) in zip(asking.items(), scored, strict=True):
-            ours[i] += sums_of(unpack(policy, some))
             frozen = select_rows(job.mismatched[context.step], part, context.device)
-            theirs[i] += sums_of(unpack(_live_score(job, batch, LogProbs) if moves_reference(job) else frozen, some))
+            live = _live_score(job, batch, kind_of(job.loss, "reference")) if moves_reference(job) else frozen
+            own, base = unpack(policy, some), unpack(live, some)
+            ours[i] += sums_of(job.loss.modified_policy(own, base, job.params))
+            theirs[i] += sums_of(base)
     gather = context.accelerator.gather
     return {i: Mismatched(gather(torch.cat(ours[i])), gather(torch.cat(theirs[i]))) for i in asking}
 

@@ -17,14 +17,16 @@ from click.testing import CliRunner
 from prefzoo import losses
 from prefzoo.cli import cli, complete, main
 from prefzoo.cli.catalogue import FORMATS, LEGEND, UNCITED, catalogue
-from prefzoo.cli.show import show_guide, show_losses
+from prefzoo.cli.explain import show_guide, show_losses
 from prefzoo.errors import UserError
-from prefzoo.losses import SITUATIONS, Loss, Sum
+from prefzoo.losses import SITUATIONS, Loss, Modifier, Sum
 from prefzoo.types import LogProbs
 
 ALL = list(losses.all_losses())
+WHOLE = [*ALL, *losses.all_modifiers()]
 
 
+LISTED = re.compile(r"\[\{\w+: .*?\}\]", re.DOTALL)  # modifiers as a recipe lists them
 SOURCE = re.compile(r"[\\`${}]")  # what LaTeX and Markdown have, and readers should not meet
 
 
@@ -89,16 +91,29 @@ def test_the_command_writes_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["ipo"]
 
 
-@pytest.mark.parametrize("one", ALL, ids=lambda one: one.name)
-def test_no_loss_shows_latex_or_backticks(one: Loss, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("form", FORMATS)
+def test_modifiers_have_a_group_of_their_own(form: str) -> None:
+    text = catalogue(WHOLE, form)
+    assert all(re.search(rf"\W{one.name}\W", text) for one in losses.all_modifiers())
+    if form == "json":
+        found = {one["name"]: one for one in json.loads(text) if one["group"] == "modifiers"}
+        assert found["dr"]["excludes"] == ["kl"] and found["dr"]["changes"] == "the values of a loss"
+        assert found["humanline"]["needs"]["reference"] == "TokenLogProbs or TokenAnswers"
+        return
+    head = f"{len(ALL)} preference losses and {len(WHOLE) - len(ALL)} modifiers"
+    assert head in text and "[{humanline: {}}, {dr: {beta: 1}}]" in text
+
+
+@pytest.mark.parametrize("one", WHOLE, ids=lambda one: one.name)
+def test_no_loss_shows_latex_or_backticks(one: Loss | Modifier, capsys: pytest.CaptureFixture[str]) -> None:
     show_losses(one.name)
-    text = capsys.readouterr().out
-    assert not SOURCE.search(text) and one.name in text and "\n    L" in text
+    text = LISTED.sub("", capsys.readouterr().out)
+    assert not SOURCE.search(text) and one.name in text and re.search("\n    [Lc]", text)
     plain = {key: value for key, value in json.loads(catalogue([one], "json"))[0].items() if key != "latex"}
     assert not SOURCE.search(
         json.dumps(list(plain.values()), ensure_ascii=False).replace("{", "").replace("}", "").replace('\\"', "")
     )
-    page = catalogue([one], "html").split("</style>")[1]
+    page = LISTED.sub("", catalogue([one], "html").split("</style>")[1])
     assert not SOURCE.search(page)
     formulas = re.findall(r"<math.*?</math>", page)
     assert formulas
@@ -111,7 +126,9 @@ def test_no_loss_shows_latex_or_backticks(one: Loss, capsys: pytest.CaptureFixtu
 def test_the_list_has_summaries_and_what_losses_need(capsys: pytest.CaptureFixture[str]) -> None:
     show_losses(None)
     text = capsys.readouterr().out
-    assert not SOURCE.search(text.replace("`prefzoo losses NAME`", "").replace("`prefzoo losses --guide`", ""))
+    assert not SOURCE.search(
+        LISTED.sub("", text.replace("`prefzoo losses NAME`", "").replace("`prefzoo losses --guide`", ""))
+    )
     words = " ".join(text.split())
     assert "simper Inverse perplexity of the rejected" in words
     assert "arXiv" not in words and re.search(r"kto .* single answers", words) and "Rafailov" not in words
@@ -126,8 +143,9 @@ def test_the_guide_recommends_what_is_there_and_fits() -> None:
     assert len(SITUATIONS) >= 10
     for one in SITUATIONS:
         for name, reason in one.picks:
-            found = losses.get(name)
-            assert reason and (isinstance(found, Sum) or one.fits is None or one.fits(found)), (one.title, name)
+            found = losses.look_up(name)
+            fits = isinstance(found, Sum | Modifier) or one.fits is None or one.fits(found)
+            assert reason and fits, (one.title, name)
         assert not set(dict(one.picks)) & set(one.others(ALL))
     named = {name for one in SITUATIONS for name in dict(one.picks)}
     unpaired, scored = ({x.name for x in ALL if getattr(x, key)} for key in ("unpaired", "needs_scores"))
@@ -159,7 +177,7 @@ def test_the_guide_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_page_begins_with_the_guide_and_links_it_to_the_losses() -> None:
-    page = catalogue(ALL, "html")
+    page = catalogue(WHOLE, "html")
     for one in SITUATIONS:
         assert html.escape(one.title) in page
     anchors, links = set(re.findall(r"id='?([\w-]+)'?", page)), set(re.findall(r"href='#([\w-]+)'", page))
@@ -171,7 +189,7 @@ def test_the_page_begins_with_the_guide_and_links_it_to_the_losses() -> None:
 @pytest.mark.slow
 def test_listing_losses_reads_no_recipes_and_no_data() -> None:
     code = (
-        "import sys; from prefzoo.cli.show import show_losses; show_losses('dpo'); "
+        "import sys; from prefzoo.cli.explain import show_losses; show_losses('dpo'); "
         "heavy = {'prefzoo.recipe.load', 'prefzoo.data.schemas', 'transformers', 'pandas', 'scipy'}; "
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

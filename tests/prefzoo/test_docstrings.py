@@ -67,7 +67,9 @@ def undescribed(source: str) -> list[str]:
             continue
         if text is None:
             faults += [] if inherits else [f"{function.lineno}: {function.name} has no docstring"]
-        elif decorated(function, "loss"):  # its inputs are described once, its knobs by their formula
+        elif decorated(function, "loss") or decorated(
+            function, "modifier"
+        ):  # its inputs are described once, its knobs by their formula
             faults += [] if "$$" in text else [f"{function.lineno}: {function.name} has no formula"]
         elif parameters(function) >= MANY:
             nothing = isinstance(function.returns, ast.Constant) and function.returns.value is None

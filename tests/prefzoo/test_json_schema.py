@@ -104,8 +104,8 @@ def test_every_loss_and_knob_is_in_it() -> None:
     defs = json.loads(KEPT.read_text())["$defs"]
     for loss in OURS:
         knobs = defs[f"loss.{loss.name}"]
-        reference = {"reference"} if loss.needs_reference or loss.needs_kl else set()
-        assert set(knobs["properties"]) == {"loss", "train", "sweep", *reference, *loss.Params.model_fields}
+        fields = {"loss", "reference", "train", "modifiers", "sweep"}
+        assert set(knobs["properties"]) == {*fields, *loss.Params.model_fields}
         assert loss.paper in knobs["description"]
         for name, field in loss.Params.model_fields.items():
             assert knobs["properties"][name]["default"] == field.default

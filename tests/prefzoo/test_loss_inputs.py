@@ -25,7 +25,6 @@ CPU = torch.device("cpu")
         ("dpo", [TokenAnswer([1], [2], True, 0)], 8, "x: dpo compares two answers .* use kto, bco"),
         ("odpo", PAIRS, 8, "x: odpo reads the columns score_chosen and score_rejected, and row 1 has none; name them"),
         ("kto", PAIRS, 1, "a batch of 1 does not have; set train.batch to 2 or more"),
-        ("aot + tdpo1", PAIRS, 8, "which cannot be gathered together; make two variants"),
     ],
 )
 def test_a_loss_that_the_data_does_not_fit_is_refused(
@@ -36,7 +35,7 @@ def test_a_loss_that_the_data_does_not_fit_is_refused(
 
 
 def test_a_loss_that_the_data_fits_passes() -> None:
-    for name in ("dpo", "kto", "aot", "tdpo1", "dpo + 0.2*sft"):
+    for name in ("dpo", "kto", "aot", "tdpo1", "dpo + 0.2*sft", "aot + tdpo1"):
         check_fit(losses.get(name), PAIRS, 2, "x")
     check_fit(losses.get("bco"), [TokenAnswer([1], [2], False, 0)], 2, "x")
 

@@ -193,15 +193,6 @@ GOLDEN = [
         (log(1 + exp(-1) + 3 * exp(-0.5)), log(1 + exp(0.6) + 3 * exp(0.3)) - log(3) - 0.3),
         TIED,
     ),
-    # e^-loss is sigma: the mean of sigma(1) and sigma(-0.6), to the power of 1 / spread
-    Row("dr_dpo", {"beta": 0.1, "spread": 1.0}, (-log((s(1) + s(-0.6)) / 2),) * 2, TWO),
-    # half of the difference of the losses, up or down, over tau
-    Row(
-        "kl_dpo",
-        {"beta": 0.1, "tau": 0.5},
-        (exp(sp(-1) - sp(0.6)) * sp(-1), exp(sp(0.6) - sp(-1)) * sp(0.6)),
-        TWO,
-    ),
     Row(
         "gamma_dpo",
         {"beta": 0.1, "gamma": 0.5, "tau": 2.0},

@@ -75,6 +75,7 @@ GROUPS: list[tuple[str, list[tuple[str, dict[str, Any]]], dict[str, Any]]] = [
     ("micro-batches", [("dpo", {}), ("ipo", {})], {"micro_batch": 1}),
     ("coupled", [("kto", {}), ("dpo", {}), ("aot", {}), ("bco_pair_shift", {}), ("gamma_dpo", {})], {}),
     ("coupled passes", [("kto", {}), ("aot", {})], {"micro_batch": 2}),
+    ("modified", [("dpo with humanline and dr", {}), ("dpo", {}), ("kto with humanline", {})], {"micro_batch": 2}),
     ("tokens", [("tdpo2", {}), ("sampo", {}), ("dpo", {}), ("wpo", {})], {}),
     ("twice", [("dpo", {}), ("tdpo2", {})], {"gradient_checkpointing": True}),
     ("dropout", [("dpo", {}), ("kto", {}), ("ipo", {})], {"lora": {**LORA, "dropout": 0.3}}),

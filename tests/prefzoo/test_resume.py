@@ -74,6 +74,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("beta_dpo", {"micro_batch": 2}),
     ("sampo", {}),
     ("gamma_simpo", {}),  # its state grows
+    ("bco_pair_shift with humanline and kl", {"micro_batch": 2}),
     ("kto", {}),
     ("tdpo2", {}),
     ("dpo", {"lora": LORA}),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from one_policy import train_one
+from zoo_inputs import named
 
 from prefzoo import losses, training
 from prefzoo.data.batches import Layout, order
@@ -46,7 +47,7 @@ def job(
     together: int = 1,
     **settings: Any,
 ) -> Job:
-    found = losses.get(name)
+    found = named(name)
     how = Train(**{"batch": 4, "steps": 6, "learning_rate": 1e-3, "precision": "fp32", **settings})
     made = Job(found, found.Params(), how, 0, pairs or random_pairs(), layout, bf16=False)
 
@@ -68,10 +69,11 @@ def close(one: list[dict[str, float]], two: list[dict[str, float]], rel: float) 
 
 
 STORED = Path(__file__).parent / "trajectories.json"  # made by: PREFZOO_STORE=1 pytest tests/prefzoo/test_train.py
+MODIFIED = ("dpo with dr", "dpo with kl", "dpo with humanline", "kto with humanline", "simpo + 0.2*sft with dr")
 NOT_DOWNHILL = {"discopop"}  # its minimum lies just beside the start: a step of this size oversteps it
 
 
-@pytest.mark.parametrize("name", losses.names())
+@pytest.mark.parametrize("name", [*losses.names(), *MODIFIED])
 def test_every_loss_trains_as_it_did(name: str, tiny_model: Any, tmp_path: Path) -> None:
     """20 steps on a tiny model: it starts where it must, moves, goes down, and no number has moved in silence."""
     found = run(tiny_model, job(tiny_model, name, steps=20), tmp_path)
@@ -90,7 +92,23 @@ def test_every_loss_trains_as_it_did(name: str, tiny_model: Any, tmp_path: Path)
 # not beta_dpo: at the first step all margins are zero up to rounding, which then decides which pairs it keeps
 @pytest.mark.parametrize(
     "name",
-    ["dpo", "kto", "aot", "bco_pair_shift", "bco", "alpha_dpo", "tdpo2", "wpo", "sampo", "dr_dpo", "gamma_simpo"],
+    [
+        "dpo",
+        "kto",
+        "aot",
+        "bco_pair_shift",
+        "bco",
+        "alpha_dpo",
+        "tdpo2",
+        "wpo",
+        "sampo",
+        "gamma_simpo",
+        "ld_dpo + aot",
+        "tdpo2 + 0.1*aot",
+        "dpo with humanline and dr",
+        "kto with humanline",
+        "simpo + 0.2*sft with humanline and kl",
+    ],
 )
 def test_accumulation_changes_nothing(name: str, tiny_model: Any, tmp_path: Path) -> None:
     whole = run(tiny_model, job(tiny_model, name), tmp_path)

@@ -33,6 +33,9 @@ CASES = [
         "tdpo2:plain",
         "tdpo2:sync",
         "wpo:plain",
+        "dpo with humanline and dr:budget",
+        "kto with humanline:plain",
+        "ld_dpo + aot:budget",
     ),
 ]
 SHARDED = {

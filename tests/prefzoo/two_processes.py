@@ -15,8 +15,8 @@ from accelerate import DistributedType, PartialState
 from one_policy import ignore, train_one
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
+from zoo_inputs import named
 
-from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import models, packed_attention, reference_logprobs
 from prefzoo.engine.base_model import Base, load_policy
@@ -92,7 +92,7 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
         model.tie_weights()
     packed_attention.install(model)
     pairs = [TokenPair(**row) for row in json.loads((folder / "pairs.json").read_text())]
-    found = losses.get(name)
+    found = named(name)
     how = Train(**{"batch": 4, "steps": 4, "learning_rate": 1e-3, "precision": "fp32", **SETTINGS[settings]})
     bf16 = how.precision == "bf16"
 

@@ -8,10 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prefzoo import losses
 from prefzoo.losses import AnyLoss
 from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL, VocabLogProbs
 
 DOUBLE = torch.float64
+
+
+def named(name: str) -> AnyLoss:
+    """The loss of a name, or a modified one, like `dpo with humanline and dr`."""
+    loss, _, modifiers = name.partition(" with ")
+    return losses.modify(losses.get(loss), modifiers.split(" and ")) if modifiers else losses.get(loss)
 
 
 def padded(rows: list[list[float]], dtype: torch.dtype = DOUBLE) -> Tensor:
@@ -52,7 +59,8 @@ class World:
         policy: LogProbs | Answers = self.policy
         reference: LogProbs | Answers | None = self.reference if found.needs_reference else None
         if found.unpaired:
-            policy, reference = Answers.from_pairs(self.policy), Answers.from_pairs(self.reference)
+            kind: type[Answers] = found.needs["policy"]
+            policy, reference = kind.from_pairs(self.policy), kind.from_pairs(self.reference)
         return found.each_with_state(
             policy,
             reference,

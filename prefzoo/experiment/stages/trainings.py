@@ -15,7 +15,7 @@ from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment.base_logprobs import base_logprobs
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
-from prefzoo.losses import AnyLoss, Loss, Sum
+from prefzoo.losses import AnyLoss
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.atomic_files import sha256_of_file
 from prefzoo.runtime.cache import key_of
@@ -103,9 +103,9 @@ def _settings(train: Train) -> dict[str, Any]:
 
 
 def _plug_in_sources(loss: AnyLoss) -> list[str]:
-    """Return hashes of the files of the losses that are not prefzoo's own: edited, they are other losses."""
-    terms = [term for _, term in loss.terms] if isinstance(loss, Sum) else [loss]
-    files = [Path(inspect.unwrap(term.fn).__code__.co_filename) for term in terms if isinstance(term, Loss)]
+    """Return hashes of the files of losses and modifiers that are not prefzoo's own: edited, they are others."""
+    functions = [term.fn for _, term in loss.terms] + [one.fn for one in loss.modifiers]
+    files = [Path(inspect.unwrap(fn).__code__.co_filename) for fn in functions]
     return [sha256_of_file(file) for file in files if not file.is_relative_to(PACKAGE) and file.is_file()]
 
 
