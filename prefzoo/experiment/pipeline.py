@@ -23,7 +23,7 @@ from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import SWEEP
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.metrics.builtin.corrected import refusal
-from prefzoo.experiment import search, sweep_report, unchanged
+from prefzoo.experiment import data_card, search, sweep_report, unchanged
 from prefzoo.experiment.check import Checked, check_run, load_checked
 from prefzoo.experiment.choose import Choice, failures, train_and_choose
 from prefzoo.experiment.context import Experiment, open_experiment
@@ -230,6 +230,7 @@ def _prepare(experiment: Experiment, request: Request, options: Options) -> Stan
 def _write_inputs(experiment: Experiment) -> None:
     run_folders.write_text(experiment.folder / "recipe.resolved.yaml", load.dump(experiment.recipe))
     run_folders.write_json(experiment.folder / "data_audit.json", experiment.audits)
+    run_folders.write_json(experiment.folder / data_card.FILE, data_card.data_card(experiment))
     for use, rows in experiment.bad_rows.items():
         path = experiment.folder / f"dropped_rows.{use}.jsonl"
         write_bad_rows(path, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -118,42 +119,70 @@ def test_a_format_may_be_forced(place: Path, prefzoo: Command) -> None:
     assert "explicit prompt, plain strings" in forced
 
 
-def test_contradictions_and_leaks_are_left_out_of_a_run_if_asked_for(place: Path, prefzoo: Command) -> None:
-    first, second = (
-        {"prompt": "Which one is it?", "chosen": "This.", "rejected": "That."},
-        {"prompt": "Which one is it?", "chosen": "That.", "rejected": "This."},
-    )
-    plain = [{**first, "prompt": f"Is it number {i} now?"} for i in range(8)]
-    write(place / "train.jsonl", [*plain, first, second])
-    write(place / "test.jsonl", [{**first, "prompt": "Is it number 3, now?"}])
+FIRST = {"prompt": "Which one is it?", "chosen": "This.", "rejected": "That."}
+SECOND = {"prompt": "Which one is it?", "chosen": "That.", "rejected": "This."}
+PLAIN = [{**FIRST, "prompt": f"Is it number {i} now?"} for i in range(8)]
+DROP = ("--set", "data.drop=[contradictions, leaks]")
+
+
+@pytest.fixture
+def odd(place: Path) -> Path:
+    """Training data of which rows 9 and 10 contradict each other, and row 4 is nearly the held-out one."""
+    write(place / "train.jsonl", [*PLAIN, FIRST, SECOND])
+    write(place / "test.jsonl", [{**FIRST, "prompt": "Is it number 3, now?"}])
+    return place
+
+
+def test_odd_rows_are_shown_and_warned_of(odd: Path, prefzoo: Command) -> None:
     shown = prefzoo("data", "recipe.yaml").stdout
     assert "rows 9 and 10" in shown and "rows 4 and 1 (the second of test.jsonl)" in shown
     assert "data.drop: [contradictions, leaks]" in shown
     assert prefzoo("data", "recipe.yaml", "--html").stdout == "data.html\n"
-    assert "rows 9 and 10" in (place / "data.html").read_text()
+    assert "rows 9 and 10" in (odd / "data.html").read_text()
     warned = prefzoo("check", "recipe.yaml").stdout
     assert "2 of the 10 rows of train.jsonl: the same pair stands the other way round" in warned
     assert "data.train: 1 rows are nearly the same as rows of test.jsonl (rows 4 and 1 (the second" in warned
     idle = prefzoo("check", "recipe.yaml", "--set", "data.drop=[leaks]", "--set", "data.eval=null").stdout
     assert "data.drop: leaks has no effect without data.eval" in idle
-    drop = ("--set", "data.drop=[contradictions, leaks]")
-    assert "7 pairs (explicit prompt" in (checked := prefzoo("check", "recipe.yaml", *drop).stdout)
+    wrong = prefzoo("check", "recipe.yaml", "--set", "data.drop=[leak]")
+    assert wrong.code == 2 and "did you mean 'leaks'?" in wrong.stderr
+
+
+def test_odd_rows_are_left_out_if_asked_for(odd: Path, prefzoo: Command) -> None:
+    checked = prefzoo("check", "recipe.yaml", *DROP).stdout
+    assert "7 pairs (explicit prompt" in checked
     assert "2 pairs dropped: a contradiction" in checked and "1 pairs dropped: a leak" in checked
     assert "nearly the same" not in checked and "stands the other way" not in checked
     assert "raise it" not in checked  # the rows are left out as asked, and not by max_length
-    out = prefzoo("run", "recipe.yaml", *drop).stdout
+
+
+@pytest.mark.slow
+def test_a_run_keeps_what_it_left_out_and_what_it_was_trained_on(odd: Path, prefzoo: Command) -> None:
+    out = prefzoo("run", "recipe.yaml", *DROP).stdout
     assert "data: the 3 rows left out are in results/tiny/dropped_rows.train.jsonl" in out
-    folder = place / "results" / "tiny"
+    folder = odd / "results" / "tiny"
     kept = [json.loads(line) for line in (folder / "dropped_rows.train.jsonl").read_text().splitlines()]
     assert [(row["place"], row["fault"], row["row"]) for row in kept] == [
-        ("train.jsonl: row 4", "a leak; nearly the same as row 1 of test.jsonl", plain[3]),
-        ("train.jsonl: row 9", "a contradiction; row 10 has the same pair the other way round", first),
-        ("train.jsonl: row 10", "a contradiction; row 9 has the same pair the other way round", second),
+        ("train.jsonl: row 4", "a leak; nearly the same as row 1 of test.jsonl", PLAIN[3]),
+        ("train.jsonl: row 9", "a contradiction; row 10 has the same pair the other way round", FIRST),
+        ("train.jsonl: row 10", "a contradiction; row 9 has the same pair the other way round", SECOND),
     ]
     audit = json.loads((folder / "data_audit.json").read_text())["train"]
     assert (audit["rows"], audit["kept"], audit["unwanted"]) == (10, 7, 3)
     assert {"name": "swapped", "count": 2, "rows": [[9, 10]]}.items() <= audit["findings"][0].items()
-    again = prefzoo("run", "recipe.yaml").stdout
-    assert "data.drop" in again  # named as what changed: the rows are other ones
-    wrong = prefzoo("check", "recipe.yaml", "--set", "data.drop=[leak]")
-    assert wrong.code == 2 and "did you mean 'leaks'?" in wrong.stderr
+    _check_card(odd, json.loads((folder / "data_card.json").read_text()))
+    written = (folder / "dpo" / "checkpoint" / "README.md").read_text()
+    assert "train.jsonl (explicit prompt, plain strings, sha256 " in written and "7 of 10 rows" in written
+    assert "left out: a leak (1), a contradiction (2)" in written
+    assert "data.drop" in prefzoo("run", "recipe.yaml").stdout  # named as what changed: the rows are other ones
+
+
+def _check_card(folder: Path, card: dict[str, Any]) -> None:
+    train = card["sets"]["train"]
+    (source,) = train["sources"]
+    content = (folder / "train.jsonl").read_bytes()
+    assert (source["kind"], source["sha256"]) == ("file", hashlib.sha256(content).hexdigest())
+    assert (source["bytes"], source["rows"], source["kept"]) == (len(content), 10, 7)
+    assert train["left_out"] == {"a contradiction": 2, "a leak": 1}
+    assert card["reading"]["drop"] == ["contradictions", "leaks"]
+    assert len(train["token_ids"]) == 16 and train["token_ids"] != card["sets"]["eval"]["token_ids"]

@@ -33,8 +33,8 @@ evals: {prompts: "instruct:eval:2", max_new_tokens: 4, kl: 2, frontier: 2}
 SEEDS = ("--set", "seeds=[0, 1]")
 GRID = ("--set", "variants={dpo: {beta: [0.05, 0.5]}, simpo: {beta: [2.0, 5.0]}}")
 RUN = {
-    "data_audit.json", "recipe.resolved.yaml", "leaderboard.csv", "leaderboard.md", "leaderboard.parquet",
-    "report.html", "round_robin.json", "frontier.csv", "verdict.json",
+    "data_audit.json", "data_card.json", "recipe.resolved.yaml", "leaderboard.csv", "leaderboard.md",
+    "leaderboard.parquet", "report.html", "round_robin.json", "frontier.csv", "verdict.json", "wall_time.json",
 }  # fmt: skip
 TRIAL = {
     "result.json", "metrics.jsonl", "evals.json", "annotations.json", "model_outputs.json", "checkpoint/README.md",

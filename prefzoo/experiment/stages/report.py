@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.experiment import cards, search, sweep_report
 from prefzoo.experiment.choose import Choice, failures
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.data_card import FILE as DATA_CARD
+from prefzoo.experiment.data_card import card_lines
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.measuring_time import measuring_costs
@@ -89,7 +92,9 @@ def write_cards(experiment: Experiment, results: Mapping[str, RunResult], board:
         results: what training each ranked trial gave, by name.
         board: theirs.
     """
-    plain, data = experiment.recipe.resolved(), training_data_lines(experiment.pairs)
+    plain = experiment.recipe.resolved()
+    card = json.loads((experiment.folder / DATA_CARD).read_text(encoding="utf-8"))
+    data = [*card_lines(card), *training_data_lines(experiment.pairs)]
     for name, result in results.items():
         loss, rows = experiment.trials[name].variant.loss_obj, _rows(board, name)
         about = cards.About(result, loss, plain, experiment.recipe.folder, rows, data, str(board.verdict()))
