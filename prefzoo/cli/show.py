@@ -112,7 +112,6 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False, ht
     Raises:
         UserError: the recipe, its tokenizer or its data is not as it must be, or the page cannot be written.
     """
-    from prefzoo.data.audit import with_roles
     from prefzoo.data.audit_view import render
     from prefzoo.engine import models
     from prefzoo.evals.suites.prompts import load_prompts
@@ -122,13 +121,12 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False, ht
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
     _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
-    reading = reading_of(recipe)
-    sets = {use: with_roles(one, tokenizer, reading) for use, one in read_data(recipe, tokenizer, prompts).items()}
+    sets = read_data(recipe, tokenizer, prompts, Console(stderr=True))
     if html is not None:
         from prefzoo.evals.report.data_page import write_page
 
         try:
-            write_page(recipe.name, sets, tokenizer, reading, html)
+            write_page(recipe.name, sets, tokenizer, reading_of(recipe), html)
         except OSError as e:
             raise UserError(f"{html}: cannot be written ({e.strerror}); name another file: --html FILE") from None
         click.echo(html)

@@ -15,10 +15,11 @@ from prefzoo.data.examples import Example
 from prefzoo.data.faults import BadRow, Faults
 from prefzoo.data.mixtures import SourceCounts
 from prefzoo.data.reading import DataSource, Mixture, read_source
-from prefzoo.data.roles import count_roles
 from prefzoo.data.schemas import Normalised
-from prefzoo.data.tokenising import ALL_TURNS, Reading, tokenise
+from prefzoo.data.token_cache import Tokeniser, tokenise_once
+from prefzoo.data.tokenising import ALL_TURNS, Reading
 from prefzoo.data.tokens import TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong
+from prefzoo.data.views import select
 from prefzoo.errors import UserError
 from prefzoo.runtime.progress import Report
 
@@ -47,7 +48,7 @@ class Audit:
         languages: number of rows by the language of the chosen answer, or of the single one.
         findings: what is odd in the rows, whether they are kept or not; each with its first rows.
         counts: number of rows dropped or changed, by reason.
-        roles: number of tokens by role (see `count_roles`); None where they were not counted.
+        roles: number of tokens by role (see `roles_of`); None where they were not counted.
         example: (part, text of one token) of the first kept pair, or of the first answer of each label. The part of a
             token in an answer that is not scored, because another than the assistant says it, ends with `UNSCORED`.
         sources: what training sees of each source; empty where there is one.
@@ -116,7 +117,8 @@ def read_and_audit(
     data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template))
     texts = examine(data.examples, tested_on)
     data = _without_dropped(data, dropped_rows(texts, drop), source.spec, faults)
-    tokens = tokenise(data.examples, tokenizer, max_length, too_long, source.spec, report, reading, faults)
+    tokeniser = Tokeniser(tokenizer, max_length, too_long, reading)
+    tokens = tokenise_once(data, tokeniser, source.spec, faults, report)
     tokens = replace(tokens, counts=data.counts + faults.counts() + tokens.counts)
     result = _summarise(source.spec, data, texts, tokens, len(faults.unwanted), tokenizer)
     return AuditedData(data.examples, tokens, result, faults.left_out)
@@ -138,22 +140,7 @@ def audit(
     Raises:
         UserError: as `read_source` and `tokenise`.
     """
-    data = read_and_audit(source, folder, tokenizer, max_length, too_long, report, reading)
-    return with_roles(data, tokenizer, reading).audit
-
-
-def with_roles(data: AuditedData, tokenizer: Any, reading: Reading) -> AuditedData:
-    """Return a data set whose audit has the number of tokens of each role.
-
-    Args:
-        data: the data set.
-        tokenizer, reading: those that it was read with.
-
-    Returns:
-        The same data, with them.
-    """
-    roles = count_roles(data.examples, data.tokens.examples, tokenizer, reading)
-    return replace(data, audit=replace(data.audit, roles=roles))
+    return read_and_audit(source, folder, tokenizer, max_length, too_long, report, reading).audit
 
 
 def _without_dropped(data: Normalised, reasons: dict[int, str], spec: str, faults: Faults) -> Normalised:
@@ -166,7 +153,8 @@ def _without_dropped(data: Normalised, reasons: dict[int, str], spec: str, fault
         return data
     for row, reason in sorted(reasons.items()):
         faults.leave_out(data.place(spec, row), reason, data.rows[row])
-    kept: list[Any] = [example for example in data.examples if example.row not in reasons]
+    examples: Sequence[Example] = data.examples
+    kept: Any = select(examples, [i for i, example in enumerate(examples) if example.row not in reasons])
     if not kept:
         counts = ", ".join(f"{n:,} {reason}" for reason, n in faults.counts().items())
         raise UserError(f"{spec}: data.drop leaves none of {len(data.examples):,} rows ({counts}); drop less")
@@ -198,7 +186,7 @@ def _summarise(
         languages=texts.languages,
         findings=tuple(finding_of(one, single=single) for one in (*texts.flagged, *seen.flagged)),
         counts=dict(tokens.counts),
-        roles=None,
+        roles=tokens.roles,
         example=_example(tokenizer, kept),
         sources=() if data.origins is None else tuple(data.origins.counts(kept)),
     )

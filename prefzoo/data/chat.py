@@ -12,6 +12,8 @@ from prefzoo.data.examples import Message, Text
 from prefzoo.errors import UserError, did_you_mean
 
 REASONING = ("reasoning_content", "reasoning", "thinking")  # fields that templates read as a message's thoughts
+LATEST = 8  # renderings that are remembered: a pair's answers have their prompt in common
+_RENDERED: dict[Any, str] = {}
 GIVEN = {"messages", "tools", "documents", "add_generation_prompt"}  # by transformers, besides the special tokens
 
 
@@ -47,8 +49,15 @@ class Chat:
         Raises:
             UserError: the template refuses the messages.
         """
-        text: str = self._apply(messages, add_generation_prompt=generation, tokenize=False)
-        return text
+        tokenizer = self.tokenizer
+        ends = tokenizer.bos_token, tokenizer.eos_token
+        given = json.dumps([list(messages), self.tools, dict(self.variables)], default=repr)
+        key = (id(tokenizer), self.source, ends, given, generation)
+        if key not in _RENDERED:
+            while len(_RENDERED) >= LATEST:
+                _RENDERED.pop(next(iter(_RENDERED)))
+            _RENDERED[key] = self._apply(messages, add_generation_prompt=generation, tokenize=False)
+        return _RENDERED[key]
 
     def marked(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]] | None:
         """Return the tokens of messages, and which of them the template itself marks as the assistant's.

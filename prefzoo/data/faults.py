@@ -62,7 +62,8 @@ class Faults:
             fault: what is wrong with it, and the cure; one line.
             row: its content.
         """
-        self.rows.append(BadRow(place, fault, row))
+        kept = self.on_bad_row == "drop" or len(self.rows) < MAX_FAULTS  # of an error, the first few are shown
+        self.rows.append(BadRow(place, fault, row if kept else None))
 
     def leave_out(self, place: str, reason: str, row: Any) -> None:
         """Record a row that is not wanted, which is no error.

@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from prefzoo.data.examples import LabelledAnswer, Pair
+from prefzoo.data.examples import Example, Pair
 from prefzoo.data.faults import Faults, OnBadRow
 from prefzoo.data.mixtures import Origins, Part
-from prefzoo.data.rows import Row
-from prefzoo.data.schemas import Normalised, read_examples
+from prefzoo.data.schemas.normalise import Normalised, conclude, read_part, recognise
+from prefzoo.data.schemas.normalise import Part as Read
 from prefzoo.data.sources import Address, iterate_rows
+from prefzoo.data.spool import Spool
+from prefzoo.data.views import changed, joined
 from prefzoo.errors import UserError
+
+AT_ONCE = 5_000  # rows that are held in memory; those of a larger data set lie in a file
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,7 @@ def read_source(source: DataSource | Mixture, folder: Path, *, turns: bool = Tru
     """
     if isinstance(source, DataSource):
         faults = Faults(source.spec, source.on_bad_row)
-        rows = _rows(source, folder, faults)
-        data = read_examples(rows, source.spec, source.columns, form=source.form, turns=turns, faults=faults)
-        return data, faults
+        return _read(source, folder, faults, turns=turns), faults
     read: list[tuple[Normalised, Faults]] = []
     lines: list[str] = []
     for one in source.sources:
@@ -104,19 +107,51 @@ def read_source(source: DataSource | Mixture, folder: Path, *, turns: bool = Tru
     return _joined(source, read)
 
 
-def _rows(source: DataSource, folder: Path, faults: Faults) -> list[Row]:
-    """Return the rows of a source, the first ones if it asks for a number of them.
+def _read(source: DataSource, folder: Path, faults: Faults, *, turns: bool) -> Normalised:
+    """Read one data set; of a large one, no more than a part is in memory at a time.
 
     Raises:
-        UserError: there are fewer than it asks for.
+        UserError: as `read_source`.
     """
-    rows = list(islice(iterate_rows(source.address, folder, faults), source.rows))
+    rows = islice(iterate_rows(source.address, folder, faults), source.rows)
+    first = list(islice(rows, AT_ONCE))
     faults.settle()
-    if not rows:
+    if not first:
         raise UserError(f"{source.spec}: no rows in it; at least one is needed")
-    if source.rows is not None and len(rows) < source.rows:
-        raise UserError(f"{source.spec}: rows asks for {source.rows:,}, and it has {len(rows):,}; lower or remove it")
-    return rows
+    schema = recognise(first, source.spec, source.columns, source.form, turns=turns)
+    if len(first) == AT_ONCE and schema.gather is not None:  # rows that belong together may stand far apart
+        first += rows
+    part = read_part(schema, first, source.spec, source.columns, faults)
+    more = list(islice(rows, AT_ONCE))
+    if more:
+        part = _spooled(part)
+    while more:
+        following = read_part(schema, more, source.spec, source.columns, faults, len(part.rows))
+        _append(part, following)
+        more = list(islice(rows, AT_ONCE))
+    if source.rows is not None and len(part.rows) < source.rows:
+        raise UserError(
+            f"{source.spec}: rows asks for {source.rows:,}, and it has {len(part.rows):,}; lower or remove it"
+        )
+    return conclude(part, schema, source.spec, faults, turns=turns)
+
+
+def _spooled(part: Read) -> Read:
+    """Return the beginning of a data set that is larger than what is held in memory."""
+    spooled = Read(Spool(), Spool(), Counter(), {})
+    _append(spooled, part)
+    return spooled
+
+
+def _append(whole: Read, part: Read) -> None:
+    assert isinstance(whole.rows, Spool)
+    assert isinstance(whole.examples, Spool)
+    for row in part.rows:
+        whole.rows.append(row)
+    for example in part.examples:
+        whole.examples.append(example)
+    whole.counts += part.counts
+    whole.unused |= part.unused
 
 
 def _joined(mixture: Mixture, read: Sequence[tuple[Normalised, Faults]]) -> tuple[Normalised, Faults]:
@@ -126,15 +161,19 @@ def _joined(mixture: Mixture, read: Sequence[tuple[Normalised, Faults]]) -> tupl
         pairs, single = (mixture.sources[kinds.index(kind)].spec for kind in (True, False))
         raise UserError(f"{pairs} has pairs, and {single} single labelled answers; one training takes one kind of them")
     faults = Faults(mixture.spec, mixture.on_bad_row)
-    rows: list[Row] = []
-    pairs_, answers, parts = list[Pair](), list[LabelledAnswer](), list[Part]()
+    parts: list[Part] = []
     for source, (data, own) in zip(mixture.sources, read, strict=True):
-        parts.append(Part(source.name, source.spec, data.words, len(rows), len(data.rows), source.weight))
-        pairs_ += [replace(e, row=e.row + len(rows)) for e in data.examples if isinstance(e, Pair)]
-        answers += [replace(e, row=e.row + len(rows)) for e in data.examples if isinstance(e, LabelledAnswer)]
-        rows += data.rows
+        first = parts[-1].first + parts[-1].rows if parts else 0
+        parts.append(Part(source.name, source.spec, data.words, first, len(data.rows), source.weight))
         faults.rows += own.rows
+    rows = joined([data.rows for data, _ in read])
+    examples: Any = joined([_renumbered(data.examples, p.first) for (data, _), p in zip(read, parts, strict=True)])
     unused = tuple(dict.fromkeys(name for data, _ in read for name in data.unused))
     schema = "; ".join(dict.fromkeys(data.schema for data, _ in read))
     counts = sum((data.counts for data, _ in read), Counter[str]())
-    return Normalised(rows, pairs_ or answers, schema, unused, counts, Origins(parts)), faults
+    return Normalised(rows, examples, schema, unused, counts, Origins(parts)), faults
+
+
+def _renumbered(examples: Sequence[Example], first: int) -> Sequence[Example]:
+    """Return examples whose rows are numbered from `first` on."""
+    return changed(examples, lambda e: replace(e, row=e.row + first)) if first else examples

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.data.boundaries import encode, locate
-from prefzoo.data.chat import Chat
+from prefzoo.data.chat import Chat, as_messages
 from prefzoo.data.encoding import conversation, end_of_turn, end_tokens
 from prefzoo.data.examples import Example, LabelledAnswer, Message, Text
 from prefzoo.data.tokenising import Reading, chat_of
@@ -21,29 +20,6 @@ MARKER = "\ue0f6"
 Region = tuple[int, int, str]
 
 
-def count_roles(
-    examples: Sequence[Example], kept: Sequence[TokenExample], tokenizer: Any, reading: Reading
-) -> dict[str, int]:
-    """Count the tokens of each role.
-
-    Args:
-        examples: the rows, normalised.
-        kept: those of them that remain, as token ids.
-        tokenizer: the one that they were tokenised with.
-        reading: what the chat template was given.
-
-    Returns:
-        Number of tokens by role: the assistant's that are scored and those that are not, the other roles', and those
-        that the template adds. A prompt is counted once for all its answers.
-    """
-    by_row = {example.row: example for example in examples}
-    counts: Counter[str] = Counter()
-    for tokens in kept:
-        for roles in roles_of(by_row[tokens.row], tokens, tokenizer, reading):
-            counts.update(roles)
-    return dict(counts)
-
-
 def roles_of(example: Example, tokens: TokenExample, tokenizer: Any, reading: Reading) -> list[list[str]]:
     """Return the role of each token of the prompt, then of each answer's.
 
@@ -54,9 +30,12 @@ def roles_of(example: Example, tokens: TokenExample, tokenizer: Any, reading: Re
         reading: what the chat template was given.
 
     Returns:
-        Names as in `count_roles`: `assistant` where the token is scored, else `UNSCORED`, another role, or `TEMPLATE`.
+        Names: `assistant` where the token is scored, else `UNSCORED`, another role, or `TEMPLATE` for what the template
+        adds.
     """
     prompt, chat = len(tokens.prompt), chat_of(tokenizer, example, reading.variables)
+    if tokens.scored is None and (asked := _of_prompt(chat, example.prompt, tokens.prompt)):
+        return [asked, *(["assistant"] * len(ids) for ids in tokens.answers)]
     regions: list[list[str]] = []
     for side, (answer, ids) in enumerate(zip(_answers(example), tokens.answers, strict=True)):
         roles = _roles(chat, example.prompt, answer)
@@ -71,6 +50,22 @@ def roles_of(example: Example, tokens: TokenExample, tokenizer: Any, reading: Re
             ]
         )
     return regions
+
+
+def _of_prompt(chat: Chat, prompt: Text, ids: list[int]) -> list[str]:
+    """Return the role of each token of a prompt without answers; empty where the prompt alone does not tell them."""
+    messages = as_messages("user", prompt)
+    if not (chat.tokenizer.chat_template and messages) or any(m["role"] == "assistant" for m in messages):
+        return []
+    text = chat.render(messages, generation=True)
+    if encode(chat.tokenizer, text) != ids:
+        return []
+    regions = _others(chat, text, messages)
+    bounds = locate(chat.tokenizer, text, ids, [edge for start, end, _ in regions for edge in (start, end)])
+    roles = [TEMPLATE] * len(ids)
+    for (_, _, role), first, last in zip(regions, bounds[::2], bounds[1::2], strict=True):
+        roles[first.before : last.through] = [role] * (last.through - first.before)
+    return roles
 
 
 def _answers(example: Example) -> tuple[Text, ...]:

@@ -87,25 +87,40 @@ def tokenise(
     faults = Faults(spec) if faults is None else faults
     for number, example in enumerate(examples, 1):
         try:
-            tokens = _encode(tokenizer, example, reading, counts)
+            tokens = encode_row(tokenizer, example, reading, counts)
         except UserError as e:
             for line in e.lines:
                 faults.add(f"{spec}: row {example.row + 1}", line, asdict(example))
             continue
         if tokens is not None:
             lengths.append(len(tokens))
-            fitting = _fit(tokens, max_length, too_long, counts)
+            fitting = fit_row(tokens, max_length, too_long, counts)
             kept += [fitting] if fitting else []
         if report:
             report(number, len(examples), "")
     faults.settle()
-    if not kept:
-        range_ = f"; pairs have {min(lengths)} to {max(lengths)} tokens" if lengths else ""
-        reasons = ", ".join(f"{name} {n}" for name, n in counts.items())
-        raise UserError(
-            f"{spec}: no pair is left at max_length {max_length} ({reasons}{range_}); raise data.max_length"
-        )
+    check_kept(len(kept), counts, (min(lengths, default=0), max(lengths, default=0)), max_length, spec)
     return Tokenised(kept, counts)
+
+
+def check_kept(kept: int, counts: Mapping[str, int], lengths: tuple[int, int], max_length: int, spec: str) -> None:
+    """Check that examples are left.
+
+    Args:
+        kept: how many there are.
+        counts: why others were dropped.
+        lengths: tokens of the shortest and of the longest, dropped ones included; 0 without any.
+        max_length: most tokens that an example may have.
+        spec: name of the data set, for messages.
+
+    Raises:
+        UserError: none is left.
+    """
+    if kept:
+        return
+    range_ = f"; pairs have {lengths[0]} to {lengths[1]} tokens" if lengths[1] else ""
+    reasons = ", ".join(f"{name} {n}" for name, n in counts.items())
+    raise UserError(f"{spec}: no pair is left at max_length {max_length} ({reasons}{range_}); raise data.max_length")
 
 
 def chat_of(tokenizer: Any, example: Example, variables: Mapping[str, Any]) -> Chat:
@@ -129,8 +144,21 @@ def chat_of(tokenizer: Any, example: Example, variables: Mapping[str, Any]) -> C
     return Chat(tokenizer, without_blanks(example.tools) or None, {**variables, **own})
 
 
-def _encode(tokenizer: Any, example: Example, reading: Reading, counts: Counter[str]) -> TokenExample | None:
-    """Return an example's token ids; None, and a count more, where nothing can be learned from it."""
+def encode_row(tokenizer: Any, example: Example, reading: Reading, counts: Counter[str]) -> TokenExample | None:
+    """Tokenise one example.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        example: a pair or a labelled answer.
+        reading: which turns are scored, and what the chat template is given.
+        counts: grows by what is dropped, changed or left out.
+
+    Returns:
+        Its token ids; None where nothing can be learned from it.
+
+    Raises:
+        UserError: the template refuses it.
+    """
     chat = chat_of(tokenizer, example, reading.variables)
     if chat.tools and not (tokenizer.chat_template and reads_tools(chat)):
         counts["tools left out: the chat template writes none"] += 1
@@ -215,8 +243,18 @@ def _with_prompt(tokenizer: Any, tokens: TokenExample, counts: Counter[str]) -> 
     return replace(tokens, prompt=[first])
 
 
-def _fit(tokens: TokenExample, max_length: int, too_long: TooLong, counts: Counter[str]) -> TokenExample | None:
-    """Return the example if it has at most `max_length` tokens, else its cut or None, as `too_long` asks."""
+def fit_row(tokens: TokenExample, max_length: int, too_long: TooLong, counts: Counter[str]) -> TokenExample | None:
+    """Drop or cut an example that is too long.
+
+    Args:
+        tokens: the example.
+        max_length: most tokens of its prompt with one of its answers.
+        too_long: whether a longer one is dropped, or its answers are cut.
+        counts: grows by one where that happens.
+
+    Returns:
+        The example, its cut, or None.
+    """
     if len(tokens) <= max_length:
         return tokens
     left = max_length - len(tokens.prompt)

@@ -122,10 +122,17 @@ E_co = TypeVar("E_co", bound=TokenExample, covariant=True)
 
 @dataclass(frozen=True)
 class Tokenised(Generic[E_co]):
-    """A data set as token ids: the examples that remain, and a count of everything that was changed or dropped."""
+    """A data set as token ids.
+
+    Attributes:
+        examples: those that remain.
+        counts: how many were changed or dropped, by reason.
+        roles: number of tokens by role (see `prefzoo.data.roles`); None where they were not counted.
+    """
 
     examples: Sequence[E_co]
     counts: Counter[str]
+    roles: dict[str, int] | None = None
 
 
 def only_pairs(examples: Sequence[TokenExample], fault: str) -> list[TokenPair]:

@@ -32,8 +32,12 @@ CHECKSUM = "sha256"  # key in the file's metadata
 
 def rows_key(pairs: Sequence[TokenExample]) -> str:
     """Return a hash of the token ids, in order, and of which are scored."""
-    rows = [_content(e) for e in pairs]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    digest, before = hashlib.sha256(), "["
+    for example in pairs:  # piece by piece what json.dumps writes of a list
+        digest.update(f"{before}{json.dumps(_content(example))}".encode())
+        before = ", "
+    digest.update(b"[]" if before == "[" else b"]")
+    return digest.hexdigest()[:16]
 
 
 def _content(example: TokenExample) -> tuple[object, ...]:

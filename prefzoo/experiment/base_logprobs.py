@@ -7,6 +7,7 @@ from itertools import zip_longest
 
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenExample
+from prefzoo.data.views import select
 from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import native_bf16
@@ -52,14 +53,14 @@ def base_logprobs(
     work = scoring(kind, bf16=bf16)
     with (
         stage(f"reference log-probs, {title}", "pairs", experiment.console) as report,
-        experiment.rates.timed(work, tokens_of([pairs[i] for i in rows])),
+        experiment.rates.timed(work, tokens_of(select(pairs, rows))),
     ):
         if rows:
             at = {row: i for i, row in enumerate(rows)}
             mine = passes[process_state().process_index] if passes else ()
             local = [part for part in ([at[i] for i in p if i in at] for p in mine) if part]
             own = reference_logprobs.logprobs(
-                (base or experiment.base).model, [pairs[i] for i in rows], layout, kind, bf16=bf16,
+                (base or experiment.base).model, select(pairs, rows), layout, kind, bf16=bf16,
                 report=report, passes=local if passes else None,
             )  # fmt: skip
     shares = all_gather((rows, own))

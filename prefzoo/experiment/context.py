@@ -164,7 +164,7 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
     pairs, held_out, audits, bad_rows = _read_data(recipe, tokenizer, prompts, console)
     check_variants(recipe, pairs)
-    layout = choose_layout(model, [*pairs, *held_out])
+    layout = choose_layout(model, [pick(one, key=len) for one in (pairs, held_out) if one for pick in (max, min)])
     if layout in NOTES:
         console.print(NOTES[layout])
     train, validation = split_validation(recipe, tokenizer, pairs, held_out, bad_rows)
@@ -183,7 +183,7 @@ def _read_data(
     recipe: Recipe, tokenizer: Any, prompts: Sequence[PromptRow], console: Console
 ) -> tuple[Sequence[TokenExample], list[TokenPair], dict[str, Any], dict[str, list[BadRow]]]:
     """Return the training pairs, the held-out pairs, and the audits and unused rows of both data sets."""
-    read = read_data(recipe, tokenizer, prompts)
+    read = read_data(recipe, tokenizer, prompts, console)
     audits = {use: asdict(data.audit) for use, data in read.items()}
     bad_rows = {use: data.left_out for use, data in read.items()}
     pairs, held_out = read["train"].tokens.examples, list[TokenPair]()

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console
+
 from prefzoo.data.audit import AuditedData, read_and_audit
 from prefzoo.data.audits.examine import TestedOn
 from prefzoo.data.reading import DataSource, Mixture
+from prefzoo.data.token_cache import CHUNK
 from prefzoo.data.tokenising import Reading
 from prefzoo.data.tokens import TokenExample, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.recipe.load import Recipe
 from prefzoo.recipe.sources import Source, as_sources, names_of
+from prefzoo.runtime.progress import large_stage
 from prefzoo.training.loss_inputs import check_fit
 
 
@@ -56,13 +60,16 @@ def reading_of(recipe: Recipe) -> Reading:
     return Reading(recipe.data.score, recipe.data.chat_template_kwargs)
 
 
-def read_data(recipe: Recipe, tokenizer: Any, prompts: Sequence[PromptRow] = ()) -> dict[str, AuditedData]:
+def read_data(
+    recipe: Recipe, tokenizer: Any, prompts: Sequence[PromptRow] = (), console: Console | None = None
+) -> dict[str, AuditedData]:
     """Tokenise a recipe's data sets, and audit them.
 
     Args:
         recipe: says how to read them, and gives the maximal length.
         tokenizer: the model's.
         prompts: those of `evals.prompts`; training rows that are nearly the same are leaks, too.
+        console: where the progress on large data sets goes; None for nowhere.
 
     Returns:
         The training data as `train`, and the held-out data, where there is some, as `eval`.
@@ -72,17 +79,18 @@ def read_data(recipe: Recipe, tokenizer: Any, prompts: Sequence[PromptRow] = ())
     """
     tested_on, held_out = [], None
     if recipe.data.eval:
-        held_out = audited(recipe, recipe.data.eval, tokenizer)
+        held_out = audited(recipe, recipe.data.eval, tokenizer, console=console)
         tested_on.append(TestedOn(recipe.data.eval_spec, held_out.examples))
     if prompts:
         tested_on.append(TestedOn(str(recipe.evals.prompts), (), [row.prompt for row in prompts]))
-    train = audited(recipe, recipe.data.train, tokenizer, tested_on)
+    train = audited(recipe, recipe.data.train, tokenizer, tested_on, console)
     return {"train": train} | ({"eval": held_out} if held_out else {})
 
 
 def audited(
-    recipe: Recipe, named: str | Source | list[Source], tokenizer: Any, tested_on: Sequence[TestedOn] = ()
-) -> AuditedData:
+    recipe: Recipe, named: str | Source | list[Source], tokenizer: Any, tested_on: Sequence[TestedOn] = (),
+    console: Console | None = None,
+) -> AuditedData:  # fmt: skip
     """Tokenise a data set, and audit it.
 
     Args:
@@ -90,6 +98,7 @@ def audited(
         named: the data set, as `data.train` names it.
         tokenizer: the model's.
         tested_on: what a model that is trained on it is tested on.
+        console: where the progress on a large data set goes; None for nowhere.
 
     Returns:
         The data, with its audit.
@@ -97,8 +106,9 @@ def audited(
     Raises:
         UserError: it is not as it must be.
     """
-    data = recipe.data
-    return read_and_audit(
-        source_of(recipe, named), recipe.folder, tokenizer, data.max_length, data.too_long, reading=reading_of(recipe),
-        drop=data.drop, tested_on=tested_on,
-    )  # fmt: skip
+    data, source = recipe.data, source_of(recipe, named)
+    with large_stage(f"tokenising {source.spec}", "rows", console, CHUNK) as report:
+        return read_and_audit(
+            source, recipe.folder, tokenizer, data.max_length, data.too_long, report, reading_of(recipe), data.drop,
+            tested_on,
+        )  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prefzoo.data.audits.findings import example_words, findings_of
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.data.tokens import TokenExample
+from prefzoo.data.views import joined
 from prefzoo.errors import UserError
 from prefzoo.experiment.context import Experiment
 
@@ -29,10 +30,10 @@ def check_overlap(experiment: Experiment) -> list[str]:
         UserError: the held-out pairs are the training data.
     """
     data, evals = experiment.recipe.data, experiment.recipe.evals
-    training = [*experiment.pairs, *experiment.validation]
+    training: Sequence[TokenExample] = joined([experiment.pairs, experiment.validation])
     warnings: list[str] = []
     if experiment.held_out:
-        if _contents(training) == _contents(experiment.held_out):
+        if _same_content(training, experiment.held_out):
             raise UserError(
                 f"data.eval: {data.eval_spec} has the same pairs as data.train, {data.train_spec}; what is trained on "
                 "tests nothing, name other pairs, or leave out data.eval"
@@ -59,7 +60,7 @@ def contradictions(experiment: Experiment) -> list[str]:
     ]
 
 
-def _nearly(experiment: Experiment, training: list[TokenExample], prompts: list[Prompt], spec: str) -> list[str]:
+def _nearly(experiment: Experiment, training: Sequence[TokenExample], prompts: list[Prompt], spec: str) -> list[str]:
     """A warning where more training rows are nearly the same as what is tested with than have an equal prompt."""
     if "leaks" in experiment.recipe.data.drop:
         return []
@@ -73,8 +74,19 @@ def _nearly(experiment: Experiment, training: list[TokenExample], prompts: list[
     ]
 
 
-def _contents(examples: Iterable[TokenExample]) -> set[Content]:
-    return {(tuple(e.prompt), *(tuple(answer) for answer in e.answers)) for e in examples}
+def _same_content(training: Iterable[TokenExample], held_out: Sequence[TokenExample]) -> bool:
+    """Return whether both have the same rows; the training data may be larger than memory."""
+    tested, seen = {_content(example) for example in held_out}, set[Content]()
+    for example in training:
+        content = _content(example)
+        if content not in tested:
+            return False
+        seen.add(content)
+    return seen == tested
+
+
+def _content(example: TokenExample) -> Content:
+    return (tuple(example.prompt), *(tuple(answer) for answer in example.answers))
 
 
 def _shared(
@@ -89,7 +101,8 @@ def _shared(
         unit: what its rows are.
         number: what is measured on them.
     """
-    trained = {tuple(example.prompt) for example in training}
+    asked = set(prompts)
+    trained = {prompt for example in training if (prompt := tuple(example.prompt)) in asked}
     both = [i for i, prompt in enumerate(prompts, 1) if prompt in trained]
     if not both:
         return []

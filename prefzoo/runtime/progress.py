@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -168,3 +168,27 @@ def _lines(title: str, unit: str, console: Console, pace: Pace) -> Report:
             console.print(f"  {title}: {done}/{total} {unit}, {pace.rate:.2f} {unit}/s{left} {note}".rstrip())
 
     return plain
+
+
+@contextmanager
+def large_stage(title: str, unit: str, console: Console | None, more_than: int) -> Iterator[Report]:
+    """Show the progress of work that is worth a stage only if there is much of it.
+
+    Args:
+        title, unit: As for `stage`.
+        console: As for `stage`; None shows nothing.
+        more_than: Work of no more units is not shown.
+
+    Returns:
+        A context manager whose value is `report(done, total, note)`.
+    """
+    with ExitStack() as stages:
+        begun: list[Report] = []
+
+        def report(done: int, total: int, note: Note) -> None:
+            if console is not None and total > more_than and not begun:
+                begun.append(stages.enter_context(stage(title, unit, console)))
+            for one in begun:
+                one(done, total, note)
+
+        yield report

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from prefzoo.data.batches import Layout, mixed_order, order
 from prefzoo.data.mixtures import Origins
 from prefzoo.data.tokens import TokenExample
+from prefzoo.data.views import select
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.reference_logprobs import scatter_rows, select_rows
 from prefzoo.losses import AnyLoss
@@ -105,7 +106,7 @@ def with_reference(
         at = {row: i for i, row in enumerate(rows)}
         passes = _passes(train, job.pairs, steps, together)
         passes = [[[at[i] for i in part] for part in own] for own in passes]
-        values = frozen([job.pairs[i] for i in rows], "training pairs", kind_of(loss, "reference"), passes)
+        values = frozen(select(job.pairs, rows), "training pairs", kind_of(loss, "reference"), passes)
         parts["reference"] = scatter_rows(values, rows, len(job.pairs))
     if loss.needs_mismatched:
         pairs = [pair for step in job.steps for pair in mismatched_rows(step, job.pairs)]

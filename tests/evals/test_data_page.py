@@ -10,7 +10,7 @@ import pytest
 from called import prefzoo as called
 from test_report_page import HOSTILE, outline
 
-from prefzoo.data.audit import AuditedData, read_and_audit, with_roles
+from prefzoo.data.audit import AuditedData, read_and_audit
 from prefzoo.data.reading import DataSource
 from prefzoo.data.tokenising import Reading
 from prefzoo.evals.report.data_page import MOST, PAIRS, page
@@ -20,8 +20,7 @@ ALL = Reading()
 
 def read(folder: Path, tokenizer: Any, rows: list[Any]) -> AuditedData:
     (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = read_and_audit(DataSource("d.jsonl"), folder, tokenizer, 99999, "drop")
-    return with_roles(data, tokenizer, ALL)
+    return read_and_audit(DataSource("d.jsonl"), folder, tokenizer, 99999, "drop")
 
 
 def message(role: str, text: str) -> dict[str, str]:

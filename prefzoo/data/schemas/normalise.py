@@ -40,8 +40,8 @@ class Normalised:
         origins: which rows are of which source; None where there is one source.
     """
 
-    rows: list[Row]
-    examples: list[Pair] | list[LabelledAnswer]
+    rows: Sequence[Row]
+    examples: Sequence[Pair] | Sequence[LabelledAnswer]
     schema: str
     unused: tuple[str, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
@@ -86,28 +86,90 @@ def read_examples(
     faults = Faults(spec) if faults is None else faults
     rows = _as_list(rows, spec)
     mapped = dict(columns or {})
-    schema, named = _recognise(rows, spec, mapped, form, turns=turns)
+    schema = recognise(rows, spec, mapped, form, turns=turns)
+    part = read_part(schema, rows, spec, mapped, faults)
+    return conclude(part, schema, spec, faults, turns=turns)
+
+
+@dataclass
+class Part:
+    """Some rows of a data set as they were read.
+
+    Attributes:
+        rows: with the columns of their schema.
+        examples: one for each row that is used.
+        counts: how many rows were changed or skipped, by reason.
+        unused: columns that hold text and are not read, in the order of the file.
+    """
+
+    rows: Sequence[Row]
+    examples: Sequence[Example]
+    counts: Counter[str]
+    unused: dict[str, None]
+
+
+def read_part(
+    schema: Schema, rows: Sequence[Row], spec: str, columns: Mapping[str, str], faults: Faults, start: int = 0
+) -> Part:
+    """Turn some rows of a data set into pairs or labelled answers.
+
+    Args:
+        schema: of the whole.
+        rows: those to turn.
+        spec: name of the data set, for messages.
+        columns: the schema's name of a column -> the file's.
+        faults: takes the rows that are refused.
+        start: index of the first of them in the data set.
+
+    Returns:
+        The rows and the examples, of which none may be left.
+
+    Raises:
+        UserError: columns are missing.
+    """
+    named = _renamed(rows, spec, columns, schema)
     examples: list[Example] = []
     counts: Counter[str] = Counter()
     with counted(counts):
         for index, row in schema.gather(named) if schema.gather else enumerate(named):
             try:
-                examples.append(_example(schema, row, index))
+                examples.append(_example(schema, row, start + index))
             except SkipRow as e:
                 counts[f"skipped: {e}"] += 1
             except UserError as e:
                 for line in e.lines:
-                    faults.add(f"{spec}: row {index + 1}", line, rows[index])
+                    faults.add(f"{spec}: row {start + index + 1}", line, rows[index])
+    return Part(named, examples, counts, dict.fromkeys(_unused(rows, schema, columns)))
+
+
+def conclude(part: Part, schema: Schema, spec: str, faults: Faults, *, turns: bool) -> Normalised:
+    """Check a data set that was read to its end.
+
+    Args:
+        part: all of it.
+        schema: of its rows.
+        spec: name of the data set, for messages.
+        faults: the rows that were refused.
+        turns: whether a chat template writes its prompts.
+
+    Returns:
+        The data set.
+
+    Raises:
+        UserError: rows are refused, or no row is left, or all prompts are empty, or some rows are pairs and others
+            single answers.
+    """
+    rows, examples, counts = part.rows, part.examples, part.counts
     faults.settle(len(rows))
     if not examples:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in (counts + faults.counts()).items())
         raise UserError(f"{spec}: no row is left of {len(rows):,} ({reasons}); fix the rows, or name the data.format")
     if turns and counts[EMPTY] == len(examples):
-        raise UserError(f"{spec}: every prompt is empty; {prompt_cure(named[0])}")
-    return Normalised(named, _alike(examples, schema, spec), schema.name, _unused(rows, schema, mapped), counts)
+        raise UserError(f"{spec}: every prompt is empty; {prompt_cure(rows[0])}")
+    return Normalised(rows, _alike(examples, schema, spec), schema.name, tuple(part.unused), counts)
 
 
-def normalise(rows: Sequence[Row], spec: str, form: str | None = None) -> list[Pair] | list[LabelledAnswer]:
+def normalise(rows: Sequence[Row], spec: str, form: str | None = None) -> Sequence[Pair] | Sequence[LabelledAnswer]:
     """Turn rows into pairs with an explicit prompt, or into labelled answers.
 
     Args:
@@ -166,19 +228,31 @@ def rename_columns(rows: Sequence[Row], columns: Mapping[str, str], spec: str) -
     return _renamed(rows, spec, columns, detect_schema({*have, *columns}, _mapped(rows, columns), spec))
 
 
-def _recognise(
-    rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str | None, *, turns: bool
-) -> tuple[Schema, list[Row]]:
-    """Return the schema of rows, and the rows with its columns."""
+def recognise(rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str | None, *, turns: bool) -> Schema:
+    """Return the schema of rows.
+
+    Args:
+        rows: of one data set; of a large one, the first.
+        spec: name of the data set, for messages.
+        columns: the schema's name of a column -> the file's.
+        form: name of the schema, if it is not to be detected.
+        turns: whether schemas count that make conversations of plain text.
+
+    Returns:
+        The schema.
+
+    Raises:
+        UserError: no schema fits, or several do, or columns are missing.
+    """
     have = _columns(rows)
     mapped = _mapped(rows, columns)
     schema = get_schema(form) if form else detect_schema({*have, *columns}, mapped, spec, turns=turns)
-    named = _renamed(rows, spec, columns, schema)
+    _renamed(rows, spec, columns, schema)
     assert schema is not None  # otherwise columns are missing
     unread = [name for name in columns if name not in (*schema.columns, *schema.optional, *TEMPLATE_COLUMNS)]
     if unread:
         raise UserError(f"{spec}: data.columns.{name}: format {schema.name!r} reads no such column" for name in unread)
-    return schema, named
+    return schema
 
 
 def _renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema: Schema | None) -> list[Row]:
@@ -232,12 +306,10 @@ def _holds_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _alike(examples: Sequence[Example], schema: Schema, spec: str) -> list[Pair] | list[LabelledAnswer]:
-    pairs = [e for e in examples if isinstance(e, Pair)]
-    answers = [e for e in examples if isinstance(e, LabelledAnswer)]
-    if pairs and answers:
+def _alike(examples: Sequence[Example], schema: Schema, spec: str) -> Any:
+    if len({isinstance(example, Pair) for example in examples}) > 1:
         raise UserError(f"{spec}: schema {schema.name!r} makes pairs of some rows and single answers of others; fix it")
-    return answers or pairs
+    return examples
 
 
 def _example(schema: Schema, row: Row, index: int) -> Example:
