@@ -32,16 +32,53 @@ was asked, is it right, is it clear? Length by itself is no merit, and neither i
 Which answer is better? Reply with a single letter, A or B, and nothing else."""
 
 
+# Arena-Hard 2's five verdicts (arXiv:2406.11939), a tie in either order.
+GRADES = {"A>>B": 1.0, "A>B": 1.25, "A=B": TIE, "B=A": TIE, "B>A": 1.75, "B>>A": 2.0, "A<B": 1.75, "A<<B": 2.0,
+          "B<A": 1.25, "B<<A": 1.0}  # fmt: skip
+GRADE = re.compile(r"\[\[?\s*([AB]\s*[<>=]{1,2}\s*[AB])\s*\]\]?", re.IGNORECASE)
+ARENA_TEMPLATE = """\
+Two assistants, A and B, answered the same prompt. Judge as an impartial expert which of the answers serves its author
+better.
+
+First write an answer of your own. Hold both answers against it: name their mistakes, and correct them. Then ask which
+answer is the more helpful (it does what was asked, or asks back where the prompt is ambiguous), the more relevant (all
+of it belongs to the prompt) and the more concise (clear, without padding). Say what either of them leaves out. The
+order of the answers is chance, and length by itself is no merit.
+
+[the prompt]
+{instruction}
+[end of the prompt]
+
+[answer of assistant A]
+{first}
+[end of the answer of assistant A]
+
+[answer of assistant B]
+{second}
+[end of the answer of assistant B]
+
+End with one of these verdicts, and nothing after it:
+[[A>>B]] A is clearly better
+[[A>B]] A is slightly better
+[[A=B]] they are about as good
+[[B>A]] B is slightly better
+[[B>>A]] B is clearly better"""
+
+
 @dataclass(frozen=True)
 class JudgePrompt:
-    """A template with `{instruction}`, `{first}` and `{second}`; the reply is to be A, B, or C for a tie."""
+    """A template with `{instruction}`, `{first}` and `{second}`.
+
+    The reply is to be A, B, or C for a tie; with `arena` it is to end in one of Arena-Hard's five verdicts.
+    """
 
     template: str = TEMPLATE
+    arena: bool = False
 
     @property
     def hash(self) -> str:
-        """Hash of the template, on every row of a table."""
-        return hashlib.sha256(self.template.encode()).hexdigest()[:12]
+        """Hash of the template, and of how verdicts are read where it is not by letters; on every row of a table."""
+        return hashlib.sha256((self.template + "arena" * self.arena).encode()).hexdigest()[:12]
 
     def filled(self, c: Comparison) -> str:
         """Fill the template in, in one pass: braces inside an answer stay what they are."""
@@ -49,14 +86,22 @@ class JudgePrompt:
         return re.sub(r"\{(instruction|first|second)\}", lambda match: values[match.group(1)], self.template)
 
 
-def read_prompt(path: Path | None, field: str) -> JudgePrompt:
-    """Read the template in a file; without a path, return the built-in one. `field` is named in messages.
+def read_prompt(path: Path | None, field: str, *, arena: bool = False) -> JudgePrompt:
+    """Read the template in a file.
+
+    Args:
+        path: of the file; None for the built-in template.
+        field: of the recipe, for messages.
+        arena: whether the verdicts are Arena-Hard's.
+
+    Returns:
+        The template.
 
     Raises:
         UserError: there is no such file, or it leaves out what is to be judged.
     """
     if path is None:
-        return JudgePrompt()
+        return JudgePrompt(ARENA_TEMPLATE if arena else TEMPLATE, arena)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
@@ -64,7 +109,7 @@ def read_prompt(path: Path | None, field: str) -> JudgePrompt:
     absent = [f"{{{name}}}" for name in FIELDS if f"{{{name}}}" not in text]
     if absent:
         raise UserError(f"{field}: {path} has no {', '.join(absent)}; put it where that text is to stand")
-    return JudgePrompt(text)
+    return JudgePrompt(text, arena)
 
 
 def read_verdict(reply: str) -> float | None:
@@ -72,3 +117,10 @@ def read_verdict(reply: str) -> float | None:
     lines = [line for line in reply.splitlines() if line.strip()]
     match = VERDICT.fullmatch(lines[-1]) if lines else None
     return LETTERS[match.group(1).upper()] if match else None
+
+
+def read_grade(reply: str) -> float | None:
+    """Return the preference of the last of Arena-Hard's verdicts in a reply; None if there is none."""
+    stated = [re.sub(r"\s", "", match).upper() for match in GRADE.findall(reply)]
+    known = [GRADES[verdict] for verdict in stated if verdict in GRADES]
+    return known[-1] if known else None

@@ -71,6 +71,7 @@ class Judge(ABC):
         prompt_hash: hash of its prompt template; empty without one.
         scores_answers: whether it has `scores`.
         needs_checks: whether it judges only prompts that carry checks.
+        graded: whether its verdicts are Arena-Hard's, clear ones 1 and 2 and slight ones 1.25 and 1.75.
         free: whether it asks no model, server or user's function, so that it may be run without being asked for.
     """
 
@@ -79,6 +80,7 @@ class Judge(ABC):
     scores_answers: bool = False
     needs_checks: bool = False
     free: bool = False
+    graded: bool = False
 
     def check(self) -> None:  # noqa: B027 - most judges are ready once they are loaded
         """Raise UserError where it cannot judge at all; called before anything expensive is done."""

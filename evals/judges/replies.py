@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from prefzoo.evals.judges.judge_prompt import LETTERS, read_verdict
+from prefzoo.evals.judges.judge_prompt import LETTERS, read_grade, read_verdict
 from prefzoo.evals.judges.position_swap import FIRST
 from prefzoo.evals.judges.protocol import Outcome
 from prefzoo.runtime.redaction import redact
 
+CUT = "the reply was cut"
+SHOWN = 40  # characters of a reply that is no verdict
+THINKING = re.compile(r"<(think|thinking)>.*?</\1>", re.DOTALL)
+UNFINISHED = re.compile(r"<think(?:ing)?>")
+
 
 @dataclass(frozen=True)
 class Reply:
-    """What a call returned: its text, the log-probs of the first token's likeliest alternatives, and tokens used."""
+    """What a call returned: its text, the log-probs of the first token's likeliest alternatives, and tokens used.
+
+    `cut`: whether it ended at the limit on its tokens.
+    """
 
     text: str
     first: dict[str, float]
     prompt_tokens: int
     answer_tokens: int
+    cut: bool = False
+
+
+def without_thinking(text: str) -> str:
+    """Return a reply without what its model thinks first, in `<think>` or `<thinking>`; all of it if it never ends."""
+    opened = THINKING.sub("", text)
+    _, closed, rest = opened.rpartition("</think>")
+    if closed:  # the template opened it
+        return rest
+    return "" if UNFINISHED.search(opened) else opened
 
 
 def parse(completion: Any, secret: str) -> Reply:
@@ -33,21 +52,33 @@ def parse(completion: Any, secret: str) -> Reply:
     first = {t.token: t.logprob for t in offered[0].top_logprobs or ()} if offered else {}
     first = {token: float(p) for token, p in first.items() if isinstance(p, int | float) and math.isfinite(p)}
     usage = completion.usage
-    text = choice.message.content
+    text, cut = choice.message.content, getattr(choice, "finish_reason", None) == "length"
+    if text is None and cut:  # some servers keep the thinking apart, and it took all there was
+        text = ""
     if not isinstance(text, str):
         raise TypeError("a reply without text")
     text, first = redact(text, secret), {t: p for t, p in first.items() if redact(t, secret) == t}
-    return Reply(text, first, getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0)
+    asked, answered = (getattr(usage, name, 0) or 0 for name in ("prompt_tokens", "completion_tokens"))
+    return Reply(text, first, asked, answered, cut)
 
 
-def preference(reply: Reply) -> Outcome:
-    """Return the stated preference, or why there is none.
+def preference(reply: Reply, *, arena: bool = False) -> Outcome:
+    """Return the stated preference, or why there is none; what a judge thinks before its verdict is passed over.
 
     Where the reply is the verdict's letter alone, the preference is weighted by the verdicts' probabilities.
+
+    Args:
+        reply: the reply.
+        arena: whether its verdict is one of Arena-Hard's, in brackets.
     """
-    stated = read_verdict(reply.text)
+    text = without_thinking(reply.text)
+    stated = read_grade(text) if arena else read_verdict(text)
+    if stated is None and reply.cut:
+        return f"{CUT} after {reply.answer_tokens} tokens, before a verdict; raise evals.judge.max_tokens"
     if stated is None:
-        return f"unknown verdict {reply.text.strip()[:40]!r}"
+        return f"unknown verdict {text.strip()[-SHOWN:] if arena else text.strip()[:SHOWN]!r}"
+    if arena:
+        return stated
     mass = dict.fromkeys(LETTERS, 0.0)
     for token, logprob in reply.first.items():
         if token.strip() in mass:

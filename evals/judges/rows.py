@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
+from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, PromptRow, Verdict
 
 
 def output_rows(prompts: Sequence[PromptRow], answers: Sequence[Answer], name: str) -> list[dict[str, Any]]:
@@ -40,12 +40,24 @@ def annotation_rows(
     Returns:
         A row for each comparison; a missing preference is null, with its reason.
     """
+    graded = {"verdicts": "arena"} if judge.graded else {}
     return [
         {
             "instruction": c.row.prompt, "output_1": c.first.text, "output_2": c.second.text, "generator_1": base,
             "generator_2": name, "annotator": judge.name, "prompt_hash": judge.prompt_hash,
             "preference": None if v.missing else v.preference, "preference_by_order": list(v.orders),
-            "missing": v.missing,
+            "missing": v.missing, **graded,
         }
         for c, v in zip(comparisons, verdicts, strict=True)
     ]  # fmt: skip
+
+
+def games_of(preferences: Sequence[float | None], orders: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return the two games of each prompt: two ties where the answers are the same, none where a verdict is missing.
+
+    Args:
+        preferences: of each prompt; None if it is missing.
+        orders: the preference in either order; empty where the judge was not asked.
+    """
+    two = zip(preferences, orders, strict=True)
+    return [[] if preference is None else list(both) or [TIE, TIE] for preference, both in two]

@@ -32,12 +32,15 @@ BUSY = (408, 409, 425, 429)  # and all from 500: worth another try
 HOPELESS = (401, 403, 404)  # no call to this address will ever succeed
 PER_TOKEN = 3  # characters, for the estimate: fewer than in most texts, so that it errs on the dear side
 ANSWER_TOKENS = 1000  # for the estimate, where the recipe sets no limit
+ARENA_TOKENS = 4096  # of a reply that reasons before its verdict, unless the recipe says otherwise
 OFFERED = 5  # alternatives asked for of the first token
 UNREACHABLE = "no connection"
 
 
 class ServerSettings(JudgeSettings):
     """A model behind an OpenAI-compatible API. The key comes from the environment variable `key`, never from here.
+
+    `verdicts: arena` asks for Arena-Hard 2's five verdicts after a reasoned answer of at most 4,096 tokens.
 
     `timeout` is in seconds, prices are in dollars per million tokens, `spend_limit` in dollars. A `temperature` or
     `max_tokens` of null is not sent.
@@ -47,6 +50,7 @@ class ServerSettings(JudgeSettings):
     url: Text
     model: Text
     prompt: Text | None = None
+    verdicts: Literal["letter", "arena"] = "letter"
     key: str = "OPENAI_API_KEY"
     temperature: Amount | None = 0.0
     max_tokens: Count | None = 8
@@ -79,6 +83,13 @@ class ServerSettings(JudgeSettings):
             raise PydanticCustomError("key", message)
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _room_to_reason(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("verdicts") == "arena" and "max_tokens" not in values:
+            return {**values, "max_tokens": ARENA_TOKENS}
+        return values
+
     @model_validator(mode="after")
     def _priced(self) -> ServerSettings:
         if self.spend_limit is not None and (self.prompt_price is None or self.answer_price is None):
@@ -93,7 +104,8 @@ class ServerSettings(JudgeSettings):
         Raises:
             UserError: the key is not in the environment, or the prompt's file is no template.
         """
-        prompt = read_prompt(folder / self.prompt if self.prompt else None, "evals.judge.prompt")
+        path, arena = folder / self.prompt if self.prompt else None, self.verdicts == "arena"
+        prompt = read_prompt(path, "evals.judge.prompt", arena=arena)
         file = f"replies-{key_of([self.url, self.model])}.jsonl"  # whatever the versions here: they were paid for
         return ServerJudge(self, prompt, Cache(cache_dir("judges") / file))
 
@@ -124,7 +136,7 @@ class ServerJudge(PairwiseJudge):
 
         self.settings, self.prompt, self.cache, self._pause, self._openai = settings, prompt, cache, pause, openai
         self.name = f"server:{settings.model}@{urlsplit(settings.url).netloc}"
-        self.prompt_hash = prompt.hash
+        self.prompt_hash, self.graded = prompt.hash, prompt.arena
         self.budget = Budget(settings.prompt_price, settings.answer_price, settings.spend_limit)
         self._logprobs = True  # until the server refuses to be asked for them
         self._secret = _api_key(settings)
@@ -206,7 +218,7 @@ class ServerJudge(PairwiseJudge):
         estimate, reason = self._estimate(request), ""
         cached = self.cache.get(self._key(request))
         if cached is not None:
-            return replies.preference(Reply(**cached))
+            return replies.preference(Reply(**cached), arena=self.graded)
         wait = 0.0
         for attempt in range(self.settings.tries):
             if attempt:
@@ -215,11 +227,13 @@ class ServerJudge(PairwiseJudge):
                 return f"spending limit of ${self.budget.limit} reached"
             response = self._send(request, estimate)
             if isinstance(response, Reply):
-                outcome = replies.preference(response)
+                outcome = replies.preference(response, arena=self.graded)
                 if not isinstance(outcome, str):
                     self.cache.put({self._key(request): asdict(response)})
                     return outcome
                 reason, wait = outcome, 0.0
+                if outcome.startswith(replies.CUT):  # another try would be cut, and paid for, too
+                    return reason
             else:
                 if not response.again:
                     return response.reason
@@ -229,7 +243,7 @@ class ServerJudge(PairwiseJudge):
     def _send(self, request: dict[str, Any], estimate: float) -> Reply | Fault:
         openai, cost = self._openai, 0.0
         try:
-            more = {"logprobs": True, "top_logprobs": OFFERED} if self._logprobs else {}
+            more = {"logprobs": True, "top_logprobs": OFFERED} if self._logprobs and not self.graded else {}
             try:
                 completion = self._create(**request, **more)
             except openai.BadRequestError:

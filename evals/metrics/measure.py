@@ -40,6 +40,7 @@ class Measured:
         human: people's mean preference for the model's answer against the base's, from 0 to 1; None without a label.
         labels: of each labelled pair the number of its prompt, how far the judge prefers the second answer to the
             first, from 0 to 1, and how far people do.
+        games: of each prompt the judge's preference in both orders, where its verdicts are graded as Arena-Hard's.
         labels_fault: why the judge's verdicts on labelled pairs are of no use; empty if they are.
     """
 
@@ -64,6 +65,7 @@ class Measured:
     human: list[float | None] = field(default_factory=list)
     labels: list[list[float]] = field(default_factory=list)
     labels_fault: str = ""
+    games: list[list[float]] = field(default_factory=list)
 
     @property
     def withheld(self) -> bool:

@@ -17,6 +17,7 @@ from prefzoo.evals.stats.intervals import Values
 STRENGTHS = np.logspace(-4, 4, 10)  # scikit-learn's own ten, which alpaca-eval uses
 FOLDS = 5
 GAMED_WEIGHT = 0.2  # of all gamed baselines together, against 1 for the model's rows
+STYLE_PRECISION = 1.0  # of a normal prior on each weight of the style, whose columns have spread 1
 STEPS, CLOSE = 100, 1e-9
 LEAST_NOISE = 1e-3  # variance of a model's w: one whose lengths never differ has no w, and no noise either
 SPREADS = np.linspace(0.02, 2, 100)  # what w may vary by between models; 2 would be an odds ratio of 7
@@ -24,16 +25,21 @@ SPREADS = np.linspace(0.02, 2, 100)  # what w may vary by between models; 2 woul
 
 @dataclass(frozen=True)
 class Rows:
-    """One model's rows by instruction: tanh length term, difficulty, preference in [0, 1] (NaN: missing)."""
+    """One model's rows by instruction: tanh length term, difficulty, preference in [0, 1] (NaN: missing), any style.
+
+    `style`: (n, k) further columns with spread 1.
+    """
 
     length: Values
     difficulty: Values
     won: Values
+    style: Values | None = None
 
     @property
     def design(self) -> Values:
-        """(n, 3) columns of w, a and b."""
-        return np.column_stack([self.length, self.difficulty, np.ones_like(self.length)])
+        """(n, 3 + k) columns of w, a and b, and of the style."""
+        columns = [self.length, self.difficulty, np.ones_like(self.length)]
+        return np.column_stack(columns if self.style is None else [*columns, self.style])
 
 
 class Fit(Protocol):
@@ -47,7 +53,7 @@ class Fit(Protocol):
             rng: if given, whatever is uncertain besides the rows varies too.
 
         Returns:
-            (r, 3) w, a and b.
+            (r, 3 + k) w, a and b, and the weights of the style.
         """
 
 
@@ -132,13 +138,15 @@ class NewtonFit:
         self.won = np.where(self.seen, rows.won, 0.0)
 
     def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:
-        """Return (r, 3) weights; with `rng`, each under a prior of its own."""
+        """Return (r, 3 + k) weights; with `rng`, each under a prior of its own."""
         seen, design = np.where(self.seen, counts, 0.0), self.design
-        beta, center, pull = np.zeros((3, len(counts), 3))
+        columns = design.shape[1]
+        beta, center, pull = np.zeros((3, len(counts), columns))
+        pull[:, 3:] = STYLE_PRECISION
         if self.prior:
             mean, variance = self.prior.draw(rng, len(counts)) if rng else self.prior.best()
             center[:, 0], pull[:, 0] = mean, 1 / variance
-        tight = (LOOSE + pull)[:, :, None] * np.eye(3)
+        tight = (LOOSE + pull)[:, :, None] * np.eye(columns)
         for _ in range(STEPS):
             p = expit(beta @ design.T)
             slope = (seen * (self.won - p)) @ design - LOOSE * beta - pull * (beta - center)
@@ -158,7 +166,7 @@ class NewtonFit:
         beta = self.weights(np.ones((1, len(self.won))))[0]
         p, seen = expit(self.design @ beta), self.seen.astype(float)
         curve = np.einsum("n,nk,nl->kl", seen * p * (1 - p), self.design, self.design)
-        bread = np.linalg.inv(curve + LOOSE * np.eye(3))
+        bread = np.linalg.inv(curve + LOOSE * np.eye(len(curve)))
         meat = np.einsum("n,nk,nl->kl", seen * (self.won - p) ** 2, self.design, self.design)
         return float(beta[0]), float((bread @ meat @ bread)[0, 0]), float(curve[0, 0])
 

@@ -22,6 +22,7 @@ from prefzoo.evals.judges.annotations import Annotations, preferences
 from prefzoo.evals.stats.difficulty import Gamed, from_others
 from prefzoo.evals.stats.glm import AlpacaEvalFit, Fit, NewtonFit, Rows, pooled
 from prefzoo.evals.stats.intervals import Values
+from prefzoo.evals.stats.style import style_terms
 
 RESAMPLES = 200
 FAR, SAME = 10.0, 0.5  # points that length control moves, share of prompts with one answer: past these comes a warning
@@ -47,7 +48,7 @@ class LengthControlled:
 
 def length_controlled(
     pool: Sequence[Annotations], given: pd.Series | None = None, gamed: Sequence[Gamed] = (), seed: int = 0,
-    resamples: int = RESAMPLES,
+    resamples: int = RESAMPLES, *, style: bool = False,
 ) -> dict[str, LengthControlled]:  # fmt: skip
     """Estimate the length-controlled win rate of every model of a pool.
 
@@ -57,6 +58,7 @@ def length_controlled(
         gamed: gamed baselines over `instructions(pool)`, as a regulariser of the length term.
         seed: of the resampling of prompts.
         resamples: how many resamples.
+        style: whether headers, lists and bold text are controlled beside length; not with `gamed`.
 
     Returns:
         The rates by model.
@@ -68,11 +70,11 @@ def length_controlled(
     lengths = np.stack([length_term(a, order) for a in pool])
     won = np.stack([_by_instruction(a, order) for a in pool])
     x, source = _difficulties(lengths, won, order, given)
-    data = [Rows(lengths[m], x[m], won[m]) for m in range(len(pool))]
+    data = [Rows(lengths[m], x[m], won[m], style_terms(a.rows, order) if style else None) for m, a in enumerate(pool)]
     prior = pooled(data) if not gamed and len(pool) > ALONE else None
     source += f", {len(gamed)} gamed baselines" if gamed else ", length term pooled" if prior else ""
     fits: list[Fit] = [
-        NewtonFit(d, prior) if prior or given is None and not gamed else AlpacaEvalFit(d, gamed) for d in data
+        NewtonFit(d, prior) if prior or style or given is None and not gamed else AlpacaEvalFit(d, gamed) for d in data
     ]
     return {
         a.model: _result(a, d, fit, source, np.random.default_rng(seed), resamples)
@@ -134,10 +136,10 @@ def _result(
     weights = fit.weights(np.ones((1, n)))[0]
     counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
     again = fit.weights(counts, rng)
-    at_no_difference = expit(again[:, 1:2] * rows.difficulty + again[:, 2:])
+    at_no_difference = expit(again[:, 1:2] * rows.difficulty + again[:, 2:3])
     values = 100 * (at_no_difference * counts).sum(1) / n  # the mean is over the prompts drawn, too
     value = 100 * float(expit(weights[1] * rows.difficulty + weights[2]).mean())
-    w, a, b = map(float, weights)
+    w, a, b = map(float, weights[:3])
     low, high = _interval(value, values)
     stderr = float(values.std(ddof=1))
     return LengthControlled(value, stderr, low, high, (w, a, b), source, _warnings(annotations, rows, value))

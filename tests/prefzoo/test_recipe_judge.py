@@ -26,7 +26,7 @@ def test_the_fields_of_each_kind_are_pinned(tmp_path: Path) -> None:
         "{kind: model, model: m}": {"kind", "model", "prompt"},
         f"{{{SERVER}}}": {
             *("kind", "url", "model", "prompt", "key", "temperature", "max_tokens", "workers", "tries", "timeout"),
-            *("prompt_price", "answer_price", "spend_limit"),
+            *("prompt_price", "answer_price", "spend_limit", "verdicts"),
         },
     }
     for text, names in fields.items():

@@ -11,8 +11,10 @@ from prefzoo.evals.judges.annotations import Annotations
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metric, Noted, register
 from prefzoo.evals.stats import intervals
+from prefzoo.evals.stats.arena import arena_score
 from prefzoo.evals.stats.intervals import Estimate, Values
 from prefzoo.evals.stats.length_control import LengthControlled, length_controlled
+from prefzoo.evals.stats.style import has_style
 
 HALF = 0.5
 
@@ -32,6 +34,14 @@ def win_rate(measured: Measured, base: Measured | None) -> Estimate | None:
     return None if won is None else intervals.share_won(won)
 
 
+def arena(measured: Measured, _: Measured | None) -> Values | None:
+    """Return (n,) values whose mean is Arena-Hard's score; None if the judge gave no such verdicts."""
+    if not measured.games or measured.withheld:
+        return None
+    nothing = [np.nan, np.nan]
+    return arena_score(np.array([game if len(game) == len(nothing) else nothing for game in measured.games]) - 1)
+
+
 def scores(measured: Measured, _: Measured | None) -> Values | None:
     """Return the (n,) verifier's scores."""
     return np.array(measured.scores, dtype=float) if measured.scores else None
@@ -42,12 +52,22 @@ def length_controlled_rates(models: Mapping[str, Measured], base: str) -> dict[s
 
     The models are each other's pool; the prompts are the same, in the same order.
     """
+    return _controlled(models, base, style=False)
+
+
+def style_controlled_rates(models: Mapping[str, Measured], base: str) -> dict[str, Noted]:
+    """Return the same with headers, lists and bold text controlled too; none if no answer has any."""
+    styled = any(has_style(m.answers) for m in models.values())
+    return _controlled(models, base, style=True) if styled else {}
+
+
+def _controlled(models: Mapping[str, Measured], base: str, *, style: bool) -> dict[str, Noted]:
     if base not in models:
         return {}
     answers = models[base].answers
     judged = {name: m for name, m in models.items() if name != base and m.preferences}
     pool = [_annotations(name, m, answers, base) for name, m in judged.items()]
-    rates = length_controlled(pool) if pool else {}
+    rates = length_controlled(pool, style=style) if pool else {}
     return {name: Noted(_share(rate, judged[name]), _note(rate)) for name, rate in rates.items()}
 
 
@@ -79,6 +99,17 @@ WIN_RATE_LC = register(Metric(
     "win_rate_lc", "win rate, length-controlled", "prompts", higher_is_better=True, percent=True, needs_baseline=True,
     judged=True, description="the win rate if all answers were as long as the base's", base_value=HALF, position=3,
     phrase="a length-controlled win rate against the base", pooled=length_controlled_rates,
+))  # fmt: skip
+WIN_RATE_STYLE = register(Metric(
+    "win_rate_style", "win rate, style-controlled", "prompts", higher_is_better=True, percent=True, needs_baseline=True,
+    judged=True, base_value=HALF, position=4, phrase="a style-controlled win rate against the base",
+    description="the win rate if all answers had the base's length, headers, lists and bold text",
+    pooled=style_controlled_rates,
+))  # fmt: skip
+WIN_RATE_ARENA = register(Metric(
+    "win_rate_arena", "win rate, Arena-Hard's", "prompts", higher_is_better=True, percent=True, needs_baseline=True,
+    judged=True, base_value=HALF, position=5, phrase="an Arena-Hard score against the base",
+    description="the share of games won, a clear verdict counted three times", rows=arena,
 ))  # fmt: skip
 SCORE = register(Metric(
     "score", "score", "prompts", higher_is_better=True, percent=True,
