@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from prefzoo.data.chat import with_variables
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import Answer
@@ -86,8 +87,9 @@ def _last_line(text: str) -> str:
 
 
 def checkpoint_answers(
-    specs: Mapping[str, str], base: str, prompts: Sequence[str], *, max_new_tokens: int
-) -> dict[str, list[Answer]]:
+    specs: Mapping[str, str], base: str, prompts: Sequence[str], *, max_new_tokens: int,
+    variables: Mapping[str, Any] | None = None,
+) -> dict[str, list[Answer]]:  # fmt: skip
     """Generate greedy answers of several checkpoints.
 
     Args:
@@ -95,6 +97,7 @@ def checkpoint_answers(
         base: name of the model that adapters sit on.
         prompts: texts, before the chat template.
         max_new_tokens: tokens of an answer at most.
+        variables: of the chat template.
 
     Returns:
         By name, an answer for each prompt.
@@ -110,6 +113,6 @@ def checkpoint_answers(
         engines.setdefault(specs[base] if name in adapters else spec, {})[name] = adapters.get(name)
     answers: dict[str, list[Answer]] = {}
     for model, variants in engines.items():
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        tokenizer = with_variables(AutoTokenizer.from_pretrained(model), variables or {}, "--chat-template-kwargs")
         answers |= vllm_answers(model, tokenizer, variants, prompts, max_new_tokens=max_new_tokens)
     return answers

@@ -32,6 +32,23 @@ class RecipeFile(click.Path):
 
 FILE = click.Path(path_type=Path)
 RECIPE = click.argument("recipe", type=RecipeFile(path_type=Path), shell_complete=complete.recipes)
+
+
+def _mapping(context: click.Context, option: click.Parameter, text: str | None) -> dict[str, Any] | None:
+    """Read an option's YAML."""
+    if text is None:
+        return None
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{option.opts[0]} {text}: not a mapping; write it like '{{enable_thinking: false}}'")
+    return value
+
+
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field; repeatable.",
     shell_complete=complete.fields,
@@ -41,6 +58,10 @@ RESULTS = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for results."
 )
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Print results only, no progress.")
+TEMPLATE = click.option(
+    "--chat-template-kwargs", callback=_mapping, metavar="MAPPING",
+    help="Variables of the chat template, like '{enable_thinking: false}'; eval takes a run's own unless given.",
+)  # fmt: skip
 EXIT_CODES = """\b
 Exit codes:
   0    all is well
@@ -240,13 +261,14 @@ def data(
 @click.option("--gamed", type=FILE, help="Table of gamed baselines, to regularise the length term.")
 @click.option("--order", type=FILE, help="JSON of the instructions in the order in which these tables number them.")
 @click.option("--out", type=FILE, help="Folder for results (a csv for --annotations).")
+@TEMPLATE
 @QUIET
 @click.pass_context
 def evaluate(
     context: click.Context, targets: tuple[Path, ...], suite: tuple[str, ...], judge: str, base: str | None,
     max_new_tokens: int, round_robin: bool, engine: str, lm_eval_results: tuple[Path, ...],
     annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None, order: Path | None, out: Path | None,
-    quiet: bool,
+    chat_template_kwargs: dict[str, Any] | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Evaluate models that are there already.
 
@@ -268,7 +290,9 @@ def evaluate(
         from prefzoo.cli.evaluate import show_evaluation
         from prefzoo.experiment.evaluate import Evaluation
 
-        asked = Evaluation(targets, suite, judge, base, max_new_tokens, round_robin, folder, engine)
+        asked = Evaluation(
+            targets, suite, judge, base, max_new_tokens, round_robin, folder, engine, chat_template_kwargs
+        )
         if show_evaluation(asked, quiet=quiet):
             click.get_current_context().exit(PARTLY_FAILED)
     else:
@@ -278,7 +302,7 @@ def evaluate(
 EVAL_OPTIONS = {  # what each way of evaluating reads, besides TARGETS, --out and --quiet
     "--annotations": {"annotations", "difficulties", "gamed", "order"},
     "--lm-eval-results": {"lm_eval_results", "base"},
-    "--suite": {"suite", "judge", "base", "max_new_tokens", "round_robin", "engine"},
+    "--suite": {"suite", "judge", "base", "max_new_tokens", "round_robin", "engine", "chat_template_kwargs"},
 }
 
 
@@ -413,10 +437,12 @@ def judge(recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path
 @click.option("--least-score", type=float, help="Least score of the better answer.")
 @click.option("--limit", type=click.IntRange(1), help="Keep at most this many pairs.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A .jsonl or .parquet file.")
+@TEMPLATE
 @QUIET
 def pairs(
     model: str, prompts: str, judge: str, n: int, temperature: float, seed: int, max_new_tokens: int,
-    length_ratio: float | None, least_score: float | None, limit: int | None, out: Path, quiet: bool,
+    length_ratio: float | None, least_score: float | None, limit: int | None, out: Path,
+    chat_template_kwargs: dict[str, Any] | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Make preference pairs from a model's own answers.
 
@@ -430,7 +456,10 @@ def pairs(
     from prefzoo.evals.generation.pairs import Sampling
 
     sampling = Sampling(n, temperature, seed, max_new_tokens)
-    write(Wanted(model, prompts, judge, sampling, length_ratio, least_score, limit, out), quiet=quiet)
+    write(
+        Wanted(model, prompts, judge, sampling, length_ratio, least_score, limit, out, chat_template_kwargs or {}),
+        quiet=quiet,
+    )
 
 
 @cli.command()

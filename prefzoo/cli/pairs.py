@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
+from prefzoo.data.chat import with_variables
 from prefzoo.engine import models
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
@@ -34,6 +38,7 @@ class Wanted:
     least_score: float | None
     limit: int | None
     out: Path
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
     def rule(self, *, by_checks: bool) -> Rule:
         """Return which answers may pair: a judge by checks has bounds of its own, other judges none."""
@@ -48,6 +53,7 @@ class Wanted:
         more = {"length_ratio": self.length_ratio, "least_score": self.least_score, "limit": self.limit}
         for option, value in {**asdict(self.sampling), **more, "out": self.out}.items():
             words += [f"--{option.replace('_', '-')}", str(value)] if value is not None else []
+        words += ["--chat-template-kwargs", json.dumps(dict(self.variables))] if self.variables else []
         return shlex.join(words)
 
 
@@ -66,6 +72,7 @@ def write(wanted: Wanted, *, quiet: bool = False) -> None:
     check_judgeable(judge, rows, "--judge", "--prompts")
     judge.check()
     policy, tokenizer = models.load(wanted.model, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
+    tokenizer = with_variables(tokenizer, wanted.variables, "--chat-template-kwargs")
     if torch.cuda.is_available():
         policy = policy.to("cuda")
     identity = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -142,6 +143,32 @@ def check_variables(tokenizer: Any, variables: Mapping[str, Any], place: str) ->
     ]
     if faults:
         raise UserError(faults)
+
+
+def with_variables(tokenizer: Any, variables: Mapping[str, Any], place: str) -> Any:
+    """Return a tokenizer whose chat template has other defaults, for whatever applies it without variables.
+
+    Args:
+        tokenizer: of transformers; it stays as it is.
+        variables: of its chat template, by name.
+        place: where the user wrote them, for messages.
+
+    Returns:
+        A copy; the same tokenizer without variables.
+
+    Raises:
+        UserError: as `check_variables`.
+    """
+    check_variables(tokenizer, variables, place)
+    if not variables:
+        return tokenizer
+    head = "".join(
+        f"{{%- if {n} is not defined %}}{{%- set {n} = {v!r} %}}{{%- endif %}}" for n, v in variables.items()
+    )
+    theirs, ours = tokenizer.chat_template, copy.deepcopy(tokenizer)
+    several = isinstance(theirs, dict)
+    ours.chat_template = {name: head + one for name, one in theirs.items()} if several else head + theirs
+    return ours
 
 
 def reads_tools(chat: Chat) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from prefzoo.data.chat import with_variables
 from prefzoo.engine import models
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
@@ -36,6 +37,7 @@ from prefzoo.runtime.paths import OUT_CURE, check_writable
 from prefzoo.runtime.progress import stage
 from prefzoo.runtime.run_folders import BASE, RESOLVED
 
+TEMPLATE_OPTION = "--chat-template-kwargs"
 PAIR = 2  # what a round robin takes at least
 
 
@@ -52,6 +54,7 @@ class Evaluation:
         round_robin: whether every model is judge_models against every other too.
         out: folder for the results.
         engine: what generates answers: `hf` or `vllm`.
+        variables: of the chat template; None: those of the recipes of the runs that the targets are of.
     """
 
     targets: tuple[Path, ...]
@@ -62,6 +65,7 @@ class Evaluation:
     round_robin: bool
     out: Path
     engine: str = "hf"
+    variables: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def evaluate(asked: Evaluation, console: Console) -> Evaluated:
         UserError: a target, a suite or the judge is not as it must be, or they do not fit each other.
     """
     check_writable(asked.out, "--out", OUT_CURE)
+    asked = replace(asked, variables=variables_of(asked.targets) if asked.variables is None else asked.variables)
     specs = models_of(asked.targets, asked.base)
     suites, prompt_sets = _check_suites(asked.suites)
     prompts = load_prompts(prompt_sets[0], Path.cwd()) if prompt_sets else []
@@ -133,7 +138,10 @@ def _write_request(asked: Evaluation, specs: dict[str, str], prompt_sets: Sequen
     request = {
         "name": asked.out.resolve().name,
         "model": specs.get(BASE, "no baseline"),
-        "data": {"train": "none: the models were there already"},
+        "data": {
+            "train": "none: the models were there already",
+            "chat_template_kwargs": dict(asked.variables or {}),
+        },
         "evals": evals,
         "variants": {name: {"checkpoint": spec} for name, spec in specs.items() if name != BASE},
     }
@@ -168,7 +176,9 @@ def _answers_elsewhere(
     check_vllm("--engine")
     with stage("answers by vLLM", "models", console):
         texts = [p.prompt for p in prompts]
-        return checkpoint_answers(specs, BASE, texts, max_new_tokens=asked.max_new_tokens)
+        return checkpoint_answers(
+            specs, BASE, texts, max_new_tokens=asked.max_new_tokens, variables=asked.variables
+        )  # fmt: skip
 
 
 def models_of(targets: Sequence[Path], base: str | None) -> dict[str, str]:
@@ -236,7 +246,29 @@ def _loaded(name: str, spec: str, asked: Evaluation) -> tuple[Any, Any]:
     except UserError as e:
         cure = "; name the baseline by --base" if name == BASE and asked.base is None else ""
         raise UserError(f"{line}{cure}" for line in e.lines) from None
+    tokenizer = with_variables(tokenizer, asked.variables or {}, TEMPLATE_OPTION)
     return (model.to("cuda") if torch.cuda.is_available() else model), tokenizer
+
+
+def variables_of(targets: Sequence[Path]) -> dict[str, Any]:
+    """Return the chat template's variables in the recipes of the runs that targets are, or are of; empty without any.
+
+    Raises:
+        UserError: the runs have different ones.
+    """
+    known: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for target in targets:
+        file = next((p / RESOLVED for p in (target, *target.resolve().parents[:2]) if (p / RESOLVED).is_file()), None)
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8")) if file else {}
+        variables = (recipe.get("data") or {}).get("chat_template_kwargs") or {}
+        known.setdefault(key_of(variables), (target, variables))
+    if len(known) > 1:
+        (one, first), (other, second), *_ = known.values()
+        raise UserError(
+            f"eval: data.chat_template_kwargs is {first} in the run of {one}, and {second} in that of {other}; "
+            f"evaluate one after the other, or give {TEMPLATE_OPTION}"
+        )
+    return next((variables for _, variables in known.values()), {})
 
 
 def _play_round_robin(

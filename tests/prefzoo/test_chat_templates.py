@@ -225,3 +225,36 @@ def test_a_recipe_says_what_is_scored(run_folder: Path, tiny_tokenizer: Any) -> 
     wrong = recipes.load(run_folder / "r.yaml", ["data.chat_template_kwargs.thinking=true"])
     with pytest.raises(UserError, match="data.chat_template_kwargs.thinking: .* it reads none"):
         audited(wrong, "d.jsonl", tiny_tokenizer)
+
+
+THINKING = "{% if enable_thinking is defined and not enable_thinking %}no {% endif %}{{ messages[0]['content'] }}"
+
+
+def test_a_tokenizer_may_have_other_defaults_of_its_template(tiny_tokenizer: Any) -> None:
+    from prefzoo.data.chat import with_variables
+
+    tiny_tokenizer.chat_template = THINKING
+    messages = [{"role": "user", "content": "hi"}]
+    ours = with_variables(tiny_tokenizer, {"enable_thinking": False}, "here")
+    assert ours.apply_chat_template(messages, tokenize=False) == "no hi"
+    assert ours.apply_chat_template(messages, tokenize=False, enable_thinking=True) == "hi"  # a row's own come first
+    assert tiny_tokenizer.apply_chat_template(messages, tokenize=False) == "hi"
+    assert with_variables(tiny_tokenizer, {}, "here") is tiny_tokenizer
+    with pytest.raises(UserError, match=r"^here\.thinking: the chat template reads no such variable"):
+        with_variables(tiny_tokenizer, {"thinking": 1}, "here")
+
+
+def test_eval_takes_the_variables_of_the_runs_that_it_measures(tmp_path: Path) -> None:
+    import yaml
+
+    from prefzoo.experiment.evaluate import variables_of
+
+    for name, value in (("one", False), ("two", True), ("bare", None)):
+        (tmp_path / name / "dpo" / "checkpoint").mkdir(parents=True)
+        data = {"train": "x"} | ({} if value is None else {"chat_template_kwargs": {"enable_thinking": value}})
+        (tmp_path / name / "recipe.resolved.yaml").write_text(yaml.safe_dump({"data": data}))
+    one = tmp_path / "one"
+    assert variables_of([one]) == variables_of([one / "dpo" / "checkpoint"]) == {"enable_thinking": False}
+    assert variables_of([tmp_path / "bare", tmp_path]) == {}
+    with pytest.raises(UserError, match=r"evaluate one after the other, or give --chat-template-kwargs"):
+        variables_of([one, tmp_path / "two"])

@@ -144,3 +144,11 @@ def test_doctor_looks_at_disks_and_settings(tmp_path: Path, monkeypatch: pytest.
     assert found["cache"].state == doctor.BAD and "PREFZOO_CACHE" in found["cache"].cure
     assert found["results"].state != doctor.BAD and "offline" in found["hub"].says
     assert not (tmp_path / "cache").exists()  # it only looks
+
+
+@pytest.mark.parametrize(
+    "command", [["eval", "x", "--suite", "y"], ["pairs", "--model", "m", "--prompts", "p", "--out", "o.jsonl"]]
+)
+def test_template_variables_are_a_mapping(command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    assert prefzoo(monkeypatch, *command, "--chat-template-kwargs", "enable_thinking") == 2
+    assert "--chat-template-kwargs enable_thinking: not a mapping; write it like" in capsys.readouterr().err

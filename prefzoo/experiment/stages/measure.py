@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from prefzoo.data.chat import with_variables
 from prefzoo.engine import model_copies, reference_logprobs
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
@@ -97,12 +98,14 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
             experiment.recipe.data.chat_template_kwargs, experiment.rates,
         )  # fmt: skip
     benchmarks: dict[str, dict[str, Any]] = {}
+    variables = experiment.recipe.data.chat_template_kwargs
+    tokenizer, seen = with_variables(experiment.tokenizer, variables, "data"), same | _of_template(variables)
     for suite in evals.benchmarks:
         title = f"{suite} of {name}"
         with stage(title, "suites", experiment.console, variant=name, activity=suite), timed(folder, suite, 1):
             work = benchmarking(suite, experiment.recipe.folder)
             took = partial(experiment.rates.record, work, units=1)
-            benchmarks |= run_benchmarks(model, experiment.tokenizer, suite, experiment.recipe.folder, same, took)
+            benchmarks |= run_benchmarks(model, tokenizer, suite, experiment.recipe.folder, seen, took)
     report_unavailable(benchmarks, experiment.console)
     with timed(folder, "samples", 1):
         divergence = _kl(experiment, name, model, same) if name != BASE else []
@@ -169,11 +172,13 @@ def _key(experiment: Experiment, name: str) -> str:
     evals, folder = experiment.recipe.evals, experiment.recipe.folder
     suites = {suite: suite_key(suite, folder) for suite in evals.benchmarks}
     held_out = reference_logprobs.rows_key(experiment.held_out) if experiment.held_out else ""
+    variables = _of_template(experiment.recipe.data.chat_template_kwargs)
+    with_them = list(variables.values()) * (2 if suites else 1)  # once benchmarks did not see them
     versions = [ENGINE, reference_logprobs.ENGINE, version_of("transformers"), version_of("lm-eval")]
     return key_of([
         weights_of(experiment, name), experiment.weights, experiment.vocabulary, evals.model_dump(),
         [asdict(p) for p in experiment.prompts], suites, held_out, experiment.layout, native_bf16(), versions,
-        *_of_template(experiment.recipe.data.chat_template_kwargs).values(), *experiment.held_out_sources,
+        *with_them, *experiment.held_out_sources,
     ])  # fmt: skip
 
 
