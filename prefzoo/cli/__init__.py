@@ -482,6 +482,24 @@ def schema(out: Path | None) -> None:
 
 
 @cli.command()
+@click.argument("config", type=FILE)
+@click.option(
+    "--from", "peer", type=click.Choice(("trl", "llamafactory", "axolotl")), required=True, help="Its library."
+)
+@click.option("--out", type=FILE, help="Write the recipe to this file instead of printing it.")
+@click.option("--method", default="", help="The training it is for, where it does not say so, like kto or cpo for TRL.")
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Devices that train there.")
+def translate(config: Path, peer: str, out: Path | None, method: str, processes: int) -> None:
+    """Turn a configuration of TRL, LLaMA-Factory or axolotl into a recipe.
+
+    It says which keys mean the same here, what differs, and what is left out.
+    """
+    from prefzoo.cli.translate import show_translation
+
+    show_translation(peer, config, out, method, processes)
+
+
+@cli.command()
 @click.argument("shell", type=click.Choice(complete.SHELLS))
 def completion(shell: str) -> None:
     """Print what makes SHELL complete what you type.

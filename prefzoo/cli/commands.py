@@ -25,6 +25,7 @@ _MEANS = {
     "data": "dataset audit inspect",
     "data --formats": "formats schemas",
     "doctor": "env info diagnose",
+    "translate": "convert import from-trl migrate",
     "footprint": "memory sizes",
     "completion": "complete completions",
     "--version": "version",

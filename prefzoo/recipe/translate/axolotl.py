@@ -1,0 +1,155 @@
+"""axolotl: `axolotl train FILE` with `rl:` dpo, ipo, kto, orpo or simpo. Read: its repository as of July 2026."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefzoo.errors import UserError
+from prefzoo.recipe.translate import losses_of_trl as by_trl
+from prefzoo.recipe.translate.shared import MERGED, batch, leave_common, lora, trainer_arguments
+from prefzoo.recipe.translate.translation import Translation
+
+VERSION = "axolotl (July 2026)"
+KINDS = ("dpo", "ipo", "kto", "orpo", "simpo")
+TRAINER = {"num_epochs": "num_train_epochs", "lr_scheduler": "lr_scheduler_type", "optimizer": "optim"}
+TRACKERS = "wandb_project wandb_entity wandb_watch wandb_name wandb_log_model use_wandb use_tensorboard"
+FIELDS = {"field_prompt": "prompt", "field_chosen": "chosen", "field_rejected": "rejected"}
+
+
+def read(t: Translation, method: str) -> None:
+    """Translate a configuration.
+
+    Args:
+        t: the translation, with all keys left.
+        method: the value of `rl`; empty for that of the configuration.
+
+    Raises:
+        UserError: the configuration trains no preference loss.
+    """
+    t.loss_key = "rl"
+    kind = method or str(t.left.get("rl"))
+    t.left.pop("rl", None)
+    if kind not in KINDS:
+        raise UserError(f"rl: must be {', '.join(KINDS)} to be translated (is {kind}); --method names it")
+    for theirs, name in TRAINER.items():
+        if theirs in t.left:
+            t.left[name] = t.left.pop(theirs)
+            t.aliases[name] = theirs
+    trainer_arguments(t, learning_rate=5e-5, schedule="cosine", epochs=1.0, name=f"axolotl-{kind}")
+    batch(t, "micro_batch_size", 1)
+    t.set("train.gradient_checkpointing", bool(t.take("gradient_checkpointing", False)), "gradient_checkpointing")
+    _model(t)
+    _data(t)
+    _loss(t, kind)
+    t.leave(TRACKERS,
+            "train.trackers names a tracker")  # fmt: skip
+    leave_common(t)
+
+
+def _model(t: Translation) -> None:
+    adapter_of = t.take("lora_model_dir")
+    base = str(t.take("base_model", "org/model"))
+    if adapter_of:
+        t.set("model", t.place.path(str(adapter_of)), "lora_model_dir",
+              MERGED)  # fmt: skip
+        t.left_out["base_model"] = f"the adapter names its model itself ({base})"
+    else:
+        t.set("model", t.place.path(base), "base_model")
+    t.leave("base_model_config tokenizer_config revision_of_model", "configuration and tokenizer come with the model")
+    if t.take("trust_remote_code", False):
+        t.set("trust_remote_code", True, "trust_remote_code")
+    adapter, four = t.take("adapter"), bool(t.take("load_in_4bit", False))
+    rank, alpha, dropout = t.number("lora_r", 8), t.number("lora_alpha", 16), t.number("lora_dropout", 0.0)
+    targets, linear = t.take("lora_target_modules"), t.take("lora_target_linear", False)
+    if adapter in ("lora", "qlora"):
+        names = [targets] if isinstance(targets, str) else targets
+        whole = linear or not names
+        if not linear and not names:
+            t.differ("lora_target_modules", "unset; here all linear layers have an adapter")
+        lora(
+            t,
+            ("lora_r", "lora_target_linear" if linear else "lora_target_modules"),
+            rank=rank,
+            alpha=alpha,
+            dropout=dropout,
+            targets="all-linear" if whole else names,
+            four_bit=four or adapter == "qlora",
+        )
+    elif adapter:
+        t.differ("adapter", f"{adapter} is not among the adapters; all weights are trained")
+    t.leave(
+        "special_tokens tokens added_tokens_overrides",
+        "the tokenizer's own tokens are used; save a model with others first",
+    )
+
+
+def _data(t: Translation) -> None:
+    sources = [_source(t, one) for one in t.take("datasets", []) or []]
+    if not sources:
+        t.set("data.train", "owner/pairs", "datasets", "names no data; write a file or a hub id")
+    else:
+        plain = len(sources) == 1 and list(sources[0]) == ["path"]
+        t.set("data.train", sources[0]["path"] if plain else sources, "datasets")
+    t.leave("test_datasets val_set_size", "no held-out pairs are read; name them by data.eval")
+    t.set("data.max_length", int(t.number("sequence_len", 512)), "sequence_len")
+    strategy = str(t.take("excess_length_strategy", "drop"))
+    t.set("data.too_long", "cut" if strategy == "truncate" else "drop", "excess_length_strategy",
+          "an error there" if strategy == "raise" else "")  # fmt: skip
+    t.leave(
+        "chat_template chat_template_jinja default_system_message eot_tokens",
+        "the tokenizer's own chat template is used",
+    )
+    kwargs = t.take("chat_template_kwargs")
+    if kwargs:
+        t.set("data.chat_template_kwargs", dict(kwargs), "chat_template_kwargs")
+    t.leave("train_on_inputs", "prompts are never scored")
+    t.leave("shuffle_merged_datasets dataset_exact_deduplication", "rows are shuffled; data.drop leaves duplicates out")
+
+
+def _source(t: Translation, one: Any) -> dict[str, Any]:
+    one = {key: value for key, value in dict(one).items() if value is not None}
+    files = one.pop("data_files", None)
+    path = files[0] if isinstance(files, list) and files else files or one.pop("path", "owner/pairs")
+    one.pop("path", None)
+    source: dict[str, Any] = {"path": t.place.path(str(path))}
+    local = source["path"].endswith((".json", ".jsonl", ".csv", ".parquet"))
+    if (split := one.pop("split", "train")) != "train" and not local:
+        source["split"] = split
+    if "revision" in one:
+        source["revision"] = one.pop("revision")
+    columns = {ours: one.pop(theirs) for theirs, ours in FIELDS.items() if theirs in one}
+    columns = {ours: name for ours, name in columns.items() if name != ours}
+    if columns:
+        source["columns"] = columns
+    if "type" in one:
+        t.left_out["datasets.type"] = f"the shape of rows is detected ({one.pop('type')} there); data.format names it"
+    one.pop("ds_type", None)
+    for key in one:
+        t.left_out[f"datasets.{key}"] = "the shape of rows is detected"
+    return source
+
+
+def _loss(t: Translation, kind: str) -> None:
+    inner = t.take("trl") or {}
+    given = {"trl.beta": inner.get("beta"), "rl_beta": t.take("rl_beta"), "orpo_alpha": t.take("orpo_alpha")}
+    beta = float(next((value for value in given.values() if value is not None), 0.1))
+    t.mapped |= {key: "the variant's beta" for key, value in given.items() if value is not None}
+    for key in inner:
+        if key != "beta":
+            t.left_out[f"trl.{key}"] = "is no option of a preference loss here"
+    good, bad = t.number("kto_desirable_weight", 1.0), t.number("kto_undesirable_weight", 1.0)
+    gamma, alpha = t.number("simpo_gamma", 0.5), t.number("cpo_alpha", 1.0)
+    kinds, weights = t.take("dpo_loss_type"), t.take("dpo_loss_weights")
+    options = {
+        "beta": beta,
+        "label_smoothing": t.take("dpo_label_smoothing"),
+        "use_weighting": t.take("dpo_use_weighting"),
+    }
+    if kind == "kto":
+        by_trl.kto(t, beta, good, bad)
+    elif kind == "orpo":
+        by_trl.orpo(t, beta)
+    elif kind == "simpo":
+        by_trl.cpo(t, "simpo", beta, alpha, gamma, 0.0)
+    else:
+        by_trl.pair_losses(t, kinds or ("ipo" if kind == "ipo" else "sigmoid"), weights, options)

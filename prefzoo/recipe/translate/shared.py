@@ -1,0 +1,168 @@
+"""What the three libraries have in common: the arguments of transformers' Trainer, and TRL's losses of pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefzoo.recipe.translate.translation import Translation, slug
+
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
+ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused", "adamw_anyprecision", "adamw")
+EIGHT_BIT = {
+    "adamw_bnb_8bit": "adamw_8bit", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit",
+    "paged_adamw_32bit": "adamw",
+}  # fmt: skip
+NO_GPU = "needs an NVIDIA GPU and bitsandbytes, which are not here"
+LEFT_OUT = {
+    "logging_steps logging_first_step logging_strategy logging_dir log_level logging_nan_inf_filter "
+    "include_tokens_per_second plot_loss": "every step is logged in metrics.jsonl",
+    "save_steps save_strategy save_total_limit save_only_model save_safetensors saves_per_epoch save_first_step "
+    "overwrite_output_dir resume_from_checkpoint auto_resume_from_checkpoints":
+        "checkpoints follow the clock (prefzoo run --save-every SECONDS), and a run always resumes",
+    "eval_steps eval_strategy evaluation_strategy evals_per_epoch eval_on_start do_eval per_device_eval_batch_size "
+    "eval_batch_size load_best_model_at_end metric_for_best_model greater_is_better early_stopping_patience":
+        "variants are evaluated at their end; evals.frontier measures between",
+    "push_to_hub hub_model_id hub_strategy hub_private_repo hub_token hub_revision": "prefzoo push uploads a variant",
+    "deepspeed fsdp fsdp_config fsdp_version ddp_timeout ddp_find_unused_parameters local_rank accelerator_config "
+    "num_processes ddp_bucket_cap_mb ddp_broadcast_buffers ddp_backend":
+        "start with accelerate launch --config_file PROFILE -m prefzoo run",
+    "dataloader_num_workers dataloader_pin_memory dataloader_prefetch_factor dataloader_drop_last "
+    "dataset_num_proc preprocessing_num_workers preprocessing_batch_size overwrite_cache dataset_prepared_path "
+    "dataset_processes group_by_length remove_unused_columns num_proc": "data are read at once and packed by length",
+    "packing sample_packing eval_sample_packing pad_to_sequence_len padding_free dpo_padding_free pad_to_multiple_of "
+    "neat_packing flash_attention flash_attn attn_implementation sdp_attention xformers_attention use_liger_kernel "
+    "enable_liger_kernel dpo_use_liger_kernel use_unsloth torch_compile tf32 lora_mlp_kernel lora_qkv_kernel "
+    "lora_o_kernel activation_offloading gradient_checkpointing_kwargs use_reentrant_gc lora_fan_in_fan_out "
+    "torch_empty_cache_steps padding_value": 
+        "prefzoo packs and tiles by itself; it changes speed and memory, not the result",
+    "precompute_ref_log_probs precompute_ref_batch_size": "the reference is always scored once, and cached",
+    "adam_beta1 adam_beta2 adam_epsilon optim_args": "the optimiser has torch's defaults",
+    "model_type tokenizer_type cls_model_config tokenizer_use_fast use_fast_tokenizer is_llama_derived_model "
+    "is_mistral_derived_model is_qwen_derived_model lora_task_type low_cpu_mem_usage do_train":
+        "follows from the model",
+    "lora_modules_to_save additional_target modules_to_save": "adapters alone are trained; train all weights instead",
+    "use_rslora peft_use_rslora": "the scale is alpha / rank; with rsLoRA it is alpha / sqrt(rank), so raise alpha",
+    "use_dora peft_use_dora pissa_init loraplus_lr_ratio": "adapters are plain LoRA",
+    "neftune_noise_alpha": "no noise is added to embeddings",
+    "load_in_8bit": "weights are frozen in full or half precision, or in 4 bits (train.lora.quantize)",
+    "max_prompt_length max_completion_length": "prompt and answer share data.max_length",
+    "generate_during_eval": "evals.prompts are always answered",
+    "is_encoder_decoder": "models are decoders",
+    "router_aux_loss_coef moe_aux_loss_coef": "no balancing loss of a router is added",
+    "tags hub_always_push average_tokens_across_devices": "it has no effect on a training",
+}  # fmt: skip
+
+
+def trainer_arguments(t: Translation, *, learning_rate: float, schedule: str, epochs: float, name: str) -> None:
+    """Translate what the libraries take from transformers' Trainer under the same names.
+
+    Args:
+        t: the translation.
+        learning_rate, schedule, epochs: the library's defaults.
+        name: the run's, if the configuration names none.
+    """
+    run_name, output = t.take("run_name"), t.take("output_dir")
+    t.set("name", slug(str(run_name or (str(output).rstrip("/").split("/")[-1] if output else name))),
+          "run_name" if run_name else "output_dir" if output else "")  # fmt: skip
+    if output:
+        t.left_out["output_dir"] = "results are written below --results"
+    t.set("seed", int(t.number("seed", 42)), "seed")
+    t.leave("data_seed", "seed decides the order too")
+    steps = int(t.number("max_steps", -1))
+    if steps > 0:
+        t.set("train.steps", steps, "max_steps")
+    t.set("train.epochs", t.number("num_train_epochs", epochs), "num_train_epochs")
+    t.set("train.learning_rate", t.number("learning_rate", learning_rate), "learning_rate")
+    _warmup(t, steps)
+    wanted = str(t.take("lr_scheduler_type", schedule)).rpartition(".")[2].lower()
+    near = SCHEDULES.get(wanted)
+    t.set(
+        "train.schedule", near or "cosine", "lr_scheduler_type", "" if near else f"{wanted} is not among the schedules"
+    )
+    t.leave("lr_scheduler_kwargs", "schedules have no options")
+    t.set("train.weight_decay", t.number("weight_decay", 0.0), "weight_decay")
+    t.set("train.max_grad_norm", t.number("max_grad_norm", 1.0) or 1e9, "max_grad_norm")
+    _optimizer(t)
+    _precision(t)
+    report = t.take("report_to", [])
+    trackers = [
+        r for r in ([report] if isinstance(report, str) else report) if r in ("tensorboard", "wandb", "trackio")
+    ]
+    if trackers:
+        t.left_out["report_to"] = f"set train.trackers: [{', '.join(trackers)}] where the package is installed"
+
+
+def batch(t: Translation, per_device: str, default: int, accumulation: int = 1) -> None:
+    """Translate the sizes of batches: pairs per device, passes per step and devices make a step here."""
+    each, passes = t.number(per_device, default), t.number("gradient_accumulation_steps", accumulation)
+    total = int(each * passes) * t.place.processes
+    t.set("train.batch", total, per_device)
+    if "gradient_accumulation_steps" in t.given:
+        t.mapped["gradient_accumulation_steps"] = "train.batch; how many passes make a step follows from memory"
+    t.comments["train.batch"] = f"{each:g} per device x {passes:g} passes x {t.place.processes} devices (--processes)"
+
+
+def _warmup(t: Translation, steps: int) -> None:
+    ratio, count = t.number("warmup_ratio", 0.0), t.number("warmup_steps", 0.0)
+    if count >= 1 and steps > 0:
+        t.set("train.warmup", min(1.0, count / steps), "warmup_steps")
+    elif count >= 1:
+        t.set("train.warmup", 0.1, "warmup_steps", f"{count:g} steps; here it is the share of all steps, so set it")
+    else:
+        t.set("train.warmup", count or ratio, "warmup_steps" if count else "warmup_ratio")
+
+
+def _optimizer(t: Translation) -> None:
+    wanted = str(t.take("optim", "adamw_torch")).lower()
+    if wanted in ADAMW:
+        t.set("train.optimizer", "adamw", "optim")
+    elif wanted in ("adafactor", "muon"):
+        t.set("train.optimizer", wanted, "optim", "torch's, with its own defaults")
+    elif wanted in EIGHT_BIT and (t.place.can_quantize or EIGHT_BIT[wanted] == "adamw"):
+        t.set("train.optimizer", EIGHT_BIT[wanted], "optim")
+    elif wanted in EIGHT_BIT:
+        t.set("train.optimizer", "adamw", "optim", f"{EIGHT_BIT[wanted]} {NO_GPU}; it saves memory alone")
+    else:
+        t.set("train.optimizer", "adamw", "optim", f"{wanted} is not among the optimisers")
+
+
+def _precision(t: Translation) -> None:
+    bf16, fp16 = t.take("bf16"), t.take("fp16")
+    t.set("train.precision", "auto", "bf16" if bf16 is not None else "fp16" if fp16 is not None else "",
+          "fp16 is not used: bf16 where the hardware has it, else fp32" if fp16 is True else "")  # fmt: skip
+    t.leave("dtype torch_dtype pure_bf16", "trained weights are in fp32, products in bf16")
+
+
+def lora(
+    t: Translation, keys: tuple[str, str], *, rank: float, alpha: float, dropout: float, targets: Any, four_bit: bool
+) -> None:  # fmt: skip
+    """Write an adapter.
+
+    Args:
+        t: the translation.
+        keys: the library's names of its rank and of its targets.
+        rank, alpha, dropout: its shape.
+        targets: `all-linear` or names of modules.
+        four_bit: whether its frozen weights are to be quantised.
+    """
+    t.set("train.lora.rank", int(rank), keys[0])
+    t.set("train.lora.alpha", float(alpha), "lora_alpha")
+    t.set("train.lora.dropout", float(dropout), "lora_dropout")
+    t.set("train.lora.targets", targets, keys[1])
+    if four_bit and t.place.can_quantize:
+        t.set("train.lora.quantize", "4bit", "load_in_4bit")
+    elif four_bit:
+        t.differ("load_in_4bit", f"train.lora.quantize: 4bit {NO_GPU}; add it there")
+
+
+SIMPO_TARGET = (
+    "as it is: beta {beta:g} with gamma {gamma:g} is a target of {target:g} nats per token; the paper has 0.3 to 1.6"
+)
+MERGED = "the adapter is merged into its model, in policy and reference, and a new one is trained on top"
+FOUR = 4  # bits
+
+
+def leave_common(t: Translation) -> None:
+    """Take what has no counterpart and is the same everywhere."""
+    for keys, why in LEFT_OUT.items():
+        t.leave(keys, why)
