@@ -490,7 +490,7 @@ def schema(out: Path | None) -> None:
 @click.option("--method", default="", help="The training it is for, where it does not say so, like kto or cpo for TRL.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Devices that train there.")
 def translate(config: Path, peer: str, out: Path | None, method: str, processes: int) -> None:
-    """Turn a configuration of TRL, LLaMA-Factory or axolotl into a recipe.
+    """Turn a TRL, LLaMA-Factory or axolotl config into a recipe.
 
     It says which keys mean the same here, what differs, and what is left out.
     """

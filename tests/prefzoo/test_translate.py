@@ -237,6 +237,7 @@ def test_what_cannot_be_translated_is_refused_in_one_line(tmp_path: Path) -> Non
         assert len(caught.value.lines) == 1 and says in caught.value.lines[0]
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_changes_and_its_recipe_passes_check(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

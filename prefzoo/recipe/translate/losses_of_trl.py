@@ -90,7 +90,14 @@ def _kind_of_dpo(t: Translation, knobs: Knobs, options: Knobs) -> tuple[str, Kno
 
 
 def kto(t: Translation, beta: float, desirable: float, undesirable: float, kind: str = "kto") -> None:
-    """Write the variant of a KTOTrainer."""
+    """Write the variant of a KTOTrainer.
+
+    Args:
+        t: the translation.
+        beta: of the rewards.
+        desirable, undesirable: the weights of good and of bad answers.
+        kind: its `loss_type`.
+    """
     if kind == "apo_zero_unpaired":
         write_variant(t, kind, {"beta": beta})
     else:

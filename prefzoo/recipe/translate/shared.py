@@ -93,7 +93,14 @@ def trainer_arguments(t: Translation, *, learning_rate: float, schedule: str, ep
 
 
 def batch(t: Translation, per_device: str, default: int, accumulation: int = 1) -> None:
-    """Translate the sizes of batches: pairs per device, passes per step and devices make a step here."""
+    """Translate the sizes of batches: pairs per device, passes per step and devices make a step here.
+
+    Args:
+        t: the translation.
+        per_device: the library's name of the pairs per device.
+        default: its default.
+        accumulation: the default of the passes per step.
+    """
     each, passes = t.number(per_device, default), t.number("gradient_accumulation_steps", accumulation)
     total = int(each * passes) * t.place.processes
     t.set("train.batch", total, per_device)
