@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from prefzoo.data.audits.findings import example_words, finding_of
 from prefzoo.data.audits.kinds import KINDS
 from prefzoo.data.audits.languages import LATIN, is_other_language, language_of
 from prefzoo.data.audits.lengths import measure_tokens
-from prefzoo.data.audits.overlap import NearTexts
+from prefzoo.data.audits.overlap import NearTexts, words_of
 from prefzoo.data.audits.refusals import is_refusal
 from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
 from prefzoo.data.reading import DataSource
@@ -151,28 +152,34 @@ BREAD = "How do I bake a sourdough bread at home without a dutch oven, and which
 SCHOOL = "Describe a day at a school of the year 2100 in the voice of a tired robot who teaches mathematics there."
 
 
+def indexed(*texts: tuple[int, str]) -> Callable[[str], int | None]:
+    """The match of a text among numbered texts."""
+    near = NearTexts((number, words_of(text)) for number, text in texts)
+    return lambda text: near.match(words_of(text))
+
+
 def test_near_duplicates_share_most_of_their_sequences_of_words() -> None:
-    near = NearTexts([(3, BREAD), (5, SCHOOL), (6, "Who?"), (7, BREAD)])
-    assert near.match(BREAD.upper().replace(",", " -")) == 3
-    assert near.match(BREAD.replace("sourdough", "rye")) == 3  # one word
-    assert near.match(f"Please tell me this. {BREAD} Thank you very much indeed!") == 3  # more around it
-    assert near.match("who ?!") == 6
-    assert near.match("Who are you?") is None and near.match("") is None
+    near = indexed((3, BREAD), (5, SCHOOL), (6, "Who?"), (7, BREAD))
+    assert near(BREAD.upper().replace(",", " -")) == 3
+    assert near(BREAD.replace("sourdough", "rye")) == 3  # one word
+    assert near(f"Please tell me this. {BREAD} Thank you very much indeed!") == 3  # more around it
+    assert near("who ?!") == 6
+    assert near("Who are you?") is None and near("") is None
     half = " ".join(BREAD.split()[:10])
-    assert near.match(half + " so that my friends and family all love to eat it every day of the week") is None
+    assert near(half + " so that my friends and family all love to eat it every day of the week") is None
 
 
 def test_templates_and_short_texts_are_no_near_duplicates() -> None:
     template = "Write a short poem in exactly four lines about the following topic and use no rhymes at all: {}"
-    near = NearTexts((i, template.format(topic)) for i, topic in enumerate(("cats", "dogs", "rain", "snow", "tea")))
-    assert near.match(template.format("moss")) is None and near.match(template.format("rain")) == 2
-    assert NearTexts([(0, "What is the capital of France?")]).match("What is the capital of Spain?") is None
+    near = indexed(*((i, template.format(topic)) for i, topic in enumerate(("cats", "dogs", "rain", "snow", "tea"))))
+    assert near(template.format("moss")) is None and near(template.format("rain")) == 2
+    assert indexed((0, "What is the capital of France?"))("What is the capital of Spain?") is None
 
 
 def test_near_duplicates_are_found_without_blanks_between_words() -> None:
-    near = NearTexts([(0, "请用三句话描述一下未来学校的一天，并说明机器人老师的心情。")])
-    assert near.match("请用三句话描述一下未来学校的一天，并说明机器人教师的心情！") == 0
-    assert near.match("请写一首关于春天的诗，要有韵律。") is None
+    near = indexed((0, "请用三句话描述一下未来学校的一天，并说明机器人老师的心情。"))
+    assert near("请用三句话描述一下未来学校的一天，并说明机器人教师的心情！") == 0
+    assert near("请写一首关于春天的诗，要有韵律。") is None
 
 
 def test_leaks_are_training_rows_that_are_nearly_tested_on() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from math import nan
 
 import numpy as np
 import numpy.typing as npt
 
 from prefzoo.data.audits.findings import Flagged, flagged_rows
-from prefzoo.data.audits.texts import digest, parts_of
-from prefzoo.data.examples import Example, Pair
+from prefzoo.data.audits.texts import digest
+from prefzoo.data.examples import Example, Pair, Text
 
 Keys = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -26,9 +27,13 @@ class Contradictions:
         self._scores = [array("d"), array("d")]
         self._labels = array("b")  # of a single answer; -1 for pairs
 
-    def add(self, example: Example) -> None:
-        """Take the next row."""
-        prompt, answers = parts_of(example)
+    def add(self, example: Example, prompt: Text, answers: Sequence[Text]) -> None:
+        """Take the next row.
+
+        Args:
+            example: the row.
+            prompt, answers: its `parts_of`.
+        """
         keys = [digest(prompt, "user"), *(digest(answer, "assistant") for answer in answers), 0][:3]
         for texts, key in zip(self._texts, keys, strict=True):
             texts.append(key)

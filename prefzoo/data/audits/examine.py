@@ -11,10 +11,10 @@ from prefzoo.data.audits.contradictions import Contradictions
 from prefzoo.data.audits.findings import Flagged, flagged_rows
 from prefzoo.data.audits.kinds import KINDS, Drop
 from prefzoo.data.audits.languages import is_other_language, language_of
-from prefzoo.data.audits.overlap import NearTexts
+from prefzoo.data.audits.overlap import NearTexts, words_of
 from prefzoo.data.audits.refusals import is_refusal
 from prefzoo.data.audits.texts import parts_of, spoken
-from prefzoo.data.examples import Example, Pair
+from prefzoo.data.examples import Example, Pair, Text
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,19 @@ class TestedOn:
             prompts: instead of rows, prompts that are answered.
         """
         self.spec = spec
-        listed = [(e.row, *_compared(e)) for e in rows]
-        self._prompts = NearTexts([*((row, p) for row, p, _ in listed), *enumerate(prompts)])
-        self._wholes = NearTexts((row, f"{p}\n{answers}") for row, p, answers in listed)
+        listed = [(example.row, *_words(*parts_of(example))) for example in rows]
+        asked = ((number, words_of(prompt)) for number, prompt in enumerate(prompts))
+        self._prompts = NearTexts([*((row, prompt) for row, prompt, _ in listed), *asked])
+        self._wholes = NearTexts((row, prompt + answers) for row, prompt, answers in listed)
 
-    def match(self, example: Example) -> int | None:
-        """Return the row whose prompt, or whose prompt with answers, an example has too; None if there is none."""
-        prompt, answers = _compared(example)
+    def match(self, prompt: list[str], answers: list[str]) -> int | None:
+        """Return the row whose prompt, or whose prompt with answers, another has too; None if there is none.
+
+        Args:
+            prompt, answers: words of the other row.
+        """
         same = self._prompts.match(prompt)
-        return self._wholes.match(f"{prompt}\n{answers}") if same is None else same
+        return self._wholes.match(prompt + answers) if same is None else same
 
 
 def examine(examples: Iterable[Example], tested_on: Sequence[TestedOn] = ()) -> TextAudit:
@@ -77,8 +81,8 @@ def examine(examples: Iterable[Example], tested_on: Sequence[TestedOn] = ()) -> 
     rows = {kind: array("q") for kind in ("refusals", "refusals_rejected", "other_language")}
     leaks = [(array("q"), array("q")) for _ in tested_on]
     for example in examples:
-        contradictions.add(example)
         prompt, answers = parts_of(example)
+        contradictions.add(example, prompt, answers)
         texts = [spoken(answer, "assistant") for answer in answers]
         good = isinstance(example, Pair) or example.label
         for text, kind in zip(
@@ -90,8 +94,9 @@ def examine(examples: Iterable[Example], tested_on: Sequence[TestedOn] = ()) -> 
         languages[language or "no letters"] += 1
         if good and is_other_language(language_of(spoken(prompt, "user")), language):
             rows["other_language"].append(example.row)
+        words = _words(prompt, answers) if tested_on else ([], [])
         for test, (mine, theirs) in zip(tested_on, leaks, strict=True):
-            row = test.match(example)
+            row = test.match(*words)
             if row is not None:
                 mine.append(example.row)
                 theirs.append(row)
@@ -121,7 +126,6 @@ def dropped_rows(audit: TextAudit, drop: Sequence[Drop]) -> dict[int, str]:
     return reasons
 
 
-def _compared(example: Example) -> tuple[str, str]:
-    """Return the texts of an example that are compared: of its prompt, and of its answers."""
-    prompt, answers = parts_of(example)
-    return spoken(prompt), "\n".join(spoken(answer) for answer in answers)
+def _words(prompt: Text, answers: Sequence[Text]) -> tuple[list[str], list[str]]:
+    """Return the words of a prompt and of its answers, as they are compared."""
+    return words_of(spoken(prompt)), words_of("\n".join(spoken(answer) for answer in answers))

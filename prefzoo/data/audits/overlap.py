@@ -9,7 +9,7 @@ text with too little else, only an equal one is nearly the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -35,17 +35,16 @@ def words_of(text: str) -> list[str]:
 class NearTexts:
     """A set of texts, such as the prompts that are tested with, in which near-duplicates of others are found."""
 
-    def __init__(self, texts: Iterable[tuple[int, str]]) -> None:
+    def __init__(self, texts: Iterable[tuple[int, Sequence[str]]]) -> None:
         """Index texts.
 
         Args:
-            texts: number and text of each; of equal ones the first counts, and those without words are left out.
+            texts: number and words of each; of equal ones the first counts, and those without words are left out.
         """
         self._equal: dict[bytes, int] = {}  # digest of the words -> position
         self._numbers: list[int] = []
         hashed: list[Hashes] = []
-        for number, text in texts:
-            words = words_of(text)
+        for number, words in texts:
             if words and self._equal.setdefault(_digest(words), len(self._numbers)) == len(self._numbers):
                 self._numbers.append(number)
                 hashed.append(_sequences(words))
@@ -58,13 +57,12 @@ class NearTexts:
         ascending = np.argsort(keys, kind="stable")
         self._keys, self._owners, self._places = keys[ascending], owners[ascending], places[ascending]
 
-    def match(self, text: str) -> int | None:
+    def match(self, words: Sequence[str]) -> int | None:
         """Return the number of a text that this one is nearly the same as, or contains; None if there is none.
 
         Args:
-            text: compared with all of the set.
+            words: of a text, which is compared with all of the set.
         """
-        words = words_of(text)
         equal = self._equal.get(_digest(words)) if words else None
         if equal is not None:
             return self._numbers[equal]
@@ -83,11 +81,11 @@ class NearTexts:
         return self._numbers[int(owners[best])] if shares[best] >= SHARE else None
 
 
-def _digest(words: list[str]) -> bytes:
+def _digest(words: Sequence[str]) -> bytes:
     return blake2b("\0".join(words).encode(errors="replace"), digest_size=8).digest()
 
 
-def _sequences(words: list[str]) -> Hashes:
+def _sequences(words: Sequence[str]) -> Hashes:
     """Return a hash of each sequence of `LENGTH` words, in order; none of a shorter text."""
     n = len(words) - LENGTH + 1
     if n <= 0:
