@@ -22,6 +22,7 @@ COMMON, COMMON_SHARE = 3, 0.05  # texts that may have a sequence, at least and a
 # Scripts without blanks between words: each character of theirs stands for a word.
 _ALONE = r"\u0e00-\u0eff\u2e80-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
+BEGIN = np.uint64(42)  # bits of a hash behind those by which it is looked up first
 _ODD = np.random.default_rng(0).integers(2**62, 2**63, LENGTH, np.uint64) | np.uint64(1)
 
 Hashes = npt.NDArray[np.uint64]
@@ -55,6 +56,8 @@ class NearTexts:
         keys, owners, places = _without_templates(keys, owners, places, max(COMMON, COMMON_SHARE * len(hashed)))
         self._counted = _covered_words(owners, places, len(hashed))
         ascending = np.argsort(keys, kind="stable")
+        self._begins = np.zeros(2 ** (64 - int(BEGIN)), bool)  # most hashes of other texts are told by their first bits
+        self._begins[keys >> BEGIN] = True
         self._keys, self._owners, self._places = keys[ascending], owners[ascending], places[ascending]
 
     def match(self, words: Sequence[str]) -> int | None:
@@ -66,7 +69,8 @@ class NearTexts:
         equal = self._equal.get(_digest(words)) if words else None
         if equal is not None:
             return self._numbers[equal]
-        mine = np.unique(_sequences(words))
+        mine = _sequences(words)
+        mine = np.unique(mine[self._begins[mine >> BEGIN]])
         low = np.searchsorted(self._keys, mine)
         high = np.searchsorted(self._keys, mine, side="right")
         hits = [
