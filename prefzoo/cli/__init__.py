@@ -213,8 +213,9 @@ def losses(name: str | None, as_json: bool, form: str | None, guide: bool, traps
     "--html", type=FILE, is_flag=False, flag_value=Path("data.html"), metavar="[FILE]",
     help="Write it all as a page, with ten rows of each data set; by default to data.html.",
 )  # fmt: skip
+@click.option("--ches", is_flag=True, help="Score how alike the model sees the two answers of each pair; a pass each.")
 def data(
-    recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats: bool, html: Path | None
+    recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats: bool, html: Path | None, ches: bool
 ) -> None:  # fmt: skip
     """Show how RECIPE's data is read.
 
@@ -223,6 +224,8 @@ def data(
     """
     from prefzoo.cli.show import show_data, show_formats
 
+    if ches and formats:
+        raise click.UsageError("--ches scores a recipe's pairs; leave out --formats.")
     if html is not None and (as_json or formats):
         raise click.UsageError(f"--html writes a page; leave out {'--json' if as_json else '--formats'}.")
     if html is not None and html.suffix not in (".html", ".htm"):
@@ -234,7 +237,7 @@ def data(
     elif recipe is None:
         raise click.UsageError("Missing argument 'RECIPE'; `prefzoo data --formats` needs none.")
     else:
-        show_data(recipe, overrides, as_json=as_json, html=html)
+        show_data(recipe, overrides, as_json=as_json, html=html, ches=ches)
 
 
 @cli.command("eval")

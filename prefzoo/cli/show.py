@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,6 +15,7 @@ from prefzoo.errors import UserError
 from prefzoo.runtime.durations import duration
 
 if TYPE_CHECKING:
+    from prefzoo.data.audit import AuditedData
     from prefzoo.experiment.plan import Plan
 
 CHECKED = (
@@ -100,7 +101,9 @@ def _print_plan(plan: Plan, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False, html: Path | None = None) -> None:
+def show_data(
+    path: Path, overrides: Sequence[str], *, as_json: bool = False, html: Path | None = None, ches: bool = False
+) -> None:
     """Print every data set of a recipe: schema, one pair with its scored tokens, lengths, odd rows, losses.
 
     Args:
@@ -108,6 +111,7 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False, ht
         overrides: `a.b=value` on top of it.
         as_json: print JSON instead of tables.
         html: file to write the same to as a page, instead of printing it.
+        ches: also score how alike the model sees the answers of each pair.
 
     Raises:
         UserError: the recipe, its tokenizer or its data is not as it must be, or the page cannot be written.
@@ -119,9 +123,11 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False, ht
     from prefzoo.recipe import load as recipes
 
     console, recipe = Console(soft_wrap=True), recipes.load(path, overrides)
-    _, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
+    model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
     sets = read_data(recipe, tokenizer, prompts, Console(stderr=True))
+    if ches:
+        sets = _with_ches(sets, model)
     if html is not None:
         from prefzoo.evals.report.data_page import write_page
 
@@ -135,6 +141,18 @@ def show_data(path: Path, overrides: Sequence[str], *, as_json: bool = False, ht
     else:
         for one in sets.values():
             render(one.audit, console)
+
+
+def _with_ches(sets: Mapping[str, AuditedData], model: Any) -> dict[str, AuditedData]:
+    from prefzoo.engine.ches import with_ches
+    from prefzoo.runtime.distributed import process_state
+    from prefzoo.runtime.progress import stage
+
+    model, scored = model.to(process_state().device).eval(), {}
+    for use, data in sets.items():
+        with stage(f"CHES scores, {use}", "pairs", Console(stderr=True)) as report:
+            scored[use] = with_ches(data, model, report)
+    return scored
 
 
 def show_formats(*, as_json: bool = False) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from prefzoo.data.audits.ches import Ches
 from prefzoo.data.audits.examine import TestedOn, TextAudit, dropped_rows, examine
 from prefzoo.data.audits.findings import Finding, finding_of
 from prefzoo.data.audits.kinds import Drop
@@ -52,6 +53,7 @@ class Audit:
         example: (part, text of one token) of the first kept pair, or of the first answer of each label. The part of a
             token in an answer that is not scored, because another than the assistant says it, ends with `UNSCORED`.
         sources: what training sees of each source; empty where there is one.
+        ches: how alike a model sees the answers of each pair; None unless asked for.
     """
 
     spec: str
@@ -76,6 +78,7 @@ class Audit:
     roles: dict[str, int] | None
     example: tuple[tuple[str, str], ...]
     sources: tuple[SourceCounts, ...] = ()
+    ches: Ches | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ def render(result: Audit, console: Console) -> None:
         )
     console.print(Styled(f"language of {'the' if result.single else 'chosen'} answers: {_languages(result.languages)}"))
     _print_findings(result, console)
+    for line in result.ches.lines if result.ches else ():
+        console.print(Styled(line))
     for reason, count in sorted(result.counts.items()):
         console.print(Styled(f"{reason}: {count}"))
     if not result.counts:

@@ -88,6 +88,22 @@ def score_policies(
     return results
 
 
+def sum_states(model: Any, batch: PairBatch) -> tuple[Tensor, Tensor]:
+    """Return the sums of the last hidden states that predict each answer's scored tokens.
+
+    Args:
+        model: A causal language model.
+        batch: B pairs, on the model's device.
+
+    Returns:
+        (2B, D) sums in fp32, chosen answers first, and (2B,) numbers of tokens.
+    """
+    states, _ = _states(model, batch)
+    counts = torch.bincount(batch.owner, minlength=2 * len(batch))
+    sums = states.new_zeros(len(counts), states.shape[-1], dtype=torch.float32)
+    return sums.index_add(0, batch.owner, states.float()), counts
+
+
 def _copies(batch: PairBatch, count: int) -> PairBatch:
     """Return the batch with its positions repeated `count` times; owners and pair ids stay those of one copy."""
     packed, size = bool(batch.blocks), batch.tokens.numel()

@@ -148,6 +148,15 @@ def test_odd_rows_are_shown_and_warned_of(odd: Path, prefzoo: Command) -> None:
     assert wrong.code == 2 and "did you mean 'leaks'?" in wrong.stderr
 
 
+def test_ches_scores_are_shown_if_asked_for(place: Path, prefzoo: Command) -> None:
+    out = prefzoo("data", "recipe.yaml", "--ches").stdout
+    assert "CHES of 12 pairs, normalised by length: median" in out and "CHES of 4 pairs" in out
+    assert "CHES" not in prefzoo("data", "recipe.yaml").stdout
+    write(place / "train.jsonl", [{"prompt": "p", "completion": "c", "label": bool(i)} for i in range(2)])
+    refused = prefzoo("data", "recipe.yaml", "--ches")
+    assert refused.code == 2 and "--ches compares the two answers of a pair" in refused.stderr
+
+
 def test_odd_rows_are_left_out_if_asked_for(odd: Path, prefzoo: Command) -> None:
     checked = prefzoo("check", "recipe.yaml", *DROP).stdout
     assert "7 pairs (explicit prompt" in checked
