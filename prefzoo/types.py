@@ -231,6 +231,18 @@ class Scores(_Tensors):
 
 
 @dataclass(frozen=True)
+class RankedScores(Scores):
+    """Scores with their rank among rewards of the reference's own answers to the prompt (column `ref_rewards`).
+
+    Attributes:
+        chosen_quantile, rejected_quantile: (B,) share of those rewards that are at most the answer's score, 0 to 1.
+    """
+
+    chosen_quantile: Tensor
+    rejected_quantile: Tensor
+
+
+@dataclass(frozen=True)
 class TokenKL(_Tensors):
     r"""$\sum_t \mathrm{KL}(\pi_{ref,t} \| \pi_t)$ over the positions of each answer, differentiable in the policy.
 

@@ -93,7 +93,8 @@ def pick(row: PromptRow, answers: Sequence[Answer], scores: Sequence[Outcome], r
         fit.append((float(score), answer))
     pair, why = _widest(fit, rule)
     numbers = [float(s) for s in scores if not isinstance(s, str)]
-    return Picked(_as_row(row, *pair) if pair else None, why, dict(left_out), numbers)
+    rewards = {"ref_rewards": [round(number, DECIMALS) for number in numbers]}  # of all samples, for qrpo
+    return Picked({**_as_row(row, *pair), **rewards} if pair else None, why, dict(left_out), numbers)
 
 
 def _unfit(answer: Answer, score: Outcome, seen: set[str]) -> str:

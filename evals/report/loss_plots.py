@@ -20,7 +20,7 @@ from prefzoo import losses
 from prefzoo.evals.report.canvas import save_figure, styled
 from prefzoo.losses import Loss
 from prefzoo.training.loss_inputs import Inputs
-from prefzoo.types import Mismatched, Scores, TokenKL, VocabLogProbs
+from prefzoo.types import Mismatched, RankedScores, TokenKL, VocabLogProbs
 
 SPAN, POINTS = 30.0, 61
 CHOSEN, REJECTED = (-20.0, 10), (-30.0, 14)  # the reference's nats, and tokens
@@ -78,7 +78,7 @@ def _value(loss: Loss, h: Tensor) -> Tensor:
     policy = _pair(CHOSEN[0] + h / 2, REJECTED[0] - h / 2)
     reference = _pair(h.new_tensor(CHOSEN[0]), h.new_tensor(REJECTED[0])) if loss.needs_reference else None
     one, zero = h.new_ones(1), h.new_zeros(1)
-    inputs = Inputs(policy, reference, Scores(one, zero), TokenKL(one, one), Mismatched(zero, zero))
+    inputs = Inputs(policy, reference, RankedScores(one, zero, one, zero), TokenKL(one, one), Mismatched(zero, zero))
     return inputs.call(loss, loss.Params())[0].mean()
 
 

@@ -38,7 +38,7 @@ LOSSES = (
     "gpo_savage", "ld_dpo", "ld_dpo_policy", "mallows_dpo", "mallows_ipo", "margin_dpo", "orpo_align", "rpo_bwd_kl",
     "rpo_fwd_kl", "rpo_sq", "squared_po", "unlikelihood",
     "npo", "simnpo", "dpo_shift", "bpo", "minor_dpo", "c2_dpo", "focal_po", "h_dpo", "d2po",
-    "d2_simpo", "dpo_rk", "dpo_davidson", "dr", "kl", "gamma_dpo", "gamma_simpo",
+    "d2_simpo", "dpo_rk", "dpo_davidson", "dr", "kl", "gamma_dpo", "gamma_simpo", "qrpo", "ddro", "humanline",
 )  # fmt: skip
 
 

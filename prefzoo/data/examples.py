@@ -17,6 +17,8 @@ class Pair:
         row: index of the row in its data set, from 0.
         scores: the data's scores of chosen and rejected (columns `score_chosen`, `score_rejected`), in its own unit;
             None where it has none.
+        quantiles: of chosen and rejected, the share of the column `ref_rewards` (rewards of the reference's own answers
+            to the prompt) that is at most the score; None without the column.
         tools: the functions that the assistant may call, as JSON schemas, for the chat template; None without any.
         template: the row's own variables for the chat template, such as `enable_thinking`; None without any.
     """
@@ -28,6 +30,7 @@ class Pair:
     scores: tuple[float, float] | None = None
     tools: list[dict[str, Any]] | None = None
     template: dict[str, Any] | None = None
+    quantiles: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

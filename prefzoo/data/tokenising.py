@@ -185,7 +185,13 @@ def _encode_pair(chat: Chat, pair: Pair, score: Score, counts: Counter[str]) -> 
     if good.ids[:shared] != bad.ids[:shared]:  # the answers differ before the assistant speaks
         shared = next(i for i, (a, b) in enumerate(zip(good.ids, bad.ids, strict=False)) if a != b)
     tokens = TokenPair(
-        good.ids[:shared], good.ids[shared:], bad.ids[shared:], pair.row, pair.scores, _scored([good, bad], shared)
+        good.ids[:shared],
+        good.ids[shared:],
+        bad.ids[shared:],
+        pair.row,
+        pair.scores,
+        _scored([good, bad], shared),
+        pair.quantiles,
     )
     if not isinstance(pair.chosen, str) and not chat.tokenizer.chat_template:
         counts["messages joined by newlines: no chat template"] += 1

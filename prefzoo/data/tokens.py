@@ -64,6 +64,7 @@ class TokenPair(_Lengths):
         row: index of the row in its data set, from 0.
         scores: the data's scores of chosen and rejected; None where it has none.
         scored: for chosen and rejected, whether each token is scored; None where all are.
+        quantiles: of the scores among the reference's rewards, see `examples.Pair`; None where the data has none.
     """
 
     prompt: list[int]
@@ -72,6 +73,7 @@ class TokenPair(_Lengths):
     row: int
     scores: tuple[float, float] | None = None
     scored: Scored | None = None
+    quantiles: tuple[float, float] | None = None
 
     @property
     def answers(self) -> tuple[list[int], list[int]]:

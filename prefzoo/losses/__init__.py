@@ -6,10 +6,10 @@ token count; p_w = c - c_0 and p_l = r - r_0 are log-ratios.
 
 The families' docstrings explain which related losses are left out: triples and quadruples of answers (tpo, tpo_l,
 iopo) and csft in `likelihood`, kto_pair and the weights of BCO in `unpaired`, RePO++ in `contrastive.repo`, other
-losses under an f-divergence in `divergence`, WPO's weight on other losses in `tokens.wpo`. QRPO needs the rewards of
-several answers of the reference, which no column holds. The formula of DDRO was not read. TR-DPO moves the reference
-of any loss and is an option of the training loop (`train.sync_reference`). Methods that generate their pairs during
-training (SPIN, online DPO, Nash-MD, XPO) or need a reward model (PPO, GRPO) are not functions of a pair's log-probs.
+losses under an f-divergence in `divergence`, WPO's weight on other losses in `tokens.wpo`. Changes of any loss are in
+`modifiers`. TR-DPO moves the reference of any loss and is an option of the training loop (`train.sync_reference`).
+Methods that generate their pairs during training (SPIN, online DPO, Nash-MD, XPO) or need a reward model (PPO, GRPO)
+are not functions of a pair's log-probs.
 """
 
 from prefzoo.losses import (

@@ -10,13 +10,24 @@ from types import NoneType
 from typing import Any
 
 from prefzoo.errors import did_you_mean
-from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenAnswers, TokenKL, TokenLogProbs, VocabLogProbs
+from prefzoo.types import (
+    Answers,
+    LogProbs,
+    Mismatched,
+    RankedScores,
+    Scores,
+    TokenAnswers,
+    TokenKL,
+    TokenLogProbs,
+    VocabLogProbs,
+)
 
 LossFn = Callable[..., Any]
 
 SHAPES: tuple[type, ...] = (LogProbs, TokenLogProbs, VocabLogProbs, Answers, TokenAnswers)
 INPUTS: dict[str, tuple[type, ...]] = {
-    "policy": SHAPES, "reference": SHAPES, "scores": (Scores,), "kl": (TokenKL,), "mismatched": (Mismatched,),
+    "policy": SHAPES, "reference": SHAPES, "scores": (Scores, RankedScores),
+    "kl": (TokenKL,), "mismatched": (Mismatched,),
 }  # fmt: skip
 STATE = "state"
 RESERVED = ("loss", "train", "sweep", "modifiers")  # fields of a variant beside the knobs

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from prefzoo.losses._bounds import NonNegative, Positive
 from prefzoo.losses._registry import loss
 from prefzoo.losses._torch import Tensor, logsigmoid, torch
-from prefzoo.types import LogProbs, Scores
+from prefzoo.types import LogProbs, RankedScores, Scores
 
 LEAST_GAP = 1e-6
 UNIT = "scores are in the data's own unit: a scale does not carry over to another data set"
@@ -108,3 +110,30 @@ def _kl(of: Tensor, to: Tensor) -> Tensor:
     """Return the KL between the Bernoulli distributions with two logits, from the first to the second."""
     yes = torch.sigmoid(of) * (logsigmoid(of) - logsigmoid(to))
     return yes + torch.sigmoid(-of) * (logsigmoid(-of) - logsigmoid(-to))
+
+
+@loss(
+    paper="Matrenok 2025 (QRPO), arXiv:2507.08068",
+    equation="Eq. 11, and the authors' code",
+    grid={"beta": (3e-4, 1e-3, 3e-3)},
+    learning_rate=(1e-7, 3e-7, 1e-6),
+    traps=(
+        "the column ref_rewards lists rewards of the reference's own answers to the prompt, by the same reward model "
+        "as the scores; the authors use 1 to 50 of them a prompt",
+        "at these betas a step moves by the target, not by the margin: rewards/accuracies says little of it",
+        "a chosen answer that is worse than most of the reference's is pushed down, too",
+    ),
+)
+def qrpo(policy: LogProbs, reference: LogProbs, scores: RankedScores, *, beta: Positive = 1e-3) -> Tensor:
+    r"""Regress each answer's log-ratio on its rank among the reference's own answers, whose partition sum is known.
+
+    $$ L = \frac12 \sum_{(p, q)} \left(q - \beta\log Z - \beta p\right)^2,
+       \quad \beta\log Z = \beta\left(\log\beta + \frac1\beta\right) $$
+
+    The sum is over the chosen answer, $p_w = c - c_0$, $q_w$, and the rejected one, $p_l = r - r_0$, $q_l$; $q$ is the
+    share of `ref_rewards` that is at most the answer's score. The grid is that of the authors' scripts.
+    """
+    level = beta * (math.log(beta) + 1 / beta)
+    chosen = scores.chosen_quantile - level - beta * (policy.chosen - reference.chosen)
+    rejected = scores.rejected_quantile - level - beta * (policy.rejected - reference.rejected)
+    return (chosen.square() + rejected.square()) / 2

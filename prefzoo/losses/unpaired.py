@@ -6,6 +6,8 @@ paper, and TRL removed it as well. `kto` on `Answers.from_pairs` replaces it.
 
 from __future__ import annotations
 
+import math
+
 from prefzoo.losses._bounds import Positive
 from prefzoo.losses._registry import loss
 from prefzoo.losses._torch import Tensor, logsigmoid, torch
@@ -94,3 +96,27 @@ def apo_zero_unpaired(policy: Answers, reference: Answers, *, beta: Positive = 0
     """
     value = torch.sigmoid(beta * (policy.logps - reference.logps))
     return torch.where(policy.desirable, 1 - value, value)
+
+
+@loss(
+    paper="Higuchi 2025 (DDRO), arXiv:2505.07558",
+    at_reference=lambda _: 0.0,
+    traps=(
+        "unbounded below: the loss of good answers is their likelihood, so watch whether the others keep falling",
+        "assumes as many good as bad answers, and that the reference lies between the distributions of both",
+    ),
+    provisional="read in another project's code, as slopes of the log-probs with a largest one, not in the paper",
+)
+def ddro(policy: Answers, reference: Answers, *, slope: Positive = 20.0) -> Tensor:
+    r"""Direct density ratio: a classifier of good and bad answers, if the reference is the even mixture of both.
+
+    $$ L = -p \ \text{(desirable)}, \quad -\log(2 - e^{p}) \ \text{(undesirable)} $$
+
+    $p = \log\pi - \log\pi_0$. The second is infinite at $p = \log 2$: from where its slope is `slope`, it goes on as a
+    straight line. Provisional: read as slopes, with the largest 20, in another project's code alone; twice the
+    reference less the policy stands for the bad answers' distribution there.
+    """
+    p = policy.logps - reference.logps
+    edge = math.log(2 * slope / (1 + slope))
+    bad = -torch.log(2 - torch.exp(p.clamp(max=edge))) + slope * (p - edge).clamp(min=0)
+    return torch.where(policy.desirable, -p, bad)

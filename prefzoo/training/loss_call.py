@@ -13,7 +13,7 @@ from prefzoo.losses import AnyLoss
 from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.training.loss_inputs import Inputs, kind_of
-from prefzoo.types import LogProbs, Mismatched, Scores, TokenKL, TokenLogProbs, VocabLogProbs
+from prefzoo.types import LogProbs, Mismatched, RankedScores, TokenKL, TokenLogProbs, VocabLogProbs
 
 LENGTHS = ((3, 5), (4, 2))  # tokens of the chosen and of the rejected answer of the two made-up pairs
 CALLS = 2  # so that a state is passed on once
@@ -86,7 +86,8 @@ def _made_up_inputs(loss: AnyLoss, rows: int) -> tuple[Inputs, list[Tensor]]:
     leaves: list[Tensor] = []
     policy = _log_probs(kind_of(loss, "policy"), rows, -1.5, leaves)
     reference = _log_probs(kind_of(loss, "reference"), rows, -1.25, None)
-    scores = Scores(torch.tensor([8.0, 7.0]).repeat(rows)[:rows], torch.tensor([3.0, 6.0]).repeat(rows)[:rows])
+    columns = ([8.0, 7.0], [3.0, 6.0], [1.0, 0.75], [0.25, 0.5])  # scores of chosen and rejected, and their quantiles
+    scores = RankedScores(*(torch.tensor(column).repeat(rows)[:rows] for column in columns))
     kl = TokenKL(*(0.01 * leaf.square().sum(1) for leaf in leaves))
     mismatched = Mismatched(*(torch.linspace(-20.0, -10.0, rows) + shift for shift in (0.0, 0.5)))
     return Inputs(policy, reference, scores, kl, mismatched), leaves

@@ -13,7 +13,7 @@ from prefzoo.data.mixtures import Origins
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.losses import AnyLoss
-from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenAnswers, TokenKL, TokenLogProbs
+from prefzoo.types import Answers, LogProbs, Mismatched, RankedScores, Scores, TokenAnswers, TokenKL, TokenLogProbs
 
 Values = LogProbs | Answers  # of pairs, or of single answers
 V = TypeVar("V", bound=Values | TokenKL)
@@ -127,11 +127,15 @@ def _paths(inputs: Inputs) -> list[tuple[Values | TokenKL, str]]:
 
 
 def scores_of(examples: Sequence[TokenExample], device: torch.device) -> Scores | None:
-    """Return the data's scores; None where some example has none."""
+    """Return the data's scores, with their quantiles where all examples have them; None where one has no score."""
     scores = [e.scores for e in examples if isinstance(e, TokenPair) and e.scores is not None]
+    quantiles = [e.quantiles for e in examples if isinstance(e, TokenPair) and e.quantiles is not None]
     if len(scores) < len(examples):
         return None
-    return Scores(*torch.tensor(scores, dtype=torch.float32, device=device).unbind(1))
+    columns = torch.tensor(scores, dtype=torch.float32, device=device).unbind(1)
+    if len(quantiles) < len(examples):
+        return Scores(*columns)
+    return RankedScores(*columns, *torch.tensor(quantiles, dtype=torch.float32, device=device).unbind(1))
 
 
 def flags_of(origins: Origins | None, examples: Sequence[TokenExample], device: torch.device) -> dict[str, Tensor]:
@@ -185,6 +189,12 @@ def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, setti
             f"{setting}: {loss.name} reads the columns score_chosen and score_rejected, and row {bad} has none; "
             "name them under data.columns, or choose a loss that needs no scores"
         )
+    if loss.needs.get("scores") is RankedScores and any(_rankless(e) for e in examples):
+        bad = next(e.row + 1 for e in examples if _rankless(e))
+        faults.append(
+            f"{setting}: {loss.name} ranks scores among rewards of the reference's own answers, and row {bad} has no "
+            "list ref_rewards of them; add the column, or choose a loss that needs none"
+        )
     if loss.needs_mismatched and batch < 2:  # noqa: PLR2004 - a prompt and another row's answer
         faults.append(
             f"{setting}: {loss.name} estimates a KL from prompts with another row's answer, which a batch of {batch} "
@@ -192,6 +202,10 @@ def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, setti
         )
     if faults:
         raise UserError(faults)
+
+
+def _rankless(example: TokenExample) -> bool:
+    return isinstance(example, TokenPair) and example.scores is not None and example.quantiles is None
 
 
 def _scoreless(example: TokenExample) -> bool:

@@ -11,7 +11,7 @@ import torch
 from zoo_inputs import World, padded, vocab
 
 from prefzoo import losses
-from prefzoo.types import Mismatched, Scores, TokenKL
+from prefzoo.types import Mismatched, RankedScores, TokenKL
 
 CHOSEN, REJECTED = [[-1.0, -1, -2, -2, -4], [-2.0, -3, -4]], [[-3.0, -3, -4, -6], [-1.0, -2, -3]]
 REF_CHOSEN, REF_REJECTED = [[-2.0, -2, -2, -3, -3], [-1.0, -2, -3]], [[-1.0, -2, -2, -3], [-2.0, -3, -4]]
@@ -26,7 +26,7 @@ def world(chosen: list[list[float]] = CHOSEN) -> World:
     return World(
         vocab(padded(chosen), padded(REJECTED), *LENGTHS, statistics),
         vocab(padded(REF_CHOSEN), padded(REF_REJECTED), *LENGTHS, statistics),
-        Scores(torch.tensor([2.0, 1.0], **double), torch.tensor([0.5, 0.0], **double)),
+        RankedScores(*(torch.tensor(column, **double) for column in ([2.0, 1.0], [0.5, 0.0], [1.0, 0.75], [0.5, 0.0]))),
         TokenKL(torch.tensor([3.0, 1.0], **double), torch.tensor([1.0, 2.0], **double)),
         Mismatched(torch.tensor([-20.0, -30.0], **double), torch.tensor([-24.0, -32.0], **double)),
     )
@@ -42,7 +42,9 @@ ONE = TWO.take([0])
 EVEN = world([[-1.6, -1.6, -1.6, -2.6, -2.6], CHOSEN[1]]).take([0])  # each chosen token 0.4 above the reference's
 
 
-TIED = replace(TWO, scores=Scores(TWO.scores.chosen, torch.tensor([0.5, 1.0], dtype=torch.float64)))  # the second pair
+TIED = replace(
+    TWO, scores=replace(TWO.scores, rejected=torch.tensor([0.5, 1.0], dtype=torch.float64))
+)  # the second pair
 
 
 def mirror(margins: tuple[float, float], gamma: float, tau: float) -> tuple[float, float]:
@@ -159,6 +161,8 @@ GOLDEN = [
     Row("kto", {"beta": 0.5, "undesirable": 1.5}, (1 - s(-0.5), 1 - s(-3), 1.5 * (1 - s(5.5)), 0.75), TWO),
     # rewards 1, -1.5 | -4, 1.5: mean -0.75
     Row("bco", {"beta": 0.5}, (sp(-1.75), sp(0.75), sp(-3.25), sp(2.25)), TWO),
+    # p = 2, -3 | -8, 3; the last beyond log(6 / 4): -log(2 - 1.5) + 3 * (3 - log 1.5)
+    Row("ddro", {"slope": 3.0}, (-2.0, 3.0, -log(2 - exp(-8)), log(2) + 3 * (3 - log(1.5))), TWO),
     Row("apo_zero_unpaired", {"beta": 0.5}, (1 - s(1), s(-4))),
     Row("bco_pair_shift", {"beta": 0.5}, (sp(-1.75) + sp(-3.25), sp(0.75) + sp(2.25)), TWO),
     # margins -3, 6 against -4, 3: by rank 1, 3
@@ -174,6 +178,8 @@ GOLDEN = [
     Row("beta_dpo", {"beta": 1.0, "alpha": 0.1, "drop": 0.5}, (0.0, 2 * sp(2.28)), TWO),
     # M = 0.2, S = 0.9 + 0.1 * 8 = 1.7; z = 9.8/1.7, -6.2/1.7; 2 * (2 - 0.5 - 0.98), 2 * (-1 - 0.5 + 0.62)
     Row("alpha_dpo", {"beta": 2.0, "alpha": 0.17, "target": 0.5}, (sp(-1.04), sp(1.76)), TWO),
+    # beta log Z = 0.5 (log 0.5 + 2); p_w = 2, p_l = -8
+    Row("qrpo", {"beta": 0.5}, ((1 - 0.5 * (2 - log(2)) - 1) ** 2 + (0.5 - 0.5 * (2 - log(2)) + 4) ** 2) / 2),
     Row("npo", {"beta": 0.5}, 4 * sp(-4)),  # p_l = -8: -4 log sigma(4)
     Row("simnpo", {"beta": 0.5, "gamma": 1.0}, 4 * sp(-1.5)),  # -4 - the target of -1: 0.5 * (4 - 1)
     Row("dpo_shift", {"beta": 0.5, "shift": 0.75}, (sp(-4), sp(2.625)), TWO),  # 2 + 6; -3 - 2.25
@@ -210,7 +216,7 @@ GOLDEN = [
 NO_VALUE_AT_REFERENCE = {
     "r_dpo": "lengths", "ld_dpo_policy": "lengths", "wpo": "weights", "kto": "weights of the classes",
     "rpo": "likelihood", "mpo": "likelihood", "alpha_dpo": "likelihoods", "h_dpo": "likelihoods",
-    "odpo": "scores",
+    "odpo": "scores", "qrpo": "scores",
     "dpo_rk": "scores", "dpo_davidson": "scores",
     "margin_dpo": "scores", "rpo_bwd_kl": "scores", "rpo_fwd_kl": "scores", "rpo_sq": "scores",
 }  # fmt: skip

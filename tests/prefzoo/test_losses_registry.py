@@ -56,11 +56,11 @@ def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 NAMES = """
     alpha_dpo alphapo aot aot_unpaired apo_down apo_zero apo_zero_unpaired asft bco bco_pair bco_pair_shift beta_dpo
-    bpo c2_dpo cal_dpo cdpo chi_po cpo cpo_simpo d2_simpo d2po discopop dpo dpo_davidson dpo_norm dpo_ref_free dpo_rk
-    dpo_shift dpop exo_pair fdpo_alpha fdpo_forward_kl fdpo_js focal_po gamma_dpo gamma_simpo gpo_exp
+    bpo c2_dpo cal_dpo cdpo chi_po cpo cpo_simpo d2_simpo d2po ddro discopop dpo dpo_davidson dpo_norm dpo_ref_free
+    dpo_rk dpo_shift dpop exo_pair fdpo_alpha fdpo_forward_kl fdpo_js focal_po gamma_dpo gamma_simpo gpo_exp
     gpo_quadratic gpo_savage h_dpo hinge ipo ipo_mean kto ld_dpo ld_dpo_policy mallows_dpo mallows_ipo
-    margin_dpo minor_dpo mpo nca_pair npo odpo orpo orpo_align pro r_dpo repo robust rpo rpo_bwd_kl rpo_fwd_kl rpo_sq
-    rrhf sampo sft simnpo simper simpo slic_hf sppo_hard squared_po tdpo1 tdpo2 unlikelihood wpo
+    margin_dpo minor_dpo mpo nca_pair npo odpo orpo orpo_align pro qrpo r_dpo repo robust rpo rpo_bwd_kl rpo_fwd_kl
+    rpo_sq rrhf sampo sft simnpo simper simpo slic_hf sppo_hard squared_po tdpo1 tdpo2 unlikelihood wpo
 """
 PROVISIONAL = {
     "chi_po",
@@ -74,6 +74,7 @@ PROVISIONAL = {
     "focal_po",
     "h_dpo",
     "dpo_davidson",
+    "ddro",
 }
 
 
@@ -229,7 +230,10 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("zoo_broken_module:mine", "zoo_broken_module.py:1: ZeroDivisionError: division by zero; fix it there"),
         (":mine", "no file or module before the colon"),
         ("plug.py:", "no function after the colon"),
-        ("odd.py:odd", "odd.py:4: TypeError: loss odd: scores must be annotated Scores, not int; fix it there"),
+        (
+            "odd.py:odd",
+            "odd.py:4: TypeError: loss odd: scores must be annotated Scores or RankedScores, not int; fix it there",
+        ),
         ("forgot.py:mine", "NameError: name 'loss' is not defined; add `from prefzoo.losses import loss` at the top"),
         ("plain.py:bare", "loss bare(policy, weights): weights is no input of a loss, and a knob needs a default"),
         ("plain.py:renamed", "loss renamed(pi, ref, beta): a loss takes policy, then any of reference, scores"),

@@ -204,4 +204,7 @@ def test_every_shipped_recipe_loads_and_is_short(path: Path) -> None:
     recipe = load(path)
     assert recipe.name == path.stem and len(path.read_text().splitlines()) < 30
     if path.stem == "zoo":
-        assert list(recipe.variants) == [*losses.names(), *(one.name for one in losses.all_modifiers())]
+        assert list(recipe.variants) == [
+            *(name for name in losses.names() if name != "qrpo"),
+            *(one.name for one in losses.all_modifiers()),
+        ]

@@ -33,7 +33,12 @@ def random_pairs(count: int = 12) -> list[TokenPair]:
     gen = torch.Generator().manual_seed(5)
     lengths = torch.randint(2, 9, (count, 3), generator=gen).tolist()
     return [
-        TokenPair(*(torch.randint(2, 258, (n,), generator=gen).tolist() for n in row), i, scores=(0.5 + i % 3, 0.0))
+        TokenPair(
+            *(torch.randint(2, 258, (n,), generator=gen).tolist() for n in row),
+            i,
+            scores=(0.5 + i % 3, 0.0),
+            quantiles=(1.0, 0.25),
+        )
         for i, row in enumerate(lengths)
     ]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prefzoo import losses
 from prefzoo.losses import AnyLoss
-from prefzoo.types import Answers, LogProbs, Mismatched, Scores, TokenKL, VocabLogProbs
+from prefzoo.types import Answers, LogProbs, Mismatched, RankedScores, TokenKL, VocabLogProbs
 
 DOUBLE = torch.float64
 
@@ -44,7 +44,7 @@ class World:
 
     policy: VocabLogProbs
     reference: VocabLogProbs
-    scores: Scores
+    scores: RankedScores
     kl: TokenKL
     mismatched: Mismatched
 
@@ -126,7 +126,7 @@ def random_world(seed: int, pairs: int = 6, *, even: bool = False) -> World:
     return World(
         one(),
         one(),
-        Scores(scores + 0.2 + uniform(pairs), scores),
+        RankedScores(scores + 0.2 + uniform(pairs), scores, torch.ones_like(scores), 0.9 * scores),
         TokenKL(3 * uniform(pairs), 3 * uniform(pairs)),
         Mismatched(-20 + 9 * uniform(pairs), -20 + 5 * uniform(pairs)),
     )
@@ -140,4 +140,10 @@ def wide_world(sums: list[tuple[float, ...]], dtype: torch.dtype) -> World:
     gap = torch.ones(len(sums))
     gap[1::2] = 1e4
     kl = TokenKL((policy.chosen - reference.chosen).abs(), (policy.rejected - reference.rejected).abs())
-    return World(policy, reference, Scores(gap, gap * 0), kl, Mismatched(policy.chosen, reference.chosen))
+    return World(
+        policy,
+        reference,
+        RankedScores(gap, gap * 0, gap * 0 + 1, gap * 0),
+        kl,
+        Mismatched(policy.chosen, reference.chosen),
+    )

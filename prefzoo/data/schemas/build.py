@@ -20,7 +20,13 @@ SCORE_COLUMNS = (
     ("chosen_avg_rating", "rejected_avg_rating"),
 )  # fmt: skip
 TIE = "tie"
-OPTIONAL = (*(name for names in SCORE_COLUMNS for name in names), TIE, *SYSTEM_COLUMNS)  # columns that every pair reads
+REF_REWARDS = "ref_rewards"  # a list of rewards of the reference's own answers to the prompt
+OPTIONAL = (
+    *(name for names in SCORE_COLUMNS for name in names),
+    TIE,
+    REF_REWARDS,
+    *SYSTEM_COLUMNS,
+)  # columns that every pair reads
 
 
 def build_pair(
@@ -51,7 +57,8 @@ def build_pair(
     if system and _is_text(prompt) and all(map(_is_text, (chosen, rejected))):
         prompt = with_system(system, prompt)
         chosen, rejected = as_messages(chosen, "assistant"), as_messages(rejected, "assistant")
-    return Pair(prompt, chosen, rejected, index, _tied(row, scores or read_scores(row)))
+    scores = _tied(row, scores or read_scores(row))
+    return Pair(prompt, chosen, rejected, index, scores, quantiles=read_quantiles(row, scores))
 
 
 def _without_answer(prompt: Any, chosen: Any) -> Any:
@@ -151,6 +158,26 @@ def _tied(row: Row, scores: tuple[float, float] | None) -> tuple[float, float] |
     if not tie and scores[0] == scores[1]:
         raise UserError(f"{TIE} is false, but both scores are {scores[0]:g}, which makes a tie; correct one of them")
     return (sum(scores) / 2,) * 2 if tie else scores
+
+
+def read_quantiles(row: Row, scores: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return which share of a row's `ref_rewards` is at most the score, of chosen and rejected; None without them.
+
+    Raises:
+        UserError: the cell is no list of finite numbers, or the row has no scores to rank among them.
+    """
+    listed = parse_json(row.get(REF_REWARDS))
+    if _is_blank(listed):
+        return None
+    rewards = [read_number(one) for one in listed] if isinstance(listed, list) else []
+    if not rewards or None in rewards:
+        raise UserError(f"{REF_REWARDS} is {listed!r:.60}; it must be a list of numbers, like [0.2, -1.5, 3]")
+    if scores is None:
+        raise UserError(
+            f"{REF_REWARDS} has rewards, and the row no scores to rank among them; fill score_chosen and score_rejected"
+        )
+    chosen, rejected = (sum(one <= score for one in rewards if one is not None) / len(rewards) for score in scores)
+    return chosen, rejected
 
 
 def read_tools(row: Row) -> list[dict[str, Any]] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefzoo.data.examples import Example, Pair
 from prefzoo.data.rows import Row
-from prefzoo.data.schemas.build import OPTIONAL, build_pair, read_number
+from prefzoo.data.schemas.build import OPTIONAL, REF_REWARDS, build_pair, read_number, read_quantiles
 from prefzoo.data.schemas.messages import parse_json
 from prefzoo.data.schemas.notes import SkipRow
 from prefzoo.data.schemas.other_names import PROMPT_COLUMNS, prompt_column, read_prompt
@@ -230,9 +230,9 @@ def two_scored_answers(row: Row, index: int) -> Pair:
     columns = _score_names(frozenset(row)) or ("score_0", "score_1")
     scores = row.get(columns[0]), row.get(columns[1])
     place = pick_higher(scores, " and ".join(columns))
-    pair = pair_by(row, index, read_prompt(row), _names(row), place)
+    pair = pair_by({**row, REF_REWARDS: None}, index, read_prompt(row), _names(row), place)
     low, high = sorted(float(score) for score in scores)  # type: ignore[arg-type] # both are numbers
-    return replace(pair, scores=(high, low))
+    return replace(pair, scores=(high, low), quantiles=read_quantiles(row, (high, low)))
 
 
 @schema(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from prefzoo.data.tokens import TokenExample
+from prefzoo.data.tokens import TokenExample, TokenPair
 from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import use_bf16
@@ -61,6 +61,8 @@ class Training:
         sources, reference = _plug_in_sources(variant.loss_obj), experiment.reference_of(trial)
         settings |= {"sources": sources} if sources else {}
         settings |= {"reference": reference.weights} if reference else {}
+        if variant.loss_obj.needs_scores:  # the hash of the rows is that of their tokens alone
+            settings["scores"] = key_of([(p.scores, p.quantiles) for p in experiment.pairs if isinstance(p, TokenPair)])
         rows, engine, bf16 = experiment.training_rows, reference_logprobs.ENGINE, use_bf16(variant.train)
         key = key_of([settings, trial.seed, experiment.weights, rows, engine, bf16, *experiment.mixture])
         recipe = experiment.recipe
