@@ -27,6 +27,7 @@ from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.experiment import search, work_names
 from prefzoo.experiment.data import audited, check_variants, read_data, unit
+from prefzoo.experiment.model_checks import check_model
 from prefzoo.experiment.references import OtherReference, read_references
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.search import Trial
@@ -161,6 +162,7 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
         model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
         weights, vocabulary = models.fingerprint(model), models.tokenizer_hash(tokenizer)
         model = model.to(process_state().device)
+    check_model(recipe.model, model, tokenizer, list(trials.values()), console)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
     pairs, held_out, audits, bad_rows = _read_data(recipe, tokenizer, prompts, console)
     check_variants(recipe, pairs)

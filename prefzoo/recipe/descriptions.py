@@ -56,6 +56,7 @@ FIELDS: dict[str, str] = {
     "train.sync_reference.bema.bias_power": "The reference is the average plus (lag + t)^-bias_power of the way gone.",
     "train.sync_reference.bema.lag": "Steps that are added to t: a larger lag averages over more from the start.",
     "train.dropout": "off, or model: drop out in the policy as the model's configuration says.",
+    "train.router_loss": "refuse, or off: train all weights of a mixture of experts without its router's balancing loss.",
     "train.gradient_checkpointing": "Recompute activations in the backward pass: less memory, more time.",
     "train.side_by_side": "Train similar LoRA variants in one pass: auto (where it is faster), on, or off.",
     "train.trackers": "Trackers of Accelerate that receive each step's metrics, like [tensorboard] or [wandb].",

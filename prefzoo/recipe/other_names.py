@@ -15,6 +15,7 @@ _FIELDS = {
     "train.weight_decay": "wd l2",
     "train.max_grad_norm": "grad_clip clip_grad gradient_clipping gradient_clip_val clip_grad_norm max_norm clip",
     "train.precision": "bf16 fp16 dtype torch_dtype mixed_precision pure_bf16 tf32 amp",
+    "train.router_loss": "router_aux_loss_coef moe_aux_loss_coef output_router_logits",
     "train.gradient_checkpointing": "grad_checkpointing activation_checkpointing grad_checkpoint recompute",
     "train.tokens": "max_tokens_per_batch tokens_per_batch max_tokens token_budget",
     "train.trackers": "report_to logger loggers wandb tensorboard use_wandb tracker wandb_project",

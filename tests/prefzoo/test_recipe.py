@@ -47,6 +47,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
         "tokens",
         "gradient_checkpointing",
         "optimizer",
+        "router_loss",
         "side_by_side",
         "sync_reference",
         "warmup",

@@ -27,7 +27,7 @@ from prefzoo.types import LogProbs
 
 RESUME = "resume"  # beside a trial's checkpoint, while it is trained
 NO_OUTCOME = {"trackers", "side_by_side"}  # settings of the loop that change no result
-LATER = {name: Train.model_fields[name].default for name in ("optimizer",)}
+LATER = {name: Train.model_fields[name].default for name in ("optimizer", "router_loss")}
 
 
 @dataclass(frozen=True)

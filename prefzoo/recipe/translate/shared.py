@@ -48,7 +48,7 @@ LEFT_OUT = {
     "max_prompt_length max_completion_length": "prompt and answer share data.max_length",
     "generate_during_eval": "evals.prompts are always answered",
     "is_encoder_decoder": "models are decoders",
-    "router_aux_loss_coef moe_aux_loss_coef": "no balancing loss of a router is added",
+    "router_aux_loss_coef moe_aux_loss_coef": "the balancing loss of a router is not computed; see train.router_loss",
     "tags hub_always_push average_tokens_across_devices": "it has no effect on a training",
 }  # fmt: skip
 
