@@ -31,9 +31,9 @@ def check_model(spec: str, model: Any, tokenizer: Any, trials: Sequence[Trial], 
     if last >= rows:
         token = tokenizer.convert_ids_to_tokens(last)
         raise UserError(
-            f"model {spec}: its tokenizer has the token {token!r} with the id {last}, and its embedding {rows} "
-            "rows; add them and save the model first: m.resize_token_embeddings(len(tokenizer)), m.save_pretrained(...); then "
-            "train all weights, so that new rows are learned"
+            f"model {spec}: its tokenizer has the token {token!r} with the id {last}, and its embedding {rows} rows; "
+            "add them and save the model first: m.resize_token_embeddings(len(tokenizer)), m.save_pretrained(...); "
+            "then train all weights, so that new rows are learned"
         )
     experts = number_of_experts(model.config)
     if not experts:
@@ -41,8 +41,8 @@ def check_model(spec: str, model: Any, tokenizer: Any, trials: Sequence[Trial], 
     whole = [t.arm for t in trials if t.variant.train.lora is None and t.variant.train.router_loss == "refuse"]
     if whole:
         raise UserError(
-            f"variants.{whole[0]}: model {spec} is a mixture of {experts} experts, and the balancing loss of its "
-            "router is not computed, without which all tokens may end at few experts; train an adapter (train.lora), or set "
+            f"variants.{whole[0]}: model {spec} is a mixture of {experts} experts, and its router's balancing loss is "
+            "not computed, without which all tokens may end at few experts; train an adapter (train.lora), or set "
             "train.router_loss: off to train all weights without it"
         )
     console.print(
