@@ -1,6 +1,6 @@
 """prefzoo beside TRL: seconds per pair and peak memory, as ratios within one run on one machine.
 
-`python tests/benchmarks/bench.py --plan headline|curves|side` measures case after case, each in a process of its own,
+`python tests/benchmarks/bench.py --plan headline|curves|side|data` measures case after case, each in a process of its own,
 the two tools in turn, and writes `<plan>.json`, `.md` and `.png` to `--out`. What is there from the same machine,
 versions and code of `prefzoo/` is not measured again, so an interrupted run goes on; with `--minutes` it stops by
 itself, after the measurement under way. Run nothing else meanwhile: two threads that wait for each other on a busy core
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -100,10 +101,27 @@ def _rows(case: Case, source: Path, folder: Path) -> Path:
     """The file that a case reads."""
     if case.rows == "quickstart":
         source = resolve_package(QUICKSTART)
+    if case.rows == "made up":
+        return made_up(case.pairs, folder / f"made-up-{case.pairs}.jsonl")
     lines = source.read_text(encoding="utf-8").splitlines()
     lines = (lines * 2)[: case.pairs] if case.rows == "quickstart" else lines[:FIRST]  # 400, for 512
     target = folder / f"{case.rows}-{len(lines)}.jsonl"
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return target
+
+
+def made_up(count: int, target: Path) -> Path:
+    """Write pairs of random words, about 90 tokens each; every prompt is another one."""
+    rng = random.Random(0)
+    words = (ROOT / "README.md").read_text(encoding="utf-8").split()[:2000]
+
+    def text(least: int, most: int) -> str:
+        return " ".join(rng.choices(words, k=rng.randint(least, most)))
+
+    with target.open("w", encoding="utf-8") as file:
+        for i in range(count):
+            row = {"prompt": f"{i} {text(8, 16)}?", "chosen": text(10, 30), "rejected": text(8, 26)}
+            file.write(json.dumps(row) + "\n")
     return target
 
 

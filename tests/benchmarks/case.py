@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=0, help="of one pass; 0: prefzoo's default")
     parser.add_argument("--fill", action="store_true", help="join rows until both answers reach the length")
     parser.add_argument("--checkpointing", action="store_true", help="TRL's gradient checkpointing, its default")
+    parser.add_argument("--prepare", action="store_true", help="read and tokenise the rows, and train nothing")
     parser.add_argument("--threads", type=int, default=2)
     case = parser.parse_args()
     if case.tool != "trl":
@@ -50,12 +51,25 @@ def main() -> None:
     torch.set_num_threads(case.threads)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+    if case.prepare:
+        with tempfile.TemporaryDirectory() as folder:
+            found = (theirs_prepared if case.tool == "trl" else ours_prepared)(case, Path(folder))
+        print(json.dumps({**found, "peak_bytes": peak_bytes(), "pairs": case.pairs}))
+        return
     rows = [json.loads(line) for line in case.rows.read_text(encoding="utf-8").splitlines()][: case.pairs]
     rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in (filled(case) if case.fill else rows)]
     with tempfile.TemporaryDirectory() as folder:
         found = (theirs if case.tool == "trl" else ours)(case, rows, Path(folder))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({**found, "peak_bytes": peak, "pairs": len(rows) * case.losses}))
+    print(json.dumps({**found, "peak_bytes": peak_bytes(), "pairs": len(rows) * case.losses}))
+
+
+def peak_bytes() -> int:
+    """Peak memory of the process, the mapped parts of files included."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024  # what getrusage tells is of the process that started this one, if that is more
 
 
 def filled(case: argparse.Namespace) -> list[dict[str, str]]:
@@ -142,6 +156,41 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
         train(members, model, lambda done, total, note: None)
         clock.stop()
     return {**clock.found(), "loss": members[-1].metrics["loss"]}
+
+
+def ours_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """What `prefzoo run` does with a data set that it has not seen before: read, audit, tokenise, count roles."""
+    os.environ["PREFZOO_CACHE"] = str(folder)
+    from transformers import AutoTokenizer
+
+    from prefzoo.data.audit import read_and_audit
+    from prefzoo.data.reading import DataSource
+
+    tokenizer = AutoTokenizer.from_pretrained(case.model)
+    clock = Clock()
+    read_and_audit(DataSource(str(case.rows)), Path(), tokenizer, case.length, "drop")
+    clock.stop()
+    return clock.found()
+
+
+def theirs_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """TRL's preparation of the same file, which its trainer does when it is made."""
+    os.environ["HF_DATASETS_CACHE"] = str(folder)
+    from datasets import disable_progress_bars, load_dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    disable_progress_bars()
+    tokenizer = AutoTokenizer.from_pretrained(case.model)
+    policy, reference = (AutoModelForCausalLM.from_pretrained(case.model, dtype="float32") for _ in range(2))
+    config = DPOConfig(
+        output_dir=str(folder), max_length=case.length, report_to="none", disable_tqdm=True, use_cpu=True, max_steps=1
+    )
+    clock = Clock()
+    rows = load_dataset("json", data_files=str(case.rows), split="train", cache_dir=str(folder))
+    DPOTrainer(model=policy, ref_model=reference, args=config, processing_class=tokenizer, train_dataset=rows)
+    clock.stop()
+    return clock.found()
 
 
 def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:

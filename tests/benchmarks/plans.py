@@ -16,9 +16,10 @@ class Case:
     Attributes:
         axis: the size that grows along a curve, if the case is a point of one.
         rows: `real` (AlpacaEval's pairs where they are at hand, else the quickstart's), `quickstart`, or `filled`: real
-            ones joined until both answers reach `length`.
+            ones joined until both answers reach `length`; or `made up`: random words, as many rows as there are pairs.
         layers: how many of the model's layers are kept; 0 for all.
         tokens: of one pass; 0 for the default.
+        prepare: whether only the data set is prepared: read, audited and tokenised, and nothing trained.
     """
 
     name: str
@@ -35,12 +36,14 @@ class Case:
     rows: str = "real"
     axis: str = ""
     tools: tuple[str, ...] = PEERS
+    prepare: bool = False
 
     def words(self, tool: str) -> list[str]:
         """The command line of `case.py`, less the rows and the model."""
         names = ("pairs", "length", "precision", "losses", "batch", "tokens")
         values = [word for name in names for word in (f"--{name}", str(getattr(self, name)))]
         flags = {"lora": self.lora, "checkpointing": self.checkpointing, "fill": self.rows == "filled"}
+        flags["prepare"] = self.prepare
         return [tool, *values, *(f"--{flag}" for flag, on in flags.items() if on)]
 
 
@@ -73,6 +76,10 @@ def _side(rows: str, losses: int, tokens: int, batch: int = 4) -> Case:
     )  # fmt: skip
 
 
+def _prepared(count: int) -> Case:
+    return Case(f"{count:,} pairs prepared", pairs=count, layers=1, rows="made up", rounds=1, prepare=True)
+
+
 PLANS: dict[str, list[Case]] = {
     "headline": [
         Case("dpo, full, fp32"),
@@ -90,7 +97,10 @@ PLANS: dict[str, list[Case]] = {
         _side("quickstart", 8, 2048, batch=2),
         _side("real", 4, 8192),
     ],
+    "data": [_prepared(count) for count in (2_000, 20_000)],
+    "data-large": [_prepared(1_000_000)],
     "smoke": [  # that every kind of case runs; its times mean nothing
+        _prepared(4),
         *(Case(f"{n} pairs", pairs=n, layers=1, length=128, rows="quickstart", axis="pairs", rounds=1) for n in (4, 8)),
         Case("64 tokens", pairs=1, layers=1, length=64, rows="filled", batch=1, axis="length", rounds=1),
         *(
@@ -111,5 +121,7 @@ NOTES = {
         "`prefzoo`: one variant after another; `side`: as many in one pass as `train.tokens` has room for. Both LoRA, "
         "bf16, two steps."
     ),
+    "data": "Nothing is trained: rows are read and tokenised, by prefzoo audited and counted by role, too.",
+    "data-large": "Nothing is trained: rows are read and tokenised, by prefzoo audited and counted by role, too.",
     "smoke": "One layer of the model: no measurement.",
 }

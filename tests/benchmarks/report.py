@@ -41,7 +41,23 @@ def table(plan: str, cases: list[Case], known: Known, rows: str, made: dict[str,
             told = [m["failed"] for m in known.get(case.name, {}).get(tool, []) if "failed" in m]
             if middle(known, case, tool, "seconds") is None:
                 missing.append(f"- {case.name}, {NAMES[tool]}: {told[0] if told else 'not measured yet'}")
-    return "\n".join([*lines, "", *missing, *([""] if missing else []), _foot(plan, cases, rows, made)])
+    rates = [line for case in cases if case.prepare for line in _pairs_per_second(known, case)]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            *rates,
+            *([""] if rates else []),
+            *missing,
+            *([""] if missing else []),
+            _foot(plan, cases, rows, made),
+        ]
+    )
+
+
+def _pairs_per_second(known: Known, case: Case) -> list[str]:
+    seconds = {tool: middle(known, case, tool, "seconds") for tool in case.tools}
+    return [f"- {case.name}, {NAMES[tool]}: {case.pairs / one:,.0f} pairs/s" for tool, one in seconds.items() if one]
 
 
 def _cell(value: float | None, scale: float, places: int = 1) -> str:
