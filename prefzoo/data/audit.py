@@ -119,7 +119,7 @@ def read_and_audit(
     """
     data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template))
     texts = examine(data.examples, tested_on)
-    data = _without_dropped(data, dropped_rows(texts, drop), source.spec, faults)
+    data = _without_dropped(data, dropped_rows(texts, drop, data.origins), source.spec, faults)
     tokeniser = Tokeniser(tokenizer, max_length, too_long, reading)
     tokens = tokenise_once(data, tokeniser, source.spec, faults, report)
     tokens = replace(tokens, counts=data.counts + faults.counts() + tokens.counts)
@@ -187,7 +187,7 @@ def _summarise(
         repeated_prompts=texts.repeated_prompts,
         ties=texts.ties,
         languages=texts.languages,
-        findings=tuple(finding_of(one, single=single) for one in (*texts.flagged, *seen.flagged)),
+        findings=tuple(finding_of(one, single=single, origins=data.origins) for one in (*texts.flagged, *seen.flagged)),
         counts=dict(tokens.counts),
         roles=tokens.roles,
         example=_example(tokenizer, kept),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 
 from prefzoo.data.audit import Audit, read_and_audit
 from prefzoo.data.audits.examine import TestedOn, dropped_rows, examine
-from prefzoo.data.audits.findings import example_words, finding_of
+from prefzoo.data.audits.findings import example_words, finding_of, findings_of
 from prefzoo.data.audits.kinds import KINDS
 from prefzoo.data.audits.languages import LATIN, is_other_language, language_of
 from prefzoo.data.audits.lengths import measure_tokens
 from prefzoo.data.audits.overlap import NearTexts, words_of
 from prefzoo.data.audits.refusals import is_refusal
 from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
+from prefzoo.data.mixtures import Origins, Part
 from prefzoo.data.reading import DataSource
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
@@ -228,6 +230,20 @@ def test_a_row_is_left_out_for_the_first_reason_asked_for() -> None:
         2: "scores against the label; they rate the rejected answer higher",
     }
     assert dropped_rows(audit, []) == {} == dropped_rows(audit, ["leaks"])
+
+
+def test_rows_of_several_sources_are_named_by_theirs() -> None:
+    origins = Origins([Part("a", "a.jsonl", "", 0, 2), Part("b", "b.jsonl", "", 2, 2)])
+    rows = pairs(("o", "a", "b"), ("p", "a", "b"), ("q", "a", "b"), ("p", "b", "a"))
+    audit = examine(rows, [TestedOn("test.jsonl", pairs(("o", "x", "y")))])
+    swapped, leaks = (finding_of(one, origins=origins) for one in audit.flagged)
+    assert example_words(swapped) == "a.jsonl: row 2 and b.jsonl: row 2 (a 1, b 1)"
+    assert example_words(leaks) == "a.jsonl: row 1 and row 1 of test.jsonl (a 1)"
+    assert dropped_rows(audit, ["contradictions"], origins)[1].endswith(
+        "b.jsonl: row 2 has the same pair the other way round"
+    )
+    kept = json.loads(json.dumps({"findings": [asdict(swapped), asdict(leaks)]}))
+    assert findings_of(kept) == [swapped, leaks] and findings_of({}) == []
 
 
 def test_every_kind_that_can_be_dropped_has_a_reason() -> None:

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from prefzoo.data.audits.contradictions import Contradictions
 from prefzoo.data.audits.findings import Flagged, flagged_rows
@@ -15,6 +16,7 @@ from prefzoo.data.audits.overlap import NearTexts, words_of
 from prefzoo.data.audits.refusals import is_refusal
 from prefzoo.data.audits.texts import parts_of, spoken
 from prefzoo.data.examples import Example, Pair, Text
+from prefzoo.data.mixtures import Origins
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class TestedOn:
 
     __test__ = False  # not a class of tests, although pytest reads its name so
 
-    def __init__(self, spec: str, rows: Iterable[Example], prompts: Iterable[str] = ()) -> None:
+    def __init__(self, spec: str, rows: Sequence[Example], prompts: Iterable[str] = ()) -> None:
         """Index rows.
 
         Args:
@@ -52,10 +54,10 @@ class TestedOn:
             prompts: instead of rows, prompts that are answered.
         """
         self.spec = spec
-        listed = [(example.row, *_words(*parts_of(example))) for example in rows]
         asked = ((number, words_of(prompt)) for number, prompt in enumerate(prompts))
-        self._prompts = NearTexts([*((row, prompt) for row, prompt, _ in listed), *asked])
-        self._wholes = NearTexts((row, prompt + answers) for row, prompt, answers in listed)
+        read = ((example.row, _words(*parts_of(example))[0]) for example in rows)
+        self._prompts = NearTexts(chain(read, asked))
+        self._wholes = NearTexts((example.row, list(chain(*_words(*parts_of(example))))) for example in rows)
 
     def match(self, prompt: list[str], answers: list[str]) -> int | None:
         """Return the row whose prompt, or whose prompt with answers, another has too; None if there is none.
@@ -110,19 +112,23 @@ def examine(examples: Iterable[Example], tested_on: Sequence[TestedOn] = ()) -> 
     return TextAudit(kept, dict(languages.most_common()), contradictions.repeated_prompts, contradictions.ties)
 
 
-def dropped_rows(audit: TextAudit, drop: Sequence[Drop]) -> dict[int, str]:
+def dropped_rows(audit: TextAudit, drop: Sequence[Drop], origins: Origins | None = None) -> dict[int, str]:
     """Return the rows that `data.drop` leaves out, each with the first reason, in the order of `drop`.
 
     Args:
         audit: what was seen in them.
         drop: the words of the recipe.
+        origins: which rows are of which source, where there are several.
+
+    Returns:
+        Index of the row -> why.
     """
     reasons: dict[int, str] = {}
     for word in drop:
         for one in audit.flagged:
             if KINDS[one.kind].drop == word:
                 for at, row in enumerate(one.rows.tolist()):
-                    reasons.setdefault(row, one.reason(at))
+                    reasons.setdefault(row, one.reason(at, origins))
     return reasons
 
 
