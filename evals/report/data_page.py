@@ -13,6 +13,7 @@ from markupsafe import Markup
 from prefzoo.data.audit import Audit, AuditedData
 from prefzoo.data.audits.findings import Finding, example_words
 from prefzoo.data.examples import Example
+from prefzoo.data.mixtures import Origins
 from prefzoo.data.roles import TEMPLATE, UNSCORED, roles_of
 from prefzoo.data.tokenising import Reading
 from prefzoo.data.tokens import TokenExample, TokenPair
@@ -55,9 +56,9 @@ class ShownText:
 
 @dataclass(frozen=True)
 class ShownRow:
-    """A row of the data: its number from 1, its scores, its prompt and its answers."""
+    """A row of the data: its number from 1, with its source if there are several; scores, prompt and answers."""
 
-    number: int
+    title: str
     scores: tuple[float, float] | None
     prompt: ShownText
     answers: Sequence[ShownText]
@@ -122,10 +123,11 @@ def _shown_set(use: str, data: AuditedData, tokenizer: Any, reading: Reading) ->
     wanted = {tokens.row for tokens in picked}
     examples = {example.row: example for example in data.examples if example.row in wanted}
     roles = sorted((audit.roles or {}).items(), key=lambda item: _place(_style(item[0])))
+    origins = Origins(audit.sources) if audit.sources else None
     longest = max((n for _, *counts in audit.histogram for n in counts), default=1)
     return ShownSet(
         use, audit,
-        [_shown_row(tokens, examples[tokens.row], tokenizer, reading) for tokens in picked],
+        [_shown_row(tokens, examples[tokens.row], tokenizer, reading, origins) for tokens in picked],
         [(one, example_words(one)) for one in audit.findings],
         _with_shares([(NAMES.get(role, role), n) for role, n in roles]),
         _with_shares(list(audit.languages.items())),
@@ -133,7 +135,9 @@ def _shown_set(use: str, data: AuditedData, tokenizer: Any, reading: Reading) ->
     )  # fmt: skip
 
 
-def _shown_row(tokens: TokenExample, example: Example, tokenizer: Any, reading: Reading) -> ShownRow:
+def _shown_row(
+    tokens: TokenExample, example: Example, tokenizer: Any, reading: Reading, origins: Origins | None
+) -> ShownRow:
     roles = roles_of(example, tokens, tokenizer, reading)
     titles: tuple[str, ...] = ("chosen", "rejected")
     if not isinstance(tokens, TokenPair):
@@ -143,7 +147,8 @@ def _shown_row(tokens: TokenExample, example: Example, tokenizer: Any, reading: 
         for title, ids, spoken in zip(("prompt", *titles), (tokens.prompt, *tokens.answers), roles, strict=True)
     ]
     scores = tokens.scores if isinstance(tokens, TokenPair) else None
-    return ShownRow(tokens.row + 1, scores, texts[0], texts[1:])
+    title = f"Row {tokens.row + 1}" if origins is None else origins.place(tokens.row)
+    return ShownRow(title, scores, texts[0], texts[1:])
 
 
 def _shown_text(title: str, ids: Sequence[int], roles: Sequence[str], tokenizer: Any) -> ShownText:

@@ -42,10 +42,8 @@ def render(result: Audit, console: Console) -> None:
         ties = "no scores in the rows" if result.ties is None else str(result.ties)
         console.print(Styled(f"ties (equal scores): {ties}"))
     if result.differing:
-        differ, whole = result.differing, max(result.chosen.mean, result.rejected.mean)
-        console.print(
-            f"the answers of a pair differ in {differ.mean:.1f} of {whole:.1f} tokens (median {differ.median:g})"
-        )
+        mean, median = result.differing.mean, result.differing.median
+        console.print(f"the answers of a pair differ over {mean:.1f} tokens of the longer one (median {median:g})")
     console.print(Styled(f"language of {'the' if result.single else 'chosen'} answers: {_languages(result.languages)}"))
     _print_findings(result, console)
     for line in result.ches.lines if result.ches else ():
