@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
 from prefzoo.evals.boards.verdict import names
 from prefzoo.evals.metrics.builtin.corrected import refusal
 from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.stats.agreement import krippendorff_alpha
 
 MANY = 0.5  # share of answers cut short that is called out
 
@@ -45,6 +47,7 @@ def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...
     lost = [f"The seed {name} failed, and its variant's numbers are the others': {why}." for name, why in
             setting.lost.items()]  # fmt: skip
     several = [
+        *_panel(models),
         *lost,
         *_missing_verdicts(models),
         _uncorrected(models),
@@ -70,6 +73,22 @@ def _missing_verdicts(models: Mapping[str, Measured]) -> list[str]:
         if m.missing:
             by_reason.setdefault((m.judge, m.why_missing), []).append(name)
     return [f"The judge {judge} on {names(of)}: {why}." for (judge, why), of in by_reason.items()]
+
+
+def _panel(models: Mapping[str, Measured]) -> list[str]:
+    """How far the judges of a panel agree, and whose verdicts are missing."""
+    together: dict[str, list[float | None]] = {}
+    for m in models.values():
+        for judge, preferences in m.panel.items():
+            together.setdefault(judge, []).extend(preferences)
+    if not together:
+        return []
+    alpha = krippendorff_alpha(together)
+    shown = f"{alpha:.2f} (1: always; 0: as by chance)" if isfinite(alpha) else "unknown: all verdicts are the same"
+    lost = [
+        f"{p.count(None)} of {len(p)} verdicts of {judge} are missing." for judge, p in together.items() if None in p
+    ]
+    return [f"The {len(together)} judges agree on who wins by a Krippendorff's alpha of {shown}.", *lost]
 
 
 def _uncorrected(models: Mapping[str, Measured]) -> str:

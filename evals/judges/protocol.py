@@ -50,11 +50,13 @@ class Verdict:
         orders: the preference with the first answer shown first, then with it shown second (both in the coding above);
             empty where the judge was not asked, one value where it sees one answer at a time.
         missing: why there is no preference; empty where there is one.
+        members: of a panel, each judge's preference, NaN where it gave none.
     """
 
     preference: float
     orders: tuple[float, ...] = ()
     missing: str = ""
+    members: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if math.isnan(self.preference) != bool(self.missing):
@@ -72,6 +74,7 @@ class Judge(ABC):
         scores_answers: whether it has `scores`.
         needs_checks: whether it judges only prompts that carry checks.
         graded: whether its verdicts are Arena-Hard's, clear ones 1 and 2 and slight ones 1.25 and 1.75.
+        members: of a panel, the names of its judges.
         free: whether it asks no model, server or user's function, so that it may be run without being asked for.
     """
 
@@ -81,6 +84,7 @@ class Judge(ABC):
     needs_checks: bool = False
     free: bool = False
     graded: bool = False
+    members: tuple[str, ...] = ()
 
     def check(self) -> None:  # noqa: B027 - most judges are ready once they are loaded
         """Raise UserError where it cannot judge at all; called before anything expensive is done."""

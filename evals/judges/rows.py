@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, PromptRow, Verdict
@@ -46,10 +47,22 @@ def annotation_rows(
             "instruction": c.row.prompt, "output_1": c.first.text, "output_2": c.second.text, "generator_1": base,
             "generator_2": name, "annotator": judge.name, "prompt_hash": judge.prompt_hash,
             "preference": None if v.missing else v.preference, "preference_by_order": list(v.orders),
-            "missing": v.missing, **graded,
+            "missing": v.missing, **graded, **_by_judge(judge, v),
         }
         for c, v in zip(comparisons, verdicts, strict=True)
     ]  # fmt: skip
+
+
+def _by_judge(judge: Judge, verdict: Verdict) -> dict[str, Any]:
+    """The verdicts of a panel's judges."""
+    stated = [None if math.isnan(p) else p for p in verdict.members]
+    return {"preference_by_judge": dict(zip(judge.members, stated, strict=True))} if stated else {}
+
+
+def panel_of(by_judge: Sequence[Mapping[str, float | None]]) -> dict[str, list[float | None]]:
+    """Return each judge's preferences, from what each row has of all; empty if not every row has them."""
+    names = list(by_judge[0]) if by_judge and all(by_judge) else []
+    return {name: [row[name] for row in by_judge] for name in names}
 
 
 def games_of(preferences: Sequence[float | None], orders: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -41,6 +41,7 @@ class Measured:
         labels: of each labelled pair the number of its prompt, how far the judge prefers the second answer to the
             first, from 0 to 1, and how far people do.
         games: of each prompt the judge's preference in both orders, where its verdicts are graded as Arena-Hard's.
+        panel: of each judge of a panel its own preferences, by its name; None where one is missing.
         labels_fault: why the judge's verdicts on labelled pairs are of no use; empty if they are.
     """
 
@@ -66,6 +67,7 @@ class Measured:
     labels: list[list[float]] = field(default_factory=list)
     labels_fault: str = ""
     games: list[list[float]] = field(default_factory=list)
+    panel: dict[str, list[float | None]] = field(default_factory=dict)
 
     @property
     def withheld(self) -> bool:

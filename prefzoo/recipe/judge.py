@@ -30,7 +30,10 @@ BUILT_IN = {
     "reward": "prefzoo.evals.judges.reward:RewardSettings",
     "model": "prefzoo.evals.judges.causal:ModelSettings",
     "server": "prefzoo.evals.judges.server:ServerSettings",
+    "panel": "prefzoo.evals.judges.panel:PanelSettings",
 }
+PANEL = "panel"
+ONE: dict[str, Any] = {"type": ["string", "object"]}  # a judge of a panel
 DEFAULT = "verifier"  # known without importing anything
 TAG = "kind: "  # starts the mark of a kind in a fault's location; no field has such a name
 
@@ -143,6 +146,8 @@ def _adapter() -> TypeAdapter[Any]:
 
 
 def _validated(value: Any) -> Any:
+    if isinstance(value, list):  # short for a panel
+        value = {"kind": PANEL, "of": value}
     if isinstance(value, str) and value:
         if ":" not in value and value != DEFAULT and value not in _without_settings():
             raise PydanticCustomError("judge_name", "{fault}", {"fault": _unknown(value)})
@@ -159,7 +164,18 @@ class _Registered:
         return core_schema.no_info_plain_validator_function(_validated)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(_adapter().core_schema)
+        return {"anyOf": [handler(_adapter().core_schema), {"type": "array", "items": ONE, "minItems": 2}]}
 
 
+class _OfPanel:
+    """One of a panel: validated as a judge; its JSON schema would hold itself, so it is not spelled out."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(_validated)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return dict(ONE)
+
+
+Member = Annotated[str | JudgeSettings, _OfPanel()]
 AnyJudge = Annotated[str | JudgeSettings, _Registered()]

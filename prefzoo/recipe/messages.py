@@ -124,7 +124,8 @@ def invalid_name(name: str) -> str:
 
 def _model_at(model: type[BaseModel], loc: Keys) -> type[BaseModel]:
     for key in loc:
-        if key == "judge" or (model is Data and key in DATA_SETS) or key.isdecimal():  # the mark of its kind comes next
+        # the mark of its kind comes next
+        if key in ("judge", "of") or (model is Data and key in DATA_SETS) or key.isdecimal():
             continue
         if key in (SOURCE, SOURCES):
             model = Source

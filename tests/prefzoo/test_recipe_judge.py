@@ -53,9 +53,12 @@ def test_a_server_and_an_override(tmp_path: Path) -> None:
     [
         ("3", ": must be text (is 3); put it in quotes: '3'"),
         ("''", ": must be non-empty text (is '')"),
-        ("{}", ": a mapping needs a known kind; write kind: reward, kind: model or kind: server"),
-        ("{kind: [reward]}", ": a mapping needs a known kind; write kind: reward, kind: model or kind: server"),
-        ("{kind: srv}", ": a mapping needs a known kind; write kind: reward, kind: model or kind: server"),
+        ("{}", ": a mapping needs a known kind; write kind: reward, kind: model, kind: server or kind: panel"),
+        (
+            "{kind: [reward]}",
+            ": a mapping needs a known kind; write kind: reward, kind: model, kind: server or kind: panel",
+        ),
+        ("{kind: srv}", ": a mapping needs a known kind; write kind: reward, kind: model, kind: server or kind: panel"),
         ("{kind: reward}", ".model: is missing; add `model: org/name (a hub id, a folder or a .gguf file)`"),
         ("{kind: reward, model: m, prompt: x}", ".prompt: no such field; there are kind, model"),
         ("{kind: server, model: m}", ".url: is missing; add `url: http://localhost:8000/v1`"),
