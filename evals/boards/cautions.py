@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -72,7 +73,12 @@ def _missing_verdicts(models: Mapping[str, Measured]) -> list[str]:
     for name, m in models.items():
         if m.missing:
             by_reason.setdefault((m.judge, m.why_missing), []).append(name)
-    return [f"The judge {judge} on {names(of)}: {why}." for (judge, why), of in by_reason.items()]
+    return [f"The judge {_plain(judge)} on {names(of)}: {why}." for (judge, why), of in by_reason.items()]
+
+
+def _plain(judge: str) -> str:
+    """Return a judge's name as the recipe has it, without the hash of what it is made of."""
+    return re.sub(r"@[0-9a-f]{8,}$", "", judge).removeprefix("function:")
 
 
 def _panel(models: Mapping[str, Measured]) -> list[str]:

@@ -121,8 +121,9 @@ def _rank(ranking: Ranking, label: str) -> BoardRow:
 
 
 def _where(root: Path, e: Entry) -> str:
-    """The run's folder relative to the board's."""
-    return e.run.folder.relative_to(root).as_posix()
+    """The run's folder relative to the board's; of a board of one run, its name."""
+    relative = e.run.folder.relative_to(root).as_posix()
+    return e.run.folder.resolve().name if relative == "." else relative
 
 
 def _row(root: Path, e: Entry, metric: str) -> BoardRow:

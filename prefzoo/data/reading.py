@@ -12,7 +12,7 @@ from typing import Any
 from prefzoo.data.examples import Example, Pair
 from prefzoo.data.faults import Faults, OnBadRow
 from prefzoo.data.mixtures import Origins, Part
-from prefzoo.data.schemas.normalise import Normalised, conclude, read_part, recognise
+from prefzoo.data.schemas.normalise import Normalised, conclude, fold_columns, read_part, recognise
 from prefzoo.data.schemas.normalise import Part as Read
 from prefzoo.data.sources import Address, iterate_rows
 from prefzoo.data.spool import Spool
@@ -118,22 +118,24 @@ def _read(source: DataSource, folder: Path, faults: Faults, *, turns: bool) -> N
     faults.settle()
     if not first:
         raise UserError(f"{source.spec}: no rows in it; at least one is needed")
-    schema = recognise(first, source.spec, source.columns, source.form, turns=turns)
+    folded = fold_columns(first, source.spec, source.columns, source.form, turns=turns)
+    columns = {**source.columns, **folded}
+    schema = recognise(first, source.spec, columns, source.form, turns=turns)
     if len(first) == AT_ONCE and schema.gather is not None:  # rows that belong together may stand far apart
         first += rows
-    part = read_part(schema, first, source.spec, source.columns, faults)
+    part = read_part(schema, first, source.spec, columns, faults)
     more = list(islice(rows, AT_ONCE))
     if more:
         part = _spooled(part)
     while more:
-        following = read_part(schema, more, source.spec, source.columns, faults, len(part.rows))
+        following = read_part(schema, more, source.spec, columns, faults, len(part.rows))
         _append(part, following)
         more = list(islice(rows, AT_ONCE))
     if source.rows is not None and len(part.rows) < source.rows:
         raise UserError(
             f"{source.spec}: rows asks for {source.rows:,}, and it has {len(part.rows):,}; lower or remove it"
         )
-    return conclude(part, schema, source.spec, faults, turns=turns)
+    return replace(conclude(part, schema, source.spec, faults, turns=turns), folded=tuple(folded.values()))
 
 
 def _spooled(part: Read) -> Read:

@@ -235,7 +235,10 @@ def _from_datasets(address: Address, folder: Path | None) -> Iterator[Row]:
                 "parquet files"
             ) from e
         if folder is not None:
-            raise UserError(f"{folder}: a folder that cannot be read as a data set ({reason}); name a file") from e
+            raise UserError(
+                f"{folder}: a folder that cannot be read as a data set ({reason}); name a file of "
+                "pairs in data.train or data.eval"
+            ) from e
         raise UserError(
             f"{address.spec}: no such file here, and the hub does not give it ({type(e).__name__}: {reason}); "
             "name a local file, or check the id, the network and HF_HUB_OFFLINE"

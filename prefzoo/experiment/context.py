@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from rich.console import Console
@@ -121,7 +120,7 @@ class Experiment:
     def load_base(self, quantize: str | None = None) -> Any:
         """Return a new copy of the untrained model, quantised if asked for."""
         recipe = self.recipe
-        with self.rates.timed(work_names.LOAD, 1, monotonic):
+        with self.rates.timed(work_names.LOAD, 1):
             trust = recipe.trust_remote_code
             return models.load(recipe.model, recipe.folder, quantize=quantize, trust=trust, merge=True)[0]
 

@@ -14,6 +14,7 @@ from prefzoo.training.memory_model import FP32, model_shape
 MOMENTS = 2  # of AdamW, as large as what is trained
 LARGE, SHARE = 1e9, 0.2  # bytes, and share of what is free, from which on `keep` is worth a line
 LESS = 0.9  # of what stays: so much less is worth naming
+TINY = 1e6
 EXACT = 10  # GB, up to which a decimal is shown
 
 
@@ -105,5 +106,5 @@ def _free(folder: Path) -> float:
 
 def _gigabytes(count: float) -> str:
     if count < LARGE / 10:
-        return f"{count / 1e6:.0f} MB"
+        return f"{count / 1e6:.0f} MB" if count == 0 or count >= TINY else "under 1 MB"
     return f"{count / 1e9:.1f} GB" if count < EXACT * 1e9 else f"{count / 1e9:,.0f} GB"

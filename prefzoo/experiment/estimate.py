@@ -33,10 +33,13 @@ from prefzoo.experiment.works import (
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.durations import duration
 from prefzoo.runtime.rates import thread_clock
+from prefzoo.training.memory_model import FP32
 
+FEW = 5.0  # seconds in all, of which no part is worth a line
 WORTH = 30.0  # seconds: a run that is roughly shorter is not worth a measurement
 FORWARD, BACKWARD = 2, 6  # flops per weight and token
-LOAD, DOCUMENTS = 2.0, 1e5  # seconds of loading, and tokens of a benchmark, where nothing is known
+LOAD, READ = 0.3, 5e8  # seconds of loading a model besides its bytes, and bytes of it per second
+IMPORT, DOCUMENTS = 2.0, 1e5  # seconds that a benchmark takes before its first document, and its tokens
 SIDE, PRODUCTS = 1024, 10  # of the matrix products that tell how fast this machine is
 CROWDED = 1.25  # times longer, from which on other processes are worth a word
 CALL = 1.0  # seconds that a verdict of a server or model is assumed to take
@@ -78,6 +81,8 @@ class Estimate:
         source = ", ".join(self.known_from) or "roughly, from the size of the model"
         rows = [*((row, duration(self.seconds[row]), self._note(row)) for row in ROWS if row in self.seconds)]
         crowd = f"about {duration(self.total * self.crowding)} while other processes are as busy as now"
+        if self.total < FEW:
+            return [f"time here: a few seconds ({source})", *self.disk.lines()]
         rows.append(("total", f"about {duration(self.total)}", crowd if self.crowding > CROWDED else ""))
         wide = max(len(name) for name, _, _ in rows), max(len(text) for _, text, _ in rows)
         lines = [f"  {name:<{wide[0]}}  {text:<{wide[1]}}  {note}".rstrip() for name, text, note in rows]
@@ -166,13 +171,13 @@ def _roughly(work: Work, size: int) -> float:
     """Return the seconds of a unit of work, from the size of the model alone."""
     forward = FORWARD * size / speed(bf16=native_bf16())
     if work.row == LOADING:
-        return LOAD
+        return LOAD + size * FP32 / READ
     if work.row == TRAINING:
         return forward * BACKWARD / FORWARD
     if work.row == JUDGING:
         return CALL
     if work.row == BENCHMARKS:
-        return LOAD + forward * DOCUMENTS
+        return IMPORT + forward * DOCUMENTS
     if work.row == GENERATION and not work.name.startswith("scoring"):
         return 2 * forward
     return forward

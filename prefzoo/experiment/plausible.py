@@ -38,7 +38,15 @@ class Range:
         """
         if self.low <= value <= self.high:
             return ""
-        return f"{place}: {shown or f'{value:g}'} is outside of {self.low:g} to {self.high:g}: {self.why}"
+        span = f"{_written(self.low)} to {_written(self.high)}"
+        return f"{place}: {shown or _written(value)} is outside of {span}: {self.why}"
+
+
+def _written(value: float) -> str:
+    """Return a number as people write it: 1,000,000, and 1e-09 only for what is small."""
+    return (
+        f"{int(value):,}" if math.isfinite(value) and value == int(value) and abs(value) < WRITTEN_OUT else f"{value:g}"
+    )
 
 
 PASSES = Range(0, 10, "one to three passes over the pairs are published, and many more learn them by heart")
@@ -60,6 +68,7 @@ EVALS = {
 TEMPERATURE = Range(0, 2, "0 asks for the likeliest, 1 draws as the model predicts, and above 2 texts are noise")
 TYPICAL_LENGTH = Range(32, 131072, "most prompts with an answer have more tokens, and a longer row is dropped or cut")
 FACTOR = 5  # times beyond the published values of a loss's knob that are still plausible
+WRITTEN_OUT = 1e15  # larger whole numbers are written with a power of ten
 UNPUBLISHED = 100  # times beyond its default, where no values were read
 LOST = 0.2  # share of rows dropped or cut that is worth a warning
 

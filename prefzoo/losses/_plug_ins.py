@@ -43,6 +43,10 @@ class PlugIns(Generic[T]):
         Raises:
             UserError: There is no such file, module or function, it fails, or it is none of the kind.
         """
+        if spec.endswith(".py"):
+            own = self._own_names(self._import_file((folder / spec).resolve(), spec))
+            cure = f"write {spec}:{own[0]}; it has {', '.join(own)}" if own else "it has no function"
+            raise self._error(spec, f"names a file and no function in it; {cure}")
         where, _, attribute = spec.rpartition(":")
         if not where or not attribute:
             missing = "file or module before" if not where else "function after"
@@ -68,7 +72,7 @@ class PlugIns(Generic[T]):
         if isinstance(offered, self.kind):
             return offered
         if not isfunction(offered):
-            own = [n for n, v in vars(module).items() if isinstance(v, self.kind) or _is_own(v, module)]
+            own = self._own_names(module)
             hint = did_you_mean(attribute, own) or f"; it has {', '.join(own) or 'no function'}"
             problem = "has no function" if offered is None else "has no function, but something else, called"
             raise self._error(spec, f"{where} {problem} {attribute!r}{hint}")
@@ -78,6 +82,9 @@ class PlugIns(Generic[T]):
             raise
         except (TypeError, ValueError, NameError) as e:
             raise self._error(spec, f"{e}{import_hint(e)}") from e
+
+    def _own_names(self, module: ModuleType) -> list[str]:
+        return [n for n, v in vars(module).items() if isinstance(v, self.kind) or _is_own(v, module)]
 
     def _import(self, module: str, spec: str) -> ModuleType:
         try:

@@ -112,7 +112,7 @@ def look_up(name: str) -> Loss | Sum | Modifier:
 
 
 def _one(name: str, folder: Path | None) -> Loss:
-    if ":" in name:
+    if ":" in name or name.endswith(".py"):
         return _PLUGINS.get(name, folder or Path.cwd())
     if name not in names():
         plain = name.lower().replace("-", "_")

@@ -177,7 +177,7 @@ def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> Loss | Sum | N
     if not isinstance(spec, str):
         source.fault((*keys, "loss"), f"must be text (is {messages.format_value(spec)}); `prefzoo losses` lists all")
         return None
-    given = (*keys, "loss") in source.places
+    given = spec != keys[-1] or (*keys, "loss") in source.places
     try:
         loss = losses.get(spec, folder)
         loss.Params  # noqa: B018 - built from the annotations, which may be wrong in a plug-in

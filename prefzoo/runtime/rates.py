@@ -6,7 +6,7 @@ Where the CPU computes, times are those of a machine without other processes; wh
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic, thread_time
 from typing import Any, Literal
@@ -58,21 +58,19 @@ class Rates:
                 self._cache.put({f"{origin} {work}": seconds / units})
 
     @contextmanager
-    def timed(self, work: str, units: float, clock: Callable[[], float] | None = None) -> Iterator[None]:
+    def timed(self, work: str, units: float) -> Iterator[None]:
         """Record how long the block takes, unless it raises.
 
         Args:
             work: The work's name.
             units: How many units of it the block does.
-            clock: What tells the time; `thread_clock` if None.
 
         Returns:
             A context manager without a value.
         """
-        clock = clock or thread_clock
-        start = clock()
+        start = thread_clock()
         yield
-        self.record(work, clock() - start, units)
+        self.record(work, thread_clock() - start, units)
 
 
 def thread_clock() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -68,10 +69,18 @@ def call_on_made_up_pairs(loss: AnyLoss, params: BaseModel, batch: int) -> float
     """
     rows = max(len(LENGTHS), batch) if loss.couples else len(LENGTHS)
     inputs, leaves = _made_up_inputs(loss, rows)
+    given = _versions(inputs)
     try:
         state = loss.start()
         for _ in range(CALLS):
             values, state = call_loss(loss, params, inputs, state, 0)
+        changed = [name for name, version in _versions(inputs).items() if version != given[name]]
+        if changed:
+            raise VariantFailed(
+                f"{loss.name}, called on two made-up pairs: it changes {', '.join(changed)} in place, which metrics "
+                "and the next loss read too; write x = x + 1 for x += 1, and x.clamp(...) for x.clamp_(...)",
+                0,
+            )
         torch.autograd.grad(values.sum(), leaves, allow_unused=True)
     except VariantFailed:
         raise
@@ -79,6 +88,18 @@ def call_on_made_up_pairs(loss: AnyLoss, params: BaseModel, batch: int) -> float
         line = f"{loss.name}, called on two made-up pairs: {describe_error(e)}; fix it there"
         raise VariantFailed(line, 0) from e
     return float(values.detach().mean())
+
+
+def _versions(inputs: Inputs) -> dict[str, int]:
+    """Return how often each tensor was changed in place, by its name, like `policy.chosen`."""
+    parts = {part.name: getattr(inputs, part.name) for part in fields(inputs)}
+    tensors = {
+        f"{name}.{field.name}": getattr(part, field.name)
+        for name, part in parts.items()
+        if is_dataclass(part)
+        for field in fields(part)
+    }
+    return {name: tensor._version for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
 
 
 def _made_up_inputs(loss: AnyLoss, rows: int) -> tuple[Inputs, list[Tensor]]:

@@ -48,3 +48,8 @@ CUT = replace(WHOLE, finished=[False] * 4)
 )  # fmt: skip
 def test_what_a_reader_must_know(models: dict[str, Measured], setting: Setting, told: list[str]) -> None:
     assert list(cautions(models, setting)) == told
+
+
+def test_a_failing_judge_is_named_as_the_recipe_has_it() -> None:
+    broken = replace(WHOLE, missing=4, why_missing="4 of 4", judge="function:my.py:better@1b6fffa742fe")
+    assert cautions({"dpo": broken}, Setting(8)) == ("The judge my.py:better on dpo: 4 of 4.",)

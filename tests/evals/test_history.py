@@ -52,6 +52,15 @@ def test_runs_of_one_variant_stand_in_time_order(tmp_path: Path) -> None:
     assert ["| dpo | 50.0%", "35.2, 65.0] | -40.0 p<.001 * | a | 2026-03-02 | c02 |"][0] in markdown([section])
 
 
+@pytest.mark.slow
+def test_the_board_of_one_run_has_its_name(tmp_path: Path) -> None:
+    make_run(tmp_path / "mine", {"dpo": share(20), "ipo": share(8)})
+    (section,) = gather(tmp_path / "mine")
+    assert section.title == "By win_rate: mine"
+    assert {row["run"] for row in section.rows} == {"mine"}
+    assert "./" not in section.verdict.decision
+
+
 def test_what_stands_in_the_page_by_hand_stays(tmp_path: Path) -> None:
     make_run(tmp_path / "a", {"dpo": share(36)})
     sections = gather(tmp_path)

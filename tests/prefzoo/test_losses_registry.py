@@ -230,6 +230,7 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("zoo_broken_module:mine", "zoo_broken_module.py:1: ZeroDivisionError: division by zero; fix it there"),
         (":mine", "no file or module before the colon"),
         ("plug.py:", "no function after the colon"),
+        ("plug.py", "names a file and no function in it; write plug.py:mine; it has mine"),
         (
             "odd.py:odd",
             "odd.py:4: TypeError: loss odd: scores must be annotated Scores or RankedScores, not int; fix it there",
@@ -256,7 +257,7 @@ def test_wrong_names_are_told_apart(name: str, says: str, tmp_path: Path, monkey
     with pytest.raises(UserError) as caught:
         losses.get(name, tmp_path)
     assert says in caught.value.lines[0] and len(caught.value.lines) == 1
-    assert (caught.value.hint == TEMPLATE) == (":" in name)
+    assert (caught.value.hint == TEMPLATE) == (":" in name or name.endswith(".py"))
 
 
 def test_knobs_become_a_strict_schema() -> None:

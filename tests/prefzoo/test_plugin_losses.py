@@ -48,6 +48,12 @@ def mean(policy, *, beta: Positive = 0.1):
     return policy.margin.mean()
 
 @loss(paper="mine")
+def inplace(policy, reference, *, beta: Positive = 0.1):
+    policy.chosen.mul_(beta)
+    reference.rejected.add_(1)
+    return reference.margin - policy.margin
+
+@loss(paper="mine")
 def number(policy, *, beta: Positive = 0.1):
     return 0.5
 
@@ -93,6 +99,10 @@ def line_of(text: str) -> int:
         (
             "mean",
             f"my.py:{line_of('def mean') - 1}: loss mean returned shape () for 2 pairs; it must return one value",
+        ),
+        (
+            "inplace",
+            "it changes policy.chosen, reference.rejected in place, which metrics and the next loss read too",
         ),
         ("number", f"my.py:{line_of('def number') - 1}: loss number returned float; it must return a tensor"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from prefzoo.data.schemas.checks import check_example
 from prefzoo.data.schemas.messages import read_text
 from prefzoo.data.schemas.notes import SkipRow, counted, note
 from prefzoo.data.schemas.preference_pairs import PAIR_COLUMNS
-from prefzoo.data.schemas.registry import Schema, detect_schema, get_schema
+from prefzoo.data.schemas.registry import Schema, column_names, detect_schema, get_schema
 from prefzoo.data.schemas.shared_prompt import prompt_cure
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.runtime.plugins import RAISED, describe_error
@@ -38,6 +39,7 @@ class Normalised:
         unused: columns that hold text and are not read.
         counts: how many rows were changed or skipped on the way, by reason.
         origins: which rows are of which source; None where there is one source.
+        folded: columns of the file that were read under the lower-case name of a schema, like `Prompt`.
     """
 
     rows: Sequence[Row]
@@ -46,6 +48,7 @@ class Normalised:
     unused: tuple[str, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
     origins: Origins | None = None
+    folded: tuple[str, ...] = ()
 
     def place(self, spec: str, row: int) -> str:
         """Return where a row stands, like `b.jsonl: row 3`; `spec` names the data set where there is one source."""
@@ -59,7 +62,8 @@ class Normalised:
             frozenset(kinds), "plain strings and conversations"
         )
         columns = f"; columns not used: {', '.join(self.unused)}" if self.unused else ""
-        return f"{self.schema}, {text}{columns}"
+        folded = f"; read in lower case: {', '.join(self.folded)}" if self.folded else ""
+        return f"{self.schema}, {text}{folded}{columns}"
 
 
 def read_examples(
@@ -86,9 +90,11 @@ def read_examples(
     faults = Faults(spec) if faults is None else faults
     rows = _as_list(rows, spec)
     mapped = dict(columns or {})
+    folded = fold_columns(rows, spec, mapped, form, turns=turns)
+    mapped |= folded
     schema = recognise(rows, spec, mapped, form, turns=turns)
     part = read_part(schema, rows, spec, mapped, faults)
-    return conclude(part, schema, spec, faults, turns=turns)
+    return replace(conclude(part, schema, spec, faults, turns=turns), folded=tuple(folded.values()))
 
 
 @dataclass
@@ -228,6 +234,51 @@ def rename_columns(rows: Sequence[Row], columns: Mapping[str, str], spec: str) -
     return _renamed(rows, spec, columns, detect_schema({*have, *columns}, _mapped(rows, columns), spec))
 
 
+def fold_columns(
+    rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str | None, *, turns: bool
+) -> dict[str, str]:
+    """Return columns that a schema reads under the lower-case form of their names, like `Prompt`.
+
+    Args:
+        rows: of one data set; of a large one, the first.
+        spec: name of the data set, for messages.
+        columns: the schema's name of a column -> the file's.
+        form: name of the schema, if it is not to be detected.
+        turns: whether schemas count that make conversations of plain text.
+
+    Returns:
+        The schema's name of a column -> the file's; nothing where the names fit as they are, or two differ in this
+        alone.
+    """
+    have = list(dict.fromkeys(name for row in rows for name in row))
+    names = {name: re.sub(r"[\s-]+", "_", name.strip().lower()) for name in have if name not in columns.values()}
+    changed = {name: lower for name, lower in names.items() if lower != name and lower in column_names()}
+    lower = {ours: theirs for theirs, ours in changed.items()}
+    if not lower or {*lower} & {*have, *columns} or len(lower) < len(changed):
+        return {}
+    if "prompt" not in lower and _schema_of(rows, spec, columns, form, turns=turns) is not None:
+        return {}
+    all_names = [*have, *lower]
+    mapped = _mapped(rows, {**columns, **lower})
+    try:
+        schema = get_schema(form) if form else detect_schema({*all_names, *columns}, mapped, spec, turns=turns)
+    except UserError:
+        return {}
+    read = (*schema.columns, *schema.optional, *TEMPLATE_COLUMNS) if schema is not None else ()
+    folded = {ours: theirs for ours, theirs in lower.items() if ours in read}
+    return folded if _schema_of(rows, spec, {**columns, **folded}, form, turns=turns) is not None else {}
+
+
+def _schema_of(
+    rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str | None, *, turns: bool
+) -> Schema | None:
+    """Return the schema of rows; None where none fits."""
+    try:
+        return recognise(rows, spec, columns, form, turns=turns)
+    except UserError:
+        return None
+
+
 def recognise(rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str | None, *, turns: bool) -> Schema:
     """Return the schema of rows.
 
@@ -261,7 +312,8 @@ def _renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema:
         shown = f"its columns {', '.join(have)} fit" if have else "its rows have no columns, which fits"
         raise UserError(
             f"{spec}: {shown} no format; `prefzoo data --formats` lists all; name yours, "
-            "like data.columns: {prompt: NAME, chosen: NAME, rejected: NAME}"
+            "like data.columns: {prompt: NAME, chosen: NAME, rejected: NAME}, or, for single answers with a thumb, "
+            "{prompt: NAME, completion: NAME, label: NAME}"
         )
     needed = schema.columns if schema else PAIR_COLUMNS
     wanted = {ours: columns.get(ours, ours) for ours in (*needed, *columns)}
