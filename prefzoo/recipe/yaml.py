@@ -196,13 +196,21 @@ class Source:
         self.unread = {k for k in self.unread if k[: len(keys)] != keys} | {(*keys, *k) for k in parsed.unread}
         if not keys or parsed.broken:
             return
-        at = self.data
-        for depth, key in enumerate(keys[:-1], start=1):
-            if not isinstance(at.get(key), dict):  # absent, null, or a value that validation will refuse
-                at[key] = {}
+        at: Any = self.data
+        for depth, key in enumerate(keys, start=1):
+            if isinstance(at, list) and not (key.isdecimal() and int(key) < len(at)):
+                have = f"0 to {len(at) - 1}" if at else "none"
+                self.faults.append((place, keys[:depth], f"no such item of the list; there are {have}"))
+                return
+            own: Any = int(key) if isinstance(at, list) else key
+            if depth == len(keys):
+                at[own] = parsed.value
+                break
+            below = at[own] if isinstance(at, list) else at.get(own)
+            if not isinstance(below, dict | list):  # absent, null, or a value that validation will refuse
+                at[own] = {}
                 self.places[keys[:depth]] = place
-            at = at[key]
-        at[keys[-1]] = parsed.value
+            at = at[own]
         self.places = {k: v for k, v in self.places.items() if k[: len(keys)] != keys} | {keys: place}
 
     def _keys(self, dotted: str, place: str) -> Keys:

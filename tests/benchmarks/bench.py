@@ -1,10 +1,10 @@
 """prefzoo beside TRL: seconds per pair and peak memory, as ratios within one run on one machine.
 
-`python tests/benchmarks/bench.py --plan headline|curves|side|data` measures case after case, each in a process of its own,
-the two tools in turn, and writes `<plan>.json`, `.md` and `.png` to `--out`. What is there from the same machine,
-versions and code of `prefzoo/` is not measured again, so an interrupted run goes on; with `--minutes` it stops by
-itself, after the measurement under way. Run nothing else meanwhile: two threads that wait for each other on a busy core
-take many times as long.
+`python tests/benchmarks/bench.py --plan headline|curves|side|data` measures case after case, each in a process of
+its own, the two tools in turn, and writes `<plan>.json`, `.md` and `.png` to `--out`. What is there from the same
+machine, versions and code of `prefzoo/` is not measured again, so an interrupted run goes on; with `--minutes` it stops
+by itself, after the measurement under way. Run nothing else meanwhile: two threads that wait for each
+other on a busy core take many times as long.
 """
 
 from __future__ import annotations

@@ -97,6 +97,13 @@ def test_a_wrong_list_is_one_line_with_its_cure(tmp_path: Path, train: str, says
     assert all("recipe.yaml:4: " in line for line in e.value.lines)
 
 
+def test_an_override_names_a_source_by_its_number(tmp_path: Path) -> None:
+    path = recipe_file(tmp_path, MIX)
+    assert load(path, ["data.train.1.weight=2"]).data.train[1].weight == 2  # type: ignore[index, union-attr]
+    with pytest.raises(UserError, match=r"--set data\.train\.2\.weight=2: data\.train\.2: no such item .* 0 to 1"):
+        load(path, ["data.train.2.weight=2"])
+
+
 def test_held_out_sources_have_no_weights(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.eval: a weight says how often training sees a source"):
         load(recipe_file(tmp_path, "a.jsonl", "[{path: b, weight: 2}]"))
