@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-fast lint check evidence bench bench-curves install install-dev clean
+.PHONY: docs demo test test-fast lint check evidence bench bench-curves install install-dev clean
 
 # torch first and exact: a CPU machine then gets no CUDA packages, and later ranges are already satisfied.
 # liger-kernel is an oracle of the losses; the tests read its plain torch files, without the triton that it asks for.
@@ -71,6 +71,11 @@ bench: install-dev
 # The same with growing numbers of pairs, tokens and losses; twenty minutes on two cores, and it goes on where it stopped.
 bench-curves: install-dev
 	$(BIN)/python tests/benchmarks/bench.py --plan curves --out $(BENCH_OUT)
+
+# The pages of docs/ as a site in runs/site; warnings and broken links are errors.
+docs: install
+	@$(BIN)/python -m pip install -q -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -151,7 +151,7 @@ class _Faults:
 
 
 def compare(
-    *paths: str | Path,
+    *runs: str | Path | RunFiles,
     baseline: str | None = None,
     metrics: Sequence[str] | None = None,
     sort: str | None = None,
@@ -161,7 +161,7 @@ def compare(
     """Runs or variants side by side, as `prefzoo compare` does; the tables are pandas DataFrames.
 
     Args:
-        paths: folders of runs, or of single variants (`results/mine/dpo`).
+        runs: what `run` returned, folders of runs, or folders of single variants (`results/mine/dpo`).
         baseline: the variant from which paired differences are taken.
         metrics: which ones; all unless given.
         sort: the metric to sort by.
@@ -177,9 +177,11 @@ def compare(
     """
     from prefzoo.errors import UserError
     from prefzoo.evals.boards import comparison
+    from prefzoo.evals.boards.run_files import RunFiles
 
+    paths = [one.folder if isinstance(one, RunFiles) else one for one in runs]
     for path in paths:
         if not isinstance(path, str | Path):
-            raise UserError(f"prefzoo.compare takes paths of folders, not {type(path).__name__}")
+            raise UserError(f"prefzoo.compare takes runs or paths of folders, not {type(path).__name__}")
     folders = [Path(p) for p in paths]
     return comparison.compare(folders, baseline, metrics, sort, unranked, equivalence)

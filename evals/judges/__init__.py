@@ -1,4 +1,4 @@
-"""Judges: what decides how good an answer is. `CONTRIBUTING.md` shows how to add one."""
+"""Judges: what decides how good an answer is. `docs/extending.md` shows how to add one."""
 
 from __future__ import annotations
 

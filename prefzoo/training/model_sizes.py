@@ -1,4 +1,4 @@
-"""Compute the README's table: the devices, memory and hours that models of usual sizes need."""
+"""Compute the table of docs/scale.md: the devices, memory and hours that models of usual sizes need."""
 
 from __future__ import annotations
 

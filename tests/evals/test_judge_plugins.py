@@ -1,4 +1,4 @@
-"""Judges from other packages: the example of CONTRIBUTING.md as a user meets it, and plug-ins that are broken."""
+"""Judges from other packages: the example of docs/extending.md as a user meets it, and plug-ins that are broken."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NUMBER = 3
 @pytest.fixture
 def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
     """Entry points as installed packages would declare them; those of the two examples from the start."""
-    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
     section = text.split("## Adding a judge\n")[1].split("\n## ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     (name, path) = re.findall(r'^(\w+) = "(.*)"$', section, re.MULTILINE)[0]

@@ -210,8 +210,9 @@ def test_a_metric_of_log_probs_that_is_new_is_measured(own_registry: None) -> No
 
 @pytest.fixture
 def contributed(tmp_path: Path, own_registry: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The metric of CONTRIBUTING.md, as a file of a package with the entry point that stands there."""
-    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Adding a metric\n")[1].split("\n## ")[0]
+    """The metric of docs/extending.md, as a file of a package with the entry point that stands there."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    section = text.split("## Adding a metric\n")[1].split("\n## ")[0]
     (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     (group, name, value) = re.findall(r'entry-points\."(.*?)"\]\n(\w+) = "(.*?)"', section)[0]
     package = tmp_path / "site" / "my_package"

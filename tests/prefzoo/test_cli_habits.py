@@ -29,8 +29,8 @@ def test_version_and_exit_codes_are_told(monkeypatch: pytest.MonkeyPatch, capsys
     assert prefzoo(monkeypatch, "--help") == 0
     out = capsys.readouterr().out
     assert all(f"{code}  " in out for code in (0, 2, 3, 130)) and "a variant failed" in out
-    readme = (ROOT / "README.md").read_text()
-    assert all(f"`{code}`" in readme for code in (0, 2, 3, 130))
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    assert all(f"`{code}`" in page for code in (0, 2, 3, 130))
 
 
 def completed(words: str, folder: Path) -> list[str]:

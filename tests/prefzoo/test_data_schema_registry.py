@@ -45,7 +45,7 @@ def to_pair(row: dict[str, Any], index: int) -> Pair:
 
 
 def test_adding_a_schema_is_one_function_as_contributing_says() -> None:
-    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
     section = text.split("## Adding a data schema\n")[1].split("\n## ")[0]
     (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     exec(compile(example, "contributed.py", "exec"), {"__name__": "contributed"})

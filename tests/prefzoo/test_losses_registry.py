@@ -362,8 +362,8 @@ def test_an_entry_point_of_a_taken_name_is_told_and_left_out(
 
 
 def test_adding_a_loss_is_one_function_as_contributing_says() -> None:
-    """The example of CONTRIBUTING.md: registered, and worth what its golden row says."""
-    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    """The example of docs/extending.md: registered, and worth what its golden row says."""
+    text = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
     section = text.split("## Adding a loss\n")[1].split("\n## ")[0]
     function, row = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     names: dict[str, Any] = {"log1p": math.log1p, "exp": math.exp, "Row": Row, "__name__": "contributed"}

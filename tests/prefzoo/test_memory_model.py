@@ -80,8 +80,8 @@ def test_more_devices_hold_less_and_checkpointing_costs_time() -> None:
     assert flops(SHAPE, again, 1000) == pytest.approx(flops(SHAPE, plan, 1000) * 5 / 4)
 
 
-def test_the_readmes_table_is_the_commands() -> None:
-    assert model_sizes.table() in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_docs_table_is_the_commands() -> None:
+    assert model_sizes.table() in (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
     row = model_sizes.table().splitlines()[2]
     assert row.startswith("| 1.5B | LoRA, rank 16 | 1 | ")
     # Llama 3.1 8B, full: 16 bytes a parameter, so at least two cards of 72 GB; 2 (N - embedding) * tokens * 5 flops

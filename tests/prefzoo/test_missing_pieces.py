@@ -78,7 +78,7 @@ def test_losses(call: Callable[[], Any], message: str) -> None:
     ("call", "message"),
     [
         (lambda: prefzoo.run(None), "prefzoo.run takes a recipe, the path of a file or a mapping"),  # type: ignore[arg-type]
-        (lambda: prefzoo.compare(None), "prefzoo.compare takes paths of folders, not NoneType"),  # type: ignore[arg-type]
+        (lambda: prefzoo.compare(None), "prefzoo.compare takes runs or paths of folders, not NoneType"),  # type: ignore[arg-type]
         (prefzoo.compare, "no run is named"),
         (lambda: normalise([], "d"), "^d: no rows; at least one is needed"),
         (lambda: normalise([{}], "d"), "^d: its rows have no columns, which fits no format"),

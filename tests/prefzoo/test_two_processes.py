@@ -168,7 +168,7 @@ def test_a_profile_is_one_of_accelerates_and_explained(profile: Path) -> None:
 
     found = load_config_from_file(str(profile))
     assert found.num_processes >= 2 and found.mixed_precision == "no"
-    assert f"`{profile.name}`" in (HERE.parents[1] / "README.md").read_text()
+    assert f"`{profile.name}`" in (HERE.parents[1] / "docs" / "scale.md").read_text()
     assert len(profile.read_text().splitlines()) <= 30
 
 
