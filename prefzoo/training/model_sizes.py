@@ -21,12 +21,12 @@ ASSUMED = f"""\
 Assumed: {PAIRS:,} pairs of {PROMPT} prompt and twice {ANSWER} answer tokens, passes of {PASS:,} tokens, bf16
 products (frozen linear layers are kept in bf16, what is trained and its moments in fp32), gradient checkpointing,
 80 GB cards of which {RESERVE:.0%} are used, at {UTILISATION:.0%} of {PEAK / 1e12:.0f} Tflop/s. Computed, not measured:
-a test compares the formulas with a small model's peak on a CPU; no such card was at hand.
+a test compares the formulas with a small model's peak on a CPU.
 """
 MARK = "*"
 ALONE = """\
 {mark} The training alone. The reference is scored beforehand by a whole model in every process ({whole:.0f} GiB of
-a 70B model in bf16), which no such card holds: this cannot be run yet.
+a 70B model in bf16), which no such card holds, so this cannot be run yet.
 """
 
 
