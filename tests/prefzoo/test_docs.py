@@ -119,8 +119,8 @@ def folder(tmp_path: Path) -> Path:
 def test_recipes_load(page: Path, folder: Path) -> None:
     for text in blocks(page, "yaml"):
         own: dict[str, Any] = yaml.safe_load(text)
-        whole = own if "variants" in own else {**yaml.safe_load(BASE), **own}
-        (folder / "page.yaml").write_text(text if "variants" in own else yaml.safe_dump(whole))
+        whole = {**yaml.safe_load(BASE), **own}
+        (folder / "page.yaml").write_text(text if "name" in own else yaml.safe_dump(whole))
         assert load(folder / "page.yaml").variants
 
 
