@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import prefzoo
 from prefzoo.data.audit import Audit, read_and_audit
 from prefzoo.data.audits.examine import TestedOn, dropped_rows, examine
 from prefzoo.data.audits.findings import example_words, finding_of, findings_of
@@ -20,9 +21,10 @@ from prefzoo.data.audits.overlap import NearTexts, words_of
 from prefzoo.data.audits.refusals import is_refusal
 from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
 from prefzoo.data.mixtures import Origins, Part
-from prefzoo.data.reading import DataSource
+from prefzoo.data.reading import DataSource, read_source
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
+from prefzoo.evals.suites.prompts import load_prompts
 
 
 def pairs(*rows: tuple[Any, ...]) -> list[Example]:
@@ -167,6 +169,9 @@ def test_near_duplicates_share_most_of_their_sequences_of_words() -> None:
     assert near(f"Please tell me this. {BREAD} Thank you very much indeed!") == 3  # more around it
     assert near("who ?!") == 6
     assert near("Who are you?") is None and near("") is None
+    short = indexed((0, "Tell me the capital of France!"), (1, "Hi there."))
+    assert short("Tell me the capital of France, please.") == 0 and short("Tell me the capital of Spain!") is None
+    assert short("Hi there, who are you and what do you do?") is None
     half = " ".join(BREAD.split()[:10])
     assert near(half + " so that my friends and family all love to eat it every day of the week") is None
 
@@ -178,9 +183,17 @@ def test_templates_and_short_texts_are_no_near_duplicates() -> None:
     assert indexed((0, "What is the capital of France?"))("What is the capital of Spain?") is None
 
 
+def test_the_packaged_prompts_of_one_kind_are_no_near_duplicates() -> None:
+    folder = Path(prefzoo.__file__).parent / "data" / "packaged"
+    sets = [read_source(DataSource(f"instruct_{name}.jsonl"), folder)[0].examples for name in ("train", "eval")]
+    prompts = [row.prompt for row in load_prompts("instruct:eval", folder)]
+    kinds = seen(list(sets[0]), TestedOn("eval", sets[1]), TestedOn("prompts", (), prompts))
+    assert "leaks" not in kinds and "swapped" not in kinds and "disputed" not in kinds
+
+
 def test_near_duplicates_are_found_without_blanks_between_words() -> None:
     near = indexed((0, "请用三句话描述一下未来学校的一天，并说明机器人老师的心情。"))
-    assert near("请用三句话描述一下未来学校的一天，并说明机器人教师的心情！") == 0
+    assert near("请用三句话描述一下未来学校的一日，并说明机器人老师的心情！") == 0
     assert near("请写一首关于春天的诗，要有韵律。") is None
 
 
