@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
 from prefzoo.evals.boards.verdict import names
+from prefzoo.evals.judges.protocol import plain_name
 from prefzoo.evals.metrics.builtin.corrected import refusal
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.stats.agreement import krippendorff_alpha
@@ -73,12 +73,7 @@ def _missing_verdicts(models: Mapping[str, Measured]) -> list[str]:
     for name, m in models.items():
         if m.missing:
             by_reason.setdefault((m.judge, m.why_missing), []).append(name)
-    return [f"The judge {_plain(judge)} on {names(of)}: {why}." for (judge, why), of in by_reason.items()]
-
-
-def _plain(judge: str) -> str:
-    """Return a judge's name as the recipe has it, without the hash of what it is made of."""
-    return re.sub(r"@[0-9a-f]{8,}$", "", judge).removeprefix("function:")
+    return [f"The judge {plain_name(judge)} on {names(of)}: {why}." for (judge, why), of in by_reason.items()]
 
 
 def _panel(models: Mapping[str, Measured]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.judges.position_swap import PairwiseJudge
-from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, Progress, PromptRow
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, Progress, PromptRow, plain_name
 from prefzoo.evals.judges.scoring import ScoringJudge
 from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.runtime.cache import Cache, cache_of
@@ -93,8 +93,9 @@ def judge_by(fn: Callable[..., Any], name: str, cache: Cache | None = None) -> J
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [p for p in inspect.signature(fn).parameters.values() if p.kind in kinds and p.default is p.empty]
     if len(parameters) not in (PAIRWISE, SCORING):
+        count = f"{len(parameters)} argument{'' if len(parameters) == 1 else 's'}"
         raise UserError(
-            f"evals.judge: {name} takes {len(parameters)} arguments; write it as (instruction, output_1, output_2) "
+            f"evals.judge: {plain_name(name)}: takes {count}; write it as (instruction, output_1, output_2) "
             "-> 1 .. 2, or as (instruction, output) -> score"
         )
     return (PairwiseFunction if len(parameters) == PAIRWISE else ScoringFunction)(Function(fn, cache), name)

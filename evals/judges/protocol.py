@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,3 +109,8 @@ class Judge(ABC):
             TypeError: it sees both answers at once (`scores_answers` is false).
         """
         raise TypeError(f"judge {self.name} scores no single answers")
+
+
+def plain_name(judge: str) -> str:
+    """Return a judge's name as a recipe has it, without the hash of what it is made of."""
+    return re.sub(r"@[0-9a-f]{8,}$", "", judge).removeprefix("function:")

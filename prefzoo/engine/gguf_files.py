@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 
+from prefzoo.errors import UserError
+
 
 def convert(path: Path, folder: Path) -> None:
     """Write a GGUF file's model, in fp32, and its tokenizer as `from_pretrained` reads them.
@@ -17,13 +20,22 @@ def convert(path: Path, folder: Path) -> None:
     Args:
         path: The GGUF file.
         folder: Folder to write to.
+
+    Raises:
+        UserError: It is no GGUF file, or a broken one.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.initialization import no_init_weights
 
-    with _read_once():
-        packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    try:
+        with _read_once():
+            packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except (struct.error, ValueError, LookupError, OSError, TypeError) as e:  # what the reader meets in other bytes
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
+        raise UserError(
+            f"model {path}: cannot be read as a GGUF file ({reason}); if it was downloaded, download it again"
+        ) from e
     # A model read from GGUF is marked as quantised and cannot be saved: rebuild it from config and state dict.
     config = packed.config
     if hasattr(config, "quantization_config"):

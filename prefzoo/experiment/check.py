@@ -16,7 +16,7 @@ from rich.console import Console
 
 from prefzoo.data.sources import READERS
 from prefzoo.engine import models
-from prefzoo.errors import UserError
+from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.judges.protocol import Judge, PromptRow
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names
@@ -123,6 +123,7 @@ def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
     faults.lines = broadcast(faults.lines)
     faults.raise_all()
     experiment = open_experiment(request, recipe, console)
+    _check_targets(experiment)
     calls = call_plug_ins(experiment, judge)
     warnings = [
         *check_overlap(experiment),
@@ -176,10 +177,30 @@ def _check_files(recipe: Recipe) -> None:
         if spec and spec.endswith(tuple(READERS)) and not spec.startswith(PACKAGE_SCHEME)
     }
     faults = [
-        f"{place}: no such file: {path}; paths in a recipe are relative to the recipe"
+        f"{place}: {named[place]}: an address, and none is fetched; download the file and name it here"
+        if "://" in str(named[place])
+        else f"{place}: no such file: {path}; paths in a recipe are relative to the recipe"
         for place, path in absent.items()
         if not path.exists()
     ]
+    if faults:
+        raise UserError(faults)
+
+
+def _check_targets(experiment: Experiment) -> None:
+    """Raise UserError for modules that adapters name and the model does not have."""
+    faults = []
+    for name, variant in experiment.recipe.variants.items():
+        lora = variant.train.lora
+        if lora is None or isinstance(lora.targets, str):
+            continue
+        modules = {path.rpartition(".")[2] for path, _ in experiment.base.model.named_modules()}
+        faults += [
+            f"variants.{name}.train.lora.targets: {experiment.recipe.model} has no module {target!r}"
+            f"{did_you_mean(target, sorted(modules))}; leave targets out to adapt all linear ones"
+            for target in lora.targets
+            if target.rpartition(".")[2] not in modules
+        ]
     if faults:
         raise UserError(faults)
 

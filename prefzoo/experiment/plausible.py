@@ -124,6 +124,8 @@ def _of_training(variant: Variant, place: str, pairs: int) -> Iterator[str]:
     if train.steps:
         name, setting = "steps", f"{train.steps} steps of {train.batch} rows"
     yield PASSES.fault(f"{at}.{name}", passes, f"{setting}, {passes:.3g} passes,")
+    if train.steps and train.epochs != Train().epochs:
+        yield f"{at}.epochs: {train.epochs:g} has no effect beside steps: {train.steps}; remove one of them"
     if train.batch > pairs:
         yield f"{at}.batch: {train.batch} is more than the {pairs} rows there are; a step sees some of them twice"
     for name, plausible in TRAIN.items():

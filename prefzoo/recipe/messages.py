@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, get_args
 
@@ -23,6 +24,7 @@ LONGEST = 60  # characters of a value that a message shows
 # What a field must be, by pydantic's name for the error.
 _TYPES = {
     "int_type": "a whole number",
+    "bool_type": "true or false",
     "float_type": "a number",
     "string_type": "text",
     "list_type": "a list",
@@ -149,9 +151,11 @@ def _type_hint(kind: str, value: Any) -> str:
         return f"; write it as a list: [{value}]"
     plain = value.replace("_", "") if isinstance(value, str) else ""
     try:
-        float(plain) if kind == "float_type" else int(plain)
+        number = float(plain) if kind == "float_type" else int(plain)
     except ValueError:
         return ""
+    if not math.isfinite(number):
+        return "; it must be finite"
     return f"; write it without quotes: {plain}" if kind in ("float_type", "int_type") else ""
 
 

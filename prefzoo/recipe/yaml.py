@@ -130,6 +130,9 @@ class Reporter(Protocol):
         """
 
 
+DATA = (".jsonl", ".csv", ".parquet", ".gz")  # kinds of files that are no recipes
+
+
 class Source:
     """A recipe's raw values, the place of each (a line of the file, or an override), and the faults so far.
 
@@ -141,6 +144,8 @@ class Source:
         self.path = path
         self.faults: list[tuple[int | str, Keys, str]] = []
         self.hints: dict[str, None] = {}
+        if path.suffix in DATA and path.is_file():
+            raise UserError(f"{path}: is data, and a recipe is wanted; `prefzoo init --data {path}` writes one for it")
         parsed = _parse(_read(path))
         self.places: dict[Keys, int | str] = dict(parsed.lines)
         self.faults.extend(parsed.faults)

@@ -154,7 +154,7 @@ def test_what_a_function_raises_is_the_reason(own: Path) -> None:
     [
         ("own.py:beter", "own.py has no function 'beter'; did you mean 'better'?"),
         ("own.py:not_one", "own.py has no function 'not_one'; it has better, short, broken, alone"),
-        ("own.py:alone", "takes 1 arguments; write it as (instruction, output_1, output_2)"),
+        ("own.py:alone", "takes 1 argument; write it as (instruction, output_1, output_2)"),
         ("none.py:x", "none.py:x: no such file:"),
         ("wrong.py:x", "wrong.py:1: ModuleNotFoundError: No module named 'nowhere_at_all'; fix it"),
         ("nowhere_at_all:x", "nowhere_at_all:x: fails on import: ModuleNotFoundError"),
