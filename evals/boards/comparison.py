@@ -216,7 +216,7 @@ def _table(order: Sequence[Entry], ranking: Ranking, metrics: Sequence[str]) -> 
         row: dict[str, Any] = {
             "rank": ranking.ranks.get(e.label), "against_base": ranking.standings.get(e.label), "variant": e.label,
             "run": e.run.folder.name,
-            "loss": result.loss if result else None, "seed": result.seed if result else None,
+            "loss": result.loss_shown if result else None, "seed": result.seed if result else None,
         }  # fmt: skip
         for m in metrics:
             mine: Any = e.long.loc[m] if m in e.long.index else {}

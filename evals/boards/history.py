@@ -131,7 +131,7 @@ def _row(root: Path, e: Entry, metric: str) -> BoardRow:
     environment = result.environment if result else {}
     mine = e.long.loc[metric].to_dict() if metric in e.long.index else {}
     return {
-        "variant": e.files.name, "run": _where(root, e), "loss": result.loss if result else None,
+        "variant": e.files.name, "run": _where(root, e), "loss": result.loss_shown if result else None,
         "seed": result.seed if result else None, "date": environment.get("finished"),
         "commit": environment.get("commit"), **{k: mine.get(k) for k in ("value", "low", "high", "n")},
     }  # fmt: skip

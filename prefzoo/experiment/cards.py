@@ -179,6 +179,9 @@ def _made(about: About) -> str:
 def _flat(value: Mapping[str, Any], under: str = "") -> list[tuple[str, Any]]:
     flat: list[tuple[str, Any]] = []
     for k, v in value.items():
+        if isinstance(v, list) and v and all(isinstance(one, dict) for one in v):  # modifiers, in their order
+            flat += [row for one in v for row in _flat(one, f"{under}{k}.")]
+            continue
         flat += _flat(v, f"{under}{k}.") if isinstance(v, dict) else [(f"{under}{k}", v)]
     return flat
 

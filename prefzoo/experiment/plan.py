@@ -144,7 +144,7 @@ def _plan_variant(
     live = live_models(plain_job(experiment, trials[0]), model, other)
     memory = memory_line(model, examples, train, bf16=bf16, live=live, reference=other)
     grids = tuple(dict.fromkeys(axis.source for axis in variant.axes if axis.source))
-    return VariantPlan(variant.loss, steps, train.batch, tokens, seconds, len(trials), grids, memory or "")
+    return VariantPlan(variant.loss_obj.name, steps, train.batch, tokens, seconds, len(trials), grids, memory or "")
 
 
 def _size(model: Any) -> int:

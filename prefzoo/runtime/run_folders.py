@@ -60,6 +60,12 @@ class RunResult:
     weights: str = ""
     identity: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def loss_shown(self) -> str:
+        """The loss with the names of its modifiers, like `dpo with humanline and dr`."""
+        names = [name.rpartition(":")[2] for entry in self.params.get("modifiers", ()) for name in entry]
+        return f"{self.loss} with {' and '.join(names)}" if names else self.loss
+
     def write(self, folder: Path) -> None:
         """Write the result to `folder/result.json`."""
         write_json(folder / "result.json", asdict(self))

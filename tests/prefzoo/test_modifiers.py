@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from zoo_inputs import World, named, random_world
 import prefzoo
 from prefzoo import losses
 from prefzoo.errors import UserError
+from prefzoo.experiment.cards import About, card
 from prefzoo.experiment.search import expand
 from prefzoo.losses import _modifier_registry as registry
 from prefzoo.recipe import load
+from prefzoo.runtime.run_folders import RunResult
 from prefzoo.types import TokenAnswers, TokenLogProbs, VocabLogProbs
 
 HEAD = "name: changed\nmodel: some/model\ndata: {train: pairs.jsonl}\nvariants:\n"
@@ -325,6 +328,17 @@ def test_a_wrong_signature_is_named(source: str, says: str, tmp_path: Path) -> N
         losses.get_modifier("bad.py:bad", tmp_path)
     assert "modifier 'bad.py:bad'" in caught.value.lines[0] and says in caught.value.lines[0]
     assert "A modifier is a function" in caught.value.hint
+
+
+def test_results_and_cards_name_the_modifiers(write: Write) -> None:
+    variant = load.load(write("  x: {loss: dpo, modifiers: [humanline, {dr: {beta: 2}}]}\n")).variants["x"]
+    params = json.loads(json.dumps(variant.params.model_dump()))
+    result = RunResult("x", variant.loss, params, {}, 0, "", {}, {}, {})
+    assert result.loss_shown == variant.loss_obj.name == "dpo with humanline and dr"
+    assert replace(result, params={"beta": 0.1}).loss_shown == "dpo"
+    recipe = {"name": "r", "model": "m", "data": {"train": "d", "max_length": 8}}
+    text = card(About(result, variant.loss_obj, recipe, Path()), adapter=False)
+    assert "Modified by humanline" in text and "| modifiers.dr.beta | 2.0 |" in text and "- arxiv:2509.24207" in text
 
 
 def test_from_python() -> None:

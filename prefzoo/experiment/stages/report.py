@@ -141,7 +141,7 @@ def _provenance(experiment: Experiment, results: Mapping[str, RunResult]) -> Pro
     return Provenance(
         recipe.seed, BASE, prompts, pairs,
         {suite: f"{suite}@{suite_key(suite, recipe.folder)}" for suite in evals.benchmarks},
-        {name: r.loss for name, r in results.items()},
+        {name: r.loss_shown for name, r in results.items()},
         {name: str(r.environment.get("commit") or "") for name, r in results.items()},
     )  # fmt: skip
 
