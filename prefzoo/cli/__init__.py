@@ -259,6 +259,7 @@ def data(
     "--engine", type=click.Choice(["hf", "vllm"]), default="hf", show_default=True, help="What generates answers."
 )
 @click.option("--lm-eval-results", multiple=True, type=FILE, help="Results of lm-eval's own command: files or folders.")
+@click.option("--inspect-logs", multiple=True, type=FILE, help="JSON logs of Inspect AI: files or folders.")
 @click.option("--annotations", multiple=True, type=FILE, help="AlpacaEval annotation files, or folders of them.")
 @click.option("--difficulties", type=FILE, help="Table of the instructions' difficulties; else from the pool.")
 @click.option("--gamed", type=FILE, help="Table of gamed baselines, to regularise the length term.")
@@ -270,7 +271,8 @@ def data(
 def evaluate(
     context: click.Context, targets: tuple[Path, ...], suite: tuple[str, ...], judge: str, base: str | None,
     max_new_tokens: int, round_robin: bool, engine: str, lm_eval_results: tuple[Path, ...],
-    annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None, order: Path | None, out: Path | None,
+    inspect_logs: tuple[Path, ...], annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None,
+    order: Path | None, out: Path | None,
     chat_template_kwargs: dict[str, Any] | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Evaluate models that are there already.
@@ -279,16 +281,17 @@ def evaluate(
     measured alone; more are compared with a baseline.
     """
     folder = out or Path("results") / "eval"
-    mode = "--annotations" if annotations else "--lm-eval-results" if lm_eval_results else "--suite"
+    results = "--lm-eval-results" if lm_eval_results else "--inspect-logs" if inspect_logs else ""
+    mode = "--annotations" if annotations else results or "--suite"
     _refuse_ignored(context, mode)
     if annotations:
         from prefzoo.cli.evaluate import show_annotations
 
         show_annotations([*annotations, *targets], difficulties, gamed, order, out)
-    elif lm_eval_results:
+    elif results:
         from prefzoo.cli.evaluate import show_results
 
-        show_results([*lm_eval_results, *targets], base, folder)
+        show_results([*lm_eval_results, *inspect_logs, *targets], base, folder, inspect=bool(inspect_logs))
     elif targets and suite:
         from prefzoo.cli.evaluate import show_evaluation
         from prefzoo.experiment.evaluate import Evaluation
@@ -305,6 +308,7 @@ def evaluate(
 EVAL_OPTIONS = {  # what each way of evaluating reads, besides TARGETS, --out and --quiet
     "--annotations": {"annotations", "difficulties", "gamed", "order"},
     "--lm-eval-results": {"lm_eval_results", "base"},
+    "--inspect-logs": {"inspect_logs", "base"},
     "--suite": {"suite", "judge", "base", "max_new_tokens", "round_robin", "engine", "chat_template_kwargs"},
 }
 

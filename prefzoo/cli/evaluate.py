@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,8 +12,9 @@ from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.annotated import board, notes, render
 from prefzoo.evals.judges.annotations import read
+from prefzoo.evals.metrics.inspect_logs import read_logs
 from prefzoo.evals.metrics.lm_eval_files import read_results
-from prefzoo.evals.metrics.measure import write_samples
+from prefzoo.evals.metrics.measure import Measured, write_samples
 from prefzoo.experiment.evaluate import Evaluation, evaluate
 from prefzoo.runtime.run_folders import BASE, write_text
 
@@ -32,33 +33,51 @@ def show_evaluation(asked: Evaluation, *, quiet: bool) -> bool:
     return result.failing
 
 
-def show_results(paths: Sequence[Path], base: str | None, out: Path) -> None:
-    """Rank the models of lm-eval's result files, and print the board.
+def show_results(paths: Sequence[Path], base: str | None, out: Path, *, inspect: bool = False) -> None:
+    """Rank the models of result files of lm-eval or Inspect, and print the board.
 
     Args:
         paths: files, or folders of them.
         base: the baseline's name; None: the first model.
         out: folder for the board and its samples.
+        inspect: whether they are Inspect's logs.
 
     Raises:
-        UserError: a file is not lm-eval's, or there is no such baseline.
+        UserError: a file is of another format, or there is no such baseline.
     """
-    results = read_results(paths)
-    first = base or next(iter(results))
-    if first not in results:
-        near, known = did_you_mean(first, list(results)), ", ".join(results)
-        raise UserError(f"--base {first}: no results of that model{near}; there are {known}")
-    if BASE in results and first != BASE:
-        raise UserError(f"{BASE}: a model named like the baseline's row; name it by --base, or rename its folder")
-    numbers = {BASE: results[first], **{name: one for name, one in results.items() if name != first}}
+    numbers = with_baseline(read_logs(paths) if inspect else read_results(paths), base, "--base")
     console = Console(emoji=False)
-    console.print(f"{BASE}: {first}", markup=False, highlight=False, soft_wrap=True)
-    for name, one in numbers.items():
+    console.print(f"{BASE}: {next(iter(numbers.values()))[0]}", markup=False, highlight=False, soft_wrap=True)
+    for name, (_, one) in numbers.items():
         write_samples(out / name, one)
-    ranked = leaderboard.build(numbers, {})
+    ranked = leaderboard.build({name: one for name, (_, one) in numbers.items()}, {})
     ranked.write(out)
     ranked.render(console)
     console.print(f"\nEverything is in {out}", soft_wrap=True)
+
+
+def with_baseline(results: Mapping[str, Measured], base: str | None, option: str) -> dict[str, tuple[str, Measured]]:
+    """Put the baseline first, under the name that boards give it.
+
+    Args:
+        results: what was measured, by the model's name.
+        base: the baseline's name; None: the first model.
+        option: that names it, for messages.
+
+    Returns:
+        For each row of a board the model's own name, and what was measured.
+
+    Raises:
+        UserError: there is no such baseline, or another model has the name of its row.
+    """
+    first = base or next(iter(results))
+    if first not in results:
+        near, known = did_you_mean(first, list(results)), ", ".join(results)
+        raise UserError(f"{option} {first}: no results of that model{near}; there are {known}")
+    if BASE in results and first != BASE:
+        raise UserError(f"{BASE}: a model named like the baseline's row; name it by {option}, or rename its folder")
+    others = {name: (name, one) for name, one in results.items() if name != first}
+    return {BASE: (first, results[first]), **others}
 
 
 def show_annotations(

@@ -1,0 +1,122 @@
+"""Logs of Inspect AI in their JSON form, read sample by sample into the same measurements as benchmarks run here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prefzoo.errors import UserError
+from prefzoo.evals.metrics.measure import Measured
+from prefzoo.evals.suites.benchmarks import Benchmark
+
+GIVE = "give a JSON log of Inspect"
+CONVERT = "`inspect log convert --to json --output-dir FOLDER LOG` writes one"
+WORDS = {  # as Inspect itself reads them: correct, incorrect, partly correct, no answer
+    "c": 1.0, "i": 0.0, "p": 0.5, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0,
+}  # fmt: skip
+
+
+def read_logs(paths: Sequence[Path]) -> dict[str, Measured]:
+    """Read logs of Inspect, or folders that hold some at any depth.
+
+    Several logs of one model are merged; of a task that is in two, the later file counts. Epochs are averaged, so that
+    a row is a sample. Each scorer is a benchmark of its own, named after the task, and the scorer where there are more.
+
+    Args:
+        paths: files and folders.
+
+    Returns:
+        What was measured on each model, by name, in the order of the files.
+
+    Raises:
+        UserError: a path does not exist, has no such log, or a log is not complete or of another format.
+    """
+    models: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for file in _files(path):
+            name, benchmarks = _read(file)
+            models[name] = models.get(name, {}) | benchmarks
+    return {name: Measured([], [], [], [], [], [], benchmarks) for name, benchmarks in models.items()}
+
+
+def is_log(path: Path) -> bool:
+    """Return whether a file is a log of Inspect, rather than of another tool."""
+    if path.suffix == ".eval" or not path.is_file():
+        return path.suffix == ".eval"
+    try:
+        log = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError):
+        return False
+    return isinstance(log, dict) and isinstance(log.get("eval"), dict)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.suffix == ".eval":
+        raise UserError(f"{path}: is Inspect's binary log; {CONVERT}")
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; {GIVE}")
+    files = sorted(path.rglob("*.json"), key=lambda p: (str(p.parent), p.name))
+    if not files:
+        raise UserError(f"{path}: no *.json in it; {GIVE}: {CONVERT}")
+    return files
+
+
+def _read(file: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        log = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as e:
+        raise UserError(f"{file}: is no JSON ({str(e).splitlines()[0]}); {GIVE}") from None
+    about = log.get("eval") if isinstance(log, dict) else None
+    if not isinstance(about, dict) or not all(isinstance(about.get(k), str) for k in ("task", "model")):
+        raise UserError(f"{file}: has no eval.task and eval.model; {GIVE}")
+    if log.get("status") != "success":
+        raise UserError(f"{file}: its status is {log.get('status')!r}; finish it by `inspect eval-retry`")
+    samples = log.get("samples")
+    if not samples or not all(isinstance(s, dict) and "id" in s for s in samples):
+        raise UserError(f"{file}: has no samples, which pair the models; run Inspect without --no-log-samples")
+    scorers = list(dict.fromkeys(name for s in samples for name in (s.get("scores") or {})))
+    if not scorers:
+        raise UserError(f"{file}: no sample has a score; `inspect score` adds them")
+    task = about["task"].rpartition("/")[2]
+    names = {scorer: task if len(scorers) == 1 else f"{task}_{scorer.rpartition('/')[2]}" for scorer in scorers}
+    return about["model"].replace("/", "__"), {
+        name: asdict(_benchmark(file, samples, scorer, task)) for scorer, name in names.items()
+    }
+
+
+def _benchmark(file: Path, samples: Sequence[Mapping[str, Any]], scorer: str, task: str) -> Benchmark:
+    by_id: dict[str, list[float]] = {}
+    hashes: dict[str, str] = {}
+    for sample in samples:
+        score = (sample.get("scores") or {}).get(scorer)
+        if score is not None:
+            key = str(sample["id"])
+            by_id.setdefault(key, []).append(_number(file, key, score.get("value")))
+            hashes[key] = hashlib.sha256(json.dumps([key, sample.get("input")], sort_keys=True).encode()).hexdigest()
+    values = np.array([np.mean(epochs) for epochs in by_id.values()])
+    rows = [
+        {"doc_id": key, "doc_hash": hashes[key], "score": float(value)}
+        for key, value in zip(by_id, values, strict=True)
+    ]
+    stderr = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+    asked = hashlib.sha256("".join(sorted(hashes.values())).encode()).hexdigest()[:16]
+    return Benchmark(float(values.mean()), stderr, len(values), "acc", suite=f"{task}@{asked}", samples=rows)
+
+
+def _number(file: Path, key: str, value: Any) -> float:
+    if isinstance(value, bool | int | float):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            return WORDS[value.lower()] if value.lower() in WORDS else float(value)
+        except ValueError:
+            pass
+    raise UserError(f"{file}: sample {key}: the score {str(value)[:40]!r} is no number; score it by one value a sample")

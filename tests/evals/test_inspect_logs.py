@@ -1,0 +1,116 @@
+"""Logs of Inspect AI in the same table as benchmarks run here, paired by sample."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from called import prefzoo
+
+from prefzoo.errors import UserError
+from prefzoo.evals.metrics.inspect_logs import read_logs
+from prefzoo.evals.stats.intervals import paired_difference
+
+
+def log(model: str, scores: list[Any], epochs: int = 1, **more: Any) -> dict[str, Any]:
+    """A log as Inspect writes it, as far as it is read."""
+    samples = [
+        {"id": i, "epoch": e + 1, "input": f"question {i}", "target": "a", "scores": {"match": {"value": value}}}
+        for e in range(epochs)
+        for i, value in enumerate(scores)
+    ]
+    about = {"task": "pkg/arith", "model": model}
+    return {"version": 2, "status": "success", "eval": about, "samples": samples, **more}
+
+
+def write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_scores_are_read_as_inspect_reads_them(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.json", log("org/m", ["C", "I", "P", "N", True, 0.25, "yes", "0.5"]))
+    ((name, measured),) = read_logs([file]).items()
+    benchmark = measured.benchmarks["arith"]
+    assert name == "org__m" and [r["score"] for r in benchmark["samples"]] == [1, 0, 0.5, 0, 1, 0.25, 1, 0.5]
+    assert benchmark["value"] == pytest.approx(4.25 / 8) and benchmark["n"] == 8
+
+
+def test_epochs_are_one_row_a_sample_and_scorers_are_benchmarks(tmp_path: Path) -> None:
+    content = log("m", ["C", "I"])
+    content["samples"] += [{**s, "epoch": 2, "scores": {"match": {"value": "I"}}} for s in content["samples"]]
+    ((_, one),) = read_logs([write(tmp_path / "a.json", content)]).items()
+    assert [r["score"] for r in one.benchmarks["arith"]["samples"]] == [0.5, 0.0] and one.benchmarks["arith"]["n"] == 2
+    for sample in content["samples"]:
+        sample["scores"]["f1"] = {"value": 0.3}
+    ((_, two),) = read_logs([write(tmp_path / "a.json", content)]).items()
+    assert set(two.benchmarks) == {"arith_match", "arith_f1"}
+    assert two.benchmarks["arith_f1"]["value"] == pytest.approx(0.3)
+
+
+def test_models_are_paired_by_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    one = ["C" if x else "I" for x in rng.random(60) < 0.5]
+    other = ["C" if x == "C" or rng.random() < 0.4 else "I" for x in one]
+    shuffled = log("o/new", other)
+    shuffled["samples"] = [shuffled["samples"][i] for i in rng.permutation(60)]
+    write(tmp_path / "logs" / "1.json", log("o/old", one))
+    write(tmp_path / "logs" / "2.json", shuffled)
+    monkeypatch.chdir(tmp_path)
+    assert prefzoo(monkeypatch, "eval", "--inspect-logs", "logs", "--out", "out") == 0
+    assert "base: o__old" in capsys.readouterr().out
+    long = pd.read_csv("out/leaderboard.csv").set_index(["variant", "metric"])
+    row = long.loc[("o__new", "arith_delta")]
+    gap = paired_difference(*(np.array([x == "C" for x in scores], dtype=float) for scores in (other, one)))
+    assert row.value == pytest.approx(gap.value) and row.high - row.low < 0.3
+    assert prefzoo(monkeypatch, "compare", "logs/1.json", "logs/2.json", "--format", "json") == 0
+    rows = {(r["variant"], r["metric"]): r for r in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["o__new", "arith_delta"]["value"] == pytest.approx(gap.value)
+    assert prefzoo(monkeypatch, "compare", "logs/1.json", "logs/2.json", "--baseline", "o__new") == 0
+    shown = capsys.readouterr().out
+    assert "base: o__new" in shown and "paired by document; p after Holm" in " ".join(shown.split())
+    assert prefzoo(monkeypatch, "compare", "logs/1.json", "logs/2.json", "--sort", "x", "--format", "html") == 2
+    assert "--sort, --format html: has no meaning for result files of other tools" in capsys.readouterr().err
+    assert prefzoo(monkeypatch, "eval", "--inspect-logs", "logs", "--base", "o__neu") == 2
+    assert "no results of that model; did you mean 'o__new'?" in capsys.readouterr().err
+    assert prefzoo(monkeypatch, "eval", "--inspect-logs", "logs", "--judge", "verifier") == 2
+
+
+FAULTS: list[tuple[str, Any, str]] = [
+    ("a.json", "{", "is no JSON"),
+    ("a.json", {"results": {}}, "has no eval.task and eval.model; give a JSON log of Inspect"),
+    ("a.json", [], "has no eval.task and eval.model"),
+    ("a.json", log("m", ["C"], status="error"), "its status is 'error'; finish it by `inspect eval-retry`"),
+    ("a.json", log("m", []), "has no samples, which pair the models; run Inspect without --no-log-samples"),
+    ("a.json", log("m", ["well"]), "sample 0: the score 'well' is no number; score it by one value a sample"),
+    ("a.json", log("m", [{"x": 1}]), "sample 0: the score \"{'x': 1}\" is no number"),
+    ("a.eval", "PK", "is Inspect's binary log; `inspect log convert --to json --output-dir FOLDER LOG` writes one"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "says"), FAULTS)
+def test_files_that_are_none(tmp_path: Path, name: str, content: Any, says: str) -> None:
+    file = write(tmp_path / name, content)
+    with pytest.raises(UserError) as caught:
+        read_logs([file])
+    (line,) = caught.value.lines
+    assert line.startswith(f"{file}: ") and says in line
+
+
+def test_samples_without_a_score_and_folders_without_a_log(tmp_path: Path) -> None:
+    bare = log("m", ["C"])
+    bare["samples"][0]["scores"] = None
+    with pytest.raises(UserError, match="no sample has a score; `inspect score` adds them"):
+        read_logs([write(tmp_path / "a.json", bare)])
+    with pytest.raises(UserError, match="no such file or folder"):
+        read_logs([tmp_path / "gone"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no \*.json in it"):
+        read_logs([tmp_path / "empty"])
