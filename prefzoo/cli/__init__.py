@@ -256,7 +256,7 @@ def data(
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")
 @click.option(
-    "--engine", type=click.Choice(["hf", "vllm"]), default="hf", show_default=True, help="What generates answers."
+    "--engine", type=click.Choice(["hf", "vllm"]), default="hf", show_default=True, help="Program that generates."
 )
 @click.option("--lm-eval-results", multiple=True, type=FILE, help="Results of lm-eval's own command: files or folders.")
 @click.option("--inspect-logs", multiple=True, type=FILE, help="JSON logs of Inspect AI: files or folders.")
@@ -275,9 +275,9 @@ def evaluate(
     order: Path | None, out: Path | None,
     chat_template_kwargs: dict[str, Any] | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Evaluate models that are there already.
+    """Evaluate models that exist already.
 
-    TARGETS are runs' folders or checkpoints, with --suite; or annotation files, with --annotations. One checkpoint is
+    TARGETS are runs' folders or checkpoints, with --suite, or annotation files, with --annotations. One checkpoint is
     measured alone; more are compared with a baseline.
     """
     folder = out or Path("results") / "eval"

@@ -107,6 +107,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "pairs.jsonl").write_text(text)
     (tmp_path / "held_out.jsonl").write_text(text.replace("Say", "Tell"))
     (tmp_path / "recipe.yaml").write_text(BASE)
+    (tmp_path / "trl.yaml").write_text("model_name_or_path: ./my-model\ndataset_name: pairs.jsonl\nbeta: 0.1\n")
     (tmp_path / "quickstart").write_text(BASE.replace("mine", "quickstart", 1))
     for page in (ROOT / "docs" / "extending.md", ROOT / "docs" / "judges.md"):
         for text in blocks(page, "python"):
