@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from prefzoo.data.audit import Audit
 from prefzoo.data.batches import Layout
@@ -27,6 +28,7 @@ from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.experiment import search, work_names
 from prefzoo.experiment.data import audited, check_variants, read_data, unit
 from prefzoo.experiment.model_checks import check_model
+from prefzoo.experiment.pair_weights import read_pair_weights
 from prefzoo.experiment.references import OtherReference, read_references
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.search import Trial
@@ -55,6 +57,7 @@ class Experiment:
         bad_rows: the rows of each data set, by its use, that were left out: unusable ones, and those of `data.drop`.
         save_every: seconds between two checkpoints of a training.
         references: the references that are named apart from the model, by the recipe's name of them.
+        pair_weights: by column, (P,) weights of the training pairs in the mean loss.
     """
 
     recipe: Recipe
@@ -74,6 +77,7 @@ class Experiment:
     bad_rows: dict[str, list[BadRow]]
     save_every: float
     references: Mapping[str, OtherReference]
+    pair_weights: Mapping[str, Tensor]
 
     def origins(self, use: str) -> Origins | None:
         """Return the sources of the data for a use, `train` or `eval`; None where there is one."""
@@ -177,6 +181,7 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     return Experiment(
         recipe, folder, console, trials, tokenizer, base, weights, vocabulary, train, validation, held_out, prompts,
         layout, audits, bad_rows, request.save_every, references,
+        read_pair_weights(recipe, list(trials.values()), train),
     )  # fmt: skip
 
 

@@ -132,6 +132,7 @@ class Train(RecipeSection):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     lora: Lora | None = None
     sync_reference: Sync | None = None
+    pair_weights: Text | None = None
     router_loss: Literal["refuse", "off"] = "refuse"
     gradient_checkpointing: bool = False
     dropout: Literal["off", "model"] = "off"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import DistributedType
 from pydantic import BaseModel
+from torch import Tensor
 
 from prefzoo.data.batches import Layout, mixed_order, order
 from prefzoo.data.mixtures import Origins
@@ -50,6 +51,7 @@ class Job:
         start: frozen log-probs of the first step's rows under the model that the policy starts from, where that is not
             the reference, laid out as `reference`; else None.
         other_reference: hash of the weights of such a reference; else empty.
+        pair_weights: (P,) weights of the pairs in the mean loss, in fp32; None where all count alike.
         origins: the sources of the training data, if there are several: drawn by their weights, and told apart in the
             metrics.
     """
@@ -66,6 +68,7 @@ class Job:
     live: Any = None
     start: LogProbs | None = None
     other_reference: str = ""
+    pair_weights: Tensor | None = None
     origins: Origins | None = None
 
     @cached_property

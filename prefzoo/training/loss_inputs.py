@@ -32,6 +32,7 @@ class Inputs:
         mismatched: log-probs of prompts with other rows' answers.
         start: log-probs of the model that the policy starts from, which its first step is tested against, where that is
             not the reference; no loss reads them.
+        weights: (B,) weights of the rows in the mean of their losses; None where all count alike.
         sources: the name of each source of the training data, with which of the rows are its own, as (B,) flags; empty
             where there is one source.
     """
@@ -42,6 +43,7 @@ class Inputs:
     kl: TokenKL | None = None
     mismatched: Mismatched | None = None
     start: Values | None = None
+    weights: Tensor | None = None
     sources: Mapping[str, Tensor] = field(default_factory=dict)
 
     def call(self, loss: AnyLoss, params: Any, state: Any = None) -> tuple[Tensor, Any]:

@@ -254,6 +254,8 @@ def check_start(job: Job, gap: float, metrics: Mapping[str, float]) -> None:
             1,
         )
     expected = None if gap or job.start is not None or loss.at_reference is None else loss.at_reference(params)
+    if expected is not None and job.pair_weights is not None:
+        expected *= float(job.pair_weights[job.steps[0]].mean())
     if expected is not None and abs(metrics["loss"] - expected) > FORMULA_TOLERANCE * max(1.0, abs(expected)):
         raise VariantFailed(
             f"{loss.name}: the first loss is {metrics['loss']:.6f}, but at policy = reference it must be "

@@ -182,8 +182,10 @@ class _PolicyStep:
         except VariantFailed as e:
             self.fail(e, [inputs], context)
             return surrogate_loss(inputs, no_slopes(inputs))
-        self.metrics.append(row_metrics(losses, inputs, self.job.params))
         answers = len(losses) // size  # an unpaired loss sees two answers of each pair
+        if inputs.weights is not None:
+            losses = losses * inputs.weights.repeat(answers)
+        self.metrics.append(row_metrics(losses, inputs, self.job.params))
         total: Tensor = losses.sum() / (answers * len(context.rows) / context.accelerator.num_processes)
         return total
 
@@ -251,7 +253,8 @@ def _loss_inputs(job: Job, part: Sequence[int], batch: PairBatch, scored: Scored
         reference = _live_score(job, batch, kind_of(job.loss, "reference"))
     policy, kl = scored
     inputs = make_inputs(examples, policy, reference, kl)
-    inputs = replace(inputs, sources=flags_of(job.origins, examples, device))
+    weights = None if job.pair_weights is None else job.pair_weights[list(part)].to(device)
+    inputs = replace(inputs, sources=flags_of(job.origins, examples, device), weights=weights)
     if step or job.start is None:
         return inputs
     return replace(inputs, start=unpack(select_rows(job.start, part, device), examples))

@@ -48,6 +48,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
         "gradient_checkpointing",
         "optimizer",
         "router_loss",
+        "pair_weights",
         "side_by_side",
         "sync_reference",
         "warmup",

@@ -23,7 +23,7 @@ from prefzoo.runtime import distributed
 HERE = Path(__file__).parent
 CASES = [
     *("dpo:plain", "dpo:micro", "dpo:budget", "dpo:lora", "dpo:sync", "dpo:recompute", "dpo:tied", "dpo:stopped"),
-    *("dpo:bema", "dpo:adapter_bema", "tdpo2:adapter_bema"),
+    *("dpo:weighted", "dpo:bema", "dpo:adapter_bema", "tdpo2:adapter_bema"),
     *(
         "kto:plain",
         "kto:micro",

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "tied": {},
     "stopped": {},
     "sync": {"sync_reference": {"alpha": 0.5, "every": 2}},
+    "weighted": {},
     "bema": {"sync_reference": {"every": 2, "bema": {}}},
     "adapter_bema": {"lora": {"rank": 2, "targets": ["q_proj"]}, "sync_reference": {"every": 2, "bema": {}}},
 }
@@ -103,6 +105,8 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
     job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16), base, frozen)
     policy = load_policy(lambda _: copy.deepcopy(model), how, bf16=settings == "lean", seed=0)
     assert (torch.bfloat16 in {p.dtype for p in policy.parameters()}) == (settings == "lean")
+    if settings == "weighted":
+        job = replace(job, pair_weights=torch.linspace(0.2, 1.8, len(pairs)))
     return with_twin(job, policy), policy
 
 

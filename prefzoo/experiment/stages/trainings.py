@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from prefzoo.types import LogProbs
 
 RESUME = "resume"  # beside a trial's checkpoint, while it is trained
 NO_OUTCOME = {"trackers", "side_by_side"}  # settings of the loop that change no result
-LATER = {name: Train.model_fields[name].default for name in ("optimizer", "router_loss")}
+LATER = {name: Train.model_fields[name].default for name in ("optimizer", "pair_weights", "router_loss")}
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Training:
         sources, reference = _plug_in_sources(variant.loss_obj), experiment.reference_of(trial)
         settings |= {"sources": sources} if sources else {}
         settings |= {"reference": reference.weights} if reference else {}
+        weights = experiment.pair_weights.get(variant.train.pair_weights or "")
+        settings |= {} if weights is None else {"weights of pairs": sha256(weights.numpy().tobytes()).hexdigest()}
         if variant.loss_obj.needs_scores:  # the hash of the rows is that of their tokens alone
             settings["scores"] = key_of([(p.scores, p.quantiles) for p in experiment.pairs if isinstance(p, TokenPair)])
         rows, engine, bf16 = experiment.training_rows, reference_logprobs.ENGINE, use_bf16(variant.train)
@@ -117,7 +120,8 @@ def plain_job(experiment: Experiment, trial: Trial) -> Job:
     layout = other.layout if other else experiment.layout
     return Job(
         variant.loss_obj, variant.params, variant.train, trial.seed, experiment.pairs, layout, use_bf16(variant.train),
-        other_reference=other.weights if other else "", origins=experiment.origins("train"),
+        other_reference=other.weights if other else "",
+        pair_weights=experiment.pair_weights.get(variant.train.pair_weights or ""), origins=experiment.origins("train"),
     )  # fmt: skip
 
 
