@@ -27,7 +27,7 @@ from prefzoo.runtime.cache import BATCH
 from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.progress import Note, stage
 from prefzoo.runtime.rates import thread_clock
-from prefzoo.training.job import Job, with_reference
+from prefzoo.training.job import Job, with_reference, with_twin
 from prefzoo.training.loop import train
 from prefzoo.training.member import Member
 from prefzoo.training.passes import Passes
@@ -99,7 +99,9 @@ class Measurement:
         settings = job.train.model_copy(
             update={"batch": len(rows), "micro_batch": None, "steps": STEPS, "trackers": [], "side_by_side": "off"}
         )
-        job = replace(job, train=settings, pairs=rows)
+        job = replace(
+            job, train=settings, pairs=rows, pair_weights=None, other_reference=""
+        )  # neither changes the time
 
         def frozen(pairs: Sequence[TokenExample], _: str, kind: type[LogProbs], passes: list[Passes]) -> LogProbs:
             return reference_logprobs.logprobs(
@@ -110,6 +112,7 @@ class Measurement:
         if job.live is None:
             experiment.base.drop()
         model = load_policy(experiment.load_base, settings, bf16=job.bf16, seed=job.seed)
+        job = with_twin(job, model)
         times: list[float] = []
 
         def report(done: int, total: int, note: Note) -> None:
