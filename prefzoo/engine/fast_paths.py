@@ -99,6 +99,18 @@ def switch_dropout_off(model: Any) -> None:
                 setattr(module, name, 0.0)
 
 
+def linear_layers(model: Any) -> list[str]:
+    """Return the last names of all linear layers, sorted, without the head."""
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    return sorted({
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    })  # fmt: skip
+
+
 def not_adaptable(model: Any) -> list[str] | None:
     """Return the last names of the linear layers that an adapter cannot wrap, or None if it can wrap all."""
     names = {  # Llama 4's router is a linear layer that returns two tensors

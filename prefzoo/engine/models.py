@@ -242,9 +242,11 @@ def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: st
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    chosen = targets if isinstance(targets, str) else list(targets)
+    every = targets == "all-linear"
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, task_type="CAUSAL_LM",
-        exclude_modules=fast_paths.not_adaptable(model) if chosen == "all-linear" else None,
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, task_type="CAUSAL_LM",
+        # by name: peft 0.19 takes the word apart into letters for mixtures of experts
+        target_modules=fast_paths.linear_layers(model) if every else list(targets),
+        exclude_modules=fast_paths.not_adaptable(model) if every else None,
     )  # fmt: skip
     return get_peft_model(model, config)

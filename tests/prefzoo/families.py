@@ -26,6 +26,7 @@ class Family:
         settings: Of its tiny configuration.
         layout: The layout in which prefzoo trains it.
         note: What is left out of its training, if anything.
+        packed_since: The transformers version with which it has that layout; padded rows before.
         gap: Nats by which the same weights may differ with and without gradients, in kernels of its own.
     """
 
@@ -35,6 +36,7 @@ class Family:
     layout: str = "shared"
     note: str = ""
     gap: float = 0.0
+    packed_since: str = "5.17"
 
 
 ROUTER = "without the router's balancing loss"
@@ -44,7 +46,7 @@ BLOCKS = "its attention takes no blocks"
 FAMILIES = [
     Family("GPT-2", "gpt2", SIZE | GPT2),
     Family("Pythia (GPT-NeoX)", "gpt_neox", SIZE),
-    Family("GPT-J", "gptj", SIZE | GPT2 | dict(rotary_dim=4)),
+    Family("GPT-J", "gptj", SIZE | GPT2 | dict(rotary_dim=4), packed_since="5.24"),
     Family("OPT", "opt", SIZE | dict(ffn_dim=64, word_embed_proj_dim=32)),
     Family("BLOOM", "bloom", SIZE | dict(n_layer=2, n_head=4), "rows", BLOCKS),
     Family("Falcon", "falcon", SIZE, "rows", BLOCKS),

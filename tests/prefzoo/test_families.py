@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from families import FAMILIES, Family, tiny
 from one_policy import train_one
+from packaging.version import Version
 
 from prefzoo import losses
 from prefzoo.data.batches import collate
@@ -51,7 +53,7 @@ def test_a_family_trains_from_its_reference(family: Family, tmp_path: Path, tiny
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     loaded = models.load(str(tmp_path / "model"), Path())[0]
     layout = choose_layout(loaded, PAIRS)
-    assert layout == family.layout
+    assert layout == (family.layout if Version(transformers.__version__) >= Version(family.packed_since) else "rows")
     with torch.no_grad():
         ours = score(loaded, collate(PAIRS, layout, pad=0))
         expected = torch.tensor([plain(own, pair) for pair in PAIRS])
