@@ -28,19 +28,19 @@ def script(command: click.Command, shell: str) -> str:
 
 
 def losses(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of a built-in loss; the help is the first line of its docstring."""
+    """Complete the name of a built-in loss or modifier; the help is the first line of its docstring."""
     return [
         CompletionItem(name, help=summary) for name, summary in known_losses().items() if name.startswith(incomplete)
     ]
 
 
 def known_losses() -> dict[str, str]:
-    """Return name and first docstring line of every function decorated with `@loss`, read from the source."""
+    """Return name and first docstring line of every loss and modifier, read from the source."""
     summaries = {}
     for path in LOSSES.glob("[!_]*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and any(
-                re.match(r"loss\(", ast.unparse(d)) for d in node.decorator_list
+                re.match(r"(loss|modifier)\(", ast.unparse(d)) for d in node.decorator_list
             ):
                 summaries[node.name] = plain((ast.get_docstring(node) or "").split("\n", 1)[0])
     return dict(sorted(summaries.items()))

@@ -41,7 +41,7 @@ def test_best_against_worst() -> None:
     found = pick(ROW, ended("a", "b c", "d e f", "g"), [0.3, -2.0, 5.0, 0.3], Rule())
     assert found.pair == {
         "id": "7", "topic": None, "prompt": "say it", "chosen": "d e f", "rejected": "b c", "score_chosen": 5.0,
-        "score_rejected": -2.0, "checks": [],
+        "score_rejected": -2.0, "checks": [], "ref_rewards": [0.3, -2.0, 5.0, 0.3],
     }  # fmt: skip
     assert found.why == "" and found.left_out == {}
 
