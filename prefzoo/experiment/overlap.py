@@ -67,11 +67,16 @@ def _nearly(experiment: Experiment, training: Sequence[TokenExample], prompts: l
     tested = set(prompts)
     equal = sum(tuple(example.prompt) in tested for example in training)
     return [
-        f"data.train: {one.count - equal} rows{' more' if equal else ''} are nearly the same as rows of {spec} "
+        f"data.train: {_rows_are(one.count - equal, more=bool(equal))} nearly the same as rows of {spec} "
         f"({example_words(one)}), and numbers on those show what was memorised; {CURE}"
         for one in findings_of(experiment.audits["train"])
         if one.name == "leaks" and one.against == spec and one.count > equal
     ]
+
+
+def _rows_are(count: int, *, more: bool) -> str:
+    word = " more" if more else ""
+    return f"1 row{word} is" if count == 1 else f"{count:,} rows{word} are"
 
 
 def _same_content(training: Iterable[TokenExample], held_out: Sequence[TokenExample]) -> bool:

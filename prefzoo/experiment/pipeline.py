@@ -235,7 +235,8 @@ def _write_inputs(experiment: Experiment) -> None:
         path = experiment.folder / f"dropped_rows.{use}.jsonl"
         write_bad_rows(path, rows)
         if rows:
-            experiment.console.print(f"data: the {len(rows)} rows left out are in {path}", soft_wrap=True, markup=False)
+            left = "1 row left out is" if len(rows) == 1 else f"{len(rows):,} rows left out are"
+            experiment.console.print(f"data: the {left} in {path}", soft_wrap=True, markup=False)
     if not search.is_sweep(experiment.recipe):
         (experiment.folder / SWEEP).unlink(missing_ok=True)  # of an earlier recipe with this name
 

@@ -141,7 +141,7 @@ def test_odd_rows_are_shown_and_warned_of(odd: Path, prefzoo: Command) -> None:
     assert "rows 9 and 10" in (odd / "data.html").read_text()
     warned = prefzoo("check", "recipe.yaml").stdout
     assert "2 of the 10 rows of train.jsonl: the same pair stands the other way round" in warned
-    assert "data.train: 1 rows are nearly the same as rows of test.jsonl (rows 4 and 1 (the second" in warned
+    assert "data.train: 1 row is nearly the same as rows of test.jsonl (rows 4 and 1 (the second" in warned
     idle = prefzoo("check", "recipe.yaml", "--set", "data.drop=[leaks]", "--set", "data.eval=null").stdout
     assert "data.drop: leaks has no effect without data.eval" in idle
     wrong = prefzoo("check", "recipe.yaml", "--set", "data.drop=[leak]")
