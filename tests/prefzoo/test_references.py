@@ -242,3 +242,17 @@ def test_an_adapter_without_its_model_is_refused(place: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "./gone"}))
     with pytest.raises(UserError, match="model sft: cannot be loaded"):
         models.load("sft", place, merge=True)
+
+
+@pytest.mark.slow
+def test_trainings_with_moving_references_and_weights_are_measured_before_a_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (place / "train.jsonl").read_text().splitlines()
+    (place / "train.jsonl").write_text("\n".join(json.dumps(json.loads(line) | {"w": 1.5}) for line in lines))
+    variants = (
+        "variants={dpo: {train: {pair_weights: w}}, "
+        "low: {loss: dpo, reference: model, train: {lora: {rank: 2}, sync_reference: {every: 1, bema: {}}}}}"
+    )
+    assert prefzoo(monkeypatch, "check", "r.yaml", "--set", variants) == 0
+    assert "low" in capsys.readouterr().out
