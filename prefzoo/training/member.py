@@ -163,7 +163,7 @@ class MemberRun:
         self.log.write(json.dumps(metrics) + "\n")
         self.log.flush()
         self.at = Point(self.at.step + 1, self.at.seconds + seconds, self.log.tell(), metrics, state, halvings)
-        self.tracker.log(metrics, step=self.at.step)
+        self.tracker.log({name: value for name, value in metrics.items() if name != "step"}, step=self.at.step)
 
     def take_snapshot(self) -> None:
         """Save a copy of the model if one is due after this step."""
