@@ -94,7 +94,10 @@ def test_listing_commands_speak_json(
     for words in (["losses"], ["losses", "dpo"], ["data", "r.yaml"], ["check", "r.yaml"], ["doctor"]):
         assert prefzoo(monkeypatch, *words, "--json") == 0
         found[" ".join(words)] = json.loads(capsys.readouterr().out)
-    assert len(found["losses"]) == len(losses.names()) and found["losses dpo"][0]["name"] == "dpo"
+    assert (
+        len(found["losses"]) == len(losses.names()) + len(list(losses.all_modifiers()))
+        and found["losses dpo"][0]["name"] == "dpo"
+    )
     assert [(one["spec"], one["kept"]) for one in found["data r.yaml"]] == [("train.jsonl", 8), ("test.jsonl", 8)]
     plan = found["check r.yaml"]
     assert (plan["rows"], plan["unit"], plan["variants"]["dpo"]["steps"]) == (8, "pairs", 25)

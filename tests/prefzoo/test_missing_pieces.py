@@ -28,7 +28,7 @@ def without(kind: type, absent: Callable[[str], bool]) -> Any:
             return torch.tensor([True, False])
         if name.endswith("len") or name == "lengths":
             return N
-        return torch.rand(2, 4) if "_" in name else -torch.rand(2)
+        return torch.rand(2, 4) if "_" in name and not name.endswith("quantile") else -torch.rand(2)
 
     return kind(**{f.name: field(f.name) for f in dataclasses.fields(kind)})
 
