@@ -12,6 +12,7 @@ from prefzoo.engine import cpu_ops, packed_attention
 
 PROBE_TOKENS = 16  # from all over the vocabulary: on the first, special ones some models' bf16 logits are mere rounding
 ATTENTION = ("sdpa", "eager", None)  # in order of preference; None: whatever the architecture has of its own
+MAMBA = ("mamba", "falcon_h1", "nemotron_h")  # parts of the names of architectures with Mamba's kernels
 DROPOUTS = ("drop", "pdrop")  # parts of the names under which layers hold a dropout's rate
 
 
@@ -118,6 +119,6 @@ def not_adaptable(model: Any) -> list[str] | None:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and "Router" in type(module).__name__
     }
-    if "mamba" in model.config.model_type:  # its kernels read these weights, past an adapter
+    if any(kind in model.config.model_type for kind in MAMBA):  # its kernels read these weights, past an adapter
         names |= {"out_proj", "conv1d"}
     return sorted(names) or None

@@ -153,6 +153,8 @@ def lm_head_of(causal: Any) -> LMHead:
 
 PROBE_TOKENS = 48  # tokens of a prompt and of an answer that `choose_layout` scores
 LAYOUTS: tuple[Layout, ...] = ("shared", "packed", "rows")
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # names of their number in configurations
+RECURRENT = ("linear", "conv", "mamba", "recurrent")  # parts of the names of such layers in configurations
 NOTES = {
     "packed": "this architecture cannot share a prompt between two answers exactly: each answer gets its own prompt",
     "rows": "this architecture cannot be packed exactly: each answer gets a padded row of its own",
@@ -163,8 +165,9 @@ NOTES = {
 def choose_layout(model: Any, pairs: Sequence[TokenExample]) -> Layout:
     """Return the layout with the fewest tokens that is exact for a model.
 
-    Each layout is tried on two pairs and compared with log-probs from the model's own logits. Sharing or packing is not
-    exact for models whose layers ignore the blocks: recurrent layers, or attention of the model's own.
+    Each layout is tried on two pairs and compared with log-probs from the model's own logits; and where answers share a
+    row, other tokens in the first one must leave the others' log-probs as they are. Sharing or packing is not exact for
+    models whose layers ignore the blocks: recurrent layers, or attention of the model's own.
 
     Raises:
         UserError: Even plain rows do not reproduce the model's own log-probs: its head is of an unknown kind.
@@ -173,7 +176,7 @@ def choose_layout(model: Any, pairs: Sequence[TokenExample]) -> Layout:
     device, exact = next(model.parameters()).device, model.dtype in (torch.float32, torch.float64)
     rtol, atol = (1e-3, 0.02) if exact else (1e-2, 0.5)
     expected = torch.stack([_expected(model, pair, device) for pair in probes])
-    for layout in LAYOUTS:
+    for layout in LAYOUTS[-1:] if is_recurrent(model) else LAYOUTS:
         batch = collate(probes, layout, pad=model.config.pad_token_id or 0).to(device)
         try:
             values = score(model, batch)
@@ -181,11 +184,53 @@ def choose_layout(model: Any, pairs: Sequence[TokenExample]) -> Layout:
             if layout == "rows":
                 raise
             continue
-        if torch.allclose(torch.stack([values.chosen, values.rejected], 1).double().cpu(), expected, rtol, atol):
+        if not torch.allclose(torch.stack([values.chosen, values.rejected], 1).double().cpu(), expected, rtol, atol):
+            continue
+        if layout == "rows" or _answers_are_apart(model, batch, values):
             return layout
     raise UserError(
         f"model {model.config.model_type}: its logits are not those of its head on its last hidden state, as the "
         "engine computes them; this architecture is not supported"
+    )
+
+
+def is_recurrent(model: Any) -> bool:
+    """Return whether layers pass a state from token to token, past the borders of packed blocks."""
+    layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    return bool(getattr(_causal_lm(model), "_is_stateful", False)) or any(
+        kind in layer for layer in layers for kind in RECURRENT
+    )
+
+
+def left_out(model: Any) -> list[str]:
+    """Return a line for each part of an architecture that training makes no use of."""
+    config, name = model.config.get_text_config(), model.config.model_type
+    lines = []
+    if any((getattr(config, key, None) or 0) > 1 for key in EXPERTS):
+        lines.append(
+            f"model {name}: its router is trained by the preference loss alone, without a balancing loss over experts"
+        )
+    if is_recurrent(model):
+        lines.append(
+            f"model {name}: its recurrent layers start each row anew; no states are cached, and rows are not packed"
+        )
+    return lines
+
+
+def _answers_are_apart(model: Any, batch: PairBatch, values: LogProbs) -> bool:
+    """Return whether other tokens in the first answer leave the log-probs of all others as they are.
+
+    In a tiny or untrained model, what leaks from one answer to another may be smaller than the difference between two
+    layouts; here nothing but rounding differs, and that only where an expert gets other tokens.
+    """
+    prompt, first, _ = batch.blocks[0]
+    size, tokens = model.config.get_text_config().vocab_size, batch.tokens.clone()
+    answer = tokens[0, prompt : prompt + first]
+    answer.copy_((answer + size // 2) % size)
+    moved = score(model, replace(batch, tokens=tokens))
+    rtol, atol = (1e-5, 1e-5) if model.dtype in (torch.float32, torch.float64) else (1e-2, 0.5)
+    return torch.allclose(moved.chosen[1:], values.chosen[1:], rtol, atol) and torch.allclose(
+        moved.rejected, values.rejected, rtol, atol
     )
 
 

@@ -19,7 +19,7 @@ from prefzoo.data.mixtures_view import sources_table
 from prefzoo.data.tokens import TokenExample, TokenPair, only_pairs
 from prefzoo.engine import models
 from prefzoo.engine.base_model import Base
-from prefzoo.engine.logprobs import NOTES, choose_layout
+from prefzoo.engine.logprobs import NOTES, choose_layout, left_out
 from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.engine.reference_logprobs import rows_key
 from prefzoo.errors import UserError
@@ -170,8 +170,8 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     pairs, held_out, audits, bad_rows = _read_data(recipe, tokenizer, prompts, console)
     check_variants(recipe, pairs)
     layout = choose_layout(model, [pick(one, key=len) for one in (pairs, held_out) if one for pick in (max, min)])
-    if layout in NOTES:
-        console.print(NOTES[layout])
+    for line in [*([NOTES[layout]] if layout in NOTES else []), *left_out(model)]:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     train, validation = split_validation(recipe, tokenizer, pairs, held_out, bad_rows)
     base = Base(
         lambda: models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)[0],

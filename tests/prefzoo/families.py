@@ -11,6 +11,8 @@ SIZE = dict(
     max_position_embeddings=256, initializer_range=0.1, pad_token_id=0, bos_token_id=1, eos_token_id=3,
 )  # fmt: skip
 GROUPED = SIZE | dict(num_key_value_heads=2)
+HEADS = GROUPED | dict(head_dim=8)
+HYBRID = dict(mamba_n_heads=8, mamba_d_head=8, mamba_n_groups=1, mamba_d_state=4, mamba_chunk_size=16)
 GPT2 = dict(n_embd=32, n_layer=2, n_head=4, n_positions=256, n_inner=64)
 EXPERTS = dict(moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2)
 MAMBA = dict(state_size=4, conv_kernel=4, expand=2)
@@ -95,7 +97,55 @@ FAMILIES = [
             attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1,
             use_mamba_kernels=False,
         ),
-        "rows", f"{STATES}; {ROUTER}", 1e-5,
+        "rows", f"{STATES}; {ROUTER}", 1e-5,  # an adapted time step is the layer less its bias, else a plain product
+    ),
+    Family("Gemma 3n (text)", "gemma3n_text", HEADS | dict(
+        sliding_window=8, vocab_size_per_layer_input=VOCABULARY, hidden_size_per_layer_input=8, num_kv_shared_layers=0,
+        laurel_rank=4, altup_num_inputs=2, intermediate_size=[64, 64], activation_sparsity_pattern=[0.0, 0.0],
+        layer_types=["sliding_attention", "full_attention"],
+    )),
+    Family("GLM-4", "glm4", HEADS),
+    Family("GLM-4-MoE", "glm4_moe", HEADS | EXPERTS | dict(n_routed_experts=4, n_group=1, topk_group=1), note=ROUTER),
+    Family("Cohere 2", "cohere2", GROUPED | dict(logit_scale=0.3, sliding_window=8)),
+    Family("ERNIE 4.5", "ernie4_5", HEADS),
+    Family("HunYuan", "hunyuan_v1_dense", HEADS),
+    Family("EXAONE 4", "exaone4", HEADS | dict(sliding_window=8, sliding_window_pattern=2)),
+    Family("Helium", "helium", HEADS),
+    Family("Arcee", "arcee"),
+    Family("Seed-OSS", "seed_oss", HEADS),
+    Family("StarCoder", "gpt_bigcode", SIZE | GPT2),
+    Family("StarCoder 2", "starcoder2"),
+    Family("OLMoE", "olmoe", GROUPED | dict(num_experts=4, num_experts_per_tok=2), note=ROUTER),
+    Family("MPT", "mpt", SIZE | dict(d_model=32, n_heads=4, n_layers=2, max_seq_len=256), "rows", BLOCKS),
+    Family("Nemotron", "nemotron", GROUPED, "rows", BLOCKS),
+    Family(
+        "GPT-OSS", "gpt_oss", HEADS | dict(num_local_experts=4, num_experts_per_tok=2, sliding_window=8), "rows",
+        f"{BLOCKS}; {ROUTER}",
+    ),
+    Family("LFM2", "lfm2", GROUPED | dict(layer_types=["conv", "full_attention"]), "rows", STATES),
+    Family(
+        "MiniMax", "minimax",
+        HEADS | dict(num_local_experts=4, block_size=8, layer_types=["full_attention", "linear_attention"]),
+        "rows", f"{STATES}; {ROUTER}",
+    ),
+    Family(
+        "Qwen3-Next", "qwen3_next",
+        HEADS | EXPERTS | dict(
+            shared_expert_intermediate_size=32, linear_num_value_heads=4, linear_num_key_heads=2,
+            linear_key_head_dim=8, linear_value_head_dim=8, layer_types=["linear_attention", "full_attention"],
+        ),
+        "rows", f"{STATES}; {ROUTER}",
+    ),
+    Family("Bamba", "bamba", GROUPED | HYBRID | dict(attn_layer_indices=[1]), "rows", STATES),
+    Family("Falcon-H1", "falcon_h1", HEADS | HYBRID | dict(mamba_d_ssm=64), "rows", STATES),
+    Family(
+        "Zamba 2", "zamba2",
+        SIZE | dict(
+            num_key_value_heads=4, mamba_d_state=4, n_mamba_heads=8, mamba_ngroups=1, chunk_size=16, num_mem_blocks=1,
+            adapter_rank=4, layers_block_type=["mamba", "hybrid"], hybrid_layer_ids=[1], attention_head_dim=16,
+            attention_hidden_size=64,
+        ),
+        "rows", STATES,
     ),
 ]  # fmt: skip
 
