@@ -480,11 +480,13 @@ def schema(out: Path | None) -> None:
     written.
     """
     from prefzoo.recipe.json_schema import schema_text
+    from prefzoo.runtime.paths import OUT_CURE, check_writable
     from prefzoo.runtime.run_folders import write_text
 
     if out is None:
         click.echo(schema_text(), nl=False)
     else:
+        check_writable(out.parent, "--out", OUT_CURE)
         write_text(out, schema_text())
 
 

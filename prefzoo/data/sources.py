@@ -134,6 +134,8 @@ def _json(path: Path, faults: Faults) -> Iterator[Row]:
             yield from _json_lines(path, text.split("\n"), faults)
             return
         raise UserError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
+    except RecursionError:
+        raise UserError(f"{path}: lists or objects stand too deep in each other; it is no list of pairs") from None
     if not isinstance(rows, list):
         raise UserError(f"{path}: holds {type(rows).__name__}; expected a list of objects, one per pair")
     for number, row in enumerate(rows, 1):
@@ -201,6 +203,9 @@ def _json_lines(path: Path, lines: Iterable[str], faults: Faults) -> Iterator[Ro
             row = json.loads(line)
         except json.JSONDecodeError as e:
             faults.add(f"{path}:{number}", f"not JSON: {e.msg} at column {e.colno}", line)
+            continue
+        except RecursionError:
+            faults.add(f"{path}:{number}", "lists or objects stand too deep in each other; remove the row", line)
             continue
         if isinstance(row, dict):
             yield row

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from called import prefzoo
 
+from prefzoo.data.schemas.normalise import read_examples
+from prefzoo.data.sources import load_file
 from prefzoo.engine.gguf_files import convert
 from prefzoo.errors import UserError
 from prefzoo.evals.suites.prompts import load_prompts
@@ -86,3 +88,16 @@ def test_epochs_beside_steps_are_named(
     assert prefzoo(monkeypatch, "check", "r.yaml", "--set", "train.epochs=3") == 0
     told = capsys.readouterr().out
     assert "warning: train.epochs: 3 has no effect beside steps: 1; remove one of them" in told
+
+
+def test_half_a_character_is_named_by_row(place: Path) -> None:
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    with pytest.raises(UserError, match="^d: row 2: rejected holds half a character"):
+        read_examples([pair, {**pair, "rejected": "\ud800b"}], "d")
+
+
+@pytest.mark.parametrize("name", ["deep.json", "deep.jsonl"])
+def test_values_that_are_nested_too_deep_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(UserError, match="stand too deep in each other"):
+        load_file(name, tmp_path)

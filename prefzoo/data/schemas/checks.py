@@ -71,8 +71,18 @@ def _type_fault(text: Any) -> str:
     if not isinstance(text, (str, list)):
         return f"is {type(text).__name__}, not text or a list of messages"
     if isinstance(text, str) or all(_is_message(message) for message in text):
-        return ""
+        whole = text if isinstance(text, str) else "".join(message["content"] for message in text)
+        return "holds half a character (a surrogate alone), where a text was cut; mend it" if _is_cut(whole) else ""
     return "is a list of something other than messages with role and content, both text"
+
+
+def _is_cut(text: str) -> bool:
+    """Return whether a text holds half of a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _is_message(value: Any) -> bool:
