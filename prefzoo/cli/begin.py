@@ -67,7 +67,6 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
         Whether a variant failed, or the judge or a metric; of several processes the main one returns it.
     """
     from prefzoo.experiment.request import Options, Request
-    from prefzoo.runtime.distributed import process_state
 
     request = Request(str(recipe), tuple(overrides), str(results), words.save_every, words.replace)
     if words.are_plain and _nothing_to_do(request, quiet=words.quiet):
@@ -75,6 +74,7 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
     _read_recipe(request, quiet=words.quiet)
     from prefzoo.experiment import pipeline
     from prefzoo.experiment.executors import Resources
+    from prefzoo.runtime.distributed import process_state
 
     resources = Resources(words.on, words.gpus, words.cpus, words.launch)
     resources.check()
