@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: docs demo test test-fast lint check evidence bench bench-curves install install-dev clean
+.PHONY: docs demo test test-fast lint check evidence bench bench-curves bench-gpu install install-dev clean
 
 # torch first and exact: a CPU machine then gets no CUDA packages, and later ranges are already satisfied.
 # liger-kernel is an oracle of the losses; the tests read its plain torch files, without the triton that it asks for.
@@ -76,6 +76,12 @@ bench-curves: install-dev
 docs: install
 	@$(BIN)/python -m pip install -q -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
+
+# The same on an NVIDIA GPU, which it needs: models of random weights, no network. It stops by itself after MINUTES;
+# the same command resumes.
+MINUTES ?= 5
+bench-gpu: install-dev
+	$(BIN)/python tests/benchmarks/bench.py --plan gpu --minutes $(MINUTES) --out $(BENCH_OUT)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

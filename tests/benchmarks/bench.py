@@ -1,7 +1,7 @@
 """prefzoo beside TRL: seconds per pair and peak memory, as ratios within one run on one machine.
 
-`python tests/benchmarks/bench.py --plan headline|curves|side|data` measures case after case, each in a process of
-its own, the two tools in turn, and writes `<plan>.json`, `.md` and `.png` to `--out`. What is there from the same
+`python tests/benchmarks/bench.py --plan headline|curves|side|gpu|data` measures case after case, each in a process
+of its own, the two tools in turn, and writes `<plan>.json`, `.md` and `.png` to `--out`. What is there from the same
 machine, versions and code of `prefzoo/` is not measured again, so an interrupted run goes on; with `--minutes` it stops
 by itself, after the measurement under way. Run nothing else meanwhile: two threads that wait for each
 other on a busy core take many times as long.
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from case import MODEL
-from plans import PLANS, Case
-from report import Known, picture, table
+from plans import PLANS, SIZES, Case
+from report import Known, gpu_table, picture, table
 from rich.console import Console
 
 from prefzoo.engine import models
@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write to; default: runs/benchmarks")
     asked = parser.parse_args()
     end, cases, made = time.monotonic() + 60 * asked.minutes, PLANS[asked.plan], environment()
+    if any(case.device == "cuda" for case in cases) and not made["hardware"]["gpu"]:
+        raise SystemExit(f"plan {asked.plan}: needs an NVIDIA GPU, not found here; --plan gpu-tiny runs on a CPU")
     source = REAL if REAL.is_file() else resolve_package(QUICKSTART)
     file, console = asked.out / f"{asked.plan}.json", Console()
     known = _known(file, made)
@@ -59,7 +61,7 @@ def main() -> None:
             told = f"{found['seconds']:.1f} s, {found['peak_bytes'] / 1e9:.2f} GB" if "seconds" in found else "failed"
             console.print(f"{case.name}, {tool}: {told}")
             write_json(file, {**kept, "measured": known})
-    text = table(asked.plan, cases, known, source.name, made)
+    text = (gpu_table if cases[0].size else table)(asked.plan, cases, known, source.name, made)
     write_text(asked.out / f"{asked.plan}.md", text)
     picture(cases, known, asked.out / f"{asked.plan}.png")
     console.print(text, markup=False, soft_wrap=True)
@@ -126,7 +128,9 @@ def made_up(count: int, target: Path) -> Path:
 
 
 def _model(case: Case, folder: Path) -> str:
-    """The model that a case trains: the whole one, or a copy of its first layers."""
+    """The model that a case trains: the whole one, a copy of its first layers, or random weights of some size."""
+    if case.size:
+        return str(_random_model(case.size, folder / f"random-{case.size}"))
     if not case.layers:
         return MODEL
     target = folder / f"first-{case.layers}-layers"
@@ -136,6 +140,26 @@ def _model(case: Case, folder: Path) -> str:
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
     return str(target)
+
+
+def _random_model(size: str, target: Path) -> Path:
+    """A Qwen2 of random weights, in bf16 on disk, with the demo's tokenizer."""
+    if not target.is_dir():
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(models.resolve_model(MODEL, Path()))
+        ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        config = AutoConfig.for_model(
+            "qwen2", num_key_value_heads=2, vocab_size=151_936, tie_word_embeddings=True,
+            max_position_embeddings=16_384, **SIZES[size], **ids,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model.to("cpu").save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    return target
 
 
 def _measure(case: Case, tool: str, rows: Path, model: str) -> dict[str, Any]:

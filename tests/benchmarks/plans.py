@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 PEERS = ("trl", "prefzoo")
 SHORT = 64  # pairs up to which a measurement is a matter of seconds, and is done three times
+CARD = ("trl", "trl_liger", "prefzoo")
 WAYS = ("prefzoo", "side")  # one variant after another; several in one pass
 
 
@@ -20,6 +22,8 @@ class Case:
         layers: how many of the model's layers are kept; 0 for all.
         tokens: of one pass; 0 for the default.
         prepare: whether only the data set is prepared: read, audited and tokenised, and nothing trained.
+        size: a model of random weights, of `SIZES`; empty for SmolLM2-135M.
+        turns: how often it is done in one process; the last counts, and the first stands beside it.
     """
 
     name: str
@@ -37,10 +41,13 @@ class Case:
     axis: str = ""
     tools: tuple[str, ...] = PEERS
     prepare: bool = False
+    size: str = ""
+    device: str = "cpu"
+    turns: int = 1
 
     def words(self, tool: str) -> list[str]:
         """The command line of `case.py`, less the rows and the model."""
-        names = ("pairs", "length", "precision", "losses", "batch", "tokens")
+        names = ("pairs", "length", "precision", "losses", "batch", "tokens", "device", "turns")
         values = [word for name in names for word in (f"--{name}", str(getattr(self, name)))]
         flags = {"lora": self.lora, "checkpointing": self.checkpointing, "fill": self.rows == "filled"}
         flags["prepare"] = self.prepare
@@ -80,6 +87,37 @@ def _prepared(count: int) -> Case:
     return Case(f"{count:,} pairs prepared", pairs=count, layers=1, rows="made up", rounds=1, prepare=True)
 
 
+# Qwen2.5's sizes and vocabulary, whose head is a large part of the work and the memory of small models.
+SIZES = {
+    "tiny": dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128),
+    "0.5B": dict(hidden_size=896, num_hidden_layers=24, num_attention_heads=14, intermediate_size=4864),
+    "1.5B": dict(hidden_size=1536, num_hidden_layers=28, num_attention_heads=12, intermediate_size=8960),
+}
+
+
+def _card(name: str, size: str, *, tiny: bool, tools: tuple[str, ...] = CARD, **rest: Any) -> Case:
+    """Return a case for a GPU; with `tiny` the same on a CPU, with a model and texts of no size."""
+    if tiny:
+        tools = tuple(tool for tool in tools if tool != "trl_liger")  # its kernels are for GPUs
+        rest |= {"length": 128, "pairs": 4, "batch": 2}
+    return Case(
+        name, precision="bf16", rounds=1, size="tiny" if tiny else size, device="cpu" if tiny else "cuda",
+        tools=tools, **rest,
+    )  # fmt: skip
+
+
+def _gpu(*, tiny: bool) -> list[Case]:
+    short = {"pairs": 64, "batch": 8, "length": 1024}
+    zoo = ("trl", "prefzoo", "side")
+    return [
+        _card("small: 0.5B", "0.5B", tiny=tiny, turns=2, **short),
+        _card("lora: 1.5B", "1.5B", tiny=tiny, turns=2, lora=True, **short),
+        _card("long: 1.5B, 2,048 tokens", "1.5B", tiny=tiny, turns=2, pairs=16, length=2048, rows="filled"),
+        _card("zoo: 8 losses, LoRA, 0.5B", "0.5B", tiny=tiny, tools=zoo, lora=True, losses=8, **short),
+        _card("long: 1.5B, 8,192 tokens", "1.5B", tiny=tiny, pairs=4, length=8192, rows="filled", batch=1),
+    ]
+
+
 PLANS: dict[str, list[Case]] = {
     "headline": [
         Case("dpo, full, fp32"),
@@ -99,6 +137,8 @@ PLANS: dict[str, list[Case]] = {
     ],
     "data": [_prepared(count) for count in (2_000, 20_000)],
     "data-large": [_prepared(1_000_000)],
+    "gpu": _gpu(tiny=False),
+    "gpu-tiny": _gpu(tiny=True),
     "smoke": [  # that every kind of case runs; its times mean nothing
         _prepared(4),
         *(Case(f"{n} pairs", pairs=n, layers=1, length=128, rows="quickstart", axis="pairs", rounds=1) for n in (4, 8)),
@@ -123,5 +163,12 @@ NOTES = {
     ),
     "data": "Nothing is trained: rows are read and tokenised, by prefzoo audited and counted by role, too.",
     "data-large": "Nothing is trained: rows are read and tokenised, by prefzoo audited and counted by role, too.",
+    "gpu": (
+        "Random weights of Qwen2.5's sizes, the demo's tokenizer. `first` is the first training in a process, `second` "
+        "the same again, with everything compiled and warm; cases that are done once have no second. Eight losses: "
+        "TRL and `prefzoo` one after another, `side by side` in one process with one reference. TRL's other row is "
+        "with Liger's kernels; its padding-free mode is switched off in this version. Memory: peak of tensors."
+    ),
+    "gpu-tiny": "The cases of the plan `gpu` with a model of no size on a CPU: no measurement.",
     "smoke": "One layer of the model: no measurement.",
 }

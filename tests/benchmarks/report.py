@@ -12,8 +12,8 @@ from plans import NOTES, Case
 from prefzoo.evals.report.canvas import save_figure, styled
 
 VERSIONS = ("python", "torch", "transformers", "prefzoo")
-NAMES = {"trl": "TRL", "prefzoo": "prefzoo", "side": "side by side"}
-COLOURS = {"trl": "#999999", "prefzoo": "#0072b2", "side": "#d55e00"}
+NAMES = {"trl": "TRL", "trl_liger": "TRL with Liger", "prefzoo": "prefzoo", "side": "side by side"}
+COLOURS = {"trl": "#999999", "trl_liger": "#555555", "prefzoo": "#0072b2", "side": "#d55e00"}
 AXES = {"pairs": "pairs", "length": "tokens of a prompt and its answer", "losses": "losses"}
 DPI = 120
 Known = dict[str, dict[str, list[dict[str, Any]]]]
@@ -60,6 +60,23 @@ def _pairs_per_second(known: Known, case: Case) -> list[str]:
     return [f"- {case.name}, {NAMES[tool]}: {case.pairs / one:,.0f} pairs/s" for tool, one in seconds.items() if one]
 
 
+def gpu_table(plan: str, cases: list[Case], known: Known, rows: str, made: dict[str, Any]) -> str:
+    """Markdown: a line for each tool, with the first and the second training in a process; ratios to TRL's line."""
+    columns = ("case", "pairs", "tool", "first s", "second s", "peak GB", "times TRL's speed", "share of TRL's memory")
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for case in cases:
+        for tool in case.tools:
+            names = ("first_seconds" if case.turns > 1 else "seconds", "seconds", "peak_bytes")
+            first, last, peak = (middle(known, case, tool, name) for name in names)
+            failed = [m["failed"] for m in known.get(case.name, {}).get(tool, []) if "failed" in m]
+            cells = [_cell(first, 1), _cell(last, 1, 2) if case.turns > 1 else "-", _cell(peak, 1e9, 2)]
+            cells += [_ratio(middle(known, case, "trl", "seconds"), last)]
+            cells += [_ratio(peak, middle(known, case, "trl", "peak_bytes"))]
+            missing = "" if last is not None else f" ({failed[0] if failed else 'not measured yet'})"
+            lines.append(f"| {case.name} | {case.pairs} | {NAMES[tool]}{missing} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _foot(plan, cases, rows, made)])
+
+
 def _cell(value: float | None, scale: float, places: int = 1) -> str:
     return "-" if value is None else f"{value / scale:.{places}f}"
 
@@ -74,9 +91,11 @@ def _foot(plan: str, cases: list[Case], rows: str, made: dict[str, Any]) -> str:
     where = f"{hardware['gpu'] or hardware['processor']}, {hardware['cores']} cores, 2 threads"
     batch = "batch 4, " if all(case.batch == 4 for case in cases) else ""  # noqa: PLR2004 - the default
     peer = "TRL 1.16.0 without gradient checkpointing unless said; " if "trl" in cases[0].tools else ""
+    model = "" if cases[0].size else "SmolLM2-135M, "
+    memory = "" if cases[0].size else "peak memory of the process. "
     return (
-        f"{NOTES[plan]}\n\nSmolLM2-135M, {batch}rows of {rows} unless said, {peer}seconds from raw rows to the end "
-        f"of training, medians over the rounds; peak memory of the process. {where}; {versions}; "
+        f"{NOTES[plan]}\n\n{model}{batch}rows of {rows} unless said, {peer}seconds from raw rows to the end "
+        f"of training, medians over the rounds; {memory}{where}; {versions}; "
         f"commit {made['commit']}.\n"
     ).lstrip("\n")
 
@@ -89,18 +108,22 @@ def picture(cases: list[Case], known: Known, path: Path) -> None:
 
 
 def _bars(cases: list[Case], known: Known) -> Figure:
-    figure = Figure(figsize=(11, 0.5 * len(cases) + 1.6), layout="constrained")
+    tools = list(dict.fromkeys(tool for case in cases for tool in case.tools))
+    figure = Figure(figsize=(11, 0.25 * len(tools) * len(cases) + 1.6), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
+    wide = 0.8 / len(tools)
     for axis, what, scale, label in zip(axes, ("seconds", "peak_bytes"), (1, 1e9), ("seconds", "peak GB"), strict=True):
-        for shift, tool in zip((-0.2, 0.2), cases[0].tools, strict=True):
-            values = [(middle(known, case, tool, what) or 0) / scale for case in cases]
-            at = [i + shift for i in range(len(cases))]
-            axis.bar_label(axis.barh(at, values, 0.38, color=COLOURS[tool], label=NAMES[tool]), fmt="%.1f", padding=3)
+        for nth, tool in enumerate(tools):
+            points = [(i, middle(known, case, tool, what)) for i, case in enumerate(cases)]
+            at = [i + (nth - (len(tools) - 1) / 2) * wide for i, value in points if value is not None]
+            values = [value / scale for _, value in points if value is not None]
+            bars = axis.barh(at, values, 0.95 * wide, color=COLOURS[tool], label=NAMES[tool])
+            axis.bar_label(bars, fmt="%.1f", padding=3)
         axis.set_xlabel(f"{label} (less is better)")
         axis.margins(x=0.15)
     axes[0].set_yticks(range(len(cases)), [case.name for case in cases])
     axes[0].invert_yaxis()
-    axes[1].legend(frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(tools), frameon=False)
     return figure
 
 
