@@ -153,7 +153,6 @@ def lm_head_of(causal: Any) -> LMHead:
 
 PROBE_TOKENS = 48  # tokens of a prompt and of an answer that `choose_layout` scores
 LAYOUTS: tuple[Layout, ...] = ("shared", "packed", "rows")
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # names of their number in configurations
 RECURRENT = ("linear", "conv", "mamba", "recurrent")  # parts of the names of such layers in configurations
 NOTES = {
     "packed": "this architecture cannot share a prompt between two answers exactly: each answer gets its own prompt",
@@ -204,17 +203,10 @@ def is_recurrent(model: Any) -> bool:
 
 def left_out(model: Any) -> list[str]:
     """Return a line for each part of an architecture that training makes no use of."""
-    config, name = model.config.get_text_config(), model.config.model_type
-    lines = []
-    if any((getattr(config, key, None) or 0) > 1 for key in EXPERTS):
-        lines.append(
-            f"model {name}: its router is trained by the preference loss alone, without a balancing loss over experts"
-        )
-    if is_recurrent(model):
-        lines.append(
-            f"model {name}: its recurrent layers start each row anew; no states are cached, and rows are not packed"
-        )
-    return lines
+    if not is_recurrent(model):
+        return []
+    kind = model.config.model_type
+    return [f"model {kind}: its recurrent layers start each row anew; no states are cached, and rows are not packed"]
 
 
 def _answers_are_apart(model: Any, batch: PairBatch, values: LogProbs) -> bool:
