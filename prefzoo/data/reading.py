@@ -12,7 +12,8 @@ from typing import Any
 from prefzoo.data.examples import Example, Pair
 from prefzoo.data.faults import Faults, OnBadRow
 from prefzoo.data.mixtures import Origins, Part
-from prefzoo.data.schemas.normalise import Normalised, conclude, fold_columns, read_part, recognise
+from prefzoo.data.schemas.columns import fold_columns, recognise
+from prefzoo.data.schemas.normalise import Normalised, conclude, read_part
 from prefzoo.data.schemas.normalise import Part as Read
 from prefzoo.data.sources import Address, iterate_rows
 from prefzoo.data.spool import Spool

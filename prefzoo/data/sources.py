@@ -12,7 +12,7 @@ from typing import Any
 
 from prefzoo.data.faults import Faults
 from prefzoo.data.rows import Row
-from prefzoo.data.schemas.normalise import rename_columns
+from prefzoo.data.schemas.columns import rename_columns
 from prefzoo.errors import UserError
 from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
 

@@ -14,7 +14,8 @@ from prefzoo.data.schemas import (  # isort: skip
     choices,
     rated,
 )
-from prefzoo.data.schemas.normalise import Normalised, describe, normalise, read_examples, rename_columns
+from prefzoo.data.schemas.columns import rename_columns
+from prefzoo.data.schemas.normalise import Normalised, describe, normalise, read_examples
 from prefzoo.data.schemas.registry import Schema, all_schemas, column_names, schema, schema_names
 
 __all__ = [
