@@ -139,6 +139,7 @@ def test_the_board_says_equal_and_different(run: Path) -> None:
     assert pairs["ipo", "simpo"]["outcome"] == "different" and pairs["simpo", "the base"]["outcome"] == "different"
 
 
+@pytest.mark.slow
 def test_compare_says_the_same_and_so_does_the_page(run: Path) -> None:
     written, compared = json.loads((run / "verdict.json").read_text()), compare([run])
     assert compared.verdict.equality == written["equality"]
@@ -161,6 +162,7 @@ def test_few_prompts_leave_it_undecided_and_the_verdict_says_what_it_takes(tmp_p
     assert "undecided" in answer.equality and not answer.advice  # one plan, of the asker's own margin
 
 
+@pytest.mark.slow
 def test_a_difference_that_is_real_and_smaller_than_the_margin_is_called_both(tmp_path: Path) -> None:
     n = 600
     better = np.array(share(360, n))
@@ -177,6 +179,7 @@ def test_a_difference_that_is_real_and_smaller_than_the_margin_is_called_both(tm
     )
 
 
+@pytest.mark.slow
 def test_no_margin_no_test(tmp_path: Path) -> None:
     run = of(tmp_path / "none", n=60, equivalence=None)
     written = json.loads((run / "verdict.json").read_text())

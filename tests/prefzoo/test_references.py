@@ -111,6 +111,7 @@ def test_a_group_shares_the_passes_of_different_references_but_one_kl(tiny_model
     assert groups == [["a"], ["m"]] and "does not know a reference that moves" in notes[0]
 
 
+@pytest.mark.slow
 def test_a_run_with_a_reference(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
