@@ -261,5 +261,27 @@ def _sum_up(tokens: Tensor, stats: list[Tensor], batch: PairBatch, kind: type[Lo
 
 
 def _sums(tokens: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
-    sums = tokens.new_zeros(2 * len(batch)).index_add(0, batch.owner, tokens)
+    size = 2 * len(batch)
+    if tokens.is_cuda:
+        sums = segment_sums(tokens, batch.owner, size)
+    else:
+        sums = tokens.new_zeros(size).index_add(0, batch.owner, tokens)
     return sums[: len(batch)], sums[len(batch) :]
+
+
+def segment_sums(tokens: Tensor, owner: Tensor, size: int) -> Tensor:
+    """Return the sums of consecutive tokens, in the same order every time.
+
+    On a GPU, `index_add` adds in any order: the reference and a policy equal to it would differ by rounding.
+
+    Args:
+        tokens: (N,) values.
+        owner: (N,) which sum each belongs to, ascending.
+        size: Number of sums.
+
+    Returns:
+        (size,) sums; 0 where there are no tokens.
+    """
+    counts = torch.zeros(size, dtype=torch.long, device=owner.device).index_add(0, owner, torch.ones_like(owner))
+    sums: Tensor = torch.segment_reduce(tokens, "sum", lengths=counts, initial=0.0, unsafe=True)
+    return sums

@@ -11,7 +11,7 @@ import torch
 from prefzoo.data.batches import Layout, collate, order
 from prefzoo.data.tokens import TokenAnswer, TokenPair
 from prefzoo.engine import packed_attention
-from prefzoo.engine.logprobs import LAYOUTS, Tile, choose_layout, score, score_with_kl
+from prefzoo.engine.logprobs import LAYOUTS, Tile, choose_layout, score, score_with_kl, segment_sums
 from prefzoo.engine.packed_attention import attend
 from prefzoo.engine.reference_logprobs import rows_key
 from prefzoo.errors import UserError
@@ -45,6 +45,22 @@ def test_sums_equal_those_of_plain_logits(tiny_model: Any, layout: Layout) -> No
         assert float(found.rejected[i]) == pytest.approx(by_hand(tiny_model, pair.prompt, pair.rejected), abs=1e-4)
     assert found.chosen_len.tolist() == [len(p.chosen) for p in pairs]
     assert found.rejected_len.tolist() == [len(p.rejected) for p in pairs]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_gpus_sums_in_a_fixed_order_are_the_same_sums(layout: Layout) -> None:
+    """On the CPU by the same call; the second answer of a single labelled one has no tokens."""
+    examples = [*random_pairs(), TokenAnswer([5, 6], [7, 8, 9], True, 9)] if layout == "rows" else random_pairs()
+    owner = torch.cat([collate([example], layout, pad=1).owner + 2 * i for i, example in enumerate(examples)])
+    whole = collate(random_pairs(), layout, pad=1)
+    assert bool((whole.owner.diff() >= 0).all())  # what summing by segments needs
+    for belongs, size in ((owner, 2 * len(examples)), (whole.owner, 2 * len(whole))):
+        tokens = torch.randn(len(belongs), generator=torch.Generator().manual_seed(0), requires_grad=True)
+        expected = tokens.new_zeros(size).index_add(0, belongs, tokens)
+        sums = segment_sums(tokens, belongs, size)
+        torch.testing.assert_close(sums, expected)
+        weights = torch.arange(size) + 1.0
+        torch.testing.assert_close(*(torch.autograd.grad((s * weights).sum(), tokens)[0] for s in (sums, expected)))
 
 
 def gradients(model: Any, layout: Layout, tile: Tile = None) -> tuple[LogProbs, torch.Tensor]:
