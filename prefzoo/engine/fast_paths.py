@@ -101,15 +101,17 @@ def switch_dropout_off(model: Any) -> None:
 
 
 def linear_layers(model: Any) -> list[str]:
-    """Return the last names of all linear layers, sorted, without the head."""
+    """Return the last names of all linear layers, sorted, without the head; of those in a list the whole names."""
     from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
-    return sorted({
-        name.rpartition(".")[2]
+    names = [
+        name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D) and module is not head
-    })  # fmt: skip
+    ]  # fmt: skip
+    last = {name: name.rpartition(".")[2] for name in names}
+    return sorted({name if last[name].isdigit() else last[name] for name in names})  # layers have numbers, too
 
 
 def not_adaptable(model: Any) -> list[str] | None:

@@ -101,7 +101,7 @@ def test_a_run_is_a_call(run_folder: Path, monkeypatch: pytest.MonkeyPatch, caps
     found = prefzoo.run(fields, overrides={"train.steps": 2, "train.precision": "fp32"}, results="out", quiet=True)
     assert len(found.variants["simpo"].steps) == 2 and found.recipe["variants"]["simpo"]["beta"] == 2.5
     assert "".join(capsys.readouterr()) == ""
-    assert sorted(p.name for p in run_folder.iterdir()) == sorted([*before, "out"])  # nothing is left behind
+    assert sorted(p.name for p in run_folder.iterdir()) == sorted([*before, "cache", "out"])  # no recipe is left behind
     with pytest.raises(prefzoo.UserError, match="no such file: .*absent.jsonl|absent.jsonl"):
         prefzoo.run({**fields, "data": {"train": "absent.jsonl"}})
 

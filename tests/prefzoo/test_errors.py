@@ -75,10 +75,7 @@ def test_a_cache_that_is_a_file_is_one_line(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (
-            ("schema", "--out", "file/schema.json"),
-            f"file: {CANNOT}; look at its permissions",
-        ),
+        (("schema", "--out", "file/schema.json"), f"--out file: {CANNOT} ("),
         (("judge", "r.yaml", "--out", "file/numbers.json"), f"--out file: {CANNOT} ("),
         (
             ("eval", "model", "--suite", "instruct:eval:2", "--out", "file"),

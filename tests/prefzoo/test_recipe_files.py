@@ -54,7 +54,6 @@ def test_it_is_short_and_says_what_it_is_for(path: Path) -> None:
 def test_check_says_what_it_would_do(
     path: Path, stand_ins: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("prefzoo.experiment.plan._speed", lambda *, bf16: 1e12)
     recipe = load(path)
     sets = {"model": str(stand_ins / "model"), "data.max_length": 4000}  # a byte is a token
     if "/" in recipe.data.train and "://" not in recipe.data.train:  # of a hub
