@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import site
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,9 +125,10 @@ def _known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) ->
     recipe = Path(request.recipe)
     package = Path(__file__).parents[1]
     own = [p for root in (package, package / "evals") for p in root.resolve().rglob("*") if p.suffix in (".py", ".j2")]
-    # names and versions; Ray, once imported, adds a folder inside its own with copies of some packages
-    roots = [Path(root) for root in sys.path if "ray" not in Path(root).parts]
-    packages = {path.name for root in roots for path in root.glob("*.dist-info")}
+    # names and versions; not of sys.path: setuptools and Ray, once imported, add folders with copies of packages
+    roots = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
+    roots += [root for root in os.environ.get("PYTHONPATH", "").split(os.pathsep) if root]
+    packages = {path.name for root in roots for path in Path(root).glob("*.dist-info")}
     return {
         "recipe": recipe.read_text(encoding="utf-8"), "folder": str(recipe.resolve().parent),
         "overrides": list(request.overrides), "files": _stamps([Path(file) for file in files]),

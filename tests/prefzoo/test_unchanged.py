@@ -32,6 +32,8 @@ def place(
     (run_folder / "r.yaml").write_text(RECIPE)
     monkeypatch.setenv("PREFZOO_CACHE", str(run_folder / "cache"))
     monkeypatch.chdir(run_folder)
+    (run_folder / "vendored" / "copied-1.0.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(run_folder / "vendored"))  # as setuptools does when it is imported
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
     (run_folder / "printed.txt").write_text(capsys.readouterr().out)
     return run_folder
