@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prefzoo.data.encoding import encode_prompt
+from prefzoo.evals.generation.batches import cache_settings, prompts_in_batch
 from prefzoo.evals.judges.protocol import Answer, Progress
 from prefzoo.runtime.memory import retry_with_smaller_batches
 
@@ -47,7 +48,7 @@ def generate(
     n: int = 1,
     temperature: float = 0.0,
     seed: int = 0,
-    batch_size: int = 50,
+    batch_size: int | None = None,
     progress: Progress | None = None,
     variables: Mapping[str, Any] | None = None,
 ) -> list[list[Answer]]:
@@ -60,7 +61,7 @@ def generate(
         n: answers per prompt.
         temperature: of sampling; 0 for greedy answers.
         seed: of sampling.
-        batch_size: prompts per batch.
+        batch_size: prompts per batch; None for as many as suit the device and its memory.
         progress: called with the number of finished prompts and of all.
         variables: of the chat template.
 
@@ -99,7 +100,7 @@ def sample_tokens(
     n: int = 1,
     temperature: float = 0.0,
     seed: int = 0,
-    batch_size: int = 50,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> list[list[list[int]]]:
     """Generate answers as token ids.
@@ -122,6 +123,8 @@ def sample_tokens(
 
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: list[list[list[int]]] = [[] for _ in prompts]
+    if batch_size is None:
+        batch_size = prompts_in_batch(model, max(map(len, prompts), default=0), max_new_tokens, n)
     was_training = model.training
     model.eval()
     for start in range(0, len(by_length), batch_size):
@@ -152,7 +155,7 @@ def _batch(
     sampler = [GumbelSampler(seeds, temperature, model.device)] if temperature else []
     out = model.generate(
         input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad,
-        eos_token_id=sorted(ends), logits_processor=sampler,
+        eos_token_id=sorted(ends), logits_processor=sampler, **cache_settings(model),
     )  # fmt: skip
     return [_cut(row, ends) for row in out[:, width:].tolist()]
 

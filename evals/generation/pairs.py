@@ -19,9 +19,10 @@ from prefzoo.evals.judges.grades import grade
 from prefzoo.evals.judges.protocol import Answer, Judge, Outcome, Progress, PromptRow, Verdict
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.cache import Cache
+from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.run_folders import write_json, write_text
 
-CHUNK = 32  # prompts whose answers are sampled, and cached, together
+CHUNK, GPU_CHUNK = 32, 256  # prompts whose answers are sampled, and cached, together: on CPUs, on other devices
 TWO = 2  # answers in a pair
 DECIMALS = 4  # of scores in the data
 
@@ -171,11 +172,13 @@ def make_pairs(
     goal, have = limit or len(rows), 0
     done: list[Picked] = []
     verdicts: list[Verdict] = []
-    for start in range(0, len(rows), CHUNK):
+    chunk = CHUNK if process_state().device.type == "cpu" else GPU_CHUNK
+    for start in range(0, len(rows), chunk):
         if limit and have >= limit:
             break
-        part = rows[start : start + CHUNK]
-        answers = _sampled(model, tokenizer, part, sampling, partial, str(start))
+        part = rows[start : start + chunk]
+        key = str(start) if chunk == CHUNK else f"{start}, {chunk} prompts"
+        answers = _sampled(model, tokenizer, part, sampling, partial, key)
         grades, more = grade(judge, part, answers)
         verdicts += more
         cover = coverage(verdicts)
@@ -197,7 +200,7 @@ def _sampled(
         return [[Answer(*one) for one in several] for several in known]
     answers = generate(
         model, tokenizer, [r.prompt for r in rows], max_new_tokens=sampling.max_new_tokens, n=sampling.n,
-        temperature=sampling.temperature, seed=sampling.seed, batch_size=max(1, 96 // sampling.n),
+        temperature=sampling.temperature, seed=sampling.seed,
     )  # fmt: skip
     if cache:
         cache.put({key: [[[a.text, a.finished, a.tokens] for a in several] for several in answers]})

@@ -23,7 +23,8 @@ from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.recipe.judge import JudgeSettings, Text
 from prefzoo.runtime.cache import Cache, cache_of
 
-BATCH = 16  # comparisons that are judged, and cached, together
+BATCH = {"cpu": 16}  # comparisons that are judged, and cached, together
+DEFAULT_BATCH = 256  # on other devices, in passes of as many tokens as suit them
 
 
 class ModelSettings(JudgeSettings):
@@ -76,8 +77,9 @@ class CausalJudge(PairwiseJudge):
         bf16 = torch.cuda.is_available()
         with on_accelerator(self.model):
             layout = choose_layout(self.model, verdicts)
-            for start in range(0, len(verdicts), BATCH):
-                batch = verdicts[start : start + BATCH]
+            size = BATCH.get(self.model.device.type, DEFAULT_BATCH)
+            for start in range(0, len(verdicts), size):
+                batch = verdicts[start : start + size]
                 logprobs = reference_logprobs.logprobs(self.model, batch, layout, bf16=bf16)
                 rows = zip(batch, logprobs.chosen.tolist(), logprobs.rejected.tolist(), strict=True)
                 yield {p.row: FIRST + (SECOND - FIRST) / (1 + math.exp(a - b)) for p, a, b in rows}

@@ -94,8 +94,11 @@ def _packed(
 
 
 def _causal(t: int, s: int, device: torch.device) -> Tensor:
-    """Return a (1, 1, t, s) mask: each of the last t positions sees itself and earlier ones."""
-    return torch.ones(t, s, dtype=torch.bool, device=device).tril(s - t)[None, None]
+    """Return the (1, 1, t, s) mask that transformers leaves out: a single query sees all keys, t queries the first t.
+
+    In a cache that is allocated at once, the keys after those t are not written yet.
+    """
+    return torch.ones(t, s, dtype=torch.bool, device=device).tril(s if t == 1 else 0)[None, None]
 
 
 def _long(query: Tensor, key: Tensor) -> bool:

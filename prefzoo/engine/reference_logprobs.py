@@ -26,7 +26,8 @@ from prefzoo.runtime.progress import Report
 from prefzoo.types import LogProbs
 
 ENGINE = 4  # increment when the engine's numbers change, so that older cached log-probs are not read
-TOKENS = 4096  # per forward pass, without gradients
+TOKENS = {"cpu": 4096}  # per forward pass, without gradients
+DEFAULT_TOKENS = 32_768  # on other devices, which need large products to be busy
 CHECKSUM = "sha256"  # key in the file's metadata
 
 
@@ -73,7 +74,7 @@ def logprobs(
     model: Any, pairs: Sequence[TokenExample], layout: Layout, kind: type[LogProbs] = LogProbs, *, bf16: bool,
     report: Report | None = None, passes: Sequence[Sequence[int]] | None = None,
 ) -> LogProbs:  # fmt: skip
-    """Score every pair under a model, in passes of at most `TOKENS` tokens, and in smaller ones if memory runs out.
+    """Score every pair under a model, in passes that suit its device, and in smaller ones if memory runs out.
 
     Args:
         model: A causal language model; it stays on its device.
@@ -99,7 +100,8 @@ def logprobs(
 
     first: dict[int, int] = {}  # where a pair's log-probs are
     done = 0
-    for part in split(pairs, range(len(pairs)), TOKENS, None) if passes is None else passes:
+    tokens = TOKENS.get(device.type, DEFAULT_TOKENS)
+    for part in split(pairs, range(len(pairs)), tokens, None) if passes is None else passes:
         parts += retry_with_smaller_batches(scored, part)
         for i in part:
             first.setdefault(i, done)

@@ -15,6 +15,7 @@ from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import load_policy
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError, VariantFailed
+from prefzoo.evals.generation.batches import prompts_together
 from prefzoo.evals.generation.generate import generate
 from prefzoo.evals.judges.causal import CausalJudge
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge
@@ -23,7 +24,6 @@ from prefzoo.evals.suites.benchmarks import seconds_for_all
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.work_names import answering, benchmarking, judging, scoring, tokens_of, training
 from prefzoo.experiment.works import together
-from prefzoo.runtime.cache import BATCH
 from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.progress import Note, stage
 from prefzoo.runtime.rates import thread_clock
@@ -136,14 +136,14 @@ class Measurement:
     def _answers(self, prompts: int) -> tuple[float, float]:
         """Generate a few tokens: the first takes the time of reading the prompts, all others the same."""
         experiment, longest = self.experiment, self.experiment.recipe.evals.max_new_tokens
-        batch = [row.prompt for row in experiment.prompts[: min(prompts, BATCH)]]
         model = experiment.base.model
+        batch = [row.prompt for row in experiment.prompts[: min(prompts, prompts_together(model.device))]]
         model = model.to(torch.bfloat16) if native_bf16() else model
         took: dict[int, float] = {}
         for tokens in (1, 1, min(longest, 1 + SHORT)):  # kernels are made ready by the first
             start = thread_clock()
-            generate(model, experiment.tokenizer, batch, max_new_tokens=tokens, batch_size=len(batch),
-                     variables=experiment.recipe.data.chat_template_kwargs)  # fmt: skip
+            variables = experiment.recipe.data.chat_template_kwargs
+            generate(model, experiment.tokenizer, batch, max_new_tokens=tokens, variables=variables)
             took[tokens] = thread_clock() - start
         each = (took[max(took)] - took[1]) / max(1, max(took) - 1)
         return took[1] + max(0.0, each) * (longest - 1), len(batch) * longest

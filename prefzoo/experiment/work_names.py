@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefzoo.data.tokens import TokenExample
+from prefzoo.evals.generation.batches import prompts_together
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.suites.tasks import suite_key
-from prefzoo.runtime.cache import BATCH, key_of
+from prefzoo.runtime.cache import key_of
+from prefzoo.runtime.distributed import process_state
 from prefzoo.training.job import Job
 from prefzoo.training.loss_inputs import kind_of
 from prefzoo.types import LogProbs
@@ -23,7 +25,7 @@ def scoring(kind: type[LogProbs], *, bf16: bool) -> str:
 
 def answering(prompts: int, tokens: int) -> str:
     """Return the name of generating answers: what a token takes depends on how many are generated together."""
-    return f"answers to {min(prompts, BATCH)} prompts, {tokens} tokens"
+    return f"answers to {min(prompts, prompts_together(process_state().device))} prompts, {tokens} tokens"
 
 
 def judging(judge: Judge) -> str:

@@ -22,7 +22,6 @@ from prefzoo.runtime.paths import cache_dir
 from prefzoo.runtime.versions import version_of
 
 ENGINE = 2  # raise when generation or judging changes: what another engine computed is not read
-BATCH = 50  # prompts that are answered, and cached, together
 WHOLE = "whole"  # the key of a value that has a file of its own
 HEAD, DIGEST = b'{"sha256": "', 16  # how a line starts, and how many characters of the checksum follow
 
@@ -170,7 +169,7 @@ def _cached(cache: Cache, key: str, make: Callable[[], Any], worth: Callable[[An
 
 def cached_by_prompt(
     stage: str, depends: Mapping[str, Any], prompts: Sequence[str], make: Callable[[list[str]], list[Any]],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None, *, together: int,
 ) -> list[Any]:  # fmt: skip
     """Return a value for each prompt; those that are not cached are made and cached in batches.
 
@@ -183,6 +182,7 @@ def cached_by_prompt(
         prompts: the prompts.
         make: computes the values of some prompts, in their order; JSON can hold them.
         progress: called with the number of finished prompts and of all.
+        together: prompts whose values are made and cached together.
 
     Returns:
         The values, in the order of `prompts`.
@@ -190,8 +190,8 @@ def cached_by_prompt(
     cache = cache_of("evals", stage, depends)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     values: list[Any] = [None] * len(prompts)
-    for start in range(0, len(prompts), BATCH):
-        batch = by_length[start : start + BATCH]
+    for start in range(0, len(prompts), together):
+        batch = by_length[start : start + together]
         texts = [prompts[i] for i in batch]
         for i, value in zip(batch, _cached(cache, key_of(texts), partial(make, texts), lambda _: True), strict=True):
             values[i] = value

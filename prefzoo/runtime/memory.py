@@ -9,7 +9,10 @@ import ctypes
 import gc
 import os
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -63,3 +66,11 @@ def retry_with_smaller_batches(work: Callable[[Sequence[T]], list[R]], items: Se
     release_memory()  # outside the except block, where the traceback still holds the failed attempt's tensors
     half = len(items) // 2
     return retry_with_smaller_batches(work, items[:half]) + retry_with_smaller_batches(work, items[half:])
+
+
+def free_gpu_bytes(device: torch.device) -> int:
+    """Return the bytes that torch can allocate on a GPU: what no process holds, and what it holds itself unused."""
+    import torch
+
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused

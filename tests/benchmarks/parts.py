@@ -91,9 +91,8 @@ def reference_by_pass() -> None:
     rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in rows]
     model, tokenizer = models.load(MODEL, Path())
     pairs = tokenise(normalise(rows, "rows"), tokenizer, 512, "cut").examples
-    usual = reference_logprobs.TOKENS
-    for tokens in (usual, 2048, 1024):
-        reference_logprobs.TOKENS = tokens
+    for tokens in (reference_logprobs.TOKENS["cpu"], 2048, 1024):
+        reference_logprobs.TOKENS["cpu"] = tokens
         print(f"{tokens} tokens: {best(lambda: reference_logprobs.logprobs(model, pairs, 'shared', bf16=True)):.0f}")
 
 

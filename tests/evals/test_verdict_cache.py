@@ -16,7 +16,6 @@ from prefzoo.evals.judges.causal import ModelSettings
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
 from prefzoo.evals.judges.reward import RewardSettings
 from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
-from prefzoo.runtime import cache as cache_module
 from prefzoo.runtime.cache import Cache, cached_by_prompt
 
 
@@ -106,8 +105,7 @@ def test_a_local_model_goes_on_where_it_was_stopped(
     assert again == expected and not told
 
 
-def test_answers_are_cached_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "BATCH", 2)
+def test_answers_are_cached_batch_by_batch() -> None:
     made: list[list[str]] = []
 
     def make(texts: list[str]) -> list[str]:
@@ -118,9 +116,9 @@ def test_answers_are_cached_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> N
 
     prompts = ["aaa", "b", "cc", "dddd", "e"]
     with pytest.raises(KeyboardInterrupt):
-        cached_by_prompt("answers", {"model": "m"}, prompts, make)
+        cached_by_prompt("answers", {"model": "m"}, prompts, make, together=2)
     told: list[tuple[int, int]] = []
-    found = cached_by_prompt("answers", {"model": "m"}, prompts, make, lambda *x: told.append(x))
+    found = cached_by_prompt("answers", {"model": "m"}, prompts, make, lambda *x: told.append(x), together=2)
     assert found == ["AAA", "B", "CC", "DDDD", "E"] and told == [(2, 5), (4, 5), (5, 5)]
     assert made == [["b", "e"], ["cc", "aaa"], ["dddd"], ["dddd"]]
-    assert cached_by_prompt("answers", {"model": "other"}, prompts[:1], make) == ["AAA"] and len(made) == 5
+    assert cached_by_prompt("answers", {"model": "other"}, prompts[:1], make, together=2) == ["AAA"] and len(made) == 5

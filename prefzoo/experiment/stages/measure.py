@@ -17,8 +17,9 @@ from prefzoo.data.chat import with_variables
 from prefzoo.engine import model_copies, reference_logprobs
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
+from prefzoo.evals.generation.batches import prompts_together
 from prefzoo.evals.generation.generate import generate
-from prefzoo.evals.judges.protocol import Answer, PromptRow
+from prefzoo.evals.judges.protocol import Answer, Progress, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.held_out import has_all_metrics, on_pairs
 from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
@@ -226,15 +227,13 @@ def cached_answers(
     depends = {**same, "max_new_tokens": tokens, "generation": key_of({k: str(v) for k, v in settings.items()})}
     depends |= _of_template(variables)
 
-    def make(texts: list[str]) -> list[dict[str, Any]]:
+    def make(texts: list[str], progress: Progress) -> list[dict[str, Any]]:
         with rates.timed(answering(len(prompts), tokens), len(texts) * tokens) if rates else nullcontext():
-            generated = generate(
-                model, tokenizer, texts, max_new_tokens=tokens, batch_size=len(texts), variables=variables
-            )
+            generated = generate(model, tokenizer, texts, max_new_tokens=tokens, progress=progress, variables=variables)
         return [asdict(answer) for (answer,) in generated]
 
     texts = [row.prompt for row in prompts]
-    rows = _by_prompt("answers", name, depends, texts, make, console)
+    rows = _by_prompt("answers", name, depends, texts, make, console, prompts_together(model.device))
     return [Answer(**row) for row in rows]
 
 
@@ -244,25 +243,28 @@ def _of_template(variables: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def _by_prompt(
-    kind: str, name: str, depends: dict[str, Any], texts: list[str], make: Callable[[list[str]], list[Any]],
-    console: Console,
+    kind: str, name: str, depends: dict[str, Any], texts: list[str],
+    make: Callable[[list[str], Progress], list[Any]], console: Console, together: int,
 ) -> list[Any]:  # fmt: skip
     """`cached_by_prompt` under a stage that begins with the first batch that is not cached."""
     with ExitStack() as stages:
         reports: list[Report] = []
+        finished = 0
 
         def begun(part: list[str]) -> list[Any]:
             if not reports:
                 activity = {"answers": "answers", "kl": "samples"}[kind]
                 begun_stage = stage(f"{activity} of {name}", "prompts", console, variant=name, activity=activity)
                 reports.append(stages.enter_context(begun_stage))
-            return make(part)
+            return make(part, lambda done, _: reports[0](finished + done, len(texts), ""))
 
         def progress(done: int, total: int) -> None:
+            nonlocal finished
+            finished = done
             for report in reports:
                 report(done, total, "")
 
-        return cached_by_prompt(kind, depends, texts, begun, progress)
+        return cached_by_prompt(kind, depends, texts, begun, progress, together=together)
 
 
 def _kl(experiment: Experiment, name: str, model: Any, same: dict[str, str]) -> list[float]:
@@ -274,15 +276,18 @@ def _kl(experiment: Experiment, name: str, model: Any, same: dict[str, str]) -> 
     bf16, base = native_bf16(), experiment.base.model
     reference_model = base.to(torch.bfloat16) if bf16 else base  # in one precision, rounding is no divergence
 
-    def make(texts: list[str]) -> list[float]:
-        drawn = sampled(model, experiment.tokenizer, texts, evals.max_new_tokens, seed, variables=variables)
+    def make(texts: list[str], progress: Progress) -> list[float]:
+        drawn = sampled(
+            model, experiment.tokenizer, texts, evals.max_new_tokens, seed, progress=progress, variables=variables
+        )
         return kl(model, reference_model, drawn, experiment.layout, bf16=bf16)
 
     depends = {
         **same, "base": experiment.weights, "max_new_tokens": evals.max_new_tokens, "seed": seed,
         "layout": experiment.layout, **_of_template(variables),
     }  # fmt: skip
-    return _by_prompt("kl", name, depends, prompts, make, experiment.console)
+    together = prompts_together(model.device)
+    return _by_prompt("kl", name, depends, prompts, make, experiment.console, together)
 
 
 def report_unavailable(benchmarks: Mapping[str, Mapping[str, Any]], console: Console) -> None:
