@@ -1,22 +1,19 @@
-"""`prefzoo compare`: any runs and variants side by side."""
+"""`prefzoo compare`: any runs and variants side by side, or result files of other tools."""
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
+from prefzoo.cli.options import FILE
 from prefzoo.errors import UserError
-from prefzoo.evals.boards import cells, leaderboard
-from prefzoo.evals.boards.comparison import compare
-from prefzoo.evals.boards.tables import render, text, write_parquet
-from prefzoo.runtime import atomic_files, run_folders
-from prefzoo.runtime.run_folders import BASE
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 RESULT_FILES = (".json", ".eval")  # what other tools write, in place of a folder of prefzoo's
 TWO = 2  # columns that name a row
@@ -24,71 +21,89 @@ DIFFERENCES = "Differences from the base in points, paired by document; p after 
 WIDTH = 120  # of a table in a file
 
 
-def show_comparison(
-    paths: Sequence[Path], baseline: str | None, metrics: Sequence[str], sort: str | None, form: str,
-    output: Path | None, *, unranked: bool, equivalence: float | None = None,
+@click.command("compare")
+@click.argument("targets", nargs=-1, type=FILE, required=True, metavar="RUN[/VARIANT]...")
+@click.option("--baseline", metavar="VARIANT", help="Variant that differences are taken from; by default the base.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Show only this metric; repeatable.")
+@click.option("--sort", metavar="METRIC", help="Metric to rank by, or a cost like seconds; by default win_rate.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "md", "csv", "json", "html", "parquet"]), default="table",
+    show_default=True,
+)  # fmt: skip
+@click.option("--output", type=FILE, help="Write to this file; required for parquet.")
+@click.option("--unranked", is_flag=True, help="Also show what cannot be ranked: other prompts, judge or base.")
+@click.option("--equivalence", type=float, metavar="POINTS", help="Test which variants are equal within POINTS.")
+def command(
+    targets: tuple[Path, ...], baseline: str | None, metrics: tuple[str, ...], sort: str | None, form: str,
+    output: Path | None, unranked: bool, equivalence: float | None,
 ) -> None:  # fmt: skip
-    """Print it, or write it to a file.
+    """Put runs and variants side by side.
 
-    Raises:
-        UserError: as `compare`, or Parquet without a file.
+    It shows numbers with intervals, paired differences, recipes and costs.
     """
     if form == "parquet" and output is None:
         raise UserError("--format parquet: is binary, and no file is named; add --output FILE")
-    if any(path.suffix in RESULT_FILES for path in paths):
+    if any(path.suffix in RESULT_FILES for path in targets):
         asked = {"--metric": metrics, "--sort": sort, "--unranked": unranked, "--equivalence": equivalence}
-        _compare_results(paths, baseline, form, output, [option for option, value in asked.items() if value])
+        _refuse_for_result_files([option for option, value in asked.items() if value], form)
+        _give(_results_text(targets, baseline, form, output), output)
         return
-    comparison = compare(paths, baseline, metrics or None, sort, unranked, equivalence)
-    if form == "table":
-        console = Console() if output is None else Console(record=True, file=io.StringIO(), width=WIDTH)
-        render(comparison, console)
-        if output is not None:
-            run_folders.write_text(output, console.export_text())
-    elif form == "parquet" and output is not None:
+    from prefzoo.evals.boards.comparison import compare
+    from prefzoo.evals.boards.tables import render, text, write_parquet
+    from prefzoo.runtime.atomic_files import write_atomically
+
+    comparison = compare(targets, baseline, metrics or None, sort, unranked, equivalence)
+    if form == "parquet" and output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_files.write_atomically(output) as partial:
+        with write_atomically(output) as partial:
             write_parquet(comparison, partial)
-    elif output is not None:
-        run_folders.write_text(output, text(comparison, form))
-    else:
-        click.echo(text(comparison, form), nl=False)
-    if output is not None:
         click.echo(f"written: {output}", err=True)
-
-
-def _compare_results(
-    paths: Sequence[Path], baseline: str | None, form: str, output: Path | None, ignored: Sequence[str]
-) -> None:
-    """Compare the models of result files of lm-eval and logs of Inspect, document by document."""
-    from prefzoo.cli.evaluate import with_baseline
-    from prefzoo.evals.metrics.inspect_logs import is_log, read_logs
-    from prefzoo.evals.metrics.lm_eval_files import read_results
-
-    if ignored or form not in ("table", "md", "csv", "json"):
-        options = ", ".join([*ignored, *([f"--format {form}"] if form in ("html", "parquet") else [])])
-        raise UserError(f"{options}: has no meaning for result files of other tools; leave it out")
-    logs = [path for path in paths if is_log(path)]
-    others = [path for path in paths if path not in logs]
-    results = dict(read_logs(logs)) if logs else {}
-    for name, one in (read_results(others) if others else {}).items():
-        known = results.get(name)
-        results[name] = one if known is None else replace(one, benchmarks=known.benchmarks | one.benchmarks)
-    numbers = with_baseline(results, baseline, "--baseline")
-    board = leaderboard.build({name: one for name, (_, one) in numbers.items()}, {})
-    if form == "table":
-        console = Console(emoji=False) if output is None else Console(record=True, file=io.StringIO(), width=WIDTH)
-        console.print(f"{BASE}: {numbers[BASE][0]}", markup=False, highlight=False, soft_wrap=True)
-        board.render(console)
-        differences = board.diagnostics().astype(str)
-        if len(differences.columns) > TWO:
-            console.print(cells.table(differences, DIFFERENCES), markup=False)
-        shown = "" if output is None else console.export_text()
+    elif form == "table":
+        console = _console(output)
+        render(comparison, console)
+        _give("" if output is None else console.export_text(), output)
     else:
-        json_text = json.dumps({**board.as_json(), "rows": json.loads(board.long.to_json(orient="records"))}, indent=1)
-        shown = {"md": board.markdown(), "csv": board.csv(), "json": json_text + "\n"}[form]
-    if output is not None:
-        run_folders.write_text(output, shown)
-        click.echo(f"written: {output}", err=True)
-    elif shown:
-        click.echo(shown, nl=False)
+        _give(text(comparison, form), output)
+
+
+def _console(output: Path | None) -> Console:
+    """Return the terminal, or a page of fixed width whose text is written to the output."""
+    from rich.console import Console
+
+    return Console(emoji=False) if output is None else Console(record=True, file=io.StringIO(), width=WIDTH)
+
+
+def _give(text: str, output: Path | None) -> None:
+    """Write a text to a file, or print it."""
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    from prefzoo.runtime.run_folders import write_text
+
+    write_text(output, text)
+    click.echo(f"written: {output}", err=True)
+
+
+def _refuse_for_result_files(options: Sequence[str], form: str) -> None:
+    if options or form not in ("table", "md", "csv", "json"):
+        ignored = ", ".join([*options, *([f"--format {form}"] if form in ("html", "parquet") else [])])
+        raise UserError(f"{ignored}: has no meaning for result files of other tools; leave it out")
+
+
+def _results_text(paths: Sequence[Path], baseline: str | None, form: str, output: Path | None) -> str:
+    """Return the board of result files of other tools; a table for the terminal is printed here."""
+    from prefzoo.evals.boards import cells
+    from prefzoo.evals.boards.result_files import read_any, text, with_baseline
+    from prefzoo.runtime.run_folders import BASE
+
+    results = with_baseline(read_any(paths), baseline, "--baseline")
+    board = results.board()
+    if form != "table":
+        return text(board, form)
+    console = _console(output)
+    console.print(f"{BASE}: {results.baseline}", markup=False, highlight=False, soft_wrap=True)
+    board.render(console)
+    differences = board.diagnostics().astype(str)
+    if len(differences.columns) > TWO:
+        console.print(cells.table(differences, DIFFERENCES), markup=False)
+    return "" if output is None else console.export_text()

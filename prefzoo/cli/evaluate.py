@@ -2,105 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markdown import Markdown
+import click
+from click.core import ParameterSource
 
-from prefzoo.errors import UserError, did_you_mean
-from prefzoo.evals.boards import leaderboard
-from prefzoo.evals.boards.annotated import board, notes, render
-from prefzoo.evals.judges.annotations import read
-from prefzoo.evals.metrics.inspect_logs import read_logs
-from prefzoo.evals.metrics.lm_eval_files import read_results
-from prefzoo.evals.metrics.measure import Measured, write_samples
-from prefzoo.experiment.evaluate import Evaluation, evaluate
-from prefzoo.runtime.run_folders import BASE, write_text
+from prefzoo.cli.errors import PARTLY_FAILED
+from prefzoo.cli.options import FILE, JUDGE, QUIET, TEMPLATE
+from prefzoo.errors import UserError
+
+if TYPE_CHECKING:
+    from prefzoo.experiment.evaluate import Evaluation
+
+READ = {  # the options of each way of evaluating, besides TARGETS, --out and --quiet
+    "--annotations": {"annotations", "difficulties", "gamed", "order"},
+    "--lm-eval-results": {"lm_eval_results", "base"},
+    "--inspect-logs": {"inspect_logs", "base"},
+    "--suite": {"suite", "judge", "base", "max_new_tokens", "round_robin", "engine", "chat_template_kwargs"},
+}
 
 
-def show_evaluation(asked: Evaluation, *, quiet: bool) -> bool:
+@click.command("eval")
+@click.argument("targets", nargs=-1, type=FILE)
+@click.option(
+    "--suite", multiple=True, metavar="NAME|FILE",
+    help="instruct:eval[:N] or a file with a prompt column; a benchmark: knowledge, arithmetic, instructions, "
+    "perplexity, an lm-eval task's name, your own task file (.yaml) or folder. May be given several times.",
+)  # fmt: skip
+@JUDGE
+@click.option(
+    "--base", metavar="MODEL|FILE",
+    help="The baseline, or its published answers (AlpacaEval's model_outputs.json); else the first run's model, or the "
+    "first of several checkpoints.",
+)  # fmt: skip
+@click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")
+@click.option(
+    "--engine", type=click.Choice(["hf", "vllm"]), default="hf", show_default=True, help="Program that generates."
+)
+@click.option("--lm-eval-results", multiple=True, type=FILE, help="Results of lm-eval's own command: files or folders.")
+@click.option("--inspect-logs", multiple=True, type=FILE, help="JSON logs of Inspect AI: files or folders.")
+@click.option("--annotations", multiple=True, type=FILE, help="AlpacaEval annotation files, or folders of them.")
+@click.option("--difficulties", type=FILE, help="Table of the instructions' difficulties; else from the pool.")
+@click.option("--gamed", type=FILE, help="Table of gamed baselines, to regularise the length term.")
+@click.option("--order", type=FILE, help="JSON of the instructions in the order in which these tables number them.")
+@click.option("--out", type=FILE, help="Folder for results (a csv for --annotations).")
+@TEMPLATE
+@QUIET
+@click.pass_context
+def command(
+    context: click.Context, targets: tuple[Path, ...], suite: tuple[str, ...], judge: str, base: str | None,
+    max_new_tokens: int, round_robin: bool, engine: str, lm_eval_results: tuple[Path, ...],
+    inspect_logs: tuple[Path, ...], annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None,
+    order: Path | None, out: Path | None, chat_template_kwargs: dict[str, Any] | None, quiet: bool,
+) -> None:  # fmt: skip
+    """Evaluate models that exist already.
+
+    TARGETS are runs' folders or checkpoints, with --suite, or annotation files, with --annotations. One checkpoint is
+    measured alone; more are compared with a baseline.
+    """
+    folder = out or Path("results") / "eval"
+    results = "--lm-eval-results" if lm_eval_results else "--inspect-logs" if inspect_logs else ""
+    mode = "--annotations" if annotations else results or "--suite"
+    _refuse_ignored(context, mode)
+    if annotations:
+        _show_annotations([*annotations, *targets], difficulties, gamed, order, out)
+    elif results:
+        _show_results([*lm_eval_results, *inspect_logs, *targets], base, folder, inspect=bool(inspect_logs))
+    elif targets and suite:
+        from prefzoo.experiment.evaluate import Evaluation
+
+        asked = Evaluation(
+            targets, suite, judge, base, max_new_tokens, round_robin, folder, engine, chat_template_kwargs
+        )
+        if _show_evaluation(asked, quiet=quiet):
+            context.exit(PARTLY_FAILED)
+    else:
+        raise UserError("eval: nothing to evaluate; give runs or checkpoints and a --suite, or --annotations and files")
+
+
+def _refuse_ignored(context: click.Context, mode: str) -> None:
+    """Raise UserError for options of `prefzoo eval` that have no meaning in the mode."""
+    read = {*READ[mode], "targets", "out", "quiet"}
+    options = [p for p in context.command.params if p.name is not None and p.name not in read]
+    given = [p.opts[0] for p in options if context.get_parameter_source(str(p.name)) is ParameterSource.COMMANDLINE]
+    if given:
+        raise UserError(f"eval: {', '.join(given)}: has no meaning beside {mode}; evaluate one after the other")
+
+
+def _show_evaluation(asked: Evaluation, *, quiet: bool) -> bool:
     """Measure models, and print the board; `quiet` leaves out the progress. Return whether judge or a metric failed."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from prefzoo.experiment.evaluate import evaluate
+
     result, console = evaluate(asked, Console(emoji=False, quiet=quiet)), Console(emoji=False)
     for line in result.models:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        click.echo(line)
     if result.alone:
-        console.print("no baseline; --base MODEL names one, to compare with it", highlight=False, soft_wrap=True)
+        click.echo("no baseline; --base MODEL names one, to compare with it")
     result.board.render(console)
     if result.round_robin:
         console.print(Markdown(result.round_robin))
-    console.print(f"\nEverything is in {asked.out}", soft_wrap=True)
+    click.echo(f"\nEverything is in {asked.out}")
     return result.failing
 
 
-def show_results(paths: Sequence[Path], base: str | None, out: Path, *, inspect: bool = False) -> None:
-    """Rank the models of result files of lm-eval or Inspect, and print the board.
+def _show_results(paths: Sequence[Path], base: str | None, out: Path, *, inspect: bool) -> None:
+    """Rank the models of result files of lm-eval or Inspect, write the board and its samples, and print it."""
+    from rich.console import Console
 
-    Args:
-        paths: files, or folders of them.
-        base: the baseline's name; None: the first model.
-        out: folder for the board and its samples.
-        inspect: whether they are Inspect's logs.
+    from prefzoo.evals.boards.result_files import with_baseline
+    from prefzoo.evals.metrics.inspect_logs import read_logs
+    from prefzoo.evals.metrics.lm_eval_files import read_results
+    from prefzoo.evals.metrics.measure import write_samples
+    from prefzoo.runtime.run_folders import BASE
 
-    Raises:
-        UserError: a file is of another format, or there is no such baseline.
-    """
-    numbers = with_baseline(read_logs(paths) if inspect else read_results(paths), base, "--base")
-    console = Console(emoji=False)
-    console.print(f"{BASE}: {next(iter(numbers.values()))[0]}", markup=False, highlight=False, soft_wrap=True)
-    for name, (_, one) in numbers.items():
+    results = with_baseline(read_logs(paths) if inspect else read_results(paths), base, "--base")
+    click.echo(f"{BASE}: {results.baseline}")
+    for name, one in results.rows.items():
         write_samples(out / name, one)
-    ranked = leaderboard.build({name: one for name, (_, one) in numbers.items()}, {})
-    ranked.write(out)
-    ranked.render(console)
-    console.print(f"\nEverything is in {out}", soft_wrap=True)
+    board = results.board()
+    board.write(out)
+    board.render(Console(emoji=False))
+    click.echo(f"\nEverything is in {out}")
 
 
-def with_baseline(results: Mapping[str, Measured], base: str | None, option: str) -> dict[str, tuple[str, Measured]]:
-    """Put the baseline first, under the name that boards give it.
-
-    Args:
-        results: what was measured, by the model's name.
-        base: the baseline's name; None: the first model.
-        option: that names it, for messages.
-
-    Returns:
-        For each row of a board the model's own name, and what was measured.
-
-    Raises:
-        UserError: there is no such baseline, or another model has the name of its row.
-    """
-    first = base or next(iter(results))
-    if first not in results:
-        near, known = did_you_mean(first, list(results)), ", ".join(results)
-        raise UserError(f"{option} {first}: no results of that model{near}; there are {known}")
-    if BASE in results and first != BASE:
-        raise UserError(f"{BASE}: a model named like the baseline's row; name it by {option}, or rename its folder")
-    others = {name: (name, one) for name, one in results.items() if name != first}
-    return {BASE: (first, results[first]), **others}
-
-
-def show_annotations(
+def _show_annotations(
     paths: Sequence[Path], difficulties: Path | None, gamed: Path | None, order: Path | None, out: Path | None
 ) -> None:
-    """Print the win rates of AlpacaEval's annotation files, raw and length-controlled.
+    """Print the win rates of AlpacaEval's annotation files, raw and length-controlled, and write them to a csv."""
+    from rich.console import Console
 
-    Args:
-        paths: files, or folders of them.
-        difficulties: table of the instructions' difficulties; None: from the pool.
-        gamed: table of gamed baselines, to regularise the length term.
-        order: JSON of the instructions in the order in which these tables number them.
-        out: csv file for all columns.
+    from prefzoo.evals.boards.annotated import board, notes, render
+    from prefzoo.evals.judges.annotations import read
+    from prefzoo.runtime.run_folders import write_text
 
-    Raises:
-        UserError: a file is not AlpacaEval's, or `out` is no csv.
-    """
     if out is not None and out.suffix != ".csv":
         raise UserError(f"--out {out}: unknown kind of file {out.suffix!r}; use .csv")
-    rates, console = board(read(paths), difficulties, gamed, order), Console(soft_wrap=True, emoji=False)
-    console.print(render(rates))
+    rates = board(read(paths), difficulties, gamed, order)
+    Console(soft_wrap=True, emoji=False).print(render(rates))
     for line in notes(rates):
-        console.print(line, markup=False, highlight=False)
+        click.echo(line)
     if out is not None:
         write_text(out, rates.to_csv(index_label="model"))
-        console.print(f"all columns: {out}")
+        click.echo(f"all columns: {out}")

@@ -7,46 +7,46 @@ from pathlib import Path
 
 import click
 
+from prefzoo.cli.options import FILE
 from prefzoo.errors import UserError
-from prefzoo.experiment.first_recipe import Inputs, write_recipe
-from prefzoo.recipe import load
-from prefzoo.runtime.atomic_files import write_atomically
 
 
-def write(out: Path, model: str | None, data: str | None, held_out: str | None) -> None:
-    """Ask for what is not given, read the data, and write a recipe.
+@click.command("init")
+@click.argument("recipe", type=FILE, default=Path("recipe.yaml"))
+@click.option("--model", help="A folder, a .gguf file or a hub id.")
+@click.option("--data", metavar="FILE|HUB-ID", help="The preference data.")
+@click.option("--eval", "held_out", metavar="FILE|HUB-ID", help="Pairs that the training never sees.")
+def command(recipe: Path, model: str | None, data: str | None, held_out: str | None) -> None:
+    """Write a first recipe, with a comment on each line.
 
-    Args:
-        out: The recipe's file, which must not exist.
-        model: A folder, a GGUF file or a hub id; None to ask.
-        data: Preference data, a file or a hub id; None to ask.
-        held_out: Pairs for evaluation; None for none, or to ask where something else is asked.
-
-    Raises:
-        UserError: The file exists, something is missing and nobody can be asked, or the data cannot be read.
+    It reads the data, names losses that fit it, and asks for model and data if they are not given. `prefzoo check`
+    accepts the result.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists already; name another file, or remove it")
-    if out.suffix not in (".yaml", ".yml"):
-        raise UserError(f"{out}: a recipe's name ends in .yaml; write {out.with_suffix('.yaml')}")
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder; make it first")
+    from prefzoo.experiment.first_recipe import Inputs, write_recipe
+    from prefzoo.recipe import load
+    from prefzoo.runtime.run_folders import write_text
+
+    if recipe.exists():
+        raise UserError(f"{recipe}: exists already; name another file, or remove it")
+    if recipe.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{recipe}: a recipe's name ends in .yaml; write {recipe.with_suffix('.yaml')}")
+    if not recipe.parent.is_dir():
+        raise UserError(f"{recipe.parent}: no such folder; make it first")
     asks = model is None or data is None
     inputs = Inputs(
-        out,
-        model or _asked("--model", "Model (a folder, a .gguf file or a hub id)"),
-        data or _asked("--data", "Preference data (a file or a hub id)"),
-        held_out or (_asked("--eval", "Held-out pairs (empty for none)", "") if asks else None) or None,
+        recipe,
+        model or _ask("--model", "Model (a folder, a .gguf file or a hub id)"),
+        data or _ask("--data", "Preference data (a file or a hub id)"),
+        held_out or (_ask("--eval", "Held-out pairs (empty for none)", "") if asks else None) or None,
     )
     text, read = write_recipe(inputs)
-    with write_atomically(out) as file:
-        file.write_text(text, encoding="utf-8")
-    recipe = load.load(out)
+    write_text(recipe, text)
+    variants = load.load(recipe).variants
     click.echo(f"{inputs.train}: {len(read.examples):,} rows, {read.words}")
-    click.echo(f"{out}: {', '.join(recipe.variants)}, with a comment on each line; next: prefzoo check {out}")
+    click.echo(f"{recipe}: {', '.join(variants)}, with a comment on each line; next: prefzoo check {recipe}")
 
 
-def _asked(option: str, question: str, default: str | None = None) -> str:
+def _ask(option: str, question: str, default: str | None = None) -> str:
     if not sys.stdin.isatty():
         if default is not None:
             return default

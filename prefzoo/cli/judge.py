@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from rich.console import Console
+import click
 
-from prefzoo.data.reading import DataSource
+from prefzoo.cli.errors import PARTLY_FAILED
+from prefzoo.cli.options import FILE, QUIET, RECIPE, SET, report_mistakes
 from prefzoo.errors import UserError
-from prefzoo.evals.judges import load_judge
-from prefzoo.evals.judges.protocol import Comparison
-from prefzoo.evals.metrics.judge_quality import Quality, quality
-from prefzoo.evals.stats.intervals import Estimate
-from prefzoo.experiment.data import source_of
-from prefzoo.experiment.labels import read_labelled
-from prefzoo.recipe import load as recipes
-from prefzoo.runtime import run_folders
-from prefzoo.runtime.paths import OUT_CURE, check_writable
-from prefzoo.runtime.progress import stage
+
+if TYPE_CHECKING:
+    from prefzoo.evals.metrics.judge_quality import Quality
+    from prefzoo.evals.stats.intervals import Estimate
 
 NUMBERS = (
     ("agreement", "agrees with the label"),
@@ -31,27 +26,52 @@ NUMBERS = (
 )
 
 
-def show_judge(
-    path: Path, overrides: Sequence[str], pairs: str | None, out: Path | None, *, quiet: bool = False
-) -> bool:
-    """Measure the judge of a recipe on labelled pairs, and print the numbers.
+@click.command("judge")
+@RECIPE
+@SET
+@click.option("--pairs", metavar="FILE", help="Labelled pairs; by default the recipe's data.eval.")
+@click.option("--out", type=FILE, help="Write the numbers to this file, as JSON.")
+@QUIET
+@click.pass_context
+def command(
+    context: click.Context, recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path | None, quiet: bool
+) -> None:  # fmt: skip
+    """Measure how far RECIPE's judge can be trusted.
 
-    Args:
-        path: the recipe.
-        overrides: of its fields, as `--set` has them.
-        pairs: file of labelled pairs; by default the recipe's `data.eval`.
-        out: file for the numbers as JSON; None for none.
-        quiet: whether to show no progress.
-
-    Returns:
-        Whether so many verdicts are missing that the numbers say nothing.
-
-    Raises:
-        UserError: there are no labelled pairs, or the judge cannot judge.
+    It measures agreement with labelled pairs, flips when answers swap, and wins of the longer answer.
     """
+    report_mistakes(recipe, overrides)
+    from prefzoo.runtime.paths import OUT_CURE, check_writable
+    from prefzoo.runtime.run_folders import write_json
+
     if out is not None:
         check_writable(out.parent, "--out", OUT_CURE)
-    recipe, console = recipes.load(path, overrides), Console(soft_wrap=True, emoji=False)  # a judge's name has colons
+    result = _measure(recipe, overrides, pairs, quiet=quiet)
+    click.echo(render(result))
+    if out is not None:
+        write_json(out, asdict(result))
+    if result.coverage.withheld:
+        context.exit(PARTLY_FAILED)
+
+
+def _measure(path: Path, overrides: tuple[str, ...], pairs: str | None, *, quiet: bool) -> Quality:
+    """Measure the judge of a recipe on labelled pairs; print what it will cost, and the progress.
+
+    Raises:
+        UserError: There are no labelled pairs, or the judge cannot judge.
+    """
+    from rich.console import Console
+
+    from prefzoo.data.reading import DataSource
+    from prefzoo.evals.judges import load_judge
+    from prefzoo.evals.judges.protocol import Comparison
+    from prefzoo.evals.metrics.judge_quality import quality
+    from prefzoo.experiment.data import source_of
+    from prefzoo.experiment.labels import read_labelled
+    from prefzoo.recipe import load as recipes
+    from prefzoo.runtime.progress import stage
+
+    recipe = recipes.load(path, overrides)
     named = pairs or recipe.data.eval
     if named is None:
         raise UserError(f"{path}: data.eval is not set; name labelled pairs by --pairs FILE")
@@ -60,13 +80,9 @@ def show_judge(
     judge = load_judge(recipe.evals.judge, recipe.folder)
     forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
     if forecast:
-        console.print(forecast, markup=False)
+        click.echo(forecast)
     with stage(f"judging {len(labelled)} labelled pairs", "calls", Console(quiet=quiet)) as report:
-        result = quality(judge, labelled, lambda done, total: report(done, total, ""))
-    console.print(render(result), markup=False, highlight=False)
-    if out:
-        run_folders.write_json(out, asdict(result))
-    return result.coverage.withheld
+        return quality(judge, labelled, lambda done, total: report(done, total, ""))
 
 
 def render(measured: Quality) -> str:
@@ -78,6 +94,6 @@ def render(measured: Quality) -> str:
 
 
 def _cell(e: Estimate) -> str:
-    if not np.isfinite(e.value):
+    if not math.isfinite(e.value):
         return "-"
     return f"{100 * e.value:.1f}% [{100 * e.low:.1f}, {100 * e.high:.1f}] of {e.n}"

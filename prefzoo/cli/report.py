@@ -6,13 +6,39 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from prefzoo.evals.boards.run_files import read_run
-from prefzoo.experiment.stages.report import write_report
+from prefzoo.cli.options import FILE
+from prefzoo.errors import UserError
 
 
-def show_report(folder: Path, out: Path | None, plots: Path | None) -> None:
-    """Write the page of a run's folder, and pictures to `plots`; print where."""
+@click.command("report")
+@click.argument("run", type=FILE)
+@click.option("--out", type=FILE, help="The page's file; by default RUN/report.html.")
+@click.option("--plots", type=FILE, metavar="FOLDER", help="Also draw every figure for papers, as SVG and PNG.")
+@click.option("--serve", is_flag=True, help="Show the page in the browser instead, and follow a run that goes on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="For --serve; 0: any.")
+@click.pass_context
+def command(context: click.Context, run: Path, out: Path | None, plots: Path | None, serve: bool, port: int) -> None:
+    """Write the folder of a run or of an evaluation as one page.
+
+    RUN is what `prefzoo run` or `prefzoo eval` wrote. The page is one file that fetches nothing, for any browser.
+    """
+    if serve and (out or plots):
+        raise UserError("report: --out and --plots have no meaning beside --serve; write the page without it")
+    if not serve and context.get_parameter_source("port") is ParameterSource.COMMANDLINE:
+        raise UserError("report: --port has no meaning without --serve; add --serve")
+    if serve:
+        _serve(run, port)
+    else:
+        _write(run, out, plots)
+
+
+def _write(folder: Path, out: Path | None, plots: Path | None) -> None:
+    """Write the page of a run's folder, and pictures to `plots`; print the paths."""
+    from prefzoo.evals.boards.run_files import read_run
+    from prefzoo.experiment.stages.report import write_report
+
     click.echo(f"{write_report(folder, out)}")
     if plots is not None:
         from prefzoo.evals.report.figures import draw
@@ -21,16 +47,8 @@ def show_report(folder: Path, out: Path | None, plots: Path | None) -> None:
         click.echo(f"{len(written)} pictures in {plots}")
 
 
-def serve_report(folder: Path, port: int) -> None:
-    """Show the page of a run's folder in the browser until Ctrl-C.
-
-    Args:
-        folder: The run's, which may still be going on.
-        port: Where the server listens, on the loopback address; 0 for any free port.
-
-    Raises:
-        UserError: The folder is no run's, or the port is taken.
-    """
+def _serve(folder: Path, port: int) -> None:
+    """Show the page of a run's folder in the browser until Ctrl-C."""
     from prefzoo.evals.report.serve import LOOPBACK, server_of
 
     with server_of(folder, port) as server:

@@ -6,30 +6,37 @@ import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.markup import escape
 
+from prefzoo.cli.options import FILE
 from prefzoo.errors import UserError
-from prefzoo.recipe.translate import Translation, translate
-from prefzoo.recipe.translate.translation import Place
-from prefzoo.runtime.run_folders import write_text
+
+if TYPE_CHECKING:
+    from prefzoo.recipe.translate import Translation
 
 
-def show_translation(peer: str, config: Path, out: Path | None, method: str, processes: int) -> None:
-    """Write or print the recipe, and print what changes on the standard error stream.
+@click.command("translate")
+@click.argument("config", type=FILE)
+@click.option(
+    "--from", "peer", type=click.Choice(("trl", "llamafactory", "axolotl")), required=True, help="Its library."
+)
+@click.option("--out", type=FILE, help="Write the recipe to this file instead of printing it.")
+@click.option("--method", default="", help="The training it is for, where it does not say so, like kto or cpo for TRL.")
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Devices that train there.")
+def command(config: Path, peer: str, out: Path | None, method: str, processes: int) -> None:
+    """Turn a TRL, LLaMA-Factory or axolotl config into a recipe.
 
-    Args:
-        peer: the library.
-        config: its configuration.
-        out: the recipe's file; None to print the recipe.
-        method: which training the configuration is for; empty if it says so itself.
-        processes: how many devices train.
-
-    Raises:
-        UserError: the configuration cannot be translated.
+    It says which keys mean the same here, what differs, and what is left out.
     """
+    from rich.console import Console
+    from rich.markup import escape
+
+    from prefzoo.recipe.translate import translate
+    from prefzoo.recipe.translate.translation import Place
+    from prefzoo.runtime.run_folders import write_text
+
     place = Place(Path.cwd(), out.parent if out else Path.cwd(), processes, _can_quantize())
     translation = translate(peer, config, place, method)
     text = translation.text()
@@ -40,13 +47,15 @@ def show_translation(peer: str, config: Path, out: Path | None, method: str, pro
         write_text(out, text)
     for line in _report(translation):
         console.print(line)
-    for fault in _faults(text, place.target):
+    for fault in _faults(text):
         console.print(f"[bold]to do[/] {escape(fault)}")
     if out is not None:
         console.print(f"{escape(str(out))} is written; next: prefzoo check {escape(str(out))}")
 
 
 def _report(translation: Translation) -> Iterator[str]:
+    from rich.markup import escape
+
     for key, target in translation.mapped.items():
         yield f"[green]same[/]     {escape(key)} -> {escape(target)}"
     for key, note in translation.differs.items():
@@ -57,7 +66,7 @@ def _report(translation: Translation) -> Iterator[str]:
         yield f"[red]unknown[/]  {escape(entry)}: not translated; see the library's documentation"
 
 
-def _faults(text: str, folder: Path) -> tuple[str, ...]:
+def _faults(text: str) -> tuple[str, ...]:
     """Return what the recipe's reader would refuse."""
     from prefzoo.recipe.load import load
 

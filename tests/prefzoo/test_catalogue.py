@@ -15,9 +15,9 @@ import torch
 from click.testing import CliRunner
 
 from prefzoo import losses
+from prefzoo.catalogue.pages import FORMATS, LEGEND, UNCITED, catalogue
 from prefzoo.cli import cli, complete, main
-from prefzoo.cli.catalogue import FORMATS, LEGEND, UNCITED, catalogue
-from prefzoo.cli.explain import show_guide, show_losses
+from prefzoo.cli.losses import show_advice, show_losses
 from prefzoo.errors import UserError
 from prefzoo.losses import SITUATIONS, Loss, Modifier, Sum
 from prefzoo.types import LogProbs
@@ -154,18 +154,18 @@ def test_the_guide_recommends_what_is_there_and_fits() -> None:
 
 
 def test_the_guide_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    show_guide(None)
+    show_advice(None, guide=True)
     text = capsys.readouterr().out
     assert not SOURCE.search(text)
     for one in SITUATIONS:
         assert " ".join(one.title.split()) in " ".join(text.split())
     assert text.count("source: ") == len(SITUATIONS) and "2403.00409" in text
-    show_guide("kto")
+    show_advice("kto", guide=True)
     about_kto = capsys.readouterr().out
     assert "Thumbs only" in about_kto and "Noisy labels" not in about_kto
-    show_guide("aot")
+    show_advice("aot", guide=True)
     assert "aot is in no list of the guide" in capsys.readouterr().out
-    show_guide("odpo", as_json=True)
+    show_advice("odpo", guide=True, as_json=True)
     (scores,) = json.loads(capsys.readouterr().out)
     assert (
         scores["losses"][0]["name"] == "odpo"
@@ -173,7 +173,7 @@ def test_the_guide_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         and "2402.10571" in scores["source"]
     )
     with pytest.raises(UserError, match="did you mean 'dpo'"):
-        show_guide("dpoo")
+        show_advice("dpoo", guide=True)
 
 
 def test_the_page_begins_with_the_guide_and_links_it_to_the_losses() -> None:
@@ -189,7 +189,7 @@ def test_the_page_begins_with_the_guide_and_links_it_to_the_losses() -> None:
 @pytest.mark.slow
 def test_listing_losses_reads_no_recipes_and_no_data() -> None:
     code = (
-        "import sys; from prefzoo.cli.explain import show_losses; show_losses('dpo'); "
+        "import sys; from prefzoo.cli.losses import show_losses; show_losses('dpo'); "
         "heavy = {'prefzoo.recipe.load', 'prefzoo.data.schemas', 'transformers', 'pandas', 'scipy'}; "
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -17,10 +16,10 @@ from called import prefzoo
 from prefzoo import __version__, losses
 from prefzoo.cli import cli
 from prefzoo.cli.complete import SHELLS, VARIABLE, known_losses
+from prefzoo.experiment import environment
 from prefzoo.runtime.versions import UNKNOWN
 
 ROOT = Path(__file__).parents[2]
-doctor = importlib.import_module("prefzoo.cli.doctor")  # the package's name for it is the command's
 
 
 def test_version_and_exit_codes_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,26 +110,30 @@ def test_every_command_that_lists_takes_json_and_every_one_that_works_takes_quie
 
 
 def findings() -> dict[str, Any]:
-    return {f.name: f for f in doctor.examine()}
+    return {f.name: f for f in environment.examine()}
 
 
 def test_doctor_names_what_is_missing_and_the_cure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    monkeypatch.setattr(doctor, "requires", lambda _: declared)  # also where prefzoo is on the path, but not installed
+    monkeypatch.setattr(
+        environment, "requires", lambda _: declared
+    )  # also where prefzoo is on the path, but not installed
     have: dict[str, str | None] = {"peft": None, "pandas": "1.0", "wandb": None, "tensorboard": "9.9"}
-    monkeypatch.setattr(doctor, "version_of", lambda name: have.get(name, UNKNOWN))
+    monkeypatch.setattr(environment, "version_of", lambda name: have.get(name, UNKNOWN))
     found = findings()
-    assert found["peft"].state == doctor.BAD and found["peft"].cure.startswith("pip install 'peft")
-    assert found["pandas"].state == doctor.BAD and found["pandas"].says.startswith("1.0; tried with ")
-    assert (found["wandb"].state, found["wandb"].cure) == (doctor.NOTE, "pip install wandb")
+    assert found["peft"].state == environment.BAD and found["peft"].cure.startswith("pip install 'peft")
+    assert found["pandas"].state == environment.BAD and found["pandas"].says.startswith("1.0; tried with ")
+    assert (found["wandb"].state, found["wandb"].cure) == (environment.NOTE, "pip install wandb")
     assert found["tensorboard"].says.startswith("9.9") and not found["tensorboard"].cure
     assert prefzoo(monkeypatch, "doctor") == 0
     assert "2 to mend: peft, pandas" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize(("native", "state", "auto"), [(True, doctor.GOOD, "bf16"), (False, doctor.NOTE, "fp32")])
+@pytest.mark.parametrize(
+    ("native", "state", "auto"), [(True, environment.GOOD, "bf16"), (False, environment.NOTE, "fp32")]
+)
 def test_doctor_says_what_precision_means_here(
     native: bool, state: str, auto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,8 +148,8 @@ def test_doctor_looks_at_disks_and_settings(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("os.access", lambda place, mode: Path(place) != tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found = findings()
-    assert found["cache"].state == doctor.BAD and "PREFZOO_CACHE" in found["cache"].cure
-    assert found["results"].state != doctor.BAD and "offline" in found["hub"].says
+    assert found["cache"].state == environment.BAD and "PREFZOO_CACHE" in found["cache"].cure
+    assert found["results"].state != environment.BAD and "offline" in found["hub"].says
     assert not (tmp_path / "cache").exists()  # it only looks
 
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2] / "prefzoo"  # prefzoo/evals is a link to evals
 CHECKED = (
     "runtime",
     "losses",
+    "catalogue",
     "data",
     "recipe",
     "engine",

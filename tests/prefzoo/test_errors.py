@@ -134,7 +134,7 @@ def test_the_unexpected_is_a_line_and_a_file_without_secrets(
         raise LookupError("no entry for\nsecret-of-mine")
 
     monkeypatch.setenv("MY_API_KEY", "secret-of-mine")
-    monkeypatch.setattr("prefzoo.cli.explain.show_losses", broken)
+    monkeypatch.setattr("prefzoo.cli.losses.show_losses", broken)
     assert prefzoo(monkeypatch, "losses") == 1
     err = capsys.readouterr().err
     (file,) = (place / "cache" / crash.FOLDER).iterdir()

@@ -122,7 +122,7 @@ def test_room_that_ends_anywhere_else_is_one_line_too(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number), "some/file")
 
-    monkeypatch.setattr("prefzoo.cli.explain.show_losses", full)
+    monkeypatch.setattr("prefzoo.cli.losses.show_losses", full)
     assert prefzoo(monkeypatch, "losses") == 2
     expected = f"error: {paths.DISK_FULL[number]} (some/file); free some space and run the same command to resume\n"
     assert capsys.readouterr().err == expected

@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = (  # lowest first
-    "version", "errors", "types", "runtime", "losses", "data", "recipe", "engine", "training", "evals.judges",
-    "evals.stats", "evals.suites", "evals.generation", "evals.metrics", "evals.boards", "evals.report", "experiment",
-    "api", "", "cli", "__main__",
+    "version", "errors", "types", "runtime", "losses", "catalogue", "data", "recipe", "engine", "training",
+    "evals.judges", "evals.stats", "evals.suites", "evals.generation", "evals.metrics", "evals.boards", "evals.report",
+    "experiment", "api", "", "cli", "__main__",
 )  # fmt: skip
 
 

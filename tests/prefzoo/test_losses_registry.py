@@ -19,7 +19,7 @@ from test_losses_golden import Row
 from zoo_inputs import random_world
 
 from prefzoo import losses
-from prefzoo.cli.catalogue import catalogue
+from prefzoo.catalogue.pages import catalogue
 from prefzoo.errors import UserError
 from prefzoo.losses import TEMPLATE, _registry
 from prefzoo.losses._bounds import Positive

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prefzoo import losses
-from prefzoo.cli.plots import show
+from prefzoo.cli.losses import show_plots
 from prefzoo.errors import UserError
 from prefzoo.evals.report.loss_plots import POINTS, draw, loss_curve
 
@@ -41,4 +41,4 @@ def test_files(tmp_path: Path) -> None:
 
 def test_a_sum_has_no_picture(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a sum; name one of its terms"):
-        show("dpo + sft", tmp_path)
+        show_plots("dpo + sft", tmp_path)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from prefzoo import cli
-from prefzoo.cli.doctor import GOOD, NOTE, examine
+from prefzoo.experiment.environment import GOOD, NOTE, examine
 from prefzoo.runtime import threads
 
 

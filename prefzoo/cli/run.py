@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
+from prefzoo.cli.errors import PARTLY_FAILED
+from prefzoo.cli.options import FILE, QUIET, RECIPE, RESULTS, SET
 from prefzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,6 +53,46 @@ class Words:
         ignored = [option for option, given in elsewhere.items() if given and self.on == "local" and not self.emit]
         if ignored:
             raise UserError(f"{', '.join(ignored)}: is for stages on Ray or SLURM; add --on ray or --emit slurm")
+
+
+@click.command("run")
+@RECIPE
+@SET
+@RESULTS
+@click.option("--replace", is_flag=True, help="Overwrite earlier results of other settings instead of archiving them.")
+@click.option("--fresh", is_flag=True, help="Train everything again, even what is finished or begun.")
+@click.option(
+    "--save-every", type=click.FloatRange(0), default=300, show_default=True, metavar="SECONDS",
+    help="Time between two checkpoints of a training; 0: after every step.",
+)  # fmt: skip
+@click.option("--on", default="local", show_default=True, metavar="EXECUTOR", help="local, ray, or ray://host:port.")
+@click.option("--gpus", type=click.FloatRange(0), help="GPUs of each stage on Ray or SLURM; 0.5: two stages share one.")
+@click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="CPUs of each such stage.")
+@click.option("--launch", type=FILE, help="An Accelerate profile for trainings on Ray or SLURM, several GPUs each.")
+@click.option("--emit", type=click.Choice(["slurm"]), help="Write the scripts of a job array; run nothing.")
+@click.option("--stage", metavar="KIND:TRIAL", help="Run one stage alone, like train:3, as a task of a job array does.")
+@click.option("--retry-failed", is_flag=True, help="Train again what failed before with the same settings.")
+@QUIET
+@click.pass_context
+def command(
+    context: click.Context, /, recipe: Path, overrides: tuple[str, ...], results: Path, **options: Any
+) -> None:  # fmt: skip
+    """Train, evaluate and rank the variants of RECIPE.
+
+    All of them and the base are evaluated.
+
+    However a run ended, the same command resumes it: finished results are reused, and a training resumes from its last
+    checkpoint. SIGTERM and Ctrl-C write one first.
+
+    Before anything is written, the run shows what is reused, resumed, trained again (with the settings that changed)
+    and left over in its folder. If results of other settings would be lost, the folder is first archived beside itself
+    as NAME@DATE, which `prefzoo leaderboard` shows.
+
+    A variant whose loss becomes NaN or infinite is abandoned (failed.json gives the reason) while the others continue;
+    the exit code is then 3.
+    """
+    if begin(recipe, overrides, results, Words(**options)):
+        context.exit(PARTLY_FAILED)
 
 
 def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -> bool:
@@ -110,24 +151,22 @@ def _read_recipe(request: Request, *, quiet: bool) -> None:
     recipe = load.load(Path(request.recipe), request.overrides)
     if not quiet and os.environ.get("RANK", "0") == "0":
         variants = f"{len(recipe.variants)} variant{'s' * (len(recipe.variants) > 1)}"
-        text = f"{request.recipe}: {variants} of {recipe.model}; loading libraries"
-        Console(emoji=False).print(text, soft_wrap=True, markup=False, highlight=False)
+        click.echo(f"{request.recipe}: {variants} of {recipe.model}; loading libraries")
 
 
 def _nothing_to_do(request: Request, *, quiet: bool) -> bool:
     """Whether the same command has finished the run and nothing has changed: then its board is printed again."""
+    from rich.console import Console
+
     from prefzoo.experiment.unchanged import read_finished_run
 
     finished = read_finished_run(request)
     if finished is None:
         return False
-    console = Console(emoji=False)
     if not quiet:
-        for line in finished.lines:
-            console.print(line, soft_wrap=True, markup=False, highlight=False)
-        console.print("nothing to do: all is trained, measured and judged with these settings", soft_wrap=True)
-    click.echo(finished.board(console.width), nl=False)
+        for line in (*finished.lines, "nothing to do: all is trained, measured and judged with these settings"):
+            click.echo(line)
+    click.echo(finished.board(Console().width), nl=False)
     if not quiet:
-        page = finished.folder / "report.html"
-        console.print(f"\nEverything is in {finished.folder}; to look at it: {page}", soft_wrap=True)
+        click.echo(f"\nEverything is in {finished.folder}; to look at it: {finished.folder / 'report.html'}")
     return True

@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from prefzoo.cli.guide import html_guide, markdown_guide
-from prefzoo.cli.peers import TITLE as PEERS_TITLE
-from prefzoo.cli.peers import html_peers, markdown_peers
+from prefzoo.catalogue.guide import html_guide, markdown_guide
+from prefzoo.catalogue.peers import TITLE as PEERS_TITLE
+from prefzoo.catalogue.peers import html_peers, markdown_peers
 from prefzoo.losses import GROUPS, MODIFIERS, Loss, Modifier
 from prefzoo.runtime.maths import formula_markup, formula_text, markup, plain
 

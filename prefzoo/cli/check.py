@@ -1,0 +1,90 @@
+"""`prefzoo check`: what a recipe needs, and what a run of it would do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from prefzoo.cli.errors import PARTLY_FAILED
+from prefzoo.cli.options import FILE, JSON, RECIPE, RESULTS, SET, report_mistakes
+from prefzoo.runtime.durations import duration
+
+if TYPE_CHECKING:
+    from prefzoo.experiment.plan import Plan
+
+CHECKED = (
+    "name", "model", "parameters", "rows", "unit", "schema", "lost", "sources", "variants", "seconds", "warnings",
+    "failing",
+)  # fmt: skip
+OF_VARIANT = ("loss", "steps", "batch", "tokens", "seconds", "trials")
+
+
+@click.command("check")
+@RECIPE
+@SET
+@RESULTS
+@click.option("--launch", type=FILE, help="An Accelerate profile that trainings would start under.")
+@JSON
+@click.pass_context
+def command(
+    context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, launch: Path | None, as_json: bool
+) -> None:  # fmt: skip
+    """Check all that RECIPE needs, and show what it would do.
+
+    It shows pairs, steps, tokens and memory, and the time of each part of the run and its disk on this machine.
+
+    Every input is opened and every plug-in is called on made-up pairs. Nothing is trained, and no server is asked.
+    """
+    report_mistakes(recipe, overrides)
+    from rich.console import Console
+
+    from prefzoo.experiment.plan import plan_of
+
+    progress = Console(stderr=True, emoji=False)
+    plan = plan_of(recipe, overrides, str(results), progress if progress.is_terminal else None, launch)
+    if as_json:
+        values = {key: value for key, value in asdict(plan).items() if key in CHECKED}
+        values |= {"time": plan.estimate.seconds | {"total": plan.estimate.total}, "disk": asdict(plan.estimate.disk)}
+        of_variants = {n: {k: v[k] for k in OF_VARIANT} for n, v in values["variants"].items()}
+        click.echo(json.dumps({**values, "variants": of_variants}, indent=1))
+    else:
+        _print_plan(plan)
+    if plan.failing:
+        context.exit(PARTLY_FAILED)
+
+
+def _print_plan(plan: Plan) -> None:
+    size = f"{plan.parameters / 1e6:.0f}M parameters"
+    click.echo(f"{plan.name}: {plan.model} ({size}), {plan.rows} {plan.unit} ({plan.schema})")
+    for reason, count in plan.lost.items():
+        click.echo(f"  {count} {plan.unit} {reason}")
+    if plan.sources:
+        from rich.console import Console
+
+        from prefzoo.data.mixtures_view import sources_table
+
+        Console(soft_wrap=True).print(sources_table(plan.sources))
+    for line in _lines(plan):
+        click.echo(line)
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    """Yield what stands below the data: variants, what the folder holds, warnings, failures, time and disk."""
+    for name, one in plan.variants.items():
+        steps = f"{one.steps} steps of {one.batch} {plan.unit}, {one.tokens:,.0f} tokens"
+        often = f", {one.trials // plan.seeds} settings x {plan.seeds} seeds" if one.trials > 1 else ""
+        yield f"  {name}: {one.loss}, {steps}, about {duration(one.seconds)}{often}"
+        yield from (f"    grid: {source}" for source in one.grids)
+        if one.memory:
+            yield f"    {one.memory}"
+    yield from plan.standing
+    if plan.sweep:
+        yield f"{plan.trials} trials in all{', less what early stopping saves' if plan.early_stopping else ''}"
+    yield from (f"warning: {line}" for line in plan.warnings)
+    yield from (f"fails: {place}: {reason}" for place, reason in plan.failing.items())
+    yield from plan.estimate.lines()

@@ -1,0 +1,42 @@
+"""`prefzoo leaderboard`: all runs of a folder, and the README that is generated from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from prefzoo.cli.options import FILE, JSON
+from prefzoo.errors import UserError
+
+
+@click.command("leaderboard")
+@click.argument("results", type=FILE, default=Path("results"))
+@click.option("--write", is_flag=True, help="Write it into RESULTS/README.md; text written by hand stays.")
+@click.option("--check", is_flag=True, help="Fail (exit code 2) if RESULTS/README.md is out of date.")
+@JSON
+def command(results: Path, write: bool, check: bool, as_json: bool) -> None:
+    """Gather all runs under RESULTS into one board.
+
+    It has the history of recipes that were run several times.
+    """
+    from rich.console import Console
+
+    from prefzoo.evals.boards import history
+    from prefzoo.runtime import run_folders
+
+    sections = history.gather(results)
+    path = results / "README.md"
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = history.page(sections, before)
+    if check:
+        if text != before:
+            raise UserError(f"{path}: is stale; `prefzoo leaderboard {results} --write` makes it anew")
+        click.echo(f"{path}: up to date")
+    elif write:
+        run_folders.write_text(path, text)
+        click.echo(f"{path}: {'unchanged' if text == before else 'written'}")
+    elif as_json:
+        click.echo(history.as_json(sections))
+    else:
+        history.render(sections, Console())

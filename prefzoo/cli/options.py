@@ -1,0 +1,62 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from prefzoo.cli import complete
+from prefzoo.errors import UserError
+from prefzoo.runtime.paths import recipe_path
+
+
+class RecipeFile(click.Path):
+    """The path of a recipe, or the name of one that the package carries."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the recipe's file."""
+        return recipe_path(Path(os.fsdecode(super().convert(value, param, ctx))))
+
+
+def _mapping(context: click.Context, option: click.Parameter, text: str | None) -> dict[str, Any] | None:
+    """Read an option's YAML."""
+    if text is None:
+        return None
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{option.opts[0]} {text}: not a mapping; write it like '{{enable_thinking: false}}'")
+    return value
+
+
+FILE = click.Path(path_type=Path)
+RECIPE_FILE = RecipeFile(path_type=Path)
+RECIPE = click.argument("recipe", type=RECIPE_FILE, shell_complete=complete.recipes)
+SET = click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field; repeatable.",
+    shell_complete=complete.fields,
+)  # fmt: skip
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+RESULTS = click.option("--results", type=FILE, default=Path("results"), show_default=True, help="Folder for results.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Print results only, no progress.")
+JUDGE = click.option(
+    "--judge", default="verifier", show_default=True, help="As evals.judge in a recipe; a mapping in YAML."
+)
+TEMPLATE = click.option(
+    "--chat-template-kwargs", callback=_mapping, metavar="MAPPING",
+    help="Variables of the chat template, like '{enable_thinking: false}'; eval takes a run's own unless given.",
+)  # fmt: skip
+
+
+def report_mistakes(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Raise UserError for mistakes in a recipe's text, before a command imports torch."""
+    from prefzoo.recipe import load
+
+    load.load(recipe, overrides)

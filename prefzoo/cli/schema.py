@@ -1,0 +1,30 @@
+"""`prefzoo schema`: the recipe's JSON Schema, for editors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from prefzoo.cli.options import FILE
+
+
+@click.command("schema")
+@click.option("--out", type=FILE, help="Write to this file instead of printing.")
+def command(out: Path | None) -> None:
+    """Print the recipe's JSON Schema, for editors.
+
+    It is of draft 2020-12 and has every loss and knob.
+
+    A recipe whose first line is `# yaml-language-server: $schema=FILE` is then checked and completed while it is
+    written.
+    """
+    from prefzoo.recipe.json_schema import schema_text
+    from prefzoo.runtime.paths import OUT_CURE, check_writable
+    from prefzoo.runtime.run_folders import write_text
+
+    if out is None:
+        click.echo(schema_text(), nl=False)
+    else:
+        check_writable(out.parent, "--out", OUT_CURE)
+        write_text(out, schema_text())
