@@ -7,7 +7,6 @@ there, or goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,18 +16,17 @@ from time import monotonic
 from rich.console import Console
 from rich.markdown import Markdown
 
-from prefzoo.data.faults import write_bad_rows
 from prefzoo.errors import UserError, VariantFailed
 from prefzoo.evals.boards.leaderboard import Leaderboard
-from prefzoo.evals.boards.run_files import SWEEP
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.metrics.builtin.corrected import refusal
-from prefzoo.experiment import data_card, search, sweep_report, unchanged
+from prefzoo.experiment import search, sweep_report, unchanged
 from prefzoo.experiment.check import Checked, check_run, load_checked
 from prefzoo.experiment.choose import Choice, failures, train_and_choose
 from prefzoo.experiment.context import Experiment, open_experiment
 from prefzoo.experiment.estimate import estimate
 from prefzoo.experiment.executors import LOCAL, Executor, InOrder, Resources, run_stage
+from prefzoo.experiment.folder import prepare_folder
 from prefzoo.experiment.keep import remove_weights
 from prefzoo.experiment.labels import FIELD, recipe_labels, with_labels
 from prefzoo.experiment.request import Options, Request
@@ -44,11 +42,7 @@ from prefzoo.experiment.stages.report import (
     write_report,
 )
 from prefzoo.experiment.stages.stage import FRONTIER, MEASURE, REFERENCE, Failed, Result, Skipped, Stage, parse
-from prefzoo.experiment.stages.trainings import RESUME
-from prefzoo.experiment.stages.validate import discard_validation
-from prefzoo.experiment.standing import Standing, secure, standing_of
-from prefzoo.recipe import load
-from prefzoo.runtime import run_folders
+from prefzoo.experiment.standing import secure, standing_of
 from prefzoo.runtime.distributed import leave_process_group, process_state
 from prefzoo.runtime.live_view import VariantRow, show_live_view
 from prefzoo.runtime.locking import run_lock
@@ -205,7 +199,7 @@ def _begin(request: Request, checked: Checked, options: Options, start: float) -
     """Make the folder ready, and print what the run will take: time by part, and disk."""
     experiment, anew, main = checked.experiment, False, process_state().is_main_process
     if main:
-        standing = _prepare(experiment, request, options)
+        standing = prepare_folder(experiment, request, options)
         anew = standing.uses_nothing
         if not options.quiet:
             estimated = estimate(experiment, checked.judge, standing)
@@ -213,43 +207,6 @@ def _begin(request: Request, checked: Checked, options: Options, start: float) -
                 experiment.console.print(line, soft_wrap=True, markup=False, highlight=False)
     process_state().wait_for_everyone()
     return WallTime(experiment.folder, start, anew=anew, main=main)
-
-
-def _prepare(experiment: Experiment, request: Request, options: Options) -> Standing:
-    """Print how the folder stands against the recipe, secure results of other settings, and write the inputs."""
-    (experiment.folder / unchanged.MARK).unlink(missing_ok=True)
-    standing = standing_of(experiment, options, replace=request.replace)
-    for line in standing.lines():
-        experiment.console.print(line, soft_wrap=True, markup=False, highlight=False)
-    secure(standing, experiment.console)
-    _write_inputs(experiment)
-    _discard(experiment, options)
-    return standing
-
-
-def _write_inputs(experiment: Experiment) -> None:
-    run_folders.write_text(experiment.folder / "recipe.resolved.yaml", load.dump(experiment.recipe))
-    run_folders.write_json(experiment.folder / "data_audit.json", experiment.audits)
-    run_folders.write_json(experiment.folder / data_card.FILE, data_card.data_card(experiment))
-    for use, rows in experiment.bad_rows.items():
-        path = experiment.folder / f"dropped_rows.{use}.jsonl"
-        write_bad_rows(path, rows)
-        if rows:
-            left = "1 row left out is" if len(rows) == 1 else f"{len(rows):,} rows left out are"
-            experiment.console.print(f"data: the {left} in {path}", soft_wrap=True, markup=False)
-    if not search.is_sweep(experiment.recipe):
-        (experiment.folder / SWEEP).unlink(missing_ok=True)  # of an earlier recipe with this name
-
-
-def _discard(experiment: Experiment, options: Options) -> None:
-    """Remove what is to be made again: all at once, so that a run that is killed goes on as one."""
-    for folder in (experiment.folder / name for name in experiment.trials):
-        if options.fresh:
-            run_folders.discard_result(folder)
-            shutil.rmtree(folder / RESUME, ignore_errors=True)
-            discard_validation(folder)
-        if options.retry_failed:
-            (folder / run_folders.FAILED).unlink(missing_ok=True)
 
 
 def _rows(experiment: Experiment) -> list[VariantRow]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MOST_LINES = 300  # of a module
 LAYERS = (  # lowest first
     "version", "errors", "types", "runtime", "losses", "catalogue", "data", "recipe", "engine", "training",
     "evals.judges", "evals.stats", "evals.suites", "evals.generation", "evals.metrics", "evals.boards", "evals.report",
@@ -90,3 +91,8 @@ def test_no_two_modules_import_each_other() -> None:
 def test_a_module_without_a_layer_is_noticed() -> None:
     with pytest.raises(KeyError):
         layer("utils")
+
+
+def test_no_module_is_too_long_to_read_at_once() -> None:
+    lines = {path.relative_to(ROOT): path.read_text(encoding="utf-8").count("\n") for path in modules().values()}
+    assert not {path: count for path, count in lines.items() if count > MOST_LINES}
