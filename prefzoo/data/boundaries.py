@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
+
+from prefzoo.data.pieces import ids_of
 
 WINDOW = 4  # tokens before a merged one that are decoded with it: some decoders look at neighbours
 
@@ -27,7 +28,7 @@ class Boundary:
 
 def encode(tokenizer: Any, text: str) -> list[int]:
     """Return ids with exactly one BOS where the tokenizer or its template sets one, and no EOS that it adds itself."""
-    ids = [*_ids(tokenizer, text, special=not tokenizer.chat_template)]
+    ids = ids_of(tokenizer, text, special=not tokenizer.chat_template)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if not tokenizer.chat_template and eos is not None and ids[-1:] == [eos] and not text.endswith(tokenizer.eos_token):
         ids = ids[:-1]
@@ -65,12 +66,7 @@ def locate(tokenizer: Any, text: str, ids: Sequence[int], characters: Sequence[i
 
 
 def _piece(tokenizer: Any, text: str) -> list[int]:
-    return [*_ids(tokenizer, text, special=False)] if text else []
-
-
-@lru_cache(maxsize=16)  # a pair's answers have their prompt in common, and its roles are counted on the same texts
-def _ids(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
-    return tuple(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+    return ids_of(tokenizer, text, special=False) if text else []
 
 
 def _around(tokenizer: Any, ids: Sequence[int], part: Sequence[int]) -> Boundary:

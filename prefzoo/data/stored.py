@@ -61,7 +61,7 @@ def write_chunk(folder: Path, key: str, chunk: Chunk) -> Path:
 
     sides = [[e.answers[i] if i < len(e.answers) else None for e in chunk.kept] for i in (0, 1)]
     flags = [[_flags(e, i) for e in chunk.kept] for i in (0, 1)]
-    pairs = [e.scores if isinstance(e, TokenPair) and e.scores else (None, None) for e in chunk.kept]
+    numbers = {name: [_two(getattr(e, name, None)) for e in chunk.kept] for name in NUMBERS}
     columns = {
         "prompt": pa.array([e.prompt for e in chunk.kept], pa.list_(pa.int32())),
         "first": pa.array(sides[0], pa.list_(pa.int32())),
@@ -70,8 +70,7 @@ def write_chunk(folder: Path, key: str, chunk: Chunk) -> Path:
         "second_scored": pa.array(flags[1], pa.list_(pa.uint8())),
         "row": pa.array([e.row for e in chunk.kept], pa.int64()),
         "label": pa.array([e.label if isinstance(e, TokenAnswer) else None for e in chunk.kept], pa.bool_()),
-        "score_chosen": pa.array([one for one, _ in pairs], pa.float64()),
-        "score_rejected": pa.array([one for _, one in pairs], pa.float64()),
+        **{f"{n}_{i}": pa.array([two[i] for two in numbers[n]], pa.float64()) for n in NUMBERS for i in (0, 1)},
     }
     about = {
         "counts": chunk.counts, "shortest": chunk.shortest, "longest": chunk.longest, "faults": chunk.faults,
@@ -155,7 +154,7 @@ class _Mapped:
         self._lists = {name: _Lists(table.column(name)) for name in LISTS}
         self._row = table.column("row").to_numpy()
         self._label = table.column("label")
-        self._scores = [table.column(name).to_numpy() for name in ("score_chosen", "score_rejected")]
+        self._numbers = {n: [table.column(f"{n}_{i}").to_numpy() for i in (0, 1)] for n in NUMBERS}
 
     def __len__(self) -> int:
         return int(self._size)
@@ -168,12 +167,16 @@ class _Mapped:
         scored = tuple([bool(flag) for flag in own] for own in flags if own is not None) or None
         if second is None:
             return TokenAnswer(prompt, first, bool(self._label[index].as_py()), row, scored)
-        chosen, rejected = (float(column[index]) for column in self._scores)
-        scores = None if np.isnan(chosen) else (chosen, rejected)
-        return TokenPair(prompt, first, second, row, scores, scored)
+        scores, quantiles = (self._both(name, index) for name in NUMBERS)
+        return TokenPair(prompt, first, second, row, scores, scored, quantiles)
+
+    def _both(self, name: str, index: int) -> tuple[float, float] | None:
+        chosen, rejected = (float(column[index]) for column in self._numbers[name])
+        return None if np.isnan(chosen) else (chosen, rejected)
 
 
 LISTS = ("prompt", "first", "second", "first_scored", "second_scored")
+NUMBERS = ("scores", "quantiles")  # of chosen and rejected
 
 
 class _Lists:
@@ -193,6 +196,10 @@ class _Lists:
             return None
         listed: list[int] = self._values[self._offsets[index] : self._offsets[index + 1]].tolist()
         return listed
+
+
+def _two(numbers: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    return numbers or (None, None)
 
 
 def _flags(example: TokenExample, side: int) -> list[int] | None:

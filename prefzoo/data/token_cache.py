@@ -1,13 +1,16 @@
 """Tokenise a data set once: chunk by chunk into Arrow files in the user's cache, found again by their content.
 
-A killed run goes on after its last whole chunk; changed rows cost their own chunks alone.
+A killed run goes on after its last whole chunk; changed rows cost their own chunks alone. Of a large data set,
+each core tokenises chunks of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import groupby
@@ -28,8 +31,10 @@ from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.paths import cache_dir
 from prefzoo.runtime.progress import Report
 from prefzoo.runtime.versions import version_of
+from prefzoo.runtime.workers import Workers, usable_cores
 
 CHUNK = 5_000  # rows of a file
+ALONE = 2  # chunks that one process tokenises before others would have started
 HELD = 50_000  # examples that are held in memory; those of a larger data set stay in their files
 
 
@@ -60,13 +65,12 @@ class Tokeniser:
         reading = json.dumps(asdict(self.reading), sort_keys=True, default=str)
         return key_of([text, template, special, self.max_length, self.too_long, reading, versions, _code()])
 
-    def chunk(self, examples: Sequence[Example], first: int, report: Report | None = None) -> Chunk:
+    def chunk(self, examples: Sequence[Example], first: int) -> Chunk:
         """Tokenise some examples, and count their tokens by role.
 
         Args:
             examples: in order.
             first: row at which the chunk begins.
-            report: called after each with (examples done, all, "").
 
         Returns:
             The chunk.
@@ -85,8 +89,6 @@ class Tokeniser:
                 chunk.kept.append(replace(tokens, row=tokens.row - first))
                 for roles in roles_of(example, tokens, self.tokenizer, self.reading):
                     chunk.roles.update(roles)
-            if report:
-                report(position + 1, len(examples), "")
         return chunk
 
 
@@ -109,26 +111,60 @@ def tokenise_once(
         UserError: as `tokenise`.
     """
     check_variables(tokeniser.tokenizer, tokeniser.reading.variables, "data.chat_template_kwargs")
-    folder, settings = cache_dir("tokens"), tokeniser.key
     whole, files = Chunk(), []
     done = 0
-    for first, examples in _chunks(data):
-        path, about = _chunk(folder, settings, tokeniser, examples, first)
+    for first, size, path, about in _files(data, tokeniser):
         files.append((path, first))
         whole.counts += about.counts
         whole.roles += about.roles
         for length in filter(None, (about.shortest, about.longest)):
             whole.measure(length)
         for position, line in about.faults:
-            example = examples[position]
+            example = data.examples[done + position]
             faults.add(data.place(spec, example.row), line, asdict(example))
-        done += len(examples)
+        done += size
         if report:
             report(done, len(data.examples), "")
     faults.settle()
     kept = Stored(files)
     check_kept(len(kept), whole.counts, (whole.shortest, whole.longest), tokeniser.max_length, spec)
     return Tokenised(kept if len(kept) > HELD else list(kept), whole.counts, dict(whole.roles))
+
+
+def _files(data: Normalised, tokeniser: Tokeniser) -> Iterator[tuple[int, int, Path, Chunk]]:
+    """Yield for each chunk its first row, its size, its file, and what is known of it, in order.
+
+    What is in no file yet is tokenised now: of a large data set, several chunks at a time.
+    """
+    folder, settings = cache_dir("tokens"), tokeniser.key
+    waiting: deque[tuple[int, int, Path | Future[Path]]] = deque()
+    count = usable_cores() if len(data.examples) > ALONE * CHUNK else 1
+    with Workers(_Write(tokeniser, folder), count) as workers:
+        for first, examples in _chunks(data):
+            key = _key(settings, examples, first)
+            place = find_chunk(folder, key) or workers.submit((key, examples, first))
+            waiting.append((first, len(examples), place))
+            while waiting and (len(waiting) > workers.count or workers.count == 1):
+                yield _done(*waiting.popleft())
+        while waiting:
+            yield _done(*waiting.popleft())
+
+
+def _done(first: int, size: int, place: Path | Future[Path]) -> tuple[int, int, Path, Chunk]:
+    path = place.result() if isinstance(place, Future) else place
+    return first, size, path, read_about(path)
+
+
+@dataclass(frozen=True)
+class _Write:
+    """Tokenises a chunk into a file of a folder, given its key, its examples and its first row."""
+
+    tokeniser: Tokeniser
+    folder: Path
+
+    def __call__(self, given: tuple[str, Sequence[Example], int]) -> Path:
+        key, examples, first = given
+        return write_chunk(self.folder, key, self.tokeniser.chunk(examples, first))
 
 
 def _chunks(data: Normalised) -> Iterator[tuple[int, list[Example]]]:
@@ -144,18 +180,6 @@ def _chunks(data: Normalised) -> Iterator[tuple[int, list[Example]]]:
 def _first_of_chunk(origins: Origins | None, row: int) -> int:
     source = 0 if origins is None else origins.parts[origins.number(row)].first
     return source + (row - source) // CHUNK * CHUNK
-
-
-def _chunk(
-    folder: Path, settings: str, tokeniser: Tokeniser, examples: Sequence[Example], first: int
-) -> tuple[Path, Chunk]:
-    """Return the file of a chunk, tokenised now unless it is there, and what is known of it."""
-    key = _key(settings, examples, first)
-    path = find_chunk(folder, key)
-    if path is not None:
-        return path, read_about(path)
-    chunk = tokeniser.chunk(examples, first)
-    return write_chunk(folder, key, chunk), chunk
 
 
 def _key(settings: str, examples: Sequence[Example], first: int) -> str:

@@ -35,7 +35,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten rows are a large data set."""
+    """Ten rows are a large data set, which this process prepares alone."""
+    monkeypatch.setattr(token_cache, "ALONE", 1_000)
     monkeypatch.setattr(reading, "AT_ONCE", 10)
     monkeypatch.setattr(token_cache, "CHUNK", 10)
     monkeypatch.setattr(token_cache, "HELD", 10)
@@ -57,6 +58,7 @@ def test_a_large_data_set_reads_as_a_small_one(
 ) -> None:
     write(tmp_path / "d.jsonl", [*ROWS, {**ROWS[0], "chosen": " "}, {**ROWS[1], "rejected": "no"}])
     whole = read(tmp_path, tiny_tokenizer, on_bad_row="drop")
+    monkeypatch.setattr(token_cache, "ALONE", 1_000)
     for name in ("AT_ONCE", "CHUNK", "HELD"):
         monkeypatch.setattr(reading if name == "AT_ONCE" else token_cache, name, 10)
     parts = read(tmp_path, tiny_tokenizer, on_bad_row="drop")
@@ -205,6 +207,7 @@ def test_a_broken_file_is_tokenised_again(tmp_path: Path, tiny_tokenizer: Any, c
 def test_what_is_stored_is_read_back(tmp_path: Path) -> None:
     pairs: list[TokenExample] = [
         TokenPair([1], [2, 3], [4], 0), TokenPair([5, 6], [7], [8, 9], 3, (0.5, 2.0), ([True], [False, True])),
+        TokenPair([1], [2], [4], 4, (0.5, 0.0), None, (1.0, 0.25)),
     ]  # fmt: skip
     answers: list[TokenExample] = [
         TokenAnswer([1], [2, 3], True, 0), TokenAnswer([1, 2], [3, 4], False, 1, ([True, False],)),
@@ -216,7 +219,23 @@ def test_what_is_stored_is_read_back(tmp_path: Path) -> None:
         files.append((path, 10 * i))
     stored = Stored(files)
     shifted = [*pairs, *(replace(answer, row=answer.row + 20) for answer in answers)]
-    assert list(stored) == shifted == [stored[i] for i in range(4)] and stored[1:3] == shifted[1:3]
+    assert list(stored) == shifted == [stored[i] for i in range(5)] and stored[1:3] == shifted[1:3]
+
+
+@pytest.mark.slow
+def test_several_processes_make_what_one_makes(
+    tmp_path: Path, tiny_tokenizer: Any, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = {**ROWS[3], "chosen": [{"role": "assistant", "content": "x", "tool_calls": [{"name": "f"}]}]}
+    write(tmp_path / "d.jsonl", [*ROWS, {**refused, "rejected": [{"role": "assistant", "content": "y"}]}] * 3)
+    alone = read(tmp_path, tiny_tokenizer, on_bad_row="drop")
+    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(token_cache, "ALONE", 1)
+    monkeypatch.setattr(token_cache, "usable_cores", lambda: 2)
+    monkeypatch.setattr(Tokeniser, "chunk", lambda *_: pytest.fail("tokenised by this process"))
+    together = read(tmp_path, tiny_tokenizer, on_bad_row="drop")
+    assert list(together.tokens.examples) == list(alone.tokens.examples) and together.audit == alone.audit
+    assert [bad.place for bad in together.left_out] == [bad.place for bad in alone.left_out] != []
 
 
 def test_no_more_files_are_open_than_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
