@@ -13,6 +13,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import rms_norm, silu
 
 FUSED_NORM = ("cuda",)  # devices where torch's norm is one kernel
+FEW_LAUNCHES = ("cuda",)  # devices where an operation over more costs less than two
+HEADS = 1  # the dimension of the heads
 
 
 def norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
@@ -53,6 +55,10 @@ def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: 
         queries and keys, rotated.
     """
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    whole = query.shape[-1] == cos.shape[-1] and query.dtype == key.dtype
+    if query.device.type in FEW_LAUNCHES and unsqueeze_dim == HEADS and whole:
+        pair: tuple[Tensor, Tensor] = _RotatePair.apply(query, key, cos, sin)  # type: ignore[no-untyped-call]
+        return pair
     return _rotated(query, cos, sin), _rotated(key, cos, sin)
 
 
@@ -115,6 +121,29 @@ class _Rotate(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return _turned(grad, cos, sin, -1, ctx.dtype), None, None
+
+
+class _RotatePair(torch.autograd.Function):
+    """`_Rotate` of queries and keys together."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(cos, sin)
+        ctx.dtype, ctx.heads = query.dtype, (query.shape[HEADS], key.shape[HEADS])
+        both = _turned(_side_by_side(query, key), cos, sin, 1, _lower(query, cos))
+        return torch.split(both, ctx.heads, HEADS)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        both = _turned(_side_by_side(*grads), cos, sin, -1, ctx.dtype)
+        return *torch.split(both, ctx.heads, HEADS), None, None
+
+
+def _side_by_side(query: Tensor, key: Tensor) -> Tensor:
+    """Return the heads of both, a token's next to each other in memory, as products write and read them."""
+    return torch.cat((query.transpose(1, 2), key.transpose(1, 2)), 2).transpose(1, 2)
 
 
 def _lower(x: Tensor, cos: Tensor) -> torch.dtype:

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -45,3 +46,9 @@ def gather_state_dict(model: Any) -> dict[str, Tensor] | None:
 def clone_fields(values: Any) -> tuple[Tensor, ...]:
     """Return copies of a dataclass's tensors: FSDP2 and DeepSpeed hook their backward pass only onto non-views."""
     return tuple(getattr(values, f.name).clone() for f in fields(values))
+
+
+def sharded(accelerator: Any) -> bool:
+    """Return whether each process holds a part of the weights only, and none is to keep whole copies of them."""
+    whole = DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU
+    return accelerator.distributed_type not in whole

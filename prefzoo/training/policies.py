@@ -12,11 +12,12 @@ from accelerate import DistributedType
 from torch import Tensor, nn
 from transformers.integrations import unset_hf_deepspeed_config
 
+from prefzoo.engine.adapter_product import fused_adapters
 from prefzoo.engine.compute_weights import half_precision_weights
 from prefzoo.engine.logprobs import score, score_with_kl
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.distributed import gradient_sync
-from prefzoo.runtime.sharding import clone_fields, gather_full_tensor
+from prefzoo.runtime.sharding import clone_fields, gather_full_tensor, sharded
 from prefzoo.training.job import Job
 from prefzoo.training.loss_inputs import kind_of
 from prefzoo.training.optimizers import make_optimizer
@@ -109,7 +110,8 @@ class OnePolicy(Policies):
     @contextmanager
     def training(self) -> Iterator[None]:
         self.scorer.train()
-        yield
+        with fused_adapters(self.network, enabled=not sharded(self.accelerator)):
+            yield
 
     def score(self, numbers: Sequence[int], batch: PairBatch) -> list[Scored]:
         policy, kl = self.scorer(batch)

@@ -15,7 +15,6 @@ from operator import add
 from typing import Any
 
 import torch
-from accelerate import DistributedType
 from torch import Tensor
 
 from prefzoo.data.batches import collate
@@ -25,6 +24,7 @@ from prefzoo.engine.precision import autocast, step_autocast
 from prefzoo.engine.reference_logprobs import select_rows
 from prefzoo.errors import VariantFailed
 from prefzoo.runtime.distributed import all_gather
+from prefzoo.runtime.sharding import sharded
 from prefzoo.training.coupling import Slopes, grad_wrt_logprobs, no_slopes, surrogate_loss
 from prefzoo.training.job import Job, moves_reference
 from prefzoo.training.loss_call import call_loss
@@ -290,9 +290,3 @@ def _mismatched(context: StepContext) -> dict[int, Mismatched]:
             theirs[i] += sums_of(base)
     gather = context.accelerator.gather
     return {i: Mismatched(gather(torch.cat(ours[i])), gather(torch.cat(theirs[i]))) for i in asking}
-
-
-def sharded(accelerator: Any) -> bool:
-    """Return whether each process holds a part of the weights only, and none is to keep whole copies of them."""
-    whole = DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU
-    return accelerator.distributed_type not in whole

@@ -99,8 +99,9 @@ def random_pairs(count: int, answer: int) -> list[TokenPair]:
 
 
 def count_step(
-    pairs: int, *, layers: int = LAYERS, vocabulary: int = 151_936, answer: int = ANSWER, lora: bool = False
-) -> Count:
+    pairs: int, *, layers: int = LAYERS, vocabulary: int = 151_936, answer: int = ANSWER, lora: bool = False,
+    dropout: float = 0.0,
+) -> Count:  # fmt: skip
     """Count the operations of one step's forward and backward pass under bf16 autocast, without the optimiser.
 
     Args:
@@ -109,12 +110,13 @@ def count_step(
         vocabulary: entries of the head.
         answer: tokens of an answer, about.
         lora: whether an adapter is trained instead of all weights.
+        dropout: of the adapter's inputs.
     """
     from accelerate import Accelerator
 
     train = Train(
         batch=pairs, steps=1, precision="bf16", tokens=TOKENS,
-        lora=Lora(rank=4, alpha=8.0) if lora else None,
+        lora=Lora(rank=4, alpha=8.0, dropout=dropout) if lora else None,
     )  # fmt: skip
     model, loss = random_model(layers, vocabulary), losses.get("dpo")
     zero, size = torch.zeros(pairs), torch.ones(pairs, dtype=torch.long)

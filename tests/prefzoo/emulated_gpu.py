@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prefzoo.engine import fused_ops, lm_head, packed_attention, varlen_attention
+from prefzoo.engine import adapter_product, fused_ops, lm_head, packed_attention, varlen_attention
 
 
 @contextmanager
@@ -26,7 +26,9 @@ def emulated_gpu() -> Iterator[None]:
         library.impl("_flash_attention_backward", _flash_backward, "CPU")
         patch.setattr(varlen_attention, "largest_head", lambda device: varlen_attention.MAX_HEAD)
         patch.setattr(packed_attention, "CPU_KERNELS", ())
+        patch.setattr(adapter_product, "DEVICES", ("cpu",))
         patch.setattr(fused_ops, "FUSED_NORM", ("cpu",))
+        patch.setattr(fused_ops, "FEW_LAUNCHES", ("cpu",))
         patch.setattr(fused_ops, "rms_norm", _rms_norm)
         patch.setattr(lm_head, "TILES", {})
         patch.setattr(lm_head, "MAX_SAVED_BYTES", {})

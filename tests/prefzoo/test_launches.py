@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,12 @@ MOST = 3000  # of a forward and backward pass through 24 layers
 def test_operations_of_a_step_do_not_depend_on_the_number_of_pairs(lora: bool) -> None:
     few, many = (count_step(pairs, layers=2, vocabulary=340, lora=lora).launched for pairs in (2, 32))
     assert few == many
+
+
+@pytest.mark.parametrize("settings", [{"lora": True}, {"lora": True, "dropout": 0.1}], ids=str)
+def test_an_adapters_step_through_24_layers_dispatches_few_operations(settings: dict[str, Any]) -> None:
+    few, more = (count_step(2, layers=layers, vocabulary=340, **settings).launched.total() for layers in (1, 3))
+    assert few + (more - few) // 2 * (LAYERS - 1) <= MOST
 
 
 def test_a_step_through_24_layers_dispatches_few_operations() -> None:
