@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prefzoo.data.encoding import encode_prompt
+from prefzoo.data.examples import Text
 from prefzoo.evals.generation.batches import cache_settings, prompts_in_batch
 from prefzoo.evals.judges.protocol import Answer, Progress
 from prefzoo.runtime.memory import retry_with_smaller_batches
@@ -42,7 +43,7 @@ class GumbelSampler:
 def generate(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[Text],
     *,
     max_new_tokens: int,
     n: int = 1,
@@ -56,7 +57,7 @@ def generate(
 
     Args:
         model, tokenizer: as transformers has them.
-        prompts: texts, before the chat template.
+        prompts: texts, or messages, before the chat template.
         max_new_tokens: tokens of an answer at most.
         n: answers per prompt.
         temperature: of sampling; 0 for greedy answers.

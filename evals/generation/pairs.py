@@ -11,9 +11,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from prefzoo.data.examples import Text
 from prefzoo.errors import UserError
 from prefzoo.evals.generation.generate import generate
 from prefzoo.evals.judges.checks import words
+from prefzoo.evals.judges.conversations import as_answer
 from prefzoo.evals.judges.coverage import coverage
 from prefzoo.evals.judges.grades import grade
 from prefzoo.evals.judges.protocol import Answer, Judge, Outcome, Progress, PromptRow, Verdict
@@ -132,7 +134,8 @@ def _widest(fit: Sequence[ScoredAnswer], rule: Rule) -> tuple[tuple[ScoredAnswer
 
 def _as_row(row: PromptRow, better: ScoredAnswer, worse: ScoredAnswer) -> dict[str, Any]:
     return {
-        "id": row.id, "topic": row.topic, "prompt": row.prompt, "chosen": better[1].text, "rejected": worse[1].text,
+        "id": row.id, "topic": row.topic, "prompt": row.prompt,
+        "chosen": as_answer(row.prompt, better[1].text), "rejected": as_answer(row.prompt, worse[1].text),
         "score_chosen": round(better[0], DECIMALS), "score_rejected": round(worse[0], DECIMALS),
         "checks": list(row.checks),
     }  # fmt: skip
@@ -223,9 +226,13 @@ def _card(
     }  # fmt: skip
     for side in ("chosen", "rejected"):
         if pairs:
-            card[f"mean_words_{side}"] = round(mean(len(words(p[side])) for p in pairs), 2)
+            card[f"mean_words_{side}"] = round(mean(len(words(_said(p[side]))) for p in pairs), 2)
             card[f"mean_score_{side}"] = round(mean(p[f"score_{side}"] for p in pairs), DECIMALS)
     return card
+
+
+def _said(answer: Text) -> str:
+    return answer if isinstance(answer, str) else str(answer[-1]["content"])
 
 
 def write_pairs(path: Path, pairs: Sequence[dict[str, Any]], card: dict[str, Any]) -> None:

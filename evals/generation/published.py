@@ -38,10 +38,10 @@ def published_answers(path: Path, prompts: Sequence[PromptRow]) -> list[Answer]:
     if twice:
         raise UserError(f"--base {path}: {len(twice)} instructions occur twice ({counts}), like {twice[0][:SHOWN]!r}")
     by_text = dict(answers)
-    lost = [row.prompt for row in prompts if row.prompt not in by_text]
+    lost = [row.text for row in prompts if row.text not in by_text]
     if lost:
         raise UserError(
             f"--base {path}: no answer to {len(lost)} prompts ({counts}), like {lost[0][:SHOWN]!r}; "
             "judge on the prompts that were answered"
         )
-    return [Answer(by_text[row.prompt], True, 0) for row in prompts]
+    return [Answer(by_text[row.text], True, 0) for row in prompts]

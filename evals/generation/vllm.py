@@ -13,6 +13,7 @@ from typing import Any
 
 from prefzoo.data.chat import with_variables
 from prefzoo.data.encoding import encode_prompt
+from prefzoo.data.examples import Text
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import Answer
 
@@ -27,7 +28,7 @@ def check_vllm(option: str) -> None:
 
 
 def vllm_answers(
-    model: str, tokenizer: Any, adapters: Mapping[str, str | None], prompts: Sequence[str], *, max_new_tokens: int,
+    model: str, tokenizer: Any, adapters: Mapping[str, str | None], prompts: Sequence[Text], *, max_new_tokens: int,
     ends: Sequence[int] = (),
 ) -> dict[str, list[Answer]]:  # fmt: skip
     """Generate greedy answers of a model and of adapters on it, by one engine.
@@ -36,7 +37,7 @@ def vllm_answers(
         model: folder or hub id.
         tokenizer: the model's.
         adapters: folder of each adapter, by name; None for the model alone.
-        prompts: texts, before the chat template.
+        prompts: texts, or messages, before the chat template.
         max_new_tokens: tokens of an answer at most.
         ends: tokens that end an answer, besides the tokenizer's EOS.
 
@@ -87,7 +88,7 @@ def _last_line(text: str) -> str:
 
 
 def checkpoint_answers(
-    specs: Mapping[str, str], base: str, prompts: Sequence[str], *, max_new_tokens: int,
+    specs: Mapping[str, str], base: str, prompts: Sequence[Text], *, max_new_tokens: int,
     variables: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Answer]]:  # fmt: skip
     """Generate greedy answers of several checkpoints.
@@ -95,7 +96,7 @@ def checkpoint_answers(
     Args:
         specs: models by name: folders or hub ids, and adapter folders, which share the engine of `base`.
         base: name of the model that adapters sit on.
-        prompts: texts, before the chat template.
+        prompts: texts, or messages, before the chat template.
         max_new_tokens: tokens of an answer at most.
         variables: of the chat template.
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from prefzoo.data.chat import as_messages
+from prefzoo.data.examples import Text
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.judges.position_swap import PairwiseJudge
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, Progress, PromptRow, plain_name
@@ -19,16 +21,25 @@ from prefzoo.runtime.cache import Cache, cache_of
 from prefzoo.runtime.plugins import RAISED, WrongReturn, describe_error, import_file
 
 LONGEST_VALUE = 60  # characters of a value that are shown
+MESSAGES = "messages"
 PAIRWISE, SCORING = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
 
 
 class Function:
-    """A function of texts, each of whose numbers is cached. What it raises is the reason why there is none."""
+    """A function of texts, each of whose numbers is cached. What it raises is the reason why there is none.
+
+    One whose first parameter is named `messages` gets every prompt as a list of messages instead of a text.
+    """
 
     def __init__(self, fn: Callable[..., Any], cache: Cache | None = None) -> None:
         self.fn, self.cache = fn, cache
+        self._of_messages = next(iter(inspect.signature(fn).parameters), "") == MESSAGES
 
-    def outcomes(self, questions: Sequence[Sequence[str]], progress: Progress | None) -> list[Outcome]:
+    def asked(self, row: PromptRow) -> Text:
+        """Return a prompt as the function takes it."""
+        return as_messages("user", row.prompt) if self._of_messages else row.text
+
+    def outcomes(self, questions: Sequence[Sequence[Text]], progress: Progress | None) -> list[Outcome]:
         """Return the function's number for each question, which are its arguments."""
 
         def ask(numbers: Sequence[int]) -> Iterator[Batch]:
@@ -39,7 +50,7 @@ class Function:
 
         return cached_outcomes(self.cache, questions, ask)
 
-    def call(self, texts: Sequence[str]) -> Outcome:
+    def call(self, texts: Sequence[Text]) -> Outcome:
         """Return the function's number, or what it raised and where."""
         try:
             return self._number(self.fn(*texts))
@@ -62,7 +73,9 @@ class PairwiseFunction(PairwiseJudge):
 
     def preferences(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Outcome]:
         """Return the function's preference for each comparison, or what it raised."""
-        return self.function.outcomes([[c.row.prompt, c.first.text, c.second.text] for c in comparisons], progress)
+        return self.function.outcomes(
+            [[self.function.asked(c.row), c.first.text, c.second.text] for c in comparisons], progress
+        )
 
 
 class ScoringFunction(ScoringJudge):
@@ -73,7 +86,7 @@ class ScoringFunction(ScoringJudge):
 
     def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
         """Return the function's score of each answer, or what it raised."""
-        return self.function.outcomes([[row.prompt, answer.text] for row, answer in answers], progress)
+        return self.function.outcomes([[self.function.asked(row), answer.text] for row, answer in answers], progress)
 
 
 def judge_by(fn: Callable[..., Any], name: str, cache: Cache | None = None) -> Judge:

@@ -82,7 +82,7 @@ class JudgePrompt:
 
     def filled(self, c: Comparison) -> str:
         """Fill the template in, in one pass: braces inside an answer stay what they are."""
-        values = {"instruction": c.row.prompt, "first": c.first.text, "second": c.second.text}
+        values = {"instruction": c.row.text, "first": c.first.text, "second": c.second.text}
         return re.sub(r"\{(instruction|first|second)\}", lambda match: values[match.group(1)], self.template)
 
 

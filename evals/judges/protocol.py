@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prefzoo.data.examples import Text
+from prefzoo.evals.judges.conversations import as_text
+
 TIE = 1.5  # alpaca-eval's coding: 1 the baseline wins, 1.5 a tie, 2 the model wins, and anything between
 Outcome = float | str  # a preference or a score, or the reason why there is none
 Progress = Callable[[int, int], None]  # called with the number of finished calls and of all
@@ -16,12 +19,22 @@ Progress = Callable[[int, int], None]  # called with the number of finished call
 
 @dataclass(frozen=True)
 class PromptRow:
-    """A prompt and what can be checked about its answer. `checks` are `{"kind": …, **params}`."""
+    """A prompt and what can be checked about its answer.
+
+    Attributes:
+        prompt: text, or the messages of a conversation that the answer continues.
+        checks: `{"kind": …, **params}` each.
+    """
 
     id: str
-    prompt: str
+    prompt: Text
     checks: tuple[dict[str, Any], ...] = ()
     topic: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The prompt as one text, by which tables and files know it."""
+        return as_text(self.prompt)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 import torch
 
+from prefzoo.data.chat import Chat
 from prefzoo.data.encoding import encode_prompt
+from prefzoo.data.examples import Text as Prompt
 from prefzoo.engine import models
 from prefzoo.errors import UserError
+from prefzoo.evals.judges.conversations import as_text, with_answer
 from prefzoo.evals.judges.device import on_accelerator
 from prefzoo.evals.judges.protocol import Answer, Outcome, Progress, PromptRow
 from prefzoo.evals.judges.scoring import ScoringJudge, bradley_terry
@@ -56,16 +59,21 @@ class RewardJudge(ScoringJudge):
 
     @torch.no_grad()
     def _ask(
-        self, texts: Sequence[tuple[str, str]], numbers: Sequence[int], progress: Progress | None
+        self, texts: Sequence[tuple[Prompt, str]], numbers: Sequence[int], progress: Progress | None
     ) -> Iterator[Batch]:
-        ids = {i: _encoded(self.tokenizer, *texts[i]) for i in numbers}
-        longest = getattr(self.model.config, "max_position_embeddings", None) or max(map(len, ids.values()))
+        ids: dict[int, list[int]] = {}
+        for i in numbers:
+            try:
+                ids[i] = _encoded(self.tokenizer, *texts[i])
+            except UserError as e:  # its chat template knows no such role
+                yield {i: str(e)}
+        longest = getattr(self.model.config, "max_position_embeddings", None) or max(map(len, ids.values()), default=0)
         yield {
             i: f"{len(row)} tokens, and the judge reads at most {longest}"
             for i, row in ids.items()
             if len(row) > longest
         }
-        fits = sorted((i for i in numbers if len(ids[i]) <= longest), key=lambda i: len(ids[i]))
+        fits = sorted((i for i in ids if len(ids[i]) <= longest), key=lambda i: len(ids[i]))
         with on_accelerator(self.model):
             for start in range(0, len(fits), BATCH):
                 batch = fits[start : start + BATCH]
@@ -81,12 +89,11 @@ class RewardJudge(ScoringJudge):
         return scores
 
 
-def _encoded(tokenizer: Any, prompt: str, answer: str) -> list[int]:
-    """Encode both turns by the chat template; without one, the answer follows an empty line."""
+def _encoded(tokenizer: Any, prompt: Prompt, answer: str) -> list[int]:
+    """Encode all turns by the chat template; without one, the answer follows an empty line."""
     if not tokenizer.chat_template:
-        return encode_prompt(tokenizer, f"{prompt}\n\n{answer}")
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
+        return encode_prompt(tokenizer, f"{as_text(prompt)}\n\n{answer}")
+    text = Chat(tokenizer).render(with_answer(prompt, answer), generation=False)
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]  # the template writes its own BOS
     return ids
 

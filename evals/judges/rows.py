@@ -18,12 +18,16 @@ def output_rows(prompts: Sequence[PromptRow], answers: Sequence[Answer], name: s
         name: the model's.
 
     Returns:
-        One row per prompt, in AlpacaEval's format.
+        One row per prompt, in AlpacaEval's format; of a conversation also its `messages`.
     """
     return [
-        {"instruction": row.prompt, "output": answer.text, "generator": name, "id": row.id}
+        {"instruction": row.text, "output": answer.text, "generator": name, "id": row.id, **_messages(row)}
         for row, answer in zip(prompts, answers, strict=True)
     ]
+
+
+def _messages(row: PromptRow) -> dict[str, Any]:
+    return {} if isinstance(row.prompt, str) else {"messages": row.prompt}
 
 
 def annotation_rows(
@@ -44,7 +48,7 @@ def annotation_rows(
     graded = {"verdicts": "arena"} if judge.graded else {}
     return [
         {
-            "instruction": c.row.prompt, "output_1": c.first.text, "output_2": c.second.text, "generator_1": base,
+            "instruction": c.row.text, "output_1": c.first.text, "output_2": c.second.text, "generator_1": base,
             "generator_2": name, "annotator": judge.name, "prompt_hash": judge.prompt_hash,
             "preference": None if v.missing else v.preference, "preference_by_order": list(v.orders),
             "missing": v.missing, **graded, **_by_judge(judge, v),

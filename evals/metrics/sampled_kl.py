@@ -7,6 +7,7 @@ from typing import Any
 
 from prefzoo.data.batches import Layout
 from prefzoo.data.encoding import encode_prompt
+from prefzoo.data.examples import Text
 from prefzoo.data.tokens import TokenAnswer
 from prefzoo.engine import reference_logprobs
 from prefzoo.evals.generation.generate import sample_tokens
@@ -16,14 +17,14 @@ TEMPERATURE = 1.0  # the policy itself, not a sharper one
 
 
 def sampled(
-    model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, seed: int,
+    model: Any, tokenizer: Any, prompts: Sequence[Text], max_new_tokens: int, seed: int,
     progress: Progress | None = None, variables: Mapping[str, Any] | None = None,
 ) -> list[TokenAnswer]:  # fmt: skip
     """Draw one answer of the model to each prompt, at temperature 1.
 
     Args:
         model, tokenizer: what draws.
-        prompts: their texts.
+        prompts: their texts, or messages.
         max_new_tokens: the limit on an answer.
         seed: of the draw.
         progress: called with how many answers are done, and of how many.

@@ -130,6 +130,19 @@ function element(tag, className, text) {
     return card;
   }
 
+  const title = (p) => (p.messages ? p.messages[p.messages.length - 1].text : p.text);
+
+  function asked(prompt) {
+    if (!prompt.messages) return element("p", "asked", prompt.text);
+    const turns = element("ol", "asked turns");
+    for (const message of prompt.messages) {
+      const turn = element("li", message.role);
+      turn.append(element("b", "", message.role), element("p", "", message.text));
+      turns.append(turn);
+    }
+    return turns;
+  }
+
   function open(place, focus) {
     now = place;
     const index = shown[place], prompt = data.prompts[index];
@@ -148,7 +161,7 @@ function element(tag, className, text) {
     }
     const sheets = element("div", "sheets");
     data.variants.forEach((name, i) => sheets.append(sheet(prompt, name, i)));
-    opened.replaceChildren(bar, element("p", "asked", prompt.text), sheets);
+    opened.replaceChildren(bar, asked(prompt), sheets);
     if (focus) opened.focus({ preventScroll: true });
   }
 
@@ -161,7 +174,7 @@ function element(tag, className, text) {
       button.type = "button";
       button.dataset.place = place;
       button.tabIndex = -1;
-      button.append(element("span", "", index + 1), element("span", "", data.prompts[index].text));
+      button.append(element("span", "", index + 1), element("span", "", title(data.prompts[index])));
       button.addEventListener("click", () => open(place, false));
       item.append(button);
       return item;

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
+from prefzoo.evals.judges.conversations import as_text
 from prefzoo.runtime.run_folders import BASE
 
 BUDGET = 3_000_000  # bytes of answers in a page of less than 5 MB
@@ -23,18 +24,24 @@ def browser(run: RunFiles, order: Sequence[str], budget: int = BUDGET) -> dict[s
 
     Returns:
         `variants`; `total` prompts of the run; `prompts`: as many of them from the first as `budget` allows, each with
-        `text`, and per variant `answers`, `won` (1: the variant's answer is better than the base's, 0: the base's is,
-        None: no verdict), `why` (there is none), `scores`, `words`. None if nothing was generated.
+        `text`, `messages` if it is a conversation, and per variant `answers`, `won` (1: the variant's answer is better
+        than the base's, 0: the base's is, None: no verdict), `why` (there is none), `scores`, `words`. None if nothing
+        was generated.
     """
     names = [n for n in order if n in run.variants and run.variants[n].outputs]
     if not names:
         return None
     texts = [str(o["instruction"]) for o in run.variants[names[0]].outputs]
     names = [n for n in names if [str(o["instruction"]) for o in run.variants[n].outputs] == texts]
+    talks = [{"messages": turns} if (turns := _turns(o)) else {} for o in run.variants[names[0]].outputs]
     columns = {n: _answers(run.variants[n], len(texts)) for n in names}
     prompts: list[dict[str, Any]] = []
     for i, prompt in enumerate(texts):
-        row = {"text": prompt, **{key: [columns[n][key][i] for n in names] for key in next(iter(columns.values()))}}
+        row = {
+            "text": prompt,
+            **talks[i],
+            **{key: [columns[n][key][i] for n in names] for key in next(iter(columns.values()))},
+        }
         budget -= len(json.dumps(row))
         if budget < 0 and prompts:
             break
@@ -54,6 +61,14 @@ def _answers(variant: VariantFiles, n: int) -> dict[str, list[Any]]:
         "scores": [_number(s) for s in m.scores] if m is not None and len(m.scores) == n else [None] * n,
         "words": list(m.words) if m is not None and len(m.words) == n else [None] * n,
     }
+
+
+def _turns(output: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The messages of a prompt, each as the page shows it; empty of a text, and of a file by another tool."""
+    messages = output.get("messages")
+    if not (isinstance(messages, list) and all(isinstance(m, dict) and "role" in m for m in messages)):
+        return []
+    return [{"role": str(m["role"]), "text": as_text([m]).partition("\n")[2]} for m in messages]
 
 
 def _number(value: float) -> float | None:

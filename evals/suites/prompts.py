@@ -1,19 +1,47 @@
-"""Prompt sets: built-in suites by name, or a user's file."""
+"""Sets of prompts: prefzoo's own ones by name, or a user's file of texts or conversations."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefzoo.data.chat import Chat, as_messages
+from prefzoo.data.examples import Message, Text
+from prefzoo.data.rows import Row
+from prefzoo.data.schemas import read_examples
+from prefzoo.data.schemas.build import read_system, read_template, read_tools, with_system
+from prefzoo.data.schemas.conversations import CONVERSATIONS, read_conversation
+from prefzoo.data.schemas.messages import read_text
+from prefzoo.data.sources import load_file
 from prefzoo.errors import UserError
+from prefzoo.evals.judges.conversations import simplified
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.evals.suites.instruct import build_prompts
 
 BUILT_IN = {"train": 600, "eval": 100}
+ASKS = ("user", "tool")  # whose message an answer follows
+UNREAD = {
+    "tools": read_tools,
+    "chat_template_kwargs": read_template,
+}  # columns of training data that prompts do not have
+MOST = 20  # lines of faults
+Say = Callable[[str], object]
 
 
-def load_prompts(spec: str, folder: Path) -> list[PromptRow]:
-    """Load `instruct:train`, `instruct:eval` (`:N` for another number), or a file with a `prompt` column.
+def load_prompts(spec: str, folder: Path, say: Say | None = None) -> list[PromptRow]:
+    """Load `instruct:train`, `instruct:eval` (`:N` for another number), or a file of prompts.
+
+    A row of a file has a `prompt` (text, or messages), or `messages` or `conversations`, or it is a pair with the
+    prompt in its answers. A `system` column goes before it.
+
+    Args:
+        spec: the set.
+        folder: what a path is relative to.
+        say: takes a line on what is left out of the rows.
+
+    Returns:
+        The prompts; one message of a user is a text.
 
     Raises:
         UserError: there is no such set or file, or a row without a prompt.
@@ -23,26 +51,133 @@ def load_prompts(spec: str, folder: Path) -> list[PromptRow]:
         if count and not (count[0].isdigit() and int(count[0])):
             raise UserError(f"{spec}: {count[0]!r} is no number of prompts; write instruct:{split}:100")
         return build_prompts(split, int(count[0]) if count else BUILT_IN.get(split, 0))
-    from prefzoo.data.sources import load_file
+    return prompts_of(load_file(spec, folder), spec, say)
 
-    rows = load_file(spec, folder)
-    faults = [
-        f"{spec}: row {i}: prompt is missing or empty"
-        for i, r in enumerate(rows, 1)
-        if not str(r.get("prompt") or "").strip()
-    ]
-    faults += [
-        f"{spec}: row {i}: checks is no list of mappings; write it like [{{kind: no_commas}}], or leave it out"
-        for i, r in enumerate(rows, 1)
-        if not _are_checks(r.get("checks") or ())
-    ]
+
+def prompts_of(rows: Sequence[Row], spec: str, say: Say | None = None) -> list[PromptRow]:
+    """Read the prompts of rows.
+
+    Args:
+        rows: of a file.
+        spec: its name, for messages.
+        say: takes a line on what is left out of the rows.
+
+    Returns:
+        A prompt of each row.
+
+    Raises:
+        UserError: a row has none; the first lines of all.
+    """
+    prompts: list[PromptRow] = []
+    faults: list[str] = []
+    answered = 0
+    for number, row in enumerate(rows, 1):
+        try:
+            prompt, cut = _prompt(row, spec)
+            answered += cut
+            checks = row.get("checks") or ()
+            if not _are_checks(checks):
+                raise UserError("checks is no list of mappings; write it like [{kind: no_commas}], or leave it out")
+            prompts.append(PromptRow(str(row.get("id", number)), prompt, tuple(checks), row.get("topic")))
+        except UserError as e:
+            faults += [f"{spec}: row {number}: {line}" for line in e.lines]
     if faults:
-        raise UserError(faults[:20])
-    return [
-        PromptRow(str(r.get("id", i)), r["prompt"], tuple(r.get("checks") or ()), r.get("topic"))
-        for i, r in enumerate(rows, 1)
-    ]
+        raise UserError(faults[:MOST])
+    if answered and say is not None:
+        say(f"{spec}: {answered} of {len(rows)} conversations end with an answer, which is left out of the prompt")
+    return prompts
+
+
+def _prompt(row: Row, spec: str) -> tuple[Text, bool]:
+    """Return a row's prompt, and whether an answer at its end was left out.
+
+    Raises:
+        UserError: it has none, or one that cannot be answered.
+    """
+    unread = next((name for name, read in UNREAD.items() if read(row)), "")
+    if unread:
+        raise UserError(f"{unread} is not read beside prompts; remove the column")
+    name = next((name for name in ("prompt", *CONVERSATIONS) if row.get(name) not in (None, "")), "")
+    if name == "prompt":
+        prompt, cut = _checked(read_text(row["prompt"])), False
+    elif name:
+        messages = read_conversation(row[name], name)
+        asked = _without_answer(messages)
+        prompt, cut = _checked(asked), len(asked) < len(messages)
+    elif row.get("chosen") and row.get("rejected"):
+        prompt, cut = _checked(read_examples([row], spec).examples[0].prompt), False
+    else:
+        raise UserError("prompt is missing or empty")
+    system = read_system(row)
+    return simplified(with_system(system, prompt) if system else prompt), cut
+
+
+def _without_answer(messages: list[Message]) -> list[Message]:
+    end = len(messages)
+    while end and messages[end - 1]["role"] == "assistant":
+        end -= 1
+    return messages[:end]
+
+
+def _checked(prompt: Any) -> Text:
+    """Return a prompt that can be answered.
+
+    Raises:
+        UserError: it is neither text nor messages, or nothing is asked at its end.
+    """
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise UserError("prompt is missing or empty")
+        return prompt
+    if not isinstance(prompt, list) or not all(_is_message(m) for m in prompt):
+        raise UserError(
+            "prompt is neither text nor a list of messages with role and content; write it like "
+            '[{"role": "user", "content": "..."}]'
+        )
+    if not prompt or prompt[-1]["role"] not in ASKS:
+        last = f"a message of {prompt[-1]['role']!r}" if prompt else "nothing"
+        raise UserError(f"the conversation ends with {last}; the last message must be the user's")
+    if not prompt[-1]["content"].strip():
+        raise UserError("the last message is empty; fill it, or remove the row")
+    return prompt
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("role", "content"))
 
 
 def _are_checks(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(one, dict) for one in value)
+
+
+def check_rendered(prompts: Sequence[PromptRow], tokenizer: Any, variables: Mapping[str, Any], place: str) -> None:
+    """Check that a model's chat template writes every conversation, with all that its user and system say.
+
+    Args:
+        prompts: texts are not looked at.
+        tokenizer: the model's.
+        variables: of its chat template.
+        place: of the prompts, for messages.
+
+    Raises:
+        UserError: a line for each conversation that it refuses, or of which it leaves something out.
+    """
+    if not tokenizer.chat_template:
+        return
+    faults = []
+    for row in prompts:
+        if isinstance(row.prompt, str):
+            continue
+        try:
+            text = Chat(tokenizer, None, variables).render(as_messages("user", row.prompt), generation=True)
+        except UserError as e:
+            faults += [f"{place}: prompt {row.id}: {line}" for line in e.lines]
+            continue
+        lost = next((m for m in row.prompt if m["role"] != "assistant" and m["content"].strip() not in text), None)
+        if lost is not None:
+            faults.append(
+                f"{place}: prompt {row.id}: the chat template does not write the message of {lost['role']!r}; move "
+                "its text into the user's message, or choose another model"
+            )
+    if faults:
+        raise UserError(faults[:MOST])

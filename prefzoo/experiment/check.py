@@ -112,14 +112,15 @@ def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
         UserError: the run would be refused.
     """
     faults, main = _Faults(), process_state().is_main_process
-    judge, left_out = None, ""
+    judge, left = None, list[str]()
     prompts: list[PromptRow] = []
     if main:
         with faults.collected():
-            prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
+            if recipe.evals.prompts:
+                prompts = load_prompts(recipe.evals.prompts, recipe.folder, left.append)
             judge = recipe_judge(recipe, prompts)
         with faults.collected():
-            left_out = recipe_labels(recipe, prompts)[1]
+            left.append(recipe_labels(recipe, prompts)[1])
     faults.lines = broadcast(faults.lines)
     faults.raise_all()
     experiment = open_experiment(request, recipe, console)
@@ -132,7 +133,7 @@ def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
         *unused(recipe),
         *calls.warnings,
     ]
-    warnings += [left_out] if left_out else []
+    warnings += filter(None, left)
     failing = {place: reason for own in all_gather(calls.failing) for place, reason in own.items()}
     return Checked(experiment, judge, tuple(warnings), failing)
 

@@ -24,7 +24,7 @@ from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.engine.reference_logprobs import rows_key
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import PromptRow
-from prefzoo.evals.suites.prompts import load_prompts
+from prefzoo.evals.suites.prompts import check_rendered, load_prompts
 from prefzoo.experiment import search, work_names
 from prefzoo.experiment.data import audited, check_variants, read_data, unit
 from prefzoo.experiment.model_checks import check_model
@@ -167,6 +167,7 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
         model = model.to(process_state().device)
     check_model(recipe.model, model, tokenizer, list(trials.values()), console)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
+    check_rendered(prompts, tokenizer, recipe.data.chat_template_kwargs, f"evals.prompts: {recipe.evals.prompts}")
     pairs, held_out, audits, bad_rows = _read_data(recipe, tokenizer, prompts, console)
     check_variants(recipe, pairs)
     layout = choose_layout(model, [pick(one, key=len) for one in (pairs, held_out) if one for pick in (max, min)])

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from prefzoo.data.audit import AuditedData, read_and_audit
 from prefzoo.data.audits.examine import TestedOn
+from prefzoo.data.audits.texts import spoken
 from prefzoo.data.reading import DataSource, Mixture
 from prefzoo.data.token_cache import CHUNK
 from prefzoo.data.tokenising import Reading
@@ -82,7 +83,7 @@ def read_data(
         held_out = audited(recipe, recipe.data.eval, tokenizer, console=console)
         tested_on.append(TestedOn(recipe.data.eval_spec, held_out.examples))
     if prompts:
-        tested_on.append(TestedOn(str(recipe.evals.prompts), (), [row.prompt for row in prompts]))
+        tested_on.append(TestedOn(str(recipe.evals.prompts), (), [spoken(row.prompt) for row in prompts]))
     train = audited(recipe, recipe.data.train, tokenizer, tested_on, console)
     return {"train": train} | ({"eval": held_out} if held_out else {})
 

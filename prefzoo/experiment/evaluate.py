@@ -27,7 +27,7 @@ from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.protocol import Answer, Judge, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
-from prefzoo.evals.suites.prompts import load_prompts
+from prefzoo.evals.suites.prompts import check_rendered, load_prompts
 from prefzoo.evals.suites.tasks import check_names, is_benchmark
 from prefzoo.experiment.stages.judge import check_judgeable, judge_models, judge_settings
 from prefzoo.experiment.stages.measure import cached_answers, report_unavailable
@@ -100,7 +100,7 @@ def evaluate(asked: Evaluation, console: Console) -> Evaluated:
     asked = replace(asked, variables=variables_of(asked.targets) if asked.variables is None else asked.variables)
     specs = models_of(asked.targets, asked.base)
     suites, prompt_sets = _check_suites(asked.suites)
-    prompts = load_prompts(prompt_sets[0], Path.cwd()) if prompt_sets else []
+    prompts = load_prompts(prompt_sets[0], Path.cwd(), console.print) if prompt_sets else []
     judge = load_judge(judge_settings(asked.judge), Path.cwd()) if prompts and BASE in specs else None
     if judge is not None:
         check_judgeable(judge, prompts, "--judge", "--suite")
@@ -229,6 +229,7 @@ def _measure(
     same = {
         "weights": models.fingerprint(model), "vocabulary": models.tokenizer_hash(tokenizer), "dtype": str(model.dtype)
     }  # fmt: skip
+    check_rendered(prompts, tokenizer, asked.variables or {}, "--suite")
     answers = given
     if answers is None:
         answers = cached_answers(name, model, tokenizer, prompts, asked.max_new_tokens, same, console)

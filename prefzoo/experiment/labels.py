@@ -16,6 +16,7 @@ from prefzoo.data.reading import DataSource, Mixture, read_source
 from prefzoo.data.rows import Row
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.run_files import LABELS
+from prefzoo.evals.judges.conversations import simplified
 from prefzoo.evals.judges.coverage import coverage
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
 from prefzoo.evals.metrics.judge_quality import LabelledPair
@@ -64,8 +65,8 @@ def labels_of(spec: str, folder: Path, prompts: Sequence[PromptRow]) -> tuple[li
         cure = "rename them to prompt, chosen and rejected"
         lines = [f"{line.partition(COLUMNS)[0]}; {cure}" if COLUMNS in line else line for line in e.lines]
         raise UserError(f"{FIELD}: {line}" for line in lines) from None
-    by_text = {row.prompt.strip(): row for row in prompts}
-    kept = [replace(p, row=by_text[p.row.prompt.strip()]) for p in labelled if p.row.prompt.strip() in by_text]
+    by_text = {row.text.strip(): row for row in prompts}
+    kept = [replace(p, row=by_text[p.row.text.strip()]) for p in labelled if p.row.text.strip() in by_text]
     if not kept:
         raise UserError(
             f"{FIELD}: {spec}: none of its {len(labelled)} pairs is about a prompt of evals.prompts, and the judge may "
@@ -173,23 +174,21 @@ def read_labelled(source: DataSource | Mixture, folder: Path) -> list[LabelledPa
 def _pair(example: Example, row: Row) -> LabelledPair:
     if not isinstance(example, Pair):
         raise UserError("a single labelled answer; labelled pairs need prompt, chosen and rejected")
-    prompt, chosen, rejected = (
-        _text(getattr(example, name), name, role)
-        for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
-    )
-    asked = PromptRow(str(row.get("id", example.row + 1)), prompt, tuple(row.get("checks") or ()), row.get("topic"))
+    chosen, rejected = _text(example.chosen, "chosen"), _text(example.rejected, "rejected")
+    prompt, number = simplified(example.prompt), str(row.get("id", example.row + 1))
+    asked = PromptRow(number, prompt, tuple(row.get("checks") or ()), row.get("topic"))
     tie = bool(row.get("tie")) or (example.scores is not None and example.scores[0] == example.scores[1])
     return LabelledPair(asked, Answer(chosen, True, 0), Answer(rejected, True, 0), tie)
 
 
-def _text(text: Text, name: str, role: str) -> str:
-    """Return a text, or the only message of a conversation.
+def _text(text: Text, name: str) -> str:
+    """Return an answer's text, or that of its only message.
 
     Raises:
-        UserError: there are several messages, or the message is another role's.
+        UserError: there are several messages.
     """
     if isinstance(text, str):
         return text
-    if len(text) != 1 or text[0]["role"] != role:
-        raise UserError(f"{name} is a conversation of several messages; a judge compares answers to a single prompt")
+    if len(text) != 1:
+        raise UserError(f"{name} is a conversation of several messages; a judge compares answers of one message each")
     return str(text[0]["content"])

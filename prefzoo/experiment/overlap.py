@@ -42,7 +42,10 @@ def check_overlap(experiment: Experiment) -> list[str]:
         warnings += _shared(training, prompts, f"data.eval: {data.eval_spec}", "pairs", "preference accuracy")
         warnings += _nearly(experiment, training, prompts, data.eval_spec)
     if experiment.prompts:
-        asked = [tuple(encode_prompt(experiment.tokenizer, row.prompt)) for row in experiment.prompts]
+        asked = [
+            tuple(encode_prompt(experiment.tokenizer, row.prompt, data.chat_template_kwargs))
+            for row in experiment.prompts
+        ]
         warnings += _shared(training, asked, f"evals.prompts: {evals.prompts}", "prompts", "win rates")
         warnings += _nearly(experiment, training, asked, str(evals.prompts))
     return warnings

@@ -18,7 +18,7 @@ from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.generation.pairs import BY_CHECKS, Rule, Sampling, make_pairs, write_pairs
 from prefzoo.evals.judges import load_judge
-from prefzoo.evals.suites.prompts import load_prompts
+from prefzoo.evals.suites.prompts import check_rendered, load_prompts
 from prefzoo.experiment.plausible import sampling_warning
 from prefzoo.experiment.stages.judge import check_judgeable, judge_settings
 from prefzoo.runtime.cache import Cache, key_of
@@ -82,12 +82,13 @@ def write(wanted: Wanted, *, quiet: bool = False) -> None:
     warning = sampling_warning(sampling.temperature)
     if warning:
         console.print(f"warning: {warning}", markup=False, highlight=False)
-    rows = load_prompts(wanted.prompts, Path.cwd())
+    rows = load_prompts(wanted.prompts, Path.cwd(), lambda line: console.print(line, markup=False, highlight=False))
     judge = load_judge(judge_settings(wanted.judge), Path.cwd())
     check_judgeable(judge, rows, "--judge", "--prompts")
     judge.check()
     policy, tokenizer = models.load(wanted.model, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
     tokenizer = with_variables(tokenizer, wanted.variables, "--chat-template-kwargs")
+    check_rendered(rows, tokenizer, wanted.variables, "--prompts")
     if torch.cuda.is_available():
         policy = policy.to("cuda")
     identity = [

@@ -63,7 +63,7 @@ FIELDS: dict[str, str] = {
     "train.trackers": "Trackers of Accelerate that receive each step's metrics, like [tensorboard] or [wandb].",
     "variants": "The variants to compare: a name for each, with its loss and the loss's knobs.",
     "evals": "What to measure on every checkpoint.",
-    "evals.prompts": "Prompts to answer: instruct:eval, instruct:eval:100, or a file with a prompt column.",
+    "evals.prompts": "Prompts to answer: instruct:eval, instruct:eval:100, or a file of texts or conversations.",
     "evals.judge": "The judge of the answers, against the base's: verifier, file.py:function, a mapping, or several.",
     "evals.judge_labels": "Pairs that people labelled, by which win rates are corrected for the judge's errors.",
     "evals.max_new_tokens": "Maximum tokens of a generated answer.",

@@ -168,7 +168,7 @@ def _cached(cache: Cache, key: str, make: Callable[[], Any], worth: Callable[[An
 
 
 def cached_by_prompt(
-    stage: str, depends: Mapping[str, Any], prompts: Sequence[str], make: Callable[[list[str]], list[Any]],
+    stage: str, depends: Mapping[str, Any], prompts: Sequence[Any], make: Callable[[list[Any]], list[Any]],
     progress: Callable[[int, int], None] | None = None, *, together: int,
 ) -> list[Any]:  # fmt: skip
     """Return a value for each prompt; those that are not cached are made and cached in batches.
@@ -179,7 +179,7 @@ def cached_by_prompt(
     Args:
         stage: what kind of value it is, such as `answers`.
         depends: all that the values depend on besides the prompts.
-        prompts: the prompts.
+        prompts: texts, or anything else that JSON can hold.
         make: computes the values of some prompts, in their order; JSON can hold them.
         progress: called with the number of finished prompts and of all.
         together: prompts whose values are made and cached together.
@@ -188,7 +188,8 @@ def cached_by_prompt(
         The values, in the order of `prompts`.
     """
     cache = cache_of("evals", stage, depends)
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    lengths = [len(p if isinstance(p, str) else json.dumps(p)) for p in prompts]
+    by_length = sorted(range(len(prompts)), key=lengths.__getitem__)
     values: list[Any] = [None] * len(prompts)
     for start in range(0, len(prompts), together):
         batch = by_length[start : start + together]

@@ -136,7 +136,7 @@ def test_labelled_pairs_may_have_any_known_format(
         (["--pairs", "none.jsonl"], "none.jsonl"),
         (
             ["--pairs", "talk.jsonl"],
-            "talk.jsonl: row 1: prompt is a conversation of several messages; a judge compares",
+            "talk.jsonl: row 1: chosen is a conversation of several messages; a judge compares answers of one message",
         ),
         (["--pairs", "single.jsonl"], "single.jsonl: row 1: a single labelled answer; labelled pairs need prompt,"),
         (["--set", "data.eval=null"], "r.yaml: data.eval is not set; name labelled pairs by --pairs FILE"),
@@ -146,8 +146,9 @@ def test_labelled_pairs_may_have_any_known_format(
 def test_mistakes(
     place: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    system = {"system": "be brief", "question": "q", "chosen": "a", "rejected": "b"}
-    (place / "talk.jsonl").write_text(json.dumps(system))
+    turns = [{"role": role, "content": role} for role in ("assistant", "user", "assistant")]
+    talk = {"prompt": [{"role": "user", "content": "q"}], "chosen": turns, "rejected": turns[::2]}
+    (place / "talk.jsonl").write_text(json.dumps(talk))
     (place / "single.jsonl").write_text(json.dumps({"prompt": "q", "completion": "a", "label": True}))
     assert prefzoo(monkeypatch, "judge", "r.yaml", *words) == 2
     err = capsys.readouterr().err

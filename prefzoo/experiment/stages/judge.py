@@ -80,7 +80,7 @@ def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str
     for row in prompts if judge.needs_checks else ():
         for spec in row.checks:
             holds("", spec)
-    twice = len(prompts) - len({row.prompt for row in prompts})
+    twice = len(prompts) - len({row.text for row in prompts})
     if twice:
         raise UserError(f"{prompts_place}: {twice} of {len(prompts)} prompts are repeated; keep one of each")
 

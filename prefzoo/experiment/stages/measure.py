@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from prefzoo.data.chat import with_variables
+from prefzoo.data.examples import Text
 from prefzoo.engine import model_copies, reference_logprobs
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
@@ -227,7 +228,7 @@ def cached_answers(
     depends = {**same, "max_new_tokens": tokens, "generation": key_of({k: str(v) for k, v in settings.items()})}
     depends |= _of_template(variables)
 
-    def make(texts: list[str], progress: Progress) -> list[dict[str, Any]]:
+    def make(texts: list[Text], progress: Progress) -> list[dict[str, Any]]:
         with rates.timed(answering(len(prompts), tokens), len(texts) * tokens) if rates else nullcontext():
             generated = generate(model, tokenizer, texts, max_new_tokens=tokens, progress=progress, variables=variables)
         return [asdict(answer) for (answer,) in generated]
@@ -243,15 +244,15 @@ def _of_template(variables: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def _by_prompt(
-    kind: str, name: str, depends: dict[str, Any], texts: list[str],
-    make: Callable[[list[str], Progress], list[Any]], console: Console, together: int,
+    kind: str, name: str, depends: dict[str, Any], texts: list[Text],
+    make: Callable[[list[Text], Progress], list[Any]], console: Console, together: int,
 ) -> list[Any]:  # fmt: skip
     """`cached_by_prompt` under a stage that begins with the first batch that is not cached."""
     with ExitStack() as stages:
         reports: list[Report] = []
         finished = 0
 
-        def begun(part: list[str]) -> list[Any]:
+        def begun(part: list[Text]) -> list[Any]:
             if not reports:
                 activity = {"answers": "answers", "kl": "samples"}[kind]
                 begun_stage = stage(f"{activity} of {name}", "prompts", console, variant=name, activity=activity)
@@ -276,7 +277,7 @@ def _kl(experiment: Experiment, name: str, model: Any, same: dict[str, str]) -> 
     bf16, base = native_bf16(), experiment.base.model
     reference_model = base.to(torch.bfloat16) if bf16 else base  # in one precision, rounding is no divergence
 
-    def make(texts: list[str], progress: Progress) -> list[float]:
+    def make(texts: list[Text], progress: Progress) -> list[float]:
         drawn = sampled(
             model, experiment.tokenizer, texts, evals.max_new_tokens, seed, progress=progress, variables=variables
         )
