@@ -11,7 +11,7 @@ from prefzoo.evals.boards.leaderboard import Leaderboard, build
 from prefzoo.evals.boards.multi_seed import over_seeds
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.judges.coverage import coverage_of
-from prefzoo.evals.judges.rows import games_of, panel_of
+from prefzoo.evals.judges.rows import drawn_of, games_of, panel_of
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.runtime.measuring_time import measuring_costs
@@ -31,7 +31,8 @@ def measured_of(variant: VariantFiles) -> Measured | None:
     graded = rows[0].get("verdicts") == "arena"
     games = games_of(preferences, [r["preference_by_order"] for r in rows]) if graded else []
     panel = panel_of([r.get("preference_by_judge") or {} for r in rows])
-    measured = replace(measured, games=games, panel=panel, **variant.labels)
+    drawn = drawn_of(rows, withheld=cover.withheld)
+    measured = replace(measured, games=games, panel=panel, drawn=drawn, **variant.labels)
     judge, prompt = (str(rows[0].get(k) or "") for k in ("annotator", "prompt_hash"))
     return replace(
         measured, preferences=preferences, missing=cover.missing, judge=judge, prompt_hash=prompt,

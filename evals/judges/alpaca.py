@@ -1,153 +1,190 @@
-"""AlpacaEval's own win rate, judged by any Python callable. The only module that imports alpaca_eval.
-
-alpaca-eval 0.6.6 sets the root logger to INFO and reads a `.env` file when imported, and its annotators write caches
-beside its own code unless told otherwise. Here every path is given, and its global changes are undone.
-"""
+"""The configurations of AlpacaEval's annotators: found by name or path, and checked field by field."""
 
 from __future__ import annotations
 
-import logging
-import math
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import yaml
 
-from prefzoo.errors import UserError
+from prefzoo.errors import UserError, did_you_mean
+from prefzoo.evals.judges.alpaca_code import known_names
 
-# (instruction, output_1, output_2) -> 1 first wins .. 1.5 tie .. 2 second wins
-JudgeFunction = Callable[[str, str, str], float]
-Outputs = Sequence[dict[str, Any]]  # rows of model_outputs.json: instruction, output, and any others
+FIELD = "evals.judge.annotator"
+CONFIGS, OWN = "configs.yaml", ("configs.yaml", "config.yaml")  # alpaca-eval's name; one of its annotators has another
+OPENAI = "openai_completions"
+DECODERS = tuple(
+    f"{name}_completions"
+    for name in (
+        *("openai", "anthropic", "bedrock_anthropic", "google", "cohere", "replicate", "jina_chat"),
+        *("huggingface_api", "huggingface_local", "vllm_local"),
+    )
+)
+CHATML = "<|im_start|>"
+PLACEHOLDERS = ("{output_1}", "{output_2}")
+# Options of alpaca-eval's other decoders, by the name that an OpenAI-compatible server has for them. None: they say how
+# the model is run, which is the server's business.
+ELSEWHERE = {
+    "max_new_tokens": "max_tokens", "max_tokens_to_sample": "max_tokens", "client_function_name": None,
+    "model_kwargs": None, "is_chatml_prompt": None, "batch_size": None,
+}  # fmt: skip
+CLIENT = ("client_config_path", "openai_api_keys", "openai_organization_ids", "openai_api_base")
+CLIENT_CURE = "leave it out; the recipe names the server (url) and the key's variable (key)"
 
 
-def win_rate_by_alpaca(
-    outputs: Outputs, reference_outputs: Outputs, judge_fn: JudgeFunction, name: str, folder: Path
-) -> pd.DataFrame:
-    """Compute a win rate by alpaca-eval, and write `model_outputs.json` and `annotations.json`.
+@dataclass(frozen=True)
+class Annotator:
+    """A configuration of alpaca-eval's: one or more prompts to a model, of which each instruction gets one by chance.
 
-    Identical outputs score 1.5 without a call of the judge. Which output the judge sees first is drawn per
-    instruction, with a fixed seed, as alpaca-eval does.
+    Attributes:
+        name: of the configuration.
+        configs: arguments of `SinglePairwiseAnnotator` by the name of each; the prompt's text
+            stands in place of its file.
+    """
+
+    name: str
+    configs: Mapping[str, dict[str, Any]]
+
+    @property
+    def hash(self) -> str:
+        """Hash of all that is asked and of how the replies are read."""
+        return hashlib.sha256(yaml.safe_dump(dict(self.configs)).encode()).hexdigest()[:12]
+
+
+def read_annotator(name: str, folder: Path, model: str | None) -> Annotator:
+    """Read a configuration, for a server that speaks OpenAI's protocol.
 
     Args:
-        outputs: the model's, over distinct instructions.
-        reference_outputs: the baseline's, over the same instructions.
-        judge_fn: compares two outputs.
-        name: of the model.
-        folder: where the files are written.
+        name: of one of alpaca-eval's own, or the path of a YAML file or of a folder that holds `configs.yaml`.
+        folder: what a path is relative to.
+        model: the model to ask; None for the configuration's own.
 
     Returns:
-        One row of AlpacaEval's leaderboard (index `name`): win_rate in percent, standard_error, n_total, avg_length, …
+        The annotator; its models are all asked by `openai_completions`, whatever asked them before.
 
     Raises:
-        UserError: the two sets are not over the same, distinct instructions, or a preference is outside [1, 2]
-            (alpaca-eval itself would drop such rows silently).
+        UserError: there is none of that name, or a field of it is not as it must be.
     """
-    _check_coverage(outputs, reference_outputs)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [{**row, "generator": name} for row in outputs]
-    pd.DataFrame(rows).to_json(folder / "model_outputs.json", orient="records", indent=2, force_ascii=False)
-    with _global_state_restored():
-        import alpaca_eval
-
-        board, annotations = alpaca_eval.evaluate(
-            model_outputs=rows, reference_outputs=list(reference_outputs), name=name,
-            Annotator=_annotator(_checked(judge_fn, name)), annotators_config="python", caching_path=None,
-            fn_metric="get_winrate", sort_by="win_rate",  # the default metric needs a download
-            precomputed_leaderboard=None, is_cache_leaderboard=False, output_path=None,
-            is_return_instead_of_print=True,
-        )  # fmt: skip
-    written = pd.DataFrame(annotations)
-    written.to_json(folder / "annotations.json", orient="records", indent=2, force_ascii=False)
-    return pd.DataFrame(board)
-
-
-def _check_coverage(outputs: Outputs, reference_outputs: Outputs) -> None:
-    """alpaca-eval joins by instruction: a missing one is dropped and a repeated one multiplied, both silently."""
-    ours, theirs = ([str(row["instruction"]) for row in rows] for rows in (outputs, reference_outputs))
-    counts = f"{len(ours)} rows, {len(theirs)} in the reference"
-    faults = [
-        f"{which}: {counts}: instruction {text[:60]!r} occurs {instructions.count(text)} times; keep one"
-        for which, instructions in (("outputs", ours), ("reference_outputs", theirs))
-        for text in dict.fromkeys(instructions)
-        if instructions.count(text) > 1
-    ]
-    for which, missing in (("outputs", set(theirs) - set(ours)), ("reference_outputs", set(ours) - set(theirs))):
-        faults += [
-            f"{which}: {counts}: no answer to instruction {text[:60]!r}; generate it first" for text in sorted(missing)
-        ]
-    if not ours:
-        faults.append("outputs: empty; there is nothing to judge")
-    if faults:
-        raise UserError(faults)
-
-
-def _checked(judge_fn: JudgeFunction, name: str) -> Callable[[list[dict[str, str]]], list[float]]:
-    def judge_all(prompts: list[dict[str, str]]) -> list[float]:
-        verdicts = [float(judge_fn(p["instruction"], p["output_1"], p["output_2"])) for p in prompts]
-        wrong = [(p, v) for p, v in zip(prompts, verdicts, strict=True) if math.isnan(v) or not 1 <= v <= 2]  # noqa: PLR2004 - alpaca-eval's coding
-        if wrong:
-            raise UserError(
-                f"judge of {name}: instruction {p['instruction'][:60]!r}: preference {v} is outside [1, 2]; "
-                "return 1 (first), 2 (second) or a number between"
-                for p, v in wrong
-            )
-        return verdicts
-
-    return judge_all
-
-
-def _annotator(judge_all: Callable[[list[dict[str, str]]], list[float]]) -> type:
-    """Return an annotator that calls a Python function: alpaca-eval has no hook for one, but takes a class."""
-    from alpaca_eval.annotators import PairwiseAnnotator, SinglePairwiseAnnotator
-
-    def complete(prompts: list[dict[str, str]], **_: Any) -> dict[str, list[float]]:
-        free = [0.0] * len(prompts)
-        return {"completions": judge_all(prompts), "price_per_example": free, "time_per_example": free}
-
-    class AskPython(SinglePairwiseAnnotator):  # type: ignore[misc]
-        def _get_prompt_template(self, prompt_template: str) -> str:
-            return prompt_template
-
-        def _make_prompts(self, df_to_annotate: pd.DataFrame, *_: Any, **__: Any) -> tuple[Any, pd.DataFrame]:
-            return df_to_annotate[["instruction", "output_1", "output_2"]].to_dict("records"), df_to_annotate
-
-    class Annotator(PairwiseAnnotator):  # type: ignore[misc]
-        def _initialize_annotators_config(self, annotators_config: str) -> Path:
-            return Path(annotators_config)
-
-        def _initialize_annotators(self, **_: Any) -> dict[str, Any]:
-            annotator = AskPython(
-                prompt_template="", fn_completions=complete, fn_completion_parser=lambda verdict: [verdict],
-                seed=self.seed, annotation_column=self.annotation_key, completion_column=self.completion_key,
-            )  # fmt: skip
-            return {"python": annotator}
-
-    return Annotator
-
-
-@contextmanager
-def _global_state_restored() -> Iterator[None]:
-    """Undo the global changes of importing and running alpaca-eval; silence its warnings and log lines."""
-    import sklearn
-
-    root, environment, config = logging.getLogger(), dict(os.environ), sklearn.get_config()
-    level, handlers, disabled = root.level, list(root.handlers), logging.root.manager.disable
-    environment_user = "USER" in os.environ or "LOGNAME" in os.environ
+    file = _file(name, folder)
     try:
-        if not environment_user:  # it calls getpass.getuser(), which fails for a container's nameless uid
-            os.environ["LOGNAME"] = "user"
-        logging.disable(logging.WARNING)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        root.setLevel(level)
-        root.handlers[:] = handlers
-        os.environ.clear()
-        os.environ.update(environment)
-        sklearn.set_config(**config)
+        configs = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        reason = " ".join(str(e).split())
+        raise UserError(f"{FIELD}: {file} is no YAML ({reason}); write it as alpaca-eval's {CONFIGS} are") from None
+    if not isinstance(configs, dict) or not configs or not all(isinstance(c, dict) for c in configs.values()):
+        raise UserError(f"{FIELD}: {file} must be a mapping, `name: {{prompt_template: ..., completions_kwargs: ...}}`")
+    known = file.parent.name if file.name in OWN else file.stem
+    return Annotator(
+        known, {str(key): _config(c, f"{FIELD}: {file}: {key}", file, model) for key, c in configs.items()}
+    )
+
+
+def own_annotators() -> dict[str, Path]:
+    """Return the configurations that the installed alpaca-eval has, by name.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    spec = find_spec("alpaca_eval")
+    if spec is None or spec.origin is None:
+        raise UserError("evals.judge: kind alpaca_eval needs the package alpaca-eval; pip install alpaca-eval==0.6.6")
+    folder = Path(spec.origin).parent / "evaluators_configs"
+    files = (path / name for path in sorted(folder.iterdir()) for name in OWN)
+    return {file.parent.name: file for file in files if file.is_file()}
+
+
+def _file(name: str, folder: Path) -> Path:
+    own = own_annotators()
+    if name in own:
+        return own[name]
+    path = (folder / Path(name).expanduser()).resolve()
+    if path.is_dir() and (path / CONFIGS).is_file():
+        return path / CONFIGS
+    if path.is_file():
+        return path
+    if path.suffix in (".yaml", ".yml") or "/" in name:
+        raise UserError(f"{FIELD}: {name}: no such file: {path}; the path is relative to the recipe")
+    near = did_you_mean(name, list(own)) or f"; there are {', '.join(own)}"
+    raise UserError(f"{FIELD}: alpaca-eval has no annotator {name!r}{near}, or name a YAML file")
+
+
+def _config(config: dict[str, Any], place: str, file: Path, model: str | None) -> dict[str, Any]:
+    names = known_names()
+    known = names["fields"]
+    for key in config:
+        if key not in known:
+            raise UserError(
+                f"{place}: no such field: {key}{did_you_mean(key, known) or '; there are ' + ', '.join(known)}"
+            )
+    decoder = config.get("fn_completions", OPENAI)
+    _known(decoder, DECODERS, f"{place}: fn_completions")
+    _known(config.get("fn_completion_parser", "regex_parser"), names["parsers"], f"{place}: fn_completion_parser")
+    for processor in _mapping(config, "processors_to_kwargs", place):
+        _known(processor, names["processors"], f"{place}: processors_to_kwargs")
+    _mapping(config, "completion_parser_kwargs", place)
+    if config.get("random_seed_column", ["instruction"]) not in ("instruction", ["instruction"]):
+        raise UserError(
+            f"{place}: random_seed_column: must be [instruction], by which both orders are asked; leave it out"
+        )
+    batch = config.get("batch_size", 1)
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        raise UserError(f"{place}: batch_size: must be a whole number from 1 (is {batch!r})")
+    template = _template(config.get("prompt_template"), place, file, batch)
+    asked = _asked(_mapping(config, "completions_kwargs", place), decoder, place, template, model)
+    return {**config, "prompt_template": template, "fn_completions": OPENAI, "completions_kwargs": asked}
+
+
+def _known(value: Any, known: Sequence[str], place: str) -> None:
+    if value not in known:
+        near = did_you_mean(str(value), list(known)) or f"; there are {', '.join(known)}"
+        raise UserError(f"{place}: alpaca-eval has no {value!r}{near}")
+
+
+def _mapping(config: dict[str, Any], key: str, place: str) -> dict[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise UserError(f"{place}: {key}: must be a mapping, `key: value` (is {value!r})")
+    return value
+
+
+def _template(value: Any, place: str, file: Path, batch: int) -> str:
+    """Return a prompt's text: alpaca-eval would take the name of a file that is not there for the text itself."""
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{place}: prompt_template: must name a text file (is {value!r})")
+    text = value
+    if "{output_1}" not in value:
+        paths = [folder / value for folder in (file.parents[1], file.parent)]
+        there = next((path for path in paths if path.is_file()), None)
+        if there is None:
+            raise UserError(
+                f"{place}: prompt_template: no such file: {value}, in {paths[0].parent} or {paths[1].parent}"
+            )
+        text = there.read_text(encoding="utf-8")
+    wrong = [name for name in PLACEHOLDERS if text.count(name) != batch]
+    if wrong:
+        times = "once" if batch == 1 else f"{batch} times, which is batch_size"
+        raise UserError(f"{place}: prompt_template: {value} must hold {' and '.join(wrong)} {times}")
+    return text
+
+
+def _asked(options: dict[str, Any], decoder: str, place: str, template: str, model: str | None) -> dict[str, Any]:
+    """Return the options of `openai_completions`."""
+    for name in CLIENT:
+        if name in options:
+            raise UserError(f"{place}: completions_kwargs: {name}: {CLIENT_CURE}")
+    if decoder == OPENAI:
+        asked = dict(options)
+    else:
+        renamed = {ELSEWHERE.get(name, name): value for name, value in options.items()}
+        asked = {"temperature": 0.0, **{str(name): value for name, value in renamed.items() if name is not None}}
+    asked.pop("price_per_token", None)  # the recipe has prices
+    asks = model or asked.get("model_name")
+    if not isinstance(asks, str):
+        raise UserError(f"{place}: completions_kwargs: model_name: is missing; add it, or name evals.judge.model")
+    if model is not None or decoder != OPENAI:  # it would guess by the model's name
+        asked.setdefault("requires_chatml", template.lstrip().startswith(CHATML))
+    return {**asked, "model_name": asks}

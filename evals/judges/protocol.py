@@ -65,12 +65,14 @@ class Verdict:
             empty where the judge was not asked, one value where it sees one answer at a time.
         missing: why there is no preference; empty where there is one.
         members: of a panel, each judge's preference, NaN where it gave none.
+        drawn: the preference in the one order that AlpacaEval draws for the instruction; NaN for other judges.
     """
 
     preference: float
     orders: tuple[float, ...] = ()
     missing: str = ""
     members: tuple[float, ...] = ()
+    drawn: float = math.nan
 
     def __post_init__(self) -> None:
         if math.isnan(self.preference) != bool(self.missing):
@@ -89,6 +91,7 @@ class Judge(ABC):
         needs_checks: whether it judges only prompts that carry checks.
         graded: whether its verdicts are Arena-Hard's, clear ones 1 and 2 and slight ones 1.25 and 1.75.
         members: of a panel, the names of its judges.
+        draws_order: whether its verdicts have AlpacaEval's drawn order too.
         free: whether it asks no model, server or user's function, so that it may be run without being asked for.
     """
 
@@ -99,6 +102,7 @@ class Judge(ABC):
     free: bool = False
     graded: bool = False
     members: tuple[str, ...] = ()
+    draws_order: bool = False
 
     def check(self) -> None:  # noqa: B027 - most judges are ready once they are loaded
         """Raise UserError where it cannot judge at all; called before anything expensive is done."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, PromptRow, Verdict
 
+DRAWN = "preference_drawn"  # the column of the preference in AlpacaEval's one order
+
 
 def output_rows(prompts: Sequence[PromptRow], answers: Sequence[Answer], name: str) -> list[dict[str, Any]]:
     """Return the rows of `model_outputs.json`.
@@ -46,14 +48,15 @@ def annotation_rows(
         A row for each comparison; a missing preference is null, with its reason.
     """
     graded = {"verdicts": "arena"} if judge.graded else {}
+    drawn = [{DRAWN: None if math.isnan(v.drawn) else v.drawn} if judge.draws_order else {} for v in verdicts]
     return [
         {
             "instruction": c.row.text, "output_1": c.first.text, "output_2": c.second.text, "generator_1": base,
             "generator_2": name, "annotator": judge.name, "prompt_hash": judge.prompt_hash,
             "preference": None if v.missing else v.preference, "preference_by_order": list(v.orders),
-            "missing": v.missing, **graded, **_by_judge(judge, v),
+            "missing": v.missing, **graded, **own, **_by_judge(judge, v),
         }
-        for c, v in zip(comparisons, verdicts, strict=True)
+        for c, v, own in zip(comparisons, verdicts, drawn, strict=True)
     ]  # fmt: skip
 
 
@@ -67,6 +70,11 @@ def panel_of(by_judge: Sequence[Mapping[str, float | None]]) -> dict[str, list[f
     """Return each judge's preferences, from what each row has of all; empty if not every row has them."""
     names = list(by_judge[0]) if by_judge and all(by_judge) else []
     return {name: [row[name] for row in by_judge] for name in names}
+
+
+def drawn_of(rows: Sequence[Mapping[str, Any]], *, withheld: bool) -> list[float | None]:
+    """Return the preferences in AlpacaEval's one order, from rows of annotations; empty if they have none."""
+    return [None if withheld else row[DRAWN] for row in rows] if rows and all(DRAWN in row for row in rows) else []
 
 
 def games_of(preferences: Sequence[float | None], orders: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
-import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import model_validator
 
 from prefzoo.errors import UserError
 from prefzoo.evals.judges import replies
@@ -23,21 +19,27 @@ from prefzoo.evals.judges.judge_prompt import JudgePrompt, read_prompt
 from prefzoo.evals.judges.position_swap import PairwiseJudge, both_orders
 from prefzoo.evals.judges.protocol import Answer, Comparison, Outcome, Progress, PromptRow, Verdict
 from prefzoo.evals.judges.replies import Reply
-from prefzoo.recipe.judge import Amount, Count, JudgeSettings, Seconds, Text
+from prefzoo.evals.judges.served import (
+    LONGEST_PAUSE,
+    PER_TOKEN,
+    UNREACHABLE,
+    Fault,
+    ServedSettings,
+    fault_of,
+    forecast_line,
+    refuse_beyond,
+)
+from prefzoo.recipe.judge import Amount, Count, Text
 from prefzoo.runtime.cache import Cache, key_of
 from prefzoo.runtime.paths import cache_dir
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before the second try, doubled for each further one up to the longest
-BUSY = (408, 409, 425, 429)  # and all from 500: worth another try
-HOPELESS = (401, 403, 404)  # no call to this address will ever succeed
-PER_TOKEN = 3  # characters, for the estimate: fewer than in most texts, so that it errs on the dear side
+FIRST_PAUSE = 1.0  # seconds before the second try, doubled for each further one up to the longest
 ANSWER_TOKENS = 1000  # for the estimate, where the recipe sets no limit
 ARENA_TOKENS = 4096  # of a reply that reasons before its verdict, unless the recipe says otherwise
 OFFERED = 5  # alternatives asked for of the first token
-UNREACHABLE = "no connection"
 
 
-class ServerSettings(JudgeSettings):
+class ServerSettings(ServedSettings):
     """A model behind an OpenAI-compatible API. The key comes from the environment variable `key`, never from here.
 
     `verdicts: arena` asks for Arena-Hard 2's five verdicts after a reasoned answer of at most 4,096 tokens.
@@ -47,41 +49,11 @@ class ServerSettings(JudgeSettings):
     """
 
     kind: Literal["server"]
-    url: Text
     model: Text
     prompt: Text | None = None
     verdicts: Literal["letter", "arena"] = "letter"
-    key: str = "OPENAI_API_KEY"
     temperature: Amount | None = 0.0
     max_tokens: Count | None = 8
-    workers: Count = 8
-    tries: Count = 4
-    timeout: Seconds = 60.0
-    prompt_price: Amount | None = None
-    answer_price: Amount | None = None
-    spend_limit: Amount | None = None
-
-    @field_validator("url")
-    @classmethod
-    def _no_secrets(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise PydanticCustomError(
-                "url", "must be an http address (is {shown}); like http://localhost:8000/v1", {"shown": repr(value)}
-            )
-        if parts.username or parts.password or parts.query:
-            raise PydanticCustomError("url", "carries a secret or a query; put the key in an environment variable")
-        return value.rstrip("/")
-
-    @field_validator("key", mode="before")
-    @classmethod
-    def _variable_name(cls, value: Any) -> Any:
-        if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):  # not shown: it may be the key
-            message = (
-                "must be the name, in capitals, of an environment variable that holds the key; like OPENAI_API_KEY"
-            )
-            raise PydanticCustomError("key", message)
-        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -89,14 +61,6 @@ class ServerSettings(JudgeSettings):
         if isinstance(values, dict) and values.get("verdicts") == "arena" and "max_tokens" not in values:
             return {**values, "max_tokens": ARENA_TOKENS}
         return values
-
-    @model_validator(mode="after")
-    def _priced(self) -> ServerSettings:
-        if self.spend_limit is not None and (self.prompt_price is None or self.answer_price is None):
-            raise PydanticCustomError(
-                "spend_limit", "spend_limit needs prompt_price and answer_price (dollars per million tokens); add them"
-            )
-        return self
 
     def load(self, folder: Path) -> ServerJudge:
         """Return the judge; its replies are in the user's cache.
@@ -108,15 +72,6 @@ class ServerSettings(JudgeSettings):
         prompt = read_prompt(path, "evals.judge.prompt", arena=arena)
         file = f"replies-{key_of([self.url, self.model])}.jsonl"  # whatever the versions here: they were paid for
         return ServerJudge(self, prompt, Cache(cache_dir("judges") / file))
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why a call failed, whether another try is worth it, and how many seconds the server asks to wait."""
-
-    reason: str
-    again: bool = True
-    wait: float = 0.0
 
 
 class ServerJudge(PairwiseJudge):
@@ -135,11 +90,11 @@ class ServerJudge(PairwiseJudge):
         import openai
 
         self.settings, self.prompt, self.cache, self._pause, self._openai = settings, prompt, cache, pause, openai
-        self.name = f"server:{settings.model}@{urlsplit(settings.url).netloc}"
+        self.name = f"server:{settings.model}@{settings.host}"
         self.prompt_hash, self.graded = prompt.hash, prompt.arena
         self.budget = Budget(settings.prompt_price, settings.answer_price, settings.spend_limit)
         self._logprobs = True  # until the server refuses to be asked for them
-        self._secret = _api_key(settings)
+        self._secret = settings.api_key()
         client = openai.OpenAI(
             base_url=settings.url, api_key=self._secret, timeout=settings.timeout,
             max_retries=0,  # all tries are counted here
@@ -150,12 +105,8 @@ class ServerJudge(PairwiseJudge):
         """Return how many calls there are, how many of them are cached, and about what the rest costs."""
         ordered = both_orders(comparisons)
         new = self._not_cached(ordered)
-        cost = "cost unknown: the recipe gives no prices"
-        if self.budget.known:
-            cost = f"about ${sum(map(self._estimate, new)):.2f}"
-        if self.budget.limit is not None:
-            cost += f", limit ${self.budget.limit:.2f}"
-        return f"{len(ordered)} calls of {self.name}, {len(ordered) - len(new)} of them cached; {cost}"
+        dollars = sum(map(self._estimate, new)) if self.budget.known else None
+        return forecast_line(self.name, len(ordered), len(ordered) - len(new), dollars, self.budget.limit)
 
     def check(self) -> None:
         """Make one call about a plain question, cached like any other.
@@ -176,12 +127,8 @@ class ServerJudge(PairwiseJudge):
             UserError: the spending limit does not cover it, the server cannot be reached at all, refuses the key, or
                 has no such model.
         """
-        limit, needed = self.budget.limit, sum(map(self._estimate, self._not_cached(both_orders(comparisons))))
-        if limit is not None and self.budget.spent + needed > limit:  # a part of the verdicts would be of no use
-            raise UserError(
-                f"judge {self.name}: about ${needed:.4f} is needed, and spend_limit is ${limit:g}; "
-                "raise evals.judge.spend_limit, or judge fewer prompts"
-            )
+        needed = sum(map(self._estimate, self._not_cached(both_orders(comparisons))))
+        refuse_beyond(self.budget.limit, self.budget.spent, needed, self.name)
         return super().compare(comparisons, progress)
 
     def _not_cached(self, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
@@ -254,25 +201,12 @@ class ServerJudge(PairwiseJudge):
             reply = replies.parse(completion, self._secret)
             cost = self.budget.price(reply.prompt_tokens, reply.answer_tokens)
             return reply
-        except openai.APITimeoutError:
-            cost = estimate  # the server may well have done, and bill, the work
-            return Fault(f"no reply in {self.settings.timeout:g} s")
-        except openai.APIConnectionError:
-            return Fault(UNREACHABLE)
-        except openai.APIStatusError as e:
-            return self._refused(e.status_code, e.response.headers.get("retry-after", ""))
-        except (openai.APIError, ValueError, AttributeError, TypeError, IndexError):
-            return Fault("the reply is no chat completion")
+        except (openai.APIError, ValueError, AttributeError, TypeError, IndexError) as e:
+            fault = fault_of(e, self.settings, self.name)
+            cost = estimate if fault.billed else 0.0
+            return fault
         finally:
             self.budget.settle(estimate, cost)
-
-    def _refused(self, status: int, after: str) -> Fault:
-        # The server's own words are left out: some repeat a part of the key.
-        if status in HOPELESS:
-            cure = f"check the variable {self.settings.key}" if status != HOPELESS[-1] else "check url and model"
-            raise UserError(f"judge {self.name}: the server answers HTTP {status}; {cure}")
-        wait = min(float(after), LONGEST_PAUSE) if after.isdigit() else 0.0  # seconds; a date is not worth reading
-        return Fault(f"HTTP {status}", status in BUSY or status >= 500, wait)  # noqa: PLR2004 - server errors
 
     def _request(self, c: Comparison) -> dict[str, Any]:
         options = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
@@ -289,12 +223,3 @@ def _back_off(attempt: int) -> float:
     """Return seconds, doubled each time, half of them random so that refused workers do not return together."""
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (attempt - 1))
     return longest * random.uniform(0.5, 1.0)
-
-
-def _api_key(settings: ServerSettings) -> str:
-    """Return the key from the environment; a server on this machine commonly wants none."""
-    key = os.environ.get(settings.key, "")
-    if not key and urlsplit(settings.url).hostname not in ("localhost", "127.0.0.1", "::1"):
-        host = urlsplit(settings.url).netloc
-        raise UserError(f"evals.judge: the environment variable {settings.key} is empty; export the key of {host}")
-    return key or "none"

@@ -42,6 +42,7 @@ class Measured:
             first, from 0 to 1, and how far people do.
         games: of each prompt the judge's preference in both orders, where its verdicts are graded as Arena-Hard's.
         panel: of each judge of a panel its own preferences, by its name; None where one is missing.
+        drawn: the judge's preference in the one order that AlpacaEval draws for the prompt, where it has such verdicts.
         labels_fault: why the judge's verdicts on labelled pairs are of no use; empty if they are.
     """
 
@@ -68,6 +69,7 @@ class Measured:
     labels_fault: str = ""
     games: list[list[float]] = field(default_factory=list)
     panel: dict[str, list[float | None]] = field(default_factory=dict)
+    drawn: list[float | None] = field(default_factory=list)
 
     @property
     def withheld(self) -> bool:

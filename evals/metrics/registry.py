@@ -86,7 +86,7 @@ class Metric:
     description: str = ""
     phrase: str = ""
     base_value: float | None = None
-    position: int = LAST
+    position: float = LAST
     rows: RowsFunction | None = None
     estimator: Estimator | None = None
     pooled: PooledEstimator | None = None

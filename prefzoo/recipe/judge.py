@@ -30,6 +30,7 @@ BUILT_IN = {
     "reward": "prefzoo.evals.judges.reward:RewardSettings",
     "model": "prefzoo.evals.judges.causal:ModelSettings",
     "server": "prefzoo.evals.judges.server:ServerSettings",
+    "alpaca_eval": "prefzoo.evals.judges.alpaca_eval:AlpacaEvalSettings",
     "panel": "prefzoo.evals.judges.panel:PanelSettings",
 }
 PANEL = "panel"

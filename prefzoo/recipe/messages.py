@@ -53,6 +53,7 @@ _REQUIRED = {
     "train": "train: pairs.jsonl",
     "path": "path: pairs.jsonl (a file, a folder or a hub id)",
     "url": "url: http://localhost:8000/v1",
+    "annotator": "annotator: weighted_alpaca_eval_gpt4_turbo (or a YAML file)",
 }
 
 

@@ -14,7 +14,7 @@ from called import prefzoo
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.annotated import notes
-from prefzoo.evals.judges.alpaca import _global_state_restored
+from prefzoo.evals.judges.alpaca_code import alpaca_eval_imported
 from prefzoo.evals.judges.annotations import Annotations, check_aligned, read, win_rates
 
 
@@ -48,7 +48,7 @@ def test_equal_to_alpaca_evals_own(seed: int) -> None:
     odd = [0, 1.5, 1, 2, None, -1, 0.4, 2.3, 2.6, 1.4999, 1.5001]
     preference = [*rng.uniform(1, 2, 200).tolist(), *rng.choice(np.array(odd, dtype=object), 60).tolist()]
     ours = win_rates(annotations(preference))
-    with _global_state_restored():
+    with alpaca_eval_imported():
         from alpaca_eval.metrics import get_winrate
 
         theirs = get_winrate(annotations(preference).rows)

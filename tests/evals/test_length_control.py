@@ -14,7 +14,7 @@ from pools import Pool, annotate, simulate
 from scipy.stats import spearmanr
 
 from prefzoo.evals.boards.annotated import board
-from prefzoo.evals.judges.alpaca import _global_state_restored
+from prefzoo.evals.judges.alpaca_code import alpaca_eval_imported
 from prefzoo.evals.judges.annotations import Annotations, read
 from prefzoo.evals.stats.difficulty import Gamed, from_pool, read_gamed
 from prefzoo.evals.stats.intervals import Values
@@ -40,7 +40,7 @@ def values(pool: list[Annotations], *args: object, resamples: int = 2) -> Values
 def by_alpaca(pool: Pool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Values:
     """alpaca-eval 0.6.6's own fit, on our file in place of its download."""
     gamed_of(pool, folder)
-    with _global_state_restored():
+    with alpaca_eval_imported():
         from alpaca_eval.metrics import glm_winrate
 
         monkeypatch.setattr(glm_winrate, "hf_hub_download", lambda **_: str(folder / "gamed.csv"))

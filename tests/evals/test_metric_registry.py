@@ -39,6 +39,7 @@ def model(sign: float = 1.0, **more: object) -> Measured:
         [2.0, 1.0, 1.5], "own", "", 0,
         {"length_normalised_accuracy": [1.0, 0.0, 1.0], "chosen_displacement": [-0.1, 0.2, 0.1], "entropy": [1, 2, 3]},
         [5, 6, 7], [0.5, 0.25, -0.1], 0.1, games=[[2.0, 1.75], [1.0, 1.25], [1.5, 1.5]],
+        drawn=[2.0, 1.0, 1.5],
     )  # fmt: skip
     return replace(measured, **more)  # type: ignore[arg-type]
 

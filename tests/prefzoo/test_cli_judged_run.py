@@ -14,7 +14,7 @@ from called import prefzoo
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.run_files import TEXTS
-from prefzoo.evals.judges.alpaca import _global_state_restored, win_rate_by_alpaca
+from prefzoo.evals.judges.alpaca_code import alpaca_eval_imported
 from prefzoo.evals.judges.annotations import read, win_rates
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Verdict
 from prefzoo.evals.stats.length_control import length_controlled
@@ -77,21 +77,15 @@ def test_the_judge_ranks_and_alpaca_eval_agrees(
     assert "No round robin in this run" in page and "wrote no audit" not in page
     assert json.loads((folder / "data_audit.json").read_text())["eval"]["kept"] == 8
     assert not (folder / "round_robin.json").exists()  # a judge of pairs is not asked unasked
-    outputs, base = (json.loads((folder / name / "model_outputs.json").read_text()) for name in ("simpo", "base"))
-
-    def longer(instruction: str, output_1: str, output_2: str) -> float:
-        return 1.5 + 0.5 * ((len(output_2) > len(output_1)) - (len(output_2) < len(output_1)))
-
-    theirs = win_rate_by_alpaca(outputs, base, longer, "simpo", place / "alpaca").loc["simpo"]
-    assert theirs.win_rate == pytest.approx(100 * mine.value) and theirs.n_total == 6
     rows = json.loads((folder / "simpo" / "annotations.json").read_text())
-    with _global_state_restored():
+    with alpaca_eval_imported():
         from alpaca_eval.metrics import get_winrate
 
-        assert get_winrate(rows)["win_rate"] == pytest.approx(theirs.win_rate)
+        theirs = get_winrate(rows)
+    assert theirs["win_rate"] == pytest.approx(100 * mine.value) and theirs["n_total"] == 6
     assert all(row["annotator"] == mine.judge and row["generator_1"] == "base" for row in rows)
     (read_back,) = read([folder / "simpo" / "annotations.json"])
-    assert win_rates(read_back)["win_rate"] == pytest.approx(theirs.win_rate)
+    assert win_rates(read_back)["win_rate"] == pytest.approx(theirs["win_rate"])
     out = capsys.readouterr().out
     assert f"to look at it: {Path('results') / 'judged' / 'report.html'}" in out
     assert "a win rate against the base" in out or "No variant beats the base" in out

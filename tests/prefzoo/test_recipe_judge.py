@@ -28,6 +28,10 @@ def test_the_fields_of_each_kind_are_pinned(tmp_path: Path) -> None:
             *("kind", "url", "model", "prompt", "key", "temperature", "max_tokens", "workers", "tries", "timeout"),
             *("prompt_price", "answer_price", "spend_limit", "verdicts"),
         },
+        "{kind: alpaca_eval, annotator: weighted_alpaca_eval_gpt4_turbo}": {
+            *("kind", "annotator", "url", "model", "seats", "key", "workers", "tries", "timeout"),
+            *("prompt_price", "answer_price", "spend_limit"),
+        },
     }
     for text, names in fields.items():
         found = load(written(tmp_path, text))
@@ -53,12 +57,18 @@ def test_a_server_and_an_override(tmp_path: Path) -> None:
     [
         ("3", ": must be text (is 3); put it in quotes: '3'"),
         ("''", ": must be non-empty text (is '')"),
-        ("{}", ": a mapping needs a known kind; write kind: reward, kind: model, kind: server or kind: panel"),
+        (
+            "{}",
+            ": a mapping needs a known kind; write kind: reward, kind: model, kind: server, kind: alpa",
+        ),
         (
             "{kind: [reward]}",
-            ": a mapping needs a known kind; write kind: reward, kind: model, kind: server or kind: panel",
+            ": a mapping needs a known kind; write kind: reward, kind: model, kind: server, kind: alpa",
         ),
-        ("{kind: srv}", ": a mapping needs a known kind; write kind: reward, kind: model, kind: server or kind: panel"),
+        (
+            "{kind: srv}",
+            ": a mapping needs a known kind; write kind: reward, kind: model, kind: server, kind: alpa",
+        ),
         ("{kind: reward}", ".model: is missing; add `model: org/name (a hub id, a folder or a .gguf file)`"),
         ("{kind: reward, model: m, prompt: x}", ".prompt: no such field; there are kind, model"),
         ("{kind: server, model: m}", ".url: is missing; add `url: http://localhost:8000/v1`"),
@@ -67,6 +77,13 @@ def test_a_server_and_an_override(tmp_path: Path) -> None:
         (f"{{{SERVER}, workers: 0}}", ".workers: must be greater than 0 (is 0)"),
         (f"{{{SERVER}, prompt_price: -1}}", ".prompt_price: must be at least 0 (is -1)"),
         (f"{{{SERVER}, spend_limit: 1}}", ": spend_limit needs prompt_price and answer_price (dollars per million"),
+        (
+            "{kind: alpaca_eval}",
+            ".annotator: is missing; add `annotator: weighted_alpaca_eval_gpt4_turbo (or a",
+        ),
+        ("{kind: alpaca_eval, annotator: ''}", ".annotator: must be non-empty text (is '')"),
+        ("{kind: alpaca_eval, annotator: a, seats: one}", ".seats: must be 'both' or 'drawn' (is 'one')"),
+        ("{kind: alpaca_eval, annotator: a, spend_limit: 1}", ": spend_limit needs prompt_price and answer_price"),
         ("{kind: server, model: m, url: here}", ".url: must be an http address (is 'here'); like http://localhost"),
         ("{kind: server, model: m, url: 'http://me:sk-1@x/v1'}", ".url: carries a secret or a query; put the key in"),
     ],

@@ -42,6 +42,11 @@ def arena(measured: Measured, _: Measured | None) -> Values | None:
     return arena_score(np.array([game if len(game) == len(nothing) else nothing for game in measured.games]) - 1)
 
 
+def alpaca_eval(measured: Measured, _: Measured | None) -> Values | None:
+    """Return (n,) wins in the one order that AlpacaEval draws for each prompt; None if the judge draws none."""
+    return np.array(measured.drawn, dtype=float) - 1 if measured.drawn else None
+
+
 def scores(measured: Measured, _: Measured | None) -> Values | None:
     """Return the (n,) verifier's scores."""
     return np.array(measured.scores, dtype=float) if measured.scores else None
@@ -110,6 +115,12 @@ WIN_RATE_ARENA = register(Metric(
     "win_rate_arena", "win rate, Arena-Hard's", "prompts", higher_is_better=True, percent=True, needs_baseline=True,
     judged=True, base_value=HALF, position=5, phrase="an Arena-Hard score against the base",
     description="the share of games won, a clear verdict counted three times", rows=arena,
+))  # fmt: skip
+WIN_RATE_ALPACA_EVAL = register(Metric(
+    "win_rate_alpaca_eval", "win rate, AlpacaEval's", "prompts", higher_is_better=True, percent=True,
+    needs_baseline=True, judged=True, base_value=HALF, position=5.5, phrase="AlpacaEval's win rate against the base",
+    description="the win rate in the one order that AlpacaEval draws for each prompt, as its own command counts it",
+    rows=alpaca_eval,
 ))  # fmt: skip
 SCORE = register(Metric(
     "score", "score", "prompts", higher_is_better=True, percent=True,

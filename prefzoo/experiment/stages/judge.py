@@ -18,7 +18,7 @@ from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.checks import holds
 from prefzoo.evals.judges.coverage import coverage
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
-from prefzoo.evals.judges.rows import annotation_rows, games_of, output_rows, panel_of
+from prefzoo.evals.judges.rows import annotation_rows, drawn_of, games_of, output_rows, panel_of
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.recipe.judge import TAG, AnyJudge
 from prefzoo.recipe.load import Recipe
@@ -137,6 +137,7 @@ def judge_models(
             prompt_hash=judge.prompt_hash,
             panel=panel_of([row.get("preference_by_judge") or {} for row in rows]),
             games=games_of(preferences, [v.orders for v in verdicts]) if judge.graded else [],
+            drawn=drawn_of(rows, withheld=cover.withheld),
         )
     return out
 
