@@ -137,7 +137,7 @@ class AlpacaEvalJudge(Judge):
 
     def _annotate(self, comparisons: Sequence[Comparison], one: _Round) -> tuple[list[Outcome], list[bool]]:
         """Return the preference of each comparison in the order that alpaca-eval draws, and whether it swapped them."""
-        rows = [{"instruction": c.row.prompt, "output_1": c.first.text, "output_2": c.second.text} for c in comparisons]
+        rows = [{"instruction": c.row.text, "output_1": c.first.text, "output_2": c.second.text} for c in comparisons]
         one.missing.clear()
         complete = partial(self._complete, one)
         values, switched = annotate(self.annotator.name, self.annotator.configs, rows, complete, one.missing)

@@ -296,3 +296,11 @@ def test_the_board_has_its_number_beside_the_mean_of_both_orders(server: Misbeha
     rows = pd.DataFrame(annotation_rows(PAIRS, asker.compare(PAIRS), asker, "base", "own"))
     assert rows.preference_drawn.between(1, 2).all() and not rows.preference_drawn.equals(rows.preference)
     assert drawn_of(rows.to_dict("records"), withheld=True) == [None] * 7  # type: ignore[arg-type]
+
+
+def test_a_conversation_is_judged_as_one_text(server: Misbehaving) -> None:
+    turns = (("user", "Hi"), ("assistant", "Hello"), ("user", "Why?"))
+    talk = [{"role": role, "content": text} for role, text in turns]
+    row = PromptRow("1", talk)
+    (verdict,) = judge(server).compare([Comparison(row, BASE[0], OWN[0])])
+    assert not verdict.missing and row.text in server.asked[0]["messages"][-1]["content"]
