@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from prefzoo.cli.errors import PARTLY_FAILED
-from prefzoo.cli.options import FILE, JSON, RECIPE, RESULTS, SET, report_mistakes
+from prefzoo.cli.options import FILE, JSON, RECIPE, RESULTS, SET
 from prefzoo.runtime.durations import duration
 
 if TYPE_CHECKING:
-    from prefzoo.experiment.plan import Plan
+    from prefzoo.experiment.plan_types import Plan
+    from prefzoo.experiment.request import Request
 
 CHECKED = (
     "name", "model", "parameters", "rows", "unit", "schema", "lost", "sources", "variants", "seconds", "warnings",
@@ -29,26 +30,26 @@ OF_VARIANT = ("loss", "steps", "batch", "tokens", "seconds", "trials")
 @SET
 @RESULTS
 @click.option("--launch", type=FILE, help="An Accelerate profile that trainings would start under.")
+@click.option("--fresh", is_flag=True, help="Check again even if nothing has changed since the last check.")
 @JSON
 @click.pass_context
 def command(
-    context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, launch: Path | None, as_json: bool
+    context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, launch: Path | None, fresh: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Check all that RECIPE needs, and show what it would do.
 
     It shows pairs, steps, tokens and memory, and the time of each part of the run and its disk on this machine.
 
     Every input is opened and every plug-in is called on made-up pairs. Nothing is trained, and no server is asked.
+    If nothing of this has changed since the last check, its result is shown again.
     """
-    report_mistakes(recipe, overrides)
-    from rich.console import Console
+    from prefzoo.experiment.request import Request
 
-    from prefzoo.experiment.plan import plan_of
-
-    progress = Console(stderr=True, emoji=False)
-    plan = plan_of(recipe, overrides, str(results), progress if progress.is_terminal else None, launch)
+    request = Request(str(recipe), overrides, str(results))
+    plan = (None if fresh else _earlier(request, launch)) or _plan(request, launch)
     if as_json:
-        values = {key: value for key, value in asdict(plan).items() if key in CHECKED}
+        values = {key: value for key, value in {**plan.plain(), "warnings": plan.warnings}.items() if key in CHECKED}
         values |= {"time": plan.estimate.seconds | {"total": plan.estimate.total}, "disk": asdict(plan.estimate.disk)}
         of_variants = {n: {k: v[k] for k in OF_VARIANT} for n, v in values["variants"].items()}
         click.echo(json.dumps({**values, "variants": of_variants}, indent=1))
@@ -56,6 +57,31 @@ def command(
         _print_plan(plan)
     if plan.failing:
         context.exit(PARTLY_FAILED)
+
+
+def _earlier(request: Request, launch: Path | None) -> Plan | None:
+    from prefzoo.experiment.earlier_check import read_check
+
+    plan = read_check(request, launch)
+    if plan is not None:
+        click.echo("nothing has changed since the last check, shown again; --fresh checks anew", err=True)
+    return plan
+
+
+def _plan(request: Request, launch: Path | None) -> Plan:
+    from prefzoo.recipe import load
+
+    recipe = load.load(Path(request.recipe), request.overrides)  # mistakes are reported before torch is imported
+    from rich.console import Console
+
+    from prefzoo.experiment.earlier_check import inputs_of, write_check
+    from prefzoo.experiment.plan import plan_of
+
+    inputs, progress = inputs_of(request, recipe), Console(stderr=True, emoji=False)
+    shown = progress if progress.is_terminal else None
+    plan = plan_of(Path(request.recipe), request.overrides, request.results, shown, launch)
+    write_check(request, launch, plan, inputs)
+    return plan
 
 
 def _print_plan(plan: Plan) -> None:
@@ -80,8 +106,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         often = f", {one.trials // plan.seeds} settings x {plan.seeds} seeds" if one.trials > 1 else ""
         yield f"  {name}: {one.loss}, {steps}, about {duration(one.seconds)}{often}"
         yield from (f"    grid: {source}" for source in one.grids)
-        if one.memory:
-            yield f"    {one.memory}"
+        if one.memory is not None:
+            yield f"    {one.memory.line}"
     yield from plan.standing
     if plan.sweep:
         yield f"{plan.trials} trials in all{', less what early stopping saves' if plan.early_stopping else ''}"

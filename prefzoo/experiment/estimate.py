@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from time import monotonic
 from typing import Any
@@ -13,85 +12,21 @@ import torch
 from prefzoo.engine.precision import native_bf16
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.experiment.context import Experiment
-from prefzoo.experiment.disk import Disk, disk_of
+from prefzoo.experiment.disk import disk_of
 from prefzoo.experiment.measurements import Measurement
+from prefzoo.experiment.plan_types import BENCHMARKS, CALL, GENERATION, JUDGING, LOADING, TRAINING, Estimate
 from prefzoo.experiment.stages.trainings import plain_job
 from prefzoo.experiment.standing import Standing
-from prefzoo.experiment.works import (
-    BENCHMARKS,
-    GENERATION,
-    JUDGING,
-    LOADING,
-    ROWS,
-    TRAINING,
-    Trained,
-    Work,
-    of_trainings,
-    trained,
-    works_of,
-)
+from prefzoo.experiment.works import Trained, Work, of_trainings, trained, works_of
 from prefzoo.runtime.distributed import process_state
-from prefzoo.runtime.durations import duration
 from prefzoo.runtime.rates import thread_clock
 from prefzoo.training.memory_model import FP32
 
-FEW = 5.0  # seconds in all, of which no part is worth a line
 WORTH = 30.0  # seconds: a run that is roughly shorter is not worth a measurement
 FORWARD, BACKWARD = 2, 6  # flops per weight and token
 LOAD, READ = 0.3, 5e8  # seconds of loading a model besides its bytes, and bytes of it per second
 IMPORT, DOCUMENTS = 2.0, 1e5  # seconds that a benchmark takes before its first document, and its tokens
 SIDE, PRODUCTS = 1024, 10  # of the matrix products that tell how fast this machine is
-CROWDED = 1.25  # times longer, from which on other processes are worth a word
-CALL = 1.0  # seconds that a verdict of a server or model is assumed to take
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run would take.
-
-    Attributes:
-        seconds: by the part of the run; parts that it does not have are left out.
-        details: in words what a part consists of.
-        rough: parts of which some are computed from the size of the model, rather than measured or known from a run.
-        unknown: parts of which some are assumed, since nothing is known of them.
-        known_from: where the times come from.
-        disk: what it writes.
-        trainings: seconds of each trial's training, from its first step to its last.
-        crowding: how many times longer all takes while other processes are as busy as now.
-    """
-
-    seconds: dict[str, float]
-    details: dict[str, str]
-    rough: list[str]
-    unknown: list[str]
-    known_from: list[str]
-    disk: Disk
-    trainings: dict[str, float]
-    crowding: float = 1.0
-
-    @property
-    def total(self) -> float:
-        """Seconds of all parts."""
-        return sum(self.seconds.values())
-
-    def lines(self) -> list[str]:
-        """Return the table, a line for each part, and what to do where disk is short."""
-        if not self.seconds:
-            return ["time: nothing is left to train or to measure", *self.disk.lines()]
-        source = ", ".join(self.known_from) or "roughly, from the size of the model"
-        rows = [*((row, duration(self.seconds[row]), self._note(row)) for row in ROWS if row in self.seconds)]
-        crowd = f"about {duration(self.total * self.crowding)} while other processes are as busy as now"
-        if self.total < FEW:
-            return [f"time here: a few seconds ({source})", *self.disk.lines()]
-        rows.append(("total", f"about {duration(self.total)}", crowd if self.crowding > CROWDED else ""))
-        wide = max(len(name) for name, _, _ in rows), max(len(text) for _, text, _ in rows)
-        lines = [f"  {name:<{wide[0]}}  {text:<{wide[1]}}  {note}".rstrip() for name, text, note in rows]
-        return [f"time here ({source}):", *lines, *self.disk.lines()]
-
-    def _note(self, row: str) -> str:
-        assumed = f"assumed: {duration(CALL)} a verdict" if row in self.unknown and row == JUDGING else ""
-        rough = "roughly" if row in self.rough or (row in self.unknown and not assumed) else ""
-        return "; ".join(filter(None, [self.details.get(row, ""), assumed, rough if self.known_from else ""]))
 
 
 def estimate(experiment: Experiment, judge: Judge | None, standing: Standing) -> Estimate:

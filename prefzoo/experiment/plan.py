@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -16,78 +15,16 @@ from prefzoo.experiment import search
 from prefzoo.experiment.check import check_run, load_checked
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.data import unit
-from prefzoo.experiment.estimate import Estimate, estimate
+from prefzoo.experiment.estimate import estimate
+from prefzoo.experiment.plan_types import Estimate, Plan, VariantPlan
 from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.trainings import plain_job
 from prefzoo.experiment.standing import standing_of
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.training.job import steps_of
-from prefzoo.training.memory_estimate import live_models, memory_line
+from prefzoo.training.memory_estimate import live_models, memory_need
 from prefzoo.training.profiles import profile_warnings
-
-
-@dataclass(frozen=True)
-class VariantPlan:
-    """What training one variant takes.
-
-    Attributes:
-        tokens: of one training.
-        seconds: of one training.
-        trials: how many trainings: settings times seeds.
-        grids: where ready-made grids come from.
-        memory: a line on what the training needs; empty where nothing is known.
-    """
-
-    loss: str
-    steps: int
-    batch: int
-    tokens: float
-    seconds: float
-    trials: int
-    grids: tuple[str, ...]
-    memory: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a recipe would do.
-
-    Attributes:
-        parameters: of the model.
-        rows, unit: how many training rows there are, and whether they are pairs or answers.
-        schema: of the training data.
-        lost: reason -> how many rows were dropped or cut for it.
-        seconds: of all trainings, from the first to the last.
-        trials: how many trainings there are.
-        seeds: how many of them each setting has.
-        early_stopping: whether some are stopped early.
-        sweep: whether there is anything to tune, or more than one seed.
-        warnings: a line for each setting that looks absurd.
-        sources: what training sees of each source of the data; empty where there is one.
-        failing: place in the recipe -> why a plug-in there fails, which a run would go on without.
-        standing: lines on what the run's folder holds and what would become of it; empty if it holds nothing.
-        estimate: time by part of the run, and disk, of what is left to do.
-    """
-
-    name: str
-    model: str
-    parameters: int
-    rows: int
-    unit: str
-    schema: str
-    lost: dict[str, int]
-    variants: dict[str, VariantPlan]
-    seconds: float
-    trials: int
-    seeds: int
-    early_stopping: bool
-    sweep: bool
-    estimate: Estimate
-    warnings: tuple[str, ...] = ()
-    failing: dict[str, str] = field(default_factory=dict)
-    standing: tuple[str, ...] = ()
-    sources: tuple[SourceCounts, ...] = ()
 
 
 def plan_of(
@@ -122,12 +59,11 @@ def plan_of(
     }
     audit = experiment.audits["train"]
     profile = profile_warnings(launch) if launch else []
-    warnings = (*checked.warnings, *estimated.disk.warnings(), *profile)
     return Plan(
         recipe.name, recipe.model, size, len(experiment.pairs), unit(experiment.pairs), audit["schema"],
         dict(audit["counts"]), variants, sum(v.seconds * v.trials for v in variants.values()), len(trials),
         len(recipe.seeds or [recipe.seed]), _stops_early(recipe), search.is_sweep(recipe), estimated,
-        warnings, checked.failing, tuple(standing.lines()),
+        (*checked.warnings, *profile), checked.failing, tuple(standing.lines()),
         tuple(SourceCounts(**one) for one in audit["sources"]),
     )  # fmt: skip
 
@@ -142,9 +78,9 @@ def _plan_variant(
     others = [other.config for other in map(experiment.reference_of, trials) if other is not None]
     other = max(others, key=lambda config: config.hidden_size * config.num_hidden_layers, default=None)
     live = live_models(plain_job(experiment, trials[0]), model, other)
-    memory = memory_line(model, examples, train, bf16=bf16, live=live, reference=other)
+    memory = memory_need(model, examples, train, bf16=bf16, live=live, reference=other)
     grids = tuple(dict.fromkeys(axis.source for axis in variant.axes if axis.source))
-    return VariantPlan(variant.loss_obj.name, steps, train.batch, tokens, seconds, len(trials), grids, memory or "")
+    return VariantPlan(variant.loss_obj.name, steps, train.batch, tokens, seconds, len(trials), grids, memory)
 
 
 def _size(model: Any) -> int:

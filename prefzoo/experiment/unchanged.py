@@ -57,7 +57,7 @@ def read_finished_run(request: Request) -> Finished | None:
         name = _name(request)
         folder = request.folder(name)
         mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        same = mark["inputs"] == _known_inputs(request, mark["inputs"]["files"]) and mark["outputs"] == outputs(folder)
+        same = mark["inputs"] == known_inputs(request, mark["inputs"]["files"]) and mark["outputs"] == outputs(folder)
         return Finished(folder, mark["lines"], mark["boards"]) if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
         return None  # an ordinary run finds out what is the matter
@@ -111,17 +111,26 @@ def inputs_of(request: Request, recipe: Mapping[str, Any], folder: Path) -> dict
             if not version.is_file():
                 return None
             paths.append(version)
-    return _known_inputs(request, [str(path) for path in paths])
+    return known_inputs(request, [str(path) for path in paths])
 
 
 def outputs(folder: Path) -> Stamps:
     """Return size and date of every file of a run's folder, but for hidden ones and a scheduler's."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     parts = {path: path.relative_to(folder).parts for path in files}
-    return _stamps([p for p in files if parts[p][0] != "slurm" and not any(x.startswith(".") for x in parts[p])])
+    return stamps([p for p in files if parts[p][0] != "slurm" and not any(x.startswith(".") for x in parts[p])])
 
 
-def _known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+def known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that a run depends on, whose files are known.
+
+    Args:
+        request: which run.
+        files: paths of the files that its recipe names.
+
+    Returns:
+        The inputs.
+    """
     recipe = Path(request.recipe)
     package = Path(__file__).parents[1]
     own = [p for root in (package, package / "evals") for p in root.resolve().rglob("*") if p.suffix in (".py", ".j2")]
@@ -131,7 +140,7 @@ def _known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) ->
     packages = {path.name for root in roots for path in Path(root).glob("*.dist-info")}
     return {
         "recipe": recipe.read_text(encoding="utf-8"), "folder": str(recipe.resolve().parent),
-        "overrides": list(request.overrides), "files": _stamps([Path(file) for file in files]),
+        "overrides": list(request.overrides), "files": stamps([Path(file) for file in files]),
         "code": [len(own), max(p.stat().st_mtime_ns for p in own)], "python": sys.version,
         "packages": sorted(packages),
         "hardware": [
@@ -179,8 +188,8 @@ def _files(text: str, folder: Path) -> Iterator[Path]:
                 yield from (path, *(p for p in sorted(beside) if p.suffix in BESIDE))
 
 
-def _stamps(paths: Sequence[Path]) -> Stamps:
-    """Size and date of files; of one that is not there, nothing."""
+def stamps(paths: Sequence[Path]) -> Stamps:
+    """Return size and date of files; of one that is not there, nothing."""
     stats = {str(path): path.stat() if path.is_file() else None for path in paths}
     return {path: [stat.st_size, stat.st_mtime_ns] if stat else [] for path, stat in sorted(stats.items())}
 

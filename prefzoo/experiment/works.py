@@ -10,6 +10,7 @@ from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.experiment import search, work_names
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.plan_types import BENCHMARKS, GENERATION, JUDGING, LOADING, PAIRS, REFERENCE, TRAINING
 from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.trainings import passes_of, plain_job
 from prefzoo.experiment.standing import FAILED, RESUMED, REUSED, Standing
@@ -21,9 +22,6 @@ from prefzoo.training.job import Job, steps_of
 from prefzoo.training.loss_inputs import kind_of
 from prefzoo.types import LogProbs, VocabLogProbs
 
-ROWS = LOADING, REFERENCE, TRAINING, PAIRS, GENERATION, JUDGING, BENCHMARKS = (
-    "loading, saving", "reference", "training", "held-out pairs", "generation", "judging", "benchmarks"
-)  # fmt: skip
 LOADS = 3  # of a trained model: the weights that it starts from, its checkpoint written, and read to be measured
 
 
@@ -32,7 +30,7 @@ class Work:
     """A piece of work.
 
     Attributes:
-        row: the part of the run that it belongs to, one of `ROWS`.
+        row: the part of the run that it belongs to, one of `plan_types.ROWS`.
         name: of the kind of work, whose units all take the same time.
         units: how many.
     """

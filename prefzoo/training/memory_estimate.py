@@ -11,6 +11,7 @@ from prefzoo.engine.cpu_attention import saved_attention_weights
 from prefzoo.recipe.sections import Train
 from prefzoo.training.job import Job, moves_reference
 from prefzoo.training.memory_model import GIB, DeviceType, TrainingPlan, footprint, model_bytes, model_shape
+from prefzoo.training.memory_need import MemoryNeed, free_memory
 from prefzoo.training.passes import DEFAULT_TOKENS, TOKENS
 
 # On CPUs a process also holds Python, torch, oneDNN's kernels for every size it has seen, and memory that it freed. In
@@ -36,11 +37,11 @@ def live_models(job: Job, model: Any, reference: Any) -> list[Any]:
     return [reference or model] if job.loss.needs_kl else []
 
 
-def memory_line(
+def memory_need(
     config: Any, pairs: Sequence[TokenExample], train: Train, *, bf16: bool, live: Sequence[Any] = (),
     reference: Any = None,
-) -> str:  # fmt: skip
-    """Describe how much memory one process's training takes at its peak, and warn if that is not free.
+) -> MemoryNeed | None:  # fmt: skip
+    """Work out how much memory one process's training takes at its peak, and how much is free.
 
     Args:
         config: The base model's configuration, which gives the sizes.
@@ -51,9 +52,8 @@ def memory_line(
         reference: Configuration of the reference that is scored before the training, if that is another model.
 
     Returns:
-        One line, or an empty string if the architecture is unknown.
+        The need; None if the architecture is unknown.
     """
-    import psutil
     import torch
 
     try:
@@ -61,7 +61,7 @@ def memory_line(
         held = sum(model_bytes(model_shape(own), frozen_bf16=False) for own in live)
         before = model_bytes(model_shape(reference), frozen_bf16=False) if reference is not None else 0.0
     except (AttributeError, TypeError):
-        return ""
+        return None
     device_type: DeviceType = "cuda" if torch.cuda.is_available() else "cpu"
     longest = sorted(range(len(pairs)), key=lambda i: -pairs[i].answer_tokens)[: train.batch]
     budget = train.tokens or TOKENS.get(device_type, DEFAULT_TOKENS)
@@ -77,11 +77,6 @@ def memory_line(
     )  # fmt: skip
     peak = max(footprint(shape, plan).peak, before)
     most = CPU_OVERHEAD * peak + PROCESS_BYTES if device_type == "cpu" else peak
-    free = torch.cuda.mem_get_info()[0] if device_type == "cuda" else psutil.virtual_memory().available
-    more = f" (up to {most / GIB:.1f}, with the process itself and what it freed)" if most > peak else ""
-    line = f"about {peak / GIB:.1f} GiB of memory at the peak{more}, {free / GIB:.1f} GiB are free"
-    if peak == before:
-        line += ", while the reference is scored"
-    if most > free:
-        line += "; too little: set train.micro_batch: 1, train.gradient_checkpointing: true or train.lora: {rank: 16}"
-    return line
+    gpu = device_type == "cuda"
+    free = float(torch.cuda.mem_get_info()[0]) if gpu else free_memory()
+    return MemoryNeed(peak, most, free, on_gpu=gpu, scoring=peak == before)

@@ -9,10 +9,9 @@ import pytest
 from called import prefzoo
 
 from prefzoo.experiment import estimate as module
-from prefzoo.experiment import measurements
-from prefzoo.experiment.disk import Disk
+from prefzoo.experiment import measurements, plan_types
 from prefzoo.experiment.plan import plan_of
-from prefzoo.experiment.works import GENERATION, JUDGING, LOADING, PAIRS, REFERENCE, TRAINING
+from prefzoo.experiment.plan_types import GENERATION, JUDGING, LOADING, PAIRS, REFERENCE, TRAINING, Disk
 from prefzoo.runtime.durations import duration
 from prefzoo.runtime.rates import Rates
 
@@ -69,10 +68,10 @@ def test_a_small_run_is_not_measured_and_has_a_row_for_each_part(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(measurements.Measurement, "take", lambda *_: pytest.fail("it was measured"))
-    monkeypatch.setattr(module, "FEW", 1e9)
+    monkeypatch.setattr(plan_types, "FEW", 1e9)
     assert prefzoo(monkeypatch, "check", "r.yaml") == 0
     assert "time here: a few seconds (roughly, from the size of the model)" in capsys.readouterr().out
-    monkeypatch.setattr(module, "FEW", 0.0)
+    monkeypatch.setattr(plan_types, "FEW", 0.0)
     assert prefzoo(monkeypatch, "check", "r.yaml") == 0
     table = capsys.readouterr().out.partition("time here")[2]
     for row in (LOADING, REFERENCE, TRAINING, PAIRS, GENERATION, "total", "disk:"):

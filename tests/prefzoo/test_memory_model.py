@@ -16,7 +16,7 @@ from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import lm_head
 from prefzoo.recipe.sections import Train
 from prefzoo.training import memory_model, model_sizes
-from prefzoo.training.memory_estimate import CPU_OVERHEAD, PROCESS_BYTES, memory_line
+from prefzoo.training.memory_estimate import CPU_OVERHEAD, PROCESS_BYTES, memory_need
 from prefzoo.training.memory_model import Shape, TrainingPlan, devices_needed, flops, model_shape
 
 SHAPE = Shape(8, 512, 8, 4, 64, 1536, 8192, True)
@@ -91,18 +91,24 @@ def test_the_docs_table_is_the_commands() -> None:
     assert hours == pytest.approx(2 * 7.5e9 * 60_000 * 850 * 5 / (989e12 * 0.4) / 3600, rel=0.03)
 
 
+def _line(model: Any, pairs: list[TokenPair]) -> str:
+    need = memory_need(model.config, pairs, Train(), bf16=False)
+    assert need is not None
+    return need.line
+
+
 def test_check_warns_where_too_little_is_free(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [TokenPair([1] * 20, [2] * 30, [3] * 40, i) for i in range(8)]
     free = {"bytes": 2.0**40}
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free["bytes"]))
-    said = memory_line(tiny_model.config, pairs, Train(), bf16=False)
-    assert "GiB of memory at the peak (up to " in said and "too little" not in said
+    line = _line(tiny_model, pairs)
+    assert "GiB of memory at the peak (up to " in line and "too little" not in line
     longest = TrainingPlan(8 * 90, 8 * 70, (50 * 50 + 40 * 60) / 90, device_type="cpu")  # eight pairs are one pass
     most = CPU_OVERHEAD * memory_model.footprint(model_shape(tiny_model.config), longest).peak + PROCESS_BYTES
     free["bytes"] = most * 0.99
-    assert memory_line(tiny_model.config, pairs, Train(), bf16=False).endswith(
+    assert _line(tiny_model, pairs).endswith(
         "too little: set train.micro_batch: 1, train.gradient_checkpointing: true or train.lora: {rank: 16}"
     )
     free["bytes"] = most * 1.01
-    assert "too little" not in memory_line(tiny_model.config, pairs, Train(), bf16=False)
-    assert memory_line(object(), pairs, Train(), bf16=False) == ""
+    assert "too little" not in _line(tiny_model, pairs)
+    assert memory_need(object(), pairs, Train(), bf16=False) is None

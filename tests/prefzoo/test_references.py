@@ -188,7 +188,7 @@ def test_the_memory_of_a_reference_is_planned(place: Path, monkeypatch: pytest.M
 
     asked: dict[str, Any] = {}
     monkeypatch.setattr(
-        plan, "memory_line", lambda model, pairs, train, **more: asked.setdefault(len(asked), more) and ""
+        plan, "memory_need", lambda model, pairs, train, **more: asked.setdefault(len(asked), more) and None
     )
     plan.plan_of(place / "r.yaml", ["variants.bema={loss: dpo, reference: model, train: {sync_reference: {bema: {}}}}"])
     dpo, own, token_kl, simpo, bema = asked.values()

@@ -1,0 +1,228 @@
+"""What a run would take, as plain numbers and in words. Needs no torch, so that an earlier check shows at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefzoo.runtime.durations import duration
+from prefzoo.training.memory_need import MemoryNeed, free_memory
+
+if TYPE_CHECKING:
+    from prefzoo.data.mixtures import SourceCounts
+
+ROWS = LOADING, REFERENCE, TRAINING, PAIRS, GENERATION, JUDGING, BENCHMARKS = (
+    "loading, saving", "reference", "training", "held-out pairs", "generation", "judging", "benchmarks"
+)  # fmt: skip
+FEW = 5.0  # seconds in all, of which no part is worth a line
+CROWDED = 1.25  # times longer, from which on other processes are worth a word
+CALL = 1.0  # seconds that a verdict of a server or model is assumed to take
+LARGE, SHARE = 1e9, 0.2  # bytes, and share of what is free, from which on `keep` is worth a line
+LESS = 0.9  # of what stays: so much less is worth naming
+TINY = 1e6
+EXACT = 10  # GB, up to which a decimal is shown
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes that a run takes on disk.
+
+    Attributes:
+        stays: by each value of the recipe's `keep`, the weights that stay.
+        keep: the recipe's.
+        peak: at most, while it runs.
+        free: what is free where the run's folder is.
+    """
+
+    stays: dict[str, float]
+    keep: str
+    peak: float
+    free: float
+
+    def lines(self) -> list[str]:
+        """Return a line on what it takes, with cheaper values of `keep` where it is much, and a warning if too much."""
+        stays = self.stays[self.keep]
+        words = f"disk: {_gigabytes(stays)} of weights stay, {_gigabytes(self.peak)} at most while it runs"
+        lines = [f"{words}; {_gigabytes(self.free)} are free"]
+        cheaper = [f"keep: {k} leaves {_gigabytes(v)}" for k, v in self.stays.items() if 0 < v < LESS * stays]
+        if stays > min(LARGE, SHARE * self.free):
+            lines.append(f"  {', '.join([*cheaper, 'keep: none leaves nothing'])}")
+        return lines
+
+    def warnings(self) -> list[str]:
+        """Return a warning where the disk is too small."""
+        if self.peak <= self.free:
+            return []
+        return [
+            f"disk: {_gigabytes(self.peak)} are needed at most and {_gigabytes(self.free)} are free; free some, name "
+            "another folder with --results, lower evals.frontier, or train adapters (train.lora)"
+        ]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take.
+
+    Attributes:
+        seconds: by the part of the run; parts that it does not have are left out.
+        details: in words what a part consists of.
+        rough: parts of which some are computed from the size of the model, rather than measured or known from a run.
+        unknown: parts of which some are assumed, since nothing is known of them.
+        known_from: where the times come from.
+        disk: what it writes.
+        trainings: seconds of each trial's training, from its first step to its last.
+        crowding: how many times longer all takes while other processes are as busy as now.
+    """
+
+    seconds: dict[str, float]
+    details: dict[str, str]
+    rough: list[str]
+    unknown: list[str]
+    known_from: list[str]
+    disk: Disk
+    trainings: dict[str, float]
+    crowding: float = 1.0
+
+    @property
+    def total(self) -> float:
+        """Seconds of all parts."""
+        return sum(self.seconds.values())
+
+    def lines(self) -> list[str]:
+        """Return the table, a line for each part, and what to do where disk is short."""
+        if not self.seconds:
+            return ["time: nothing is left to train or to measure", *self.disk.lines()]
+        source = ", ".join(self.known_from) or "roughly, from the size of the model"
+        rows = [*((row, duration(self.seconds[row]), self._note(row)) for row in ROWS if row in self.seconds)]
+        crowd = f"about {duration(self.total * self.crowding)} while other processes are as busy as now"
+        if self.total < FEW:
+            return [f"time here: a few seconds ({source})", *self.disk.lines()]
+        rows.append(("total", f"about {duration(self.total)}", crowd if self.crowding > CROWDED else ""))
+        wide = max(len(name) for name, _, _ in rows), max(len(text) for _, text, _ in rows)
+        lines = [f"  {name:<{wide[0]}}  {text:<{wide[1]}}  {note}".rstrip() for name, text, note in rows]
+        return [f"time here ({source}):", *lines, *self.disk.lines()]
+
+    def _note(self, row: str) -> str:
+        assumed = f"assumed: {duration(CALL)} a verdict" if row in self.unknown and row == JUDGING else ""
+        rough = "roughly" if row in self.rough or (row in self.unknown and not assumed) else ""
+        return "; ".join(filter(None, [self.details.get(row, ""), assumed, rough if self.known_from else ""]))
+
+
+@dataclass(frozen=True)
+class VariantPlan:
+    """What training one variant takes.
+
+    Attributes:
+        tokens: of one training.
+        seconds: of one training.
+        trials: how many trainings: settings times seeds.
+        grids: where ready-made grids come from.
+        memory: what the training needs; None where the architecture is unknown.
+    """
+
+    loss: str
+    steps: int
+    batch: int
+    tokens: float
+    seconds: float
+    trials: int
+    grids: tuple[str, ...]
+    memory: MemoryNeed | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe would do.
+
+    Attributes:
+        parameters: of the model.
+        rows, unit: how many training rows there are, and whether they are pairs or answers.
+        schema: of the training data.
+        lost: reason -> how many rows were dropped or cut for it.
+        seconds: of all trainings, from the first to the last.
+        trials: how many trainings there are.
+        seeds: how many of them each setting has.
+        early_stopping: whether some are stopped early.
+        sweep: whether there is anything to tune, or more than one seed.
+        notes: a line for each setting that looks absurd.
+        sources: what training sees of each source of the data; empty where there is one.
+        failing: place in the recipe -> why a plug-in there fails, which a run would go on without.
+        standing: lines on what the run's folder holds and what would become of it; empty if it holds nothing.
+        estimate: time by part of the run, and disk, of what is left to do.
+    """
+
+    name: str
+    model: str
+    parameters: int
+    rows: int
+    unit: str
+    schema: str
+    lost: dict[str, int]
+    variants: dict[str, VariantPlan]
+    seconds: float
+    trials: int
+    seeds: int
+    early_stopping: bool
+    sweep: bool
+    estimate: Estimate
+    notes: tuple[str, ...] = ()
+    failing: dict[str, str] = field(default_factory=dict)
+    standing: tuple[str, ...] = ()
+    sources: tuple[SourceCounts, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each setting that looks absurd, and for a disk that is too small."""
+        return (*self.notes, *self.estimate.disk.warnings())
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as values that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any], folder: Path) -> Plan:
+        """Return an earlier plan as it stands now: how much memory and disk is free is looked up again.
+
+        Args:
+            values: as `plain` returned them, perhaps by way of JSON.
+            folder: of the run.
+
+        Returns:
+            The plan. How busy other processes are is not measured, and the free memory of a GPU is not looked up.
+        """
+        variants = {name: _variant(one) for name, one in values["variants"].items()}
+        disk = replace(Disk(**values["estimate"]["disk"]), free=free_disk(folder))
+        tuples = {key: tuple(values[key]) for key in ("notes", "standing")}
+        tuples["sources"] = _sources(values["sources"])
+        estimate = Estimate(**{**values["estimate"], "disk": disk, "crowding": 1.0})
+        return cls(**{**values, **tuples, "variants": variants, "estimate": estimate})
+
+
+def free_disk(folder: Path) -> float:
+    """Return the bytes that are free where a folder is, or will be."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return float(shutil.disk_usage(existing).free)
+
+
+def _sources(values: Sequence[Mapping[str, Any]]) -> tuple[SourceCounts, ...]:
+    if not values:
+        return ()
+    from prefzoo.data.mixtures import SourceCounts
+
+    return tuple(SourceCounts(**one) for one in values)
+
+
+def _variant(values: Mapping[str, Any]) -> VariantPlan:
+    memory = MemoryNeed(**values["memory"]) if values["memory"] else None
+    if memory is not None:
+        memory = replace(memory, free=None if memory.on_gpu else free_memory())
+    return VariantPlan(**{**values, "grids": tuple(values["grids"]), "memory": memory})
+
+
+def _gigabytes(count: float) -> str:
+    if count < LARGE / 10:
+        return f"{count / 1e6:.0f} MB" if count == 0 or count >= TINY else "under 1 MB"
+    return f"{count / 1e9:.1f} GB" if count < EXACT * 1e9 else f"{count / 1e9:,.0f} GB"
