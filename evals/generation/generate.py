@@ -131,7 +131,7 @@ def sample_tokens(
     for start in range(0, len(by_length), batch_size):
         batch = by_length[start : start + batch_size]
         rows = [prompts[i] for i in batch for _ in range(n)]
-        seeds = [_seed(seed, prompts[i], k) for i in batch for k in range(n)]
+        seeds = [seed_of(seed, prompts[i], k) for i in batch for k in range(n)]
         tokens = retry_with_smaller_batches(generated, list(zip(rows, seeds, strict=True)))
         for position, i in enumerate(batch):
             answers[i] = tokens[position * n : (position + 1) * n]
@@ -141,7 +141,15 @@ def sample_tokens(
     return answers
 
 
-def _seed(*parts: Any) -> int:
+def seed_of(seed: int, prompt: Sequence[int], number: int) -> int:
+    """Return the seed of one answer: a positive number of 63 bits.
+
+    Args:
+        seed: of the sampling.
+        prompt: token ids.
+        number: of the answer to this prompt, from 0.
+    """
+    parts = (seed, prompt, number)
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 

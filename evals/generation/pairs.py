@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -141,9 +141,20 @@ def _as_row(row: PromptRow, better: ScoredAnswer, worse: ScoredAnswer) -> dict[s
     }  # fmt: skip
 
 
+Sampler = Callable[[Sequence[Text]], list[list[Answer]]]
+
+
+def sampler_of(model: Any, tokenizer: Any, sampling: Sampling) -> Sampler:
+    """Return what samples answers of a model that transformers holds."""
+
+    def sample(prompts: Sequence[Text]) -> list[list[Answer]]:
+        return generate(model, tokenizer, prompts, **asdict(sampling))
+
+    return sample
+
+
 def make_pairs(
-    model: Any,
-    tokenizer: Any,
+    sampler: Sampler,
     rows: Sequence[PromptRow],
     judge: Judge,
     sampling: Sampling,
@@ -156,10 +167,10 @@ def make_pairs(
     """Sample answers, grade them and pair them, in chunks of prompts, until there are `limit` pairs.
 
     Args:
-        model, tokenizer: of the policy.
+        sampler: takes prompts, and returns the policy's answers to each.
         rows: the prompts.
         judge: grades the answers, and caches its own numbers.
-        sampling: how answers are sampled.
+        sampling: how they are sampled, for the card.
         rule: which two answers may make a pair.
         limit: pairs to make; None for as many as there are prompts.
         partial: where sampled answers are cached, so that the same call goes on where a killed one stopped; the caller
@@ -181,7 +192,7 @@ def make_pairs(
             break
         part = rows[start : start + chunk]
         key = str(start) if chunk == CHUNK else f"{start}, {chunk} prompts"
-        answers = _sampled(model, tokenizer, part, sampling, partial, key)
+        answers = _sampled(sampler, part, partial, key)
         grades, more = grade(judge, part, answers)
         verdicts += more
         cover = coverage(verdicts)
@@ -195,16 +206,11 @@ def make_pairs(
     return pairs, _card(done, pairs, judge, sampling, rule) | {"verdicts_missing": coverage(verdicts).summary()}
 
 
-def _sampled(
-    model: Any, tokenizer: Any, rows: Sequence[PromptRow], sampling: Sampling, cache: Cache | None, key: str
-) -> list[list[Answer]]:
+def _sampled(sampler: Sampler, rows: Sequence[PromptRow], cache: Cache | None, key: str) -> list[list[Answer]]:
     known = cache.get(key) if cache else None
     if known is not None:
         return [[Answer(*one) for one in several] for several in known]
-    answers = generate(
-        model, tokenizer, [r.prompt for r in rows], max_new_tokens=sampling.max_new_tokens, n=sampling.n,
-        temperature=sampling.temperature, seed=sampling.seed,
-    )  # fmt: skip
+    answers = sampler([row.prompt for row in rows])
     if cache:
         cache.put({key: [[[a.text, a.finished, a.tokens] for a in several] for several in answers]})
     return answers

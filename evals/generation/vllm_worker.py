@@ -1,33 +1,49 @@
-"""The process that holds a vLLM engine: `python -m prefzoo.evals.generation.vllm_worker JOB.json ANSWERS.json`."""
+"""The process that holds a vLLM engine: `python -m prefzoo.evals.generation.vllm_worker`.
+
+It reads JSON from its input, line by line: first the engine's settings, then jobs. Each line is answered by one, and
+the process ends with its input.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
-def answer(job: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return a greedy answer per prompt, of the model itself (no adapter) and of each adapter, from one engine."""
+def serve(lines: Iterable[str]) -> Iterator[Any]:
+    """Start the engine of the first line, and run the job of each other one.
+
+    Args:
+        lines: JSON objects.
+
+    Returns:
+        An iterator over a reply to each line: `ready`, then a list with an answer for each prompt of the job.
+    """
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
-    ranks = [v["rank"] for v in job["variants"] if v["adapter"]]
-    lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": max(ranks)} if ranks else {}
-    engine = LLM(model=job["model"], seed=0, **lora)
-    settings = SamplingParams(temperature=0.0, max_tokens=job["max_new_tokens"], stop_token_ids=job["ends"])
-    prompts = [{"prompt_token_ids": ids} for ids in job["prompts"]]
-    answers: dict[str, list[dict[str, Any]]] = {}
-    for number, variant in enumerate(job["variants"], 1):
-        with_adapter = LoRARequest(variant["name"], number, variant["adapter"]) if variant["adapter"] else None
-        outputs = engine.generate(prompts, settings, lora_request=with_adapter)
-        answers[variant["name"]] = [
-            {"tokens": list(o.outputs[0].token_ids), "finished": o.outputs[0].finish_reason == "stop"} for o in outputs
-        ]
-    return answers
+    jobs = (json.loads(line) for line in lines)
+    settings = next(jobs)
+    rank = settings.pop("rank")
+    lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank} if rank else {}
+    engine = LLM(seed=0, **settings, **lora)
+    yield "ready"
+    for job in jobs:
+        common = {"temperature": job["temperature"], "max_tokens": job["max_new_tokens"], "stop_token_ids": job["ends"]}
+        sampling: Any = SamplingParams(**common)
+        if job["seeds"]:  # one for each request, so that no answer depends on the others of its batch
+            sampling = [SamplingParams(**common, seed=seed) for seed in job["seeds"]]
+        adapter = LoRARequest(*job["adapter"]) if job["adapter"] else None
+        outputs = engine.generate([{"prompt_token_ids": ids} for ids in job["prompts"]], sampling, lora_request=adapter)
+        first = [output.outputs[0] for output in outputs]
+        yield [{"tokens": list(one.token_ids), "finished": one.finish_reason == "stop"} for one in first]
 
 
 if __name__ == "__main__":
-    answers = answer(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    Path(sys.argv[2]).write_text(json.dumps(answers), encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what vLLM prints is no reply
+    for reply in serve(sys.stdin):
+        print(json.dumps(reply), file=replies, flush=True)

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from prefzoo.cli.errors import PARTLY_FAILED
-from prefzoo.cli.options import FILE, JUDGE, QUIET, TEMPLATE
+from prefzoo.cli.options import ENGINE, FILE, JUDGE, QUIET, TEMPLATE
 from prefzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ READ = {  # the options of each way of evaluating, besides TARGETS, --out and --
 )  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")
-@click.option(
-    "--engine", type=click.Choice(["hf", "vllm"]), default="hf", show_default=True, help="Program that generates."
-)
+@ENGINE
 @click.option("--lm-eval-results", multiple=True, type=FILE, help="Results of lm-eval's own command: files or folders.")
 @click.option("--inspect-logs", multiple=True, type=FILE, help="JSON logs of Inspect AI: files or folders.")
 @click.option("--annotations", multiple=True, type=FILE, help="AlpacaEval annotation files, or folders of them.")

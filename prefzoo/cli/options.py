@@ -49,6 +49,9 @@ QUIET = click.option("-q", "--quiet", is_flag=True, help="Print results only, no
 JUDGE = click.option(
     "--judge", default="verifier", show_default=True, help="As evals.judge in a recipe; a mapping in YAML."
 )
+ENGINE = click.option(
+    "--engine", type=click.Choice(["hf", "vllm"]), default="hf", show_default=True, help="Program that generates."
+)
 TEMPLATE = click.option(
     "--chat-template-kwargs", callback=_mapping, metavar="MAPPING",
     help="Variables of the chat template, like '{enable_thinking: false}'; eval takes a run's own unless given.",

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from prefzoo.cli.options import FILE, JUDGE, QUIET, TEMPLATE
+from prefzoo.cli.options import ENGINE, FILE, JUDGE, QUIET, TEMPLATE
 
 
 @click.command("pairs")
 @click.option("--model", required=True, help="Hub id, folder, .gguf file or package://module/file.gguf.")
-@click.option("--prompts", required=True, help="instruct:train[:N], instruct:eval[:N], or a file with a prompt column.")
+@click.option("--prompts", required=True, help="instruct:train[:N], instruct:eval[:N], or a file of prompts.")
 @JUDGE
 @click.option("--n", type=click.IntRange(2), default=8, show_default=True, help="Answers sampled per prompt.")
 @click.option("--temperature", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True)
@@ -23,6 +23,7 @@ from prefzoo.cli.options import FILE, JUDGE, QUIET, TEMPLATE
 @click.option("--least-score", type=float, help="Least score of the better answer.")
 @click.option("--limit", type=click.IntRange(1), help="Keep at most this many pairs.")
 @click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
+@ENGINE
 @TEMPLATE
 @QUIET
 def command(

@@ -184,6 +184,12 @@ def resolve_model(spec: str, folder: Path) -> str:
     return spec
 
 
+def base_of(adapter: str) -> str:
+    """Return the model that an adapter in a folder sits on, as its configuration names it."""
+    config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    return str(config["base_model_name_or_path"])
+
+
 def fingerprint(model: Any) -> str:
     """Return a hash of a model's weights and configuration, but not of its path: the key of cached log-probs."""
     config = {k: v for k, v in model.config.to_dict().items() if k != "_name_or_path"}

@@ -17,6 +17,7 @@ from rich.console import Console
 from prefzoo.data.sources import READERS
 from prefzoo.engine import models
 from prefzoo.errors import UserError, did_you_mean
+from prefzoo.evals.generation.vllm import check_vllm
 from prefzoo.evals.judges.protocol import Judge, PromptRow
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names
@@ -82,6 +83,7 @@ def load_checked(request: Request, launch: Path | None = None) -> Recipe:
         lambda: check_names(recipe.evals.benchmarks, recipe.folder),
         lambda: check_trackers(recipe.train.trackers),
         lambda: _check_files(recipe),
+        lambda: _check_engine(recipe),
         *(lambda name=name: _check_quantised(recipe, name) for name in recipe.variants),
         *(lambda name=name: _check_optimizers(recipe, name) for name in recipe.variants),
     ]
@@ -186,6 +188,11 @@ def _check_files(recipe: Recipe) -> None:
     ]
     if faults:
         raise UserError(faults)
+
+
+def _check_engine(recipe: Recipe) -> None:
+    if recipe.evals.engine == "vllm" and recipe.evals.prompts:
+        check_vllm("evals.engine")
 
 
 def _check_targets(experiment: Experiment) -> None:

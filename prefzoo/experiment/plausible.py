@@ -95,7 +95,7 @@ def unused(recipe: Recipe) -> list[str]:
         default = Evals()
         idle = [
             name
-            for name in ("judge", "judge_labels", "max_new_tokens", "frontier", "round_robin")
+            for name in ("judge", "judge_labels", "max_new_tokens", "engine", "frontier", "round_robin")
             if getattr(evals, name) != getattr(default, name)
         ]
         if idle:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ import torch
 from rich.console import Console
 
 from prefzoo.data.chat import with_variables
-from prefzoo.engine import models
+from prefzoo.data.encoding import encode_prompt
+from prefzoo.data.examples import Text
+from prefzoo.engine import model_copies, models
 from prefzoo.engine.precision import native_bf16
 from prefzoo.errors import UserError
-from prefzoo.evals.generation.pairs import BY_CHECKS, Rule, Sampling, make_pairs, write_pairs
+from prefzoo.evals.generation.pairs import BY_CHECKS, Rule, Sampler, Sampling, make_pairs, sampler_of, write_pairs
+from prefzoo.evals.generation.vllm import Engine, check_vllm, engine_version, longest
 from prefzoo.evals.judges import load_judge
+from prefzoo.evals.judges.protocol import Answer, Judge, Progress, PromptRow
 from prefzoo.evals.suites.prompts import check_rendered, load_prompts
 from prefzoo.experiment.plausible import sampling_warning
 from prefzoo.experiment.stages.judge import check_judgeable, judge_settings
@@ -35,6 +40,7 @@ class Wanted:
         limit: how many pairs at most; None for all.
         out: the file.
         variables: of the chat template.
+        engine: what generates: `hf` or `vllm`.
     """
 
     model: str
@@ -46,6 +52,7 @@ class Wanted:
     limit: int | None
     out: Path
     variables: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = "hf"
 
     def rule(self, *, by_checks: bool) -> Rule:
         """Return which answers may pair: a judge by checks has bounds of its own, other judges none."""
@@ -60,8 +67,103 @@ class Wanted:
         more = {"length_ratio": self.length_ratio, "least_score": self.least_score, "limit": self.limit}
         for option, value in {**asdict(self.sampling), **more, "out": self.out}.items():
             words += [f"--{option.replace('_', '-')}", str(value)] if value is not None else []
+        words += ["--engine", self.engine] if self.engine != "hf" else []
         words += ["--chat-template-kwargs", json.dumps(dict(self.variables))] if self.variables else []
         return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The model whose answers are sampled.
+
+    Attributes:
+        spec: as `models.load` takes it.
+        folder: what a path in it is relative to.
+        engine: what generates: `hf` or `vllm`.
+        variables: of the chat template.
+        trust: whether code that comes with the model is run.
+        places: the options or fields that name the variables and the prompts, for messages.
+    """
+
+    spec: str
+    folder: Path
+    engine: str = "hf"
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    trust: bool = False
+    places: tuple[str, str] = ("--chat-template-kwargs", "--prompts")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is sampled, and who judges it; `limit`: how many pairs at most, None for all."""
+
+    rows: Sequence[PromptRow]
+    judge: Judge
+    sampling: Sampling
+    rule: Rule
+    limit: int | None = None
+
+
+def sample_pairs(
+    policy: Policy, asked: Asked, out: Path, progress: Progress
+) -> tuple[list[dict[str, Any]], dict[str, Any], Path]:  # fmt: skip
+    """Sample a policy's answers and pair them; a killed call goes on where it stopped.
+
+    Args:
+        policy: whose answers.
+        asked: the prompts, the judge and the settings.
+        out: the file that the pairs are for; sampled answers are stored beside it.
+        progress: called with the number of finished prompts (of pairs, under a limit) and of all.
+
+    Returns:
+        The pairs, the facts for their card, and the file of sampled answers, to be removed when the pairs are safe.
+
+    Raises:
+        UserError: the model cannot be loaded, its chat template refuses a prompt, or the judge cannot judge.
+    """
+    dtype = torch.bfloat16 if native_bf16() else torch.float32
+    model, tokenizer = models.load(policy.spec, policy.folder, dtype=dtype, trust=policy.trust)
+    tokenizer = with_variables(tokenizer, policy.variables, policy.places[0])
+    check_rendered(asked.rows, tokenizer, policy.variables, policy.places[1])
+    prompts = [row.prompt for row in asked.rows]
+    weights, vocabulary = models.fingerprint(model), models.tokenizer_hash(tokenizer)
+    engine = [] if policy.engine == "hf" else [engine_version()]
+    key = key_of([weights, vocabulary, asdict(asked.sampling), prompts, *engine])[:8]  # another sampling starts anew
+    partial = out.with_name(f".{out.name}.{key}.partial")
+    with ExitStack() as stack:
+        if policy.engine == "hf":
+            sampler = sampler_of(model.to("cuda") if torch.cuda.is_available() else model, tokenizer, asked.sampling)
+        else:
+            del model
+            sampler = _by_vllm(policy, tokenizer, asked, stack)
+        pairs, card = make_pairs(
+            sampler, asked.rows, asked.judge, asked.sampling, asked.rule, limit=asked.limit, partial=Cache(partial),
+            progress=progress,
+        )  # fmt: skip
+    return pairs, card | ({"engine": engine[0]} if engine else {}), partial
+
+
+def _by_vllm(policy: Policy, tokenizer: Any, asked: Asked, stack: ExitStack) -> Sampler:
+    """Return what samples by vLLM, whose engine starts with the first prompts that are not cached."""
+    source = model_copies.merged(models.resolve_model(policy.spec, policy.folder), trust=policy.trust)
+    length = longest([encode_prompt(tokenizer, row.prompt) for row in asked.rows]) + asked.sampling.max_new_tokens
+    engines: list[Engine] = []
+
+    def sample(prompts: Sequence[Text]) -> list[list[Answer]]:
+        if not engines:
+            engines.append(stack.enter_context(Engine(source, tokenizer, length)))
+        ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+        return engines[0].sample(ids, **asdict(asked.sampling))
+
+    return sample
+
+
+def summary_of(card: Mapping[str, Any]) -> str:
+    """Return in words which prompts gave no pair, and which answers were left out."""
+    without = "; ".join(f"{n} x {why}" for why, n in card["why_without"].items())
+    left_out = ", ".join(f"{n} {why}" for why, n in card["answers_left_out"].items())
+    summary = f"{card['prompts_without_a_pair']} of {card['prompts_asked']} prompts gave no pair"
+    return f"{summary}{f' ({without})' if without else ''}; left out of {card['answers']} answers: {left_out or 'none'}"
 
 
 def write(wanted: Wanted, *, quiet: bool = False) -> None:
@@ -78,6 +180,8 @@ def write(wanted: Wanted, *, quiet: bool = False) -> None:
     if out.suffix not in (".jsonl", ".parquet"):
         raise UserError(f"--out {out}: unknown kind of file {out.suffix!r}; use .jsonl or .parquet")
     check_writable(out.parent, "--out", OUT_CURE)
+    if wanted.engine == "vllm":
+        check_vllm("--engine")
     console = Console(soft_wrap=True, emoji=False)
     warning = sampling_warning(sampling.temperature)
     if warning:
@@ -86,31 +190,12 @@ def write(wanted: Wanted, *, quiet: bool = False) -> None:
     judge = load_judge(judge_settings(wanted.judge), Path.cwd())
     check_judgeable(judge, rows, "--judge", "--prompts")
     judge.check()
-    policy, tokenizer = models.load(wanted.model, Path.cwd(), dtype=torch.bfloat16 if native_bf16() else torch.float32)
-    tokenizer = with_variables(tokenizer, wanted.variables, "--chat-template-kwargs")
-    check_rendered(rows, tokenizer, wanted.variables, "--prompts")
-    if torch.cuda.is_available():
-        policy = policy.to("cuda")
-    identity = [
-        models.fingerprint(policy),
-        models.tokenizer_hash(tokenizer),
-        asdict(sampling),
-        [r.prompt for r in rows],
-    ]
-    key = key_of(identity)[:8]  # the same sampling goes on; another one starts anew
-    partial = out.with_name(f".{out.name}.{key}.partial")
-    with stage(
-        f"sampling {sampling.n} answers to each of up to {len(rows)} prompts", "pairs", Console(quiet=quiet)
-    ) as report:
-        pairs, card = make_pairs(
-            policy, tokenizer, rows, judge, sampling, wanted.rule(by_checks=judge.needs_checks), limit=wanted.limit,
-            partial=Cache(partial), progress=lambda done, total: report(done, total, ""),
-        )  # fmt: skip
-    without = "; ".join(f"{n} x {why}" for why, n in card["why_without"].items())
-    left_out = ", ".join(f"{n} {why}" for why, n in card["answers_left_out"].items())
-    summary = f"{card['prompts_without_a_pair']} of {card['prompts_asked']} prompts gave no pair"
-    summary += f" ({without})" if without else ""
-    summary += f"; left out of {card['answers']} answers: {left_out or 'none'}"
+    policy = Policy(wanted.model, Path.cwd(), wanted.engine, wanted.variables)
+    asked = Asked(rows, judge, sampling, wanted.rule(by_checks=judge.needs_checks), wanted.limit)
+    title = f"sampling {sampling.n} answers to each of up to {len(rows)} prompts"
+    with stage(title, "pairs", Console(quiet=quiet)) as report:
+        pairs, card, partial = sample_pairs(policy, asked, out, lambda done, total: report(done, total, ""))
+    summary = summary_of(card)
     if not pairs:
         raise UserError(f"{wanted.prompts}: {summary}; raise --n, --temperature or --max-new-tokens")
     write_pairs(out, pairs, {"command": wanted.command(), "model": wanted.model, **card})

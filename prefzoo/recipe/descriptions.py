@@ -67,6 +67,7 @@ FIELDS: dict[str, str] = {
     "evals.judge": "The judge of the answers, against the base's: verifier, file.py:function, a mapping, or several.",
     "evals.judge_labels": "Pairs that people labelled, by which win rates are corrected for the judge's errors.",
     "evals.max_new_tokens": "Maximum tokens of a generated answer.",
+    "evals.engine": "Program that generates the answers: hf (transformers), or vllm, which is faster on GPUs.",
     "evals.benchmarks": "knowledge, arithmetic, instructions, perplexity, any task of lm-eval, or your own task file.",
     "evals.kl": "Number of prompts that also get a sampled answer, to estimate the KL from the base; 0 for none.",
     "evals.frontier": "Number of steps of each training at which KL and reward are measured; 0 for none.",

@@ -27,6 +27,7 @@ Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 Whole = Annotated[int, Field(ge=0)]
 ALPHA = 0.6  # of TR-DPO
+LATER = {"engine": "hf"}  # settings of an evaluation that older numbers do not have
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that every generator accepts
 
 
@@ -160,8 +161,15 @@ class Evals(RecipeSection):
     judge: AnyJudge = "verifier"
     judge_labels: Text | None = None
     max_new_tokens: Count = 64
+    engine: Literal["hf", "vllm"] = "hf"
     benchmarks: list[Text] = []
     kl: Whole = 32
     frontier: Whole = 0
     round_robin: bool = False
     equivalence: Annotated[float, Field(gt=0, le=50, allow_inf_nan=False)] | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What numbers depend on; a setting that came later is left out at its default, so that older ones hold."""
+        plain = self.model_dump()
+        return {name: value for name, value in plain.items() if name not in LATER or value != LATER[name]}

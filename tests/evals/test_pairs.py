@@ -105,14 +105,13 @@ class Policy:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def __call__(self, model: Any, tokenizer: Any, prompts: Sequence[str], **how: Any) -> list[list[Answer]]:
+    def __call__(self, prompts: Sequence[Any]) -> list[list[Answer]]:
         self.asked += prompts
         return [ended(f"{p} a", f"{p} abc", f"{p} ab") for p in prompts]
 
 
 def test_a_killed_call_samples_and_judges_nothing_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     policy, rows = Policy(), [PromptRow(str(i), f"p{i}") for i in range(3 * pairs.CHUNK)]
-    monkeypatch.setattr(pairs, "generate", policy)
     partial = Cache(tmp_path / "x.partial")
 
     def kill(done: int, total: int) -> None:
@@ -121,21 +120,19 @@ def test_a_killed_call_samples_and_judges_nothing_twice(monkeypatch: pytest.Monk
 
     judge = judge_by(score, "f")
     with pytest.raises(KeyboardInterrupt):
-        make_pairs(None, None, rows, judge, HOW, Rule(), partial=partial, progress=kill)
+        make_pairs(policy, rows, judge, HOW, Rule(), partial=partial, progress=kill)
     with partial.path.open("a") as f:
         f.write('{"sha256": "half a li')  # a chunk that the kill cut short
-    made, card = make_pairs(None, None, rows, judge, HOW, Rule(), partial=Cache(partial.path))
+    made, card = make_pairs(policy, rows, judge, HOW, Rule(), partial=Cache(partial.path))
     assert policy.asked == [r.prompt for r in rows]
     assert [p["id"] for p in made] == [r.id for r in rows] and card["pairs"] == len(rows)
     assert all(p["chosen"].endswith("abc") and p["rejected"].endswith(" a") for p in made)
     assert len(partial.path.read_text().splitlines()) == 3
-    again, same = make_pairs(None, None, rows, judge, HOW, Rule(), limit=40, partial=partial)
+    again, same = make_pairs(policy, rows, judge, HOW, Rule(), limit=40, partial=partial)
     assert again == made[:40] and same["prompts_asked"] == 2 * pairs.CHUNK and len(policy.asked) == len(rows)
 
 
 def test_too_much_missing_is_refused_with_the_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "generate", Policy())
-
     def broken(instruction: str, output: str) -> float:
         raise TimeoutError("no time")
 
@@ -143,7 +140,7 @@ def test_too_much_missing_is_refused_with_the_counts(monkeypatch: pytest.MonkeyP
         UserError,
         match=r"^judge f: 6 of 6 verdicts are missing \(6 x .*test_pairs.py:\d+: TimeoutError: no time\); more",
     ):
-        make_pairs(None, None, [ROW, PromptRow("8", "other")], judge_by(broken, "f"), HOW, Rule())
+        make_pairs(Policy(), [ROW, PromptRow("8", "other")], judge_by(broken, "f"), HOW, Rule())
 
 
 def test_both_kinds_of_file(tmp_path: Path) -> None:

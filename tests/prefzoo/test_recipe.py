@@ -84,6 +84,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "evals.judge",
             "evals.judge_labels",
             "evals.max_new_tokens",
+            "evals.engine",
             "evals.benchmarks",
             "evals.kl",
             "evals.frontier",

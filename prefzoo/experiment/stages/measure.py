@@ -28,6 +28,7 @@ from prefzoo.evals.metrics.sampled_kl import kl, sampled
 from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.experiment.base_logprobs import base_on_held_out
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.stages.engines import Given, answers_by_engine
 from prefzoo.experiment.stages.stage import Done, Result
 from prefzoo.experiment.work_names import answering, benchmarking, scoring, tokens_of
 from prefzoo.runtime import run_folders
@@ -59,17 +60,18 @@ def measure_models(experiment: Experiment, names: Sequence[str]) -> dict[str, Re
         if name not in todo:
             line = f"{name}: already measured with these settings; kept"
             set_variant_state(name, MEASURED, experiment.console, line)
+    given = answers_by_engine(experiment, {name: weights_of(experiment, name) for name in shard(todo)})
     base = base_on_held_out(experiment) if todo and experiment.held_out else None
     for name in shard(todo):
         model = experiment.base.model if name == BASE else experiment.load_trained(name)
-        measure_model(experiment, name, model, base)
+        measure_model(experiment, name, model, base, given.get(name))
         set_variant_state(name, MEASURED, experiment.console)
     process_state().wait_for_everyone()
     experiment.base.drop()  # its precision may have been lowered, and trainings may follow
     return {name: Done(kept=name not in todo) for name in names}
 
 
-def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs | None) -> None:
+def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs | None, given: Given = None) -> None:
     """Measure one model, and write its numbers and its answers.
 
     Args:
@@ -77,6 +79,7 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
         name: `base`, or a trial.
         model: its weights; where the machine has bf16 they are in bf16 afterwards.
         base: the base's log-probs of the held-out pairs, in nats; None without such pairs.
+        given: its answers to the prompts; None: it is asked.
     """
     evals, bf16, folder = experiment.recipe.evals, native_bf16(), experiment.folder / name
     held_out = HeldOut()
@@ -94,13 +97,12 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
         held_out = on_pairs(policy, base, beta_of(experiment.trials[name].variant.params))
     model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
     same = {"weights": weights_of(experiment, name), "vocabulary": experiment.vocabulary, "dtype": str(model.dtype)}
-    with timed(folder, "answers", len(experiment.prompts)):
-        answers = cached_answers(
+    with timed(folder, "answers", len(experiment.prompts)) if given is None else nullcontext():
+        answers = given or cached_answers(
             name, model, experiment.tokenizer, experiment.prompts, evals.max_new_tokens, same, experiment.console,
             experiment.recipe.data.chat_template_kwargs, experiment.rates,
         )  # fmt: skip
-    benchmarks: dict[str, dict[str, Any]] = {}
-    variables = experiment.recipe.data.chat_template_kwargs
+    benchmarks, variables = dict[str, dict[str, Any]](), experiment.recipe.data.chat_template_kwargs
     tokenizer, seen = with_variables(experiment.tokenizer, variables, "data"), same | _of_template(variables)
     for suite in evals.benchmarks:
         title = f"{suite} of {name}"
@@ -178,7 +180,7 @@ def _key(experiment: Experiment, name: str) -> str:
     with_them = list(variables.values()) * (2 if suites else 1)  # once benchmarks did not see them
     versions = [ENGINE, reference_logprobs.ENGINE, version_of("transformers"), version_of("lm-eval")]
     return key_of([
-        weights_of(experiment, name), experiment.weights, experiment.vocabulary, evals.model_dump(),
+        weights_of(experiment, name), experiment.weights, experiment.vocabulary, evals.identity,
         [asdict(p) for p in experiment.prompts], suites, held_out, experiment.layout, native_bf16(), versions,
         *with_them, *experiment.held_out_sources,
     ])  # fmt: skip
