@@ -83,19 +83,19 @@ def build_tokenizer(chat_template: str | None, *, merging: bool = False) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<s>", "<|im_start|>", "<|im_end|>"]
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not merging)
-    made.decoder = decoders.ByteLevel()
+    built = Tokenizer(models.BPE())
+    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not merging)
+    built.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=340, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    made.train_from_iterator(["".join(f"{line}.\n\n" for line in LINES * 3)] if merging else LINES, trainer)
-    made.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))]
+    built.train_from_iterator(["".join(f"{line}.\n\n" for line in LINES * 3)] if merging else LINES, trainer)
+    built.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", built.token_to_id("<s>"))]
     )
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=built,
         bos_token="<s>",
         eos_token="<|im_end|>",
         pad_token="<pad>",
@@ -141,9 +141,9 @@ def tiny_model() -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = LlamaForCausalLM(config).eval()
-    packed_attention.install(made)
-    return made
+        model = LlamaForCausalLM(config).eval()
+    packed_attention.install(model)
+    return model
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def perturb(results: Path, rng: random.Random) -> None:
             case ".parquet":
                 _changed_table(pd.read_parquet(path), rng).to_parquet(path, index=False)
             case ".md" | ".svg" | ".log":
-                path.write_text(DECIMAL.sub(lambda found: f"{_changed(float(found[0]), rng):.4f}", path.read_text()))
+                path.write_text(DECIMAL.sub(lambda match: f"{_changed(float(match[0]), rng):.4f}", path.read_text()))
 
 
 def _changed(value: Any, rng: random.Random) -> Any:

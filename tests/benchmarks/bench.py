@@ -44,24 +44,26 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no measurement after so many")
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write to; default: runs/benchmarks")
     asked = parser.parse_args()
-    end, cases, made = time.monotonic() + 60 * asked.minutes, PLANS[asked.plan], environment()
-    if any(case.device == "cuda" for case in cases) and not made["hardware"]["gpu"]:
+    end, cases, here = time.monotonic() + 60 * asked.minutes, PLANS[asked.plan], environment()
+    if any(case.device == "cuda" for case in cases) and not here["hardware"]["gpu"]:
         raise SystemExit(f"plan {asked.plan}: needs an NVIDIA GPU, not found here; --plan gpu-tiny runs on a CPU")
     source = REAL if REAL.is_file() else resolve_package(QUICKSTART)
     file, console = asked.out / f"{asked.plan}.json", Console()
-    known = _known(file, made)
-    kept = {"rows": source.name, "environment": made, "cases": [asdict(c) for c in cases]}
+    known = _known(file, here)
+    kept = {"rows": source.name, "environment": here, "cases": [asdict(c) for c in cases]}
     with tempfile.TemporaryDirectory() as folder:
         for case, tool in _missing(cases, known):
             if time.monotonic() > end:
                 console.print("time is up; run the same command to resume")
                 break
-            found = _measure(case, tool, _rows(case, source, Path(folder)), _model(case, Path(folder)))
-            known.setdefault(case.name, {}).setdefault(tool, []).append(found)
-            told = f"{found['seconds']:.1f} s, {found['peak_bytes'] / 1e9:.2f} GB" if "seconds" in found else "failed"
+            result = _measure(case, tool, _rows(case, source, Path(folder)), _model(case, Path(folder)))
+            known.setdefault(case.name, {}).setdefault(tool, []).append(result)
+            told = (
+                f"{result['seconds']:.1f} s, {result['peak_bytes'] / 1e9:.2f} GB" if "seconds" in result else "failed"
+            )
             console.print(f"{case.name}, {tool}: {told}")
             write_json(file, {**kept, "measured": known})
-    text = (gpu_table if cases[0].size else table)(asked.plan, cases, known, source.name, made)
+    text = (gpu_table if cases[0].size else table)(asked.plan, cases, known, source.name, here)
     write_text(asked.out / f"{asked.plan}.md", text)
     picture(cases, known, asked.out / f"{asked.plan}.png")
     console.print(text, markup=False, soft_wrap=True)
@@ -76,16 +78,16 @@ def _missing(cases: list[Case], known: Known) -> Iterator[tuple[Case, str]]:
                     yield case, tool
 
 
-def _known(path: Path, made: dict[str, Any]) -> Known:
+def _known(path: Path, here: dict[str, Any]) -> Known:
     """What was measured before on the same machine, versions and code; failures are tried again."""
     if not path.is_file():
         return {}
     before = json.loads(path.read_text(encoding="utf-8"))
-    same = all(before["environment"][what] == made[what] for what in ("versions", "hardware"))
-    if not same or _code(before["environment"]["commit"]) != _code(made["commit"]):
+    same = all(before["environment"][key] == here[key] for key in ("versions", "hardware"))
+    if not same or _code(before["environment"]["commit"]) != _code(here["commit"]):
         return {}
     return {
-        name: {tool: [m for m in found if "failed" not in m] for tool, found in tools.items()}
+        name: {tool: [m for m in result if "failed" not in m] for tool, result in tools.items()}
         for name, tools in before["measured"].items()
     }
 
@@ -170,8 +172,8 @@ def _measure(case: Case, tool: str, rows: Path, model: str) -> dict[str, Any]:
         return {"failed": "killed, as a process that asks for more memory than there is"}
     if done.returncode:
         raise SystemExit(f"{case.name}, {tool}: failed\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 if __name__ == "__main__":

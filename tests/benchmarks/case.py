@@ -57,8 +57,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     if case.prepare:
         with tempfile.TemporaryDirectory() as folder:
-            found = (theirs_prepared if case.tool == "trl" else ours_prepared)(case, Path(folder))
-        print(json.dumps({**found, "peak_bytes": peak_bytes(), "pairs": case.pairs}))
+            result = (theirs_prepared if case.tool == "trl" else ours_prepared)(case, Path(folder))
+        print(json.dumps({**result, "peak_bytes": peak_bytes(), "pairs": case.pairs}))
         return
     rows = [json.loads(line) for line in case.rows.read_text(encoding="utf-8").splitlines()][: case.pairs]
     rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in (filled(case) if case.fill else rows)]
@@ -94,12 +94,12 @@ def peak_bytes() -> int:
 def filled(case: argparse.Namespace) -> list[dict[str, str]]:
     """Pairs whose answers go past the length, to be cut there: each is the answers of many rows, joined."""
     rows = [json.loads(line) for line in case.rows.read_text(encoding="utf-8").splitlines()]
-    made = []
+    answers = []
     for i in range(case.pairs):
         turned = rows[i:] + rows[:i]
         texts = {k: " ".join(row[k] for row in turned * 9)[: 8 * case.length] for k in ("chosen", "rejected")}
-        made.append({"prompt": rows[i]["prompt"], **texts})
-    return made
+        answers.append({"prompt": rows[i]["prompt"], **texts})
+    return answers
 
 
 def variants(case: argparse.Namespace) -> list[tuple[str, float]]:
@@ -131,7 +131,7 @@ class Clock:
 
             torch.cuda.synchronize()
 
-    def found(self) -> dict[str, float]:
+    def times(self) -> dict[str, float]:
         return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
 
 
@@ -160,7 +160,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     del loaded
     known: dict[int, LogProbs] = {}
 
-    def frozen(some: list[TokenPair], what: str, kind: type[LogProbs], passes: Any) -> LogProbs:
+    def frozen(some: list[TokenPair], use: str, kind: type[LogProbs], passes: Any) -> LogProbs:
         if len(some) not in known:  # kept on disk by `prefzoo run`
             known[len(some)] = reference_logprobs.logprobs(base.model, some, layout, kind, bf16=bf16)
         return known[len(some)]
@@ -168,13 +168,13 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     clock.stop()
     jobs = {}
     for name, rate in variants(case):
-        how = Train(
+        training = Train(
             batch=case.batch, steps=len(pairs) // case.batch, learning_rate=rate, warmup=0.0, precision=case.precision,
             lora=Lora(**LORA) if case.lora else None, side_by_side="on" if case.tool == "side" else "off",
             tokens=case.tokens or None,
         )  # fmt: skip
         loss = losses.get(name)
-        jobs[f"{name}, {rate}"] = Job(loss, loss.Params(), how, SEED, pairs, layout, bf16)
+        jobs[f"{name}, {rate}"] = Job(loss, loss.Params(), training, SEED, pairs, layout, bf16)
     for group in group_trials(jobs, case.device, 1)[0]:
         clock.start()
         members = [Member(with_reference(jobs[n], base, frozen), folder / n / "metrics.jsonl") for n in group]
@@ -185,7 +185,7 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
         model = load_policy(lambda _: model, members[0].job.train, bf16=bf16, seed=SEED)  # noqa: B023 - called at once
         train(members, model, lambda done, total, note: None)
         clock.stop()
-    return {**clock.found(), "loss": members[-1].metrics["loss"]}
+    return {**clock.times(), "loss": members[-1].metrics["loss"]}
 
 
 def ours_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def ours_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
     clock = Clock(case.device)
     read_and_audit(DataSource(str(case.rows)), Path(), tokenizer, case.length, "drop")
     clock.stop()
-    return clock.found()
+    return clock.times()
 
 
 def theirs_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def theirs_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rows = load_dataset("json", data_files=str(case.rows), split="train", cache_dir=str(folder))
     DPOTrainer(model=policy, ref_model=reference, args=config, processing_class=tokenizer, train_dataset=rows)
     clock.stop()
-    return clock.found()
+    return clock.times()
 
 
 def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
@@ -262,7 +262,7 @@ def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -
         trainer.train()
         clock.stop()
         last = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1]
-    return {**clock.found(), "loss": last}
+    return {**clock.times(), "loss": last}
 
 
 if __name__ == "__main__":

@@ -33,12 +33,12 @@ KINDS = (torch.bfloat16, torch.float32)
 
 def best(work: Callable[[], object]) -> float:
     """Milliseconds."""
-    found = []
+    result = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
         work()
-        found.append(time.perf_counter() - start)
-    return 1000 * min(found)
+        result.append(time.perf_counter() - start)
+    return 1000 * min(result)
 
 
 def there_and_back(forward: Callable[[], Tensor], inputs: list[Tensor]) -> str:
@@ -70,7 +70,7 @@ def head_by_tile() -> None:
     targets = torch.randint(0, WORDS, (SCORED,))
     for kind in KINDS:
         for tile in ((512, 8192), (512, 4096), (256, 8192), (1024, 2048), (128, 4096)):
-            said = []
+            lines = []
             for way, trained, frozen in (("scored", False, True), ("trained", True, False), ("frozen", True, True)):
                 states = torch.randn(SCORED, HIDDEN, dtype=kind).requires_grad_(trained)
                 weight = (0.05 * torch.randn(WORDS, HIDDEN)).to(kind).requires_grad_(not frozen)
@@ -81,8 +81,8 @@ def head_by_tile() -> None:
                     if inputs:  # noqa: B023
                         torch.autograd.grad(out, inputs)  # noqa: B023
 
-                said.append(f"{way} {best(work):.0f}")
-            print(f"{kind}, tiles of {tile}: {', '.join(said)}")
+                lines.append(f"{way} {best(work):.0f}")
+            print(f"{kind}, tiles of {tile}: {', '.join(lines)}")
 
 
 def reference_by_pass() -> None:

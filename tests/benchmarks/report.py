@@ -19,13 +19,13 @@ DPI = 120
 Known = dict[str, dict[str, list[dict[str, Any]]]]
 
 
-def middle(known: Known, case: Case, tool: str, what: str) -> float | None:
+def middle(known: Known, case: Case, tool: str, quantity: str) -> float | None:
     """Median over rounds; None where it could not be measured."""
-    found = [m[what] for m in known.get(case.name, {}).get(tool, []) if what in m]
-    return float(median(found)) if found else None
+    result = [m[quantity] for m in known.get(case.name, {}).get(tool, []) if quantity in m]
+    return float(median(result)) if result else None
 
 
-def table(plan: str, cases: list[Case], known: Known, rows: str, made: dict[str, Any]) -> str:
+def table(plan: str, cases: list[Case], known: Known, rows: str, here: dict[str, Any]) -> str:
     """Markdown: medians of both tools and their ratios; why a number is missing."""
     first, second = (NAMES[tool] for tool in cases[0].tools)
     columns = (f"{first} s", f"{second} s", "times faster", f"{first} GB", f"{second} GB", "share of memory")
@@ -50,7 +50,7 @@ def table(plan: str, cases: list[Case], known: Known, rows: str, made: dict[str,
             *([""] if rates else []),
             *missing,
             *([""] if missing else []),
-            _foot(plan, cases, rows, made),
+            _foot(plan, cases, rows, here),
         ]
     )
 
@@ -60,7 +60,7 @@ def _pairs_per_second(known: Known, case: Case) -> list[str]:
     return [f"- {case.name}, {NAMES[tool]}: {case.pairs / one:,.0f} pairs/s" for tool, one in seconds.items() if one]
 
 
-def gpu_table(plan: str, cases: list[Case], known: Known, rows: str, made: dict[str, Any]) -> str:
+def gpu_table(plan: str, cases: list[Case], known: Known, rows: str, here: dict[str, Any]) -> str:
     """Markdown: a line for each tool, with the first and the second training in a process; ratios to TRL's line."""
     columns = ("case", "pairs", "tool", "first s", "second s", "peak GB", "times TRL's speed", "share of TRL's memory")
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
@@ -74,7 +74,7 @@ def gpu_table(plan: str, cases: list[Case], known: Known, rows: str, made: dict[
             cells += [_ratio(peak, middle(known, case, "trl", "peak_bytes"))]
             missing = "" if last is not None else f" ({failed[0] if failed else 'not measured yet'})"
             lines.append(f"| {case.name} | {case.pairs} | {NAMES[tool]}{missing} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _foot(plan, cases, rows, made)])
+    return "\n".join([*lines, "", _foot(plan, cases, rows, here)])
 
 
 def _cell(value: float | None, scale: float, places: int = 1) -> str:
@@ -85,9 +85,9 @@ def _ratio(over: float | None, under: float | None) -> str:
     return "-" if over is None or under is None else f"{over / under:.2f}"
 
 
-def _foot(plan: str, cases: list[Case], rows: str, made: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {made['versions'][name]}" for name in VERSIONS if name in made["versions"])
-    hardware = made["hardware"]
+def _foot(plan: str, cases: list[Case], rows: str, here: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {here['versions'][name]}" for name in VERSIONS if name in here["versions"])
+    hardware = here["hardware"]
     where = f"{hardware['gpu'] or hardware['processor']}, {hardware['cores']} cores, 2 threads"
     batch = "batch 4, " if all(case.batch == 4 for case in cases) else ""  # noqa: PLR2004 - the default
     peer = "TRL 1.16.0 without gradient checkpointing unless said; " if "trl" in cases[0].tools else ""
@@ -96,7 +96,7 @@ def _foot(plan: str, cases: list[Case], rows: str, made: dict[str, Any]) -> str:
     return (
         f"{NOTES[plan]}\n\n{model}{batch}rows of {rows} unless said, {peer}seconds from raw rows to the end "
         f"of training, medians over the rounds; {memory}{where}; {versions}; "
-        f"commit {made['commit']}.\n"
+        f"commit {here['commit']}.\n"
     ).lstrip("\n")
 
 
@@ -112,9 +112,11 @@ def _bars(cases: list[Case], known: Known) -> Figure:
     figure = Figure(figsize=(11, 0.25 * len(tools) * len(cases) + 1.6), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     wide = 0.8 / len(tools)
-    for axis, what, scale, label in zip(axes, ("seconds", "peak_bytes"), (1, 1e9), ("seconds", "peak GB"), strict=True):
+    for axis, quantity, scale, label in zip(
+        axes, ("seconds", "peak_bytes"), (1, 1e9), ("seconds", "peak GB"), strict=True
+    ):
         for nth, tool in enumerate(tools):
-            points = [(i, middle(known, case, tool, what)) for i, case in enumerate(cases)]
+            points = [(i, middle(known, case, tool, quantity)) for i, case in enumerate(cases)]
             at = [i + (nth - (len(tools) - 1) / 2) * wide for i, value in points if value is not None]
             values = [value / scale for _, value in points if value is not None]
             bars = axis.barh(at, values, 0.95 * wide, color=COLOURS[tool], label=NAMES[tool])
@@ -134,11 +136,11 @@ def _curves(cases: list[Case], known: Known) -> Figure:
     grid = figure.subplots(2, len(names), squeeze=False)
     for column, name in enumerate(names):
         points = [case for case in cases if case.axis == name]
-        for row, (what, label) in enumerate((("seconds", "seconds per pair and loss"), ("peak_bytes", "peak GB"))):
+        for row, (quantity, label) in enumerate((("seconds", "seconds per pair and loss"), ("peak_bytes", "peak GB"))):
             axis = grid[row][column]
             for tool in points[0].tools:
-                found = [(getattr(c, name), middle(known, c, tool, what), c.pairs * c.losses) for c in points]
-                line = [(x, y / (count if what == "seconds" else 1e9)) for x, y, count in found if y is not None]
+                result = [(getattr(c, name), middle(known, c, tool, quantity), c.pairs * c.losses) for c in points]
+                line = [(x, y / (count if quantity == "seconds" else 1e9)) for x, y, count in result if y is not None]
                 if line:
                     axis.plot(*zip(*line, strict=True), marker="o", color=COLOURS[tool], label=NAMES[tool])
             axis.set_xscale("log", base=2)

@@ -79,24 +79,24 @@ def reply(text: str | None, **first: float) -> dict[str, Any]:
         tokens = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in first.items()]
         choice["logprobs"] = {"content": [{**tokens[0], "top_logprobs": tokens}]}
     usage = {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101}
-    made = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
-    return made
+    body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+    return body
 
 
 @contextmanager
 def serving() -> Iterator[Misbehaving]:
     """A server for as long as it is needed."""
-    made = Misbehaving()
-    thread = Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    server = Misbehaving()
+    thread = Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
     thread.join()
 
 
-def judge(server: Misbehaving, folder: Path, pauses: list[float] | None = None, **how: Any) -> ServerJudge:
-    settings = ServerSettings(kind="server", url=server.url, model="m", **{"timeout": 5.0, **how})
+def judge(server: Misbehaving, folder: Path, pauses: list[float] | None = None, **options: Any) -> ServerJudge:
+    settings = ServerSettings(kind="server", url=server.url, model="m", **{"timeout": 5.0, **options})
     return ServerJudge(
         settings, JudgePrompt(), Cache(folder / "calls.jsonl"), (pauses if pauses is not None else []).append
     )

@@ -33,7 +33,7 @@ def simulate(models: int = 20, n: int = 805, seed: int = 0) -> Pool:
     x, base = rng.normal(size=n), np.exp(rng.normal(6, 0.5, n))
     b, a = np.r_[rng.normal(-1.2, 1.2, models), 0, 0], np.r_[rng.normal(0.7, 0.3, models), 0.2, -0.2]
     w, shift = np.r_[rng.normal(-1, 0.3, models), -1, -1], np.r_[rng.normal(-0.4, 0.5, models), 0.4, -0.6]
-    made, truth, population = [], [], []
+    simulated, truth, population = [], [], []
     at, weight = np.polynomial.hermite_e.hermegauss(60)  # difficulties are standard normal
     names = [*(f"m{m}" for m in range(models)), "verbose", "concise"]
     for m, name in enumerate(names):
@@ -42,14 +42,14 @@ def simulate(models: int = 20, n: int = 805, seed: int = 0) -> Pool:
         t = np.tanh(gap / gap.std(ddof=1))
         p = expit(w[m] * t + a[m] * x + b[m])
         won = rng.beta(np.maximum(0.3 * p, 1e-9), np.maximum(0.3 * (1 - p), 1e-9))  # its mean is p
-        made.append(annotate(name, 1 + won, base.astype(int).tolist(), lengths.tolist()))
+        simulated.append(annotate(name, 1 + won, base.astype(int).tolist(), lengths.tolist()))
         truth.append(100 * expit(a[m] * x + b[m]).mean())
         population.append(100 * np.average(expit(a[m] * at + b[m]), weights=weight))
     texts = [f"task {i:04d}" for i in range(n)]
-    gamed = pd.concat([_gamed(one) for one in made[models:]])
+    gamed = pd.concat([_gamed(one) for one in simulated[models:]])
     gamed["instruction_difficulty"] = np.tile(x, 2)
     return Pool(
-        made[:models], gamed, pd.Series(x, index=texts), np.array(truth[:models]), np.array(population[:models])
+        simulated[:models], gamed, pd.Series(x, index=texts), np.array(truth[:models]), np.array(population[:models])
     )
 
 

@@ -33,13 +33,13 @@ def annotations(preference: list[Any]) -> Annotations:
 
 
 def test_worked_by_hand() -> None:
-    found = win_rates(annotations([2, 1, 1.5, 0, 1.9, None, -1]))
+    rates = win_rates(annotations([2, 1, 1.5, 0, 1.9, None, -1]))
     # kept: 1, 0, .5, .5, .9 of 5 = 58 %; discrete: win, loss, tie, tie, win = 60 %
-    assert found["win_rate"] == pytest.approx(58) and found["discrete_win_rate"] == pytest.approx(60)
-    assert (found["n_wins"], found["n_wins_base"], found["n_draws"]) == (2, 1, 2)
-    assert (found["n_total"], found["n_missing"], found["avg_length"]) == (5, 2, 8)
+    assert rates["win_rate"] == pytest.approx(58) and rates["discrete_win_rate"] == pytest.approx(60)
+    assert (rates["n_wins"], rates["n_wins_base"], rates["n_draws"]) == (2, 1, 2)
+    assert (rates["n_total"], rates["n_missing"], rates["avg_length"]) == (5, 2, 8)
     spread = np.array([1, 0, 0.5, 0.5, 0.9])
-    assert found["standard_error"] == pytest.approx(100 * spread.std(ddof=1) / math.sqrt(5))
+    assert rates["standard_error"] == pytest.approx(100 * spread.std(ddof=1) / math.sqrt(5))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -61,8 +61,8 @@ def test_files_and_folders(tmp_path: Path) -> None:
         (tmp_path / name / "judge" / "annotations.json").write_text(json.dumps(rows(name, [1, 2, None])))
     (tmp_path / "more.json").write_text(json.dumps(rows("c", [1, 2, 1]) + rows("d", [2, 2, 2])))
     assert [a.model for a in read([tmp_path])] == ["a", "b"]
-    found = read([tmp_path / "a", tmp_path / "more.json"])
-    assert [(a.model, a.baseline, a.annotator, len(a.rows)) for a in found] == [
+    read_back = read([tmp_path / "a", tmp_path / "more.json"])
+    assert [(a.model, a.baseline, a.annotator, len(a.rows)) for a in read_back] == [
         (m, "base", "judge", 3) for m in ("a", "c", "d")
     ]
 

@@ -25,8 +25,8 @@ def result(scores: list[float], metric: str = "acc", **more: Any) -> dict[str, A
 
 
 def board(**benchmarks: dict[str, Any]) -> Any:
-    found = {name: Measured([], [], [], [], [], [], {"k": b}) for name, b in benchmarks.items()}
-    return leaderboard.build(found, {})
+    models = {name: Measured([], [], [], [], [], [], {"k": b}) for name, b in benchmarks.items()}
+    return leaderboard.build(models, {})
 
 
 def test_shares_by_mcnemar_with_holm() -> None:
@@ -61,9 +61,9 @@ def test_only_documents_that_both_answered_in_one_way() -> None:
 
 def test_what_is_unavailable_says_so() -> None:
     gone = result([0.0], reason="no network", value=float("nan"), n=0, samples=[])
-    found = board(base=gone, a=gone)
-    assert set(found.long.note) == {"unavailable: no network"} and "k_delta" not in set(found.long.metric)
-    assert found.long.value.isna().all() and (found.long.n == 0).all() and "| - |" in found.markdown()
+    ranked = board(base=gone, a=gone)
+    assert set(ranked.long.note) == {"unavailable: no network"} and "k_delta" not in set(ranked.long.metric)
+    assert ranked.long.value.isna().all() and (ranked.long.n == 0).all() and "| - |" in ranked.markdown()
 
 
 def test_intervals() -> None:

@@ -53,10 +53,12 @@ def test_accuracy_is_that_of_our_own_log_probs(tiny_model: Any, tiny_plain_token
         sums = score(tiny_model, collate(pairs, "shared", pad=1)).chosen
         right.append(float(int(sums.argmax()) == item["label"]))
     state = torch.get_rng_state()
-    found = run_benchmark(tiny_model, tokenizer, "arithmetic", limit=40)["arithmetic"]
-    assert found["value"] == pytest.approx(sum(right) / 40) and found["n"] == 40
-    assert [r["score"] for r in found["samples"]] == right and len({r["doc_hash"] for r in found["samples"]}) == 40
-    assert torch.equal(state, torch.get_rng_state()) and not found["chat_template"]
+    measured = run_benchmark(tiny_model, tokenizer, "arithmetic", limit=40)["arithmetic"]
+    assert measured["value"] == pytest.approx(sum(right) / 40) and measured["n"] == 40
+    assert [r["score"] for r in measured["samples"]] == right and len(
+        {r["doc_hash"] for r in measured["samples"]}
+    ) == 40
+    assert torch.equal(state, torch.get_rng_state()) and not measured["chat_template"]
 
 
 @torch.no_grad()
@@ -66,9 +68,9 @@ def test_bits_per_byte_are_those_of_our_own_log_probs(tiny_model: Any, tiny_plai
     from prefzoo.evals.suites.perplexity.make import items as passages
 
     texts = [p["text"] for p in passages()[:3]]
-    found = run_benchmark(tiny_model, tiny_plain_tokenizer, "perplexity", limit=3)["perplexity"]
+    measured = run_benchmark(tiny_model, tiny_plain_tokenizer, "perplexity", limit=3)["perplexity"]
     nats = 0.0
-    for text, row in zip(texts, found["samples"], strict=True):
+    for text, row in zip(texts, measured["samples"], strict=True):
         ids, logp = tiny_plain_tokenizer(text)["input_ids"], 0.0
         width = tiny_model.config.max_position_embeddings
         for before, scored in get_rolling_token_windows(ids, tiny_plain_tokenizer.bos_token_id, width, 1):
@@ -79,15 +81,20 @@ def test_bits_per_byte_are_those_of_our_own_log_probs(tiny_model: Any, tiny_plai
         assert row["score"] == pytest.approx(-logp / len(text.encode()) / math.log(2), rel=1e-4)
         nats += logp
     total = sum(len(t.encode()) for t in texts)
-    assert found["value"] == pytest.approx(-nats / total / math.log(2), rel=1e-4) and not found["higher_is_better"]
+    assert (
+        measured["value"] == pytest.approx(-nats / total / math.log(2), rel=1e-4) and not measured["higher_is_better"]
+    )
 
 
 def test_generation_goes_through_the_chat_template(
     tiny_model: Any, tiny_tokenizer: Any, tiny_plain_tokenizer: Any
 ) -> None:
     for tokenizer in (tiny_tokenizer, tiny_plain_tokenizer):
-        found = run_benchmark(tiny_model, tokenizer, "instructions", limit=2)["instructions"]
-        assert found["chat_template"] is bool(tokenizer.chat_template) and found["n"] == len(found["samples"]) == 2
+        measured = run_benchmark(tiny_model, tokenizer, "instructions", limit=2)["instructions"]
+        assert (
+            measured["chat_template"] is bool(tokenizer.chat_template)
+            and measured["n"] == len(measured["samples"]) == 2
+        )
 
 
 def test_a_task_file_and_a_folder_of_ones_own(own: Path, tiny_model: Any, tiny_plain_tokenizer: Any) -> None:
@@ -106,9 +113,9 @@ def test_what_cannot_be_reached_has_a_reason_and_no_number(
 ) -> None:
     (own / "far.yaml").write_text((own / "mine.yaml").read_text().replace("task: mine", "task: far").replace(
         "dataset_path: json", "dataset_path: nobody/nothing").replace("dataset_kwargs", "metadata"))  # fmt: skip
-    found = run_benchmark(tiny_model, tiny_plain_tokenizer, str(own))
-    assert math.isnan(found["far"]["value"]) and found["far"]["n"] == 0 and found["far"]["samples"] == []
-    assert "nobody/nothing" in found["far"]["reason"] and found["mine"]["n"] == 6
+    measured = run_benchmark(tiny_model, tiny_plain_tokenizer, str(own))
+    assert math.isnan(measured["far"]["value"]) and measured["far"]["n"] == 0 and measured["far"]["samples"] == []
+    assert "nobody/nothing" in measured["far"]["reason"] and measured["mine"]["n"] == 6
 
 
 @pytest.mark.parametrize(

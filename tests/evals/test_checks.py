@@ -85,9 +85,9 @@ def test_a_pair_is_the_widest_gap_of_similar_length() -> None:
     best, worst = Answer("a cat has 4 legs", True, 5), Answer("A cat, it has legs", True, 5)
     far, cut = Answer("A, " * 30, True, 60), Answer("A dog, it has legs", False, 5)
     answers = [worst, best, far, cut]
-    found = pick(row, answers, [Verifier().score(row, a) for a in answers], BY_CHECKS).pair
-    assert found is not None and (found["chosen"], found["rejected"]) == (best.text, worst.text)
-    assert (found["score_chosen"], found["score_rejected"]) == (1.0, 0.25)  # 4 of 4; finished alone
+    picked = pick(row, answers, [Verifier().score(row, a) for a in answers], BY_CHECKS).pair
+    assert picked is not None and (picked["chosen"], picked["rejected"]) == (best.text, worst.text)
+    assert (picked["score_chosen"], picked["score_rejected"]) == (1.0, 0.25)  # 4 of 4; finished alone
     assert pick(row, [best, best], [1.0, 1.0], BY_CHECKS).pair is None
 
 

@@ -32,45 +32,49 @@ def pairs(quick: Path) -> Path:
 
 
 def test_numbers_are_the_boards_and_differences_are_paired(quick: Path) -> None:
-    found = compare([quick], baseline="dpo")
+    comparison = compare([quick], baseline="dpo")
     board = pd.read_csv(quick / "leaderboard.csv").set_index(["variant", "metric"])
-    row = found.table.set_index("variant").loc["simpo"]
+    row = comparison.table.set_index("variant").loc["simpo"]
     for column in ("value", "low", "high", "n"):
         shown = "win_rate" + ("" if column == "value" else f"_{column}")
         assert row[shown] == board.loc[("simpo", "win_rate"), column]
     mine, other = (read_run(quick).variants[v].measured for v in ("simpo", "dpo"))
     assert mine and other
     expected = intervals.paired_difference(np.array(mine.scores), np.array(other.scores))
-    rows = found.differences[found.differences.metric == "score"].set_index("variant")
+    rows = comparison.differences[comparison.differences.metric == "score"].set_index("variant")
     assert (rows.loc["simpo", "value"], rows.loc["simpo", "p"]) == (expected.value, expected.p)
     assert list(rows.p_holm) == intervals.holm(list(rows.p)) and rows.paired.all() and set(rows.index) == {
         "cdpo", "ipo", "simpo", "base",
     }  # fmt: skip
-    benchmark = found.differences[found.differences.metric == "knowledge"]
+    benchmark = comparison.differences[comparison.differences.metric == "knowledge"]
     assert benchmark.paired.all()  # document by document
 
 
 def test_ranks_are_the_boards(quick: Path) -> None:
-    found = compare([quick])
-    assert found.by == "win_rate" and found.baseline == "base"
-    assert [(r.variant, r.rank) for r in found.table.itertuples() if r.variant != "base"] == [
+    comparison = compare([quick])
+    assert comparison.by == "win_rate" and comparison.baseline == "base"
+    assert [(r.variant, r.rank) for r in comparison.table.itertuples() if r.variant != "base"] == [
         ("simpo", 1), ("dpo", 1), ("cdpo", 1), ("ipo", 4),
     ]  # fmt: skip
-    assert found.table.set_index("variant")["rank"]["base"] == 4  # three variants are better by their whole interval
-    assert found.verdict.decision.startswith(
+    assert (
+        comparison.table.set_index("variant")["rank"]["base"] == 4
+    )  # three variants are better by their whole interval
+    assert comparison.verdict.decision.startswith(
         "No winner: simpo, dpo and cdpo tie; ipo is worse. simpo, dpo and cdpo beat "
     )
-    assert found.verdict.statistics.startswith("simpo has a win rate against the base of ")
-    assert any("points between two variants" in note for note in found.notes)
+    assert comparison.verdict.statistics.startswith("simpo has a win rate against the base of ")
+    assert any("points between two variants" in note for note in comparison.notes)
 
 
 def test_variants_of_two_runs_by_what_they_share(quick: Path, pairs: Path) -> None:
-    found = compare([quick, pairs / "dpo", pairs / "repo"], baseline=pairs / "dpo", metrics=["preference_accuracy"])
-    assert found.by == "preference_accuracy" and found.baseline == "zoo/dpo"
-    assert {label.partition("/")[0] for label in found.table.variant[:4]} == {"quickstart"}
-    assert {"loss", "train.batch", "train.steps"} <= set(found.recipes.columns)
-    assert "train.gradient_checkpointing" not in found.recipes  # off in one, unknown to the other
-    assert list(found.table.variant).count("base") == 1
+    comparison = compare(
+        [quick, pairs / "dpo", pairs / "repo"], baseline=pairs / "dpo", metrics=["preference_accuracy"]
+    )
+    assert comparison.by == "preference_accuracy" and comparison.baseline == "zoo/dpo"
+    assert {label.partition("/")[0] for label in comparison.table.variant[:4]} == {"quickstart"}
+    assert {"loss", "train.batch", "train.steps"} <= set(comparison.recipes.columns)
+    assert "train.gradient_checkpointing" not in comparison.recipes  # off in one, unknown to the other
+    assert list(comparison.table.variant).count("base") == 1
 
 
 @pytest.mark.parametrize(
@@ -87,11 +91,11 @@ def test_what_cannot_be_compared_is_not_ranked(tmp_path: Path, other: dict[str, 
     with pytest.raises(UserError, match=says) as caught:
         compare(paths, sort="win_rate")
     assert len(caught.value.lines) == 1 and "--unranked shows them side by side" in caught.value.lines[0]
-    found = compare(paths, sort="win_rate", unranked=True)
-    assert found.table["rank"].isna().all() and list(found.table.run) == sorted(found.table.run)
-    told = found.differences[found.differences.metric == "win_rate"]
+    comparison = compare(paths, sort="win_rate", unranked=True)
+    assert comparison.table["rank"].isna().all() and list(comparison.table.run) == sorted(comparison.table.run)
+    told = comparison.differences[comparison.differences.metric == "win_rate"]
     assert set(told.variant) == {"a/dpo"}  # from a/base, and none across
-    assert any(note.startswith("Not ranked by win_rate: another") for note in found.notes)
+    assert any(note.startswith("Not ranked by win_rate: another") for note in comparison.notes)
 
 
 def test_the_same_name_over_other_prompts_is_another_set(tmp_path: Path) -> None:
@@ -114,10 +118,12 @@ def test_runs_without_a_common_metric_are_not_ranked(tmp_path: Path) -> None:
 def test_comparable_runs_share_one_ranking(tmp_path: Path) -> None:
     a = make_run(tmp_path / "a", {"dpo": share(36), "simpo": share(34)})
     b = make_run(tmp_path / "b", {"dpo": share(10)}, gamma=2.0)
-    found = compare([a, b])
-    assert [(r.variant, r.rank) for r in found.table.itertuples()][:2] == [("a/dpo", 1), ("a/simpo", 1)]
-    assert dict(zip(found.table.variant, found.table["rank"], strict=True))["b/dpo"] == 4  # and worse than its base
-    assert list(found.recipes.columns) == ["variant", "loss", "gamma"]
+    comparison = compare([a, b])
+    assert [(r.variant, r.rank) for r in comparison.table.itertuples()][:2] == [("a/dpo", 1), ("a/simpo", 1)]
+    assert (
+        dict(zip(comparison.table.variant, comparison.table["rank"], strict=True))["b/dpo"] == 4
+    )  # and worse than its base
+    assert list(comparison.recipes.columns) == ["variant", "loss", "gamma"]
     by_cost = compare([a, b], sort="seconds")
     assert by_cost.table.variant.iloc[0] in ("a/dpo", "b/dpo") and by_cost.table["rank"].isna().all()
     assert list(compare([a], sort="words").table["rank"].isna()) == [True] * 3  # neither more nor fewer is better
@@ -142,9 +148,9 @@ def test_a_run_that_was_cut_short_is_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", {"dpo": share(36), "simpo": share(34)})
     for name in ("leaderboard.csv", "simpo/evals.json"):
         (run / name).unlink()
-    found = compare([run])
-    assert "Not measured yet: simpo; the same prefzoo run resumes." in found.notes
-    assert found.table.set_index("variant")["rank"].dropna().to_dict() == {"dpo": 1, "base": 2}
+    comparison = compare([run])
+    assert "Not measured yet: simpo; the same prefzoo run resumes." in comparison.notes
+    assert comparison.table.set_index("variant")["rank"].dropna().to_dict() == {"dpo": 1, "base": 2}
 
 
 def test_what_to_beware_of_is_told_of_each_run(tmp_path: Path) -> None:
@@ -156,9 +162,9 @@ def test_what_to_beware_of_is_told_of_each_run(tmp_path: Path) -> None:
     assert compare([a, b]).verdict.cautions == (f"a: {line}",)
     (b / "simpo" / "evals.json").unlink()
     Failure("simpo", "simpo", "k", 3, "the loss is nan").write(b / "simpo")
-    found = compare([b])
-    assert found.verdict.decision.endswith("simpo failed (step 3: the loss is nan).")
-    assert not any("Not measured yet" in note for note in found.notes)
+    comparison = compare([b])
+    assert comparison.verdict.decision.endswith("simpo failed (step 3: the loss is nan).")
+    assert not any("Not measured yet" in note for note in comparison.notes)
 
 
 def test_a_leader_is_held_against_the_base(tmp_path: Path) -> None:
@@ -198,23 +204,23 @@ def test_a_terminal_of_80_columns_holds_everything(quick: Path, pairs: Path, mon
     out = io.StringIO()
     monkeypatch.setenv("NO_COLOR", "1")
     render(compare([quick, pairs / "apo_zero_unpaired"]), Console(file=out, width=80, force_terminal=True))
-    said = out.getvalue()
-    assert "\x1b[3" not in said  # no colour
-    assert max(len(line) for line in said.splitlines() if "\x1b" not in line) <= 80
+    printed = out.getvalue()
+    assert "\x1b[3" not in printed  # no colour
+    assert max(len(line) for line in printed.splitlines() if "\x1b" not in line) <= 80
     row = read_run(quick).long.set_index(["variant", "metric"]).loc[("simpo", "win_rate")]
-    assert "…" not in said and f"{100 * row.value:.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}]" in said
-    assert f"{100 * row.value - 50:+.1f} p=" in said and " GiB" in said
+    assert "…" not in printed and f"{100 * row.value:.1f}% [{100 * row.low:.1f}, {100 * row.high:.1f}]" in printed
+    assert f"{100 * row.value - 50:+.1f} p=" in printed and " GiB" in printed
 
 
 def test_every_format_has_the_numbers(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a|b", {"dpo": share(36), "<b>": share(34)})
-    found = compare([run])
-    loaded = json.loads(text(found, "json"))
+    comparison = compare([run])
+    loaded = json.loads(text(comparison, "json"))
     assert loaded["ranked_by"] == "win_rate" and loaded["table"][0]["win_rate"] == 0.9
     assert loaded["costs"][0]["energy_joules"] == 5.0
-    flat = pd.read_csv(io.StringIO(text(found, "csv"))).set_index("variant")
+    flat = pd.read_csv(io.StringIO(text(comparison, "csv"))).set_index("variant")
     assert flat.loc["dpo", "win_rate"] == 0.9 and flat.loc["dpo", "win_rate_difference"] == pytest.approx(0.4)
     assert flat.loc["dpo", "seconds"] == 10.0
-    assert "| 1 | dpo | 90.0% [" in text(found, "md")
-    page = text(found, "html")
+    assert "| 1 | dpo | 90.0% [" in text(comparison, "md")
+    page = text(comparison, "html")
     assert "&lt;b&gt;" in page and "<b>" not in page

@@ -59,11 +59,11 @@ def written(folder: Path, *rows: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_a_conversation_is_read(form: str, tmp_path: Path) -> None:
-    said: list[str] = []
-    rows = load_prompts("p.jsonl", written(tmp_path, FORMS[form], {"prompt": "plain"}), said.append)
+    lines: list[str] = []
+    rows = load_prompts("p.jsonl", written(tmp_path, FORMS[form], {"prompt": "plain"}), lines.append)
     assert [row.prompt for row in rows] == [TALK, "plain"]
     cut = "p.jsonl: 1 of 2 conversations end with an answer, which is left out of the prompt"
-    assert said == ([cut] if form == "an answer at the end" else [])
+    assert lines == ([cut] if form == "an answer at the end" else [])
 
 
 def test_one_message_of_the_user_is_a_text(tmp_path: Path) -> None:

@@ -149,11 +149,11 @@ def test_pairs_are_sampled_in_large_chunks(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(pairs, "_sampled", sampled)
     monkeypatch.setattr(pairs, "grade", lambda judge, rows, answers: ([["no"]] * len(rows), []))
     rows = [PromptRow(str(i), "q") for i in range(300)]
-    how = pairs.Sampling(1, 1.0, 0, 4)
+    drawn = pairs.Sampling(1, 1.0, 0, 4)
     judge: Any = SimpleNamespace(name="j", prompt_hash="", scores_answers=True)
-    pairs.make_pairs(None, None, rows, judge, how, pairs.Rule())
+    pairs.make_pairs(None, None, rows, judge, drawn, pairs.Rule())
     assert sizes == [256, 44]
     device.type = "cpu"
     sizes.clear()
-    pairs.make_pairs(None, None, rows, judge, how, pairs.Rule())
+    pairs.make_pairs(None, None, rows, judge, drawn, pairs.Rule())
     assert sizes == [32] * 9 + [12]

@@ -19,9 +19,9 @@ from prefzoo.evals.boards.history import BEGIN, END, gather, markdown, page, ren
 def dated(run: Path, day: str) -> Path:
     """The same run, finished on another day."""
     for path in run.glob("*/result.json"):
-        found = json.loads(path.read_text())
-        found["environment"] |= {"finished": f"{day}T10:00:00+00:00", "commit": f"c{day[-2:]}"}
-        path.write_text(json.dumps(found))
+        values = json.loads(path.read_text())
+        values["environment"] |= {"finished": f"{day}T10:00:00+00:00", "commit": f"c{day[-2:]}"}
+        path.write_text(json.dumps(values))
     recipe = run / "recipe.resolved.yaml"
     recipe.write_text(recipe.read_text().replace(f"name: {run.name}", "name: mine"))
     return run

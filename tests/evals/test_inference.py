@@ -26,19 +26,19 @@ RUNS = 2000
 MOST_FALSE = 0.05 + 2 * math.sqrt(0.05 * 0.95 / RUNS)  # 5%, and two standard deviations of 2 000 draws
 
 
-def covers(found: list[intervals.Estimate] | list[intervals.Difference], truth: float) -> float:
-    return float(np.mean([f.low <= truth <= f.high for f in found]))
+def covers(estimates: list[intervals.Estimate] | list[intervals.Difference], truth: float) -> float:
+    return float(np.mean([f.low <= truth <= f.high for f in estimates]))
 
 
-def false_positives(found: list[intervals.Difference]) -> float:
-    return float(np.mean([f.p <= 0.05 for f in found]))
+def false_positives(differences: list[intervals.Difference]) -> float:
+    return float(np.mean([f.p <= 0.05 for f in differences]))
 
 
 def test_clustered_by_hand_and_equal_to_statsmodels() -> None:
     values, clusters = np.array([1.0, 3.0, 2.0, 6.0]), ["a", "a", "b", "c"]
     # mean 3; residual sums -2, -1, 3; sqrt(3 / 2 * (4 + 1 + 9)) / 4
-    found = clustered_mean(values, clusters)
-    assert (found.value, found.n) == (3.0, 3) and found.stderr == pytest.approx(math.sqrt(21) / 4)
+    estimate = clustered_mean(values, clusters)
+    assert (estimate.value, estimate.n) == (3.0, 3) and estimate.stderr == pytest.approx(math.sqrt(21) / 4)
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 30, 200)
     rows = rng.normal(size=200) + rng.normal(size=30)[groups]
@@ -49,8 +49,8 @@ def test_clustered_by_hand_and_equal_to_statsmodels() -> None:
 
 def test_clusters_of_one_are_the_common_t_interval() -> None:
     values = np.random.default_rng(1).normal(size=12)
-    found, theirs = clustered_mean(values, range(12)), scipy_stats.ttest_1samp(values, 0).confidence_interval()
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    estimate, theirs = clustered_mean(values, range(12)), scipy_stats.ttest_1samp(values, 0).confidence_interval()
+    assert (estimate.low, estimate.high) == pytest.approx((theirs.low, theirs.high))
     paired = clustered_difference(values, np.zeros(12), range(12))
     assert paired.p == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue)
 
@@ -60,8 +60,8 @@ def test_clustered_intervals_cover_where_the_naive_one_does_not() -> None:
     prompts, each = 60, 4
     clusters = np.repeat(np.arange(prompts), each)
     rows = np.repeat(rng.normal(size=(RUNS, prompts)), each, axis=1) + rng.normal(size=(RUNS, prompts * each))
-    found = [clustered_mean(row, clusters) for row in rows]
-    assert 0.93 <= covers(found, 0) <= 0.97
+    estimates = [clustered_mean(row, clusters) for row in rows]
+    assert 0.93 <= covers(estimates, 0) <= 0.97
     assert covers([clustered_mean(row, range(len(row))) for row in rows[:500]], 0) < 0.85
     null = [clustered_difference(row, np.zeros_like(row), clusters) for row in rows]
     assert false_positives(null) <= MOST_FALSE
@@ -69,9 +69,9 @@ def test_clustered_intervals_cover_where_the_naive_one_does_not() -> None:
 
 def test_mcnemar_by_hand_covers_and_keeps_its_level() -> None:
     a, b = np.array([1.0, 1, 1, 1, 0, 0]), np.array([0.0, 0, 0, 1, 1, 0])
-    found = mcnemar(a, b)
+    difference = mcnemar(a, b)
     # 3 against 1 of 4 discordant: 2 * (1 + 4) / 16 = 0.625
-    assert found.value == pytest.approx(2 / 6) and found.p == pytest.approx(0.625)
+    assert difference.value == pytest.approx(2 / 6) and difference.p == pytest.approx(0.625)
     with pytest.raises(ValueError, match="for values of 0 and 1"):
         mcnemar(a, b / 2)
     rng = np.random.default_rng(3)
@@ -87,8 +87,8 @@ def test_mcnemar_by_hand_covers_and_keeps_its_level() -> None:
 def test_wilson_covers() -> None:
     rng = np.random.default_rng(4)
     for share in (0.1, 0.5, 0.9):
-        found = [intervals.proportion(int(k), 100) for k in rng.binomial(100, share, RUNS)]
-        assert 0.93 <= covers(found, share) <= 0.97
+        estimates = [intervals.proportion(int(k), 100) for k in rng.binomial(100, share, RUNS)]
+        assert 0.93 <= covers(estimates, share) <= 0.97
 
 
 @pytest.mark.slow
@@ -96,8 +96,8 @@ def test_bootstrap_and_sign_flips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "RESAMPLES", 400)
     rng = np.random.default_rng(5)
     wins = rng.choice([0.0, 0.5, 1.0], p=[0.3, 0.2, 0.5], size=(RUNS, 100))
-    found = [intervals.mean(row, seed=i) for i, row in enumerate(wins)]
-    assert 0.93 <= covers(found, 0.6) <= 0.97
+    estimates = [intervals.mean(row, seed=i) for i, row in enumerate(wins)]
+    assert 0.93 <= covers(estimates, 0.6) <= 0.97
     others = rng.permuted(wins, axis=1)[::-1]
     null = [intervals.paired_difference(x, y, seed=i) for i, (x, y) in enumerate(zip(wins, others, strict=True))]
     assert 0.93 <= covers(null, 0) <= 0.97 and false_positives(null) <= MOST_FALSE
@@ -130,8 +130,8 @@ def test_seeds_are_a_second_level() -> None:
     over_prompts_alone = [clustered_mean(v.mean(0), range(80)) for v in values[:500]]
     assert covers(over_prompts_alone, 0) < 0.88
     other = grid(rng, 5, prompts, 0.3)
-    found = [seeded_difference(a, b) for a, b in zip(values, other, strict=True)]
-    assert 0.93 <= covers(found, 0) <= 0.97 and false_positives(found) <= MOST_FALSE
+    differences = [seeded_difference(a, b) for a, b in zip(values, other, strict=True)]
+    assert 0.93 <= covers(differences, 0) <= 0.97 and false_positives(differences) <= MOST_FALSE
 
 
 @pytest.mark.slow
@@ -140,15 +140,15 @@ def test_few_seeds_and_no_seed_effect_are_on_the_safe_side() -> None:
     prompts = rng.normal(size=(RUNS, 80))
     for seeds, spread in ((2, 0.3), (3, 0.0), (3, 0.3)):
         a, b = grid(rng, seeds, prompts, spread), grid(rng, seeds, prompts, spread)
-        found = [seeded_difference(x, y) for x, y in zip(a, b, strict=True)]
-        assert covers(found, 0) >= 0.93 and false_positives(found) <= MOST_FALSE
+        differences = [seeded_difference(x, y) for x, y in zip(a, b, strict=True)]
+        assert covers(differences, 0) >= 0.93 and false_positives(differences) <= MOST_FALSE
 
 
 def test_one_seed_is_the_paired_t_test() -> None:
     rng = np.random.default_rng(9)
     a, b = rng.normal(size=(1, 30)), rng.normal(size=(1, 30))
-    found, theirs = seeded_difference(a, b), scipy_stats.ttest_rel(a[0], b[0])
-    assert found.p == pytest.approx(theirs.pvalue) and found.value == pytest.approx(a.mean() - b.mean())
+    difference, theirs = seeded_difference(a, b), scipy_stats.ttest_rel(a[0], b[0])
+    assert difference.p == pytest.approx(theirs.pvalue) and difference.value == pytest.approx(a.mean() - b.mean())
     assert seeded_mean(a).stderr == pytest.approx(a.std(ddof=1) / math.sqrt(30))
     with pytest.raises(ValueError, match="over the same prompts"):
         seeded_difference(a, b[:, 1:])

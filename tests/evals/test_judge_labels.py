@@ -175,10 +175,10 @@ def test_a_run_corrects_its_win_rates_from_the_command_line(
     Path("r.yaml").write_text(text.replace("evals: {", "evals: {judge: own.py:longer, "))
     assert prefzoo(monkeypatch, "run", "r.yaml", "--quiet") == 0
     files = [Path(f"results/tiny/{v}/annotations.json") for v in ("dpo", "shift", "moving", "low")]
-    made = [row for file in files for row in json.loads(file.read_text())]
+    entries = [row for file in files for row in json.loads(file.read_text())]
     pairs = [
         {"prompt": r["instruction"], "chosen": max(two, key=len), "rejected": min(two, key=len)}
-        for r in made
+        for r in entries
         if len(set(map(len, two := (r["output_1"], r["output_2"])))) == 2 and all(t.strip() for t in two)
     ]
     Path("labels.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))

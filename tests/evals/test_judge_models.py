@@ -39,9 +39,9 @@ def causal(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
 @torch.no_grad()
 def test_the_verdict_tokens_decide_in_both_orders(causal: Path, tiny_model: Any, tiny_tokenizer: Any) -> None:
     judge = load_judge(ModelSettings(kind="model", model="model"), causal)
-    found = judge.compare(ASKED)
+    outcomes = judge.compare(ASKED)
     a, b = (tiny_tokenizer(x, add_special_tokens=False)["input_ids"] for x in "AB")
-    for c, verdict in zip(ASKED[:2], found[:2], strict=True):
+    for c, verdict in zip(ASKED[:2], outcomes[:2], strict=True):
         by_hand = []
         for order in (c, Comparison(c.row, c.second, c.first)):
             ids = encode_prompt(tiny_tokenizer, JudgePrompt().filled(order))
@@ -49,7 +49,7 @@ def test_the_verdict_tokens_decide_in_both_orders(causal: Path, tiny_model: Any,
             by_hand.append(1 + float(p[b[0]] / (p[a[0]] + p[b[0]])))
         assert verdict.orders == pytest.approx((by_hand[0], 3 - by_hand[1]), abs=1e-4)
         assert verdict.preference == pytest.approx((by_hand[0] + 3 - by_hand[1]) / 2, abs=1e-4)
-    assert found[2].preference == 1.5 and found[2].orders == ()
+    assert outcomes[2].preference == 1.5 and outcomes[2].orders == ()
     assert judge.name.startswith("model:model@") and judge.prompt_hash == JudgePrompt().hash
     assert judge.forecast(ASKED) == "" and judge.compare([ASKED[2]])[0].preference == 1.5
 
@@ -59,15 +59,15 @@ def test_a_plain_tokenizer_and_a_template_of_ones_own(causal: Path, tiny_model: 
     (causal / "q.txt").write_text("{instruction}\n1: {first}\n2: {second}\nBetter:")
     (causal / "model" / "chat_template.jinja").unlink(missing_ok=True)
     judge = load_judge(ModelSettings(kind="model", model="model", prompt="q.txt"), causal)
-    (found,) = judge.compare(ASKED[:1])
-    assert 1 < found.preference < 2 and judge.prompt_hash != JudgePrompt().hash
+    (outcome,) = judge.compare(ASKED[:1])
+    assert 1 < outcome.preference < 2 and judge.prompt_hash != JudgePrompt().hash
 
 
 def test_a_question_too_long_is_missing(causal: Path) -> None:
     judge = load_judge(ModelSettings(kind="model", model="model"), causal)
     long = Comparison(PromptRow("1", "say"), Answer("x y " * 2000, True, 1), Answer("b", True, 1))
-    found = judge.compare([ASKED[0], long])
-    assert not found[0].missing and found[1].missing == "the question is longer than the judge's 2048 tokens"
+    outcomes = judge.compare([ASKED[0], long])
+    assert not outcomes[0].missing and outcomes[1].missing == "the question is longer than the judge's 2048 tokens"
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def test_the_reward_model_prefers_by_the_sigmoid_of_the_difference(
     judge = load_judge(RewardSettings(kind="reward", model="rm"), folder)
     assert judge.scores_answers
     told: list[tuple[int, int]] = []
-    found = judge.compare(ASKED, lambda *x: told.append(x))
-    for c, verdict in zip(ASKED[:2], found[:2], strict=True):
+    outcomes = judge.compare(ASKED, lambda *x: told.append(x))
+    for c, verdict in zip(ASKED[:2], outcomes[:2], strict=True):
         scores = []
         for answer in (c.first, c.second):
             turns = [{"role": "user", "content": c.row.prompt}, {"role": "assistant", "content": answer.text}]
@@ -102,15 +102,15 @@ def test_the_reward_model_prefers_by_the_sigmoid_of_the_difference(
             scores.append(model(ids).logits[0, 0])
         assert verdict.preference == pytest.approx(1 + float(torch.sigmoid(scores[1] - scores[0])), abs=1e-5)
         assert judge.scores([(c.row, c.first)]) == pytest.approx([float(scores[0])], abs=1e-4)
-    assert found[2].preference == 1.5 and told == [(5, 5)] and judge.name.startswith("reward:rm@")
+    assert outcomes[2].preference == 1.5 and told == [(5, 5)] and judge.name.startswith("reward:rm@")
 
 
 def test_an_answer_too_long_for_the_reward_model(reward: tuple[Path, Any]) -> None:
     judge: Any = load_judge(RewardSettings(kind="reward", model="rm"), reward[0])
     long = Answer("x y " * 400, True, 1)
-    (found,) = judge.compare([Comparison(PromptRow("1", "p"), long, Answer("b", True, 1))])
-    assert found.missing.endswith("tokens, and the judge reads at most 256")
-    assert judge.scores([(PromptRow("1", "p"), long)]) == [found.missing]
+    (outcome,) = judge.compare([Comparison(PromptRow("1", "p"), long, Answer("b", True, 1))])
+    assert outcome.missing.endswith("tokens, and the judge reads at most 256")
+    assert judge.scores([(PromptRow("1", "p"), long)]) == [outcome.missing]
 
 
 def test_models_that_are_no_judges(causal: Path) -> None:

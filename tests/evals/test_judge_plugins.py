@@ -74,10 +74,10 @@ def test_the_example_judges_as_a_recipe_says(
     assert recipe.resolved()["evals"]["judge"] == {"kind": "brevity", "words": 2}
     Path("again.yaml").write_text(dump(recipe))
     assert load("again.yaml").evals == recipe.evals
-    made = load_judge(recipe.evals.judge, recipe.folder)
+    judge = load_judge(recipe.evals.judge, recipe.folder)
     two, four = Answer("two words", True, 2), Answer("these are four words", True, 4)
-    assert made.name == "brevity:2" and made.free and made.scores_answers
-    assert [v.preference for v in made.compare([Comparison(PromptRow("1", "p"), four, two)])] == [2.0]
+    assert judge.name == "brevity:2" and judge.free and judge.scores_answers
+    assert [v.preference for v in judge.compare([Comparison(PromptRow("1", "p"), four, two)])] == [2.0]
     Path("pairs.jsonl").write_text(json.dumps({"prompt": "p", "chosen": two.text, "rejected": four.text}) + "\n")
     assert prefzoo(monkeypatch, "judge", "r.yaml") == 0
     assert "agrees with the label: 100.0%" in capsys.readouterr().out

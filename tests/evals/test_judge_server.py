@@ -21,8 +21,8 @@ from prefzoo.evals.judges.server import ServerSettings
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with serving() as made:
-        yield made
+    with serving() as started:
+        yield started
 
 
 def test_both_orders_concurrently_and_everything_cached(server: Misbehaving, tmp_path: Path) -> None:
@@ -32,23 +32,23 @@ def test_both_orders_concurrently_and_everything_cached(server: Misbehaving, tmp
 
     server.behave = slowly
     told: list[tuple[int, int]] = []
-    made = judge(server, tmp_path, workers=6)
-    found = made.compare(asked(6), lambda *x: told.append(x))
-    assert [v.preference for v in found] == [2.0] * 6 and {v.orders for v in found} == {(2.0, 2.0)}
+    client = judge(server, tmp_path, workers=6)
+    outcomes = client.compare(asked(6), lambda *x: told.append(x))
+    assert [v.preference for v in outcomes] == [2.0] * 6 and {v.orders for v in outcomes} == {(2.0, 2.0)}
     assert len(server.asked) == 12 and 2 <= server.most_busy <= 6 and told[-1] == (12, 12)
     again = judge(server, tmp_path)
     assert again.forecast(asked(7)).startswith("14 calls of server:m@127.0.0.1:") and "12 of them cached" in (
         again.forecast(asked(7))
     )
-    assert again.compare(asked(6)) == found and len(server.asked) == 12
-    assert made.prompt_hash == JudgePrompt().hash and made.name == again.name
+    assert again.compare(asked(6)) == outcomes and len(server.asked) == 12
+    assert client.prompt_hash == JudgePrompt().hash and client.name == again.name
 
 
 def test_log_probs_make_the_preference_continuous(server: Misbehaving, tmp_path: Path) -> None:
     server.behave = lambda request, nth: (200, reply("A", A=0.6, B=0.2, the=0.1))
-    (found,) = judge(server, tmp_path).compare(asked())
+    (outcome,) = judge(server, tmp_path).compare(asked())
     # p(B) / (p(A) + p(B)) = 0.25: 1.25 straight, 3 - 1.25 = 1.75 swapped; only a position bias, hence a tie
-    assert found.orders == pytest.approx((1.25, 1.75)) and found.preference == pytest.approx(1.5)
+    assert outcome.orders == pytest.approx((1.25, 1.75)) and outcome.preference == pytest.approx(1.5)
     assert server.asked[0]["logprobs"] and server.asked[0]["top_logprobs"] == 5
 
 
@@ -78,8 +78,8 @@ def test_faults_that_pass_are_tried_again_with_growing_pauses(
 ) -> None:
     server.behave = lambda request, nth: (status, body) if nth <= 2 else prefers_good(request, nth)
     pauses: list[float] = []
-    (found,) = judge(server, tmp_path, pauses, tries=3).compare(asked())
-    assert found.preference == 2.0 and len(server.asked) == 6
+    (outcome,) = judge(server, tmp_path, pauses, tries=3).compare(asked())
+    assert outcome.preference == 2.0 and len(server.asked) == 6
     assert len(pauses) == 4 and all(0.5 <= p <= 1 for p in pauses[::2]) and all(1 <= p <= 2 for p in pauses[1::2])
 
 
@@ -97,8 +97,8 @@ def test_faults_that_last_are_missing_with_the_reason(
     server: Misbehaving, tmp_path: Path, status: int, body: Any, reason: str, calls: int
 ) -> None:
     server.behave = lambda request, nth: (status, body)
-    (found,) = judge(server, tmp_path, tries=2).compare(asked())
-    assert found.missing == reason and math.isnan(found.preference)
+    (outcome,) = judge(server, tmp_path, tries=2).compare(asked())
+    assert outcome.missing == reason and math.isnan(outcome.preference)
     assert len(server.asked) == 2 * calls  # for the two orders
     server.behave = prefers_good  # nothing of it was cached: another run tries again
     assert judge(server, tmp_path).compare(asked())[0].preference == 2.0
@@ -122,8 +122,8 @@ def test_a_killed_run_has_every_call_it_made(server: Misbehaving, tmp_path: Path
 
     with pytest.raises(KeyboardInterrupt):
         judge(server, tmp_path, workers=2).compare(asked(10), kill)
-    made = len(server.asked)
-    assert 5 <= made < 20
+    before = len(server.asked)
+    assert 5 <= before < 20
     assert [v.preference for v in judge(server, tmp_path).compare(asked(10))] == [2.0] * 10
     assert len(server.asked) == 20  # none of them twice
 
@@ -143,10 +143,10 @@ def test_a_server_that_hangs(server: Misbehaving, tmp_path: Path) -> None:
         return prefers_good(request, nth)
 
     server.behave = hang
-    (found,) = judge(server, tmp_path, timeout=0.1, tries=1).compare(asked())
-    assert found.missing == "no reply in 0.1 s, 1 tries"
-    (found,) = judge(server, tmp_path, timeout=0.1, tries=2).compare(asked())
-    assert found.preference == 2.0
+    (outcome,) = judge(server, tmp_path, timeout=0.1, tries=1).compare(asked())
+    assert outcome.missing == "no reply in 0.1 s, 1 tries"
+    (outcome,) = judge(server, tmp_path, timeout=0.1, tries=2).compare(asked())
+    assert outcome.preference == 2.0
 
 
 def test_one_bad_prompt_in_twenty_is_left_out_and_two_withhold_the_number(server: Misbehaving, tmp_path: Path) -> None:
@@ -162,11 +162,11 @@ def test_one_bad_prompt_in_twenty_is_left_out_and_two_withhold_the_number(server
 
 
 def test_no_server(tmp_path: Path, server: Misbehaving) -> None:
-    made = judge(server, tmp_path, tries=2, timeout=0.5)
+    client = judge(server, tmp_path, tries=2, timeout=0.5)
     server.http.shutdown()
     server.http.server_close()
     with pytest.raises(UserError, match=r"^judge server:m@127.*: no connection, 2 tries; start the server, or mend"):
-        made.compare(asked(5))
+        client.compare(asked(5))
 
 
 @pytest.mark.parametrize(("status", "cure"), [(401, "check the variable OPENAI_API_KEY"), (404, "check url and model")])
@@ -186,11 +186,11 @@ def test_what_no_call_will_mend_stops_at_once_and_never_shows_the_key(
 def test_the_estimate_and_the_limit(server: Misbehaving, tmp_path: Path) -> None:
     server.behave = prefers_good
     priced = {"prompt_price": 1000.0, "answer_price": 1000.0, "workers": 1}
-    made = judge(server, tmp_path, **priced, spend_limit=0.01)
-    assert ", 0 of them cached; about $" in made.forecast(asked(2))
-    assert made.forecast(asked(2)).endswith("limit $0.01")
+    client = judge(server, tmp_path, **priced, spend_limit=0.01)
+    assert ", 0 of them cached; about $" in client.forecast(asked(2))
+    assert client.forecast(asked(2)).endswith("limit $0.01")
     with pytest.raises(UserError, match=r"about \$\d.\d+ is needed, and spend_limit is \$0.01; raise evals.judge"):
-        made.compare(asked(2))
+        client.compare(asked(2))
     assert not server.asked  # nothing was paid
     assert judge(server, tmp_path).forecast(asked()).endswith("cost unknown: the recipe gives no prices")
     rich = judge(server, tmp_path, **priced, spend_limit=100.0)
@@ -201,17 +201,17 @@ def test_the_estimate_and_the_limit(server: Misbehaving, tmp_path: Path) -> None
 
 def test_retries_count_against_the_limit(server: Misbehaving, tmp_path: Path) -> None:
     server.behave = lambda request, nth: (200, reply("rubbish"))  # paid for all the same
-    made = judge(server, tmp_path, prompt_price=1000.0, answer_price=0.0, spend_limit=0.7, tries=9)
-    (found,) = made.compare(asked())
-    assert found.missing == "spending limit of $0.7 reached" and made.budget.spent <= 0.7
+    client = judge(server, tmp_path, prompt_price=1000.0, answer_price=0.0, spend_limit=0.7, tries=9)
+    (outcome,) = client.compare(asked())
+    assert outcome.missing == "spending limit of $0.7 reached" and client.budget.spent <= 0.7
     assert len(server.asked) < 18
 
 
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path))
     monkeypatch.delenv("OTHER_KEY", raising=False)
-    how = ServerSettings(kind="server", url="https://api.example.com/v1", model="m", key="OTHER_KEY")
+    settings = ServerSettings(kind="server", url="https://api.example.com/v1", model="m", key="OTHER_KEY")
     with pytest.raises(UserError, match="the environment variable OTHER_KEY is empty; export the key of api.example"):
-        how.load(tmp_path)
+        settings.load(tmp_path)
     local = ServerSettings(kind="server", url="http://localhost:1/v1", model="m", key="OTHER_KEY")
     assert local.load(tmp_path).name == "server:m@localhost:1"

@@ -25,8 +25,8 @@ from prefzoo.evals.judges.coverage import coverage
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with serving() as made:
-        yield made
+    with serving() as started:
+        yield started
 
 
 @pytest.mark.parametrize(
@@ -57,27 +57,27 @@ def test_tried_again_and_missing_with_the_reason_where_it_lasts(
     assert judge(server, tmp_path, pauses).compare(asked())[0].preference == 2.0
     assert len(server.asked) == 4 and len(pauses) == 2
     server.behave = always
-    found = judge(server, tmp_path, tries=2).compare(asked(2))
-    assert found[0].preference == 2.0 and found[1].missing == f"{reason}, 2 tries"
+    outcomes = judge(server, tmp_path, tries=2).compare(asked(2))
+    assert outcomes[0].preference == 2.0 and outcomes[1].missing == f"{reason}, 2 tries"
 
 
 def test_a_web_page_in_place_of_a_reply(server: Misbehaving, tmp_path: Path) -> None:
     server.kind = "text/html"  # a proxy's login page, say
     server.behave = lambda request, nth: (200, b"<html>log in</html>")
-    (found,) = judge(server, tmp_path, tries=2).compare(asked())
-    assert found.missing == "the reply is no chat completion, 2 tries"
+    (outcome,) = judge(server, tmp_path, tries=2).compare(asked())
+    assert outcome.missing == "the reply is no chat completion, 2 tries"
 
 
 @pytest.mark.parametrize("wrong", [None, math.nan, -math.inf, "x"])
 def test_log_probs_that_are_no_numbers_leave_the_verdict_as_stated(
     server: Misbehaving, tmp_path: Path, wrong: Any
 ) -> None:
-    made = reply("A", A=0.5, B=0.5)
-    made["choices"][0]["logprobs"]["content"][0]["top_logprobs"][1]["logprob"] = wrong
-    server.behave = lambda request, nth: (200, made)
-    (found,) = judge(server, tmp_path).compare(asked())
-    assert found.orders == (1.0, 2.0)
-    made["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = None
+    body = reply("A", A=0.5, B=0.5)
+    body["choices"][0]["logprobs"]["content"][0]["top_logprobs"][1]["logprob"] = wrong
+    server.behave = lambda request, nth: (200, body)
+    (outcome,) = judge(server, tmp_path).compare(asked())
+    assert outcome.orders == (1.0, 2.0)
+    body["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = None
     assert judge(server, tmp_path / "fresh").compare(asked())[0].orders == (1.0, 2.0)
 
 
@@ -89,11 +89,11 @@ def test_a_storm_of_faults_that_pass_costs_no_verdict_and_no_second_call(server:
         return faults[(number + nth) % len(faults)] if nth <= number % 4 else prefers_good(request, nth)
 
     server.behave = storm
-    found = judge(server, tmp_path, tries=4, workers=6).compare(asked(30))
-    assert [v.preference for v in found] == [2.0] * 30 and not coverage(found).missing
+    outcomes = judge(server, tmp_path, tries=4, workers=6).compare(asked(30))
+    assert [v.preference for v in outcomes] == [2.0] * 30 and not coverage(outcomes).missing
     count = len(server.asked)
     assert count > 60
-    assert judge(server, tmp_path).compare(asked(30)) == found and len(server.asked) == count
+    assert judge(server, tmp_path).compare(asked(30)) == outcomes and len(server.asked) == count
 
 
 KILLED = """
@@ -151,8 +151,19 @@ def test_the_table_says_what_is_missing_and_withholds_what_is_too_little(
     server.behave = lambda request, nth: (
         (200, reply("pass")) if any(b in request["messages"][0]["content"] for b in bad) else (200, reply("A"))
     )
-    how = f"{{kind: server, url: '{server.url}', model: m, tries: 1}}"
-    words = ["prefzoo", "eval", "base", "one", "--suite", "prompts.jsonl", "--max-new-tokens", "3", "--judge", how]
+    judged_by = f"{{kind: server, url: '{server.url}', model: m, tries: 1}}"
+    words = [
+        "prefzoo",
+        "eval",
+        "base",
+        "one",
+        "--suite",
+        "prompts.jsonl",
+        "--max-new-tokens",
+        "3",
+        "--judge",
+        judged_by,
+    ]
     monkeypatch.setattr(sys, "argv", words)
     main()
     assert (

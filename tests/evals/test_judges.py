@@ -49,15 +49,15 @@ def first_or_strong(c: Comparison) -> float:
 
 def test_both_orders_are_asked_and_averaged() -> None:
     judge = By(lambda c: 1.8 if c.second.text == "good" else 1.4)
-    (found,) = judge.compare([compared("bad", "good")])
+    (outcome,) = judge.compare([compared("bad", "good")])
     # straight 1.8 for the second; swapped 1.4 for "bad", which is 3 - 1.4 = 1.6 for "good"; the mean is 1.7
-    assert found.preference == pytest.approx(1.7) and found.orders == pytest.approx((1.8, 1.6))
+    assert outcome.preference == pytest.approx(1.7) and outcome.orders == pytest.approx((1.8, 1.6))
     assert judge.asked == [("bad", "good"), ("good", "bad")]
 
 
 def test_position_bias_alone_gives_a_tie() -> None:
-    (found,) = By(lambda _: 2.0).compare([compared("a", "b")])
-    assert found == Verdict(1.5, (2.0, 1.0))
+    (outcome,) = By(lambda _: 2.0).compare([compared("a", "b")])
+    assert outcome == Verdict(1.5, (2.0, 1.0))
 
 
 def test_identical_answers_tie_unasked() -> None:
@@ -77,8 +77,8 @@ def test_identical_answers_tie_unasked() -> None:
 )
 def test_a_verdict_is_missing_where_either_order_is(outcomes: list[Outcome], reason: str) -> None:
     left = iter(outcomes)
-    (found,) = By(lambda _: next(left)).compare([compared("a", "b")])
-    assert math.isnan(found.preference) and found.missing == reason
+    (outcome,) = By(lambda _: next(left)).compare([compared("a", "b")])
+    assert math.isnan(outcome.preference) and outcome.missing == reason
 
 
 def test_a_missing_verdict_has_a_reason_and_others_have_none() -> None:
@@ -95,9 +95,9 @@ def test_scores_become_preferences() -> None:
     assert bradley_terry(math.log(3), 0.0) == pytest.approx(1.25)
     assert (bradley_terry(0.0, 9999.0), bradley_terry(9999.0, 0.0)) == (2.0, 1.0)
     asked = [compared("a", "b"), compared("a", "a"), compared("a", "c"), compared("a", "d")]
-    found = by_scores(asked, [(0.0, 1.0), (0.0, 0.0), (math.inf, 0.0), ("too long", 0.0)], higher_wins)
-    assert [v.missing for v in found] == ["", "", "score inf is not finite", "too long"]
-    assert found[:2] == [Verdict(2.0, (2.0,)), Verdict(1.5)]
+    outcomes = by_scores(asked, [(0.0, 1.0), (0.0, 0.0), (math.inf, 0.0), ("too long", 0.0)], higher_wins)
+    assert [v.missing for v in outcomes] == ["", "", "score inf is not finite", "too long"]
+    assert outcomes[:2] == [Verdict(2.0, (2.0,)), Verdict(1.5)]
 
 
 def test_the_verifier_is_a_judge_like_any_other() -> None:
@@ -107,8 +107,8 @@ def test_the_verifier_is_a_judge_like_any_other() -> None:
     assert isinstance(judge, Verifier) and judge.name == "verifier" and judge.forecast([]) == ""
     assert judge.scores_answers and judge.needs_checks and judge.free
     told: list[tuple[int, int]] = []
-    found = judge.compare([Comparison(row, loud, quiet), Comparison(row, quiet, loud)], lambda *x: told.append(x))
-    assert [v.preference for v in found] == [2.0, 1.0] and told == [(i, 4) for i in (1, 2, 3, 4)]  # answers
+    outcomes = judge.compare([Comparison(row, loud, quiet), Comparison(row, quiet, loud)], lambda *x: told.append(x))
+    assert [v.preference for v in outcomes] == [2.0, 1.0] and told == [(i, 4) for i in (1, 2, 3, 4)]  # answers
 
 
 OWN = """
@@ -145,8 +145,8 @@ def test_a_function_of_both_answers_or_of_one(own: Path) -> None:
 
 
 def test_what_a_function_raises_is_the_reason(own: Path) -> None:
-    (found,) = load_judge("own.py:broken", own).compare([compared("a", "b")])
-    assert found.missing.endswith("own.py:7: KeyError: 'gone\\naway'")
+    (outcome,) = load_judge("own.py:broken", own).compare([compared("a", "b")])
+    assert outcome.missing.endswith("own.py:7: KeyError: 'gone\\naway'")
 
 
 @pytest.mark.parametrize(
@@ -227,25 +227,25 @@ def test_quality_worked_by_hand() -> None:
         labelled("ok", "no"),  # first position in both orders: a flip, a tie, counted half
         labelled("yes", "yes"),  # identical: a tie that nobody was asked about
     ]
-    found = quality(By(first_or_strong), pairs)
-    assert found.agreement.value == (1 + 0 + 0.5 + 0.5) / 4 and found.agreement.n == 4
-    assert (found.flips.value, found.flips.n) == (pytest.approx(1 / 3), 3)
+    measured_quality = quality(By(first_or_strong), pairs)
+    assert measured_quality.agreement.value == (1 + 0 + 0.5 + 0.5) / 4 and measured_quality.agreement.n == 4
+    assert (measured_quality.flips.value, measured_quality.flips.n) == (pytest.approx(1 / 3), 3)
     # single verdicts: "strong" wins twice from either position (2 of 4 first), in the third the first one does
-    assert (found.first_position.value, found.first_position.n) == (pytest.approx(4 / 6), 6)
-    assert (found.longer_wins.value, found.longer_wins.n) == (1.0, 2)
-    assert (found.longer_is_better.value, found.longer_is_better.n) == (0.5, 2)
-    assert found.ties == 2 and found.coverage.missing == 0
+    assert (measured_quality.first_position.value, measured_quality.first_position.n) == (pytest.approx(4 / 6), 6)
+    assert (measured_quality.longer_wins.value, measured_quality.longer_wins.n) == (1.0, 2)
+    assert (measured_quality.longer_is_better.value, measured_quality.longer_is_better.n) == (0.5, 2)
+    assert measured_quality.ties == 2 and measured_quality.coverage.missing == 0
 
 
 def test_quality_of_a_judge_that_sees_one_answer_at_a_time_has_no_flips() -> None:
     row = PromptRow("1", "p", ({"kind": "lower_case"},))
-    found = quality(Verifier(), [LabelledPair(row, Answer("low", True, 1), Answer("UP", True, 1))] * 2)
-    assert found.agreement.value == 1 and found.flips.n == found.first_position.n == 0
+    measured_quality = quality(Verifier(), [LabelledPair(row, Answer("low", True, 1), Answer("UP", True, 1))] * 2)
+    assert measured_quality.agreement.value == 1 and measured_quality.flips.n == measured_quality.first_position.n == 0
 
 
 def test_quality_is_withheld_where_verdicts_are_missing(own: Path) -> None:
-    found = quality(load_judge("own.py:broken", own), [labelled("a", "b")])
-    assert math.isnan(found.agreement.value) and found.coverage.withheld
+    measured_quality = quality(load_judge("own.py:broken", own), [labelled("a", "b")])
+    assert math.isnan(measured_quality.agreement.value) and measured_quality.coverage.withheld
     with pytest.raises(UserError, match="labelled pairs: none"):
         quality(By(first_or_strong), [])
 

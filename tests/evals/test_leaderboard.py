@@ -24,15 +24,15 @@ def measured(scores: list[float], length: int = 20) -> Measured:
 
 
 def test_ties_count_half() -> None:
-    found = intervals.wins(np.array([1.0, 0.5, 0.0, 0.2]), np.array([0.0, 0.5, 1.0, 0.2]))
-    assert found.tolist() == [1.0, 0.5, 0.0, 0.5]
+    estimate = intervals.wins(np.array([1.0, 0.5, 0.0, 0.2]), np.array([0.0, 0.5, 1.0, 0.2]))
+    assert estimate.tolist() == [1.0, 0.5, 0.0, 0.5]
     with pytest.raises(ValueError, match="different prompt sets"):
         intervals.wins(np.zeros(3), np.zeros(4))
 
 
 def test_all_wins_is_not_certainty() -> None:
-    found = intervals.mean(np.ones(20))
-    assert found.high == pytest.approx(1.0) and 0.8 < found.low < 0.9  # Wilson: 20 / (20 + 1.96^2) = 0.84
+    estimate = intervals.mean(np.ones(20))
+    assert estimate.high == pytest.approx(1.0) and 0.8 < estimate.low < 0.9  # Wilson: 20 / (20 + 1.96^2) = 0.84
 
 
 def test_p_values() -> None:
@@ -44,13 +44,13 @@ def test_p_values() -> None:
 
 def test_a_clear_winner_is_named_and_a_tie_is_called_one() -> None:
     base = [0.5] * 60
-    found = {
+    models = {
         "base": measured(base),
         "good": measured([1.0] * 60),
         "same": measured([1.0] * 60),
         "bad": measured([0.0] * 60),
     }
-    board = leaderboard.build(found, {})
+    board = leaderboard.build(models, {})
     assert board.ranks == {"good": 1, "same": 1, "base": 3, "bad": 4}
     assert board.verdict().decision.startswith("No winner: good and same tie; bad is worse. ")
     assert "Paired differences of good from same: none, bad: +100.0 points (p = 0.001)" in board.verdict().statistics

@@ -108,10 +108,12 @@ def test_a_variant_worse_than_the_base_is_marked() -> None:
 
 def test_a_tie_says_what_would_separate_it() -> None:
     models = {"base": BASE, "a": model(share(22)), "b": model([0.0, 1.0] * 20), "c": model(share(2))}
-    said = build(models, dict.fromkeys("abc", {"seconds": 1200.0})).verdict().advice
+    advice = build(models, dict.fromkeys("abc", {"seconds": 1200.0})).verdict().advice
     # a and b differ on half of all prompts, and three seeds of three variants take 3 x 3 x 20 minutes
-    assert said.startswith("To separate 5 points: about ") and " prompts and 3 seeds (one seed does not show" in said
-    assert said.endswith(", about 3 hours of training, answers not counted.")
+    assert (
+        advice.startswith("To separate 5 points: about ") and " prompts and 3 seeds (one seed does not show" in advice
+    )
+    assert advice.endswith(", about 3 hours of training, answers not counted.")
     assert "hour" not in build(models, {}).verdict().advice
 
 
@@ -126,10 +128,10 @@ def test_the_json_says_the_same(board: Leaderboard, tmp_path: Path) -> None:
 
 
 def test_collapse_is_called_out() -> None:
-    found = {"base": BASE, "short": model(share(30), words=24), "stuck": model(share(30), repetition=0.31)}
-    said = build({**found, "fine": model(share(30), words=25, repetition=0.29)}, {}).verdict().cautions
-    assert "Beware: answers of short are less than half as long as the base's." in said
-    assert "Beware: answers of stuck repeat themselves." in said
+    models = {"base": BASE, "short": model(share(30), words=24), "stuck": model(share(30), repetition=0.31)}
+    cautions = build({**models, "fine": model(share(30), words=25, repetition=0.29)}, {}).verdict().cautions
+    assert "Beware: answers of short are less than half as long as the base's." in cautions
+    assert "Beware: answers of stuck repeat themselves." in cautions
 
 
 def test_the_base_row_has_a_rank_and_the_win_rate_that_it_has_by_definition(board: Leaderboard) -> None:

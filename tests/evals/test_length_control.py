@@ -33,8 +33,8 @@ def gamed_of(pool: Pool, folder: Path) -> list[Gamed]:
 
 
 def values(pool: list[Annotations], *args: object, resamples: int = 2) -> Values:
-    found = length_controlled(pool, *args, resamples=resamples)  # type: ignore[arg-type]
-    return np.array([found[a.model].value for a in pool])
+    rates = length_controlled(pool, *args, resamples=resamples)  # type: ignore[arg-type]
+    return np.array([rates[a.model].value for a in pool])
 
 
 def by_alpaca(pool: Pool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Values:
@@ -66,11 +66,11 @@ def test_alpaca_evals_own_numbers(pool: Pool, tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_truth_is_recovered_within_its_standard_error(seed: int) -> None:
-    made = simulate(seed=seed)
-    found = length_controlled(made.models)
-    error = np.array([found[a.model].value for a in made.models]) - made.truth
-    stderr = np.array([found[a.model].stderr for a in made.models])
-    assert np.abs(error).mean() < 2 and spearmanr(error + made.truth, made.truth).statistic > 0.97
+    simulated = simulate(seed=seed)
+    rates = length_controlled(simulated.models)
+    error = np.array([rates[a.model].value for a in simulated.models]) - simulated.truth
+    stderr = np.array([rates[a.model].stderr for a in simulated.models])
+    assert np.abs(error).mean() < 2 and spearmanr(error + simulated.truth, simulated.truth).statistic > 0.97
     assert (np.abs(error) < 1.96 * stderr).mean() >= 0.8  # 20 models: 0.95 less two standard deviations
 
 
@@ -80,10 +80,10 @@ def test_intervals_cover(models: int) -> None:
     """Of 1 000 intervals each, for win rates over all prompts that could have been drawn."""
     held = []
     for seed in range(1000 // models):
-        made = simulate(models=models, n=200, seed=seed)
-        found = length_controlled(made.models, made.difficulty if seed % 2 else None, seed=seed)
-        of = [found[a.model] for a in made.models]
-        held += [one.low <= truth <= one.high for one, truth in zip(of, made.population, strict=True)]
+        simulated = simulate(models=models, n=200, seed=seed)
+        rates = length_controlled(simulated.models, simulated.difficulty if seed % 2 else None, seed=seed)
+        of = [rates[a.model] for a in simulated.models]
+        held += [one.low <= truth <= one.high for one, truth in zip(of, simulated.population, strict=True)]
     assert 0.93 <= np.mean(held) <= 0.97
 
 
@@ -91,8 +91,8 @@ def test_difficulty_is_recovered_from_the_pool() -> None:
     pool = simulate(models=20)
     order = instructions(pool.models)
     won = np.stack([a.rows["preference"].to_numpy(dtype=float) - 1 for a in pool.models])
-    found = from_pool(np.zeros_like(won), won)
-    assert np.corrcoef(found, pool.difficulty.reindex(order))[0, 1] > 0.7 and abs(found.mean()) < 1e-9
+    difficulties = from_pool(np.zeros_like(won), won)
+    assert np.corrcoef(difficulties, pool.difficulty.reindex(order))[0, 1] > 0.7 and abs(difficulties.mean()) < 1e-9
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,8 @@ def both_ways(small: Pool, folder: Path) -> list[tuple[object, ...]]:
 @pytest.mark.slow
 def test_shuffled_rows_change_nothing(small: Pool, tmp_path: Path) -> None:
     mixed = [replace(a, rows=a.rows.sample(frac=1, random_state=i)) for i, a in enumerate(small.models)]
-    for how in both_ways(small, tmp_path):
-        assert values(mixed, *how, resamples=9) == pytest.approx(values(small.models, *how, resamples=9), abs=1e-6)
+    for way in both_ways(small, tmp_path):
+        assert values(mixed, *way, resamples=9) == pytest.approx(values(small.models, *way, resamples=9), abs=1e-6)
     one = length_controlled(small.models, resamples=9)["m1"].stderr
     assert length_controlled(mixed, resamples=9)["m1"].stderr == pytest.approx(one, abs=1e-6)
 
@@ -120,8 +120,8 @@ def swapped(a: Annotations) -> Annotations:
 
 def test_swapped_roles_give_the_rest_of_a_hundred(small: Pool) -> None:
     turned = [swapped(a) for a in small.models]
-    for how in ((), (small.difficulty,)):
-        assert values(turned, *how) == pytest.approx(100 - values(small.models, *how), abs=1e-4)
+    for way in ((), (small.difficulty,)):
+        assert values(turned, *way) == pytest.approx(100 - values(small.models, *way), abs=1e-4)
     alone = values(small.models[:1], small.difficulty)  # the published fit, without gamed baselines
     assert values(turned[:1], small.difficulty) == pytest.approx(100 - alone, abs=0.01)
 
@@ -130,8 +130,8 @@ def test_swapped_roles_give_the_rest_of_a_hundred(small: Pool) -> None:
 def test_a_model_against_itself_gives_fifty(small: Pool, tmp_path: Path) -> None:
     same = small.models[0].rows.assign(output_2=small.models[0].rows["output_1"], preference=1.5, generator_2="itself")
     pool = [*small.models, Annotations("itself", "base", "simulated", same)]
-    for how in both_ways(small, tmp_path):
-        assert values(pool, *how)[-1] == pytest.approx(50, abs=1e-6 if len(how) < 2 else 0.5)
+    for way in both_ways(small, tmp_path):
+        assert values(pool, *way)[-1] == pytest.approx(50, abs=1e-6 if len(way) < 2 else 0.5)
 
 
 def test_constant_outputs_give_a_number_and_a_warning(small: Pool) -> None:
@@ -143,13 +143,13 @@ def test_constant_outputs_give_a_number_and_a_warning(small: Pool) -> None:
         annotate("plus", [1.0, 2.0] * (n // 2), base, [b + 10 for b in base]),
         annotate("void", [None] * n, base, base),
     ]
-    found = length_controlled([*small.models, *tricks], resamples=20)
-    assert found["null"].value > 90 and found["lost"].value < 10 and 40 < found["plus"].value < 60
+    rates = length_controlled([*small.models, *tricks], resamples=20)
+    assert rates["null"].value > 90 and rates["lost"].value < 10 and 40 < rates["plus"].value < 60
     for name in ("null", "lost"):
-        assert found[name].warnings[0] == f"one and the same answer to {n} of {n} prompts"
-    assert "-10 characters longer everywhere: length is not controlled" in found["plus"].warnings[0]
-    assert np.isnan(found["void"].value) and found["void"].warnings == ("no preference in [1, 2]",)
-    assert all(np.isfinite([f.value, f.stderr]).all() for name, f in found.items() if name != "void")
+        assert rates[name].warnings[0] == f"one and the same answer to {n} of {n} prompts"
+    assert "-10 characters longer everywhere: length is not controlled" in rates["plus"].warnings[0]
+    assert np.isnan(rates["void"].value) and rates["void"].warnings == ("no preference in [1, 2]",)
+    assert all(np.isfinite([f.value, f.stderr]).all() for name, f in rates.items() if name != "void")
 
 
 def test_a_model_without_a_length_term_of_its_own_takes_the_pools(small: Pool) -> None:
@@ -157,12 +157,12 @@ def test_a_model_without_a_length_term_of_its_own_takes_the_pools(small: Pool) -
     base = small.models[0].rows["output_1"].str.len().to_numpy()
     also_short = base <= np.sort(base)[len(base) // 20]
     terse = annotate("terse", np.where(also_short, 1.9, 1.02), base.tolist(), [60] * len(base))
-    found = length_controlled([*small.models, terse], resamples=20)
+    rates = length_controlled([*small.models, terse], resamples=20)
     alone = length_controlled(small.models, resamples=20)
-    assert found["terse"].value < 40  # its raw win rate is 7; a length term of its own makes it 88
+    assert rates["terse"].value < 40  # its raw win rate is 7; a length term of its own makes it 88
     for a in small.models:
-        assert abs(found[a.model].value - alone[a.model].value) < 8, a.model
-        assert found[a.model].low < alone[a.model].value < found[a.model].high
+        assert abs(rates[a.model].value - alone[a.model].value) < 8, a.model
+        assert rates[a.model].low < alone[a.model].value < rates[a.model].high
 
 
 RESULTS = os.environ.get("PREFZOO_ALPACA_RESULTS", "")
@@ -183,10 +183,10 @@ def test_published_rates() -> None:
         for a, file in zip(read_in, files, strict=True)
         if file.parts[-3] in board.index.difference([a.baseline])
     ]
-    found = length_controlled(pool, resamples=100)
+    rates = length_controlled(pool, resamples=100)
     published = np.array([board.loc[a.model, "length_controlled_winrate"] for a in pool])
-    error = np.array([found[a.model].value for a in pool]) - published
-    inside = [found[a.model].low <= lc <= found[a.model].high for a, lc in zip(pool, published, strict=True)]
+    error = np.array([rates[a.model].value for a in pool]) - published
+    inside = [rates[a.model].low <= lc <= rates[a.model].high for a, lc in zip(pool, published, strict=True)]
     assert (np.abs(error) < 2.5).mean() >= 0.9 and np.median(np.abs(error)) < 0.5 and np.abs(error).max() < 5
     assert np.mean(inside) >= 0.95
 
@@ -202,17 +202,17 @@ def test_what_a_row_says_about_its_difficulties(small: Pool, tmp_path: Path) -> 
         "given": (small.models[:1], small.difficulty),
         "none: a pool of one": (small.models[:1],),
     }
-    for says, how in cases.items():
-        assert length_controlled(*how, resamples=2)["m0"].difficulty == says  # type: ignore[arg-type]
+    for says, way in cases.items():
+        assert length_controlled(*way, resamples=2)["m0"].difficulty == says  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
 def test_a_file_with_both_is_used_for_both_and_numbers_are_places(small: Pool, tmp_path: Path) -> None:
     gamed = gamed_of(small, tmp_path)
-    found = board(small.models, difficulties=tmp_path / "gamed.csv")
-    assert set(found["difficulty"]) == {"given, 2 gamed baselines"}
+    ranked = board(small.models, difficulties=tmp_path / "gamed.csv")
+    assert set(ranked["difficulty"]) == {"given, 2 gamed baselines"}
     ours = length_controlled(small.models, small.difficulty, gamed)
-    assert found.loc["m2", "length_controlled_winrate"] == pytest.approx(ours["m2"].value)
+    assert ranked.loc["m2", "length_controlled_winrate"] == pytest.approx(ours["m2"].value)
     mixed = [replace(small.models[0], rows=small.models[0].rows[::-1].reset_index(drop=True)), *small.models[1:]]
     order = tmp_path / "order.json"
     pd.Series(small.models[1].rows["instruction"]).to_json(order, orient="values")

@@ -86,11 +86,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 def test_into_the_long_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "out", "sft", [1.0, 1.0, 0.0, 0.0])
     write(tmp_path / "out", "dpo", [1.0, 0.0, 0.0, 0.0])
-    found = tmp_path / "board"
-    assert run(monkeypatch, str(tmp_path / "out"), "--base", "sft", "--out", str(found)) == 0
-    long = pd.read_csv(found / "leaderboard.csv").set_index(["variant", "metric"])
+    folder = tmp_path / "board"
+    assert run(monkeypatch, str(tmp_path / "out"), "--base", "sft", "--out", str(folder)) == 0
+    long = pd.read_csv(folder / "leaderboard.csv").set_index(["variant", "metric"])
     assert long.value["base", "k"] == 0.5 and long.value["dpo", "k_delta"] == -0.25
-    assert long.suite["dpo", "k"] == "k@abc" and (found / "dpo" / "benchmarks" / "k.jsonl").is_file()
+    assert long.suite["dpo", "k"] == "k@abc" and (folder / "dpo" / "benchmarks" / "k.jsonl").is_file()
 
 
 def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,18 +38,18 @@ def score(instruction: str, output: str) -> float:
 
 
 def test_best_against_worst() -> None:
-    found = pick(ROW, ended("a", "b c", "d e f", "g"), [0.3, -2.0, 5.0, 0.3], Rule())
-    assert found.pair == {
+    picked = pick(ROW, ended("a", "b c", "d e f", "g"), [0.3, -2.0, 5.0, 0.3], Rule())
+    assert picked.pair == {
         "id": "7", "topic": None, "prompt": "say it", "chosen": "d e f", "rejected": "b c", "score_chosen": 5.0,
         "score_rejected": -2.0, "checks": [], "ref_rewards": [0.3, -2.0, 5.0, 0.3],
     }  # fmt: skip
-    assert found.why == "" and found.left_out == {}
+    assert picked.why == "" and picked.left_out == {}
 
 
 def test_alike_gaps_go_to_the_closest_in_length() -> None:
-    found = pick(ROW, ended("a b c d e f", "a", "a b c d e", "x"), [1.0, 0.0, 1.0, 0.5], Rule())
-    assert found.pair is not None
-    assert (found.pair["chosen"], found.pair["rejected"]) == ("a b c d e", "a")  # 5 to 1 words, not 6 to 1
+    picked = pick(ROW, ended("a b c d e f", "a", "a b c d e", "x"), [1.0, 0.0, 1.0, 0.5], Rule())
+    assert picked.pair is not None
+    assert (picked.pair["chosen"], picked.pair["rejected"]) == ("a b c d e", "a")  # 5 to 1 words, not 6 to 1
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,16 @@ def test_alike_gaps_go_to_the_closest_in_length() -> None:
     ],
 )
 def test_a_prompt_without_a_pair_says_why(answers: list[Answer], scores: list[float], rule: Rule, why: str) -> None:
-    found = pick(ROW, answers, scores, rule)
-    assert found.pair is None and found.why == why
+    picked = pick(ROW, answers, scores, rule)
+    assert picked.pair is None and picked.why == why
 
 
 def test_what_is_left_out_is_counted_by_its_reason() -> None:
     cut = Answer("best of all", False, 4)
     answers = [*ended("a", "a", "", "b", "lost"), cut]
-    found = pick(ROW, answers, [1.0, 1.0, 9.0, 0.0, "no reply", 9.0], Rule())
-    assert found.left_out == {"duplicate": 1, "empty": 1, "without a score": 1, "unfinished": 1}
-    assert found.pair is not None and (found.pair["chosen"], found.pair["rejected"]) == ("a", "b")
+    picked = pick(ROW, answers, [1.0, 1.0, 9.0, 0.0, "no reply", 9.0], Rule())
+    assert picked.left_out == {"duplicate": 1, "empty": 1, "without a score": 1, "unfinished": 1}
+    assert picked.pair is not None and (picked.pair["chosen"], picked.pair["rejected"]) == ("a", "b")
 
 
 def test_a_judge_of_pairs_grades_by_the_wins_among_a_prompts_answers() -> None:
@@ -123,13 +123,13 @@ def test_a_killed_call_samples_and_judges_nothing_twice(monkeypatch: pytest.Monk
         make_pairs(policy, rows, judge, HOW, Rule(), partial=partial, progress=kill)
     with partial.path.open("a") as f:
         f.write('{"sha256": "half a li')  # a chunk that the kill cut short
-    made, card = make_pairs(policy, rows, judge, HOW, Rule(), partial=Cache(partial.path))
+    built, card = make_pairs(policy, rows, judge, HOW, Rule(), partial=Cache(partial.path))
     assert policy.asked == [r.prompt for r in rows]
-    assert [p["id"] for p in made] == [r.id for r in rows] and card["pairs"] == len(rows)
-    assert all(p["chosen"].endswith("abc") and p["rejected"].endswith(" a") for p in made)
+    assert [p["id"] for p in built] == [r.id for r in rows] and card["pairs"] == len(rows)
+    assert all(p["chosen"].endswith("abc") and p["rejected"].endswith(" a") for p in built)
     assert len(partial.path.read_text().splitlines()) == 3
     again, same = make_pairs(policy, rows, judge, HOW, Rule(), limit=40, partial=partial)
-    assert again == made[:40] and same["prompts_asked"] == 2 * pairs.CHUNK and len(policy.asked) == len(rows)
+    assert again == built[:40] and same["prompts_asked"] == 2 * pairs.CHUNK and len(policy.asked) == len(rows)
 
 
 def test_too_much_missing_is_refused_with_the_counts(monkeypatch: pytest.MonkeyPatch) -> None:

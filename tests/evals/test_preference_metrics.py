@@ -72,8 +72,8 @@ def test_a_calibrated_model_has_next_to_no_error() -> None:
     labelled = np.where(rng.random(20_000) < 1 / (1 + np.exp(-h)), h, -h)  # the better one is the labelled one
     assert calibration_error(labelled, 1.0) < 0.02
     assert calibration_error(labelled, 3.0) > 0.1
-    found = calibration(labelled[:500], 3.0)
-    assert found.low < found.value < found.high and found.stderr > 0 and found.n == 500
+    calibrated = calibration(labelled[:500], 3.0)
+    assert calibrated.low < calibrated.value < calibrated.high and calibrated.stderr > 0 and calibrated.n == 500
 
 
 def test_displacement() -> None:
@@ -83,20 +83,20 @@ def test_displacement() -> None:
 
 @torch.no_grad()
 def test_entropy_is_the_models(tiny_model: Any) -> None:
-    made = [TokenPair([1, 5, 9], [7, 8, 3], [6, 3], 0), TokenPair([1, 4], [9, 3], [8, 3], 1)]
-    found = score(tiny_model, collate(made, "rows", pad=0), VocabLogProbs)
-    assert isinstance(found, VocabLogProbs)
-    for row, pair in enumerate(made):
+    pairs = [TokenPair([1, 5, 9], [7, 8, 3], [6, 3], 0), TokenPair([1, 4], [9, 3], [8, 3], 1)]
+    scored = score(tiny_model, collate(pairs, "rows", pad=0), VocabLogProbs)
+    assert isinstance(scored, VocabLogProbs)
+    for row, pair in enumerate(pairs):
         logp = tiny_model(torch.tensor([pair.prompt + pair.chosen])).logits[0].log_softmax(-1)
         at = slice(len(pair.prompt) - 1, -1)
         by_hand = -(logp.exp() * logp).sum(-1)[at].mean()
-        assert float(entropy(found)[row]) == pytest.approx(float(by_hand), abs=1e-4)
+        assert float(entropy(scored)[row]) == pytest.approx(float(by_hand), abs=1e-4)
 
 
 def test_length_ratio() -> None:
-    found = length_ratio(np.array([6.0, 3.0]), np.array([4.0, 2.0]))
-    assert found.value == 1.5 and found.n == 2
-    assert found.low == found.high == pytest.approx(1.5)  # 6/4 and 3/2: the same ratio
+    ratio = length_ratio(np.array([6.0, 3.0]), np.array([4.0, 2.0]))
+    assert ratio.value == 1.5 and ratio.n == 2
+    assert ratio.low == ratio.high == pytest.approx(1.5)  # 6/4 and 3/2: the same ratio
     assert math.isnan(length_ratio(np.zeros(2), np.zeros(2)).value)
     with pytest.raises(ValueError, match="2 and 1 answers: they must be to the same prompts"):
         length_ratio(np.ones(2), np.ones(1))

@@ -52,9 +52,9 @@ class Outline(HTMLParser):
 
 
 def outline(html: str) -> Outline:
-    found = Outline()
-    found.feed(html)
-    return found
+    result = Outline()
+    result.feed(html)
+    return result
 
 
 @pytest.mark.slow
@@ -71,9 +71,9 @@ def test_hostile_text_adds_no_element_and_no_attribute(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_answers_are_embedded_as_they_were(tmp_path: Path) -> None:
     html = page.page(read_run(full_run(tmp_path / "run", HOSTILE)))
-    found = re.search(r'<script type="application/json" id="answers-data">(.*?)</script>', html, re.DOTALL)
-    assert found is not None
-    data = json.loads(found[1])
+    match = re.search(r'<script type="application/json" id="answers-data">(.*?)</script>', html, re.DOTALL)
+    assert match is not None
+    data = json.loads(match[1])
     assert data["prompts"][3]["text"] == f"prompt 3{HOSTILE}"
     at = data["variants"].index("simpo")
     assert data["prompts"][3]["answers"][at] == f"answer 3 of simpo{HOSTILE}"
@@ -92,10 +92,10 @@ def test_a_policy_lets_nothing_be_fetched(tmp_path: Path) -> None:
 def test_a_page_says_what_the_leaderboard_says(tmp_path: Path) -> None:
     folder = quick_run(tmp_path / "run")
     html = page.page(read_run(folder))
-    said = outline(html).texts
+    texts = outline(html).texts
     told = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
     assert (folder / "leaderboard.md").read_text(encoding="utf-8").startswith(f"{told['decision']} {told['advice']}\n")
-    assert all(told[part] and told[part] in said["verdict"] for part in ("decision", "statistics"))
+    assert all(told[part] and told[part] in texts["verdict"] for part in ("decision", "statistics"))
     assert len(html.encode()) < page.MOST
 
 
@@ -116,7 +116,7 @@ def test_every_rank_of_the_page_is_the_leaderboards(tmp_path: Path) -> None:
 def test_a_variant_worse_than_the_base_is_marked_and_the_base_has_its_number(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run", {"dpo": share(4), "ipo": share(20)}))
     html = page.page(run)
-    rows = {found[1]: found[0] for found in re.finditer(r'<tr data-find="(\w+) .*?</tr>', html, re.DOTALL)}
+    rows = {match[1]: match[0] for match in re.finditer(r'<tr data-find="(\w+) .*?</tr>', html, re.DOTALL)}
     assert {name: "▼ worse than base" in row for name, row in rows.items()} == {
         "dpo": True, "ipo": False, "base": False,
     }  # fmt: skip
@@ -180,10 +180,10 @@ def test_bits_per_byte_are_neither_points_nor_better_when_there_are_more(tmp_pat
         stored = json.loads(path.read_text(encoding="utf-8"))
         about = {"value": value, "stderr": 0.01, "n": 9, "metric": "bits_per_byte", "higher_is_better": False}
         path.write_text(json.dumps(stored | {"benchmarks": {"text": about}}), encoding="utf-8")
-    said = " ".join(outline(page.page(read_run(folder))).texts["benchmarks"].split())
-    assert "The base has 1.400 bits per byte (n = 9); less is better." in said and "points" not in said
-    assert "Better than the base: simpo (−0.200 bits per byte); worse than the base: dpo (+0.200 bits" in said
-    assert "difference from the base, bits per byte" in said
+    printed = " ".join(outline(page.page(read_run(folder))).texts["benchmarks"].split())
+    assert "The base has 1.400 bits per byte (n = 9); less is better." in printed and "points" not in printed
+    assert "Better than the base: simpo (−0.200 bits per byte); worse than the base: dpo (+0.200 bits" in printed
+    assert "difference from the base, bits per byte" in printed
 
 
 def test_a_score_along_the_frontier_is_explained_beside_the_leaderboards(tmp_path: Path) -> None:
@@ -207,12 +207,14 @@ def test_margins_have_no_beta_and_those_without_a_reference_their_own_chart(tmp_
 def test_displacement_that_was_not_measured_is_not_denied(tmp_path: Path) -> None:
     run = read_run(full_run(tmp_path / "run"))
     few = {n: replace(v, steps=v.steps.head(3)) for n, v in run.variants.items()}
-    said = " ".join(outline(page.page(replace(run, variants=few))).texts["training"].split())
+    printed = " ".join(outline(page.page(replace(run, variants=few))).texts["training"].split())
     assert (
-        "was not measured" in said and "No likelihood displacement" not in said and displaced(few["dpo"], None) is None
+        "was not measured" in printed
+        and "No likelihood displacement" not in printed
+        and displaced(few["dpo"], None) is None
     )
-    said = " ".join(outline(page.page(read_run(quick_run(tmp_path / "quick")))).texts["training"].split())
-    assert "Likelihood displacement of simpo, dpo, cdpo, ipo was not measured" in said
+    printed = " ".join(outline(page.page(read_run(quick_run(tmp_path / "quick")))).texts["training"].split())
+    assert "Likelihood displacement of simpo, dpo, cdpo, ipo was not measured" in printed
 
 
 @pytest.mark.slow
@@ -222,8 +224,8 @@ def test_a_failed_variant_is_named_on_the_page(tmp_path: Path) -> None:
         (folder / "ipo" / name).unlink()
     Failure("ipo", "ipo", "k", 3, "the loss is nan").write(folder / "ipo")
     (folder / "verdict.json").unlink()
-    said = outline(page.page(read_run(folder))).texts["verdict"]
-    assert "ipo failed (step 3: the loss is nan)." in said and "Not finished" not in said
+    shown = outline(page.page(read_run(folder))).texts["verdict"]
+    assert "ipo failed (step 3: the loss is nan)." in shown and "Not finished" not in shown
 
 
 def test_what_a_run_lacks_is_said_in_a_line(tmp_path: Path) -> None:
@@ -231,10 +233,10 @@ def test_what_a_run_lacks_is_said_in_a_line(tmp_path: Path) -> None:
     for name in ("frontier.csv", "data_audit.json", "dpo/metrics.jsonl", "simpo/metrics.jsonl"):
         (folder / name).unlink()
     (folder / "kto_pair_with_a_long_name" / "metrics.jsonl").unlink()
-    said = outline(page.page(read_run(folder))).texts
-    assert "wrote no frontier.csv" in said["frontier"]
-    assert "wrote no audit" in said["data"]
-    assert "No training was logged" in said["training"]
+    texts = outline(page.page(read_run(folder))).texts
+    assert "wrote no frontier.csv" in texts["frontier"]
+    assert "wrote no audit" in texts["data"]
+    assert "No training was logged" in texts["training"]
 
 
 def test_odd_rows_of_the_data_are_listed_with_what_leaves_them_out(tmp_path: Path) -> None:
@@ -260,22 +262,22 @@ def test_a_heat_map_from_scores_has_the_win_rates_of_the_leaderboard(tmp_path: P
 def test_a_full_run_lacks_nothing_and_says_the_alignment_tax(tmp_path: Path) -> None:
     html = page.page(read_run(full_run(tmp_path / "run")))
     assert 'class="empty"' not in html
-    said = outline(html).texts
-    assert "Worse than the base: dpo (\N{MINUS SIGN}5.0 points)" in said["benchmarks"]
-    assert "No variant can be told from the base" in said["benchmarks"]
-    assert "1 of 9 verdicts is missing" in said["matches"]
-    assert "1 dropped, too long" in said["data"] and "75%" in said["data"]
+    texts = outline(html).texts
+    assert "Worse than the base: dpo (\N{MINUS SIGN}5.0 points)" in texts["benchmarks"]
+    assert "No variant can be told from the base" in texts["benchmarks"]
+    assert "1 of 9 verdicts is missing" in texts["matches"]
+    assert "1 dropped, too long" in texts["data"] and "75%" in texts["data"]
 
 
 def test_an_unfinished_run_is_shown_as_such(tmp_path: Path) -> None:
     recipe = {"name": "x", "model": "m", "data": {"train": "t"}, "variants": {"dpo": {"loss": "dpo"}, "ipo": None}}
     (tmp_path / "recipe.resolved.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    said = outline(page.page(read_run(tmp_path))).texts
-    assert "Nothing was measured yet" in said["verdict"]
-    assert "Not finished: dpo, ipo have no measurements yet" in said["verdict"]
+    texts = outline(page.page(read_run(tmp_path))).texts
+    assert "Nothing was measured yet" in texts["verdict"]
+    assert "Not finished: dpo, ipo have no measurements yet" in texts["verdict"]
     shutil.copytree(quick_run(tmp_path / "quickstart") / "dpo", tmp_path / "dpo")
-    said = outline(page.page(read_run(tmp_path))).texts
-    assert "Not finished: ipo has no measurements yet" in said["verdict"]
+    texts = outline(page.page(read_run(tmp_path))).texts
+    assert "Not finished: ipo has no measurements yet" in texts["verdict"]
 
 
 @pytest.mark.slow

@@ -50,34 +50,35 @@ def drawn(strengths: Values, n: int, seed: int) -> Won:
 
 
 def test_everyone_meets_everyone_on_the_same_prompts() -> None:
-    said = {"b": answers("xx", "xx", "x"), "a": answers("x", "xxx", "x"), "c": answers("", "", "")}
-    won, cover = play(Length(), prompts(3), said)
+    given = {"b": answers("xx", "xx", "x"), "a": answers("x", "xxx", "x"), "c": answers("", "", "")}
+    won, cover = play(Length(), prompts(3), given)
     assert list(won) == [("a", "b"), ("a", "c"), ("b", "c")] and cover.asked == 9
     assert won["a", "b"].tolist() == [1.0, 0.0, 0.5] and won["a", "c"].tolist() == [0.0, 0.0, 0.0]
-    found = round_robin(won, cover, resamples=50)
-    assert found.wins.loc["b", "a"] == found.wins.loc["a", "b"] == 0.5 and found.wins.loc["a", "c"] == 1
-    assert np.isnan(found.wins.loc["a", "a"]) and found.scores.index[-1] == "c"
-    assert found.scores.loc["a", "score"] == pytest.approx(found.scores.loc["b", "score"], abs=0.1)
+    ranking = round_robin(won, cover, resamples=50)
+    assert ranking.wins.loc["b", "a"] == ranking.wins.loc["a", "b"] == 0.5 and ranking.wins.loc["a", "c"] == 1
+    assert np.isnan(ranking.wins.loc["a", "a"]) and ranking.scores.index[-1] == "c"
+    assert ranking.scores.loc["a", "score"] == pytest.approx(ranking.scores.loc["b", "score"], abs=0.1)
 
 
 def test_two_variants_worked_by_hand() -> None:
-    found = round_robin({("a", "b"): np.array([1.0] * 75 + [0.0] * 25)}, FULL, resamples=200)
+    ranking = round_robin({("a", "b"): np.array([1.0] * 75 + [0.0] * 25)}, FULL, resamples=200)
     # odds of 75.25 to 25.25 (a quarter win each is put in): half of their log each way
     half = ELO * np.log(75.25 / 25.25) / 2
-    assert found.scores.loc["b", "score"] == pytest.approx(half, abs=1e-3)
-    assert found.scores.loc["a", "score"] == pytest.approx(-half, abs=1e-3)
+    assert ranking.scores.loc["b", "score"] == pytest.approx(half, abs=1e-3)
+    assert ranking.scores.loc["a", "score"] == pytest.approx(-half, abs=1e-3)
     assert (
-        found.scores.loc["b", ["best_rank", "worst_rank"]].tolist() == [1, 1] and found.scores.loc["b", "p_best"] > 0.99
+        ranking.scores.loc["b", ["best_rank", "worst_rank"]].tolist() == [1, 1]
+        and ranking.scores.loc["b", "p_best"] > 0.99
     )
 
 
 @pytest.mark.slow
 def test_known_strengths_are_recovered() -> None:
     strengths = np.array([0.0, 0.8, -0.6, 1.5])
-    found = round_robin(drawn(strengths, 2000, 0), FULL, resamples=100)
+    ranking = round_robin(drawn(strengths, 2000, 0), FULL, resamples=100)
     expected = ELO * (strengths - strengths.mean())
-    assert found.scores.loc[list("abcd"), "score"].to_numpy() == pytest.approx(expected, abs=20)
-    assert list(found.scores.index) == ["d", "b", "a", "c"] and found.scores["best_rank"].tolist() == [1, 2, 3, 4]
+    assert ranking.scores.loc[list("abcd"), "score"].to_numpy() == pytest.approx(expected, abs=20)
+    assert list(ranking.scores.index) == ["d", "b", "a", "c"] and ranking.scores["best_rank"].tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
@@ -97,19 +98,19 @@ def test_intervals_and_rank_sets_cover(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_variants_alike_share_all_ranks() -> None:
-    found = round_robin(drawn(np.zeros(4), 60, 1), FULL, resamples=50)
-    assert found.scores["best_rank"].tolist() == [1] * 4 and found.scores["worst_rank"].tolist() == [4] * 4
+    ranking = round_robin(drawn(np.zeros(4), 60, 1), FULL, resamples=50)
+    assert ranking.scores["best_rank"].tolist() == [1] * 4 and ranking.scores["worst_rank"].tolist() == [4] * 4
 
 
 def test_variants_that_tie_throughout_share_the_first_place() -> None:
     won = {pair: np.full(20, 0.5) for pair in combinations("abc", 2)}
-    found = round_robin(won, FULL, resamples=50)
-    assert found.scores["p_best"].tolist() == pytest.approx([1 / 3] * 3)
+    ranking = round_robin(won, FULL, resamples=50)
+    assert ranking.scores["p_best"].tolist() == pytest.approx([1 / 3] * 3)
 
 
 def test_one_that_never_loses_has_a_finite_score() -> None:
-    found = round_robin({("a", "b"): np.ones(50)}, FULL, resamples=50)
-    assert np.isfinite(found.scores[["score", "low", "high"]].to_numpy()).all() and found.scores.index[0] == "b"
+    ranking = round_robin({("a", "b"): np.ones(50)}, FULL, resamples=50)
+    assert np.isfinite(ranking.scores[["score", "low", "high"]].to_numpy()).all() and ranking.scores.index[0] == "b"
 
 
 def test_the_order_of_prompts_is_nothing_and_swapped_roles_are_mirrored() -> None:
@@ -124,8 +125,10 @@ def test_the_order_of_prompts_is_nothing_and_swapped_roles_are_mirrored() -> Non
 def test_missing_verdicts() -> None:
     won = drawn(np.array([0.0, 0.5, 1.0]), 100, 3)
     won["a", "b"][:3] = np.nan
-    found = round_robin(won, Coverage(300, 3, (("HTTP 500", 3),)), resamples=20)
-    assert np.isfinite(found.wins.loc["a", "b"]) and "3 of 300 verdicts are missing (3 x HTTP 500)" in markdown(found)
+    ranking = round_robin(won, Coverage(300, 3, (("HTTP 500", 3),)), resamples=20)
+    assert np.isfinite(ranking.wins.loc["a", "b"]) and "3 of 300 verdicts are missing (3 x HTTP 500)" in markdown(
+        ranking
+    )
     with pytest.raises(UserError, match="more than 5%: the number is withheld; fix the judge and play again"):
         round_robin(won, Coverage(300, 30, (("HTTP 500", 30),)))
 
@@ -145,10 +148,10 @@ def test_the_table() -> None:
 
 
 def test_its_file_says_who_beats_whom() -> None:
-    found = round_robin({("a", "b"): np.array([1.0] * 75 + [0.0] * 25)}, FULL, resamples=50)
-    text = json.dumps(as_json(found, Verifier()), allow_nan=False)
-    made = json.loads(text)
-    assert made["variants"] == ["b", "a"] and made["wins"] == [[None, 0.75], [0.25, None]]
-    assert [s["variant"] for s in made["scores"]] == ["b", "a"] and made["scores"][0]["best_rank"] == 1
-    assert made["differences"][0]["first"] == "a" and made["differences"][0]["value"] == -0.5  # 25% less 75%
-    assert made["coverage"] == {"asked": FULL.asked, "missing": 0, "reason": ""} and made["judge"] == "verifier"
+    ranking = round_robin({("a", "b"): np.array([1.0] * 75 + [0.0] * 25)}, FULL, resamples=50)
+    text = json.dumps(as_json(ranking, Verifier()), allow_nan=False)
+    values = json.loads(text)
+    assert values["variants"] == ["b", "a"] and values["wins"] == [[None, 0.75], [0.25, None]]
+    assert [s["variant"] for s in values["scores"]] == ["b", "a"] and values["scores"][0]["best_rank"] == 1
+    assert values["differences"][0]["first"] == "a" and values["differences"][0]["value"] == -0.5  # 25% less 75%
+    assert values["coverage"] == {"asked": FULL.asked, "missing": 0, "reason": ""} and values["judge"] == "verifier"

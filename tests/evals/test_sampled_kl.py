@@ -41,11 +41,11 @@ def test_neither_the_batch_nor_the_order_changes_an_answer(
     tiny_model: Any, tiny_tokenizer: Any, temperature: float
 ) -> None:
     def answers(prompts: list[str], batch_size: int) -> dict[str, Any]:
-        found = generate(
+        generated = generate(
             tiny_model, tiny_tokenizer, prompts, max_new_tokens=12, n=2 if temperature else 1,
             temperature=temperature, batch_size=batch_size,
         )  # fmt: skip
-        return dict(zip(prompts, found, strict=True))
+        return dict(zip(prompts, generated, strict=True))
 
     together = answers(PROMPTS, 50)
     assert answers(PROMPTS, 1) == together == answers(PROMPTS[::-1], 3)
@@ -65,12 +65,12 @@ def test_kl_of_one_token_is_the_exact_one(tiny_model: Any, tiny_tokenizer: Any) 
     exact = float((p.exp() * (p - q)).sum())
     rows = sample_tokens(policy, tiny_tokenizer, [PROMPT], max_new_tokens=1, n=3000, temperature=1.0)[0]
     pairs = [TokenAnswer(PROMPT, row, True, i) for i, row in enumerate(rows)]
-    found = torch.tensor(kl(policy, tiny_model, pairs, "rows", bf16=False))
+    result = torch.tensor(kl(policy, tiny_model, pairs, "rows", bf16=False))
     assert exact > 0.01
-    assert float(found.mean()) == pytest.approx(exact, abs=4 * float(found.std()) / 3000**0.5)
+    assert float(result.mean()) == pytest.approx(exact, abs=4 * float(result.std()) / 3000**0.5)
 
 
 def test_a_model_is_at_no_distance_from_itself(tiny_model: Any, tiny_tokenizer: Any) -> None:
-    made = sampled(tiny_model, tiny_tokenizer, PROMPTS, 6, seed=0)
-    assert [len(s.completion) <= 6 for s in made] == [True] * 4 and all(s.completion for s in made)
-    assert kl(tiny_model, tiny_model, made, "rows", bf16=False) == [0.0] * 4
+    built = sampled(tiny_model, tiny_tokenizer, PROMPTS, 6, seed=0)
+    assert [len(s.completion) <= 6 for s in built] == [True] * 4 and all(s.completion for s in built)
+    assert kl(tiny_model, tiny_model, built, "rows", bf16=False) == [0.0] * 4

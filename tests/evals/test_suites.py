@@ -38,10 +38,10 @@ def test_which_there_are() -> None:
 
 @pytest.mark.parametrize("suite", suite_names())
 def test_the_items_are_what_their_program_makes_and_each_is_there_once(suite: str) -> None:
-    found = rows(suite)
-    assert found == import_module(f"prefzoo.evals.suites.{suite}.make").items()
-    assert len(found) >= 200 and [r["id"] for r in found] == list(range(len(found)))
-    asked = [r.get("question") or r.get("prompt") or r["text"] for r in found]
+    result = rows(suite)
+    assert result == import_module(f"prefzoo.evals.suites.{suite}.make").items()
+    assert len(result) >= 200 and [r["id"] for r in result] == list(range(len(result)))
+    asked = [r.get("question") or r.get("prompt") or r["text"] for r in result]
     assert len(set(asked)) == len(asked)
 
 
@@ -60,11 +60,11 @@ def worked_out(node: ast.AST) -> float:
 
 
 def test_arithmetic_is_right_and_asks_what_its_expression_says() -> None:
-    said = {"plus": "+", "minus": "-", "times": "*", "divided": "/"}
+    signs = {"plus": "+", "minus": "-", "times": "*", "divided": "/"}
     for r in rows("arithmetic"):
         assert worked_out(ast.parse(r["expression"], mode="eval").body) == float(r["choices"][r["label"]])
         assert re.findall(r"\d+", r["question"]) == re.findall(r"\d+", r["expression"])
-        words = [said[w] for w in re.findall(r"plus|minus|times|divided", r["question"])]
+        words = [signs[w] for w in re.findall(r"plus|minus|times|divided", r["question"])]
         assert not words or words == re.findall(r"[-+*/]", r["expression"])
 
 

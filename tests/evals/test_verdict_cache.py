@@ -34,8 +34,8 @@ def test_each_question_once_and_no_reason_is_cached(tmp_path: Path) -> None:
             asked.append(questions[i])
             yield {i: "no reply" if questions[i] == "broken" else float(len(asked))}
 
-    found = cached_outcomes(Cache(tmp_path / "s.jsonl"), questions, ask)
-    assert found == [1.0, 2.0, 1.0, "no reply"] and asked == ["x", "y", "broken"]
+    outcomes = cached_outcomes(Cache(tmp_path / "s.jsonl"), questions, ask)
+    assert outcomes == [1.0, 2.0, 1.0, "no reply"] and asked == ["x", "y", "broken"]
     assert cached_outcomes(Cache(tmp_path / "s.jsonl"), questions, ask) == [1.0, 2.0, 1.0, "no reply"]
     assert asked == ["x", "y", "broken", "broken"]
     assert cached_outcomes(None, ["x"], ask) == [5.0]
@@ -78,8 +78,8 @@ def test_a_local_model_goes_on_where_it_was_stopped(
     config.num_labels = 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        made = tiny_model if kind == "model" else LlamaForSequenceClassification(config).eval()
-    made.save_pretrained(tmp_path / "judge")
+        model = tiny_model if kind == "model" else LlamaForSequenceClassification(config).eval()
+    model.save_pretrained(tmp_path / "judge")
     tiny_tokenizer.save_pretrained(tmp_path / "judge")
     settings = (
         ModelSettings(kind="model", model="judge") if kind == "model" else RewardSettings(kind="reward", model="judge")
@@ -98,19 +98,19 @@ def test_a_local_model_goes_on_where_it_was_stopped(
         load_judge(settings, tmp_path).compare(asked(24), stop)
     before = told[-1]
     told.clear()
-    found = load_judge(settings, tmp_path).compare(asked(24), lambda *x: told.append(x))
-    assert found == expected and told[-1] == (before[1] - before[0],) * 2
+    outcomes = load_judge(settings, tmp_path).compare(asked(24), lambda *x: told.append(x))
+    assert outcomes == expected and told[-1] == (before[1] - before[0],) * 2
     told.clear()
     again = load_judge(settings, tmp_path).compare(asked(24), lambda *x: told.append(x))
     assert again == expected and not told
 
 
 def test_answers_are_cached_batch_by_batch() -> None:
-    made: list[list[str]] = []
+    calls: list[list[str]] = []
 
     def make(texts: list[str]) -> list[str]:
-        made.append(texts)
-        if len(made) == 3:
+        calls.append(texts)
+        if len(calls) == 3:
             raise KeyboardInterrupt
         return [t.upper() for t in texts]
 
@@ -118,7 +118,7 @@ def test_answers_are_cached_batch_by_batch() -> None:
     with pytest.raises(KeyboardInterrupt):
         cached_by_prompt("answers", {"model": "m"}, prompts, make, together=2)
     told: list[tuple[int, int]] = []
-    found = cached_by_prompt("answers", {"model": "m"}, prompts, make, lambda *x: told.append(x), together=2)
-    assert found == ["AAA", "B", "CC", "DDDD", "E"] and told == [(2, 5), (4, 5), (5, 5)]
-    assert made == [["b", "e"], ["cc", "aaa"], ["dddd"], ["dddd"]]
-    assert cached_by_prompt("answers", {"model": "other"}, prompts[:1], make, together=2) == ["AAA"] and len(made) == 5
+    answers = cached_by_prompt("answers", {"model": "m"}, prompts, make, lambda *x: told.append(x), together=2)
+    assert answers == ["AAA", "B", "CC", "DDDD", "E"] and told == [(2, 5), (4, 5), (5, 5)]
+    assert calls == [["b", "e"], ["cc", "aaa"], ["dddd"], ["dddd"]]
+    assert cached_by_prompt("answers", {"model": "other"}, prompts[:1], make, together=2) == ["AAA"] and len(calls) == 5

@@ -34,7 +34,7 @@ RUNS: dict[str, list[tuple[str, int]]] = {  # judge -> where to be killed: on en
 
 
 def watched(
-    stage: str, real: Callable[..., Any], kill: tuple[str, int], what: Callable[..., str]
+    stage: str, real: Callable[..., Any], kill: tuple[str, int], describe: Callable[..., str]
 ) -> Callable[..., Any]:
     """`real`, which notes each call when it is done, and dies on entering the one that `kill` names."""
     entered = 0
@@ -44,21 +44,21 @@ def watched(
         entered += 1
         if kill == (stage, entered):
             os.kill(os.getpid(), signal.SIGKILL)
-        found = real(*args, **kwargs)
+        result = real(*args, **kwargs)
         with Path(LOG).open("a", encoding="utf-8") as f:
-            f.write(f"{stage} {hashlib.sha256(what(*args, **kwargs).encode()).hexdigest()}\n")
-        return found
+            f.write(f"{stage} {hashlib.sha256(describe(*args, **kwargs).encode()).hexdigest()}\n")
+        return result
 
     return call
 
 
 def watch(kill: tuple[str, int]) -> None:
-    def of_batch(model: Any, **how: Any) -> str:
-        return f"{float(model.lm_head.weight[5, 5])} {how['input_ids'].tolist()}"
+    def of_batch(model: Any, **options: Any) -> str:
+        return f"{float(model.lm_head.weight[5, 5])} {options['input_ids'].tolist()}"
 
     LlamaForCausalLM.generate = watched("answers", LlamaForCausalLM.generate, kill, of_batch)
     LlamaForSequenceClassification.forward = watched(
-        "reward", LlamaForSequenceClassification.forward, kill, lambda _, **how: str(how["input_ids"].tolist())
+        "reward", LlamaForSequenceClassification.forward, kill, lambda _, **options: str(options["input_ids"].tolist())
     )
     Function.call = watched("function", Function.call, kill, lambda _, texts: str(texts))  # type: ignore[method-assign]
     module = prefzoo.evals.judges.causal.reference_logprobs
@@ -87,9 +87,9 @@ def run(name: str, judge: str, kill: tuple[str, int] = ("", 0)) -> int:
 def calls() -> Counter[str]:
     """What was done since the last look."""
     path = Path(LOG)
-    found = Counter(path.read_text(encoding="utf-8").splitlines()) if path.exists() else Counter()
+    result = Counter(path.read_text(encoding="utf-8").splitlines()) if path.exists() else Counter()
     path.unlink(missing_ok=True)
-    return found
+    return result
 
 
 OWN_TO_A_RUN = ("measuring.json", "evaluation.yaml")  # seconds, and the name of the folder

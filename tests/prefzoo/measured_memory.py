@@ -28,18 +28,18 @@ from prefzoo.training.job import Job, with_reference
 from prefzoo.types import LogProbs
 
 
-def made(**size: int) -> Any:
+def random_model(**size: int) -> Any:
     config = LlamaConfig(**size, tie_word_embeddings=True, pad_token_id=0, max_position_embeddings=512)
-    found = LlamaForCausalLM(config).eval()
-    packed_attention.install(found)
-    cpu_ops.install(found)
-    return found
+    model = LlamaForCausalLM(config).eval()
+    packed_attention.install(model)
+    cpu_ops.install(model)
+    return model
 
 
 def now(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-    assert found
-    return int(found[1]) * 1024
+    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    assert match
+    return int(match[1]) * 1024
 
 
 def job(model: Any, settings: dict[str, Any]) -> Job:
@@ -47,22 +47,22 @@ def job(model: Any, settings: dict[str, Any]) -> Job:
     gen = torch.Generator().manual_seed(0)
     ids = [torch.randint(1, 256, (prompt + 2 * answer,), generator=gen).tolist() for _ in range(settings["pairs"])]
     pairs = [TokenPair(x[:prompt], x[prompt : prompt + answer], x[prompt + answer :], i) for i, x in enumerate(ids)]
-    how = Train(
+    train = Train(
         batch=settings["batch"], micro_batch=settings["micro_batch"], tokens=1_000_000, steps=2, learning_rate=1e-5,
         precision="bf16" if settings["bf16"] else "fp32", gradient_checkpointing=settings["checkpointing"],
         lora=Lora(rank=settings["rank"], alpha=8.0) if settings["rank"] else None,
     )  # fmt: skip
     loss = losses.get("dpo")
-    this = Job(loss, loss.Params(), how, 0, pairs, "shared", settings["bf16"])
+    this = Job(loss, loss.Params(), train, 0, pairs, "shared", settings["bf16"])
 
-    def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs], passes: Any) -> LogProbs:
+    def frozen(rows: list[TokenPair], use: str, kind: type[LogProbs], passes: Any) -> LogProbs:
         return reference_logprobs.logprobs(model, rows, "shared", kind, bf16=settings["bf16"])
 
     return with_reference(this, Base(lambda: model), frozen)
 
 
 def trained(settings: dict[str, Any]) -> None:
-    model = made(**settings["size"])
+    model = random_model(**settings["size"])
     this = job(model, settings)
     policy = load_policy(lambda _: model, this.train, bf16=this.bf16, seed=0)
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak from here on

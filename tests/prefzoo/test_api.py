@@ -81,8 +81,8 @@ def test_a_function_in_place_of_a_name_is_answered_with_a_template() -> None:
 
 def test_compare_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "compare", lambda *given: given)
-    found = prefzoo.compare("results/a", Path("b"), baseline="dpo", metrics=["words"])
-    assert found == (
+    result = prefzoo.compare("results/a", Path("b"), baseline="dpo", metrics=["words"])
+    assert result == (
         [Path("results/a"), Path("b")], "dpo", ["words"], None, False, None,
     )  # fmt: skip
 
@@ -98,8 +98,8 @@ def test_a_run_is_a_call(run_folder: Path, monkeypatch: pytest.MonkeyPatch, caps
         "data": {"train": "train.jsonl"},
         "variants": {"simpo": {"beta": 2.5}},
     }
-    found = prefzoo.run(fields, overrides={"train.steps": 2, "train.precision": "fp32"}, results="out", quiet=True)
-    assert len(found.variants["simpo"].steps) == 2 and found.recipe["variants"]["simpo"]["beta"] == 2.5
+    trained = prefzoo.run(fields, overrides={"train.steps": 2, "train.precision": "fp32"}, results="out", quiet=True)
+    assert len(trained.variants["simpo"].steps) == 2 and trained.recipe["variants"]["simpo"]["beta"] == 2.5
     assert "".join(capsys.readouterr()) == ""
     assert sorted(p.name for p in run_folder.iterdir()) == sorted([*before, "cache", "out"])  # no recipe is left behind
     with pytest.raises(prefzoo.UserError, match="no such file: .*absent.jsonl|absent.jsonl"):

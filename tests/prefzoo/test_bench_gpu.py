@@ -31,8 +31,8 @@ def test_the_table_has_a_line_for_each_tool_and_ratios_to_trl() -> None:
             for tool, (first, second, peak) in numbers.items()
         }
     }
-    made = {"versions": {"torch": "2.13.0"}, "hardware": {"gpu": "A card", "cores": 4}, "commit": "abc"}
-    text = gpu_table("gpu", cases, known, "pairs.jsonl", made)
+    here = {"versions": {"torch": "2.13.0"}, "hardware": {"gpu": "A card", "cores": 4}, "commit": "abc"}
+    text = gpu_table("gpu", cases, known, "pairs.jsonl", here)
     assert "| small: 0.5B | 64 | TRL | 8.0 | 4.00 | 4.00 | 1.00 | 1.00 |" in text
     assert "| small: 0.5B | 64 | TRL with Liger (not measured yet) | - | - | - | - | - |" in text
     assert "| small: 0.5B | 64 | prefzoo | 5.0 | 2.00 | 1.00 | 2.00 | 0.25 |" in text

@@ -38,18 +38,18 @@ def evil(policy: LogProbs) -> torch.Tensor:
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_loss_is_in_it(form: str) -> None:
     text = catalogue(ALL, form)
-    assert all(re.search(rf"\W{found.name}\W", text) for found in ALL)
+    assert all(re.search(rf"\W{loss.name}\W", text) for loss in ALL)
     assert {"md": r"\log\sigma", "json": "log σ(βh)", "html": "<mi>σ</mi>"}[form] in text
 
 
 def test_json_says_what_the_registry_says() -> None:
-    found = {one["name"]: one for one in json.loads(catalogue(ALL, "json"))}
-    assert set(found) == set(losses.names())
-    hinge = found["hinge"]
+    models = {one["name"]: one for one in json.loads(catalogue(ALL, "json"))}
+    assert set(models) == set(losses.names())
+    hinge = models["hinge"]
     assert hinge["knobs"] == [{"name": "beta", "bounds": "> 0", "default": 0.05, "grid": [0.05, 0.1]}]
     assert hinge["formula"] == "L = max(0, 1 − βh),  h = (c − r) − (c₀ − r₀)"
     assert hinge["latex"] == r"L = \max(0, 1 - \beta h), \quad h = (c - r) - (c_0 - r_0)"
-    assert found["kto"]["needs"]["mismatched"] == "Mismatched" and found["bco"]["state"] == "RunningMean"
+    assert models["kto"]["needs"]["mismatched"] == "Mismatched" and models["bco"]["state"] == "RunningMean"
 
 
 def test_markdown_marks_the_provisional_ones() -> None:
@@ -68,7 +68,7 @@ def test_what_was_not_read_is_said_and_not_made_up() -> None:
         assert cited in text and tuned in text and LEGEND in text
     assert "| beta | 0.1 | > 0 | - |" in catalogue([losses.get("dpo_ref_free")], "md")
     assert html.escape(LEGEND) in catalogue(ALL, "html")
-    assert all(re.search(r"Eq\. \d|Section \d|authors' (code|README)|^$", found.equation) for found in ALL)
+    assert all(re.search(r"Eq\. \d|Section \d|authors' (code|README)|^$", loss.equation) for loss in ALL)
 
 
 def test_html_is_escaped_and_fetches_nothing() -> None:
@@ -96,9 +96,9 @@ def test_modifiers_have_a_group_of_their_own(form: str) -> None:
     text = catalogue(WHOLE, form)
     assert all(re.search(rf"\W{one.name}\W", text) for one in losses.all_modifiers())
     if form == "json":
-        found = {one["name"]: one for one in json.loads(text) if one["group"] == "modifiers"}
-        assert found["dr"]["excludes"] == ["kl"] and found["dr"]["changes"] == "the values of a loss"
-        assert found["humanline"]["needs"]["reference"] == "TokenLogProbs or TokenAnswers"
+        models = {one["name"]: one for one in json.loads(text) if one["group"] == "modifiers"}
+        assert models["dr"]["excludes"] == ["kl"] and models["dr"]["changes"] == "the values of a loss"
+        assert models["humanline"]["needs"]["reference"] == "TokenLogProbs or TokenAnswers"
         return
     head = f"{len(ALL)} preference losses and {len(WHOLE) - len(ALL)} modifiers"
     assert head in text and "[{humanline: {}}, {dr: {beta: 1}}]" in text
@@ -143,8 +143,8 @@ def test_the_guide_recommends_what_is_there_and_fits() -> None:
     assert len(SITUATIONS) >= 10
     for one in SITUATIONS:
         for name, reason in one.picks:
-            found = losses.look_up(name)
-            fits = isinstance(found, Sum | Modifier) or one.fits is None or one.fits(found)
+            loss = losses.look_up(name)
+            fits = isinstance(loss, Sum | Modifier) or one.fits is None or one.fits(loss)
             assert reason and fits, (one.title, name)
         assert not set(dict(one.picks)) & set(one.others(ALL))
     named = {name for one in SITUATIONS for name in dict(one.picks)}

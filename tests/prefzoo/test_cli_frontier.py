@@ -58,8 +58,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 @pytest.mark.slow
 def test_a_run_and_again(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch) == 0, capsys.readouterr().out
-    found = read_run(place / "results" / "far")
-    table = found.frontier
+    results = read_run(place / "results" / "far")
+    table = results.frontier
     assert table.groupby("variant").step.apply(list).to_dict() == {"dpo": [0, 2, 4, 6], "simpo": [0, 2, 4, 6]}
     start = table[table.step == 0]
     assert (
@@ -69,16 +69,16 @@ def test_a_run_and_again(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     )
     assert table.reward.between(0, 1).all() and (table[table.step > 0].kl != 0).all()
     assert not list(place.glob("results/far/*/snapshots"))
-    dpo = found.variants["dpo"].measured
+    dpo = results.variants["dpo"].measured
     assert dpo is not None and len(dpo.kl) == 4 and dpo.beta == 0.1 and len(dpo.tokens) == 6
     assert set(dpo.pairs) == {"length_normalised_accuracy", "chosen_displacement", "entropy"}
     assert {len(v) for v in dpo.pairs.values()} == {len(dpo.margins)} == {8}
-    long = found.long.set_index(["variant", "metric"])
+    long = results.long.set_index(["variant", "metric"])
     for metric in ("kl", "length_ratio", "calibration_error", "entropy", "chosen_displacement", "win_rate_lc"):
         row = long.loc["dpo", metric]
         assert row.low <= row.value <= row.high, metric
     assert (long.loc["dpo", "kl"].baseline, long.loc["dpo", "entropy"].suite[:10]) == ("base", "test.jsonl")
-    assert found.round_robin is not None and sorted(found.round_robin["variants"]) == ["base", "dpo", "simpo"]
+    assert results.round_robin is not None and sorted(results.round_robin["variants"]) == ["base", "dpo", "simpo"]
     board = (place / "results/far/leaderboard.md").read_text()
     assert "| rank | variant | kl |" not in board and "calibration_error | chosen_displacement | entropy | kl" in board
     before = pd.read_csv(place / "results/far/frontier.csv")
@@ -97,8 +97,8 @@ def test_snapshots_that_were_not_taken(
     assert not (place / "results/far/frontier.csv").exists()
     capsys.readouterr()
     assert run(monkeypatch) == 0
-    said = capsys.readouterr().out
-    assert "dpo: trained without all snapshots of evals.frontier; --fresh takes them" in said
+    printed = capsys.readouterr().out
+    assert "dpo: trained without all snapshots of evals.frontier; --fresh takes them" in printed
     assert pd.read_csv(place / "results/far/frontier.csv").step.tolist() == [0, 6, 0, 6]
 
 

@@ -89,18 +89,18 @@ def test_listing_commands_speak_json(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(run_folder)
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for words in (["losses"], ["losses", "dpo"], ["data", "r.yaml"], ["check", "r.yaml"], ["doctor"]):
         assert prefzoo(monkeypatch, *words, "--json") == 0
-        found[" ".join(words)] = json.loads(capsys.readouterr().out)
+        result[" ".join(words)] = json.loads(capsys.readouterr().out)
     assert (
-        len(found["losses"]) == len(losses.names()) + len(list(losses.all_modifiers()))
-        and found["losses dpo"][0]["name"] == "dpo"
+        len(result["losses"]) == len(losses.names()) + len(list(losses.all_modifiers()))
+        and result["losses dpo"][0]["name"] == "dpo"
     )
-    assert [(one["spec"], one["kept"]) for one in found["data r.yaml"]] == [("train.jsonl", 8), ("test.jsonl", 8)]
-    plan = found["check r.yaml"]
+    assert [(one["spec"], one["kept"]) for one in result["data r.yaml"]] == [("train.jsonl", 8), ("test.jsonl", 8)]
+    plan = result["check r.yaml"]
     assert (plan["rows"], plan["unit"], plan["variants"]["dpo"]["steps"]) == (8, "pairs", 25)
-    assert {f["group"] for f in found["doctor"]["findings"]} >= {"hardware", "precision", "disk", "parts", "optional"}
+    assert {f["group"] for f in result["doctor"]["findings"]} >= {"hardware", "precision", "disk", "parts", "optional"}
 
 
 def test_every_command_that_lists_takes_json_and_every_one_that_works_takes_quiet() -> None:
@@ -122,11 +122,11 @@ def test_doctor_names_what_is_missing_and_the_cure(
     )  # also where prefzoo is on the path, but not installed
     have: dict[str, str | None] = {"peft": None, "pandas": "1.0", "wandb": None, "tensorboard": "9.9"}
     monkeypatch.setattr(environment, "version_of", lambda name: have.get(name, UNKNOWN))
-    found = findings()
-    assert found["peft"].state == environment.BAD and found["peft"].cure.startswith("pip install 'peft")
-    assert found["pandas"].state == environment.BAD and found["pandas"].says.startswith("1.0; tried with ")
-    assert (found["wandb"].state, found["wandb"].cure) == (environment.NOTE, "pip install wandb")
-    assert found["tensorboard"].says.startswith("9.9") and not found["tensorboard"].cure
+    by_name = findings()
+    assert by_name["peft"].state == environment.BAD and by_name["peft"].cure.startswith("pip install 'peft")
+    assert by_name["pandas"].state == environment.BAD and by_name["pandas"].says.startswith("1.0; tried with ")
+    assert (by_name["wandb"].state, by_name["wandb"].cure) == (environment.NOTE, "pip install wandb")
+    assert by_name["tensorboard"].says.startswith("9.9") and not by_name["tensorboard"].cure
     assert prefzoo(monkeypatch, "doctor") == 0
     assert "2 to mend: peft, pandas" in " ".join(capsys.readouterr().out.split())
 
@@ -138,18 +138,18 @@ def test_doctor_says_what_precision_means_here(
     native: bool, state: str, auto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prefzoo.engine.precision.native_bf16", lambda: native)
-    found = findings()["bf16"]
-    assert found.state == state and f"auto takes {auto}" in found.says
-    assert ("emulated" in found.says) != native
+    by_name = findings()["bf16"]
+    assert by_name.state == state and f"auto takes {auto}" in by_name.says
+    assert ("emulated" in by_name.says) != native
 
 
 def test_doctor_looks_at_disks_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache" / "below"))
     monkeypatch.setattr("os.access", lambda place, mode: Path(place) != tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    found = findings()
-    assert found["cache"].state == environment.BAD and "PREFZOO_CACHE" in found["cache"].cure
-    assert found["results"].state != environment.BAD and "offline" in found["hub"].says
+    by_name = findings()
+    assert by_name["cache"].state == environment.BAD and "PREFZOO_CACHE" in by_name["cache"].cure
+    assert by_name["results"].state != environment.BAD and "offline" in by_name["hub"].says
     assert not (tmp_path / "cache").exists()  # it only looks
 
 

@@ -107,16 +107,16 @@ def test_every_kind_of_judge_is_measured(
     assert prefzoo(monkeypatch, *words) == 0
     http.shutdown()
     http.server_close()
-    out, found = capsys.readouterr().out, json.loads((place / "q.json").read_text())
+    out, printed = capsys.readouterr().out, json.loads((place / "q.json").read_text())
     for _, label in NUMBERS:
         assert f"  {label}: " in out
-    assert found["agreement"]["n"] == 4 and "longer answer is the labelled one: 75.0%" in out
+    assert printed["agreement"]["n"] == 4 and "longer answer is the labelled one: 75.0%" in out
     one_at_a_time = kind in ("verifier", "reward")  # which no order can sway
-    assert found["flips"]["n"] == (0 if one_at_a_time else 4)
+    assert printed["flips"]["n"] == (0 if one_at_a_time else 4)
     if kind == "verifier":
-        assert found["agreement"]["value"] == 1.0
+        assert printed["agreement"]["value"] == 1.0
     if kind == "server":
-        assert (found["flips"]["value"], found["first_position"]["value"], found["ties"]) == (1.0, 1.0, 4)
+        assert (printed["flips"]["value"], printed["first_position"]["value"], printed["ties"]) == (1.0, 1.0, 4)
 
 
 def test_labelled_pairs_may_have_any_known_format(

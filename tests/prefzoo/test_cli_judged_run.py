@@ -129,5 +129,5 @@ def test_a_judge_that_falls_away_after_training_costs_only_its_own_number() -> N
             raise UserError("judge x: no connection; start the server")
 
     two = [Comparison(PromptRow("1", "p"), Answer("a", True, 1), Answer("b", True, 1))] * 2
-    found = _verdicts(Down(), two, lambda done, total, note: None)  # type: ignore[arg-type]
-    assert [v.missing for v in found] == ["judge x: no connection; start the server"] * 2
+    outcomes = _verdicts(Down(), two, lambda done, total, note: None)  # type: ignore[arg-type]
+    assert [v.missing for v in outcomes] == ["judge x: no connection; start the server"] * 2

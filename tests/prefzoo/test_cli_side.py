@@ -63,8 +63,10 @@ def test_what_cannot_go_together_goes_one_after_another(
     head = ("--set", "train.lora.targets=[lm_head]", "--set", "train.steps=1")
     assert prefzoo(monkeypatch, "run", "r.yaml", *head) == 0
     out = capsys.readouterr().out
-    said = "dpo, v0.1, kto: cannot train side by side: an adapter on the output head is added to its weight, of which"
-    assert said in " ".join(out.split()) and "training kto: done" in out
+    printed = (
+        "dpo, v0.1, kto: cannot train side by side: an adapter on the output head is added to its weight, of which"
+    )
+    assert printed in " ".join(out.split()) and "training kto: done" in out
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "variants.dpo.train.lora=null", "--set", "train.steps=1") == 0
     out = capsys.readouterr().out
     assert "dpo: train.side_by_side: needs train.lora; trained alone" in out
@@ -77,8 +79,8 @@ def test_one_that_diverges_fails_alone_and_the_others_are_kept(
 ) -> None:
     wild: tuple[Any, ...] = ("--set", "variants.kto.train={learning_rate: 1e38, weight_decay: 1e38}")
     assert prefzoo(monkeypatch, "run", "r.yaml", *wild) == 3
-    said = capsys.readouterr().out
-    assert "kto failed: kto: the loss is nan at step 2; lower train.learning_rate" in said
+    printed = capsys.readouterr().out
+    assert "kto failed: kto: the loss is nan at step 2; lower train.learning_rate" in printed
     folder = side / "results" / "tiny"
     assert [(folder / name / "result.json").exists() for name in ("dpo", "v0.1", "kto")] == [True, True, False]
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0

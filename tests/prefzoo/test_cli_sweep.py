@@ -41,8 +41,8 @@ FINALS = 4  # two variants, two seeds
 
 
 def rows(first: int, last: int) -> str:
-    made = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(first, last)]
-    return "".join(json.dumps(row) + "\n" for row in made)
+    pairs = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(first, last)]
+    return "".join(json.dumps(row) + "\n" for row in pairs)
 
 
 @pytest.fixture

@@ -40,9 +40,9 @@ def model_of(kind: str) -> Any:
 def outcome(model: Any, bf16: bool = False) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     model.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        found = score(model, collate(PAIRS, "shared", pad=0))
-    found.margin.sum().backward()
-    return found.margin.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        scored = score(model, collate(PAIRS, "shared", pad=0))
+    scored.margin.sum().backward()
+    return scored.margin.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("kind", KINDS)

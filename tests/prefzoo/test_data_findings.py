@@ -61,17 +61,17 @@ def test_ties_contradict_nothing() -> None:
 
 
 def test_white_space_and_the_way_of_writing_a_prompt_make_no_other_row() -> None:
-    def said(role: str, text: str) -> Text:
+    def turn(role: str, text: str) -> Text:
         return [{"role": role, "content": text}]
 
     rows = pairs(
-        (said("user", "p"), said("assistant", "a\n"), said("assistant", "b")),
-        (said("user", " p"), said("assistant", "b"), said("assistant", "a")),
+        (turn("user", "p"), turn("assistant", "a\n"), turn("assistant", "b")),
+        (turn("user", " p"), turn("assistant", "b"), turn("assistant", "a")),
     )
     assert seen(rows) == {"swapped": [(1, 2)]}
     shared = [{"role": "user", "content": "p"}, {"role": "assistant", "content": "x"}]
-    whole = pairs((said("user", "o"), [*shared, *said("assistant", "a")], [*shared, *said("assistant", "b")]))
-    split = pairs(([*said("user", "o"), *shared], said("assistant", "b"), said("assistant", "a")))
+    whole = pairs((turn("user", "o"), [*shared, *turn("assistant", "a")], [*shared, *turn("assistant", "b")]))
+    split = pairs(([*turn("user", "o"), *shared], turn("assistant", "b"), turn("assistant", "a")))
     assert seen([*whole, Pair(*[getattr(split[0], n) for n in ("prompt", "chosen", "rejected")], 1)]) == {
         "swapped": [(1, 2)]
     }

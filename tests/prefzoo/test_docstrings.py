@@ -100,6 +100,7 @@ def test_arguments_and_results_are_described() -> None:
 def test_names_say_what_a_thing_is() -> None:
     everything = [p for p in ROOT.rglob("*.py") if "suites" not in p.parts]  # their content is their version
     everything += [p for p in (ROOT / "evals").rglob("*.py") if "suites" not in p.parts]
+    everything += sorted(Path(__file__).parents[1].rglob("*.py"))
     faults = [f"{path}:{fault}" for path in everything for fault in vague_names(path.read_text(encoding="utf-8"))]
     assert not faults, "\n".join(faults)
 

@@ -39,12 +39,12 @@ def by_hand(model: Any, prompt: list[int], answer: list[int]) -> float:
 @torch.no_grad()
 def test_sums_equal_those_of_plain_logits(tiny_model: Any, layout: Layout) -> None:
     pairs = random_pairs()
-    found = score(tiny_model, collate(pairs, layout, pad=1))
+    scored = score(tiny_model, collate(pairs, layout, pad=1))
     for i, pair in enumerate(pairs):
-        assert float(found.chosen[i]) == pytest.approx(by_hand(tiny_model, pair.prompt, pair.chosen), abs=1e-4)
-        assert float(found.rejected[i]) == pytest.approx(by_hand(tiny_model, pair.prompt, pair.rejected), abs=1e-4)
-    assert found.chosen_len.tolist() == [len(p.chosen) for p in pairs]
-    assert found.rejected_len.tolist() == [len(p.rejected) for p in pairs]
+        assert float(scored.chosen[i]) == pytest.approx(by_hand(tiny_model, pair.prompt, pair.chosen), abs=1e-4)
+        assert float(scored.rejected[i]) == pytest.approx(by_hand(tiny_model, pair.prompt, pair.rejected), abs=1e-4)
+    assert scored.chosen_len.tolist() == [len(p.chosen) for p in pairs]
+    assert scored.rejected_len.tolist() == [len(p.rejected) for p in pairs]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -65,9 +65,9 @@ def test_a_gpus_sums_in_a_fixed_order_are_the_same_sums(layout: Layout) -> None:
 
 def gradients(model: Any, layout: Layout, tile: Tile = None) -> tuple[LogProbs, torch.Tensor]:
     model.zero_grad()
-    found = score(model, collate(random_pairs(), layout, pad=1), tile=tile)
-    (found.margin**2).mean().backward()
-    return found, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone()
+    scored = score(model, collate(random_pairs(), layout, pad=1), tile=tile)
+    (scored.margin**2).mean().backward()
+    return scored, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone()
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_token_values_and_kl_by_full_logits(tiny_model: Any, tile: Tile) -> None
     with torch.no_grad():
         other.get_output_embeddings().weight.mul_(1.1)
     batch = collate(pairs, "shared", pad=1)
-    found, kl = score_with_kl(tiny_model, other, batch, VocabLogProbs, tile=tile)
-    assert isinstance(found, VocabLogProbs) and kl.chosen.requires_grad
+    scored, kl = score_with_kl(tiny_model, other, batch, VocabLogProbs, tile=tile)
+    assert isinstance(scored, VocabLogProbs) and kl.chosen.requires_grad
     for i, pair in enumerate(pairs):
         for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
             at = slice(len(pair.prompt) - 1, len(pair.prompt) + len(answer) - 1)
@@ -117,7 +117,7 @@ def test_token_values_and_kl_by_full_logits(tiny_model: Any, tile: Tile) -> None
                 "log_sum_sq": (log_p.exp() ** 2).sum(-1).log(),
             }
             for name, values in expected.items():
-                mine = getattr(found, f"{side}_{name}")[i].double()
+                mine = getattr(scored, f"{side}_{name}")[i].double()
                 torch.testing.assert_close(mine[:n], values, atol=1e-4, rtol=1e-4)
                 assert not mine[n:].any()
             by_hand_kl = (log_q.exp() * (log_q - log_p)).sum()
@@ -194,13 +194,13 @@ def test_short_rows_attend_as_the_fused_kernel_does(masked: bool) -> None:
     key, value = (torch.randn(2, 3, 9, 4, generator=gen, dtype=torch.float64, requires_grad=True) for _ in range(2))
     seen = torch.rand(2, 1, 9, 9, generator=gen) > 0.5
     mask = seen.tril() | torch.eye(9, dtype=torch.bool) if masked else None
-    found, _ = attend(None, query, key, value, mask)
+    result, _ = attend(None, query, key, value, mask)
     expected = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=True
     ).transpose(1, 2)
-    torch.testing.assert_close(found, expected)
-    weights = torch.randn(found.shape, generator=gen, dtype=torch.float64)
-    one = torch.autograd.grad((found * weights).sum(), (query, key, value))
+    torch.testing.assert_close(result, expected)
+    weights = torch.randn(result.shape, generator=gen, dtype=torch.float64)
+    one = torch.autograd.grad((result * weights).sum(), (query, key, value))
     two = torch.autograd.grad((expected * weights).sum(), (query, key, value))
     torch.testing.assert_close(one, two)
 

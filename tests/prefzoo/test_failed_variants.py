@@ -42,9 +42,9 @@ def test_the_others_go_on_and_it_is_not_tried_again_unasked(run, capsys: pytest.
     assert not (folder / "wild" / "checkpoint").exists() and not (folder / "wild" / "resume").exists()
     board = (folder / "leaderboard.md").read_text()
     assert "| failed | wild | - |" in board and f"wild failed (step {kept['step']}: sft: the " in board
-    found = read_run(folder).variants
-    assert found["wild"].failure is not None and found["wild"].failure.step == kept["step"]
-    assert found["dpo"].failure is None and found["dpo"].result is not None
+    results = read_run(folder).variants
+    assert results["wild"].failure is not None and results["wild"].failure.step == kept["step"]
+    assert results["dpo"].failure is None and results["dpo"].result is not None
 
     assert run(f"{{wild: {WILD}, dpo: null}}") == 3
     out = capsys.readouterr().out

@@ -69,7 +69,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tiny_model: Any, tmp_pa
     this, limit = job(tiny_model), contextlib.ExitStack()
     whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
     with limit, pytest.raises(UserError, match=r"resume/step-00000003: cannot be written, the file is too large; free"):
-        run(tiny_model, this, tmp_path, until=3, how=lambda: limit.enter_context(files_of_at_most(50_000)))
+        run(tiny_model, this, tmp_path, until=3, stop=lambda: limit.enter_context(files_of_at_most(50_000)))
     assert [p.name[:13] for p in (tmp_path / "resume").iterdir()] == ["step-00000002"]  # and nothing half written
     last = run(tiny_model, this, tmp_path)
     assert last["said"] == ["resuming after step 2 of 6"]
@@ -97,7 +97,7 @@ def test_a_really_full_disk(tiny_model: Any, tmp_path: Path, small_disk: Path) -
         ballast.write_bytes(b"x" * (left - 50_000))
 
     with pytest.raises(UserError, match=r"step-00000003: cannot be written, the disk is full; free some space and run"):
-        run(tiny_model, this, small_disk / "run", until=3, how=fill)
+        run(tiny_model, this, small_disk / "run", until=3, stop=fill)
     assert [p.name[:13] for p in (small_disk / "run" / "resume").iterdir()] == ["step-00000002"]
     ballast.unlink()
     same(whole, run(tiny_model, this, small_disk / "run"))
@@ -109,9 +109,9 @@ def test_the_command_says_so_in_one_line(
 ) -> None:
     with files_of_at_most(50_000):
         assert prefzoo(monkeypatch, "run", "r.yaml", "--save-every", "0") == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.endswith("; free some space and run the same command to resume\n")
-    assert said.count("\n") == 1 and not [*place.rglob("*.partial")]
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and printed.endswith("; free some space and run the same command to resume\n")
+    assert printed.count("\n") == 1 and not [*place.rglob("*.partial")]
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
 
 
@@ -132,13 +132,13 @@ def test_room_that_ends_anywhere_else_is_one_line_too(
 
 
 def test_broken_reference_log_probs_are_computed_again(tmp_path: Path) -> None:
-    path, said = tmp_path / "kept.safetensors", []
+    path, lines = tmp_path / "kept.safetensors", []
     values = LogProbs(*(torch.tensor([1.0, 2.0]) for _ in fields(LogProbs)))
     reference_logprobs.write_cached(path, values)
     assert torch.equal(reference_logprobs.read_cached(path, LogProbs).chosen, values.chosen)  # type: ignore[union-attr]
     flip(path)  # in a number, which safetensors itself does not notice
-    assert reference_logprobs.read_cached(path, LogProbs, said.append) is None
-    assert said == [f"{path}: broken (its content is not what was written); computed again"]
+    assert reference_logprobs.read_cached(path, LogProbs, lines.append) is None
+    assert lines == [f"{path}: broken (its content is not what was written); computed again"]
 
 
 def test_broken_cached_values_are_made_again(
@@ -170,17 +170,17 @@ def test_broken_results_of_a_run_are_made_again(
     flip(dpo / "checkpoint" / "model.safetensors")
     capsys.readouterr()
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
-    said = capsys.readouterr().out.replace("\n", " ")
-    assert "dpo/checkpoint: broken (not what was written); dpo is trained again" in said
-    assert "computed again" in said
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert "dpo/checkpoint: broken (not what was written); dpo is trained again" in printed
+    assert "computed again" in printed
     assert (dpo / "checkpoint" / "model.safetensors").read_bytes() == weights
     assert (dpo / "metrics.jsonl").read_bytes() == log
     changed = json.loads(evals)
     changed["margins"][0] += 1
     (dpo / "evals.json").write_text(json.dumps(changed))
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
-    said = capsys.readouterr().out
-    assert "dpo: already trained" in said and "evals.json: broken (not what was written); measured again" in said
+    printed = capsys.readouterr().out
+    assert "dpo: already trained" in printed and "evals.json: broken (not what was written); measured again" in printed
     assert (dpo / "evals.json").read_text() == evals
 
 
@@ -214,9 +214,11 @@ def test_the_second_run_in_a_folder_refuses_until_the_first_is_gone(
         assert first.stdout is not None and first.stdout.readline() == "held\n"
         for _ in range(2):  # being refused changes nothing
             assert prefzoo(monkeypatch, "run", "r.yaml") == 2
-            said = capsys.readouterr().err
-            assert said.startswith(f"error: {folder}: process {first.pid} on {socket.gethostname()} has been running")
-            assert said.endswith("; wait for it or end it, or give another --results\n") and said.count("\n") == 1
+            printed = capsys.readouterr().err
+            assert printed.startswith(
+                f"error: {folder}: process {first.pid} on {socket.gethostname()} has been running"
+            )
+            assert printed.endswith("; wait for it or end it, or give another --results\n") and printed.count("\n") == 1
         assert prefzoo(monkeypatch, "run", "r.yaml", "--results", "elsewhere") == 0
         first.kill()  # nothing of its own cleans up
     assert (folder / ".lock.json").exists()
@@ -269,9 +271,9 @@ def test_the_reference_and_answers_take_less_at_a_time_where_memory_is_short(
 ) -> None:
     pairs = [TokenPair([1, 2, i], [3, 4], [5, i], i) for i in range(7)]
     prompts = [[1, 2, i] for i in range(7)]
-    how: dict[str, Any] = {"max_new_tokens": 3, "n": 2, "temperature": 1.0}
+    options: dict[str, Any] = {"max_new_tokens": 3, "n": 2, "temperature": 1.0}
     expected = reference_logprobs.logprobs(tiny_model, pairs, "shared", bf16=False)
-    drawn = generate.sample_tokens(tiny_model, tiny_tokenizer, prompts, **how)
+    drawn = generate.sample_tokens(tiny_model, tiny_tokenizer, prompts, **options)
     sizes: list[int] = []
 
     def short(count: int) -> None:
@@ -291,11 +293,11 @@ def test_the_reference_and_answers_take_less_at_a_time_where_memory_is_short(
 
     monkeypatch.setattr(reference_logprobs, "score", score)
     monkeypatch.setattr(tiny_model, "generate", asked)
-    found = reference_logprobs.logprobs(tiny_model, pairs, "shared", bf16=False)
-    torch.testing.assert_close(found.chosen, expected.chosen)
-    torch.testing.assert_close(found.rejected, expected.rejected)
+    scored = reference_logprobs.logprobs(tiny_model, pairs, "shared", bf16=False)
+    torch.testing.assert_close(scored.chosen, expected.chosen)
+    torch.testing.assert_close(scored.rejected, expected.rejected)
     assert sizes == [7, 3, 4, 2, 2]
-    assert generate.sample_tokens(tiny_model, tiny_tokenizer, prompts, **how) == drawn and max(sizes) == 14
+    assert generate.sample_tokens(tiny_model, tiny_tokenizer, prompts, **options) == drawn and max(sizes) == 14
 
 
 def short_of(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +335,7 @@ def test_a_training_goes_on_with_the_passes_that_fit(
     this = job(tiny_model)
     short_of(2, monkeypatch)
     whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
-    run(tiny_model, this, tmp_path / "parts", until=4, how=kill)
+    run(tiny_model, this, tmp_path / "parts", until=4, stop=kill)
     last = run(tiny_model, this, tmp_path / "parts")
     assert last["said"] == ["resuming after step 3 of 6"]  # and no try that must fail
     same(whole, last)
@@ -371,9 +373,9 @@ def test_a_run_under_a_real_limit_of_memory_says_so_in_its_files(place: Path, ti
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     folder = place / "results" / "tiny"
     assert "dpo: out of memory at step 1 with 8 pairs at a time; continues with " in done.stdout.replace("\n", " ")
-    found = run_folders.read_result(folder / "dpo")
-    assert found is not None and found.costs["memory_halvings"] >= 1 and found.train["batch"] == 8
-    assert memory_notes({"dpo": found.costs}) in (folder / "leaderboard.md").read_text()
+    result = run_folders.read_result(folder / "dpo")
+    assert result is not None and result.costs["memory_halvings"] >= 1 and result.train["batch"] == 8
+    assert memory_notes({"dpo": result.costs}) in (folder / "leaderboard.md").read_text()
 
 
 def test_no_note_where_memory_was_enough() -> None:

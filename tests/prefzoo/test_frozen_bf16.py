@@ -28,16 +28,16 @@ def linear_dtypes(model: Any) -> set[torch.dtype]:
 
 def trained(model: Any, folder: Path, *, lean: bool, **lora: Any) -> tuple[bytes, dict[str, Tensor]]:
     """The log and the adapter of a bf16 training from a lean base and policy, or from fat ones."""
-    how = Train(batch=4, steps=3, learning_rate=1e-2, precision="bf16", lora=Lora(rank=4, **lora))
+    train = Train(batch=4, steps=3, learning_rate=1e-2, precision="bf16", lora=Lora(rank=4, **lora))
     loss, base = losses.get("dpo"), Base(lambda: copy.deepcopy(model), frozen_bf16=lean)
     job = with_reference(
-        Job(loss, loss.Params(), how, 0, PAIRS, "shared", bf16=True), base,
-        lambda rows, what, kind, passes: reference_logprobs.logprobs(
+        Job(loss, loss.Params(), train, 0, PAIRS, "shared", bf16=True), base,
+        lambda rows, scored, kind, passes: reference_logprobs.logprobs(
             base.model, rows, "shared", kind, bf16=True, passes=passes[0]
         ),
     )  # fmt: skip
     assert (torch.bfloat16 in linear_dtypes(base.model)) == lean
-    policy = load_policy(lambda quantize: copy.deepcopy(model), how, bf16=lean, seed=0)
+    policy = load_policy(lambda quantize: copy.deepcopy(model), train, bf16=lean, seed=0)
     assert (torch.bfloat16 in linear_dtypes(policy)) == lean
     train_one(job, policy, folder / "metrics.jsonl")
     adapter = {name: p.detach() for name, p in policy.named_parameters() if p.requires_grad}
@@ -98,8 +98,8 @@ def test_a_layer_that_needs_fp32_is_noticed_and_the_model_loaded_again(tiny_mode
     assert linear_dtypes(base.model) == {torch.float32} and len(loads) == 2
     base.drop()
     assert linear_dtypes(base.model) == {torch.float32} and len(loads) == 3  # known by now
-    how = Train(precision="bf16", lora=Lora(rank=2, targets=["q_proj"]))
-    assert linear_dtypes(load_policy(load, how, bf16=True, seed=0)) == {torch.float32} and len(loads) == 5
+    train = Train(precision="bf16", lora=Lora(rank=2, targets=["q_proj"]))
+    assert linear_dtypes(load_policy(load, train, bf16=True, seed=0)) == {torch.float32} and len(loads) == 5
 
 
 def test_the_base_is_loaded_when_it_is_read(tiny_model: Any) -> None:

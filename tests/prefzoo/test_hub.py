@@ -82,10 +82,10 @@ def about(folder: Path, loss: str = "dpo", **changes: Any) -> About:
 
 def test_a_card_says_what_the_model_is(tmp_path: Path) -> None:
     text = cards.card(about(tmp_path), adapter=False)
-    said = front(text)
-    assert (said["base_model"], said["datasets"]) == ("me/base", ["them/pairs"])
-    assert (said["library_name"], said["pipeline_tag"]) == ("transformers", "text-generation")
-    assert {"prefzoo", "dpo", "arxiv:2305.18290"} <= set(said["tags"]) and "license" not in said
+    printed = front(text)
+    assert (printed["base_model"], printed["datasets"]) == ("me/base", ["them/pairs"])
+    assert (printed["library_name"], printed["pipeline_tag"]) == ("transformers", "text-generation")
+    assert {"prefzoo", "dpo", "arxiv:2305.18290"} <= set(printed["tags"]) and "license" not in printed
     assert "$$ L = " in text and "[arXiv:2305.18290](https://arxiv.org/abs/2305.18290)" in text
     assert "| win\\_rate | 66.5% \\[58.5, 74.0\\] | - | 100 | p.jsonl | verifier |" in text
     assert "| lora.rank | 2 |" in text and "| beta | 0.1 |" in text and "| seed | 7 |" in text
@@ -205,9 +205,9 @@ def test_no_network_is_said_in_one_line_without_the_token(
     monkeypatch.setattr("huggingface_hub.get_token", lambda: TOKEN)
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", unreachable)
     assert prefzoo(monkeypatch, "push", str(saved / "full"), "--to", "me/x") == 2
-    said = capsys.readouterr()
-    assert "the hub cannot be reached (ConnectionError: no route" in said.err and len(said.err.splitlines()) == 1
-    assert TOKEN not in said.err + said.out
+    printed = capsys.readouterr()
+    assert "the hub cannot be reached (ConnectionError: no route" in printed.err and len(printed.err.splitlines()) == 1
+    assert TOKEN not in printed.err + printed.out
 
 
 @pytest.mark.parametrize(("status", "cure"), [(403, "the token may not write there"), (500, "try again later")])
@@ -225,9 +225,9 @@ def test_a_refusal_is_said_in_one_line(
     monkeypatch.setattr("huggingface_hub.get_token", lambda: TOKEN)
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refused)
     assert prefzoo(monkeypatch, "push", str(saved / "full"), "--to", "me/x") == 2
-    said = capsys.readouterr()
-    assert f"the hub refuses me/x (HTTP {status}); {cure}" in said.err and len(said.err.splitlines()) == 1
-    assert TOKEN not in said.err + said.out
+    printed = capsys.readouterr()
+    assert f"the hub refuses me/x (HTTP {status}); {cure}" in printed.err and len(printed.err.splitlines()) == 1
+    assert TOKEN not in printed.err + printed.out
 
 
 def test_a_hub_gets_one_commit_with_all_files(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

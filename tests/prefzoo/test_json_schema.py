@@ -30,9 +30,9 @@ WHOLE = "name: tiny\nmodel: some/model\ndata: {train: pairs.jsonl}\n"
 
 @pytest.fixture(scope="module")
 def checker() -> Draft202012Validator:
-    made = json.loads(KEPT.read_text())
-    Draft202012Validator.check_schema(made)
-    return Draft202012Validator(made)
+    values = json.loads(KEPT.read_text())
+    Draft202012Validator.check_schema(values)
+    return Draft202012Validator(values)
 
 
 def test_the_kept_file_is_current() -> None:
@@ -115,8 +115,8 @@ def test_a_loss_without_a_docstring_is_described_by_its_paper() -> None:
     def bare_of_words(policy: LogProbs) -> Tensor:
         return -policy.margin
 
-    made = losses.loss(paper="mine")(bare_of_words)
-    assert json_schema.recipe_schema([made])["$defs"]["knobs.bare_of_words"]["description"] == "mine."
+    loss = losses.loss(paper="mine")(bare_of_words)
+    assert json_schema.recipe_schema([loss])["$defs"]["knobs.bare_of_words"]["description"] == "mine."
 
 
 def test_every_field_has_a_sentence() -> None:
@@ -124,18 +124,18 @@ def test_every_field_has_a_sentence() -> None:
         return {p for inner in get_args(annotation) for p in (inner, *parts(inner))}
 
     def paths(model: type[BaseModel], prefix: str = "") -> set[str]:
-        found = set()
+        sentences = set()
         for name, field in model.model_fields.items():
-            found.add(prefix + name)
+            sentences.add(prefix + name)
             kinds = (field.annotation, *parts(field.annotation))
             inside = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel) and k is not Variant]
-            found |= {
+            sentences |= {
                 p
                 for k in inside
                 if k.__module__ in (Train.__module__, Sweep.__module__, DataSet.__module__)
                 for p in paths(k, f"{prefix}{name}.")
             }
-        return found
+        return sentences
 
     described = {f"data.eval{name.removeprefix('data.train')}" for name in FIELDS if name.startswith("data.train.")}
     assert paths(Recipe) == set(FIELDS) | described  # sources of both uses have the same fields

@@ -85,7 +85,7 @@ def test_sigterm_says_how_to_go_on(run_folder: Path) -> None:
         run.send_signal(signal.SIGTERM)
         _, err = run.communicate(timeout=60)
     assert run.returncode == 143
-    said = re.fullmatch(r"stopped after step (\d+) of 2000; run the same command to resume from there\n", err)
-    assert said, err
-    assert len(log.read_text().splitlines()) == int(said[1])
+    printed = re.fullmatch(r"stopped after step (\d+) of 2000; run the same command to resume from there\n", err)
+    assert printed, err
+    assert len(log.read_text().splitlines()) == int(printed[1])
     assert len([*(log.parent / "resume").glob("step-*")]) == 1

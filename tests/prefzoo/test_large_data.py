@@ -158,21 +158,21 @@ def test_a_killed_run_goes_on_after_its_last_chunk(
     tmp_path: Path, tiny_tokenizer: Any, small_parts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "d.jsonl", ROWS)
-    made: list[int] = []
+    chunks: list[int] = []
     chunk = Tokeniser.chunk
 
     def dies(self: Tokeniser, examples: Any, first: int, *more: Any) -> Chunk:
-        if len(made) == 2:
+        if len(chunks) == 2:
             raise KeyboardInterrupt
-        made.append(first)
+        chunks.append(first)
         return chunk(self, examples, first, *more)
 
     monkeypatch.setattr(Tokeniser, "chunk", dies)
     with pytest.raises(KeyboardInterrupt):
         read(tmp_path, tiny_tokenizer)
-    made.clear()
+    chunks.clear()
     data = read(tmp_path, tiny_tokenizer)
-    assert made == [20] and [e.row for e in data.tokens.examples] == list(range(23))
+    assert chunks == [20] and [e.row for e in data.tokens.examples] == list(range(23))
 
 
 def test_what_changes_is_tokenised_again_and_no_more(
@@ -180,17 +180,17 @@ def test_what_changes_is_tokenised_again_and_no_more(
 ) -> None:
     write(tmp_path / "d.jsonl", ROWS)
     read(tmp_path, tiny_tokenizer)
-    made: list[int] = []
+    chunks: list[int] = []
     chunk = Tokeniser.chunk
-    monkeypatch.setattr(Tokeniser, "chunk", lambda self, *given: (made.append(given[1]), chunk(self, *given))[1])
+    monkeypatch.setattr(Tokeniser, "chunk", lambda self, *given: (chunks.append(given[1]), chunk(self, *given))[1])
     write(tmp_path / "d.jsonl", [*ROWS[:12], {**ROWS[12], "chosen": "other"}, *ROWS[13:]])
     read(tmp_path, tiny_tokenizer)
-    assert made == [10]
+    assert chunks == [10]
     tiny_tokenizer.chat_template += " "
     read(tmp_path, tiny_tokenizer)
-    assert made == [10, 0, 10, 20]
+    assert chunks == [10, 0, 10, 20]
     read_and_audit(DataSource("d.jsonl"), tmp_path, tiny_tokenizer, 199, "drop")
-    assert len(made) == 7
+    assert len(chunks) == 7
 
 
 def test_a_broken_file_is_tokenised_again(tmp_path: Path, tiny_tokenizer: Any, capsys: Any) -> None:

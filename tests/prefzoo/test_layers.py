@@ -19,13 +19,13 @@ LAYERS = (  # lowest first
 
 def modules() -> dict[str, Path]:
     """Every module of the package, by its name without `prefzoo.`; the package itself is the empty name."""
-    found = {}
+    models = {}
     for top in ("prefzoo", "evals"):
         for path in sorted((ROOT / top).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             parts = ("evals", *parts[1:]) if top == "evals" else parts[1:]
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return {name: path for name, path in found.items() if top_level(name)}
+            models[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return {name: path for name, path in models.items() if top_level(name)}
 
 
 def top_level(name: str) -> bool:

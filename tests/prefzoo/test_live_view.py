@@ -54,12 +54,12 @@ def test_a_row_says_stage_step_loss_margin_accuracy_and_time_left(width: int, mo
         report(0, 40, StepNote(0, 10))
         now += 10
         report(20, 40, StepNote(5, 10, METRICS))
-        said = shown(board, seen)
-        line = next(one for one in said.splitlines() if "variant-0" in one)
+        printed = shown(board, seen)
+        line = next(one for one in printed.splitlines() if "variant-0" in one)
         assert all(word in line for word in ("training", "5/10", "0.6180", "123.5", "75%", "2", "0:10"))
-        assert "0 of 2 trained · 0:10 so far · about 0:30 of training left" in said  # 60 pairs, 2 a second
+        assert "0 of 2 trained · 0:10 so far · about 0:30 of training left" in printed  # 60 pairs, 2 a second
     assert ("━" in line) == (width == 120)
-    assert max(len(one) for one in said.splitlines()) <= width
+    assert max(len(one) for one in printed.splitlines()) <= width
     board.set_variant_state("variant-1", "kept")
     assert "✓  variant-1  kept" in shown(board, seen)
 
@@ -81,9 +81,9 @@ def test_more_variants_than_lines_are_counted() -> None:
     for i in range(20):
         board.set_variant_state(f"variant-{i}", "kept")
     with board.stage("training", "variant-20", "training"):
-        said = shown(board, seen)
-    assert len(said.splitlines()) < 12 and "variant-20" in said
-    assert "kept above" in said and "waiting below" in said
+        printed = shown(board, seen)
+    assert len(printed.splitlines()) < 12 and "variant-20" in printed
+    assert "kept above" in printed and "waiting below" in printed
 
 
 def test_states_are_told_apart_without_colour_and_without_unicode() -> None:
@@ -92,8 +92,8 @@ def test_states_are_told_apart_without_colour_and_without_unicode() -> None:
     board.set_variant_state("variant-0", "kept")
     with pytest.raises(VariantFailed), board.stage("t", "variant-1", "training"):
         raise VariantFailed("no", 3)
-    said = [board._mark(row) for row in board.rows.values()]
-    assert said == [".", "+", "x", "."] and board.rows["variant-1"].state == "failed"
+    marks = [board._mark(row) for row in board.rows.values()]
+    assert marks == [".", "+", "x", "."] and board.rows["variant-1"].state == "failed"
 
 
 def test_it_leaves_the_cursor_and_the_last_state_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,15 +156,15 @@ def test_a_run_on_a_terminal(run_folder: Path) -> None:
             [sys.executable, "-m", "prefzoo", *words], cwd=run_folder, env=env, stdout=theirs, stderr=theirs
         ) as started:
             os.close(theirs)
-            said = b""
+            printed = b""
             while True:
                 try:
                     part = os.read(ours, 65536)
                 except OSError:  # the other end is closed
                     break
-                said += part
+                printed += part
         os.close(ours)
-        text = said.decode()
+        text = printed.decode()
         assert started.returncode == 0, text
         assert "2 of 2 trained" in text and "Leaderboard" in text
         assert not re.search(r"\x1b\[3\d", text) and text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")

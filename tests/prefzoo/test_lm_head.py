@@ -34,8 +34,8 @@ def world(kind: LMHead, biased: bool) -> tuple[Tensor, LMHead, Tensor]:
 def test_values_and_statistics(kind: LMHead, biased: bool) -> None:
     states, head, targets = world(kind, biased)
     expected = whole(states, head)
-    found, entropy, squares = token_logprobs(states, head, targets, statistics=True, tile=TILE)
-    torch.testing.assert_close(found, expected[torch.arange(11), targets])
+    logprobs, entropy, squares = token_logprobs(states, head, targets, statistics=True, tile=TILE)
+    torch.testing.assert_close(logprobs, expected[torch.arange(11), targets])
     torch.testing.assert_close(entropy, -(expected.exp() * expected).sum(-1))
     torch.testing.assert_close(squares, (2 * expected).logsumexp(-1))
     assert not entropy.requires_grad and token_logprobs(states, head, targets)[1].numel() == 0
@@ -78,18 +78,18 @@ def test_bf16_states_are_summed_in_fp32(tile: tuple[int, int] | None) -> None:
     gen = torch.Generator().manual_seed(1)
     states, weight = (torch.randn(*size, generator=gen).bfloat16() for size in ((9, 16), (50, 16)))
     targets = torch.randint(0, 50, (9,), generator=gen)
-    found = token_logprobs(states, LMHead(weight), targets, tile=tile)[0]
-    assert found.dtype == torch.float32
+    logprobs = token_logprobs(states, LMHead(weight), targets, tile=tile)[0]
+    assert logprobs.dtype == torch.float32
     expected = whole(states.double(), LMHead(weight.double()))[torch.arange(9), targets]
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.05)
+    torch.testing.assert_close(logprobs.double(), expected, rtol=0, atol=0.05)
 
 
 def test_far_apart_logits_stay_finite() -> None:
     states, weight = torch.tensor([[1e4]], requires_grad=True), torch.tensor([[1.0], [0.0], [-1.0]])
     for target, value in ((0, 0.0), (1, -1e4), (2, -2e4)):
-        found = token_logprobs(states, LMHead(weight), torch.tensor([target]), tile=(1, 1))[0]
-        assert found.item() == value
-        assert torch.isfinite(torch.autograd.grad(found.sum(), states)[0]).all()
+        logprobs = token_logprobs(states, LMHead(weight), torch.tensor([target]), tile=(1, 1))[0]
+        assert logprobs.item() == value
+        assert torch.isfinite(torch.autograd.grad(logprobs.sum(), states)[0]).all()
 
 
 @pytest.mark.parametrize("cap", [0.0, 5.0])
@@ -106,14 +106,14 @@ def test_products_that_are_kept_change_no_bit(cap: float, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(LMHead, "products", counted)
 
-    def found(kept: int) -> list[Tensor]:
+    def projections(kept: int) -> list[Tensor]:
         monkeypatch.setattr(head_module, "MAX_SAVED_BYTES", {"cpu": kept})
         calls.clear()
         leaves = [t.clone().requires_grad_() for t in (states, weight, bias)]
         values = token_logprobs(leaves[0], LMHead(leaves[1], leaves[2], 0.5, cap), targets, tile=(8, 16))[0]
         return [values.detach(), *torch.autograd.grad(values.sum(), leaves), torch.tensor(len(calls))]
 
-    *kept, once = found(21 * 50 * 2)
-    *again, twice = found(21 * 50 * 2 - 1)
+    *kept, once = projections(21 * 50 * 2)
+    *again, twice = projections(21 * 50 * 2 - 1)
     assert (int(once), int(twice)) == (12, 24)  # 3 x 4 tiles
     assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))

@@ -41,8 +41,8 @@ def test_a_loss_that_the_data_fits_passes() -> None:
 
 
 def test_mismatched_rows_have_the_next_rows_answers() -> None:
-    found = mismatched_rows([2, 0], PAIRS)
-    assert [(p.prompt, *p.answers) for p in found] == [([9], [2, 3], [4]), ([1], [10], [11])]
+    result = mismatched_rows([2, 0], PAIRS)
+    assert [(p.prompt, *p.answers) for p in result] == [([9], [2, 3], [4]), ([1], [10], [11])]
 
 
 def test_single_answers_are_read(tiny_tokenizer: Any) -> None:
@@ -55,9 +55,9 @@ def test_single_answers_are_read(tiny_tokenizer: Any) -> None:
 
 def test_log_probs_of_single_answers_come_with_their_labels() -> None:
     packed = LogProbs(*torch.tensor([[-1.0, -2.0], [0.0, 0.0], [3, 4], [0, 0]]))
-    found = unpack(packed, [TokenAnswer([1], [2], label, 0) for label in (True, False)])
-    assert isinstance(found, Answers) and found.desirable.tolist() == [True, False]
-    assert (found.logps.tolist(), found.lengths.tolist()) == ([-1, -2], [3, 4])
+    result = unpack(packed, [TokenAnswer([1], [2], label, 0) for label in (True, False)])
+    assert isinstance(result, Answers) and result.desirable.tolist() == [True, False]
+    assert (result.logps.tolist(), result.lengths.tolist()) == ([-1, -2], [3, 4])
     assert unpack(packed, PAIRS) is packed
 
 
@@ -80,6 +80,6 @@ def test_a_wrong_single_answer_is_named(change: dict[str, Any], says: str) -> No
 def test_scores_come_from_the_rows(tiny_tokenizer: Any) -> None:
     row = {"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 2, "score_rejected": 0.5}
     pairs = tokenise(normalise([row], "d"), tiny_tokenizer, 100, "drop").examples
-    found = scores_of(pairs, CPU)
-    assert found is not None and float(found.gap) == 1.5
+    scored = scores_of(pairs, CPU)
+    assert scored is not None and float(scored.gap) == 1.5
     assert scores_of([*pairs, *PAIRS], CPU) is None

@@ -224,9 +224,9 @@ NO_VALUE_AT_REFERENCE = {
 
 @pytest.mark.parametrize("row", GOLDEN, ids=[row.name for row in GOLDEN])
 def test_worked_by_hand(row: Row) -> None:
-    found = losses.get(row.name)
+    loss = losses.get(row.name)
     expected = row.expected if isinstance(row.expected, tuple) else (row.expected,)
-    assert row.world.each(found, found.Params(**row.knobs)).tolist() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert row.world.each(loss, loss.Params(**row.knobs)).tolist() == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 def test_every_loss_has_a_golden_row() -> None:
@@ -235,10 +235,10 @@ def test_every_loss_has_a_golden_row() -> None:
 
 @pytest.mark.parametrize("name", losses.names())
 def test_value_at_reference_is_as_declared(name: str) -> None:
-    found = losses.get(name)
-    if found.at_reference is None:
-        assert not found.needs_reference or name in NO_VALUE_AT_REFERENCE
+    loss = losses.get(name)
+    if loss.at_reference is None:
+        assert not loss.needs_reference or name in NO_VALUE_AT_REFERENCE
         return
-    params = found.Params()
-    at_start = TWO.at_reference().each(found, params)
-    assert at_start.tolist() == pytest.approx([found.at_reference(params)] * len(at_start), rel=1e-12)
+    params = loss.Params()
+    at_start = TWO.at_reference().each(loss, params)
+    assert at_start.tolist() == pytest.approx([loss.at_reference(params)] * len(at_start), rel=1e-12)

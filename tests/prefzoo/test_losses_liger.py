@@ -39,15 +39,15 @@ def liger() -> Iterator[Any]:
     The packages' own `__init__` import triton kernels, which need a GPU toolchain: empty packages with their search
     paths stand in for them, and all that was imported is put back afterwards.
     """
-    found = find_spec("liger_kernel")
-    if found is None or found.origin is None:
+    spec = find_spec("liger_kernel")
+    if spec is None or spec.origin is None:
         pytest.skip("liger-kernel is not installed; `make install-dev` does it")
     before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "liger_kernel"}
     for name in before:
         del sys.modules[name]
     for name in PARENTS:
         stand_in = ModuleType(name)
-        stand_in.__path__ = [str(Path(found.origin).parent.joinpath(*name.split(".")[1:]))]
+        stand_in.__path__ = [str(Path(spec.origin).parent.joinpath(*name.split(".")[1:]))]
         sys.modules[name] = stand_in
     yield lambda module, name: getattr(import_module(f"liger_kernel.chunked_loss.{module}"), name)
     for name in [name for name in sys.modules if name.split(".")[0] == "liger_kernel"]:
@@ -56,8 +56,8 @@ def liger() -> Iterator[Any]:
 
 
 def agree(world: World, name: str, knobs: dict[str, Any], theirs: torch.Tensor) -> None:
-    found = losses.get(name)
-    assert float(world.each(found, found.Params(**knobs)).mean()) == pytest.approx(float(theirs), rel=1e-6)
+    loss = losses.get(name)
+    assert float(world.each(loss, loss.Params(**knobs)).mean()) == pytest.approx(float(theirs), rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

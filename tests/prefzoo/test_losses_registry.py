@@ -80,8 +80,8 @@ PROVISIONAL = {
 
 def test_names_are_pinned() -> None:
     assert losses.names() == NAMES.split() and len(losses.names()) >= 50
-    assert {found.name for found in losses.all_losses() if found.provisional} == PROVISIONAL
-    assert {found.group for found in losses.all_losses()} == set(losses.GROUPS)
+    assert {loss.name for loss in losses.all_losses() if loss.provisional} == PROVISIONAL
+    assert {loss.group for loss in losses.all_losses()} == set(losses.GROUPS)
 
 
 def test_the_fields_of_a_loss_are_pinned() -> None:
@@ -104,10 +104,10 @@ def test_a_signature_says_what_a_loss_needs() -> None:
 
 def test_what_a_loss_lacks_is_named() -> None:
     world = random_world(0)
-    for name, what in (("odpo", "the data's scores"), ("tdpo2", "the KL of every token")):
-        found = losses.get(name)
-        with pytest.raises(ValueError, match=f"loss {name} reads {what}, and none was given"):
-            found.each(world.policy, world.reference, found.Params())
+    for name, lacking in (("odpo", "the data's scores"), ("tdpo2", "the KL of every token")):
+        loss = losses.get(name)
+        with pytest.raises(ValueError, match=f"loss {name} reads {lacking}, and none was given"):
+            loss.each(world.policy, world.reference, loss.Params())
     kto = losses.get("kto")
     with pytest.raises(ValueError, match="loss kto takes policy: Answers, not VocabLogProbs"):
         kto.each(world.policy, world.reference, kto.Params(), mismatched=world.mismatched)
@@ -118,10 +118,10 @@ def test_what_a_loss_lacks_is_named() -> None:
 
 def test_a_plugin_file_is_found_beside_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "my_losses.py").write_text(PLUGIN)
-    found = losses.get("my_losses.py:mine", tmp_path)
+    loss = losses.get("my_losses.py:mine", tmp_path)
     policy = LogProbs(torch.tensor([-1.0]), torch.tensor([-3.0]), torch.tensor([1]), torch.tensor([1]))
-    assert not found.needs_reference
-    assert found.each(policy, None, found.Params(slope=2.0)).item() == -4.0  # -2 * (-1 + 3)
+    assert not loss.needs_reference
+    assert loss.each(policy, None, loss.Params(slope=2.0)).item() == -4.0  # -2 * (-1 + 3)
 
 
 def four_log_probs() -> tuple[LogProbs, LogProbs]:
@@ -369,9 +369,9 @@ def test_adding_a_loss_is_one_function_as_contributing_says() -> None:
     names: dict[str, Any] = {"log1p": math.log1p, "exp": math.exp, "Row": Row, "__name__": "contributed"}
     exec(compile(function, "contributed.py", "exec"), names)
     golden = eval(row, names)
-    found = losses.get("mine")
-    assert found is names["mine"] and found.needs_reference and "\\log" in found.doc
-    assert golden.world.each(found, found.Params(**golden.knobs)).tolist() == pytest.approx([golden.expected])
+    loss = losses.get("mine")
+    assert loss is names["mine"] and loss.needs_reference and "\\log" in loss.doc
+    assert golden.world.each(loss, loss.Params(**golden.knobs)).tolist() == pytest.approx([golden.expected])
 
 
 def test_a_mean_is_refused_and_a_missing_reference_named() -> None:
@@ -382,6 +382,6 @@ def test_a_mean_is_refused_and_a_missing_reference_named() -> None:
     policy = LogProbs(torch.zeros(3), torch.zeros(3), torch.ones(3), torch.ones(3))
     with pytest.raises(ValueError, match="one value per pair"):
         averaged.each(policy, None, averaged.Params())
-    found = losses.get("dpo")
+    loss = losses.get("dpo")
     with pytest.raises(ValueError, match="compares with a reference, and none was given; score one, or take a loss w"):
-        found.each(policy, None, found.Params())
+        loss.each(policy, None, loss.Params())

@@ -23,12 +23,12 @@ variants:
 
 
 def test_the_value_is_the_weighted_sum() -> None:
-    world, found = random_world(0), losses.get("0.8*dpo + 0.2*bco_pair+ sft")
+    world, loss = random_world(0), losses.get("0.8*dpo + 0.2*bco_pair+ sft")
     dpo, bco, sft = (losses.get(name) for name in ("dpo", "bco_pair", "sft"))
-    params = found.Params.model_validate({"dpo": {"beta": 0.3}})
+    params = loss.Params.model_validate({"dpo": {"beta": 0.3}})
     expected = 0.8 * world.each(dpo, dpo.Params(beta=0.3)) + 0.2 * world.each(bco) + world.each(sft)
-    torch.testing.assert_close(world.each(found, params), expected)
-    assert found.name == "0.8*dpo + 0.2*bco_pair + sft" and losses.get(found.name).name == found.name
+    torch.testing.assert_close(world.each(loss, params), expected)
+    assert loss.name == "0.8*dpo + 0.2*bco_pair + sft" and losses.get(loss.name).name == loss.name
 
 
 def test_mpo_and_rpo_are_such_sums() -> None:
@@ -40,14 +40,14 @@ def test_mpo_and_rpo_are_such_sums() -> None:
         ("cpo_simpo", "simpo + sft", {}),
         ("orpo", "sft + 1e-1*orpo_align", {"orpo_align": {"beta": 1.0}}),
     ):
-        found = losses.get(text)
-        torch.testing.assert_close(world.each(losses.get(name)), world.each(found, found.Params.model_validate(knobs)))
+        loss = losses.get(text)
+        torch.testing.assert_close(world.each(losses.get(name)), world.each(loss, loss.Params.model_validate(knobs)))
 
 
 def test_needs_are_the_union_in_the_richest_type() -> None:
-    found = losses.get("wpo + unlikelihood + tdpo1 + odpo")
-    assert found.needs == {"policy": VocabLogProbs, "reference": LogProbs, "scores": Scores, "kl": TokenKL}
-    assert found.needs_reference and found.needs_scores and found.needs_kl and not found.unpaired
+    loss = losses.get("wpo + unlikelihood + tdpo1 + odpo")
+    assert loss.needs == {"policy": VocabLogProbs, "reference": LogProbs, "scores": Scores, "kl": TokenKL}
+    assert loss.needs_reference and loss.needs_scores and loss.needs_kl and not loss.unpaired
     assert not losses.get("simpo + sft").needs_reference
     unpaired = losses.get("kto + 0.5*bco")
     assert unpaired.unpaired and unpaired.needs["mismatched"] is Mismatched
@@ -56,10 +56,10 @@ def test_needs_are_the_union_in_the_richest_type() -> None:
 
 
 def test_a_state_per_term_goes_from_step_to_step() -> None:
-    world, found = random_world(2), losses.get("dpo + bco_pair_shift")
-    assert found.state_type is tuple and found.start() is not None and losses.get("dpo + sft").start() is None
-    _, state = world.each_with_state(found)
-    values, _ = world.each_with_state(found, state=state)
+    world, loss = random_world(2), losses.get("dpo + bco_pair_shift")
+    assert loss.state_type is tuple and loss.start() is not None and losses.get("dpo + sft").start() is None
+    _, state = world.each_with_state(loss)
+    values, _ = world.each_with_state(loss, state=state)
     alone = losses.get("bco_pair_shift")
     _, once = world.each_with_state(alone)
     expected = world.each(losses.get("dpo")) + world.each(alone, state=once)
@@ -68,9 +68,9 @@ def test_a_state_per_term_goes_from_step_to_step() -> None:
 
 
 def test_the_start_is_the_sum_of_the_starts_where_all_are_declared() -> None:
-    world, found = random_world(3).at_reference(), losses.get("dpo + 0.5*hinge")
-    assert found.at_reference is not None
-    assert world.each(found).tolist() == pytest.approx([found.at_reference(found.Params())] * 6)
+    world, loss = random_world(3).at_reference(), losses.get("dpo + 0.5*hinge")
+    assert loss.at_reference is not None
+    assert world.each(loss).tolist() == pytest.approx([loss.at_reference(loss.Params())] * 6)
     assert losses.get("dpo + sft").at_reference is None
 
 
@@ -100,9 +100,9 @@ def test_a_text_that_is_no_sum(text: str, says: str) -> None:
 def test_a_plugin_may_be_a_term(tmp_path: Path) -> None:
     source = "from prefzoo.losses import loss\n@loss(paper='x')\ndef summed_plugin(policy):\n    return policy.margin\n"
     (tmp_path / "plug.py").write_text(source)
-    found = losses.get("sft + 2*plug.py:summed_plugin", tmp_path)
+    loss = losses.get("sft + 2*plug.py:summed_plugin", tmp_path)
     world = random_world(4)
-    torch.testing.assert_close(world.each(found), world.each(losses.get("sft")) + 2 * world.policy.margin)
+    torch.testing.assert_close(world.each(loss), world.each(losses.get("sft")) + 2 * world.policy.margin)
 
 
 def test_a_recipe_takes_a_sum_and_its_knobs(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from prefzoo import losses
 
 
 def mean(name: str, world: Any, **knobs: Any) -> float:
-    found = losses.get(name)
-    return float(world.each(found, found.Params(**knobs)).mean())
+    loss = losses.get(name)
+    return float(world.each(loss, loss.Params(**knobs)).mean())
 
 
 def test_robust_is_unbounded_below() -> None:
@@ -26,10 +26,10 @@ def test_robust_is_unbounded_below() -> None:
 
 def test_discopop_is_stable_and_starts_uphill() -> None:
     """x = -200: the value is 200 and its slope -1; at 0 the slope is +0.784 per unit of x, and uphill."""
-    base, found = random_world(0).at_reference(), losses.get("discopop")
+    base, loss = random_world(0).at_reference(), losses.get("discopop")
     for x, value, slope in ((-200.0, 200.0, -1.0), (0.0, (log(2) + 1) / 2, 0.784)):
         nats = torch.full((6,), x, dtype=torch.float64, requires_grad=True)
-        each = base.moved(nats, torch.zeros(6)).each(found, found.Params(beta=1.0, tau=0.05))
+        each = base.moved(nats, torch.zeros(6)).each(loss, loss.Params(beta=1.0, tau=0.05))
         each.sum().backward()
         assert nats.grad is not None
         assert each[0].item() == pytest.approx(value) and nats.grad[0].item() == pytest.approx(slope, abs=1e-3)
@@ -56,9 +56,9 @@ def test_the_two_length_desensitised_ones_differ_where_lengths_do() -> None:
 
 def test_length_regularisation_has_a_plus() -> None:
     """A chosen answer that is longer is pushed less: its loss is lower at the same margin."""
-    world, found = random_world(0), losses.get("r_dpo")
+    world, loss = random_world(0), losses.get("r_dpo")
     longer = world.policy.chosen_len > world.policy.rejected_len
-    less = world.each(found, found.Params(alpha=0.5)) < world.each(losses.get("dpo"))
+    less = world.each(loss, loss.Params(alpha=0.5)) < world.each(losses.get("dpo"))
     assert longer.any() and less[longer].all() and not less[~longer].any()
 
 
@@ -68,11 +68,11 @@ def test_sampo_is_log_2_at_the_reference() -> None:
 
 
 def test_wpo_weights_are_clamped_and_carry_no_gradient() -> None:
-    world, found = random_world(0), losses.get("wpo")
+    world, loss = random_world(0), losses.get("wpo")
     sharp = replace(world.policy, chosen_log_sum_sq=world.policy.chosen_log_sum_sq - 50)
     clamped = replace(world, policy=sharp)
     dpo = losses.get("dpo")
-    torch.testing.assert_close(clamped.each(found), clamped.each(dpo, dpo.Params(beta=0.01)))
+    torch.testing.assert_close(clamped.each(loss), clamped.each(dpo, dpo.Params(beta=0.01)))
 
 
 def test_simpo_has_no_likelihood_term() -> None:
@@ -144,10 +144,10 @@ def test_answers_without_tokens_give_no_nan() -> None:
     """Means and masks of an answer of length 0: cleaning drops such rows, and a slip must not spread NaN."""
     empty = torch.zeros(1, 2)
     policy = vocab(empty, padded([[-1.0, -2.0]]).float(), torch.tensor([0]), torch.tensor([2]))
-    for found in losses.all_losses():
-        if set(found.needs) <= {"policy", "reference"} and not found.unpaired:
-            reference = policy if found.needs_reference else None
-            assert found.each(policy, reference, found.Params()).isfinite().all(), found.name
+    for loss in losses.all_losses():
+        if set(loss.needs) <= {"policy", "reference"} and not loss.unpaired:
+            reference = policy if loss.needs_reference else None
+            assert loss.each(policy, reference, loss.Params()).isfinite().all(), loss.name
 
 
 def test_mallows_weighs_sure_prompts_more() -> None:
@@ -161,8 +161,8 @@ def test_mallows_weighs_sure_prompts_more() -> None:
         ),
     )
     up = world.policy.margin > world.reference.margin
-    found = losses.get("mallows_dpo")
-    assert (sure.each(found)[up] < world.each(found)[up]).all()
+    loss = losses.get("mallows_dpo")
+    assert (sure.each(loss)[up] < world.each(loss)[up]).all()
 
 
 def test_knobs_that_make_no_loss_are_refused() -> None:
@@ -178,9 +178,9 @@ def test_unlearning_leaves_the_chosen_answer_alone_and_starts_as_gradient_ascent
     """For beta to 0, npo is 2 ln 2 / beta + p_l: its slope per nat of the rejected answer is 1 at the reference."""
     base = random_world(0)
     for name, world in (("npo", base.at_reference()), ("simnpo", base)):
-        found = losses.get(name)
+        loss = losses.get(name)
         nats = torch.zeros(6, dtype=torch.float64, requires_grad=True), torch.zeros(6, requires_grad=True)
-        world.moved(nats[1], nats[0]).each(found).sum().backward()
+        world.moved(nats[1], nats[0]).each(loss).sum().backward()
         assert nats[0].grad is not None and (nats[0].grad > 0).all()
         assert nats[1].grad is None or not nats[1].grad.any()
         assert name != "npo" or nats[0].grad.tolist() == pytest.approx([1.0] * 6)
@@ -208,8 +208,8 @@ def test_focal_po_has_a_lower_value_far_on_the_wrong_side_but_pushes_the_right_w
     assert mean("focal_po", base.moved(torch.full((6,), -60.0), torch.zeros(6)), beta=1.0, gamma=1.0) < 1e-9
     slopes = {}
     for name, knobs in (("dpo", {}), ("focal_po", {"gamma": 1.0})):
-        nats, found = torch.full((6,), -2.0, dtype=torch.float64, requires_grad=True), losses.get(name)
-        base.moved(nats, torch.zeros(6)).each(found, found.Params(beta=1.0, **knobs)).sum().backward()
+        nats, loss = torch.full((6,), -2.0, dtype=torch.float64, requires_grad=True), losses.get(name)
+        base.moved(nats, torch.zeros(6)).each(loss, loss.Params(beta=1.0, **knobs)).sum().backward()
         assert nats.grad is not None
         slopes[name] = float(nats.grad[0])
     assert slopes["focal_po"] == pytest.approx(slopes["dpo"] / (1 + exp(2))) and slopes["focal_po"] < 0
@@ -232,8 +232,8 @@ def test_preferences_and_ties_have_the_probabilities_of_all_outcomes() -> None:
     swapped = replace(world, policy=flipped(world.policy), reference=flipped(world.reference), scores=world.scores)
     tied = replace(world, scores=replace(world.scores, chosen=world.scores.rejected))
     for name, level in (("dpo_rk", 0.2449), ("dpo_davidson", 0.5)):
-        found = losses.get(name)
-        total = sum(torch.exp(-one.each(found)) for one in (world, swapped, tied))
+        loss = losses.get(name)
+        total = sum(torch.exp(-one.each(loss)) for one in (world, swapped, tied))
         torch.testing.assert_close(total, torch.ones(6, dtype=torch.float64))
         even = replace(world.at_reference(), scores=tied.scores)
         assert exp(-mean(name, even)) == pytest.approx(level, abs=1e-4)
@@ -244,7 +244,7 @@ def flipped(side: Any) -> Any:
 
 
 def test_gamma_po_asks_more_of_clear_pairs_and_gamma_on_average() -> None:
-    found, start = losses.get("gamma_simpo"), losses.gamma_po.RecentMargins.start()
+    loss, start = losses.get("gamma_simpo"), losses.gamma_po.RecentMargins.start()
     margins = torch.tensor([-3.0, 0.0, 2.0, 9.0], dtype=torch.float64)
     targets, after = start.with_targets(margins, 4.0, 10.0)
     assert targets.diff().gt(0).all() and targets.mean().item() == pytest.approx(4.0)
@@ -254,7 +254,7 @@ def test_gamma_po_asks_more_of_clear_pairs_and_gamma_on_average() -> None:
         _, many = many.with_targets(margins + step, 4.0, 10.0)
     assert len(many.margins) == 256 and many.margins[-1] == 308.0
     world = random_world(0)
-    assert not torch.equal(world.each(found), world.each(found, state=many))
+    assert not torch.equal(world.each(loss), world.each(loss, state=many))
 
 
 def test_what_decay_leaves_of_late_tokens() -> None:

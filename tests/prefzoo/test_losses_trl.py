@@ -56,8 +56,8 @@ def stub(**settings: Any) -> SimpleNamespace:
     return SimpleNamespace(**{**defaults, **settings})
 
 
-def both(side: VocabLogProbs, what: str) -> Tensor:
-    return torch.cat((getattr(side, f"chosen_{what}"), getattr(side, f"rejected_{what}")))
+def both(side: VocabLogProbs, field: str) -> Tensor:
+    return torch.cat((getattr(side, f"chosen_{field}"), getattr(side, f"rejected_{field}")))
 
 
 def completion(world: World) -> Tensor:
@@ -158,20 +158,20 @@ CASES = [
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_dpo_trainer(case: Case, seed: int) -> None:
-    found, world = losses.get(case.name), random_world(seed, even=case.even).to(case.dtype)
-    ours = float(world.each(found, found.Params(**case.knobs)).mean())
+    loss, world = losses.get(case.name), random_world(seed, even=case.even).to(case.dtype)
+    ours = float(world.each(loss, loss.Params(**case.knobs)).mean())
     assert ours == pytest.approx(dpo_trainer(world, list(case.types), **case.settings), rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_wpo_is_theirs_where_the_clamp_does_not_hold(seed: int) -> None:
     """Theirs has none; ours is at most theirs."""
-    found, world = losses.get("wpo"), random_world(seed)
-    params = found.Params(beta=0.1)
-    assert float(world.each(found, params).mean()) <= dpo_trainer(world, ["sigmoid"], use_weighting=True)
+    loss, world = losses.get("wpo"), random_world(seed)
+    params = loss.Params(beta=0.1)
+    assert float(world.each(loss, params).mean()) <= dpo_trainer(world, ["sigmoid"], use_weighting=True)
     low = world.moved(torch.full((6,), -30.0), torch.full((6,), -30.0))  # weights below 1
     theirs = dpo_trainer(low, ["sigmoid"], use_weighting=True)
-    assert float(low.each(found, params).mean()) == pytest.approx(theirs, rel=1e-6)
+    assert float(low.each(loss, params).mean()) == pytest.approx(theirs, rel=1e-6)
 
 
 def cpo_trainer(world: World, kind: str, *, sums: bool, beta: float, gamma: float = 0.0, alpha: float = 0.0) -> Tensor:
@@ -199,14 +199,14 @@ def test_cpo_trainer(seed: int) -> None:
             theirs = cpo_trainer(world, "simpo", sums=False, beta=beta, gamma=gamma, alpha=alpha)
             torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
         for name, theirs in expected.items():
-            found = losses.get(name)
-            ours = world.each(found, found.Params(beta=beta, gamma=gamma))
+            loss = losses.get(name)
+            ours = world.each(loss, loss.Params(beta=beta, gamma=gamma))
             torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
     for beta in (0.01, 0.1, 1.0):
         plain = cpo_trainer(world, "sigmoid", sums=True, beta=beta)
         for name, theirs in (("dpo_ref_free", plain), ("cpo", plain + nll)):
-            found = losses.get(name)
-            torch.testing.assert_close(world.each(found, found.Params(beta=beta)), theirs, rtol=1e-6, atol=1e-6)
+            loss = losses.get(name)
+            torch.testing.assert_close(world.each(loss, loss.Params(beta=beta)), theirs, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.5, 1.0])
@@ -214,11 +214,11 @@ def test_cpo_trainer(seed: int) -> None:
 def test_orpo_trainer(seed: int, weight: float) -> None:
     from trl.experimental.orpo.orpo_trainer import ORPOTrainer
 
-    world, found = random_world(seed), losses.get("orpo")
+    world, loss = random_world(seed), losses.get("orpo")
     means = world.policy.per_token()
     me = SimpleNamespace(beta=weight, accelerator=ACCELERATOR)
     theirs = -ORPOTrainer.odds_ratio_loss(me, means.chosen, means.rejected)[0]  # it returns +beta log sigma, in fp32
-    ours = world.each(found, found.Params(weight=weight)) + means.chosen
+    ours = world.each(loss, loss.Params(weight=weight)) + means.chosen
     torch.testing.assert_close(ours, theirs.double(), rtol=1e-6, atol=1e-6)
     align = losses.get("orpo_align")
     torch.testing.assert_close(weight * world.each(align, align.Params(beta=1.0)), ours)
@@ -253,12 +253,12 @@ def kto_trainer(world: World, **settings: Any) -> float:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("beta", "desirable", "undesirable"), [(0.1, 1.0, 1.0), (0.5, 1.33, 1.0), (0.01, 1.0, 2.0)])
 def test_kto_trainer(seed: int, beta: float, desirable: float, undesirable: float) -> None:
-    world, found = random_world(seed), losses.get("kto")
-    params = found.Params(beta=beta, desirable=desirable, undesirable=undesirable)
+    world, loss = random_world(seed), losses.get("kto")
+    params = loss.Params(beta=beta, desirable=desirable, undesirable=undesirable)
     weights = {"beta": beta, "desirable_weight": desirable, "undesirable_weight": undesirable}
     for shift in (0.0, -40.0):  # the KL estimate above and below zero
         moved = replace(world, mismatched=Mismatched(world.mismatched.policy + shift, world.mismatched.reference))
-        assert float(moved.each(found, params).mean()) == pytest.approx(kto_trainer(moved, **weights), rel=1e-6)
+        assert float(moved.each(loss, params).mean()) == pytest.approx(kto_trainer(moved, **weights), rel=1e-6)
     unpaired = losses.get("apo_zero_unpaired")
     theirs = kto_trainer(world, loss_type="apo_zero_unpaired", calculate_KL=False, beta=beta)
     assert float(world.each(unpaired, unpaired.Params(beta=beta)).mean()) == pytest.approx(theirs, rel=1e-6)
@@ -269,10 +269,10 @@ def test_kto_trainer(seed: int, beta: float, desirable: float, undesirable: floa
 
 def test_trl_lost_cdpo() -> None:
     """Its `sigmoid` takes label_smoothing and does nothing with it."""
-    world, found = random_world(0), losses.get("cdpo")
+    world, loss = random_world(0), losses.get("cdpo")
     smoothed = dpo_trainer(world, ["sigmoid"], label_smoothing=0.1)
     assert smoothed == dpo_trainer(world, ["sigmoid"], label_smoothing=0.0)
-    assert float(world.each(found, found.Params(beta=0.1, flip_rate=0.1)).mean()) != pytest.approx(smoothed, rel=1e-3)
+    assert float(world.each(loss, loss.Params(beta=0.1, flip_rate=0.1)).mean()) != pytest.approx(smoothed, rel=1e-3)
 
 
 def test_trl_lost_the_shift_of_bco() -> None:
@@ -284,15 +284,15 @@ def test_trl_lost_the_shift_of_bco() -> None:
 
 
 def test_trl_ipo_is_the_mean_reading() -> None:
-    world, found = random_world(0), losses.get("ipo")
-    assert float(world.each(found, found.Params(tau=0.1)).mean()) != pytest.approx(dpo_trainer(world, ["ipo"]), rel=0.1)
+    world, loss = random_world(0), losses.get("ipo")
+    assert float(world.each(loss, loss.Params(tau=0.1)).mean()) != pytest.approx(dpo_trainer(world, ["ipo"]), rel=0.1)
 
 
 def test_trl_discopop_is_nan_where_ours_is_not() -> None:
     world = random_world(0).to(torch.float32).moved(torch.full((6,), -3000.0), torch.zeros(6))
-    found = losses.get("discopop")
+    loss = losses.get("discopop")
     assert dpo_trainer(world, ["discopop"], beta=0.05) != dpo_trainer(world, ["discopop"], beta=0.05)  # NaN
-    assert world.each(found).isfinite().all()
+    assert world.each(loss).isfinite().all()
 
 
 def test_trl_ipo_and_norm_default_beta_is_not_the_papers() -> None:

@@ -14,18 +14,18 @@ from prefzoo.runtime import memory
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """What glibc would be asked; nothing is really set."""
-    made: list[tuple[int, int]] = []
+    settings: list[tuple[int, int]] = []
 
     class Libc:
         def __init__(self, name: str) -> None:
-            self.mallopt = lambda what, value: made.append((what, value))
+            self.mallopt = lambda option, value: settings.append((option, value))
 
     monkeypatch.setattr(ctypes, "CDLL", Libc)
     for name in [n for n in os.environ if n.startswith("MALLOC_") or n == "GLIBC_TUNABLES"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "")  # so that it is put back, whatever it was
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
-    return made
+    return settings
 
 
 def test_freed_memory_is_kept(calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,11 +49,12 @@ def test_the_formula_is_within_15_percent_of_the_measured_peak(
     measured = json.loads(done.stdout.splitlines()[-1])["peak"]
     tokens, scored = pairs * (PROMPT + 2 * ANSWER), pairs * 2 * ANSWER
     plan = TrainingPlan(tokens, scored, CONTEXT, rank=rank, bf16=bf16, checkpointing=twice)
-    found = memory_model.footprint(SHAPE, plan)
+    needed = memory_model.footprint(SHAPE, plan)
     print(
-        f"rank {rank}, {pairs} pairs, bf16 {bf16}: {found.peak / 2**20:.0f} MiB, measured {measured / 2**20:.0f}", found
+        f"rank {rank}, {pairs} pairs, bf16 {bf16}: {needed.peak / 2**20:.0f} MiB, measured {measured / 2**20:.0f}",
+        needed,
     )
-    assert found.peak == pytest.approx(measured, rel=0.15)
+    assert needed.peak == pytest.approx(measured, rel=0.15)
 
 
 def test_parameters_and_tiles_are_those_of_the_code() -> None:
@@ -72,8 +73,8 @@ def test_a_published_model_has_its_published_size() -> None:
 
 def test_more_devices_hold_less_and_checkpointing_costs_time() -> None:
     plan = TrainingPlan(2048, 1024, 500.0, device_type="cuda", bf16=True)
-    found = devices_needed(SHAPE, plan, 2**40)
-    assert found is not None and found[0] == 1
+    needed = devices_needed(SHAPE, plan, 2**40)
+    assert needed is not None and needed[0] == 1
     assert devices_needed(SHAPE, plan, 1000) is None
     again = TrainingPlan(**{**vars(plan), "checkpointing": True})
     assert memory_model.footprint(SHAPE, again).peak < memory_model.footprint(SHAPE, plan).peak

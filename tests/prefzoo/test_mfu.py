@@ -41,8 +41,8 @@ def test_beside_torchs_count(lora: bool, tiny_model: Any) -> None:
     with FlopCounterMode(display=False) as counter:
         scored = score(model, collate([pair], "packed", pad=0))
         (scored.chosen.sum() + scored.rejected.sum()).backward()
-    found = training_flops(job(tiny_model, layout="packed"), model, [pair])
-    assert found == pytest.approx(counter.get_total_flops(), rel=0.2)
+    result = training_flops(job(tiny_model, layout="packed"), model, [pair])
+    assert result == pytest.approx(counter.get_total_flops(), rel=0.2)
 
 
 def test_the_share_of_the_peak(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,9 +54,9 @@ def test_the_share_of_the_peak(tiny_model: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
     assert peak_flops() == 989e12 and "flops_utilisation" not in throughput(this, tiny_model, 2.0)  # of fp32 neither
-    found = throughput(replace(this, bf16=True), tiny_model, 2.0)["flops_utilisation"]
+    result = throughput(replace(this, bf16=True), tiny_model, 2.0)["flops_utilisation"]
     flops = training_flops(this, tiny_model, [this.pairs[i] for step in this.steps for i in step])
-    assert flops is not None and found == pytest.approx(flops / 2 / 989e12)
+    assert flops is not None and result == pytest.approx(flops / 2 / 989e12)
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,9 @@ def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def value(name: str, world: World, *knobs: dict[str, Any], **own: Any) -> list[float]:
-    found = named(name)
-    entries = [{one.name: knob} for one, knob in zip(found.modifiers, knobs, strict=True)]
-    return world.each(found, found.Params.model_validate({**own, "modifiers": entries})).tolist()
+    loss = named(name)
+    entries = [{one.name: knob} for one, knob in zip(loss.modifiers, knobs, strict=True)]
+    return world.each(loss, loss.Params.model_validate({**own, "modifiers": entries})).tolist()
 
 
 def test_worked_by_hand() -> None:
@@ -91,34 +91,34 @@ def clamp(world: World, side: str) -> torch.Tensor:
 @pytest.mark.parametrize("name", [one.name for one in losses.all_losses()])
 def test_humanline_is_the_loss_of_clamped_log_probs(name: str) -> None:
     """Of pairs, of single answers, of losses that read tokens, and of those without a reference."""
-    world, found = random_world(1), named(f"{name} with humanline")
+    world, clamped = random_world(1), named(f"{name} with humanline")
     seen = world.with_tokens(*(clamp(world, side) for side in ("chosen_tokens", "rejected_tokens")))
     assert not torch.equal(seen.policy.chosen, world.policy.chosen)
-    params = found.Params()
+    params = clamped.Params()
     reference: Any = world.reference
     policy: Any = world.policy
-    if found.unpaired:
+    if clamped.unpaired:
         policy, reference = TokenAnswers.from_pairs(policy), TokenAnswers.from_pairs(reference)
     extra = {"scores": world.scores, "kl": world.kl, "mismatched": world.mismatched}
-    torch.testing.assert_close(found.each(policy, reference, params, **extra), seen.each(losses.get(name)))
+    torch.testing.assert_close(clamped.each(policy, reference, params, **extra), seen.each(losses.get(name)))
 
 
 @pytest.mark.parametrize("name", FITTING)
 @pytest.mark.parametrize("modifier", ["dr", "kl"])
 def test_a_modifier_of_values_changes_those_of_any_loss_of_pairs(modifier: str, name: str) -> None:
-    world, found = random_world(2), named(f"{name} with {modifier}")
+    world, one = random_world(2), named(f"{name} with {modifier}")
     plain = world.each(losses.get(name))
     expected = {
         "dr": (-(torch.logsumexp(-plain, 0) - log(6))).expand(6),
         "kl": torch.exp((plain - plain.mean()).clamp(max=log(10))) * plain,
     }
-    torch.testing.assert_close(world.each(found), expected[modifier])
-    assert found.couples and found.state_type == losses.get(name).state_type
+    torch.testing.assert_close(world.each(one), expected[modifier])
+    assert one.couples and one.state_type == losses.get(name).state_type
 
 
 @pytest.mark.parametrize("name", ["dpo with dr", "dpo with kl", "dpo with humanline", "simpo with humanline and dr"])
 def test_gradients_match_finite_differences(name: str) -> None:
-    world, held, found = random_world(4, pairs=3), Held(), named(name)
+    world, held, one = random_world(4, pairs=3), Held(), named(name)
     p = world.policy
     leaves = tuple(t.clone().requires_grad_() for t in (p.chosen_tokens, p.rejected_tokens))
     weights = torch.tensor([1.0, -0.7, 0.4], dtype=torch.float64)
@@ -126,7 +126,7 @@ def test_gradients_match_finite_differences(name: str) -> None:
     def total(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
         moved = world.with_tokens(chosen * (p.chosen_tokens != 0), rejected * (p.rejected_tokens != 0))
         reference = world.reference
-        return held.run(lambda: found.each(moved.policy, reference, found.Params())) @ weights
+        return held.run(lambda: one.each(moved.policy, reference, one.Params())) @ weights
 
     assert torch.autograd.gradcheck(total, leaves, fast_mode=True)
 
@@ -137,17 +137,17 @@ def test_a_token_beyond_the_range_has_no_gradient() -> None:
     lengths = torch.tensor([3])
     policy = TokenLogProbs(tokens.sum(1), torch.tensor([-9.0]), lengths, lengths, tokens, torch.full((1, 3), -3.0))
     reference = TokenLogProbs(base.sum(1), torch.tensor([-9.0]), lengths, lengths, base, torch.full((1, 3), -3.0))
-    found = named("dpo with humanline")
-    found.each(policy, reference, found.Params()).sum().backward()
+    loss = named("dpo with humanline")
+    loss.each(policy, reference, loss.Params()).sum().backward()
     assert tokens.grad is not None and tokens.grad[0, 0] < 0 and tokens.grad[0, 1] == 0
 
 
 def test_the_start_is_that_of_the_loss() -> None:
     for name in ("dpo with dr", "ipo with kl", "dpo with humanline", "dpo + 0.5*hinge with humanline and dr"):
-        found = named(name)
-        assert found.at_reference is not None
-        start = found.at_reference(found.Params())
-        assert random_world(3).at_reference().each(found).tolist() == pytest.approx([start] * 6)
+        loss = named(name)
+        assert loss.at_reference is not None
+        start = loss.at_reference(loss.Params())
+        assert random_world(3).at_reference().each(loss).tolist() == pytest.approx([start] * 6)
     assert named("rpo with dr").at_reference is None
 
 
@@ -300,9 +300,9 @@ def test_a_plug_in_is_named_like_one_of_losses(write: Write, tmp_path: Path) -> 
 )
 def test_a_plug_in_that_returns_something_else(name: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "my.py").write_text(PLUGIN)
-    found = losses.modify(losses.get("dpo"), [f"my.py:{name}"], tmp_path)
+    loss = losses.modify(losses.get("dpo"), [f"my.py:{name}"], tmp_path)
     with pytest.raises(ValueError, match=says.replace("(", r"\(").replace(")", r"\)")):
-        random_world(7).each(found)
+        random_world(7).each(loss)
 
 
 def test_one_that_reads_pairs_is_refused_for_single_answers(tmp_path: Path) -> None:
@@ -343,9 +343,9 @@ def test_results_and_cards_name_the_modifiers(write: Write) -> None:
 
 def test_from_python() -> None:
     world = random_world(8)
-    found = prefzoo.loss("dpo", beta=0.3, modifiers=["humanline", {"dr": {"beta": 2.0}}])
+    loss = prefzoo.loss("dpo", beta=0.3, modifiers=["humanline", {"dr": {"beta": 2.0}}])
     expected = value("dpo with humanline and dr", world, {}, {"beta": 2.0}, beta=0.3)
-    assert found(world.policy, world.reference).tolist() == pytest.approx(expected)
+    assert loss(world.policy, world.reference).tolist() == pytest.approx(expected)
     with pytest.raises(UserError, match="loss dpo: modifiers: no such modifier: 'humanlin'; did you mean 'humanline'"):
         prefzoo.loss("dpo", modifiers=["humanlin"])
 

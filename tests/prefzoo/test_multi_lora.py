@@ -43,9 +43,9 @@ def read(folder: Path) -> list[dict[str, float]]:
 
 
 def alone(model: Any, this: Job, folder: Path) -> Trained:
-    made = policy(model, this)
-    train_one(this, made, folder / "metrics.jsonl")
-    return read(folder), {name: p.detach() for name, p in made.named_parameters() if p.requires_grad}
+    member = policy(model, this)
+    train_one(this, member, folder / "metrics.jsonl")
+    return read(folder), {name: p.detach() for name, p in member.named_parameters() if p.requires_grad}
 
 
 def together(model: Any, jobs: Sequence[Job], folder: Path) -> list[Trained]:
@@ -92,28 +92,28 @@ def test_each_trajectory_is_the_one_alone(
     variants: list[tuple[str, dict[str, Any]]], settings: dict[str, Any], tiny_model: Any, tmp_path: Path
 ) -> None:
     jobs = [lora_job(tiny_model, name, **{**settings, **own}) for name, own in variants]
-    found = together(tiny_model, jobs, tmp_path)
+    trained = together(tiny_model, jobs, tmp_path)
     for i, this in enumerate(jobs):
         expected = alone(tiny_model, this, tmp_path / f"alone{i}")
-        same(expected, found[i])
+        same(expected, trained[i])
         start = {n: p for n, p in policy(tiny_model, this).named_parameters() if p.requires_grad}
-        assert any(not torch.allclose(p, found[i][1][n], atol=1e-3) for n, p in start.items())  # it went somewhere
+        assert any(not torch.allclose(p, trained[i][1][n], atol=1e-3) for n, p in start.items())  # it went somewhere
 
 
 @pytest.mark.slow
 def test_in_bf16_each_goes_its_own_way(tiny_model: Any, tmp_path: Path) -> None:
     jobs = [replace(lora_job(tiny_model, name), bf16=True) for name in ("simpo", "sft")]
-    found = together(tiny_model, jobs, tmp_path)
+    trained = together(tiny_model, jobs, tmp_path)
     for i, this in enumerate(jobs):
         expected = alone(tiny_model, this, tmp_path / f"alone{i}")[0]
-        assert [m["loss"] for m in found[i][0]] == pytest.approx([m["loss"] for m in expected], rel=0.02)
+        assert [m["loss"] for m in trained[i][0]] == pytest.approx([m["loss"] for m in expected], rel=0.02)
 
 
 def test_single_answers(tiny_model: Any, tmp_path: Path) -> None:
     jobs = [lora_job(tiny_model, name, pairs=answers()) for name in ("kto", "apo_zero_unpaired")]
-    found = together(tiny_model, jobs, tmp_path)
+    trained = together(tiny_model, jobs, tmp_path)
     for i, this in enumerate(jobs):
-        same(alone(tiny_model, this, tmp_path / f"alone{i}"), found[i])
+        same(alone(tiny_model, this, tmp_path / f"alone{i}"), trained[i])
 
 
 def test_a_pass_holds_no_more_tokens_than_one_variant_may(tiny_model: Any, tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def test_a_group_that_does_not_fit_goes_on_in_smaller_passes(
     members = [Member(this, tmp_path / str(i) / "metrics.jsonl") for i, this in enumerate(jobs)]
     policies = train(members, policy(tiny_model, jobs[0]), ignore)
     (line,) = capsys.readouterr().out.splitlines()
-    how = "with 4 pairs at a time; continues with 2 at a time, the same batch"
-    assert re.fullmatch(rf"{', '.join(names)}: out of memory at step \d {how}", line)
+    smaller = "with 4 pairs at a time; continues with 2 at a time, the same batch"
+    assert re.fullmatch(rf"{', '.join(names)}: out of memory at step \d {smaller}", line)
     assert max(sizes) > 120 and sizes[-1] <= 120
     assert {m.costs["memory_halvings"] for m in members} == {1.0}
     for i, one in enumerate(expected):
@@ -213,16 +213,16 @@ def test_a_group_of_which_not_one_pair_fits_says_so(tiny_model: Any, tmp_path: P
 
 
 def test_what_cannot_be_dealt_out_to_adapters(tiny_model: Any) -> None:
-    def made(targets: Any) -> Any:
+    def adapted(targets: Any) -> Any:
         return models.add_lora(copy.deepcopy(tiny_model), rank=2, alpha=4.0, dropout=0.0, targets=targets, seed=0)
 
-    assert why_not_groupable(made("all-linear")) == ""
+    assert why_not_groupable(adapted("all-linear")) == ""
     assert (
-        why_not_groupable(made(["lm_head"]))
+        why_not_groupable(adapted(["lm_head"]))
         == "an adapter on the output head is added to its weight, of which there is one"
     )
-    assert "embed_tokens is no plain linear layer" in why_not_groupable(made(["embed_tokens", "q_proj"]))
-    other = made(["q_proj"])
+    assert "embed_tokens is no plain linear layer" in why_not_groupable(adapted(["embed_tokens", "q_proj"]))
+    other = adapted(["q_proj"])
     other.get_base_model().model.norm.weight.requires_grad_(True)
     assert "norm.weight is trained too" in why_not_groupable(other)
 

@@ -23,18 +23,18 @@ from prefzoo.training.member import Member
 NAMES = ("bco_pair_shift", "dpo", "tdpo2")
 
 
-def run(model: Any, folder: Path, *, until: int = 0, how: Any = None, every: float = 0.0, **settings: Any) -> Any:
+def run(model: Any, folder: Path, *, until: int = 0, stop: Any = None, every: float = 0.0, **settings: Any) -> Any:
     """Trains `NAMES`, `how` being done when `until` steps are; gives weights and logs, and what was said."""
-    said: list[str] = []
+    lines: list[str] = []
     jobs = [lora_job(model, name, **settings) for name in NAMES]
     members = [
-        Member(this, folder / name / "metrics.jsonl", Checkpoints(folder / name / "resume", name, every, said.append))
+        Member(this, folder / name / "metrics.jsonl", Checkpoints(folder / name / "resume", name, every, lines.append))
         for name, this in zip(NAMES, jobs, strict=True)
     ]
 
     def report(done: int, total: int, note: str) -> None:
         if str(note).startswith(f"step {until}/"):
-            how()
+            stop()
 
     with suppress(Killed):
         policies = train(members, policy(model, jobs[0]), report)
@@ -42,7 +42,7 @@ def run(model: Any, folder: Path, *, until: int = 0, how: Any = None, every: flo
             [p.detach().clone() for _, p in adapter.named_parameters()]
             for adapter in map(policies.module, range(len(jobs)))
         ]
-        return weights, [m.metrics_file.read_bytes() for m in members], said
+        return weights, [m.metrics_file.read_bytes() for m in members], lines
     return None
 
 
@@ -58,7 +58,7 @@ def test_a_killed_group_goes_on_bit_for_bit(dropout: float, tiny_model: Any, tmp
     lora = {"lora": {"rank": 2, "alpha": 4.0, "dropout": dropout, "targets": ["q_proj", "up_proj"]}}
     whole = run(tiny_model, tmp_path / "whole", every=1e9, **lora)
     for step in (1, 3, 5):
-        assert run(tiny_model, tmp_path / "parts", until=step + 1, how=kill, **lora) is None
+        assert run(tiny_model, tmp_path / "parts", until=step + 1, stop=kill, **lora) is None
     last = run(tiny_model, tmp_path / "parts", **lora)
     assert last[2] == ["resuming after step 5 of 6"] * 3
     same(whole, last)
@@ -92,7 +92,7 @@ def test_killed_between_two_checkpoints(
 def test_a_signal_keeps_all(number: signal.Signals, tiny_model: Any, tmp_path: Path) -> None:
     whole = run(tiny_model, tmp_path / "whole", every=1e9)
     with pytest.raises(Interrupted, match="stopped after step 2 of 6; run the same command to resume from there"):
-        run(tiny_model, tmp_path / "parts", until=2, how=lambda: os.kill(os.getpid(), number), every=1e9)
+        run(tiny_model, tmp_path / "parts", until=2, stop=lambda: os.kill(os.getpid(), number), every=1e9)
     assert len([*(tmp_path / "parts").glob("*/resume/step-00000002-*")]) == len(NAMES)
     same(whole, run(tiny_model, tmp_path / "parts", every=1e9))
 
@@ -101,7 +101,7 @@ def test_a_signal_keeps_all(number: signal.Signals, tiny_model: Any, tmp_path: P
 def test_who_is_behind_catches_up(tiny_model: Any, tmp_path: Path) -> None:
     """One member's checkpoints are lost: it begins anew, and the others wait for it."""
     whole = run(tiny_model, tmp_path / "whole", every=1e9)
-    run(tiny_model, tmp_path / "parts", until=4, how=kill)
+    run(tiny_model, tmp_path / "parts", until=4, stop=kill)
     shutil.rmtree(tmp_path / "parts" / "dpo" / "resume")
     last = run(tiny_model, tmp_path / "parts")
     assert last[2] == ["resuming after step 3 of 6"] * 2
@@ -114,13 +114,13 @@ def test_what_trained_in_a_group_goes_on_alone(tiny_model: Any, tmp_path: Path) 
     """Its checkpoints are those of a training alone."""
 
     whole = run(tiny_model, tmp_path / "whole", every=1e9)
-    run(tiny_model, tmp_path / "parts", until=4, how=kill)
-    this, said = lora_job(tiny_model, "dpo"), list[str]()
-    kept = Checkpoints(tmp_path / "parts" / "dpo" / "resume", "dpo", 0.0, said.append)
-    made = policy(tiny_model, this)
-    train_one(this, made, tmp_path / "parts" / "dpo" / "metrics.jsonl", ignore, kept)
-    assert said == ["resuming after step 3 of 6"]
-    ours = [p for p in made.parameters() if p.requires_grad]
+    run(tiny_model, tmp_path / "parts", until=4, stop=kill)
+    this, lines = lora_job(tiny_model, "dpo"), list[str]()
+    kept = Checkpoints(tmp_path / "parts" / "dpo" / "resume", "dpo", 0.0, lines.append)
+    member = policy(tiny_model, this)
+    train_one(this, member, tmp_path / "parts" / "dpo" / "metrics.jsonl", ignore, kept)
+    assert lines == ["resuming after step 3 of 6"]
+    ours = [p for p in member.parameters() if p.requires_grad]
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(ours, whole[0][1], strict=True))
 
 

@@ -28,8 +28,11 @@ LORA = {"rank": 2, "alpha": 4.0, "targets": ["q_proj", "v_proj"], "dropout": 0.0
 
 def test_muon_updates_the_matrices_inside_and_adamw_the_rest(tiny_model: Any) -> None:
     parameters = list(tiny_model.parameters())
-    made = make_optimizer(tiny_model, parameters, Train(optimizer="muon", learning_rate=1e-2, weight_decay=0.1))
-    assert isinstance(made, MuonWithAdamW) and made.param_groups[0]["lr"] == made.param_groups[1]["lr"] == 1e-2
+    optimizer = make_optimizer(tiny_model, parameters, Train(optimizer="muon", learning_rate=1e-2, weight_decay=0.1))
+    assert (
+        isinstance(optimizer, MuonWithAdamW)
+        and optimizer.param_groups[0]["lr"] == optimizer.param_groups[1]["lr"] == 1e-2
+    )
     expected = copy.deepcopy(tiny_model)
     inside = {n for n, p in tiny_model.named_parameters() if p.ndim == 2 and n.startswith("model.layers")}
     theirs = dict(expected.named_parameters())
@@ -38,20 +41,20 @@ def test_muon_updates_the_matrices_inside_and_adamw_the_rest(tiny_model: Any) ->
                          adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW([theirs[n] for n in theirs if n not in inside], lr=1e-2, weight_decay=0.1),
     ]  # fmt: skip
-    made.load_state_dict(made.state_dict())  # as Accelerate does
-    for group in (*made.param_groups, *(g for part in parts for g in part.param_groups)):
+    optimizer.load_state_dict(optimizer.state_dict())  # as Accelerate does
+    for group in (*optimizer.param_groups, *(g for part in parts for g in part.param_groups)):
         group["lr"] = 2e-2
     for seed in range(2):
         torch.manual_seed(seed)
         for p, q in zip(parameters, expected.parameters(), strict=True):
             p.grad = torch.randn_like(p)
             q.grad = p.grad.clone()
-        made.step()
+        optimizer.step()
         for part in parts:
             part.step()
     for name, p in tiny_model.named_parameters():
         torch.testing.assert_close(p, theirs[name], msg=name)
-        assert ("momentum_buffer" in made.state[p]) == (name in inside), name
+        assert ("momentum_buffer" in optimizer.state[p]) == (name in inside), name
 
 
 @pytest.mark.parametrize("name", ["adafactor", "muon"])
@@ -61,7 +64,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
 ) -> None:
     this = job(tiny_model, steps=4, optimizer=name, lora=lora)
     whole = resumable(tiny_model, this, tmp_path / "whole", every=1e9)
-    resumable(tiny_model, this, tmp_path / "parts", until=2, how=kill)
+    resumable(tiny_model, this, tmp_path / "parts", until=2, stop=kill)
     last = resumable(tiny_model, this, tmp_path / "parts")
     assert last["said"] == ["resuming after step 1 of 4"]
     same(whole, last)
@@ -97,7 +100,7 @@ def test_eight_bits_come_from_bitsandbytes_and_are_resumed(
     fake_bitsandbytes(monkeypatch)
     this = job(tiny_model, steps=4, optimizer=name)
     whole = resumable(tiny_model, this, tmp_path / "whole", every=1e9)
-    resumable(tiny_model, this, tmp_path / "parts", until=3, how=kill)
+    resumable(tiny_model, this, tmp_path / "parts", until=3, stop=kill)
     same(whole, resumable(tiny_model, this, tmp_path / "parts"))
 
 

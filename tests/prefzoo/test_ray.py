@@ -53,15 +53,15 @@ def workers(of: int) -> dict[int, str]:
                 return True
         return False
 
-    return {pid: what for pid, what in title.items() if what.startswith("ray::prefzoo") and descends(pid)}
+    return {pid: process for pid, process in title.items() if process.startswith("ray::prefzoo") and descends(pid)}
 
 
 def kill_one(run: subprocess.Popen[str], folder: Path) -> str:
     """SIGKILL to the worker of a training that has logged some steps; the trial's name."""
     end = time.monotonic() + 400
     while time.monotonic() < end and run.poll() is None:
-        for pid, what in workers(run.pid).items():
-            name = what.partition("train:")[2].strip()
+        for pid, process in workers(run.pid).items():
+            name = process.partition("train:")[2].strip()
             log = folder / name / "metrics.jsonl"
             if name and log.is_file() and len(log.read_bytes().splitlines()) >= KILLED_AFTER:
                 os.kill(pid, signal.SIGKILL)
@@ -88,9 +88,9 @@ def test_a_killed_worker_loses_nothing_and_the_numbers_are_those_of_a_run_in_ord
             if run.poll() is None:
                 run.terminate()
                 run.wait(60)
-    said = (run_folder / "ray.log").read_text()
-    assert code == 0, said[-4000:]
-    assert "resuming after step" in said
+    printed = (run_folder / "ray.log").read_text()
+    assert code == 0, printed[-4000:]
+    assert "resuming after step" in printed
     assert not workers(run.pid)  # Ray was shut down
     done = subprocess.run(
         [*words, "in-order"], cwd=run_folder, env=environment(run_folder / "cache-order"),

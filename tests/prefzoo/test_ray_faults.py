@@ -75,10 +75,10 @@ def family(of: int) -> list[int]:
             parent[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-    found = [of]
-    for pid in found:
-        found += [child for child, its in parent.items() if its == pid]
-    return found[1:]
+    members = [of]
+    for pid in members:
+        members += [child for child, its in parent.items() if its == pid]
+    return members[1:]
 
 
 def until_logged(run: subprocess.Popen[str], folder: Path, steps: int) -> None:
@@ -116,9 +116,9 @@ def test_when_the_head_dies_the_run_says_so_and_the_same_command_goes_on(run_fol
             code = run.wait(200)
         finally:
             run.kill()
-    said = (run_folder / "ray.log").read_text()
-    lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert code == 2 and len(lines) == 1 and "Traceback" not in said, said[-4000:]
+    printed = (run_folder / "ray.log").read_text()
+    lines = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert code == 2 and len(lines) == 1 and "Traceback" not in printed, printed[-4000:]
     assert "Ray's head is lost" in lines[0] and "run the same command to resume" in lines[0]
     assert "resuming after step" in told(words, run_folder, env)  # on a cluster of its own
     told([*WORDS, "in-order"], run_folder, environment(run_folder / "cache-order"))
@@ -147,12 +147,12 @@ def test_a_training_on_ray_may_be_several_processes_with_one_processs_numbers(ru
     told([*WORDS, "in-order"], run_folder, environment(run_folder / "cache-order"))
     one, other = (run_folder / place / "tuned" for place in ("on-ray", "in-order"))
     for trial in json.loads((other / "sweep.json").read_text())["trials"]:
-        found, expected = (
+        seen, expected = (
             [json.loads(line) for line in (place / trial["name"] / "metrics.jsonl").read_text().splitlines()]
             for place in (one, other)
         )
-        assert len(found) == len(expected) == 6
-        for a, b in zip(found, expected, strict=True):
+        assert len(seen) == len(expected) == 6
+        for a, b in zip(seen, expected, strict=True):
             assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
         result = json.loads((one / trial["name"] / "result.json").read_text())
         assert result["environment"]["processes"] == 2

@@ -34,10 +34,10 @@ def write(tmp_path: Path) -> Any:
 
 
 def dotted(plain: dict[str, Any], prefix: str = "") -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for key, value in plain.items():
-        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key}
-    return found
+        names |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key}
+    return names
 
 
 def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
@@ -117,14 +117,14 @@ def test_a_variant_puts_its_own_settings_over_the_common_ones(write: Any) -> Non
     text = MINIMAL + "train: {batch: 16, lora: {rank: 4, alpha: 8}, trackers: [tensorboard]}\n"
     text = text.replace("{dpo: }", "{dpo: , soft: {loss: cdpo, flip_rate: 0.2, train: {batch: 4, lora: {rank: 2}}},"
                                    " full: {loss: sft, train: {lora: null}}}")  # fmt: skip
-    made = load(write(text)).variants
-    assert [v.loss for v in made.values()] == ["dpo", "cdpo", "sft"]
-    assert (made["dpo"].train.batch, made["soft"].train.batch) == (16, 4)
-    soft = made["soft"].train.lora
-    assert soft is not None and (soft.rank, soft.alpha) == (2, 8) and made["full"].train.lora is None
-    assert made["soft"].train.trackers == ["tensorboard"]
-    assert made["soft"].params.model_dump() == {"beta": 0.1, "flip_rate": 0.2}
-    assert made["soft"].loss_obj.name == "cdpo"
+    variants = load(write(text)).variants
+    assert [v.loss for v in variants.values()] == ["dpo", "cdpo", "sft"]
+    assert (variants["dpo"].train.batch, variants["soft"].train.batch) == (16, 4)
+    soft = variants["soft"].train.lora
+    assert soft is not None and (soft.rank, soft.alpha) == (2, 8) and variants["full"].train.lora is None
+    assert variants["soft"].train.trackers == ["tensorboard"]
+    assert variants["soft"].params.model_dump() == {"beta": 0.1, "flip_rate": 0.2}
+    assert variants["soft"].loss_obj.name == "cdpo"
 
 
 def test_a_loss_from_a_file_beside_the_recipe(write: Any, tmp_path: Path) -> None:

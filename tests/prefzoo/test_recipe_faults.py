@@ -284,8 +284,8 @@ def test_a_fault_of_the_common_settings_is_told_once_and_of_the_mixture_where_it
 
 def test_all_faults_at_once_by_line_overrides_last(write: Any) -> None:
     path = write("name: X\nmodel: m\ndata: {trian: x}\ntrain:\n  batch: 0\nvariants:\n  dpoo:\n")
-    found = [line.split(": ")[:2] for line in complaints(path, "seed=-1")]
-    assert found == [
+    places = [line.split(": ")[:2] for line in complaints(path, "seed=-1")]
+    assert places == [
         ["r.yaml:1", "name"],
         ["r.yaml:3", "data.train"],
         ["r.yaml:3", "data.trian"],

@@ -61,9 +61,9 @@ def test_check_says_what_it_would_do(
     words = [w for key, value in sets.items() for w in ("--set", f"{key}={json.dumps(value)}")]
     monkeypatch.setattr(sys, "argv", ["prefzoo", "check", str(path), "--json", *words])
     main()
-    said = json.loads(capsys.readouterr().out)
-    assert list(said["variants"]) == list(recipe.variants)
-    assert all(plan["steps"] > 0 and plan["tokens"] > 0 for plan in said["variants"].values())
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed["variants"]) == list(recipe.variants)
+    assert all(plan["steps"] > 0 and plan["tokens"] > 0 for plan in printed["variants"].values())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

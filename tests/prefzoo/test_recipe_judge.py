@@ -34,10 +34,10 @@ def test_the_fields_of_each_kind_are_pinned(tmp_path: Path) -> None:
         },
     }
     for text, names in fields.items():
-        found = load(written(tmp_path, text))
-        assert set(found.resolved()["evals"]["judge"]) == names
-        (tmp_path / "again.yaml").write_text(dump(found))
-        assert load(tmp_path / "again.yaml").evals == found.evals
+        recipe = load(written(tmp_path, text))
+        assert set(recipe.resolved()["evals"]["judge"]) == names
+        (tmp_path / "again.yaml").write_text(dump(recipe))
+        assert load(tmp_path / "again.yaml").evals == recipe.evals
 
 
 def test_a_name_or_a_function_is_text(tmp_path: Path) -> None:
@@ -46,8 +46,8 @@ def test_a_name_or_a_function_is_text(tmp_path: Path) -> None:
 
 
 def test_a_server_and_an_override(tmp_path: Path) -> None:
-    found = load(written(tmp_path, f"{{{SERVER}}}"), ["evals.judge.workers=3", "evals.judge.temperature=null"])
-    judge = found.evals.judge
+    recipe = load(written(tmp_path, f"{{{SERVER}}}"), ["evals.judge.workers=3", "evals.judge.temperature=null"])
+    judge = recipe.evals.judge
     assert isinstance(judge, ServerSettings) and (judge.workers, judge.temperature) == (3, None)
     assert judge.url == "http://localhost:8000/v1" and judge.key == "OPENAI_API_KEY"
 

@@ -70,13 +70,13 @@ def test_the_loss_is_given_them_or_the_data_is_refused(tiny_tokenizer: Any) -> N
 
 def test_an_answer_at_its_target_costs_nothing() -> None:
     """The target is q - beta log Z = beta p, of both answers; the value is half of the two squares."""
-    world, found = random_world(0), losses.get("qrpo")
-    params = found.Params(beta=0.5)
+    world, loss = random_world(0), losses.get("qrpo")
+    params = loss.Params(beta=0.5)
     level = 0.5 * (torch.log(torch.tensor(0.5, dtype=torch.float64)) + 2)
     ratios = world.policy.chosen - world.reference.chosen, world.policy.rejected - world.reference.rejected
     ranks = world.scores.chosen_quantile, world.scores.rejected_quantile
     first, second = ((q - level - 0.5 * p).square() for q, p in zip(ranks, ratios, strict=True))
-    torch.testing.assert_close(world.each(found, params), (first + second) / 2)
+    torch.testing.assert_close(world.each(loss, params), (first + second) / 2)
     there = [(q - level) / 0.5 - p for q, p in zip(ranks, ratios, strict=True)]
-    at_target = world.moved(there[0], there[1]).each(found, params)
+    at_target = world.moved(there[0], there[1]).each(loss, params)
     torch.testing.assert_close(at_target, torch.zeros(6, dtype=torch.float64))

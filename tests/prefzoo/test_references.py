@@ -43,11 +43,11 @@ variants:
 @pytest.fixture
 def other(tiny_model: Any) -> Any:
     """The tiny model with other weights."""
-    made = copy.deepcopy(tiny_model)
+    model = copy.deepcopy(tiny_model)
     with torch.no_grad():
-        for p in made.parameters():
+        for p in model.parameters():
             p.add_(0.05)
-    return made
+    return model
 
 
 @pytest.fixture

@@ -32,27 +32,29 @@ class Killed(BaseException):
 
 
 def policy(model: Any, this: Job) -> Any:
-    made = copy.deepcopy(model)
+    copied = copy.deepcopy(model)
     return (
-        models.add_lora(made, **this.train.lora.model_dump(exclude={"quantize"}), seed=0) if this.train.lora else made
+        models.add_lora(copied, **this.train.lora.model_dump(exclude={"quantize"}), seed=0)
+        if this.train.lora
+        else copied
     )
 
 
-def run(model: Any, this: Job, folder: Path, *, until: int = 0, how: Any = None, every: float = 0.0) -> dict[str, Any]:
+def run(model: Any, this: Job, folder: Path, *, until: int = 0, stop: Any = None, every: float = 0.0) -> dict[str, Any]:
     """Trains, `how` being done when `until` steps are; gives the weights, the metrics and what was said."""
-    said: list[str] = []
-    kept = Checkpoints(folder / "resume", "key", every, said.append)
+    lines: list[str] = []
+    kept = Checkpoints(folder / "resume", "key", every, lines.append)
 
     def report(done: int, total: int, note: str) -> None:
         if done == until * this.train.batch:
-            how()
+            stop()
 
-    made = policy(model, this)
+    member = policy(model, this)
     with suppress(Killed):
-        this = with_twin(replace(this, live=copy.deepcopy(this.live)), made)
-        train_one(this, made, folder / "metrics.jsonl", report, kept)
-    weights = {name: p.detach().clone() for name, p in made.named_parameters()}
-    return {"weights": weights, "log": (folder / "metrics.jsonl").read_bytes(), "said": said, "kept": kept}
+        this = with_twin(replace(this, live=copy.deepcopy(this.live)), member)
+        train_one(this, member, folder / "metrics.jsonl", report, kept)
+    weights = {name: p.detach().clone() for name, p in member.named_parameters()}
+    return {"weights": weights, "log": (folder / "metrics.jsonl").read_bytes(), "said": lines, "kept": kept}
 
 
 def kill() -> None:
@@ -96,17 +98,17 @@ def test_a_killed_training_goes_on_bit_for_bit(
     this = job(tiny_model, name, **settings)
     whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
     for step in (1, 3, 5):  # three times, so that a resumed run is resumed as well
-        run(tiny_model, this, tmp_path / "parts", until=step + 1, how=kill)
+        run(tiny_model, this, tmp_path / "parts", until=step + 1, stop=kill)
     last = run(tiny_model, this, tmp_path / "parts")
     assert last["said"] == ["resuming after step 5 of 6"]
     same(whole, last)
 
 
 def test_the_state_of_a_sum_of_losses(tiny_model: Any, tmp_path: Path) -> None:
-    found = losses.get("bco_pair_shift + 0.5*sft + 0.1*beta_dpo")
-    this = replace(job(tiny_model), loss=found, params=found.Params())
+    loss = losses.get("bco_pair_shift + 0.5*sft + 0.1*beta_dpo")
+    this = replace(job(tiny_model), loss=loss, params=loss.Params())
     whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
-    run(tiny_model, this, tmp_path / "parts", until=4, how=kill)
+    run(tiny_model, this, tmp_path / "parts", until=4, stop=kill)
     same(whole, run(tiny_model, this, tmp_path / "parts"))
 
 
@@ -117,7 +119,7 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_so(
     this = job(tiny_model)
     whole = run(tiny_model, this, tmp_path / "whole", every=1e9)
     with pytest.raises(Interrupted, match="stopped after step 2 of 6; run the same command to resume from there") as e:
-        run(tiny_model, this, tmp_path, until=2, how=lambda: os.kill(os.getpid(), number), every=1e9)
+        run(tiny_model, this, tmp_path, until=2, stop=lambda: os.kill(os.getpid(), number), every=1e9)
     assert e.value.signum == number
     assert [p.name[:13] for p in (tmp_path / "resume").iterdir()] == ["step-00000002"]
     last = run(tiny_model, this, tmp_path, every=1e9)
@@ -128,7 +130,7 @@ def test_a_signal_ends_the_step_writes_a_checkpoint_and_says_so(
 def test_a_signal_in_the_last_step_is_heard(tiny_model: Any, tmp_path: Path) -> None:
     this = job(tiny_model)
     with pytest.raises(Interrupted, match="stopped after step 6 of 6"):
-        run(tiny_model, this, tmp_path, until=6, how=terminate, every=1e9)
+        run(tiny_model, this, tmp_path, until=6, stop=terminate, every=1e9)
     same(run(tiny_model, this, tmp_path / "whole", every=1e9), run(tiny_model, this, tmp_path, every=1e9))
 
 
@@ -138,7 +140,7 @@ def test_the_same_signal_from_scheduler_and_launcher_is_one_wish(tiny_model: Any
             os.kill(os.getpid(), number)
 
     with pytest.raises(Interrupted, match="stopped after step 2 of 6") as e:
-        run(tiny_model, job(tiny_model), tmp_path, until=2, how=often, every=1e9)
+        run(tiny_model, job(tiny_model), tmp_path, until=2, stop=often, every=1e9)
     assert e.value.signum == signal.SIGTERM and (tmp_path / "resume").exists()
 
 
@@ -150,7 +152,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once(tiny_model: Any, tmp_path: Path, m
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted, match="in the middle of a step"):
-        run(tiny_model, job(tiny_model), tmp_path, until=2, how=twice, every=1e9)
+        run(tiny_model, job(tiny_model), tmp_path, until=2, stop=twice, every=1e9)
     assert not (tmp_path / "resume").exists()
 
 
@@ -158,7 +160,7 @@ def stopped(model: Any, folder: Path) -> tuple[Job, dict[str, Any], Path]:
     """A training killed after three of its steps; what an untouched one gives; its checkpoint."""
     this = job(model)
     whole = run(model, this, folder / "whole", every=1e9)
-    run(model, this, folder, until=4, how=kill)
+    run(model, this, folder, until=4, stop=kill)
     (file,) = (folder / "resume").iterdir()
     return this, whole, file
 
@@ -175,10 +177,10 @@ def test_a_broken_checkpoint_is_not_read(tiny_model: Any, tmp_path: Path) -> Non
 
 def test_a_checkpoint_of_other_settings_is_not_read_and_goes(tiny_model: Any, tmp_path: Path) -> None:
     _, _, file = stopped(tiny_model, tmp_path)
-    said: list[str] = []
-    other = Checkpoints(tmp_path / "resume", "other", 0, said.append)
+    lines: list[str] = []
+    other = Checkpoints(tmp_path / "resume", "other", 0, lines.append)
     assert other.usable(tmp_path / "metrics.jsonl") == {}
-    assert said == [f"{file}: a checkpoint of other settings; not read"] and not file.exists()
+    assert lines == [f"{file}: a checkpoint of other settings; not read"] and not file.exists()
 
 
 def test_a_foreign_file_is_not_read(tmp_path: Path, tiny_model: Any) -> None:
@@ -189,9 +191,9 @@ def test_a_foreign_file_is_not_read(tmp_path: Path, tiny_model: Any) -> None:
 
     foreign = file.with_name(f"step-00000009-{hashlib.sha256(text).hexdigest()[:16]}.safetensors")
     file.rename(foreign)
-    said: list[str] = []
-    assert Checkpoints(tmp_path / "resume", "key", 0, said.append).usable(tmp_path / "metrics.jsonl") == {}
-    assert said == [f"{foreign}: no checkpoint of prefzoo's; not read"]
+    lines: list[str] = []
+    assert Checkpoints(tmp_path / "resume", "key", 0, lines.append).usable(tmp_path / "metrics.jsonl") == {}
+    assert lines == [f"{foreign}: no checkpoint of prefzoo's; not read"]
 
 
 def test_a_checkpoint_without_its_metrics_is_not_read(tiny_model: Any, tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ def test_what_a_killed_write_left_is_swept(tiny_model: Any, tmp_path: Path) -> N
     this, whole, file = stopped(tiny_model, tmp_path)
     (tmp_path / "resume" / ".checkpoint.1.partial").write_bytes(b"half")
     (tmp_path / "resume" / file.name.replace("3-", "2-")).write_bytes(b"older")  # killed before it was removed
-    run(tiny_model, this, tmp_path, until=5, how=kill)
+    run(tiny_model, this, tmp_path, until=5, stop=kill)
     assert [p.name[:13] for p in (tmp_path / "resume").iterdir()] == ["step-00000004"]
     same(whole, run(tiny_model, this, tmp_path))
 
@@ -241,12 +243,12 @@ def test_dropout_differs_between_steps_and_not_between_runs(tiny_model: Any, tmp
     one = TokenPair([5, 6, 7], [8, 9], [10, 11], 0)
     this = job(tiny_model, "sft", lora=LORA, learning_rate=1e-30, pairs=[one] * 4, warmup=0.0, schedule="constant")
     with torch.no_grad():  # a fresh adapter adds nothing, dropped or not
-        made = policy(tiny_model, this)
-        for name, p in made.named_parameters():
+        member = policy(tiny_model, this)
+        for name, p in member.named_parameters():
             if "lora_B" in name:
                 p.fill_(0.5)
     logs = []
     for where in ("a", "b"):
-        train_one(this, copy.deepcopy(made), tmp_path / where)
+        train_one(this, copy.deepcopy(member), tmp_path / where)
         logs.append((tmp_path / where).read_bytes())
     assert logs[0] == logs[1] and len({json.loads(line)["loss"] for line in logs[0].splitlines()}) > 1

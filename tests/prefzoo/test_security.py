@@ -85,8 +85,8 @@ def test_the_cure_for_a_pickle_cures(run_folder: Path, tiny_model: Any) -> None:
     command = re.search(r'python -c "(.*)"$', str(e.value))
     assert command
     subprocess.run([sys.executable, "-c", command[1]], check=True, capture_output=True)
-    found, _ = models.load("model", run_folder)
-    assert all(torch.equal(p, q) for p, q in zip(found.parameters(), tiny_model.parameters(), strict=True))
+    loaded, _ = models.load("model", run_folder)
+    assert all(torch.equal(p, q) for p, q in zip(loaded.parameters(), tiny_model.parameters(), strict=True))
 
 
 MODEL_CODE = """
@@ -122,8 +122,8 @@ def test_a_models_own_code_is_not_run_unless_the_recipe_says_so(
     assert not own_code.exists()
     models.load("model", run_folder, trust=True)
     assert own_code.exists()
-    said = "model model: Python code that comes with it is run (the recipe's trust_remote_code: true)\n"
-    assert capsys.readouterr().out == said
+    line = "model model: Python code that comes with it is run (the recipe's trust_remote_code: true)\n"
+    assert capsys.readouterr().out == line
 
 
 def test_the_recipe_decides_about_a_models_code(
@@ -201,12 +201,12 @@ class Talkative(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def talkative() -> Iterator[str]:
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Talkative)
-    thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Talkative)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{made.server_port}/v1"
-    made.shutdown()
-    made.server_close()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
     thread.join()
 
 
@@ -223,13 +223,13 @@ def test_no_key_in_anything_a_run_says_or_writes(
     text = (place / "r.yaml").read_text()
     (place / "r.yaml").write_text(text.replace("learning_rate: 1e-3", "learning_rate: 0.3"))  # so that answers differ
     assert prefzoo(monkeypatch, "run", "r.yaml") == 3, "no verdict could be read"
-    said = "".join(capfd.readouterr()) + caplog.text
+    printed = "".join(capfd.readouterr()) + caplog.text
     files = [p for p in place.rglob("*") if p.is_file()]
     assert Talkative.asked > 6 and len(files) > 20
     annotations = (place / "results" / "tiny" / "dpo" / "annotations.json").read_text()
     assert "unknown verdict 'Bearer *** is a nice key'" in annotations  # what the server said is kept, without the key
     for value in KEYS.values():
-        assert value not in said
+        assert value not in printed
         assert not [p for p in files if value.encode() in p.read_bytes()]
 
 
@@ -238,8 +238,8 @@ def test_a_judge_function_that_repeats_a_key(tmp_path: Path, monkeypatch: pytest
     text = "import os\ndef own(a, b, c):\n    raise OSError('bad key ' + os.environ['OPENAI_API_KEY'])\n"
     (tmp_path / "own.py").write_text(text)
     asked = [Comparison(PromptRow("0", "p"), Answer("a", True, 1), Answer("b", True, 1))]
-    (found,) = load_function("own.py:own", tmp_path).compare(asked)
-    assert found.missing == f"{tmp_path / 'own.py'}:3: OSError: bad key ***"
+    (outcome,) = load_function("own.py:own", tmp_path).compare(asked)
+    assert outcome.missing == f"{tmp_path / 'own.py'}:3: OSError: bad key ***"
 
 
 def test_an_error_that_repeats_a_key(
@@ -247,8 +247,8 @@ def test_an_error_that_repeats_a_key(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", KEYS["HF_TOKEN"])
     assert prefzoo(monkeypatch, "check", str(tmp_path / f"{KEYS['HF_TOKEN']}.yaml")) == 2
-    said = capsys.readouterr().err
-    assert "***.yaml" in said and KEYS["HF_TOKEN"] not in said
+    printed = capsys.readouterr().err
+    assert "***.yaml" in printed and KEYS["HF_TOKEN"] not in printed
 
 
 def test_what_counts_as_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,8 +323,8 @@ def test_a_target_of_eval_has_a_name_of_its_own(place: Path, monkeypatch: pytest
     monkeypatch.chdir(place / "model")
     (place / "model" / "inner").mkdir()
     monkeypatch.chdir(place / "model" / "inner")
-    found = models_of([Path("..")], base="b")
-    assert found == {"base": "b", "model": str(place / "model")}
+    result = models_of([Path("..")], base="b")
+    assert result == {"base": "b", "model": str(place / "model")}
 
 
 def test_inside(tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def plain(folder: Path) -> Any:
 
 @torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
-    found: torch.Tensor = model(input_ids=torch.arange(4, 40)[None]).logits
-    return found
+    values: torch.Tensor = model(input_ids=torch.arange(4, 40)[None]).logits
+    return values
 
 
 def use(folder: Path, place: Path) -> None:
@@ -85,9 +85,9 @@ def test_the_attention_is_registered_as_long_as_a_model_uses_it(
 
     def registered() -> bool:
         gc.collect()
-        found = {packed_attention.NAME in table() for table in (AttentionInterface, AttentionMaskInterface)}
-        assert len(found) == 1
-        return found.pop()
+        values = {packed_attention.NAME in table() for table in (AttentionInterface, AttentionMaskInterface)}
+        assert len(values) == 1
+        return values.pop()
 
     model = copy.deepcopy(tiny_model)
     assert not registered()

@@ -46,12 +46,12 @@ def test_two_processes_stop_with_a_checkpoint_and_a_requeued_run_goes_on(run_fol
         else:
             run.send_signal(signal.SIGTERM)
         out, err = run.communicate(timeout=120)
-    said = re.search(rf"stopped after step (\d+) of {STEPS}; run the same command to resume from there", err)
-    assert run.returncode and said, out[-3000:] + err[-3000:]
-    assert len(log.read_text().splitlines()) == int(said[1]) < STEPS
-    assert [p.name[:13] for p in (log.parent / "resume").iterdir()] == [f"step-{int(said[1]):08}"]
+    match = re.search(rf"stopped after step (\d+) of {STEPS}; run the same command to resume from there", err)
+    assert run.returncode and match, out[-3000:] + err[-3000:]
+    assert len(log.read_text().splitlines()) == int(match[1]) < STEPS
+    assert [p.name[:13] for p in (log.parent / "resume").iterdir()] == [f"step-{int(match[1]):08}"]
     with launch(run_folder) as again:
         out, err = again.communicate(timeout=300)
     assert again.returncode == 0, out[-3000:] + err[-3000:]
-    assert f"resuming after step {said[1]} of {STEPS}" in out
+    assert f"resuming after step {match[1]} of {STEPS}" in out
     assert len(log.read_text().splitlines()) == STEPS and not (log.parent / "resume").exists()

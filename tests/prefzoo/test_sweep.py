@@ -85,10 +85,10 @@ variants: {ipo: {sweep: paper}, simpo: {beta: {log: [1, 10]}}, both: {loss: dpo 
 
 
 def test_a_range_is_covered_evenly_and_the_same_each_time(read: Any) -> None:
-    made = read("sweep: {trials: 8}\nvariants: {dpo: {beta: {log: [0.001, 1]}, train: {batch: [4, 8]}}}")
-    trials = search.expand(made)
+    recipe = read("sweep: {trials: 8}\nvariants: {dpo: {beta: {log: [0.001, 1]}, train: {batch: [4, 8]}}}")
+    trials = search.expand(recipe)
     betas = sorted(t.values["beta"] for t in trials)
-    assert len(trials) == 8 and names(trials) == names(search.expand(made))
+    assert len(trials) == 8 and names(trials) == names(search.expand(recipe))
     assert 0.001 <= betas[0] < 0.01 and 0.1 < betas[-1] <= 1  # the ends of a log scale are both visited
     assert {t.values["train.batch"] for t in trials} == {4, 8}
 
@@ -143,17 +143,17 @@ def test_unequal_budgets_are_refused_unless_asked_for(read: Any) -> None:
 
 @pytest.mark.parametrize("name", losses.names())
 def test_every_loss_has_a_grid_that_it_takes_and_that_says_where_it_is_from(read: Any, name: str) -> None:
-    found = losses.get(name)
-    grid = paper_grid(found)
+    loss = losses.get(name)
+    grid = paper_grid(loss)
     assert grid.source and (grid.stated or "default grid, none read in" in grid.source)
-    if found.Params.model_fields:
+    if loss.Params.model_fields:
         assert max(len(values) for values in grid.knobs.values()) > 1
     read(f"variants: {{{name}: {{sweep: paper, train: {{learning_rate: 1e-6}}}}}}")  # every value is tried
 
 
 def test_a_paper_grid_yields_to_what_a_variant_says_itself(read: Any) -> None:
-    made = read("variants: {simpo: {sweep: paper, beta: 3.0}}").variants["simpo"]
-    assert made.params.beta == 3.0 and [axis.path[-1] for axis in made.axes] == ["gamma", "learning_rate"]
+    variant = read("variants: {simpo: {sweep: paper, beta: 3.0}}").variants["simpo"]
+    assert variant.params.beta == 3.0 and [axis.path[-1] for axis in variant.axes] == ["gamma", "learning_rate"]
     stated = losses.get("ipo")
     assert "arXiv:2502.01237" in paper_grid(stated).source and paper_grid(stated).knobs["tau"] == stated.grid["tau"]
     assert paper_grid(losses.get("chi_po")).knobs["beta"] == (0.02, 0.1, 0.5)
@@ -178,8 +178,8 @@ def test_the_choice_is_the_best_mean_over_seeds_and_ties_go_to_who_moved_less() 
 
 
 def test_early_stopping_leaves_every_variant_its_share() -> None:
-    how = Sweep(early_stopping=Halving(factor=3, rungs=2))
-    assert search.rungs(how, 90) == [10, 30] and search.rungs(how, 1) == [] and search.rungs(Sweep(), 90) == []
+    sweep = Sweep(early_stopping=Halving(factor=3, rungs=2))
+    assert search.rungs(sweep, 90) == [10, 30] and search.rungs(sweep, 1) == [] and search.rungs(Sweep(), 90) == []
     scores = {t.name: Score(0.9 if t.arm == "a" else 0.1, 1.0) for t in TRIALS}
     scores["b-y-s0"] = scores["b-y-s1"] = Score(0.2, 1.0)
     kept = search.survivors(TRIALS, scores, 3)

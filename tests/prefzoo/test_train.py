@@ -52,14 +52,14 @@ def job(
     together: int = 1,
     **settings: Any,
 ) -> Job:
-    found = named(name)
-    how = Train(**{"batch": 4, "steps": 6, "learning_rate": 1e-3, "precision": "fp32", **settings})
-    made = Job(found, found.Params(), how, 0, pairs or random_pairs(), layout, bf16=False)
+    loss = named(name)
+    train = Train(**{"batch": 4, "steps": 6, "learning_rate": 1e-3, "precision": "fp32", **settings})
+    prepared = Job(loss, loss.Params(), train, 0, pairs or random_pairs(), layout, bf16=False)
 
-    def frozen(rows: Sequence[TokenExample], what: str, kind: type[LogProbs], passes: list[Passes]) -> LogProbs:
+    def frozen(rows: Sequence[TokenExample], use: str, kind: type[LogProbs], passes: list[Passes]) -> LogProbs:
         return reference_logprobs.logprobs(model, rows, layout, kind, bf16=False, passes=passes[0])
 
-    return with_reference(made, Base(lambda: copy.deepcopy(model)), frozen, together=together)
+    return with_reference(prepared, Base(lambda: copy.deepcopy(model)), frozen, together=together)
 
 
 def run(model: Any, this: Job, tmp_path: Path) -> list[dict[str, float]]:
@@ -81,11 +81,13 @@ NOT_DOWNHILL = {"discopop"}  # its minimum lies just beside the start: a step of
 @pytest.mark.parametrize("name", [*losses.names(), *MODIFIED])
 def test_every_loss_trains_as_it_did(name: str, tiny_model: Any, tmp_path: Path) -> None:
     """20 steps on a tiny model: it starts where it must, moves, goes down, and no number has moved in silence."""
-    found = run(tiny_model, job(tiny_model, name, steps=20), tmp_path)
-    assert found[-1]["logps/chosen"] != found[0]["logps/chosen"]
-    first, last = (sum(m["loss"] for m in part) for part in (found[:3], found[-3:]))  # three steps: all twelve pairs
+    trained = run(tiny_model, job(tiny_model, name, steps=20), tmp_path)
+    assert trained[-1]["logps/chosen"] != trained[0]["logps/chosen"]
+    first, last = (
+        sum(m["loss"] for m in part) for part in (trained[:3], trained[-3:])
+    )  # three steps: all twelve pairs
     assert last < first or name in NOT_DOWNHILL
-    trajectory = [[m["loss"], m["logps/chosen"], m["logps/rejected"]] for m in found]
+    trajectory = [[m["loss"], m["logps/chosen"], m["logps/rejected"]] for m in trained]
     stored = json.loads(STORED.read_text()) if STORED.exists() else {}
     if os.environ.get("PREFZOO_STORE"):
         stored[name] = [[float(f"{v:.6g}") for v in step] for step in trajectory]
@@ -129,9 +131,9 @@ def answers() -> list[TokenAnswer]:
 
 @pytest.mark.parametrize("name", [x.name for x in losses.all_losses() if x.unpaired])
 def test_single_answers_train(name: str, tiny_model: Any, tmp_path: Path) -> None:
-    found = run(tiny_model, job(tiny_model, name, pairs=answers(), steps=12, learning_rate=3e-3), tmp_path)
-    assert "rewards/accuracies" not in found[-1]
-    assert found[-1]["loss"] < found[0]["loss"]
+    trained = run(tiny_model, job(tiny_model, name, pairs=answers(), steps=12, learning_rate=3e-3), tmp_path)
+    assert "rewards/accuracies" not in trained[-1]
+    assert trained[-1]["loss"] < trained[0]["loss"]
     whole = run(tiny_model, job(tiny_model, name, pairs=answers()), tmp_path)
     close(whole, run(tiny_model, job(tiny_model, name, pairs=answers(), micro_batch=2), tmp_path), rel=1e-3)
 
@@ -239,8 +241,8 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_lost(tiny_mo
 
 
 def test_schedules() -> None:
-    how = Train(warmup=0.2, schedule="linear")
-    assert [schedule(how, s, 10) for s in (0, 1, 2, 6)] == [0.5, 1.0, 1.0, 0.5]  # 2 of 10 warm up, 8 go down
+    train = Train(warmup=0.2, schedule="linear")
+    assert [schedule(train, s, 10) for s in (0, 1, 2, 6)] == [0.5, 1.0, 1.0, 0.5]  # 2 of 10 warm up, 8 go down
     assert schedule(Train(warmup=0.0, schedule="cosine"), 5, 10) == pytest.approx(0.5)
     assert schedule(Train(warmup=0.0, schedule="constant"), 9, 10) == 1.0
 
@@ -259,9 +261,9 @@ def test_numbers_go_to_a_tracker(tiny_model: Any, tmp_path: Path) -> None:
 
     written = run(tiny_model, job(tiny_model, steps=3, trackers=["tensorboard"]), tmp_path)
     events = min(tmp_path.rglob("events.*"), key=lambda f: len(f.parts))  # the settings lie in a folder below
-    found = EventAccumulator(str(events.parent)).Reload().Scalars("rewards/margins")
-    assert [e.step for e in found] == [1, 2, 3]
-    assert found[-1].value == pytest.approx(written[-1]["rewards/margins"], abs=1e-6)
+    result = EventAccumulator(str(events.parent)).Reload().Scalars("rewards/margins")
+    assert [e.step for e in result] == [1, 2, 3]
+    assert result[-1].value == pytest.approx(written[-1]["rewards/margins"], abs=1e-6)
 
 
 @pytest.mark.parametrize("breaks", [False, True])

@@ -69,9 +69,9 @@ def translated(
     """The translation of a configuration with more lines, and the recipe that it gives, read back."""
     path = folder / "config.yaml"
     path.write_text(text + "\n".join(more))
-    made = translate(peer, path, Place(folder, folder, processes), method)
-    (folder / "r.yaml").write_text(made.text())
-    return made, load(folder / "r.yaml")
+    translation = translate(peer, path, Place(folder, folder, processes), method)
+    (folder / "r.yaml").write_text(translation.text())
+    return translation, load(folder / "r.yaml")
 
 
 def the_variant(recipe: Recipe) -> tuple[str, dict[str, Any]]:
@@ -80,15 +80,15 @@ def the_variant(recipe: Recipe) -> tuple[str, dict[str, Any]]:
 
 
 def test_trl_with_its_defaults(tmp_path: Path) -> None:
-    made, recipe = translated(tmp_path, "trl", TRL, processes=4)
+    translation, recipe = translated(tmp_path, "trl", TRL, processes=4)
     train = recipe.train
     assert (recipe.model, recipe.data.train, recipe.seed) == ("org/model", "org/pairs:train_prefs", 42)
     assert (train.batch, train.steps, train.warmup, train.learning_rate) == (64, 50, 0.1, 5e-6)
     assert (train.schedule, train.gradient_checkpointing, train.lora) == ("linear", True, None)
     assert the_variant(recipe) == ("dpo", {"beta": 0.3})
-    assert not made.differs and not made.left_out and not made.unknown
-    assert "learning_rate: 5e-06  # from learning_rate" in made.text()
-    assert "schedule: linear  # the default there" in made.text()
+    assert not translation.differs and not translation.left_out and not translation.unknown
+    assert "learning_rate: 5e-06  # from learning_rate" in translation.text()
+    assert "schedule: linear  # the default there" in translation.text()
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_the_losses_of_trl(lines: str, loss: str, knobs: dict[str, Any], tmp_pat
 def test_trls_methods_and_its_traps(tmp_path: Path) -> None:
     assert the_variant(translated(tmp_path, "trl", TRL, method="orpo")[1]) == ("orpo", {"weight": 0.3})
     assert the_variant(translated(tmp_path, "trl", TRL, method="cpo")[1]) == ("cpo", {"beta": 0.3, "alpha": 1.0})
-    made, _ = translated(
+    translation, _ = translated(
         tmp_path, "trl", TRL, "label_smoothing: 0.1\noptim: lion_32bit\nwarmup_ratio: 0.2\nuse_peft: true"
     )
-    assert "ignored by the loss sigmoid since TRL 0.29" in made.differs["label_smoothing"]
-    assert made.differs["optim"] == "lion_32bit is not among the optimisers"
-    assert "q_proj and v_proj" in made.differs["lora_target_modules"]
+    assert "ignored by the loss sigmoid since TRL 0.29" in translation.differs["label_smoothing"]
+    assert translation.differs["optim"] == "lion_32bit is not among the optimisers"
+    assert "q_proj and v_proj" in translation.differs["lora_target_modules"]
 
 
 def test_the_options_of_training(tmp_path: Path) -> None:
@@ -142,15 +142,15 @@ def test_llamafactory(tmp_path: Path) -> None:
     info = {"mine": {"file_name": "mine.json", "ranking": True, "columns": {"prompt": "question", "chosen": "good"}}}
     (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(info))
     (tmp_path / "data" / "mine.json").write_text("[]")
-    made, recipe = translated(tmp_path, "llamafactory", FACTORY)
+    translation, recipe = translated(tmp_path, "llamafactory", FACTORY)
     assert (recipe.name, recipe.data.train, recipe.data.max_length) == ("my-run", "data/mine.json", 2048)
     assert recipe.data.columns == {"prompt": "question", "chosen": "good"}
     assert recipe.data.chat_template_kwargs == {"enable_thinking": False}
     lora = recipe.train.lora
     assert lora is not None and (lora.rank, lora.alpha, lora.targets) == (4, 8.0, ["q_proj", "v_proj"])
     assert the_variant(recipe) == ("dpo", {"beta": 0.1}) and recipe.train.batch == 8
-    assert made.left_out["template"] == "the tokenizer's own chat template is used, not qwen3_nothink"
-    assert "resume_from_checkpoint" not in made.left_out  # it asks for nothing
+    assert translation.left_out["template"] == "the tokenizer's own chat template is used, not qwen3_nothink"
+    assert "resume_from_checkpoint" not in translation.left_out  # it asks for nothing
 
 
 @pytest.mark.parametrize(
@@ -170,13 +170,15 @@ def test_the_losses_of_llamafactory(lines: str, loss: str, knobs: dict[str, Any]
 
 
 def test_references_and_adapters_of_llamafactory(tmp_path: Path) -> None:
-    made, recipe = translated(tmp_path, "llamafactory", FACTORY, "ref_model: org/other\nadapter_name_or_path: sft")
+    translation, recipe = translated(
+        tmp_path, "llamafactory", FACTORY, "ref_model: org/other\nadapter_name_or_path: sft"
+    )
     assert (recipe.model, recipe.reference) == ("sft", "org/other")
-    assert "merged into its model, in policy and reference" in made.differs["adapter_name_or_path"]
+    assert "merged into its model, in policy and reference" in translation.differs["adapter_name_or_path"]
 
 
 def test_axolotl(tmp_path: Path) -> None:
-    made, recipe = translated(tmp_path, "axolotl", AXOLOTL)
+    translation, recipe = translated(tmp_path, "axolotl", AXOLOTL)
     (source,) = recipe.data.train
     assert (source.path, source.split, source.columns) == (
         "org/pairs", "train_prefs", {"chosen": "better", "rejected": "worse"}
@@ -184,8 +186,10 @@ def test_axolotl(tmp_path: Path) -> None:
     assert (recipe.train.batch, recipe.train.epochs, recipe.data.max_length) == (8, 4.0, 4096)
     assert recipe.train.lora is not None and recipe.train.lora.targets == "all-linear"
     assert the_variant(recipe) == ("dpo", {"beta": 0.1})
-    assert "chatml.intel" in made.left_out["datasets.type"] and made.mapped["num_epochs"] == "train.epochs"
-    assert "wandb_project" not in made.left_out  # it is empty
+    assert (
+        "chatml.intel" in translation.left_out["datasets.type"] and translation.mapped["num_epochs"] == "train.epochs"
+    )
+    assert "wandb_project" not in translation.left_out  # it is empty
 
 
 @pytest.mark.parametrize(
@@ -205,8 +209,8 @@ def test_the_losses_of_axolotl(method: str, lines: str, loss: str, knobs: dict[s
 @pytest.mark.parametrize("peer", ["trl", "llamafactory", "axolotl"])
 def test_unknown_keys_are_listed(peer: str, tmp_path: Path) -> None:
     text = {"trl": TRL, "llamafactory": FACTORY, "axolotl": AXOLOTL}[peer]
-    made, _ = translated(tmp_path, peer, text, "bananas: 3")
-    assert made.unknown == ["bananas: 3"] and "#   bananas: 3\n" in made.text()
+    translation, _ = translated(tmp_path, peer, text, "bananas: 3")
+    assert translation.unknown == ["bananas: 3"] and "#   bananas: 3\n" in translation.text()
 
 
 @pytest.mark.parametrize("peer", ["trl", "llamafactory", "axolotl"])
@@ -214,9 +218,9 @@ def test_four_bits_are_named_where_they_cannot_be_had(peer: str, tmp_path: Path)
     lines = {"trl": "use_peft: true\nload_in_4bit: true\nlora_target_modules: [q_proj]",
              "llamafactory": "quantization_bit: 4", "axolotl": "load_in_4bit: true"}[peer]  # fmt: skip
     text = {"trl": TRL, "llamafactory": FACTORY, "axolotl": AXOLOTL}[peer]
-    made, recipe = translated(tmp_path, peer, text, lines)
+    translation, recipe = translated(tmp_path, peer, text, lines)
     assert recipe.train.lora is not None and recipe.train.lora.quantize is None
-    assert "train.lora.quantize: 4bit needs an NVIDIA GPU" in made.differs["load_in_4bit"]
+    assert "train.lora.quantize: 4bit needs an NVIDIA GPU" in translation.differs["load_in_4bit"]
     (tmp_path / "config.yaml").write_text(text + lines)
     there = translate(peer, tmp_path / "config.yaml", Place(tmp_path, tmp_path, can_quantize=True))
     assert there.recipe["train"]["lora"]["quantize"] == "4bit"

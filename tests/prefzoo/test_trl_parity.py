@@ -33,13 +33,13 @@ ROWS = [
 
 
 def ours(model: Any, tokenizer: Any, loss: str, params: dict[str, float], tmp_path: Path) -> list[dict[str, float]]:
-    found = losses.get(loss)
+    one = losses.get(loss)
     pairs = tokenise(normalise(ROWS, "rows"), tokenizer, 200, "drop").examples
     values = reference_logprobs.logprobs(model, pairs, "shared", bf16=False)
-    how = Train(
+    train = Train(
         batch=BATCH, steps=STEPS, learning_rate=RATE, warmup=0.0, schedule="linear", weight_decay=0.0, precision="fp32"
     )
-    job = Job(found, found.Params(**params), how, SEED, pairs, "shared", bf16=False, reference=values)
+    job = Job(one, one.Params(**params), train, SEED, pairs, "shared", bf16=False, reference=values)
     train_one(job, copy.deepcopy(model), tmp_path / "ours.jsonl")
     return [json.loads(line) for line in (tmp_path / "ours.jsonl").read_text().splitlines()]
 

@@ -114,7 +114,7 @@ def test_two_processes_are_as_one(extra: dict[str, str], folder: Path) -> None:
 @pytest.mark.parametrize("extra", [{}, SHARDED], ids=["ddp", "fsdp2"])
 def test_frozen_weights_in_bf16_are_the_same_bits_in_two_processes(extra: dict[str, str], folder: Path) -> None:
     in_two(folder, ["dpo:lean", "dpo:fat"], extra)
-    lean, fat = ((folder / f"dpo:{how}.0.jsonl").read_bytes() for how in ("lean", "fat"))
+    lean, fat = ((folder / f"dpo:{kind}.0.jsonl").read_bytes() for kind in ("lean", "fat"))
     assert lean == fat and len(lean.splitlines()) == 4
 
 
@@ -155,8 +155,8 @@ def test_a_run_in_two_processes(run_folder: Path) -> None:
         close(one / name / "metrics.jsonl", two / name / "metrics.jsonl")
         answers = [json.loads((folder / name / "evals.json").read_text())["answers"] for folder in (one, two)]
         assert answers[0] == answers[1]
-        made = json.loads((two / name / "result.json").read_text())["environment"]
-        assert made["processes"] == 2
+        values = json.loads((two / name / "result.json").read_text())["environment"]
+        assert values["processes"] == 2
 
 
 PROFILES = sorted((HERE.parents[1] / "recipes" / "accelerate").glob("*.yaml"))
@@ -166,8 +166,8 @@ PROFILES = sorted((HERE.parents[1] / "recipes" / "accelerate").glob("*.yaml"))
 def test_a_profile_is_one_of_accelerates_and_explained(profile: Path) -> None:
     from accelerate.commands.config.config_args import load_config_from_file
 
-    found = load_config_from_file(str(profile))
-    assert found.num_processes >= 2 and found.mixed_precision == "no"
+    config = load_config_from_file(str(profile))
+    assert config.num_processes >= 2 and config.mixed_precision == "no"
     assert f"`{profile.name}`" in (HERE.parents[1] / "docs" / "scale.md").read_text()
     assert len(profile.read_text().splitlines()) <= 30
 
@@ -192,12 +192,12 @@ def test_work_is_dealt_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for count in (0, 1, 7, 8, 9, 30):
         for world in (1, 2, 3, 8):
-            found: list[int] = []
+            result: list[int] = []
             shares: list[int] = []
             for rank in range(world):
                 state = SimpleNamespace(process_index=rank, num_processes=world)
                 monkeypatch.setattr(distributed, "process_state", lambda state=state: state)
                 first, end = distributed.shard_range(count)
-                found += range(first, end)
+                result += range(first, end)
                 shares += distributed.shard(range(count))
-            assert found == sorted(shares) == list(range(count))
+            assert result == sorted(shares) == list(range(count))

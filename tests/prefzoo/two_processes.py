@@ -94,16 +94,16 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
         model.tie_weights()
     packed_attention.install(model)
     pairs = [TokenPair(**row) for row in json.loads((folder / "pairs.json").read_text())]
-    found = named(name)
-    how = Train(**{"batch": 4, "steps": 4, "learning_rate": 1e-3, "precision": "fp32", **SETTINGS[settings]})
-    bf16 = how.precision == "bf16"
+    loss = named(name)
+    train = Train(**{"batch": 4, "steps": 4, "learning_rate": 1e-3, "precision": "fp32", **SETTINGS[settings]})
+    bf16 = train.precision == "bf16"
 
-    def frozen(rows: list[TokenPair], what: str, kind: type[LogProbs], passes: Any) -> LogProbs:
+    def frozen(rows: list[TokenPair], use: str, kind: type[LogProbs], passes: Any) -> LogProbs:
         return reference_logprobs.logprobs(model, rows, "shared", kind, bf16=bf16)
 
     base = Base(lambda: copy.deepcopy(model))
-    job = with_reference(Job(found, found.Params(), how, 0, pairs, "shared", bf16), base, frozen)
-    policy = load_policy(lambda _: copy.deepcopy(model), how, bf16=settings == "lean", seed=0)
+    job = with_reference(Job(loss, loss.Params(), train, 0, pairs, "shared", bf16), base, frozen)
+    policy = load_policy(lambda _: copy.deepcopy(model), train, bf16=settings == "lean", seed=0)
     assert (torch.bfloat16 in {p.dtype for p in policy.parameters()}) == (settings == "lean")
     if settings == "weighted":
         job = replace(job, pair_weights=torch.linspace(0.2, 1.8, len(pairs)))
@@ -115,9 +115,9 @@ def resume_alone(folder: Path, case: str) -> None:
     job, policy = job_of(folder, case)
     log = folder / f"{case}.alone.jsonl"
     log.write_bytes((folder / f"{case}.0.jsonl").read_bytes())
-    said: list[str] = []
-    train_one(job, policy, log, ignore, Checkpoints(folder / "resume", "key", 1e9, said.append))
-    assert said == ["resuming after step 2 of 4"]
+    lines: list[str] = []
+    train_one(job, policy, log, ignore, Checkpoints(folder / "resume", "key", 1e9, lines.append))
+    assert lines == ["resuming after step 2 of 4"]
 
 
 def main(folder: Path, case: str) -> None:
@@ -128,10 +128,10 @@ def main(folder: Path, case: str) -> None:
     if case.endswith("stopped"):
         stop_and_go_on(job, policy, log)
     elif os.environ.get("ACCELERATE_USE_DEEPSPEED"):
-        said: list[str] = []
-        kept = Checkpoints(folder / "resume", "key", 0, said.append)
+        lines: list[str] = []
+        kept = Checkpoints(folder / "resume", "key", 0, lines.append)
         train_one(job, policy, log, ignore, kept)
-        assert said == ["DeepSpeed: no checkpoints of the training; if it is stopped, the variant starts over"]
+        assert lines == ["DeepSpeed: no checkpoints of the training; if it is stopped, the variant starts over"]
     else:
         train_one(job, policy, log)
     if os.environ.get("ACCELERATE_USE_FSDP"):

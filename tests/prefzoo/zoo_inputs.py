@@ -51,23 +51,23 @@ class World:
     def __len__(self) -> int:
         return len(self.policy)
 
-    def each(self, found: AnyLoss, params: Any = None, state: Any = None) -> Tensor:
-        return self.each_with_state(found, params, state)[0]
+    def each(self, loss: AnyLoss, params: Any = None, state: Any = None) -> Tensor:
+        return self.each_with_state(loss, params, state)[0]
 
-    def each_with_state(self, found: AnyLoss, params: Any = None, state: Any = None) -> tuple[Tensor, Any]:
+    def each_with_state(self, loss: AnyLoss, params: Any = None, state: Any = None) -> tuple[Tensor, Any]:
         """The loss's value of every row; for an unpaired loss the chosen answers', then the rejected ones'."""
         policy: LogProbs | Answers = self.policy
-        reference: LogProbs | Answers | None = self.reference if found.needs_reference else None
-        if found.unpaired:
-            kind: type[Answers] = found.needs["policy"]
+        reference: LogProbs | Answers | None = self.reference if loss.needs_reference else None
+        if loss.unpaired:
+            kind: type[Answers] = loss.needs["policy"]
             policy, reference = kind.from_pairs(self.policy), kind.from_pairs(self.reference)
-        return found.each_with_state(
+        return loss.each_with_state(
             policy,
             reference,
-            found.Params() if params is None else params,
-            scores=self.scores if found.needs_scores else None,
-            kl=self.kl if found.needs_kl else None,
-            mismatched=self.mismatched if found.needs_mismatched else None,
+            loss.Params() if params is None else params,
+            scores=self.scores if loss.needs_scores else None,
+            kl=self.kl if loss.needs_kl else None,
+            mismatched=self.mismatched if loss.needs_mismatched else None,
             state=state,
         )
 
