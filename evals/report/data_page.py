@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,7 +16,7 @@ from prefzoo.data.audits.findings import Finding, example_words
 from prefzoo.data.examples import Example
 from prefzoo.data.mixtures import Origins
 from prefzoo.data.roles import TEMPLATE, UNSCORED, roles_of
-from prefzoo.data.tokenising import Reading
+from prefzoo.data.tokenising import Reading, encode_row
 from prefzoo.data.tokens import TokenExample, TokenPair
 from prefzoo.evals.report.parts import environment, part
 from prefzoo.runtime import run_folders
@@ -121,18 +122,35 @@ def _shown_set(use: str, data: AuditedData, tokenizer: Any, reading: Reading) ->
     audit, kept = data.audit, data.tokens.examples
     picked = [kept[i * len(kept) // PAIRS] for i in range(PAIRS)] if len(kept) > PAIRS else list(kept)
     wanted = {tokens.row for tokens in picked}
-    examples = {example.row: example for example in data.examples if example.row in wanted}
+    examples: dict[int, list[Example]] = {}
+    for example in data.examples:
+        if example.row in wanted:
+            examples.setdefault(example.row, []).append(example)
     roles = sorted((audit.roles or {}).items(), key=lambda item: _place(_style(item[0])))
     origins = Origins(audit.sources) if audit.sources else None
     longest = max((n for _, *counts in audit.histogram for n in counts), default=1)
     return ShownSet(
         use, audit,
-        [_shown_row(tokens, examples[tokens.row], tokenizer, reading, origins) for tokens in picked],
+        [
+            _shown_row(tokens, _text_of(tokens, examples[tokens.row], tokenizer, reading), tokenizer, reading, origins)
+            for tokens in picked
+        ],
         [(one, example_words(one)) for one in audit.findings],
         _with_shares([(NAMES.get(role, role), n) for role, n in roles]),
         _with_shares(list(audit.languages.items())),
         [(most, [(n, n / longest) for n in counts]) for most, *counts in audit.histogram],
     )  # fmt: skip
+
+
+def _text_of(tokens: TokenExample, examples: Sequence[Example], tokenizer: Any, reading: Reading) -> Example:
+    """Return which of a row's examples, of which a row of several answers has several, was tokenised to these."""
+    if len(examples) > 1:
+        for example in examples:
+            read = encode_row(tokenizer, example, reading, Counter())
+            answers = zip(read.answers, tokens.answers, strict=True) if read else ()
+            if read and all(whole[: len(cut)] == cut for whole, cut in answers):
+                return example
+    return examples[0]
 
 
 def _shown_row(

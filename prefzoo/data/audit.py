@@ -90,12 +90,14 @@ class AuditedData:
         tokens: those of them that training sees, with a count of all that was dropped or changed.
         audit: its statistics.
         left_out: the rows that were left out because they cannot be used, or as the recipe asks.
+        rated: whether rows have several rated answers, of which pairs were made.
     """
 
     examples: Sequence[Example]
     tokens: Tokenised[TokenExample]
     audit: Audit
     left_out: list[BadRow]
+    rated: bool = False
 
 
 def read_and_audit(
@@ -124,7 +126,7 @@ def read_and_audit(
     tokens = tokenise_once(data, tokeniser, source.spec, faults, report)
     tokens = replace(tokens, counts=data.counts + faults.counts() + tokens.counts)
     result = _summarise(source.spec, data, texts, tokens, len(faults.unwanted), tokenizer)
-    return AuditedData(data.examples, tokens, result, faults.left_out)
+    return AuditedData(data.examples, tokens, result, faults.left_out, data.rated)
 
 
 def audit(

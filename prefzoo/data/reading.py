@@ -15,6 +15,7 @@ from prefzoo.data.mixtures import Origins, Part
 from prefzoo.data.schemas.columns import fold_columns, recognise
 from prefzoo.data.schemas.normalise import Normalised, conclude, read_part
 from prefzoo.data.schemas.normalise import Part as Read
+from prefzoo.data.schemas.rankings import Pairs
 from prefzoo.data.sources import Address, iterate_rows
 from prefzoo.data.spool import Spool
 from prefzoo.data.views import changed, joined
@@ -37,6 +38,7 @@ class DataSource:
         rows: how many of its rows are read, the first ones; None for all.
         split, revision: of a data set on the hub, or in a folder; None for `train`, and for the newest.
         streaming: whether the hub's rows are read as they arrive, without a copy on the disk.
+        pairs: which pairs are made of several rated answers to a prompt.
     """
 
     spec: str
@@ -49,6 +51,7 @@ class DataSource:
     split: str | None = None
     revision: str | None = None
     streaming: bool = False
+    pairs: Pairs = "best_worst"
 
     @property
     def address(self) -> Address:
@@ -124,12 +127,12 @@ def _read(source: DataSource, folder: Path, faults: Faults, *, turns: bool) -> N
     schema = recognise(first, source.spec, columns, source.form, turns=turns)
     if len(first) == AT_ONCE and schema.gather is not None:  # rows that belong together may stand far apart
         first += rows
-    part = read_part(schema, first, source.spec, columns, faults)
+    part = read_part(schema, first, source.spec, columns, faults, pairs=source.pairs)
     more = list(islice(rows, AT_ONCE))
     if more:
         part = _spooled(part)
     while more:
-        following = read_part(schema, more, source.spec, columns, faults, len(part.rows))
+        following = read_part(schema, more, source.spec, columns, faults, len(part.rows), source.pairs)
         _append(part, following)
         more = list(islice(rows, AT_ONCE))
     if source.rows is not None and len(part.rows) < source.rows:
@@ -141,7 +144,7 @@ def _read(source: DataSource, folder: Path, faults: Faults, *, turns: bool) -> N
 
 def _spooled(part: Read) -> Read:
     """Return the beginning of a data set that is larger than what is held in memory."""
-    spooled = Read(Spool(), Spool(), Counter(), {})
+    spooled = Read(Spool(), Spool(), Counter(), {}, part.rated)
     _append(spooled, part)
     return spooled
 
@@ -155,6 +158,7 @@ def _append(whole: Read, part: Read) -> None:
         whole.examples.append(example)
     whole.counts += part.counts
     whole.unused |= part.unused
+    whole.rated |= part.rated
 
 
 def _joined(mixture: Mixture, read: Sequence[tuple[Normalised, Faults]]) -> tuple[Normalised, Faults]:
@@ -174,7 +178,8 @@ def _joined(mixture: Mixture, read: Sequence[tuple[Normalised, Faults]]) -> tupl
     unused = tuple(dict.fromkeys(name for data, _ in read for name in data.unused))
     schema = "; ".join(dict.fromkeys(data.schema for data, _ in read))
     counts = sum((data.counts for data, _ in read), Counter[str]())
-    return Normalised(rows, examples, schema, unused, counts, Origins(parts)), faults
+    rated = any(data.rated for data, _ in read)
+    return Normalised(rows, examples, schema, unused, counts, Origins(parts), rated=rated), faults
 
 
 def _renumbered(examples: Sequence[Example], first: int) -> Sequence[Example]:

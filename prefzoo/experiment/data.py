@@ -49,7 +49,7 @@ def source_of(recipe: Recipe, named: str | Source | list[Source]) -> DataSource 
     read = [
         DataSource(
             one.path, dict(one.columns or data.columns), one.format or data.format, data.on_bad_row, name, one.weight,
-            one.rows, one.split, one.revision, one.streaming,
+            one.rows, one.split, one.revision, one.streaming, data.pairs,
         )
         for one, name in zip(sources, names_of(sources), strict=True)
     ]  # fmt: skip
@@ -85,6 +85,11 @@ def read_data(
     if prompts:
         tested_on.append(TestedOn(str(recipe.evals.prompts), (), [spoken(row.prompt) for row in prompts]))
     train = audited(recipe, recipe.data.train, tokenizer, tested_on, console)
+    if recipe.data.pairs == "ranked" and not train.rated:
+        raise UserError(
+            "data.pairs: ranked is for rows with several rated answers to a prompt, and "
+            f"{recipe.data.train_spec} has {train.audit.schema.partition(';')[0]}; remove it"
+        )
     return {"train": train} | ({"eval": held_out} if held_out else {})
 
 

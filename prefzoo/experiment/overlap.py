@@ -14,7 +14,7 @@ from prefzoo.experiment.context import Experiment
 Prompt = tuple[int, ...]
 Content = tuple[Prompt, ...]
 CURE = "remove them from one of the two, or leave such training rows out by data.drop: [leaks]"
-SHOWN = ("swapped", "disputed", "conflicts")  # findings that are worth a warning by themselves
+SHOWN = ("swapped", "disputed", "circle", "conflicts")  # findings that are worth a warning by themselves
 
 
 def check_overlap(experiment: Experiment) -> list[str]:

@@ -28,6 +28,7 @@ FIELDS: dict[str, str] = {
     "data.max_length": "Maximum tokens of a prompt and an answer together; longer rows are dropped or cut.",
     "data.too_long": "What to do with longer rows: drop them, or cut their answers.",
     "data.score": "The assistant's turns that are scored: all from the first that differs, or the last of each answer.",
+    "data.pairs": "Pairs of several rated answers to a prompt: best_worst, or ranked for every two rated differently.",
     "data.chat_template_kwargs": "Variables of the chat template, like `{enable_thinking: false}`; a row's come first.",
     "train": "Settings of the training loop for all variants; a variant may override them.",
     "train.batch": "Pairs per optimiser step, over all processes.",

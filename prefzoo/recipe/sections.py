@@ -59,6 +59,7 @@ class Data(RecipeSection):
     max_length: Annotated[int, Field(ge=8)] = 1024
     too_long: Literal["drop", "cut"] = "drop"
     score: Literal["all", "last"] = "all"
+    pairs: Literal["best_worst", "ranked"] = "best_worst"
     chat_template_kwargs: dict[Text, Any] = {}
 
     @property

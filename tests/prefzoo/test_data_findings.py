@@ -44,16 +44,26 @@ def test_the_same_pair_both_ways_round_is_a_contradiction() -> None:
     assert example_words(finding_of(examine(rows).flagged[0])) == "rows 1 and 3"
 
 
-def test_an_answer_that_is_chosen_in_one_row_and_rejected_in_another_is_disputed() -> None:
+def test_an_answer_that_is_chosen_in_one_row_and_rejected_in_another_is_named_and_contradicts_nothing() -> None:
     rows = pairs(("p", "a", "b"), ("p", "c", "a"), ("p", "e", "f"), ("q", "b", "a"))
-    assert seen(rows) == {"disputed": [(1, 2)]}
+    assert seen(rows) == {"both_sides": [(1, 2)]}
+    assert not dropped_rows(examine(rows), ["contradictions"])
+
+
+def test_preferences_in_a_circle_are_a_contradiction() -> None:
+    circle = pairs(("p", "a", "b"), ("p", "b", "c"), ("p", "x", "a"), ("q", "c", "a"), ("p", "c", "a"), ("p", "c", "d"))
+    assert seen(circle) == {"circle": [(1, 2), (2, 5), (5, 1)], "both_sides": [(3, 1), (6, 2)]}
+    dropped = dropped_rows(examine(circle), ["contradictions"])
+    assert [*dropped] == [0, 1, 4] and "row 2 and others prefer its answers the other way round" in dropped[0]
+    scored = pairs(*((*row, (2.0, 1.0)) for row in (("p", "a", "b"), ("p", "b", "c"), ("p", "c", "a"))))
+    assert seen(scored) == {"circle": [(1, 2), (2, 3), (3, 1)]}
 
 
 def test_scores_that_agree_make_a_ranking_of_it() -> None:
     ranked = pairs(("p", "a", "b", (9.0, 5.0)), ("p", "b", "c", (5.0, 1.0)))
     assert seen(ranked) == {}
     torn = pairs(("p", "a", "b", (9.0, 5.0)), ("p", "b", "c", (6.0, 1.0)))
-    assert seen(torn) == {"disputed": [(1, 2)]}
+    assert seen(torn) == {"both_sides": [(1, 2)]}
 
 
 def test_ties_contradict_nothing() -> None:

@@ -75,6 +75,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "data.max_length",
             "data.too_long",
             "data.score",
+            "data.pairs",
             "data.chat_template_kwargs",
         ),
         *("train.trackers", *(f"train.{f}" for f in [*train, *lora])),

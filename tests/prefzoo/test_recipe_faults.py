@@ -73,7 +73,9 @@ REFERENCE = (
     "a loss without a reference is chosen by its name (`prefzoo losses` says which)"
 )
 FIELDS = "name, seed, seeds, model, reference, trust_remote_code, data, train, variants, evals, keep, sweep"
-SOME = "there are train, eval, format, columns, on_bad_row, drop, max_length, too_long, score, chat_template_kwargs"
+SOME = (
+    "there are train, eval, format, columns, on_bad_row, drop, max_length, too_long, score, pairs, chat_template_kwargs"
+)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,12 @@ KINDS: dict[str, Kind] = {
         "a contradiction; {other} judges one of its answers the other way",
         "contradictions",
     ),
+    "circle": Kind(
+        "other rows of the same prompt prefer its answers the other way round, in a circle",
+        "a contradiction; {other} and others prefer its answers the other way round, in a circle",
+        "contradictions",
+    ),
+    "both_sides": Kind("one of its answers is chosen in one row and rejected in another of the same prompt"),
     "leaks": Kind("nearly the same as a row that is tested on", "a leak; nearly the same as {other}", "leaks"),
     "duplicates": Kind(
         "an earlier row has the same prompt and answers", "a duplicate; {other} has the same texts", "duplicates"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from prefzoo.data.examples import Example, Pair
+from prefzoo.data.examples import Pair
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import OPTIONAL, REF_REWARDS, build_pair, read_number, read_quantiles
 from prefzoo.data.schemas.messages import parse_json
 from prefzoo.data.schemas.notes import SkipRow
 from prefzoo.data.schemas.other_names import PROMPT_COLUMNS, prompt_column, read_prompt
 from prefzoo.data.schemas.preference_pairs import NO, USER, YES, implicit_prompt
+from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.data.schemas.registry import schema
 from prefzoo.errors import UserError
 
@@ -156,7 +157,7 @@ def safe_rlhf(row: Row, index: int) -> Pair:
     "arena", columns=("conversation_a", "conversation_b", "winner"),
     example={"conversation_a": [USER, YES], "conversation_b": [USER, NO], "winner": "model_a"},
 )  # fmt: skip
-def arena(row: Row, index: int) -> Example:
+def arena(row: Row, index: int) -> FromRow:
     """Take the winner's conversation as chosen and the loser's as rejected; ties are skipped (chatbot arena)."""
     names = ("conversation_a", "conversation_b")
     place = pick(row["winner"], names, "winner")
@@ -174,7 +175,7 @@ def arena(row: Row, index: int) -> Example:
         "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0,
     },
 )  # fmt: skip
-def arena_votes(row: Row, index: int) -> Example:
+def arena_votes(row: Row, index: int) -> FromRow:
     """Take the response with the vote as chosen; prompts and responses list the turns (Kaggle's chatbot arena)."""
     place = pick_higher((row["winner_model_a"], row["winner_model_b"]), "winner_model_a and winner_model_b")
     if place is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefzoo.data.examples import Example, Message, Pair
+from prefzoo.data.examples import Message, Pair
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import OPTIONAL, build_pair
 from prefzoo.data.schemas.messages import as_messages, read_text
 from prefzoo.data.schemas.preference_pairs import NO, USER, YES, implicit_prompt
+from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.data.schemas.registry import schema
 from prefzoo.errors import UserError
 
@@ -30,7 +31,7 @@ def _detect_sharegpt(columns: frozenset[str]) -> str:
         "rejected": {"from": "gpt", "value": "Lyon."},
     },
 )  # fmt: skip
-def sharegpt(row: Row, index: int) -> Example:
+def sharegpt(row: Row, index: int) -> FromRow:
     """Take the conversation as the prompt, chosen and rejected as its answers (ShareGPT, LLaMA-Factory, axolotl)."""
     chosen = read_text(row["chosen"])
     if isinstance(chosen, list) and chosen and chosen[0].get("role") in ("system", "user"):
@@ -56,7 +57,7 @@ def swift(row: Row, index: int) -> Pair:
     "ms-swift messages", columns=("messages", "rejected_messages"), optional=OPTIONAL,
     before=("ms-swift",), example={"messages": [USER, YES], "rejected_messages": [USER, NO]},
 )  # fmt: skip
-def swift_messages(row: Row, index: int) -> Example:
+def swift_messages(row: Row, index: int) -> FromRow:
     """Take messages as the chosen conversation and rejected_messages as the rejected one (ms-swift)."""
     renamed = {**row, "chosen": row["messages"], "rejected": row["rejected_messages"]}
     return implicit_prompt.normalise(renamed, index)

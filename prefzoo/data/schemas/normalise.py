@@ -16,13 +16,14 @@ from prefzoo.data.schemas.checks import check_example
 from prefzoo.data.schemas.columns import fold_columns, recognise, renamed, unused_columns
 from prefzoo.data.schemas.messages import read_text
 from prefzoo.data.schemas.notes import SkipRow, counted, note
+from prefzoo.data.schemas.rankings import FromRow, Pairs, Ranking
 from prefzoo.data.schemas.registry import Schema
 from prefzoo.data.schemas.shared_prompt import prompt_cure
 from prefzoo.errors import UserError
 from prefzoo.runtime.plugins import RAISED, describe_error
 
 EMPTY = "with an empty prompt"
-MEDIA_COLUMNS = ("images", "videos", "audios")
+MEDIA_COLUMNS = ("images", "videos", "audios", "image", "video", "audio")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Normalised:
         counts: how many rows were changed or skipped on the way, by reason.
         origins: which rows are of which source; None where there is one source.
         folded: columns of the file that were read under the lower-case name of a schema, like `Prompt`.
+        rated: whether rows have several rated answers, of which pairs were made.
     """
 
     rows: Sequence[Row]
@@ -46,6 +48,7 @@ class Normalised:
     counts: Counter[str] = field(default_factory=Counter)
     origins: Origins | None = None
     folded: tuple[str, ...] = ()
+    rated: bool = False
 
     def place(self, spec: str, row: int) -> str:
         """Return where a row stands, like `b.jsonl: row 3`; `spec` names the data set where there is one source."""
@@ -65,7 +68,7 @@ class Normalised:
 
 def read_examples(
     rows: Sequence[Row], spec: str, columns: Mapping[str, str] | None = None, *, form: str | None = None,
-    turns: bool = True, faults: Faults | None = None,
+    turns: bool = True, faults: Faults | None = None, pairs: Pairs = "best_worst",
 ) -> Normalised:  # fmt: skip
     """Turn rows into pairs with an explicit prompt, or into labelled answers.
 
@@ -76,6 +79,7 @@ def read_examples(
         form: name of the schema, if it is not to be detected.
         turns: whether plain-text transcripts become conversations, as a chat template needs.
         faults: takes the rows that are refused; by default they are errors.
+        pairs: which pairs are made of several rated answers to a prompt.
 
     Returns:
         The examples, with the schema that was recognised and all that was changed.
@@ -90,7 +94,7 @@ def read_examples(
     folded = fold_columns(rows, spec, mapped, form, turns=turns)
     mapped |= folded
     schema = recognise(rows, spec, mapped, form, turns=turns)
-    part = read_part(schema, rows, spec, mapped, faults)
+    part = read_part(schema, rows, spec, mapped, faults, pairs=pairs)
     return replace(conclude(part, schema, spec, faults, turns=turns), folded=tuple(folded.values()))
 
 
@@ -103,17 +107,20 @@ class Part:
         examples: one for each row that is used.
         counts: how many rows were changed or skipped, by reason.
         unused: columns that hold text and are not read, in the order of the file.
+        rated: whether rows have several rated answers.
     """
 
     rows: Sequence[Row]
     examples: Sequence[Example]
     counts: Counter[str]
     unused: dict[str, None]
+    rated: bool = False
 
 
 def read_part(
-    schema: Schema, rows: Sequence[Row], spec: str, columns: Mapping[str, str], faults: Faults, start: int = 0
-) -> Part:
+    schema: Schema, rows: Sequence[Row], spec: str, columns: Mapping[str, str], faults: Faults, start: int = 0,
+    pairs: Pairs = "best_worst",
+) -> Part:  # fmt: skip
     """Turn some rows of a data set into pairs or labelled answers.
 
     Args:
@@ -123,6 +130,7 @@ def read_part(
         columns: the schema's name of a column -> the file's.
         faults: takes the rows that are refused.
         start: index of the first of them in the data set.
+        pairs: which pairs are made of several rated answers to a prompt.
 
     Returns:
         The rows and the examples, of which none may be left.
@@ -133,16 +141,20 @@ def read_part(
     named = renamed(rows, spec, columns, schema)
     examples: list[Example] = []
     counts: Counter[str] = Counter()
+    rated = False
     with counted(counts):
         for index, row in schema.gather(named) if schema.gather else enumerate(named):
             try:
-                examples.append(_example(schema, row, start + index))
+                given = _normalised(schema, row, start + index)
+                rated |= isinstance(given, Ranking)
+                built = given.pairs(pairs) if isinstance(given, Ranking) else [given]
+                examples += [_completed(example, row) for example in built]
             except SkipRow as e:
                 counts[f"skipped: {e}"] += 1
             except UserError as e:
                 for line in e.lines:
                     faults.add(f"{spec}: row {start + index + 1}", line, rows[index])
-    return Part(named, examples, counts, dict.fromkeys(unused_columns(rows, schema, columns)))
+    return Part(named, examples, counts, dict.fromkeys(unused_columns(rows, schema, columns)), rated)
 
 
 def conclude(part: Part, schema: Schema, spec: str, faults: Faults, *, turns: bool) -> Normalised:
@@ -169,7 +181,8 @@ def conclude(part: Part, schema: Schema, spec: str, faults: Faults, *, turns: bo
         raise UserError(f"{spec}: no row is left of {len(rows):,} ({reasons}); fix the rows, or name the data.format")
     if turns and counts[EMPTY] == len(examples):
         raise UserError(f"{spec}: every prompt is empty; {prompt_cure(rows[0])}")
-    return Normalised(rows, _alike(examples, schema, spec), schema.name, tuple(part.unused), counts)
+    alike = _alike(examples, schema, spec)
+    return Normalised(rows, alike, schema.name, tuple(part.unused), counts, rated=part.rated)
 
 
 def normalise(rows: Sequence[Row], spec: str, form: str | None = None) -> Sequence[Pair] | Sequence[LabelledAnswer]:
@@ -219,26 +232,33 @@ def _alike(examples: Sequence[Example], schema: Schema, spec: str) -> Any:
     return examples
 
 
-def _example(schema: Schema, row: Row, index: int) -> Example:
-    """Return a row as a checked example.
+def _normalised(schema: Schema, row: Row, index: int) -> FromRow:
+    """Return what a schema makes of a row.
 
     Raises:
         SkipRow: the row holds no preference.
         UserError: the row is refused, or the schema fails on it.
     """
     try:
-        example = schema.normalise({**dict.fromkeys(schema.columns), **row}, index)
+        given = schema.normalise({**dict.fromkeys(schema.columns), **row}, index)
     except (UserError, SkipRow):
         raise
     except RAISED as e:  # a plug-in's own error: the user needs to know whose, and at which row
         raise UserError(f"schema {schema.name!r} fails: {describe_error(e)}; fix the schema, or the row") from e
-    if not isinstance(example, Pair | LabelledAnswer):
-        raise UserError(
-            f"schema {schema.name!r} gives {type(example).__name__}, not a Pair or a LabelledAnswer; fix it"
-        )
+    if not isinstance(given, Pair | LabelledAnswer | Ranking):
+        raise UserError(f"schema {schema.name!r} gives {type(given).__name__}, not a Pair or a LabelledAnswer; fix it")
     media = next((name for name in MEDIA_COLUMNS if row.get(name)), "")
     if media:
         raise UserError(f"the row has {media}, and only text can be trained on; remove the column or the row")
+    return given
+
+
+def _completed(example: Example, row: Row) -> Example:
+    """Return an example with its row's tools and variables of the chat template, checked.
+
+    Raises:
+        UserError: the row is refused.
+    """
     names = ("prompt", "chosen", "rejected") if isinstance(example, Pair) else ("prompt", "completion")
     example = replace(
         example,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from prefzoo.data.examples import Example, Message, Pair
+from prefzoo.data.examples import Message, Pair
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import OPTIONAL, build_pair, read_tools
 from prefzoo.data.schemas.messages import as_messages, parse_json, read_text
+from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.data.schemas.registry import Detect, schema
 from prefzoo.errors import UserError
 
@@ -138,7 +139,7 @@ def _detect_other_answers(columns: frozenset[str]) -> str:
     before=("explicit prompt", "implicit prompt", "orca", "alpaca", "distilabel", "query"),
     example={"instruction": "Name the capital of France.", "chosen_response": "Paris.", "rejected_response": "Lyon."},
 )  # fmt: skip
-def other_names(row: Row, index: int) -> Example:
+def other_names(row: Row, index: int) -> FromRow:
     """Take chosen and rejected from columns of other names, like chosen_response or preferred."""
     names = _answers(row)
     if names is None:

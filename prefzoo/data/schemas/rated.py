@@ -1,18 +1,18 @@
-"""Several answers with scores or ranks: UltraFeedback, Nectar, HelpSteer. The best is chosen, the worst rejected."""
+"""Several answers with scores or ranks: UltraFeedback, Nectar, HelpSteer, answers of Stack Exchange."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from prefzoo.data.examples import Pair
 from prefzoo.data.rows import Row
-from prefzoo.data.schemas.build import SYSTEM_COLUMNS, build_pair, read_number
+from prefzoo.data.schemas.build import SYSTEM_COLUMNS, read_number
 from prefzoo.data.schemas.messages import parse_json
 from prefzoo.data.schemas.notes import SkipRow, note
 from prefzoo.data.schemas.other_names import PROMPT_COLUMNS, prompt_column, read_prompt
+from prefzoo.data.schemas.rankings import Ranking, Rated
 from prefzoo.data.schemas.registry import Detect, schema
 from prefzoo.data.schemas.turns import read_transcripts
 from prefzoo.errors import UserError
@@ -20,43 +20,9 @@ from prefzoo.errors import UserError
 ANSWERS = ("completions", "responses", "generations", "answers", "outputs", "candidates", "generated_responses")
 RATINGS = ("ratings", "scores", "rewards", "overall_scores", "ranks")
 TEXT_KEYS = ("response", "answer", "text", "content", "output", "completion", "generation")
-SCORE_KEYS = ("overall_score", "score", "rating", "reward", "fine-grained_score")
+SCORE_KEYS = ("overall_score", "score", "rating", "reward", "fine-grained_score", "pm_score")
 ASPECTS = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
-BEST_AND_WORST = "made of the best and the worst of several answers"
 QUESTION = "What is the capital of France?"
-
-
-@dataclass(frozen=True)
-class Rated:
-    """An answer with its score: the higher, the better."""
-
-    answer: Any
-    score: float
-
-
-def best_and_worst(row: Row, index: int, prompt: Any, answers: Sequence[Rated], *, scores: bool = True) -> Pair:
-    """Build a pair of the best and the worst of several answers, the first of equals.
-
-    Args:
-        row, index: where they come from.
-        prompt: cell of the row.
-        answers: those with a score.
-        scores: whether the pair takes their scores.
-
-    Returns:
-        The pair.
-
-    Raises:
-        SkipRow: none of them is better than another.
-    """
-    best = max(answers, key=lambda one: one.score, default=None)
-    worst = min(answers, key=lambda one: one.score, default=None)
-    if best is None or worst is None or best.score == worst.score:
-        raise SkipRow("no answer is rated above another")
-    pair = build_pair(row, index, prompt, best.answer, worst.answer, (best.score, worst.score) if scores else None)
-    if len(answers) > len((best, worst)):
-        note(BEST_AND_WORST)
-    return pair
 
 
 def _detect_rated(columns: frozenset[str]) -> str:
@@ -88,9 +54,9 @@ def _with_objects(prompt: str, answers: str) -> Detect:
         ],
     },
 )  # fmt: skip
-def ultrafeedback(row: Row, index: int) -> Pair:
+def ultrafeedback(row: Row, index: int) -> Ranking:
     """Take the completions with the highest and the lowest overall_score as chosen and rejected (UltraFeedback)."""
-    return best_and_worst(row, index, row["instruction"], _rated_objects(row["completions"], "completions"))
+    return _ranking(row, index, row["instruction"], row["completions"], "completions")
 
 
 @schema(
@@ -103,30 +69,29 @@ def ultrafeedback(row: Row, index: int) -> Pair:
         ],
     },
 )  # fmt: skip
-def nectar(row: Row, index: int) -> Pair:
+def nectar(row: Row, index: int) -> Ranking:
     """Take the answer of the first rank as chosen and that of the last as rejected (Nectar)."""
-    prompt, answers = row["prompt"], _rated_objects(row["answers"], "answers")
-    ranked = all("rank" in one for one in row["answers"])
-    split = read_transcripts(prompt, [str(one.answer) for one in answers]) if isinstance(prompt, str) else None
+    prompt, ranking = row["prompt"], _ranking(row, index, row["prompt"], row["answers"], "answers")
+    texts = [str(one.answer) for one in ranking.answers]
+    split = read_transcripts(prompt, texts) if isinstance(prompt, str) else None
     if split is None:
-        return best_and_worst(row, index, prompt, answers, scores=not ranked)
-    turns = [Rated(turn, one.score) for turn, one in zip(split.answers, answers, strict=True)]
-    pair = best_and_worst(row, index, split.prompt, turns, scores=not ranked)
+        return ranking
+    turns = [Rated(turn, one.score) for turn, one in zip(split.answers, ranking.answers, strict=True)]
     note(split.change)
-    return pair
+    return replace(ranking, prompt=split.prompt, answers=turns)
 
 
 @schema(
     "rated answers", columns=(), detect=_detect_rated, optional=(*PROMPT_COLUMNS, *ANSWERS, *RATINGS, *SYSTEM_COLUMNS),
     example={"instruction": QUESTION, "generations": ["Lyon.", "Paris."], "ratings": [2.0, 5.0]},
 )  # fmt: skip
-def rated_answers(row: Row, index: int) -> Pair:
+def rated_answers(row: Row, index: int) -> Ranking:
     """Take the best and the worst of several answers by a list of ratings, scores or rewards (distilabel)."""
     name = next(name for name in ANSWERS if row.get(name) is not None)
     answers = _listed(row[name], name)
     ratings = next((n for n in RATINGS if row.get(n) is not None), None)
     if ratings is None:
-        return best_and_worst(row, index, read_prompt(row), _rated_objects(answers, name))
+        return _ranking(row, index, read_prompt(row), answers, name)
     numbers = _listed(row[ratings], ratings)
     if len(numbers) != len(answers):
         raise UserError(
@@ -135,7 +100,7 @@ def rated_answers(row: Row, index: int) -> Pair:
     sign = -1 if ratings == "ranks" else 1
     scored = [(_text_of(a), read_number(n)) for a, n in zip(answers, numbers, strict=True)]
     rated = [Rated(answer, sign * n) for answer, n in scored if n is not None and answer is not None]
-    return best_and_worst(row, index, read_prompt(row), rated, scores=sign > 0)
+    return Ranking(row, index, read_prompt(row), rated, scores=sign > 0)
 
 
 def _by_prompt(rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
@@ -154,24 +119,26 @@ def _by_prompt(rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
         {"prompt": QUESTION, "response": "Paris.", "helpfulness": 4, "correctness": 4},
     ),
 )  # fmt: skip
-def helpsteer(row: Row, index: int) -> Pair:
+def helpsteer(row: Row, index: int) -> Ranking:
     """Take the most and the least helpful response to the same prompt, which are rows of their own (HelpSteer)."""
     if len(row["rated"]) == 1:
         raise SkipRow("one response alone answers the prompt")
     scored = [(one["response"], read_number(one["helpfulness"])) for one in row["rated"]]
-    return best_and_worst(row, index, row["prompt"], [Rated(a, n) for a, n in scored if n is not None])
+    return Ranking(row, index, row["prompt"], [Rated(a, n) for a, n in scored if n is not None])
 
 
-def _rated_objects(value: Any, name: str) -> list[Rated]:
+def _ranking(row: Row, index: int, prompt: Any, value: Any, name: str) -> Ranking:
     """Return the answers of a list of objects that have a score, a rank, or ratings of several aspects."""
-    rated = []
-    for one in _listed(value, name):
+    rated, listed = [], _listed(value, name)
+    for one in listed:
         answer, score = _text_of(one), _score_of(one)
         if answer is not None and score is not None:
             rated.append(Rated(answer, score))
     if not rated:
-        raise UserError(f"{name} has no answer with a score; each is an object with {TEXT_KEYS[0]} and {SCORE_KEYS[0]}")
-    return rated
+        keys = ", ".join((*SCORE_KEYS, "rank"))
+        raise UserError(f"{name} has no answer with a score; each is an object with {TEXT_KEYS[0]} and one of {keys}")
+    by_rank = all(isinstance(one, dict) and "rank" in one for one in listed)
+    return Ranking(row, index, prompt, rated, scores=not by_rank)
 
 
 def _score_of(one: Any) -> float | None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from prefzoo.data.examples import Example
 from prefzoo.data.rows import Row
+from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.runtime.plugins import load_entry_points
 
@@ -16,7 +16,7 @@ GROUP = "prefzoo.schemas"  # of the entry points by which installed packages off
 Detect = Callable[[frozenset[str]], str]
 Matches = Callable[[Sequence[Row]], bool]
 Gather = Callable[[Sequence[Row]], Iterable[tuple[int, Row]]]
-Normalise = Callable[[Row, int], Example]
+Normalise = Callable[[Row, int], FromRow]
 SAMPLE = 100  # rows by whose values a schema is told
 
 
@@ -28,8 +28,9 @@ class Schema:
         name: as messages and audits show it.
         columns: those that a data set of this shape must have.
         detect: takes the names of all columns, and returns why they are of this schema, or an empty string.
-        normalise: takes a row and its index, and returns a `Pair` or a `LabelledAnswer`. Columns that the row lacks
-            are None. It raises a `UserError` for a row that it refuses.
+        normalise: takes a row and its index, and returns a `Pair`, a `LabelledAnswer`, or a `Ranking`, of which pairs
+            are made as the recipe asks. Columns that the row lacks are None. It raises a `UserError` for a row that it
+            refuses.
         optional: columns that it reads if they are there.
         before: names of schemas that this one is preferred to where both fit.
         matches: takes up to 100 rows with fitting columns, and returns whether their values fit too; None where the

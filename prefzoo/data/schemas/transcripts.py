@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prefzoo.data.examples import Example
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import OPTIONAL, SYSTEM_COLUMNS, build_pair
 from prefzoo.data.schemas.labelled_answers import detect_labelled, labelled_answer
 from prefzoo.data.schemas.notes import note
 from prefzoo.data.schemas.preference_pairs import PAIR_COLUMNS, explicit_prompt, implicit_prompt
+from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.data.schemas.registry import Matches, schema
 from prefzoo.data.schemas.turns import Transcripts, read_transcripts
 
@@ -44,7 +44,7 @@ def _detect(columns: frozenset[str]) -> str:
         "rejected": "\n\nHuman: What is the capital of France?\n\nAssistant: Lyon.",
     },
 )  # fmt: skip
-def transcripts(row: Row, index: int) -> Example:
+def transcripts(row: Row, index: int) -> FromRow:
     """Split text into the turns of user and assistant, at Human: (hh-rlhf), ### Response:, <|user|> and such."""
     split = _of_row(row, PAIR_COLUMNS)
     if split is None:
@@ -53,7 +53,7 @@ def transcripts(row: Row, index: int) -> Example:
         return plain.normalise(row, index)
     chosen, rejected = split.answers
     if split.prompt:
-        pair: Example = build_pair(row, index, split.prompt, chosen, rejected)
+        pair: FromRow = build_pair(row, index, split.prompt, chosen, rejected)
     else:
         pair = implicit_prompt.normalise({**row, "chosen": chosen, "rejected": rejected}, index)
     note(split.change)
@@ -67,7 +67,7 @@ def transcripts(row: Row, index: int) -> Example:
         "prompt": "\n\nHuman: What is the capital of France?\n\nAssistant:", "completion": " Paris.", "label": True,
     },
 )  # fmt: skip
-def labelled_transcripts(row: Row, index: int) -> Example:
+def labelled_transcripts(row: Row, index: int) -> FromRow:
     """Split a prompt's text into the turns of user and assistant; the completion is the last of them."""
     split = _of_row(row, ("completion",))
     if split is None or not split.prompt:

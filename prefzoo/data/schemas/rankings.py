@@ -1,0 +1,76 @@
+"""Several answers to one prompt, each with a rating, and the pairs that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+from prefzoo.data.examples import Example, Pair
+from prefzoo.data.rows import Row
+from prefzoo.data.schemas.build import build_pair
+from prefzoo.data.schemas.notes import SkipRow, note
+
+Pairs = Literal["best_worst", "ranked"]
+BEST_AND_WORST = "made of the best and the worst of several answers"
+RANKED = "made of every two of several answers that are rated differently"
+
+
+@dataclass(frozen=True)
+class Rated:
+    """An answer with its rating: the higher, the better."""
+
+    answer: Any
+    score: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Several rated answers to one prompt.
+
+    Attributes:
+        row, index: where they come from.
+        prompt: cell of the row.
+        answers: those with a rating.
+        scores: whether the ratings are scores that a loss may read; places in an order are none.
+    """
+
+    row: Row
+    index: int
+    prompt: Any
+    answers: Sequence[Rated]
+    scores: bool = True
+
+    def pairs(self, which: Pairs) -> list[Pair]:
+        """Build pairs of the answers.
+
+        Args:
+            which: `best_worst` for one pair of the best and the worst answer, the first of equals; `ranked` for a pair
+                of every two answers with different ratings (Ouyang 2022, arXiv:2203.02155, section 3.5).
+
+        Returns:
+            The pairs, by the place of the chosen answer, then of the rejected one.
+
+        Raises:
+            SkipRow: none of the answers is better than another.
+            UserError: as `build_pair`.
+        """
+        best_first = sorted(self.answers, key=lambda one: -one.score)
+        ordered = [(a, b) for a, b in combinations(best_first, 2) if a.score > b.score]
+        if not ordered:
+            raise SkipRow("no answer is rated above another")
+        if which == "best_worst":
+            worst = next(one for one in best_first if one.score == best_first[-1].score)
+            ordered = [(best_first[0], worst)]
+        if len(self.answers) > len(ordered[0]):
+            note(BEST_AND_WORST if which == "best_worst" else RANKED)
+        return list(self._built(ordered))
+
+    def _built(self, ordered: Sequence[tuple[Rated, Rated]]) -> Iterator[Pair]:
+        for good, bad in ordered:
+            scores = (good.score, bad.score) if self.scores else None
+            yield build_pair(self.row, self.index, self.prompt, good.answer, bad.answer, scores)
+
+
+FromRow = Example | Ranking
