@@ -142,12 +142,15 @@ def sample_tokens(
 
 
 def seed_of(seed: int, prompt: Sequence[int], number: int) -> int:
-    """Return the seed of one answer: a positive number of 63 bits.
+    """Return the seed of one answer.
 
     Args:
         seed: of the sampling.
         prompt: token ids.
         number: of the answer to this prompt, from 0.
+
+    Returns:
+        A positive number of 63 bits.
     """
     parts = (seed, prompt, number)
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1

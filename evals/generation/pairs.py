@@ -145,7 +145,16 @@ Sampler = Callable[[Sequence[Text]], list[list[Answer]]]
 
 
 def sampler_of(model: Any, tokenizer: Any, sampling: Sampling) -> Sampler:
-    """Return what samples answers of a model that transformers holds."""
+    """Return a function that samples answers of a model that transformers holds.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        sampling: How many answers of which length, and how they are drawn.
+
+    Returns:
+        A function of prompts that returns the answers to each.
+    """
 
     def sample(prompts: Sequence[Text]) -> list[list[Answer]]:
         return generate(model, tokenizer, prompts, **asdict(sampling))
