@@ -69,8 +69,8 @@ def test_ranked_pairs_are_of_every_two_with_different_ratings() -> None:
 
 def test_the_ranks_of_several_rows_are_read_together() -> None:
     rows = [{"prompt": "p", "response": text, "helpfulness": n} for text, n in (("a", 1), ("b", 4), ("c", 2))]
-    made = read_examples(rows, "d", pairs="ranked").examples
-    assert [(e.chosen, e.rejected) for e in made if isinstance(e, Pair)] == [
+    examples = read_examples(rows, "d", pairs="ranked").examples
+    assert [(e.chosen, e.rejected) for e in examples if isinstance(e, Pair)] == [
         ("b", "c"), ("b", "a"), ("c", "a"),
     ]  # fmt: skip
 
