@@ -8,13 +8,13 @@ from itertools import combinations
 from statistics import mean
 
 from prefzoo.evals.judges.position_swap import FIRST, SECOND
-from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, Outcome, PromptRow, Verdict
+from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, Outcome, Progress, PromptRow, Verdict
 
 ALONE = "no other answer to compare with"
 
 
 def grade(
-    judge: Judge, rows: Sequence[PromptRow], answers: Sequence[Sequence[Answer]]
+    judge: Judge, rows: Sequence[PromptRow], answers: Sequence[Sequence[Answer]], report: Progress | None = None
 ) -> tuple[list[list[Outcome]], list[Verdict]]:
     """Grade each answer to each prompt.
 
@@ -25,6 +25,7 @@ def grade(
         judge: any judge.
         rows: the prompts.
         answers: several answers to each prompt.
+        report: called with the number of finished calls and of all.
 
     Returns:
         A grade of each answer, higher is better, or the reason why there is none; and the verdicts they rest on.
@@ -33,15 +34,16 @@ def grade(
         UserError: the judge cannot judge at all.
     """
     if not judge.scores_answers:
-        return _win_rates(judge, rows, answers)
-    scores = judge.scores([(row, answer) for row, several in zip(rows, answers, strict=True) for answer in several])
+        return _win_rates(judge, rows, answers, report)
+    flat = [(row, answer) for row, several in zip(rows, answers, strict=True) for answer in several]
+    scores = judge.scores(flat, report)
     verdicts = [Verdict(math.nan, (), s) if isinstance(s, str) else Verdict(TIE) for s in scores]
     remaining = iter(scores)
     return [[next(remaining) for _ in several] for several in answers], verdicts
 
 
 def _win_rates(
-    judge: Judge, rows: Sequence[PromptRow], answers: Sequence[Sequence[Answer]]
+    judge: Judge, rows: Sequence[PromptRow], answers: Sequence[Sequence[Answer]], report: Progress | None
 ) -> tuple[list[list[Outcome]], list[Verdict]]:
     comparisons: list[Comparison] = []
     players: list[tuple[int, int]] = []  # of each comparison, the numbers of its two texts
@@ -57,7 +59,7 @@ def _win_rates(
             comparisons.append(Comparison(row, left, right))
             players.append((number[left.text], number[right.text]))
         text_of.append([number.get(a.text) if a.finished else None for a in several])
-    verdicts = judge.compare(comparisons) if comparisons else []
+    verdicts = judge.compare(comparisons, report) if comparisons else []
     for (first, second), verdict in zip(players, verdicts, strict=True):
         for player, won in ((first, SECOND - verdict.preference), (second, verdict.preference - FIRST)):
             if verdict.missing:

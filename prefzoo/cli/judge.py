@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from prefzoo.cli import complete
 from prefzoo.cli.errors import PARTLY_FAILED
-from prefzoo.cli.options import FILE, QUIET, RECIPE, SET, report_mistakes
+from prefzoo.cli.options import FILE, QUIET, RECIPE_FILE, SET, report_mistakes
 from prefzoo.errors import UserError
 
 if TYPE_CHECKING:
+    from prefzoo.evals.judges.protocol import Judge
+    from prefzoo.evals.metrics.best_of import BestOf
     from prefzoo.evals.metrics.judge_quality import Quality
     from prefzoo.evals.stats.intervals import Estimate
 
@@ -25,37 +28,96 @@ NUMBERS = (
     ("longer_is_better", "longer answer is the labelled one"),
 )
 
+PARTS = {
+    "ref_accuracy": "one right answer", "tied_accuracy": "several right answers",
+    "correctness_preferred": "right above wrong by more than right ones differ",
+    "correctness_preferred_hard": "the same with either prompt's margin", "margin": "by how much",
+}  # fmt: skip
+
 
 @click.command("judge")
-@RECIPE
+@click.argument("recipe", type=RECIPE_FILE, shell_complete=complete.recipes, required=False)
 @SET
+@click.option("--judge", "judged", metavar="JUDGE", help="A judge in place of a recipe's, as evals.judge; also YAML.")
 @click.option("--pairs", metavar="FILE", help="Labelled pairs; by default the recipe's data.eval.")
+@click.option("--best-of", metavar="FILE", help="Right and wrong answers, in RewardBench 2's columns.")
 @click.option("--out", type=FILE, help="Write the numbers to this file, as JSON.")
 @QUIET
 @click.pass_context
 def command(
-    context: click.Context, recipe: Path, overrides: tuple[str, ...], pairs: str | None, out: Path | None, quiet: bool
+    context: click.Context, recipe: Path | None, overrides: tuple[str, ...], judged: str | None, pairs: str | None,
+    best_of: str | None, out: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Measure how far RECIPE's judge can be trusted.
+    """Measure how far RECIPE's judge, or another, can be trusted.
 
-    It measures agreement with labelled pairs, flips when answers swap, and wins of the longer answer.
+    It measures agreement with labelled pairs, flips when answers swap, and wins of the longer answer; or by --best-of
+    how often the right answer is rated above the wrong ones. A policy is a judge by its implicit reward:
+    --judge '{kind: implicit, model: results/run/dpo/checkpoint}'.
     """
-    report_mistakes(recipe, overrides)
+    _check_words(recipe, overrides, judged, pairs, best_of)
+    if recipe is not None:
+        report_mistakes(recipe, overrides)
     from prefzoo.runtime.paths import OUT_CURE, check_writable
     from prefzoo.runtime.run_folders import write_json
 
     if out is not None:
         check_writable(out.parent, "--out", OUT_CURE)
-    result = _measure(recipe, overrides, pairs, quiet=quiet)
-    click.echo(render(result))
+    asked = _Asked(recipe, overrides, judged, quiet)
+    result: Quality | BestOf
+    if best_of is None:
+        result = _on_pairs(asked, pairs)
+        click.echo(render(result))
+    else:
+        result = _on_best_of(asked, best_of)
+        _print(result)
     if out is not None:
         write_json(out, asdict(result))
     if result.coverage.withheld:
         context.exit(PARTLY_FAILED)
 
 
-def _measure(path: Path, overrides: tuple[str, ...], pairs: str | None, *, quiet: bool) -> Quality:
-    """Measure the judge of a recipe on labelled pairs; print what it will cost, and the progress.
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line says of the judge."""
+
+    recipe: Path | None
+    overrides: tuple[str, ...]
+    judged: str | None
+    quiet: bool
+
+    def judge(self) -> Judge:
+        """Load the judge.
+
+        Raises:
+            UserError: It cannot be loaded.
+        """
+        from prefzoo.evals.judges import load_judge
+        from prefzoo.experiment.stages.judge import judge_settings
+        from prefzoo.recipe import load as recipes
+
+        if self.judged is not None:
+            return load_judge(judge_settings(self.judged), Path.cwd())
+        assert self.recipe is not None  # noqa: S101 - checked before
+        recipe = recipes.load(self.recipe, self.overrides)
+        return load_judge(recipe.evals.judge, recipe.folder)
+
+
+def _check_words(
+    recipe: Path | None, overrides: tuple[str, ...], judged: str | None, pairs: str | None, best_of: str | None
+) -> None:
+    """Raise UserError for words that do not go together."""
+    if recipe is None and judged is None:
+        raise UserError("no judge; name a recipe, or a judge by --judge")
+    if recipe is None and overrides:
+        raise UserError("--set: there is no recipe, whose field it could override; write it into --judge")
+    if pairs is not None and best_of is not None:
+        raise UserError("--pairs, --best-of: the judge is measured on one of them; give one")
+    if recipe is None and pairs is None and best_of is None:
+        raise UserError("--judge: measured on what? name labelled pairs by --pairs FILE, or answers by --best-of FILE")
+
+
+def _on_pairs(asked: _Asked, pairs: str | None) -> Quality:
+    """Measure the judge on labelled pairs; print what it will cost, and the progress.
 
     Raises:
         UserError: There are no labelled pairs, or the judge cannot judge.
@@ -63,7 +125,6 @@ def _measure(path: Path, overrides: tuple[str, ...], pairs: str | None, *, quiet
     from rich.console import Console
 
     from prefzoo.data.reading import DataSource
-    from prefzoo.evals.judges import load_judge
     from prefzoo.evals.judges.protocol import Comparison
     from prefzoo.evals.metrics.judge_quality import quality
     from prefzoo.experiment.data import source_of
@@ -71,18 +132,62 @@ def _measure(path: Path, overrides: tuple[str, ...], pairs: str | None, *, quiet
     from prefzoo.recipe import load as recipes
     from prefzoo.runtime.progress import stage
 
-    recipe = recipes.load(path, overrides)
-    named = pairs or recipe.data.eval
+    recipe = recipes.load(asked.recipe, asked.overrides) if asked.recipe is not None else None
+    named = pairs or (recipe.data.eval if recipe is not None else None)
     if named is None:
-        raise UserError(f"{path}: data.eval is not set; name labelled pairs by --pairs FILE")
-    folder = Path.cwd() if pairs else recipe.folder
-    labelled = read_labelled(DataSource(pairs) if pairs else source_of(recipe, named), folder)
-    judge = load_judge(recipe.evals.judge, recipe.folder)
+        raise UserError(f"{asked.recipe}: data.eval is not set; name labelled pairs by --pairs FILE")
+    if pairs is None and recipe is not None:
+        labelled = read_labelled(source_of(recipe, named), recipe.folder)
+    else:
+        labelled = read_labelled(DataSource(str(named)), Path.cwd())
+    judge = asked.judge()
     forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
     if forecast:
         click.echo(forecast)
-    with stage(f"judging {len(labelled)} labelled pairs", "calls", Console(quiet=quiet)) as report:
+    with stage(f"judging {len(labelled)} labelled pairs", "calls", Console(quiet=asked.quiet)) as report:
         return quality(judge, labelled, lambda done, total: report(done, total, ""))
+
+
+def _on_best_of(asked: _Asked, spec: str) -> BestOf:
+    """Measure the judge on right and wrong answers; print what it will cost, and the progress.
+
+    Raises:
+        UserError: The file is not as it must be, or the judge cannot judge.
+    """
+    from rich.console import Console
+
+    from prefzoo.evals.metrics.best_of import best_of, comparisons_of
+    from prefzoo.experiment.best_of_file import read_best_of
+    from prefzoo.runtime.progress import stage
+
+    items = read_best_of(spec, Path.cwd())
+    judge = asked.judge()
+    if judge.needs_checks and any(not item.row.checks for item in items):
+        raise UserError(f"--judge: {judge.name} scores only prompts with checks, which {spec} has not; choose another")
+    forecast = judge.forecast(comparisons_of(judge, items)) if not judge.scores_answers else ""
+    if forecast:
+        click.echo(forecast)
+    with stage(f"judging answers to {len(items)} prompts", "calls", Console(quiet=asked.quiet)) as report:
+        return best_of(judge, items, lambda done, total: report(done, total, ""))
+
+
+def _print(measured: BestOf) -> None:
+    """Print a row for each subset, and their mean."""
+    from rich.console import Console
+    from rich.table import Table
+
+    prompt = f", prompt {measured.prompt_hash}" if measured.prompt_hash else ""
+    click.echo(f"{measured.judge}{prompt}: best of right and wrong answers to {measured.coverage.asked} prompts")
+    table = Table("subset", "score", "95% interval", "prompts", box=None)
+    for name, score in (*measured.subsets.items(), ("mean of subsets", measured.average)):
+        known = math.isfinite(score.value)
+        interval = f"{100 * score.low:.1f} to {100 * score.high:.1f}" if known else "-"
+        table.add_row(name, f"{100 * score.value:.1f}%" if known else "-", interval, str(score.n))
+    Console(emoji=False, highlight=False, markup=False).print(table)
+    if measured.parts:
+        click.echo("ties: " + ", ".join(f"{PARTS[k]} {v:.3f}" for k, v in measured.parts.items() if math.isfinite(v)))
+    if measured.coverage.missing:
+        click.echo(measured.coverage.summary().replace("verdicts", "prompts"))
 
 
 def render(measured: Quality) -> str:

@@ -29,6 +29,7 @@ BUILT_IN = {
     "verifier": "prefzoo.evals.judges.verifier:VerifierSettings",
     "reward": "prefzoo.evals.judges.reward:RewardSettings",
     "model": "prefzoo.evals.judges.causal:ModelSettings",
+    "implicit": "prefzoo.evals.judges.implicit:ImplicitSettings",
     "server": "prefzoo.evals.judges.server:ServerSettings",
     "alpaca_eval": "prefzoo.evals.judges.alpaca_eval:AlpacaEvalSettings",
     "panel": "prefzoo.evals.judges.panel:PanelSettings",

@@ -129,6 +129,6 @@ def test_a_broken_plug_in_is_reported_and_left_out(
     offered: list[EntryPoint], name: str, path: str, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     offered.append(EntryPoint(name, path, judge.GROUP))
-    assert list(judge.kinds()) == ["verifier", "reward", "model", "server", "alpaca_eval", "panel", "brevity", "plain"]
+    assert list(judge.kinds()) == [*judge.BUILT_IN, "brevity", "plain"]
     assert capsys.readouterr().err.startswith(f"prefzoo: entry point {name} = {path} fails: {fault}")
     assert judge.kinds()["server"].__name__ == "ServerSettings"

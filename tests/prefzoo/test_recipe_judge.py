@@ -24,6 +24,7 @@ def test_the_fields_of_each_kind_are_pinned(tmp_path: Path) -> None:
     fields = {
         "{kind: reward, model: m}": {"kind", "model"},
         "{kind: model, model: m}": {"kind", "model", "prompt"},
+        "{kind: implicit, model: m}": {"kind", "model", "reference"},
         f"{{{SERVER}}}": {
             *("kind", "url", "model", "prompt", "key", "temperature", "max_tokens", "workers", "tries", "timeout"),
             *("prompt_price", "answer_price", "spend_limit", "verdicts"),
@@ -59,15 +60,15 @@ def test_a_server_and_an_override(tmp_path: Path) -> None:
         ("''", ": must be non-empty text (is '')"),
         (
             "{}",
-            ": a mapping needs a known kind; write kind: reward, kind: model, kind: server, kind: alpa",
+            ": a mapping needs a known kind; write kind: reward, kind: model, kind: implicit, kind: ser",
         ),
         (
             "{kind: [reward]}",
-            ": a mapping needs a known kind; write kind: reward, kind: model, kind: server, kind: alpa",
+            ": a mapping needs a known kind; write kind: reward, kind: model, kind: implicit, kind: ser",
         ),
         (
             "{kind: srv}",
-            ": a mapping needs a known kind; write kind: reward, kind: model, kind: server, kind: alpa",
+            ": a mapping needs a known kind; write kind: reward, kind: model, kind: implicit, kind: ser",
         ),
         ("{kind: reward}", ".model: is missing; add `model: org/name (a hub id, a folder or a .gguf file)`"),
         ("{kind: reward, model: m, prompt: x}", ".prompt: no such field; there are kind, model"),

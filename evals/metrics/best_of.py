@@ -1,0 +1,220 @@
+"""Best of N: does a judge rate the right answer above the wrong ones? RewardBench 2's scores (arXiv:2506.01937)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice, product
+
+import numpy as np
+
+from prefzoo.evals.judges.coverage import Coverage, coverage_of
+from prefzoo.evals.judges.grades import grade
+from prefzoo.evals.judges.position_swap import FIRST
+from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, Progress, PromptRow, Verdict
+from prefzoo.evals.stats import intervals
+from prefzoo.evals.stats.intervals import Estimate, Values
+
+TIES = "ties"  # the subset with several right answers, whatever its case
+REFERENCE, TIED = "ref", "tied"  # how the ids of its rows begin: one right answer, and many
+EVEN = 0.5
+WEIGHTS = (0.3, 0.3, 0.2, 0.2, 0.01)  # of its five parts
+RESAMPLES = 2000
+Z = 1.96  # of a 95% interval
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt with right and wrong answers.
+
+    Attributes:
+        subset: the part of the benchmark that it belongs to.
+        right, wrong: its answers.
+    """
+
+    row: PromptRow
+    subset: str
+    right: tuple[Answer, ...]
+    wrong: tuple[Answer, ...]
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """All answers, the right ones first."""
+        return self.right + self.wrong
+
+    @property
+    def ties(self) -> bool:
+        """Whether it is scored as one of several right answers."""
+        return self.subset.lower() == TIES
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """How a judge does.
+
+    Attributes:
+        judge: its name.
+        prompt_hash: hash of its prompt; empty without one.
+        subsets: score of each subset, by name; n = 0 where too many verdicts are missing.
+        average: unweighted mean of the subsets.
+        parts: of the ties, what their score is made of, by name; empty without any.
+        coverage: of the items.
+    """
+
+    judge: str
+    prompt_hash: str
+    subsets: Mapping[str, Estimate]
+    average: Estimate
+    parts: Mapping[str, float]
+    coverage: Coverage
+
+
+def best_of(judge: Judge, items: Sequence[Item], report: Progress | None = None) -> BestOf:
+    """Measure a judge by how it rates right and wrong answers.
+
+    Outside the ties, an item counts 1 if its right answer has the best grade of all, a k-th if k answers share the best
+    grade, else 0. Of the ties the score is that of RewardBench 2: right answers above wrong ones, by a margin that
+    exceeds the spread of the right ones. A judge that compares two answers is asked whether the right one beats each
+    wrong one, in both orders; in the ties it grades by the mean win rate against all others.
+
+    Args:
+        judge: any judge.
+        items: what it is measured on.
+        report: called with the number of finished calls and of all.
+
+    Returns:
+        Its scores, with intervals over prompts.
+    """
+    grades = _grades(judge, items, report)
+    missing = [reason for own in grades if (reason := _missing(own))]
+    subsets: dict[str, Estimate] = {}
+    parts: dict[str, float] = {}
+    for name in dict.fromkeys(item.subset for item in items):
+        mine = [(item, own) for item, own in zip(items, grades, strict=True) if item.subset == name]
+        seen = [(item, np.array(own, dtype=float)) for item, own in mine if not _missing(own)]
+        if coverage_of([""] * (len(mine) - len(seen)), len(mine)).withheld:
+            subsets[name] = intervals.NOTHING
+        elif mine[0][0].ties:
+            subsets[name], parts = ties_score(seen)
+        else:
+            subsets[name] = intervals.share_won(np.array([_credit(item, own) for item, own in seen]))
+    return BestOf(judge.name, judge.prompt_hash, subsets, average(list(subsets.values())), parts,
+                  coverage_of(missing, len(items)))  # fmt: skip
+
+
+def comparisons_of(judge: Judge, items: Sequence[Item]) -> list[Comparison]:
+    """Return what a judge is asked to compare, for its forecast; nothing if it scores single answers."""
+    if judge.scores_answers:
+        return []
+    return [
+        Comparison(item.row, first, second)
+        for item in items
+        for first, second in (
+            product(item.right, item.wrong) if _duel(item) else combinations(dict.fromkeys(item.answers), 2)
+        )
+    ]
+
+
+def average(scores: Sequence[Estimate]) -> Estimate:
+    """Return the unweighted mean of independent scores, with a normal interval within 0 and 1; over all their rows."""
+    value = float(np.mean([score.value for score in scores])) if scores else math.nan
+    if not math.isfinite(value):
+        return intervals.NOTHING
+    if len(scores) == 1:
+        return scores[0]
+    stderr = math.sqrt(sum(max(score.stderr, _half(score)) ** 2 for score in scores)) / len(scores)
+    return Estimate(value, stderr, max(0.0, value - Z * stderr), min(1.0, value + Z * stderr), sum(s.n for s in scores))
+
+
+def ties_score(graded: Sequence[tuple[Item, Values]]) -> tuple[Estimate, dict[str, float]]:
+    """Score the ties as RewardBench 2 does: a score of all rows together, resampled by prompt.
+
+    Args:
+        graded: items with the grades of their answers. The ids begin with `ref:` (one right answer) or `tied:` (many),
+            and end with what names the prompt.
+
+    Returns:
+        The score, and its five parts: the accuracy on either kind of row, how often the margin between right and wrong
+        exceeds the spread of the right ones, the same with the smaller margin of both kinds, and by how much.
+    """
+    prompts: dict[str, dict[str, tuple[float, float]]] = {}
+    for item, own in graded:
+        kind, _, prompt = item.row.id.partition(":")
+        prompts.setdefault(prompt, {})[kind] = _margin_and_spread(own, len(item.right))
+    nothing = (math.nan, math.nan)
+    table = np.array([[p.get(REFERENCE, nothing)[0], *p.get(TIED, nothing)] for p in prompts.values()])
+    parts = _parts(table[None])
+    value = float(np.nansum(parts * WEIGHTS))
+    rng = np.random.default_rng(0)
+    again = _parts(table[rng.integers(len(table), size=(RESAMPLES, len(table)))])
+    estimate = intervals.of_resamples(value, np.nansum(again * WEIGHTS, axis=1), len(table))
+    names = ("ref_accuracy", "tied_accuracy", "correctness_preferred", "correctness_preferred_hard", "margin")
+    return estimate, dict(zip(names, parts[0].tolist(), strict=True))
+
+
+def _parts(table: Values) -> Values:
+    """Return the (r, 5) parts of the score of (r, n, 3) margins of both kinds of row and spreads, NaN where absent."""
+    reference, tied, spread = np.moveaxis(table, 2, 0)
+    both = np.isfinite(reference) & np.isfinite(tied)
+    hard = np.minimum(reference, tied)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        margin = np.nan_to_num(np.tanh(hard / spread - 1), nan=0.0)
+    rows = [
+        _share(reference > 0, np.isfinite(reference)), _share(tied > 0, np.isfinite(tied)), _share(tied > spread, both),
+        _share(hard > spread, both), _share(margin, both),
+    ]  # fmt: skip
+    return np.stack(rows, axis=1)
+
+
+def _share(values: Values, where: np.ndarray) -> Values:
+    count = where.sum(1)
+    return np.where(count > 0, np.where(where, values, 0.0).sum(1) / np.maximum(count, 1), np.nan)
+
+
+def _margin_and_spread(grades: Values, right: int) -> tuple[float, float]:
+    """Return how far the worst right answer is above the best wrong one, and how far apart the right ones are."""
+    good, bad = grades[:right], grades[right:]
+    return float(good.min() - bad.max()), float(np.ptp(good))
+
+
+def _credit(item: Item, grades: Values) -> float:
+    best = grades == grades.max()
+    return float(best[: len(item.right)].sum() / best.sum())
+
+
+def _half(score: Estimate) -> float:
+    """Return a standard error from an interval: where all rows ended alike, Wilson's says more than a spread of 0."""
+    return (score.high - score.low) / (2 * Z)
+
+
+def _duel(item: Item) -> bool:
+    """Return whether a judge of pairs need only compare the right answer with each wrong one."""
+    return len(item.right) == 1 and not item.ties
+
+
+def _grades(judge: Judge, items: Sequence[Item], report: Progress | None) -> list[list[Outcome]]:
+    if judge.scores_answers:
+        return grade(judge, [item.row for item in items], [item.answers for item in items], report)[0]
+    duels, others = ([item for item in items if _duel(item) == alone] for alone in (True, False))
+    verdicts = iter(judge.compare(comparisons_of(judge, duels), report) if duels else [])
+    graded = iter(grade(judge, [item.row for item in others], [item.answers for item in others], report)[0])
+    return [
+        [EVEN, *(_won(verdict) for verdict in islice(verdicts, len(item.wrong)))] if _duel(item) else next(graded)
+        for item in items
+    ]
+
+
+def _won(verdict: Verdict) -> Outcome:
+    """Return how far a wrong answer wins against the right one, whose own grade is an even contest."""
+    return verdict.missing or verdict.preference - FIRST
+
+
+def _missing(grades: Sequence[Outcome]) -> str:
+    """Return why an item cannot be scored; empty if it can."""
+    for own in grades:
+        if isinstance(own, str):
+            return own
+        if not math.isfinite(own):
+            return f"score {own} is not finite"
+    return ""
