@@ -243,14 +243,14 @@ def test_a_policy_is_judged_by_its_log_ratio(tmp_path: Path, tiny_model: Any, ti
     for answer in answers:
         start = len(tiny_tokenizer(prompt, add_special_tokens=False)["input_ids"])
         ids = tiny_tokenizer(f"{prompt}{answer.text}<|im_end|>", add_special_tokens=False)["input_ids"]
-        logs = [
-            model(torch.tensor([ids])).logits[0].float().log_softmax(-1) for model in (judge.policy, judge.reference)
-        ]
+        with torch.no_grad():
+            both = [model(torch.tensor([ids])).logits[0] for model in (judge.policy, judge.reference)]
+        logs = [logits.float().log_softmax(-1) for logits in both]
         own, other = (float(sum(log[t - 1, ids[t]] for t in range(start, len(ids)))) for log in logs)
         expected.append(own - other)
     assert judge.scores([(row, answer) for answer in answers]) == pytest.approx(expected, abs=1e-4)
     with pytest.raises(UserError, match="evals.judge.reference: .* is no checkpoint in a run's folder; name the model"):
         ImplicitSettings(kind="implicit", model="run/dpo/checkpoint").load(tmp_path)
     (tmp_path / "run" / "recipe.resolved.yaml").write_text(f"model: {tmp_path / 'reference'}\nvariants: {{dpo: }}\n")
-    found = ImplicitSettings(kind="implicit", model="run/dpo/checkpoint").load(tmp_path)
-    assert found.scores([(row, answers[0])]) == pytest.approx(expected[:1], abs=1e-4)
+    again = ImplicitSettings(kind="implicit", model="run/dpo/checkpoint").load(tmp_path)
+    assert again.scores([(row, answers[0])]) == pytest.approx(expected[:1], abs=1e-4)
