@@ -158,7 +158,7 @@ def compare(
     unranked: bool = False,
     equivalence: float | None = None,
 ) -> RunComparison:
-    """Runs or variants side by side, as `prefzoo compare` does; the tables are pandas DataFrames.
+    """Put runs or variants side by side, as `prefzoo compare` does; the tables are pandas DataFrames.
 
     Args:
         runs: what `run` returned, folders of runs, or folders of single variants (`results/mine/dpo`).

@@ -104,7 +104,7 @@ def notes(rates: pd.DataFrame) -> list[str]:
 
 
 def _grouped(kind: str, several: list[tuple[str, str]]) -> str:
-    """One line for all models with a warning, those first whose number is the largest."""
+    """Return one line for all models with a warning, those first whose number is the largest."""
     if len(several) == 1:
         return ": ".join(several[0])
     several = sorted(several, key=lambda one: -abs(float(NUMBER.findall(one[1])[0])) if "…" in kind else 0.0)

@@ -27,7 +27,7 @@ def without_copies(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _content(entry: Entry) -> object:
-    """What identifies a training and its numbers within the archives of one run."""
+    """Return what identifies a training and its numbers within the archives of one run."""
     run = entry.run.folder
     evals = entry.files.folder / "evals.json"
     if entry.files.result is None or not evals.is_file():

@@ -68,7 +68,7 @@ def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...
 
 
 def _missing_verdicts(models: Mapping[str, Measured]) -> list[str]:
-    """Whose verdicts are missing, and why: a sentence for each reason."""
+    """Return whose verdicts are missing, and why: a sentence for each reason."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     for name, m in models.items():
         if m.missing:
@@ -77,7 +77,7 @@ def _missing_verdicts(models: Mapping[str, Measured]) -> list[str]:
 
 
 def _panel(models: Mapping[str, Measured]) -> list[str]:
-    """How far the judges of a panel agree, and whose verdicts are missing."""
+    """Return how far the judges of a panel agree, and whose verdicts are missing."""
     together: dict[str, list[float | None]] = {}
     for m in models.values():
         for judge, preferences in m.panel.items():
@@ -93,13 +93,13 @@ def _panel(models: Mapping[str, Measured]) -> list[str]:
 
 
 def _uncorrected(models: Mapping[str, Measured]) -> str:
-    """Why labelled pairs correct no win rate."""
+    """Return why labelled pairs correct no win rate."""
     why = next((reason for m in models.values() if (reason := refusal(m))), "")
     return f"No win rate is corrected by the labels (evals.judge_labels): {why}." if why else ""
 
 
 def _cut(models: Mapping[str, Measured], tokens: int) -> str:
-    """How many answers ended at the limit instead of by themselves."""
+    """Return how many answers ended at the limit instead of by themselves."""
     ended = {name: m.finished for name, m in models.items() if m.finished}
     if not ended:
         return ""
@@ -115,7 +115,7 @@ def _cut(models: Mapping[str, Measured], tokens: int) -> str:
 
 
 def _seen(setting: Setting) -> str:
-    """Which variants did not see all pairs."""
+    """Return which variants did not see all pairs."""
     few = {name: n for name, n in setting.seen.items() if n < setting.pairs}
     if not few:
         return ""

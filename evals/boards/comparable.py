@@ -69,7 +69,7 @@ def _further(entry: Entry, metric: str) -> dict[str, list[Fact]]:
 
 
 def _sets(entry: Entry, metric: str, shown: str) -> list[Fact]:
-    """The content hash that the long table carries, if it does."""
+    """Return the content hash that the long table carries, if it does."""
     long = entry.run.long
     if "suite" not in long.columns:
         return [("", shown)]
@@ -93,7 +93,7 @@ def _judge(entry: Entry) -> Fact:
 
 
 def _strongest(facts: list[list[Fact]], i: int) -> Fact:
-    """The first kind of evidence that all entries have."""
+    """Return the first kind of evidence that all entries have."""
     depth = max(len(one) for one in facts)
     for at in range(depth):
         if all(at < len(one) and one[at][0] for one in facts):

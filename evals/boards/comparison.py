@@ -137,7 +137,7 @@ def compare(
 
 
 def _points(entries: Sequence[Entry], asked: float | None) -> tuple[float | None, list[str]]:
-    """The margin of equality, and a note where the runs' recipes do not agree on one."""
+    """Return the margin of equality, and a note where the runs' recipes do not agree on one."""
     if asked is not None:
         if not 0 < asked <= MOST_POINTS:
             raise UserError(f"--equivalence: must be above 0 and at most {MOST_POINTS} points (is {asked:g}); like 3")

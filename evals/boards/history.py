@@ -121,7 +121,7 @@ def _rank(ranking: Ranking, label: str) -> BoardRow:
 
 
 def _where(root: Path, e: Entry) -> str:
-    """The run's folder relative to the board's; of a board of one run, its name."""
+    """Return the run's folder relative to the board's; of a board of one run, its name."""
     relative = e.run.folder.relative_to(root).as_posix()
     return e.run.folder.resolve().name if relative == "." else relative
 
@@ -138,7 +138,7 @@ def _row(root: Path, e: Entry, metric: str) -> BoardRow:
 
 
 def _history(root: Path, entries: Sequence[Entry], metric: str) -> list[BoardRow]:
-    """Runs of one recipe's name and variant, by the date they finished; p is corrected over all changes shown."""
+    """Return runs of one recipe's name and variant, by date of finish; p is corrected over all changes shown."""
     changes: list[BoardRow] = []
     alike: dict[tuple[str, str], list[Entry]] = {}
     for e in entries:

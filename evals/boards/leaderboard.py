@@ -125,7 +125,7 @@ class Leaderboard:
         return f"{NOTE} {WORSE_NOTE}" if self.ranking.having("worse") else NOTE
 
     def _legend(self) -> str:
-        """What the diagnostics are."""
+        """State what the diagnostics are."""
         shown = [self.metrics[m] for m in self._names() if self.metrics[m].diagnostic]
         legend = "; ".join(f"{m.label}: {m.description}" for m in shown if m.description)
         units = dict.fromkeys(f"in {m.difference_unit}" for m in shown if m.name.endswith(DELTA))
@@ -275,6 +275,6 @@ def _row(variant: str, metric: Metric, noted: Noted) -> dict[str, Any]:
 
 
 def _place(name: str, primary: Values | None) -> float:
-    """Sorts best first; the base is worth one half, and what could not be measured comes last."""
+    """Return a key that sorts best first: the base is worth one half, what could not be measured comes last."""
     value = HALF if name == BASE else intervals.mean(np.array([]) if primary is None else primary).value
     return -value if np.isfinite(value) else np.inf

@@ -94,14 +94,14 @@ def spread(models: Mapping[str, Measured], names: Sequence[str], primary: str) -
 
 
 def _stacked(metric: Metric, names: Sequence[str], models: Mapping[str, Measured]) -> Values:
-    """(seeds, n) rows."""
+    """Return (seeds, n) rows."""
     return np.stack([rows_of(metric, models[name], models.get(BASE)) for name in names])
 
 
 def _rows(
     variant: str, names: Sequence[str], board: Leaderboard, models: Mapping[str, Measured]
 ) -> list[dict[str, Any]]:
-    """A variant's rows of the long table, in the order of its seeds' own."""
+    """Return a variant's rows of the long table, in the order of its seeds' own."""
     out, long = [], board.long
     for name in dict.fromkeys(long[long.variant == names[0]].metric):
         own, metric = long[(long.metric == name) & long.variant.isin(names)], board.metrics[name]
@@ -114,7 +114,7 @@ def _rows(
 
 
 def _complete(values: Values) -> Values:
-    """Without the prompts that a seed has no number for."""
+    """Return the rows without the prompts that a seed has no number for."""
     return values[:, np.isfinite(values).all(0)]
 
 
@@ -137,7 +137,7 @@ def _difference(a: Values, b: Values) -> Difference:
 
 
 def _of_estimates(own: pd.DataFrame) -> Estimate:
-    """Of numbers known only with their errors: seeds share the prompts, whose part no number of seeds makes smaller."""
+    """Combine numbers known only with their errors: seeds share the prompts, whose part more seeds do not reduce."""
     value, n, seeds = float(own.value.mean()), int(own.n.min()), len(own)
     between = float(own.value.var(ddof=1)) / seeds if seeds > 1 else 0.0
     stderr = float(np.sqrt((own.stderr**2).mean() + between))

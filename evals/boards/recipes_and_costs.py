@@ -21,12 +21,12 @@ def recipe_differences(order: Sequence[Entry]) -> pd.DataFrame:
 
 
 def _text(value: Any) -> str:
-    """A field that is off equals one that an older recipe does not have."""
+    """Return a value as text; a field that is off equals one that an older recipe does not have."""
     return "" if value is None or value is False or value in ([], {}) else str(value)
 
 
 def _settings(e: Entry) -> dict[str, Any]:
-    """All that decides a variant's outcome, by keys like `a.b`."""
+    """Return all that decides a variant's outcome, by keys like `a.b`."""
     recipe, result = e.run.recipe, e.files.result
     mine = dict(recipe["variants"].get(e.files.name) or {})
     if not mine and result is not None:  # one setting and seed of a sweep

@@ -16,7 +16,7 @@ REPEATS = 0.2  # repetition this much above the base's is called out
 
 
 def by_length(long: pd.DataFrame, metrics: Metrics, trained: Sequence[str]) -> list[str]:
-    """Say whether another variant leads once the length of answers counts for nothing.
+    """State whether another variant leads once the length of answers counts for nothing.
 
     Args:
         long: the long table.
@@ -40,7 +40,7 @@ CORRECTED = {"win_rate_ppi": "prediction-powered", "win_rate_rg": "Rogan-Gladen"
 
 
 def corrected(long: pd.DataFrame, metrics: Metrics, leader: str) -> list[str]:
-    """Say what the leader's win rate is once it is corrected for the judge's errors.
+    """State what the leader's win rate is once it is corrected for the judge's errors.
 
     Args:
         long: the long table.
@@ -61,7 +61,7 @@ def corrected(long: pd.DataFrame, metrics: Metrics, leader: str) -> list[str]:
 
 
 def collapsed(long: pd.DataFrame, base: str, trained: Sequence[str]) -> list[str]:
-    """Say whose answers are much shorter than the base's, or repeat themselves.
+    """State whose answers are much shorter than the base's, or repeat themselves.
 
     Args:
         long: the long table.

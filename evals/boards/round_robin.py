@@ -122,7 +122,7 @@ def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _bradley_terry(table: Values, names: Sequence[str], counts: Values) -> Values:
-    """(variants,) scores in Elo points, mean 0; a preference of 0.7 is seven tenths of a win and three of a loss."""
+    """Return (variants,) scores in Elo points, mean 0; 0.7 is seven tenths of a win and three of a loss."""
     seen = np.where(np.isfinite(table), counts, 0.0)
     second = (seen * np.nan_to_num(table)).sum(1) + PSEUDO / TWO
     first = seen.sum(1) + PSEUDO - second
@@ -144,7 +144,7 @@ def _matrix(won: Won, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _differences(won: Won, seed: int) -> dict[tuple[str, str], Difference]:
-    """Differences of the mean win rate against all other variants, paired by prompt."""
+    """Return differences of the mean win rate against all other variants, paired by prompt."""
     names = sorted({name for pair in won for name in pair})
     mean = {name: _against_all(won, name) for name in names}
     gaps = intervals.paired_differences(mean, seed)
@@ -184,7 +184,7 @@ def _scored(
 def _told_apart(
     names: list[str], differences: Mapping[tuple[str, str], Difference]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many are surely better than each, and how many surely worse: its rank set follows (Mogstad 2024)."""
+    """Return how many are surely better than each, and how many surely worse: its rank set follows (Mogstad 2024)."""
     better, worse = np.zeros(len(names), dtype=int), np.zeros(len(names), dtype=int)
     for (a, b), d in differences.items():
         if d.p <= ALPHA:

@@ -119,7 +119,7 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """What a run, or an evaluation of models that were there already, left on disk.
+    """Return what a run, or an evaluation of models that were there already, left on disk.
 
     Raises:
         UserError: the folder is neither's, or a file in it cannot be read.
@@ -185,7 +185,7 @@ def _variant(folder: Path) -> VariantFiles:
 
 
 def _measured(path: Path) -> Measured | None:
-    """Fields that this version does not know are left out; what it knows and the file lacks has its default."""
+    """Read what was measured: fields that are unknown here are left out, absent ones have their default."""
     stored = _json(path, None)
     known = {f.name for f in fields(Measured)}
     return None if stored is None else Measured(**{k: v for k, v in stored.items() if k in known})

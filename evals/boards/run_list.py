@@ -79,7 +79,7 @@ def _state(folder: Path) -> str:
 
 
 def _is_held(holder: Mapping[str, Any]) -> bool:
-    """Whether the process that runs here is still there; one of another machine is believed to be."""
+    """Return whether the process that runs here is still there; one of another machine is believed to be."""
     if not holder:
         return False
     if holder.get("host") != socket.gethostname():

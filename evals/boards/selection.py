@@ -76,7 +76,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _place(path: Path) -> tuple[Path, str]:
-    """The run's folder, and the variant's name where one is named."""
+    """Return the run's folder, and the variant's name where one is named."""
     if _is_run(path):
         return path, ""
     if not _is_run(path.parent):
@@ -90,7 +90,7 @@ def _place(path: Path) -> tuple[Path, str]:
 
 
 def _titles(folders: list[Path]) -> dict[Path, str]:
-    """A run's folder by its last parts, as many as tell all of them apart; nothing for a single run."""
+    """Return a run's folder by its last parts, as many as tell all of them apart; nothing for a single run."""
     if len(folders) == 1:
         return {folders[0]: ""}
     whole = {folder: Path(os.path.abspath(folder)).parts for folder in folders}
@@ -101,7 +101,7 @@ def _titles(folders: list[Path]) -> dict[Path, str]:
 
 
 def _long(run: RunFiles) -> pd.DataFrame:
-    """The long table as written; made of what was measured if the run has not come to writing it.
+    """Return the long table as written; made of what was measured if the run has not come to writing it.
 
     Costs of training are left out: they have a table of their own.
     """
@@ -114,7 +114,7 @@ def _long(run: RunFiles) -> pd.DataFrame:
 
 
 def _entries(run: RunFiles, title: str) -> dict[str, Entry]:
-    """All of a run, by the variant's name."""
+    """Return all of a run, by the variant's name."""
     long, models, metrics = _long(run), all_measured(run), metrics_of([run])
     entries = {}
     for name, files in run.variants.items():
@@ -125,7 +125,7 @@ def _entries(run: RunFiles, title: str) -> dict[str, Entry]:
 
 
 def _rows(files: VariantFiles, models: Mapping[str, Measured], long: pd.DataFrame) -> dict[str, Values]:
-    """What is known value by value."""
+    """Return what is known value by value."""
     if files.name not in models:
         return {}
     is_base = files.name == BASE
@@ -135,7 +135,7 @@ def _rows(files: VariantFiles, models: Mapping[str, Measured], long: pd.DataFram
 
 
 def _known(long: pd.DataFrame, metric: str, is_base: bool) -> bool:
-    """Whether the long table has a number; that of the base against itself it leaves out."""
+    """Return whether the long table has a number; that of the base against itself it leaves out."""
     if metric not in long.index:
         return is_base
     return bool(np.isfinite(long.loc[metric, "value"]))  # type: ignore[arg-type]
@@ -147,12 +147,12 @@ def _of_variant(measured: Measured, base: Measured | None) -> dict[str, Values]:
 
 
 def _metrics(models: Iterable[Measured]) -> list[Metric]:
-    """All metrics with rows that the models may have, besides benchmarks."""
+    """Return all metrics with rows that the models may have, besides benchmarks."""
     return [*all_metrics(), *source_metrics(models).values()]
 
 
 def _of_base(models: Mapping[str, Measured]) -> dict[str, Values]:
-    """The base's own rows; what is measured against it is the same on each row, of which it has as many as others."""
+    """Return the base's own rows; what is measured against it is the same on each of its rows."""
     base = models[BASE]
     rows = _of_variant(base, None)
     for metric in _metrics(models.values()):
@@ -164,7 +164,7 @@ def _of_base(models: Mapping[str, Measured]) -> dict[str, Values]:
 
 
 def _documents(folder: Path) -> dict[str, list[float]]:
-    """The score of every document of each benchmark, in the order of their ids."""
+    """Return the score of every document of each benchmark, in the order of their ids."""
     scores = {}
     for path in sorted((folder / "benchmarks").glob("*.jsonl")):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
@@ -173,7 +173,7 @@ def _documents(folder: Path) -> dict[str, list[float]]:
 
 
 def _one_base(entries: list[Entry]) -> list[Entry]:
-    """Bases of several runs whose answers and numbers are the same become the one with the most numbers."""
+    """Replace bases of several runs whose answers and numbers are the same by the one with the most numbers."""
     kept: list[Entry] = []
     for entry in entries:
         same = next((i for i, e in enumerate(kept) if e.is_base and entry.is_base and _same_base(e, entry)), None)
@@ -186,7 +186,7 @@ def _one_base(entries: list[Entry]) -> list[Entry]:
 
 
 def _same_base(one: Entry, other: Entry) -> bool:
-    """Whether nothing that both measured differs."""
+    """Return whether nothing that both measured differs."""
     a, b = one.files.measured, other.files.measured
     if one.run.recipe["model"] != other.run.recipe["model"] or a is None or b is None:
         return False

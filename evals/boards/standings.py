@@ -32,7 +32,7 @@ def common(entries: Sequence[Entry]) -> list[str]:
 
 
 def _higher_is_better(entries: Sequence[Entry], metric: str) -> bool | None:
-    """As the long table has it, else the registry; None if neither direction is better."""
+    """Return what the long table has, else the registry; None if neither direction is better."""
     for e in entries:
         written = e.long.loc[metric].get("higher_is_better") if metric in e.long.index else None
         if written is not None and pd.notna(written):
@@ -87,7 +87,7 @@ def rank(order: Sequence[Entry], by: str) -> Ranking:
 
 
 def _standings(order: Sequence[Entry], variants: Sequence[Entry], by: str) -> dict[str, Standing]:
-    """By the base's fixed value if the metric has one, else by the difference from the base on the same rows."""
+    """Stand by the base's fixed value if the metric has one, else by the difference from the base on the same rows."""
     up, value = _higher_is_better(order, by), variants[0].metrics[by].base_value
     if value is not None:
         numbers: dict[str, Any] = {e.label: e.long.loc[by] for e in variants}
@@ -100,7 +100,7 @@ def _standings(order: Sequence[Entry], variants: Sequence[Entry], by: str) -> di
 
 
 def _independent(a: Entry, b: Entry, metric: str) -> Difference:
-    """From two estimates and their standard errors: too wide an interval where both are of the same prompts."""
+    """Compare two estimates by their standard errors: too wide an interval where both are of the same prompts."""
     one, other = (float(e.long.loc[metric, "stderr"]) for e in (a, b))  # type: ignore[arg-type]
     value, error = a.value(metric) - b.value(metric), math.hypot(one, other)
     p = float(2 * norm.sf(abs(value) / error)) if error > 0 else np.nan
@@ -162,7 +162,7 @@ def equivalence_of(
 
 
 def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str, equal: Equivalence | None = None) -> Verdict:
-    """Say who wins, what would settle a tie, and by how much they differ.
+    """State who wins, what would settle a tie, and by how much they differ.
 
     Args:
         order: variants and bases, best first.

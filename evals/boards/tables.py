@@ -142,13 +142,13 @@ def _rank(row: Mapping[Any, Any]) -> str:
 
 
 def _differences(comparison: RunComparison) -> dict[tuple[str, str], tuple[float, float]]:
-    """Difference and corrected p, by variant and metric."""
+    """Return difference and corrected p, by variant and metric."""
     columns = [comparison.differences[c].tolist() for c in ("variant", "metric", "value", "p_holm")]
     return {(v, m): (d, p) for v, m, d, p in zip(*columns, strict=True)}
 
 
 def _cost_table(comparison: RunComparison, names: int) -> Table:
-    """Hardware that is the same everywhere is in the title."""
+    """Return the costs; hardware that is the same everywhere is in the title."""
     costs = comparison.costs
     same = costs.hardware.nunique(dropna=False) <= 1
     shown = [c for c in costs.columns if c != "variant" and not (same and c == "hardware")]
@@ -163,7 +163,7 @@ def _cost_table(comparison: RunComparison, names: int) -> Table:
 
 
 def _sections(comparison: RunComparison) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The tables as text cells, with their headings."""
+    """Yield the tables as text cells, with their headings."""
     gaps = _differences(comparison)
     rows = []
     for row in comparison.table.to_dict("records"):

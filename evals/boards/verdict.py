@@ -77,7 +77,7 @@ def verb(several: Sequence[str], singular: str, plural: str) -> str:
 
 
 def decide(ranking: Ranking) -> str:
-    """Say who wins, who ties, who is worse, and how all stand against the base.
+    """State who wins, who ties, who is worse, and how all stand against the base.
 
     Args:
         ranking: at least one variant.
@@ -105,7 +105,7 @@ def decide(ranking: Ranking) -> str:
 
 
 def _against_base(ranking: Ranking) -> str:
-    """How all variants stand against the base, as a sentence with a blank in front."""
+    """Return how all variants stand against the base, as a sentence with a blank in front."""
     better, worse, tied = (ranking.having(s) for s in ("better", "worse", "tied"))
     if not (better or worse or tied):
         return ""
@@ -126,7 +126,7 @@ def _against_base(ranking: Ranking) -> str:
 
 
 def statistics(ranking: Ranking, metric: Metric, best: WithInterval) -> str:
-    """Say what the leader has, and by how much it differs from the others.
+    """State what the leader has, and by how much it differs from the others.
 
     Args:
         ranking: at least one variant.
@@ -148,7 +148,7 @@ def statistics(ranking: Ranking, metric: Metric, best: WithInterval) -> str:
 
 
 def advice(values: Mapping[str, Values], metric: Metric, cost: RunCost | None = None) -> str:
-    """Say how many prompts and seeds, and how many hours, would tell variants apart that tie.
+    """State how many prompts and seeds, and how many hours, would tell variants apart that tie.
 
     Args:
         values: (seeds, n) shares by variant, over the same prompts or pairs.

@@ -166,7 +166,7 @@ def _completed(
 
 
 def _on_scale(value: Any) -> float | None:
-    """A parsed preference; 0 is a tie in some of alpaca-eval's parsers, and what is off the scale is none."""
+    """Return a parsed preference; 0 is a tie in some of alpaca-eval's parsers, and what is off the scale is none."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -203,7 +203,7 @@ class AlpacaEvalJudge(Judge):
             self.budget.settle(estimate, cost)
 
     def _connection(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Options of `openai_completions` by which it reaches this server alone, and is not slowed by its own tries."""
+        """Return options of `openai_completions` by which it reaches this server alone, without tries of its own."""
         client = {
             "http_client": self._client, "timeout": self.settings.timeout, "max_retries": self.settings.tries - 1
         }  # fmt: skip
@@ -242,12 +242,12 @@ def _client(seen: local) -> Any:
 
 
 def _swapped(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """AlpacaEval draws the order by the instruction alone, so that swapped answers stand in the other one."""
+    """Return the question in the other order, which AlpacaEval draws by the instruction alone."""
     return [Comparison(c.row, c.second, c.first) for c in comparisons]
 
 
 def _verdict(c: Comparison, drawn: Outcome, other: Outcome | None, *, first: bool) -> Verdict:
-    """The drawn order's preference, and the other's where it was asked for; `first`: whether the drawn one is ours."""
+    """Return the drawn order's preference, and the other's if asked for; `first`: whether the drawn one is ours."""
     if c.first.text == c.second.text:
         return Verdict(TIE, drawn=TIE)
     if isinstance(drawn, str):

@@ -42,7 +42,7 @@ def both_orders(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _mean(straight: Outcome, swapped: Outcome) -> Verdict:
-    """One order alone would carry the judge's position bias."""
+    """Return the mean of both orders: one alone would carry the judge's position bias."""
     if isinstance(straight, str) or isinstance(swapped, str):
         return Verdict(math.nan, (), straight if isinstance(straight, str) else str(swapped))
     swapped_back = FIRST + SECOND - swapped

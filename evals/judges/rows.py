@@ -61,7 +61,7 @@ def annotation_rows(
 
 
 def _by_judge(judge: Judge, verdict: Verdict) -> dict[str, Any]:
-    """The verdicts of a panel's judges."""
+    """Return the verdicts of a panel's judges."""
     stated = [None if math.isnan(p) else p for p in verdict.members]
     return {"preference_by_judge": dict(zip(judge.members, stated, strict=True))} if stated else {}
 

@@ -36,7 +36,7 @@ def benchmark_estimate(result: Mapping[str, Any]) -> Estimate:
 
 
 def _share(value: float, n: int) -> bool:
-    """Whether the value is a mean of zeros and ones: then value times n is a whole number."""
+    """Return whether the value is a mean of zeros and ones: then value times n is a whole number."""
     return 0 <= value <= 1 and abs(value * n - round(value * n)) < 1e-6  # noqa: PLR2004 - rounding
 
 
@@ -99,7 +99,7 @@ def deltas(models: Mapping[str, Measured], base: str) -> list[dict[str, Any]]:
 
 
 def _paired(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[Values, Values] | None:
-    """Scores of the documents that both answered, by id and content; None if there are none."""
+    """Return scores of the documents that both answered, by id and content; None if there are none."""
     if ours.get("metric") != theirs.get("metric") or ours.get("chat_template") != theirs.get("chat_template"):
         return None
     base_scores = {(str(r["doc_id"]), r["doc_hash"]): float(r["score"]) for r in theirs.get("samples") or ()}

@@ -258,7 +258,7 @@ class Metrics:
         )
 
     def __getitem__(self, name: str) -> Metric:
-        """The metric of that name, of a difference from the base (`NAME_delta`) too.
+        """Return the metric of that name, of a difference from the base (`NAME_delta`) too.
 
         A name that nothing here knows (of a package that is not installed) is a plain number without direction.
         """

@@ -91,7 +91,7 @@ def _paired(long: pd.DataFrame, metric: Metric, series: Mapping[str, int]) -> li
 
 
 def _unpaired(run: RunFiles, metric: Metric, series: Mapping[str, int]) -> list[Interval]:
-    """From both standard errors; wider than if documents were paired."""
+    """Return the difference by both standard errors; wider than if documents were paired."""
     rows, base = [], suites_of(run)[metric.name]
     for name, i in series.items():
         measured = run.variants[name].measured if name in run.variants else None
@@ -104,7 +104,7 @@ def _unpaired(run: RunFiles, metric: Metric, series: Mapping[str, int]) -> list[
 
 
 def _separated(long: pd.DataFrame, metric: Metric) -> dict[str, bool]:
-    """Whether each paired difference is one after Holm's correction, where that is known."""
+    """Return whether each paired difference is one after Holm's correction, where that is known."""
     if long.empty or "p" not in long:
         return {}
     rows = long[(long.metric == metric.name + DELTA) & long.p.notna()]

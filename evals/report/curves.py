@@ -67,7 +67,7 @@ def _line(variant: VariantFiles, column: str, series: int) -> Line | None:
 
 
 def _kind_of_margin(variant: VariantFiles) -> str:
-    """Whether rewards are log-ratios to a reference, as the loss says; as the first step shows, if it is not ours."""
+    """Return whether rewards are log-ratios to a reference, as the loss says; else as the first step shows."""
     name = variant.result.loss if variant.result is not None else variant.name
     if name in losses.names():  # a file of the user's is not run again for a picture
         return MARGINS if losses.get(name).needs_reference else FREE
@@ -75,7 +75,7 @@ def _kind_of_margin(variant: VariantFiles) -> str:
 
 
 def _beta(variant: VariantFiles) -> float:
-    """What the loss multiplied its rewards by: its parameter beta, of a sum its first term's that has one."""
+    """Return what the loss multiplied its rewards by: its parameter beta, of a sum its first term's that has one."""
     params = variant.result.params if variant.result is not None else {}
     betas = [own.get("beta") for own in (params, *params.values()) if isinstance(own, dict)]
     return next((float(b) for b in betas if b), 1.0)

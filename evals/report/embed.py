@@ -13,7 +13,7 @@ UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
 def script_json(value: Any) -> Markup:
-    """`value` as JSON that no HTML parser can leave; reading it gives `value` back.
+    """Return `value` as JSON that no HTML parser can leave; reading it gives `value` back.
 
     Raises:
         ValueError: a number is not finite (JSON has none; write None for what is missing).

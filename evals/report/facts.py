@@ -106,6 +106,6 @@ def _steps(results: Sequence[RunResult]) -> str:
 
 
 def _values(values: Sequence[Any], unit: str = "", joined: str = ", ") -> str:
-    """The different values once each."""
+    """Return the different values once each."""
     known = list(dict.fromkeys(str(v) for v in values if v not in (None, "")))
     return joined.join(known) + unit if known else ""

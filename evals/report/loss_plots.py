@@ -121,7 +121,7 @@ def _zoo(curves: Mapping[str, LossCurve], dpo: LossCurve) -> Figure:
 
 
 def _plot(axes: Axes, name: str, margins: list[float], own: list[float], dpo: list[float]) -> None:
-    """DPO's curve is scaled to the same height: betas differ by factors of hundreds, and shapes are compared."""
+    """Draw a loss beside DPO, scaled to its height: betas differ by factors of hundreds, and shapes are compared."""
     height, wanted = (max(map(abs, values)) or 1.0 for values in (dpo, own))
     axes.plot(margins, own, color=BLUE, label=name)
     axes.plot(margins, [v * wanted / height for v in dpo], color=GREY, linestyle="--", label="dpo, scaled")

@@ -67,7 +67,7 @@ def cells(long: pd.DataFrame, variant: str, metrics: Metrics) -> dict[str, Cell]
 
 
 def _by_definition(long: pd.DataFrame, metrics: Metrics) -> dict[str, Cell]:
-    """What the base is worth against itself, of everything that others have."""
+    """Return what the base is worth against itself, of everything that others have."""
     about = [] if long.empty else [metrics[str(name)] for name in long.metric.unique()]
     return {m.name: Cell(m.base_value, amount(m, m.base_value), "reference") for m in about if m.base_value is not None}
 

@@ -50,7 +50,7 @@ def browser(run: RunFiles, order: Sequence[str], budget: int = BUDGET) -> dict[s
 
 
 def _answers(variant: VariantFiles, n: int) -> dict[str, list[Any]]:
-    """Columns of `n` values each."""
+    """Return columns of `n` values each."""
     m = variant.measured
     judged = {str(a["instruction"]): a for a in variant.annotations}
     verdicts = [judged.get(str(o["instruction"]), {}) for o in variant.outputs]
@@ -64,7 +64,7 @@ def _answers(variant: VariantFiles, n: int) -> dict[str, list[Any]]:
 
 
 def _turns(output: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The messages of a prompt, each as the page shows it; empty of a text, and of a file by another tool."""
+    """Return the messages of a prompt, each as the page shows it; empty of a text, and of a file by another tool."""
     messages = output.get("messages")
     if not (isinstance(messages, list) and all(isinstance(m, dict) and "role" in m for m in messages)):
         return []

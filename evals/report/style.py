@@ -87,14 +87,14 @@ def series_numbers(losses: Mapping[str, str]) -> dict[str, int]:
 
 
 def _own(loss: str) -> int:
-    """The number of a loss's look."""
+    """Return the number of a loss's look."""
     if loss in LOSSES:
         return LOSSES.index(loss)
     return len(LOSSES) + crc32(loss.encode()) % (LOOKS - len(LOSSES))
 
 
 def _free(number: int, taken: set[int]) -> int:
-    """The first look from a number on that is not taken, of the same colour first; the same one if all are."""
+    """Return the first look from a number on that is not taken, of the same colour first; the same one if all are."""
     colour = [(number + step * len(COLOURS)) % LOOKS for step in range(len(MARKERS))]
     others = [(number + step) % LOOKS for step in range(LOOKS)]
     return next((n for n in (*colour, *others) if n not in taken), number)

@@ -145,7 +145,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _keyed(frame: pd.DataFrame, path: Path, order: Sequence[str]) -> pd.DataFrame:
-    """With a column `instruction`; places (`index`, or a first column without a name) are looked up in `order`."""
+    """Return the table with a column `instruction`; looked up in `order` by `index` or a nameless first column."""
     if "instruction" in frame:
         return frame
     place = next((name for name in ("index", "Unnamed: 0") if name in frame), None)

@@ -102,7 +102,7 @@ def plan_to_decide(
 
 
 def _prompts_to_decide(spread: Spread, seeds: int, margin: float, comparisons: int, largest: float) -> int | None:
-    """How many prompts leave nothing undecided; None if no number of them does."""
+    """Return how many prompts leave nothing undecided; None if no number of them does."""
     prompts, alpha = 1000, ALPHA / max(1, comparisons)
     for _ in range(ROUNDS):
         freedom = min(spread.freedom(prompts, seeds), LARGE)

@@ -139,7 +139,7 @@ def _seed_part(values: Values) -> list[tuple[float, int]]:
 
 
 def _rest(values: Values) -> float:
-    """Variance of the mean that both the seeds' and the prompts' means contain."""
+    """Return the variance of the mean that both the seeds' and the prompts' means contain."""
     seeds, n = values.shape
     if seeds < TWO:
         return 0.0
@@ -148,7 +148,7 @@ def _rest(values: Values) -> float:
 
 
 def _together(parts: Sequence[tuple[float, int]], twice: float) -> tuple[float, float]:
-    """Standard error of a sum of variances, and Satterthwaite's degrees of freedom; never below the largest part."""
+    """Return the standard error of a sum of variances, no less than each, and Satterthwaite's degrees of freedom."""
     total = max(sum(v for v, _ in parts) - twice, *(v for v, _ in parts), 0.0)
     weight = sum(v**2 / freedom for v, freedom in parts)
     return float(np.sqrt(total)), total**2 / weight if weight else float(parts[0][1])
@@ -197,7 +197,7 @@ def detectable_by(stderr: float, freedom: float, comparisons: int = 1) -> float:
 
 @cache
 def _reach(freedom: float, comparisons: int) -> float:
-    """Standard errors that are found four times in five."""
+    """Return standard errors that are found four times in five."""
     alpha = (1 - LEVEL) / max(1, comparisons)  # what Holm asks of the smallest p
     critical = float(student.isf(alpha / 2, freedom))
     # The mean's z score is normal once the sample deviation is given, here in units of the true one. scipy's
@@ -211,7 +211,7 @@ def _reach(freedom: float, comparisons: int) -> float:
 
 
 def power_statement(values: dict[str, Values], rows: str = "prompts") -> str:
-    """Say which differences cannot be seen with the rows at hand.
+    """State which differences cannot be seen with the rows at hand.
 
     The median spread of the paired differences decides.
 

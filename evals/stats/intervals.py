@@ -158,7 +158,7 @@ def paired_differences(
 
 
 def _sharpened(table: Values, pairs: list[tuple[int, int]], seed: int, flips: int) -> list[Difference]:
-    """`_differences`, but with many comparisons a small p is counted again over more flips; else none is small."""
+    """Return `_differences`, but with a small p of many comparisons counted again over more flips."""
     differences = _differences(table, pairs, seed)
     rare = [k for k, d in enumerate(differences) if d.p <= RARE]
     if flips <= RESAMPLES or 2 ** table.shape[1] <= RESAMPLES or not rare:
@@ -175,7 +175,7 @@ def _sharpened(table: Values, pairs: list[tuple[int, int]], seed: int, flips: in
 
 
 def _differences(table: Values, pairs: list[tuple[int, int]], seed: int) -> list[Difference]:
-    """Between rows of a table (variants, prompts) of finite numbers."""
+    """Return the differences between rows of a table (variants, prompts) of finite numbers."""
     n = table.shape[1]
     if n == 0:
         return [Difference(np.nan, np.nan, np.nan, 1.0)] * len(pairs)
@@ -198,7 +198,7 @@ def _differences(table: Values, pairs: list[tuple[int, int]], seed: int) -> list
 
 
 def _resampled_means(table: Values, seed: int) -> Values:
-    """(variants, RESAMPLES) means over prompts drawn with replacement, the same draws for every variant."""
+    """Return (variants, RESAMPLES) means over prompts drawn with replacement, the same draws for every variant."""
 
     def statistic(picked: NDArray[np.int64], axis: int) -> Values:
         means: Values = table[:, picked].mean(axis)
@@ -215,7 +215,7 @@ def _resampled_means(table: Values, seed: int) -> Values:
 
 
 def _flipped_sums(table: Values, seed: int) -> Values:
-    """(variants, flips) sums over prompts under random signs, or under all where they are few; the same for each."""
+    """Return (variants, flips) sums over prompts under random signs, all if they are few; the same for all rows."""
 
     def statistic(signs: Values, axis: int) -> Values:
         return signs @ table.T
@@ -231,14 +231,14 @@ def _flipped_sums(table: Values, seed: int) -> Values:
 
 
 def _two_sided(null: Values, observed: float, rounding: float, *, exact: bool) -> float:
-    """Twice the smaller tail. The observed signs count as one more draw unless all patterns were gone through."""
+    """Return twice the smaller tail. The observed signs are one more draw unless all patterns were gone through."""
     more = 0 if exact else 1
     tails = (np.count_nonzero(null <= observed + rounding), np.count_nonzero(null >= observed - rounding))
     return min(1.0, 2 * (min(tails) + more) / (len(null) + more))
 
 
 def _wilson(successes: float, n: int) -> tuple[float, float]:
-    """Wilson's interval; at the ends exactly 0 and 1, which the closed form misses by a rounding error."""
+    """Return Wilson's interval; at the ends exactly 0 and 1, which the closed form misses by a rounding error."""
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(successes, n, method="wilson")

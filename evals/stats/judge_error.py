@@ -203,7 +203,7 @@ class _Units:
 def _rate(
     agreed: Values, of: Values, weight: Values, scale: Values, unit: NDArray[np.int64], units: int
 ) -> tuple[float, Values]:
-    """The weighted mean of `agreed`, and what each unit adds to its error."""
+    """Return the weighted mean of `agreed`, and what each unit adds to its error."""
     total = float((weight * of).sum())
     rate = float((weight * of * agreed).sum()) / total
     error = np.bincount(unit, scale * of * (agreed - rate), minlength=units) / total
@@ -211,7 +211,7 @@ def _rate(
 
 
 def _fieller(above: float, below: float, spread: Values) -> tuple[float, float]:
-    """Where (above - x below)^2 is within the spread, a quadratic with its variance and covariances."""
+    """Return where (above - x below)^2 is within the spread, a quadratic with its variance and covariances."""
     a, b, c = below**2 - spread[2], above * below - spread[1], above**2 - spread[0]
     root = float(np.sqrt(max(b**2 - a * c, 0.0)))
     return (b - root) / a, (b + root) / a

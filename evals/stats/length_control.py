@@ -112,7 +112,7 @@ def _by_instruction(annotations: Annotations, order: Sequence[str]) -> Values:
 
 
 def _difficulties(lengths: Values, won: Values, order: list[str], given: pd.Series | None) -> tuple[Values, str]:
-    """(models, n), and where they are from."""
+    """Return (models, n), and where they are from."""
     if given is None and len(won) == ALONE:
         return np.zeros_like(won), "none: a pool of one"
     if given is None:
@@ -146,14 +146,14 @@ def _result(
 
 
 def _interval(value: float, again: Values) -> tuple[float, float]:
-    """In percent. Win rates near an end are skewed; their log odds are not."""
+    """Return an interval in percent. Win rates near an end are skewed; their log odds are not."""
     middle, spread = (logit(np.clip(v / 100, EDGE, 1 - EDGE)) for v in (value, again))
     low, high = 100 * expit(middle + Z * spread.std(ddof=1) * np.array([-1, 1]))
     return float(low), float(high)
 
 
 def _warnings(annotations: Annotations, rows: Rows, value: float) -> tuple[str, ...]:
-    """What makes a number doubtful."""
+    """Return what makes a number doubtful."""
     warnings, raw = [], 100 * float(np.nanmean(rows.won))
     texts = annotations.rows["output_2"].value_counts()
     gap = annotations.rows["output_1"].str.len() - annotations.rows["output_2"].str.len()

@@ -92,7 +92,7 @@ def spread_of(a: Values, b: Values) -> Spread | None:
 
 
 def _rest(values: Values) -> float:
-    """Mean square of what neither seeds nor prompts explain."""
+    """Return the mean square of what neither seeds nor prompts explain."""
     seeds, n = values.shape
     rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
     return float((rest**2).sum() / ((seeds - 1) * (n - 1)))

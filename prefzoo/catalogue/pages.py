@@ -151,7 +151,7 @@ def _plain(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _facts(one: dict[str, Any]) -> list[str]:
-    """What stands below a loss's formula, a line each."""
+    """Return what stands below a loss's formula, a line each."""
     facts = [f"Paper: {one['paper']}, {one['equation'] or UNCITED}"] if one["paper"] else []
     first, *others = needs(one)
     if one["group"] == MODIFIERS:

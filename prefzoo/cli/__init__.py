@@ -59,7 +59,7 @@ cli.add_command(doctor.footprint)
 
 
 def main() -> None:
-    """Entry point; see `EXIT_CODES`."""
+    """Run the command line; see `EXIT_CODES`."""
     memory.configure_allocator()
     threads.limit_spinning()
     before = signal.signal(signal.SIGTERM, interrupt_now)

@@ -155,7 +155,7 @@ def _read_recipe(request: Request, *, quiet: bool) -> None:
 
 
 def _nothing_to_do(request: Request, *, quiet: bool) -> bool:
-    """Whether the same command has finished the run and nothing has changed: then its board is printed again."""
+    """Return whether the same command has finished the run and nothing has changed: then its board is printed again."""
     from rich.console import Console
 
     from prefzoo.experiment.unchanged import read_finished_run

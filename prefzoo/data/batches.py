@@ -158,7 +158,7 @@ class _Row:
         self.segments += [PADDING] * more
 
     def block(self) -> tuple[int, int, int]:
-        """The tokens of the prompt, the first answer and the second (0 where there is none)."""
+        """Return the tokens of the prompt, the first answer and the second (0 where there is none)."""
         first, second = (*self.answers, 0)[:2]
         return self.prompt, first, second
 

@@ -46,18 +46,18 @@ class About:
 
 
 def hub_id(spec: str, folder: Path) -> str | None:
-    """The spec where it is a hub id (a split behind a colon left out), and no file or folder of that name is there."""
+    """Return the spec where it is a hub id (a split behind a colon left out), and no file or folder has that name."""
     name = spec.partition(":")[0]
     return name if HUB_ID.fullmatch(name) and not (folder / spec).exists() and "//" not in spec else None
 
 
 def write(about: About, checkpoint: Path) -> None:
-    """`README.md` in the checkpoint's folder."""
+    """Write `README.md` into the checkpoint's folder."""
     write_text(checkpoint / "README.md", card(about, adapter=(checkpoint / ADAPTER).is_file()))
 
 
 def card(about: About, *, adapter: bool) -> str:
-    """The card's text: YAML front matter, then Markdown. Text from recipes and data is no markup in it."""
+    """Return the card's text: YAML front matter, then Markdown. Text from recipes and data is no markup in it."""
     from huggingface_hub import ModelCard, ModelCardData
 
     base = hub_id(about.recipe["model"], about.folder)
@@ -77,7 +77,7 @@ def card(about: About, *, adapter: bool) -> str:
 
 
 def safe(text: Any) -> str:
-    """Text that Markdown and HTML leave as it stands, on one line."""
+    """Return text that Markdown and HTML leave as it stands, on one line."""
     return MARKS.sub(r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
 
 
@@ -86,7 +86,7 @@ def _names(loss: AnyLoss) -> list[str]:
 
 
 def _shown(spec: str, folder: Path) -> str:
-    """A hub id links there; of a path, only the last part: the rest is the author's own affair."""
+    """Return a link to a hub id; of a path, only the last part: the rest is the author's own affair."""
     kind = hub_id(spec, folder)
     return f"`{spec}`" if kind else safe(spec if "://" in spec else Path(spec).name)
 
@@ -122,7 +122,7 @@ def _loss(about: About) -> str:
 
 
 def _formula(head: str, one: Loss | Modifier) -> list[str]:
-    """What a loss or modifier does, its formula and its citation."""
+    """Return what a loss or modifier does, its formula and its citation."""
     formula = re.search(r"\$\$(.*?)\$\$", one.doc, re.DOTALL)
     parts = [head + _prose(one.doc[: formula.start()] if formula else one.doc).rstrip()]
     parts += [f"$$ {' '.join(formula.group(1).split())} $$"] if formula else []
@@ -133,13 +133,13 @@ def _formula(head: str, one: Loss | Modifier) -> list[str]:
 
 
 def _prose(text: str) -> str:
-    """A docstring's words; what stands between dollars is a formula, in the hub's spelling."""
+    """Return a docstring's words; what stands between dollars is a formula, in the hub's spelling."""
     parts = re.split(r"\$([^$]+)\$", text)
     return "".join(rf"\\({' '.join(part.split())}\\)" if i % 2 else _keep(part) for i, part in enumerate(parts))
 
 
 def _keep(text: str) -> str:
-    """`safe`, with the blanks at both ends, which join it to a formula."""
+    """Return `safe` text with the blanks at both ends, which join it to a formula."""
     start, end = (" " if text[at : at + 1 or None].isspace() else "" for at in (0, -1))
     return f"{start}{safe(text)}{end}" if text.strip() else text[:1]
 

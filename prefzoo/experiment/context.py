@@ -210,7 +210,7 @@ def _print_audit(console: Console, use: str, noun: str, audit: Audit) -> None:
 
 
 def _may_be_bf16(trials: Sequence[Trial]) -> bool:
-    """Whether the base is read under autocast to bf16 alone, and does not itself move in small steps."""
+    """Return whether the base is read under autocast to bf16 alone, and does not itself move in small steps."""
     settings = [t.variant.train for t in trials]
     return native_bf16() and all(use_bf16(t) and (t.sync_reference is None or t.lora is not None) for t in settings)
 

@@ -32,7 +32,7 @@ def _flat(value: Any, at: str = "") -> list[tuple[str, Any]]:
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Whether nothing is lost or gained: an absent setting and one without a value are the same."""
+    """Return whether nothing is lost or gained: an absent setting and one without a value are the same."""
     empty = (None, ABSENT)
     return (old in empty and new in empty) if old in empty or new in empty else bool(old == new)
 

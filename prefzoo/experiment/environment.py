@@ -83,7 +83,7 @@ def _hardware(torch: Any) -> list[Finding]:
 
 
 def _memory() -> Finding:
-    """Of the machine, or of the container where that has less. AdamW in fp32 keeps 16 bytes a parameter."""
+    """Return the memory of the machine or of a smaller container. AdamW in fp32 keeps 16 bytes a parameter."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _number(Path("/sys/fs/cgroup/memory.max")) or total
     free = next((1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAv")), total)
@@ -107,7 +107,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _precision(torch: Any) -> list[Finding]:
-    """What `train.precision: auto` means here, beside the speed of both by a matrix product each."""
+    """Return what `train.precision: auto` means here, beside the speed of both by a matrix product each."""
     from prefzoo.engine.precision import native_bf16
 
     fp32, bf16 = (_speed(torch, dtype) for dtype in (torch.float32, torch.bfloat16))
@@ -119,7 +119,7 @@ def _precision(torch: Any) -> list[Finding]:
 
 
 def _speed(torch: Any, dtype: Any) -> float:
-    """GFLOP/s of a matrix product, the best of a few."""
+    """Return GFLOP/s of a matrix product, the best of a few."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a = torch.ones(SIZE, SIZE, dtype=dtype, device=device)
     best = float("inf")
@@ -155,7 +155,7 @@ def _settings() -> list[Finding]:
 
 
 def _waiting() -> Finding:
-    """How threads wait for work: it decides how fast training is beside another busy program."""
+    """Return how threads wait for work: it decides how fast training is beside another busy program."""
     chosen = threads.chosen_by_user()
     says = f"sleep soon, so that other busy programs cost little ({threads.SPINS}={threads.COUNT})"
     if chosen:
@@ -164,7 +164,7 @@ def _waiting() -> Finding:
 
 
 def _required() -> list[Finding]:
-    """What the package declares: installed, and in the range that was tried."""
+    """Return what the package declares: installed, and in the range that was tried."""
     findings = [Finding("parts", "python", GOOD, f"{platform.python_version()} at {sys.executable}")]
     try:
         declared = [Requirement(line) for line in requires("prefzoo") or []]

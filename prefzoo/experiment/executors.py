@@ -85,7 +85,7 @@ class InOrder:
 
 
 def _joined(stages: Sequence[Stage]) -> list[Stage]:
-    """One stage for all models that are measured: several processes then measure some of them each."""
+    """Return one stage for all models that are measured: several processes then measure some of them each."""
     joined: list[Stage] = []
     for stage in stages:
         if joined and stage.kind in (MEASURE, FRONTIER) and joined[-1].kind == stage.kind:

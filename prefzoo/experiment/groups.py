@@ -36,7 +36,7 @@ def train_stages(
 
 
 def _spread(experiment: Experiment, group: list[str], count: int, slots: int) -> list[list[str]]:
-    """Parts of a group, small enough that no slot stays empty; what is asked for by `on` stays together."""
+    """Return parts of a group, small enough that no slot stays empty; what is asked for by `on` stays together."""
     if experiment.trials[group[0]].variant.train.side_by_side == "on":
         return [group]
     most = max(1, -(-count // slots))

@@ -55,7 +55,7 @@ def files(variant: Path, to: str, base_model: str | None = None) -> dict[str, by
 
 
 def _adapter(path: Path, base_model: str | None) -> bytes:
-    """The adapter's settings, with a base that others can load."""
+    """Return the adapter's settings, with a base that others can load."""
     settings = json.loads(path.read_text(encoding="utf-8"))
     base = base_model or str(settings.get("base_model_name_or_path"))
     if not HUB_ID.fullmatch(base) or Path(base).exists():

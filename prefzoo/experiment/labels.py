@@ -120,7 +120,7 @@ def _human(pair: LabelledPair) -> float:
 
 
 def _verdicts(judge: Judge, pairs: Sequence[LabelledPair], console: Console) -> list[Verdict]:
-    """One for each pair, the rejected answer first; if the judge cannot judge at all, all are missing."""
+    """Return one for each pair, the rejected answer first; if the judge cannot judge at all, all are missing."""
     comparisons = [Comparison(p.row, p.rejected, p.chosen) for p in pairs]
     try:
         with stage(f"judging {len(pairs)} labelled pairs", "calls", console) as report:
@@ -135,7 +135,7 @@ def _verdicts(judge: Judge, pairs: Sequence[LabelledPair], console: Console) -> 
 def _of_model(
     answers: Sequence[str], base: Sequence[str], pairs: Sequence[LabelledPair], place: Mapping[str, int]
 ) -> list[float | None]:
-    """People's mean preference for the model's answer, of each prompt; None where its answer was not labelled."""
+    """Return people's mean preference for the model's answer, of each prompt; None where it was not labelled."""
     given: dict[int, list[float]] = {}
     for p in pairs:
         at = place[p.row.id]

@@ -75,7 +75,7 @@ def _call_losses(experiment: Experiment, calls: Calls) -> None:
 
 
 def _failing_judge(experiment: Experiment, judge: Judge) -> str:
-    """Why a judge of the user's own gives no verdict on made-up answers; empty for one that does, or is prefzoo's."""
+    """Return why a judge of the user's own gives no verdict on made-up answers; empty if it does, or is prefzoo's."""
     own = isinstance(judge, PairwiseFunction | ScoringFunction) or not type(judge).__module__.startswith("prefzoo.")
     if not own:
         return ""

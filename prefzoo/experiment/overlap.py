@@ -64,7 +64,7 @@ def contradictions(experiment: Experiment) -> list[str]:
 
 
 def _nearly(experiment: Experiment, training: Sequence[TokenExample], prompts: list[Prompt], spec: str) -> list[str]:
-    """A warning where more training rows are nearly the same as what is tested with than have an equal prompt."""
+    """Warn where more training rows are nearly the same as what is tested with than have an equal prompt."""
     if "leaks" in experiment.recipe.data.drop:
         return []
     tested = set(prompts)
@@ -100,7 +100,7 @@ def _content(example: TokenExample) -> Content:
 def _shared(
     training: Iterable[TokenExample], prompts: list[Prompt], name: str, unit: str, number: str
 ) -> list[str]:  # fmt: skip
-    """A warning where some prompts are the training's.
+    """Warn where some prompts are the training's.
 
     Args:
         training: the training data.

@@ -210,7 +210,7 @@ def _begin(request: Request, checked: Checked, options: Options, start: float) -
 
 
 def _rows(experiment: Experiment) -> list[VariantRow]:
-    """The rows of the live view."""
+    """Return the rows of the live view."""
     settings = {name: trial.variant.train for name, trial in experiment.trials.items()}
     pairs = len(experiment.pairs)
     return [

@@ -163,7 +163,7 @@ def _of_knobs(loss: Loss | Modifier, values: Mapping[str, Any], place: str) -> I
 
 
 def _knob_range(loss: Loss | Modifier, knob: str) -> Range | None:
-    """What is plausible for a knob: near published values, or very roughly near its default where none were read."""
+    """Return what is plausible for a knob: near published values, or very roughly near its default."""
     default = loss.Params.model_fields[knob].default
     values = [v for v in (*loss.grid.get(knob, ()), default) if isinstance(v, int | float)]
     if not isinstance(default, float) or not all(math.isfinite(v) for v in values) or min(values) < 0 or default == 0:
@@ -176,7 +176,7 @@ def _knob_range(loss: Loss | Modifier, knob: str) -> Range | None:
 
 
 def _shortened(lines: list[str], variants: list[str]) -> list[str]:
-    """One line in place of the same one for every variant."""
+    """Return one line in place of the same one for every variant."""
     first = f"variants.{variants[0]}." if variants else ""
     common = [
         line.removeprefix(first)

@@ -126,7 +126,7 @@ class OnRay:
         return results
 
     def _report(self, stage: Stage, ended: dict[str, Result], progress: str) -> None:
-        """A line for the stage, and the new states of its trials in the live view."""
+        """Print a line for the stage, and show the new states of its trials in the live view."""
         if stage.kind == REFERENCE:
             set_variant_state("", "", self.console, f"{stage}: {ended[REFERENCE]} {progress}")
         for name, result in ended.items():
@@ -150,7 +150,7 @@ class OnRay:
 
 
 def _state(stage: Stage, result: Result) -> str:
-    """The state that the live view shows after a stage."""
+    """Return the state that the live view shows after a stage."""
     if isinstance(result, Failed):
         return FAILED
     if stage.kind != TRAIN:
@@ -180,7 +180,7 @@ class Head:
         self.heard = time.monotonic()
 
     def wait(self, tasks: list[Any]) -> tuple[list[Any], list[Any]]:
-        """A task that has ended, if one does within some seconds, and the others.
+        """Return a task that has ended, if one does within some seconds, and the others.
 
         Raises:
             HeadLost: it is gone, for longer than one that is started anew takes.
@@ -221,7 +221,7 @@ def _open_in_worker(request: Request, *, quiet: bool) -> Experiment:
 
 
 def _run_in_worker(request: Request, stage: Stage, resources: Resources, quiet: bool) -> dict[str, Result]:  # noqa: FBT001
-    """A stage in a Ray worker, whose threads are as many as its CPUs."""
+    """Run a stage in a Ray worker, whose threads are as many as its CPUs."""
     import torch
 
     memory.configure_allocator()
@@ -233,7 +233,7 @@ def _run_in_worker(request: Request, stage: Stage, resources: Resources, quiet: 
 
 
 def _launch_stage(request: Request, stage: Stage, resources: Resources, quiet: bool) -> dict[str, Result]:
-    """A training in several processes of its own, under `accelerate launch`."""
+    """Run a training in several processes of its own, under `accelerate launch`."""
     (name,) = stage.trials
     words = launch_words(request, stage, resources) + (["--quiet"] if quiet else [])
     code = subprocess.run(words, check=False).returncode

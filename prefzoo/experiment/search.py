@@ -132,7 +132,7 @@ def combinations(variant: Variant, most: int | None, seed: int) -> list[Values]:
 
 
 def _drawn(variant: Variant, count: int, seed: int) -> Iterator[Values]:
-    """Optuna's quasi-random points: they cover a space evenly, and all are known before the first is trained."""
+    """Yield Optuna's quasi-random points: they cover a space evenly, and all are known before the first is trained."""
     try:
         import optuna
     except ImportError:
@@ -177,7 +177,7 @@ def _with(variant: Variant, values: Values) -> Variant:
 
 
 def _name(arm: str, values: Values) -> str:
-    """A folder's name that names the setting, the same whatever else is in the grid."""
+    """Return a folder's name that names the setting, the same whatever else is in the grid."""
     short = {name: "lr" if name == "train.learning_rate" else name.split(".")[-1] for name in values}
     shown = [f"{short[k]}{_short_value(v)}" for k, v in values.items()]
     name = re.sub(r"[^a-z0-9_.-]+", "", "-".join([arm, *shown]).lower())

@@ -176,7 +176,7 @@ def _standing_of(
 
 
 def _forced(one: TrialStanding, options: Options) -> TrialStanding:
-    """What an option makes of it."""
+    """Return what an option makes of it."""
     if options.fresh and one.action in (REUSED, RESUMED, FAILED):
         return TrialStanding(AGAIN, "--fresh", None, one.overwrites)
     if options.retry_failed and one.action == FAILED:
@@ -185,7 +185,7 @@ def _forced(one: TrialStanding, options: Options) -> TrialStanding:
 
 
 def _is_same_but_broken(training: Training) -> bool:
-    """Whether nothing of other settings is there: the same training without its weights, or one that did not begin."""
+    """Return whether nothing of other settings is there: the training without its weights, or before its beginning."""
     result, failure = run_folders.read_result(training.folder), run_folders.read_failure(training.folder)
     if result is not None:
         return result.key == training.key
@@ -196,7 +196,7 @@ def _is_same_but_broken(training: Training) -> bool:
 
 
 def _finished(folder: Path, orphans: list[str]) -> dict[str, Path]:
-    """Folders of finished trainings by their key: those the recipe no longer has, and those in archives."""
+    """Return folders of finished trainings by their key: those the recipe no longer has, and those in archives."""
     archived = [path for earlier in archive.archives_of(folder) for path in sorted(earlier.glob("*"))]
     by_key: dict[str, Path] = {}
     for path in (*(folder / name for name in orphans), *archived):
@@ -211,7 +211,7 @@ def _shown(source: Path, folder: Path) -> str:
 
 
 def _why_again(experiment: Experiment, training: Training, earlier: Mapping[str, Any]) -> str:
-    """The settings that changed since the trial's folder was written."""
+    """Return the settings that changed since the trial's folder was written."""
     result, failure = run_folders.read_result(training.folder), run_folders.read_failure(training.folder)
     if failure is not None and not failure.key:
         return f"it failed: {failure.reason}"
@@ -245,7 +245,7 @@ def _without_trackers(train: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inputs(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What all trials of a recipe start from, as plain values."""
+    """Return what all trials of a recipe start from, as plain values."""
     data = {key: value for key, value in (recipe.get("data") or {}).items() if key != "eval"}
     return {"model": recipe.get("model"), "data": data, "sweep": recipe.get("sweep")}
 
@@ -255,7 +255,7 @@ def _evaluation(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resolved(folder: Path) -> dict[str, Any]:
-    """The recipe that the folder was written by; empty if there is none that can be read."""
+    """Return the recipe that the folder was written by; empty if there is none that can be read."""
     try:
         plain = yaml.safe_load((folder / RESOLVED).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

@@ -158,7 +158,7 @@ def _name(request: Request) -> str:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a recipe, any of which may name a file."""
+    """Yield every text in a recipe, any of which may name a file."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -170,7 +170,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _files(text: str, folder: Path) -> Iterator[Path]:
-    """The files that a text of a recipe names, if it names any: `data.jsonl`, `model/`, `mine.py:loss`."""
+    """Yield the files that a text of a recipe names, if it names any: `data.jsonl`, `model/`, `mine.py:loss`."""
     if text.startswith(PACKAGE_SCHEME):
         yield resolve_package(text)
         return

@@ -116,7 +116,7 @@ def together(jobs: Mapping[str, Job]) -> dict[str, int]:
 
 
 def _of_references(experiment: Experiment, left: Mapping[str, float]) -> Iterator[Work]:
-    """The log-probs of the base that losses need, once for all trials with the same passes."""
+    """Yield the log-probs of the base that losses need, once for all trials with the same passes."""
     pairs, mean = len(experiment.pairs), fmean(e.total_tokens for e in experiment.pairs)
     rows: dict[tuple[object, ...], int] = {}
     for trial in (experiment.trials[name] for name in left):
@@ -162,7 +162,7 @@ def _of_pairs(experiment: Experiment, todo: Trained) -> Iterator[Work]:
 
 
 def _of_answers(experiment: Experiment, todo: Trained) -> Iterator[Work]:
-    """Answers to all prompts, and the samples that KL is measured on, also at the points of the frontier."""
+    """Yield answers to all prompts, and the samples that KL is measured on, also at the points of the frontier."""
     evals, prompts = experiment.recipe.evals, len(experiment.prompts)
     sampled, models = min(evals.kl, prompts), sum(name != BASE for name in todo.measured)
     points = models + (models * experiment.frontier_points + 1 if experiment.frontier_points and models else 0)

@@ -24,6 +24,8 @@ CHECKED = (
     "experiment",
 )
 VAGUE = {"found", "how", "made", "said", "what"}
+# A first sentence that begins with one of these describes a thing instead of asking for an action.
+NOT_IMPERATIVE = {"The", "A", "An", "What", "Whether", "How", "Where", "Why", "Which", "All", "Every", "One", "Of"}
 MANY = 3  # parameters from which on each is described
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -92,6 +94,23 @@ def vague_names(source: str) -> list[str]:
     return [f"{line}: {name}" for line, name in sorted(set(bound)) if name in VAGUE]
 
 
+def described_as_things(source: str) -> list[str]:
+    """`line: name` for each function whose docstring is no imperative sentence; properties are things."""
+    faults = []
+    for node in ast.walk(ast.parse(source)):
+        text = ast.get_docstring(node) if isinstance(node, Function) else None
+        if not isinstance(node, Function) or text is None or node.decorator_list:
+            continue
+        if text.split()[0] in NOT_IMPERATIVE:
+            faults.append(f"{node.lineno}: {node.name}")
+    return faults
+
+
+def test_docstrings_of_functions_are_imperative() -> None:
+    faults = [f"{p}:{fault}" for p in modules() for fault in described_as_things(p.read_text(encoding="utf-8"))]
+    assert not faults, "\n".join(faults)
+
+
 def test_arguments_and_results_are_described() -> None:
     faults = [f"{path}:{fault}" for path in modules() for fault in undescribed(path.read_text(encoding="utf-8"))]
     assert not faults, "\n".join(faults)
@@ -118,6 +137,8 @@ def described(a, b, c) -> int:
     """
 
 def silent() -> None: ...
+def thing(a) -> int:
+    """The double of a number."""
 def short(a, b, c) -> int:
     """Return a sum."""
     found = a
@@ -138,4 +159,5 @@ def dpo(policy, reference, *, beta):
         "silent has no docstring", "short lacks Args:", "short lacks Returns:", "nothing lacks Args:",
         "dpo has no formula",
     ]  # fmt: skip
+    assert [fault.partition(": ")[2] for fault in described_as_things(source)] == ["thing"]
     assert [fault.partition(": ")[2] for fault in vague_names(source)] == ["found", "found", "how", "what"]

@@ -63,7 +63,7 @@ class _Judged:
 
     @classmethod
     def of(cls, measured: Measured, base: Measured | None) -> _Judged | None:
-        """None if nothing was judged beside labelled pairs, or labels correct nothing."""
+        """Return the corrected rate; None if nothing was judged beside labelled pairs, or labels correct nothing."""
         if base is None or not measured.labels or not measured.preferences or refusal(measured):
             return None
         won, human = np.array(measured.preferences, dtype=float) - 1, np.array(measured.human, dtype=float)
@@ -77,7 +77,7 @@ class _Judged:
         return Labels(self.won[at], self.human[at], at)
 
     def everything(self, measured: Measured) -> Labels:
-        """All labelled pairs; prompts of which this model is not judged have numbers past the others."""
+        """Return all labelled pairs; prompts of which this model is not judged have numbers past the others."""
         prompt, judged, human = np.array(measured.labels, dtype=float).T
         place = np.where(self.same, len(self.won) + np.cumsum(self.same) - 1, np.cumsum(~self.same) - 1)
         return Labels(judged, human, place[prompt.astype(np.int64)])

@@ -82,7 +82,7 @@ def _share(rate: LengthControlled, measured: Measured) -> Estimate:
 
 
 def _note(rate: LengthControlled) -> str:
-    """Where the difficulties are from, and what makes the number doubtful."""
+    """Return where the difficulties are from, and what makes the number doubtful."""
     return "; ".join([f"difficulty {rate.difficulty}", *rate.warnings])
 
 

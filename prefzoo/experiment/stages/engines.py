@@ -57,7 +57,7 @@ def answers_by_engine(experiment: Experiment, weights: Mapping[str, str]) -> dic
 def _of_one_engine(
     experiment: Experiment, source: str, adapters: Mapping[str, str | None], weights: Mapping[str, str]
 ) -> dict[str, list[Answer]]:
-    """Answers of a model and of adapters on it; the engine starts with the first that are not cached."""
+    """Return answers of a model and of adapters on it; the engine starts with the first that are not cached."""
     variables, tokens = experiment.recipe.data.chat_template_kwargs, experiment.recipe.evals.max_new_tokens
     prompts = [row.prompt for row in experiment.prompts]
     same = {"vocabulary": experiment.vocabulary, "max_new_tokens": tokens, "engine": engine_version()}

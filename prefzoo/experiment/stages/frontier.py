@@ -90,7 +90,7 @@ def write_frontier(experiment: Experiment, names: Sequence[str]) -> Result:
 
 
 def _checkpoints(experiment: Experiment, name: str) -> dict[int, Path]:
-    """The snapshots by their steps, and the checkpoint at the training's end; the base is where all start."""
+    """Return the snapshots by their steps, and the checkpoint at the training's end; the base is where all start."""
     if name == BASE:
         return {0: Path()}
     with (experiment.folder / name / "metrics.jsonl").open(encoding="utf-8") as f:
@@ -107,7 +107,7 @@ def _seed(experiment: Experiment, name: str) -> int:
 
 
 def _key(experiment: Experiment, name: str) -> str:
-    """Hash of all that a point depends on: the training, and how it is measured."""
+    """Return the hash of all that a point depends on: the training, and how it is measured."""
     evals, training = experiment.recipe.evals, experiment.weights
     if name != BASE:
         result = run_folders.read_result(experiment.folder / name)

@@ -179,7 +179,7 @@ def play_round_robin(
 
 
 def _verdicts(judge: Judge, comparisons: list[Comparison], stage_report: StageReport) -> list[Verdict]:
-    """What training has cost is worth a board without the judge's number; the same command asks the judge again."""
+    """Judge, or go on without: what training cost is worth a board without the judge's number."""
     try:
         verdicts = judge.compare(comparisons, lambda done, total: stage_report(done, total, ""))
     except UserError as e:

@@ -172,7 +172,7 @@ def weights_of(experiment: Experiment, name: str) -> str:
 
 
 def _key(experiment: Experiment, name: str) -> str:
-    """Hash of all that a model's numbers depend on."""
+    """Return the hash of all that a model's numbers depend on."""
     evals, folder = experiment.recipe.evals, experiment.recipe.folder
     suites = {suite: suite_key(suite, folder) for suite in evals.benchmarks}
     held_out = reference_logprobs.rows_key(experiment.held_out) if experiment.held_out else ""
@@ -187,7 +187,7 @@ def _key(experiment: Experiment, name: str) -> str:
 
 
 def _known(experiment: Experiment, name: str) -> Measured | None:
-    """The numbers on disk, if they are of this model and these settings."""
+    """Return the numbers on disk, if they are of this model and these settings."""
     path = experiment.folder / name / "evals.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -249,7 +249,7 @@ def _by_prompt(
     kind: str, name: str, depends: dict[str, Any], texts: list[Text],
     make: Callable[[list[Text], Progress], list[Any]], console: Console, together: int,
 ) -> list[Any]:  # fmt: skip
-    """`cached_by_prompt` under a stage that begins with the first batch that is not cached."""
+    """Call `cached_by_prompt` under a stage that begins with the first batch that is not cached."""
     with ExitStack() as stages:
         reports: list[Report] = []
         finished = 0

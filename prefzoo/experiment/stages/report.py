@@ -119,7 +119,7 @@ def _over_seeds(
     experiment: Experiment, choice: Choice, numbers: dict[str, Measured], board: Leaderboard,
     costs: Mapping[str, Mapping[str, float]],
 ) -> Leaderboard:  # fmt: skip
-    """The board with a row per variant, and how the variants were tuned."""
+    """Return the board with a row per variant, and how the variants were tuned."""
     seed_of = {t.name: t.seed for t in choice.finals}
     board.long["seed"] = [seed_of.get(v, s) for v, s in zip(board.long.variant, board.long.seed, strict=True)]
     arms = {arm: [t.name for t in choice.finals if t.arm == arm] for arm in dict.fromkeys(t.arm for t in choice.finals)}
@@ -131,7 +131,7 @@ def _over_seeds(
 
 
 def _provenance(experiment: Experiment, results: Mapping[str, RunResult]) -> Provenance:
-    """Where the numbers come from, by name and content."""
+    """Return where the numbers come from, by name and content."""
     recipe, evals = experiment.recipe, experiment.recipe.evals
     prompts = pairs = ""
     if experiment.prompts:
@@ -147,7 +147,7 @@ def _provenance(experiment: Experiment, results: Mapping[str, RunResult]) -> Pro
 
 
 def _rows(board: Leaderboard, name: str) -> list[tuple[str, ...]]:
-    """Metric, value, the base's, n, what it was measured on, and by whom."""
+    """Return metric, value, the base's, n, what it was measured on, and by whom."""
     costs = [m for m in board.long.metric if board.metrics[m].measured_on == "training"]
     long = board.long[~board.long.metric.isin(costs)]
     long = long.astype(object).where(long.notna(), None)

@@ -82,12 +82,12 @@ def train_trials(experiment: Experiment, names: Sequence[str], until: int | None
 
 
 def _pause(experiment: Experiment, trial: Trial, until: int | None) -> int | None:
-    """Where the training pauses; None where it has no more steps than that."""
+    """Return where the training pauses; None where it has no more steps than that."""
     return until if until is not None and until < steps_of(trial.variant.train, len(experiment.pairs)) else None
 
 
 def _earlier(experiment: Experiment, training: Training, pause: int | None) -> Result | None:
-    """How a training ended before, with these settings; else None, and its folder is made ready."""
+    """Return how a training ended before, with these settings; else None, and its folder is made ready."""
     main, name, folder = process_state().is_main_process, training.name, training.folder
     if main and pause is not None:  # the weights of a finished training say nothing about those on the way
         run_folders.discard_result(folder)
@@ -123,7 +123,7 @@ def _uncallable(experiment: Experiment, training: Training) -> Failed | None:
 
 
 def _is_intact(experiment: Experiment, training: Training) -> bool:
-    """Whether an earlier run trained it to its end, and its files are still what was written."""
+    """Return whether an earlier run trained it to its end, and its files are still what was written."""
     checkpoint = training.folder / "checkpoint"
     if run_folders.why_removed(training.folder):  # they are needed again if anything is to be measured
         earlier = run_folders.read_result(training.folder)
