@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,14 @@ COLUMNS = ("variant", "step", "kl", "kl_low", "kl_high", "reward", "reward_low",
 class FrontierPoint:
     """A variant after so many steps: per sampled answer its KL estimate in nats, per prompt or pair its reward.
 
-    `metric` is what the reward is: `score` (the verifier's, of the same samples) or `preference_accuracy`.
+    `metric` is what the reward is: `score` (the verifier's, of the same samples), `win_rate` (the judge's, of the same
+    samples against the base's) or `preference_accuracy`. `answers` are the samples' texts.
     """
 
     kl: list[float]
     reward: list[float]
     metric: str
+    answers: list[str] = field(default_factory=list)
 
 
 def table(points: Mapping[str, Mapping[int, FrontierPoint]]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report import benchmarks, canvas, curves, matches, numbers
 from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Interval, heat_map, interval_chart
-from prefzoo.evals.report.frontier import frontier
+from prefzoo.evals.report.frontier import along, frontier
 from prefzoo.evals.report.style import series_numbers
 from prefzoo.runtime.run_folders import BASE
 
@@ -31,6 +31,7 @@ def draw(run: RunFiles, folder: Path) -> list[Path]:
         "win_rate_by_length": [matches.by_length(long, series)],
         "head_to_head": [_head_to_head(run)],
         "frontier": [frontier(run, series)],
+        "along": [along(run, series)],
         "benchmarks": [d.chart for d in benchmarks.deltas(run, long, series)],
         "training": [c.chart for c in curves.curves(run, series)],
     }

@@ -14,6 +14,8 @@ from prefzoo.evals.report.charts import ScatterPoint, scatter
 from prefzoo.evals.report.numbers import amount
 from prefzoo.runtime.run_folders import BASE
 
+TWO = 2  # points of a variant, its start and its end, are no course
+
 
 def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
     """Chart the reward against the KL from the reference, with a line through each variant's checkpoints."""
@@ -33,6 +35,23 @@ def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
     )
 
 
+def along(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
+    """Chart the reward against the step of the training; a single point of each variant is on the leaderboard."""
+    table = run.frontier
+    if table.empty or table.groupby("variant").step.nunique().max() <= TWO:
+        return None
+    metric = Metrics()[str(table["metric"].iloc[0])]
+    points = [
+        ScatterPoint(
+            str(r["variant"]), float(r["step"]), float(r["reward"]), float(r["reward_low"]), float(r["reward_high"]),
+            series.get(str(r["variant"])),
+        )
+        for r in table.sort_values(["variant", "step"]).to_dict("records")
+    ]  # fmt: skip
+    title = f"{metric.title[:1].upper()}{metric.title[1:]} along the training"
+    return scatter(points, title, "optimiser step", metric.title, percent=metric.percent, joined=True)
+
+
 def explanation(run: RunFiles, long: pd.DataFrame) -> str:
     """Explain why the rewards of the chart are not the numbers of the leaderboard; empty where they are the same.
 
@@ -41,17 +60,17 @@ def explanation(run: RunFiles, long: pd.DataFrame) -> str:
         long: its long table.
     """
     table = run.frontier
-    if table.empty or str(table["metric"].iloc[0]) != "score":
+    if table.empty or str(table["metric"].iloc[0]) not in ("score", "win_rate"):
         return ""
-    evals, metric = run.recipe.get("evals") or {}, Metrics()["score"]
+    evals, metric = run.recipe.get("evals") or {}, Metrics()[str(table["metric"].iloc[0])]
     few = f"the first {evals['kl']}" if evals.get("kl") else "a part"
     text = (
-        f"KL is measured on answers that are drawn at random from the model, so the score here is of such answers to "
-        f"{few} of the prompts; the leaderboard's is of the most likely answers to all prompts."
+        f"KL is measured on answers that are drawn at random from the model, so the {metric.title} here is of such "
+        f"answers to {few} of the prompts; the leaderboard's is of the most likely answers to all prompts."
     )
     start = table[table.step == 0].reward
-    own = long[(long.variant == BASE) & (long.metric == "score")].value if not long.empty else start[:0]
-    if len(start) and len(own) and isfinite(start.iloc[0]) and isfinite(own.iloc[0]):
+    own = long[(long.variant == BASE) & (long.metric == metric.name)].value if not long.empty else start[:0]
+    if metric.name == "score" and len(start) and len(own) and isfinite(start.iloc[0]) and isfinite(own.iloc[0]):
         here, there = amount(metric, float(start.iloc[0])), amount(metric, float(own.iloc[0]))
         text += f" The base has {here} here and {there} there."
     return text

@@ -146,6 +146,7 @@ def _pictures(run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, orde
         "by_length": matches.by_length(long, series),
         "lengths": matches.lengths(long, order),
         "frontier": frontier.frontier(run, series),
+        "along": frontier.along(run, series),
         "frontier_note": frontier.explanation(run, long),
         "curves": curves.curves(run, series),
         "displaced": {text: [n for n in losses if losses[n] == text] for text in losses.values() if text},

@@ -175,7 +175,7 @@ def _run(
         console.print(sweep_report.NO_GRID, soft_wrap=True, markup=False)
     with show_live_view(f"{recipe.name} · {recipe.model}", _rows(experiment), console):
         with _executor(request, experiment, resources) as executor:
-            choice = _train_and_measure(experiment, executor)
+            choice = _train_and_measure(experiment, executor, judge)
         ranked = None if judge is None else _judge_and_rank(experiment, choice, judge)
     boards: dict[str, str] = {}
     if ranked is not None:
@@ -230,7 +230,7 @@ def _executor(request: Request, experiment: Experiment, resources: Resources) ->
         yield executor
 
 
-def _train_and_measure(experiment: Experiment, executor: Executor) -> Choice:
+def _train_and_measure(experiment: Experiment, executor: Executor, judge: Judge | None) -> Choice:
     if executor.slots > 1 or experiment.validation:  # else each training scores what it needs of the base itself
         executor.run([Stage(REFERENCE)])
     choice = train_and_choose(experiment, executor)
@@ -239,7 +239,7 @@ def _train_and_measure(experiment: Experiment, executor: Executor) -> Choice:
     if experiment.frontier_points:
         executor.run([Stage(FRONTIER, (name,)) for name in (BASE, *names)])
     if process_state().is_main_process:
-        written = write_frontier(experiment, names)
+        written = write_frontier(experiment, names, judge)
         if isinstance(written, Skipped) and experiment.recipe.evals.frontier:
             experiment.console.print(f"frontier: {written}", soft_wrap=True, markup=False)
     return choice

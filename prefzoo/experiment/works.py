@@ -180,5 +180,7 @@ def _of_judging(experiment: Experiment, judge: Judge | None, todo: Trained) -> I
         return
     models, prompts = sum(name != BASE for name in todo.measured), len(experiment.prompts)
     yield Work(JUDGING, work_names.judging(judge), models * prompts)
+    sampled = min(prompts, experiment.recipe.evals.kl)
+    yield Work(JUDGING, work_names.judging(judge), models * experiment.frontier_points * sampled)
     if experiment.recipe.evals.round_robin:
         yield Work(JUDGING, work_names.judging(judge), models * (models + 1) // 2 * prompts)

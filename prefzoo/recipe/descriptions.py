@@ -71,7 +71,7 @@ FIELDS: dict[str, str] = {
     "evals.engine": "Program that generates the answers: hf (transformers), or vllm, which is faster on GPUs.",
     "evals.benchmarks": "knowledge, arithmetic, instructions, perplexity, any task of lm-eval, or your own task file.",
     "evals.kl": "Number of prompts that also get a sampled answer, to estimate the KL from the base; 0 for none.",
-    "evals.frontier": "Number of steps of each training at which KL and reward are measured; 0 for none.",
+    "evals.frontier": "Number of steps of each training at which KL and reward (a win rate) are measured; 0 for none.",
     "evals.round_robin": "Compare every variant with every other under any judge (the verifier always does).",
     "keep": "Weights that stay on disk once all is measured: all, adapters (no whole models), best (the leader), none.",
     "evals.equivalence": "Points of the win rate (or accuracy) within which two variants count as equal, like 3.",

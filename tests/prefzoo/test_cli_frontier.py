@@ -65,9 +65,16 @@ def test_a_run_and_again(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert (
         (start[["kl", "kl_low", "kl_high"]] == 0).all(axis=None)
         and (start.reward == 0.5).all()
-        and set(table.metric) == {"preference_accuracy"}
+        and set(table.metric) == {"win_rate"}
     )
     assert table.reward.between(0, 1).all() and (table[table.step > 0].kl != 0).all()
+    base, last = (
+        json.loads((place / f"results/far/{name}/frontier/step-{step:08d}.json").read_text())["answers"]
+        for name, step in (("base", 0), ("dpo", 6))
+    )
+    won = [0.5 + 0.5 * ((len(b) > len(a)) - (len(b) < len(a))) for a, b in zip(base, last, strict=True)]
+    assert len(won) == 4 and table[(table.variant == "dpo") & (table.step == 6)].reward.item() == sum(won) / 4
+    assert "Win rate along the training" in (place / "results/far/report.html").read_text()
     assert not list(place.glob("results/far/*/snapshots"))
     dpo = results.variants["dpo"].measured
     assert dpo is not None and len(dpo.kl) == 4 and dpo.beta == 0.1 and len(dpo.tokens) == 6

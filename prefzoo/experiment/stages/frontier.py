@@ -13,6 +13,7 @@ import torch
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.precision import native_bf16
 from prefzoo.evals.generation.generate import decode_answers
+from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics import frontier
 from prefzoo.evals.metrics.frontier import FrontierPoint
@@ -20,6 +21,7 @@ from prefzoo.evals.metrics.sampled_kl import kl, sampled
 from prefzoo.experiment.base_logprobs import base_on_held_out
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.stages.stage import Done, Result, Skipped
+from prefzoo.experiment.stages.win_rates import with_win_rates
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.distributed import broadcast, process_state, shard
@@ -73,12 +75,21 @@ def measure_frontier(experiment: Experiment, names: Sequence[str]) -> dict[str, 
     return {name: Done(kept=name not in measured) for name in names}
 
 
-def write_frontier(experiment: Experiment, names: Sequence[str]) -> Result:
-    """Write `frontier.csv` of the trials on the board, and remove the snapshots of all trials."""
+def write_frontier(experiment: Experiment, names: Sequence[str], judge: Judge | None = None) -> Result:
+    """Write `frontier.csv` of the trials on the board, and remove the snapshots of all trials.
+
+    Args:
+        experiment: what the trials are of.
+        names: the trials on the board.
+        judge: compares the sampled answers with the base's; None leaves it at what was measured.
+
+    Returns:
+        How it ended.
+    """
     if not experiment.frontier_points:
         return Skipped("evals.frontier and evals.prompts are not both set")
     start = _all(experiment, BASE)
-    points = {name: start | _all(experiment, name) for name in names}
+    points = with_win_rates(experiment, judge, {name: start | _all(experiment, name) for name in names})
     run_folders.write_text(experiment.folder / FILE, frontier.table(points).to_csv(index=False))
     for name in names:
         if len(points[name]) <= experiment.frontier_points:  # with the base's
@@ -122,7 +133,8 @@ def _key(experiment: Experiment, name: str) -> str:
 def _known(experiment: Experiment, name: str, step: int) -> FrontierPoint | None:
     try:
         values = json.loads(_file(experiment, name, step).read_text(encoding="utf-8"))
-        return FrontierPoint(**values) if values.pop("key") == _key(experiment, name) else None
+        same = values.pop("key") == _key(experiment, name) and "answers" in values
+        return FrontierPoint(**values) if same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -149,8 +161,9 @@ def _point(experiment: Experiment, name: str, model: Any, base_logprobs: LogProb
         model, experiment.tokenizer, prompts, evals.max_new_tokens, _seed(experiment, name),
         variables=experiment.recipe.data.chat_template_kwargs,
     )  # fmt: skip
+    answers = decode_answers(model, experiment.tokenizer, [s.completion for s in drawn])
     if checkable:
-        answers = decode_answers(model, experiment.tokenizer, [s.completion for s in drawn])
         reward = [Verifier().score(row, answer) for row, answer in zip(rows, answers, strict=True)]
     divergence = kl(model, base, drawn, experiment.layout, bf16=bf16)
-    return FrontierPoint(divergence, reward, "score" if checkable else "preference_accuracy")
+    texts = [answer.text for answer in answers]
+    return FrontierPoint(divergence, reward, "score" if checkable else "preference_accuracy", texts)

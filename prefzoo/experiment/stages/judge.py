@@ -121,7 +121,7 @@ def judge_models(
             stage(f"judging {name}", "calls", console, variant=name, activity="judging") as report,
             timed(folder / name, "verdicts", paid),
         ):
-            verdicts = _verdicts(judge, comparisons, report)
+            verdicts = verdicts_of(judge, comparisons, report)
         cover = coverage(verdicts)
         if cover.missing:
             console.print(f"{name}: {cover.summary()}", soft_wrap=True, markup=False, emoji=False)
@@ -178,8 +178,19 @@ def play_round_robin(
     return markdown(played)
 
 
-def _verdicts(judge: Judge, comparisons: list[Comparison], stage_report: StageReport) -> list[Verdict]:
-    """Judge, or go on without: what training cost is worth a board without the judge's number."""
+def verdicts_of(judge: Judge, comparisons: list[Comparison], stage_report: StageReport) -> list[Verdict]:
+    """Return a judge's verdicts; if it cannot judge at all, all are missing.
+
+    What training has cost is worth a board without the judge's number; the same command asks the judge again.
+
+    Args:
+        judge: who judges.
+        comparisons: what is compared.
+        stage_report: takes the progress.
+
+    Returns:
+        A verdict for each comparison.
+    """
     try:
         verdicts = judge.compare(comparisons, lambda done, total: stage_report(done, total, ""))
     except UserError as e:
