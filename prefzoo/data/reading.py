@@ -12,7 +12,7 @@ from typing import Any
 from prefzoo.data.examples import Example, Pair
 from prefzoo.data.faults import Faults, OnBadRow
 from prefzoo.data.mixtures import Origins, Part
-from prefzoo.data.schemas.columns import fold_columns, recognise
+from prefzoo.data.schemas.columns import fold_columns, settle
 from prefzoo.data.schemas.normalise import Normalised, conclude, read_part
 from prefzoo.data.schemas.normalise import Part as Read
 from prefzoo.data.schemas.rankings import Pairs
@@ -124,7 +124,7 @@ def _read(source: DataSource, folder: Path, faults: Faults, *, turns: bool) -> N
         raise UserError(f"{source.spec}: no rows in it; at least one is needed")
     folded = fold_columns(first, source.spec, source.columns, source.form, turns=turns)
     columns = {**source.columns, **folded}
-    schema = recognise(first, source.spec, columns, source.form, turns=turns)
+    schema = settle(first, source.spec, columns, source.form, turns=turns)
     if len(first) == AT_ONCE and schema.gather is not None:  # rows that belong together may stand far apart
         first += rows
     part = read_part(schema, first, source.spec, columns, faults, pairs=source.pairs)

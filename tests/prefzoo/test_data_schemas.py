@@ -62,7 +62,7 @@ def test_leading_messages_both_share_are_the_prompt() -> None:
         ({"chosen": 3, "rejected": "a"}, "chosen is int, not text or a list of messages"),
         ({"chosen": "a", "rejected": None}, "rejected is missing"),
         ({"prompt": None, "chosen": "a", "rejected": "b"}, "prompt is missing"),
-        ({"chosen": ["a"], "rejected": ["b"]}, "chosen is a list of something other than messages"),
+        ({"chosen": [3], "rejected": ["b"]}, "chosen is a list of something other than messages"),
         ({"chosen": [{"role": "user", "content": None}], "rejected": [NO]}, "other than messages"),
         ({"chosen": "a", "rejected": [NO]}, "of different types"),
         ({"prompt": "q", "chosen": [ASK, YES], "rejected": [ASK, NO]}, "is not what chosen and rejected begin with"),

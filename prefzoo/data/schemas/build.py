@@ -13,7 +13,7 @@ from prefzoo.data.schemas.notes import note
 from prefzoo.data.schemas.shared_prompt import leave_out_repeated
 from prefzoo.errors import UserError
 
-SYSTEM_COLUMNS = ("system", "system_prompt")
+SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 SCORE_COLUMNS = (
     ("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen_rating", "rejected_rating"),
     ("chosen-rating", "rejected-rating"), ("rating_chosen", "rating_rejected"),

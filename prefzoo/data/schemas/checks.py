@@ -68,6 +68,8 @@ def answer_fault(answer: LabelledAnswer) -> str:
 def _type_fault(text: Any) -> str:
     if text is None:
         return "is missing; fill it, or remove the row"
+    if isinstance(text, list) and text and all(isinstance(one, str) for one in text):
+        return f"is a list of {len(text)} texts, where one is needed; make a row of each"
     if not isinstance(text, (str, list)):
         return f"is {type(text).__name__}, not text or a list of messages"
     if isinstance(text, str) or all(_is_message(message) for message in text):

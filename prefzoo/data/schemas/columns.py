@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prefzoo.data.rows import Row
+from prefzoo.data.schemas.doubts import check_meaning
 from prefzoo.data.schemas.preference_pairs import PAIR_COLUMNS
 from prefzoo.data.schemas.registry import Schema, column_names, detect_schema, get_schema
 from prefzoo.errors import UserError, did_you_mean
 
 SURELY_MEANT = 0.8  # share of common letters from which a column is suggested
+IMPLICIT = "implicit prompt"
 TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")  # read whatever the schema
 
 
@@ -102,6 +104,25 @@ def recognise(rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: 
     unread = [name for name in columns if name not in (*schema.columns, *schema.optional, *TEMPLATE_COLUMNS)]
     if unread:
         raise UserError(f"{spec}: data.columns.{name}: format {schema.name!r} reads no such column" for name in unread)
+    return schema
+
+
+def settle(rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str | None, *, turns: bool) -> Schema:
+    """Return the schema of rows, checked against what the rows hold unless the schema is named.
+
+    Args:
+        rows, spec, columns, form, turns: as for `recognise`.
+
+    Returns:
+        The schema.
+
+    Raises:
+        UserError: as `recognise`, or the rows do not mean what their columns say.
+    """
+    schema = recognise(rows, spec, columns, form, turns=turns)
+    if form is None and {*PAIR_COLUMNS} <= {*schema.columns}:
+        unused = unused_columns(rows, schema, columns)
+        check_meaning(_mapped(rows, columns), spec, unused, implicit=schema.name == IMPLICIT)
     return schema
 
 

@@ -13,7 +13,10 @@ from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.data.schemas.registry import schema
 from prefzoo.errors import UserError
 
-CONVERSATIONS = ("conversations", "conversation", "messages", "trajectory", "dialogue")
+CONVERSATIONS = (
+    "conversations", "conversation", "messages", "trajectory", "dialogue", "dialog", "context_messages",
+    "prompt_messages",
+)  # fmt: skip
 
 
 def _detect_sharegpt(columns: frozenset[str]) -> str:
@@ -71,7 +74,10 @@ def read_conversation(value: Any, name: str) -> list[Message]:
     """
     messages = read_text(value)
     if not (isinstance(messages, list) and messages and all(isinstance(m, dict) and "role" in m for m in messages)):
-        raise UserError(f"{name} is not a list of messages with from and value, or role and content; fix the row")
+        raise UserError(
+            f"{name} is not a list of messages with from and value, or role and content; fix the row, or, if it is the "
+            f"prompt as text: data.columns.prompt: {name}"
+        )
     return messages
 
 

@@ -18,6 +18,7 @@ ROLES = {
     "observation": "tool", "function": "tool", "tool_response": "tool", "function_response": "tool", "ipython": "tool",
 }  # fmt: skip
 CALLS = ("function_call", "tool_call")  # ShareGPT's roles of an assistant that calls a function
+HISTORY = ("user", "assistant")  # of each pair of texts
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
@@ -37,12 +38,29 @@ def read_text(value: Any) -> Any:
         value = [value]
     if isinstance(value, list) and value and all(isinstance(m, dict) and _spelling(m) for m in value):
         return [_message(m, number) for number, m in enumerate(value, 1)]
-    return value
+    return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else value
 
 
 def as_messages(text: Text, role: str) -> list[Message]:
     """Return messages as they are, and text as one message of a role."""
     return [{"role": role, "content": text}] if isinstance(text, str) else list(text)
+
+
+def read_history(value: Any) -> list[Message]:
+    """Return the messages before a prompt: written as such, or as pairs of question and answer.
+
+    Raises:
+        UserError: the cell holds something else.
+    """
+    turns = read_text(parse_json(value)) or []
+    if isinstance(turns, list) and all(isinstance(turn, dict) and "role" in turn for turn in turns):
+        return turns
+    messages: list[Message] = []
+    for turn in turns if isinstance(turns, list) else [turns]:
+        if not (isinstance(turn, list) and len(turn) == len(HISTORY) and all(isinstance(text, str) for text in turn)):
+            raise UserError("history is not a list of pairs of question and answer, or of messages; fix or remove it")
+        messages += [{"role": role, "content": text} for role, text in zip(HISTORY, turn, strict=True)]
+    return messages
 
 
 def same_text(a: str, b: str) -> bool:

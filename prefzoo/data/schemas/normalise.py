@@ -13,7 +13,7 @@ from prefzoo.data.mixtures import Origins
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import read_template, read_tools
 from prefzoo.data.schemas.checks import check_example
-from prefzoo.data.schemas.columns import fold_columns, recognise, renamed, unused_columns
+from prefzoo.data.schemas.columns import fold_columns, renamed, settle, unused_columns
 from prefzoo.data.schemas.messages import read_text
 from prefzoo.data.schemas.notes import SkipRow, counted, note
 from prefzoo.data.schemas.rankings import FromRow, Pairs, Ranking
@@ -93,7 +93,7 @@ def read_examples(
     mapped = dict(columns or {})
     folded = fold_columns(rows, spec, mapped, form, turns=turns)
     mapped |= folded
-    schema = recognise(rows, spec, mapped, form, turns=turns)
+    schema = settle(rows, spec, mapped, form, turns=turns)
     part = read_part(schema, rows, spec, mapped, faults, pairs=pairs)
     return replace(conclude(part, schema, spec, faults, turns=turns), folded=tuple(folded.values()))
 

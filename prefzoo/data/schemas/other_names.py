@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from prefzoo.data.examples import Message, Pair
+from prefzoo.data.examples import Pair
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import OPTIONAL, build_pair, read_tools
-from prefzoo.data.schemas.messages import as_messages, parse_json, read_text
+from prefzoo.data.schemas.messages import as_messages, read_history, read_text
 from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.data.schemas.registry import Detect, schema
 from prefzoo.errors import UserError
@@ -44,7 +44,7 @@ def read_prompt(row: Row) -> Any:
     more = row.get("input")
     if name in ("instruction", "query") and isinstance(prompt, str) and isinstance(more, str) and more.strip():
         prompt = f"{prompt}\n\n{more}" if prompt.strip() else more
-    earlier = _history(row.get("history"))
+    earlier = read_history(row.get("history"))
     return [*earlier, *as_messages(read_text(prompt), "user")] if earlier and prompt is not None else prompt
 
 
@@ -53,18 +53,6 @@ def _unwrapped(prompt: Any) -> Any:
     if isinstance(prompt, dict):
         return next((prompt[key] for key in ("messages", "full_text", "text") if key in prompt), prompt)
     return prompt
-
-
-def _history(value: Any) -> list[Message]:
-    turns = parse_json(value) or []
-    if not isinstance(turns, list):
-        raise UserError("history is not a list of pairs of question and answer; fix or remove it")
-    messages: list[Message] = []
-    for turn in turns:
-        if not (_are_two(turn) and all(isinstance(text, str) for text in turn)):
-            raise UserError("history is not a list of pairs of question and answer; fix or remove it")
-        messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
-    return messages
 
 
 def _under(name: str) -> Detect:

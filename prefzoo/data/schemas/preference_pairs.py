@@ -9,7 +9,7 @@ from prefzoo.data.examples import Pair
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import OPTIONAL, build_pair
 from prefzoo.data.schemas.checks import check_example, is_filled
-from prefzoo.data.schemas.messages import read_text
+from prefzoo.data.schemas.messages import as_messages, read_history, read_text
 from prefzoo.data.schemas.notes import note
 from prefzoo.data.schemas.registry import schema
 from prefzoo.data.schemas.shared_prompt import FEWEST, REPEATED, rough_tokens, split_conversations, split_texts
@@ -32,12 +32,14 @@ def _detect_implicit(columns: frozenset[str]) -> str:
 
 
 @schema(
-    "explicit prompt", columns=("prompt", *PAIR_COLUMNS), detect=_detect_explicit, optional=OPTIONAL,
+    "explicit prompt", columns=("prompt", *PAIR_COLUMNS), detect=_detect_explicit, optional=(*OPTIONAL, "history"),
     example={"prompt": "What is the capital of France?", "chosen": "Paris.", "rejected": "Lyon."},
 )  # fmt: skip
 def explicit_prompt(row: Row, index: int) -> Pair:
     """Take prompt, chosen and rejected as they are; a prompt that the answers' messages repeat is taken once."""
-    return build_pair(row, index, row["prompt"], row["chosen"], row["rejected"])
+    earlier = read_history(row.get("history"))
+    prompt = [*earlier, *as_messages(read_text(row["prompt"]), "user")] if earlier else row["prompt"]
+    return build_pair(row, index, prompt, row["chosen"], row["rejected"])
 
 
 @schema(

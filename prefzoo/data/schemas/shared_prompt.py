@@ -136,11 +136,19 @@ def _common_words(chosen: str, rejected: str) -> tuple[int, int]:
 def prompt_cure(row: Row) -> str:
     """Return how to give the row a prompt: by the column that may hold one, if there is such."""
     known = {"chosen", "rejected", "prompt"}
-    texts = [name for name, value in row.items() if name not in known and isinstance(value, str) and value.strip()]
+    texts = [
+        name
+        for name, value in row.items()
+        if name not in known and ((isinstance(value, str) and value.strip()) or _are_messages(value))
+    ]
     if texts:
-        longest = max(texts, key=lambda name: len(row[name]))
+        longest = max(texts, key=lambda name: len(str(row[name])))
         return f"name the column that holds it, like data.columns.prompt: {longest}"
     return "add a prompt column, or remove the row"
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(m, dict) and "content" in m for m in value)
 
 
 def _shown(message: Message) -> str:
