@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PROMPT, CHOSEN, REJECTED, PADDING = 0, 1, 2, -1
+PINNED = ("cuda",)  # devices that fetch from pinned memory
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class PairBatch:
         owner: (N,) the answer, of 2B, that each scored token belongs to: i is the chosen answer of pair i, B + i its
             rejected one.
         pair_ids: (B,) row of each example in its data set.
+        lengths: (2B,) number of scored tokens of each answer.
+        longest: the largest of them, known without a look at the device.
         blocks: of a packed batch, the tokens of each block's prompt, first and second answer (0 without a second).
     """
 
@@ -44,6 +47,8 @@ class PairBatch:
     targets: Tensor
     owner: Tensor
     pair_ids: Tensor
+    lengths: Tensor
+    longest: int
     blocks: tuple[tuple[int, int, int], ...] = ()
 
     def __len__(self) -> int:
@@ -51,8 +56,28 @@ class PairBatch:
 
     def to(self, device: torch.device | str) -> PairBatch:
         """Return the same batch on a device."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "blocks"}
-        return PairBatch(**moved, blocks=self.blocks)
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("longest", "blocks")}
+        moved: dict[str, Any] = dict(zip(tensors, to_device(list(tensors.values()), device), strict=True))
+        return replace(self, **moved)
+
+
+def to_device(values: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
+    """Return tensors on a device, without waiting for what the device is doing.
+
+    A GPU fetches those of a dtype in one transfer from pinned memory, when it comes to that; out of any other memory it
+    would first finish what it has begun, while this process waits.
+    """
+    import torch
+
+    if torch.device(device).type not in PINNED:
+        return [value.to(device) for value in values]
+    moved: dict[int, Tensor] = {}
+    for dtype in {value.dtype for value in values}:
+        own = [i for i, value in enumerate(values) if value.dtype == dtype]
+        whole = torch.cat([values[i].flatten() for i in own]).pin_memory().to(device, non_blocking=True)
+        parts = torch.split(whole, [values[i].numel() for i in own])
+        moved |= {i: part.view(values[i].shape) for i, part in zip(own, parts, strict=True)}
+    return [moved[i] for i in range(len(values))]
 
 
 class _Tensors:

@@ -116,9 +116,11 @@ def collate(examples: Sequence[TokenExample], layout: Layout, *, pad: int) -> Pa
         torch.tensor([x for row in rows for x in getattr(row, name)]).view(shape)
         for name in ("tokens", "positions", "segments")
     )
+    lengths = torch.bincount(torch.tensor(owner), minlength=2 * count)
     return PairBatch(
         tokens, positions, segments, torch.tensor(source), torch.tensor(targets), torch.tensor(owner),
-        torch.tensor([e.row for e in examples]), () if layout == "rows" else tuple(row.block() for row in rows),
+        torch.tensor([e.row for e in examples]), lengths, int(lengths.max()),
+        () if layout == "rows" else tuple(row.block() for row in rows),
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from prefzoo.types import to_device
+
 Blocks = Sequence[tuple[int, int, int]]
 
 
@@ -88,12 +90,16 @@ class BlockIndex:
                 order += [range(start, start + prompt), range(middle, end)]
         shared = any(second for _, _, second in self.blocks)
 
-        def moved(values: list[int], dtype: torch.dtype) -> Tensor:
-            return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
-
+        starts_of_queries, starts_of_keys, order_of_keys = to_device(
+            [
+                torch.tensor([0, *accumulate(queries)], dtype=torch.int32),
+                torch.tensor([0, *accumulate(keys)], dtype=torch.int32),
+                torch.tensor(list(chain(*order)) if shared else []),
+            ],
+            device,
+        )
         return Sequences(
-            moved([0, *accumulate(queries)], torch.int32), moved([0, *accumulate(keys)], torch.int32),
-            max(queries), max(keys), moved(list(chain(*order)), torch.int64) if shared else None,
+            starts_of_queries, starts_of_keys, max(queries), max(keys), order_of_keys if shared else None
         )  # fmt: skip
 
     def padded(self, device: torch.device) -> Padded:
@@ -103,11 +109,9 @@ class BlockIndex:
             column = torch.arange(int(sizes.max()))
             inside = column < sizes[:, None]
             tokens = torch.where(inside, column + (sizes.cumsum(0) - sizes)[:, None], 0)
-            self._padded[device] = Padded(
-                tokens.flatten().to(device, non_blocking=True),
-                inside.flatten().nonzero().squeeze(1).to(device, non_blocking=True),
-                len(sizes),
-            )
+            places = inside.flatten().nonzero().squeeze(1)
+            at_tokens, at_places = to_device([tokens.flatten(), places], device)
+            self._padded[device] = Padded(at_tokens, at_places, len(sizes))
         return self._padded[device]
 
     def mask(self, device: torch.device, window: int | None) -> Tensor:
@@ -126,7 +130,7 @@ class BlockIndex:
         return self._masks[device, window]
 
     def _make_mask(self, device: torch.device, window: int | None) -> Tensor:
-        prompt, first, _ = (part[:, None] for part in torch.tensor(self.blocks, device=device).unbind(1))
+        prompt, first, _ = (part[:, None] for part in to_device([torch.tensor(self.blocks)], device)[0].unbind(1))
         at = torch.arange(max(map(sum, self.blocks)), device=device)
         second = at >= prompt + first  # and what is unused after it
         position = torch.where(second, at - first, at)

@@ -99,9 +99,8 @@ def sum_states(model: Any, batch: PairBatch) -> tuple[Tensor, Tensor]:
         (2B, D) sums in fp32, chosen answers first, and (2B,) numbers of tokens.
     """
     states, _ = _states(model, batch)
-    counts = torch.bincount(batch.owner, minlength=2 * len(batch))
-    sums = states.new_zeros(len(counts), states.shape[-1], dtype=torch.float32)
-    return sums.index_add(0, batch.owner, states.float()), counts
+    sums = states.new_zeros(2 * len(batch), states.shape[-1], dtype=torch.float32)
+    return sums.index_add(0, batch.owner, states.float()), batch.lengths
 
 
 def _copies(batch: PairBatch, count: int) -> PairBatch:
@@ -248,14 +247,13 @@ def _causal_lm(model: Any) -> Any:
 
 def _sum_up(tokens: Tensor, stats: list[Tensor], batch: PairBatch, kind: type[LogProbs]) -> LogProbs:
     pairs = len(batch)
-    lengths = torch.bincount(batch.owner, minlength=2 * pairs)
+    lengths = batch.lengths
     values = [*_sums(tokens, batch), lengths[:pairs], lengths[pairs:]]
     if issubclass(kind, TokenLogProbs):
         starts = lengths.cumsum(0) - lengths
         index = torch.arange(len(tokens), device=tokens.device) - starts[batch.owner]
-        width = int(lengths.max())
         for of_tokens in (tokens, *stats):
-            dense = of_tokens.new_zeros(2 * pairs, width).index_put((batch.owner, index), of_tokens)
+            dense = of_tokens.new_zeros(2 * pairs, batch.longest).index_put((batch.owner, index), of_tokens)
             values += [dense[:pairs], dense[pairs:]]
     return kind(*values)
 

@@ -23,7 +23,7 @@ from prefzoo.runtime import atomic_files
 from prefzoo.runtime.memory import retry_with_smaller_batches
 from prefzoo.runtime.paths import cache_dir
 from prefzoo.runtime.progress import Report
-from prefzoo.types import LogProbs
+from prefzoo.types import LogProbs, to_device
 
 ENGINE = 4  # increment when the engine's numbers change, so that older cached log-probs are not read
 TOKENS = {"cpu": 4096}  # per forward pass, without gradients
@@ -195,5 +195,5 @@ def select_rows(values: LogProbs, rows: Sequence[int], device: torch.device) -> 
     """
     at = torch.tensor(rows)
     width = int(torch.maximum(values.chosen_len[at], values.rejected_len[at]).max())
-    selected = [getattr(values, f.name)[at].to(device) for f in fields(values)]
-    return type(values)(*(v[:, :width] if v.ndim > 1 else v for v in selected))
+    selected = [getattr(values, f.name)[at] for f in fields(values)]
+    return type(values)(*to_device([v[:, :width] if v.ndim > 1 else v for v in selected], device))

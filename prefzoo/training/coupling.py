@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from prefzoo.training.job import Job
 from prefzoo.training.loss_call import call_loss
 from prefzoo.training.loss_inputs import Inputs, Values, gradient_paths, with_leaves
-from prefzoo.training.step_metrics import RowMetrics, row_metrics
+from prefzoo.training.step_values import PassValues, pass_values
 from prefzoo.types import Mismatched, Scores, TokenKL
 
 Slopes = tuple[Tensor, ...]  # gradients with respect to each of `gradient_paths`
@@ -24,7 +24,7 @@ T = TypeVar("T", bound=Values | Scores | TokenKL)
 
 def grad_wrt_logprobs(
     job: Job, scored: Sequence[Inputs], accelerator: Any, mismatched: Mismatched | None, state: Any, step: int = 0
-) -> tuple[list[Slopes], list[RowMetrics], Any]:
+) -> tuple[list[Slopes], list[PassValues], Any]:
     """Return the gradient of a step's mean loss with respect to the log-probs of each pass.
 
     Args:
@@ -36,7 +36,7 @@ def grad_wrt_logprobs(
         step: the step's number, from 1, for messages.
 
     Returns:
-        for each pass the slopes and the rows' metrics; and the state after the step.
+        for each pass the slopes and what its metrics are computed of; and the state after the step.
 
     Raises:
         VariantFailed: the loss fails.
@@ -46,10 +46,10 @@ def grad_wrt_logprobs(
     losses, state = call_loss(job.loss, job.params, whole, state, step)
     tips = [values for part in own for values in gradient_paths(part)]
     grads = torch.autograd.grad(losses.mean() * accelerator.num_processes, tips, materialize_grads=True)
-    metrics = [row_metrics(None, s, job.params) for s in scored]
-    metrics[0]["loss"] = losses.detach().mean()[None]  # of the whole step, in every process
+    mean = losses.mean()[None]  # of the whole step, in every process
+    values = [pass_values(s, mean_loss=None if i else mean) for i, s in enumerate(scored)]
     size = len(tips) // len(own)
-    return [grads[i : i + size] for i in range(0, len(grads), size)], metrics, state
+    return [grads[i : i + size] for i in range(0, len(grads), size)], values, state
 
 
 def no_slopes(inputs: Inputs) -> Slopes:

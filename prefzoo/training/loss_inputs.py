@@ -13,7 +13,17 @@ from prefzoo.data.mixtures import Origins
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.losses import AnyLoss
-from prefzoo.types import Answers, LogProbs, Mismatched, RankedScores, Scores, TokenAnswers, TokenKL, TokenLogProbs
+from prefzoo.types import (
+    Answers,
+    LogProbs,
+    Mismatched,
+    RankedScores,
+    Scores,
+    TokenAnswers,
+    TokenKL,
+    TokenLogProbs,
+    to_device,
+)
 
 Values = LogProbs | Answers  # of pairs, or of single answers
 V = TypeVar("V", bound=Values | TokenKL)
@@ -99,7 +109,8 @@ def unpack(values: LogProbs, examples: Sequence[TokenExample]) -> Values:
     labels = [e.label for e in examples if isinstance(e, TokenAnswer)]
     if not labels:
         return values
-    answers = values.chosen, values.chosen_len, torch.tensor(labels, device=values.chosen.device)
+    desirable = to_device([torch.tensor(labels)], values.chosen.device)[0]
+    answers = values.chosen, values.chosen_len, desirable
     return TokenAnswers(*answers, values.chosen_tokens) if isinstance(values, TokenLogProbs) else Answers(*answers)
 
 
@@ -134,26 +145,25 @@ def scores_of(examples: Sequence[TokenExample], device: torch.device) -> Scores 
     quantiles = [e.quantiles for e in examples if isinstance(e, TokenPair) and e.quantiles is not None]
     if len(scores) < len(examples):
         return None
-    columns = torch.tensor(scores, dtype=torch.float32, device=device).unbind(1)
-    if len(quantiles) < len(examples):
-        return Scores(*columns)
-    return RankedScores(*columns, *torch.tensor(quantiles, dtype=torch.float32, device=device).unbind(1))
+    ranked = len(quantiles) == len(examples)
+    columns = [torch.tensor(values, dtype=torch.float32) for values in ([scores, quantiles] if ranked else [scores])]
+    parts = [column for part in to_device(columns, device) for column in part.unbind(1)]
+    return RankedScores(*parts) if ranked else Scores(*parts)
 
 
-def flags_of(origins: Origins | None, examples: Sequence[TokenExample], device: torch.device) -> dict[str, Tensor]:
+def flags_of(origins: Origins | None, examples: Sequence[TokenExample]) -> dict[str, Tensor]:
     """Tell which of B examples are each source's.
 
     Args:
         origins: the sources; None where there is one.
         examples: the B pairs or single answers.
-        device: where to put the flags.
 
     Returns:
-        (B,) flags by the source's name; empty where there is one source.
+        (B,) flags by the source's name, on the CPU; empty where there is one source.
     """
     if origins is None:
         return {}
-    numbers = torch.tensor([origins.number(e.row) for e in examples], device=device)
+    numbers = torch.tensor([origins.number(e.row) for e in examples])
     return {name: numbers == i for i, name in enumerate(origins.names)}
 
 

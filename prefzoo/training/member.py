@@ -21,7 +21,7 @@ from prefzoo.training.mfu import throughput
 from prefzoo.training.moving_reference import MovingReference
 from prefzoo.training.policies import Policies
 from prefzoo.training.snapshots import Snapshots
-from prefzoo.training.step_metrics import GAP
+from prefzoo.training.step_metrics import GAP, GRAD_NORM
 
 # nats per answer, and share of an answer's log-prob, by which the same weights may differ where kernels do
 START_TOLERANCE = {"fp32": (1e-3, 1e-5), "bf16": (0.5, 2e-3)}
@@ -125,14 +125,14 @@ class MemberRun:
         return self.job.train.learning_rate * schedule(self.job.train, step, self.steps)
 
     def update(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Update the weights with the gradients of a step.
+        """Update the weights with the clipped gradients of a step.
 
         Args:
             step: its number, from 0.
             metrics: what `backward` returned for it.
 
         Returns:
-            the metrics, with the gradient's norm before clipping, the learning rate and the number of steps done.
+            the metrics, with the learning rate and the number of steps done.
 
         Raises:
             VariantFailed: the loss or the gradient's norm is not finite, or the first step does not start at the
@@ -143,13 +143,12 @@ class MemberRun:
         _check_finite(self.job, "loss", metrics["loss"], step)
         if step == 0 and gap is not None:
             check_start(self.job, gap, metrics)
-        norm = self.policies.clip_gradients(self.number, self.job.train.max_grad_norm)
-        _check_finite(self.job, "gradient's norm", norm, step)
+        _check_finite(self.job, "gradient's norm", metrics[GRAD_NORM], step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.moving is not None:
             self.moving.follow(step + 1)
-        return {**metrics, "grad_norm": norm, "learning_rate": self.learning_rate(step), "step": step + 1}
+        return {**metrics, "learning_rate": self.learning_rate(step), "step": step + 1}
 
     def record(self, metrics: dict[str, float], state: Any, seconds: float, halvings: int) -> None:
         """Log a step that is done, and move on to the point after it.

@@ -143,8 +143,8 @@ class AdapterPolicies(Policies):
     def model(self, number: int) -> Any:
         return self.adapters.load_into_model(number)
 
-    def clip_gradients(self, number: int, max_norm: float) -> float:
-        return float(torch.nn.utils.clip_grad_norm_(self.parameters(number), max_norm))
+    def clip_gradients(self, number: int, max_norm: float) -> Tensor:
+        return torch.nn.utils.clip_grad_norm_(self.parameters(number), max_norm)
 
 
 def adapted_layers(model: Any) -> list[tuple[str, Any]]:

@@ -72,7 +72,7 @@ class Policies(ABC):
         """Return the model with the policy's weights, to be saved; valid until the next call."""
 
     @abstractmethod
-    def clip_gradients(self, number: int, max_norm: float) -> float:
+    def clip_gradients(self, number: int, max_norm: float) -> Tensor:
         """Scale the policy's gradients down to `max_norm` where theirs is larger, and return the norm before."""
 
     def parameters(self, number: int) -> list[nn.Parameter]:
@@ -132,9 +132,9 @@ class OnePolicy(Policies):
     def model(self, number: int) -> Any:
         return self.network
 
-    def clip_gradients(self, number: int, max_norm: float) -> float:
+    def clip_gradients(self, number: int, max_norm: float) -> Tensor:
         norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), max_norm)
-        return float(gather_full_tensor(torch.as_tensor(norm)))
+        return gather_full_tensor(torch.as_tensor(norm, device=self.accelerator.device))
 
 
 class Scorer(nn.Module):

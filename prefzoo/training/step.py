@@ -31,8 +31,9 @@ from prefzoo.training.loss_call import call_loss
 from prefzoo.training.loss_inputs import Inputs, flags_of, kind_of, make_inputs, mismatched_rows, sums_of, unpack
 from prefzoo.training.passes import step_passes
 from prefzoo.training.policies import Policies, Scored
-from prefzoo.training.step_metrics import Metrics, RowMetrics, reduce_metrics, row_metrics
-from prefzoo.types import LogProbs, Mismatched, PairBatch
+from prefzoo.training.step_metrics import Metrics, fetch_metrics
+from prefzoo.training.step_values import PassValues, pass_values
+from prefzoo.types import LogProbs, Mismatched, PairBatch, to_device
 
 Stepped = tuple[Metrics, Any]
 
@@ -104,8 +105,8 @@ def backward(context: StepContext) -> list[Stepped]:
     """Accumulate the gradients of each policy's mean loss over the step's rows.
 
     Returns:
-        for each policy that takes the step, its metrics (means over the rows; losses and log-probs in nats) and the
-        next state of its loss.
+        for each policy that takes the step, its metrics (means over the rows; losses and log-probs in nats; the norm of
+        its gradients before they were clipped) and the next state of its loss.
 
     Raises:
         PolicyFailed: a policy's loss fails, in this process or another one; it is raised in all of them. The gradients
@@ -124,11 +125,12 @@ def backward(context: StepContext) -> list[Stepped]:
                 losses = [s.pass_loss(context, at, len(part), own) for s, own in zip(steps, inputs, strict=True)]
                 context.policies.backward(context.numbers, reduce(add, losses))
             del inputs, losses  # their graph is not to last until the next one is there
-    stepped = [(reduce_metrics(s.metrics, context.accelerator), s.after) for s in steps]
-    for step, (metrics, _) in zip(steps, stepped, strict=True):
-        if math.isnan(metrics["loss"]):  # the mean over all processes: they agree on it
+    norms = [context.policies.clip_gradients(s.number, s.job.train.max_grad_norm) for s in steps]
+    metrics = fetch_metrics([(s.values, s.job.params) for s in steps], norms, context.accelerator)
+    for step, own in zip(steps, metrics, strict=True):
+        if math.isnan(own["loss"]):  # the mean over all processes: they agree on it
             _raise_failure(step)
-    return stepped
+    return [(own, step.after) for own, step in zip(metrics, steps, strict=True)]
 
 
 def _raise_failure(step: _PolicyStep) -> None:
@@ -147,7 +149,7 @@ class _PolicyStep:
         number: the policy's.
         before: the state of its loss before the step.
         after: the state after it.
-        metrics: of each pass so far.
+        values: what metrics are computed of, of each pass so far.
         slopes: of each pass, for a loss that couples rows.
         failed: why the loss fails in this process, which goes on with the others to the end of the step.
     """
@@ -156,7 +158,7 @@ class _PolicyStep:
     job: Job
     before: Any
     after: Any = None
-    metrics: list[RowMetrics] = field(default_factory=list)
+    values: list[PassValues] = field(default_factory=list)
     slopes: list[Slopes] = field(default_factory=list)
     failed: VariantFailed | None = None
 
@@ -185,7 +187,7 @@ class _PolicyStep:
         answers = len(losses) // size  # an unpaired loss sees two answers of each pair
         if inputs.weights is not None:
             losses = losses * inputs.weights.repeat(answers)
-        self.metrics.append(row_metrics(losses, inputs, self.job.params))
+        self.values.append(pass_values(inputs, losses))
         total: Tensor = losses.sum() / (answers * len(context.rows) / context.accelerator.num_processes)
         return total
 
@@ -204,8 +206,7 @@ class _PolicyStep:
         if context.accelerator.num_processes == 1:
             raise PolicyFailed(self.number, self.failed) from None
         for inputs in scored:
-            values = torch.full_like(sums_of(inputs.policy)[0].detach(), math.nan)
-            self.metrics.append(row_metrics(values, inputs, self.job.params))
+            self.values.append(pass_values(inputs, torch.full_like(sums_of(inputs.policy)[0].detach(), math.nan)))
 
 
 def _couple(context: StepContext, steps: Sequence[_PolicyStep], parts: Sequence[Sequence[int]]) -> list[list[Inputs]]:
@@ -219,7 +220,7 @@ def _couple(context: StepContext, steps: Sequence[_PolicyStep], parts: Sequence[
     for i, step in enumerate(steps):
         if step.job.loss.couples:
             try:
-                step.slopes, step.metrics, step.after = grad_wrt_logprobs(
+                step.slopes, step.values, step.after = grad_wrt_logprobs(
                     step.job, [own[i] for own in scored], context.accelerator, mismatched.get(i), step.before,
                     context.step + 1,
                 )  # fmt: skip
@@ -253,8 +254,8 @@ def _loss_inputs(job: Job, part: Sequence[int], batch: PairBatch, scored: Scored
         reference = _live_score(job, batch, kind_of(job.loss, "reference"))
     policy, kl = scored
     inputs = make_inputs(examples, policy, reference, kl)
-    weights = None if job.pair_weights is None else job.pair_weights[list(part)].to(device)
-    inputs = replace(inputs, sources=flags_of(job.origins, examples, device), weights=weights)
+    weights = None if job.pair_weights is None else to_device([job.pair_weights[list(part)]], device)[0]
+    inputs = replace(inputs, sources=flags_of(job.origins, examples), weights=weights)
     if step or job.start is None:
         return inputs
     return replace(inputs, start=unpack(select_rows(job.start, part, device), examples))

@@ -2,50 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from prefzoo.training.loss_inputs import Inputs, Values, sums_of
+from prefzoo.training.step_values import PassValues, fetch
 from prefzoo.types import Answers
 
 Metrics = dict[str, float]
 RowMetrics = dict[str, Tensor]
 BY_SOURCE = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+GRAD_NORM = "grad_norm"  # before clipping
 GAP = "gap"  # the larger of a row's distances from where the policy starts, in nats; not logged
 
 
-def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetrics:
-    """Return the rows' values under TRL's names.
+def fetch_metrics(
+    steps: Sequence[tuple[Sequence[PassValues], Any]], norms: Sequence[Tensor], accelerator: Any
+) -> list[Metrics]:
+    """Return the metrics of a step; nothing else of it waits for a GPU.
+
+    Args:
+        steps: for each policy the values of its passes, and its loss's parameters.
+        norms: of each policy's gradients before they were clipped.
+        accelerator: Accelerate's.
+
+    Returns:
+        for each policy means over all rows of all passes and processes, and the norm.
+    """
+    fetched, numbers = fetch([values for passes, _ in steps for values in passes], norms)
+    rest, metrics = iter(fetched), list[Metrics]()
+    for (passes, params), norm in zip(steps, numbers, strict=True):
+        rows = [row_metrics(values, params) for values in islice(rest, len(passes))]
+        metrics.append({**reduce_metrics(rows, accelerator), GRAD_NORM: norm})
+    return metrics
+
+
+def row_metrics(of_pass: PassValues, params: Any) -> RowMetrics:
+    """Return the values of a pass's rows under TRL's names.
 
     Rewards are beta (1 for a loss without it) times the log-ratio in nats; without a reference, beta times the mean
     token log-prob, as in SimPO. Of single answers, the good ones count as chosen and the others as rejected; they have
     no accuracy.
 
     Args:
-        losses: (B,) losses in nats, or (2B,) of an unpaired loss; None where they are not this pass's own.
-        inputs: what the loss was given.
+        of_pass: what they are computed of, on the CPU.
         params: the loss's parameters.
 
     Returns:
         (B,) values by name; of single answers (G,) of the good ones and (B - G,) of the others. The same of each source
         of the data as `sources/NAME/...`, where there are several.
     """
-    policy, values = inputs.policy.detach(), {} if losses is None else {"loss": losses.detach()}
+    inputs, policy = of_pass.inputs, of_pass.inputs.policy
+    values = {} if of_pass.losses is None else {"loss": of_pass.losses}
     start = inputs.reference if inputs.start is None else inputs.start
     if start is not None:
         values[GAP] = torch.stack(_rewards(policy, start, 1.0)).abs().amax(0)
     beta = beta_of(params)
-    rewards = _rewards(policy, inputs.reference, 1.0 if beta is None else beta)
+    values |= _of_answers(policy, _rewards(policy, inputs.reference, 1.0 if beta is None else beta))
+    values |= _by_source(values, inputs)
+    return values if of_pass.mean_loss is None else {**values, "loss": of_pass.mean_loss}
+
+
+def _of_answers(policy: Values, rewards: Sequence[Tensor]) -> RowMetrics:
     if isinstance(policy, Answers):
         good, bad, (reward,) = policy.desirable, ~policy.desirable, rewards
         sides = {"rewards/chosen": reward[good], "rewards/rejected": reward[bad]}
-        values |= {**sides, "logps/chosen": policy.logps[good], "logps/rejected": policy.logps[bad]}
-        return values | _by_source(values, inputs, {"rewards/chosen": good, "rewards/rejected": bad})
+        return {**sides, "logps/chosen": policy.logps[good], "logps/rejected": policy.logps[bad]}
     chosen, rejected = rewards
-    values |= {
+    return {
         "rewards/chosen": chosen,
         "rewards/rejected": rejected,
         "rewards/margins": chosen - rejected,
@@ -53,15 +81,17 @@ def row_metrics(losses: Tensor | None, inputs: Inputs, params: Any) -> RowMetric
         "logps/chosen": policy.chosen,
         "logps/rejected": policy.rejected,
     }
-    return values | _by_source(values, inputs, {})
 
 
-def _by_source(values: RowMetrics, inputs: Inputs, sides: Mapping[str, Tensor]) -> RowMetrics:
-    """Return the values of each source's rows; `sides` are the rows that a value of single answers is of.
+def _by_source(values: RowMetrics, inputs: Inputs) -> RowMetrics:
+    """Return the values of each source's rows.
 
     All sources are there in every pass and process, some without rows, so that processes have the same names.
     """
     split: RowMetrics = {}
+    sides: dict[str, Tensor] = {}  # the rows that a value of single answers is of
+    if isinstance(inputs.policy, Answers):
+        sides = {"rewards/chosen": inputs.policy.desirable, "rewards/rejected": ~inputs.policy.desirable}
     for source, own in inputs.sources.items():
         for name in BY_SOURCE:
             if name in values:
@@ -90,8 +120,7 @@ def reduce_metrics(passes: Sequence[RowMetrics], accelerator: Any) -> Metrics:
     """Return means over all rows of all passes and processes; a name without rows (no bad answer, say) is left out."""
     names = sorted({name for values in passes for name in values})
     parts = [[p[name] for p in passes if name in p] for name in names]
-    sums = iter(torch.stack([part.sum() for some in parts for part in some]).tolist())  # a GPU is waited for once
-    values = [[sum(next(sums) for _ in some), sum(map(len, some))] for some in parts]
+    values = [[sum(float(part.sum()) for part in some), sum(map(len, some))] for some in parts]
     if accelerator.num_processes > 1:
         values = accelerator.reduce(
             torch.tensor(values, dtype=torch.float64, device=accelerator.device), "sum"

@@ -22,6 +22,7 @@ from prefzoo.recipe.load import dump, load
 from prefzoo.recipe.sources import names_of
 from prefzoo.training.loss_inputs import Inputs, flags_of
 from prefzoo.training.step_metrics import row_metrics
+from prefzoo.training.step_values import PassValues
 from prefzoo.types import Answers, LogProbs
 
 RECIPE = """\
@@ -198,23 +199,25 @@ def test_without_weights_the_order_is_that_of_one_data_set() -> None:
 def test_metrics_of_a_step_are_split_by_source() -> None:
     pairs = [TokenPair([1], [2], [3], row) for row in (0, 5, 1, 6)]
     origins = Origins([Part("a", "a", "s", 0, 5), Part("b", "b", "s", 5, 5), Part("c", "c", "s", 10, 5)])
-    flags = flags_of(origins, pairs, torch.device("cpu"))
+    flags = flags_of(origins, pairs)
     policy = LogProbs(
         torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.0, 3, 1, 2]), *[torch.ones(4, dtype=torch.long)] * 2
     )
     loss = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    values = row_metrics(loss, Inputs(policy, sources=flags), None or ())
+    values = row_metrics(PassValues(Inputs(policy, sources=flags), loss), ())
     assert values["sources/a/loss"].tolist() == pytest.approx([0.1, 0.3])
     assert values["sources/b/rewards/accuracies"].tolist() == [0.0, 1.0]
     assert values["sources/c/loss"].tolist() == []  # there in every process, so that all have the same names
-    both = row_metrics(torch.cat([loss, 1 + loss]), Inputs(policy, sources=flags), ())  # two answers of each pair
+    both = row_metrics(
+        PassValues(Inputs(policy, sources=flags), torch.cat([loss, 1 + loss])), ()
+    )  # two answers of each pair
     assert both["sources/b/loss"].tolist() == pytest.approx([0.2, 0.4, 1.2, 1.4])
 
 
 def test_metrics_of_single_answers_are_split_by_source() -> None:
     flags = {"a": torch.tensor([True, False, True]), "b": torch.tensor([False, True, False])}
     answers = Answers(torch.tensor([-1.0, -2, -3]), torch.ones(3), torch.tensor([True, True, False]))
-    values = row_metrics(torch.tensor([1.0, 2, 3]), Inputs(answers, sources=flags), ())
+    values = row_metrics(PassValues(Inputs(answers, sources=flags), torch.tensor([1.0, 2, 3])), ())
     assert values["sources/a/rewards/chosen"].tolist() == [-1] and values["sources/b/rewards/chosen"].tolist() == [-2]
     assert values["sources/a/rewards/rejected"].tolist() == [-3] and values["sources/a/loss"].tolist() == [1, 3]
 
