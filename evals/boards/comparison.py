@@ -21,7 +21,7 @@ from prefzoo.evals.boards.recipes_and_costs import recipe_differences, training_
 from prefzoo.evals.boards.run_files import failure_text
 from prefzoo.evals.boards.selection import Entry, select
 from prefzoo.evals.boards.standings import common, differences, equivalence_of, ordered, power, rank, verdict_of
-from prefzoo.evals.boards.verdict import Verdict
+from prefzoo.evals.boards.verdict import BoardVerdict
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.stats import intervals
 
@@ -61,7 +61,7 @@ class RunComparison:
     baseline: str
     notes: tuple[str, ...]
     about: Metrics
-    verdict: Verdict
+    verdict: BoardVerdict
     equivalence: Equivalence | None = None
 
     def _repr_html_(self) -> str:
@@ -229,7 +229,7 @@ def _table(order: Sequence[Entry], ranking: Ranking, metrics: Sequence[str]) -> 
     return table.astype({"rank": "Int64", "seed": "Int64"} | dict.fromkeys(numbers, "float64"))
 
 
-def _with_runs(verdict: Verdict, entries: Sequence[Entry]) -> Verdict:
+def _with_runs(verdict: BoardVerdict, entries: Sequence[Entry]) -> BoardVerdict:
     """Add which variants failed, and what to beware of in each run."""
     failures = [(e.label, e.files.failure) for e in entries if e.files.failure is not None]
     failed = [f"{label} failed ({failure_text(failure)})." for label, failure in failures]

@@ -24,7 +24,7 @@ Outcome = Literal["equal", "different", "undecided"]
 
 
 @dataclass(frozen=True)
-class Pair:
+class ComparedPair:
     """Two variants, or a variant and the base, and what may be said of them.
 
     Attributes:
@@ -66,7 +66,7 @@ class Equivalence:
     points: float
     metric: str
     row_name: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[ComparedPair, ...]
     seeds_known: bool
 
     @property
@@ -88,7 +88,7 @@ class Equivalence:
                 groups.setdefault(self.words(p), []).append(p.other)
         return f"{name} {'; '.join(f'against {names(others)}: {words}' for words, others in groups.items())}."
 
-    def words(self, p: Pair) -> str:
+    def words(self, p: ComparedPair) -> str:
         """Return what may be said of a pair: `equal within 3 points`, `different`, or `undecided: needs about ...`."""
         if p.outcome == "equal":
             return f"equal within {self.points:g} points{', though not the same' if p.differs else ''}"
@@ -153,13 +153,13 @@ class _Asked:
     comparisons: int
     largest: float = 1.0
 
-    def answer(self, points: float, corrected: float | None, cost: RunCost | None) -> Pair:
+    def answer(self, points: float, corrected: float | None, cost: RunCost | None) -> ComparedPair:
         margin = points / POINTS
         test = equality(self.a, self.b, margin, self.largest)
         p = test.p if corrected is None else corrected
         outcome: Outcome = "equal" if p <= ALPHA else "different" if self.differs else "undecided"
         numbers = (POINTS * test.value, POINTS * test.low, POINTS * test.high)
-        answer = Pair(self.one, self.other, outcome, *numbers, p, self.p_different, self.differs)
+        answer = ComparedPair(self.one, self.other, outcome, *numbers, p, self.p_different, self.differs)
         if outcome != "undecided":
             return answer
         price = None if cost is None else cost.seconds

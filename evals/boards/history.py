@@ -23,7 +23,7 @@ from prefzoo.evals.boards.selection import Entry, select
 from prefzoo.evals.boards.standings import differences, ordered, power, primary, rank, verdict_of
 from prefzoo.evals.boards.tables import difference as points
 from prefzoo.evals.boards.tables import escaped
-from prefzoo.evals.boards.verdict import Verdict, names
+from prefzoo.evals.boards.verdict import BoardVerdict, names
 from prefzoo.evals.metrics.registry import Metric, Metrics
 from prefzoo.evals.stats.intervals import holm
 from prefzoo.runtime.run_folders import RESOLVED
@@ -54,7 +54,7 @@ class Group:
 
     metric: Metric
     origin: Mapping[str, str]
-    verdict: Verdict
+    verdict: BoardVerdict
     power: str
     rows: list[BoardRow]
     history: list[BoardRow]
@@ -107,7 +107,7 @@ def gather(root: Path) -> list[Group]:
 def _group(root: Path, metric: str, entries: list[Entry]) -> Group:
     named = [replace(e, label=f"{_where(root, e)}/{e.files.name}") for e in entries]
     if not metric:
-        return Group(Metrics()[metric], {}, Verdict(""), "", [_row(root, e, metric) for e in named], [])
+        return Group(Metrics()[metric], {}, BoardVerdict(""), "", [_row(root, e, metric) for e in named], [])
     origin = {name: shown for name, (_, shown) in comparable.origins(named, metric)[0].items()}
     order = ordered(named, metric, training_costs(named))
     ranking = rank(order, metric)

@@ -21,7 +21,7 @@ from prefzoo.evals.boards.verdict import (
     UNJUDGED,
     UNMEASURED,
     UNTRAINED,
-    Verdict,
+    BoardVerdict,
     advice,
     decide,
     statistics,
@@ -171,19 +171,19 @@ class Leaderboard:
             if line:
                 console.print(line, soft_wrap=True, markup=False, highlight=False)
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> BoardVerdict:
         """Return who wins, what would settle a tie, the numbers behind it, and what to beware of."""
         trained = [n for n in self.order if n != BASE]
         failed = [f"{name} failed ({why})." for name, why in self.failed.items()]
         faults = [f"The metric {name} could not be measured: {why}; fix it there." for name, why in self.faults.items()]
         if not trained or not self.ranking.order:
             if not self.failed and trained == self.order and len(trained) == 1:
-                return Verdict(
+                return BoardVerdict(
                     f"{trained[0]} is alone: there is no baseline to compare it with.", cautions=self.cautions
                 )
             unjudged = "missing" in self.long and bool((self.long.missing > 0).any())
             decision = UNTRAINED if not trained else UNJUDGED if unjudged else UNMEASURED
-            return Verdict(" ".join([f"{decision}.", *failed]), cautions=(*faults, *self.cautions))
+            return BoardVerdict(" ".join([f"{decision}.", *failed]), cautions=(*faults, *self.cautions))
         best = self.long[(self.long.variant == self.ranking.order[0]) & (self.long.metric == self.primary)].iloc[0]
         lead = statistics(self.ranking, self.metrics[self.primary], best)
         labelled = corrected(self.long, self.metrics, self.ranking.order[0])
@@ -191,7 +191,7 @@ class Leaderboard:
         equal = self.equivalence.sentence if self.equivalence else ""
         advice = self.advice if len(self.ranking.tied) > 1 and not equal else ""  # of the asker's own margin
         cautions = (*collapsed(self.long, BASE, trained), *faults, *self.cautions)
-        return Verdict(" ".join([decide(self.ranking), *failed]), advice, " ".join(numbers), cautions, equal)
+        return BoardVerdict(" ".join([decide(self.ranking), *failed]), advice, " ".join(numbers), cautions, equal)
 
 
 def build(

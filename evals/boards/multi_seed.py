@@ -29,7 +29,7 @@ Z = 1.96  # of a 95% interval
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """How much a variant's primary number varies, in its own unit.
 
     Attributes:
@@ -77,7 +77,7 @@ def over_seeds(
     return replace(board, long=long, order=order, ranking=ranking, power=power, advice=settle, equivalence=equal)
 
 
-def spread(models: Mapping[str, Measured], names: Sequence[str], primary: str) -> Spread:
+def spread(models: Mapping[str, Measured], names: Sequence[str], primary: str) -> SeedSpread:
     """Measure how much a variant's number varies over its seeds, and over prompts.
 
     Args:
@@ -90,7 +90,7 @@ def spread(models: Mapping[str, Measured], names: Sequence[str], primary: str) -
     """
     values = _complete(_stacked(Metrics()[primary], names, models))
     seeds = float(values.mean(1).std(ddof=1)) if len(values) > 1 else np.nan
-    return Spread(seeds, float(values.mean(0).std(ddof=1) / np.sqrt(values.shape[1])))
+    return SeedSpread(seeds, float(values.mean(0).std(ddof=1) / np.sqrt(values.shape[1])))
 
 
 def _stacked(metric: Metric, names: Sequence[str], models: Mapping[str, Measured]) -> Values:

@@ -16,7 +16,7 @@ from prefzoo.evals.boards.equivalence import Equivalence, equivalence
 from prefzoo.evals.boards.judged_files import costs_of
 from prefzoo.evals.boards.ranking import Ranking, Standing, ranked, standing
 from prefzoo.evals.boards.selection import Entry
-from prefzoo.evals.boards.verdict import Verdict, advice, decide, statistics
+from prefzoo.evals.boards.verdict import BoardVerdict, advice, decide, statistics
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.inference import power_statement
 from prefzoo.evals.stats.intervals import Difference
@@ -161,7 +161,7 @@ def equivalence_of(
     return equivalence(values, ranking, about, points, base, _cost(list(mine.values()), about.row_name))
 
 
-def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str, equal: Equivalence | None = None) -> Verdict:
+def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str, equal: Equivalence | None = None) -> BoardVerdict:
     """State who wins, what would settle a tie, and by how much they differ.
 
     Args:
@@ -174,7 +174,7 @@ def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str, equal: Equival
         The verdict; its decision is empty if nothing is ranked.
     """
     if not ranking.order:
-        return Verdict("")
+        return BoardVerdict("")
     mine = {e.label: e for e in order}
     best = mine[ranking.order[0]]
     number: Any = best.long.loc[by]
@@ -184,7 +184,7 @@ def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str, equal: Equival
         if len({v.shape for v in values.values()}) == 1:
             settle = advice(values, best.metrics[by], _cost(list(mine.values()), best.metrics[by].row_name))
     equality = equal.sentence if equal else ""
-    return Verdict(decide(ranking), settle, statistics(ranking, best.metrics[by], number), equality=equality)
+    return BoardVerdict(decide(ranking), settle, statistics(ranking, best.metrics[by], number), equality=equality)
 
 
 def _cost(entries: Sequence[Entry], rows: str) -> RunCost | None:

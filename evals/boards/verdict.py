@@ -21,7 +21,7 @@ UNMEASURED = "No variant can be ranked: nothing was measured on held-out prompts
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BoardVerdict:
     """What a comparison shows, each part in whole sentences; a part that does not apply is empty.
 
     Attributes:

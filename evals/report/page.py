@@ -17,7 +17,7 @@ from prefzoo.data.audits.findings import example_words, findings_of
 from prefzoo.evals.boards.judged_files import metrics_of
 from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
-from prefzoo.evals.boards.verdict import Verdict
+from prefzoo.evals.boards.verdict import BoardVerdict
 from prefzoo.evals.metrics.registry import Metric, Metrics
 from prefzoo.evals.report import (
     benchmarks,
@@ -95,7 +95,7 @@ def _summary(run: RunFiles, board: Leaderboard | None) -> dict[str, Any]:
     held_out = f"{n_pairs} held-out pairs" if n_pairs else "no held-out pairs"
     on = f"{n_prompts} prompts, {held_out}" if n_prompts else held_out
     return {
-        "verdict": board.verdict() if board is not None else Verdict(NOTHING_YET),
+        "verdict": board.verdict() if board is not None else BoardVerdict(NOTHING_YET),
         "power": board.power if board is not None else "",
         "unfinished": [name for name in run.unfinished if name not in run.failed],
         "facts": facts.facts(run, on, _judge(run)),

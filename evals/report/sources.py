@@ -14,7 +14,7 @@ METRICS = {"rewards/accuracies": "accuracy", "loss": "loss"}
 
 
 @dataclass(frozen=True)
-class Trained:
+class SourceResult:
     """A variant on one source, at the end of its training; NaN for what was not logged.
 
     Attributes:
@@ -33,11 +33,11 @@ def of_audits(run: RunFiles) -> list[dict[str, Any]]:
     return [{"use": use, **one} for use, audit in run.audits.items() for one in audit.get("sources") or ()]
 
 
-def trained(run: RunFiles) -> list[Trained]:
+def trained(run: RunFiles) -> list[SourceResult]:
     """Return the training metrics of each variant on each source, over the last tenth of the steps."""
     names = [one["name"] for one in of_audits(run) if one["use"] == "train"]
     variants = [v for v in run.variants.values() if not v.steps.empty]
-    return [Trained(v.name, name, **_last(v, name)) for v in variants for name in names]
+    return [SourceResult(v.name, name, **_last(v, name)) for v in variants for name in names]
 
 
 def _last(variant: VariantFiles, source: str) -> dict[str, float]:

@@ -14,7 +14,16 @@ from scipy.stats import t as student
 
 from prefzoo.evals.stats.inference import LARGE, LEVEL, TWO, seeded_gap
 from prefzoo.evals.stats.intervals import Values
-from prefzoo.evals.stats.planning import ONE_SEED, SEEDS, Plan, Price, Spread, default_price, rounded_up, spread_of
+from prefzoo.evals.stats.planning import (
+    ONE_SEED,
+    SEEDS,
+    Price,
+    SamplePlan,
+    Spread,
+    default_price,
+    rounded_up,
+    spread_of,
+)
 
 ALPHA = 1 - LEVEL
 PSEUDO = 4  # prompts, two won and two lost, that the spread of a difference is widened by (Agresti & Coull 1998)
@@ -69,7 +78,7 @@ def _widening(n: int, largest: float) -> float:
 
 def plan_to_decide(
     a: Values, b: Values, margin: float, comparisons: int = 1, price: Price | None = None, largest: float = 1.0
-) -> Plan | None:  # fmt: skip
+) -> SamplePlan | None:  # fmt: skip
     """Plan the run after which two variants are equal within a margin or different, whatever the truth is.
 
     With a standard error under $m / (t_{different} + t_{equal})$ every difference is past one of the two critical
@@ -98,7 +107,7 @@ def plan_to_decide(
     if not possible:
         return None
     prompts, best = min(possible, key=lambda c: (price or default_price)(*c))
-    return Plan(margin, prompts, best, known)
+    return SamplePlan(margin, prompts, best, known)
 
 
 def _prompts_to_decide(spread: Spread, seeds: int, margin: float, comparisons: int, largest: float) -> int | None:

@@ -48,7 +48,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplePlan:
     """What would show a difference four times in five.
 
     Attributes:
@@ -115,7 +115,7 @@ def typical_spread(values: Mapping[str, Values]) -> Spread | None:
     return Spread(prompts, rest, float(np.median(known)) if len(known) == len(parts) else None)
 
 
-def plan(values: Mapping[str, Values], price: Price | None = None) -> Plan | None:
+def plan(values: Mapping[str, Values], price: Price | None = None) -> SamplePlan | None:
     """Plan the run that would show a difference which this one could not.
 
     Args:
@@ -141,7 +141,7 @@ def plan(values: Mapping[str, Values], price: Price | None = None) -> Plan | Non
     if not possible:
         return None
     prompts, best = min(possible, key=lambda c: (price or default_price)(*c))
-    return Plan(target, prompts, best, known)
+    return SamplePlan(target, prompts, best, known)
 
 
 def default_price(prompts: int, seeds: int) -> float:

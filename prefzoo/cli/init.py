@@ -22,7 +22,7 @@ def command(recipe: Path, model: str | None, data: str | None, held_out: str | N
     It reads the data, names losses that fit it, and asks for model and data if they are not given. `prefzoo check`
     accepts the result.
     """
-    from prefzoo.experiment.first_recipe import Inputs, write_recipe
+    from prefzoo.experiment.first_recipe import RecipeInputs, write_recipe
     from prefzoo.recipe import load
     from prefzoo.runtime.run_folders import write_text
 
@@ -33,7 +33,7 @@ def command(recipe: Path, model: str | None, data: str | None, held_out: str | N
     if not recipe.parent.is_dir():
         raise UserError(f"{recipe.parent}: no such folder; make it first")
     asks = model is None or data is None
-    inputs = Inputs(
+    inputs = RecipeInputs(
         recipe,
         model or _ask("--model", "Model (a folder, a .gguf file or a hub id)"),
         data or _ask("--data", "Preference data (a file or a hub id)"),

@@ -14,7 +14,7 @@ from prefzoo.data.faults import Faults, OnBadRow
 from prefzoo.data.mixtures import Origins, Part
 from prefzoo.data.schemas.columns import fold_columns, settle
 from prefzoo.data.schemas.normalise import Normalised, conclude, read_part
-from prefzoo.data.schemas.normalise import Part as Read
+from prefzoo.data.schemas.normalise import ReadRows
 from prefzoo.data.schemas.rankings import Pairs
 from prefzoo.data.sources import Address, iterate_rows
 from prefzoo.data.spool import Spool
@@ -142,14 +142,14 @@ def _read(source: DataSource, folder: Path, faults: Faults, *, turns: bool) -> N
     return replace(conclude(part, schema, source.spec, faults, turns=turns), folded=tuple(folded.values()))
 
 
-def _spooled(part: Read) -> Read:
+def _spooled(part: ReadRows) -> ReadRows:
     """Return the beginning of a data set that is larger than what is held in memory."""
-    spooled = Read(Spool(), Spool(), Counter(), {}, part.rated)
+    spooled = ReadRows(Spool(), Spool(), Counter(), {}, part.rated)
     _append(spooled, part)
     return spooled
 
 
-def _append(whole: Read, part: Read) -> None:
+def _append(whole: ReadRows, part: ReadRows) -> None:
     assert isinstance(whole.rows, Spool)
     assert isinstance(whole.examples, Spool)
     for row in part.rows:

@@ -18,7 +18,7 @@ QUERIES_PER_PIECE = 192  # queries at a time: fewer cost overhead, more cost pro
 MAX_SAVED_KEYS = 512  # up to so many keys, attention weights are saved for the backward pass; otherwise recomputed
 
 
-class Kind(NamedTuple):
+class AttentionKind(NamedTuple):
     """What attention of an architecture does beside the softmax.
 
     Attributes:
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
     cap: float = 0.0
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, kind: Kind) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, kind: AttentionKind) -> Tensor:
     """Attend within packed blocks.
 
     Args:
@@ -59,7 +59,7 @@ class _Pieces(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, kind: Kind) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, kind: AttentionKind) -> Tensor:
         # under autocast, products run in the lower precision whatever the inputs' dtype
         device = query.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
@@ -104,7 +104,7 @@ class _Pieces(torch.autograd.Function):
         return *(x.to(kind) for x, kind in zip(grads, ctx.dtypes, strict=True)), None, None
 
 
-def _weights(queries: Tensor, keys: Tensor, kind: Kind) -> tuple[Tensor, Tensor | None]:
+def _weights(queries: Tensor, keys: Tensor, kind: AttentionKind) -> tuple[Tensor, Tensor | None]:
     """Return the (K, H/K * T, S) attention weights of (K, H/K, T, D) queries, the last T of S positions of the keys.
 
     With a cap also its derivative, in the same shape.
@@ -124,7 +124,7 @@ def _weights(queries: Tensor, keys: Tensor, kind: Kind) -> tuple[Tensor, Tensor 
     return scores.softmax(-1).view(groups, share * t, -1), slope
 
 
-def _is_saved(keys: int, kind: Kind) -> bool:
+def _is_saved(keys: int, kind: AttentionKind) -> bool:
     return keys <= MAX_SAVED_KEYS and not kind.cap
 
 

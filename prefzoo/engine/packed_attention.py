@@ -87,7 +87,9 @@ def _packed(
     """Attend within each block: the prompt with its first answer, then its second answer after the same prompt."""
     if query.device.type in CPU_KERNELS and not dropout:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return cpu_attention.attend(query, key, value, index.blocks, cpu_attention.Kind(scale, window, cap or 0.0))
+        return cpu_attention.attend(
+            query, key, value, index.blocks, cpu_attention.AttentionKind(scale, window, cap or 0.0)
+        )
     if not cap and not dropout and varlen_attention.fits(query, key, value):
         return varlen_attention.attend(query, key, value, index, scaling, window)
     return padded_attention.attend(query, key, value, index, scaling, window, cap, dropout)

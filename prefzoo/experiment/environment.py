@@ -34,7 +34,7 @@ OPTIONAL = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class Fact:
     """One thing that was looked at.
 
     Attributes:
@@ -50,21 +50,21 @@ class Finding:
     cure: str = ""
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Fact]:
     """Look at hardware, precision, memory, disks, settings, required and optional parts. Needs no network."""
     import torch
 
     return [*_hardware(torch), *_precision(torch), *_disks(), *_settings(), *_required(), *_optional(torch)]
 
 
-def _hardware(torch: Any) -> list[Finding]:
+def _hardware(torch: Any) -> list[Fact]:
     from prefzoo.runtime.run_folders import cpu_name
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
     fewer = f"OMP_NUM_THREADS or a limit leaves {threads}" if threads < usable else ""
     findings = [
-        Finding("hardware", "processor", GOOD, f"{cpu_name()}, {usable} cores, {threads} threads", fewer),
+        Fact("hardware", "processor", GOOD, f"{cpu_name()}, {usable} cores, {threads} threads", fewer),
         _memory(),
     ]
     if not torch.cuda.is_available():
@@ -73,23 +73,23 @@ def _hardware(torch: Any) -> list[Finding]:
             cure = "this torch was built without CUDA; install one with it, see pytorch.org"
         return [
             *findings,
-            Finding("hardware", "GPU", NOTE, "none that torch can use: everything runs on the CPU", cure),
+            Fact("hardware", "GPU", NOTE, "none that torch can use: everything runs on the CPU", cure),
         ]
     for i in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(i)
         says = f"{torch.cuda.get_device_name(i)}, {total / GIB:.0f} GiB, {free / GIB:.0f} free"
-        findings.append(Finding("hardware", f"GPU {i}", GOOD, says))
+        findings.append(Fact("hardware", f"GPU {i}", GOOD, says))
     return findings
 
 
-def _memory() -> Finding:
+def _memory() -> Fact:
     """Return the memory of the machine or of a smaller container. AdamW in fp32 keeps 16 bytes a parameter."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _number(Path("/sys/fs/cgroup/memory.max")) or total
     free = next((1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAv")), total)
     free = min(free, limit - (_number(Path("/sys/fs/cgroup/memory.current")) or 0)) if limit < total else free
     fits = f"full fine-tuning on the CPU fits models up to about {free / 16 / 1e9:.1f}B parameters"
-    return Finding("hardware", "memory", GOOD, f"{min(limit, total) / GIB:.1f} GiB, {free / GIB:.1f} free; {fits}")
+    return Fact("hardware", "memory", GOOD, f"{min(limit, total) / GIB:.1f} GiB, {free / GIB:.1f} free; {fits}")
 
 
 def _number(path: Path) -> int | None:
@@ -106,7 +106,7 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _precision(torch: Any) -> list[Finding]:
+def _precision(torch: Any) -> list[Fact]:
     """Return what `train.precision: auto` means here, beside the speed of both by a matrix product each."""
     from prefzoo.engine.precision import native_bf16
 
@@ -115,7 +115,7 @@ def _precision(torch: Any) -> list[Finding]:
     kind = "in hardware" if native_bf16() else "emulated"
     says = f"{kind}; {bf16:.0f} GFLOP/s, fp32 {fp32:.0f}; train.precision: auto takes {auto}"
     slow = "measured slower than fp32 in this small product" if native_bf16() and bf16 < fp32 else ""
-    return [Finding("precision", "bf16", GOOD if native_bf16() else NOTE, says, slow)]
+    return [Fact("precision", "bf16", GOOD if native_bf16() else NOTE, says, slow)]
 
 
 def _speed(torch: Any, dtype: Any) -> float:
@@ -130,65 +130,63 @@ def _speed(torch: Any, dtype: Any) -> float:
     return 2 * SIZE**3 / best / 1e9
 
 
-def _disks() -> list[Finding]:
+def _disks() -> list[Fact]:
     findings = []
     for name, place in (("cache", cache_root()), ("results", Path.cwd())):
         there = next(p for p in (place, *place.parents) if p.exists())
         free = shutil.disk_usage(there).free
         if not os.access(there, os.W_OK):
             other = "set PREFZOO_CACHE to a folder that is" if name == "cache" else "use --results, or another folder"
-            findings.append(Finding("disk", name, BAD, f"{place} is not writable", other))
+            findings.append(Fact("disk", name, BAD, f"{place} is not writable", other))
         elif free < LEAST_FREE:
-            findings.append(
-                Finding("disk", name, NOTE, f"{place}: {free / GIB:.1f} GiB free", "a checkpoint may not fit")
-            )
+            findings.append(Fact("disk", name, NOTE, f"{place}: {free / GIB:.1f} GiB free", "a checkpoint may not fit"))
         else:
-            findings.append(Finding("disk", name, GOOD, f"{place}: {free / GIB:.0f} GiB free"))
+            findings.append(Fact("disk", name, GOOD, f"{place}: {free / GIB:.0f} GiB free"))
     return findings
 
 
-def _settings() -> list[Finding]:
+def _settings() -> list[Fact]:
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     hub = "offline (HF_HUB_OFFLINE): only files, packages and what the hub's cache holds" if offline else "may be asked"
     token = "a token is set" if os.environ.get("HF_TOKEN") else "no HF_TOKEN"
-    return [Finding("settings", "hub", NOTE if offline else GOOD, f"{hub}; {token}"), _waiting()]
+    return [Fact("settings", "hub", NOTE if offline else GOOD, f"{hub}; {token}"), _waiting()]
 
 
-def _waiting() -> Finding:
+def _waiting() -> Fact:
     """Return how threads wait for work: it decides how fast training is beside another busy program."""
     chosen = threads.chosen_by_user()
     says = f"sleep soon, so that other busy programs cost little ({threads.SPINS}={threads.COUNT})"
     if chosen:
         says = f"as the environment sets ({chosen}); unset it to let them sleep soon"
-    return Finding("settings", "waiting threads", NOTE if chosen else GOOD, says)
+    return Fact("settings", "waiting threads", NOTE if chosen else GOOD, says)
 
 
-def _required() -> list[Finding]:
+def _required() -> list[Fact]:
     """Return what the package declares: installed, and in the range that was tried."""
-    findings = [Finding("parts", "python", GOOD, f"{platform.python_version()} at {sys.executable}")]
+    findings = [Fact("parts", "python", GOOD, f"{platform.python_version()} at {sys.executable}")]
     try:
         declared = [Requirement(line) for line in requires("prefzoo") or []]
     except PackageNotFoundError:
-        return [*findings, Finding("parts", "prefzoo", BAD, "is not installed", "pip install -e . in its folder")]
+        return [*findings, Fact("parts", "prefzoo", BAD, "is not installed", "pip install -e . in its folder")]
     for need in declared:
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
         have = version_of(need.name)
         cure = f"pip install '{need}'"
         if have is None:
-            findings.append(Finding("parts", need.name, BAD, f"is not installed; {need.specifier} is needed", cure))
+            findings.append(Fact("parts", need.name, BAD, f"is not installed; {need.specifier} is needed", cure))
         elif have != UNKNOWN and not need.specifier.contains(have, prereleases=True):
-            findings.append(Finding("parts", need.name, BAD, f"{have}; tried with {need.specifier}", cure))
+            findings.append(Fact("parts", need.name, BAD, f"{have}; tried with {need.specifier}", cure))
         else:
-            findings.append(Finding("parts", need.name, GOOD, have))
+            findings.append(Fact("parts", need.name, GOOD, have))
     return findings
 
 
-def _optional(torch: Any) -> list[Finding]:
+def _optional(torch: Any) -> list[Fact]:
     findings = []
     for name, purpose, cure in OPTIONAL:
         have = version_of(name)
         useless = name == "bitsandbytes" and not torch.cuda.is_available()
         says, wanted = f"{have or 'not installed'}: {purpose}", not (have or useless)
-        findings.append(Finding("optional", name, GOOD if have else NOTE, says, cure if wanted else ""))
+        findings.append(Fact("optional", name, GOOD if have else NOTE, says, cure if wanted else ""))
     return findings

@@ -14,7 +14,7 @@ from prefzoo.evals.judges.protocol import Judge
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.disk import disk_of
 from prefzoo.experiment.measurements import Measurement
-from prefzoo.experiment.plan_types import BENCHMARKS, CALL, GENERATION, JUDGING, LOADING, TRAINING, Estimate
+from prefzoo.experiment.plan_types import BENCHMARKS, CALL, GENERATION, JUDGING, LOADING, TRAINING, RunEstimate
 from prefzoo.experiment.stages.trainings import plain_job
 from prefzoo.experiment.standing import Standing
 from prefzoo.experiment.works import Trained, Work, of_trainings, trained, works_of
@@ -29,7 +29,7 @@ IMPORT, DOCUMENTS = 2.0, 1e5  # seconds that a benchmark takes before its first 
 SIDE, PRODUCTS = 1024, 10  # of the matrix products that tell how fast this machine is
 
 
-def estimate(experiment: Experiment, judge: Judge | None, standing: Standing) -> Estimate:
+def estimate(experiment: Experiment, judge: Judge | None, standing: Standing) -> RunEstimate:
     """Work out what a run would take, from earlier runs, or from a short measurement where none is known.
 
     A measurement takes seconds and is remembered in the user's cache. A run that is roughly shorter than half a minute
@@ -57,7 +57,7 @@ def estimate(experiment: Experiment, judge: Judge | None, standing: Standing) ->
 def _put_together(
     experiment: Experiment, judge: Judge | None, works: Sequence[Work], roughly: Mapping[str, float], todo: Trained,
     size: int,
-) -> Estimate:  # fmt: skip
+) -> RunEstimate:  # fmt: skip
     seconds: dict[str, float] = {}
     rough, unknown, origins = dict[str, None](), dict[str, None](), set[str]()
     for work in works:
@@ -69,7 +69,7 @@ def _put_together(
         each = known[0] if known is not None else roughly[work.name]
         seconds[work.row] = seconds.get(work.row, 0.0) + each * work.units
     words = {"run": "from earlier runs", "trial": "measured in a few steps"}
-    return Estimate(
+    return RunEstimate(
         seconds, _details(experiment, judge, todo), list(rough), list(unknown),
         [words[origin] for origin in words if origin in origins], disk_of(experiment, todo, size),
         _trainings(experiment, size), 1.0 if torch.cuda.is_available() else crowding(),

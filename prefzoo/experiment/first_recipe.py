@@ -25,7 +25,7 @@ BATCH, LEAST_BATCH, FEW_STEPS = 32, 2, 16
 
 
 @dataclass(frozen=True)
-class Inputs:
+class RecipeInputs:
     """What a recipe is written for.
 
     Attributes:
@@ -41,7 +41,7 @@ class Inputs:
     held_out: str | None = None
 
 
-def write_recipe(inputs: Inputs) -> tuple[str, Normalised]:
+def write_recipe(inputs: RecipeInputs) -> tuple[str, Normalised]:
     """Read the data, and return the text of a recipe that fits it.
 
     Args:
@@ -60,7 +60,7 @@ def write_recipe(inputs: Inputs) -> tuple[str, Normalised]:
     return "\n".join(_lines(inputs, data)) + "\n", data
 
 
-def _lines(inputs: Inputs, data: Normalised) -> Iterator[str]:
+def _lines(inputs: RecipeInputs, data: Normalised) -> Iterator[str]:
     unit = "labelled answers" if isinstance(data.examples[0], LabelledAnswer) else "pairs"
     yield f"# Shows what this would do, and how long it takes:  prefzoo check {inputs.out}"
     yield f"# Trains, evaluates and ranks all variants:         prefzoo run {inputs.out}"

@@ -21,8 +21,8 @@ from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.metrics.builtin.corrected import refusal
 from prefzoo.experiment import search, sweep_report, unchanged
+from prefzoo.experiment.best_trials import Choice, failures, train_and_choose
 from prefzoo.experiment.check import Checked, check_run, load_checked
-from prefzoo.experiment.choose import Choice, failures, train_and_choose
 from prefzoo.experiment.context import Experiment, open_experiment
 from prefzoo.experiment.estimate import estimate
 from prefzoo.experiment.executors import LOCAL, Executor, InOrder, Resources, run_stage

@@ -16,7 +16,7 @@ from prefzoo.experiment.check import check_run, load_checked
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.data import unit
 from prefzoo.experiment.estimate import estimate
-from prefzoo.experiment.plan_types import Estimate, Plan, VariantPlan
+from prefzoo.experiment.plan_types import Plan, RunEstimate, VariantPlan
 from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.trainings import plain_job
@@ -69,7 +69,7 @@ def plan_of(
 
 
 def _plan_variant(
-    experiment: Experiment, variant: Variant, model: Any, trials: Sequence[Trial], estimated: Estimate
+    experiment: Experiment, variant: Variant, model: Any, trials: Sequence[Trial], estimated: RunEstimate
 ) -> VariantPlan:
     train, bf16, examples = variant.train, use_bf16(variant.train), experiment.pairs
     steps = steps_of(train, len(examples))

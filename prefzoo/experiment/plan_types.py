@@ -63,7 +63,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """What a run would take.
 
     Attributes:
@@ -167,7 +167,7 @@ class Plan:
     seeds: int
     early_stopping: bool
     sweep: bool
-    estimate: Estimate
+    estimate: RunEstimate
     notes: tuple[str, ...] = ()
     failing: dict[str, str] = field(default_factory=dict)
     standing: tuple[str, ...] = ()
@@ -197,7 +197,7 @@ class Plan:
         disk = replace(Disk(**values["estimate"]["disk"]), free=free_disk(folder))
         tuples = {key: tuple(values[key]) for key in ("notes", "standing")}
         tuples["sources"] = _sources(values["sources"])
-        estimate = Estimate(**{**values["estimate"], "disk": disk, "crowding": 1.0})
+        estimate = RunEstimate(**{**values["estimate"], "disk": disk, "crowding": 1.0})
         return cls(**{**values, **tuples, "variants": variants, "estimate": estimate})
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from prefzoo.evals.boards.multi_seed import spread
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.experiment import search
-from prefzoo.experiment.choose import Choice, failures
+from prefzoo.experiment.best_trials import Choice, failures
 from prefzoo.experiment.context import Experiment
 
 HEAD = (

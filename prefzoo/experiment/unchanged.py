@@ -22,7 +22,7 @@ from rich.console import Console
 from prefzoo.errors import UserError
 from prefzoo.experiment.request import Request
 from prefzoo.recipe.data_paths import paths_of
-from prefzoo.recipe.yaml import Source
+from prefzoo.recipe.yaml import RawRecipe
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
 
@@ -151,7 +151,7 @@ def known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) -> 
 
 
 def _name(request: Request) -> str:
-    source = Source(Path(request.recipe))
+    source = RawRecipe(Path(request.recipe))
     for text in request.overrides:
         source.override(text)
     return str(source.data["name"])

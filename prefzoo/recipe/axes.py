@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from prefzoo import losses
 from prefzoo.losses import AnyLoss, paper_grid
 from prefzoo.recipe import messages, modifiers
-from prefzoo.recipe.yaml import Keys, Source
+from prefzoo.recipe.yaml import Keys, RawRecipe
 
 SCALES = ("log", "uniform")
 LISTS = (("train", "lora", "targets"), ("train", "trackers"))  # fields whose value is a list
@@ -86,7 +86,7 @@ class Sweep(BaseModel):
     unequal_budgets: Literal["refuse", "flag"] = "refuse"
 
 
-def extract_axes(source: Source, folder: Path) -> dict[str, tuple[Axis, ...]]:
+def extract_axes(source: RawRecipe, folder: Path) -> dict[str, tuple[Axis, ...]]:
     """Take the axes out of a recipe, leaving the first value of each in its place.
 
     Args:
@@ -121,7 +121,7 @@ def extract_axes(source: Source, folder: Path) -> dict[str, tuple[Axis, ...]]:
     return axes
 
 
-def _take_axes(source: Source, keys: Keys, value: Any, path: Keys) -> Iterator[Axis]:
+def _take_axes(source: RawRecipe, keys: Keys, value: Any, path: Keys) -> Iterator[Axis]:
     """Yield the axes in a mapping and below it, replacing each by its first value."""
     if not isinstance(value, dict):
         return
@@ -147,13 +147,13 @@ def _take_axes(source: Source, keys: Keys, value: Any, path: Keys) -> Iterator[A
             yield from _take_axes(source, at, below, here)
 
 
-def _axes_of_modifiers(source: Source, keys: Keys, entries: Any, path: Keys) -> Iterator[Axis]:
+def _axes_of_modifiers(source: RawRecipe, keys: Keys, entries: Any, path: Keys) -> Iterator[Axis]:
     for i, entry in enumerate(entries if isinstance(entries, list) else []):
         for spec, knobs in entry.items() if isinstance(entry, dict) else ():
             yield from _take_axes(source, (*keys, str(i), spec), knobs, (*path, modifiers.short_name(spec)))
 
 
-def _range(source: Source, keys: Keys, path: Keys, value: dict[str, Any]) -> Axis | None:
+def _range(source: RawRecipe, keys: Keys, path: Keys, value: dict[str, Any]) -> Axis | None:
     scale, ends = next(iter(value.items()))
     numbers = isinstance(ends, list) and len(ends) == ENDS and all(type(v) in (int, float) for v in ends)
     if len(value) != 1 or not numbers:
@@ -167,7 +167,7 @@ def _range(source: Source, keys: Keys, path: Keys, value: dict[str, Any]) -> Axi
 
 
 def _published(
-    source: Source, name: str, fields: dict[str, Any], ready: Any, folder: Path, own: set[tuple[str, ...]]
+    source: RawRecipe, name: str, fields: dict[str, Any], ready: Any, folder: Path, own: set[tuple[str, ...]]
 ) -> list[Axis]:
     """Return the axes of `sweep: paper` that the variant does not set itself."""
     if ready != PAPER:
@@ -237,7 +237,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def attach_axes(
-    source: Source,
+    source: RawRecipe,
     axes: Mapping[str, tuple[Axis, ...]],
     variants: dict[str, Model],
     make: Callable[[str, Any], Model | None],
@@ -272,7 +272,7 @@ def _useful(axes: Sequence[Axis], variant: Any) -> tuple[Axis, ...]:
     return tuple(a for a in axes if a.path != ("reference",) or getattr(variant, "reference", None) is not None)
 
 
-def _check_seeds(source: Source) -> None:
+def _check_seeds(source: RawRecipe) -> None:
     """Add a fault if a seed occurs twice, or if `seed` is not the first of `seeds`."""
     seeds, seed = source.data.get("seeds"), source.data.get("seed")
     if isinstance(seeds, list) and seeds:

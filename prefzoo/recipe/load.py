@@ -17,7 +17,7 @@ from prefzoo.recipe import messages, modifiers, yaml
 from prefzoo.recipe.axes import Axis, Sweep, attach_axes, extract_axes, variant_to_plain
 from prefzoo.recipe.knobs import knobs_of, validate
 from prefzoo.recipe.sections import Data, Evals, RecipeSection, Seed, Text, Train
-from prefzoo.recipe.yaml import Keys, Source
+from prefzoo.recipe.yaml import Keys, RawRecipe
 from prefzoo.runtime.plugins import describe_error
 from prefzoo.runtime.run_folders import BASE
 
@@ -92,7 +92,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: All faults at once, one line each: `path:line: dotted.field: what is wrong (value); cure`.
     """
-    source = Source(Path(path))
+    source = RawRecipe(Path(path))
     for text in overrides:
         source.override(text)
     for section in ("data", "train", "evals"):  # a heading with nothing below it
@@ -111,7 +111,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def _variants(source: Source, folder: Path) -> dict[str, Variant]:
+def _variants(source: RawRecipe, folder: Path) -> dict[str, Variant]:
     raw = source.data.get("variants")
     if not raw:
         source.fault(("variants",), "is missing or empty; name at least one, like `variants: {dpo: {beta: 0.1}}`")
@@ -123,7 +123,7 @@ def _variants(source: Source, folder: Path) -> dict[str, Variant]:
     return {}
 
 
-def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | None:
+def _variant(source: RawRecipe, name: str, fields: Any, folder: Path) -> Variant | None:
     keys = ("variants", name)
     if name == BASE:
         source.fault(keys, f"{BASE!r} is the untrained model; choose another name, and give the loss as `loss:`")
@@ -148,7 +148,7 @@ def _variant(source: Source, name: str, fields: Any, folder: Path) -> Variant | 
     return Variant(name=name, loss=spec, params=params, train=train, folder=folder, reference=reference)
 
 
-def _reference(source: Source, keys: Keys, own: dict[str, Any], loss: AnyLoss, train: Train) -> str | None:
+def _reference(source: RawRecipe, keys: Keys, own: dict[str, Any], loss: AnyLoss, train: Train) -> str | None:
     """Return the variant's reference, else the recipe's; None where its loss reads none, or nothing names one."""
     at, reads = (*keys, "reference"), loss.needs_reference or loss.needs_kl
     if own and not _is_model(own["reference"]):
@@ -173,7 +173,7 @@ def _is_model(value: Any) -> bool:
     return isinstance(value, str) and value.lower() not in NO_MODEL
 
 
-def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> Loss | Sum | None:
+def _loss(source: RawRecipe, keys: Keys, spec: Any, folder: Path) -> Loss | Sum | None:
     if not isinstance(spec, str):
         source.fault((*keys, "loss"), f"must be text (is {messages.format_value(spec)}); `prefzoo losses` lists all")
         return None
@@ -191,7 +191,7 @@ def _loss(source: Source, keys: Keys, spec: Any, folder: Path) -> Loss | Sum | N
     return None
 
 
-def _merged_train(source: Source, keys: Keys, partial: Any) -> Train | None:
+def _merged_train(source: RawRecipe, keys: Keys, partial: Any) -> Train | None:
     """Merge a variant's own `train` into the recipe's; faults of the latter are reported only there."""
     if not isinstance(partial, dict | None):
         source.fault(keys, f"must be a mapping (is {messages.format_value(partial)}); like `{{learning_rate: 1e-5}}`")

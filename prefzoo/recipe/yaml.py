@@ -48,7 +48,7 @@ _Dumper.add_implicit_resolver(_TAG + "float", re.compile(f"^(?:{_FLOAT})$"), lis
 
 
 def dump(plain: dict[str, Any]) -> str:
-    """Return plain values as YAML, in their order; `Source` reads the same values back."""
+    """Return plain values as YAML, in their order; `RawRecipe` reads the same values back."""
     return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -118,7 +118,7 @@ def _mapping(node: yaml.MappingNode, keys: Keys, parsed: _Parsed) -> dict[str, A
 
 
 class Reporter(Protocol):
-    """What takes faults: a recipe's `Source`, or a list of lines."""
+    """What takes faults: a recipe's `RawRecipe`, or a list of lines."""
 
     def fault(self, keys: Keys, message: str, hint: str = "") -> None:
         """Add a fault of the value at `keys`.
@@ -133,7 +133,7 @@ class Reporter(Protocol):
 DATA = (".jsonl", ".csv", ".parquet", ".gz")  # kinds of files that are no recipes
 
 
-class Source:
+class RawRecipe:
     """A recipe's raw values, the place of each (a line of the file, or an override), and the faults so far.
 
     Raises:

@@ -65,7 +65,7 @@ class Pace:
         return (self.total - self.done) / self.rate if self.done > self.before else None
 
 
-class View(Protocol):
+class StageView(Protocol):
     """What a live view offers to stages."""
 
     def stage(self, title: str, variant: str, activity: str) -> AbstractContextManager[Report]:
@@ -84,7 +84,7 @@ class View(Protocol):
         """Change the state that a variant's row shows."""
 
 
-VIEW: ContextVar[View | None] = ContextVar("VIEW", default=None)
+VIEW: ContextVar[StageView | None] = ContextVar("VIEW", default=None)
 
 
 def interactive(console: Console) -> bool:

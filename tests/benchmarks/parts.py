@@ -59,7 +59,7 @@ def attention_by_length() -> None:
             blocks = ((PROMPT, length - PROMPT, length - PROMPT),)
             size = sum(blocks[0])
             qkv = [torch.randn(1, n, size, WIDTH, dtype=kind).requires_grad_() for n in (HEADS, KEYS, KEYS)]
-            plain, index = cpu_attention.Kind(WIDTH**-0.5), BlockIndex(blocks)
+            plain, index = cpu_attention.AttentionKind(WIDTH**-0.5), BlockIndex(blocks)
             pieces = there_and_back(lambda: cpu_attention.attend(*qkv, blocks, plain), qkv)  # noqa: B023
             fused = there_and_back(lambda: padded_attention.attend(*qkv, index, None, None), qkv)  # noqa: B023
             print(f"{kind}, {length} tokens: in pieces {pieces}; torch's fused kernel {fused}")

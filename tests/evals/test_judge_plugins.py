@@ -17,7 +17,7 @@ from prefzoo.errors import UserError
 from prefzoo.evals.judges import Answer, Comparison, PromptRow, load_judge
 from prefzoo.recipe import json_schema, judge
 from prefzoo.recipe.load import dump, load
-from prefzoo.recipe.yaml import Source
+from prefzoo.recipe.yaml import RawRecipe
 from prefzoo.runtime import plugins
 
 RECIPE = "name: tiny\nmodel: some/model\ndata: {train: pairs.jsonl, eval: pairs.jsonl}\nvariants: {dpo: }\n"
@@ -100,7 +100,7 @@ def test_the_schema_and_completion_know_it(offered: list[EntryPoint]) -> None:
     assert schema["$defs"]["BrevitySettings"]["description"].startswith("The answer whose number of words")
     checker = Draft202012Validator(schema["$defs"]["Evals"] | {"$defs": schema["$defs"]})
     for evals, valid in [("{judge: {kind: brevity, words: 9}}", True), ("{judge: {kind: brevity, words: 0}}", False)]:
-        assert checker.is_valid(Source(written(evals)).data["evals"]) == valid
+        assert checker.is_valid(RawRecipe(written(evals)).data["evals"]) == valid
     kinds = [item.value for item in fields(None, None, "evals.judge.kind=")]  # type: ignore[arg-type]
     assert kinds == [f"evals.judge.kind={kind}" for kind in judge.kinds()]
 

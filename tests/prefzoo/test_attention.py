@@ -51,7 +51,7 @@ def answer_by_answer(query: Tensor, key: Tensor, value: Tensor, blocks: Any, win
 
 
 def of_cpus(q: Tensor, k: Tensor, v: Tensor, index: BlockIndex, window: int | None, cap: float) -> Tensor:
-    return cpu_attention.attend(q, k, v, index.blocks, cpu_attention.Kind(SCALE, window, cap))
+    return cpu_attention.attend(q, k, v, index.blocks, cpu_attention.AttentionKind(SCALE, window, cap))
 
 
 def padded(q: Tensor, k: Tensor, v: Tensor, index: BlockIndex, window: int | None, cap: float) -> Tensor:

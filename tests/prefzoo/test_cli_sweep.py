@@ -17,8 +17,8 @@ from called import prefzoo
 from rich.console import Console
 
 from prefzoo.evals.boards.run_files import read_run
+from prefzoo.experiment.best_trials import train_and_choose
 from prefzoo.experiment.check import load_checked
-from prefzoo.experiment.choose import train_and_choose
 from prefzoo.experiment.context import open_experiment
 from prefzoo.experiment.executors import InOrder, Resources
 from prefzoo.experiment.ray_executor import Head, HeadLost, launch_words

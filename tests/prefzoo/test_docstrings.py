@@ -161,3 +161,12 @@ def dpo(policy, reference, *, beta):
     ]  # fmt: skip
     assert [fault.partition(": ")[2] for fault in described_as_things(source)] == ["thing"]
     assert [fault.partition(": ")[2] for fault in vague_names(source)] == ["found", "found", "how", "what"]
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in modules():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path))
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}

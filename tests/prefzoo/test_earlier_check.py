@@ -14,7 +14,7 @@ import pytest
 from called import prefzoo
 
 from prefzoo.experiment import plan as module
-from prefzoo.experiment.plan_types import Disk, Estimate, Plan, VariantPlan
+from prefzoo.experiment.plan_types import Disk, Plan, RunEstimate, VariantPlan
 from prefzoo.training.memory_need import MemoryNeed
 
 RECIPE = """\
@@ -33,7 +33,7 @@ def plan(**changes: Any) -> Plan:
     memory = MemoryNeed(2.0**30, 2.0**31, 2.0**40, on_gpu=False, scoring=False)
     variant = VariantPlan("dpo", 3, 2, 80.0, 1.5, 1, ("a grid",), memory)
     disk = Disk({"all": 8e9, "none": 0.0}, "all", 2e9, 1e30)
-    estimate = Estimate({"training": 99.0}, {"training": "1 training"}, [], [], ["from earlier runs"], disk, {}, 3.0)
+    estimate = RunEstimate({"training": 99.0}, {"training": "1 training"}, [], [], ["from earlier runs"], disk, {}, 3.0)
     values = {"name": "tiny", "model": "model", "parameters": 5, "rows": 4, "unit": "pairs", "schema": "pairs"}
     more = {"lost": {"too long": 1}, "variants": {"dpo": variant}, "seconds": 1.5, "trials": 1, "seeds": 1}
     return Plan(**values, **more, early_stopping=False, sweep=False, estimate=estimate, notes=("odd",), **changes)

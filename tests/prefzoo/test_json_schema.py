@@ -18,8 +18,8 @@ from prefzoo.recipe.axes import Sweep
 from prefzoo.recipe.descriptions import FIELDS
 from prefzoo.recipe.load import Recipe, Variant, load
 from prefzoo.recipe.sections import Train
-from prefzoo.recipe.sources import Source as DataSet
-from prefzoo.recipe.yaml import Source
+from prefzoo.recipe.sources import Source
+from prefzoo.recipe.yaml import RawRecipe
 from prefzoo.types import LogProbs
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -42,7 +42,7 @@ def test_the_kept_file_is_current() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_recipe_passes(path: Path, checker: Draft202012Validator) -> None:
-    checker.validate(Source(path).data)
+    checker.validate(RawRecipe(path).data)
 
 
 GOOD = [
@@ -97,7 +97,7 @@ def test_what_load_refuses_it_refuses(text: str, checker: Draft202012Validator, 
 def _data(text: str, folder: Path) -> Any:
     head = WHOLE if "data:" not in text else WHOLE[: WHOLE.index("data:")]
     (folder / "r.yaml").write_text(head + text)
-    return Source(folder / "r.yaml").data
+    return RawRecipe(folder / "r.yaml").data
 
 
 def test_every_loss_and_knob_is_in_it() -> None:
@@ -132,7 +132,7 @@ def test_every_field_has_a_sentence() -> None:
             sentences |= {
                 p
                 for k in inside
-                if k.__module__ in (Train.__module__, Sweep.__module__, DataSet.__module__)
+                if k.__module__ in (Train.__module__, Sweep.__module__, Source.__module__)
                 for p in paths(k, f"{prefix}{name}.")
             }
         return sentences

@@ -16,7 +16,7 @@ from prefzoo.data.schemas.checks import check_example
 from prefzoo.data.schemas.columns import fold_columns, renamed, settle, unused_columns
 from prefzoo.data.schemas.messages import read_text
 from prefzoo.data.schemas.notes import SkipRow, counted, note
-from prefzoo.data.schemas.rankings import FromRow, Pairs, Ranking
+from prefzoo.data.schemas.rankings import FromRow, Pairs, RatedAnswers
 from prefzoo.data.schemas.registry import Schema
 from prefzoo.data.schemas.shared_prompt import prompt_cure
 from prefzoo.errors import UserError
@@ -99,7 +99,7 @@ def read_examples(
 
 
 @dataclass
-class Part:
+class ReadRows:
     """Some rows of a data set as they were read.
 
     Attributes:
@@ -120,7 +120,7 @@ class Part:
 def read_part(
     schema: Schema, rows: Sequence[Row], spec: str, columns: Mapping[str, str], faults: Faults, start: int = 0,
     pairs: Pairs = "best_worst",
-) -> Part:  # fmt: skip
+) -> ReadRows:  # fmt: skip
     """Turn some rows of a data set into pairs or labelled answers.
 
     Args:
@@ -146,18 +146,18 @@ def read_part(
         for index, row in schema.gather(named) if schema.gather else enumerate(named):
             try:
                 given = _normalised(schema, row, start + index)
-                rated |= isinstance(given, Ranking)
-                built = given.pairs(pairs) if isinstance(given, Ranking) else [given]
+                rated |= isinstance(given, RatedAnswers)
+                built = given.pairs(pairs) if isinstance(given, RatedAnswers) else [given]
                 examples += [_completed(example, row) for example in built]
             except SkipRow as e:
                 counts[f"skipped: {e}"] += 1
             except UserError as e:
                 for line in e.lines:
                     faults.add(f"{spec}: row {start + index + 1}", line, rows[index])
-    return Part(named, examples, counts, dict.fromkeys(unused_columns(rows, schema, columns)), rated)
+    return ReadRows(named, examples, counts, dict.fromkeys(unused_columns(rows, schema, columns)), rated)
 
 
-def conclude(part: Part, schema: Schema, spec: str, faults: Faults, *, turns: bool) -> Normalised:
+def conclude(part: ReadRows, schema: Schema, spec: str, faults: Faults, *, turns: bool) -> Normalised:
     """Check a data set that was read to its end.
 
     Args:
@@ -245,7 +245,7 @@ def _normalised(schema: Schema, row: Row, index: int) -> FromRow:
         raise
     except RAISED as e:  # a plug-in's own error: the user needs to know whose, and at which row
         raise UserError(f"schema {schema.name!r} fails: {describe_error(e)}; fix the schema, or the row") from e
-    if not isinstance(given, Pair | LabelledAnswer | Ranking):
+    if not isinstance(given, Pair | LabelledAnswer | RatedAnswers):
         raise UserError(f"schema {schema.name!r} gives {type(given).__name__}, not a Pair or a LabelledAnswer; fix it")
     media = next((name for name in MEDIA_COLUMNS if row.get(name)), "")
     if media:

@@ -26,7 +26,7 @@ class Rated:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RatedAnswers:
     """Several rated answers to one prompt.
 
     Attributes:
@@ -73,4 +73,4 @@ class Ranking:
             yield build_pair(self.row, self.index, self.prompt, good.answer, bad.answer, scores)
 
 
-FromRow = Example | Ranking
+FromRow = Example | RatedAnswers

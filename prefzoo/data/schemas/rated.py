@@ -12,7 +12,7 @@ from prefzoo.data.schemas.build import SYSTEM_COLUMNS, read_number
 from prefzoo.data.schemas.messages import parse_json
 from prefzoo.data.schemas.notes import SkipRow, note
 from prefzoo.data.schemas.other_names import PROMPT_COLUMNS, prompt_column, read_prompt
-from prefzoo.data.schemas.rankings import Ranking, Rated
+from prefzoo.data.schemas.rankings import Rated, RatedAnswers
 from prefzoo.data.schemas.registry import Detect, schema
 from prefzoo.data.schemas.turns import read_transcripts
 from prefzoo.errors import UserError
@@ -54,7 +54,7 @@ def _with_objects(prompt: str, answers: str) -> Detect:
         ],
     },
 )  # fmt: skip
-def ultrafeedback(row: Row, index: int) -> Ranking:
+def ultrafeedback(row: Row, index: int) -> RatedAnswers:
     """Take the completions with the highest and the lowest overall_score as chosen and rejected (UltraFeedback)."""
     return _ranking(row, index, row["instruction"], row["completions"], "completions")
 
@@ -69,7 +69,7 @@ def ultrafeedback(row: Row, index: int) -> Ranking:
         ],
     },
 )  # fmt: skip
-def nectar(row: Row, index: int) -> Ranking:
+def nectar(row: Row, index: int) -> RatedAnswers:
     """Take the answer of the first rank as chosen and that of the last as rejected (Nectar)."""
     prompt, ranking = row["prompt"], _ranking(row, index, row["prompt"], row["answers"], "answers")
     texts = [str(one.answer) for one in ranking.answers]
@@ -85,7 +85,7 @@ def nectar(row: Row, index: int) -> Ranking:
     "rated answers", columns=(), detect=_detect_rated, optional=(*PROMPT_COLUMNS, *ANSWERS, *RATINGS, *SYSTEM_COLUMNS),
     example={"instruction": QUESTION, "generations": ["Lyon.", "Paris."], "ratings": [2.0, 5.0]},
 )  # fmt: skip
-def rated_answers(row: Row, index: int) -> Ranking:
+def rated_answers(row: Row, index: int) -> RatedAnswers:
     """Take the best and the worst of several answers by a list of ratings, scores or rewards (distilabel)."""
     name = next(name for name in ANSWERS if row.get(name) is not None)
     answers = _listed(row[name], name)
@@ -100,7 +100,7 @@ def rated_answers(row: Row, index: int) -> Ranking:
     sign = -1 if ratings == "ranks" else 1
     scored = [(_text_of(a), read_number(n)) for a, n in zip(answers, numbers, strict=True)]
     rated = [Rated(answer, sign * n) for answer, n in scored if n is not None and answer is not None]
-    return Ranking(row, index, read_prompt(row), rated, scores=sign > 0)
+    return RatedAnswers(row, index, read_prompt(row), rated, scores=sign > 0)
 
 
 def _by_prompt(rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
@@ -119,15 +119,15 @@ def _by_prompt(rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
         {"prompt": QUESTION, "response": "Paris.", "helpfulness": 4, "correctness": 4},
     ),
 )  # fmt: skip
-def helpsteer(row: Row, index: int) -> Ranking:
+def helpsteer(row: Row, index: int) -> RatedAnswers:
     """Take the most and the least helpful response to the same prompt, which are rows of their own (HelpSteer)."""
     if len(row["rated"]) == 1:
         raise SkipRow("one response alone answers the prompt")
     scored = [(one["response"], read_number(one["helpfulness"])) for one in row["rated"]]
-    return Ranking(row, index, row["prompt"], [Rated(a, n) for a, n in scored if n is not None])
+    return RatedAnswers(row, index, row["prompt"], [Rated(a, n) for a, n in scored if n is not None])
 
 
-def _ranking(row: Row, index: int, prompt: Any, value: Any, name: str) -> Ranking:
+def _ranking(row: Row, index: int, prompt: Any, value: Any, name: str) -> RatedAnswers:
     """Return the answers of a list of objects that have a score, a rank, or ratings of several aspects."""
     rated, listed = [], _listed(value, name)
     for one in listed:
@@ -138,7 +138,7 @@ def _ranking(row: Row, index: int, prompt: Any, value: Any, name: str) -> Rankin
         keys = ", ".join((*SCORE_KEYS, "rank"))
         raise UserError(f"{name} has no answer with a score; each is an object with {TEXT_KEYS[0]} and one of {keys}")
     by_rank = all(isinstance(one, dict) and "rank" in one for one in listed)
-    return Ranking(row, index, prompt, rated, scores=not by_rank)
+    return RatedAnswers(row, index, prompt, rated, scores=not by_rank)
 
 
 def _score_of(one: Any) -> float | None:

@@ -25,7 +25,7 @@ from prefzoo.evals.metrics.registry import Metric
 from prefzoo.evals.report import page
 from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.experiment import cards, search, sweep_report
-from prefzoo.experiment.choose import Choice, failures
+from prefzoo.experiment.best_trials import Choice, failures
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.data_card import FILE as DATA_CARD
 from prefzoo.experiment.data_card import card_lines
