@@ -13,8 +13,7 @@ from prefzoo.data.examples import Example, Pair
 from prefzoo.data.faults import Faults, OnBadRow
 from prefzoo.data.mixtures import Origins, Part
 from prefzoo.data.schemas.columns import fold_columns, settle
-from prefzoo.data.schemas.normalise import Normalised, conclude, read_part
-from prefzoo.data.schemas.normalise import ReadRows
+from prefzoo.data.schemas.normalise import Normalised, ReadRows, conclude, read_part
 from prefzoo.data.schemas.rankings import Pairs
 from prefzoo.data.sources import Address, iterate_rows
 from prefzoo.data.spool import Spool

@@ -24,9 +24,9 @@ STEPS = 3
 
 
 def job_of(loss: str, model: Any, examples: Any, **settings: Any) -> Job:
-    how = Train(batch=4, steps=STEPS, learning_rate=1e-3, **{"precision": "bf16"} | settings)
+    train = Train(batch=4, steps=STEPS, learning_rate=1e-3, **{"precision": "bf16"} | settings)
     chosen = losses.get(loss)
-    job = Job(chosen, chosen.Params(), how, 0, examples, "shared", bf16=how.precision == "bf16")
+    job = Job(chosen, chosen.Params(), train, 0, examples, "shared", bf16=train.precision == "bf16")
 
     def frozen(rows: Any, title: str, kind: Any, passes: Any) -> Any:
         return reference_logprobs.logprobs(model, rows, "shared", kind, bf16=job.bf16, passes=passes[0])
