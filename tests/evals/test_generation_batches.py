@@ -142,18 +142,17 @@ def test_pairs_are_sampled_in_large_chunks(monkeypatch: pytest.MonkeyPatch) -> N
     device, sizes = SimpleNamespace(type="cuda"), list[int]()
     monkeypatch.setattr(pairs, "process_state", lambda: SimpleNamespace(device=device))
 
-    def sampled(model: Any, tokenizer: Any, rows: Any, sampling: Any, cache: Any, key: str) -> list[list[Answer]]:
-        sizes.append(len(rows))
-        return [[Answer("", True, 0)] for _ in rows]
+    def sampler(prompts: Any) -> list[list[Answer]]:
+        sizes.append(len(prompts))
+        return [[Answer("", True, 0)] for _ in prompts]
 
-    monkeypatch.setattr(pairs, "_sampled", sampled)
     monkeypatch.setattr(pairs, "grade", lambda judge, rows, answers: ([["no"]] * len(rows), []))
     rows = [PromptRow(str(i), "q") for i in range(300)]
     drawn = pairs.Sampling(1, 1.0, 0, 4)
     judge: Any = SimpleNamespace(name="j", prompt_hash="", scores_answers=True)
-    pairs.make_pairs(None, None, rows, judge, drawn, pairs.Rule())
+    pairs.make_pairs(sampler, rows, judge, drawn, pairs.Rule())
     assert sizes == [256, 44]
     device.type = "cpu"
     sizes.clear()
-    pairs.make_pairs(None, None, rows, judge, drawn, pairs.Rule())
+    pairs.make_pairs(sampler, rows, judge, drawn, pairs.Rule())
     assert sizes == [32] * 9 + [12]
