@@ -27,6 +27,7 @@ class Setting:
         prompts: whether the recipe has prompts; None if there is no recipe.
         lost: seed of a ranked setting -> why it was not trained to its end.
         orphans: trainings in the run's folder that its recipe does not have.
+        flipped: how many training labels were flipped on purpose.
     """
 
     max_new_tokens: int
@@ -36,6 +37,7 @@ class Setting:
     prompts: bool | None = None
     lost: Mapping[str, str] = field(default_factory=dict)
     orphans: Sequence[str] = ()
+    flipped: int = 0
 
 
 def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...]:
@@ -54,6 +56,7 @@ def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...
         _uncorrected(models),
         _cut(models, setting.max_new_tokens),
         _seen(setting),
+        _flips(setting),
     ]
     if setting.held_out is False:
         several.append("No held-out pairs (data.eval): accuracy and displacement were not measured.")
@@ -112,6 +115,13 @@ def _cut(models: Mapping[str, Measured], tokens: int) -> str:
     if cut >= MANY * total:
         return f"{cut} of {total} answers were cut at {limit}."
     return f"All answers of {names(whole)} were cut at {limit}." if whole else ""
+
+
+def _flips(setting: Setting) -> str:
+    """Return a line on the training labels that are wrong on purpose."""
+    if not setting.flipped:
+        return ""
+    return f"{setting.flipped} training labels were flipped on purpose (data.flip_labels)."
 
 
 def _seen(setting: Setting) -> str:

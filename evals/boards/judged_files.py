@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from prefzoo.data.flips import FLIPPED
 from prefzoo.evals.boards.cautions import Setting, cautions
 from prefzoo.evals.boards.costs import run_cost
 from prefzoo.evals.boards.leaderboard import Leaderboard, build
@@ -73,9 +74,11 @@ def setting_of(run: RunFiles) -> Setting:
     results = {name: v.result for name, v in run.variants.items() if v.result is not None}
     seen = {name: pairs_seen(result) for name, result in results.items()}
     evals = run.recipe.get("evals") or {}
-    pairs = int(run.audits.get("train", {}).get("kept", 0))
+    audit = run.audits.get("train", {})
+    pairs, flipped = int(audit.get("kept", 0)), int(audit.get("counts", {}).get(FLIPPED, 0))
     held_out, prompts = bool(run.recipe["data"].get("eval")), bool(evals.get("prompts"))
-    return Setting(int(evals.get("max_new_tokens") or 0), seen, pairs, held_out, prompts, run.lost, run.orphans)
+    tokens = int(evals.get("max_new_tokens") or 0)
+    return Setting(tokens, seen, pairs, held_out, prompts, run.lost, run.orphans, flipped)
 
 
 def pairs_seen(result: RunResult) -> int:

@@ -14,6 +14,7 @@ from prefzoo.data.audits.kinds import Drop
 from prefzoo.data.audits.lengths import Lengths, measure_tokens
 from prefzoo.data.examples import Example
 from prefzoo.data.faults import BadRow, Faults
+from prefzoo.data.flips import flip_labels
 from prefzoo.data.mixtures import SourceCounts
 from prefzoo.data.reading import DataSource, Mixture, read_source
 from prefzoo.data.schemas import Normalised
@@ -103,7 +104,7 @@ class AuditedData:
 def read_and_audit(
     source: DataSource | Mixture, folder: Path, tokenizer: Any, max_length: int, too_long: TooLong,
     report: Report | None = None, reading: Reading = ALL_TURNS, drop: Sequence[Drop] = (),
-    tested_on: Sequence[TestedOn] = (),
+    tested_on: Sequence[TestedOn] = (), flip: float = 0.0,
 ) -> AuditedData:  # fmt: skip
     """Read, normalise and tokenise a data set, and take its statistics.
 
@@ -112,6 +113,7 @@ def read_and_audit(
         tokenizer, max_length, too_long, report, reading: as for `tokenise`.
         drop: which rows are left out besides those that cannot be used.
         tested_on: what a model that is trained on the data is tested on.
+        flip: the share of the labels to flip.
 
     Returns:
         The data, with its audit.
@@ -122,9 +124,12 @@ def read_and_audit(
     data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template))
     texts = examine(data.examples, tested_on)
     data = _without_dropped(data, dropped_rows(texts, drop, data.origins), source.spec, faults)
+    flipped: Any
+    flipped, flips = flip_labels(data.examples, flip)
+    data = replace(data, examples=flipped)
     tokeniser = Tokeniser(tokenizer, max_length, too_long, reading)
     tokens = tokenise_once(data, tokeniser, source.spec, faults, report)
-    tokens = replace(tokens, counts=data.counts + faults.counts() + tokens.counts)
+    tokens = replace(tokens, counts=data.counts + flips + faults.counts() + tokens.counts)
     result = _summarise(source.spec, data, texts, tokens, len(faults.unwanted), tokenizer)
     return AuditedData(data.examples, tokens, result, faults.left_out, data.rated)
 

@@ -84,7 +84,7 @@ def read_data(
         tested_on.append(TestedOn(recipe.data.eval_spec, held_out.examples))
     if prompts:
         tested_on.append(TestedOn(str(recipe.evals.prompts), (), [spoken(row.prompt) for row in prompts]))
-    train = audited(recipe, recipe.data.train, tokenizer, tested_on, console)
+    train = audited(recipe, recipe.data.train, tokenizer, tested_on, console, recipe.data.flip_labels)
     if recipe.data.pairs == "ranked" and not train.rated:
         raise UserError(
             "data.pairs: ranked is for rows with several rated answers to a prompt, and "
@@ -95,7 +95,7 @@ def read_data(
 
 def audited(
     recipe: Recipe, named: str | Source | list[Source], tokenizer: Any, tested_on: Sequence[TestedOn] = (),
-    console: Console | None = None,
+    console: Console | None = None, flip: float = 0.0,
 ) -> AuditedData:  # fmt: skip
     """Tokenise a data set, and audit it.
 
@@ -105,6 +105,7 @@ def audited(
         tokenizer: the model's.
         tested_on: what a model that is trained on it is tested on.
         console: where the progress on a large data set goes; None for nowhere.
+        flip: the share of the labels to flip.
 
     Returns:
         The data, with its audit.
@@ -116,5 +117,5 @@ def audited(
     with large_stage(f"tokenising {source.spec}", "rows", console, CHUNK) as report:
         return read_and_audit(
             source, recipe.folder, tokenizer, data.max_length, data.too_long, report, reading_of(recipe), data.drop,
-            tested_on,
+            tested_on, flip,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from prefzoo.experiment.data import source_of
 from prefzoo.version import __version__
 
 FILE = "data_card.json"
-HOW = ("score", "chat_template_kwargs", "max_length", "too_long", "on_bad_row", "drop", "pairs")
+HOW = ("score", "chat_template_kwargs", "max_length", "too_long", "on_bad_row", "drop", "pairs", "flip_labels")
 LEFT_OUT = ("dropped: ", "skipped: ")
 SHOWN = 12  # characters of a hash
 NAMES = {"assistant": "scored", "assistant, not scored": "the assistant's that are not scored", "template": "template"}

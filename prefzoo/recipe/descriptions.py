@@ -25,6 +25,7 @@ FIELDS: dict[str, str] = {
     "data.on_bad_row": "error: refuse data with unusable rows; drop: leave them out and write them to a file.",
     "data.drop": "Rows to leave out and write to a file: contradictions, leaks, duplicates, refusals, conflicts.",
     "data.columns": "Names of columns in the file, by their standard name, like `{chosen: better}`.",
+    "data.flip_labels": "Share of the training labels to flip on purpose: noise of a known rate; 0 for none.",
     "data.max_length": "Maximum tokens of a prompt and an answer together; longer rows are dropped or cut.",
     "data.too_long": "What to do with longer rows: drop them, or cut their answers.",
     "data.score": "The assistant's turns that are scored: all from the first that differs, or the last of each answer.",

@@ -56,6 +56,7 @@ class Data(RecipeSection):
     columns: dict[Column, Text] = {}
     on_bad_row: Literal["error", "drop"] = "error"
     drop: list[Drop] = []
+    flip_labels: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_length: Annotated[int, Field(ge=8)] = 1024
     too_long: Literal["drop", "cut"] = "drop"
     score: Literal["all", "last"] = "all"

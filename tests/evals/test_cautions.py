@@ -31,6 +31,10 @@ CUT = replace(WHOLE, finished=[False] * 4)
         ),
         ({}, Setting(8, {"dpo": 120}, 60), []),
         (
+            {}, Setting(8, {"dpo": 60}, 60, flipped=11),
+            ["11 training labels were flipped on purpose (data.flip_labels)."],
+        ),
+        (
             {}, Setting(8, orphans=["ipo", "kto"]),
             [
                 "Not in the recipe, left over in the folder and not ranked: ipo and kto; add to the recipe what is to "

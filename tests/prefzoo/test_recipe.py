@@ -72,6 +72,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "data.format",
             "data.on_bad_row",
             "data.drop",
+            "data.flip_labels",
             "data.max_length",
             "data.too_long",
             "data.score",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prefzoo.data.audit import training_data_lines
+from prefzoo.data.flips import FLIPPED
 from prefzoo.engine import reference_logprobs
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard, run_files
@@ -68,7 +69,8 @@ def _setting(experiment: Experiment, choice: Choice, results: Mapping[str, RunRe
     held_out, prompts = bool(experiment.held_out), bool(experiment.prompts)
     lost = lost_trials(experiment, choice)
     tokens, orphans = experiment.recipe.evals.max_new_tokens, run_files.orphans(experiment.folder, experiment.trials)
-    return Setting(tokens, seen, len(experiment.pairs), held_out, prompts, lost, orphans)
+    flipped = experiment.audits["train"]["counts"].get(FLIPPED, 0)
+    return Setting(tokens, seen, len(experiment.pairs), held_out, prompts, lost, orphans, flipped)
 
 
 def failed_variants(experiment: Experiment, choice: Choice) -> dict[str, Failure]:
