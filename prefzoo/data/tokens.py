@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, cast
 
 from prefzoo.errors import UserError
 
@@ -137,13 +137,12 @@ class Tokenised(Generic[E_co]):
     roles: dict[str, int] | None = None
 
 
-def only_pairs(examples: Sequence[TokenExample], fault: str) -> list[TokenPair]:
+def only_pairs(examples: Sequence[TokenExample], fault: str) -> Sequence[TokenPair]:
     """Return the examples as the pairs that they are.
 
     Raises:
         UserError: some are single answers; the message is `fault`.
     """
-    pairs = [e for e in examples if isinstance(e, TokenPair)]
-    if len(pairs) < len(examples):
+    if not all(isinstance(e, TokenPair) for e in examples):
         raise UserError(fault)
-    return pairs
+    return cast("Sequence[TokenPair]", examples)

@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar, overload
 
+import numpy as np
+import numpy.typing as npt
+
 T = TypeVar("T")
+Indices = Sequence[int] | npt.NDArray[np.int64]
 
 
 class View(Sequence[T]):
@@ -57,7 +61,7 @@ class Joined(View[T]):
 class Selected(View[T]):
     """Some items of a sequence, in any order."""
 
-    def __init__(self, items: Sequence[T], indices: Sequence[int]) -> None:
+    def __init__(self, items: Sequence[T], indices: Indices) -> None:
         self._items, self._indices = items, indices
 
     def __len__(self) -> int:
@@ -66,7 +70,7 @@ class Selected(View[T]):
 
     def item(self, index: int) -> T:
         """Return the item at an index from 0 on."""
-        return self._items[self._indices[index]]
+        return self._items[int(self._indices[index])]
 
 
 class Changed(View[T]):
@@ -93,7 +97,7 @@ def changed(items: Sequence[T], change: Callable[[T], T]) -> Sequence[T]:
     return Changed(items, change) if isinstance(items, View) else [change(item) for item in items]
 
 
-def select(items: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
+def select(items: Sequence[T], indices: Indices) -> Sequence[T]:
     """Return some items: a list of those of a list, a view of those of anything larger than memory."""
     return Selected(items, indices) if isinstance(items, View) else [items[i] for i in indices]
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from prefzoo.data.audit import Audit
+from prefzoo.data.audit import Audit, AuditedData
 from prefzoo.data.batches import Layout
 from prefzoo.data.faults import BadRow
 from prefzoo.data.mixtures import Origins, SourceCounts
@@ -26,13 +26,12 @@ from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.evals.suites.prompts import check_rendered, load_prompts
 from prefzoo.experiment import search, work_names
-from prefzoo.experiment.data import audited, check_variants, read_data, unit
+from prefzoo.experiment.data import check_variants, read_data, unit
 from prefzoo.experiment.model_checks import check_model
 from prefzoo.experiment.pair_weights import read_pair_weights
 from prefzoo.experiment.references import OtherReference, read_references
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.search import Trial
-from prefzoo.recipe.data_paths import paths_of
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import process_state
@@ -69,8 +68,8 @@ class Experiment:
     weights: str
     vocabulary: str
     pairs: Sequence[TokenExample]
-    validation: list[TokenPair]
-    held_out: list[TokenPair]
+    validation: Sequence[TokenPair]
+    held_out: Sequence[TokenPair]
     prompts: list[PromptRow]
     layout: Layout
     audits: dict[str, Any]
@@ -168,12 +167,14 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     check_model(recipe.model, model, tokenizer, list(trials.values()), console)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
     check_rendered(prompts, tokenizer, recipe.data.chat_template_kwargs, f"evals.prompts: {recipe.evals.prompts}")
-    pairs, held_out, audits, bad_rows = _read_data(recipe, tokenizer, prompts, console)
+    read = read_data(recipe, tokenizer, prompts, console)
+    validation_data = read.pop("validation", None)
+    pairs, held_out, audits, bad_rows = _data_of(recipe, read, console)
     check_variants(recipe, pairs)
     layout = choose_layout(model, [pick(one, key=len) for one in (pairs, held_out) if one for pick in (max, min)])
     for line in [*([NOTES[layout]] if layout in NOTES else []), *left_out(model)]:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
-    train, validation = split_validation(recipe, tokenizer, pairs, held_out, bad_rows)
+    train, validation = split_validation(recipe, validation_data, pairs, held_out, bad_rows)
     base = Base(
         lambda: models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)[0],
         frozen_bf16=_may_be_bf16(list(trials.values())), loaded=model,
@@ -186,14 +187,14 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     )  # fmt: skip
 
 
-def _read_data(
-    recipe: Recipe, tokenizer: Any, prompts: Sequence[PromptRow], console: Console
-) -> tuple[Sequence[TokenExample], list[TokenPair], dict[str, Any], dict[str, list[BadRow]]]:
+def _data_of(
+    recipe: Recipe, read: Mapping[str, AuditedData], console: Console
+) -> tuple[Sequence[TokenExample], Sequence[TokenPair], dict[str, Any], dict[str, list[BadRow]]]:
     """Return the training pairs, the held-out pairs, and the audits and unused rows of both data sets."""
-    read = read_data(recipe, tokenizer, prompts, console)
     audits = {use: asdict(data.audit) for use, data in read.items()}
     bad_rows = {use: data.left_out for use, data in read.items()}
-    pairs, held_out = read["train"].tokens.examples, list[TokenPair]()
+    pairs: Sequence[TokenExample] = read["train"].tokens.examples
+    held_out: Sequence[TokenPair] = ()
     _print_audit(console, "training", unit(pairs), read["train"].audit)
     if "eval" in read:
         fault = f"data.eval: {recipe.data.eval_spec} has single labelled answers; held-out data must be pairs"
@@ -216,14 +217,14 @@ def _may_be_bf16(trials: Sequence[Trial]) -> bool:
 
 
 def split_validation(
-    recipe: Recipe, tokenizer: Any, pairs: Sequence[TokenExample], held_out: Sequence[TokenPair],
+    recipe: Recipe, read: AuditedData | None, pairs: Sequence[TokenExample], held_out: Sequence[TokenPair],
     bad_rows: dict[str, list[BadRow]],
-) -> tuple[Sequence[TokenExample], list[TokenPair]]:  # fmt: skip
+) -> tuple[Sequence[TokenExample], Sequence[TokenPair]]:  # fmt: skip
     """Split the training data into what is trained on, and the pairs by which settings are chosen.
 
     Args:
         recipe: its `sweep.validation` is a share of the training prompts, or a data set.
-        tokenizer: for a data set of its own.
+        read: the validation pairs, where they are a data set of their own.
         pairs: the training data.
         held_out: the test split, with which the validation pairs must share none.
         bad_rows: takes those of a data set of its own, under `validation`.
@@ -237,13 +238,11 @@ def split_validation(
     if not any(v.axes for v in recipe.variants.values()):
         return pairs, []
     source = search.settings_of(recipe).validation
-    if isinstance(source, str):
-        if source in paths_of(recipe.data.eval):
-            raise UserError(f"sweep.validation: {source} is also data.eval; what a choice was made by tests nothing")
-        read = audited(recipe, source, tokenizer)
+    if read is not None:
         bad_rows["validation"] = read.left_out
         train, held = pairs, read.tokens.examples
     else:
+        assert not isinstance(source, str)  # otherwise it was read
         train, held = search.split_off(pairs, source)
     validation = only_pairs(
         held,

@@ -16,6 +16,8 @@ from prefzoo.data.tokenising import Reading
 from prefzoo.data.tokens import TokenExample, TokenPair
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import PromptRow
+from prefzoo.experiment.search import validation_set
+from prefzoo.recipe.data_paths import paths_of
 from prefzoo.recipe.load import Recipe
 from prefzoo.recipe.sources import Source, as_sources, names_of
 from prefzoo.runtime.progress import large_stage
@@ -73,7 +75,8 @@ def read_data(
         console: where the progress on large data sets goes; None for nowhere.
 
     Returns:
-        The training data as `train`, and the held-out data, where there is some, as `eval`.
+        The training data as `train`, the held-out data, where there is some, as `eval`, and the data set by which
+        settings are chosen, where it is one of its own, as `validation`.
 
     Raises:
         UserError: a data set is not as it must be.
@@ -82,6 +85,12 @@ def read_data(
     if recipe.data.eval:
         held_out = audited(recipe, recipe.data.eval, tokenizer, console=console)
         tested_on.append(TestedOn(recipe.data.eval_spec, held_out.examples))
+    chosen_by = None
+    if path := validation_set(recipe):
+        if path in paths_of(recipe.data.eval):
+            raise UserError(f"sweep.validation: {path} is also data.eval; what a choice was made by tests nothing")
+        chosen_by = audited(recipe, path, tokenizer, console=console)
+        tested_on.append(TestedOn(path, chosen_by.examples))
     if prompts:
         tested_on.append(TestedOn(str(recipe.evals.prompts), (), [spoken(row.prompt) for row in prompts]))
     train = audited(recipe, recipe.data.train, tokenizer, tested_on, console, recipe.data.flip_labels)
@@ -90,7 +99,8 @@ def read_data(
             "data.pairs: ranked is for rows with several rated answers to a prompt, and "
             f"{recipe.data.train_spec} has {train.audit.schema.partition(';')[0]}; remove it"
         )
-    return {"train": train} | ({"eval": held_out} if held_out else {})
+    others = {"eval": held_out, "validation": chosen_by}
+    return {"train": train} | {use: data for use, data in others.items() if data is not None}
 
 
 def audited(

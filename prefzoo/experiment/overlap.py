@@ -10,6 +10,7 @@ from prefzoo.data.tokens import TokenExample
 from prefzoo.data.views import joined
 from prefzoo.errors import UserError
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.search import validation_set
 
 Prompt = tuple[int, ...]
 Content = tuple[Prompt, ...]
@@ -18,18 +19,19 @@ SHOWN = ("swapped", "disputed", "circle", "conflicts")  # findings that are wort
 
 
 def check_overlap(experiment: Experiment) -> list[str]:
-    """Count the prompts that training shares with the held-out pairs, and with the prompts that are answered.
+    """Count the prompts that training shares with the held-out pairs, the validation set, and the prompts answered.
 
     Args:
         experiment: read and loaded.
 
     Returns:
-        A warning for each of the two that shares any.
+        A warning for each that shares any.
 
     Raises:
         UserError: the held-out pairs are the training data.
     """
     data, evals = experiment.recipe.data, experiment.recipe.evals
+    chosen_by = validation_set(experiment.recipe)
     training: Sequence[TokenExample] = joined([experiment.pairs, experiment.validation])
     warnings: list[str] = []
     if experiment.held_out:
@@ -41,6 +43,10 @@ def check_overlap(experiment: Experiment) -> list[str]:
         prompts = [tuple(pair.prompt) for pair in experiment.held_out]
         warnings += _shared(training, prompts, f"data.eval: {data.eval_spec}", "pairs", "preference accuracy")
         warnings += _nearly(experiment, training, prompts, data.eval_spec)
+    if chosen_by:
+        prompts = [tuple(pair.prompt) for pair in experiment.validation]
+        warnings += _shared(experiment.pairs, prompts, f"sweep.validation: {chosen_by}", "pairs", "choices of settings")
+        warnings += _nearly(experiment, experiment.pairs, prompts, chosen_by)
     if experiment.prompts:
         asked = [
             tuple(encode_prompt(experiment.tokenizer, row.prompt, data.chat_template_kwargs))

@@ -17,9 +17,11 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from prefzoo.data.tokens import TokenExample
+from prefzoo.data.views import select
 from prefzoo.errors import UserError
 from prefzoo.recipe.axes import Axis, Sweep, set_at_path
 from prefzoo.recipe.load import SLUG, Recipe, Variant
@@ -67,6 +69,12 @@ def is_sweep(recipe: Recipe) -> bool:
 def settings_of(recipe: Recipe) -> Sweep:
     """Return the recipe's `sweep`, or its defaults."""
     return recipe.sweep or Sweep()
+
+
+def validation_set(recipe: Recipe) -> str | None:
+    """Return the data set by which settings are chosen; None where it is a share of the training data, or none is."""
+    source = settings_of(recipe).validation
+    return source if isinstance(source, str) and any(v.axes for v in recipe.variants.values()) else None
 
 
 def expand(recipe: Recipe) -> list[Trial]:
@@ -190,25 +198,25 @@ def _short_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lstrip("./").replace("/", "-")
 
 
-def split_off(pairs: Sequence[TokenExample], share: float) -> tuple[list[TokenExample], list[TokenExample]]:
+def split_off(pairs: Sequence[TokenExample], share: float) -> tuple[Sequence[TokenExample], Sequence[TokenExample]]:
     """Split into training and validation pairs.
 
-    All pairs of a prompt go to one side; which one depends on its tokens alone.
+    All pairs of a prompt go to one side; which one depends on its tokens alone. Eight bytes of each pair are held.
 
     Raises:
         UserError: nothing would be left on one of the sides.
     """
 
-    def order(prompt: tuple[int, ...]) -> bytes:
-        return sha256(repr(prompt).encode()).digest()
-
-    prompts = sorted({tuple(pair.prompt) for pair in pairs}, key=order)
-    held = set(prompts[: max(1, round(share * len(prompts)))])
-    validation = [pair for pair in pairs if tuple(pair.prompt) in held]
-    rest = [pair for pair in pairs if tuple(pair.prompt) not in held]
-    if not rest:
+    keys = np.fromiter((_key(pair.prompt) for pair in pairs), np.uint64, len(pairs))
+    prompts = np.unique(keys)
+    held = np.isin(keys, prompts[: max(1, round(share * len(prompts)))])
+    if held.all():
         raise UserError(f"sweep.validation: {share} of {len(prompts)} different prompts leaves none to train on")
-    return rest, validation
+    return select(pairs, np.flatnonzero(~held)), select(pairs, np.flatnonzero(held))
+
+
+def _key(prompt: Sequence[int]) -> int:
+    return int.from_bytes(sha256(repr(tuple(prompt)).encode()).digest()[:8])
 
 
 def score(margins: Sequence[float]) -> Score:

@@ -22,7 +22,7 @@ from prefzoo.engine.reference_logprobs import scatter_rows, select_rows
 from prefzoo.losses import AnyLoss
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.distributed import process_state
-from prefzoo.training.loss_inputs import kind_of, mismatched_rows
+from prefzoo.training.loss_inputs import MismatchedRows, kind_of
 from prefzoo.training.moving_reference import frozen_twin
 from prefzoo.training.passes import Passes, scoring_passes
 from prefzoo.types import LogProbs
@@ -112,7 +112,7 @@ def with_reference(
         values = frozen(select(job.pairs, rows), "training pairs", kind_of(loss, "reference"), passes)
         parts["reference"] = scatter_rows(values, rows, len(job.pairs))
     if loss.needs_mismatched:
-        pairs = [pair for step in job.steps for pair in mismatched_rows(step, job.pairs)]
+        pairs = MismatchedRows(job.steps, job.pairs)
         starts = range(0, len(pairs), train.batch)
         passes = _passes(train, pairs, [range(i, i + train.batch) for i in starts], together)
         values = frozen(pairs, "mismatched rows", kind_of(loss, "reference"), passes)

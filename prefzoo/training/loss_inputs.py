@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from prefzoo.data.mixtures import Origins
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
+from prefzoo.data.views import View
 from prefzoo.errors import UserError
 from prefzoo.losses import AnyLoss
 from prefzoo.types import (
@@ -169,11 +171,31 @@ def flags_of(origins: Origins | None, examples: Sequence[TokenExample]) -> dict[
 
 def mismatched_rows(rows: Sequence[int], examples: Sequence[TokenExample]) -> list[TokenExample]:
     """Return each prompt of a step with the answers of the step's next row: what KTO estimates its KL from."""
-    following = [*rows[1:], rows[0]]
-    return [
-        replace(examples[j], prompt=examples[i].prompt, row=examples[i].row)
-        for i, j in zip(rows, following, strict=True)
-    ]
+    return list(MismatchedRows([rows], examples))
+
+
+class MismatchedRows(View[TokenExample]):
+    """The `mismatched_rows` of many steps, one after another, each made when it is read.
+
+    Args:
+        steps: the rows of each step.
+        examples: the data set.
+    """
+
+    def __init__(self, steps: Iterable[Sequence[int]], examples: Sequence[TokenExample]) -> None:
+        self._examples, self._prompts, self._answers = examples, array("q"), array("q")
+        for rows in steps:
+            self._prompts.extend(rows)
+            self._answers.extend([*rows[1:], rows[0]])
+
+    def __len__(self) -> int:
+        """Return the number of rows of all steps."""
+        return len(self._prompts)
+
+    def item(self, index: int) -> TokenExample:
+        """Return the row at an index from 0 on."""
+        asked = self._examples[self._prompts[index]]
+        return replace(self._examples[self._answers[index]], prompt=asked.prompt, row=asked.row)
 
 
 def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, setting: str) -> None:

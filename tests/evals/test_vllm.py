@@ -41,6 +41,15 @@ def test_one_engine_and_a_request_per_adapter(fake: Path, tiny_tokenizer: Any) -
         assert answer.finished is ends and answer.tokens == (1 if ends else 3)
 
 
+def test_the_template_is_given_its_variables(fake: Path, tiny_tokenizer: Any) -> None:
+    tiny_tokenizer.chat_template += "{% if enable_thinking is false %}<|im_start|>{% endif %}"
+    off: dict[str, Any] = {"enable_thinking": False}
+    vllm_answers("the/model", tiny_tokenizer, {"base": None}, ["Say one"], max_new_tokens=3, variables=off)
+    vllm_answers("the/model", tiny_tokenizer, {"base": None}, ["Say one"], max_new_tokens=3)
+    ids = [encode_prompt(tiny_tokenizer, "Say one", variables) for variables in (off, {})]
+    assert [one["prompts"] for one in requests(fake) if "prompts" in one] == [[own] for own in ids] and ids[0] != ids[1]
+
+
 def test_every_sampled_answer_has_a_seed_of_its_own(fake: Path, tiny_tokenizer: Any) -> None:
     prompts = [encode_prompt(tiny_tokenizer, text) for text in ("Say one", "Say two")]
     settings = {"n": 3, "temperature": 0.7, "seed": 5, "max_new_tokens": 4}

@@ -148,6 +148,19 @@ def test_odd_rows_are_shown_and_warned_of(odd: Path, prefzoo: Command) -> None:
     assert wrong.code == 2 and "did you mean 'leaks'?" in wrong.stderr
 
 
+def test_leaks_into_the_pairs_that_choose_settings_are_warned_of_and_left_out(odd: Path, prefzoo: Command) -> None:
+    write(odd / "chosen_by.jsonl", [{**FIRST, "prompt": "Is it number 5, now?"}, {**FIRST, "prompt": "Or which?"}])
+    sweep = ("--set", "variants.dpo.beta=[0.1, 0.2]", "--set", "sweep.validation=chosen_by.jsonl")
+    warned = prefzoo("check", "recipe.yaml", *sweep).stdout
+    assert "data.train: 1 row is nearly the same as rows of chosen_by.jsonl (rows 6 and 1 (the second" in warned
+    assert "chosen_by.jsonl: explicit prompt" in prefzoo("data", "recipe.yaml", *sweep).stdout
+    dropped = prefzoo("check", "recipe.yaml", *sweep, *DROP).stdout
+    assert "2 pairs dropped: a leak" in dropped and "nearly the same" not in dropped
+    write(odd / "chosen_by.jsonl", [PLAIN[2], {**FIRST, "prompt": "Or which?"}])
+    same = prefzoo("check", "recipe.yaml", *sweep).stdout
+    assert "sweep.validation: chosen_by.jsonl: 1 of 2 pairs have a prompt that is trained on (the first is" in same
+
+
 def test_ches_scores_are_shown_if_asked_for(place: Path, prefzoo: Command) -> None:
     out = prefzoo("data", "recipe.yaml", "--ches").stdout
     assert "CHES of 12 pairs, normalised by length: median" in out and "CHES of 4 pairs" in out

@@ -12,7 +12,7 @@ from prefzoo.data.schemas import describe, normalise
 from prefzoo.data.tokenising import tokenise
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.errors import UserError
-from prefzoo.training.loss_inputs import check_fit, mismatched_rows, scores_of, unpack
+from prefzoo.training.loss_inputs import MismatchedRows, check_fit, mismatched_rows, scores_of, unpack
 from prefzoo.types import Answers, LogProbs
 
 PAIRS = [TokenPair([1], [2, 3], [4], 0), TokenPair([5], [6], [7, 8], 1), TokenPair([9], [10], [11], 2)]
@@ -45,6 +45,13 @@ def test_mismatched_rows_have_the_next_rows_answers() -> None:
     assert [(p.prompt, *p.answers) for p in result] == [([9], [2, 3], [4]), ([1], [10], [11])]
 
 
+def test_mismatched_rows_of_many_steps_are_made_as_they_are_read() -> None:
+    steps = [[2, 0], [1, 2, 0]]
+    rows = MismatchedRows(steps, PAIRS)
+    assert list(rows) == [row for step in steps for row in mismatched_rows(step, PAIRS)] and len(rows) == 5
+    assert not any(isinstance(held, list) for held in vars(rows).values() if held is not PAIRS)
+
+
 def test_single_answers_are_read(tiny_tokenizer: Any) -> None:
     rows = [{"prompt": "a river", "completion": "is long", "label": i % 2 == 0} for i in range(4)]
     assert describe(rows) == "single labelled answers, plain strings"
@@ -68,7 +75,7 @@ def test_log_probs_of_single_answers_come_with_their_labels() -> None:
         ({"label": None}, "d: row 2: label is None"),
         ({"completion": " "}, "d: row 2: completion is empty"),
         ({"completion": None}, "d: row 2: completion is missing"),
-        ({"prompt": ["x"]}, "d: row 2: prompt is a list of something other than messages"),
+        ({"prompt": [3]}, "d: row 2: prompt is a list of something other than messages"),
     ],
 )
 def test_a_wrong_single_answer_is_named(change: dict[str, Any], says: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -285,6 +288,30 @@ def test_a_run_tells_its_sources_apart(place: Path, kind: str, monkeypatch: pyte
     assert called(monkeypatch, "run", "recipe.yaml", *words) == 0
     again = [json.loads(path.read_text().splitlines()[-1]) for path in sorted(folder.glob("*/metrics.jsonl"))]
     assert again == logs  # kept, not trained again
+
+
+@pytest.mark.slow
+def test_a_mixture_is_trained_on_ray_as_in_order(place: Path) -> None:
+    pytest.importorskip("ray")
+    recipe_file(place, MIX, "[test_a.jsonl, {path: test_b.jsonl, name: harmless}]")
+    words = [sys.executable, "-m", "prefzoo", "run", "recipe.yaml", "--set", "variants.dpo.beta=[0.1, 0.2]"]
+    threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    more = {"PREFZOO_CACHE": str(place / "cache"), "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 2})}
+    folders = {}
+    for name, on in (("ray", ["--on", "ray"]), ("order", [])):
+        done = subprocess.run(
+            [*words, "--set", "sweep.validation=0.2", "--results", name, *on], env={**os.environ, **threads, **more},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        folder = place / name / "mixed"
+        logs = {path.parent.name: path.read_text() for path in folder.glob("*/metrics.jsonl")}
+        assert len(logs) == 2 and all("sources/harmless/" in log for log in logs.values())
+        assert "accuracy_on_test_a" in (folder / "leaderboard.md").read_text()
+        card = json.loads((folder / "data_card.json").read_text())["sets"]["train"]
+        assert [(one["name"], one["weight"]) for one in card["sources"]] == [("helpful", 3.0), ("harmless", 1.0)]
+        folders[name] = logs, card, json.loads((folder / "sweep.json").read_text())
+    assert folders["ray"] == folders["order"]
 
 
 @pytest.mark.slow

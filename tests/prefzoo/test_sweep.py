@@ -10,6 +10,7 @@ import pytest
 
 from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
+from prefzoo.data.views import Changed, Selected
 from prefzoo.errors import UserError
 from prefzoo.experiment import search
 from prefzoo.experiment.search import Score, Trial
@@ -194,6 +195,14 @@ def test_the_validation_split_never_shares_a_prompt_with_training() -> None:
     assert {p.row for p in again} == {p.row for p in held}  # by content, not by place
     with pytest.raises(UserError, match="sweep.validation: 0.9 of 1 different prompts leaves none to train on"):
         search.split_off(pairs[:3], 0.9)
+
+
+def test_a_split_of_a_data_set_that_is_larger_than_memory_copies_none_of_it() -> None:
+    pairs = [TokenPair([i // 3], [10 + i], [50 + i], i) for i in range(30)]
+    large = Changed(pairs, lambda pair: pair)
+    parts = search.split_off(large, 0.2)
+    assert all(isinstance(part, Selected) for part in parts)
+    assert [list(part) for part in parts] == [*search.split_off(pairs, 0.2)]
 
 
 def test_a_score_counts_ties_half() -> None:
