@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,49 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not torch.cuda.is_available():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason="needs a GPU, and PREFZOO_GPU=1 to see it"))
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was() -> Iterator[None]:
+    """What a test changes of its process ends with it, so that no result depends on the tests before it.
+
+    Environment, search path, current folder, random numbers, and the global settings of torch and transformers, which
+    are looked at only where something has imported them.
+    """
+    random.seed(0)
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None:
+        numpy.random.seed(0)
+    if torch is not None:
+        torch.manual_seed(0)
+    environment, path, folder, settings = dict(os.environ), list(sys.path), os.getcwd(), _global_settings()
+    yield
+    changed = {name for name in environment.keys() | os.environ if environment.get(name) != os.environ.get(name)}
+    for name in changed - {"PYTEST_CURRENT_TEST"}:
+        os.environ.pop(name, None)
+        if name in environment:
+            os.environ[name] = environment[name]
+    sys.path[:] = path
+    if not os.path.samefile(folder, "."):
+        os.chdir(folder)
+    after = _global_settings()
+    left = {name: after[name] for name, value in settings.items() if after[name] != value}
+    assert not left, f"the test leaves {left} behind in place of {settings}"
+
+
+def _global_settings() -> dict[str, Any]:
+    """Return the settings of a process that torch and transformers keep, if they are imported."""
+    torch, logging = sys.modules.get("torch"), sys.modules.get("transformers.utils.logging")
+    if torch is None or not hasattr(torch, "get_num_threads"):
+        return {}
+    settings = {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "products": torch.get_float32_matmul_precision(),
+        "gradients": torch.is_grad_enabled(),
+    }
+    return settings | ({"verbosity": logging.get_verbosity()} if logging is not None else {})
 
 
 @pytest.fixture(autouse=True)

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-from launches import LAYERS, count_step  # noqa: E402
-
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 MOST = 3000  # of a forward and backward pass through 24 layers
 
 
+@pytest.fixture(scope="module")
+def launches() -> Iterator[ModuleType]:
+    """The module of the benchmarks that counts operations; the path to it ends with these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        import launches
+
+        yield launches
+
+
 @pytest.mark.parametrize("lora", [False, True])
-def test_operations_of_a_step_do_not_depend_on_the_number_of_pairs(lora: bool) -> None:
-    few, many = (count_step(pairs, layers=2, vocabulary=340, lora=lora).launched for pairs in (2, 32))
+def test_operations_of_a_step_do_not_depend_on_the_number_of_pairs(lora: bool, launches: ModuleType) -> None:
+    few, many = (launches.count_step(pairs, layers=2, vocabulary=340, lora=lora).launched for pairs in (2, 32))
     assert few == many
 
 
 @pytest.mark.parametrize("settings", [{"lora": True}, {"lora": True, "dropout": 0.1}], ids=str)
-def test_an_adapters_step_through_24_layers_dispatches_few_operations(settings: dict[str, Any]) -> None:
-    few, more = (count_step(2, layers=layers, vocabulary=340, **settings).launched.total() for layers in (1, 3))
-    assert few + (more - few) // 2 * (LAYERS - 1) <= MOST
+def test_an_adapters_step_through_24_layers_dispatches_few_operations(
+    settings: dict[str, Any], launches: ModuleType
+) -> None:
+    few, more = (
+        launches.count_step(2, layers=layers, vocabulary=340, **settings).launched.total() for layers in (1, 3)
+    )
+    assert few + (more - few) // 2 * (launches.LAYERS - 1) <= MOST
 
 
-def test_a_step_through_24_layers_dispatches_few_operations() -> None:
-    count = count_step(2, layers=LAYERS, vocabulary=340)
-    assert count.launched["_varlen_attn"] == count.launched["_varlen_attn_backward"] == LAYERS
-    assert count.launched["_foreach_copy_"] < 2 * LAYERS, "weights are cast in groups"
+def test_a_step_through_24_layers_dispatches_few_operations(launches: ModuleType) -> None:
+    count = launches.count_step(2, layers=launches.LAYERS, vocabulary=340)
+    assert count.launched["_varlen_attn"] == count.launched["_varlen_attn_backward"] == launches.LAYERS
+    assert count.launched["_foreach_copy_"] < 2 * launches.LAYERS, "weights are cast in groups"
     assert count.launched.total() <= MOST

@@ -10,13 +10,11 @@ import oracle
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from transformers.utils import logging
 
 from prefzoo.data.examples import Pair
 from prefzoo.data.tokenising import tokenise
 from prefzoo.data.tokens import TokenExample
 
-logging.set_verbosity_error()
 EXAMPLES = [pytest.param(5, id="quick"), pytest.param(80, id="many", marks=pytest.mark.slow)]
 NO_SYSTEM = ("gemma", "mistral")  # one refuses it, one leaves it out once the last message is an answer
 

@@ -6,7 +6,7 @@ import ast
 import copy
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,20 @@ def close(one: list[dict[str, float]], two: list[dict[str, float]], rel: float) 
             assert a[name] == pytest.approx(b[name], rel=rel, abs=1e-4), name
 
 
+QUICK = {"dpo", "kto", "simpo", "tdpo2", "aot", "dpo with humanline"}  # one for each kind of input
+
+
+def mostly_slow(names: Iterable[str]) -> list[Any]:
+    """Parameters of a test that trains: losses that need what others need, too, are slow tests."""
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 STORED = Path(__file__).parent / "trajectories.json"  # made by: PREFZOO_STORE=1 pytest tests/prefzoo/test_train.py
 MODIFIED = ("dpo with dr", "dpo with kl", "dpo with humanline", "kto with humanline", "simpo + 0.2*sft with dr")
 NOT_DOWNHILL = {"discopop"}  # its minimum lies just beside the start: a step of this size oversteps it
 
 
-@pytest.mark.parametrize("name", [*losses.names(), *MODIFIED])
+@pytest.mark.parametrize("name", mostly_slow([*losses.names(), *MODIFIED]))
 def test_every_loss_trains_as_it_did(name: str, tiny_model: Any, tmp_path: Path) -> None:
     """20 steps on a tiny model: it starts where it must, moves, goes down, and no number has moved in silence."""
     trained = run(tiny_model, job(tiny_model, name, steps=20), tmp_path)
@@ -97,26 +105,13 @@ def test_every_loss_trains_as_it_did(name: str, tiny_model: Any, tmp_path: Path)
 
 
 # not beta_dpo: at the first step all margins are zero up to rounding, which then decides which pairs it keeps
-@pytest.mark.parametrize(
-    "name",
-    [
-        "dpo",
-        "kto",
-        "aot",
-        "bco_pair_shift",
-        "bco",
-        "alpha_dpo",
-        "tdpo2",
-        "wpo",
-        "sampo",
-        "gamma_simpo",
-        "ld_dpo + aot",
-        "tdpo2 + 0.1*aot",
-        "dpo with humanline and dr",
-        "kto with humanline",
-        "simpo + 0.2*sft with humanline and kl",
-    ],
-)
+ACCUMULATED = (
+    "dpo", "kto", "aot", "bco_pair_shift", "bco", "alpha_dpo", "tdpo2", "wpo", "sampo", "gamma_simpo", "ld_dpo + aot",
+    "tdpo2 + 0.1*aot", "dpo with humanline and dr", "kto with humanline", "simpo + 0.2*sft with humanline and kl",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", mostly_slow(ACCUMULATED))
 def test_accumulation_changes_nothing(name: str, tiny_model: Any, tmp_path: Path) -> None:
     whole = run(tiny_model, job(tiny_model, name), tmp_path)
     close(whole, run(tiny_model, job(tiny_model, name, micro_batch=1), tmp_path), rel=1e-3)
@@ -129,7 +124,7 @@ def answers() -> list[TokenAnswer]:
     return [*good, *(TokenAnswer(p.prompt, p.rejected, False, 2 * p.row + 1) for p in pairs)]
 
 
-@pytest.mark.parametrize("name", [x.name for x in losses.all_losses() if x.unpaired])
+@pytest.mark.parametrize("name", mostly_slow(x.name for x in losses.all_losses() if x.unpaired))
 def test_single_answers_train(name: str, tiny_model: Any, tmp_path: Path) -> None:
     trained = run(tiny_model, job(tiny_model, name, pairs=answers(), steps=12, learning_rate=3e-3), tmp_path)
     assert "rewards/accuracies" not in trained[-1]
