@@ -74,7 +74,8 @@ REFERENCE = (
 )
 FIELDS = "name, seed, seeds, model, reference, trust_remote_code, data, train, variants, evals, keep, sweep"
 SOME = (
-    "there are train, eval, format, columns, on_bad_row, drop, flip_labels, max_length, too_long, score, pairs, chat_template_kwargs"
+    "there are train, eval, format, columns, on_bad_row, drop, flip_labels, max_length, too_long, score, pairs, "
+    "chat_template_kwargs"
 )
 
 
