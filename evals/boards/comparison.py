@@ -13,6 +13,7 @@ import pandas as pd
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import comparable
 from prefzoo.evals.boards.cautions import cautions
+from prefzoo.evals.boards.costs import IN_BOARD
 from prefzoo.evals.boards.equivalence import Equivalence
 from prefzoo.evals.boards.judged_files import all_measured, metrics_of, points_of, setting_of
 from prefzoo.evals.boards.notebook import comparison_html, paragraphs
@@ -27,7 +28,6 @@ from prefzoo.evals.stats import intervals
 
 MOST_POINTS = 50  # of a margin of equality
 SHOWN = 4  # metrics of the short form
-TIME = "train_seconds"  # the leaderboard's name of the cost `seconds`
 DIFFERENCES = ["variant", "metric", "baseline", "value", "low", "high", "p", "p_holm", "paired", "n"]  # columns
 
 
@@ -168,7 +168,7 @@ def _order_by(
     entries: Sequence[Entry], shown: Sequence[str], sort: str | None, have: Sequence[str], costs: Sequence[str]
 ) -> str:
     if sort is not None:
-        asked = "seconds" if sort == TIME else sort
+        asked = IN_BOARD.get(sort, sort)
         return asked if asked in costs else _known(asked, have, "--sort")
     shared = common(entries)
     return next(iter([m for m in shared if m in shown] or shared), "")

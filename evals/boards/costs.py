@@ -9,7 +9,23 @@ from statistics import fmean
 HOUR, MINUTE, FEW = 3600, 60, 10
 
 
+IN_BOARD = {"train_seconds": "seconds", "train_joules": "joules", "train_dollars": "dollars"}  # metrics of costs
 PARTS = {"prompts": ("answers", "verdicts"), "pairs": ("pairs",)}  # of measuring that grow with the rows
+
+
+def with_price(costs: Mapping[str, float], per_hour: float | None) -> dict[str, float]:
+    """Return the costs of a training with what it cost in `dollars`.
+
+    Args:
+        costs: as `result.json` has them.
+        per_hour: dollars of the machine, with all its GPUs; None where the recipe names no price.
+
+    Returns:
+        The costs; without a price, as they were.
+    """
+    if per_hour is None or "seconds" not in costs:
+        return dict(costs)
+    return {**costs, "dollars": per_hour * costs["seconds"] / HOUR}
 
 
 @dataclass(frozen=True)

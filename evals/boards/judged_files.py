@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from prefzoo.data.flips import FLIPPED
 from prefzoo.evals.boards.cautions import Setting, cautions
-from prefzoo.evals.boards.costs import run_cost
+from prefzoo.evals.boards.costs import run_cost, with_price
 from prefzoo.evals.boards.leaderboard import Leaderboard, build
 from prefzoo.evals.boards.multi_seed import over_seeds
-from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
+from prefzoo.evals.boards.run_files import RunFiles, VariantFiles, price_of
 from prefzoo.evals.judges.coverage import coverage_of
 from prefzoo.evals.judges.rows import drawn_of, games_of, panel_of
 from prefzoo.evals.metrics.measure import Measured
@@ -48,7 +48,7 @@ def all_measured(run: RunFiles) -> dict[str, Measured]:
 
 def rebuilt(run: RunFiles) -> Leaderboard:
     """Build the board of a run from what was measured, instead of reading it; of a sweep, over its seeds."""
-    costs = {name: costs_of(v) for name, v in run.variants.items() if v.result is not None}
+    costs = {name: costs_of(v, price_of(run)) for name, v in run.variants.items() if v.result is not None}
     models = all_measured(run)
     board = build(models, costs, points=points_of(run))
     if any(name != arm for name, arm in run.finals.items()):
@@ -64,9 +64,10 @@ def points_of(run: RunFiles) -> float | None:
     return None if points is None else float(points)
 
 
-def costs_of(variant: VariantFiles) -> dict[str, float]:
-    """Return what training and measuring a variant took."""
-    return (variant.result.costs if variant.result is not None else {}) | measuring_costs(variant.folder)
+def costs_of(variant: VariantFiles, price: float | None) -> dict[str, float]:
+    """Return what training and measuring a variant took; `price`: dollars an hour, if the recipe names any."""
+    trained = variant.result.costs if variant.result is not None else {}
+    return with_price(trained, price) | measuring_costs(variant.folder)
 
 
 def setting_of(run: RunFiles) -> Setting:

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from prefzoo.evals.boards import cells
-from prefzoo.evals.boards.costs import run_cost
+from prefzoo.evals.boards.costs import IN_BOARD, run_cost
 from prefzoo.evals.boards.equivalence import Equivalence, equivalence
 from prefzoo.evals.boards.provenance import Provenance, with_provenance
 from prefzoo.evals.boards.ranking import HALF, WORSE, Ranking, ranked, standing
@@ -216,9 +216,9 @@ def build(
     estimated, faults = estimates(models, BASE)
     for name, numbers in estimated.items():
         rows += [_row(name, metrics[metric], noted) for metric, noted in numbers.items()]
-        if name in costs:
-            seconds = costs[name]["seconds"]
-            rows.append(_row(name, metrics["train_seconds"], Noted(Estimate(seconds, 0.0, seconds, seconds, 1))))
+        for metric, key in IN_BOARD.items():
+            if (value := costs.get(name, {}).get(key)) is not None:
+                rows.append(_row(name, metrics[metric], Noted(Estimate(value, 0.0, value, value, 1))))
     values = {name: rows_of(primary, m, base) for name, m in models.items() if name != BASE}
     place = {name: _place(name, values.get(name)) for name in models}
     order = sorted(models, key=place.__getitem__)

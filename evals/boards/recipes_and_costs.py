@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from prefzoo.evals.boards.costs import with_price
+from prefzoo.evals.boards.run_files import price_of
 from prefzoo.evals.boards.selection import Entry
 
 
@@ -44,7 +46,7 @@ def _dotted(value: Mapping[str, Any], under: str = "") -> dict[str, Any]:
 
 
 def training_costs(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Return a row per variant: the costs in `result.json`, under their names there, and the hardware."""
+    """Return a row per variant: the costs in `result.json`, under their names there, the price, and the hardware."""
     rows: list[dict[str, Any]] = []
     for e in entries:
         if not e.is_base:
@@ -53,6 +55,7 @@ def training_costs(entries: Sequence[Entry]) -> pd.DataFrame:
             processes = result.environment.get("processes", 1) if result else 1
             device = hardware.get("gpu") or f"{hardware.get('processor', '?')}, {hardware.get('cores', '?')} cores"
             many = f"{processes} x " if processes > 1 else ""
-            rows.append({"variant": e.label} | (result.costs if result else {}) | {"hardware": many + device})
+            costs = with_price(result.costs, price_of(e.run)) if result else {}
+            rows.append({"variant": e.label} | costs | {"hardware": many + device})
     table = pd.DataFrame(rows, columns=None if rows else ["variant", "hardware"])
     return table[[c for c in table.columns if c != "hardware"] + ["hardware"]]

@@ -145,6 +145,12 @@ def read_run(folder: Path) -> RunFiles:
     )  # fmt: skip
 
 
+def price_of(run: RunFiles) -> float | None:
+    """Return what an hour of the machine costs in dollars, by the run's recipe; None if it names no price."""
+    price = run.recipe.get("price_per_hour")
+    return None if price is None else float(price)
+
+
 def _trials(sweep: Mapping[str, Any]) -> list[str]:
     return [trial["name"] for trial in sweep.get("trials", ())]
 

@@ -15,6 +15,7 @@ from prefzoo.evals.boards.costs import RunCost, run_cost
 from prefzoo.evals.boards.equivalence import Equivalence, equivalence
 from prefzoo.evals.boards.judged_files import costs_of
 from prefzoo.evals.boards.ranking import Ranking, Standing, ranked, standing
+from prefzoo.evals.boards.run_files import price_of
 from prefzoo.evals.boards.selection import Entry
 from prefzoo.evals.boards.verdict import BoardVerdict, advice, decide, statistics
 from prefzoo.evals.stats import intervals
@@ -188,7 +189,7 @@ def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str, equal: Equival
 
 
 def _cost(entries: Sequence[Entry], rows: str) -> RunCost | None:
-    results = {e.label: costs_of(e.files) for e in entries if e.files.result is not None}
+    results = {e.label: costs_of(e.files, price_of(e.run)) for e in entries if e.files.result is not None}
     return run_cost(results, {label: label for label in results}, rows)
 
 

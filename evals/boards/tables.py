@@ -61,10 +61,14 @@ def cost(name: str, value: Any) -> str:
         return f"{value / GIB:.1f} GiB"
     if name.endswith("parameters"):
         return f"{value / MILLION:.1f} M"
-    return f"{value:.0f}" if name == "seconds" else f"{value:.2f}"
+    digits = {"seconds": 0, "joules": 0, "dollars": 3}.get(name, 2)
+    return f"{value:.{digits}f}"
 
 
-COSTS = {"pairs_per_second": "pairs/s", "peak_memory_bytes": "peak memory", "trained_parameters": "trained"}
+COSTS = {
+    "pairs_per_second": "pairs/s", "peak_memory_bytes": "peak memory", "trained_parameters": "trained",
+    "joules": "energy, J", "dollars": "cost, $",
+}  # fmt: skip
 
 
 def footer(comparison: RunComparison) -> list[str]:

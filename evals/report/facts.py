@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from prefzoo.evals.boards.run_files import RunFiles
+from prefzoo.evals.boards.costs import with_price
+from prefzoo.evals.boards.run_files import RunFiles, price_of
 from prefzoo.recipe.data_paths import shown
 from prefzoo.runtime.durations import duration
 from prefzoo.runtime.measuring_time import measuring_costs
@@ -35,6 +36,7 @@ def facts(run: RunFiles, measured_on: str, judge: str) -> dict[str, str]:
     }  # fmt: skip
     several = {
         "Finished": _finished(results), "Whole run": _whole(run), "Training time": _time(results),
+        "Energy of training": _energy(results), "Cost of training": _price(results, price_of(run)),
         "Measuring time": _measuring(run),
         "Steps": _steps(results),
         "Batch": _values([r.train.get("batch") for r in results], " pairs"),
@@ -87,6 +89,16 @@ def _time(results: Sequence[RunResult]) -> str:
     if not seconds:
         return ""
     return duration(sum(seconds)) + (f" for {len(seconds)} trainings" if len(seconds) > 1 else "")
+
+
+def _energy(results: Sequence[RunResult]) -> str:
+    joules = [r.costs["joules"] for r in results if "joules" in r.costs]
+    return f"{sum(joules):,.0f} J" if joules else ""
+
+
+def _price(results: Sequence[RunResult], per_hour: float | None) -> str:
+    dollars = [cost["dollars"] for r in results if "dollars" in (cost := with_price(r.costs, per_hour))]
+    return f"${sum(dollars):,.3f} at ${per_hour:g} an hour" if dollars else ""
 
 
 def _whole(run: RunFiles) -> str:

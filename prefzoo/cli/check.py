@@ -51,6 +51,8 @@ def command(
     if as_json:
         values = {key: value for key, value in {**plan.plain(), "warnings": plan.warnings}.items() if key in CHECKED}
         values |= {"time": plan.estimate.seconds | {"total": plan.estimate.total}, "disk": asdict(plan.estimate.disk)}
+        costs = {"dollars": plan.estimate.dollars, "joules": plan.estimate.joules}
+        values |= {"cost": {name: value for name, value in costs.items() if value is not None}}
         of_variants = {n: {k: v[k] for k in OF_VARIANT} for n, v in values["variants"].items()}
         click.echo(json.dumps({**values, "variants": of_variants}, indent=1))
     else:

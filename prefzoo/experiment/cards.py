@@ -169,6 +169,7 @@ def _made(about: About) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())
     lines = [f"Hardware: {device}, {environment.get('processes', 1)} process(es)"]
     lines += [f"Training took {costs['seconds']:.0f} s"] if "seconds" in costs else []
+    lines += [f"Energy of training: {costs['joules']:,.0f} J"] if "joules" in costs else []
     lines += [f"Peak memory: {costs['peak_memory_bytes'] / 2**30:.1f} GiB"] if "peak_memory_bytes" in costs else []
     lines += [f"Finished: {environment['finished']}"] if environment.get("finished") else []
     lines += [f"Commit of prefzoo: {environment['commit']}"] if environment.get("commit") else []

@@ -11,6 +11,7 @@ import torch
 
 from prefzoo.engine.precision import native_bf16
 from prefzoo.evals.judges.protocol import Judge
+from prefzoo.experiment import work_names
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.disk import disk_of
 from prefzoo.experiment.measurements import Measurement
@@ -68,11 +69,13 @@ def _put_together(
             (unknown if work.row == JUDGING else rough)[work.row] = None
         each = known[0] if known is not None else roughly[work.name]
         seconds[work.row] = seconds.get(work.row, 0.0) + each * work.units
+    power = experiment.rates.get(work_names.POWER)
     words = {"run": "from earlier runs", "trial": "measured in a few steps"}
     return RunEstimate(
         seconds, _details(experiment, judge, todo), list(rough), list(unknown),
         [words[origin] for origin in words if origin in origins], disk_of(experiment, todo, size),
         _trainings(experiment, size), 1.0 if torch.cuda.is_available() else crowding(),
+        experiment.recipe.price_per_hour, power[0] if power is not None else None,
     )  # fmt: skip
 
 

@@ -26,6 +26,9 @@ TINY = 1e6
 EXACT = 10  # GB, up to which a decimal is shown
 
 
+SECONDS = JOULES_OF_WH = 3600  # of an hour
+
+
 @dataclass(frozen=True)
 class Disk:
     """Bytes that a run takes on disk.
@@ -75,6 +78,8 @@ class RunEstimate:
         disk: what it writes.
         trainings: seconds of each trial's training, from its first step to its last.
         crowding: how many times longer all takes while other processes are as busy as now.
+        price: dollars an hour, by the recipe; None where it names no price.
+        watts: mean power of earlier trainings on this machine; None where it is not known.
     """
 
     seconds: dict[str, float]
@@ -85,6 +90,18 @@ class RunEstimate:
     disk: Disk
     trainings: dict[str, float]
     crowding: float = 1.0
+    price: float | None = None
+    watts: float | None = None
+
+    @property
+    def dollars(self) -> float | None:
+        """What all parts cost; None without a price."""
+        return None if self.price is None else self.price * self.total / SECONDS
+
+    @property
+    def joules(self) -> float | None:
+        """What all parts take; None where the machine's power is not known."""
+        return None if self.watts is None else self.watts * self.total
 
     @property
     def total(self) -> float:
@@ -99,11 +116,17 @@ class RunEstimate:
         rows = [*((row, duration(self.seconds[row]), self._note(row)) for row in ROWS if row in self.seconds)]
         crowd = f"about {duration(self.total * self.crowding)} while other processes are as busy as now"
         if self.total < FEW:
-            return [f"time here: a few seconds ({source})", *self.disk.lines()]
+            return [f"time here: a few seconds ({source})", *self._costs(), *self.disk.lines()]
         rows.append(("total", f"about {duration(self.total)}", crowd if self.crowding > CROWDED else ""))
         wide = max(len(name) for name, _, _ in rows), max(len(text) for _, text, _ in rows)
         lines = [f"  {name:<{wide[0]}}  {text:<{wide[1]}}  {note}".rstrip() for name, text, note in rows]
-        return [f"time here ({source}):", *lines, *self.disk.lines()]
+        return [f"time here ({source}):", *lines, *self._costs(), *self.disk.lines()]
+
+    def _costs(self) -> list[str]:
+        """Return what the time costs, where that is known."""
+        price = [] if self.dollars is None else [f"about ${self.dollars:.2f}, at ${self.price:g} an hour"]
+        power = [] if self.joules is None else [f"about {self.joules / JOULES_OF_WH:,.1f} Wh, at {self.watts:,.0f} W"]
+        return [f"cost: {'; '.join(price + power)}"] if price or power else []
 
     def _note(self, row: str) -> str:
         assumed = f"assumed: {duration(CALL)} a verdict" if row in self.unknown and row == JUDGING else ""

@@ -16,6 +16,7 @@ from prefzoo.training.loss_inputs import kind_of
 from prefzoo.types import LogProbs
 
 LOAD = "loading the model"
+POWER = "second of training, in joules"
 
 
 def scoring(kind: type[LogProbs], *, bf16: bool) -> str:

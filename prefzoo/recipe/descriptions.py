@@ -8,6 +8,7 @@ FIELDS: dict[str, str] = {
     "seeds": "Train every variant with each of these seeds; intervals on the leaderboard then cover seeds and prompts.",
     "model": "The model to train, which is also the reference: a hub id, a folder, a .gguf file or package://module/file.gguf.",
     "reference": "Another model as the reference, of the same tokenizer; a variant may name its own.",
+    "price_per_hour": "Dollars an hour of the machine, with all its GPUs; boards and `check` then show what it costs.",
     "trust_remote_code": "Run code that comes with a model from the hub; off unless you have read it.",
     "data": "Preference data: pairs (prompt, chosen, rejected) or single answers (prompt, completion, label).",
     "data.train": "Training data: a file, a folder, a hub id, package://module/file, or a list of them with weights.",

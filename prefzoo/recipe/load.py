@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from prefzoo import losses
 from prefzoo.errors import UserError
-from prefzoo.losses import AnyLoss, Loss, Params, Sum
+from prefzoo.losses import AnyLoss, Loss, NonNegative, Params, Sum
 from prefzoo.recipe import messages, modifiers, yaml
 from prefzoo.recipe.axes import Axis, Sweep, attach_axes, extract_axes, variant_to_plain
 from prefzoo.recipe.knobs import knobs_of, validate
@@ -59,6 +59,7 @@ class Recipe(RecipeSection):
     variants: dict[str, Variant]
     evals: Evals = Evals()
     keep: Literal["all", "adapters", "best", "none"] = "all"  # weights on disk, once they are measured
+    price_per_hour: NonNegative | None = None  # dollars of the machine; costs are then in dollars, too
     sweep: Sweep | None = None
     _folder: Path = Path()
 

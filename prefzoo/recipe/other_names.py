@@ -38,6 +38,7 @@ _FIELDS = {
     "data.columns": "column_mapping rename_columns column_names field_map",
     "model": "model_name model_name_or_path base_model pretrain model_path checkpoint pretrained model_id backbone",
     "trust_remote_code": "remote_code trust",
+    "price_per_hour": "hourly_price cost_per_hour gpu_price dollars_per_hour hourly_rate",
     "name": "run_name experiment exp_name project experiment_name",
     "seeds": "n_seeds random_seeds num_seeds",
     "seed": "random_seed random_state data_seed",

@@ -62,6 +62,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "seed",
             "seeds",
             "keep",
+            "price_per_hour",
             "sweep",
             "model",
             "reference",

@@ -72,7 +72,9 @@ REFERENCE = (
     "name a model by `reference:`, or leave it out, which makes the untrained `model` the reference; "
     "a loss without a reference is chosen by its name (`prefzoo losses` says which)"
 )
-FIELDS = "name, seed, seeds, model, reference, trust_remote_code, data, train, variants, evals, keep, sweep"
+FIELDS = (
+    "name, seed, seeds, model, reference, trust_remote_code, data, train, variants, evals, keep, price_per_hour, sweep"
+)
 SOME = (
     "there are train, eval, format, columns, on_bad_row, drop, flip_labels, max_length, too_long, score, pairs, "
     "chat_template_kwargs"

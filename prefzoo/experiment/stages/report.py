@@ -15,7 +15,7 @@ from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard, run_files
 from prefzoo.evals.boards.cautions import Setting, cautions
 from prefzoo.evals.boards.cells import number
-from prefzoo.evals.boards.costs import run_cost
+from prefzoo.evals.boards.costs import run_cost, with_price
 from prefzoo.evals.boards.judged_files import pairs_seen
 from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.multi_seed import over_seeds
@@ -50,7 +50,10 @@ def build_board(experiment: Experiment, choice: Choice, numbers: dict[str, Measu
         The board: a row for each variant, over the seeds of its chosen setting.
     """
     results = read_results(experiment, choice)
-    costs = {name: result.costs | measuring_costs(experiment.folder / name) for name, result in results.items()}
+    costs = {
+        name: with_price(result.costs, experiment.recipe.price_per_hour) | measuring_costs(experiment.folder / name)
+        for name, result in results.items()
+    }
     provenance, points = _provenance(experiment, results), experiment.recipe.evals.equivalence
     board = leaderboard.build(numbers, costs, provenance, more + memory_notes(costs), points)
     if search.is_sweep(experiment.recipe):

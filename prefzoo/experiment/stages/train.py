@@ -24,6 +24,7 @@ from prefzoo.experiment.stages.validate import validate, validation_score
 from prefzoo.experiment.work_names import tokens_of
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import all_gather, broadcast, process_state
+from prefzoo.runtime.energy import measured_power
 from prefzoo.runtime.live_view import FAILED, KEPT, TRAINED
 from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.plugins import describe_error
@@ -212,11 +213,15 @@ def _run_loop(
         title, of = f"{title} side by side", {}
     with stage(title, "pairs", experiment.console, **of) as report:
         start = monotonic(), thread_clock()
-        policies = train(members, model, report, pause)
+        with measured_power() as power:
+            policies = train(members, model, report, pause)
         busy = min(1.0, (thread_clock() - start[1]) / max(1e-9, monotonic() - start[0]))
     results: Results = {}
     for number, (training, member) in enumerate(zip(group, members, strict=True)):
         _record_rate(experiment, member, busy)
+        member.costs |= power.joules(member.costs.get("seconds", 0.0))
+        if "joules" in member.costs:
+            experiment.rates.record(work_names.POWER, member.costs["joules"], member.costs["seconds"])
         if member.failed is not None:
             results[training.name] = _failed(experiment, training, member.failed)
         else:
