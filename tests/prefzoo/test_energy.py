@@ -19,7 +19,7 @@ from prefzoo.evals.boards.costs import with_price
 from prefzoo.evals.boards.leaderboard import build
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.report.facts import facts
-from prefzoo.experiment.plan_types import Disk, Estimate
+from prefzoo.experiment.plan_types import Disk, RunEstimate
 from prefzoo.recipe.load import load
 from prefzoo.runtime import energy
 from prefzoo.runtime.energy import Power, measured_power
@@ -117,10 +117,10 @@ DISK = Disk({"all": 0.0}, "all", 0.0, 1e30)
 
 
 def test_the_estimate_names_what_the_time_costs() -> None:
-    known = Estimate({"training": 7200.0}, {}, [], [], [], DISK, {}, price=12.0, watts=500.0)
+    known = RunEstimate({"training": 7200.0}, {}, [], [], [], DISK, {}, price=12.0, watts=500.0)
     assert known.lines()[-2] == "cost: about $24.00, at $12 an hour; about 1,000.0 Wh, at 500 W"
     assert (known.dollars, known.joules) == (24.0, 3.6e6)
-    unknown = Estimate({"training": 7200.0}, {}, [], [], [], DISK, {})
+    unknown = RunEstimate({"training": 7200.0}, {}, [], [], [], DISK, {})
     assert not any(line.startswith("cost") for line in unknown.lines()) and unknown.dollars is unknown.joules is None
 
 
