@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,13 @@ from torch import Tensor
 
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.data.examples import Text
+from prefzoo.engine.sharded_model import ShardedModel, read
 from prefzoo.evals.generation.batches import cache_settings, prompts_in_batch
 from prefzoo.evals.judges.protocol import Answer, Progress
+from prefzoo.runtime.distributed import all_gather, process_state
 from prefzoo.runtime.memory import retry_with_smaller_batches
+
+Row = tuple[list[int], int]  # a prompt's token ids, and the seed of an answer
 
 
 class GumbelSampler:
@@ -107,7 +112,8 @@ def sample_tokens(
     """Generate answers as token ids.
 
     The model's mode and torch's random state are left as they were. Each answer has a seed of its own, made of `seed`,
-    the prompt and its number, so that neither the batch nor the order of the prompts changes it.
+    the prompt and its number, so that neither the batch nor the order of the prompts changes it. If the model is
+    sharded, all processes call this, and each generates a share of every batch.
 
     Args:
         model, tokenizer: as transformers has them.
@@ -118,27 +124,42 @@ def sample_tokens(
         For each prompt the token ids of its `n` answers, up to and including the token that ends one.
     """
 
-    def generated(batch: Sequence[tuple[list[int], int]]) -> list[list[int]]:
+    def generated(batch: Sequence[Row]) -> list[list[int]]:
         ids, seeds = zip(*batch, strict=True)
         return _batch(model, tokenizer, list(ids), list(seeds), max_new_tokens, temperature)
+
+    complete = partial(_in_shares, generated) if isinstance(model, ShardedModel) else (
+        partial(retry_with_smaller_batches, generated)
+    )  # fmt: skip
 
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: list[list[list[int]]] = [[] for _ in prompts]
     if batch_size is None:
         batch_size = prompts_in_batch(model, max(map(len, prompts), default=0), max_new_tokens, n)
+        batch_size *= process_state().num_processes if isinstance(model, ShardedModel) else 1
     was_training = model.training
     model.eval()
     for start in range(0, len(by_length), batch_size):
         batch = by_length[start : start + batch_size]
         rows = [prompts[i] for i in batch for _ in range(n)]
         seeds = [seed_of(seed, prompts[i], k) for i in batch for k in range(n)]
-        tokens = retry_with_smaller_batches(generated, list(zip(rows, seeds, strict=True)))
+        tokens = complete(list(zip(rows, seeds, strict=True)))
         for position, i in enumerate(batch):
             answers[i] = tokens[position * n : (position + 1) * n]
         if progress:
             progress(min(start + batch_size, len(prompts)), len(prompts))
     model.train(was_training)
     return answers
+
+
+def _in_shares(generated: Callable[[Sequence[Row]], list[list[int]]], rows: Sequence[Row]) -> list[list[int]]:
+    """Generate every n-th row in this process of n, and return what all processes generated, in order."""
+    state = process_state()
+    own = rows[state.process_index :: state.num_processes]
+    tokens: list[list[int]] = [[] for _ in rows]
+    for rank, share in enumerate(all_gather(generated(own or rows[:1])[: len(own)])):
+        tokens[rank :: state.num_processes] = share
+    return tokens
 
 
 def seed_of(seed: int, prompt: Sequence[int], number: int) -> int:
@@ -165,10 +186,11 @@ def _batch(
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
     ends = _end_tokens(model, tokenizer)
     sampler = [GumbelSampler(seeds, temperature, model.device)] if temperature else []
-    out = model.generate(
+    settings = cache_settings(model) | ({"synced_gpus": True} if isinstance(model, ShardedModel) else {})
+    out = read(model, lambda whole: whole.generate(
         input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad,
-        eos_token_id=sorted(ends), logits_processor=sampler, **cache_settings(model),
-    )  # fmt: skip
+        eos_token_id=sorted(ends), logits_processor=sampler, **settings,
+    ))  # fmt: skip
     return [_cut(row, ends) for row in out[:, width:].tolist()]
 
 

@@ -14,10 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+
 from prefzoo.data.chat import with_variables
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.data.examples import Text
 from prefzoo.engine.precision import native_bf16
+from prefzoo.engine.sharded_model import are_models_sharded
 from prefzoo.errors import UserError
 from prefzoo.evals.generation.generate import seed_of
 from prefzoo.evals.judges.protocol import Answer
@@ -26,6 +29,7 @@ from prefzoo.runtime.versions import version_of
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what its `max_lora_rank` may be
 TAIL = 300  # characters of a failed engine's last line
+MEMORY = 0.9  # share of a GPU's free memory that the engine takes
 PATIENCE = 20  # seconds in which an engine ends once it is told to
 # Of a launcher of several processes: an engine that read them would wait for the others.
 LAUNCHED = ("RANK", "LOCAL_", "WORLD_SIZE", "MASTER_", "GROUP_", "ROLE_", "TORCHELASTIC_", "ACCELERATE_")
@@ -60,7 +64,7 @@ class Engine:
         self.tokenizer, self._numbers = tokenizer, {folder: i for i, folder in enumerate(adapters, 1)}
         self._settings = {
             "model": model, "max_model_len": length, "dtype": "bfloat16" if native_bf16() else "auto",
-            "rank": max(map(_rank, adapters), default=0),
+            "rank": max(map(_rank, adapters), default=0), **_share_of_gpus(model),
         }  # fmt: skip
         self._ends = sorted({*_generation_ends(model), tokenizer.eos_token_id} - {None})
 
@@ -198,11 +202,34 @@ def _generation_ends(model: str) -> set[int]:
     return {*named} if isinstance(named, list) else {named} - {None}
 
 
+def _share_of_gpus(model: str) -> dict[str, Any]:
+    """Return how much of a GPU's memory the engine may take beside this process, and over how many GPUs it is spread.
+
+    Of sharded models one process has an engine over all GPUs of its machine, as many as share the heads evenly.
+    """
+    if not torch.cuda.is_available():
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    settings: dict[str, Any] = {"gpu_memory_utilization": round(MEMORY * free / total, 2)}
+    if are_models_sharded():
+        from transformers import AutoConfig
+
+        heads, cards = (
+            AutoConfig.from_pretrained(model).get_text_config().num_attention_heads,
+            torch.cuda.device_count(),
+        )
+        settings["tensor_parallel_size"] = max(n for n in range(1, cards + 1) if heads % n == 0)
+    return settings
+
+
 def _environment() -> dict[str, str]:
-    """Return the variables of an engine's process: of several processes, each has an engine on its own device."""
+    """Return the variables of an engine's process: of several processes, each has an engine on its own device.
+
+    Where models are sharded, one process has an engine, on all devices of its machine.
+    """
     own = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHED)}
     state = process_state()
-    if state.num_processes > 1 and state.device.type == "cuda":
+    if state.num_processes > 1 and state.device.type == "cuda" and not are_models_sharded():
         seen, number = os.environ.get("CUDA_VISIBLE_DEVICES"), state.device.index or 0
         own["CUDA_VISIBLE_DEVICES"] = seen.split(",")[number] if seen else str(number)
     return own

@@ -141,7 +141,7 @@ def measured(
 
 def run_benchmarks(
     model: Any, tokenizer: Any, spec: str, folder: Path, depends: Mapping[str, Any],
-    took: Callable[[float], None] | None = None,
+    took: Callable[[float], None] | None = None, *, shared: bool = False,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Run one benchmark on a model, or take its results from the cache; results of a failure are not cached.
 
@@ -151,6 +151,7 @@ def run_benchmarks(
         folder: what a path in `spec` is relative to.
         depends: what else the results depend on, like the model's weights.
         took: called with the seconds, of `thread_clock`, of a benchmark that was run; not of a cached one.
+        shared: whether all processes run it together, on a model that is sharded.
 
     Returns:
         The results by task, as `prefzoo.evals.suites.benchmarks.Benchmark` has them.
@@ -164,7 +165,7 @@ def run_benchmarks(
             took(thread_clock() - start)
         return results
 
-    results: dict[str, dict[str, Any]] = cached("benchmark", full, make, _is_whole)
+    results: dict[str, dict[str, Any]] = cached("benchmark", full, make, _is_whole, shared=shared)
     return results
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from accelerate import DistributedType
 
 from prefzoo.engine import models
 from prefzoo.engine.fast_paths import switch_dropout_off
 from prefzoo.engine.frozen_bf16 import cast_frozen_layers
+from prefzoo.engine.precision import native_bf16
+from prefzoo.engine.sharded_model import shard_model
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.memory import release_memory
@@ -21,7 +24,9 @@ class Base:
     A policy is trained in the memory that it took.
     """
 
-    def __init__(self, load: Callable[[], Any], *, frozen_bf16: bool = False, loaded: Any = None) -> None:
+    def __init__(
+        self, load: Callable[[], Any], *, frozen_bf16: bool = False, loaded: Any = None, sharded: bool = False
+    ) -> None:
         """Load nothing yet.
 
         Args:
@@ -29,31 +34,58 @@ class Base:
             frozen_bf16: whether the model is read under autocast to bf16 only, so that its linear layers may be stored
                 in bf16.
             loaded: a model that `load` returned before, for the first reading.
+            sharded: whether the model is spread over all processes while it is read.
         """
-        self._load, self._frozen_bf16, self._loaded, self._model = load, frozen_bf16, loaded, None
+        self._load, self._frozen_bf16, self._loaded, self._sharded = load, frozen_bf16, loaded, sharded
+        self._model: Any = None
+        self._answering: Any = None
 
     @property
     def model(self) -> Any:
-        """The model, frozen, on this process's device."""
+        """The model, frozen, on this process's device; a `ShardedModel` if it is sharded."""
         if self._model is None:
-            model, self._loaded = self._load() if self._loaded is None else self._loaded, None
-            model.requires_grad_(False)
-            if self._frozen_bf16 and not cast_frozen_layers(model):
-                self._frozen_bf16, model = False, self._load().requires_grad_(False)
-            device = process_state().device
-            self._model = model if model.device.type == device.type else model.to(device)  # a quantised one stays
+            model = self._frozen()
+            self._model = shard_model(model) if self._sharded else _on_device(model)
         return self._model
 
+    @property
+    def whole(self) -> Any:
+        """The model, frozen, all of it on this process's device."""
+        return _on_device(self._frozen()) if self._sharded else self.model
+
+    @property
+    def answering(self) -> Any:
+        """The model in the precision in which answers are generated: bf16 where the machine has it."""
+        if not native_bf16():
+            return self.model
+        if not self._sharded:
+            return self.model.to(torch.bfloat16)
+        if self._answering is None:
+            self._answering = shard_model(self._load().to(torch.bfloat16))
+        return self._answering
+
     def take(self) -> Any:
-        """Return the model for good: it may be changed, and is loaded anew when it is next read."""
-        model = self.model
+        """Return the whole model for good: it may be changed, and is loaded anew when it is next read."""
+        model = self.whole
         self.drop()
+        return model
+
+    def _frozen(self) -> Any:
+        model, self._loaded = self._load() if self._loaded is None else self._loaded, None
+        model.requires_grad_(False)
+        if self._frozen_bf16 and not cast_frozen_layers(model):
+            self._frozen_bf16, model = False, self._load().requires_grad_(False).float()
         return model
 
     def drop(self) -> None:
         """Release the model's memory until it is read again."""
-        self._model = self._loaded = None
+        self._model = self._loaded = self._answering = None
         release_memory()
+
+
+def _on_device(model: Any) -> Any:
+    device = process_state().device
+    return model if model.device.type == device.type else model.to(device)  # a quantised one stays
 
 
 def load_policy(load: Callable[[str | None], Any], train: Train, *, bf16: bool, seed: int) -> Any:

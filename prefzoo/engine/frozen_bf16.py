@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 PROBE_TOKENS = 16  # token ids
+HALF = (torch.bfloat16, torch.float16)
 
 
 @torch.no_grad()
@@ -20,9 +21,12 @@ def cast_frozen_layers(model: Any) -> bool:
 
     Returns:
         Whether the logits of a few tokens are still the same to the last bit. If not (a layer switches autocast off or
-        cannot multiply by bf16 weights), the model must be loaded again, because its weights were rounded.
+        cannot multiply by bf16 weights), the model must be loaded again, because its weights were rounded. Of a model
+        that was loaded in half precision, whether it can be computed at all; all but its linear layers is then in fp32.
     """
-    frozen = _frozen_linear(model)
+    if model.dtype in HALF:
+        return _widen_all_but_linear(model)
+    frozen = _frozen_linear(model, torch.float32)
     before = _logits(model)
     _skip_adapter_casts(model)
     for layer in frozen:
@@ -36,7 +40,19 @@ def cast_frozen_layers(model: Any) -> bool:
         return False
 
 
-def _frozen_linear(model: Any) -> list[nn.Linear]:
+def _widen_all_but_linear(model: Any) -> bool:
+    layers = [layer for dtype in HALF for layer in _frozen_linear(model, dtype)]
+    narrow = {id(p) for layer in layers for p in (layer.weight, layer.bias)}
+    for value in [*model.parameters(), *model.buffers()]:
+        if value.is_floating_point():
+            value.data = value.data.to(torch.bfloat16 if id(value) in narrow else torch.float32)
+    try:
+        return bool(_logits(model).isfinite().all())
+    except RuntimeError:  # a layer that multiplies in fp32 only
+        return False
+
+
+def _frozen_linear(model: Any, dtype: torch.dtype) -> list[nn.Linear]:
     """Return the plain linear layers that are not trained, except those whose weight is also read in fp32."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = causal.get_output_embeddings()
@@ -45,7 +61,7 @@ def _frozen_linear(model: Any) -> list[nn.Linear]:
         layer
         for layer in model.modules()
         if type(layer) is nn.Linear
-        and layer.weight.dtype == torch.float32
+        and layer.weight.dtype == dtype
         and not any(p.requires_grad for p in layer.parameters())
         and layer.weight is not embedding
         and layer is not getattr(head, "base_layer", None)  # an adapter's update is added to it in fp32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -47,7 +47,7 @@ def load(
     spec: str,
     folder: Path,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     quantize: str | None = None,
     trust: bool = False,
     merge: bool = False,
@@ -57,7 +57,7 @@ def load(
     Args:
         spec: `package://module/file.gguf`, a `.gguf` path, a folder with safetensors, or a hub id.
         folder: Where relative paths start.
-        dtype: Dtype of the weights.
+        dtype: Dtype of the weights; None for that in which they are stored.
         quantize: `4bit` to load the weights in NF4 on this process's GPU; None for no quantisation.
         trust: Whether to run Python code that comes with the model; if so, a line reports it.
         merge: Whether an adapter is merged into its model, so that a new one can be trained on top of both.
@@ -79,7 +79,7 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
         model = fast_paths.with_attention(partial(
             AutoModelForCausalLM.from_pretrained,
-            source, dtype=dtype, use_safetensors=True, trust_remote_code=trust, **_quantisation(quantize),
+            source, dtype=dtype or "auto", use_safetensors=True, trust_remote_code=trust, **_quantisation(quantize),
         ))  # fmt: skip
     except (OSError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0]
@@ -191,13 +191,28 @@ def base_of(adapter: str) -> str:
 
 
 def fingerprint(model: Any) -> str:
-    """Return a hash of a model's weights and configuration, but not of its path: the key of cached log-probs."""
+    """Return a hash of a model's weights and configuration, but not of its path: the key of cached log-probs.
+
+    It is the same in whichever precision the weights were read, as long as that of their file fits into it.
+    """
+    low = model.dtype in (torch.bfloat16, torch.float16)
     config = {k: v for k, v in model.config.to_dict().items() if k != "_name_or_path"}
+    config = _as_in_fp32(config) if low else config
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        value = tensor.detach().cpu()
+        value = value.float() if low and value.is_floating_point() else value
+        digest.update(value.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _as_in_fp32(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration as it is of weights that were read in fp32, parts of it included."""
+    return {
+        key: _as_in_fp32(value) if isinstance(value, dict) else "float32" if key == "dtype" else value
+        for key, value in config.items()
+    }
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

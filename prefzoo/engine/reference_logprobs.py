@@ -19,8 +19,11 @@ from torch.nn.functional import pad
 from prefzoo.data.batches import Layout, collate, split
 from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.logprobs import score
+from prefzoo.engine.sharded_model import ShardedModel, read
+from prefzoo.errors import UserError
 from prefzoo.runtime import atomic_files
-from prefzoo.runtime.memory import retry_with_smaller_batches
+from prefzoo.runtime.distributed import all_gather
+from prefzoo.runtime.memory import is_out_of_memory, retry_with_smaller_batches
 from prefzoo.runtime.paths import cache_dir
 from prefzoo.runtime.progress import Report
 from prefzoo.types import LogProbs, to_device
@@ -28,6 +31,7 @@ from prefzoo.types import LogProbs, to_device
 ENGINE = 4  # increment when the engine's numbers change, so that older cached log-probs are not read
 TOKENS = {"cpu": 4096}  # per forward pass, without gradients
 DEFAULT_TOKENS = 32_768  # on other devices, which need large products to be busy
+SHARDED_TOKENS = 8192  # beside a part of a model that fills the memory of several
 CHECKSUM = "sha256"  # key in the file's metadata
 
 
@@ -77,7 +81,8 @@ def logprobs(
     """Score every pair under a model, in passes that suit its device, and in smaller ones if memory runs out.
 
     Args:
-        model: A causal language model; it stays on its device.
+        model: A causal language model; it stays on its device. If it is sharded, all processes call this with pairs of
+            their own, at least one each, and make equally many passes.
         pairs: The rows to score.
         layout: How pairs are laid out in a pass.
         kind: Which log-probs to return.
@@ -90,26 +95,42 @@ def logprobs(
         The log-probs of all pairs, in order, on the CPU.
     """
     parts: list[LogProbs] = []
-    device = next(model.parameters()).device
+    sharded = isinstance(model, ShardedModel)
+    device = model.device if sharded else next(model.parameters()).device
     padding = model.config.pad_token_id or 0
 
     def scored(part: Sequence[int]) -> list[LogProbs]:
         batch = collate([pairs[i] for i in part], layout, pad=padding).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return [score(model, batch, kind)]
+            return [read(model, lambda whole: score(whole, batch, kind))]
 
     first: dict[int, int] = {}  # where a pair's log-probs are
     done = 0
-    tokens = TOKENS.get(device.type, DEFAULT_TOKENS)
-    for part in split(pairs, range(len(pairs)), tokens, None) if passes is None else passes:
-        parts += retry_with_smaller_batches(scored, part)
+    tokens = SHARDED_TOKENS if sharded else TOKENS.get(device.type, DEFAULT_TOKENS)
+    own = split(pairs, range(len(pairs)), tokens, None) if passes is None else passes
+    idle = max(all_gather(len(own))) - len(own) if sharded else 0
+    for part in own:
+        parts += _in_lockstep(scored, part) if sharded else retry_with_smaller_batches(scored, part)
         for i in part:
             first.setdefault(i, done)
             done += 1
         if report:
             report(len(first), len(pairs), "")
+    for _ in range(idle):
+        _in_lockstep(scored, own[0])  # the other processes are not done yet
     values = concatenate(parts)
     return values if passes is None else select_rows(values, [first[i] for i in range(len(pairs))], torch.device("cpu"))
+
+
+def _in_lockstep(work: Callable[[Sequence[int]], list[LogProbs]], part: Sequence[int]) -> list[LogProbs]:
+    """Return `work(part)`, a pass that all processes make together: one of them cannot halve it alone."""
+    try:
+        return work(part)
+    except (RuntimeError, MemoryError) as e:
+        if not is_out_of_memory(e):
+            raise
+        reason = f"a pass of {len(part)} pairs does not fit into memory beside a process's part of the model"
+        raise UserError(f"reference log-probs: {reason}; share it among more GPUs, or lower train.tokens") from e
 
 
 def concatenate(parts: Sequence[LogProbs]) -> LogProbs:

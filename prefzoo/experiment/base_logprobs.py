@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
+from typing import Any
 
 from prefzoo.data.batches import Layout
 from prefzoo.data.tokens import TokenExample
@@ -11,10 +12,11 @@ from prefzoo.data.views import select
 from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import native_bf16
+from prefzoo.engine.sharded_model import ShardedModel, are_models_sharded
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.work_names import scoring, tokens_of
 from prefzoo.runtime.distributed import all_gather, process_state, shard_range
-from prefzoo.runtime.progress import stage
+from prefzoo.runtime.progress import Report, stage
 from prefzoo.types import LogProbs
 
 
@@ -48,28 +50,68 @@ def base_logprobs(
     if all(all_gather(cached is not None)):
         assert cached is not None
         return cached
-    rows = _share(len(pairs), passes)
-    own = None
-    work = scoring(kind, bf16=bf16)
+    work, own_tokens = scoring(kind, bf16=bf16), tokens_of(select(pairs, _share(len(pairs), passes)))
     with (
         stage(f"reference log-probs, {title}", "pairs", experiment.console) as report,
-        experiment.rates.timed(work, tokens_of(select(pairs, rows))),
+        experiment.rates.timed(work, own_tokens),
     ):
-        if rows:
-            at = {row: i for i, row in enumerate(rows)}
-            mine = passes[process_state().process_index] if passes else ()
-            local = [part for part in ([at[i] for i in p if i in at] for p in mine) if part]
-            own = reference_logprobs.logprobs(
-                (base or experiment.base).model, select(pairs, rows), layout, kind, bf16=bf16,
-                report=report, passes=local if passes else None,
-            )  # fmt: skip
-    shares = all_gather((rows, own))
-    values = reference_logprobs.concatenate([part for _, part in shares if part is not None])
-    order = [row for share, _ in shares for row in share]
-    values = reference_logprobs.scatter_rows(values, order, len(pairs))
+        values = logprobs_in_shares(
+            lambda: (base or experiment.base).model, pairs, layout, kind, bf16=bf16, report=report, passes=passes
+        )
     if process_state().is_main_process:
         reference_logprobs.write_cached(file, values)
     return values
+
+
+def logprobs_in_shares(
+    model: Callable[[], Any], pairs: Sequence[TokenExample], layout: Layout, kind: type[LogProbs] = LogProbs, *,
+    bf16: bool, report: Report | None = None, passes: Sequence[Sequence[Sequence[int]]] = (),
+) -> LogProbs:  # fmt: skip
+    """Score N pairs, a part of them in each process. All processes call this.
+
+    Args:
+        model: returns the model; it is not called in a process without pairs, unless models are sharded.
+        pairs: the N pairs.
+        layout: how rows are laid out in passes.
+        kind: which log-probs are needed.
+        bf16: whether the forward pass runs under autocast to bf16.
+        report: called with the pairs that this process has scored, and how many it has to.
+        passes: the passes in which each process scores them; empty for an even share in the usual ones.
+
+    Returns:
+        The log-probs in nats, (N,) each, in the order of the pairs.
+    """
+    rows, own = _share(len(pairs), passes), None
+    if rows or are_models_sharded():
+        scored = rows or [0]  # all processes make passes, if some only for the others' sake
+        at = {row: i for i, row in enumerate(scored)}
+        mine = passes[process_state().process_index] if passes and rows else ()
+        local = [part for part in ([at[i] for i in p if i in at] for p in mine) if part]
+        own = reference_logprobs.logprobs(
+            model(), select(pairs, scored), layout, kind, bf16=bf16, report=report, passes=local or None
+        )
+    shares = all_gather((rows, own if rows else None))
+    values = reference_logprobs.concatenate([part for _, part in shares if part is not None])
+    order = [row for share, _ in shares for row in share]
+    return reference_logprobs.scatter_rows(values, order, len(pairs))
+
+
+def logprobs_of(
+    model: Any, pairs: Sequence[TokenExample], layout: Layout, kind: type[LogProbs], *, bf16: bool,
+    report: Report | None = None,
+) -> LogProbs:  # fmt: skip
+    """Score pairs under a model: all in this process, or if it is sharded, in shares, for which all processes call it.
+
+    Args:
+        model: whole or sharded.
+        pairs, layout, kind, bf16, report: as for `logprobs_in_shares`.
+
+    Returns:
+        The log-probs of all pairs, in order.
+    """
+    if isinstance(model, ShardedModel):
+        return logprobs_in_shares(lambda: model, pairs, layout, kind, bf16=bf16, report=report)
+    return reference_logprobs.logprobs(model, pairs, layout, kind, bf16=bf16, report=report)
 
 
 def _share(count: int, passes: Sequence[Sequence[Sequence[int]]]) -> list[int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from prefzoo.engine.base_model import Base
 from prefzoo.engine.logprobs import NOTES, choose_layout, left_out
 from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.engine.reference_logprobs import rows_key
+from prefzoo.engine.sharded_model import ShardedModel, are_models_sharded, shard_model
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.evals.suites.prompts import check_rendered, load_prompts
@@ -34,11 +36,10 @@ from prefzoo.experiment.request import Request
 from prefzoo.experiment.search import Trial
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import atomic_files
-from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.distributed import in_main, process_state
 from prefzoo.runtime.progress import stage
 from prefzoo.runtime.rates import Rates
 from prefzoo.runtime.run_folders import BASE
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -137,10 +138,27 @@ class Experiment:
         return None if other is None or other.weights == self.weights else other
 
     def load_trained(self, name: str) -> Any:
-        """Return a trial's model from its checkpoint, on this process's device."""
-        checkpoint = str((self.folder / name / "checkpoint").resolve())
-        model = models.load(checkpoint, Path(), trust=self.recipe.trust_remote_code)[0]
-        return model.to(process_state().device)
+        """Return a trial's model from its checkpoint; see `load_checkpoint`."""
+        return self.load_checkpoint(self.folder / name / "checkpoint")
+
+    def load_checkpoint(self, folder: Path) -> Any:
+        """Return the model in a folder, on this process's device; or a `ShardedModel`, which all processes load."""
+        model = models.load(str(folder.resolve()), Path(), trust=self.recipe.trust_remote_code)[0]
+        return shard_model(model) if are_models_sharded() else model.to(process_state().device)
+
+    def answering(self, model: Any, folder: Path) -> Any:
+        """Return a model in the precision in which answers are generated: bf16 where the machine has it.
+
+        Args:
+            model: whole, and then cast in place; or sharded, and then loaded again.
+            folder: where it is.
+        """
+        if not native_bf16():
+            return model
+        if not isinstance(model, ShardedModel):
+            return model.to(torch.bfloat16)
+        again = models.load(str(folder.resolve()), Path(), trust=self.recipe.trust_remote_code)[0]
+        return shard_model(again.to(torch.bfloat16))
 
 
 def open_experiment(request: Request, recipe: Recipe, console: Console) -> Experiment:
@@ -160,10 +178,15 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     folder, trials = request.folder(recipe.name), {t.name: t for t in search.expand(recipe)}
     for name in (BASE, *trials):
         atomic_files.resolve_inside(folder, name)
+    sharded, frozen_bf16 = are_models_sharded(), _may_be_bf16(list(trials.values()))
+    load = partial(
+        models.load, recipe.model, recipe.folder, dtype=None if sharded and frozen_bf16 else torch.float32,
+        trust=recipe.trust_remote_code, merge=True,
+    )  # fmt: skip
     with stage(f"loading {recipe.model}", "models", console), process_state().main_process_first():
-        model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
-        weights, vocabulary = models.fingerprint(model), models.tokenizer_hash(tokenizer)
-        model = model.to(process_state().device)
+        model, tokenizer = load()
+        model = model if sharded else model.to(process_state().device)
+    weights, vocabulary = in_main(lambda: models.fingerprint(model), alone=sharded), models.tokenizer_hash(tokenizer)
     check_model(recipe.model, model, tokenizer, list(trials.values()), console)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
     check_rendered(prompts, tokenizer, recipe.data.chat_template_kwargs, f"evals.prompts: {recipe.evals.prompts}")
@@ -171,14 +194,12 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     validation_data = read.pop("validation", None)
     pairs, held_out, audits, bad_rows = _data_of(recipe, read, console)
     check_variants(recipe, pairs)
-    layout = choose_layout(model, [pick(one, key=len) for one in (pairs, held_out) if one for pick in (max, min)])
+    tried = [pick(one, key=len) for one in (pairs, held_out) if one for pick in (max, min)]
+    layout = in_main(lambda: choose_layout(model, tried), alone=sharded)
     for line in [*([NOTES[layout]] if layout in NOTES else []), *left_out(model)]:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     train, validation = split_validation(recipe, validation_data, pairs, held_out, bad_rows)
-    base = Base(
-        lambda: models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)[0],
-        frozen_bf16=_may_be_bf16(list(trials.values())), loaded=model,
-    )  # fmt: skip
+    base = Base(lambda: load()[0], frozen_bf16=frozen_bf16, loaded=model, sharded=sharded)
     references = read_references(recipe, list(trials.values()), model, tokenizer, layout, pairs, console)
     return Experiment(
         recipe, folder, console, trials, tokenizer, base, weights, vocabulary, train, validation, held_out, prompts,

@@ -29,8 +29,9 @@ from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
 from prefzoo.evals.suites.prompts import check_rendered, load_prompts
 from prefzoo.evals.suites.tasks import check_names, is_benchmark
+from prefzoo.experiment.stages.answers import cached_answers
 from prefzoo.experiment.stages.judge import check_judgeable, judge_models, judge_settings
-from prefzoo.experiment.stages.measure import cached_answers, report_unavailable
+from prefzoo.experiment.stages.measure import report_unavailable
 from prefzoo.runtime import atomic_files, run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.paths import OUT_CURE, check_writable

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from prefzoo.data.tokens import TokenExample
 from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import load_policy
@@ -136,9 +134,8 @@ class Measurement:
     def _answers(self, prompts: int) -> tuple[float, float]:
         """Generate a few tokens: the first takes the time of reading the prompts, all others the same."""
         experiment, longest = self.experiment, self.experiment.recipe.evals.max_new_tokens
-        model = experiment.base.model
+        model = experiment.base.answering
         batch = [row.prompt for row in experiment.prompts[: min(prompts, prompts_together(model.device))]]
-        model = model.to(torch.bfloat16) if native_bf16() else model
         took: dict[int, float] = {}
         for tokens in (1, 1, min(longest, 1 + SHORT)):  # kernels are made ready by the first
             start = thread_clock()
@@ -149,8 +146,7 @@ class Measurement:
         return took[1] + max(0.0, each) * (longest - 1), len(batch) * longest
 
     def _benchmark(self, suite: str) -> tuple[float, float]:
-        experiment, model = self.experiment, self.experiment.base.model
-        model = model.to(torch.bfloat16) if native_bf16() else model
+        experiment, model = self.experiment, self.experiment.base.answering
         return seconds_for_all(model, experiment.tokenizer, suite, folder=experiment.recipe.folder), 1
 
     def _judge(self) -> tuple[float, float]:

@@ -141,9 +141,30 @@ def cache_of(group: str, name: str, *identity: Any, sync: bool = True) -> Cache:
     return Cache(cache_dir(group) / f"{name}-{key}.jsonl", sync=sync)
 
 
+class SharedCache:
+    """A cache that several processes read as one: all get what the main process finds, which alone writes."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key, or None where there is none; all processes call this."""
+        from prefzoo.runtime.distributed import broadcast, process_state  # imports torch
+
+        return broadcast(self._cache.get(key) if process_state().is_main_process else None)
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        """Append values, as `Cache.put`."""
+        from prefzoo.runtime.distributed import process_state
+
+        if process_state().is_main_process:
+            self._cache.put(values)
+
+
 def cached(
-    stage: str, depends: Mapping[str, Any], make: Callable[[], Any], worth: Callable[[Any], bool] = lambda _: True
-) -> Any:
+    stage: str, depends: Mapping[str, Any], make: Callable[[], Any], worth: Callable[[Any], bool] = lambda _: True,
+    *, shared: bool = False,
+) -> Any:  # fmt: skip
     """Return the cached value of a stage, or make and cache it.
 
     Args:
@@ -151,14 +172,20 @@ def cached(
         depends: all that the value depends on.
         make: computes the value, which JSON can hold.
         worth: whether a computed value is worth caching.
+        shared: whether all processes call this, and compute the value together.
 
     Returns:
         The value.
     """
-    return _cached(cache_of("evals", stage, depends), WHOLE, make, worth)
+    return _cached(_cache_of(stage, depends, shared=shared), WHOLE, make, worth)
 
 
-def _cached(cache: Cache, key: str, make: Callable[[], Any], worth: Callable[[Any], bool]) -> Any:
+def _cache_of(stage: str, depends: Mapping[str, Any], *, shared: bool) -> Cache | SharedCache:
+    cache = cache_of("evals", stage, depends)
+    return SharedCache(cache) if shared else cache
+
+
+def _cached(cache: Cache | SharedCache, key: str, make: Callable[[], Any], worth: Callable[[Any], bool]) -> Any:
     value = cache.get(key)
     if value is None:
         value = make()
@@ -169,7 +196,7 @@ def _cached(cache: Cache, key: str, make: Callable[[], Any], worth: Callable[[An
 
 def cached_by_prompt(
     stage: str, depends: Mapping[str, Any], prompts: Sequence[Any], make: Callable[[list[Any]], list[Any]],
-    progress: Callable[[int, int], None] | None = None, *, together: int,
+    progress: Callable[[int, int], None] | None = None, *, together: int, shared: bool = False,
 ) -> list[Any]:  # fmt: skip
     """Return a value for each prompt; those that are not cached are made and cached in batches.
 
@@ -183,11 +210,12 @@ def cached_by_prompt(
         make: computes the values of some prompts, in their order; JSON can hold them.
         progress: called with the number of finished prompts and of all.
         together: prompts whose values are made and cached together.
+        shared: whether all processes call this, and compute the values together.
 
     Returns:
         The values, in the order of `prompts`.
     """
-    cache = cache_of("evals", stage, depends)
+    cache = _cache_of(stage, depends, shared=shared)
     lengths = [len(p if isinstance(p, str) else json.dumps(p)) for p in prompts]
     by_length = sorted(range(len(prompts)), key=lengths.__getitem__)
     values: list[Any] = [None] * len(prompts)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from accelerate import PartialState
 from accelerate.utils import DistributedType, broadcast_object_list, gather_object, parse_flag_from_env
@@ -48,6 +48,13 @@ def broadcast(value: T) -> T:
     values = [value]
     broadcast_object_list(values)
     return values[0]
+
+
+def in_main(work: Callable[[], T], *, alone: bool) -> T:
+    """Return what `work` gives in every process, or if it is to be done `alone`, what it gives in the main one."""
+    if not alone:
+        return work()
+    return broadcast(work() if process_state().is_main_process else cast("T", None))
 
 
 def shard(items: Sequence[T]) -> list[T]:

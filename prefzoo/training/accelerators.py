@@ -9,6 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import parse_flag_from_env
 
+from prefzoo.engine.sharded_model import NEEDS_GPUS
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.runtime.distributed import process_state
 from prefzoo.training.job import Job
@@ -45,7 +46,7 @@ def _init_trackers(accelerator: Accelerator, job: Job, folder: Path) -> None:
 
 def _check_devices(accelerator: Accelerator, job: Job) -> None:
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and accelerator.distributed_type is not DistributedType.FSDP:
-        raise UserError("fsdp: Accelerate shards over GPUs alone; launch with recipes/accelerate/ddp.yaml")
+        raise UserError(NEEDS_GPUS)
     if accelerator.distributed_type is DistributedType.DEEPSPEED:  # it divides, clips and steps by its own settings
         accelerator.state.deepspeed_plugin.deepspeed_config |= {
             "train_micro_batch_size_per_gpu": max(1, job.train.batch // accelerator.num_processes),

@@ -120,7 +120,7 @@ def with_reference(
     if moves_reference(job):
         parts["live"] = None if train.lora else base.take()
     elif loss.needs_kl:
-        parts["live"] = base.model
+        parts["live"] = base.whole
     return replace(job, **parts)
 
 

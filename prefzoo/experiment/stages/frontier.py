@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.precision import native_bf16
+from prefzoo.engine.sharded_model import are_models_sharded
 from prefzoo.evals.generation.generate import decode_answers
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics import frontier
 from prefzoo.evals.metrics.frontier import FrontierPoint
-from prefzoo.evals.metrics.sampled_kl import kl, sampled
-from prefzoo.experiment.base_logprobs import base_on_held_out
+from prefzoo.evals.metrics.held_out import preference_margins
+from prefzoo.experiment.base_logprobs import base_on_held_out, logprobs_of
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.stages.answers import draw, own_samples
+from prefzoo.experiment.stages.measure import identity, numbers_of
 from prefzoo.experiment.stages.stage import Done, Result, Skipped
 from prefzoo.experiment.stages.win_rates import with_win_rates
 from prefzoo.runtime import run_folders
@@ -45,7 +49,7 @@ def snapshots_of(experiment: Experiment, name: str) -> Snapshots:
 def measure_frontier(experiment: Experiment, names: Sequence[str]) -> dict[str, Result]:
     """Measure KL and reward of the snapshots of trials, or of the base.
 
-    All processes call this, and each measures some points.
+    All processes call this, and each measures some points; if models are sharded, all measure each point together.
 
     Args:
         experiment: what the trials are of.
@@ -59,16 +63,13 @@ def measure_frontier(experiment: Experiment, names: Sequence[str]) -> dict[str, 
     points = [(name, step) for name in names for step in _checkpoints(experiment, name)]
     todo = broadcast([point for point in points if _known(experiment, *point) is None])
     base = base_on_held_out(experiment) if todo and experiment.held_out else None
-    for name, step in shard(todo):
-        model = experiment.base.model
-        if name != BASE:
-            checkpoint = str(_checkpoints(experiment, name)[step].resolve())
-            trust = experiment.recipe.trust_remote_code
-            model = models.load(checkpoint, Path(), trust=trust)[0].to(model.device)
+    together = are_models_sharded()
+    for name, step in todo if together else shard(todo):
         title = f"frontier of {name}, step {step}"
         with stage(title, "points", experiment.console, variant=name, activity="frontier"):
-            point = _point(experiment, name, model, base)
-        run_folders.write_json(_file(experiment, name, step), {"key": _key(experiment, name), **asdict(point)})
+            point = _point(experiment, name, step, base)
+        if not together or process_state().is_main_process:
+            run_folders.write_json(_file(experiment, name, step), {"key": _key(experiment, name), **asdict(point)})
     process_state().wait_for_everyone()
     experiment.base.drop()  # its precision may have been lowered, and trainings may follow
     measured = {name for name, _ in todo}
@@ -145,25 +146,35 @@ def _all(experiment: Experiment, name: str) -> dict[int, FrontierPoint]:
     return {step: point for step, point in points.items() if point is not None}
 
 
-def _point(experiment: Experiment, name: str, model: Any, base_logprobs: LogProbs | None) -> FrontierPoint:
-    evals, bf16, base = experiment.recipe.evals, native_bf16(), experiment.base.model
-    rows, reward = experiment.prompts[: evals.kl], list[float]()
-    checkable = all(row.checks for row in rows)
+def _point(experiment: Experiment, name: str, step: int, base_logprobs: LogProbs | None) -> FrontierPoint:
+    """Measure a point. The last one of a training is on the board: what was measured there is not measured again."""
+    rows, points = experiment.prompts[: experiment.recipe.evals.kl], _checkpoints(experiment, name)
+    checkable, last, bf16 = all(row.checks for row in rows), step == max(points), native_bf16()
+
+    @cache
+    def model() -> Any:
+        return experiment.load_checkpoint(points[step])
+
+    def answering() -> Any:
+        return experiment.base.answering if name == BASE else experiment.answering(model(), points[step])
+
+    reward = list[float]()
     if not checkable and base_logprobs is not None:
-        policy = base_logprobs
-        if model is not base:
-            policy = reference_logprobs.logprobs(model, experiment.held_out, experiment.layout, bf16=bf16)
-        reward = [0.5 + 0.5 * float(torch.sign(v)) for v in policy.margin - base_logprobs.margin]
-    if bf16:
-        model, base = model.to(torch.bfloat16), base.to(torch.bfloat16)
-    prompts = [row.prompt for row in rows]
-    drawn = sampled(
-        model, experiment.tokenizer, prompts, evals.max_new_tokens, _seed(experiment, name),
-        variables=experiment.recipe.data.chat_template_kwargs,
-    )  # fmt: skip
-    answers = decode_answers(model, experiment.tokenizer, [s.completion for s in drawn])
+        measured = numbers_of(experiment, name) if last and name != BASE else None
+        if name == BASE:
+            margins = [0.0] * len(experiment.held_out)
+        elif measured is not None:
+            margins = measured.margins
+        else:
+            policy = logprobs_of(model(), experiment.held_out, experiment.layout, LogProbs, bf16=bf16)
+            margins = preference_margins(policy, base_logprobs)
+        reward = [0.5 + 0.5 * float(np.sign(v)) for v in margins]
+    if last:
+        samples = own_samples(experiment, name, answering, identity(experiment, name))
+    else:
+        samples = draw(experiment, answering(), [row.prompt for row in rows], _seed(experiment, name))
+    answers = decode_answers(experiment.base.model, experiment.tokenizer, [s.tokens for s in samples])
     if checkable:
         reward = [Verifier().score(row, answer) for row, answer in zip(rows, answers, strict=True)]
-    divergence = kl(model, base, drawn, experiment.layout, bf16=bf16)
     texts = [answer.text for answer in answers]
-    return FrontierPoint(divergence, reward, "score" if checkable else "preference_accuracy", texts)
+    return FrontierPoint([s.kl for s in samples], reward, "score" if checkable else "preference_accuracy", texts)

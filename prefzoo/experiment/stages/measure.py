@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from enum import Enum
 from functools import partial
@@ -14,29 +14,25 @@ import torch
 from rich.console import Console
 
 from prefzoo.data.chat import with_variables
-from prefzoo.data.examples import Text
 from prefzoo.engine import model_copies, reference_logprobs
 from prefzoo.engine.precision import native_bf16
+from prefzoo.engine.sharded_model import ShardedModel, are_models_sharded, read
 from prefzoo.errors import UserError
-from prefzoo.evals.generation.batches import prompts_together
-from prefzoo.evals.generation.generate import generate
-from prefzoo.evals.judges.protocol import Answer, Progress, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.held_out import has_all_metrics, on_pairs
 from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
-from prefzoo.evals.metrics.sampled_kl import kl, sampled
 from prefzoo.evals.suites.tasks import suite_key
-from prefzoo.experiment.base_logprobs import base_on_held_out
+from prefzoo.experiment.base_logprobs import base_on_held_out, logprobs_of
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.stages.answers import cached_answers, of_template, own_samples
 from prefzoo.experiment.stages.engines import Given, answers_by_engine
 from prefzoo.experiment.stages.stage import Done, Result
-from prefzoo.experiment.work_names import answering, benchmarking, scoring, tokens_of
+from prefzoo.experiment.work_names import benchmarking, scoring, tokens_of
 from prefzoo.runtime import run_folders
-from prefzoo.runtime.cache import ENGINE, cached_by_prompt, key_of
+from prefzoo.runtime.cache import ENGINE, key_of
 from prefzoo.runtime.distributed import broadcast, process_state, shard
 from prefzoo.runtime.measuring_time import timed
-from prefzoo.runtime.progress import Report, set_variant_state, stage
-from prefzoo.runtime.rates import Rates
+from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.runtime.run_folders import BASE
 from prefzoo.runtime.versions import version_of
 from prefzoo.training.step_metrics import beta_of
@@ -46,7 +42,9 @@ MEASURED = "measured"
 
 
 def measure_models(experiment: Experiment, names: Sequence[str]) -> dict[str, Result]:
-    """Measure the base or trials, unless their numbers are on disk. All processes call this; each takes some models.
+    """Measure the base or trials, unless their numbers are on disk. All processes call this.
+
+    Each takes some models; if models are sharded, all measure one after the other together.
 
     Args:
         experiment: what the models are of.
@@ -60,9 +58,14 @@ def measure_models(experiment: Experiment, names: Sequence[str]) -> dict[str, Re
         if name not in todo:
             line = f"{name}: already measured with these settings; kept"
             set_variant_state(name, MEASURED, experiment.console, line)
-    given = answers_by_engine(experiment, {name: weights_of(experiment, name) for name in shard(todo)})
+    shares, of = are_models_sharded(), {name: weights_of(experiment, name) for name in todo}
+    if shares:  # one engine over all GPUs, which the other processes leave to it
+        experiment.base.drop()
+        given = broadcast(answers_by_engine(experiment, of) if process_state().is_main_process else {})
+    else:
+        given = answers_by_engine(experiment, {name: of[name] for name in shard(todo)})
     base = base_on_held_out(experiment) if todo and experiment.held_out else None
-    for name in shard(todo):
+    for name in todo if shares else shard(todo):
         model = experiment.base.model if name == BASE else experiment.load_trained(name)
         measure_model(experiment, name, model, base, given.get(name))
         set_variant_state(name, MEASURED, experiment.console)
@@ -72,7 +75,7 @@ def measure_models(experiment: Experiment, names: Sequence[str]) -> dict[str, Re
 
 
 def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs | None, given: Given = None) -> None:
-    """Measure one model, and write its numbers and its answers.
+    """Measure one model, and write its numbers and its answers. If it is sharded, all processes call this.
 
     Args:
         experiment: what the model is of.
@@ -82,39 +85,45 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
         given: its answers to the prompts; None: it is asked.
     """
     evals, bf16, folder = experiment.recipe.evals, native_bf16(), experiment.folder / name
+    shared = isinstance(model, ShardedModel)
+    writes = not shared or process_state().is_main_process
     held_out = HeldOut()
     if base is not None and name != BASE:
         title = f"held-out pairs under {name}"
         with (
             stage(title, "pairs", experiment.console, variant=name, activity="held-out pairs") as report,
-            timed(folder, "pairs", len(experiment.held_out)),
-            experiment.rates.timed(scoring(VocabLogProbs, bf16=bf16), tokens_of(experiment.held_out)),
+            timed(folder, "pairs", len(experiment.held_out) * writes),
+            experiment.rates.timed(scoring(VocabLogProbs, bf16=bf16), tokens_of(experiment.held_out) * (not shared)),
         ):
-            policy = reference_logprobs.logprobs(
-                model, experiment.held_out, experiment.layout, VocabLogProbs, bf16=bf16, report=report
-            )
+            policy = logprobs_of(model, experiment.held_out, experiment.layout, VocabLogProbs, bf16=bf16, report=report)
         assert isinstance(policy, VocabLogProbs)
         held_out = on_pairs(policy, base, beta_of(experiment.trials[name].variant.params))
-    model = model.to(torch.bfloat16) if bf16 else model  # nothing is trained from here on
-    same = {"weights": weights_of(experiment, name), "vocabulary": experiment.vocabulary, "dtype": str(model.dtype)}
-    with timed(folder, "answers", len(experiment.prompts)) if given is None else nullcontext():
+    model = experiment.base.answering if name == BASE else experiment.answering(model, folder / "checkpoint")
+    same = identity(experiment, name)
+    with timed(folder, "answers", len(experiment.prompts) * writes) if given is None else nullcontext():
         answers = given or cached_answers(
             name, model, experiment.tokenizer, experiment.prompts, evals.max_new_tokens, same, experiment.console,
-            experiment.recipe.data.chat_template_kwargs, experiment.rates,
+            experiment.recipe.data.chat_template_kwargs, None if shared else experiment.rates,
         )  # fmt: skip
     benchmarks, variables = dict[str, dict[str, Any]](), experiment.recipe.data.chat_template_kwargs
-    tokenizer, seen = with_variables(experiment.tokenizer, variables, "data"), same | _of_template(variables)
+    tokenizer, seen = with_variables(experiment.tokenizer, variables, "data"), same | of_template(variables)
     for suite in evals.benchmarks:
         title = f"{suite} of {name}"
-        with stage(title, "suites", experiment.console, variant=name, activity=suite), timed(folder, suite, 1):
+        with (
+            stage(title, "suites", experiment.console, variant=name, activity=suite),
+            timed(folder, suite, int(writes)),
+        ):
             work = benchmarking(suite, experiment.recipe.folder)
-            took = partial(experiment.rates.record, work, units=1)
-            benchmarks |= run_benchmarks(model, tokenizer, suite, experiment.recipe.folder, seen, took)
+            took = partial(experiment.rates.record, work, units=int(not shared))
+            run = partial(run_benchmarks, tokenizer=tokenizer, spec=suite, folder=experiment.recipe.folder)
+            benchmarks |= read(model, partial(run, depends=seen, took=took, shared=shared))
     report_unavailable(benchmarks, experiment.console)
-    with timed(folder, "samples", 1):
-        divergence = _kl(experiment, name, model, same) if name != BASE else []
+    with timed(folder, "samples", int(writes)):
+        divergence = [s.kl for s in own_samples(experiment, name, lambda: model, same)] if name != BASE else []
     numbers = measured(held_out, experiment.prompts, answers, Verifier(), benchmarks, divergence)
     numbers = replace(numbers, sources=experiment.held_out_sources if numbers.margins else [])
+    if not writes:
+        return
     values = asdict(numbers)
     write_samples(experiment.folder / name, numbers)
     key = f"{_key(experiment, name)}-{key_of(values)}"
@@ -127,7 +136,7 @@ def read_numbers(experiment: Experiment, names: Sequence[str]) -> dict[str, Meas
     Raises:
         UserError: some are not on disk.
     """
-    numbers = {name: _known(experiment, name) for name in names}
+    numbers = {name: numbers_of(experiment, name) for name in names}
     missing = [name for name, one in numbers.items() if one is None]
     if missing:
         raise UserError(
@@ -139,7 +148,7 @@ def read_numbers(experiment: Experiment, names: Sequence[str]) -> dict[str, Meas
 
 def is_complete(experiment: Experiment, name: str) -> bool:
     """Return whether a model's numbers are on disk, and no benchmark among them was unavailable at the time."""
-    numbers = _known(experiment, name)
+    numbers = numbers_of(experiment, name)
     return numbers is not None and not any(b.get("reason") for b in numbers.benchmarks.values())
 
 
@@ -161,6 +170,12 @@ def state_of_numbers(experiment: Experiment, name: str) -> Numbers:
     return Numbers.SAME if settings == _key(experiment, name) else Numbers.OTHER
 
 
+def identity(experiment: Experiment, name: str) -> dict[str, str]:
+    """Return what identifies a model that answers: hashes of weights and vocabulary, and the data type."""
+    dtype = torch.bfloat16 if native_bf16() else torch.float32
+    return {"weights": weights_of(experiment, name), "vocabulary": experiment.vocabulary, "dtype": str(dtype)}
+
+
 def weights_of(experiment: Experiment, name: str) -> str:
     """Return the hash that identifies the weights of the base or of a trial's checkpoint."""
     if name == BASE:
@@ -176,7 +191,7 @@ def _key(experiment: Experiment, name: str) -> str:
     evals, folder = experiment.recipe.evals, experiment.recipe.folder
     suites = {suite: suite_key(suite, folder) for suite in evals.benchmarks}
     held_out = reference_logprobs.rows_key(experiment.held_out) if experiment.held_out else ""
-    variables = _of_template(experiment.recipe.data.chat_template_kwargs)
+    variables = of_template(experiment.recipe.data.chat_template_kwargs)
     with_them = list(variables.values()) * (2 if suites else 1)  # once benchmarks did not see them
     versions = [ENGINE, reference_logprobs.ENGINE, version_of("transformers"), version_of("lm-eval")]
     return key_of([
@@ -186,8 +201,8 @@ def _key(experiment: Experiment, name: str) -> str:
     ])  # fmt: skip
 
 
-def _known(experiment: Experiment, name: str) -> Measured | None:
-    """Return the numbers on disk, if they are of this model and these settings."""
+def numbers_of(experiment: Experiment, name: str) -> Measured | None:
+    """Return a model's numbers on disk, or None unless they are of it and of the present settings."""
     path = experiment.folder / name / "evals.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -203,94 +218,6 @@ def _known(experiment: Experiment, name: str) -> Measured | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         experiment.console.print(f"{path}: broken (not what was written); measured again")
         return None
-
-
-def cached_answers(
-    name: str, model: Any, tokenizer: Any, prompts: Sequence[PromptRow], tokens: int, same: dict[str, str],
-    console: Console, variables: Mapping[str, Any] | None = None, rates: Rates | None = None,
-) -> list[Answer]:  # fmt: skip
-    """Return a model's answer to each prompt; each is generated once, and then cached.
-
-    Args:
-        name: of the model, for the progress display.
-        model, tokenizer: what answers.
-        prompts: P rows.
-        tokens: the most that an answer has.
-        same: what identifies the model: hashes of weights and vocabulary, and the data type.
-        console: where progress goes.
-        variables: of the chat template.
-        rates: remembers how long answers took.
-
-    Returns:
-        P answers.
-    """
-    if not prompts:
-        return []
-    settings = model.generation_config.to_diff_dict()
-    depends = {**same, "max_new_tokens": tokens, "generation": key_of({k: str(v) for k, v in settings.items()})}
-    depends |= _of_template(variables)
-
-    def make(texts: list[Text], progress: Progress) -> list[dict[str, Any]]:
-        with rates.timed(answering(len(prompts), tokens), len(texts) * tokens) if rates else nullcontext():
-            generated = generate(model, tokenizer, texts, max_new_tokens=tokens, progress=progress, variables=variables)
-        return [asdict(answer) for (answer,) in generated]
-
-    texts = [row.prompt for row in prompts]
-    rows = _by_prompt("answers", name, depends, texts, make, console, prompts_together(model.device))
-    return [Answer(**row) for row in rows]
-
-
-def _of_template(variables: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return what an answer depends on besides the model; nothing without variables, so that older caches hold."""
-    return {"chat_template_kwargs": key_of(dict(variables))} if variables else {}
-
-
-def _by_prompt(
-    kind: str, name: str, depends: dict[str, Any], texts: list[Text],
-    make: Callable[[list[Text], Progress], list[Any]], console: Console, together: int,
-) -> list[Any]:  # fmt: skip
-    """Call `cached_by_prompt` under a stage that begins with the first batch that is not cached."""
-    with ExitStack() as stages:
-        reports: list[Report] = []
-        finished = 0
-
-        def begun(part: list[Text]) -> list[Any]:
-            if not reports:
-                activity = {"answers": "answers", "kl": "samples"}[kind]
-                begun_stage = stage(f"{activity} of {name}", "prompts", console, variant=name, activity=activity)
-                reports.append(stages.enter_context(begun_stage))
-            return make(part, lambda done, _: reports[0](finished + done, len(texts), ""))
-
-        def progress(done: int, total: int) -> None:
-            nonlocal finished
-            finished = done
-            for report in reports:
-                report(done, total, "")
-
-        return cached_by_prompt(kind, depends, texts, begun, progress, together=together)
-
-
-def _kl(experiment: Experiment, name: str, model: Any, same: dict[str, str]) -> list[float]:
-    evals, seed = experiment.recipe.evals, experiment.trials[name].seed
-    variables = experiment.recipe.data.chat_template_kwargs
-    prompts = [p.prompt for p in experiment.prompts[: evals.kl]]
-    if not prompts:
-        return []
-    bf16, base = native_bf16(), experiment.base.model
-    reference_model = base.to(torch.bfloat16) if bf16 else base  # in one precision, rounding is no divergence
-
-    def make(texts: list[Text], progress: Progress) -> list[float]:
-        drawn = sampled(
-            model, experiment.tokenizer, texts, evals.max_new_tokens, seed, progress=progress, variables=variables
-        )
-        return kl(model, reference_model, drawn, experiment.layout, bf16=bf16)
-
-    depends = {
-        **same, "base": experiment.weights, "max_new_tokens": evals.max_new_tokens, "seed": seed,
-        "layout": experiment.layout, **_of_template(variables),
-    }  # fmt: skip
-    together = prompts_together(model.device)
-    return _by_prompt("kl", name, depends, prompts, make, experiment.console, together)
 
 
 def report_unavailable(benchmarks: Mapping[str, Mapping[str, Any]], console: Console) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from prefzoo.data.tokens import TokenExample, TokenPair
 from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import use_bf16
+from prefzoo.engine.sharded_model import are_models_sharded
 from prefzoo.experiment.base_logprobs import base_logprobs
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
@@ -154,7 +156,8 @@ class References:
             return self.start, self.weights
         if other.weights not in self.others:
             self.start.drop()
-            self.others[other.weights] = Base(lambda: experiment.load_reference(other.spec))
+            load = partial(experiment.load_reference, other.spec)
+            self.others[other.weights] = Base(load, sharded=are_models_sharded())
         return self.others[other.weights], other.weights
 
     def drop(self) -> None:

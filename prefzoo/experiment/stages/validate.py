@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from prefzoo.engine import reference_logprobs
 from prefzoo.engine.precision import native_bf16
+from prefzoo.engine.sharded_model import are_models_sharded
 from prefzoo.evals.metrics.held_out import preference_margins
 from prefzoo.experiment import search
-from prefzoo.experiment.base_logprobs import base_on_validation
+from prefzoo.experiment.base_logprobs import base_on_validation, logprobs_of
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Score, Trial
 from prefzoo.experiment.stages.trainings import Training
@@ -17,10 +17,13 @@ from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.progress import stage
+from prefzoo.types import LogProbs
 
 
 def validate(experiment: Experiment, trial: Trial, until: int | None) -> None:
-    """Write the margins of a trial's checkpoint on the validation pairs. All processes call this; the main one scores.
+    """Write the margins of a trial's checkpoint on the validation pairs. All processes call this.
+
+    The main one scores; if models are sharded, all do.
 
     Args:
         experiment: what the trial is of.
@@ -28,13 +31,15 @@ def validate(experiment: Experiment, trial: Trial, until: int | None) -> None:
         until: the number of steps after which its training paused; None: it is over.
     """
     base = base_on_validation(experiment)
-    if process_state().is_main_process:
+    main = process_state().is_main_process
+    if main or are_models_sharded():
         model = experiment.load_trained(trial.name)
         title = f"validation pairs under {trial.name}"
         with stage(title, "pairs", experiment.console, variant=trial.name, activity="validation") as report:
-            policy = reference_logprobs.logprobs(
-                model, experiment.validation, experiment.layout, bf16=native_bf16(), report=report
+            policy = logprobs_of(
+                model, experiment.validation, experiment.layout, LogProbs, bf16=native_bf16(), report=report
             )
+    if main:
         values = {"key": _key(experiment, trial, until), "margins": preference_margins(policy, base)}
         run_folders.write_json(_file(experiment.folder / trial.name, until), values)
     process_state().wait_for_everyone()

@@ -1,0 +1,80 @@
+"""A frozen model whose weights are spread over all processes by the launch's profile (FSDP2), to be read by all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import parse_flag_from_env
+from torch import nn
+
+from prefzoo.errors import UserError
+from prefzoo.runtime.distributed import process_state
+
+R = TypeVar("R")
+FSDP2 = "2"
+NEEDS_GPUS = "fsdp: Accelerate shards over GPUs alone; launch with recipes/accelerate/ddp.yaml"
+
+
+class ShardedModel(nn.Module):
+    """A model of which each process holds a part; layers are gathered one after another while they are read.
+
+    All processes must read it at the same time, equally often.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.config, self.generation_config = model.config, model.generation_config
+        self._no_split_modules = getattr(model, "_no_split_modules", None)  # what Accelerate shards by
+        self._can_compile_fullgraph = getattr(model, "_can_compile_fullgraph", False)  # whether its cache may be static
+
+    def forward(self, work: Callable[[Any], R]) -> R:
+        """Return `work(model)`, during which the weights outside the layers are gathered."""
+        return work(self.model)
+
+    @property
+    def device(self) -> Any:
+        """Where the model computes."""
+        return process_state().device
+
+    @property
+    def dtype(self) -> Any:
+        """The precision of the weights, as transformers has it."""
+        return self.model.dtype
+
+
+def are_models_sharded() -> bool:
+    """Return whether models are spread over several processes: launched by a profile of FSDP2."""
+    by_profile = parse_flag_from_env("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION") == FSDP2
+    return by_profile and process_state().num_processes > 1
+
+
+def shard_model(model: Any) -> ShardedModel:
+    """Spread a frozen model over all processes, as training spreads a policy; all of them must call this.
+
+    Args:
+        model: A causal language model, whole in every process; it is changed in place. Weights that are views of a
+            file are read from it layer by layer.
+
+    Returns:
+        The sharded model.
+
+    Raises:
+        UserError: There are no accelerators to shard over.
+    """
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+    accelerator = Accelerator(mixed_precision="no")
+    if accelerator.distributed_type is not DistributedType.FSDP:
+        raise UserError(NEEDS_GPUS)
+    sharded = ShardedModel(model.requires_grad_(False))
+    fsdp2_prepare_model(accelerator, sharded)  # in place
+    return sharded
+
+
+def read(model: Any, work: Callable[[Any], R]) -> R:
+    """Return `work(model)` of a model that is whole or sharded; of a sharded one all processes must call this."""
+    return model(work) if isinstance(model, ShardedModel) else work(model)
