@@ -214,11 +214,8 @@ def _share_of_gpus(model: str) -> dict[str, Any]:
     if are_models_sharded():
         from transformers import AutoConfig
 
-        heads, cards = (
-            AutoConfig.from_pretrained(model).get_text_config().num_attention_heads,
-            torch.cuda.device_count(),
-        )
-        settings["tensor_parallel_size"] = max(n for n in range(1, cards + 1) if heads % n == 0)
+        heads = AutoConfig.from_pretrained(model).get_text_config().num_attention_heads
+        settings["tensor_parallel_size"] = max(n for n in range(1, torch.cuda.device_count() + 1) if heads % n == 0)
     return settings
 
 

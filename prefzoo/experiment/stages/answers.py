@@ -147,7 +147,7 @@ def _by_prompt(
         reports: list[Report] = []
         finished = 0
 
-        def made(part: list[Text]) -> list[Any]:
+        def generated(part: list[Text]) -> list[Any]:
             if not reports:
                 title, variant, activity = begun
                 reports.append(
@@ -162,4 +162,4 @@ def _by_prompt(
                 report(done, total, "")
 
         together = prompts_together(process_state().device)
-        return cached_by_prompt(kind, depends, texts, made, progress, together=together, shared=shared)
+        return cached_by_prompt(kind, depends, texts, generated, progress, together=together, shared=shared)
