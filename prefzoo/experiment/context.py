@@ -41,6 +41,7 @@ from prefzoo.runtime.progress import stage
 from prefzoo.runtime.rates import Rates
 from prefzoo.runtime.run_folders import BASE
 
+
 @dataclass(frozen=True)
 class Experiment:
     """One recipe, read and loaded.
