@@ -83,13 +83,10 @@ KINDS = {
 RAY = ("--on", "ray")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "executor"),
-    [
-        ("plain", ()),
-        *(pytest.param(name, (), marks=pytest.mark.slow) for name in ("seeds", "sweep")),
-        *(pytest.param(name, RAY, marks=pytest.mark.slow) for name in KINDS),
-    ],
+    [(name, executor) for executor in ((), RAY) for name in KINDS],
     ids=lambda value: value if isinstance(value, str) else "ray" if value else "in order",
 )
 def test_every_run_leaves_the_same_kinds_of_files_with_the_same_keys(

@@ -71,8 +71,11 @@ def same(one: dict[str, Any], two: dict[str, Any]) -> None:
 
 
 CASES: list[tuple[str, dict[str, Any]]] = [
-    ("dpo", {}),
     ("bco_pair_shift", {}),
+    ("kto", {"lora": LORA, "sync_reference": {"alpha": 0.5, "every": 2}}),
+]
+MORE_CASES: list[tuple[str, dict[str, Any]]] = [
+    ("dpo", {}),
     ("beta_dpo", {"micro_batch": 2}),
     ("sampo", {}),
     ("gamma_simpo", {}),  # its state grows
@@ -83,14 +86,15 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("dpo", {"sync_reference": {"alpha": 0.5, "every": 2}}),
     ("tdpo2", {"sync_reference": {"alpha": 0.5, "every": 2}}),
     ("dpo", {"sync_reference": {"every": 2, "bema": {"lag": 1}}}),
-    ("kto", {"lora": LORA, "sync_reference": {"alpha": 0.5, "every": 2}}),
     ("tdpo2", {"lora": LORA, "sync_reference": {"every": 2, "bema": {}}}),
     ("simpo", {"weight_decay": 0.1, "micro_batch": 1}),
 ]
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), CASES, ids=lambda case: case if isinstance(case, str) else ",".join(case)
+    ("name", "settings"),
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE_CASES)],
+    ids=lambda case: case if isinstance(case, str) else ",".join(case),
 )
 def test_a_killed_training_goes_on_bit_for_bit(
     name: str, settings: dict[str, Any], tiny_model: Any, tmp_path: Path
