@@ -33,7 +33,7 @@ def score(model: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile
     Returns:
         An instance of `kind` with (B,) sums in nats.
     """
-    states, head = _states(model, batch)
+    states, head = predicting_states(model, batch)
     return _scored(states, head, batch, kind, tile)
 
 
@@ -52,40 +52,11 @@ def score_with_kl(
     Returns:
         An instance of `kind`, and (B,) sums of KL(reference || model) in nats for chosen and rejected answers.
     """
-    states, head = _states(model, batch)
+    states, head = predicting_states(model, batch)
     with torch.no_grad():
-        reference_states, reference_head = _states(reference, batch)
+        reference_states, reference_head = predicting_states(reference, batch)
     kl = token_kl(states, head, reference_states, reference_head, tile=tile)
-    return _scored(states, head, batch, kind, tile), TokenKL(*_sums(kl, batch))
-
-
-def score_policies(
-    model: Any, batch: PairBatch, kinds: Sequence[type[LogProbs]], references: Sequence[Any], *, tile: Tile = None
-) -> list[tuple[LogProbs, TokenKL | None]]:
-    """Return the log-probs of one batch under N policies, computed in one pass.
-
-    Args:
-        model: A model that sends the n-th copy of its rows through the n-th policy's adapter.
-        batch: B pairs, on the model's device.
-        kinds: Which log-probs each policy's loss needs.
-        references: For each policy the frozen model that its KL is measured from, or None; one model for all.
-        tile: Tokens and vocabulary entries whose logits exist at a time; what suits the device if None.
-
-    Returns:
-        For each policy its log-probs, and the sums of its KL, or None where no reference is given.
-    """
-    count, size = len(kinds), len(batch.targets)
-    states, head = _states(model, _copies(batch, count))
-    reference = next((r for r in references if r is not None), None)
-    if reference is not None:
-        with torch.no_grad():
-            reference_states, reference_head = _states(reference, batch)
-    results: list[tuple[LogProbs, TokenKL | None]] = []
-    for own, kind, asks in zip(torch.split(states, size), kinds, references, strict=True):
-        kl = None if asks is None else token_kl(own, head, reference_states, reference_head, tile=tile)
-        scored = _scored(own, head, batch, kind, tile)
-        results.append((scored, None if kl is None else TokenKL(*_sums(kl, batch))))
-    return results
+    return _scored(states, head, batch, kind, tile), TokenKL(*answer_sums(kl, batch))
 
 
 def sum_states(model: Any, batch: PairBatch) -> tuple[Tensor, Tensor]:
@@ -98,30 +69,30 @@ def sum_states(model: Any, batch: PairBatch) -> tuple[Tensor, Tensor]:
     Returns:
         (2B, D) sums in fp32, chosen answers first, and (2B,) numbers of tokens.
     """
-    states, _ = _states(model, batch)
+    states, _ = predicting_states(model, batch)
     sums = states.new_zeros(2 * len(batch), states.shape[-1], dtype=torch.float32)
     return sums.index_add(0, batch.owner, states.float()), batch.lengths
-
-
-def _copies(batch: PairBatch, count: int) -> PairBatch:
-    """Return the batch with its positions repeated `count` times; owners and pair ids stay those of one copy."""
-    packed, size = bool(batch.blocks), batch.tokens.numel()
-    wide = {
-        name: getattr(batch, name).repeat(*((1, count) if packed else (count, 1)))
-        for name in ("tokens", "positions", "segments")
-    }
-    source = torch.cat([batch.source + n * size for n in range(count)])
-    return replace(batch, **wide, source=source, blocks=batch.blocks * count)
 
 
 def _scored(states: Tensor, head: LMHead, batch: PairBatch, kind: type[LogProbs], tile: Tile) -> LogProbs:
     wanted = issubclass(kind, VocabLogProbs)
     tokens, *stats = token_logprobs(states, head, batch.targets, statistics=wanted, tile=tile)
-    return _sum_up(tokens, stats if wanted else [], batch, kind)
+    return sum_up(tokens, stats if wanted else [], batch, kind)
 
 
-def _states(model: Any, batch: PairBatch) -> tuple[Tensor, LMHead]:
-    """Return the (N, D) hidden states that predict the scored tokens, in the precision of products, and the head."""
+def predicting_states(model: Any, batch: PairBatch) -> tuple[Tensor, LMHead]:
+    """Return the hidden states that predict the scored tokens, and the head that reads them.
+
+    Args:
+        model: A causal language model, or a peft model around one.
+        batch: The pairs, on the model's device.
+
+    Returns:
+        (N, D) states in the precision of matrix products, and the head.
+
+    Raises:
+        ValueError: The batch is packed, and the model's attention knows no blocks.
+    """
     causal, device = _causal_lm(model), batch.tokens.device
     if batch.blocks and causal.config._attn_implementation != packed_attention.NAME:
         raise ValueError("a packed batch needs packed_attention.install(model): other attention would cross the blocks")
@@ -245,10 +216,21 @@ def _causal_lm(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
-def _sum_up(tokens: Tensor, stats: list[Tensor], batch: PairBatch, kind: type[LogProbs]) -> LogProbs:
+def sum_up(tokens: Tensor, stats: Sequence[Tensor], batch: PairBatch, kind: type[LogProbs]) -> LogProbs:
+    """Sum log-probs of tokens over each answer, and lay single tokens out by answer where they are asked for.
+
+    Args:
+        tokens: (N,) log-probs in nats of the scored tokens.
+        stats: (N,) statistics of their distributions, those that `VocabLogProbs` has; empty for the other kinds.
+        batch: The pairs.
+        kind: Which log-probs the loss needs.
+
+    Returns:
+        An instance of `kind`.
+    """
     pairs = len(batch)
     lengths = batch.lengths
-    values = [*_sums(tokens, batch), lengths[:pairs], lengths[pairs:]]
+    values = [*answer_sums(tokens, batch), lengths[:pairs], lengths[pairs:]]
     if issubclass(kind, TokenLogProbs):
         starts = lengths.cumsum(0) - lengths
         index = torch.arange(len(tokens), device=tokens.device) - starts[batch.owner]
@@ -258,7 +240,8 @@ def _sum_up(tokens: Tensor, stats: list[Tensor], batch: PairBatch, kind: type[Lo
     return kind(*values)
 
 
-def _sums(tokens: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
+def answer_sums(tokens: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
+    """Return (B,) sums of (N,) values of tokens over the first, and over the second answers of a batch's pairs."""
     size = 2 * len(batch)
     if tokens.is_cuda:
         sums = segment_sums(tokens, batch.owner, size)

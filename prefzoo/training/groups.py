@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefzoo.training.job import Job, moves_reference
 from prefzoo.training.passes import token_budget
+
+WHOLE_STEPS = ("cpu",)  # devices where several small passes are no faster together than one large pass alone
 
 
 def group_trials(jobs: Mapping[str, Job], device: str, processes: int) -> tuple[list[list[str]], list[str]]:
     """Decide which variants or trials train together.
 
     Those may that see the same rows in the same order (seed, batch, steps) and share precision, pass limits and the
-    shape of their adapters; loss, learning rate and all else of the optimiser are each one's own. As many go together
-    as have their whole steps in the tokens of one pass, so that memory stays that of one variant.
-    `train.side_by_side: on` also groups those that need several passes.
+    shape of their adapters; loss, learning rate and all else of the optimiser, and the adapter's alpha, are each one's
+    own. A pass holds no more tokens than that of one variant, and is shared by all of a group. On CPUs as many go
+    together as have their whole steps in a pass, with `train.side_by_side: on` and on GPUs as many as have a pair each.
 
     Args:
         jobs: what is to be trained, by name; all on the same pairs.
@@ -29,10 +31,10 @@ def group_trials(jobs: Mapping[str, Job], device: str, processes: int) -> tuple[
     shapes: dict[Any, list[str]] = {}
     notes = []
     for name, job in jobs.items():
-        reason = _why_alone(job, device, processes)
+        reason = _why_alone(job, device, processes) or _why_unlike(name, jobs)
         if reason and job.train.side_by_side == "on":
             notes.append(f"{name}: train.side_by_side: {reason}; trained alone")
-        shapes.setdefault((name,) if reason else _shape(job), []).append(name)
+        shapes.setdefault((name,) if reason else tuple(_shape(job).values()), []).append(name)
     groups = [group for names in shapes.values() for group in _split({n: jobs[n] for n in names}, device)]
     return sorted(groups, key=lambda group: list(jobs).index(group[0])), notes
 
@@ -41,10 +43,19 @@ def _split(jobs: Mapping[str, Job], device: str) -> list[list[str]]:
     """Split variants of one shape into groups of as many as there is room for."""
     first = next(iter(jobs.values()))
     whole, room = _whole_steps(first, device), max(1, _room(first, device))
-    parts = [list(jobs)]
-    if first.train.micro_batch is not None or min(len(jobs), room) > whole:  # coupled rows are then scored twice
-        parts = [[name for name, job in jobs.items() if bool(job.loss.couples) == couples] for couples in (False, True)]
-    return [part[i : i + room] for part in parts for i in range(0, len(part), room)]
+    if first.train.micro_batch is None and min(len(jobs), room) <= whole:
+        return _parts(list(jobs), room)
+    # coupled rows are scored twice where a step has several passes: the others are not to be scored twice with them
+    coupled = [name for name, job in jobs.items() if job.loss.couples]
+    auto = first.train.side_by_side == "auto"
+    return [
+        *_parts([name for name in jobs if name not in coupled], room),
+        *_parts(coupled, max(1, min(room, whole)) if auto else room),
+    ]
+
+
+def _parts(names: Sequence[str], most: int) -> list[list[str]]:
+    return [list(names[i : i + most]) for i in range(0, len(names), most)]
 
 
 def _why_alone(job: Job, device: str, processes: int) -> str:
@@ -60,18 +71,39 @@ def _why_alone(job: Job, device: str, processes: int) -> str:
         return "is for one process"
     if moves_reference(job):
         return "does not know a reference that moves (train.sync_reference)"
+    if train.dropout == "model":
+        return "does not know the model's own dropout (train.dropout: model), which would differ from that alone"
     if _room(job, device) < 2:  # noqa: PLR2004 - two variants
         return "two variants' steps do not fit in one pass, and dropout would differ in several; raise train.tokens"
     return ""
 
 
-def _shape(job: Job) -> tuple[Any, ...]:
-    """Return what all variants of a group have in common."""
-    train = job.train
-    lora = None if train.lora is None else train.lora.model_dump_json()
-    limits = train.micro_batch, train.tokens, train.gradient_checkpointing, train.side_by_side
-    live = job.other_reference if job.loss.needs_kl else ""  # one model's KL is taken for all of a group
-    return job.seed, train.batch, len(job.steps), job.bf16, lora, limits, live
+def _why_unlike(name: str, jobs: Mapping[str, Job]) -> str:
+    """Return in what a variant differs from the one that is most like it; an empty string if one is like it."""
+    own, others = _shape(jobs[name]), {n: _shape(job) for n, job in jobs.items() if n != name and job.train.lora}
+    unlike = {n: [key for key, value in own.items() if other[key] != value] for n, other in others.items()}
+    if not unlike:
+        return ""
+    nearest = min(unlike, key=lambda n: len(unlike[n]))
+    return f"not the same {', '.join(unlike[nearest])} as {nearest}'s" if unlike[nearest] else ""
+
+
+def _shape(job: Job) -> dict[str, Any]:
+    """Return what all variants of a group have in common, by the recipe's names."""
+    train, lora = job.train, job.train.lora
+    adapter = {} if lora is None else lora.model_dump(exclude={"alpha"}, mode="json")
+    return {
+        "seed": job.seed,
+        "train.batch": train.batch,
+        "train.steps": len(job.steps),
+        "train.precision": job.bf16,
+        **{f"train.lora.{name}": str(adapter.get(name)) for name in ("rank", "dropout", "targets")},
+        "train.micro_batch": train.micro_batch,
+        "train.tokens": train.tokens,
+        "train.gradient_checkpointing": train.gradient_checkpointing,
+        "train.side_by_side": train.side_by_side,
+        "reference": job.other_reference if job.loss.needs_kl else "",  # one model's KL is taken for all of a group
+    }
 
 
 def _whole_steps(job: Job, device: str) -> int:
@@ -81,8 +113,8 @@ def _whole_steps(job: Job, device: str) -> int:
 
 def _room(job: Job, device: str) -> int:
     """Return how many variants may go together."""
-    whole = _whole_steps(job, device)
-    if job.train.side_by_side == "auto" or (job.train.lora is not None and job.train.lora.dropout):
+    whole, auto = _whole_steps(job, device), job.train.side_by_side == "auto"
+    if (auto and device in WHOLE_STEPS) or (job.train.lora is not None and job.train.lora.dropout):
         return whole
     longest = max(job.pairs[i].total_tokens for rows in job.steps for i in rows)
-    return max(2, whole, token_budget(job.train, device) // longest)
+    return max(1 if auto else 2, whole, token_budget(job.train, device) // longest)

@@ -1,5 +1,7 @@
 """Operations that one training step dispatches on a GPU: `python -m tests.benchmarks.launches [--pairs 2 32]`.
 
+With `--variants 8`, those of eight LoRA variants with different losses in one pass.
+
 A GPU runs an operation in microseconds and waits for the next one: for small models their number is the step's time.
 This counts them on any machine, by what `TorchDispatchMode` sees of a forward and backward pass on a random model of
 Qwen2's kind: many layers, little width, the real vocabulary. What CPUs lack is emulated.
@@ -26,6 +28,7 @@ from prefzoo.engine import cpu_ops, packed_attention
 from prefzoo.engine.base_model import load_policy
 from prefzoo.recipe.sections import Lora, Train
 from prefzoo.training.job import Job
+from prefzoo.training.multi_lora import AdapterPolicies
 from prefzoo.training.policies import OnePolicy
 from prefzoo.training.step import StepContext, backward
 from prefzoo.types import LogProbs
@@ -34,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "prefzoo"))
 
 from emulated_gpu import emulated_gpu  # noqa: E402
 
+LOSSES = ("dpo", "ipo_mean", "hinge", "nca_pair", "apo_zero", "apo_down", "sppo_hard", "discopop")
 LAYERS, PROMPT, ANSWER, TOKENS = 24, 20, 40, 16_384
 KINDS = {
     "matrix products": ("mm", "addmm", "bmm"),
@@ -100,7 +104,7 @@ def random_pairs(count: int, answer: int) -> list[TokenPair]:
 
 def count_step(
     pairs: int, *, layers: int = LAYERS, vocabulary: int = 151_936, answer: int = ANSWER, lora: bool = False,
-    dropout: float = 0.0,
+    dropout: float = 0.0, variants: int = 1,
 ) -> Count:  # fmt: skip
     """Count the operations of one step's forward and backward pass under bf16 autocast, without the optimiser.
 
@@ -111,25 +115,37 @@ def count_step(
         answer: tokens of an answer, about.
         lora: whether an adapter is trained instead of all weights.
         dropout: of the adapter's inputs.
+        variants: how many are trained in one pass, each by another of `LOSSES`; several have adapters.
     """
     from accelerate import Accelerator
 
     train = Train(
         batch=pairs, steps=1, precision="bf16", tokens=TOKENS,
-        lora=Lora(rank=4, alpha=8.0, dropout=dropout) if lora else None,
+        lora=Lora(rank=4, alpha=8.0, dropout=dropout) if lora or variants > 1 else None,
     )  # fmt: skip
-    model, loss = random_model(layers, vocabulary), losses.get("dpo")
+    model, trained = random_model(layers, vocabulary), [losses.get(name) for name in LOSSES[:variants]]
     zero, size = torch.zeros(pairs), torch.ones(pairs, dtype=torch.long)
-    job = Job(
-        loss, loss.Params(), train, 0, random_pairs(pairs, answer), "shared", bf16=True,
-        reference=LogProbs(zero, zero, size, size),
-    )  # fmt: skip
+    jobs = [
+        Job(
+            loss, loss.Params(), train, 0, random_pairs(pairs, answer), "shared", bf16=True,
+            reference=LogProbs(zero, zero, size, size),
+        )
+        for loss in trained
+    ]  # fmt: skip
     with emulated_gpu():
-        policy = OnePolicy(job, load_policy(lambda _: model, train, bf16=True, seed=0), Accelerator())
-        context = StepContext(policy, [0], [loss.start()], 0, list(range(pairs)), 0)
-        with policy.training(), Counting() as counting:
+        policy, accelerator = load_policy(lambda _: model, train, bf16=True, seed=0), Accelerator()
+        policies = (
+            AdapterPolicies(jobs, policy, accelerator) if variants > 1 else OnePolicy(jobs[0], policy, accelerator)
+        )
+        states = [loss.start() for loss in trained]
+        context = StepContext(policies, list(range(variants)), states, 0, list(range(pairs)), 0)
+        with policies.training(), Counting() as counting:
             backward(context)
     return counting.count
+
+
+def _variants(count: int) -> str:
+    return f"{count} variants in one pass, " if count > 1 else ""
 
 
 def main() -> None:
@@ -138,15 +154,18 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--answer", type=int, default=ANSWER, help="tokens of an answer; many take minutes")
     parser.add_argument("--lora", action="store_true", help="train an adapter")
+    parser.add_argument("--variants", type=int, default=1, help=f"adapters in one pass, at most {len(LOSSES)}")
     parser.add_argument("--names", action="store_true", help="also list the operations by name")
     asked = parser.parse_args()
     for pairs in asked.pairs:
         whole, half = (
-            count_step(pairs, layers=n, answer=asked.answer, lora=asked.lora) for n in (asked.layers, asked.layers // 2)
+            count_step(pairs, layers=n, answer=asked.answer, lora=asked.lora, variants=asked.variants)
+            for n in (asked.layers, asked.layers // 2)
         )
         per_layer = (whole.launched.total() - half.launched.total()) / (asked.layers - asked.layers // 2)
         print(
-            f"{pairs} pairs, {asked.layers} layers: {whole.launched.total():,} operations, {per_layer:g} a layer; "
+            f"{_variants(asked.variants)}{pairs} pairs, {asked.layers} layers: {whole.launched.total():,} operations, "
+            f"{per_layer:g} a layer; "
             f"besides, {whole.views.total():,} views and allocations"
         )
         print("  " + ", ".join(f"{count:,} {kind}" for kind, count in whole.kinds().items()))

@@ -15,7 +15,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from prefzoo.engine import adapter_product, fused_ops, lm_head, packed_attention, varlen_attention
+from prefzoo.engine import (
+    adapter_product,
+    fused_ops,
+    lm_head,
+    packed_attention,
+    stacked_adapters,
+    stacked_scoring,
+    varlen_attention,
+)
+from prefzoo.training import multi_lora
 
 
 @contextmanager
@@ -27,6 +36,8 @@ def emulated_gpu() -> Iterator[None]:
         patch.setattr(varlen_attention, "largest_head", lambda device: varlen_attention.MAX_HEAD)
         patch.setattr(packed_attention, "CPU_KERNELS", ())
         patch.setattr(adapter_product, "DEVICES", ("cpu",))
+        for module in (stacked_adapters, stacked_scoring, multi_lora):
+            patch.setattr(module, "PART_BY_PART", ())
         patch.setattr(fused_ops, "FUSED_NORM", ("cpu",))
         patch.setattr(fused_ops, "FEW_LAUNCHES", ("cpu",))
         patch.setattr(fused_ops, "rms_norm", _rms_norm)

@@ -19,13 +19,18 @@ def test_who_goes_with_whom(tiny_model: Any) -> None:
     jobs = named(
         tiny_model, a={}, b={"learning_rate": 1e-4, "warmup": 0.0}, other={"batch": 2}, full={"lora": None},
         off={"side_by_side": "off"}, c={}, four={"lora": {**LORA, "quantize": "4bit"}},
-        rank={"lora": {**LORA, "rank": 3}},
+        rank={"lora": {**LORA, "rank": 3, "targets": ["q_proj"]}}, alpha={"lora": {**LORA, "alpha": 9.0}},
+        drops={"dropout": "model"},
     )  # fmt: skip
     groups, notes = group_trials(jobs, "cpu", 1)
-    assert groups == [["a", "b", "c"], ["other"], ["full"], ["off"], ["four"], ["rank"]]
+    assert groups == [["a", "b", "c", "alpha"], ["other"], ["full"], ["off"], ["four"], ["rank"], ["drops"]]
     assert notes == [
+        "other: train.side_by_side: not the same train.batch as a's; trained alone",
         "full: train.side_by_side: needs train.lora; trained alone",
         "four: train.side_by_side: does not know quantised weights; trained alone",
+        "rank: train.side_by_side: not the same train.lora.rank, train.lora.targets as a's; trained alone",
+        "drops: train.side_by_side: does not know the model's own dropout (train.dropout: model), which would differ "
+        "from that alone; trained alone",
     ]
     assert group_trials(named(tiny_model, a={}, b={}), "cpu", 2) == (
         [["a"], ["b"]], [f"{n}: train.side_by_side: is for one process; trained alone" for n in "ab"],
@@ -52,10 +57,23 @@ def test_auto_takes_as_many_as_have_whole_steps_in_a_pass(tiny_model: Any) -> No
     assert group_trials(tight, "cpu", 1) == ([["a"], ["b"]], [])
 
 
+def test_on_a_gpu_auto_takes_as_many_as_have_a_pair_in_a_pass(tiny_model: Any) -> None:
+    """There small passes are slow alone; but rows that couple would be scored twice in several of them."""
+    longest = max(p.total_tokens for p in lora_job(tiny_model, "sft").pairs)
+    variants = {"side_by_side": "auto", "tokens": 3 * longest}
+    jobs = {n: lora_job(tiny_model, n, **variants) for n in ("dpo", "kto", "ipo", "aot", "sft", "simpo")}
+    assert group_trials(jobs, "cuda", 1) == ([["dpo", "ipo", "sft"], ["kto"], ["aot"], ["simpo"]], [])
+    assert group_trials(jobs, "cpu", 1) == ([[name] for name in jobs], [])
+    few = named(tiny_model, **{n: {"side_by_side": "auto", "tokens": 2 * longest - 1} for n in "ab"})
+    assert group_trials(few, "cuda", 1) == ([["a"], ["b"]], [])
+
+
 def test_dropout_in_several_passes_is_refused(tiny_model: Any) -> None:
     jobs = named(tiny_model, a={"lora": {**LORA, "dropout": 0.1}, "tokens": 60}, b={})
     says = "two variants' steps do not fit in one pass, and dropout would differ in several; raise train.tokens"
-    assert group_trials(jobs, "cpu", 1) == ([["a"], ["b"]], [f"a: train.side_by_side: {says}; trained alone"])
+    unlike = "not the same train.lora.dropout, train.tokens as a's"
+    notes = [f"{name}: train.side_by_side: {reason}; trained alone" for name, reason in (("a", says), ("b", unlike))]
+    assert group_trials(jobs, "cpu", 1) == ([["a"], ["b"]], notes)
 
 
 def test_trials_of_different_seeds_see_different_rows(tiny_model: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+MANY, SHARE = 8, 1.5  # variants in one pass, and what they may take of what one takes
 MOST = 3000  # of a forward and backward pass through 24 layers
 
 
@@ -44,3 +45,15 @@ def test_a_step_through_24_layers_dispatches_few_operations(launches: ModuleType
     assert count.launched["_varlen_attn"] == count.launched["_varlen_attn_backward"] == launches.LAYERS
     assert count.launched["_foreach_copy_"] < 2 * launches.LAYERS, "weights are cast in groups"
     assert count.launched.total() <= MOST
+
+
+def test_eight_variants_in_one_pass_take_at_most_half_as_many_operations_again_as_one(launches: ModuleType) -> None:
+    """In a layer hardly more than one adapter takes; besides, each loss's own on a few numbers."""
+    totals, layers, sizes = {}, {}, {"lora": True, "vocabulary": 340}
+    for count in (1, MANY):
+        one, two = (launches.count_step(2, variants=count, layers=n, **sizes).launched for n in (1, 2))
+        assert one["_varlen_attn"] == one["_varlen_attn_backward"] == 1, "one call for all variants' blocks"
+        layers[count] = two.total() - one.total()
+        totals[count] = one.total() + (launches.LAYERS - 1) * layers[count]
+    assert totals[MANY] <= SHARE * totals[1] and totals[MANY] <= SHARE * MOST
+    assert layers[MANY] <= SHARE * layers[1]

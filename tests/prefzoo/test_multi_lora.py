@@ -13,11 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from emulated_device import waits
+from emulated_gpu import emulated_gpu
 from one_policy import ignore, train_one
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from test_train import answers, job
 
-from prefzoo.engine import models
+from prefzoo.engine import models, stacked_adapters
+from prefzoo.errors import UserError
 from prefzoo.training import multi_lora
 from prefzoo.training.job import Job
 from prefzoo.training.loop import train
@@ -81,6 +85,8 @@ GROUPS: list[tuple[str, list[tuple[str, dict[str, Any]]], dict[str, Any]]] = [
     ("dropout", [("dpo", {}), ("kto", {}), ("ipo", {})], {"lora": {**LORA, "dropout": 0.3}}),
     ("dropout, micro-batches", [("dpo", {}), ("ipo", {})], {"lora": {**LORA, "dropout": 0.3}, "micro_batch": 2}),
     ("dropout, coupled", [("kto", {}), ("aot", {})], {"lora": {**LORA, "dropout": 0.3}, "micro_batch": 2}),
+    ("alphas", [("dpo", {}), ("simpo", {"lora": {**LORA, "alpha": 6.0}})], {}),
+    ("other optimisers", [("dpo", {"optimizer": "muon"}), ("ipo", {"optimizer": "adafactor"}), ("simpo", {})], {}),
     ("rows", [("dpo", {}), ("simpo", {})], {"layout": "rows"}),
     ("packed", [("dpo", {}), ("simpo", {})], {"layout": "packed"}),
 ]
@@ -106,7 +112,60 @@ def test_in_bf16_each_goes_its_own_way(tiny_model: Any, tmp_path: Path) -> None:
     trained = together(tiny_model, jobs, tmp_path)
     for i, this in enumerate(jobs):
         expected = alone(tiny_model, this, tmp_path / f"alone{i}")[0]
-        assert [m["loss"] for m in trained[i][0]] == pytest.approx([m["loss"] for m in expected], rel=0.02)
+        assert [m["loss"] for m in trained[i][0]] == pytest.approx([m["loss"] for m in expected], rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"micro_batch": 2},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"gradient_checkpointing": True}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_a_gpu_s_way_gives_each_its_own_numbers(settings: dict[str, Any], tiny_model: Any, tmp_path: Path) -> None:
+    """There all parts are one product, also in the head; `wpo` reads its statistics, and `aot` couples rows."""
+    with emulated_gpu():
+        jobs = [lora_job(tiny_model, name, steps=2, **settings) for name in ("dpo", "wpo", "aot")]
+        values = together(tiny_model, jobs, tmp_path)
+        for i, this in enumerate(jobs):
+            same(alone(tiny_model, this, tmp_path / f"alone{i}"), values[i])
+
+
+def test_a_step_of_all_waits_for_a_gpu_once(tiny_model: Any, tmp_path: Path) -> None:
+    jobs = [lora_job(tiny_model, name, steps=2) for name in ("dpo", "simpo", "kto")]
+    members = [Member(this, tmp_path / str(i) / "metrics.jsonl") for i, this in enumerate(jobs)]
+    model = policy(tiny_model, jobs[0])
+    with emulated_gpu(), waits(model) as mode:
+        train(members, model, ignore)
+    assert len(mode.lines) == 2, mode.lines
+
+
+@pytest.mark.slow
+def test_each_is_saved_with_its_own_alpha(tiny_model: Any, tmp_path: Path) -> None:
+    jobs = [lora_job(tiny_model, steps=1, lora={**LORA, "alpha": alpha}) for alpha in (4.0, 6.0)]
+    members = [Member(this, tmp_path / str(i) / "metrics.jsonl") for i, this in enumerate(jobs)]
+    policies = train(members, policy(tiny_model, jobs[0]), ignore)
+    ids = torch.arange(2, 9)[None]
+    for i, this in enumerate(jobs):
+        policies.model(i).save_pretrained(tmp_path / "saved" / str(i))
+        loaded = PeftModel.from_pretrained(copy.deepcopy(tiny_model), tmp_path / "saved" / str(i))
+        own = policy(tiny_model, this)
+        train_one(this, own, tmp_path / "alone" / "metrics.jsonl")
+        assert torch.allclose(loaded(ids).logits, own.eval()(ids).logits, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(policies.model(i).eval()(ids).logits, own(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_that_does_not_see_all_rows_ends_the_group(tiny_model: Any, tmp_path: Path) -> None:
+    """As an expert, which gets some of the tokens: whose they are is not known."""
+    this = lora_job(tiny_model, "sft")
+    half = policy(tiny_model, this)
+    layer = half.get_base_model().model.layers[0].mlp
+    layer.forward = lambda x: torch.cat([layer.down_proj(layer.up_proj(part)) for part in x.chunk(2, 1)], 1)
+    members = [Member(this, tmp_path / str(i) / "metrics.jsonl") for i in range(2)]
+    with pytest.raises(UserError, match="layers.0.mlp.up_proj does not see all tokens of a pass"):
+        train(members, half, ignore)
 
 
 def test_single_answers(tiny_model: Any, tmp_path: Path) -> None:
@@ -236,6 +295,7 @@ def rounds_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.nn.functional, "linear", rounded)
     monkeypatch.setattr(multi_lora, "linear", rounded)
+    monkeypatch.setattr(stacked_adapters, "linear", rounded)
 
 
 @pytest.mark.parametrize("layout", ["shared", "rows"])

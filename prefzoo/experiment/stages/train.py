@@ -26,7 +26,7 @@ from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import all_gather, broadcast, process_state
 from prefzoo.runtime.energy import measured_power
 from prefzoo.runtime.live_view import FAILED, KEPT, TRAINED
-from prefzoo.runtime.memory import is_out_of_memory
+from prefzoo.runtime.memory import is_out_of_memory, release_memory
 from prefzoo.runtime.plugins import describe_error
 from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.runtime.rates import thread_clock
@@ -139,20 +139,33 @@ def _is_intact(experiment: Experiment, training: Training) -> bool:
 
 def _train(experiment: Experiment, group: Sequence[Training], until: int | None) -> Results:
     if len(group) > 1:
-        names = ", ".join(training.name for training in group)
         model = _policy(experiment, group[0].trial)
-        reason = why_not_groupable(model)
+        reason, full = why_not_groupable(model), False
         if not reason:
             try:
                 return _train_together(experiment, group, model, until)
             except UserError as e:
                 reason = "; ".join(e.lines)
             except Exception as e:  # whichever member's it is, it fails alone when it trains alone
-                reason = "out of memory" if is_out_of_memory(e) else describe_error(e)
-        line = f"{names}: cannot train side by side: {reason}; one after another instead"
-        experiment.console.print(line, soft_wrap=True, markup=False)
+                full = is_out_of_memory(e)
+                reason = "out of memory" if full else describe_error(e)
         del model
+        return _train_apart(experiment, group, until, reason, halves=full)
     return {training.name: _train_or_record(experiment, training, until) for training in group}
+
+
+def _train_apart(
+    experiment: Experiment, group: Sequence[Training], until: int | None, reason: str, *, halves: bool
+) -> Results:
+    """Train a group that cannot train side by side in two halves, or one after another."""
+    names, middle = ", ".join(training.name for training in group), len(group) // 2
+    halves = halves and middle > 1
+    instead = "in two groups" if halves else "one after another"
+    line = f"{names}: cannot train side by side: {reason}; {instead} instead"
+    experiment.console.print(line, soft_wrap=True, markup=False)
+    release_memory()
+    parts = (group[:middle], group[middle:]) if halves else [[training] for training in group]
+    return {name: result for part in parts for name, result in _train(experiment, part, until).items()}
 
 
 def _train_or_record(experiment: Experiment, training: Training, until: int | None) -> Result:

@@ -1,0 +1,191 @@
+"""N LoRA adapters of one shape on one frozen model: each of its linear layers computes all of them in three products.
+
+All weights lie in one tensor with a row for each adapter. They are cast once a step, in one operation; the gradients
+of all layers come back in one; and an adapter's optimiser sees its row. A layer multiplies all rows of a pass by its
+frozen weight at once, and the n-th part of them by the n-th adapter's A and B in batched products: as many launches
+for many adapters as for one.
+
+Rounding may depend on how many rows a product has. On CPUs, where that costs nothing, frozen weights therefore multiply
+part by part, in the products that scored the reference: at the first step both are equal to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+from prefzoo.types import to_device
+
+PART_BY_PART = ("cpu",)  # devices where several products cost no more than one over all of their rows
+DOWN, UP = "lora_A", "lora_B"  # parts of the names of A and B
+
+
+class AdapterStack:
+    """The weights of V adapters of one shape.
+
+    Attributes:
+        rows: (V, P) weights in fp32, a row for each adapter: all A, then all B.
+        scales: (V, 1) factors of B A x (alpha / rank).
+        shapes: of A and B of each layer, by name, in the model's order.
+        slots: where each of them lies in a row, in the row's order.
+        ups: where the first B lies.
+        active: numbers of the adapters that the next forward pass is for, in the order of the batch's parts.
+        current: (N, ...) weights of the active adapters by name, in the precision of products.
+    """
+
+    def __init__(self, fresh: Mapping[str, Tensor], scales: Sequence[float]) -> None:
+        """Copy one adapter's fresh weights for all.
+
+        Args:
+            fresh: A and B of each layer, by name.
+            scales: alpha / rank of each of the V adapters.
+        """
+        self.shapes = {name: value.shape for name, value in fresh.items()}
+        names = sorted(fresh, key=lambda name: UP in name)  # sorted() keeps the order of each kind
+        ends = list(accumulate((self.shapes[name].numel() for name in names), initial=0))
+        self.slots = {name: slice(*own) for name, *own in zip(names, ends, ends[1:], strict=False)}
+        self.ups = ends[sum(UP not in name for name in names)]
+        row = torch.cat([fresh[name].detach().flatten() for name in names]).float()
+        self.rows = nn.Parameter(row.expand(len(scales), -1).clone())
+        self.scales = to_device([torch.tensor(scales)], row.device)[0][:, None]
+        self.active: Sequence[int] = range(len(scales))
+        self.current: Mapping[str, Tensor] = {}
+        self._copies: dict[tuple[int, ...], dict[str, Tensor]] = {}
+        self._dtype = torch.float32
+
+    def weights(self, number: int) -> dict[str, Tensor]:
+        """Return one adapter's weights by name: views of its row."""
+        row = self.rows.detach()[number]
+        return {name: row[self.slots[name]].view(shape) for name, shape in self.shapes.items()}
+
+    @contextmanager
+    def cast(self, dtype: torch.dtype) -> Iterator[None]:
+        """Make copies of the weights for the passes of one step, in which weights do not change.
+
+        Args:
+            dtype: the precision of products.
+        """
+        self._dtype, self.rows.grad = dtype, None
+        try:
+            yield
+        finally:
+            self.current, self._copies = {}, {}
+
+    def use(self, numbers: Sequence[int]) -> None:
+        """Let the next forward pass, or the activations that are computed again, be for these adapters."""
+        self.active, key = numbers, tuple(numbers)
+        if key not in self._copies:
+            with torch.enable_grad():  # others of the step's passes may have gradients
+                copies: Sequence[Tensor] = _Copies.apply(self.rows, self, key, self._dtype)  # type: ignore[no-untyped-call]
+            self._copies[key] = dict(zip(self.slots, copies, strict=True))
+        self.current = self._copies[key]
+
+
+class _Copies(torch.autograd.Function):
+    """The layers' A and scaled B of some adapters, in the precision of products."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, stack: AdapterStack, numbers: tuple[int, ...], dtype: torch.dtype
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        ctx.set_materialize_grads(False)
+        ctx.stack, ctx.all = stack, numbers == tuple(range(len(rows)))
+        ctx.index = slice(None) if ctx.all else to_device([torch.tensor(numbers)], rows.device)[0]
+        own, ups = rows[ctx.index], stack.ups
+        copy = torch.empty_like(own, dtype=dtype)
+        copy[:, :ups].copy_(own[:, :ups])
+        torch.mul(own[:, ups:], stack.scales[ctx.index], out=copy[:, ups:])
+        return tuple(copy[:, at].view(len(copy), *stack.shapes[name]) for name, at in stack.slots.items())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        stack, some = ctx.stack, next(g for g in grads if g is not None)
+        parts = zip(grads, stack.slots.values(), strict=True)
+        wide = [some.new_zeros(len(some), at.stop - at.start) if g is None else g.flatten(1) for g, at in parts]
+        joined = torch.cat(wide, 1).float()
+        joined[:, stack.ups :].mul_(stack.scales[ctx.index])
+        if ctx.all:
+            return joined, None, None, None
+        return torch.zeros_like(stack.rows).index_copy_(0, ctx.index, joined), None, None, None
+
+
+def adapted(
+    x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, dropout: float = 0.0
+) -> Tensor:  # fmt: skip
+    """Return W x + b + B_n A_n x for the n-th part of the rows (Hu 2021, arXiv:2106.09685).
+
+    Args:
+        x: (..., I) inputs of all parts, one after another.
+        weight: (O, I) frozen weight W.
+        bias: (O,) frozen bias, or None.
+        down: (N, r, I) A of each part, in the precision of products.
+        up: (N, O, r) B of each part, times alpha / rank.
+        dropout: share of the adapters' inputs that is dropped: the same units in all parts, those that are dropped for
+            one adapter alone.
+
+    Returns:
+        (..., O) outputs, in the precision of products.
+    """
+    rows = x.to(down.dtype).reshape(len(down), -1, x.shape[-1])
+    kept = torch.native_dropout(torch.ones_like(rows[0]), dropout, True)[1] if dropout else None
+    result: Tensor = _Adapted.apply(rows, weight, bias, down, up, kept, dropout)  # type: ignore[no-untyped-call]
+    return result.view(*x.shape[:-1], -1)
+
+
+def part_by_part(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return W x + b, on CPUs in a product for each of the parts.
+
+    Args:
+        rows: (N, T, I) inputs of N parts.
+        weight: (O, I) weight.
+        bias: (O,) bias, or None.
+
+    Returns:
+        (N, T, O) outputs.
+    """
+    if rows.device.type not in PART_BY_PART:
+        return linear(rows, weight, bias)
+    return torch.stack([linear(own, weight, bias) for own in rows])
+
+
+class _Adapted(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, kept: Tensor | None,
+        dropout: float,
+    ) -> Tensor:  # fmt: skip
+        with torch.autocast(rows.device.type, enabled=False):
+            weight = weight.to(rows.dtype)  # it is in that precision, unless its layer could not be stored so
+            low = torch.bmm(_dropped(rows, kept, dropout), down.transpose(1, 2))
+            result = part_by_part(rows, weight, None if bias is None else bias.to(rows.dtype))
+            ctx.save_for_backward(rows, kept, low, weight, down, up)
+            ctx.dropout = dropout
+            return result.baddbmm_(low, up.transpose(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, kept, low, weight, down, up = ctx.saved_tensors
+        to_low, to_rows = torch.bmm(grad, up), None
+        if ctx.needs_input_grad[0]:
+            to_rows = grad @ weight
+            if kept is None:
+                to_rows.baddbmm_(to_low, down)
+            else:
+                to_rows.addcmul_(torch.bmm(to_low, down), kept, value=1 / (1 - ctx.dropout))
+        to_down = torch.bmm(to_low.transpose(1, 2), _dropped(rows, kept, ctx.dropout))
+        to_up = torch.bmm(grad.transpose(1, 2), low)
+        return to_rows, None, None, to_down, to_up, None, None
+
+
+def _dropped(rows: Tensor, kept: Tensor | None, dropout: float) -> Tensor:
+    """Return the adapters' inputs; computed again for the backward pass, as each layer's would take its own memory."""
+    return rows if kept is None else (rows * kept).mul_(1 / (1 - dropout))
