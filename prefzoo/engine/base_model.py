@@ -107,7 +107,7 @@ def load_policy(load: Callable[[str | None], Any], train: Train, *, bf16: bool, 
     keeps_dtypes = train.lora.quantize or process_state().distributed_type is DistributedType.DEEPSPEED
     if not bf16 or keeps_dtypes or cast_frozen_layers(model):
         return model
-    return models.add_lora(_loaded(load, train), **lora, seed=seed)
+    return models.add_lora(_loaded(load, train).float(), **lora, seed=seed)
 
 
 def _loaded(load: Callable[[str | None], Any], train: Train, quantize: str | None = None) -> Any:

@@ -41,6 +41,7 @@ def cast_frozen_layers(model: Any) -> bool:
 
 
 def _widen_all_but_linear(model: Any) -> bool:
+    _skip_adapter_casts(model)
     layers = [layer for dtype in HALF for layer in _frozen_linear(model, dtype)]
     narrow = {id(p) for layer in layers for p in (layer.weight, layer.bias)}
     for value in [*model.parameters(), *model.buffers()]:

@@ -235,7 +235,7 @@ def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None
         folder: Where to save them.
         main: Whether this is the main process.
     """
-    state = gather_state_dict(model)
+    state = gather_state_dict(model, main=main)
     if not main:
         return
     atomic_files.remove_partial_files(folder.parent)

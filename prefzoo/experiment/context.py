@@ -122,12 +122,17 @@ class Experiment:
         """Hash of the validation pairs."""
         return rows_key(self.validation)
 
-    def load_base(self, quantize: str | None = None) -> Any:
-        """Return a new copy of the untrained model, quantised if asked for."""
-        recipe = self.recipe
+    def load_base(self, quantize: str | None = None, *, stored: bool = False) -> Any:
+        """Return a new copy of the untrained model.
+
+        Args:
+            quantize: how it is quantised, if it is.
+            stored: whether its weights are read in the precision of their file; otherwise in fp32.
+        """
+        recipe, dtype = self.recipe, None if stored else torch.float32
         with self.rates.timed(work_names.LOAD, 1):
             trust = recipe.trust_remote_code
-            return models.load(recipe.model, recipe.folder, quantize=quantize, trust=trust, merge=True)[0]
+            return models.load(recipe.model, recipe.folder, dtype=dtype, quantize=quantize, trust=trust, merge=True)[0]
 
     def load_reference(self, spec: str) -> Any:
         """Return a reference that the recipe names."""

@@ -30,15 +30,24 @@ def shard_like(value: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def gather_state_dict(model: Any) -> dict[str, Tensor] | None:
-    """Return a sharded model's full weights on the CPU, or None if nothing is sharded. All processes must call this."""
+def gather_state_dict(model: Any, *, main: bool) -> dict[str, Tensor] | None:
+    """Return a sharded model's full weights on the CPU, or None if nothing is sharded. All processes must call this.
+
+    Args:
+        model: The model.
+        main: Whether this is the main process; the others hold a weight no longer than it takes to gather it.
+
+    Returns:
+        The weights by name; empty tensors in other processes than the main one.
+    """
     if not any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in model.parameters()):
         return None
     gathered: dict[int, Tensor] = {}  # tied weights stay one tensor, as `save_pretrained` expects them
     state = {}
     for name, value in model.state_dict(keep_vars=True).items():
         if id(value) not in gathered:
-            gathered[id(value)] = gather_full_tensor(value).cpu()
+            full = gather_full_tensor(value)
+            gathered[id(value)] = full.cpu() if main else torch.empty(0)
         state[name] = gathered[id(value)]
     return state
 

@@ -23,10 +23,13 @@ products (frozen linear layers are kept in bf16, what is trained and its moments
 80 GB cards of which {RESERVE:.0%} are used, at {UTILISATION:.0%} of {PEAK / 1e12:.0f} Tflop/s. Computed, not measured:
 a test compares the formulas with a small model's peak on a CPU.
 """
-MARK = "*"
-ALONE = """\
-{mark} The training alone. The reference is scored beforehand by a whole model in every process ({whole:.0f} GiB of
-a 70B model in bf16), which no such card holds, so this cannot be run yet.
+MARK, MACHINE, LARGE = "*", 8, 1e12  # GPUs of a machine, and bytes of main memory that not every machine has
+MAIN_MEMORY = """\
+On more than one device all weights are sharded: of the policy, and of the reference while it is scored. Losses that
+read a live reference (`tdpo1`, `tdpo2`, `train.sync_reference`) hold it whole on each device besides.
+
+\\{mark} Before it is sharded, each process reads the policy into main memory in fp32: {together:,.0f} GiB on a machine
+with {machine} GPUs. An adapter's frozen weights are views of the model's file, which a machine reads once.
 """
 
 
@@ -34,10 +37,8 @@ def table() -> str:
     """Return the table in Markdown, followed by its assumptions."""
     head = "| model | training | devices | GiB per device | hours, all devices together |\n|---|---|---|---|---|\n"
     rows = [_row(name, shape, rank) for name, shape in SIZES.items() for rank in (RANK, None)]
-    alone = ALONE.format(mark=MARK, whole=model_bytes(SIZES["70B"], frozen_bf16=True) / GIB).replace(
-        MARK, f"\\{MARK}", 1
-    )
-    return head + "".join(rows) + f"\n{ASSUMED}\n{alone}"
+    together = MACHINE * model_bytes(SIZES["70B"], frozen_bf16=False) / GIB
+    return head + "".join(rows) + f"\n{ASSUMED}\n{MAIN_MEMORY.format(mark=MARK, together=together, machine=MACHINE)}"
 
 
 def _row(name: str, shape: Shape, rank: int | None) -> str:
@@ -58,6 +59,7 @@ def _row(name: str, shape: Shape, rank: int | None) -> str:
         return f"| {name} | {method} | more than 1024 | - | - |\n"
     devices, need = needed
     hours = flops(shape, replace(plan, devices=devices), PAIRS * each) / (PEAK * UTILISATION) / 3600
-    reference = model_bytes(shape, frozen_bf16=True)  # scored before anything is sharded
-    mark, peak = (MARK, need.peak) if reference > RESERVE * DEVICE else ("", max(need.peak, reference))
+    peak = max(need.peak, model_bytes(shape, frozen_bf16=True) / devices)  # the reference is sharded alike
+    held = min(devices, MACHINE) * model_bytes(shape, frozen_bf16=False)  # in main memory
+    mark = MARK if rank is None and held > LARGE else ""
     return f"| {name} | {method} | {devices}{mark} | {peak / GIB:.0f} | {hours:.1f} |\n"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
-from prefzoo.engine import reference_logprobs
+from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.base_model import Base, load_policy
 from prefzoo.engine.frozen_bf16 import cast_frozen_layers
 from prefzoo.recipe.sections import Lora, Train
@@ -100,6 +100,30 @@ def test_a_layer_that_needs_fp32_is_noticed_and_the_model_loaded_again(tiny_mode
     assert linear_dtypes(base.model) == {torch.float32} and len(loads) == 3  # known by now
     train = Train(precision="bf16", lora=Lora(rank=2, targets=["q_proj"]))
     assert linear_dtypes(load_policy(load, train, bf16=True, seed=0)) == {torch.float32} and len(loads) == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_stored_in_half_precision_stay_so_and_give_the_same_bits(tiny_model: Any, dtype: torch.dtype) -> None:
+    stored = copy.deepcopy(tiny_model).to(dtype)
+    wide = copy.deepcopy(stored).float()
+    train = Train(precision="bf16", lora=Lora(rank=2, targets=["q_proj"]))
+    for made_of in (
+        lambda model: Base(lambda: copy.deepcopy(model), frozen_bf16=True).model,
+        lambda model: load_policy(lambda quantize: copy.deepcopy(model), train, bf16=True, seed=0),
+    ):
+        one, two = made_of(wide), made_of(stored)
+        dtypes = [{name: p.dtype for name, p in model.named_parameters()} for model in (one, two)]
+        assert dtypes[0] == dtypes[1] and torch.bfloat16 in dtypes[0].values()
+        ids = torch.arange(12)[None]
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            assert torch.equal(one(input_ids=ids).logits, two(input_ids=ids).logits)
+
+
+def test_a_hash_does_not_depend_on_the_precision_in_which_weights_are_read(tiny_model: Any) -> None:
+    stored = copy.deepcopy(tiny_model).to(torch.bfloat16)
+    wide = copy.deepcopy(stored).float()
+    wide.config.dtype, stored.config.dtype = torch.float32, torch.bfloat16
+    assert models.fingerprint(stored) == models.fingerprint(wide) != models.fingerprint(tiny_model)
 
 
 def test_the_base_is_loaded_when_it_is_read(tiny_model: Any) -> None:

@@ -6,12 +6,14 @@ import shutil
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from prefzoo.engine import model_copies, models
 from prefzoo.engine.base_model import load_policy
 from prefzoo.engine.precision import use_bf16
+from prefzoo.engine.sharded_model import are_models_sharded
 from prefzoo.errors import UserError, VariantFailed
 from prefzoo.experiment import work_names
 from prefzoo.experiment.context import Experiment
@@ -244,7 +246,9 @@ def _run_loop(
 
 def _policy(experiment: Experiment, trial: Trial) -> Any:
     settings = trial.variant.train
-    return load_policy(experiment.load_base, settings, bf16=use_bf16(settings), seed=trial.seed)
+    stored = settings.lora is not None and use_bf16(settings) and are_models_sharded()  # what is frozen stays so
+    load = partial(experiment.load_base, stored=stored)
+    return load_policy(load, settings, bf16=use_bf16(settings), seed=trial.seed)
 
 
 def _finished(experiment: Experiment, training: Training, model: Any, member: Member, pause: int | None) -> Done:
