@@ -22,7 +22,8 @@ def render(result: Audit, console: Console) -> None:
     """Print an audit; markup in the data is printed as it is."""
     good, bad = ("desirable", "undesirable") if result.single else ("chosen", "rejected")
     labels = f" ({result.chosen.n} {good}, {result.rejected.n} {bad})" if result.single else ""
-    console.print(Styled(f"{result.spec}: {result.schema}, {result.rows} rows, {result.kept} kept{labels}"))
+    kept = f"{result.kept} kept" if result.kept <= result.rows else f"{result.kept} pairs made of them"
+    console.print(Styled(f"{result.spec}: {result.schema}, {result.rows} rows, {kept}{labels}"))
     if result.sources:
         console.print(sources_table(result.sources))
     first = "first answer of each label: " if result.single else "first pair: "

