@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import random
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from called import pairs_text
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -44,6 +45,9 @@ if not os.environ.get("PREFZOO_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+NUMBERS = count()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests for a GPU where there is none, or where the tests are not to see it."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
@@ -56,11 +60,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _process_as_it_was() -> Iterator[None]:
+def _process_as_it_was(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a test changes of its process ends with it, so that no result depends on the tests before it.
 
-    Environment, search path, current folder, random numbers, and the global settings of torch and transformers, which
-    are looked at only where something has imported them.
+    Each test has a cache of its own. Environment, search path, current folder, random numbers, and the global settings
+    of torch and transformers, which are looked at only where something has imported them.
     """
     random.seed(0)
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
@@ -69,6 +73,7 @@ def _process_as_it_was() -> Iterator[None]:
     if torch is not None:
         torch.manual_seed(0)
     environment, path, folder, settings = dict(os.environ), list(sys.path), os.getcwd(), _global_settings()
+    os.environ["PREFZOO_CACHE"] = str(tmp_path_factory.getbasetemp() / f"cache{next(NUMBERS)}")
     yield
     changed = {name for name in environment.keys() | os.environ if environment.get(name) != os.environ.get(name)}
     for name in changed - {"PYTEST_CURRENT_TEST"}:
@@ -195,9 +200,26 @@ def run_folder(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
     """All that a small `prefzoo run r.yaml` needs: a stateful loss, a reference that moves, an adapter with dropout."""
     tiny_model.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
-    rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
-    text = "".join(json.dumps(r) + "\n" for r in rows)
-    (tmp_path / "train.jsonl").write_text(text)
-    (tmp_path / "test.jsonl").write_text(text.replace("Say", "Tell"))
+    (tmp_path / "train.jsonl").write_text(pairs_text(range(8)))
+    (tmp_path / "test.jsonl").write_text(pairs_text(range(8), "Tell"))
     (tmp_path / "r.yaml").write_text(RUN)
     return tmp_path
+
+
+@pytest.fixture
+def in_run_folder(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same as the current folder."""
+    monkeypatch.chdir(run_folder)
+    return run_folder
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    """A function that writes a recipe, and returns its path."""
+
+    def _write(text: str | bytes) -> Path:
+        path = tmp_path / "r.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return _write

@@ -244,8 +244,8 @@ def test_a_packages_judge_that_raises_is_a_reason_too() -> None:
 
     one = Comparison(PromptRow("1", "p"), Answer("a", True, 1), Answer("b", True, 1))
     for judge, asked, reason in ((Broken(), 1, "ArithmeticError: no verdict"), (Broken(), 2, "SystemExit: 4")):
-        outcomes = stages_judge._verdicts(judge, [one] * asked, lambda done, total, note: None)
+        outcomes = stages_judge.verdicts_of(judge, [one] * asked, lambda done, total, note: None)
         assert [v.missing.split(": ", 1)[1] for v in outcomes] == [reason] * asked
-    (short,) = stages_judge._verdicts(Short(), [one], lambda done, total, note: None)
+    (short,) = stages_judge.verdicts_of(Short(), [one], lambda done, total, note: None)
     assert short.missing == "judge broken gave 0 verdicts for 1 comparisons"
     assert "no price" in stages_judge._forecast(Broken(), [one])

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from called import prefzoo
@@ -27,17 +26,9 @@ evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
 
 
 @pytest.fixture
-def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    tiny_model.save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
-    rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
-    text = "".join(json.dumps(r) + "\n" for r in rows)
-    (tmp_path / "train.jsonl").write_text(text)
-    (tmp_path / "test.jsonl").write_text(text.replace("Say", "Tell"))
-    (tmp_path / "r.yaml").write_text(RECIPE)
-    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def place(in_run_folder: Path) -> Path:
+    (in_run_folder / "r.yaml").write_text(RECIPE)
+    return in_run_folder
 
 
 def test_help_imports_no_torch() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -31,19 +30,12 @@ def longer(instruction, output_1, output_2):
 
 
 @pytest.fixture
-def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    tiny_model.save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
-    rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
-    text = "".join(json.dumps(r) + "\n" for r in rows)
-    (tmp_path / "train.jsonl").write_text(text)
-    (tmp_path / "test.jsonl").write_text(text.replace("Say", "Tell"))
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Tell {i}"}) + "\n" for i in range(6)))
-    (tmp_path / "own.py").write_text(OWN)
-    (tmp_path / "r.yaml").write_text(RECIPE)
-    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def place(in_run_folder: Path) -> Path:
+    prompts = [{"prompt": f"Tell {i}"} for i in range(6)]
+    (in_run_folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    (in_run_folder / "own.py").write_text(OWN)
+    (in_run_folder / "r.yaml").write_text(RECIPE)
+    return in_run_folder
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

@@ -6,7 +6,6 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,7 +17,7 @@ from prefzoo.evals.judges.alpaca_code import alpaca_eval_imported
 from prefzoo.evals.judges.annotations import read, win_rates
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow, Verdict
 from prefzoo.evals.stats.length_control import length_controlled
-from prefzoo.experiment.stages.judge import _verdicts
+from prefzoo.experiment.stages.judge import verdicts_of
 
 RECIPE = """\
 name: judged
@@ -39,19 +38,12 @@ def moody(instruction, output_1, output_2):
 
 
 @pytest.fixture
-def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    tiny_model.save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
-    rows = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(8)]
-    text = "".join(json.dumps(r) + "\n" for r in rows)
-    (tmp_path / "train.jsonl").write_text(text)
-    (tmp_path / "test.jsonl").write_text(text.replace("Say", "Tell"))
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Tell {i}"}) + "\n" for i in range(6)))
-    (tmp_path / "own.py").write_text(OWN)
-    (tmp_path / "r.yaml").write_text(RECIPE)
-    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def place(in_run_folder: Path) -> Path:
+    prompts = [{"prompt": f"Tell {i}"} for i in range(6)]
+    (in_run_folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    (in_run_folder / "own.py").write_text(OWN)
+    (in_run_folder / "r.yaml").write_text(RECIPE)
+    return in_run_folder
 
 
 @pytest.mark.slow
@@ -129,5 +121,5 @@ def test_a_judge_that_falls_away_after_training_costs_only_its_own_number() -> N
             raise UserError("judge x: no connection; start the server")
 
     two = [Comparison(PromptRow("1", "p"), Answer("a", True, 1), Answer("b", True, 1))] * 2
-    outcomes = _verdicts(Down(), two, lambda done, total, note: None)  # type: ignore[arg-type]
+    outcomes = verdicts_of(Down(), two, lambda done, total, note: None)  # type: ignore[arg-type]
     assert [v.missing for v in outcomes] == ["judge x: no connection; start the server"] * 2

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from called import prefzoo
+from called import pairs_text, prefzoo
 from rich.console import Console
 
 from prefzoo.evals.boards.run_files import read_run
@@ -40,21 +40,12 @@ evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
 FINALS = 4  # two variants, two seeds
 
 
-def rows(first: int, last: int) -> str:
-    pairs = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(first, last)]
-    return "".join(json.dumps(row) + "\n" for row in pairs)
-
-
 @pytest.fixture
-def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    tiny_model.save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
-    (tmp_path / "train.jsonl").write_text(rows(0, 20))
-    (tmp_path / "test.jsonl").write_text(rows(20, 28))
-    (tmp_path / "r.yaml").write_text(RECIPE)
-    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def place(in_run_folder: Path) -> Path:
+    (in_run_folder / "train.jsonl").write_text(pairs_text(range(20)))
+    (in_run_folder / "test.jsonl").write_text(pairs_text(range(20, 28)))
+    (in_run_folder / "r.yaml").write_text(RECIPE)
+    return in_run_folder
 
 
 @pytest.mark.slow
@@ -114,7 +105,9 @@ def test_the_choice_never_reads_the_test_split(place: Path, monkeypatch: pytest.
 @pytest.mark.slow
 def test_another_test_split_makes_no_other_choice(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "seeds=[0]") == 0
-    swapped = "".join(json.dumps({**json.loads(line), "prompt": "Ask"}) + "\n" for line in rows(40, 44).splitlines())
+    swapped = "".join(
+        json.dumps({**json.loads(line), "prompt": "Ask"}) + "\n" for line in pairs_text(range(40, 44)).splitlines()
+    )
     (place / "test.jsonl").write_text(swapped)
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "seeds=[0]", "--results", "other", "--fresh") == 0
     one, two = (json.loads((place / f / "tuned" / "sweep.json").read_text()) for f in ("results", "other"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from called import prefzoo
+from called import pairs_text, prefzoo
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.run_files import SWEEP, read_run
@@ -48,21 +48,12 @@ COSTS = {
 }  # fmt: skip
 
 
-def rows(first: int, last: int) -> str:
-    pairs = [{"prompt": f"Say {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in range(first, last)]
-    return "".join(json.dumps(row) + "\n" for row in pairs)
-
-
 @pytest.fixture
-def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    tiny_model.save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
-    (tmp_path / "train.jsonl").write_text(rows(0, 16))
-    (tmp_path / "test.jsonl").write_text(rows(20, 24))
-    (tmp_path / "r.yaml").write_text(RECIPE)
-    monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def place(in_run_folder: Path) -> Path:
+    (in_run_folder / "train.jsonl").write_text(pairs_text(range(16)))
+    (in_run_folder / "test.jsonl").write_text(pairs_text(range(20, 24)))
+    (in_run_folder / "r.yaml").write_text(RECIPE)
+    return in_run_folder
 
 
 @dataclass(frozen=True)

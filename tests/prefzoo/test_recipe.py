@@ -23,16 +23,6 @@ def recipe_plugin(policy, *, slope: Positive = 1.0):
 """
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Any:
-    def _write(text: str | bytes) -> Path:
-        path = tmp_path / "r.yaml"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return path
-
-    return _write
-
-
 def dotted(plain: dict[str, Any], prefix: str = "") -> set[str]:
     names: set[str] = set()
     for key, value in plain.items():

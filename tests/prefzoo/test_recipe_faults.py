@@ -22,16 +22,6 @@ def recipe_plugin(policy, *, slope: Positive = 1.0):
 """
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Any:
-    def _write(text: str | bytes) -> Path:
-        path = tmp_path / "r.yaml"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return path
-
-    return _write
-
-
 def complaints(path: Path, *overrides: str) -> list[str]:
     """What load says, without the folder in front of the file's name."""
     with pytest.raises(UserError) as caught:
