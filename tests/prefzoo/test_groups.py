@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from test_multi_lora import LORA, lora_job
 
+from prefzoo.errors import UserError
+from prefzoo.experiment.stages import train
+from prefzoo.experiment.stages.stage import Done
 from prefzoo.training.groups import group_trials
 from prefzoo.training.job import Job
 
@@ -81,3 +86,41 @@ def test_trials_of_different_seeds_see_different_rows(tiny_model: Any) -> None:
     jobs = {name: replace(job, seed=int(name in "bd")) for name, job in jobs.items()}
     assert jobs["a"].steps != jobs["b"].steps
     assert group_trials(jobs, "cpu", 1) == ([["a", "c"], ["b", "d"]], [])
+
+
+MEMORY = MemoryError("out of memory at step 1 with one pair at a time")
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "groups", "line"),
+    [
+        ("abcde", MEMORY, ["abcde", "ab", "cde"], "out of memory; in two groups instead"),
+        ("ab", MEMORY, ["ab", "a", "b"], "out of memory; one after another instead"),
+        ("abc", UserError("no"), ["abc", *"abc"], "no; one after another instead"),
+    ],
+)
+def test_a_group_that_does_not_fit_trains_in_two_halves(
+    names: str, error: Exception, groups: list[str], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer variants share a pass then; whatever else goes wrong would in a half, too."""
+    tried: list[str] = []
+
+    def together(experiment: Any, group: Any, model: Any, until: Any) -> dict[str, Any]:
+        tried.append("".join(t.name for t in group))
+        if len(group) == len(names):
+            raise error
+        return {t.name: Done() for t in group}
+
+    def one(experiment: Any, training: Any, until: Any) -> Done:
+        tried.append(training.name)
+        return Done()
+
+    monkeypatch.setattr(train, "_policy", lambda *_: None)
+    monkeypatch.setattr(train, "why_not_groupable", lambda _: "")
+    monkeypatch.setattr(train, "_train_together", together)
+    monkeypatch.setattr(train, "_train_or_record", one)
+    lines: list[str] = []
+    experiment: Any = SimpleNamespace(console=SimpleNamespace(print=lambda text, **_: lines.append(text)))
+    group: Any = [SimpleNamespace(name=name, trial=None) for name in names]
+    assert list(train._train(experiment, group, None)) == [*names] and tried == groups
+    assert lines == [f"{', '.join(names)}: cannot train side by side: {line}"]

@@ -133,6 +133,17 @@ def test_a_gpu_s_way_gives_each_its_own_numbers(settings: dict[str, Any], tiny_m
             same(alone(tiny_model, this, tmp_path / f"alone{i}"), values[i])
 
 
+def test_a_gpu_s_way_in_bf16(tiny_model: Any, tmp_path: Path) -> None:
+    """Before any update the numbers are those of each alone, through the kernels that a GPU has for bf16."""
+    with emulated_gpu():
+        jobs = [replace(lora_job(tiny_model, name, steps=1), bf16=True) for name in ("simpo", "sft")]
+        values = together(tiny_model, jobs, tmp_path)
+        for i, this in enumerate(jobs):
+            (expected,), _ = alone(tiny_model, this, tmp_path / f"alone{i}")
+            for name in ("loss", "logps/chosen", "logps/rejected", "grad_norm"):
+                assert values[i][0][0][name] == pytest.approx(expected[name], rel=1e-2), name
+
+
 def test_a_step_of_all_waits_for_a_gpu_once(tiny_model: Any, tmp_path: Path) -> None:
     jobs = [lora_job(tiny_model, name, steps=2) for name in ("dpo", "simpo", "kto")]
     members = [Member(this, tmp_path / str(i) / "metrics.jsonl") for i, this in enumerate(jobs)]
