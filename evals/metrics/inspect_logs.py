@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from prefzoo.errors import UserError
+from prefzoo.evals.metrics.foreign_files import files_in, merge, read_json
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.suites.benchmarks import Benchmark
 
@@ -37,12 +38,7 @@ def read_logs(paths: Sequence[Path]) -> dict[str, Measured]:
     Raises:
         UserError: a path does not exist, has no such log, or a log is not complete or of another format.
     """
-    models: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        for file in _files(path):
-            name, benchmarks = _read(file)
-            models[name] = models.get(name, {}) | benchmarks
-    return {name: Measured([], [], [], [], [], [], benchmarks) for name, benchmarks in models.items()}
+    return merge((file for path in paths for file in _files(path)), _read)
 
 
 def is_log(path: Path) -> bool:
@@ -59,21 +55,11 @@ def is_log(path: Path) -> bool:
 def _files(path: Path) -> list[Path]:
     if path.suffix == ".eval":
         raise UserError(f"{path}: is Inspect's binary log; {CONVERT}")
-    if path.is_file():
-        return [path]
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; {GIVE}")
-    files = sorted(path.rglob("*.json"), key=lambda p: (str(p.parent), p.name))
-    if not files:
-        raise UserError(f"{path}: no *.json in it; {GIVE}: {CONVERT}")
-    return files
+    return files_in(path, "*.json", GIVE, f"{GIVE}: {CONVERT}")
 
 
 def _read(file: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        log = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as e:
-        raise UserError(f"{file}: is no JSON ({str(e).splitlines()[0]}); {GIVE}") from None
+    log = read_json(file, GIVE)
     about = log.get("eval") if isinstance(log, dict) else None
     if not isinstance(about, dict) or not all(isinstance(about.get(k), str) for k in ("task", "model")):
         raise UserError(f"{file}: has no eval.task and eval.model; {GIVE}")

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from prefzoo.errors import UserError
+from prefzoo.evals.metrics.foreign_files import files_in, merge, read_json
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.suites.benchmarks import from_results
 
+GIVE = "give what lm-eval wrote under --output_path"
 NEEDED = ("results", "configs", "n-samples")
 
 
@@ -30,30 +32,12 @@ def read_results(paths: Sequence[Path]) -> dict[str, Measured]:
     Raises:
         UserError: a path does not exist, has no such file, or is not lm-eval's.
     """
-    results: dict[str, dict[str, Any]] = {}
-    for path in paths:
-        for file in _files(path):
-            name, benchmarks = _read(file)
-            results[name] = results.get(name, {}) | benchmarks
-    return {name: Measured([], [], [], [], [], [], benchmarks) for name, benchmarks in results.items()}
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; give what lm-eval wrote under --output_path")
-    files = sorted(path.rglob("results_*.json"), key=lambda p: (str(p.parent), p.name))
-    if not files:
-        raise UserError(f"{path}: no results_*.json in it; give what lm-eval wrote under --output_path")
-    return files
+    files = (file for path in paths for file in files_in(path, "results_*.json", GIVE, GIVE))
+    return merge(files, _read)
 
 
 def _read(file: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as e:
-        raise UserError(f"{file}: is no JSON ({e}); give a results_*.json of lm-eval") from None
+    results = read_json(file, "give a results_*.json of lm-eval")
     missing = [k for k in NEEDED if not isinstance(results, dict) or not isinstance(results.get(k), dict)]
     if missing:
         raise UserError(f"{file}: has no {missing[0]!r}; give a results_*.json of lm-eval 0.4 or newer")
