@@ -47,27 +47,34 @@ def from_pool(lengths: Values, won: Values) -> Values:
         (n,) difficulties x_i, with mean 0.
     """
     models, n = won.shape
-    seen = np.isfinite(won)
-    target = np.where(seen, won, 0.0)
-    x, beta = np.zeros(n), np.zeros((models, 2))
-    design = np.stack([lengths, np.ones_like(lengths)], -1)
-    for _ in range(ROUNDS):
-        mean, weight = _expected(design, beta, x, seen)
-        slope = np.einsum("mnk,mn->mk", design, target - mean) - LOOSE * beta
-        curve = np.einsum("mnk,mn,mnl->mkl", design, weight, design) + LOOSE * np.eye(2)
-        step = np.linalg.solve(curve, slope[..., None])[..., 0].clip(-LONGEST_STEP, LONGEST_STEP)
-        beta = beta + step
-        mean, weight = _expected(design, beta, x, seen)
-        move = (((target - mean).sum(0) - RIDGE * x) / (weight.sum(0) + RIDGE)).clip(-LONGEST_STEP, LONGEST_STEP)
-        x = x + move
-        if max(np.abs(step).max(), np.abs(move).max()) < CLOSE:
-            break
+    _, x = _joint_fit(lengths, won, np.zeros((models, 2)), np.zeros(n))
     return np.asarray(x - x.mean())
 
 
-def _expected(design: Values, beta: Values, x: Values, seen: np.ndarray) -> tuple[Values, Values]:
-    p = expit(np.einsum("mnk,mk->mn", design, beta) + x)
-    return np.where(seen, p, 0.0), np.where(seen, p * (1 - p), 0.0)
+def _joint_fit(lengths: Values, won: Values, beta: Values, x: Values) -> tuple[Values, Values]:
+    """Return (models, 2) w and b and (n,) x of the joint fit, from where it starts."""
+    seen = np.isfinite(won)
+    target = np.where(seen, won, 0.0)
+    for _ in range(ROUNDS):
+        rest, weight = _expected(lengths, beta, x, seen, target)
+        both = lengths * weight
+        slope = np.stack([(lengths * rest).sum(1), rest.sum(1)], -1) - LOOSE * beta
+        squares = [(both * lengths).sum(1), both.sum(1), both.sum(1), weight.sum(1)]
+        curve = np.stack(squares, -1).reshape(-1, 2, 2) + LOOSE * np.eye(2)
+        step = np.linalg.solve(curve, slope[..., None])[..., 0].clip(-LONGEST_STEP, LONGEST_STEP)
+        beta = beta + step
+        rest, weight = _expected(lengths, beta, x, seen, target)
+        move = ((rest.sum(0) - RIDGE * x) / (weight.sum(0) + RIDGE)).clip(-LONGEST_STEP, LONGEST_STEP)
+        x = x + move
+        if max(np.abs(step).max(), np.abs(move).max()) < CLOSE:
+            break
+    return beta, x
+
+
+def _expected(lengths: Values, beta: Values, x: Values, seen: np.ndarray, target: Values) -> tuple[Values, Values]:
+    """Return what the preferences are above their expectation, and its slope; 0 where one is missing."""
+    p = expit(beta[:, :1] * lengths + beta[:, 1:] + x)
+    return np.where(seen, target - p, 0.0), np.where(seen, p * (1 - p), 0.0)
 
 
 def from_others(lengths: Values, won: Values) -> Values:
@@ -82,8 +89,10 @@ def from_others(lengths: Values, won: Values) -> Values:
     Returns:
         (models, n) difficulties.
     """
-    everyone = range(len(won))
-    return np.stack([from_pool(np.delete(lengths, m, 0), np.delete(won, m, 0)) for m in everyone])
+    beta, x = _joint_fit(lengths, won, np.zeros((len(won), 2)), np.zeros(won.shape[1]))  # near to each fit without one
+    others = [np.delete(np.arange(len(won)), m) for m in range(len(won))]
+    fits = [_joint_fit(lengths[rest], won[rest], beta[rest], x)[1] for rest in others]
+    return np.stack([one - one.mean() for one in fits])
 
 
 def read_difficulties(path: Path, order: Sequence[str]) -> pd.Series:

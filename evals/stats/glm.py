@@ -136,21 +136,31 @@ class NewtonFit:
     def __init__(self, rows: Rows, prior: Prior | None) -> None:
         self.design, self.seen, self.prior = rows.design, np.isfinite(rows.won), prior
         self.won = np.where(self.seen, rows.won, 0.0)
+        n, columns = self.design.shape
+        self._squares = (self.design[:, :, None] * self.design[:, None, :]).reshape(n, columns * columns)
+        self._start: Values | None = None  # what all rows give: near to what any resample of them does
 
     def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:
         """Return (r, 3 + k) weights; with `rng`, each under a prior of its own."""
+        if self._start is None:
+            self._start = np.zeros(self.design.shape[1])
+            self._start = self.weights(np.ones((1, len(self.won))))[0]
         seen, design = np.where(self.seen, counts, 0.0), self.design
         columns = design.shape[1]
-        beta, center, pull = np.zeros((3, len(counts), columns))
+        beta = np.tile(self._start, (len(counts), 1))
+        center, pull = np.zeros((2, len(counts), columns))
         pull[:, 3:] = STYLE_PRECISION
         if self.prior:
             mean, variance = self.prior.draw(rng, len(counts)) if rng else self.prior.best()
             center[:, 0], pull[:, 0] = mean, 1 / variance
         tight = (LOOSE + pull)[:, :, None] * np.eye(columns)
+        expected = (seen * self.won) @ design
         for _ in range(STEPS):
             p = expit(beta @ design.T)
-            slope = (seen * (self.won - p)) @ design - LOOSE * beta - pull * (beta - center)
-            curve = np.einsum("rn,nk,nl->rkl", seen * p * (1 - p), design, design, optimize=True) + tight
+            weighted = seen * p
+            slope = expected - weighted @ design - LOOSE * beta - pull * (beta - center)
+            weighted *= 1 - p
+            curve = (weighted @ self._squares).reshape(-1, columns, columns) + tight
             step = np.linalg.solve(curve, slope[..., None])[..., 0].clip(-LONGEST_STEP, LONGEST_STEP)
             beta = beta + step
             if np.abs(step).max() < CLOSE:

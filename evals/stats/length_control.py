@@ -10,6 +10,7 @@ tell w from b by its own data, which is what AlpacaEval has them for; without th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,9 +77,10 @@ def length_controlled(
     fits: list[Fit] = [
         NewtonFit(d, prior) if prior or style or given is None and not gamed else AlpacaEvalFit(d, gamed) for d in data
     ]
+    rng, n = np.random.default_rng(seed), len(order)
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)  # the same prompts for all models
     return {
-        a.model: _result(a, d, fit, source, np.random.default_rng(seed), resamples)
-        for a, d, fit in zip(pool, data, fits, strict=True)
+        a.model: _result(a, d, fit, source, counts, deepcopy(rng)) for a, d, fit in zip(pool, data, fits, strict=True)
     }
 
 
@@ -128,16 +130,15 @@ def _difficulties(lengths: Values, won: Values, order: list[str], given: pd.Seri
 
 
 def _result(
-    annotations: Annotations, rows: Rows, fit: Fit, source: str, rng: np.random.Generator, resamples: int
+    annotations: Annotations, rows: Rows, fit: Fit, source: str, counts: Values, rng: np.random.Generator
 ) -> LengthControlled:
     n = len(rows.won)
     if not np.isfinite(rows.won).any():
         return LengthControlled(*(np.nan,) * 4, (np.nan,) * 3, source, ("no preference in [1, 2]",))
     weights = fit.weights(np.ones((1, n)))[0]
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
     again = fit.weights(counts, rng)
     at_no_difference = expit(again[:, 1:2] * rows.difficulty + again[:, 2:3])
-    values = 100 * (at_no_difference * counts).sum(1) / n  # the mean is over the prompts drawn, too
+    values = 100 * np.einsum("rn,rn->r", at_no_difference, counts) / n  # the mean is over the prompts drawn, too
     value = 100 * float(expit(weights[1] * rows.difficulty + weights[2]).mean())
     w, a, b = map(float, weights[:3])
     low, high = _interval(value, values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,11 @@ ELEMENTS = {
 PER = 1000  # characters, which a density is per
 
 
-def elements(text: str) -> list[int]:
+@lru_cache(maxsize=16384)
+def elements(text: str) -> tuple[int, ...]:
     """Count headers, items of lists, and bold passages outside of blocks of code."""
     plain = CODE.sub("", text)
-    return [len(pattern.findall(plain)) for pattern in ELEMENTS.values()]
+    return tuple(len(pattern.findall(plain)) for pattern in ELEMENTS.values())
 
 
 def has_style(texts: Sequence[str]) -> bool:

@@ -158,7 +158,7 @@ def test_the_board_has_the_score_and_the_style_beside_the_win_rate() -> None:
 
 def test_elements_of_markdown() -> None:
     text = "# One\n## Two\n#no\n- a\n* b\n 1. c\n**bold** and __more__ not ** this\n```\n# code\n- x\n```\n"
-    assert elements(text) == [2, 3, 2] and has_style(["plain", text]) and not has_style(["plain", "```\n# x\n```"])
+    assert elements(text) == (2, 3, 2) and has_style(["plain", text]) and not has_style(["plain", "```\n# x\n```"])
     rows = pd.DataFrame({"instruction": ["p", "q"], "output_1": ["plain", text], "output_2": [text, text]})
     terms = style_terms(rows, ["q", "p", "r"])
     assert terms.shape == (3, 3) and (terms[0] == 0).all() and (terms[1] > 0).all() and (terms[2] == 0).all()

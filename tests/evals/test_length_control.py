@@ -15,10 +15,11 @@ from scipy.stats import spearmanr
 
 from prefzoo.evals.boards.annotated import board
 from prefzoo.evals.judges.alpaca_code import alpaca_eval_imported
-from prefzoo.evals.judges.annotations import Annotations, read
-from prefzoo.evals.stats.difficulty import Gamed, from_pool, read_gamed
+from prefzoo.evals.judges.annotations import Annotations, preferences, read
+from prefzoo.evals.stats.difficulty import Gamed, from_others, from_pool, read_gamed
+from prefzoo.evals.stats.glm import NewtonFit, Rows
 from prefzoo.evals.stats.intervals import Values
-from prefzoo.evals.stats.length_control import instructions, length_controlled
+from prefzoo.evals.stats.length_control import instructions, length_controlled, length_term
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +219,17 @@ def test_a_file_with_both_is_used_for_both_and_numbers_are_places(small: Pool, t
     pd.Series(small.models[1].rows["instruction"]).to_json(order, orient="values")
     again = board(mixed, difficulties=tmp_path / "gamed.csv", order=order)
     assert again.loc["m2", "length_controlled_winrate"] == pytest.approx(ours["m2"].value)
+
+
+def test_fits_that_start_near_their_end_end_where_others_do(pool: Pool) -> None:
+    order = instructions(pool.models)
+    lengths = np.stack([length_term(a, order) for a in pool.models])
+    won = np.stack([preferences(a.rows) for a in pool.models])  # the rows are in this order
+    others = from_others(lengths, won)
+    assert np.allclose(others[3], from_pool(np.delete(lengths, 3, 0), np.delete(won, 3, 0)), atol=1e-6)
+    rows, ones = Rows(lengths[0], others[0], won[0]), np.ones((1, len(order)))
+    again, cold = NewtonFit(rows, None), NewtonFit(rows, None)
+    cold._start = np.zeros(3)  # as if nothing were known
+    counts = np.random.default_rng(0).multinomial(len(order), ones[0] / len(order), size=5).astype(float)
+    assert np.allclose(again.weights(counts), cold.weights(counts), atol=1e-8)
+    assert np.allclose(again.weights(ones), cold.weights(ones), atol=1e-8)
