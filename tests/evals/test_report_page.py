@@ -188,7 +188,9 @@ def test_bits_per_byte_are_neither_points_nor_better_when_there_are_more(tmp_pat
 
 def test_a_score_along_the_frontier_is_explained_beside_the_leaderboards(tmp_path: Path) -> None:
     run = read_run(full_run(tmp_path / "run"))
-    assert explanation(run, run.long) == ""  # of a win rate there is nothing to explain
+    assert "so the win rate here is of such answers to a part of the prompts" in explanation(run, run.long)
+    margins = replace(run, frontier=run.frontier.assign(metric="preference_margin"))
+    assert explanation(margins, run.long) == ""  # which are measured alike in both
     frontier = run.frontier.assign(metric="score")
     long = pd.DataFrame([{"variant": "base", "metric": "score", "value": 0.67}])
     text = explanation(replace(run, frontier=frontier, recipe=run.recipe | {"evals": {"kl": 32}}), long)
