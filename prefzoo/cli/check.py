@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CHECKED = (
     "name", "model", "parameters", "rows", "unit", "schema", "lost", "sources", "variants", "seconds", "warnings",
-    "failing",
+    "failing", "rounds",
 )  # fmt: skip
 OF_VARIANT = ("loss", "steps", "batch", "tokens", "seconds", "trials")
 
@@ -110,6 +110,7 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield from (f"    grid: {source}" for source in one.grids)
         if one.memory is not None:
             yield f"    {one.memory.line}"
+    yield from plan.rounds
     yield from plan.standing
     if plan.sweep:
         yield f"{plan.trials} trials in all{', less what early stopping saves' if plan.early_stopping else ''}"

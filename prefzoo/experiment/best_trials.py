@@ -59,7 +59,7 @@ def train_and_choose(experiment: Experiment, executor: Executor) -> Choice:
     executor.run(train_stages(experiment, [t for t in finals if t.name not in already], executor))
     failed = failures(experiment)
     finals = [t for t in finals if t.name not in failed]
-    _check_any(finals, failed)
+    check_any(finals, failed)
     return Choice(settings, scores, stopped, finals)
 
 
@@ -100,7 +100,7 @@ def _scores(experiment: Experiment, until: Mapping[str, int | None]) -> dict[str
     return {name: score for name, score in scores.items() if score is not None}
 
 
-def _check_any(finals: Sequence[Trial], failed: Mapping[str, Failure]) -> None:
+def check_any(finals: Sequence[Trial], failed: Mapping[str, Failure]) -> None:
     """Raise UserError where no trial is left and none failed by itself, as one whose loss diverged or raised."""
     if finals or any(failure.own for failure in failed.values()):
         return

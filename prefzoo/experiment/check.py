@@ -27,6 +27,7 @@ from prefzoo.experiment.made_up_calls import call_plug_ins
 from prefzoo.experiment.overlap import check_overlap, contradictions
 from prefzoo.experiment.plausible import implausible, unused
 from prefzoo.experiment.request import Request
+from prefzoo.experiment.rounds import check_rounds
 from prefzoo.experiment.stages.judge import recipe_judge
 from prefzoo.recipe import load
 from prefzoo.recipe.data_paths import paths_of
@@ -127,6 +128,7 @@ def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
     faults.raise_all()
     experiment = open_experiment(request, recipe, console)
     _check_targets(experiment)
+    check_rounds(experiment)
     calls = call_plug_ins(experiment, judge)
     warnings = [
         *check_overlap(experiment),

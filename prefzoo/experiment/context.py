@@ -33,6 +33,7 @@ from prefzoo.experiment.model_checks import check_model
 from prefzoo.experiment.pair_weights import read_pair_weights
 from prefzoo.experiment.references import OtherReference, read_references
 from prefzoo.experiment.request import Request
+from prefzoo.experiment.round_prompts import prompts_to_sample
 from prefzoo.experiment.search import Trial
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import atomic_files
@@ -59,6 +60,7 @@ class Experiment:
         save_every: seconds between two checkpoints of a training.
         references: the references that are named apart from the model, by the recipe's name of them.
         pair_weights: by column, (P,) weights of the training pairs in the mean loss.
+        start: what policies start from, if that is not the recipe's model.
     """
 
     recipe: Recipe
@@ -79,6 +81,7 @@ class Experiment:
     save_every: float
     references: Mapping[str, OtherReference]
     pair_weights: Mapping[str, Tensor]
+    start: str = ""
 
     def origins(self, use: str) -> Origins | None:
         """Return the sources of the data for a use, `train` or `eval`; None where there is one."""
@@ -122,6 +125,11 @@ class Experiment:
         """Hash of the validation pairs."""
         return rows_key(self.validation)
 
+    @cached_property
+    def sampled_prompts(self) -> list[PromptRow]:
+        """The prompts that every round samples answers to."""
+        return prompts_to_sample(self.recipe, self.pairs, self.tokenizer)
+
     def load_base(self, quantize: str | None = None, *, stored: bool = False) -> Any:
         """Return a new copy of the untrained model.
 
@@ -131,8 +139,8 @@ class Experiment:
         """
         recipe, dtype = self.recipe, None if stored else torch.float32
         with self.rates.timed(work_names.LOAD, 1):
-            trust = recipe.trust_remote_code
-            return models.load(recipe.model, recipe.folder, dtype=dtype, quantize=quantize, trust=trust, merge=True)[0]
+            start, trust = self.start or recipe.model, recipe.trust_remote_code
+            return models.load(start, recipe.folder, dtype=dtype, quantize=quantize, trust=trust, merge=True)[0]
 
     def load_reference(self, spec: str) -> Any:
         """Return a reference that the recipe names."""

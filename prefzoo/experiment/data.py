@@ -10,7 +10,9 @@ from rich.console import Console
 from prefzoo.data.audit import AuditedData, read_and_audit
 from prefzoo.data.audits.examine import TestedOn
 from prefzoo.data.audits.texts import spoken
-from prefzoo.data.reading import DataSource, Mixture
+from prefzoo.data.examples import Example
+from prefzoo.data.reading import DataSource, Mixture, read_source
+from prefzoo.data.rows import Row
 from prefzoo.data.token_cache import CHUNK
 from prefzoo.data.tokenising import Reading
 from prefzoo.data.tokens import TokenExample, TokenPair
@@ -101,6 +103,26 @@ def read_data(
         )
     others = {"eval": held_out, "validation": chosen_by}
     return {"train": train} | {use: data for use, data in others.items() if data is not None}
+
+
+def read_rows_of(
+    recipe: Recipe, named: str | Source | list[Source], tokenizer: Any
+) -> tuple[Sequence[Row], Sequence[Example]]:
+    """Read a data set as training does, without tokenising it.
+
+    Args:
+        recipe: says how to read it.
+        named: the data set, as `data.train` names it.
+        tokenizer: the model's.
+
+    Returns:
+        The rows of the file, and the examples that they make, each with the number of its row.
+
+    Raises:
+        UserError: it is not as it must be.
+    """
+    data, _ = read_source(source_of(recipe, named), recipe.folder, turns=bool(tokenizer.chat_template))
+    return data.rows, data.examples
 
 
 def audited(

@@ -9,10 +9,12 @@ from typing import Protocol
 
 from prefzoo.errors import UserError
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.round_views import check_rounds_data
 from prefzoo.experiment.stages.frontier import measure_frontier
 from prefzoo.experiment.stages.measure import measure_models
 from prefzoo.experiment.stages.reference import score_references
-from prefzoo.experiment.stages.stage import FRONTIER, MEASURE, REFERENCE, TRAIN, Result, Stage
+from prefzoo.experiment.stages.sample import sample_rounds
+from prefzoo.experiment.stages.stage import FRONTIER, MEASURE, REFERENCE, SAMPLE, TRAIN, Result, Stage
 from prefzoo.experiment.stages.train import train_trials
 from prefzoo.runtime.distributed import process_state
 
@@ -105,8 +107,11 @@ def run_stage(experiment: Experiment, stage: Stage) -> dict[str, Result]:
     Returns:
         How it ended, by the trial's name (of REFERENCE: by the kind's).
     """
+    if stage.kind == SAMPLE:
+        return sample_rounds(experiment, stage.trials)
     if stage.kind == TRAIN:
-        return train_trials(experiment, stage.trials, stage.until)
+        own = check_rounds_data(experiment, experiment.trials[stage.trials[0]])
+        return train_trials(own, stage.trials, stage.until)
     if stage.kind == MEASURE:
         return measure_models(experiment, stage.trials)
     if stage.kind == FRONTIER:

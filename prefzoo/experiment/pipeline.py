@@ -30,6 +30,7 @@ from prefzoo.experiment.folder import prepare_folder
 from prefzoo.experiment.keep import remove_weights
 from prefzoo.experiment.labels import FIELD, recipe_labels, with_labels
 from prefzoo.experiment.request import Options, Request
+from prefzoo.experiment.rounds import lines_of, train_rounds
 from prefzoo.experiment.stages.frontier import write_frontier
 from prefzoo.experiment.stages.judge import judge_models, play_round_robin
 from prefzoo.experiment.stages.measure import read_numbers
@@ -171,6 +172,8 @@ def _run(
     experiment, judge, recipe = checked.experiment, checked.judge, checked.experiment.recipe
     if search.is_sweep(recipe):
         console.print(sweep_report.plan(experiment), soft_wrap=True, markup=False)
+    for line in lines_of(experiment):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     if recipe.sweep is not None and not any(v.axes for v in recipe.variants.values()):
         console.print(sweep_report.NO_GRID, soft_wrap=True, markup=False)
     with show_live_view(f"{recipe.name} · {recipe.model}", _rows(experiment), console):
@@ -231,9 +234,11 @@ def _executor(request: Request, experiment: Experiment, resources: Resources) ->
 
 
 def _train_and_measure(experiment: Experiment, executor: Executor, judge: Judge | None) -> Choice:
-    if executor.slots > 1 or experiment.validation:  # else each training scores what it needs of the base itself
+    if (
+        executor.slots > 1 and not experiment.recipe.rounds
+    ) or experiment.validation:  # else each training scores what it needs of the base itself
         executor.run([Stage(REFERENCE)])
-    choice = train_and_choose(experiment, executor)
+    choice = (train_rounds if experiment.recipe.rounds else train_and_choose)(experiment, executor)
     names = [t.name for t in choice.finals]
     executor.run([Stage(MEASURE, (name,)) for name in (BASE, *names)])
     if experiment.frontier_points:

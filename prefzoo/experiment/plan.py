@@ -18,6 +18,7 @@ from prefzoo.experiment.data import unit
 from prefzoo.experiment.estimate import estimate
 from prefzoo.experiment.plan_types import Plan, RunEstimate, VariantPlan
 from prefzoo.experiment.request import Options, Request
+from prefzoo.experiment.rounds import lines_of
 from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.trainings import plain_job
 from prefzoo.experiment.standing import standing_of
@@ -64,7 +65,7 @@ def plan_of(
         dict(audit["counts"]), variants, sum(v.seconds * v.trials for v in variants.values()), len(trials),
         len(recipe.seeds or [recipe.seed]), _stops_early(recipe), search.is_sweep(recipe), estimated,
         (*checked.warnings, *profile), checked.failing, tuple(standing.lines()),
-        tuple(SourceCounts(**one) for one in audit["sources"]),
+        tuple(SourceCounts(**one) for one in audit["sources"]), lines_of(experiment),
     )  # fmt: skip
 
 

@@ -172,6 +172,7 @@ class Plan:
         sweep: whether there is anything to tune, or more than one seed.
         notes: a line for each setting that looks absurd.
         sources: what training sees of each source of the data; empty where there is one.
+        rounds: lines on what each round samples, starts from and trains on; empty without rounds.
         failing: place in the recipe -> why a plug-in there fails, which a run would go on without.
         standing: lines on what the run's folder holds and what would become of it; empty if it holds nothing.
         estimate: time by part of the run, and disk, of what is left to do.
@@ -195,6 +196,7 @@ class Plan:
     failing: dict[str, str] = field(default_factory=dict)
     standing: tuple[str, ...] = ()
     sources: tuple[SourceCounts, ...] = ()
+    rounds: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -218,7 +220,7 @@ class Plan:
         """
         variants = {name: _variant(one) for name, one in values["variants"].items()}
         disk = replace(Disk(**values["estimate"]["disk"]), free=free_disk(folder))
-        tuples = {key: tuple(values[key]) for key in ("notes", "standing")}
+        tuples = {key: tuple(values[key]) for key in ("notes", "standing", "rounds")}
         tuples["sources"] = _sources(values["sources"])
         estimate = RunEstimate(**{**values["estimate"], "disk": disk, "crowding": 1.0})
         return cls(**{**values, **tuples, "variants": variants, "estimate": estimate})

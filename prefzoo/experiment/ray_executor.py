@@ -21,7 +21,7 @@ from prefzoo.experiment.check import load_checked
 from prefzoo.experiment.context import Experiment, open_experiment
 from prefzoo.experiment.executors import RAY, Resources, run_stage
 from prefzoo.experiment.request import Request
-from prefzoo.experiment.stages.stage import REFERENCE, TRAIN, Done, Failed, Result, Stage
+from prefzoo.experiment.stages.stage import REFERENCE, SAMPLE, TRAIN, Done, Failed, Result, Stage
 from prefzoo.recipe import load
 from prefzoo.runtime import memory, run_folders, threads
 from prefzoo.runtime.live_view import FAILED, KEPT, TRAINED
@@ -154,7 +154,7 @@ def _state(stage: Stage, result: Result) -> str:
     if isinstance(result, Failed):
         return FAILED
     if stage.kind != TRAIN:
-        return "measured"
+        return "sampled" if stage.kind == SAMPLE else "measured"
     if stage.until is not None:
         return "paused"
     return KEPT if isinstance(result, Done) and result.kept else TRAINED

@@ -78,6 +78,8 @@ def _check(recipe: Recipe) -> None:
             "sweep.early_stopping: tasks of an array do not wait for each other; leave it out by "
             "--set sweep.early_stopping=null, or run on Ray"
         )
+    if recipe.rounds is not None:
+        faults.append("rounds: each waits for the one before, and tasks of an array do not; run it here, or on Ray")
     asking = [name for name, variant in recipe.variants.items() if variant.train.side_by_side == "on"]
     if asking:
         faults.append(

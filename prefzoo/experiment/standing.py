@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from prefzoo.evals.boards import run_files
-from prefzoo.experiment import archive
+from prefzoo.experiment import archive, round_views
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.differences import changes
 from prefzoo.experiment.request import Options
@@ -133,10 +133,10 @@ def standing_of(experiment: Experiment, options: Options, *, replace: bool = Fal
     folder, earlier = experiment.folder, _resolved(experiment.folder)
     orphans = list(run_files.orphans(folder, experiment.trials))
     finished = _finished(folder, orphans)
-    trials = {
-        name: _forced(_standing_of(experiment, trial, earlier, finished), options)
-        for name, trial in experiment.trials.items()
-    }
+    trials: dict[str, TrialStanding] = {}
+    for name, trial in experiment.trials.items():
+        one = _of_round(experiment, trial, trials) or _standing_of(experiment, trial, earlier, finished)
+        trials[name] = _forced(one, options)
     adopted = {one.source.name for one in trials.values() if one.source and one.source.parent == folder}
     again = [
         name
@@ -152,7 +152,8 @@ def standing_of(experiment: Experiment, options: Options, *, replace: bool = Fal
 def _standing_of(
     experiment: Experiment, trial: Trial, earlier: Mapping[str, Any], finished: Mapping[str, Path]
 ) -> TrialStanding:  # fmt: skip
-    training = Training.of(experiment, trial)
+    view = round_views.view_of(experiment, trial) or experiment
+    training = Training.of(view, view.trials[trial.name])
     result, failure = run_folders.read_result(training.folder), run_folders.read_failure(training.folder)
     if result is not None and result.key == training.key and run_folders.has_checkpoint(training.folder):
         return TrialStanding(REUSED)
@@ -173,6 +174,16 @@ def _standing_of(
     if not run_folders.is_trial(training.folder):
         return TrialStanding(NEW)
     return TrialStanding(AGAIN, _why_again(experiment, training, earlier), None, overwrites)
+
+
+def _of_round(experiment: Experiment, trial: Trial, known: Mapping[str, TrialStanding]) -> TrialStanding | None:
+    """Return how a round stands whose pairs are still to be sampled; None of any other, and without rounds."""
+    trained = {name for name, one in known.items() if one.action == REUSED}
+    reason, folder = round_views.why_not_ready(experiment, trial, trained), experiment.folder / trial.name
+    if not reason:
+        return None
+    again = run_folders.is_trial(folder) and run_folders.read_failure(folder) is None
+    return TrialStanding(AGAIN, reason, None, overwrites=True) if again else TrialStanding(NEW)
 
 
 def _forced(one: TrialStanding, options: Options) -> TrialStanding:

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.evals.judges.protocol import Judge
-from prefzoo.experiment import search, work_names
+from prefzoo.experiment import round_views, search, work_names
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.plan_types import BENCHMARKS, GENERATION, JUDGING, LOADING, PAIRS, REFERENCE, TRAINING
 from prefzoo.experiment.search import Trial
@@ -100,6 +100,7 @@ def works_of(experiment: Experiment, judge: Judge | None, todo: Trained) -> list
         *_of_pairs(experiment, todo),
         *_of_answers(experiment, todo),
         *_of_judging(experiment, judge, todo),
+        *_of_rounds(experiment, judge, todo),
         *(
             Work(BENCHMARKS, work_names.benchmarking(suite, experiment.recipe.folder), len(todo.measured))
             for suite in experiment.recipe.evals.benchmarks
@@ -173,6 +174,20 @@ def _of_answers(experiment: Experiment, todo: Trained) -> Iterator[Work]:
     yield Work(GENERATION, scoring(LogProbs, bf16=native_bf16()), 2 * samples.units * points)  # under model and base
     if experiment.frontier_points:
         yield Work(LOADING, work_names.LOAD, 2 * points)  # each is saved by the training, and loaded to be measured
+
+
+def _of_rounds(experiment: Experiment, judge: Judge | None, todo: Trained) -> Iterator[Work]:
+    """Yield the answers that rounds sample, and the verdicts that pair them."""
+    if experiment.recipe.rounds is None:
+        return
+    due = [experiment.trials[name] for name in todo.left if round_views.is_sampled(experiment, experiment.trials[name])]
+    for trial in due:
+        sampling, prompts = round_views.sampling_of(experiment, trial), len(experiment.sampled_prompts)
+        tokens = sampling.max_new_tokens
+        yield Work(GENERATION, answering(prompts, tokens), prompts * sampling.n * tokens)
+        if judge is not None and not judge.free and experiment.recipe.rounds.judge is None:
+            calls = sampling.n if judge.scores_answers else sampling.n * (sampling.n - 1) // 2
+            yield Work(JUDGING, work_names.judging(judge), prompts * calls)
 
 
 def _of_judging(experiment: Experiment, judge: Judge | None, todo: Trained) -> Iterator[Work]:

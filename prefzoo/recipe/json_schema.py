@@ -45,6 +45,7 @@ def recipe_schema(known: Sequence[Loss]) -> JsonSchema:
     for section in ("train", "evals"):  # a heading with nothing below it is allowed
         root["properties"][section] = {"anyOf": [_ref(section.title()), {"type": "null"}]}
     root["properties"]["reference"]["anyOf"].append(REFERENCE["anyOf"][1])  # a list to try
+    root["properties"]["rounds"]["anyOf"].append({"type": "integer", "minimum": 1, "maximum": 99})
     _describe(root, root, "")
     own = copy.deepcopy(root["$defs"]["Train"])
     own["properties"].pop("trackers")

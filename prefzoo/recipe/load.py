@@ -16,6 +16,7 @@ from prefzoo.losses import AnyLoss, Loss, NonNegative, Params, Sum
 from prefzoo.recipe import messages, modifiers, yaml
 from prefzoo.recipe.axes import Axis, Sweep, attach_axes, extract_axes, variant_to_plain
 from prefzoo.recipe.knobs import knobs_of, validate
+from prefzoo.recipe.rounds import RoundsField, in_rounds
 from prefzoo.recipe.sections import Data, Evals, RecipeSection, Seed, Text, Train
 from prefzoo.recipe.yaml import Keys, RawRecipe
 from prefzoo.runtime.plugins import describe_error
@@ -38,6 +39,8 @@ class Variant(RecipeSection):
     folder: Path
     reference: str | None = None
     axes: tuple[Axis, ...] = ()
+    chain: str = ""  # of which it is a round
+    round: int = 0  # from 1; 0 in a recipe without rounds
 
     @property
     def loss_obj(self) -> AnyLoss:
@@ -57,6 +60,7 @@ class Recipe(RecipeSection):
     data: Data
     train: Train = Train()
     variants: dict[str, Variant]
+    rounds: RoundsField = None
     evals: Evals = Evals()
     keep: Literal["all", "adapters", "best", "none"] = "all"  # weights on disk, once they are measured
     price_per_hour: NonNegative | None = None  # dollars of the machine; costs are then in dollars, too
@@ -105,6 +109,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     variants = attach_axes(source, axes, _variants(source, folder), partial(_variant, source, folder=folder))
     if isinstance(common := source.data.get("reference"), str) and not _is_model(common):
         source.fault(("reference",), f"must be a model (is {messages.format_value(common)}); {messages.REFERENCE_CURE}")
+    variants = variants if recipe is None else in_rounds(source, recipe, variants)
     source.raise_faults()
     assert recipe is not None  # otherwise a fault was raised
     recipe = recipe.model_copy(update={"variants": variants, "seed": [*recipe.seeds, recipe.seed][0]})

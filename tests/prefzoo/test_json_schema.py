@@ -17,6 +17,7 @@ from prefzoo.recipe import json_schema
 from prefzoo.recipe.axes import Sweep
 from prefzoo.recipe.descriptions import FIELDS
 from prefzoo.recipe.load import Recipe, Variant, load
+from prefzoo.recipe.rounds import Rounds
 from prefzoo.recipe.sections import Train
 from prefzoo.recipe.sources import Source
 from prefzoo.recipe.yaml import RawRecipe
@@ -132,7 +133,7 @@ def test_every_field_has_a_sentence() -> None:
             sentences |= {
                 p
                 for k in inside
-                if k.__module__ in (Train.__module__, Sweep.__module__, Source.__module__)
+                if k.__module__ in (Train.__module__, Sweep.__module__, Source.__module__, Rounds.__module__)
                 for p in paths(k, f"{prefix}{name}.")
             }
         return sentences

@@ -54,6 +54,7 @@ def test_the_fields_are_pinned_a_new_one_is_a_decision(write: Any) -> None:
             "keep",
             "price_per_hour",
             "sweep",
+            "rounds",
             "model",
             "reference",
             "trust_remote_code",

@@ -63,7 +63,8 @@ REFERENCE = (
     "a loss without a reference is chosen by its name (`prefzoo losses` says which)"
 )
 FIELDS = (
-    "name, seed, seeds, model, reference, trust_remote_code, data, train, variants, evals, keep, price_per_hour, sweep"
+    "name, seed, seeds, model, reference, trust_remote_code, data, train, variants, rounds, evals, keep, "
+    "price_per_hour, sweep"
 )
 SOME = (
     "there are train, eval, format, columns, on_bad_row, drop, flip_labels, max_length, too_long, score, pairs, "

@@ -25,7 +25,7 @@ from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.metrics.registry import Metric
 from prefzoo.evals.report import page
 from prefzoo.evals.suites.tasks import suite_key
-from prefzoo.experiment import cards, search, sweep_report
+from prefzoo.experiment import cards, round_views, search, sweep_report
 from prefzoo.experiment.best_trials import Choice, failures
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.data_card import FILE as DATA_CARD
@@ -68,7 +68,8 @@ def lost_trials(experiment: Experiment, choice: Choice) -> dict[str, str]:
 
 
 def _setting(experiment: Experiment, choice: Choice, results: Mapping[str, RunResult]) -> Setting:
-    seen = {name: pairs_seen(result) for name, result in results.items()}
+    sampled = experiment.recipe.rounds is not None  # each round has pairs of its own
+    seen = {} if sampled else {name: pairs_seen(result) for name, result in results.items()}
     held_out, prompts = bool(experiment.held_out), bool(experiment.prompts)
     lost = lost_trials(experiment, choice)
     tokens, orphans = experiment.recipe.evals.max_new_tokens, run_files.orphans(experiment.folder, experiment.trials)
@@ -102,7 +103,8 @@ def write_cards(experiment: Experiment, results: Mapping[str, RunResult], board:
     data = [*card_lines(card), *training_data_lines(experiment.pairs)]
     for name, result in results.items():
         loss, rows = experiment.trials[name].variant.loss_obj, _rows(board, name)
-        about = cards.About(result, loss, plain, experiment.recipe.folder, rows, data, str(board.verdict()))
+        own = round_views.card_lines(experiment, experiment.trials[name]) or data
+        about = cards.About(result, loss, plain, experiment.recipe.folder, rows, own, str(board.verdict()))
         cards.write(about, experiment.folder / name / "checkpoint")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prefzoo.errors import UserError
 from prefzoo.runtime.run_folders import BASE
 
-REFERENCE, TRAIN, MEASURE, FRONTIER = "reference", "train", "measure", "frontier"
+REFERENCE, SAMPLE, TRAIN, MEASURE, FRONTIER = "reference", "sample", "train", "measure", "frontier"
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Stage:
     """A piece of work that any process can do alone, given the run's folder and the cache.
 
     Attributes:
-        kind: REFERENCE (log-probs that trainings share), TRAIN, MEASURE or FRONTIER.
+        kind: REFERENCE (log-probs that trainings share), SAMPLE (the pairs of a round), TRAIN, MEASURE or FRONTIER.
         trials: the trials' names, or `base`; several names in a TRAIN stage are trained side by side.
         until: the number of optimiser steps after which a training pauses; None: it runs to its end.
     """
