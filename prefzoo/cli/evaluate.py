@@ -20,7 +20,10 @@ READ = {  # the options of each way of evaluating, besides TARGETS, --out and --
     "--annotations": {"annotations", "difficulties", "gamed", "order"},
     "--lm-eval-results": {"lm_eval_results", "base"},
     "--inspect-logs": {"inspect_logs", "base"},
-    "--suite": {"suite", "judge", "base", "max_new_tokens", "round_robin", "engine", "chat_template_kwargs"},
+    "--suite": {
+        *("suite", "judge", "base", "max_new_tokens", "round_robin", "engine", "chat_template_kwargs"),
+        *("equivalence", "judge_labels"),
+    },
 }
 
 
@@ -39,6 +42,11 @@ READ = {  # the options of each way of evaluating, besides TARGETS, --out and --
 )  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")
+@click.option(
+    "--equivalence", type=click.FloatRange(0, 50, min_open=True), metavar="POINTS",
+    help="What counts as equal, in points of a hundred; the verdict then says equal, different or undecided.",
+)  # fmt: skip
+@click.option("--judge-labels", metavar="FILE", help="Pairs that people labelled, to correct the judge's win rates by.")
 @ENGINE
 @click.option("--lm-eval-results", multiple=True, type=FILE, help="Results of lm-eval's own command: files or folders.")
 @click.option("--inspect-logs", multiple=True, type=FILE, help="JSON logs of Inspect AI: files or folders.")
@@ -52,7 +60,8 @@ READ = {  # the options of each way of evaluating, besides TARGETS, --out and --
 @click.pass_context
 def command(
     context: click.Context, targets: tuple[Path, ...], suite: tuple[str, ...], judge: str, base: str | None,
-    max_new_tokens: int, round_robin: bool, engine: str, lm_eval_results: tuple[Path, ...],
+    max_new_tokens: int, round_robin: bool, equivalence: float | None, judge_labels: str | None,
+    engine: str, lm_eval_results: tuple[Path, ...],
     inspect_logs: tuple[Path, ...], annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None,
     order: Path | None, out: Path | None, chat_template_kwargs: dict[str, Any] | None, quiet: bool,
 ) -> None:  # fmt: skip
@@ -73,8 +82,9 @@ def command(
         from prefzoo.experiment.evaluate import Evaluation
 
         asked = Evaluation(
-            targets, suite, judge, base, max_new_tokens, round_robin, folder, engine, chat_template_kwargs
-        )
+            targets, suite, judge, base, max_new_tokens, round_robin, folder, engine, chat_template_kwargs,
+            equivalence, judge_labels,
+        )  # fmt: skip
         if _show_evaluation(asked, quiet=quiet):
             context.exit(PARTLY_FAILED)
     else:

@@ -29,6 +29,7 @@ from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
 from prefzoo.evals.suites.prompts import check_rendered, load_prompts
 from prefzoo.evals.suites.tasks import check_names, is_benchmark
+from prefzoo.experiment.labels import labels_of_option, with_labels
 from prefzoo.experiment.stages.answers import cached_answers
 from prefzoo.experiment.stages.judge import check_judgeable, judge_models, judge_settings
 from prefzoo.experiment.stages.measure import report_unavailable
@@ -56,6 +57,8 @@ class Evaluation:
         out: folder for the results.
         engine: what generates answers: `hf` or `vllm`.
         variables: of the chat template; None: those of the recipes of the runs that the targets are of.
+        equivalence: what counts as equal, in points of a hundred; None to test no equality.
+        judge_labels: file of pairs that people labelled; None for none.
     """
 
     targets: tuple[Path, ...]
@@ -67,6 +70,8 @@ class Evaluation:
     out: Path
     engine: str = "hf"
     variables: Mapping[str, Any] | None = None
+    equivalence: float | None = None
+    judge_labels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,12 +111,14 @@ def evaluate(asked: Evaluation, console: Console) -> Evaluated:
     if judge is not None:
         check_judgeable(judge, prompts, "--judge", "--suite")
         judge.check()
+    labels = labels_of_option(asked.judge_labels, prompts, console, judged=judge is not None)
     given = _answers_elsewhere(specs, prompts, suites, asked, console)
     numbers = {
         name: _measure(name, spec, prompts, suites, given.get(name), asked, console) for name, spec in specs.items()
     }
     if judge is not None:
         numbers = judge_models(judge, prompts, numbers, asked.out, console)
+        numbers = with_labels(judge, labels, prompts, numbers, asked.out, console)
     for name, one in numbers.items():
         atomic_files.resolve_inside(asked.out, name)
         write_samples(asked.out / name, one)
@@ -121,7 +128,8 @@ def evaluate(asked: Evaluation, console: Console) -> Evaluated:
     source = f"{prompt_sets[0]}@{key_of([asdict(p) for p in prompts])}" if prompt_sets else ""
     tasks = {task: str(b.get("suite", "")) for one in numbers.values() for task, b in one.benchmarks.items()}
     baseline = BASE if BASE in specs else ""
-    board = leaderboard.build(numbers, {}, Provenance(baseline=baseline, prompts=source, benchmarks=tasks))
+    board = leaderboard.build(numbers, {}, Provenance(baseline=baseline, prompts=source, benchmarks=tasks),
+                              points=asked.equivalence)  # fmt: skip
     board = replace(board, cautions=cautions(numbers, Setting(asked.max_new_tokens)))
     board.write(asked.out)
     failing = bool(board.faults) or any(one.withheld for one in numbers.values())
@@ -134,7 +142,7 @@ def _write_request(asked: Evaluation, specs: dict[str, str], prompt_sets: Sequen
     """Write what was asked in the terms of a recipe, so that `prefzoo report` reads the folder as it reads a run's."""
     evals = {
         "prompts": next(iter(prompt_sets), None), "judge": asked.judge, "max_new_tokens": asked.max_new_tokens,
-        "benchmarks": list(suites),
+        "benchmarks": list(suites), "equivalence": asked.equivalence, "judge_labels": asked.judge_labels,
     }  # fmt: skip
     request = {
         "name": asked.out.resolve().name,

@@ -75,6 +75,38 @@ def labels_of(spec: str, folder: Path, prompts: Sequence[PromptRow]) -> tuple[li
     return kept, len(labelled)
 
 
+def labels_of_option(
+    spec: str | None, prompts: Sequence[PromptRow], console: Console, *, judged: bool
+) -> list[LabelledPair]:
+    """Read the labelled pairs of `--judge-labels`; of those about other prompts a line says how many there are.
+
+    Args:
+        spec: a file or data set of any format; None for none.
+        prompts: those of `--suite`.
+        console: where the line goes.
+        judged: whether a judge compares answers.
+
+    Returns:
+        The pairs, none without a file.
+
+    Raises:
+        UserError: as `labels_of`, or nothing is judged.
+    """
+    if spec is None:
+        return []
+    if not judged:
+        raise UserError("--judge-labels: nothing is judged; name prompts by --suite, and several models, or --base")
+    try:
+        labels, total = labels_of(spec, Path.cwd(), prompts)
+    except UserError as e:
+        lines = [line.replace(FIELD, "--judge-labels").replace("evals.prompts", "--suite") for line in e.lines]
+        raise UserError(lines) from None
+    lost = total - len(labels)
+    if lost:
+        console.print(f"--judge-labels: {lost} of {total} pairs are about other prompts, and are left out")
+    return labels
+
+
 def with_labels(
     judge: Judge, pairs: Sequence[LabelledPair], prompts: Sequence[PromptRow], numbers: Mapping[str, Measured],
     folder: Path, console: Console,

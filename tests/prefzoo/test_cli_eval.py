@@ -191,3 +191,40 @@ def test_no_option_is_ignored(
 ) -> None:
     assert prefzoo(monkeypatch, "eval", *words) == 2
     assert f"eval: {ignored}: has no meaning beside {mode}" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_equality_and_labels_beside_prompts(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = [{"prompt": f"Say {i}"} for i in range(24)]
+    (place / "prompts.jsonl").write_text("".join(json.dumps(p) + "\n" for p in prompts))
+    pairs = [{"prompt": f"Say {i}", "chosen": "a" * (4 if i % 6 else 1), "rejected": "bb"} for i in range(25)]
+    (place / "labels.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))
+    (place / "own.py").write_text(
+        "def longer(instruction, output_1, output_2):\n    return 1 + float(len(output_2) > len(output_1))\n"
+    )
+    words = ("results/mine", "--suite", "prompts.jsonl", "--judge", "own.py:longer", "--max-new-tokens", "4")
+    more = ("--equivalence", "30", "--judge-labels", "labels.jsonl", "--out", "out")
+    assert prefzoo(monkeypatch, "eval", *words, *more) == 0
+    out = capsys.readouterr().out
+    assert "--judge-labels: 1 of 25 pairs are about other prompts, and are left out" in out
+    verdict = json.loads((place / "out" / "verdict.json").read_text())
+    assert verdict["equivalence"]["points"] == 30 and "within 30 points" in out
+    assert json.loads((place / "out" / "dpo" / "judge_labels.json").read_text())["labels"]
+    assert "win_rate_rg" in set(pd.read_csv(place / "out" / "leaderboard.csv").metric)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--judge-labels", "labels.jsonl"), "--judge-labels: nothing is judged; name prompts by --suite"),
+        (("--equivalence", "0"), "0 is not in the range 0<x<=50"),
+        (("--equivalence", "few"), "'few' is not a valid float"),
+    ],
+)
+def test_wrong_options_of_equality_and_labels(
+    place: Path, words: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, "eval", "results/mine", "--suite", "arithmetic", *words) == 2
+    assert says in capsys.readouterr().err
