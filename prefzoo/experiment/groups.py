@@ -30,7 +30,7 @@ def train_stages(
     jobs = {t.name: plain_job(experiment, t) for t in trials}
     groups, notes = group_trials(jobs, executor.device, executor.processes)
     for note in notes:
-        experiment.console.print(note)
+        experiment.console.print(note, soft_wrap=True, markup=False)
     spread = [part for group in groups for part in _spread(experiment, group, len(trials), executor.slots)]
     return [Stage(TRAIN, tuple(group), until) for group in spread]
 

@@ -28,14 +28,18 @@ def group_trials(jobs: Mapping[str, Job], device: str, processes: int) -> tuple[
         the groups, in the order of their first names; and a line for each variant that was asked to train in a group
         but cannot.
     """
-    shapes: dict[Any, list[str]] = {}
+    reasons = {name: _why_alone(job, device, processes) for name, job in jobs.items()}
+    shapes = {name: _shape(job) for name, job in jobs.items()}
+    alike: dict[Any, list[str]] = {}
+    for name, reason in reasons.items():
+        alike.setdefault((name,) if reason else tuple(shapes[name].values()), []).append(name)
+    groups = [group for names in alike.values() for group in _split({n: jobs[n] for n in names}, device)]
+    single = {group[0] for group in groups if len(group) == 1}
     notes = []
     for name, job in jobs.items():
-        reason = _why_alone(job, device, processes) or _why_unlike(name, jobs)
-        if reason and job.train.side_by_side == "on":
-            notes.append(f"{name}: train.side_by_side: {reason}; trained alone")
-        shapes.setdefault((name,) if reason else tuple(_shape(job).values()), []).append(name)
-    groups = [group for names in shapes.values() for group in _split({n: jobs[n] for n in names}, device)]
+        if job.train.side_by_side == "on" and name in single:
+            reason = reasons[name] or _why_single(name, jobs, shapes)
+            notes += [f"{name}: train.side_by_side: {reason}; trained alone"] if reason else []
     return sorted(groups, key=lambda group: list(jobs).index(group[0])), notes
 
 
@@ -78,14 +82,18 @@ def _why_alone(job: Job, device: str, processes: int) -> str:
     return ""
 
 
-def _why_unlike(name: str, jobs: Mapping[str, Job]) -> str:
-    """Return in what a variant differs from the one that is most like it; an empty string if one is like it."""
-    own, others = _shape(jobs[name]), {n: _shape(job) for n, job in jobs.items() if n != name and job.train.lora}
-    unlike = {n: [key for key, value in own.items() if other[key] != value] for n, other in others.items()}
-    if not unlike:
+def _why_single(name: str, jobs: Mapping[str, Job], shapes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return why a variant that could share its passes has nobody to share them with; empty if it has no equals."""
+    own, others = shapes[name], [n for n, job in jobs.items() if n != name and job.train.lora]
+    unlike = {n: [key for key, value in own.items() if shapes[n][key] != value] for n in others}
+    nearest = min(unlike, key=lambda n: len(unlike[n]), default=None)
+    if nearest is None:
         return ""
-    nearest = min(unlike, key=lambda n: len(unlike[n]))
-    return f"not the same {', '.join(unlike[nearest])} as {nearest}'s" if unlike[nearest] else ""
+    if unlike[nearest]:
+        return f"not the same {', '.join(unlike[nearest])} as {nearest}'s"
+    if jobs[name].loss.couples != jobs[nearest].loss.couples:
+        return f"one of {name} and {nearest} couples the rows of a step, which has several passes"
+    return "the others fill the tokens of a pass (train.tokens)"
 
 
 def _shape(job: Job) -> dict[str, Any]:

@@ -50,6 +50,17 @@ def test_coupled_rows_go_apart_where_they_are_scored_twice(tiny_model: Any) -> N
         assert group_trials(jobs, "cpu", 1) == (expected, [])
 
 
+def test_who_is_left_over_is_told(tiny_model: Any) -> None:
+    jobs = {name: lora_job(tiny_model, name, side_by_side="on", micro_batch=2) for name in ("dpo", "kto", "ipo")}
+    line = "kto: train.side_by_side: one of kto and dpo couples the rows of a step, which has several passes"
+    assert group_trials(jobs, "cpu", 1) == ([["dpo", "ipo"], ["kto"]], [f"{line}; trained alone"])
+    longest = max(pair.total_tokens for pair in jobs["dpo"].pairs)
+    three = named(tiny_model, **{n: {"tokens": 2 * longest} for n in "abc"})
+    line = "c: train.side_by_side: the others fill the tokens of a pass (train.tokens); trained alone"
+    assert group_trials(three, "cpu", 1) == ([["a", "b"], ["c"]], [line])
+    assert group_trials(named(tiny_model, a={}), "cpu", 1) == ([["a"]], [])
+
+
 def test_auto_takes_as_many_as_have_whole_steps_in_a_pass(tiny_model: Any) -> None:
     jobs = named(tiny_model, **{n: {"side_by_side": "auto"} for n in "abcde"})
     assert group_trials(jobs, "cuda", 1) == ([["a", "b", "c", "d", "e"]], [])
