@@ -48,6 +48,18 @@ def test_a_column_that_seems_to_hold_the_prompt_is_named(held: Any) -> None:
     assert pair({"post": held, **ANSWERS}, columns={"prompt": "post"}).chosen != " yes"
 
 
+def test_a_prompt_that_never_changes_beside_a_text_that_does_is_named() -> None:
+    rows = [
+        {"instruction": "Summarise.", "text": f"The long story {i} of it", "chosen": "a", "rejected": "b"}
+        for i in range(3)
+    ]
+    with pytest.raises(UserError, match=r"every instruction is the same \('Summarise.'\), and text, which is not read"):
+        read_examples(rows, "d")
+    assert len(read_examples(rows, "d", form="alpaca").examples) == 3
+    assert len(read_examples([{**row, "text": "The same story"} for row in rows], "d").examples) == 3
+    assert len(read_examples([{**row, "instruction": row["text"]} for row in rows], "d").examples) == 3
+
+
 def test_a_common_beginning_is_the_prompt_beside_names_and_short_texts() -> None:
     assert pair({"source": "org/set", "id": "x", **ANSWERS}).prompt == "The best answer is"
 

@@ -13,7 +13,6 @@ from prefzoo.data.schemas.registry import Schema, column_names, detect_schema, g
 from prefzoo.errors import UserError, did_you_mean
 
 SURELY_MEANT = 0.8  # share of common letters from which a column is suggested
-IMPLICIT = "implicit prompt"
 TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")  # read whatever the schema
 
 
@@ -122,7 +121,7 @@ def settle(rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str
     schema = recognise(rows, spec, columns, form, turns=turns)
     if form is None and {*PAIR_COLUMNS} <= {*schema.columns}:
         unused = unused_columns(rows, schema, columns)
-        check_meaning(_mapped(rows, columns), spec, unused, implicit=schema.name == IMPLICIT)
+        check_meaning(_mapped(rows, columns), spec, unused, schema)
     return schema
 
 

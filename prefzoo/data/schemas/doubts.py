@@ -9,27 +9,31 @@ from typing import Any
 
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.preference_pairs import PAIR_COLUMNS
+from prefzoo.data.schemas.registry import Schema
 from prefzoo.data.schemas.shared_prompt import FEWEST as FEWEST_OF_PROMPT
 from prefzoo.data.schemas.shared_prompt import TURN, rough_tokens
 from prefzoo.errors import UserError
 
 SAMPLE = 100  # rows that are looked at
 FEWEST = 3  # words of a column that may hold prompts
+IMPLICIT = "implicit prompt"
+PROMPTS = ("prompt", "question", "instruction", "input")
 LONGEST = 20  # characters of a name
 SHOWN = 40  # characters of a text that a message shows
 
 
-def check_meaning(rows: Sequence[Row], spec: str, unused: Iterable[str], *, implicit: bool) -> None:
+def check_meaning(rows: Sequence[Row], spec: str, unused: Iterable[str], schema: Schema) -> None:
     """Check that chosen and rejected are answers, and that another column does not hold their prompt.
 
     Args:
         rows: of one data set, with the columns of their schema.
         spec: name of the data set, for messages.
         unused: the columns that hold text and that the schema does not read.
-        implicit: whether the prompt is what both answers begin with.
+        schema: of the rows.
 
     Raises:
-        UserError: they name columns, or a column seems to hold the prompt.
+        UserError: they name columns, or a column seems to hold the prompt, or all prompts are the same beside a column
+            that is not read and differs.
     """
     sample, others = rows[:SAMPLE], list(unused)
     if others and all(_names_columns(row, others) for row in sample):
@@ -39,7 +43,10 @@ def check_meaning(rows: Sequence[Row], spec: str, unused: Iterable[str], *, impl
             "answers themselves are needed; write the texts of those columns into them"
         )
     column = max(others, key=lambda name: _words(sample, name), default="")
-    if not (implicit and column and all(isinstance(row.get(name), str) for row in sample for name in PAIR_COLUMNS)):
+    if column and _words(sample, column) >= FEWEST:
+        _check_same_prompts(sample, spec, column, schema)
+    implicit = schema.name == IMPLICIT and column
+    if not (implicit and all(isinstance(row.get(name), str) for row in sample for name in PAIR_COLUMNS)):
         return
     begins = [commonprefix([row["chosen"], row["rejected"]]) for row in sample]
     shared = sum(len(begin.split()) for begin in begins) / len(sample)
@@ -50,6 +57,22 @@ def check_meaning(rows: Sequence[Row], spec: str, unused: Iterable[str], *, impl
             f"{spec}: there is no prompt column; what chosen and rejected both begin with ({begins[0][:SHOWN]!r} in "
             f"row 1) would be the prompt, but {column} seems to hold it: data.columns.prompt: {column}; if it does "
             "not: data.format: implicit prompt"
+        )
+
+
+def _check_same_prompts(rows: Sequence[Row], spec: str, column: str, schema: Schema) -> None:
+    """Check that not every prompt is the same, while a column that is not read differs from row to row.
+
+    Raises:
+        UserError: it is so.
+    """
+    name = next((name for name in PROMPTS if name in schema.columns), "")
+    prompts, others = {_text(row.get(name)) for row in rows}, {_text(row.get(column)) for row in rows}
+    if name and len(rows) >= FEWEST and len(prompts) == 1 and len(others) == len(rows):
+        raise UserError(
+            f"{spec}: every {name} is the same ({prompts.pop()[:SHOWN]!r}), and {column}, which is not read, differs "
+            f"from row to row; join the two in one column, or name the prompt's, like data.columns.{name}: {column}; "
+            f"if it is meant so: data.format: {schema.name}"
         )
 
 
