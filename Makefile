@@ -62,6 +62,7 @@ evidence: install-dev
 	$(SWEEP) --set name=sweep-ray --on ray
 	cd results/sweep && for file in sweep.json */metrics.jsonl; do cmp $$file ../sweep-ray/$$file || exit 1; done
 	$(BIN)/prefzoo losses --plot results/losses
+	$(BIN)/python examples/judging.py results/quickstart results/judging
 	$(BIN)/prefzoo leaderboard results --write > /dev/null
 
 # Beside TRL, as ratios in one run; a quarter of an hour on two cores. Run nothing else meanwhile.

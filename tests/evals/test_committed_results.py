@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from perturb_results import perturb, run
 
@@ -31,6 +35,19 @@ def test_every_file_with_measured_numbers_is_perturbed(tmp_path: Path) -> None:
     perturb(tmp_path, random.Random(0))
     same = {path.name for path, content in before.items() if path.read_bytes() == content}
     assert same <= {"recipe.resolved.yaml", "model_outputs.json"}  # settings, and text without a number
+
+
+@pytest.mark.slow
+def test_the_example_of_judging_runs(tmp_path: Path) -> None:
+    words = [sys.executable, "examples/judging.py", str(RESULTS / "quickstart"), str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    for name, metric in (("alpaca_eval", "win_rate_alpaca_eval"), ("arena", "win_rate_arena")):
+        metrics = set(pd.read_csv(tmp_path / name / "leaderboard.csv").metric)
+        assert {"win_rate", "win_rate_style", metric} <= metrics
+        assert json.loads((tmp_path / name / "verdict.json").read_text())["equivalence"]["points"] == 3
+    rows = json.loads((tmp_path / "alpaca_eval" / "dpo" / "annotations.json").read_text())
+    assert {len(row["preference_by_order"]) for row in rows} <= {0, 2} and "preference_drawn" in rows[0]
 
 
 @pytest.mark.slow
