@@ -66,6 +66,7 @@ evidence: install-dev
 	$(BIN)/prefzoo leaderboard results --write > /dev/null
 
 # Beside TRL, as ratios in one run; a quarter of an hour on two cores. Run nothing else meanwhile.
+# PLAN=startup: how long commands take that train nothing, beside importing torch; a few minutes.
 bench: install-dev
 	$(BIN)/python tests/benchmarks/bench.py --plan $(PLAN) --out $(BENCH_OUT)
 

@@ -1,9 +1,9 @@
 """prefzoo beside TRL: seconds per pair and peak memory, as ratios within one run on one machine.
 
-`python tests/benchmarks/bench.py --plan headline|curves|side|gpu|data` measures case after case, each in a process
-of its own, the two tools in turn, and writes `<plan>.json`, `.md` and `.png` to `--out`. What is there from the same
-machine, versions and code of `prefzoo/` is not measured again, so an interrupted run goes on; with `--minutes` it stops
-by itself, after the measurement under way. Run nothing else meanwhile: two threads that wait for each
+`python tests/benchmarks/bench.py --plan headline|curves|side|gpu|data|startup` measures case after case, each in a
+process of its own, the two tools in turn, and writes `<plan>.json`, `.md` and `.png` to `--out`. What is there from the
+same machine, versions and code of `prefzoo/` is not measured again, so an interrupted run goes on; with `--minutes` it
+stops by itself, after the measurement under way. Run nothing else meanwhile: two threads that wait for each
 other on a busy core take many times as long.
 """
 
@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import startup
 from case import MODEL
 from plans import PLANS, SIZES, Case
 from report import Known, gpu_table, picture, table
@@ -34,16 +35,21 @@ ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "runs" / "benchmarks"
 REAL = ROOT.parent / "shared" / "data" / "alpacaeval_pairs_train.jsonl"
 QUICKSTART = "package://prefzoo/data/packaged/instruct_train.jsonl"
+STARTUP = "startup"  # the plan of commands that train nothing
 FIRST = 64  # rows of the real file that any case draws from
 OUT_OF_MEMORY = -9  # what a process that the kernel killed returns
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plan", choices=list(PLANS), default="headline")
+    parser.add_argument("--plan", choices=[*PLANS, STARTUP], default="headline")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no measurement after so many")
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write to; default: runs/benchmarks")
     asked = parser.parse_args()
+    if asked.plan == STARTUP:
+        with tempfile.TemporaryDirectory() as folder:
+            startup.run(asked.out, "quickstart", _random_model("tiny", Path(folder) / "tiny"))
+        return
     end, cases, here = time.monotonic() + 60 * asked.minutes, PLANS[asked.plan], environment()
     if any(case.device == "cuda" for case in cases) and not here["hardware"]["gpu"]:
         raise SystemExit(f"plan {asked.plan}: needs an NVIDIA GPU, not found here; --plan gpu-tiny runs on a CPU")
