@@ -133,4 +133,4 @@ def _seen(setting: Setting) -> str:
         who = "each variant" if len(few) == len(setting.seen) else names(list(few))
         return f"{next(iter(few.values()))} of {setting.pairs} training pairs were seen by {who}."
     parts = [f"{n} by {name}" for name, n in few.items()]
-    return f"Of {setting.pairs} training pairs not all were seen: {names(parts)}."
+    return f"Not all of the {setting.pairs} training pairs were seen: {names(parts)}."

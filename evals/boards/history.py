@@ -189,7 +189,7 @@ def markdown(groups: Sequence[Group]) -> str:
     parts = ["## Leaderboard", NOTE]
     if len(groups) > 1:
         parts.append(
-            "What was measured differently is not ranked together: each section says with what it was measured."
+            "Runs that were measured differently are not ranked together: a section for each judge and set of prompts."
         )
     for group in groups:
         table = _table(group, COLUMNS, group.rows)

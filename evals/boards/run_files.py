@@ -207,4 +207,4 @@ def _json(path: Path, default: Any) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as e:
-        raise UserError(f"{path}: is no JSON ({e}); the same prefzoo run writes it anew") from None
+        raise UserError(f"{path}: is not JSON ({e}); the same prefzoo run writes it again") from None

@@ -104,7 +104,7 @@ def render(comparison: RunComparison, console: Console) -> None:
         console.print(_numbers(comparison, comparison.metrics[start : start + each], names, ranked=ranked))
     console.print(_cost_table(comparison, names))
     if len(comparison.recipes.columns) > 1:
-        console.print("What differs between the recipes", style="bold")
+        console.print("Differences between the recipes", style="bold")
         for row in comparison.recipes.to_dict("records"):
             name = row.pop("variant")
             settings = Text(f"{name}: " + ", ".join(f"{k}={v}" for k, v in row.items() if v is not None))
@@ -182,7 +182,7 @@ def _sections(comparison: RunComparison) -> Iterator[tuple[str, pd.DataFrame]]:
     costs = {c: [cost(c, v) if c != "variant" else v for v in comparison.costs[c]] for c in comparison.costs.columns}
     yield "Costs of training", pd.DataFrame(costs).rename(columns=COSTS)
     if len(comparison.recipes.columns) > 1:
-        yield "What differs between the recipes", comparison.recipes.map(lambda v: "-" if v is None else str(v))
+        yield "Differences between the recipes", comparison.recipes.map(lambda v: "-" if v is None else str(v))
 
 
 def _markdown(comparison: RunComparison) -> str:

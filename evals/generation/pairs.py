@@ -206,7 +206,7 @@ def make_pairs(
         verdicts += more
         cover = coverage(verdicts)
         if cover.withheld:
-            raise UserError(f"judge {judge.name}: {cover.summary()}; mend it, and give the same command again")
+            raise UserError(f"judge {judge.name}: {cover.summary()}; fix it, and run the same command again")
         done += [pick(*four, rule) for four in zip(part, answers, grades, strict=True)]
         have = sum(p.pair is not None for p in done)
         if progress:

@@ -74,7 +74,7 @@ def read_annotator(name: str, folder: Path, model: str | None) -> Annotator:
         configs = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
         reason = " ".join(str(e).split())
-        raise UserError(f"{FIELD}: {file} is no YAML ({reason}); write it as alpaca-eval's {CONFIGS} are") from None
+        raise UserError(f"{FIELD}: {file} is not YAML ({reason}); write it as alpaca-eval's {CONFIGS} are") from None
     if not isinstance(configs, dict) or not configs or not all(isinstance(c, dict) for c in configs.values()):
         raise UserError(f"{FIELD}: {file} must be a mapping, `name: {{prompt_template: ..., completions_kwargs: ...}}`")
     known = file.parent.name if file.name in OWN else file.stem

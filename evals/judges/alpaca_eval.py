@@ -108,7 +108,7 @@ class AlpacaEvalJudge(Judge):
         plain = Comparison(PromptRow("check", "Is water wet?"), Answer("Yes.", True, 0), Answer("Grass.", True, 0))
         (verdict,) = self.compare([plain])
         if verdict.missing:
-            raise UserError(f"judge {self.name}: asked a plain question: {verdict.missing}; mend evals.judge")
+            raise UserError(f"judge {self.name}: asked a plain question: {verdict.missing}; correct evals.judge")
 
     def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
         """Return a verdict for each comparison; what fails in all tries is missing, with the reason.
@@ -152,7 +152,7 @@ class AlpacaEvalJudge(Judge):
             return choices
         choices[0] = self._ask(single, one, prompts[0], options)  # what would fail for all fails once
         if choices[0] == UNREACHABLE:
-            raise UserError(f"judge {self.name}: {UNREACHABLE}; start the server, or mend evals.judge.url")
+            raise UserError(f"judge {self.name}: {UNREACHABLE}; start the server, or correct evals.judge.url")
         workers = ThreadPoolExecutor(self.settings.workers)
         try:
             jobs = {workers.submit(self._ask, single, one, p, options): i for i, p in enumerate(prompts) if i}

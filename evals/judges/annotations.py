@@ -65,7 +65,7 @@ def _read(file: Path) -> list[Annotations]:
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise UserError(f"{file}: is no JSON ({type(e).__name__}: {str(e).splitlines()[0]}); give {FILE}") from None
+        raise UserError(f"{file}: is not JSON ({type(e).__name__}: {str(e).splitlines()[0]}); give {FILE}") from None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{file}: must be a list of rows, each with {', '.join(COLUMNS)}")
     frame = pd.DataFrame(rows)

@@ -127,4 +127,4 @@ def _reference_of(checkpoint: Path) -> tuple[str, Path]:
         recipe = yaml.safe_load((run / RESOLVED).read_text(encoding="utf-8"))
         own = (recipe.get("variants", {}).get(trial.name) or {}).get("reference")
         return str(own or recipe.get("reference") or recipe["model"]), run
-    raise UserError(f"{FIELD}: {checkpoint} is no checkpoint in a run's folder; name the model it was trained from")
+    raise UserError(f"{FIELD}: {checkpoint} is not a checkpoint in a run's folder; name the model it was trained from")

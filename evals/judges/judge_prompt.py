@@ -108,7 +108,7 @@ def read_prompt(path: Path | None, field: str, *, arena: bool = False) -> JudgeP
         raise UserError(f"{field}: {path} cannot be read ({type(e).__name__}); name a text file") from None
     absent = [f"{{{name}}}" for name in FIELDS if f"{{{name}}}" not in text]
     if absent:
-        raise UserError(f"{field}: {path} has no {', '.join(absent)}; put it where that text is to stand")
+        raise UserError(f"{field}: {path} has no {', '.join(absent)}; put it where that text belongs")
     return JudgePrompt(text, arena)
 
 

@@ -19,7 +19,7 @@ HOPELESS = (401, 403, 404)  # no call to this address will ever succeed
 LONGEST_PAUSE = 60.0  # seconds between two tries
 PER_TOKEN = 3  # characters, for the estimate: fewer than in most texts, so that it errs on the dear side
 UNREACHABLE = "no connection"
-NO_COMPLETION = "the reply is no chat completion"
+NO_COMPLETION = "the reply is not a chat completion"
 
 
 class ServedSettings(JudgeSettings):

@@ -117,7 +117,7 @@ class ServerJudge(PairwiseJudge):
         plain = Comparison(PromptRow("check", "Is water wet?"), Answer("Yes.", True, 0), Answer("Grass.", True, 0))
         outcome = self._ask(plain)
         if isinstance(outcome, str):
-            cure = "start the server, or mend evals.judge" if outcome.startswith(UNREACHABLE) else "mend evals.judge"
+            cure = f"{'start the server, or ' if outcome.startswith(UNREACHABLE) else ''}correct evals.judge"
             raise UserError(f"judge {self.name}: asked a plain question: {outcome}; {cure}")
 
     def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
@@ -148,7 +148,7 @@ class ServerJudge(PairwiseJudge):
         outcomes: list[Outcome] = [""] * len(comparisons)
         outcomes[0] = self._ask(comparisons[0])  # before the others: what would fail for all fails once
         if isinstance(outcomes[0], str) and outcomes[0].startswith(UNREACHABLE):
-            raise UserError(f"judge {self.name}: {outcomes[0]}; start the server, or mend evals.judge.url")
+            raise UserError(f"judge {self.name}: {outcomes[0]}; start the server, or correct evals.judge.url")
         pool = ThreadPoolExecutor(self.settings.workers)
         try:
             jobs = {pool.submit(self._ask, c): i for i, c in enumerate(comparisons) if i > 0}

@@ -57,9 +57,9 @@ def read_json(file: Path, cure: str) -> Any:
     """Return the content of a JSON file.
 
     Raises:
-        UserError: It is no JSON; the message ends with the cure.
+        UserError: It is not JSON; the message ends with the cure.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as e:
-        raise UserError(f"{file}: is no JSON ({str(e).splitlines()[0]}); {cure}") from None
+        raise UserError(f"{file}: is not JSON ({str(e).splitlines()[0]}); {cure}") from None

@@ -105,4 +105,4 @@ def _number(file: Path, key: str, value: Any) -> float:
             return WORDS[value.lower()] if value.lower() in WORDS else float(value)
         except ValueError:
             pass
-    raise UserError(f"{file}: sample {key}: the score {str(value)[:40]!r} is no number; score it by one value a sample")
+    raise UserError(f"{file}: sample {key}: the score {str(value)[:40]!r} is not a number; give each sample one")

@@ -62,5 +62,5 @@ def _samples(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
             rows.append({**row, "doc_id": row["doc_id"], "doc_hash": row["doc_hash"]})
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path}:{at}: is no sample of lm-eval (doc_id and doc_hash); run lm-eval again") from None
+            raise UserError(f"{path}:{at}: not a sample of lm-eval (doc_id and doc_hash); run lm-eval again") from None
     return rows

@@ -49,7 +49,7 @@ def load_prompts(spec: str, folder: Path, say: Say | None = None) -> list[Prompt
     if spec.startswith("instruct:"):
         _, split, *count = spec.split(":")
         if count and not (count[0].isdigit() and int(count[0])):
-            raise UserError(f"{spec}: {count[0]!r} is no number of prompts; write instruct:{split}:100")
+            raise UserError(f"{spec}: {count[0]!r}: not a number of prompts; write instruct:{split}:100")
         return build_prompts(split, int(count[0]) if count else BUILT_IN.get(split, 0))
     return prompts_of(load_file(spec, folder), spec, say)
 
@@ -77,7 +77,7 @@ def prompts_of(rows: Sequence[Row], spec: str, say: Say | None = None) -> list[P
             answered += cut
             checks = row.get("checks") or ()
             if not _are_checks(checks):
-                raise UserError("checks is no list of mappings; write it like [{kind: no_commas}], or leave it out")
+                raise UserError("checks is not a list of mappings; write it like [{kind: no_commas}], or leave it out")
             prompts.append(PromptRow(str(row.get("id", number)), prompt, tuple(checks), row.get("topic")))
         except UserError as e:
             faults += [f"{spec}: row {number}: {line}" for line in e.lines]
@@ -96,7 +96,7 @@ def _prompt(row: Row, spec: str) -> tuple[Text, bool]:
     """
     unread = next((name for name, read in UNREAD.items() if read(row)), "")
     if unread:
-        raise UserError(f"{unread} is not read beside prompts; remove the column")
+        raise UserError(f"{unread} is not read with prompts; remove the column")
     name = next((name for name in ("prompt", *CONVERSATIONS) if row.get(name) not in (None, "")), "")
     if name == "prompt":
         prompt, cut = _checked(read_text(row["prompt"])), False

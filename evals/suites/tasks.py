@@ -73,7 +73,7 @@ def _mapping(path: Path) -> dict[str, Any] | str:
     try:
         fields = load_yaml(path, resolve_func=False)
     except (yaml.YAMLError, OSError, ValueError) as e:
-        return f"is no YAML of a task ({str(e).splitlines()[0]}); an lm-eval task file starts with `task: NAME`"
+        return f"is not YAML of a task ({str(e).splitlines()[0]}); an lm-eval task file starts with `task: NAME`"
     return dict(fields)
 
 

@@ -157,7 +157,7 @@ def _facts(one: dict[str, Any]) -> list[str]:
     if one["group"] == MODIFIERS:
         facts += [f"Changes: {first}", *([f"Needs: {', '.join(others)}"] if others else [])]
         facts += [f"Not with: {', '.join(one['excludes'])}"] if one["excludes"] else []
-        facts += ["Of losses of pairs alone"] if one["pairs_only"] else []
+        facts += ["Only for losses of pairs"] if one["pairs_only"] else []
     else:
         facts.append(f"Needs: {', '.join((first, *others))}")
     if one["learning_rate"]:

@@ -66,7 +66,7 @@ def _earlier(request: Request, launch: Path | None) -> Plan | None:
 
     plan = read_check(request, launch)
     if plan is not None:
-        click.echo("nothing has changed since the last check, shown again; --fresh checks anew", err=True)
+        click.echo("nothing has changed since the last check, so its result is shown; --fresh checks again", err=True)
     return plan
 
 

@@ -87,7 +87,7 @@ def _give(text: str, output: Path | None) -> None:
 def _refuse_for_result_files(options: Sequence[str], form: str) -> None:
     if options or form not in ("table", "md", "csv", "json"):
         ignored = ", ".join([*options, *([f"--format {form}"] if form in ("html", "parquet") else [])])
-        raise UserError(f"{ignored}: has no meaning for result files of other tools; leave it out")
+        raise UserError(f"{ignored}: has no effect for result files of other tools; leave it out")
 
 
 def _results_text(paths: Sequence[Path], baseline: str | None, form: str, output: Path | None) -> str:

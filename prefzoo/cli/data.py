@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prefzoo.data.audit import AuditedData
 
 ABOUT_FORMATS = (
-    "{count} formats, told from columns and values. `data.format: NAME` in a recipe names one, `data.columns` maps "
+    "{count} formats, recognised by columns and values. `data.format: NAME` in a recipe names one, `data.columns` maps "
     "other column names.\nMessages may have role and content or from and value; system, tools and "
     "chat_template_kwargs are read beside them.\n"
 )

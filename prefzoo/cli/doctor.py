@@ -37,7 +37,7 @@ def command(as_json: bool) -> None:
         cure = f"\n  {one.cure}" if one.cure else ""
         table.add_row(marks[one.state], one.name, escape(f"{one.says}{cure}"))
     Console(emoji=False).print(table)
-    click.echo(f"\n{len(broken)} to mend: {', '.join(broken)}" if broken else "\nall that is needed is here")
+    click.echo(f"\n{len(broken)} to fix: {', '.join(broken)}" if broken else "\neverything required is installed")
 
 
 @click.command("footprint")

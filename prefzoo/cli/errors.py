@@ -60,7 +60,7 @@ def reported_errors() -> Iterator[None]:
 def _say_unexpected(error: Exception) -> None:
     file = write_traceback(error, sys.argv)
     where = f"please report it with {file}, which has the traceback" if file else f"{DEBUG}=1 shows the traceback"
-    _say(f"unexpected: {describe_error(error)}; {where}; what was finished is kept")
+    _say(f"unexpected: {describe_error(error)}; {where}; finished results are saved")
 
 
 def _say(*lines: str) -> None:

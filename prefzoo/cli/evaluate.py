@@ -97,7 +97,7 @@ def _refuse_ignored(context: click.Context, mode: str) -> None:
     options = [p for p in context.command.params if p.name is not None and p.name not in read]
     given = [p.opts[0] for p in options if context.get_parameter_source(str(p.name)) is ParameterSource.COMMANDLINE]
     if given:
-        raise UserError(f"eval: {', '.join(given)}: has no meaning beside {mode}; evaluate one after the other")
+        raise UserError(f"eval: {', '.join(given)}: has no effect with {mode}; evaluate one after the other")
 
 
 def _show_evaluation(asked: Evaluation, *, quiet: bool) -> bool:

@@ -50,5 +50,5 @@ def _ask(option: str, question: str, default: str | None = None) -> str:
     if not sys.stdin.isatty():
         if default is not None:
             return default
-        raise UserError(f"init: {option} is missing, and there is no terminal to ask on; give {option}")
+        raise UserError(f"init: {option} is missing, and there is no terminal to ask in; give {option}")
     return str(click.prompt(question, default=default, show_default=False))

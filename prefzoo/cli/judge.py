@@ -109,11 +109,11 @@ def _check_words(
     if recipe is None and judged is None:
         raise UserError("no judge; name a recipe, or a judge by --judge")
     if recipe is None and overrides:
-        raise UserError("--set: there is no recipe, whose field it could override; write it into --judge")
+        raise UserError("--set: there is no recipe to override; write the setting into --judge")
     if pairs is not None and best_of is not None:
         raise UserError("--pairs, --best-of: the judge is measured on one of them; give one")
     if recipe is None and pairs is None and best_of is None:
-        raise UserError("--judge: measured on what? name labelled pairs by --pairs FILE, or answers by --best-of FILE")
+        raise UserError("--judge: nothing to measure it on; add --pairs FILE of labelled pairs, or --best-of FILE")
 
 
 def _on_pairs(asked: _Asked, pairs: str | None) -> Quality:

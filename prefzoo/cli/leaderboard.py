@@ -18,7 +18,7 @@ from prefzoo.errors import UserError
 def command(results: Path, write: bool, check: bool, as_json: bool) -> None:
     """Gather all runs under RESULTS into one board.
 
-    It has the history of recipes that were run several times.
+    It also shows the history of recipes that were run several times.
     """
     from rich.console import Console
 
@@ -31,7 +31,7 @@ def command(results: Path, write: bool, check: bool, as_json: bool) -> None:
     text = history.page(sections, before)
     if check:
         if text != before:
-            raise UserError(f"{path}: is stale; `prefzoo leaderboard {results} --write` makes it anew")
+            raise UserError(f"{path}: is stale; `prefzoo leaderboard {results} --write` updates it")
         click.echo(f"{path}: up to date")
     elif write:
         run_folders.write_text(path, text)

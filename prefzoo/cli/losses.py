@@ -14,7 +14,7 @@ from prefzoo.errors import UserError
 WIDE = 110  # columns of a terminal that has room for the knobs, too
 HINT = (
     "?: provisional, its formula is not yet read in the paper. `prefzoo losses NAME` explains a loss: formula, knobs, "
-    "paper, traps. `prefzoo losses --guide` says which to try in which situation."
+    "paper, traps. `prefzoo losses --guide` shows which to try in which situation."
 )
 
 

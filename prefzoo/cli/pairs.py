@@ -32,7 +32,7 @@ def command(
 ) -> None:  # fmt: skip
     """Make preference pairs from a model's own answers.
 
-    Answers are sampled and judged, and the best is kept against the worst.
+    Answers are sampled and judged, and the best is paired with the worst.
 
     A judge that scores answers is asked once for each; any other compares every two of a prompt's answers. Answers
     that repeat another, are empty or did not end are left out, and so are prompts whose answers tie; the card beside

@@ -25,9 +25,9 @@ def command(context: click.Context, run: Path, out: Path | None, plots: Path | N
     RUN is what `prefzoo run` or `prefzoo eval` wrote. The page is one file that fetches nothing, for any browser.
     """
     if serve and (out or plots):
-        raise UserError("report: --out and --plots have no meaning beside --serve; write the page without it")
+        raise UserError("report: --out and --plots have no effect with --serve; write the page without it")
     if not serve and context.get_parameter_source("port") is ParameterSource.COMMANDLINE:
-        raise UserError("report: --port has no meaning without --serve; add --serve")
+        raise UserError("report: --port has no effect without --serve; add --serve")
     if serve:
         _serve(run, port)
     else:

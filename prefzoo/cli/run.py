@@ -48,7 +48,7 @@ class Words:
         others |= {"--stage": bool(self.emit and self.stage)}
         ignored = [option for option, given in others.items() if alone and given]
         if ignored:
-            raise UserError(f"{', '.join(ignored)}: has no meaning beside {alone}; leave it out")
+            raise UserError(f"{', '.join(ignored)}: has no effect with {alone}; leave it out")
         elsewhere = {"--gpus": self.gpus is not None, "--cpus": self.cpus > 1, "--launch": self.launch is not None}
         ignored = [option for option, given in elsewhere.items() if given and self.on == "local" and not self.emit]
         if ignored:
@@ -127,9 +127,9 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
         from prefzoo.experiment.slurm import write_scripts
 
         written = write_scripts(request, resources)
-        click.echo(f"{written.trials} trainings, one array task each. Hand them in with")
+        click.echo(f"{written.trials} trainings, one array task each. Submit them with")
         click.echo(f"  {shlex.quote(str(written.submit))}")
-        click.echo("The results folder and the cache (PREFZOO_CACHE) must lie where every node can read them.")
+        click.echo("The results folder and the cache (PREFZOO_CACHE) must be in storage that every node can read.")
         return False
     if words.stage:
         for name, result in pipeline.run_one_stage(request, words.stage, options).items():

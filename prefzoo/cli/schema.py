@@ -14,7 +14,7 @@ from prefzoo.cli.options import FILE
 def command(out: Path | None) -> None:
     """Print the recipe's JSON Schema, for editors.
 
-    It is of draft 2020-12 and has every loss and knob.
+    It follows draft 2020-12 and contains every loss and knob.
 
     A recipe whose first line is `# yaml-language-server: $schema=FILE` is then checked and completed while it is
     written.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def command(config: Path, peer: str, out: Path | None, method: str, processes: int) -> None:
     """Turn a TRL, LLaMA-Factory or axolotl config into a recipe.
 
-    It says which keys mean the same here, what differs, and what is left out.
+    It lists which keys mean the same here, which differ, and which are left out.
     """
     from rich.console import Console
     from rich.markup import escape

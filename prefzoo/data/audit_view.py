@@ -22,8 +22,8 @@ def render(result: Audit, console: Console) -> None:
     """Print an audit; markup in the data is printed as it is."""
     good, bad = ("desirable", "undesirable") if result.single else ("chosen", "rejected")
     labels = f" ({result.chosen.n} {good}, {result.rejected.n} {bad})" if result.single else ""
-    kept = f"{result.kept} kept" if result.kept <= result.rows else f"{result.kept} pairs made of them"
-    console.print(Styled(f"{result.spec}: {result.schema}, {result.rows} rows, {kept}{labels}"))
+    used = f"{result.kept} used" if result.kept <= result.rows else f"{result.kept} pairs made of them"
+    console.print(Styled(f"{result.spec}: {result.schema}, {result.rows} rows, {used}{labels}"))
     if result.sources:
         console.print(sources_table(result.sources))
     first = "first answer of each label: " if result.single else "first pair: "
@@ -35,7 +35,7 @@ def render(result: Audit, console: Console) -> None:
         console.print(Styled(f"tokens by role: {_roles(result.roles)}"))
     console.print(_table(result, good, bad))
     if result.single and not (result.chosen.n and result.rejected.n):
-        console.print(f"every answer is {good if result.chosen.n else bad}: there is nothing to tell it from")
+        console.print(f"every answer is {good if result.chosen.n else bad}: there is nothing to compare it with")
     console.print(
         Styled(f"duplicates: {result.duplicates} · rows with a prompt seen before: {result.repeated_prompts}")
     )

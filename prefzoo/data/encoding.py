@@ -95,7 +95,7 @@ def conversation(chat: Chat, prompt: Text, answer: Text, *, with_prompt: bool = 
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()
     if not messages:
-        raise UserError("an answer without a message of the assistant; nothing of it can be scored: remove the row")
+        raise UserError("an answer has no message of the assistant, so nothing in it can be scored; remove the row")
     whole = [*asked, *messages]
     if tokenizer.chat_template:
         return whole, assistant_turns(chat, whole, 0 if with_prompt else len(asked))

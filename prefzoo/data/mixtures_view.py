@@ -14,7 +14,7 @@ def sources_table(sources: Sequence[SourceCounts]) -> Table:
     """Return a table of sources: rows, share of the mixture, how often rows are seen, tokens, format."""
     table = Table()
     table.add_column("source", overflow="fold")
-    for head in ("rows", "kept", "share", "tokens"):
+    for head in ("rows", "used", "share", "tokens"):
         table.add_column(head, justify="right")
     table.add_column("in an epoch", overflow="fold")
     table.add_column("format", overflow="fold")

@@ -135,7 +135,7 @@ def _json(path: Path, faults: Faults) -> Iterator[Row]:
             return
         raise UserError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
     except RecursionError:
-        raise UserError(f"{path}: lists or objects stand too deep in each other; it is no list of pairs") from None
+        raise UserError(f"{path}: lists or objects are nested too deeply; it is not a list of pairs") from None
     if not isinstance(rows, list):
         raise UserError(f"{path}: holds {type(rows).__name__}; expected a list of objects, one per pair")
     for number, row in enumerate(rows, 1):
@@ -205,7 +205,7 @@ def _json_lines(path: Path, lines: Iterable[str], faults: Faults) -> Iterator[Ro
             faults.add(f"{path}:{number}", f"not JSON: {e.msg} at column {e.colno}", line)
             continue
         except RecursionError:
-            faults.add(f"{path}:{number}", "lists or objects stand too deep in each other; remove the row", line)
+            faults.add(f"{path}:{number}", "lists or objects are nested too deeply; remove the row", line)
             continue
         if isinstance(row, dict):
             yield row

@@ -92,7 +92,7 @@ def find_chunk(folder: Path, key: str) -> Path | None:
     for path in folder.glob(f"{key}-*.arrow"):
         if path.stem.rpartition("-")[2] == _checksum(path.read_bytes()):
             return path
-        print(f"{path}: broken (its content is not what was written); tokenised again", flush=True)
+        print(f"{path}: damaged (its checksum is wrong); tokenised again", flush=True)
         path.unlink(missing_ok=True)
     return None
 

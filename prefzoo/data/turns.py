@@ -212,7 +212,7 @@ def _unfollowed(context: Sequence[Message], i: int, alone: str, within: str) -> 
     """Return the error on a turn that a template writes in two ways, with both from where they part."""
     same = max(0, len(os.path.commonprefix([alone, within])) - SHOWN // 3)
     return UserError(
-        f"the chat template writes message {i + 1} in two ways, so that its tokens cannot be told: "
+        f"the chat template writes message {i + 1} in two ways, so its tokens cannot be identified: "
         f"{alone[same : same + SHOWN]!r} where the conversation ends with it, "
         f"{within[same : same + SHOWN]!r} within the whole; keep one answer per row, or use another template"
     )

@@ -176,7 +176,7 @@ def left_out(model: Any) -> list[str]:
     if not is_recurrent(model):
         return []
     kind = model.config.model_type
-    return [f"model {kind}: its recurrent layers start each row anew; no states are cached, and rows are not packed"]
+    return [f"model {kind}: its recurrent layers start each row afresh; no states are cached, and rows are not packed"]
 
 
 def _answers_are_apart(model: Any, batch: PairBatch, values: LogProbs) -> bool:

@@ -85,7 +85,7 @@ def _copy(name: str, write: Callable[[Path], None], note: str) -> Path:
     if target.is_dir():
         if matches_content_hash(target):
             return target
-        print(f"{target}: broken (its content is not what was written); made again", flush=True)
+        print(f"{target}: damaged (its checksum is wrong); created again", flush=True)
         shutil.rmtree(target)
     unfinished = atomic_files.partial_path(target)
     print(f"prefzoo: {note}", file=sys.stderr, flush=True)

@@ -165,7 +165,7 @@ def read_cached(path: Path, kind: type[LogProbs], warn: Callable[[str], None] = 
                 raise ValueError("other numbers than were written")
         return kind(*(tensors[f.name] for f in fields(kind)))
     except Exception:  # a broken file may raise anything
-        warn(f"{path}: broken (its content is not what was written); computed again")
+        warn(f"{path}: damaged (its checksum is wrong); computed again")
         return None
 
 

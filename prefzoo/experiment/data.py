@@ -90,7 +90,7 @@ def read_data(
     chosen_by = None
     if path := validation_set(recipe):
         if path in paths_of(recipe.data.eval):
-            raise UserError(f"sweep.validation: {path} is also data.eval; what a choice was made by tests nothing")
+            raise UserError(f"sweep.validation: {path} is also data.eval; name pairs that are not tested on")
         chosen_by = audited(recipe, path, tokenizer, console=console)
         tested_on.append(TestedOn(path, chosen_by.examples))
     if prompts:

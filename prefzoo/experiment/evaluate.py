@@ -163,7 +163,7 @@ def _check_suites(names: Sequence[str]) -> tuple[list[str], list[str]]:
     prompt_sets = [name for name in names if name not in suites]
     if len(prompt_sets) > 1:
         both = " and ".join(prompt_sets)
-        raise UserError(f"--suite: {both} are both sets of prompts; give one, and benchmarks beside it")
+        raise UserError(f"--suite: {both} are both sets of prompts; give one, and any benchmarks")
     check_names(suites, Path.cwd())
     return suites, prompt_sets
 

@@ -34,9 +34,9 @@ def files(variant: Path, to: str, base_model: str | None = None) -> dict[str, by
         UserError: there is no checkpoint or card, or an adapter sits on a folder that others do not have.
     """
     if not HUB_ID.fullmatch(to):
-        raise UserError(f"--to: {to!r} is no repository; write it like user/name")
+        raise UserError(f"--to: {to!r}: not a repository; write it like user/name")
     if base_model is not None and not HUB_ID.fullmatch(base_model):
-        raise UserError(f"--base-model: {base_model!r} is no hub id; write it like user/name")
+        raise UserError(f"--base-model: {base_model!r}: not a hub id; write it like user/name")
     checkpoint = variant / "checkpoint"
     if why_removed(variant):
         raise UserError(f"{variant}: {why_removed(variant)}")

@@ -37,8 +37,8 @@ def check_overlap(experiment: Experiment) -> list[str]:
     if experiment.held_out:
         if _same_content(training, experiment.held_out):
             raise UserError(
-                f"data.eval: {data.eval_spec} has the same pairs as data.train, {data.train_spec}; what is trained on "
-                "tests nothing, name other pairs, or leave out data.eval"
+                f"data.eval: {data.eval_spec} has the same pairs as data.train, {data.train_spec}; a model cannot "
+                "be tested on its training data; name other pairs, or leave out data.eval"
             )
         prompts = [tuple(pair.prompt) for pair in experiment.held_out]
         warnings += _shared(training, prompts, f"data.eval: {data.eval_spec}", "pairs", "preference accuracy")

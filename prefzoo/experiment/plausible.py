@@ -49,7 +49,7 @@ def _written(value: float) -> str:
     )
 
 
-PASSES = Range(0, 10, "one to three passes over the pairs are published, and many more learn them by heart")
+PASSES = Range(0, 10, "one to three passes over the pairs are published, and many more memorise them")
 FULL_RATE = Range(1e-9, 2e-4, "2e-7 to 2e-5 is published for whole weights, and a far higher rate destroys the model")
 LORA_RATE = Range(1e-8, 2e-3, "5e-6 to 3e-4 is published for adapters, and a far higher rate destroys the model")
 TRAIN = {
@@ -62,7 +62,7 @@ TRAIN = {
     "lora.dropout": Range(0, 0.5, "0 to 0.1 is published"),
 }
 EVALS = {
-    "max_new_tokens": Range(16, 16384, "answers are cut at so many tokens, and a cut answer is judged as it stands"),
+    "max_new_tokens": Range(16, 16384, "answers are cut at this number of tokens, and a cut answer is judged as it is"),
     "kl": Range(0, 2000, "each of these prompts costs an answer and two passes per variant"),
 }
 TEMPERATURE = Range(0, 2, "0 asks for the likeliest, 1 draws as the model predicts, and above 2 texts are noise")
@@ -103,7 +103,7 @@ def unused(recipe: Recipe) -> list[str]:
     if not recipe.data.eval and not evals.prompts and not evals.benchmarks:
         lines.append("data.eval, evals.prompts, evals.benchmarks: none is set, so that nothing is measured; add one")
     if "leaks" in recipe.data.drop and not (recipe.data.eval or evals.prompts):
-        lines.append("data.drop: leaks has no effect without data.eval or evals.prompts; name what is tested on")
+        lines.append("data.drop: leaks has no effect without data.eval or evals.prompts; name held-out data")
     return lines
 
 
@@ -125,7 +125,7 @@ def _of_training(variant: Variant, place: str, pairs: int) -> Iterator[str]:
         name, setting = "steps", f"{train.steps} steps of {train.batch} rows"
     yield PASSES.fault(f"{at}.{name}", passes, f"{setting}, {passes:.3g} passes,")
     if train.steps and train.epochs != Train().epochs:
-        yield f"{at}.epochs: {train.epochs:g} has no effect beside steps: {train.steps}; remove one of them"
+        yield f"{at}.epochs: {train.epochs:g} has no effect with steps: {train.steps}; remove one of them"
     if train.batch > pairs:
         yield f"{at}.batch: {train.batch} is more than the {pairs} rows there are; a step sees some of them twice"
     for name, plausible in TRAIN.items():

@@ -92,7 +92,7 @@ def tokenizer_difference(ours: Any, theirs: Any) -> str:
         return ""
     first = differing[0]
     return (
-        f"its tokenizer is another than the model's: token {first} is {_shown(other.get(first))} there and "
+        f"its tokenizer differs from the model's: token {first} is {_shown(other.get(first))} there and "
         f"{_shown(mine.get(first))} here ({len(differing)} of {max(len(mine), len(other))} differ); "
         "name a reference of the same family"
     )

@@ -111,7 +111,7 @@ def _check_budgets(recipe: Recipe, settings: Mapping[str, int]) -> None:
         return
     counts = ", ".join(f"{arm} {n}" for arm, n in settings.items())
     raise UserError(
-        f"variants: unequal tuning ({counts} settings) favours whoever has more; give all as many, thin larger grids "
+        f"variants: unequal tuning ({counts} settings) favours variants with more; give all as many, thin larger grids "
         f"by sweep.trials: {min(settings.values())}, or accept it by sweep.unequal_budgets: flag, which the report "
         "repeats"
     )

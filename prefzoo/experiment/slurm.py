@@ -34,12 +34,12 @@ export OMP_NUM_THREADS={cpus} TOKENIZERS_PARALLELISM=false
 """
 SUBMIT = """\
 #!/usr/bin/env bash
-# Hands the jobs in, each waiting for the one before; arguments go to every sbatch: ./submit.sh --time=8:00:00
+# Submits the jobs, each waiting for the one before; arguments go to every sbatch: ./submit.sh --time=8:00:00
 set -euo pipefail
 cd {folder}
 reference=$(sbatch --parsable "$@" reference.sbatch)
 train=$(sbatch --parsable --dependency=afterok:"${{reference%%;*}}" "$@" train.sbatch)
-# afterany: a training that failed is tried once more by the last job, which also says why if it fails again.
+# afterany: a training that failed is tried once more by the last job, which also reports why if it fails again.
 sbatch --dependency=afterany:"${{train%%;*}}" "$@" evaluate.sbatch
 """
 

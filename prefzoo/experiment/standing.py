@@ -33,7 +33,7 @@ CONTENTS = {  # hash -> the settings that explain it, and what it is of
     "code of the loss": ("loss ", "the code of the loss"),
     "reference's weights": ("reference ", "the content of the reference"),
 }
-REMOVED = "its weights were removed, and it is to be measured anew"
+REMOVED = "its weights were removed, and it must be measured again"
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def _statement(experiment: Experiment, counts: Mapping[str, int]) -> str:
     budget = (
         f"Every variant had the same budget, {next(iter(counts.values()))} settings"
         if equal
-        else f"Beware: {_counts(counts)}, which favours whoever has more"
+        else f"Beware: {_counts(counts)}, which favours variants with more"
     )
     searched = len(seeds[: search.settings_of(experiment.recipe).search_seeds])
     return (

@@ -52,7 +52,7 @@ def paper_grid(loss: AnyLoss) -> PaperGrid:
         sources = [grid.source, *(f"{one.name}: {one.paper}" for one in loss.modifiers if one.grid and one.paper)]
         return replace(grid, knobs=grid.knobs | own, source="; ".join(sources))
     if not isinstance(loss, Loss):
-        raise TypeError(f"{type(loss).__name__} is no loss with published settings")
+        raise TypeError(f"{type(loss).__name__} is not a loss with published settings")
     knobs = {knob: tuple(values) for knob, values in loss.grid.items()}
     stated = any(len(values) > 1 for values in knobs.values()) or (not loss.Params.model_fields and loss.learning_rate)
     if stated:

@@ -76,7 +76,7 @@ def _check_signature(fn: ModifierFn) -> None:
         TypeError: It has not; the message names the parameter.
     """
     if not inspect.isfunction(fn):
-        raise TypeError(f"modifier {getattr(fn, '__name__', fn)!r} is no function")
+        raise TypeError(f"modifier {getattr(fn, '__name__', fn)!r} is not a function")
     parameters = inspect.signature(fn).parameters
     shown = f"modifier {fn.__name__}({', '.join(parameters)})"
     if not {VALUES, "policy"} & set(parameters):
@@ -90,7 +90,7 @@ def _check_signature(fn: ModifierFn) -> None:
         if p.name in TAKEN:
             _check_annotation(shown, p.name, hints.get(p.name))
         elif p.default is p.empty:
-            raise TypeError(f"{shown}: {p.name} is no input of a modifier, and a knob needs a default, like `beta=0.1`")
+            raise TypeError(f"{shown}: {p.name} is not an input of a modifier; a knob needs a default, like `beta=0.1`")
         elif p.name not in hints and type(p.default) not in KNOB_TYPES:
             raise TypeError(f"{shown}: knob {p.name!r} needs a type, like `beta: Positive = 0.1`")
 

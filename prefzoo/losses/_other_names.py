@@ -47,7 +47,7 @@ OTHER_NAMES = {name: f"did you mean {ours!r}?" for ours, names in _MEANS.items()
     "tr_dpo": "it is an option of any loss: train.sync_reference",
     "spo": "other tools' -x sigmoid(x) is called bounded there, but falls without end; bounded is apo_zero",
     "spin": "it is dpo on pairs whose rejected answers are the model's own; `prefzoo pairs` samples answers",
-    "grpo": "it needs a reward model, so it is no function of a pair's log-probs; try dpo on `prefzoo pairs`",
-    "ppo": "it needs a reward model, so it is no function of a pair's log-probs; try dpo on `prefzoo pairs`",
+    "grpo": "it needs a reward model, so it is not a function of a pair's log-probs; try dpo on `prefzoo pairs`",
+    "ppo": "it needs a reward model, so it is not a function of a pair's log-probs; try dpo on `prefzoo pairs`",
     "online_dpo": "generate pairs with `prefzoo pairs`, then train dpo on them",
 }

@@ -26,7 +26,7 @@ def check_grid(owner: str, knobs: type[Params], grid: Mapping[str, tuple[float, 
     """
     for knob, values in grid.items():
         if knob not in knobs.model_fields:
-            raise ValueError(f"{owner}: grid names {knob!r}, which is no knob of it")
+            raise ValueError(f"{owner}: grid names {knob!r}, which is not one of its knobs")
         for value in values:
             try:
                 knobs(**{knob: value})

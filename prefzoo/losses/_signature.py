@@ -90,7 +90,7 @@ def check_signature(fn: LossFn) -> None:
         TypeError: It has not; the message names the parameter.
     """
     if not inspect.isfunction(fn):
-        raise TypeError(f"loss {getattr(fn, '__name__', fn)!r} is no function")
+        raise TypeError(f"loss {getattr(fn, '__name__', fn)!r} is not a function")
     parameters = inspect.signature(fn).parameters
     shown = f"loss {fn.__name__}({', '.join(parameters)})"
     if "policy" not in parameters or any(p.kind in (p.POSITIONAL_ONLY, *_VARIADIC) for p in parameters.values()):
@@ -105,7 +105,7 @@ def check_signature(fn: LossFn) -> None:
             raise TypeError(f"{shown}: a variant's own field is called {p.name}; name the knob something else")
         if p.default is p.empty:
             raise TypeError(
-                f"{shown}: {p.name} is no input of a loss, and a knob needs a default, like `beta=0.1`"
+                f"{shown}: {p.name} is not an input of a loss, and a knob needs a default, like `beta=0.1`"
                 f"{_other_name([p.name])}"
             )
         if p.annotation is p.empty and type(p.default) not in KNOB_TYPES:

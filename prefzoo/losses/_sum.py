@@ -146,7 +146,7 @@ def parse(text: str, get: Callable[[str], Loss]) -> Sum:
 
 def _term(text: str, part: str) -> tuple[float, str]:
     if not part:
-        raise UserError(f"loss {text!r}: a term is missing beside a +; {CURE}")
+        raise UserError(f"loss {text!r}: a term is missing next to a +; {CURE}")
     weight, star, name = part.rpartition("*")
     name, weight = name.strip(), weight.strip()
     if not name or any(c.isspace() for c in name):
@@ -154,7 +154,7 @@ def _term(text: str, part: str) -> tuple[float, str]:
     try:
         number = float(weight) if star else 1.0
     except ValueError:
-        raise UserError(f"loss {text!r}: {weight!r} is no number to weigh {name} with; {CURE}") from None
+        raise UserError(f"loss {text!r}: {weight!r} is not a weight for {name} with; {CURE}") from None
     if not (number > 0 and math.isfinite(number)):
         raise UserError(f"loss {text!r}: the weight of {name} must be greater than 0 (is {weight}); {CURE}")
     return number, name

@@ -132,7 +132,7 @@ def focal_po(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, gam
     provisional=PEER,
     traps=(
         "the loss at policy = reference is not ln 2: the margins do not cancel unless alpha is 1",
-        "its alpha is another than alphapo's and alpha_dpo's",
+        "its alpha differs from alphapo's and alpha_dpo's",
     ),
 )
 def h_dpo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: Positive = 0.95) -> Tensor:

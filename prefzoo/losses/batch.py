@@ -116,7 +116,7 @@ def aot(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, flip_ra
     mean_only="value i belongs to rank i, not to pair i",
     traps=(
         "TRL called this `aot_pair` until 0.27",
-        "it needs as many chosen as rejected answers, so it takes pairs, and then ignores who belongs to whom",
+        "it needs as many chosen as rejected answers, so it takes pairs, and then ignores which belong together",
     ),
 )
 def aot_unpaired(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, flip_rate: FlipRate = 0.0) -> Tensor:
@@ -141,7 +141,7 @@ def aot_unpaired(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01
     couples="the batch's mean margin sets beta, and the pairs farthest from the moving mean are dropped",
     mean_only="the values of dropped pairs are zero, and the others are scaled up",
     traps=(
-        "the authors draw the kept pairs at random with Gaussian weights; here the nearest are kept",
+        "the authors draw the pairs they use at random with Gaussian weights; here the nearest are used",
         "the authors' README uses alpha 0.6, their config file 0.01",
     ),
 )
@@ -157,11 +157,11 @@ def beta_dpo(
     r"""DPO whose beta follows the batch's mean margin, without the pairs whose margins are unusual.
 
     $$ L = -\log\sigma(\beta_B h),
-       \quad \beta_B = \max\left(10^{-3}, \beta\,(1 + \alpha(\mathrm{mean}_{\mathrm{kept}}\,h - M))\right) $$
+       \quad \beta_B = \max\left(10^{-3}, \beta\,(1 + \alpha(\mathrm{mean}_{\mathrm{used}}\,h - M))\right) $$
 
     $h = (c - r) - (c_0 - r_0)$; $M$ is the moving mean of $h$, this batch included. The share $1 - \rho$ (`drop` is
-    $\rho$) of pairs with the smallest $|h - M|$ is kept, so no random numbers are needed. Kept values are scaled by
-    $B/\mathrm{kept}$ and the others are zero, so that the mean over all rows is the mean over the kept ones.
+    $\rho$) of pairs with the smallest $|h - M|$ is used, so no random numbers are needed. Its values are scaled by
+    $B/\mathrm{used}$ and the others are zero, so that the mean over all rows is the mean over those used.
     $\beta_B$ and $M$ carry no gradient.
     """
     h = policy.margin - reference.margin

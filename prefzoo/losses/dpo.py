@@ -64,7 +64,7 @@ def cdpo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, flip_ra
     group="noise-robust",
     grid={"beta": (0.01, 0.1), "flip_rate": (0.1,)},
     learning_rate=(1e-3,),
-    traps=("unbounded below: flipped pairs are pushed apart without end, so the loss is no stopping criterion",),
+    traps=("unbounded below: flipped pairs are pushed apart without end, so the loss is not a stopping criterion",),
 )
 def robust(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, flip_rate: FlipRate = 0.1) -> Tensor:
     r"""Robust DPO: unbiased if labels are flipped with probability $\epsilon$ (`flip_rate`).

@@ -32,7 +32,7 @@ NonPositive = Annotated[float, Field(le=0, allow_inf_nan=False)]
     traps=(
         "a token beyond the range has no gradient until the reference follows, so use it with train.sync_reference, as "
         "the authors do",
-        "the authors copy the weights just before each step, so that the reference lags one step behind; "
+        "the authors copy the weights just before each step, so that the reference lags by one step; "
         "train.sync_reference moves it after a step, and with every: 1 and alpha: 1 nothing would be clamped at all: "
         "take every: 2 or more, or alpha below 1",
         "the KL of every token that tdpo1 and tdpo2 read is not clamped",

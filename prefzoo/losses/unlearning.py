@@ -50,7 +50,7 @@ def npo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tenso
     grid={"beta": (0.1, 0.7, 0.75, 2.5, 4.5), "gamma": (0.0, 1.0)},
     learning_rate=(9.5e-6, 1e-5),
     traps=(
-        "reads the rejected answer alone, and knows no reference: without a second term nothing holds the model back",
+        "reads only the rejected answer and no reference: without a second term nothing limits how far the model moves",
         "the authors weigh it 0.1 to 0.14 against the likelihood of data to retain: `0.1375*simnpo + sft`",
         "gamma is subtracted before beta multiplies, unlike SimPO's",
     ),

@@ -15,10 +15,10 @@ from prefzoo.runtime.run_folders import BASE
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 PLUGIN = {"pattern": ":", "description": "Your own loss: my_losses.py:mine or package.module:mine."}
-SUM = {"pattern": r"[+*]", "description": "A weighted sum like dpo + 0.2*sft; each term's knobs stand under its name."}
+SUM = {"pattern": r"[+*]", "description": "A weighted sum like dpo + 0.2*sft; each term's knobs go under its name."}
 NOT_KNOBS = ("loss", "reference", "train", "modifiers")  # other keys of a variant
 PLUGIN_MODIFIER = {"pattern": ":", "description": "Your own modifier: my_modifiers.py:mine or package.module:mine."}
-MODIFIERS = "What changes the loss, in the order in which it acts: `prefzoo losses` lists modifiers and losses."
+MODIFIERS = "Modifiers of the loss, in the order in which they act: `prefzoo losses` lists modifiers and losses."
 JsonSchema = dict[str, Any]
 MODEL: JsonSchema = {"type": "string", "minLength": 1}
 REFERENCE: JsonSchema = {

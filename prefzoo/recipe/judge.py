@@ -88,7 +88,7 @@ def kinds() -> dict[str, type[JudgeSettings]]:
 
 def _fault(settings: Any, name: str) -> str:
     if not (isinstance(settings, type) and issubclass(settings, JudgeSettings)):
-        return "it is no subclass of JudgeSettings"
+        return "it is not a subclass of JudgeSettings"
     if get_args(settings.model_fields["kind"].annotation) != (name,):
         return f'its settings need `kind: Literal["{name}"]`, as the entry point is named'
     return ""
@@ -110,7 +110,7 @@ def _unknown(name: str) -> str:
     plain, mappings = _without_settings(), with_settings()
     if name in mappings:
         return f"{name!r} needs settings; write a mapping, {{kind: {name}, ...}}"
-    server = f"a model behind an API is a mapping, {{kind: server, url: ..., model: {name}}}"
+    server = f"a model served by an API is a mapping, {{kind: server, url: ..., model: {name}}}"
     known = f"there are {', '.join(plain)}, my_judge.py:better, and mappings with kind: {', '.join(mappings)}"
     return f"no such judge: {name!r}{did_you_mean(name, plain) or f'; {known}; {server}'}"
 

@@ -44,7 +44,7 @@ _NUMERIC = ("greater_than", "greater_than_equal", "less_than", "less_than_equal"
 _REFERENCE = ("reference_model", "reference_free", "ref", "ref_model", "ref_model_name_or_path")  # in other tools
 REFERENCE_CURE = (
     "name a model by `reference:`, or leave it out, which makes the untrained `model` the reference; "
-    "a loss without a reference is chosen by its name (`prefzoo losses` says which)"
+    "a loss without a reference is chosen by its name (`prefzoo losses` lists them)"
 )
 _REQUIRED = {
     "name": "name: my-run",
@@ -122,7 +122,7 @@ def _unknown_column(word: str, known: list[str]) -> str:
 def invalid_name(name: str) -> str:
     """Return why a name is not allowed, with a similar one that is."""
     near = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-_.")[:64]
-    return f"is no name for a folder ({name!r:.80}): a-z, 0-9, _ . - only, at most 64; like {near or 'my-run'!r}"
+    return f"not a name for a folder ({name!r:.80}): a-z, 0-9, _ . - only, at most 64; like {near or 'my-run'!r}"
 
 
 def _model_at(model: type[BaseModel], loc: Keys) -> type[BaseModel]:

@@ -96,7 +96,7 @@ def _faults(recipe: Any, variants: Mapping[str, Any]) -> Iterator[tuple[tuple[st
     if weighted and rounds.first == "sample":
         yield (
             ("data", "train"),
-            f"weights (like {weighted[0]:g}) have no meaning where only prompts are read; remove them",
+            f"weights (like {weighted[0]:g}) have no effect where only prompts are read; remove them",
         )
     for name, variant in variants.items():
         if variant.axes:

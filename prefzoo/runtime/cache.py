@@ -85,7 +85,7 @@ class Cache:
         """Overwrite a broken line with spaces, so that it is reported once; the lines after it stay where they are."""
         if not line.strip():
             return
-        print(f"{self.path}: an entry is broken (its content is not what was written); made again", flush=True)
+        print(f"{self.path}: an entry is damaged (its checksum is wrong); created again", flush=True)
         with suppress(OSError), self.path.open("rb+") as file:
             file.seek(start)
             file.write(b" " * (len(line) - 1))
@@ -99,7 +99,7 @@ def _line(key: str, value: Any) -> bytes:
 def _parsed(line: bytes) -> tuple[str, Any]:
     digest, rest = line[len(HEAD) : len(HEAD) + DIGEST], line[len(HEAD) + DIGEST : -1]
     if digest != _digest(rest):
-        raise ValueError("not what was written")
+        raise ValueError("wrong checksum")
     entry = json.loads(line)
     return entry["key"], entry["value"]
 

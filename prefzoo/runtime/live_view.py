@@ -14,7 +14,7 @@ from rich.text import Text
 from prefzoo.errors import VariantFailed
 from prefzoo.runtime.progress import REFRESH, VIEW, Note, Pace, Report, StepNote, interactive
 
-WAITING, KEPT, TRAINED, FAILED, STOPPED = "waiting", "kept", "trained", "failed", "stopped"
+WAITING, KEPT, TRAINED, FAILED, STOPPED = "waiting", "reused", "trained", "failed", "stopped"
 WIDE = 100  # terminal columns from which a progress bar fits
 OTHER_LINES = 7  # lines of the view beside the variants' rows
 LONGEST = 22  # characters of a variant's name

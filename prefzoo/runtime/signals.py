@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPED = "stopped; finished results are kept; run the same command to resume"
+STOPPED = "stopped; finished results are saved; run the same command to resume"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REPEAT_SECONDS = 1.0  # signals that follow within this time are copies of the first
 

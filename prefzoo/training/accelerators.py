@@ -55,7 +55,7 @@ def _check_devices(accelerator: Accelerator, job: Job) -> None:
         }
     if job.train.batch % accelerator.num_processes:
         raise UserError(
-            f"train.batch: {job.train.batch} pairs cannot be dealt evenly to {accelerator.num_processes} processes; "
+            f"train.batch: {job.train.batch} pairs cannot be split evenly over {accelerator.num_processes} processes; "
             "choose a multiple"
         )
 

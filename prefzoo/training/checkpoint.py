@@ -172,11 +172,11 @@ class Checkpoints:
     def _why_unusable(self, path: Path, log: Path) -> str:
         """Return why a checkpoint cannot be used; an empty string if it can."""
         if _hash(path) != path.stem.rpartition("-")[2]:
-            return "broken (its content is not what its name says)"
+            return "damaged (its checksum is wrong)"
         try:
             head = _head(path)
         except (SafetensorError, ValueError, KeyError):
-            return "no checkpoint of prefzoo's"
+            return "not a checkpoint of prefzoo"
         if head["format"] != FORMAT or head["key"] != self.key:
             return "a checkpoint of other settings"
         if not log.is_file() or log.stat().st_size < head["point"]["logged"]:

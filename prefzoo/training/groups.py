@@ -70,13 +70,13 @@ def _why_alone(job: Job, device: str, processes: int) -> str:
     if train.lora is None:
         return "needs train.lora"
     if train.lora.quantize:
-        return "does not know quantised weights"
+        return "does not support quantised weights"
     if processes > 1:
         return "is for one process"
     if moves_reference(job):
-        return "does not know a reference that moves (train.sync_reference)"
+        return "does not support a reference that moves (train.sync_reference)"
     if train.dropout == "model":
-        return "does not know the model's own dropout (train.dropout: model), which would differ from that alone"
+        return "does not support the model's own dropout (train.dropout: model), which would differ from that alone"
     if _room(job, device) < 2:  # noqa: PLR2004 - two variants
         return "two variants' steps do not fit in one pass, and dropout would differ in several; raise train.tokens"
     return ""

@@ -76,7 +76,7 @@ def _start(number: int, member: Member, policies: Policies, tracker: Any) -> Mem
     member.metrics_file.parent.mkdir(parents=True, exist_ok=True)
     checkpoints = member.checkpoints
     if checkpoints and policies.accelerator.distributed_type is DistributedType.DEEPSPEED:  # moments in flat shards
-        checkpoints.report_line("DeepSpeed: no checkpoints of the training; if it is stopped, the variant starts over")
+        checkpoints.report_line("DeepSpeed: no checkpoint is written; a training that is stopped starts over")
         checkpoints = None
     return MemberRun(number, member, policies, tracker, checkpoints)
 

@@ -217,7 +217,7 @@ def why_not_groupable(model: Any) -> str:
         if layer is head:
             return "an adapter on the output head is added to its weight, of which there is one"
         if type(layer) is not Linear or not isinstance(layer.base_layer, nn.Linear):
-            return f"{name} is no plain linear layer"
+            return f"{name} is not a plain linear layer"
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     known = {f"{name}.{part}.{NAME}.weight" for name, _ in layers for part in (DOWN, UP)}
     return "" if trained == known else f"{min(trained ^ known)} is trained too"

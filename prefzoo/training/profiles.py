@@ -42,7 +42,7 @@ def check_profile(path: Path, trains: Mapping[str, Train]) -> None:
     for name, train in trains.items():
         if config.num_processes > 0 and train.batch % config.num_processes:
             faults.append(
-                f"variants.{name}.train.batch: {train.batch} pairs cannot be dealt evenly to {config.num_processes} "
+                f"variants.{name}.train.batch: {train.batch} pairs cannot be split evenly over {config.num_processes} "
                 f"processes ({at}); choose a multiple"
             )
     if faults:
@@ -80,14 +80,14 @@ def _read(path: Path) -> Any:
             raise UserError(f"{at}: no such file; {HAVE}")
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(plain, dict):
-            raise UserError(f"{at}: is no mapping of settings; {HAVE}")
+            raise UserError(f"{at}: is not a mapping of settings; {HAVE}")
         fields = list(ClusterConfig.__dataclass_fields__)
         unknown = [key for key in plain if key not in (*fields, "fp16", "dynamo_backend")]
         if unknown and plain.get("compute_environment", "LOCAL_MACHINE") == "LOCAL_MACHINE":
             raise UserError(f"{at}: {key}: no such setting{did_you_mean(str(key), fields)}" for key in unknown)
         config = load_config_from_file(str(path))
     except yaml.YAMLError as e:
-        raise UserError(f"{at}: is no YAML ({str(e).splitlines()[0]}); {HAVE}") from None
+        raise UserError(f"{at}: is not YAML ({str(e).splitlines()[0]}); {HAVE}") from None
     except (OSError, ValueError, TypeError, AttributeError) as e:
         reason = e.strerror if isinstance(e, OSError) else " ".join(str(e).split())
         raise UserError(f"{at}: cannot be used ({reason}); {HAVE}") from None

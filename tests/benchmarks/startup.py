@@ -123,19 +123,19 @@ def measure(quickstart: str, model: Path, rounds: int = ROUNDS) -> dict[str, lis
     return measured
 
 
-def table(measured: dict[str, list[list[float]]], made: dict[str, Any]) -> str:
+def table(measured: dict[str, list[list[float]]], surroundings: dict[str, Any]) -> str:
     """Return the measurements as Markdown.
 
     Args:
         measured: as `measure` returned them.
-        made: the environment, as `run_folders.environment` describes it.
+        surroundings: the environment, as `run_folders.environment` describes it.
     """
-    hardware, versions = made["hardware"], made["versions"]
+    hardware, versions = surroundings["hardware"], surroundings["versions"]
     lines = [
         "# Start-up",
         "",
-        f"Median of {len(measured[UNIT])} rounds on {hardware['cpu']}, torch {versions['torch']}. The ratio is the "
-        "median of each round's ratio to `python -c 'import torch'`, by the clock.",
+        f"Median of {len(measured[UNIT])} rounds on {hardware['processor']}, torch {versions['torch']}. The ratio is "
+        "the median of each round's ratio to `python -c 'import torch'`, by the clock.",
         "",
         "| command | seconds | seconds of the processor | times `import torch` | aim, seconds |",
         "|---|---|---|---|---|",
@@ -156,9 +156,9 @@ def run(out: Path, quickstart: str, model: Path) -> None:
         quickstart: the recipe that is checked.
         model: a tiny model.
     """
-    made = environment()
+    surroundings = environment()
     measured = measure(quickstart, model)
-    write_json(out / "startup.json", {"environment": made, "measured": measured})
-    text = table(measured, made)
+    write_json(out / "startup.json", {"environment": surroundings, "measured": measured})
+    text = table(measured, surroundings)
     write_text(out / "startup.md", text)
     Console().print(text, markup=False, soft_wrap=True)

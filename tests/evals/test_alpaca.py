@@ -188,7 +188,7 @@ def test_a_server_that_is_not_there_or_refuses_the_key_is_told_once(server: Misb
         judge(server).compare(PAIRS)
     assert len(server.asked) == 1
     nowhere = AlpacaEvalSettings(kind="alpaca_eval", annotator=WEIGHTED, url="http://127.0.0.1:9/v1", tries=1)
-    with pytest.raises(UserError, match="no connection; start the server, or mend evals.judge.url"):
+    with pytest.raises(UserError, match="no connection; start the server, or correct evals.judge.url"):
         nowhere.load(Path()).check()
 
 
@@ -233,7 +233,7 @@ def test_a_users_own_file(server: Misbehaving, tmp_path: Path) -> None:
         ("weighted_alpaca_eval_gpt4_turb", "", "has no annotator 'weighted_alpaca_eval_gpt4_turb'; did you mean 'weig"),
         ("brilliant", "", "alpaca-eval has no annotator 'brilliant'; there are Self-taught-llama3.1-70B-dpo, alpaca_"),
         ("not_here.yaml", "", "not_here.yaml: no such file: "),
-        ("a.yaml", "x: [", "a.yaml is no YAML ("),
+        ("a.yaml", "x: [", "a.yaml is not YAML ("),
         ("a.yaml", "just text", "a.yaml must be a mapping, `name: {prompt_template: ..., completions_kwargs: ...}`"),
         (
             "a.yaml",

@@ -70,7 +70,7 @@ def test_files_and_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "x.json: is no JSON (JSONDecodeError"),
+        ("{", "x.json: is not JSON (JSONDecodeError"),
         ("[]", "x.json: must be a list of rows, each with instruction, output_1"),
         ('[{"instruction": "a", "output_1": "b"}]', "rows have no output_2, generator_1, generator_2, preference;"),
         (json.dumps(rows("m", [1], "b1") + rows("m", [1], "b2")), "x.json: 2 baselines (b1, b2); keep one in a file"),

@@ -209,9 +209,12 @@ EMPTY = BestOf("", "", {}, Estimate(0, 0, 0, 0, 0), {}, best_of(scoring(length),
         (["--best-of", "rb2.jsonl"], "no judge; name a recipe, or a judge by --judge"),
         (["--judge", "verifier", "--best-of", "rb2.jsonl"], "--judge: verifier scores only prompts with checks, which"),
         (["--judge", "own.py:length", "--best-of", "rb2.jsonl", "--pairs", "p"], "--pairs, --best-of: the judge is me"),
-        (["--judge", "own.py:length"], "--judge: measured on what? name labelled pairs by --pairs FILE, or answers by"),
+        (["--judge", "own.py:length"], "--judge: nothing to measure it on; add --pairs FILE"),
         (["--judge", "own.py:length", "--best-of", "none.jsonl"], "none.jsonl"),
-        (["--judge", "own.py:length", "--best-of", "rb2.jsonl", "--set", "a=1"], "--set: there is no recipe, whose"),
+        (
+            ["--judge", "own.py:length", "--best-of", "rb2.jsonl", "--set", "a=1"],
+            "--set: there is no recipe to override",
+        ),
     ],
 )
 def test_words_that_do_not_go_together(
@@ -249,7 +252,7 @@ def test_a_policy_is_judged_by_its_log_ratio(tmp_path: Path, tiny_model: Any, ti
         own, other = (float(sum(log[t - 1, ids[t]] for t in range(start, len(ids)))) for log in logs)
         expected.append(own - other)
     assert judge.scores([(row, answer) for answer in answers]) == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(UserError, match="evals.judge.reference: .* is no checkpoint in a run's folder; name the model"):
+    with pytest.raises(UserError, match="evals.judge.reference: .* is not a checkpoint in a run's folder; name"):
         ImplicitSettings(kind="implicit", model="run/dpo/checkpoint").load(tmp_path)
     (tmp_path / "run" / "recipe.resolved.yaml").write_text(f"model: {tmp_path / 'reference'}\nvariants: {{dpo: }}\n")
     again = ImplicitSettings(kind="implicit", model="run/dpo/checkpoint").load(tmp_path)

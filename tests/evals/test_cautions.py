@@ -27,7 +27,7 @@ CUT = replace(WHOLE, finished=[False] * 4)
         ({}, Setting(8, {"dpo": 8, "ipo": 60}, 60), ["8 of 60 training pairs were seen by dpo."]),
         (
             {}, Setting(8, {"dpo": 8, "ipo": 16}, 60),
-            ["Of 60 training pairs not all were seen: 8 by dpo and 16 by ipo."],
+            ["Not all of the 60 training pairs were seen: 8 by dpo and 16 by ipo."],
         ),
         ({}, Setting(8, {"dpo": 120}, 60), []),
         (

@@ -44,7 +44,7 @@ def test_numbers_findings_and_ten_rows_from_all_over_the_data(tiny_tokenizer: An
     rows.append({"prompt": "p0", "chosen": "bad", "rejected": "good one"})
     shown = outline(page("my data", {"train": read(tmp_path, tiny_tokenizer, rows)}, tiny_tokenizer, ALL))
     first, second = " ".join(shown.texts["train"].split()), " ".join(shown.texts["train-rows"].split())
-    assert "the same pair stands the other way round in another row2rows 1 and 40" in first
+    assert "another row has the same pair the other way round2rows 1 and 40" in first
     assert "data.drop: [contradictions]" in first and "Tokens by role" in first and "Latin script" in first
     assert [n for n in range(1, 41) if f"Row {n} " in second] == [1 + 4 * i for i in range(PAIRS)]
 

@@ -77,20 +77,20 @@ def test_models_are_paired_by_sample(
     shown = capsys.readouterr().out
     assert "base: o__new" in shown and "paired by document; p after Holm" in " ".join(shown.split())
     assert prefzoo(monkeypatch, "compare", "logs/1.json", "logs/2.json", "--sort", "x", "--format", "html") == 2
-    assert "--sort, --format html: has no meaning for result files of other tools" in capsys.readouterr().err
+    assert "--sort, --format html: has no effect for result files of other tools" in capsys.readouterr().err
     assert prefzoo(monkeypatch, "eval", "--inspect-logs", "logs", "--base", "o__neu") == 2
     assert "no results of that model; did you mean 'o__new'?" in capsys.readouterr().err
     assert prefzoo(monkeypatch, "eval", "--inspect-logs", "logs", "--judge", "verifier") == 2
 
 
 FAULTS: list[tuple[str, Any, str]] = [
-    ("a.json", "{", "is no JSON"),
+    ("a.json", "{", "is not JSON"),
     ("a.json", {"results": {}}, "has no eval.task and eval.model; give a JSON log of Inspect"),
     ("a.json", [], "has no eval.task and eval.model"),
     ("a.json", log("m", ["C"], status="error"), "its status is 'error'; finish it by `inspect eval-retry`"),
     ("a.json", log("m", []), "has no samples, which pair the models; run Inspect without --no-log-samples"),
-    ("a.json", log("m", ["well"]), "sample 0: the score 'well' is no number; score it by one value a sample"),
-    ("a.json", log("m", [{"x": 1}]), "sample 0: the score \"{'x': 1}\" is no number"),
+    ("a.json", log("m", ["well"]), "sample 0: the score 'well' is not a number; give each sample one"),
+    ("a.json", log("m", [{"x": 1}]), "sample 0: the score \"{'x': 1}\" is not a number"),
     ("a.eval", "PK", "is Inspect's binary log; `inspect log convert --to json --output-dir FOLDER LOG` writes one"),
 ]
 

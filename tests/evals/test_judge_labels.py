@@ -132,7 +132,7 @@ def test_few_labels_and_a_judge_without_verdicts_are_refused(tmp_path: Path) -> 
         raise OSError("gone")
 
     numbers = with_labels(judge_by(fails, "no"), pairs, PROMPTS, numbers, tmp_path, Console(quiet=True))
-    assert "8 of 8 verdicts are missing" in refusal(numbers["a"]) and refusal(numbers["a"]).endswith("; mend the judge")
+    assert "8 of 8 verdicts are missing" in refusal(numbers["a"]) and refusal(numbers["a"]).endswith("; fix the judge")
 
 
 def test_ties_count_half_and_other_prompts_are_left_out(tmp_path: Path) -> None:

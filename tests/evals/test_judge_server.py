@@ -88,7 +88,7 @@ def test_faults_that_pass_are_tried_again_with_growing_pauses(
     [
         (500, {}, "HTTP 500, 2 tries", 2),
         (429, {}, "HTTP 429, 2 tries", 2),
-        (200, b"rubbish", "the reply is no chat completion, 2 tries", 2),
+        (200, b"rubbish", "the reply is not a chat completion, 2 tries", 2),
         (200, reply("neither"), "unknown verdict 'neither', 2 tries", 2),
         (422, {}, "HTTP 422", 1),  # asking the same again would not help
     ],
@@ -133,7 +133,7 @@ def test_a_plain_question_before_anything_expensive(server: Misbehaving, tmp_pat
     judge(server, tmp_path).check()
     assert len(server.asked) == 1
     server.behave = lambda request, nth: (200, reply("Let me think about it"))
-    with pytest.raises(UserError, match="asked a plain question: unknown verdict 'Let me think about it', 4 tries; me"):
+    with pytest.raises(UserError, match="asked a plain question: unknown verdict 'Let me think about it', 4 tries; co"):
         judge(server, tmp_path / "fresh").check()
 
 
@@ -165,7 +165,7 @@ def test_no_server(tmp_path: Path, server: Misbehaving) -> None:
     client = judge(server, tmp_path, tries=2, timeout=0.5)
     server.http.shutdown()
     server.http.server_close()
-    with pytest.raises(UserError, match=r"^judge server:m@127.*: no connection, 2 tries; start the server, or mend"):
+    with pytest.raises(UserError, match=r"^judge server:m@127.*: no connection, 2 tries; start the server, or correct"):
         client.compare(asked(5))
 
 

@@ -34,10 +34,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
     [
         (HANGS_UP, b"", "no connection"),
         (CUT_SHORT, reply("A"), "no connection"),
-        (200, b"", "the reply is no chat completion"),
-        (200, b"null", "the reply is no chat completion"),
-        (200, [], "the reply is no chat completion"),
-        (200, {"error": {"message": "overloaded"}}, "the reply is no chat completion"),
+        (200, b"", "the reply is not a chat completion"),
+        (200, b"null", "the reply is not a chat completion"),
+        (200, [], "the reply is not a chat completion"),
+        (200, {"error": {"message": "overloaded"}}, "the reply is not a chat completion"),
         (200, reply(""), "unknown verdict ''"),
         (200, reply("D"), "unknown verdict 'D'"),
         (502, b"", "HTTP 502"),
@@ -65,7 +65,7 @@ def test_a_web_page_in_place_of_a_reply(server: Misbehaving, tmp_path: Path) -> 
     server.kind = "text/html"  # a proxy's login page, say
     server.behave = lambda request, nth: (200, b"<html>log in</html>")
     (outcome,) = judge(server, tmp_path, tries=2).compare(asked())
-    assert outcome.missing == "the reply is no chat completion, 2 tries"
+    assert outcome.missing == "the reply is not a chat completion, 2 tries"
 
 
 @pytest.mark.parametrize("wrong", [None, math.nan, -math.inf, "x"])

@@ -200,7 +200,7 @@ def test_a_template_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"evals.judge.prompt: .*q.txt cannot be read \(FileNotFoundError\); name a"):
         read_prompt(path, "evals.judge.prompt")
     path.write_text("{instruction} {first}")
-    with pytest.raises(UserError, match=r"q.txt has no \{second\}; put it where that text is to stand"):
+    with pytest.raises(UserError, match=r"q.txt has no \{second\}; put it where that text belongs"):
         read_prompt(path, "evals.judge.prompt")
     path.write_text("{instruction} {first} {second}")
     assert read_prompt(path, "").template == path.read_text() and read_prompt(None, "") == JudgePrompt()

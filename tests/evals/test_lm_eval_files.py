@@ -103,7 +103,7 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     says = {
         "gone": "gone: no such file or folder; give what lm-eval wrote",
         "empty": "empty: no results_*.json in it",
-        "bad.json": "bad.json: is no JSON",
+        "bad.json": "bad.json: is not JSON",
         "other.json": "other.json: has no 'results'; give a results_*.json of lm-eval",
     }
     for name, words in says.items():
@@ -111,5 +111,5 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
             read_results([tmp_path / name])
         assert words in str(e.value)
     next(file.parent.glob("samples_*")).write_text("{}\n")
-    with pytest.raises(UserError, match="1: is no sample of lm-eval"):
+    with pytest.raises(UserError, match="1: not a sample of lm-eval"):
         read_results([file])

@@ -72,5 +72,5 @@ def test_a_written_page_fetches_nothing_and_options_fit(
     assert prefzoo(monkeypatch, "report", str(tmp_path), "--port", "1") == 2
     assert prefzoo(monkeypatch, "report", str(tmp_path), "--serve") == 2
     err = capsys.readouterr().err
-    assert "--out and --plots have no meaning beside --serve" in err and "--port has no meaning without --serve" in err
+    assert "--out and --plots have no effect with --serve" in err and "--port has no effect without --serve" in err
     assert "not a run's folder" in err

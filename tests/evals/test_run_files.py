@@ -31,5 +31,5 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "recipe.resolved.yaml").write_text("{name: x, variants: {dpo: {}}}")
     (tmp_path / "dpo").mkdir()
     (tmp_path / "dpo" / "annotations.json").write_text("[")
-    with pytest.raises(UserError, match=r"dpo/annotations.json: is no JSON"):
+    with pytest.raises(UserError, match=r"dpo/annotations.json: is not JSON"):
         read_run(tmp_path)

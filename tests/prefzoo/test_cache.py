@@ -51,7 +51,7 @@ def test_a_broken_line_is_reported_once_and_the_others_count(
     Cache(path).put({"a": 1, "b": 2})
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(rubbish + first.replace(b"1}", b"7}") + second)
-    message = f"{path}: an entry is broken (its content is not what was written); made again\n"
+    message = f"{path}: an entry is damaged (its checksum is wrong); created again\n"
     cache = Cache(path)
     assert cache.get("a") is None and cache.get("b") == 2
     assert capsys.readouterr().out == message * (1 if rubbish == b"\n" else 2)

@@ -170,7 +170,7 @@ def test_sigterm_before_the_first_step(
 
     monkeypatch.setattr("prefzoo.recipe.load.load", load)
     assert prefzoo(monkeypatch, "run", "r.yaml") == 143
-    assert capsys.readouterr().err == "stopped; finished results are kept; run the same command to resume\n"
+    assert capsys.readouterr().err == "stopped; finished results are saved; run the same command to resume\n"
 
 
 def test_losses_data_and_check_speak(
@@ -185,7 +185,7 @@ def test_losses_data_and_check_speak(
         (["losses", "dpop"], "arXiv:2402.13228, no equation cited"),
         (["losses", "dpo_ref_free"], "beta: > 0, default 0.1, no published values read"),
         (["losses", "dpo + 0.2*sft"], "dpo.beta: > 0, default 0.1"),
-        (["data", "r.yaml"], "explicit prompt, plain strings, 8 rows, 8 kept"),
+        (["data", "r.yaml"], "explicit prompt, plain strings, 8 rows, 8 used"),
         (["check", "r.yaml"], "dpo, 3 steps of 4 pairs"),
     ):
         assert prefzoo(monkeypatch, *words) == 0

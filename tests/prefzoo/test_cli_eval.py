@@ -190,7 +190,7 @@ def test_no_option_is_ignored(
     words: list[str], ignored: str, mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prefzoo(monkeypatch, "eval", *words) == 2
-    assert f"eval: {ignored}: has no meaning beside {mode}" in capsys.readouterr().err
+    assert f"eval: {ignored}: has no effect with {mode}" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ def test_doctor_names_what_is_missing_and_the_cure(
     assert (by_name["wandb"].state, by_name["wandb"].cure) == (environment.NOTE, "pip install wandb")
     assert by_name["tensorboard"].says.startswith("9.9") and not by_name["tensorboard"].cure
     assert prefzoo(monkeypatch, "doctor") == 0
-    assert "2 to mend: peft, pandas" in " ".join(capsys.readouterr().out.split())
+    assert "2 to fix: peft, pandas" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

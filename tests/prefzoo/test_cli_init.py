@@ -62,7 +62,7 @@ def test_what_is_missing_is_asked_for_on_a_terminal(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     assert prefzoo(monkeypatch, "init", "r.yaml", "--model", "model") == 2
-    assert "error: init: --data is missing, and there is no terminal to ask on; give --data" in capsys.readouterr().err
+    assert "error: init: --data is missing, and there is no terminal to ask in; give --data" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     answers = {"Model": "owner/name", "Preference": "pairs.jsonl"}
     monkeypatch.setattr("click.prompt", lambda question, default=None, **_: answers.get(question.split()[0], default))

@@ -37,7 +37,7 @@ def test_the_same_results_as_one_after_another(
     assert "training dpo, v0.1, kto side by side: done" in out and "training dpo: " not in out
     off = ("--set", "train.side_by_side=off")
     assert prefzoo(monkeypatch, "run", "r.yaml", *off) == 0
-    assert capsys.readouterr().out.count("already trained with these settings; kept") == 3  # no number depends on it
+    assert capsys.readouterr().out.count("already trained with these settings; reused") == 3  # no number depends on it
     assert prefzoo(monkeypatch, "run", "r.yaml", *off, "--results", "alone") == 0
     assert "side by side" not in capsys.readouterr().out
     for name in ("dpo", "v0.1", "kto"):
@@ -85,4 +85,4 @@ def test_one_that_diverges_fails_alone_and_the_others_are_kept(
     assert [(folder / name / "result.json").exists() for name in ("dpo", "v0.1", "kto")] == [True, True, False]
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
     out = capsys.readouterr().out
-    assert out.count("already trained with these settings; kept") == 2 and "training kto: done" in out
+    assert out.count("already trained with these settings; reused") == 2 and "training kto: done" in out

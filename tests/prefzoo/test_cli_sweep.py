@@ -191,8 +191,8 @@ def test_a_trial_that_diverges_is_out_and_the_others_go_on(
         (["--stage", "measure"], "--stage measure: no such stage"),
         (["--emit", "slurm", "--set", "sweep.early_stopping={}"], "sweep.early_stopping: tasks of an array do not"),
         (["--emit", "slurm", "--set", "train.side_by_side=on"], "train.side_by_side: is on (dpo, simpo), and a task"),
-        (["--emit", "slurm", "--fresh"], "--fresh: has no meaning beside --emit; leave it out"),
-        (["--stage", "train:0", "--on", "ray", "--retry-failed"], "--retry-failed, --on: has no meaning beside"),
+        (["--emit", "slurm", "--fresh"], "--fresh: has no effect with --emit; leave it out"),
+        (["--stage", "train:0", "--on", "ray", "--retry-failed"], "--retry-failed, --on: has no effect with"),
         (["--gpus", "1", "--cpus", "2"], "--gpus, --cpus: is for stages on Ray or SLURM; add --on ray or --emit slurm"),
     ],
 )  # fmt: skip

@@ -67,7 +67,7 @@ def test_rendering_says_it_all_and_reads_no_markup(tiny_plain_tokenizer: Any, tm
     audited = audit(DataSource(write(tmp_path, rows)), tmp_path, tiny_plain_tokenizer, 26, "drop")
     text = shown(audited, colour=False)
     assert "<s>[bold]x[/red]" in text and "[/]<|im_end|>" in text and "[blue]<|im_end|>" in text
-    assert "d.jsonl: explicit prompt, plain strings, 2 rows, 2 kept" in text
+    assert "d.jsonl: explicit prompt, plain strings, 2 rows, 2 used" in text
     assert "ties (equal scores): no scores in the rows" in text and "nothing dropped" in text
 
 
@@ -96,7 +96,7 @@ def test_single_answers_are_counted_by_label(tiny_plain_tokenizer: Any, tmp_path
     assert (audited.duplicates, audited.repeated_prompts) == (1, 3)
     assert "".join(token for _, token in audited.example) == "<s>x\n123<|im_end|>\n<s>x\n12<|im_end|>\n"
     text = shown(audited, colour=False)
-    assert "5 rows, 5 kept (2 desirable, 3 undesirable)" in text and "first answer of each label: prompt" in text
+    assert "5 rows, 5 used (2 desirable, 3 undesirable)" in text and "first answer of each label: prompt" in text
     rows = [line.replace("│", " ").split() for line in text.splitlines() if "desirable " in line and "│" in line]
     assert rows == [["desirable", "3.0", "3", "4", "4", "2"], ["undesirable", "3.7", "3", "5", "5", "3"]]
     assert not {"chosen", "rejected", "ties"} & set(text.replace(":", " ").split())
@@ -106,7 +106,7 @@ def test_single_answers_are_counted_by_label(tiny_plain_tokenizer: Any, tmp_path
 def test_single_answers_of_one_label_only(label: bool, word: str, tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
     rows = [row for row in SINGLE if row["label"] is label]
     text = shown(audit(DataSource(write(tmp_path, rows)), tmp_path, tiny_plain_tokenizer, 99, "drop"), colour=False)
-    assert f"every answer is {word}: there is nothing to tell it from" in text
+    assert f"every answer is {word}: there is nothing to compare it with" in text
 
 
 @pytest.mark.parametrize("column", ["good", "chosen"])

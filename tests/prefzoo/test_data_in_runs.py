@@ -140,7 +140,7 @@ def test_odd_rows_are_shown_and_warned_of(odd: Path, prefzoo: Command) -> None:
     assert prefzoo("data", "recipe.yaml", "--html").stdout == "data.html\n"
     assert "rows 9 and 10" in (odd / "data.html").read_text()
     warned = prefzoo("check", "recipe.yaml").stdout
-    assert "2 of the 10 rows of train.jsonl: the same pair stands the other way round" in warned
+    assert "2 of the 10 rows of train.jsonl: another row has the same pair the other way round" in warned
     assert "data.train: 1 row is nearly the same as rows of test.jsonl (rows 4 and 1 (the second" in warned
     idle = prefzoo("check", "recipe.yaml", "--set", "data.drop=[leaks]", "--set", "data.eval=null").stdout
     assert "data.drop: leaks has no effect without data.eval" in idle
@@ -174,7 +174,7 @@ def test_odd_rows_are_left_out_if_asked_for(odd: Path, prefzoo: Command) -> None
     checked = prefzoo("check", "recipe.yaml", *DROP).stdout
     assert "7 pairs (explicit prompt" in checked
     assert "2 pairs dropped: a contradiction" in checked and "1 pairs dropped: a leak" in checked
-    assert "nearly the same" not in checked and "stands the other way" not in checked
+    assert "nearly the same" not in checked and "the same pair the other way" not in checked
     assert "raise it" not in checked  # the rows are left out as asked, and not by max_length
 
 

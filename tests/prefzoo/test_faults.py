@@ -138,7 +138,7 @@ def test_broken_reference_log_probs_are_computed_again(tmp_path: Path) -> None:
     assert torch.equal(reference_logprobs.read_cached(path, LogProbs).chosen, values.chosen)  # type: ignore[union-attr]
     flip(path)  # in a number, which safetensors itself does not notice
     assert reference_logprobs.read_cached(path, LogProbs, lines.append) is None
-    assert lines == [f"{path}: broken (its content is not what was written); computed again"]
+    assert lines == [f"{path}: damaged (its checksum is wrong); computed again"]
 
 
 def test_broken_cached_values_are_made_again(
@@ -150,7 +150,7 @@ def test_broken_cached_values_are_made_again(
     (path,) = (tmp_path / "evals").iterdir()
     path.write_text(path.read_text().replace("first", "fi1st"))  # JSON still, and so unnoticed without a checksum
     assert cached("answers", {"of": "x"}, lambda: ["second"]) == ["second"]
-    message = f"{path}: an entry is broken (its content is not what was written); made again\n"
+    message = f"{path}: an entry is damaged (its checksum is wrong); created again\n"
     assert capsys.readouterr().out == message
     assert cached("answers", {"of": "x"}, lambda: ["third"]) == ["second"] and capsys.readouterr().out == ""
     path.write_text(path.read_text()[:-9])  # a line that was cut short by a kill
@@ -171,7 +171,7 @@ def test_broken_results_of_a_run_are_made_again(
     capsys.readouterr()
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
     printed = capsys.readouterr().out.replace("\n", " ")
-    assert "dpo/checkpoint: broken (not what was written); dpo is trained again" in printed
+    assert "dpo/checkpoint: damaged (its checksum is wrong); dpo is trained again" in printed
     assert "computed again" in printed
     assert (dpo / "checkpoint" / "model.safetensors").read_bytes() == weights
     assert (dpo / "metrics.jsonl").read_bytes() == log
@@ -180,7 +180,8 @@ def test_broken_results_of_a_run_are_made_again(
     (dpo / "evals.json").write_text(json.dumps(changed))
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
     printed = capsys.readouterr().out
-    assert "dpo: already trained" in printed and "evals.json: broken (not what was written); measured again" in printed
+    assert "dpo: already trained" in printed
+    assert "evals.json: damaged (its checksum is wrong); measured again" in printed
     assert (dpo / "evals.json").read_text() == evals
 
 

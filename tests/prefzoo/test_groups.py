@@ -32,10 +32,10 @@ def test_who_goes_with_whom(tiny_model: Any) -> None:
     assert notes == [
         "other: train.side_by_side: not the same train.batch as a's; trained alone",
         "full: train.side_by_side: needs train.lora; trained alone",
-        "four: train.side_by_side: does not know quantised weights; trained alone",
+        "four: train.side_by_side: does not support quantised weights; trained alone",
         "rank: train.side_by_side: not the same train.lora.rank, train.lora.targets as a's; trained alone",
-        "drops: train.side_by_side: does not know the model's own dropout (train.dropout: model), which would differ "
-        "from that alone; trained alone",
+        "drops: train.side_by_side: does not support the model's own dropout (train.dropout: model), which would "
+        "differ from that alone; trained alone",
     ]
     assert group_trials(named(tiny_model, a={}, b={}), "cpu", 2) == (
         [["a"], ["b"]], [f"{n}: train.side_by_side: is for one process; trained alone" for n in "ab"],

@@ -164,10 +164,10 @@ def test_what_goes_up(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["run/full", "--to", "me"], "--to: 'me' is no repository; write it like user/name"),
+        (["run/full", "--to", "me"], "--to: 'me': not a repository; write it like user/name"),
         (["run/gone", "--to", "me/x"], "no checkpoint in it; name RUN/VARIANT"),
         (["run/low", "--to", "me/x"], "which nobody else has; name its hub id with --base-model"),
-        (["run/low", "--to", "me/x", "--base-model", "/a/b"], "--base-model: '/a/b' is no hub id"),
+        (["run/low", "--to", "me/x", "--base-model", "/a/b"], "--base-model: '/a/b': not a hub id"),
         (["run/full", "--to", "me/x"], "push: no token for the hub; run `hf auth login`, or set HF_TOKEN"),
     ],
 )

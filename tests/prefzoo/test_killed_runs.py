@@ -30,7 +30,7 @@ def test_a_run_killed_at_ten_random_moments_ends_as_an_untouched_one(run_folder:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert re.search(r"resuming after step \d+ of 25", done.stdout)
-    assert "already trained with these settings; kept" in done.stdout
+    assert "already trained with these settings; reused" in done.stdout
     assert "not read" not in done.stdout  # no half-written file was ever met
 
 

@@ -201,7 +201,7 @@ def test_a_broken_file_is_tokenised_again(tmp_path: Path, tiny_tokenizer: Any, c
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     assert read(tmp_path, tiny_tokenizer).tokens == data.tokens
-    assert "broken (its content is not what was written); tokenised again" in capsys.readouterr().out
+    assert "damaged (its checksum is wrong); tokenised again" in capsys.readouterr().out
 
 
 def test_what_is_stored_is_read_back(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def test_a_row_says_stage_step_loss_margin_accuracy_and_time_left(width: int, mo
         assert "0 of 2 trained · 0:10 so far · about 0:30 of training left" in printed  # 60 pairs, 2 a second
     assert ("━" in line) == (width == 120)
     assert max(len(one) for one in printed.splitlines()) <= width
-    board.set_variant_state("variant-1", "kept")
-    assert "✓  variant-1  kept" in shown(board, seen)
+    board.set_variant_state("variant-1", "reused")
+    assert "✓  variant-1  reused" in shown(board, seen)
 
 
 def test_a_resumed_training_counts_its_pace_from_where_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,17 +79,17 @@ def test_more_variants_than_lines_are_counted() -> None:
     seen = console(height=12)
     board = LiveView("r", rows(40), seen)
     for i in range(20):
-        board.set_variant_state(f"variant-{i}", "kept")
+        board.set_variant_state(f"variant-{i}", "reused")
     with board.stage("training", "variant-20", "training"):
         printed = shown(board, seen)
     assert len(printed.splitlines()) < 12 and "variant-20" in printed
-    assert "kept above" in printed and "waiting below" in printed
+    assert "reused above" in printed and "waiting below" in printed
 
 
 def test_states_are_told_apart_without_colour_and_without_unicode() -> None:
     plain = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=80, no_color=True)
     board = LiveView("r", rows(3), plain)
-    board.set_variant_state("variant-0", "kept")
+    board.set_variant_state("variant-0", "reused")
     with pytest.raises(VariantFailed), board.stage("t", "variant-1", "training"):
         raise VariantFailed("no", 3)
     marks = [board._mark(row) for row in board.rows.values()]
@@ -121,11 +121,11 @@ def test_a_pipe_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         report(8, 80, StepNote(1, 10))
         now = 20.0
         report(48, 80, StepNote(6, 10, METRICS))
-        set_variant_state("dpo", "kept", seen, "dpo: [kept]")
+        set_variant_state("dpo", "reused", seen, "dpo: [reused]")
     assert out.getvalue().splitlines() == [
         "training dpo …",
         "  training dpo: 48/80 pairs, 2.00 pairs/s, 16 s left step 6/10, loss 0.6180",
-        "dpo: [kept]",
+        "dpo: [reused]",
         "  training dpo: done in 20.0 s",
     ]
 
@@ -134,7 +134,7 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     seen = Console(quiet=True)
     with show_live_view("r", rows(1), seen), stage("training", "pairs", seen) as report:
         report(1, 2, "")
-        set_variant_state("variant-0", "kept", seen, "kept")
+        set_variant_state("variant-0", "reused", seen, "reused")
     assert capsys.readouterr().out == ""
 
 

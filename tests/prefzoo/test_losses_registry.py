@@ -236,7 +236,7 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "odd.py:4: TypeError: loss odd: scores must be annotated Scores or RankedScores, not int; fix it there",
         ),
         ("forgot.py:mine", "NameError: name 'loss' is not defined; add `from prefzoo.losses import loss` at the top"),
-        ("plain.py:bare", "loss bare(policy, weights): weights is no input of a loss, and a knob needs a default"),
+        ("plain.py:bare", "loss bare(policy, weights): weights is not an input of a loss, and a knob needs a default"),
         ("plain.py:renamed", "loss renamed(pi, ref, beta): a loss takes policy, then any of reference, scores"),
         ("plain.py:renamed", "did you mean 'policy'?"),
         (
@@ -284,9 +284,9 @@ def mixed(policy: Answers, reference: LogProbs) -> torch.Tensor: ...
         (lambda chosen_len: chosen_len, "takes policy, then any of"),
         (starred, r"no \*args, \*\*kwargs or /"),
         (untyped, "knob 'beta' needs a type, like"),
-        (surprising, "weights is no input of a loss, and a knob needs a default"),
+        (surprising, "weights is not an input of a loss, and a knob needs a default"),
         (positional, "takes policy, then any of"),
-        (defaultless, "beta is no input of a loss, and a knob needs a default"),
+        (defaultless, "beta is not an input of a loss, and a knob needs a default"),
         (misnamed, "kl must be annotated TokenKL, not Scores"),
         (stateless, r"state needs a class with a classmethod start\(\)"),
         (mixed, "both pairs, or both Answers"),
@@ -304,7 +304,7 @@ def fitting(policy: LogProbs, *, beta: Positive = 1.0) -> torch.Tensor: ...
     ("notes", "says"),
     [
         ({"group": "cats"}, "no such group: 'cats'; there are pairwise"),
-        ({"grid": {"bta": (1.0,)}}, "grid names 'bta', which is no knob"),
+        ({"grid": {"bta": (1.0,)}}, "grid names 'bta', which is not one"),
         ({"grid": {"beta": (1.0, -1.0)}}, "grid of beta has -1.0: Input should be greater than 0"),
     ],
 )

@@ -77,14 +77,14 @@ def test_the_start_is_the_sum_of_the_starts_where_all_are_declared() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("dpo + ", "loss 'dpo + ': a term is missing beside a +; a sum is written like dpo + 0.2*sft"),
-        ("+ dpo", "a term is missing beside a +"),
+        ("dpo + ", "loss 'dpo + ': a term is missing next to a +; a sum is written like dpo + 0.2*sft"),
+        ("+ dpo", "a term is missing next to a +"),
         ("-1*sft", "the weight of sft must be greater than 0 (is -1)"),
         ("dpo + 0*sft", "the weight of sft must be greater than 0 (is 0)"),
         ("dpo + inf*sft", "the weight of sft must be greater than 0 (is inf)"),
-        ("dpo * sft", "'dpo' is no number to weigh sft with"),
+        ("dpo * sft", "'dpo' is not a weight for sft with"),
         ("0.2*", "cannot read '0.2*'"),
-        ("dpo - 0.2*sft", "'dpo - 0.2' is no number"),
+        ("dpo - 0.2*sft", "'dpo - 0.2' is not a weight"),
         ("dpo + sft hinge", "cannot read 'sft hinge'"),
         ("dpo + sftt", "no such loss: 'sftt'; did you mean 'sft'?"),
         ("dpo + 0.5*dpo", "dpo occurs twice; write it once, with the sum of the weights"),

@@ -315,7 +315,7 @@ def test_one_that_reads_pairs_is_refused_for_single_answers(tmp_path: Path) -> N
     ("source", "says"),
     [
         ("def bad(scores): ...", "a modifier takes policy, and returns its like, or values, and returns values"),
-        ("def bad(values, state): ...", "state is no input of a modifier, and a knob needs a default"),
+        ("def bad(values, state): ...", "state is not an input of a modifier; a knob needs a default"),
         ("def bad(values, *, knob=None): ...", "knob 'knob' needs a type"),
         ("def bad(policy: int): ...", "policy must be annotated LogProbs or TokenLogProbs"),
         ("def bad(values, *more): ...", "more is *args, **kwargs or positional alone"),

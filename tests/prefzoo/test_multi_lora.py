@@ -291,7 +291,7 @@ def test_what_cannot_be_dealt_out_to_adapters(tiny_model: Any) -> None:
         why_not_groupable(adapted(["lm_head"]))
         == "an adapter on the output head is added to its weight, of which there is one"
     )
-    assert "embed_tokens is no plain linear layer" in why_not_groupable(adapted(["embed_tokens", "q_proj"]))
+    assert "embed_tokens is not a plain linear layer" in why_not_groupable(adapted(["embed_tokens", "q_proj"]))
     other = adapted(["q_proj"])
     other.get_base_model().model.norm.weight.requires_grad_(True)
     assert "norm.weight is trained too" in why_not_groupable(other)

@@ -108,8 +108,8 @@ def test_every_run_leaves_the_same_kinds_of_files_with_the_same_keys(
     (folder / "report.html").unlink()  # else there would be nothing to do
     assert prefzoo(monkeypatch, "run", "r.yaml", *kind.words) == 0
     again = capsys.readouterr().out
-    assert again.count("already trained with these settings; kept") == kind.trained
-    assert again.count("already measured with these settings; kept") == kind.ranked + 1
+    assert again.count("already trained with these settings; reused") == kind.trained
+    assert again.count("already measured with these settings; reused") == kind.ranked + 1
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ def test_groups_are_spread_over_workers(place: Path) -> None:
 
 def test_results_are_printed_in_words() -> None:
     assert [str(r) for r in (Done(), Done(kept=True), Failed("no"), Skipped("none"))] == [
-        "done", "kept", "failed: no", "skipped: none",
+        "done", "reused", "failed: no", "skipped: none",
     ]  # fmt: skip
 
 

@@ -25,8 +25,8 @@ def test_the_shipped_profiles_are_accepted(name: str) -> None:
     ("text", "told"),
     [
         (None, "no such file"),
-        ("- 1\n", "is no mapping of settings"),
-        ("a: [\n", "is no YAML"),
+        ("- 1\n", "is not a mapping of settings"),
+        ("a: [\n", "is not YAML"),
         ("{}", "cannot be used (A `distributed_type` must be specified in the config file.)"),
         (DDP + "num_proceses: 2\n", "num_proceses: no such setting; did you mean 'num_processes'?"),
         ("distributed_type: MULTI\nnum_processes: 2\n", "'MULTI' is not a valid DistributedType"),
@@ -34,7 +34,7 @@ def test_the_shipped_profiles_are_accepted(name: str) -> None:
         ("distributed_type: MULTI_GPU\nnum_processes: two\n", "num_processes: must be a whole number (is 'two')"),
         ("distributed_type: XLA\nnum_processes: 2\n", "distributed_type: DistributedType.XLA is not used here"),
         ("distributed_type: FSDP\nnum_processes: 2\nuse_cpu: true\n", "FSDP shards over GPUs alone"),
-        ("distributed_type: MULTI_GPU\nnum_processes: 3\n", "variants.dpo.train.batch: 8 pairs cannot be dealt evenly"),
+        ("distributed_type: MULTI_GPU\nnum_processes: 3\n", "variants.dpo.train.batch: 8 pairs cannot be split evenly"),
     ],
 )
 def test_a_profile_that_no_training_can_start_under_is_refused(tmp_path: Path, text: str | None, told: str) -> None:
@@ -66,4 +66,4 @@ def test_check_opens_the_profile_before_anything_is_loaded(
     (run_folder / "p.yaml").write_text(DDP.replace("2", "3"))
     assert prefzoo(monkeypatch, "check", "r.yaml", "--launch", "p.yaml") == 2
     told = capsys.readouterr().err
-    assert "variants.dpo.train.batch: 4 pairs cannot be dealt evenly to 3 processes (--launch p.yaml)" in told
+    assert "variants.dpo.train.batch: 4 pairs cannot be split evenly over 3 processes (--launch p.yaml)" in told

@@ -60,7 +60,7 @@ def test_no_file(write: Any, tmp_path: Path) -> None:
 
 REFERENCE = (
     "name a model by `reference:`, or leave it out, which makes the untrained `model` the reference; "
-    "a loss without a reference is chosen by its name (`prefzoo losses` says which)"
+    "a loss without a reference is chosen by its name (`prefzoo losses` lists them)"
 )
 FIELDS = (
     "name, seed, seeds, model, reference, trust_remote_code, data, train, variants, rounds, evals, keep, "
@@ -181,7 +181,7 @@ def test_a_required_field_is_missing(write: Any, field: str, says: str) -> None:
 )
 def test_a_name_that_is_no_folder(write: Any, name: str, near: str) -> None:
     (line,) = complaints(write(MINIMAL.replace("tiny", name)))
-    assert line.startswith("r.yaml:1: name: is no name for a folder (") and line.endswith(f"; like {near!r}")
+    assert line.startswith("r.yaml:1: name: not a name for a folder (") and line.endswith(f"; like {near!r}")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_name_that_is_no_folder(write: Any, name: str, near: str) -> None:
         ),
         (
             "A b: {loss: dpo}",
-            "A b: is no name for a folder ('A b'): a-z, 0-9, _ . - only, at most 64; like 'a-b'",
+            "A b: not a name for a folder ('A b'): a-z, 0-9, _ . - only, at most 64; like 'a-b'",
         ),
         ("dpo: , dpo: ", "dpo: given twice, first at line 4; keep one"),
     ],
@@ -329,6 +329,6 @@ def test_the_template_of_a_loss_is_shown_once_below_all_faults(
     with pytest.raises(SystemExit):
         main()
     first, second, nothing, *template = capsys.readouterr().err.splitlines()
-    assert "variants.a.loss" in first and "slope is no input of a loss" in first
+    assert "variants.a.loss" in first and "slope is not an input of a loss" in first
     assert "variants.b.loss" in second and "did you mean 'mine'?" in second
     assert not nothing and "\n".join(template) == losses.TEMPLATE

@@ -108,7 +108,7 @@ def test_a_group_shares_the_passes_of_different_references_but_one_kl(tiny_model
     assert group_trials(jobs, "cpu", 1)[0] == [["a", "b", "c"], ["d"]]
     moving = job(tiny_model, lora={**lora}, sync_reference={}, side_by_side="on")
     groups, notes = group_trials({"a": plain, "m": moving}, "cpu", 1)
-    assert groups == [["a"], ["m"]] and "does not know a reference that moves" in notes[0]
+    assert groups == [["a"], ["m"]] and "does not support a reference that moves" in notes[0]
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_tokens_that_differ_are_named(tiny_tokenizer: Any) -> None:
     wider.add_tokens(["<think>"])
     last = len(tiny_tokenizer)
     assert tokenizer_difference(tiny_tokenizer, wider) == (
-        f"its tokenizer is another than the model's: token {last} is '<think>' there and missing here "
+        f"its tokenizer differs from the model's: token {last} is '<think>' there and missing here "
         f"(1 of {last + 1} differ); name a reference of the same family"
     )
 
@@ -178,7 +178,7 @@ def test_a_reference_that_cannot_be_used_is_refused_in_one_line(
     tiny_tokenizer.save_pretrained(place / "other")
     assert prefzoo(monkeypatch, use, "r.yaml") == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert "reference: other: its tokenizer is another than the model's: token 331 is '<think>' there" in line
+    assert "reference: other: its tokenizer differs from the model's: token 331 is '<think>' there" in line
     assert prefzoo(monkeypatch, use, "r.yaml", "--set", "variants={dpo: {reference: ./gone}}") == 2
     assert "variants.dpo.reference: model ./gone: no such folder" in capsys.readouterr().err
 

@@ -175,7 +175,7 @@ def test_a_broken_checkpoint_is_not_read(tiny_model: Any, tmp_path: Path) -> Non
     content[-1] ^= 1
     file.write_bytes(content)
     last = run(tiny_model, this, tmp_path, every=1e9)
-    assert last["said"] == [f"{file}: broken (its content is not what its name says); not read"]
+    assert last["said"] == [f"{file}: damaged (its checksum is wrong); not read"]
     same(whole, last)
 
 
@@ -197,7 +197,7 @@ def test_a_foreign_file_is_not_read(tmp_path: Path, tiny_model: Any) -> None:
     file.rename(foreign)
     lines: list[str] = []
     assert Checkpoints(tmp_path / "resume", "key", 0, lines.append).usable(tmp_path / "metrics.jsonl") == {}
-    assert lines == [f"{foreign}: no checkpoint of prefzoo's; not read"]
+    assert lines == [f"{foreign}: not a checkpoint of prefzoo; not read"]
 
 
 def test_a_checkpoint_without_its_metrics_is_not_read(tiny_model: Any, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_each_round_samples_from_the_last_and_keeps_the_first_reference(
     assert "dpo-r2" in page
     again = prefzoo(monkeypatch, "run", "r.yaml", "--set", both, "--set", "evals.kl=1")
     out = capsys.readouterr().out
-    assert again == 0 and "pairs of" not in out and "dpo-r2: already trained with these settings; kept" in out
+    assert again == 0 and "pairs of" not in out and "dpo-r2: already trained with these settings; reused" in out
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", both, "--set", "variants.dpo.beta=0.3", "--replace") == 0
     out = capsys.readouterr().out
     assert "trained again: dpo-r1 (beta 0.1 -> 0.3)" in out and "trained again: dpo-r2 (dpo-r1 is another model)" in out
@@ -150,7 +150,7 @@ def test_a_killed_run_goes_on_in_every_stage_and_ends_as_one_that_was_not(
             assert (place / "results/r/dpo-r1/result.json").exists()
         capsys.readouterr()
     assert prefzoo(monkeypatch, "run", "r.yaml") == 0
-    assert "dpo-r1: already trained with these settings; kept" in capsys.readouterr().out
+    assert "dpo-r1: already trained with these settings; reused" in capsys.readouterr().out
     for file in ("pairs.jsonl", "checkpoint/model.safetensors", "model_outputs.json"):
         for name in ("dpo-r1", "dpo-r2"):
             same = (place / "whole/r" / name / file).read_bytes() == (place / "results/r" / name / file).read_bytes()

@@ -92,7 +92,7 @@ def test_a_labelled_answer_is_scored_by_its_own_turns(tiny_tokenizer: Any) -> No
     assert scored_texts(tiny_tokenizer, answer) == [["yes" + END, "no" + END]]
     trailing = LabelledAnswer(asked, [assistant("yes"), user("thanks")], True, 0)
     assert one(tiny_tokenizer, trailing).scored is None
-    with pytest.raises(UserError, match="row 1: an answer without a message of the assistant"):
+    with pytest.raises(UserError, match="row 1: an answer has no message of the assistant"):
         one(tiny_tokenizer, LabelledAnswer(asked, [user("thanks")], True, 0))
 
 

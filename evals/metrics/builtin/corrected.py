@@ -36,7 +36,7 @@ def labels_of(measured: Measured) -> Labels | None:
 def refusal(measured: Measured) -> str:
     """Return why no win rate is corrected, in words with a cure; empty if they are, or there are no labels."""
     if measured.labels_fault:
-        return f"{measured.labels_fault}; mend the judge"
+        return f"{measured.labels_fault}; fix the judge"
     labels = labels_of(measured)
     if labels is None:
         return ""

@@ -27,7 +27,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "swapped": Kind(
-        "the same pair stands the other way round in another row",
+        "another row has the same pair the other way round",
         "a contradiction; {other} has the same pair the other way round",
         "contradictions",
     ),

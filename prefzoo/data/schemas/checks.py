@@ -74,7 +74,7 @@ def _type_fault(text: Any) -> str:
         return f"is {type(text).__name__}, not text or a list of messages"
     if isinstance(text, str) or all(_is_message(message) for message in text):
         whole = text if isinstance(text, str) else "".join(message["content"] for message in text)
-        return "holds half a character (a surrogate alone), where a text was cut; mend it" if _is_cut(whole) else ""
+        return "holds half a character (a surrogate alone), where a text was cut; repair it" if _is_cut(whole) else ""
     return "is a list of something other than messages with role and content, both text"
 
 

@@ -202,7 +202,7 @@ def summaries(row: Row, index: int) -> Pair:
     info, both = row["info"], row["summaries"]
     texts = [one.get("text") for one in both if isinstance(one, dict)] if isinstance(both, list) else []
     if not isinstance(info, dict) or len(texts) != len(("chosen", "rejected")):
-        raise UserError("info is no object, or summaries has not two texts; fix or remove the row")
+        raise UserError("info is not an object, or summaries does not have two texts; fix or remove the row")
     parts = [info[key] for key in ("title", "post", "article") if isinstance(info.get(key), str) and info[key].strip()]
     answers = {"summary_0": texts[0], "summary_1": texts[1]}
     names = ("summary_0", "summary_1")

@@ -56,7 +56,7 @@ def measure_models(experiment: Experiment, names: Sequence[str]) -> dict[str, Re
     todo = broadcast([name for name in names if not is_complete(experiment, name)])
     for name in names:
         if name not in todo:
-            line = f"{name}: already measured with these settings; kept"
+            line = f"{name}: already measured with these settings; reused"
             set_variant_state(name, MEASURED, experiment.console, line)
     shares, of = are_models_sharded(), {name: weights_of(experiment, name) for name in todo}
     if shares:  # one engine over all GPUs, which the other processes leave to it
@@ -216,7 +216,7 @@ def numbers_of(experiment: Experiment, name: str) -> Measured | None:
     except OSError:  # mostly: nothing there
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
-        experiment.console.print(f"{path}: broken (not what was written); measured again")
+        experiment.console.print(f"{path}: damaged (its checksum is wrong); measured again")
         return None
 
 

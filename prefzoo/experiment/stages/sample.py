@@ -53,7 +53,7 @@ def _sample(experiment: Experiment, trial: Trial) -> Result:
     prompts, recipe, console = experiment.sampled_prompts, experiment.recipe, experiment.console
     key, out = pairs_key(experiment, trial, prompts), experiment.folder / trial.name / PAIRS
     if card_of(experiment, trial).get("key") == key:
-        set_variant_state(trial.name, "sampled", console, f"{trial.name}: pairs already sampled; kept")
+        set_variant_state(trial.name, "sampled", console, f"{trial.name}: pairs already sampled; reused")
         return Done(kept=True)
     if _copied(experiment, trial, key):  # variants of one seed sample the same in their first round
         return Done(kept=True)

@@ -37,7 +37,7 @@ class Done:
     kept: bool = False
 
     def __str__(self) -> str:
-        return "kept" if self.kept else "done"
+        return "reused" if self.kept else "done"
 
 
 @dataclass(frozen=True)

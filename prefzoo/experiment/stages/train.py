@@ -97,7 +97,7 @@ def _earlier(experiment: Experiment, training: Training, pause: int | None) -> R
     if broadcast(_is_intact(experiment, training) if main else False):
         if main:
             training.checkpoints.remove()
-        set_variant_state(name, KEPT, experiment.console, f"{name}: already trained with these settings; kept")
+        set_variant_state(name, KEPT, experiment.console, f"{name}: already trained with these settings; reused")
         return Done(kept=True)
     failure = broadcast(run_folders.read_failure(folder))
     if failure is not None and failure.key == training.key:
@@ -134,7 +134,7 @@ def _is_intact(experiment: Experiment, training: Training) -> bool:
         return same and state_of_numbers(experiment, training.name) is Numbers.SAME
     result = run_folders.read_finished(training.folder, training.key)
     if result is not None and result.weights and result.weights != model_copies.content_hash(checkpoint):
-        experiment.console.print(f"{checkpoint}: broken (not what was written); {training.name} is trained again")
+        experiment.console.print(f"{checkpoint}: damaged (its checksum is wrong); {training.name} is trained again")
         return False
     return result is not None
 

@@ -136,7 +136,7 @@ def _loss(t: Translation, kind: str) -> None:
     t.mapped |= {key: "the variant's beta" for key, value in given.items() if value is not None}
     for key in inner:
         if key != "beta":
-            t.left_out[f"trl.{key}"] = "is no option of a preference loss here"
+            t.left_out[f"trl.{key}"] = "not an option of a preference loss here"
     good, bad = t.number("kto_desirable_weight", 1.0), t.number("kto_undesirable_weight", 1.0)
     gamma, alpha = t.number("simpo_gamma", 0.5), t.number("cpo_alpha", 1.0)
     kinds, weights = t.take("dpo_loss_type"), t.take("dpo_loss_weights")

@@ -110,7 +110,7 @@ def _data(t: Translation) -> None:
     thinking = t.take("enable_thinking", False if template.endswith("_nothink") else None)
     if thinking is not None:
         t.set("data.chat_template_kwargs.enable_thinking", bool(thinking), "template")
-    t.leave("default_system tool_format", "a system prompt stands in the data")
+    t.leave("default_system tool_format", "a system prompt belongs in the data")
     t.leave("mask_history train_on_prompt", "data.score decides which turns are scored")
     t.leave("streaming mix_strategy interleave_probs buffer_size", "sources have weight and streaming of their own")
 

@@ -56,7 +56,7 @@ def pair_losses(t: Translation, kinds: Any, weights: Any, options: Knobs) -> Non
 
 def _term(t: Translation, kind: str, options: Knobs) -> tuple[str, Knobs]:
     if kind not in PAIRS:
-        t.differ(f"loss_type: {kind}", "no such loss is known here; dpo stands in its place (prefzoo losses lists all)")
+        t.differ(f"loss_type: {kind}", "no such loss is known here; dpo takes its place (prefzoo losses lists all)")
     loss, beta = PAIRS.get(kind, PAIRS["sigmoid"])
     knobs: Knobs = {beta: float(options.get("beta", 0.1))} if beta else {}
     smoothing = float(options.get("label_smoothing") or 0)
