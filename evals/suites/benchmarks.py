@@ -17,11 +17,14 @@ import torch
 
 from prefzoo.errors import UserError
 from prefzoo.evals.suites.tasks import resolve_task, suite_key, suite_names
+from prefzoo.runtime.memory import free_gpu_bytes
 from prefzoo.runtime.plugins import describe_error
 from prefzoo.runtime.rates import thread_clock
 
 BOOTSTRAP = 1000  # of lm-eval's, for standard errors that no formula gives
 FEW = (2, 10)  # documents of a short measurement: the difference is what documents take
+BATCH, MOST = {"cpu": 16}, 128  # documents scored in one batch: on CPUs, and at most on other devices
+LONGEST, FP32 = 2048, 4  # tokens of a document that lm-eval scores at once; bytes
 PAIRED = 2  # (log-likelihood, length): lm-eval's samples of a perplexity
 
 
@@ -51,7 +54,8 @@ class Benchmark:
 
 
 def run_benchmark(
-    model: Any, tokenizer: Any, spec: str, *, folder: Path = Path(), batch_size: int = 16, limit: int | None = None
+    model: Any, tokenizer: Any, spec: str, *, folder: Path = Path(), batch_size: int | None = None,
+    limit: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run a benchmark by lm-eval.
 
@@ -63,7 +67,7 @@ def run_benchmark(
         model, tokenizer: as transformers has them.
         spec: an embedded suite, a task file or folder, or an lm-eval task.
         folder: what a path in `spec` is relative to.
-        batch_size: documents per batch.
+        batch_size: documents per batch; None for as many as suit the device and its memory.
         limit: only the first so many documents; None for all.
 
     Returns:
@@ -87,14 +91,29 @@ def run_benchmark(
     return {name: asdict(b) for name, b in benchmarks.items()}
 
 
-def seconds_for_all(model: Any, tokenizer: Any, spec: str, *, folder: Path = Path(), batch_size: int = 16) -> float:
+def documents_together(model: Any) -> int:
+    """Return how many documents are scored in one batch: 16 on CPUs, on GPUs as many as the logits leave room for.
+
+    lm-eval holds the logits of all positions, in the model's precision, in fp32, and once more as log-probs.
+
+    Args:
+        model: A causal language model, on its device.
+    """
+    if model.device.type in BATCH:
+        return BATCH[model.device.type]
+    config = model.config.get_text_config()
+    positions = min(int(getattr(config, "max_position_embeddings", None) or LONGEST), LONGEST)
+    row = positions * int(config.vocab_size) * (int(model.dtype.itemsize) + 2 * FP32)
+    return max(1, min(MOST, int(free_gpu_bytes(model.device) / 2) // row))
+
+
+def seconds_for_all(model: Any, tokenizer: Any, spec: str, *, folder: Path = Path()) -> float:
     """Run a few documents of a benchmark, and work out what all of them take on one model.
 
     Args:
         model, tokenizer: as transformers has them.
         spec: an embedded suite, or a task file or folder: data that are on this machine.
         folder: what a path in `spec` is relative to.
-        batch_size: documents per batch.
 
     Returns:
         Seconds of `thread_clock`, loading of the documents included.
@@ -113,7 +132,7 @@ def seconds_for_all(model: Any, tokenizer: Any, spec: str, *, folder: Path = Pat
             start = thread_clock()
             with _states_restored(model), _quiet():
                 try:
-                    results = _evaluate(model, tokenizer, manager, name, batch_size, limit)
+                    results = _evaluate(model, tokenizer, manager, name, None, limit)
                 except Exception as e:
                     raise UserError(f"{spec}: {describe_error(e)}") from None
             took.append(thread_clock() - start)
@@ -125,7 +144,7 @@ def seconds_for_all(model: Any, tokenizer: Any, spec: str, *, folder: Path = Pat
 
 
 def _evaluate(
-    model: Any, tokenizer: Any, manager: Any, name: str, batch_size: int, limit: int | None
+    model: Any, tokenizer: Any, manager: Any, name: str, batch_size: int | None, limit: int | None
 ) -> dict[str, Any]:
     import lm_eval
     from lm_eval.models.huggingface import HFLM
@@ -133,7 +152,7 @@ def _evaluate(
     loaded = manager.load([name])
     generates = any(task.OUTPUT_TYPE == "generate_until" for task in loaded["tasks"].values())
     chat = generates and bool(tokenizer.chat_template)
-    harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size or documents_together(model))
     results: dict[str, Any] = lm_eval.simple_evaluate(
         model=harness, tasks=[name], task_manager=manager, bootstrap_iters=BOOTSTRAP, apply_chat_template=chat,
         limit=limit,
@@ -229,8 +248,13 @@ def _quiet(names: Sequence[str] = ("lm_eval", "lm-eval", "datasets")) -> Iterato
     for x in loggers:
         x.setLevel(logging.ERROR)
     try:
-        # some of its bars cannot be turned off, and it asks git for the commit of whatever folder it is started in
-        with redirect_stderr(io.StringIO()), patch("lm_eval.evaluator.get_git_commit_hash", return_value=None):
+        # some of its bars cannot be turned off; it asks git for the commit of whatever folder it is started in, and
+        # for each task starts programs that list the machine's packages and drivers, which takes seconds
+        with (
+            redirect_stderr(io.StringIO()),
+            patch("lm_eval.evaluator.get_git_commit_hash", return_value=None),
+            patch("lm_eval.evaluator.add_env_info"),
+        ):
             yield
     finally:
         for x, level in zip(loggers, levels, strict=True):

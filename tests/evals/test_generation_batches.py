@@ -16,6 +16,7 @@ from prefzoo.evals.generation.generate import sample_tokens
 from prefzoo.evals.judges import causal
 from prefzoo.evals.judges.judge_prompt import JudgePrompt
 from prefzoo.evals.judges.protocol import Answer, Comparison, PromptRow
+from prefzoo.evals.suites import benchmarks
 
 PROMPTS = [[1, *range(5, 5 + n)] for n in (9, 2, 5, 3, 7, 4, 6)]
 
@@ -122,6 +123,27 @@ def test_held_out_pairs_are_scored_in_large_passes(tiny_model: Any, monkeypatch:
     scored = reference_logprobs.logprobs(tiny_model, rows, "shared", bf16=False)
     torch.testing.assert_close(scored.chosen, expected.chosen)
     assert sizes == [7]
+
+
+def test_benchmarks_are_scored_in_batches_whose_logits_fit(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert benchmarks.documents_together(tiny_model) == 16
+    memory = {"free": 1e12}
+    monkeypatch.setattr(benchmarks, "BATCH", {})
+    monkeypatch.setattr(benchmarks, "free_gpu_bytes", lambda device: memory["free"])
+    assert benchmarks.documents_together(tiny_model) == 128
+    memory["free"] = 2 * 5.5 * 256 * 340 * 12  # positions, vocabulary, and bytes of fp32 logits and their copies
+    assert benchmarks.documents_together(tiny_model) == 5
+    memory["free"] = 1
+    assert benchmarks.documents_together(tiny_model) == 1
+
+
+def test_a_benchmark_does_not_list_the_machines_packages() -> None:
+    from lm_eval import evaluator
+
+    results: dict[str, Any] = {}
+    with benchmarks._quiet():
+        evaluator.add_env_info(results)
+    assert results == {}
 
 
 def test_a_model_judges_in_large_passes(tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from prefzoo.evals.metrics import frontier
 from prefzoo.evals.metrics.frontier import FrontierPoint
 from prefzoo.evals.metrics.held_out import preference_margins
 from prefzoo.experiment.base_logprobs import base_on_held_out, logprobs_of
+from prefzoo.experiment.checkpoint_reader import CheckpointReader
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.stages.answers import draw, own_samples
 from prefzoo.experiment.stages.measure import identity, numbers_of
@@ -63,11 +64,11 @@ def measure_frontier(experiment: Experiment, names: Sequence[str]) -> dict[str, 
     points = [(name, step) for name in names for step in _checkpoints(experiment, name)]
     todo = broadcast([point for point in points if _known(experiment, *point) is None])
     base = base_on_held_out(experiment) if todo and experiment.held_out else None
-    together = are_models_sharded()
+    together, reader = are_models_sharded(), CheckpointReader(experiment.load_checkpoint)
     for name, step in todo if together else shard(todo):
         title = f"frontier of {name}, step {step}"
         with stage(title, "points", experiment.console, variant=name, activity="frontier"):
-            point = _point(experiment, name, step, base)
+            point = _point(experiment, name, step, base, reader)
         if not together or process_state().is_main_process:
             run_folders.write_json(_file(experiment, name, step), {"key": _key(experiment, name), **asdict(point)})
     process_state().wait_for_everyone()
@@ -146,14 +147,16 @@ def _all(experiment: Experiment, name: str) -> dict[int, FrontierPoint]:
     return {step: point for step, point in points.items() if point is not None}
 
 
-def _point(experiment: Experiment, name: str, step: int, base_logprobs: LogProbs | None) -> FrontierPoint:
+def _point(
+    experiment: Experiment, name: str, step: int, base_logprobs: LogProbs | None, reader: CheckpointReader
+) -> FrontierPoint:
     """Measure a point. The last one of a training is on the board: what was measured there is not measured again."""
     rows, points = experiment.prompts[: experiment.recipe.evals.kl], _checkpoints(experiment, name)
     checkable, last, bf16 = all(row.checks for row in rows), step == max(points), native_bf16()
 
     @cache
     def model() -> Any:
-        return experiment.load_checkpoint(points[step])
+        return reader.read(points[step])
 
     def answering() -> Any:
         return experiment.base.answering if name == BASE else experiment.answering(model(), points[step])

@@ -23,6 +23,7 @@ from prefzoo.evals.metrics.held_out import has_all_metrics, on_pairs
 from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_benchmarks, write_samples
 from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.experiment.base_logprobs import base_on_held_out, logprobs_of
+from prefzoo.experiment.checkpoint_reader import CheckpointReader
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.stages.answers import cached_answers, of_template, own_samples
 from prefzoo.experiment.stages.engines import Given, answers_by_engine
@@ -65,8 +66,9 @@ def measure_models(experiment: Experiment, names: Sequence[str]) -> dict[str, Re
     else:
         given = answers_by_engine(experiment, {name: of[name] for name in shard(todo)})
     base = base_on_held_out(experiment) if todo and experiment.held_out else None
+    reader = CheckpointReader(experiment.load_checkpoint)
     for name in todo if shares else shard(todo):
-        model = experiment.base.model if name == BASE else experiment.load_trained(name)
+        model = experiment.base.model if name == BASE else reader.read(experiment.folder / name / "checkpoint")
         measure_model(experiment, name, model, base, given.get(name))
         set_variant_state(name, MEASURED, experiment.console)
     process_state().wait_for_everyone()

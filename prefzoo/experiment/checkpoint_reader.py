@@ -1,0 +1,73 @@
+"""One model in memory for all checkpoints that are measured in turn: of the next one only the weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+SETTINGS = ("config.json", "generation_config.json")
+ADAPTER = "adapter_config.json"
+
+
+class CheckpointReader:
+    """Loads the first checkpoint, and reads the weights of later ones into the same model where they fit it.
+
+    Loading a model takes seconds: its modules are made, its attention is tried. A reader holds one model, so what it
+    returned before has other weights after the next call.
+    """
+
+    def __init__(self, load: Callable[[Path], Any]) -> None:
+        """Load nothing yet.
+
+        Args:
+            load: returns the model in a folder, on its device, in fp32.
+        """
+        self._load = load
+        self._model: Any = None
+        self._settings: list[bytes] = []
+        self._buffers: dict[str, Tensor] = {}
+
+    def read(self, folder: Path) -> Any:
+        """Return the model in a folder, in fp32.
+
+        Args:
+            folder: a checkpoint, as transformers or peft saved it.
+        """
+        settings = [path.read_bytes() if (path := folder / name).is_file() else b"" for name in SETTINGS]
+        whole = not (folder / ADAPTER).is_file()
+        if self._model is None or not whole or settings != self._settings or not self._fill(folder):
+            self._model = None  # its memory is the next one's
+            self._model = self._load(folder)
+            self._settings = settings if whole else []
+            self._buffers = {name: value.clone() for name, value in self._model.named_buffers()} if whole else {}
+        return self._model
+
+    @torch.no_grad()
+    def _fill(self, folder: Path) -> bool:
+        """Copy the weights in a folder into the model, unless their names and shapes are not exactly the model's."""
+        files = {name: path for path in sorted(folder.glob("*.safetensors")) for name in _names(path)}
+        own = self._model.state_dict(keep_vars=True)
+        filled = {id(own[name]) for name in files if name in own}  # of tied weights one is saved
+        if not files.keys() <= own.keys() or any(id(value) not in filled for value in own.values()):
+            return False
+        own = self._model.float().state_dict()
+        for name, value in self._model.named_buffers():  # some are in no file, and were rounded with the weights
+            value.copy_(self._buffers[name])
+        for path in sorted(set(files.values())):
+            with safe_open(path, "pt", device=str(self._model.device)) as file:
+                for name in _names(path):
+                    value = file.get_tensor(name)
+                    if value.shape != own[name].shape:
+                        return False
+                    own[name].copy_(value)
+        return True
+
+
+def _names(path: Path) -> list[str]:
+    with safe_open(path, "pt") as file:
+        return list(file.keys())
