@@ -38,11 +38,13 @@ class Base:
         """
         self._load, self._frozen_bf16, self._loaded, self._sharded = load, frozen_bf16, loaded, sharded
         self._model: Any = None
-        self._answering: Any = None
+        self._answering: Any = None  # the model, or of a sharded one a copy, in the precision of answers
 
     @property
     def model(self) -> Any:
         """The model, frozen, on this process's device; a `ShardedModel` if it is sharded."""
+        if not self._sharded and self._answering is not None and self._answering.dtype != torch.float32:
+            self.drop()  # its weights were rounded
         if self._model is None:
             model = self._frozen()
             self._model = shard_model(model) if self._sharded else _on_device(model)
@@ -56,12 +58,11 @@ class Base:
     @property
     def answering(self) -> Any:
         """The model in the precision in which answers are generated: bf16 where the machine has it."""
-        if not native_bf16():
-            return self.model
-        if not self._sharded:
-            return self.model.to(torch.bfloat16)
-        if self._answering is None:
-            self._answering = shard_model(self._load().to(torch.bfloat16))
+        if self._answering is None and not native_bf16():
+            self._answering = self.model
+        elif self._answering is None:
+            low = (self._load() if self._sharded else self.model).to(torch.bfloat16)
+            self._answering = shard_model(low) if self._sharded else low
         return self._answering
 
     def take(self) -> Any:

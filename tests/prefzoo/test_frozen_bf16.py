@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
-from prefzoo.engine import models, reference_logprobs
+from prefzoo.engine import base_model, models, reference_logprobs
 from prefzoo.engine.base_model import Base, load_policy
 from prefzoo.engine.frozen_bf16 import cast_frozen_layers
 from prefzoo.recipe.sections import Lora, Train
@@ -124,6 +124,23 @@ def test_a_hash_does_not_depend_on_the_precision_in_which_weights_are_read(tiny_
     wide = copy.deepcopy(stored).float()
     wide.config.dtype, stored.config.dtype = torch.float32, torch.bfloat16
     assert models.fingerprint(stored) == models.fingerprint(wide) != models.fingerprint(tiny_model)
+
+
+def test_a_base_whose_weights_were_rounded_is_loaded_anew(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = []
+
+    def load() -> Any:
+        loads.append(1)
+        return copy.deepcopy(tiny_model)
+
+    for native, expected in ((False, 1), (True, 2)):
+        loads.clear()
+        monkeypatch.setattr(base_model, "native_bf16", lambda native=native: native)
+        base = Base(load)
+        assert base.model is base.answering is base.answering
+        assert base.answering.dtype == (torch.bfloat16 if native else torch.float32) and len(loads) == 1
+        weights = next(base.model.parameters())
+        assert torch.equal(weights, next(tiny_model.parameters())) and len(loads) == expected
 
 
 def test_the_base_is_loaded_when_it_is_read(tiny_model: Any) -> None:

@@ -72,7 +72,7 @@ def measure_frontier(experiment: Experiment, names: Sequence[str]) -> dict[str, 
         if not together or process_state().is_main_process:
             run_folders.write_json(_file(experiment, name, step), {"key": _key(experiment, name), **asdict(point)})
     process_state().wait_for_everyone()
-    experiment.base.drop()  # its precision may have been lowered, and trainings may follow
+    experiment.base.drop()
     measured = {name for name, _ in todo}
     return {name: Done(kept=name not in measured) for name in names}
 
@@ -176,7 +176,7 @@ def _point(
         samples = own_samples(experiment, name, answering, identity(experiment, name))
     else:
         samples = draw(experiment, answering(), [row.prompt for row in rows], _seed(experiment, name))
-    answers = decode_answers(experiment.base.model, experiment.tokenizer, [s.tokens for s in samples])
+    answers = decode_answers(experiment.base.answering, experiment.tokenizer, [s.tokens for s in samples])
     if checkable:
         reward = [Verifier().score(row, answer) for row, answer in zip(rows, answers, strict=True)]
     texts = [answer.text for answer in answers]

@@ -72,7 +72,8 @@ def measure_models(experiment: Experiment, names: Sequence[str]) -> dict[str, Re
         measure_model(experiment, name, model, base, given.get(name))
         set_variant_state(name, MEASURED, experiment.console)
     process_state().wait_for_everyone()
-    experiment.base.drop()  # its precision may have been lowered, and trainings may follow
+    if not experiment.frontier_points:  # which needs it, too
+        experiment.base.drop()
     return {name: Done(kept=name not in todo) for name in names}
 
 

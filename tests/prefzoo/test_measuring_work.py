@@ -1,0 +1,50 @@
+"""What measuring a run takes: how often models are loaded, and answers generated. Counted, not timed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefzoo.engine import models
+from prefzoo.evals.generation import generate
+from prefzoo.evals.metrics import sampled_kl
+from prefzoo.experiment.pipeline import run
+from prefzoo.experiment.request import Options, Request
+
+RECIPE = """\
+name: tiny
+model: model
+data: {train: train.jsonl, eval: test.jsonl, max_length: 300}
+train: {batch: 4, steps: 2, learning_rate: 1e-3, precision: fp32}
+variants: {dpo: , ipo: , simpo: }
+evals: {prompts: "instruct:eval:3", max_new_tokens: 4, frontier: 2}
+"""
+
+
+@pytest.mark.slow
+def test_a_run_loads_and_generates_no_more_than_it_must(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFZOO_CACHE", str(run_folder / "cache"))
+    (run_folder / "r.yaml").write_text(RECIPE)
+    counts: Counter[str] = Counter()
+
+    def counted(module: Any, name: str) -> None:
+        real = getattr(module, name)
+
+        def call(*args: Any, **words: Any) -> Any:
+            counts[f"{module.__name__}.{name}"] += 1
+            return real(*args, **words)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(models, "load")
+    counted(generate, "sample_tokens")
+    counted(sampled_kl, "sample_tokens")
+    run(Request(str(run_folder / "r.yaml"), (), str(run_folder / "results")), Options(quiet=True, silent=True))
+    answered, sampled = (counts[f"{module.__name__}.sample_tokens"] for module in (generate, sampled_kl))
+    assert answered == 4  # the base and three policies, all prompts at once
+    assert sampled == 3 + 1 + 3  # at the end of each training, of the base, and half way; no point of them twice
+    # read with the recipe; for each policy; the base again, and one for all that are measured; one for all snapshots
+    assert counts["prefzoo.engine.models.load"] == 1 + 3 + 2 + 1
