@@ -81,7 +81,7 @@ def _plan(request: Request, launch: Path | None) -> Plan:
 
     inputs, progress = inputs_of(request, recipe), Console(stderr=True, emoji=False)
     shown = progress if progress.is_terminal else None
-    plan = plan_of(Path(request.recipe), request.overrides, request.results, shown, launch)
+    plan = plan_of(Path(request.recipe), request.overrides, request.results, shown, launch, recipe)
     write_check(request, launch, plan, inputs)
     return plan
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefzoo.cli import complete
-from prefzoo.cli.options import FILE, JSON, RECIPE_FILE, SET, report_mistakes
+from prefzoo.cli.options import FILE, JSON, RECIPE_FILE, SET, read_recipe
 from prefzoo.errors import UserError
 
 if TYPE_CHECKING:
     from prefzoo.data.audit import AuditedData
+    from prefzoo.recipe.load import Recipe
 
 ABOUT_FORMATS = (
     "{count} formats, recognised by columns and values. `data.format: NAME` in a recipe names one, `data.columns` maps "
@@ -53,11 +54,10 @@ def command(
     elif recipe is None:
         raise click.UsageError("Missing argument 'RECIPE'; `prefzoo data --formats` needs none.")
     else:
-        report_mistakes(recipe, overrides)
-        _show_data(recipe, overrides, as_json=as_json, html=html, ches=ches)
+        _show_data(read_recipe(recipe, overrides), as_json=as_json, html=html, ches=ches)
 
 
-def _show_data(path: Path, overrides: Sequence[str], *, as_json: bool, html: Path | None, ches: bool) -> None:
+def _show_data(recipe: Recipe, *, as_json: bool, html: Path | None, ches: bool) -> None:
     """Print every data set of a recipe, or write them to a page: schema, one pair, lengths, odd rows, losses.
 
     Raises:
@@ -69,9 +69,7 @@ def _show_data(path: Path, overrides: Sequence[str], *, as_json: bool, html: Pat
     from prefzoo.engine import models
     from prefzoo.evals.suites.prompts import load_prompts
     from prefzoo.experiment.data import read_data, reading_of
-    from prefzoo.recipe import load as recipes
 
-    recipe = recipes.load(path, overrides)
     model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
     sets = read_data(recipe, tokenizer, prompts, Console(stderr=True))

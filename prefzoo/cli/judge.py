@@ -11,7 +11,7 @@ import click
 
 from prefzoo.cli import complete
 from prefzoo.cli.errors import PARTLY_FAILED
-from prefzoo.cli.options import FILE, QUIET, RECIPE_FILE, SET, report_mistakes
+from prefzoo.cli.options import FILE, QUIET, RECIPE_FILE, SET, read_recipe
 from prefzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prefzoo.evals.metrics.best_of import BestOf
     from prefzoo.evals.metrics.judge_quality import Quality
     from prefzoo.evals.stats.intervals import Estimate
+    from prefzoo.recipe.load import Recipe
 
 NUMBERS = (
     ("agreement", "agrees with the label"),
@@ -55,14 +56,13 @@ def command(
     --judge '{kind: implicit, model: results/run/dpo/checkpoint}'.
     """
     _check_words(recipe, overrides, judged, pairs, best_of)
-    if recipe is not None:
-        report_mistakes(recipe, overrides)
+    loaded = None if recipe is None else read_recipe(recipe, overrides)
     from prefzoo.runtime.paths import OUT_CURE, check_writable
     from prefzoo.runtime.run_folders import write_json
 
     if out is not None:
         check_writable(out.parent, "--out", OUT_CURE)
-    asked = _Asked(recipe, overrides, judged, quiet)
+    asked = _Asked(recipe, loaded, judged, quiet)
     result: Quality | BestOf
     if best_of is None:
         result = _on_pairs(asked, pairs)
@@ -80,8 +80,8 @@ def command(
 class _Asked:
     """What the command line says of the judge."""
 
-    recipe: Path | None
-    overrides: tuple[str, ...]
+    path: Path | None
+    recipe: Recipe | None
     judged: str | None
     quiet: bool
 
@@ -93,13 +93,11 @@ class _Asked:
         """
         from prefzoo.evals.judges import load_judge
         from prefzoo.experiment.stages.judge import judge_settings
-        from prefzoo.recipe import load as recipes
 
         if self.judged is not None:
             return load_judge(judge_settings(self.judged), Path.cwd())
         assert self.recipe is not None  # noqa: S101 - checked before
-        recipe = recipes.load(self.recipe, self.overrides)
-        return load_judge(recipe.evals.judge, recipe.folder)
+        return load_judge(self.recipe.evals.judge, self.recipe.folder)
 
 
 def _check_words(
@@ -129,13 +127,12 @@ def _on_pairs(asked: _Asked, pairs: str | None) -> Quality:
     from prefzoo.evals.metrics.judge_quality import quality
     from prefzoo.experiment.data import source_of
     from prefzoo.experiment.labels import read_labelled
-    from prefzoo.recipe import load as recipes
     from prefzoo.runtime.progress import stage
 
-    recipe = recipes.load(asked.recipe, asked.overrides) if asked.recipe is not None else None
+    recipe = asked.recipe
     named = pairs or (recipe.data.eval if recipe is not None else None)
     if named is None:
-        raise UserError(f"{asked.recipe}: data.eval is not set; name labelled pairs by --pairs FILE")
+        raise UserError(f"{asked.path}: data.eval is not set; name labelled pairs by --pairs FILE")
     if pairs is None and recipe is not None:
         labelled = read_labelled(source_of(recipe, named), recipe.folder)
     else:

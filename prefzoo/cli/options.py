@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from prefzoo.cli import complete
 from prefzoo.errors import UserError
 from prefzoo.runtime.paths import recipe_path
+
+if TYPE_CHECKING:
+    from prefzoo.recipe.load import Recipe
 
 
 class RecipeFile(click.Path):
@@ -58,8 +61,12 @@ TEMPLATE = click.option(
 )  # fmt: skip
 
 
-def report_mistakes(recipe: Path, overrides: tuple[str, ...]) -> None:
-    """Raise UserError for mistakes in a recipe's text, before a command imports torch."""
+def read_recipe(path: Path, overrides: tuple[str, ...]) -> Recipe:
+    """Return a recipe; its mistakes are reported before a command imports torch.
+
+    Raises:
+        UserError: The recipe is wrong.
+    """
     from prefzoo.recipe import load
 
-    load.load(recipe, overrides)
+    return load.load(path, overrides)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefzoo.cli.errors import PARTLY_FAILED
-from prefzoo.cli.options import FILE, QUIET, RECIPE, RESULTS, SET
+from prefzoo.cli.options import FILE, QUIET, RECIPE, RESULTS, SET, read_recipe
 from prefzoo.errors import UserError
 
 if TYPE_CHECKING:
     from prefzoo.experiment.request import Request
+    from prefzoo.recipe.load import Recipe
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
     request = Request(str(recipe), tuple(overrides), str(results), words.save_every, words.replace)
     if words.are_plain and _nothing_to_do(request, quiet=words.quiet):
         return False
-    _read_recipe(request, quiet=words.quiet)
+    loaded = _read_recipe(request, quiet=words.quiet)
     from prefzoo.experiment import pipeline
     from prefzoo.experiment.executors import Resources
     from prefzoo.runtime.distributed import process_state
@@ -126,32 +127,31 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
     if words.emit:
         from prefzoo.experiment.slurm import write_scripts
 
-        written = write_scripts(request, resources)
+        written = write_scripts(request, resources, loaded)
         click.echo(f"{written.trials} trainings, one array task each. Submit them with")
         click.echo(f"  {shlex.quote(str(written.submit))}")
         click.echo("The results folder and the cache (PREFZOO_CACHE) must be in storage that every node can read.")
         return False
     if words.stage:
-        for name, result in pipeline.run_one_stage(request, words.stage, options).items():
+        for name, result in pipeline.run_one_stage(request, words.stage, options, loaded).items():
             click.echo(f"{words.stage} ({name}): {result}")
         return False
-    outcome = pipeline.run(request, options, resources)
+    outcome = pipeline.run(request, options, resources, loaded)
     # of several processes one ends with an error: a launcher that sees the first one stops the others
     return bool(outcome.failed or outcome.faults) and process_state().is_main_process
 
 
-def _read_recipe(request: Request, *, quiet: bool) -> None:
-    """Report the recipe's faults, or what it holds, in the seconds before torch and the models' library are imported.
+def _read_recipe(request: Request, *, quiet: bool) -> Recipe:
+    """Read the recipe, and report its faults or what it holds before the seconds that torch and its kind take.
 
     Raises:
         UserError: the recipe is wrong.
     """
-    from prefzoo.recipe import load
-
-    recipe = load.load(Path(request.recipe), request.overrides)
+    recipe = read_recipe(Path(request.recipe), request.overrides)
     if not quiet and os.environ.get("RANK", "0") == "0":
         variants = f"{len(recipe.variants)} variant{'s' * (len(recipe.variants) > 1)}"
         click.echo(f"{request.recipe}: {variants} of {recipe.model}; loading libraries")
+    return recipe
 
 
 def _nothing_to_do(request: Request, *, quiet: bool) -> bool:

@@ -63,12 +63,13 @@ class Checked:
         return [f"warning: {line}" for line in self.warnings] + without
 
 
-def load_checked(request: Request, launch: Path | None = None) -> Recipe:
+def load_checked(request: Request, launch: Path | None = None, recipe: Recipe | None = None) -> Recipe:
     """Read the recipe of a request, and check what depends on this machine: quick, nothing is loaded.
 
     Args:
         request: which run.
         launch: an Accelerate profile that trainings would start under.
+        recipe: the recipe of the request; None to read it.
 
     Returns:
         The recipe.
@@ -76,7 +77,7 @@ def load_checked(request: Request, launch: Path | None = None) -> Recipe:
     Raises:
         UserError: the recipe is wrong, names what is not available here, or a folder cannot be written; all faults.
     """
-    recipe = load.load(Path(request.recipe), request.overrides)
+    recipe = recipe or load.load(Path(request.recipe), request.overrides)
     faults = _Faults()
     checks: list[Callable[[], object]] = [
         lambda: _check_folders(request.folder(recipe.name), recipe),

@@ -44,6 +44,7 @@ from prefzoo.experiment.stages.report import (
 )
 from prefzoo.experiment.stages.stage import FRONTIER, MEASURE, REFERENCE, Failed, Result, Skipped, Stage, parse
 from prefzoo.experiment.standing import secure, standing_of
+from prefzoo.recipe.load import Recipe
 from prefzoo.runtime.distributed import leave_process_group, process_state
 from prefzoo.runtime.live_view import VariantRow, show_live_view
 from prefzoo.runtime.locking import run_lock
@@ -72,7 +73,9 @@ class Outcome:
     boards: dict[str, str] = field(default_factory=dict)
 
 
-def run(request: Request, options: Options = DEFAULTS, resources: Resources = HERE) -> Outcome:
+def run(
+    request: Request, options: Options = DEFAULTS, resources: Resources = HERE, recipe: Recipe | None = None
+) -> Outcome:  # fmt: skip
     """Train every trial of a recipe, measure what is chosen and the base, and rank them.
 
     What is finished is not done again unless `options.fresh`; what was begun goes on. All processes call this.
@@ -81,6 +84,7 @@ def run(request: Request, options: Options = DEFAULTS, resources: Resources = HE
         request: which run.
         options: how it starts.
         resources: where its stages run.
+        recipe: the recipe of the request; None to read it.
 
     Returns:
         The run's folder, and which variants failed.
@@ -91,7 +95,7 @@ def run(request: Request, options: Options = DEFAULTS, resources: Resources = HE
     """
     start = monotonic()
     resources.check()
-    recipe = load_checked(request, resources.launch)
+    recipe = load_checked(request, resources.launch, recipe)
     console = _console(options)
     inputs = unchanged.inputs_of(request, recipe.resolved(), recipe.folder)  # before any of them is read
     checked = check_run(request, recipe, console)
@@ -113,13 +117,16 @@ def run(request: Request, options: Options = DEFAULTS, resources: Resources = HE
     return outcome
 
 
-def run_one_stage(request: Request, text: str, options: Options = DEFAULTS) -> dict[str, Result]:
+def run_one_stage(
+    request: Request, text: str, options: Options = DEFAULTS, recipe: Recipe | None = None
+) -> dict[str, Result]:  # fmt: skip
     """Run one stage alone, as a task of a SLURM array does.
 
     Args:
         request: which run.
         text: the stage, like `train:3`.
         options: only `quiet` has a meaning here.
+        recipe: the recipe of the request; None to read it.
 
     Returns:
         How it ended, by the trial's name.
@@ -128,7 +135,7 @@ def run_one_stage(request: Request, text: str, options: Options = DEFAULTS) -> d
         UserError: there is no such stage.
         VariantFailed: it failed.
     """
-    recipe = load_checked(request)
+    recipe = load_checked(request, recipe=recipe)
     experiment = open_experiment(request, recipe, _console(options))
     stage = parse(text, list(experiment.trials))
     if process_state().is_main_process:

@@ -30,7 +30,7 @@ from prefzoo.training.profiles import profile_warnings
 
 def plan_of(
     path: Path, overrides: Sequence[str], results: str = "results", console: Console | None = None,
-    launch: Path | None = None,
+    launch: Path | None = None, recipe: Recipe | None = None,
 ) -> Plan:  # fmt: skip
     """Check a recipe with all that it names, as a run does, and return what it would do. Nothing is trained.
 
@@ -40,6 +40,7 @@ def plan_of(
         results: the folder that holds the runs' folders.
         console: where progress goes; nowhere if None.
         launch: an Accelerate profile that trainings would start under.
+        recipe: what the file holds with the overrides; None to read it.
 
     Returns:
         What it would do, with what looks absurd and what would fail.
@@ -48,7 +49,7 @@ def plan_of(
         UserError: the run would be refused.
     """
     request = Request(str(path), tuple(overrides), results)
-    checked = check_run(request, load_checked(request, launch), console or Console(quiet=True))
+    checked = check_run(request, load_checked(request, launch, recipe), console or Console(quiet=True))
     experiment = checked.experiment
     recipe, model, trials = experiment.recipe, experiment.base.model, list(experiment.trials.values())
     size, config = _size(model), model.config

@@ -13,7 +13,6 @@ from prefzoo.experiment.executors import Resources
 from prefzoo.experiment.ray_executor import launch_words
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.stages.stage import TRAIN, Stage
-from prefzoo.recipe import load
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
 
@@ -52,15 +51,22 @@ class Scripts:
     trials: int
 
 
-def write_scripts(request: Request, resources: Resources) -> Scripts:
+def write_scripts(request: Request, resources: Resources, recipe: Recipe) -> Scripts:
     """Write `reference.sbatch`, `train.sbatch`, `evaluate.sbatch` and `submit.sh` to `slurm` in the run's folder.
+
+    Args:
+        request: which run.
+        resources: what each task gets.
+        recipe: the recipe of the request.
+
+    Returns:
+        The script that hands all jobs in.
 
     Raises:
         UserError: the recipe asks for what tasks that do not wait for each other cannot do.
     """
     resources.check()
     request = request.absolute()
-    recipe = load.load(Path(request.recipe), request.overrides)
     _check(recipe)
     trials = search.expand(recipe)
     folder = request.folder(recipe.name) / "slurm"

@@ -122,10 +122,10 @@ def test_every_kind_of_judge_is_measured(
 def test_labelled_pairs_may_have_any_known_format(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert prefzoo(monkeypatch, "judge", "r.yaml") == 0
+    assert prefzoo(monkeypatch, "judge", "r.yaml", "-q") == 0
     mapped = capsys.readouterr().out
     assert (
-        prefzoo(monkeypatch, "judge", "r.yaml", "--pairs", "pairs.jsonl") == 0
+        prefzoo(monkeypatch, "judge", "r.yaml", "-q", "--pairs", "pairs.jsonl") == 0
     )  # a question is told without a mapping
     assert capsys.readouterr().out == mapped
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from called import prefzoo as command_line
 
 import prefzoo
+from prefzoo.errors import UserError
+from prefzoo.recipe import load
 
 SLOW = ("torch", "transformers", "datasets", "pandas", "scipy", "matplotlib", "accelerate", "peft", "openai", "numpy")
 CALL = """\
@@ -65,3 +69,23 @@ def test_a_run_shows_its_recipe_before_it_imports_torch(run_folder: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[0] == f"{run_folder / 'r.yaml'}: 4 variants of model; loading libraries"
     assert "torch" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("run",), ("check",), ("run", "--emit", "slurm"), ("run", "--stage", "train:0")], ids=str
+)
+def test_a_recipe_is_read_once(words: tuple[str, ...], in_run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings, read = [], load.load
+
+    def counted(path: str | Path, overrides: Sequence[str] = ()) -> load.Recipe:
+        readings.append(path)
+        return read(path, overrides)
+
+    def stop(*_: object) -> None:
+        raise UserError("far enough")
+
+    monkeypatch.setattr(load, "load", counted)
+    for opens in ("plan.check_run", "pipeline.check_run", "pipeline.open_experiment"):
+        monkeypatch.setattr(f"prefzoo.experiment.{opens}", stop)
+    command_line(monkeypatch, words[0], "r.yaml", *words[1:])
+    assert readings == [Path("r.yaml")]
