@@ -54,7 +54,12 @@ class Benchmark:
 
 
 def run_benchmark(
-    model: Any, tokenizer: Any, spec: str, *, folder: Path = Path(), batch_size: int | None = None,
+    model: Any,
+    tokenizer: Any,
+    spec: str,
+    *,
+    folder: Path = Path(),
+    batch_size: int | None = None,
     limit: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run a benchmark by lm-eval.
