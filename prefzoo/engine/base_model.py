@@ -22,6 +22,9 @@ class Base:
     """The untrained model, loaded when it is first read, and again after `drop`.
 
     A policy is trained in the memory that it took.
+
+    Attributes:
+        config: its configuration, once it was loaded; else None.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Base:
         self._load, self._frozen_bf16, self._loaded, self._sharded = load, frozen_bf16, loaded, sharded
         self._model: Any = None
         self._answering: Any = None  # the model, or of a sharded one a copy, in the precision of answers
+        self.config = getattr(loaded, "config", None)
 
     @property
     def model(self) -> Any:
@@ -73,6 +77,7 @@ class Base:
 
     def _frozen(self) -> Any:
         model, self._loaded = self._load() if self._loaded is None else self._loaded, None
+        self.config = model.config
         model.requires_grad_(False)
         if self._frozen_bf16 and not cast_frozen_layers(model):
             self._frozen_bf16, model = False, self._load().requires_grad_(False).float()

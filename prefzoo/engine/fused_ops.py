@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import rms_norm, silu
 
+from prefzoo.engine.recomputed import recomputable
+
 FUSED_NORM = ("cuda",)  # devices where torch's norm is one kernel
 FEW_LAUNCHES = ("cuda",)  # devices where an operation over more costs less than two
 HEADS = 1  # the dimension of the heads
@@ -30,15 +32,19 @@ def norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         (..., D) output.
     """
     if x.device.type in FUSED_NORM:
-        return rms_norm(x.to(weight.dtype), weight.shape, weight, eps).to(dtype)  # it takes one precision only
-    normed: Tensor = _Norm.apply(x, weight, eps, dtype)  # type: ignore[no-untyped-call]
-    return normed
+        wide = x.to(weight.dtype)  # torch's kernel takes one precision only
+        normed = rms_norm(wide, weight.shape, weight, eps).to(dtype)
+        kept = wide.detach(), weight.detach()
+        return recomputable(normed, lambda: rms_norm(kept[0], weight.shape, kept[1], eps).to(dtype))
+    plain: Tensor = _Norm.apply(x, weight, eps, dtype)  # type: ignore[no-untyped-call]
+    return plain
 
 
 def gate(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up (Shazeer 2020, arXiv:2002.05202); the backward pass computes silu again."""
     gated: Tensor = _Gate.apply(gate, up)  # type: ignore[no-untyped-call]
-    return gated
+    kept = gate.detach(), up.detach()
+    return recomputable(gated, lambda: silu(kept[0]).mul_(kept[1]))
 
 
 def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:

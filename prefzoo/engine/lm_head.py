@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from prefzoo.engine.online_softmax import OnlineSoftmax, rescaled_sum
 
 TILES = {"cpu": (512, 8192)}  # (tokens, vocabulary entries) whose logits exist at a time; fastest on two cores
-TILE_LOGITS = 2**27  # logits that exist at a time on other devices, of the whole vocabulary: few launches
+TILE_LOGITS = 2**26  # logits that exist at a time on other devices, of the whole vocabulary: few launches
 MAX_SAVED_BYTES = {"cpu": 2**28}  # bytes of half-precision products that are saved for the backward pass
 Tile = tuple[int, int] | None
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+from accelerate.utils import parse_flag_from_env
 
 from prefzoo.data.batches import split
 from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.cpu_attention import saved_attention_weights
 from prefzoo.recipe.sections import Train
+from prefzoo.runtime.distributed import process_state
 from prefzoo.training.job import Job, moves_reference
-from prefzoo.training.memory_model import GIB, DeviceType, TrainingPlan, footprint, model_bytes, model_shape
+from prefzoo.training.memory_model import GIB, DeviceType, Shape, TrainingPlan, footprint, model_bytes, model_shape
 from prefzoo.training.memory_need import MemoryNeed, free_memory
-from prefzoo.training.passes import DEFAULT_TOKENS, TOKENS
+from prefzoo.training.passes import token_budget, tokens_that_fit
 
 # On CPUs a process also holds Python, torch, oneDNN's kernels for every size it has seen, and memory that it freed. In
 # trainings of 0.4 to 4 GiB the measured peak stayed below `CPU_OVERHEAD` times the formulas' peak plus `PROCESS_BYTES`.
@@ -35,6 +39,38 @@ def live_models(job: Job, model: Any, reference: Any) -> list[Any]:
         copies = 0 if train.lora else 3 if train.sync_reference.bema else 1  # an adapter's is as small as the adapter
         return [model] * copies
     return [reference or model] if job.loss.needs_kl else []
+
+
+def with_pass_size(job: Job, config: Any) -> Job:
+    """Return a job whose passes suit the memory of this process's GPU.
+
+    Args:
+        job: What is to be trained.
+        config: Configuration of the model that it starts from; None where it is not known.
+
+    Returns:
+        The job; unchanged where passes have a size of their own, on CPUs, and for an unknown architecture.
+    """
+    try:
+        shape = model_shape(config)
+    except (AttributeError, TypeError):
+        return job
+    held = len(live_models(job, config, None))
+    return replace(job, train=_with_tokens(job.train, shape, bf16=job.bf16, held=held))
+
+
+def _with_tokens(train: Train, shape: Shape, *, bf16: bool, held: int) -> Train:
+    import torch
+
+    if train.tokens or not torch.cuda.is_available() or process_state().device.type != "cuda":
+        return train
+    world = process_state().num_processes
+    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+    # several processes must agree on their passes, and other work on their cards may differ
+    memory = free if world == 1 else torch.cuda.get_device_properties().total_memory
+    devices = world if any(parse_flag_from_env(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED")) else 1
+    tokens = tokens_that_fit(shape, train, bf16=bf16, memory=memory, held=held, devices=devices)
+    return train.model_copy(update={"tokens": tokens})
 
 
 def memory_need(
@@ -64,7 +100,7 @@ def memory_need(
         return None
     device_type: DeviceType = "cuda" if torch.cuda.is_available() else "cpu"
     longest = sorted(range(len(pairs)), key=lambda i: -pairs[i].answer_tokens)[: train.batch]
-    budget = train.tokens or TOKENS.get(device_type, DEFAULT_TOKENS)
+    budget = token_budget(_with_tokens(train, shape, bf16=bf16, held=len(live)), device_type)
     parts = split(pairs, longest, budget, train.micro_batch)
     blocks = [[pairs[i].block_lengths for i in part] for part in parts]
     tokens = [sum(map(sum, part)) for part in blocks]

@@ -15,7 +15,7 @@ DeviceType = Literal["cpu", "cuda"]
 FP32, BF16 = 4, 2  # bytes
 GIB = 2**30
 TILES = {"cpu": (512, 8192)}  # as in prefzoo/engine/lm_head.py, like the next; a test compares them
-TILE_LOGITS = 2**27
+TILE_LOGITS = 2**26
 TILE_COPIES = 3  # logits, their exponentials, and a temporary
 LORA_MODULES = 7  # per layer: query, key, value, output, gate, up, down
 
@@ -213,15 +213,15 @@ def _activations(shape: Shape, plan: TrainingPlan) -> float:
 def _per_token(shape: Shape, plan: TrainingPlan) -> float:
     """Return the bytes that a layer saves per token.
 
-    In fp32 the inputs of both norms, 2 D; in the precision of matrix products the outputs of the norms, 2 D, queries,
-    keys, values and the output of attention, 2 (H + K) d, and gate, up and their product, 3 F; on CPUs also attention
-    weights, H times the context (`engine.cpu_attention`).
+    In fp32 the inputs of both norms, 2 D; in the precision of matrix products queries, keys, values and the output of
+    attention, 2 (H + K) d, and gate and up, 2 F. On CPUs also what GPUs compute again (`engine.recomputed`): the norms'
+    outputs, 2 D, the product of gate and up, F, and attention weights, H times the context (`engine.cpu_attention`).
     """
     small = BF16 if plan.bf16 else FP32
     d, q, k, f = shape.hidden, shape.query, shape.key, shape.inner
     low = 0 if plan.rank is None else FP32 * plan.rank * LORA_MODULES
-    weights = shape.heads * plan.context if plan.device_type == "cpu" else 0
-    return FP32 * 2 * d + small * (2 * d + 2 * q + 2 * k + weights + 3 * f) + low
+    on_cpu = 2 * d + f + shape.heads * plan.context if plan.device_type == "cpu" else 0
+    return FP32 * 2 * d + small * (2 * q + 2 * k + 2 * f + on_cpu) + low
 
 
 def _head(shape: Shape, plan: TrainingPlan) -> float:

@@ -6,20 +6,59 @@ run in other kernels. Scored in the training's own passes, policy and reference 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from prefzoo.data.batches import split
 from prefzoo.data.tokens import TokenExample
 from prefzoo.recipe.sections import Train
+from prefzoo.training.memory_model import Shape, TrainingPlan, flops, footprint
 
 TOKENS = {"cpu": 2048}  # more is no faster on two cores, and takes more memory
-DEFAULT_TOKENS = 16384
+DEFAULT_TOKENS = 16_384
+FEWEST_TOKENS = 512
+BUSY_TOKENS = 2048  # with fewer, adding gradients up takes as long as computing them
+BUSY = 2.0**46  # operations of a pass that take a GPU longer than it takes to launch them
+RESERVE = 0.9  # share of a card's memory that a training may use; what the allocator cannot join takes the rest
 Passes = list[list[int]]  # the rows of each pass
 
 
 def token_budget(train: Train, device: str) -> int:
     """Return how many tokens one forward and backward pass may have on a type of device."""
     return train.tokens or TOKENS.get(device, DEFAULT_TOKENS)
+
+
+def tokens_that_fit(
+    shape: Shape, train: Train, *, bf16: bool, memory: float, held: float = 0.0, devices: int = 1
+) -> int:  # fmt: skip
+    """Return how many tokens a pass on a GPU should have: as few as keep it busy, and no more than fit.
+
+    Args:
+        shape: Sizes of the model.
+        train: The loop's settings; its own number of tokens goes before all.
+        bf16: Whether matrix products run in bf16.
+        memory: Bytes of the card that the training may take.
+        held: Other models in the same memory, as a multiple of this one.
+        devices: Number of cards over which the weights are sharded.
+
+    Returns:
+        A power of two, unless the settings have another number.
+    """
+    if train.tokens:
+        return train.tokens
+    rank = train.lora.rank if train.lora else None
+    once = flops(shape, TrainingPlan(1, 1, 0.0, rank=rank), 1)
+    tokens: int = min(DEFAULT_TOKENS, max(BUSY_TOKENS, 2 ** round(math.log2(BUSY / once))))
+
+    def peak(size: int) -> float:
+        plan = TrainingPlan(
+            size, size, 0.0, 2, rank, bf16, train.gradient_checkpointing, devices, "cuda", held, train.optimizer
+        )
+        return footprint(shape, plan).peak
+
+    while tokens > FEWEST_TOKENS and peak(tokens) > RESERVE * memory:
+        tokens //= 2
+    return tokens
 
 
 def step_passes(

@@ -21,6 +21,7 @@ from prefzoo.data.batches import collate
 from prefzoo.data.tokens import TokenExample
 from prefzoo.engine.logprobs import score
 from prefzoo.engine.precision import autocast, step_autocast
+from prefzoo.engine.recomputed import recomputed
 from prefzoo.engine.reference_logprobs import select_rows
 from prefzoo.errors import VariantFailed
 from prefzoo.runtime.distributed import all_gather
@@ -230,7 +231,7 @@ def _couple(context: StepContext, steps: Sequence[_PolicyStep], parts: Sequence[
 
 
 def _score(context: StepContext, numbers: Sequence[int], batch: PairBatch) -> list[Scored]:
-    with autocast(context.device, bf16=context.policies.jobs[0].bf16):
+    with autocast(context.device, bf16=context.policies.jobs[0].bf16), recomputed(context.device):
         return context.policies.score(numbers, batch)
 
 

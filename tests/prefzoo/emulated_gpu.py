@@ -20,6 +20,7 @@ from prefzoo.engine import (
     fused_ops,
     lm_head,
     packed_attention,
+    recomputed,
     stacked_adapters,
     stacked_scoring,
     varlen_attention,
@@ -40,6 +41,7 @@ def emulated_gpu() -> Iterator[None]:
             patch.setattr(module, "PART_BY_PART", ())
         patch.setattr(fused_ops, "FUSED_NORM", ("cpu",))
         patch.setattr(fused_ops, "FEW_LAUNCHES", ("cpu",))
+        patch.setattr(recomputed, "DEVICES", ("cpu",))
         patch.setattr(fused_ops, "rms_norm", _rms_norm)
         patch.setattr(lm_head, "TILES", {})
         patch.setattr(lm_head, "MAX_SAVED_BYTES", {})

@@ -11,13 +11,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import lm_head
 from prefzoo.recipe.sections import Train
-from prefzoo.training import memory_model, model_sizes
-from prefzoo.training.memory_estimate import CPU_OVERHEAD, PROCESS_BYTES, memory_need
+from prefzoo.training import memory_estimate, memory_model, model_sizes
+from prefzoo.training.job import Job
+from prefzoo.training.memory_estimate import CPU_OVERHEAD, PROCESS_BYTES, memory_need, with_pass_size
 from prefzoo.training.memory_model import Shape, TrainingPlan, devices_needed, flops, model_shape
+from prefzoo.training.passes import FEWEST_TOKENS, tokens_that_fit
 
 SHAPE = Shape(8, 512, 8, 4, 64, 1536, 8192, True)
 SIZE = {
@@ -113,3 +117,43 @@ def test_check_warns_where_too_little_is_free(tiny_model: Any, monkeypatch: pyte
     free["bytes"] = most * 1.01
     assert "too little" not in _line(tiny_model, pairs)
     assert memory_need(object(), pairs, Train(), bf16=False) is None
+
+
+SMALL = Shape(24, 896, 14, 2, 64, 4864, 151_936, True)  # Qwen2.5 0.5B
+LARGE = Shape(28, 1536, 12, 2, 128, 8960, 151_936, True)  # 1.5B
+CARD = 80e9
+
+
+def test_passes_are_as_small_as_keeps_a_card_busy() -> None:
+    sizes = [tokens_that_fit(shape, Train(), bf16=True, memory=CARD) for shape in (SMALL, LARGE)]
+    assert sizes == [16_384, 4096]
+    assert tokens_that_fit(LARGE, Train(tokens=777), bf16=True, memory=CARD) == 777
+
+
+def test_passes_are_smaller_where_memory_is() -> None:
+    peaks = []
+    for memory in (80e9, 36e9, 34e9):
+        tokens = tokens_that_fit(LARGE, Train(), bf16=True, memory=memory)
+        need = memory_model.footprint(LARGE, TrainingPlan(tokens, tokens, 0.0, 2, bf16=True, device_type="cuda")).peak
+        peaks.append((tokens, need <= 0.9 * memory))
+    assert peaks[0] == (4096, True) and peaks[0][0] > peaks[1][0] >= peaks[2][0]
+    assert tokens_that_fit(LARGE, Train(), bf16=True, memory=1e9) == FEWEST_TOKENS
+    assert tokens_that_fit(LARGE, Train(), bf16=True, memory=CARD, held=8) < 4096
+
+
+def test_a_job_on_a_gpu_has_passes_that_fit(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, pairs = losses.get("dpo"), [TokenPair([1] * 20, [2] * 30, [3] * 40, 0)]
+    job = Job(loss, loss.Params(), Train(), 0, pairs, "shared", bf16=True)
+    assert with_pass_size(job, tiny_model.config) is not None and job.train.tokens is None
+    assert with_pass_size(job, tiny_model.config).train.tokens is None, "not on a CPU"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (CARD / 2, CARD))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: CARD / 4)
+    monkeypatch.setattr(
+        memory_estimate, "process_state", lambda: SimpleNamespace(device=torch.device("cuda"), num_processes=1)
+    )
+    assert with_pass_size(job, tiny_model.config).train.tokens == 16_384
+    assert with_pass_size(job, None).train.tokens is None
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, CARD))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 1e6)
+    assert with_pass_size(job, tiny_model.config).train.tokens == FEWEST_TOKENS

@@ -25,6 +25,7 @@ from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.plugins import PACKAGE
 from prefzoo.training.checkpoint import Checkpoints
 from prefzoo.training.job import Frozen, Job, with_reference, with_start
+from prefzoo.training.memory_estimate import with_pass_size
 from prefzoo.training.passes import Passes
 from prefzoo.types import LogProbs
 
@@ -120,11 +121,12 @@ def plain_job(experiment: Experiment, trial: Trial) -> Job:
     """Return the job of a trial, without what its loss needs of the reference."""
     variant, other = trial.variant, experiment.reference_of(trial)
     layout = other.layout if other else experiment.layout
-    return Job(
+    job = Job(
         variant.loss_obj, variant.params, variant.train, trial.seed, experiment.pairs, layout, use_bf16(variant.train),
         other_reference=other.weights if other else "",
         pair_weights=experiment.pair_weights.get(variant.train.pair_weights or ""), origins=experiment.origins("train"),
     )  # fmt: skip
+    return with_pass_size(job, experiment.base.config)
 
 
 @dataclass
