@@ -208,9 +208,19 @@ def markdown(groups: Sequence[Group]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def page(groups: Sequence[Group], before: str) -> str:
-    """Return the folder's README with the generated part replaced, or added at its end; the rest of `before` stays."""
-    generated = f"{BEGIN}\n\n{markdown(groups)}\n\n{END}\n"
+def page(groups: Sequence[Group], before: str, more: str = "") -> str:
+    """Return the folder's README with the generated part replaced, or added at its end; the rest of `before` stays.
+
+    Args:
+        groups: as `gather` returns them.
+        before: the README's text; empty without one.
+        more: further sections, in Markdown.
+
+    Returns:
+        The whole text.
+    """
+    shown = "\n\n".join(filter(None, [markdown(groups) if groups or not more else "## Leaderboard", more]))
+    generated = f"{BEGIN}\n\n{shown}\n\n{END}\n"
     head, mark, rest = before.partition(BEGIN)
     if not mark:
         return f"{(before or TITLE).rstrip()}\n\n{generated}"

@@ -10,10 +10,11 @@ from pathlib import Path
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.leaderboard import Leaderboard
+from prefzoo.evals.boards.run_files import EVALUATION
 from prefzoo.evals.metrics.inspect_logs import is_log, read_logs
-from prefzoo.evals.metrics.lm_eval_files import read_results
+from prefzoo.evals.metrics.lm_eval_files import is_results, read_results
 from prefzoo.evals.metrics.measure import Measured
-from prefzoo.runtime.run_folders import BASE
+from prefzoo.runtime.run_folders import BASE, RESOLVED
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,34 @@ def with_baseline(results: Mapping[str, Measured], baseline: str | None, option:
     if BASE in results and first != BASE:
         raise UserError(f"{BASE}: a model named like the baseline's row; name it by {option}, or rename its folder")
     return Results(first, {BASE: results[first], **{name: one for name, one in results.items() if name != first}})
+
+
+def boards_below(root: Path) -> dict[str, Results]:
+    """Read what other tools left below a folder, beside runs: a board for each folder in it that holds any.
+
+    Args:
+        root: the folder.
+
+    Returns:
+        The models of each folder, the first as the baseline, by the folder's name.
+
+    Raises:
+        UserError: a log or a result file cannot be read.
+    """
+    runs = {path.parent for name in (RESOLVED, EVALUATION) for path in root.rglob(name)}
+    files: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*.json")):
+        if runs.isdisjoint(path.parents) and (is_log(path) or is_results(path)):
+            parts = path.relative_to(root).parts
+            files.setdefault(parts[0] if len(parts) > 1 else root.resolve().name, []).append(path)
+    return {folder: with_baseline(read_any(own), None, folder) for folder, own in files.items()}
+
+
+def markdown(boards: Mapping[str, Results]) -> str:
+    """Return a section for each board of other tools' results."""
+    parts = [f"### Measured by other tools: {name}\n\nbase: {one.baseline}\n\n{one.board().markdown().strip()}"
+             for name, one in boards.items()]  # fmt: skip
+    return "\n\n".join(parts)
 
 
 def text(board: Leaderboard, form: str) -> str:

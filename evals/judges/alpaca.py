@@ -108,8 +108,8 @@ def _file(name: str, folder: Path) -> Path:
         return path
     if path.suffix in (".yaml", ".yml") or "/" in name:
         raise UserError(f"{FIELD}: {name}: no such file: {path}; the path is relative to the recipe")
-    near = did_you_mean(name, list(own)) or f"; there are {', '.join(own)}"
-    raise UserError(f"{FIELD}: alpaca-eval has no annotator {name!r}{near}, or name a YAML file")
+    near = did_you_mean(name, list(own)) or f"; name a YAML file, or one of {', '.join(own)}"
+    raise UserError(f"{FIELD}: alpaca-eval has no annotator {name!r}{near}")
 
 
 def _config(config: dict[str, Any], place: str, file: Path, model: str | None) -> dict[str, Any]:

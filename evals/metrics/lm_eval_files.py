@@ -36,6 +36,17 @@ def read_results(paths: Sequence[Path]) -> dict[str, Measured]:
     return merge(files, _read)
 
 
+def is_results(path: Path) -> bool:
+    """Return whether a file is a result file of lm-eval, by its name and its keys."""
+    if not path.name.startswith("results_"):
+        return False
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(results, dict) and all(isinstance(results.get(k), dict) for k in NEEDED)
+
+
 def _read(file: Path) -> tuple[str, dict[str, Any]]:
     results = read_json(file, "give a results_*.json of lm-eval")
     missing = [k for k in NEEDED if not isinstance(results, dict) or not isinstance(results.get(k), dict)]

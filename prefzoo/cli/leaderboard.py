@@ -18,17 +18,22 @@ from prefzoo.errors import UserError
 def command(results: Path, write: bool, check: bool, as_json: bool) -> None:
     """Gather all runs under RESULTS into one board.
 
-    It also shows the history of recipes that were run several times.
+    It also shows the history of recipes that were run several times. Folders beside the runs that hold logs of Inspect
+    or result files of lm-eval have boards of their own.
     """
+    import json
+
     from rich.console import Console
 
-    from prefzoo.evals.boards import history
+    from prefzoo.evals.boards import history, result_files
     from prefzoo.runtime import run_folders
 
-    sections = history.gather(results)
+    others = result_files.boards_below(results) if results.is_dir() else {}
+    alone = others and not any(results.rglob(run_folders.RESOLVED))
+    sections = [] if alone else history.gather(results)
     path = results / "README.md"
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    text = history.page(sections, before)
+    text = history.page(sections, before, result_files.markdown(others))
     if check:
         if text != before:
             raise UserError(f"{path}: is stale; `prefzoo leaderboard {results} --write` updates it")
@@ -37,6 +42,12 @@ def command(results: Path, write: bool, check: bool, as_json: bool) -> None:
         run_folders.write_text(path, text)
         click.echo(f"{path}: {'unchanged' if text == before else 'written'}")
     elif as_json:
-        click.echo(history.as_json(sections))
+        boards = [{"folder": k, "base": v.baseline, **json.loads(result_files.text(v.board(), "json"))}
+                  for k, v in others.items()]  # fmt: skip
+        click.echo(json.dumps(json.loads(history.as_json(sections)) + boards, indent=1, ensure_ascii=False))
     else:
-        history.render(sections, Console())
+        console = Console()
+        history.render(sections, console)
+        for name, one in others.items():
+            console.print(f"\nMeasured by other tools: {name} (base: {one.baseline})", style="bold", markup=False)
+            one.board().render(console)

@@ -231,7 +231,7 @@ def test_a_users_own_file(server: Misbehaving, tmp_path: Path) -> None:
     ("annotator", "text", "says"),
     [
         ("weighted_alpaca_eval_gpt4_turb", "", "has no annotator 'weighted_alpaca_eval_gpt4_turb'; did you mean 'weig"),
-        ("brilliant", "", "alpaca-eval has no annotator 'brilliant'; there are Self-taught-llama3.1-70B-dpo, alpaca_"),
+        ("brilliant", "", "alpaca-eval has no annotator 'brilliant'; name a YAML file, or one of Self-taught-llama"),
         ("not_here.yaml", "", "not_here.yaml: no such file: "),
         ("a.yaml", "x: [", "a.yaml is not YAML ("),
         ("a.yaml", "just text", "a.yaml must be a mapping, `name: {prompt_template: ..., completions_kwargs: ...}`"),

@@ -114,3 +114,25 @@ def test_samples_without_a_score_and_folders_without_a_log(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no \*.json in it"):
         read_logs([tmp_path / "empty"])
+
+
+def test_the_leaderboard_gathers_folders_of_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model, scores in (("a", ["C", "I"] * 20), ("b", ["C", "C"] * 20)):
+        write(tmp_path / "results" / "logs" / f"{model}.json", log(model, scores))
+    write(tmp_path / "results" / "judged" / "annotations.json", [{"instruction": "no log"}])
+    write(tmp_path / "results" / "bench" / "results_of_mine.json", {"results": "none of lm-eval's"})
+    monkeypatch.chdir(tmp_path)
+    assert prefzoo(monkeypatch, "leaderboard") == 0
+    assert "Measured by other tools: logs (base: a)" in capsys.readouterr().out
+    assert prefzoo(monkeypatch, "leaderboard", "--json") == 0
+    (board,) = json.loads(capsys.readouterr().out)
+    assert board["folder"] == "logs" and {row["variant"] for row in board["rows"]} == {"base", "b"}
+    assert prefzoo(monkeypatch, "leaderboard", "--write") == 0
+    text = (tmp_path / "results" / "README.md").read_text()
+    assert "### Measured by other tools: logs" in text and "| b |" in text
+    assert prefzoo(monkeypatch, "leaderboard", "--check") == 0
+    write(tmp_path / "results" / "logs" / "c.json", {**log("c", ["C"] * 40), "status": "error"})
+    assert prefzoo(monkeypatch, "leaderboard") == 2
+    assert "its status is 'error'; finish it by" in capsys.readouterr().err
