@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefzoo.data.pieces import ids_of
+from prefzoo.data.pieces import has_cuts, ids_of
 
 WINDOW = 4  # tokens before a merged one that are decoded with it: some decoders look at neighbours
 
@@ -40,9 +40,9 @@ def encode(tokenizer: Any, text: str) -> list[int]:
 def locate(tokenizer: Any, text: str, ids: Sequence[int], characters: Sequence[int]) -> list[Boundary]:
     """Find boundaries of a text among its tokens.
 
-    The pieces between the boundaries are tokenised: where that gives the tokens of the whole, every boundary is exact.
-    Otherwise a tokenizer merges across some, or treats the beginning of a text specially, and the text before each
-    boundary is tokenised.
+    Where the text before every boundary has the tokens with which the whole begins, or the pieces between boundaries
+    together have the tokens of the whole, every boundary is exact. Otherwise a tokenizer merges across some, or treats
+    the beginning of a text specially, and the text before each boundary is tokenised.
 
     Args:
         tokenizer: of transformers, fast or not.
@@ -53,6 +53,10 @@ def locate(tokenizer: Any, text: str, ids: Sequence[int], characters: Sequence[i
     Returns:
         A boundary for each.
     """
+    if has_cuts(tokenizer):  # where the beginnings of a text are made of pieces that are known
+        begins = [encode(tokenizer, text[:end]) for end in characters]
+        if all(list(ids[: len(begin)]) == begin for begin in begins):
+            return [Boundary(len(begin), len(begin), False) for begin in begins]
     if len(characters) > 1:
         counts, joined, start = [], [], 0
         for end in [*characters, len(text)]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from prefzoo.data.boundaries import encode, locate
@@ -140,12 +141,18 @@ def _marks(chat: Chat, messages: list[Message], turns: Turns, ids: list[int]) ->
     return [*flags[:known], *[False] * (len(ids) - known)] if theirs[:known] == ids[:known] else None
 
 
-def end_tokens(tokenizer: Any) -> set[int]:
+def end_tokens(tokenizer: Any) -> frozenset[int | None]:
     """Return the tokens that may end a turn: the tokenizer's EOS, and all that it names special."""
-    return {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} | {tokenizer.eos_token_id}
+    return _end_tokens(tokenizer, len(tokenizer), tokenizer.eos_token_id)
 
 
-def end_of_turn(tokenizer: Any, ids: list[int], start: int, end: int, ends: set[int]) -> int:
+@lru_cache(maxsize=16)
+def _end_tokens(tokenizer: Any, _size: int, eos: int | None) -> frozenset[int | None]:
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset({*special, eos})
+
+
+def end_of_turn(tokenizer: Any, ids: list[int], start: int, end: int, ends: frozenset[int | None]) -> int:
     """Find where a turn ends: after its end-of-turn, as templates may add blanks; at `end` without one.
 
     Args:
@@ -163,7 +170,7 @@ def end_of_turn(tokenizer: Any, ids: list[int], start: int, end: int, ends: set[
     return last if last > start and ids[last - 1] in ends else end
 
 
-def _with_end_of_turn(tokenizer: Any, ids: list[int], start: int, ends: set[int]) -> list[int]:
+def _with_end_of_turn(tokenizer: Any, ids: list[int], start: int, ends: frozenset[int | None]) -> list[int]:
     """Return the tokens up to the last turn's end, or with EOS added if it has none."""
     end = end_of_turn(tokenizer, ids, start, len(ids), ends)
     if end > start and ids[end - 1] in ends:

@@ -37,6 +37,11 @@ def ids_of(tokenizer: Any, text: str, *, special: bool) -> list[int]:
     return ids
 
 
+def has_cuts(tokenizer: Any) -> bool:
+    """Return whether a tokenizer's texts are cut into pieces."""
+    return bool(tokenizer.chat_template) and _cuts(tokenizer, len(tokenizer)) is not None
+
+
 @lru_cache(maxsize=LATEST)
 def _ids(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
