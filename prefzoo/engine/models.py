@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import parse_flag_from_env
 
 from prefzoo.engine import fast_paths, model_copies
 from prefzoo.errors import UserError
@@ -22,6 +23,7 @@ from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
 from prefzoo.runtime.run_folders import REMOVED
 from prefzoo.runtime.sharding import gather_state_dict
 
+ROOM = 6  # times the files' size: bf16 files are read as fp32, and more is allocated while they are
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -51,6 +53,7 @@ def load(
     quantize: str | None = None,
     trust: bool = False,
     merge: bool = False,
+    on_device: bool = False,
 ) -> tuple[Any, Any]:
     """Load a causal language model and its tokenizer.
 
@@ -61,9 +64,12 @@ def load(
         quantize: `4bit` to load the weights in NF4 on this process's GPU; None for no quantisation.
         trust: Whether to run Python code that comes with the model; if so, a line reports it.
         merge: Whether an adapter is merged into its model, so that a new one can be trained on top of both.
+        on_device: Whether the weights are read straight into the memory of this process's GPU, where that has room for
+            them and no launch is to shard them.
 
     Returns:
-        The model in evaluation mode, on the CPU unless it is quantised, and the tokenizer.
+        The model in evaluation mode, on the CPU unless it is quantised or `on_device` has it elsewhere, and the
+        tokenizer.
 
     Raises:
         UserError: The model is absent, cannot be reached or read, has its weights as pickles only, or needs code that
@@ -79,7 +85,8 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
         model = fast_paths.with_attention(partial(
             AutoModelForCausalLM.from_pretrained,
-            source, dtype=dtype or "auto", use_safetensors=True, trust_remote_code=trust, **_quantisation(quantize),
+            source, dtype=dtype or "auto", use_safetensors=True, trust_remote_code=trust,
+            **(_quantisation(quantize) or _placement(source, on_device)),
         ))  # fmt: skip
     except (OSError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0]
@@ -141,6 +148,20 @@ def check_quantize(field: str) -> None:
     if missing or not torch.cuda.is_available():
         needs = " and ".join([*missing, *([] if torch.cuda.is_available() else ["an NVIDIA GPU"])])
         raise UserError(f"{field}.lora.quantize: 4bit needs {needs}, not found here; leave it out for plain LoRA")
+
+
+def _placement(source: str, on_device: bool) -> dict[str, Any]:
+    """Return arguments of `from_pretrained` that read weights straight into a GPU's memory."""
+    device = process_state().device
+    shards = any(parse_flag_from_env(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED"))
+    if not on_device or device.type != "cuda" or shards:
+        return {}
+    from transformers.utils import cached_file
+
+    folder = Path(source) if Path(source).is_dir() else Path(str(cached_file(source, "config.json"))).parent
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))  # none before a model's first download
+    free, _ = torch.cuda.mem_get_info(device)
+    return {"device_map": {"": device}} if size and free > ROOM * size else {}
 
 
 def _quantisation(quantize: str | None) -> dict[str, Any]:

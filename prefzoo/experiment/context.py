@@ -140,7 +140,9 @@ class Experiment:
         recipe, dtype = self.recipe, None if stored else torch.float32
         with self.rates.timed(work_names.LOAD, 1):
             start, trust = self.start or recipe.model, recipe.trust_remote_code
-            return models.load(start, recipe.folder, dtype=dtype, quantize=quantize, trust=trust, merge=True)[0]
+            return models.load(
+                start, recipe.folder, dtype=dtype, quantize=quantize, trust=trust, merge=True, on_device=True
+            )[0]
 
     def load_reference(self, spec: str) -> Any:
         """Return a reference that the recipe names."""
@@ -195,7 +197,7 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
     sharded, frozen_bf16 = are_models_sharded(), _may_be_bf16(list(trials.values()))
     load = partial(
         models.load, recipe.model, recipe.folder, dtype=None if sharded and frozen_bf16 else torch.float32,
-        trust=recipe.trust_remote_code, merge=True,
+        trust=recipe.trust_remote_code, merge=True, on_device=True,
     )  # fmt: skip
     with stage(f"loading {recipe.model}", "models", console), process_state().main_process_first():
         model, tokenizer = load()
