@@ -226,10 +226,13 @@ def _run_in_worker(request: Request, stage: Stage, resources: Resources, quiet: 
 
     memory.configure_allocator()
     torch.set_num_threads(resources.cpus)
+    experiment = _open_in_worker(request, quiet=quiet)
     try:
-        return run_stage(_open_in_worker(request, quiet=quiet), stage)
+        return run_stage(experiment, stage)
     except Interrupted as e:  # Ray takes an exception, and no BaseException, for a stage's end
         raise RuntimeError(e.line) from None
+    finally:
+        experiment.base.drop()  # the device's memory is the next stage's, whichever worker's that is
 
 
 def _launch_stage(request: Request, stage: Stage, resources: Resources, quiet: bool) -> dict[str, Result]:
