@@ -77,8 +77,13 @@ def implausible(experiment: Experiment) -> list[str]:
     """Return a warning for each setting of a recipe that is far from what is plausible."""
     recipe, pairs = experiment.recipe, len(experiment.pairs)
     lines: list[str] = []
+    told = set[str]()  # rounds of a chain mostly have the same settings
     for trial in experiment.trials.values():
-        lines += of_trial(trial, pairs)
+        variant = trial.variant
+        same = repr((variant.chain, variant.loss, variant.params, variant.train))
+        if not variant.round or same not in told:
+            lines += of_trial(trial, pairs)
+        told.add(same)
     shared = _shortened(list(dict.fromkeys(lines)), list(recipe.variants))
     return [line for line in [*shared, *_of_data(experiment), *_of_evals(recipe)] if line]
 
