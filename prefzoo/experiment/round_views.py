@@ -15,7 +15,6 @@ from typing import Any
 
 from prefzoo.engine import models
 from prefzoo.engine.base_model import Base
-from prefzoo.engine.logprobs import LAYOUTS, choose_layout
 from prefzoo.engine.sharded_model import are_models_sharded
 from prefzoo.errors import UserError
 from prefzoo.evals.generation.pairs import Sampling
@@ -177,12 +176,8 @@ def _with_pairs(experiment: Experiment, path: Path) -> Experiment:
     }
     data = recipe.data.model_copy(update=written)
     read = audited(recipe.model_copy(update={"data": data}), str(path.resolve()), experiment.tokenizer)
-    pairs, layout = read.tokens.examples, experiment.layout
-    if not are_models_sharded():  # a sharded model is read by all processes together, and not all of them are here
-        own = choose_layout(experiment.base.model, [min(pairs, key=len), max(pairs, key=len)])
-        layout = max(layout, own, key=LAYOUTS.index)
     audits = {**experiment.audits, "train": asdict(read.audit)}
-    return replace(experiment, pairs=pairs, audits=audits, layout=layout)
+    return replace(experiment, pairs=read.tokens.examples, audits=audits)
 
 
 def _from_checkpoint(view: Experiment, whole: Experiment, trial: Trial, before: Trial) -> Experiment:

@@ -98,6 +98,7 @@ def card(place: Path, name: str) -> dict[str, Any]:
 def test_each_round_samples_from_the_last_and_keeps_the_first_reference(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (place / "r.yaml").write_text(RECIPE.replace("precision: fp32", "precision: bf16"))
     both = "variants={dpo: , low: {loss: ipo, train: {lora: {rank: 2}}}}"
     assert prefzoo(monkeypatch, "check", "r.yaml", "--set", both) == 0
     plan = capsys.readouterr().out
