@@ -329,7 +329,7 @@ def test_a_number_has_the_unit_of_its_metric() -> None:
 @pytest.mark.slow
 def test_pictures_for_papers_are_drawn_of_all_that_is_there(tmp_path: Path) -> None:
     written = {p.name for p in draw(read_run(full_run(tmp_path / "run")), tmp_path / "plots")}
-    names = ("ranking", "win_rate_by_length", "head_to_head", "frontier", "benchmarks", "training")
+    names = ("ranking", "win_rate_by_length", "head_to_head", "frontier", "along", "benchmarks", "training")
     assert written == {f"{n}.{s}" for n in names for s in ("svg", "png")}
     assert {p.name for p in (tmp_path / "plots").iterdir()} == written
     (tmp_path / "bare").mkdir()
