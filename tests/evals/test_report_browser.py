@@ -179,7 +179,8 @@ def test_a_prompt_is_opened_by_keyboard(browser: Any, tmp_path: Path) -> None:
 def test_every_section_stands_and_nothing_overflows_on_a_phone_in_the_dark(browser: Any, tmp_path: Path) -> None:
     address = opened(browser, full_run(tmp_path / "run"), tmp_path / "report.html")
     assert not find_all(browser, ".empty")
-    assert len(find_all(browser, "figure svg.chart")) == 1 + 2 + 7 + 2  # lead; length, frontier; training; benchmarks
+    # lead; by length, frontier, along the training; training; benchmarks
+    assert len(find_all(browser, "figure svg.chart")) == 1 + 3 + 7 + 2
     assert "Likelihood displacement" in browser.find_element("id", "training").text
     metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     scheme = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
