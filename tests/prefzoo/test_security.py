@@ -178,12 +178,12 @@ class Talkative(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         type(self).asked += 1
         key = self.headers["Authorization"]
-        text = f"A {key}" if self.asked % 3 == 0 else f"{key} is a nice key"
+        text = f"A {key}" if self.asked == 3 else f"{key} is a nice key"
         body: dict[str, Any] = {
             "id": "x", "object": "chat.completion", "created": 0, "model": key,
             "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
         }  # fmt: skip
-        status = 200 if self.asked == 1 or self.asked % 2 else 400
+        status = 400 if self.asked in (2, 4) else 200  # in whatever order they come, most prompts get rubbish twice
         if self.asked == 1:
             body["choices"][0]["message"]["content"] = "A"
         if status != 200:
