@@ -30,11 +30,9 @@ NonPositive = Annotated[float, Field(le=0, allow_inf_nan=False)]
     at_reference=lambda value, _: value,
     grid={"low": (-1.0,), "high": (1.5,)},
     traps=(
-        "a token beyond the range has no gradient until the reference follows, so use it with train.sync_reference, as "
-        "the authors do",
-        "the authors copy the weights just before each step, so that the reference lags by one step; "
-        "train.sync_reference moves it after a step, and with every: 1 and alpha: 1 nothing would be clamped at all: "
-        "take every: 2 or more, or alpha below 1",
+        "a token beyond the range has no gradient until the reference follows, so use it with train.sync_reference; "
+        "the authors' is {alpha: 1, every: 1, when: before}, which copies the weights just before each update",
+        "with every: 1, alpha: 1 and when: after, the reference is the policy at each step, and nothing is clamped",
         "the KL of every token that tdpo1 and tdpo2 read is not clamped",
     ),
 )

@@ -54,6 +54,7 @@ FIELDS: dict[str, str] = {
     "train.sync_reference": "Let the reference follow the policy during training (TR-DPO, or by an average: BEMA).",
     "train.sync_reference.alpha": "Share of the distance to the policy that the reference moves each time.",
     "train.sync_reference.every": "Steps between two updates of the reference.",
+    "train.sync_reference.when": "after a step's update, or before it: the reference is then one step older.",
     "train.sync_reference.bema": "Follow by a bias-corrected exponential average of the weights, in place of alpha.",
     "train.sync_reference.bema.ema_power": "At step t the average moves by (lag + t)^-ema_power towards the policy.",
     "train.sync_reference.bema.bias_power": "The reference is the average plus (lag + t)^-bias_power of the way gone.",

@@ -96,10 +96,15 @@ class Bema(RecipeSection):
 
 
 class Sync(RecipeSection):
-    """A reference that follows the policy during training: in steps (TR-DPO, arXiv:2404.09656), or by `bema`."""
+    """A reference that follows the policy during training: in steps (TR-DPO, arXiv:2404.09656), or by `bema`.
+
+    With `when: before` it follows the weights from before the update of a step, so that it is one step older
+    (humanline's authors, arXiv:2509.24207).
+    """
 
     alpha: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = ALPHA
     every: Count = 512
+    when: Literal["after", "before"] = "after"
     bema: Bema | None = None
 
     @field_validator("bema")
@@ -109,6 +114,8 @@ class Sync(RecipeSection):
             raise PydanticCustomError(
                 "bema", "does not use alpha (is {alpha}); leave out alpha or bema", dict(alpha=info.data["alpha"])
             )
+        if value is not None and info.data.get("when") == "before":
+            raise PydanticCustomError("bema", "averages the weights after a step; leave out when or bema")
         return value
 
 

@@ -13,6 +13,7 @@ from prefzoo.engine.sharded_model import NEEDS_GPUS
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.runtime.distributed import process_state
 from prefzoo.training.job import Job
+from prefzoo.training.profiles import UPDATES_EARLY
 
 
 @contextmanager
@@ -53,6 +54,8 @@ def _check_devices(accelerator: Accelerator, job: Job) -> None:
             "gradient_clipping": job.train.max_grad_norm,
             "zero_allow_untested_optimizer": True,
         }
+        if job.train.sync_reference is not None and job.train.sync_reference.when == "before":
+            raise UserError(UPDATES_EARLY)
     if job.train.batch % accelerator.num_processes:
         raise UserError(
             f"train.batch: {job.train.batch} pairs cannot be split evenly over {accelerator.num_processes} processes; "

@@ -144,6 +144,8 @@ class MemberRun:
         if step == 0 and gap is not None:
             check_start(self.job, gap, metrics)
         _check_finite(self.job, "gradient's norm", metrics[GRAD_NORM], step)
+        if self.moving is not None:
+            self.moving.follow(step + 1, "before")
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.moving is not None:

@@ -35,7 +35,8 @@ class MovingReference:
 
     Every `sync.every` steps, with trained weights $\theta_t$ after step t:
 
-    - without `bema`, the reference moves by the share alpha towards $\theta_t$ (Gorbatovski 2024, arXiv:2404.09656);
+    - without `bema`, the reference moves by the share alpha towards $\theta_t$ (Gorbatovski 2024, arXiv:2404.09656),
+      or with `when: before` towards $\theta_{t-1}$, the weights before the update (Liu 2025, arXiv:2509.24207);
     - with `bema`, an average moves by $\beta_t = (\rho + t)^{-\kappa}$ towards $\theta_t$, and the reference becomes
       the average plus $(\rho + t)^{-\eta}(\theta_t - \theta_0)$ (Block 2025, arXiv:2508.00180), where rho is `lag`,
       kappa `ema_power` and eta `bias_power`.
@@ -65,13 +66,14 @@ class MovingReference:
                 yield f"average.{name}", self._average[name]
 
     @torch.no_grad()
-    def follow(self, step: int) -> None:
-        """Follow the policy, if it is time. All processes call this.
+    def follow(self, step: int, when: str = "after") -> None:
+        """Follow the policy, if it is time. All processes call this before and after each update of the weights.
 
         Args:
-            step: The number of optimiser steps that are done.
+            step: The number of optimiser steps, with the one that is under way or was just made.
+            when: Whether this is `before` or `after` the update of that step.
         """
-        if step % self.sync.every:
+        if when != self.sync.when or step % self.sync.every:
             return
         bema = self.sync.bema
         for name in self._policy:

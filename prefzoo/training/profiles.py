@@ -15,6 +15,10 @@ from prefzoo.runtime.versions import version_of
 
 USED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.FSDP,
         DistributedType.DEEPSPEED)  # fmt: skip
+UPDATES_EARLY = (
+    "train.sync_reference.when: before is not possible with DeepSpeed, which updates the weights in the backward pass; "
+    "leave it out, or take FSDP"
+)
 HAVE = "recipes/accelerate has profiles"
 
 
@@ -40,6 +44,9 @@ def check_profile(path: Path, trains: Mapping[str, Train]) -> None:
     if config.num_processes < 1:
         faults.append(f"{at}: num_processes is missing; add how many processes share a training, like 2")
     for name, train in trains.items():
+        follows_early = train.sync_reference is not None and train.sync_reference.when == "before"
+        if config.distributed_type == DistributedType.DEEPSPEED and follows_early:
+            faults.append(f"variants.{name}.{UPDATES_EARLY} ({at})")
         if config.num_processes > 0 and train.batch % config.num_processes:
             faults.append(
                 f"variants.{name}.train.batch: {train.batch} pairs cannot be split evenly over {config.num_processes} "

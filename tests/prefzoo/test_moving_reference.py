@@ -15,7 +15,8 @@ from test_train import job, run
 from prefzoo.data.batches import collate
 from prefzoo.engine.base_model import load_policy
 from prefzoo.engine.logprobs import score
-from prefzoo.recipe.sections import Sync
+from prefzoo.experiment.stages.trainings import _settings
+from prefzoo.recipe.sections import Sync, Train
 from prefzoo.training.job import with_twin
 from prefzoo.training.moving_reference import MovingReference, frozen_twin
 
@@ -44,6 +45,13 @@ def test_bema_is_the_average_and_the_way_gone_by_the_papers_formula() -> None:
             assert live.weight.item() == 2.0
 
 
+def test_a_choice_that_came_later_is_no_part_of_the_identity_until_it_is_made() -> None:
+    after = _settings(Train.model_validate({"sync_reference": {"alpha": 0.5}}))
+    before = _settings(Train.model_validate({"sync_reference": {"alpha": 0.5, "when": "before"}}))
+    assert after["sync_reference"] == {"alpha": 0.5, "every": 512}
+    assert before["sync_reference"] == {"alpha": 0.5, "every": 512, "when": "before"}
+
+
 def test_an_adapters_reference_shares_the_frozen_weights_and_drops_nothing_out(tiny_model: Any) -> None:
     this = job(tiny_model, lora=LORA, sync_reference={})
     policy = load_policy(lambda _: copy.deepcopy(tiny_model), this.train, bf16=False, seed=0)
@@ -64,6 +72,32 @@ def test_the_reference_of_an_adapter_follows_it(loss: str, tiny_model: Any, tmp_
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["rewards/chosen"] == 0 and rows[1]["rewards/chosen"] != 0
     assert rows[2]["rewards/chosen"] == 0  # alpha 1: after two steps the reference is the policy again
+
+
+def test_a_reference_that_follows_before_the_update_is_the_policy_of_one_step_earlier(
+    tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The authors of humanline copy the weights between backward pass and update: step t reads those of step t - 1."""
+    weights: list[list[torch.Tensor]] = []
+    references: list[list[torch.Tensor]] = []
+    follow = MovingReference.follow
+
+    def watching(self: MovingReference, step: int, when: str = "after") -> None:
+        follow(self, step, when)
+        kept = weights if when == "after" else references
+        source = self._policy if when == "after" else self._live
+        kept.append([source[name].detach().clone() for name in self._policy])
+
+    monkeypatch.setattr(MovingReference, "follow", watching)
+    sync = {"alpha": 1.0, "every": 1, "when": "before"}
+    this = job(tiny_model, "dpo with humanline", steps=3, learning_rate=1e-2, sync_reference=sync)
+    start = [p.detach().clone() for p in tiny_model.parameters()]
+    rows = run(tiny_model, this, tmp_path)
+    for step, expected in enumerate([start, *weights[:2]]):
+        assert all(map(torch.equal, references[step], expected)), step
+    # measured against it, every step but the first starts one update away
+    assert rows[0]["rewards/chosen"] == pytest.approx(0, abs=1e-5)
+    assert all(abs(row["rewards/chosen"]) > 1e-3 for row in rows[1:])
 
 
 @pytest.mark.parametrize("sync", [{"alpha": 0.5, "every": 2}, {"every": 2, "bema": {}}])

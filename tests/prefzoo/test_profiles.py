@@ -46,6 +46,15 @@ def test_a_profile_that_no_training_can_start_under_is_refused(tmp_path: Path, t
     assert any(told in line and "--launch" in line for line in raised.value.lines), raised.value.lines
 
 
+def test_a_reference_that_follows_before_the_update_is_refused_under_deepspeed(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("distributed_type: DEEPSPEED\nnum_processes: 2\n")
+    early = Train.model_validate({"batch": 8, "sync_reference": {"when": "before"}})
+    with pytest.raises(UserError) as raised:
+        check_profile(tmp_path / "p.yaml", {"human": early, "dpo": Train(batch=8)})
+    told = [line for line in raised.value.lines if "sync_reference" in line]
+    assert len(told) == 1 and told[0].startswith("variants.human.train.sync_reference.when: before is not possible")
+
+
 def test_settings_without_an_effect_are_named(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(
         "distributed_type: DEEPSPEED\nnum_processes: 1\nuse_cpu: true\nmixed_precision: bf16\n"

@@ -123,6 +123,10 @@ SOME = (
             "train: {sync_reference: {alpha: 0.5, bema: {}}}",
             "train.sync_reference.bema: does not use alpha (is 0.5); leave out alpha or bema",
         ),
+        (
+            "train: {sync_reference: {when: before, bema: {}}}",
+            "train.sync_reference.bema: averages the weights after a step; leave out when or bema",
+        ),
         ("train: {lora: {quantize: 8bit}}", "train.lora.quantize: must be '4bit' (is '8bit'); did you mean '4bit'?"),
         ("train: {lora: {rank: 0}}", "train.lora.rank: must be greater than 0 (is 0)"),
         ("train: {lora: {rnk: 8}}", "train.lora.rnk: no such field; did you mean 'rank'?"),

@@ -85,6 +85,7 @@ MORE_CASES: list[tuple[str, dict[str, Any]]] = [
     ("dpo", {"lora": LORA}),
     ("dpo", {"sync_reference": {"alpha": 0.5, "every": 2}}),
     ("tdpo2", {"sync_reference": {"alpha": 0.5, "every": 2}}),
+    ("dpo with humanline", {"sync_reference": {"alpha": 1.0, "every": 1, "when": "before"}}),
     ("dpo", {"sync_reference": {"every": 2, "bema": {"lag": 1}}}),
     ("tdpo2", {"lora": LORA, "sync_reference": {"every": 2, "bema": {}}}),
     ("simpo", {"weight_decay": 0.1, "micro_batch": 1}),

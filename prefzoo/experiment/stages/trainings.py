@@ -105,8 +105,9 @@ def _settings(train: Train) -> dict[str, Any]:
     So what was trained before the setting came is not trained again.
     """
     plain = train.model_dump(exclude=NO_OUTCOME)
-    if train.sync_reference is not None and train.sync_reference.bema is None:
-        del plain["sync_reference"]["bema"]
+    if train.sync_reference is not None:
+        later = {"bema": None, "when": "after"}
+        plain["sync_reference"] = {k: v for k, v in plain["sync_reference"].items() if k not in later or v != later[k]}
     return {name: value for name, value in plain.items() if name not in LATER or value != LATER[name]}
 
 
