@@ -1,4 +1,7 @@
-"""Copies of models that are made once and cached: of GGUF files in safetensors, of adapters merged into their model."""
+"""Copies of models that are made once and cached.
+
+They are GGUF files in safetensors, adapters merged into their model, and models with rows for tokens that lack one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +20,7 @@ from prefzoo.runtime import atomic_files
 from prefzoo.runtime.paths import cache_dir
 
 HASH_FILE = "prefzoo.sha256"
+ADDED_ROWS = "prefzoo.added_rows"  # holds how many rows of the embedding are new
 
 
 def from_gguf(path: Path) -> Path:
@@ -68,6 +73,59 @@ def _merged(source: str, folder: Path, trust: bool) -> Path:
     content = _content(source, "adapter_config.json"), _content(base, "config.json")
     key = hashlib.sha256(" ".join(content).encode()).hexdigest()[:16]
     return _copy(f"{folder.name}-merged-{key}", merge, f"merging the adapter {source} into {base}, once")
+
+
+def with_rows(source: str, tokenizer: Any, *, trust: bool) -> str:
+    """Return a cached copy of a model whose embedding has a row for each token; the source itself if it has them.
+
+    New rows, those of the output layer included, are the mean of the old ones, as in transformers but without its
+    noise, so that copies made on two machines are equal.
+
+    Args:
+        source: A folder or a hub id; an adapter is returned as it is.
+        tokenizer: The model's tokenizer, which is saved with the copy.
+        trust: Whether to run Python code that comes with the model.
+
+    Returns:
+        The copy's folder, or the source.
+
+    Raises:
+        ValueError: The embedding cannot be resized.
+        OSError: The model cannot be read.
+    """
+    from transformers import AutoConfig
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    if find_adapter_config_file(source) is not None:
+        return source
+    config = AutoConfig.from_pretrained(source, trust_remote_code=trust).get_text_config()
+    old, needed = getattr(config, "vocab_size", None), 1 + max(tokenizer.get_vocab().values())
+    if old is None or needed <= old:
+        return source
+    key = hashlib.sha256(f"{_content(source, 'config.json')} {needed}".encode()).hexdigest()[:16]
+    note = f"adding {needed - old} rows to the embedding of {source}, once"
+    return str(_copy(f"{Path(source).name}-rows-{key}", partial(_add_rows, source, tokenizer, needed, trust), note))
+
+
+def _add_rows(source: str, tokenizer: Any, needed: int, trust: bool, target: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True, trust_remote_code=trust)
+    old = len(model.get_input_embeddings().weight)
+    model.resize_token_embeddings(needed, mean_resizing=False)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        for value in (getattr(layer, "weight", None), getattr(layer, "bias", None)):
+            if value is not None:
+                value.data[old:] = value.data[:old].double().mean(0).to(value.dtype)
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    (target / ADDED_ROWS).write_text(str(needed - old), encoding="utf-8")
+
+
+def added_rows(source: str) -> int:
+    """Return how many rows a model's embedding was given by `with_rows`; 0 for one that is no such copy."""
+    file = Path(source) / ADDED_ROWS
+    return int(file.read_text(encoding="utf-8")) if file.is_file() else 0
 
 
 def _content(source: str, file: str) -> str:

@@ -55,7 +55,7 @@ def load(
     merge: bool = False,
     on_device: bool = False,
 ) -> tuple[Any, Any]:
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model and its tokenizer; tokens without a row in its embedding are given one.
 
     Args:
         spec: `package://module/file.gguf`, a `.gguf` path, a folder with safetensors, or a hub id.
@@ -83,6 +83,7 @@ def load(
     try:
         source = model_copies.merged(source, trust=trust) if merge else source
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
+        source = model_copies.with_rows(source, tokenizer, trust=trust)
         model = fast_paths.with_attention(partial(
             AutoModelForCausalLM.from_pretrained,
             source, dtype=dtype or "auto", use_safetensors=True, trust_remote_code=trust,

@@ -203,7 +203,7 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
         model, tokenizer = load()
         model = model if sharded else model.to(process_state().device)
     weights, vocabulary = in_main(lambda: models.fingerprint(model), alone=sharded), models.tokenizer_hash(tokenizer)
-    check_model(recipe.model, model, tokenizer, list(trials.values()), console)
+    check_model(recipe.model, model, list(trials.values()), console)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
     check_rendered(prompts, tokenizer, recipe.data.chat_template_kwargs, f"evals.prompts: {recipe.evals.prompts}")
     read = read_data(recipe, tokenizer, prompts, console)

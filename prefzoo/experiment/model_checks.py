@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 
+from prefzoo.engine import model_copies
 from prefzoo.errors import UserError
 from prefzoo.experiment.search import Trial
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")  # in configurations
 
 
-def check_model(spec: str, model: Any, tokenizer: Any, trials: Sequence[Trial], console: Console) -> None:
+def check_model(spec: str, model: Any, trials: Sequence[Trial], console: Console) -> None:
     """Check that a model can be trained as its trials ask.
 
     Args:
         spec: the recipe's name of the model.
         model: the model.
-        tokenizer: its tokenizer.
         trials: what is to be trained.
         console: where a note is printed.
 
     Raises:
-        UserError: its tokenizer has tokens that its embedding has no row for, or all weights of a mixture of experts
-            are to be trained without `train.router_loss: off`.
+        UserError: all weights of a mixture of experts are to be trained without `train.router_loss: off`.
     """
-    rows, last = len(model.get_input_embeddings().weight), max(tokenizer.get_vocab().values())
-    if last >= rows:
-        token = tokenizer.convert_ids_to_tokens(last)
-        raise UserError(
-            f"model {spec}: its tokenizer has the token {token!r} with the id {last}, and its embedding {rows} rows; "
-            "add them and save the model first: m.resize_token_embeddings(len(tokenizer)), m.save_pretrained(...); "
-            "then train all weights, so that new rows are learned"
-        )
+    for line in _new_rows(spec, model_copies.added_rows(model.config.name_or_path), trials):
+        console.print(line, soft_wrap=True, markup=False)
     experts = number_of_experts(model.config)
     if not experts:
         return
@@ -49,6 +42,20 @@ def check_model(spec: str, model: Any, tokenizer: Any, trials: Sequence[Trial], 
         f"note: model {spec} is a mixture of {experts} experts; the balancing loss of its router is not added",
         soft_wrap=True, markup=False,
     )  # fmt: skip
+
+
+def _new_rows(spec: str, rows: int, trials: Sequence[Trial]) -> Iterator[str]:
+    """Yield a note on the rows that an embedding was given, and one on the variants that do not train them."""
+    if not rows:
+        return
+    counted = "1 token of its tokenizer" if rows == 1 else f"{rows} tokens of its tokenizer"
+    yield f"note: model {spec}: {counted} had no row in its embedding; each has the mean of the other rows now"
+    adapted = list(dict.fromkeys(t.arm for t in trials if t.variant.train.lora is not None))
+    if adapted:
+        yield (
+            f"note: model {spec}: adapters ({', '.join(adapted)}) do not train these rows; to learn them, leave out "
+            "train.lora"
+        )
 
 
 def number_of_experts(config: Any) -> int:

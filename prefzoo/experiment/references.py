@@ -57,8 +57,8 @@ def read_references(
         The references by the recipe's name.
 
     Raises:
-        UserError: a reference cannot be loaded, has another tokenizer, or has too few or too many tokens in its
-            embedding.
+        UserError: a reference cannot be loaded, has another tokenizer, or another number of rows in its embedding
+            where a loss compares whole distributions.
     """
     specs = dict.fromkeys(t.variant.reference for t in trials if t.variant.reference not in (None, recipe.model))
     references: dict[str, OtherReference] = {}
@@ -70,7 +70,7 @@ def read_references(
                 other, theirs = models.load(spec, recipe.folder, trust=recipe.trust_remote_code, merge=True)
             except UserError as e:
                 raise UserError([f"{place}: {line}" for line in e.lines]) from e
-        reason = tokenizer_difference(tokenizer, theirs) or _why_not_comparable(users, model, other, len(tokenizer))
+        reason = tokenizer_difference(tokenizer, theirs) or _why_not_comparable(users, model, other)
         if reason:
             raise UserError(f"{place}: {spec}: {reason}")
         own = max(layout, choose_layout(other, pairs), key=LAYOUTS.index)
@@ -102,11 +102,9 @@ def _shown(token: str | None) -> str:
     return "missing" if token is None else repr(token)
 
 
-def _why_not_comparable(users: Sequence[Trial], model: Any, other: Any, tokens: int) -> str:
-    """Return why the rows cannot be scored under a reference, or the KL from it not be taken."""
+def _why_not_comparable(users: Sequence[Trial], model: Any, other: Any) -> str:
+    """Return why the KL from a reference cannot be taken; an empty string if it can."""
     mine, theirs = (len(m.get_input_embeddings().weight) for m in (model, other))
-    if theirs < tokens:
-        return f"its embedding has {theirs} rows, and the tokenizer {tokens} tokens; resize and save it first"
     reading = next((t for t in users if t.variant.loss_obj.needs_kl), None)
     if reading is not None and mine != theirs:
         return (

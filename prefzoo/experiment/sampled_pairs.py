@@ -146,6 +146,7 @@ def sample_pairs(
 def _by_vllm(policy: Policy, tokenizer: Any, asked: Asked, stack: ExitStack) -> Sampler:
     """Return what samples by vLLM, whose engine starts with the first prompts that are not cached."""
     source = model_copies.merged(models.resolve_model(policy.spec, policy.folder), trust=policy.trust)
+    source = model_copies.with_rows(source, tokenizer, trust=policy.trust)
     length = longest([encode_prompt(tokenizer, row.prompt) for row in asked.rows]) + asked.sampling.max_new_tokens
     engines: list[Engine] = []
 

@@ -41,12 +41,14 @@ def answers_by_engine(experiment: Experiment, weights: Mapping[str, str]) -> dic
     if experiment.recipe.evals.engine == "hf" or not experiment.prompts:
         return {}
     recipe = experiment.recipe
-    start = model_copies.merged(models.resolve_model(recipe.model, recipe.folder), trust=recipe.trust_remote_code)
+    trust = recipe.trust_remote_code
+    start = model_copies.merged(models.resolve_model(recipe.model, recipe.folder), trust=trust)
+    start = model_copies.with_rows(start, experiment.tokenizer, trust=trust)
     engines: dict[str, dict[str, str | None]] = {}
     for name in weights:
         checkpoint = str((experiment.folder / name / "checkpoint").resolve())
         on_base = name == BASE or (is_adapter(checkpoint) and models.base_of(checkpoint) == start)
-        source = start if on_base else model_copies.merged(checkpoint, trust=recipe.trust_remote_code)
+        source = start if on_base else model_copies.merged(checkpoint, trust=trust)
         engines.setdefault(source, {})[name] = checkpoint if on_base and name != BASE else None
     answers: dict[str, list[Answer]] = {}
     for source, adapters in engines.items():

@@ -76,7 +76,8 @@ def _model(t: Translation) -> None:
     if bits not in (0, FOUR):
         t.left_out["quantization_bit"] = "frozen weights are in full or half precision, or in 4 bits"
     t.leave("quantization_method quantization_type double_quantization", "four bits are NF4 with nested scales")
-    t.leave("resize_vocab add_tokens add_special_tokens", "save a model with its resized embedding first")
+    t.leave("resize_vocab", "the embedding is given a row for each token that lacks one")
+    t.leave("add_tokens add_special_tokens", "save the tokenizer with its new tokens beside the model first")
     t.leave("rope_scaling shift_attn", "the model is read as its configuration says")
 
 
