@@ -38,7 +38,7 @@ FIELDS: dict[str, str] = {
     "train.tokens": "Maximum tokens per pass; by default what suits the device. Changes memory, not the result.",
     "train.epochs": "Passes over the training data, if `steps` is not given.",
     "train.steps": "Number of optimiser steps; overrides epochs.",
-    "train.optimizer": "adamw, its 8-bit forms (bitsandbytes, a GPU), adafactor, or muon (AdamW for all but matrices).",
+    "train.optimizer": "adamw, its 8-bit forms (by bitsandbytes), adafactor, or muon (AdamW for all but matrices).",
     "train.learning_rate": "Peak learning rate.",
     "train.warmup": "Share of the steps over which the learning rate rises from zero.",
     "train.schedule": "How the learning rate decays after the warm-up.",

@@ -107,10 +107,14 @@ class Checkpoints:
             main: whether this is the main process, which writes.
         """
         tensors, plain = _flatten_state(point.state)
+        places: set[int] = set()
         for name, value in parts.tensors():
             full = gather_full_tensor(value)
             if main:
-                tensors[name] = full.cpu().contiguous()
+                own = full.cpu().contiguous()
+                # bitsandbytes' parameters share their tables of levels, which safetensors does not write
+                tensors[name] = own.clone() if own.data_ptr() in places else own
+                places.add(own.data_ptr())
         if main:
             self._write(tensors, {"format": FORMAT, "key": self.key, "point": asdict(replace(point, state=plain))})
         self.written = time.monotonic()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from accelerate.utils import parse_flag_from_env
+from packaging.version import Version
 from torch import Tensor, nn
 
 from prefzoo.errors import UserError
 from prefzoo.recipe.sections import Train
+from prefzoo.runtime.versions import UNKNOWN, version_of
 
 IN_BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
+ON_CPUS, INSTALL = Version("0.50"), "pip install 'prefzoo[bitsandbytes]'"
 MATRIX = 2  # dimensions of the weights that Muon updates
 
 
@@ -90,15 +92,23 @@ def check_optimizer(place: str, train: Train) -> None:
         UserError: A package or a GPU is missing, or the weights are to be sharded.
     """
     name, field = train.optimizer, f"{place}.optimizer"
-    if name in IN_BITSANDBYTES:
-        missing = [] if find_spec("bitsandbytes") else ["bitsandbytes (pip install bitsandbytes)"]
-        missing += [] if torch.cuda.is_available() else ["an NVIDIA GPU"]
-        if missing:
-            needs = " and ".join(missing)
-            raise UserError(f"{field}: {name} needs {needs}, not found here; leave it out for adamw, or take adafactor")
+    missing = _missing_for(name) if name in IN_BITSANDBYTES else []
+    if missing:
+        needs = " and ".join(missing)
+        raise UserError(f"{field}: {name} needs {needs}, not found here; leave it out for adamw, or take adafactor")
     shards = [flag for flag in ("FSDP", "DEEPSPEED") if parse_flag_from_env(f"ACCELERATE_USE_{flag}")]
     if name != "adamw" and shards:
         raise UserError(
             f"{field}: {name} needs whole weights in every process, and {shards[0]} shards them; take adamw, or launch "
             "with recipes/accelerate/ddp.yaml"
         )
+
+
+def _missing_for(name: str) -> list[str]:
+    """Return what an optimiser of bitsandbytes needs and this machine lacks: CPUs update in 8 bits since 0.50."""
+    version = version_of("bitsandbytes")
+    if name == "adamw_8bit" and not torch.cuda.is_available():
+        new_enough = version is not None and version != UNKNOWN and Version(version) >= ON_CPUS
+        return [] if new_enough else [f"bitsandbytes {ON_CPUS} or later ({INSTALL}), or an older one and an NVIDIA GPU"]
+    missing = [] if version else [f"bitsandbytes ({INSTALL})"]
+    return missing + ([] if torch.cuda.is_available() else ["an NVIDIA GPU"])

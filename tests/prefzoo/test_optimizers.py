@@ -71,15 +71,17 @@ def test_a_killed_training_goes_on_bit_for_bit(
 
 
 class EightBit(torch.optim.Optimizer):
-    """A stand-in for bitsandbytes' AdamW: its state is a plain integer and arrays of bytes."""
+    """A stand-in for bitsandbytes' AdamW: its state is a plain integer, arrays of bytes, and a table that all share."""
 
     def __init__(self, parameters: Any, lr: float, weight_decay: float) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
+        self.levels = torch.linspace(-1, 1, 256)
 
     def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
             for p in group["params"]:
                 state = self.state[p]
+                state["qmap1"] = state.get("qmap1", self.levels)
                 count = state["step"] = state.get("step", 0) + 1
                 assert type(count) is int
                 sign = state["state1"] = (p.grad > 0).to(torch.uint8) + (state["state1"] if count > 1 else 0)
@@ -104,22 +106,57 @@ def test_eight_bits_come_from_bitsandbytes_and_are_resumed(
     same(whole, resumable(tiny_model, this, tmp_path / "parts"))
 
 
+@pytest.mark.slow
+def test_eight_bits_on_a_cpu_train_as_adamw_does_and_resume(tiny_model: Any, tmp_path: Path) -> None:
+    """With bitsandbytes itself, where it is installed."""
+    pytest.importorskip("bitsandbytes", "0.50")
+    this = job(tiny_model, steps=4, optimizer="adamw_8bit")
+    whole = resumable(tiny_model, this, tmp_path / "whole", every=1e9)
+    resumable(tiny_model, this, tmp_path / "parts", until=3, stop=kill)
+    same(whole, resumable(tiny_model, this, tmp_path / "parts"))
+    losses = [
+        [row["loss"] for row in run(tiny_model, job(tiny_model, optimizer=name), tmp_path)]
+        for name in ("adamw_8bit", "adamw")
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3) and losses[0] != losses[1]
+
+
 @pytest.mark.parametrize("name", ["adafactor", "muon"])
 def test_each_goes_down(name: str, tiny_model: Any, tmp_path: Path) -> None:
     rows = run(tiny_model, job(tiny_model, optimizer=name, steps=6, learning_rate=1e-3, lora=None), tmp_path)
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.01
 
 
-def test_what_cannot_be_used_here_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    train = Train(optimizer="adamw_8bit")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(optimizers, "find_spec", lambda name: None)
+@pytest.mark.parametrize(
+    ("name", "version", "gpu", "needs"),
+    [
+        ("adamw_8bit", None, False, "bitsandbytes 0.50 or later"),
+        ("adamw_8bit", "0.49.2", False, "bitsandbytes 0.50 or later"),
+        ("adamw_8bit", "0.50.2", False, ""),
+        ("adamw_8bit", None, True, "bitsandbytes (pip install 'prefzoo[bitsandbytes]')"),
+        ("adamw_8bit", "0.49.2", True, ""),
+        ("paged_adamw_8bit", None, False, "bitsandbytes (pip install 'prefzoo[bitsandbytes]') and an NVIDIA GPU"),
+        ("paged_adamw_8bit", "0.50.2", False, "an NVIDIA GPU"),
+        ("paged_adamw_8bit", "0.50.2", True, ""),
+    ],
+)
+def test_eight_bits_are_refused_in_one_line_where_they_cannot_be_had(
+    name: str, version: str | None, gpu: bool, needs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(optimizers, "version_of", lambda package: version)
+    train = Train.model_validate({"optimizer": name})
+    if not needs:
+        check_optimizer("variants.dpo.train", train)
+        return
     with pytest.raises(UserError) as caught:
         check_optimizer("variants.dpo.train", train)
-    assert caught.value.lines == (
-        "variants.dpo.train.optimizer: adamw_8bit needs bitsandbytes (pip install bitsandbytes) and an NVIDIA GPU, not "
-        "found here; leave it out for adamw, or take adafactor",
-    )
+    (line,) = caught.value.lines
+    assert line.startswith(f"variants.dpo.train.optimizer: {name} needs {needs}")
+    assert line.endswith("not found here; leave it out for adamw, or take adafactor")
+
+
+def test_whole_weights_are_asked_for_where_a_launch_shards_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     check_optimizer("train", Train())
     with pytest.raises(UserError, match="train.optimizer: muon needs whole weights in every process, and FSDP shards"):

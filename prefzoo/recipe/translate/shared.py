@@ -128,7 +128,12 @@ def _optimizer(t: Translation) -> None:
     elif wanted in EIGHT_BIT and (t.place.can_quantize or EIGHT_BIT[wanted] == "adamw"):
         t.set("train.optimizer", EIGHT_BIT[wanted], "optim")
     elif wanted in EIGHT_BIT:
-        t.set("train.optimizer", "adamw", "optim", f"{EIGHT_BIT[wanted]} {NO_GPU}; it saves memory alone")
+        t.set(
+            "train.optimizer",
+            "adamw",
+            "optim",
+            f"{EIGHT_BIT[wanted]} is for GPUs with bitsandbytes; it saves memory alone",
+        )
     else:
         t.set("train.optimizer", "adamw", "optim", f"{wanted} is not among the optimisers")
 
