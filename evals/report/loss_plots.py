@@ -18,7 +18,7 @@ from torch import Tensor
 
 from prefzoo import losses
 from prefzoo.evals.report.canvas import save_figure, styled
-from prefzoo.losses import Loss
+from prefzoo.losses import AnyLoss, Loss
 from prefzoo.training.loss_inputs import Inputs
 from prefzoo.types import Mismatched, RankedScores, TokenKL, VocabLogProbs
 
@@ -53,11 +53,11 @@ def loss_curve(loss: Loss) -> LossCurve:
     margins = torch.linspace(-SPAN, SPAN, POINTS, dtype=torch.float64)
     values, slopes = [], []
     for h in margins:
-        leaf = h.clone().requires_grad_()
-        value = _value(loss, leaf)
+        leaf = h[None].clone().requires_grad_()
+        value = values_at(loss, leaf).mean()
         (slope,) = torch.autograd.grad(value, leaf, materialize_grads=True)
         values.append(float(value.detach()))
-        slopes.append(float(slope))
+        slopes.append(slope.item())
     middle = values[POINTS // 2]
     return LossCurve(margins.tolist(), [v - middle for v in values], slopes)
 
@@ -74,21 +74,34 @@ def draw(drawn: Sequence[Loss], folder: Path) -> list[Path]:
         return [*written, *save_figure(_zoo(curves, dpo), folder / "zoo", ("png",), DPI)]
 
 
-def _value(loss: Loss, h: Tensor) -> Tensor:
-    policy = _pair(CHOSEN[0] + h / 2, REJECTED[0] - h / 2)
-    reference = _pair(h.new_tensor(CHOSEN[0]), h.new_tensor(REJECTED[0])) if loss.needs_reference else None
-    one, zero = h.new_ones(1), h.new_zeros(1)
-    inputs = Inputs(policy, reference, RankedScores(one, zero, one, zero), TokenKL(one, one), Mismatched(zero, zero))
-    return inputs.call(loss, loss.Params())[0].mean()
+def values_at(loss: AnyLoss, h: Tensor) -> Tensor:
+    """Return a loss's values for the pairs of one step, at its default knobs.
+
+    Args:
+        loss: The loss.
+        h: (B,) margin of each pair.
+
+    Returns:
+        (B,) values, or (2B,) of a loss of single answers.
+    """
+    policy = _pairs(CHOSEN[0] + h / 2, REJECTED[0] - h / 2)
+    reference = _pairs(torch.full_like(h, CHOSEN[0]), torch.full_like(h, REJECTED[0]))
+    one, zero = torch.ones_like(h), torch.zeros_like(h)
+    inputs = Inputs(
+        policy, reference if loss.needs_reference else None, RankedScores(one, zero, one, zero), TokenKL(one, one),
+        Mismatched(zero, zero),
+    )  # fmt: skip
+    return inputs.call(loss, loss.Params())[0]
 
 
-def _pair(chosen: Tensor, rejected: Tensor) -> VocabLogProbs:
+def _pairs(chosen: Tensor, rejected: Tensor) -> VocabLogProbs:
     """Spread the nats of both answers evenly over their tokens."""
-    lengths = [torch.tensor([n]) for _, n in (CHOSEN, REJECTED)]
+    lengths = [torch.full((len(chosen),), n) for _, n in (CHOSEN, REJECTED)]
     width = max(CHOSEN[1], REJECTED[1])
-    inside = [(torch.arange(width) < n).to(chosen.dtype)[None] for _, n in (CHOSEN, REJECTED)]
+    inside = [(torch.arange(width) < n).to(chosen.dtype).expand(len(chosen), width) for _, n in (CHOSEN, REJECTED)]
     tokens = [
-        value / n * mask for value, (_, n), mask in zip((chosen, rejected), (CHOSEN, REJECTED), inside, strict=True)
+        value[:, None] / n * mask
+        for value, (_, n), mask in zip((chosen, rejected), (CHOSEN, REJECTED), inside, strict=True)
     ]
     sums = [t.sum(1) for t in tokens]
     return VocabLogProbs(*sums, *lengths, *tokens, *(2.0 * m for m in inside), *(-1.0 * m for m in inside))

@@ -24,7 +24,7 @@ HINT = (
 @click.option("--format", "form", type=click.Choice(["md", "json", "html"]), help="Print the catalogue in this format.")
 @click.option("--guide", is_flag=True, help="Show which losses to try in which situation; with NAME, when to try it.")
 @click.option("--traps", is_flag=True, help="Show where other libraries mean another loss by the same name.")
-@click.option("--plot", type=FILE, metavar="FOLDER", help="Draw value and slope, with DPO's.")
+@click.option("--plot", type=FILE, metavar="FOLDER", help="Draw value and slope of losses, and what modifiers change.")
 def command(name: str | None, as_json: bool, form: str | None, guide: bool, traps: bool, plot: Path | None) -> None:
     """List the losses, or explain one.
 
@@ -45,19 +45,25 @@ def command(name: str | None, as_json: bool, form: str | None, guide: bool, trap
 
 
 def show_plots(name: str | None, folder: Path) -> None:
-    """Draw one loss, or all of them, and print how many pictures there are.
+    """Draw one loss or modifier, or all of them, and print how many pictures there are.
 
     Raises:
         UserError: There is no such loss, or it is a sum of losses.
     """
     from prefzoo import losses as zoo
     from prefzoo.evals.report.loss_plots import draw
+    from prefzoo.evals.report.modifier_plots import draw_modifiers
 
-    one = None if name is None else zoo.get(name)
+    one = None if name is None else zoo.look_up(name)
     if isinstance(one, zoo.Sum):
         raise UserError(f"--plot draws single losses, and {one.name!r} is a sum; name one of its terms")
-    written = draw(list(zoo.all_losses()) if one is None else [one], folder)
-    click.echo(f"{len(written)} pictures in {folder}")
+    if isinstance(one, zoo.Modifier):
+        written = draw_modifiers([one], folder)
+    elif one is not None:
+        written = draw([one], folder)
+    else:
+        written = [*draw(list(zoo.all_losses()), folder), *draw_modifiers(list(zoo.all_modifiers()), folder)]
+    click.echo(f"{len(written)} picture{'s' * (len(written) != 1)} in {folder}")
 
 
 def show_losses(name: str | None, form: str | None = None) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from math import exp, log
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from zoo_inputs import World, named, random_world
 
 import prefzoo
 from prefzoo import losses
+from prefzoo.cli.losses import show_losses
 from prefzoo.errors import UserError
 from prefzoo.experiment.cards import About, card
 from prefzoo.experiment.search import expand
 from prefzoo.losses import _modifier_registry as registry
 from prefzoo.recipe import load
+from prefzoo.runtime import plugins
 from prefzoo.runtime.run_folders import RunResult
 from prefzoo.types import TokenAnswers, TokenLogProbs, VocabLogProbs
 
@@ -40,9 +43,11 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture(autouse=True)
-def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.setattr(registry._PLUGINS, "loaded", {})
+    yield
+    registry._load_entry_points.cache_clear()
 
 
 def value(name: str, world: World, *knobs: dict[str, Any], **own: Any) -> list[float]:
@@ -289,6 +294,37 @@ def test_a_plug_in_is_named_like_one_of_losses(write: Write, tmp_path: Path) -> 
     assert variant.axes[0].path == ("modifiers", "doubled", "times") and variant.loss_obj.needs_scores
     (tmp_path / "again.yaml").write_text(load.dump(recipe))
     assert load.load(tmp_path / "again.yaml").variants == recipe.variants
+
+
+def offer(attribute: str, source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offer an attribute of a module as an installed package does."""
+    (folder / f"zoo_modifier_{attribute}.py").write_text(source)
+    monkeypatch.syspath_prepend(folder)
+    point = EntryPoint("offered", f"zoo_modifier_{attribute}:{attribute}", "prefzoo.modifiers")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "prefzoo.modifiers" else [])
+    registry._load_entry_points.cache_clear()
+
+
+@pytest.mark.parametrize("attribute", ["floored", "doubled"])  # one is decorated, one a plain function
+def test_an_entry_point(
+    attribute: str, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    offer(attribute, PLUGIN, tmp_path, monkeypatch)
+    assert attribute in [one.name for one in losses.all_modifiers()]
+    assert "offered" not in [one.name for one in losses.all_modifiers()]  # names come from functions
+    variant = load.load(write(f"  x: {{loss: dpo, modifiers: [{attribute}]}}\n")).variants["x"]
+    assert variant.loss_obj.name == f"dpo with {attribute}"
+    show_losses(attribute)
+    assert capsys.readouterr().out.startswith(attribute)
+
+
+def test_an_entry_point_that_takes_a_name_is_reported_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    offer("dr", "def dr(values):\n    return values\n", tmp_path, monkeypatch)
+    assert "Wu 2024" in losses.get_modifier("dr").paper
+    err = capsys.readouterr().err
+    assert "entry point offered = zoo_modifier_dr:dr fails" in err and "rename one of the functions" in err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from prefzoo import losses
 from prefzoo.cli.losses import show_plots
 from prefzoo.errors import UserError
 from prefzoo.evals.report.loss_plots import POINTS, draw, loss_curve
+from prefzoo.evals.report.modifier_plots import draw_modifiers, modified_slopes
 
 
 def test_dpo_by_hand() -> None:
@@ -42,3 +43,28 @@ def test_files(tmp_path: Path) -> None:
 def test_a_sum_has_no_picture(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a sum; name one of its terms"):
         show_plots("dpo + sft", tmp_path)
+
+
+def test_the_slopes_under_a_modifier_by_hand() -> None:
+    dpo = losses.get("dpo")
+    assert isinstance(dpo, losses.Loss)
+    clamped = modified_slopes(losses.get_modifier("humanline"), dpo)
+    at = {h: i for i, h in enumerate(clamped.margins)}
+    # h / 2 is spread over 10 tokens, the rest over 14: the chosen one's are below -1 where h < -20, the rejected one's
+    # where h > 28; a clamped answer has no slope, so that half of the pair's is left
+    assert clamped.modified[at[-10.0]] == pytest.approx(clamped.plain[at[-10.0]])
+    # there the chosen answer's log-ratio stops at -10, the rejected one's is 15
+    assert clamped.modified[at[-30.0]] == pytest.approx(-0.05 / (1 + math.exp(0.1 * (-10.0 - 15.0))))
+    assert clamped.plain[at[-30.0]] == pytest.approx(-0.1 / (1 + math.exp(-3.0)))
+    robust, worst = (modified_slopes(losses.get_modifier(name), dpo) for name in ("dr", "kl"))
+    ratios = [[m / p for m, p in zip(one.modified, one.plain, strict=True)] for one in (robust, worst)]
+    assert ratios[0] == sorted(ratios[0]) and ratios[1] == sorted(ratios[1], reverse=True)  # it weighs the other way
+
+
+def test_every_modifier_has_a_picture(tmp_path: Path) -> None:
+    written = draw_modifiers(list(losses.all_modifiers()), tmp_path)
+    assert [p.stem for p in written] == [one.name for one in losses.all_modifiers()]
+    show_plots("dr", tmp_path / "one")
+    assert (tmp_path / "one" / "dr.svg").read_bytes() == (tmp_path / "dr.svg").read_bytes()
+    text = (tmp_path / "dr.svg").read_text()
+    assert ">dpo<" in text and ">simpo<" in text and text.count(">with dr<") == 2
