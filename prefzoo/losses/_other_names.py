@@ -37,6 +37,10 @@ _MEANS = {
     "dpo_davidson": ("dpo_d", "davidson"),
     "gamma_dpo": ("gammapo", "gamma_po", "gm_dpo"),
     "gamma_simpo": ("gm_simpo",),
+    "rdro": ("relative_density_ratio", "rdr"),
+    "mappo": ("map_po", "maximum_a_posteriori"),
+    "uni_dpo": ("unidpo", "omni_dpo", "omnidpo"),
+    "confpo": ("conf_po",),
     "npo": ("negative_preference_optimization", "non_paired_dpo"),
 }
 OTHER_NAMES = {name: f"did you mean {ours!r}?" for ours, names in _MEANS.items() for name in names} | {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from prefzoo.losses._bounds import Finite, NonNegative, Positive
 from prefzoo.losses._registry import loss
-from prefzoo.losses._stable import bounded_expm1, log_odds
+from prefzoo.losses._stable import bounded_expm1, log_odds, mask_first
 from prefzoo.losses._torch import Tensor, logsigmoid, relu, torch
-from prefzoo.types import LogProbs
+from prefzoo.types import LogProbs, TokenLogProbs
+
+ROUNDING = 1e-5  # nats, between log-probs of equal tokens
 
 
 @loss(
@@ -147,3 +149,46 @@ def asft(policy: LogProbs, *, beta: Positive = 0.1) -> Tensor:
     """
     means = policy.per_token()
     return -logsigmoid(beta * log_odds(means.chosen)) - logsigmoid(-beta * log_odds(means.rejected))
+
+
+def unsure_mean(tokens: Tensor, count: Tensor) -> Tensor:
+    """Return the mean log-prob of the tokens of each answer that are no more likely than its average token.
+
+    Args:
+        tokens: (B, T) log-probs, zero past the end.
+        count: (B,) how many tokens each answer has.
+
+    Returns:
+        (B,) means. Ties within rounding count, so that an answer of equal tokens has them all.
+    """
+    inside, lengths = mask_first(tokens, count), count.clamp(min=1)
+    average = torch.log(torch.where(inside, tokens, -torch.inf).exp().sum(1) / lengths).detach()
+    unsure = inside & (tokens <= average[:, None] + ROUNDING)
+    return torch.where(unsure, tokens, 0.0).sum(1) / unsure.sum(1).clamp(min=1)
+
+
+@loss(
+    paper="Yoon 2025 (ConfPO), arXiv:2506.08712",
+    equation="as in the authors' code",
+    group="token-level",
+    grid={"beta": (1.5,), "gamma": (1.6,)},
+    learning_rate=(3e-7,),
+    traps=(
+        "the average is of probabilities, not of log-probs: where the policy is certain of most tokens, only the few "
+        "others count",
+        "which tokens count changes from step to step, and the value jumps where one joins or leaves",
+        "as for simpo, no reference restrains it",
+    ),
+)
+def confpo(policy: TokenLogProbs, *, beta: Positive = 1.5, gamma: NonNegative = 1.6) -> Tensor:
+    r"""SimPO over those tokens alone of which the policy is less certain than on average.
+
+    $$ L = -\log\sigma\left(\beta(\hat c - \hat r) - \gamma\right), \quad
+       \hat c = \mathrm{mean}_{t:\ \pi(y_t) \le m} \log\pi(y_t), \quad m = \mathrm{mean}_t\, \pi(y_t) $$
+
+    $\hat r$ is that of the rejected answer; which tokens count carries no gradient. Beta and gamma are those of the
+    authors' script.
+    """
+    chosen = unsure_mean(policy.chosen_tokens, policy.chosen_len)
+    rejected = unsure_mean(policy.rejected_tokens, policy.rejected_len)
+    return -logsigmoid(beta * (chosen - rejected) - gamma)

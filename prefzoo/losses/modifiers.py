@@ -31,7 +31,7 @@ NonPositive = Annotated[float, Field(le=0, allow_inf_nan=False)]
     grid={"low": (-1.0,), "high": (1.5,)},
     traps=(
         "a token beyond the range has no gradient until the reference follows, so use it with train.sync_reference; "
-        "the authors' is {alpha: 1, every: 1, when: before}, which copies the weights just before each update",
+        "the authors copy the weights just before each update, which is alpha: 1, every: 1, when: before there",
         "with every: 1, alpha: 1 and when: after, the reference is the policy at each step, and nothing is clamped",
         "the KL of every token that tdpo1 and tdpo2 read is not clamped",
     ),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from prefzoo.losses._bounds import NonNegative, Positive
+from prefzoo.losses._bounds import Finite, NonNegative, Positive
 from prefzoo.losses._registry import loss
 from prefzoo.losses._torch import Tensor, logsigmoid, torch
+from prefzoo.losses.dpo import ln2
 from prefzoo.types import LogProbs, RankedScores, Scores
 
 LEAST_GAP = 1e-6
@@ -137,3 +138,65 @@ def qrpo(policy: LogProbs, reference: LogProbs, scores: RankedScores, *, beta: P
     chosen = scores.chosen_quantile - level - beta * (policy.chosen - reference.chosen)
     rejected = scores.rejected_quantile - level - beta * (policy.rejected - reference.rejected)
     return (chosen.square() + rejected.square()) / 2
+
+
+@loss(
+    paper="Lan 2025 (MaPPO), arXiv:2507.21183",
+    equation="Eq. 8",
+    at_reference=ln2,
+    traps=(
+        "scores must lie between 0 and 1: the authors put those of a reward model through a logistic function first",
+        "pairs with nearly equal scores hardly push the rejected answer down, so that they are almost a likelihood "
+        "term; a gap of 1 is dpo",
+        "above a gap of 1 it pushes the rejected answer down harder than dpo",
+    ),
+)
+def mappo(policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.1) -> Tensor:
+    r"""DPO whose rejected answer counts by how much worse the scores say it is, a prior on the implicit rewards.
+
+    $$ L = -\log\sigma\left(\beta\,(p_w - (s_w - s_l)\, p_l)\right) $$
+
+    $p_w = c - c_0$, $p_l = r - r_0$; $s_w$ and $s_l$ are the scores. Beta is DPO's.
+    """
+    chosen, rejected = policy.chosen - reference.chosen, policy.rejected - reference.rejected
+    return -logsigmoid(beta * (chosen - scores.gap * rejected))
+
+
+@loss(
+    paper="Peng 2025 (Uni-DPO, first Omni-DPO), arXiv:2506.10054",
+    equation="as in the authors' code",
+    grid={"beta": (2.0, 3.5, 10.0), "tau_ref": (0.8, 1.0, 2.0)},
+    learning_rate=(8e-7, 1e-6, 2e-6),
+    traps=(
+        "log-probs are means over tokens, so beta is 2 or more, not DPO's 0.1",
+        "eta and tau_good are in the unit of the scores: tau_good 3.2 is for the authors' scores, 8 for those of 0 to "
+        "10",
+        "the second weight reads the policy's own margin, not the log-ratio, and carries gradient",
+    ),
+)
+def uni_dpo(
+    policy: LogProbs,
+    reference: LogProbs,
+    scores: Scores,
+    *,
+    beta: Positive = 2.0,
+    eta: NonNegative = 0.7,
+    tau_ref: Finite = 1.0,
+    gamma: NonNegative = 3.0,
+    weight: NonNegative = 0.001,
+    tau_good: Finite = 3.2,
+) -> Tensor:
+    r"""DPO of means that weighs pairs by the gap of their scores, and by how badly the policy fits them still.
+
+    $$ L = -\sigma(\eta D)\, \sigma(\tau - \beta(\bar c - \bar r))^{\gamma} \log\sigma(\beta h)
+           - \lambda\, [\bar c < \bar c_0,\ s_w \ge \tau_{good}]\, \bar c $$
+
+    $\bar c = c/|w|$ and so on are means over tokens, $h = (\bar c - \bar r) - (\bar c_0 - \bar r_0)$,
+    $D = s_w - s_l$, $\tau$ is `tau_ref`, $\lambda$ is `weight`. The bracket is 1 where both hold: a good chosen answer
+    that became less likely is held up. Defaults are the authors' for Llama 3 8B Instruct.
+    """
+    own, base = policy.per_token(), reference.per_token()
+    fitted = torch.exp(gamma * logsigmoid(tau_ref - beta * own.margin))
+    fallen = (own.chosen < base.chosen) & (scores.chosen >= tau_good)
+    pairs = -torch.sigmoid(eta * scores.gap) * fitted * logsigmoid(beta * (own.margin - base.margin))
+    return pairs - weight * torch.where(fallen, own.chosen, 0.0)

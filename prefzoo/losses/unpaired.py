@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from prefzoo.losses._bounds import Positive
+from prefzoo.losses._bounds import InnerShare, Positive
 from prefzoo.losses._registry import loss
 from prefzoo.losses._torch import Tensor, logsigmoid, torch
 from prefzoo.losses.batch import RunningMean
@@ -120,3 +120,28 @@ def ddro(policy: Answers, reference: Answers, *, slope: Positive = 20.0) -> Tens
     edge = math.log(2 * slope / (1 + slope))
     bad = -torch.log(2 - torch.exp(p.clamp(max=edge))) + slope * (p - edge).clamp(min=0)
     return torch.where(policy.desirable, -p, bad)
+
+
+@loss(
+    paper="Takahashi 2026 (RDRO), arXiv:2604.04410",
+    equation="as in the authors' code",
+    grid={"alpha": (0.39,)},
+    learning_rate=(5e-7,),
+    traps=(
+        "alpha is the share of good answers in the data, not a strength: 0.5 for pairs, else count them",
+        "there is no beta: the optimum of a good answer's log-ratio is -log alpha nats for the whole answer, however "
+        "long it is",
+    ),
+)
+def rdro(policy: Answers, reference: Answers, *, alpha: InnerShare = 0.5) -> Tensor:
+    r"""Relative density ratio of good answers to all of them: as `ddro`, without a model of preferences, but bounded.
+
+    $$ L = (1 + \alpha) \log(1 + e^p) - p \text{ for a desirable answer},\quad
+       (1 - \alpha) \log(1 + e^p) \text{ for another} $$
+
+    $p$ is the log-ratio of the sums, $\alpha$ the share of desirable answers in the data. The authors use 0.39 for
+    UltraFeedback; 0.5 is the default of their code.
+    """
+    p = policy.logps - reference.logps
+    rising = -logsigmoid(-p)
+    return torch.where(policy.desirable, (1 + alpha) * rising - p, (1 - alpha) * rising)

@@ -169,7 +169,7 @@ def test_the_guide_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     (scores,) = json.loads(capsys.readouterr().out)
     assert (
         scores["losses"][0]["name"] == "odpo"
-        and scores["others"] == ["dpo_davidson", "rpo_fwd_kl"]
+        and scores["others"] == ["dpo_davidson", "rpo_fwd_kl", "uni_dpo"]
         and "2402.10571" in scores["source"]
     )
     with pytest.raises(UserError, match="did you mean 'dpo'"):

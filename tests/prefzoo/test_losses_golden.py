@@ -163,6 +163,8 @@ GOLDEN = [
     Row("bco", {"beta": 0.5}, (sp(-1.75), sp(0.75), sp(-3.25), sp(2.25)), TWO),
     # p = 2, -3 | -8, 3; the last beyond log(6 / 4): -log(2 - 1.5) + 3 * (3 - log 1.5)
     Row("ddro", {"slope": 3.0}, (-2.0, 3.0, -log(2 - exp(-8)), log(2) + 3 * (3 - log(1.5))), TWO),
+    # p = 2, -3 | -8, 3: 1.25 log(1 + e^p) - p | 0.75 log(1 + e^p)
+    Row("rdro", {"alpha": 0.25}, (1.25 * sp(2) - 2, 1.25 * sp(-3) + 3, 0.75 * sp(-8), 0.75 * sp(3)), TWO),
     Row("apo_zero_unpaired", {"beta": 0.5}, (1 - s(1), s(-4))),
     Row("bco_pair_shift", {"beta": 0.5}, (sp(-1.75) + sp(-3.25), sp(0.75) + sp(2.25)), TWO),
     # margins -3, 6 against -4, 3: by rank 1, 3
@@ -180,6 +182,16 @@ GOLDEN = [
     Row("alpha_dpo", {"beta": 2.0, "alpha": 0.17, "target": 0.5}, (sp(-1.04), sp(1.76)), TWO),
     # beta log Z = 0.5 (log 0.5 + 2); p_w = 2, p_l = -8
     Row("qrpo", {"beta": 0.5}, ((1 - 0.5 * (2 - log(2)) - 1) ** 2 + (0.5 - 0.5 * (2 - log(2)) + 4) ** 2) / 2),
+    Row("mappo", {"beta": 0.5}, (sp(-7), sp(3)), TWO),  # 2 + 1.5 * 8; -3 - 1 * 3
+    # means: margins 2 and -1, h 2.4 and -2; gaps 1.5 and 1; only the second chosen answer fell, its mean is -3
+    Row(
+        "uni_dpo",
+        {"beta": 0.5, "eta": 2.0, "tau_ref": 1.0, "gamma": 2.0, "weight": 0.1, "tau_good": 1.0},
+        (s(3) * s(0) ** 2 * sp(-1.2), s(2) * s(1.5) ** 2 * sp(1) + 0.3),
+        TWO,
+    ),
+    # tokens below the mean probability, e^-1.59 and e^-3.5: -2, -2, -4 and -4, -6; 2 * (-8/3 + 5) - 1
+    Row("confpo", {"beta": 2.0, "gamma": 1.0}, sp(1 - 14 / 3)),
     Row("npo", {"beta": 0.5}, 4 * sp(-4)),  # p_l = -8: -4 log sigma(4)
     Row("simnpo", {"beta": 0.5, "gamma": 1.0}, 4 * sp(-1.5)),  # -4 - the target of -1: 0.5 * (4 - 1)
     Row("dpo_shift", {"beta": 0.5, "shift": 0.75}, (sp(-4), sp(2.625)), TWO),  # 2 + 6; -3 - 2.25
@@ -216,7 +228,7 @@ GOLDEN = [
 NO_VALUE_AT_REFERENCE = {
     "r_dpo": "lengths", "ld_dpo_policy": "lengths", "wpo": "weights", "kto": "weights of the classes",
     "rpo": "likelihood", "mpo": "likelihood", "alpha_dpo": "likelihoods", "h_dpo": "likelihoods",
-    "odpo": "scores", "qrpo": "scores",
+    "odpo": "scores", "qrpo": "scores", "uni_dpo": "scores", "rdro": "weights of the classes",
     "dpo_rk": "scores", "dpo_davidson": "scores",
     "margin_dpo": "scores", "rpo_bwd_kl": "scores", "rpo_fwd_kl": "scores", "rpo_sq": "scores",
 }  # fmt: skip

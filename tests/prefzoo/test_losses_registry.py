@@ -56,11 +56,12 @@ def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 NAMES = """
     alpha_dpo alphapo aot aot_unpaired apo_down apo_zero apo_zero_unpaired asft bco bco_pair bco_pair_shift beta_dpo
-    bpo c2_dpo cal_dpo cdpo chi_po cpo cpo_simpo d2_simpo d2po ddro discopop dpo dpo_davidson dpo_norm dpo_ref_free
-    dpo_rk dpo_shift dpop exo_pair fdpo_alpha fdpo_forward_kl fdpo_js focal_po gamma_dpo gamma_simpo gpo_exp
-    gpo_quadratic gpo_savage h_dpo hinge ipo ipo_mean kto ld_dpo ld_dpo_policy mallows_dpo mallows_ipo
-    margin_dpo minor_dpo mpo nca_pair npo odpo orpo orpo_align pro qrpo r_dpo repo robust rpo rpo_bwd_kl rpo_fwd_kl
-    rpo_sq rrhf sampo sft simnpo simper simpo slic_hf sppo_hard squared_po tdpo1 tdpo2 unlikelihood wpo
+    bpo c2_dpo cal_dpo cdpo chi_po confpo cpo cpo_simpo d2_simpo d2po ddro discopop dpo dpo_davidson dpo_norm
+    dpo_ref_free dpo_rk dpo_shift dpop exo_pair fdpo_alpha fdpo_forward_kl fdpo_js focal_po gamma_dpo gamma_simpo
+    gpo_exp gpo_quadratic gpo_savage h_dpo hinge ipo ipo_mean kto ld_dpo ld_dpo_policy mallows_dpo mallows_ipo mappo
+    margin_dpo minor_dpo mpo nca_pair npo odpo orpo orpo_align pro qrpo r_dpo rdro repo robust rpo rpo_bwd_kl
+    rpo_fwd_kl rpo_sq rrhf sampo sft simnpo simper simpo slic_hf sppo_hard squared_po tdpo1 tdpo2 uni_dpo unlikelihood
+    wpo
 """
 PROVISIONAL = {
     "chi_po",

@@ -265,3 +265,46 @@ def test_what_decay_leaves_of_late_tokens() -> None:
     late[:, 2:] *= 3
     other = world.with_tokens(late, world.policy.rejected_tokens)
     assert mean("d2po", other, decay=1e-6) == pytest.approx(mean("d2po", world, decay=1e-6), rel=1e-9)
+
+
+def test_rdro_is_least_at_minus_log_alpha_and_never_below_zero() -> None:
+    """alpha 0.25, a good answer: (1 + alpha) sigma(p) = 1 at e^p = 4; ddro's falls without end."""
+    base, loss = random_world(0).at_reference(), losses.get("rdro")
+    for nats, slope in ((log(4), 0.0), (log(4) - 1, -1.0), (log(4) + 1, 1.0)):
+        moved = torch.full((6,), nats, dtype=torch.float64, requires_grad=True)
+        base.moved(moved, torch.zeros(6)).each(loss, loss.Params(alpha=0.25))[:6].sum().backward()
+        assert moved.grad is not None
+        assert moved.grad.sign().tolist() == [slope] * 6 or moved.grad.tolist() == pytest.approx([slope] * 6, abs=1e-9)
+    far = base.moved(torch.full((6,), 60.0), torch.full((6,), -60.0))
+    assert mean("rdro", far) > 0 > mean("ddro", far)
+
+
+def test_mappo_is_dpo_at_a_gap_of_one_and_leaves_the_rejected_answer_alone_at_none() -> None:
+    world = random_world(0)
+    one, zero = (replace(world.scores, chosen=world.scores.rejected + gap) for gap in (1.0, 0.0))
+    torch.testing.assert_close(replace(world, scores=one).each(losses.get("mappo")), world.each(losses.get("dpo")))
+    fallen = world.moved(torch.zeros(6), torch.full((6,), -9.0))
+    assert mean("mappo", replace(fallen, scores=zero)) == pytest.approx(mean("mappo", replace(world, scores=zero)))
+    assert mean("mappo", replace(fallen, scores=one)) < mean("mappo", replace(world, scores=one)) - 1e-2
+
+
+def test_uni_dpo_without_its_weights_is_half_of_dpo_norm_and_weighs_wide_gaps_most() -> None:
+    world, plain = random_world(0), {"gamma": 0.0, "weight": 0.0, "beta": 3.0}
+    assert 2 * mean("uni_dpo", world, eta=0.0, **plain) == pytest.approx(mean("dpo_norm", world, beta=3.0))
+    wide = replace(world, scores=replace(world.scores, chosen=world.scores.rejected + 9))
+    assert mean("uni_dpo", wide, **plain) == pytest.approx(mean("dpo_norm", world, beta=3.0), rel=1e-2)
+
+
+def test_confpo_is_simpo_where_all_tokens_are_equally_likely_and_skips_the_certain_ones_else() -> None:
+    flat = random_world(0).at_reference()
+    evened = flat.with_tokens(
+        *(torch.where(t != 0, -1.7, 0.0).double() for t in (flat.policy.chosen_tokens, flat.policy.rejected_tokens))
+    )
+    knobs = {"beta": 2.0, "gamma": 0.5}
+    assert mean("confpo", evened, **knobs) == pytest.approx(mean("simpo", evened, **knobs))
+    loss, tokens = losses.get("confpo"), flat.policy.chosen_tokens.clone().requires_grad_()
+    flat.with_tokens(tokens, flat.policy.rejected_tokens).each(loss, loss.Params()).sum().backward()
+    assert tokens.grad is not None
+    for row, grad, count in zip(tokens.detach(), tokens.grad, flat.policy.chosen_len, strict=True):
+        likely = row[:count].exp() > row[:count].exp().mean()
+        assert (grad[:count] == 0).tolist() == likely.tolist() and likely.any()
