@@ -145,7 +145,7 @@ def check_quantize(field: str) -> None:
     Raises:
         UserError: It cannot; the line begins with the recipe's `field`.
     """
-    missing = [] if find_spec("bitsandbytes") else ["bitsandbytes (pip install bitsandbytes)"]
+    missing = [] if find_spec("bitsandbytes") else ["bitsandbytes (pip install 'prefzoo[bitsandbytes]')"]
     if missing or not torch.cuda.is_available():
         needs = " and ".join([*missing, *([] if torch.cuda.is_available() else ["an NVIDIA GPU"])])
         raise UserError(f"{field}.lora.quantize: 4bit needs {needs}, not found here; leave it out for plain LoRA")

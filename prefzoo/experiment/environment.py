@@ -28,7 +28,7 @@ OPTIONAL = (
     ("tensorboard", "train.trackers: [tensorboard]", "pip install tensorboard"),
     ("trackio", "train.trackers: [trackio]", "pip install trackio"),
     ("wandb", "train.trackers: [wandb]", "pip install wandb"),
-    ("bitsandbytes", "train.lora: {quantize: 4bit} (GPU)", "pip install bitsandbytes"),
+    ("bitsandbytes", "8-bit AdamW, and on GPUs 4-bit weights", "pip install 'prefzoo[bitsandbytes]'"),
     ("deepspeed", "recipes/accelerate/zero2.yaml and zero3.yaml", "pip install deepspeed"),
 )
 
@@ -54,7 +54,7 @@ def examine() -> list[Fact]:
     """Look at hardware, precision, memory, disks, settings, required and optional parts. Needs no network."""
     import torch
 
-    return [*_hardware(torch), *_precision(torch), *_disks(), *_settings(), *_required(), *_optional(torch)]
+    return [*_hardware(torch), *_precision(torch), *_disks(), *_settings(), *_required(), *_optional()]
 
 
 def _hardware(torch: Any) -> list[Fact]:
@@ -182,11 +182,10 @@ def _required() -> list[Fact]:
     return findings
 
 
-def _optional(torch: Any) -> list[Fact]:
+def _optional() -> list[Fact]:
     findings = []
     for name, purpose, cure in OPTIONAL:
         have = version_of(name)
-        useless = name == "bitsandbytes" and not torch.cuda.is_available()
-        says, wanted = f"{have or 'not installed'}: {purpose}", not (have or useless)
-        findings.append(Fact("optional", name, GOOD if have else NOTE, says, cure if wanted else ""))
+        says = f"{have or 'not installed'}: {purpose}"
+        findings.append(Fact("optional", name, GOOD if have else NOTE, says, "" if have else cure))
     return findings

@@ -67,8 +67,8 @@ def test_losses_import_nothing_that_trains_or_reads_data() -> None:
         (["run", "r.yaml", "--set", "train.trackers=[wandb]"], "pip install wandb"),
         (
             ["run", "r.yaml", "--set", "variants.low.train.lora.quantize=4bit"],
-            "variants.low.train.lora.quantize: 4bit needs bitsandbytes (pip install bitsandbytes) and an NVIDIA GPU, "
-            "not found here; leave it out for plain LoRA",
+            "variants.low.train.lora.quantize: 4bit needs bitsandbytes (pip install 'prefzoo[bitsandbytes]') and an "
+            "NVIDIA GPU, not found here; leave it out for plain LoRA",
         ),
         (["frobnicate"], "no such command"),
     ],
