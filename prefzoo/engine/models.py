@@ -53,9 +53,10 @@ def load(
     quantize: str | None = None,
     trust: bool = False,
     merge: bool = False,
+    rows: bool = False,
     on_device: bool = False,
 ) -> tuple[Any, Any]:
-    """Load a causal language model and its tokenizer; tokens without a row in its embedding are given one.
+    """Load a causal language model and its tokenizer.
 
     Args:
         spec: `package://module/file.gguf`, a `.gguf` path, a folder with safetensors, or a hub id.
@@ -64,6 +65,7 @@ def load(
         quantize: `4bit` to load the weights in NF4 on this process's GPU; None for no quantisation.
         trust: Whether to run Python code that comes with the model; if so, a line reports it.
         merge: Whether an adapter is merged into its model, so that a new one can be trained on top of both.
+        rows: Whether tokens that lack a row in the embedding are given one; implied by `merge`.
         on_device: Whether the weights are read straight into the memory of this process's GPU, where that has room for
             them and no launch is to shard them.
 
@@ -83,7 +85,7 @@ def load(
     try:
         source = model_copies.merged(source, trust=trust) if merge else source
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
-        source = model_copies.with_rows(source, tokenizer, trust=trust)
+        source = model_copies.with_rows(source, tokenizer, trust=trust) if merge or rows else source
         model = fast_paths.with_attention(partial(
             AutoModelForCausalLM.from_pretrained,
             source, dtype=dtype or "auto", use_safetensors=True, trust_remote_code=trust,

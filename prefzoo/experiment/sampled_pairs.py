@@ -122,7 +122,7 @@ def sample_pairs(
         UserError: the model cannot be loaded, its chat template refuses a prompt, or the judge cannot judge.
     """
     dtype = torch.bfloat16 if native_bf16() else torch.float32
-    model, tokenizer = models.load(policy.spec, policy.folder, dtype=dtype, trust=policy.trust)
+    model, tokenizer = models.load(policy.spec, policy.folder, dtype=dtype, trust=policy.trust, rows=True)
     tokenizer = with_variables(tokenizer, policy.variables, policy.places[0])
     check_rendered(asked.rows, tokenizer, policy.variables, policy.places[1])
     prompts = [row.prompt for row in asked.rows]

@@ -54,8 +54,9 @@ def test_a_token_without_a_row_is_given_the_mean_of_the_others(
         assert new.shape[0] == 343 and torch.equal(new[:340], old)
         torch.testing.assert_close(new[340:], old.mean(0).expand(3, -1), atol=1e-6, rtol=1e-6)
     assert model.config.vocab_size == 343
-    again = models.load("m", lacking)[0]
+    again = models.load("m", lacking, rows=True)[0]
     assert "adding" not in capsys.readouterr().err  # once
+    assert len(models.load("m", lacking)[0].get_input_embeddings().weight) == 340  # as it is, to be measured
     assert models.fingerprint(again) == models.fingerprint(model)
 
 
@@ -89,7 +90,7 @@ def test_what_is_trained_with_new_tokens_loads_in_plain_transformers(
     checkpoint = lacking / "results" / "r" / "dpo" / "checkpoint"
     kind = AutoPeftModelForCausalLM if adapter else AutoModelForCausalLM
     trained = kind.from_pretrained(checkpoint)
-    start = models.load("m", lacking)[0]
+    start = models.load("m", lacking, rows=True)[0]
     table, before = trained.get_input_embeddings().weight.detach(), start.get_input_embeddings().weight.detach()
     assert len(table) == 343 and torch.equal(table[342], before[342]) == adapter
     ids = AutoTokenizer.from_pretrained(checkpoint)("<new11>", return_tensors="pt", add_special_tokens=False).input_ids
