@@ -41,10 +41,10 @@ def _situation(one: Situation) -> dict[str, Any]:
 
 
 def _cited(name: str) -> str:
-    """Return paper and equation of a loss; empty for a sum, whose terms have their own entries."""
+    """Return paper and equation of a loss, or of each term of a sum that has a paper."""
     loss = zoo.look_up(name)
     if isinstance(loss, Sum):
-        return ""
+        return "; ".join(cited for _, term in loss.terms if (cited := _cited(term.name)))
     return f"{loss.paper}, {loss.equation}" if loss.equation else loss.paper
 
 

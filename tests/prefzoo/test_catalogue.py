@@ -15,6 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from prefzoo import losses
+from prefzoo.catalogue.guide import situations
 from prefzoo.catalogue.pages import FORMATS, LEGEND, UNCITED, catalogue
 from prefzoo.cli import cli, complete, main
 from prefzoo.cli.losses import show_advice, show_losses
@@ -160,6 +161,7 @@ def test_the_guide_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     for one in SITUATIONS:
         assert " ".join(one.title.split()) in " ".join(text.split())
     assert text.count("source: ") == len(SITUATIONS) and "2403.00409" in text
+    assert all(one["source"] for one in situations()) and "2404.05868" in text  # that of `npo + sft` is its terms'
     show_advice("kto", guide=True)
     about_kto = capsys.readouterr().out
     assert "Thumbs only" in about_kto and "Noisy labels" not in about_kto
