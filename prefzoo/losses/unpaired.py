@@ -130,7 +130,7 @@ def ddro(policy: Answers, reference: Answers, *, slope: Positive = 20.0) -> Tens
     traps=(
         "alpha is the share of good answers in the data, not a strength: 0.5 for pairs, else count them",
         "there is no beta: the optimum of a good answer's log-ratio is -log alpha nats for the whole answer, however "
-        "long it is",
+        "long it is, so that a high learning rate oversteps it",
     ),
 )
 def rdro(policy: Answers, reference: Answers, *, alpha: InnerShare = 0.5) -> Tensor:

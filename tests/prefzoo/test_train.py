@@ -124,9 +124,13 @@ def answers() -> list[TokenAnswer]:
     return [*good, *(TokenAnswer(p.prompt, p.rejected, False, 2 * p.row + 1) for p in pairs)]
 
 
+SMALL_STEPS = {"rdro": 3e-4}  # its minimum is a nat or less from the start: larger steps overstep it
+
+
 @pytest.mark.parametrize("name", mostly_slow(x.name for x in losses.all_losses() if x.unpaired))
 def test_single_answers_train(name: str, tiny_model: Any, tmp_path: Path) -> None:
-    trained = run(tiny_model, job(tiny_model, name, pairs=answers(), steps=12, learning_rate=3e-3), tmp_path)
+    rate = SMALL_STEPS.get(name, 3e-3)
+    trained = run(tiny_model, job(tiny_model, name, pairs=answers(), steps=12, learning_rate=rate), tmp_path)
     assert "rewards/accuracies" not in trained[-1]
     assert trained[-1]["loss"] < trained[0]["loss"]
     whole = run(tiny_model, job(tiny_model, name, pairs=answers()), tmp_path)
