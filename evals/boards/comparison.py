@@ -12,6 +12,7 @@ import pandas as pd
 
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import comparable
+from prefzoo.evals.boards.agreement import RankAgreement, rank_agreements
 from prefzoo.evals.boards.cautions import cautions
 from prefzoo.evals.boards.costs import IN_BOARD
 from prefzoo.evals.boards.equivalence import Equivalence
@@ -50,6 +51,7 @@ class RunComparison:
         about: all facts about the metrics.
         verdict: who wins, what would settle a tie, and the numbers behind it.
         equivalence: which variants are equal within a margin; None if none is asked for.
+        agreements: how far every two runs agree on the order of the variants that they share.
     """
 
     table: pd.DataFrame
@@ -63,6 +65,7 @@ class RunComparison:
     about: Metrics
     verdict: BoardVerdict
     equivalence: Equivalence | None = None
+    agreements: tuple[RankAgreement, ...] = ()
 
     def _repr_html_(self) -> str:
         numbers = comparison_html(self.table, self.metrics, self.about)
@@ -127,12 +130,14 @@ def compare(
     if equivalence is not None and equal is None:
         raise UserError(f"--equivalence: {_no_equality(ranking, about, by)}")
     verdict = _with_runs(verdict_of(order, ranking, by, equal), entries)
+    alike = rank_agreements(entries, by) if is_ranked else ()
+    notes = (*_notes(entries, by, why, shown), *apart, *(one.sentence for one in alike))
     return RunComparison(
         _table(order, ranking, shown),
         pd.DataFrame([row for m in shown for row in _differences_from(start, entries, m)], columns=DIFFERENCES),
         recipe_differences(order),
         costs.set_index("variant").reindex([e.label for e in order if not e.is_base]).reset_index(), tuple(shown),
-        by if is_ranked else "", start.label, (*_notes(entries, by, why, shown), *apart), about, verdict, equal,
+        by if is_ranked else "", start.label, notes, about, verdict, equal, alike,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,7 @@ def _json(comparison: RunComparison) -> str:
     about = {"verdict": comparison.verdict.as_json()} | about
     about |= {"metrics": comparison.metrics, "notes": comparison.notes}
     about["equivalence"] = comparison.equivalence.as_json() if comparison.equivalence else None
+    about["agreements"] = [asdict(one) for one in comparison.agreements]
     return json.dumps({**about, **tables}, indent=1, ensure_ascii=False) + "\n"
 
 
