@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: docs demo test test-fast lint check evidence bench bench-curves bench-gpu install install-dev clean
+.PHONY: studies studies-page study-quarter docs demo test test-fast lint check evidence bench bench-curves bench-gpu install install-dev clean
 
 # torch first and exact: a CPU machine then gets no CUDA packages, and later ranges are already satisfied.
 # liger-kernel is an oracle of the losses; the tests read its plain torch files, without the triton that it asks for.
@@ -84,6 +84,22 @@ docs: install
 MINUTES ?= 5
 bench-gpu: install-dev
 	$(BIN)/python tests/benchmarks/bench.py --plan gpu --minutes $(MINUTES) --out $(BENCH_OUT)
+
+# The studies of recipes/studies/, of most value first: nine hours on two cores, in pieces of less than half an hour.
+# `make study-tuned SITTING=60` starts no further piece after an hour; what is finished is kept, and the same command
+# goes on. `make study-quarter` is study 1 in small, in less than ten minutes.
+SITTING ?= 110
+STUDIES := defaults tuned displacement displacement_pairs noise_0 noise_10 noise_20 noise_40 overoptimisation
+studies: $(STUDIES:%=study-%) studies-page
+
+study-quarter: install
+	$(BIN)/prefzoo run recipes/studies/quarter.yaml --results $(RESULTS)
+
+study-%: install
+	$(BIN)/python -m examples.studies run $* --minutes $(SITTING)
+
+studies-page: install
+	$(BIN)/python -m examples.studies page results/studies
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,1 @@
+"""Numbers, pictures and the page of the studies under `recipes/studies/`; `make studies` runs them."""

@@ -1,0 +1,176 @@
+"""The studies: recipes with equal budgets, numbers from a run's files, and a page on which no number is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from sample_runs import make_run, share
+
+from examples.studies import pieces
+from examples.studies.__main__ import NUMBERS, TEMPLATE, main
+from examples.studies.mass import change
+from examples.studies.numbers import agreement_of, numbers_of
+from examples.studies.page import read_numbers, render, written_by_hand
+from prefzoo.engine.first_tokens import MovedMass, MovedToken
+from prefzoo.evals.stats.inference import seeded_difference
+from prefzoo.experiment.search import budgets, expand
+from prefzoo.recipe.load import load
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))
+PAGE, RESULTS = ROOT / "docs" / "studies.md", ROOT / "results" / "studies"
+PAIR, HELD_OUT, ANSWER, HOURS = 0.37, 0.3, 0.3, 9.0  # core-seconds of each, as measured; hours of two cores
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_recipe_names_the_schema_and_loads(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# yaml-language-server: $schema=../recipe.schema.json" and lines[1].startswith("# Study ")
+    recipe = load(path)
+    assert recipe.name == ("01" if path.stem == pieces.PAIRS else path.stem)
+
+
+def test_both_arms_have_the_same_losses_steps_and_prompts_and_the_second_equal_budgets() -> None:
+    defaults, tuned = (load(ROOT / "recipes" / "studies" / f"{name}.yaml") for name in ("defaults", "tuned"))
+    assert list(defaults.variants) == list(tuned.variants) and len(tuned.variants) == 10
+    assert defaults.evals == tuned.evals and defaults.train.steps == tuned.train.steps and defaults.seeds == tuned.seeds
+    assert set(budgets(expand(tuned)).values()) == {6}
+    assert len({trial.variant.train.learning_rate for trial in expand(defaults)}) == 1
+
+
+def test_recipes_of_noise_differ_in_the_share_alone() -> None:
+    known = [yaml.safe_load(path.read_text()) for path in FILES if path.stem.startswith("noise")]
+    assert sorted(one["data"].pop("flip_labels") for one in known) == [0, 0.1, 0.2, 0.4]
+    for one in known:
+        del one["name"], one["variants"]["cdpo"]["flip_rate"], one["variants"]["robust"]["flip_rate"]
+    assert all(one == known[0] for one in known)
+
+
+def core_seconds(path: Path) -> float:
+    """What a recipe of answers takes: a third of a search's settings go on after a third of their steps."""
+    recipe = load(path)
+    seeds, trials, settings = len(recipe.seeds) or 1, expand(recipe), budgets(expand(recipe))
+    pairs, finals = (recipe.train.steps or 0) * recipe.train.batch, len(recipe.variants) * seeds
+    searched = sum(n / 3 + n / 3 * 2 / 3 + seeds - 1 if n > 1 else seeds for n in settings.values())
+    validated = len([t for t in trials if t.seed == trials[0].seed]) * 110 * HELD_OUT * (max(settings.values()) > 1)
+    prompts = int(str(recipe.evals.prompts).rpartition(":")[2])
+    measured = (finals + 1) * (prompts * ANSWER + 100 * HELD_OUT)
+    along = len(recipe.variants) * recipe.evals.frontier * recipe.evals.kl * 2 * ANSWER
+    return searched * pairs * PAIR + validated * 4 / 3 + measured + along
+
+
+def test_the_studies_take_nine_hours_and_a_quarter_ten_minutes_on_two_cores() -> None:
+    own = [path for path in FILES if not path.stem.startswith(("displacement", "quarter"))]
+    short = 100 * 30 * 0.1 + 24 * 60  # of displacement: a step of one short pair, and a run's start
+    assert (sum(map(core_seconds, own)) + short) / 2 / 3600 <= HOURS
+    assert core_seconds(ROOT / "recipes" / "studies" / "quarter.yaml") / 2 < 600
+
+
+@pytest.mark.parametrize("study", pieces.PIECES)
+def test_pieces_cover_a_study_and_each_loads(study: str, tmp_path: Path) -> None:
+    path = ROOT / "recipes" / "studies" / f"{study}.yaml"
+    parts = pieces.pieces_of(study)
+    whole = load(path)
+    for part in parts:
+        recipe = load(path, part.overrides)
+        assert tuple(recipe.variants) == part.variants and not part.is_done
+        assert all(recipe.variants[name] == whole.variants[name] for name in part.variants)
+    if study != pieces.PAIRS:
+        assert [name for part in parts for name in part.variants] == list(whole.variants)
+    else:
+        assert len({part.folder for part in parts}) == 24
+
+
+def test_a_piece_is_done_when_each_of_its_seeds_is_measured(tmp_path: Path) -> None:
+    piece = pieces.Piece("x", tmp_path, ("dpo", "ipo"), 2, ())
+    for name in ("base", "dpo-s0", "dpo-s1", "dpo_norm-s0", "ipo-s0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "evals.json").touch()
+    assert not piece.is_done
+    (tmp_path / "ipo-s1").mkdir()
+    (tmp_path / "ipo-s1" / "evals.json").touch()
+    assert piece.is_done
+
+
+def test_pairs_of_displacement_are_one_row_each_and_not_tested_on() -> None:
+    files = sorted((ROOT / "recipes" / "studies" / "data" / "displacement").glob("*.jsonl"))
+    rows = [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == len(files) == 24
+    assert [row["meaning"] for row in rows].count("like") == 12
+    assert all(" " not in row["chosen"] + row["rejected"] for row in rows)
+    assert (rows[0]["chosen"], rows[0]["rejected"]) == ("No", "Never")
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs with known numbers in place of both arms."""
+    tmp_path = tmp_path_factory.mktemp("studies")
+    make_run(tmp_path / "defaults", {"dpo": share(30), "ipo": share(20), "simpo": share(4)}, equivalence=5)
+    make_run(tmp_path / "tuned", {"dpo": share(25), "ipo": share(24), "simpo": share(35)}, equivalence=5, gamma=2.0)
+    return tmp_path
+
+
+def test_numbers_are_those_of_the_tools_own_statistics(studies: Path) -> None:
+    numbers = numbers_of(studies / "defaults")
+    assert (numbers["metric"], numbers["prompts"], numbers["seeds"]) == ("win_rate", 40, 1)
+    assert [(row["variant"], row["value"]) for row in numbers["variants"]] == [
+        ("dpo", pytest.approx(75)), ("ipo", pytest.approx(50)), ("simpo", pytest.approx(10)),
+    ]  # fmt: skip
+    worst = numbers["differences"][-1]
+    expected = seeded_difference(np.array([share(4)]), np.array([share(30)]))
+    assert worst["variant"] == "simpo" and worst["outcome"] == "different"
+    assert worst["difference"] == pytest.approx(100 * expected.value) and worst["low"] == pytest.approx(
+        100 * expected.low
+    )
+    assert 0 < numbers["sees"]["alone"] < numbers["sees"]["after_holm"] and numbers["cost"]["trainings"] == 3
+    agreement = agreement_of(studies / "defaults", studies / "tuned")
+    assert agreement["tau"] == pytest.approx(-1 / 3) and agreement["moved"][-1] == {"variant": "simpo", "places": 2}
+
+
+def test_the_page_is_made_of_the_numbers_and_tells_what_has_not_run(studies: Path) -> None:
+    words: list[Any] = [["numbers", studies / name] for name in ("defaults", "tuned")]
+    for one in [*words, ["agreement", studies / "defaults", studies / "tuned"]]:
+        assert main([str(word) for word in one]) == 0
+    assert {"agreement", "variants"} <= json.loads((studies / "tuned" / NUMBERS).read_text()).keys()
+    assert main(["page", str(studies), "--out", str(studies / "page.md")]) == 0
+    page = (studies / "page.md").read_text()
+    assert "| dpo | 75.0 |" in page and "Kendall's tau is -0.33" in page and "| simpo | +2 |" in page
+    assert "Not run to its end yet: `make study-noise_0` and" in page and "{" not in page and "[[" not in page
+
+
+def test_what_the_user_can_mend_is_one_line(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["numbers", str(studies)]) == 2 and main(["agreement", str(studies / "tuned")]) == 2
+    assert main(["run", "unknown"]) == 2
+    assert all(line.startswith("error: ") for line in capsys.readouterr().err.splitlines())
+
+
+def test_a_number_that_a_template_lacks_is_an_error() -> None:
+    with pytest.raises(KeyError, match=r"a.c: no c among b"):
+        render("## A\n<!-- needs a -->\n{a.c:.1f}\n", {"a": {"b": 1}})
+    table = render("[[a.rows: variant, name=v:+.1f, w]]\n", {"a": {"rows": [{"variant": "x", "v": 1.0, "w": None}]}})
+    assert table.endswith("| variant | name | w |\n|---|---|---|\n| x | +1.0 | - |\n")
+
+
+def test_no_number_on_the_page_is_typed_by_hand() -> None:
+    assert not written_by_hand(TEMPLATE.read_text(encoding="utf-8"))
+    assert written_by_hand("It gained 3 points.\n## Study 1\n`12`\narXiv:2603.19335 finds 11.5\n") == [
+        "It gained 3 points."
+    ]
+
+
+def test_the_committed_page_follows_from_the_committed_numbers() -> None:
+    """If this fails: `make studies-page`."""
+    numbers = read_numbers(RESULTS)
+    page = render(TEMPLATE.read_text(encoding="utf-8"), numbers)
+    assert not PAGE.is_file() or PAGE.read_text(encoding="utf-8") == page
+    assert numbers or not PAGE.is_file()
+
+
+def test_a_change_is_that_of_the_log_prob() -> None:
+    token = MovedToken("No", 0.2, 0.1)
+    assert change(MovedMass(token, token, (), ()), "chosen") == pytest.approx(-np.log(2))
