@@ -59,7 +59,7 @@ def core_seconds(path: Path) -> float:
     searched = sum(n / 3 + n / 3 * 2 / 3 + seeds - 1 if n > 1 else seeds for n in settings.values())
     validated = len([t for t in trials if t.seed == trials[0].seed]) * 110 * HELD_OUT * (max(settings.values()) > 1)
     prompts = int(str(recipe.evals.prompts).rpartition(":")[2])
-    measured = (finals + 1) * (prompts * ANSWER + 100 * HELD_OUT)
+    measured = (finals + 1) * (prompts * ANSWER + 100 * HELD_OUT + recipe.evals.kl * 2 * ANSWER)
     along = len(recipe.variants) * recipe.evals.frontier * recipe.evals.kl * 2 * ANSWER
     return searched * pairs * PAIR + validated * 4 / 3 + measured + along
 
