@@ -163,6 +163,7 @@ def test_no_number_on_the_page_is_typed_by_hand() -> None:
     ]
 
 
+@pytest.mark.slow  # so that it is not run on perturbed numbers
 def test_the_committed_page_follows_from_the_committed_numbers() -> None:
     """If this fails: `make studies-page`."""
     numbers = read_numbers(RESULTS)

@@ -34,7 +34,8 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(tmp_path: Path) -> N
         headers = HeaderParser().parsestr(archive.read(metadata).decode())
     files = {f"prefzoo/{p.relative_to(source / 'prefzoo')}" for p in (source / "prefzoo").rglob("*") if p.is_file()}
     files |= {f"prefzoo/evals/{p.relative_to(source / 'evals')}" for p in (source / "evals").rglob("*") if p.is_file()}
-    recipes = [p for p in (source / "recipes").rglob("*") if p.is_file()]
+    studies = source / "recipes" / "studies"  # of the repository alone: their data are large, their results are there
+    recipes = [p for p in (source / "recipes").rglob("*") if p.is_file() and studies not in p.parents]
     files |= {f"prefzoo/recipes/{p.relative_to(source / 'recipes')}" for p in recipes}
     assert packed == files
     assert {"prefzoo/py.typed", "prefzoo/data/packaged/instruct_train.jsonl"} <= packed
