@@ -18,6 +18,7 @@ from prefzoo.engine.first_tokens import MovedMass, first_token_probs, moved_mass
 from prefzoo.engine.logprobs import choose_layout
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.run_files import RunFiles, read_run
+from prefzoo.evals.boards.selection import select
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.rank_correlation import rank_correlation
 from prefzoo.experiment.checkpoint_reader import CheckpointReader
@@ -25,6 +26,7 @@ from prefzoo.experiment.data import read_data
 from prefzoo.recipe.load import load
 
 SCORES = ("ches", "ches_normalised", "unembedding")
+UNSEEN = "chosen_displacement"  # of the held-out pairs: the same answers to other questions
 SHOWN = 3  # tokens that gained most, over all seeds
 Numbers = dict[str, Any]
 
@@ -56,6 +58,7 @@ def moved_in(folder: Path, recipe_file: Path) -> dict[str, MovedMass]:
 def displacement(folder: Path, recipe_file: Path) -> Numbers:
     """Return of each variant what its seeds moved on average, and which tokens gained most."""
     run, moved = read_run(folder), moved_in(folder, recipe_file)
+    unseen = {e.files.name: e.value(UNSEEN) for e in select([folder])}
     rows = []
     for variant in run.recipe["variants"]:
         own = [moved[name] for name, arm in run.finals.items() if arm == variant]
@@ -69,6 +72,7 @@ def displacement(folder: Path, recipe_file: Path) -> Numbers:
             "rejected_change": sides["rejected"].value,
             "chosen_before": own[0].chosen.before,
             "chosen_after": float(np.mean([m.chosen.after for m in own])),
+            "unseen_change": float(np.mean([unseen[n] for n, arm in run.finals.items() if arm == variant])),
             "fell_in": sum(change(m, "chosen") < 0 for m in own),
             "gained": [{"token": token, "by": by} for token, by in gains.most_common(SHOWN)],
         })  # fmt: skip

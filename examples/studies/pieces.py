@@ -37,6 +37,7 @@ class Piece:
         variants: what it trains.
         seeds: how many trainings of each variant are measured.
         overrides: `a.b=value` on top of the recipe.
+        last: the file that a training's folder has at the end.
     """
 
     name: str
@@ -44,14 +45,15 @@ class Piece:
     variants: tuple[str, ...]
     seeds: int
     overrides: tuple[str, ...]
+    last: str = "evals.json"
 
     @property
     def is_done(self) -> bool:
-        """Whether all of it is measured."""
-        return all(self._measured(variant) >= self.seeds for variant in self.variants)
+        """Whether all of it is trained, and measured where anything is."""
+        return all(self._finished(variant) >= self.seeds for variant in self.variants)
 
-    def _measured(self, variant: str) -> int:
-        names = (path.parent.name for path in self.folder.glob("*/evals.json"))
+    def _finished(self, variant: str) -> int:
+        names = (path.parent.name for path in self.folder.glob(f"*/{self.last}"))
         return sum(name == variant or name.startswith(f"{variant}-") for name in names if name != BASE)
 
 
@@ -106,9 +108,8 @@ def run(study: str, minutes: float) -> bool:
 
 
 def _of_pair(file: Path, variants: tuple[str, ...], seeds: int) -> Piece:
-    places = [f"data.{use}=data/displacement/{file.name}" for use in ("train", "eval")]
-    overrides = (f'name="{file.stem}"', *places)
-    return Piece(f"{PAIRS}: {file.stem}", SCRATCH / PAIRS / file.stem, variants, seeds, overrides)
+    overrides = (f'name="{file.stem}"', f"data.train=data/displacement/{file.name}")
+    return Piece(f"{PAIRS}: {file.stem}", SCRATCH / PAIRS / file.stem, variants, seeds, overrides, "result.json")
 
 
 def _prefzoo(study: str, results: Path, overrides: Sequence[str]) -> None:

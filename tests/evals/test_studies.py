@@ -66,7 +66,7 @@ def core_seconds(path: Path) -> float:
 
 def test_the_studies_take_nine_hours_and_a_quarter_ten_minutes_on_two_cores() -> None:
     own = [path for path in FILES if not path.stem.startswith(("displacement", "quarter"))]
-    short = 100 * 30 * 0.1 + 24 * 60  # of displacement: a step of one short pair, and a run's start
+    short = 100 * (20 * 0.5 + 4) + 24 * (3 * (20 * 0.5 + 3) + 20)  # displacement: a step of one short pair, and starts
     assert (sum(map(core_seconds, own)) + short) / 2 / 3600 <= HOURS
     assert core_seconds(ROOT / "recipes" / "studies" / "quarter.yaml") / 2 < 600
 
