@@ -56,6 +56,9 @@ def numbers_of(folder: Path) -> Numbers:
         "sees": _sees(values, scale), "cost": cost_of(folder),
         "recipe": {"steps": _steps(run), "pairs": int(run.audits.get("train", {}).get("kept", 0))},
     }  # fmt: skip
+    for outcome in ("different", "equal", "undecided"):
+        named = [str(row["variant"]) for row in numbers["differences"] if row["outcome"] == outcome]
+        numbers[outcome] = ", ".join(named) or "none"
     if not run.frontier.empty:
         numbers["falls"] = _falls(run)
     return numbers

@@ -127,6 +127,7 @@ def test_numbers_are_those_of_the_tools_own_statistics(studies: Path) -> None:
     assert worst["difference"] == pytest.approx(100 * expected.value) and worst["low"] == pytest.approx(
         100 * expected.low
     )
+    assert (numbers["different"], numbers["undecided"]) == ("ipo, simpo", "none")
     assert 0 < numbers["sees"]["alone"] < numbers["sees"]["after_holm"] and numbers["cost"]["trainings"] == 3
     agreement = agreement_of(studies / "defaults", studies / "tuned")
     assert agreement["tau"] == pytest.approx(-1 / 3) and agreement["moved"][-1] == {"variant": "simpo", "places": 2}
@@ -140,6 +141,7 @@ def test_the_page_is_made_of_the_numbers_and_tells_what_has_not_run(studies: Pat
     assert main(["page", str(studies), "--out", str(studies / "page.md")]) == 0
     page = (studies / "page.md").read_text()
     assert "| dpo | 75.0 |" in page and "Kendall's tau is -0.33" in page and "| simpo | +2 |" in page
+    assert "simpo less dpo: -65.0 (" in page and "Told apart from dpo: ipo, simpo. Equal" in page
     assert "Not run to its end yet: `make study-noise_0` and" in page and "{" not in page and "[[" not in page
 
 
