@@ -78,4 +78,5 @@ def _tau(a: Values, b: Values) -> Values:
     i, j = np.triu_indices(a.shape[1], 1)
     x, y = (np.sign(np.round(table[:, i] - table[:, j], 12)) for table in (a, b))
     untied = np.sqrt(np.abs(x).sum(1) * np.abs(y).sum(1))
-    return np.divide((x * y).sum(1), untied, out=np.full(len(a), np.nan), where=untied > 0)
+    taus: Values = np.divide((x * y).sum(1), untied, out=np.full(len(a), np.nan), where=untied > 0)
+    return taus

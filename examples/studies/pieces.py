@@ -86,24 +86,22 @@ def run(study: str, minutes: float) -> bool:
 
     Args:
         study: its name.
-        minutes: no further piece starts after so many.
+        minutes: no further piece starts after so many; one always does.
 
     Returns:
         Whether the study is done.
     """
     start, pieces = monotonic(), pieces_of(study)
-    for i, piece in enumerate(pieces, 1):
-        if piece.is_done:
-            continue
-        if monotonic() - start > minutes * MINUTE:
+    todo = [(i, piece) for i, piece in enumerate(pieces, 1) if not piece.is_done]
+    for i, piece in todo:
+        if piece is not todo[0][1] and monotonic() - start > minutes * MINUTE:
             print(f"{study}: {minutes:g} minutes are over at piece {i} of {len(pieces)}; the same command goes on")
             return False
         print(f"== piece {i} of {len(pieces)}: {piece.name}", flush=True)
         _prefzoo(study, piece.folder.parent, piece.overrides)
     if study != PAIRS:
         _prefzoo(study, RESULTS, ())
-        plots = [sys.executable, "-m", "prefzoo", "report", str(RESULTS / study), "--plots", str(RESULTS / study)]
-        subprocess.run(plots, check=True, cwd=ROOT)
+        _call("report", str(RESULTS / study), "--plots", str(RESULTS / study))
     return True
 
 
@@ -113,7 +111,13 @@ def _of_pair(file: Path, variants: tuple[str, ...], seeds: int) -> Piece:
 
 
 def _prefzoo(study: str, results: Path, overrides: Sequence[str]) -> None:
-    words = [sys.executable, "-m", "prefzoo", "run", str(RECIPES / f"{study}.yaml"), "--results", str(results)]
-    done = subprocess.run([*words, *(w for one in overrides for w in ("--set", one))], check=False, cwd=ROOT)
+    """Run a study's recipe; pieces share a folder, whose board of the last piece is not worth an archive."""
+    sets = [word for one in overrides for word in ("--set", one)]
+    _call("run", str(RECIPES / f"{study}.yaml"), "--results", str(results), "--replace", *sets)
+
+
+def _call(*words: str) -> None:
+    """Run `prefzoo WORDS` as a process of its own, whose memory ends with it."""
+    done = subprocess.run([sys.executable, "-m", "prefzoo", *words], check=False, cwd=ROOT)
     if done.returncode:
-        raise UserError(f"{study}: prefzoo run ended with {done.returncode}; the same command goes on")
+        raise UserError(f"prefzoo {words[0]} {words[1]} ended with {done.returncode}; the same command goes on")
