@@ -6,7 +6,9 @@ from typing import Any
 
 from prefzoo.errors import UserError
 from prefzoo.recipe.translate import losses_of_trl as by_trl
-from prefzoo.recipe.translate.shared import MERGED, batch, leave_common, lora, trainer_arguments
+from prefzoo.recipe.translate.data_sets import write_sources
+from prefzoo.recipe.translate.left_out import leave_common
+from prefzoo.recipe.translate.shared import MERGED, batch, lora, trainer_arguments
 from prefzoo.recipe.translate.translation import Translation
 
 VERSION = "axolotl (July 2026)"
@@ -36,6 +38,10 @@ def read(t: Translation, method: str) -> None:
             t.left[name] = t.left.pop(theirs)
             t.aliases[name] = theirs
     trainer_arguments(t, learning_rate=5e-5, schedule="cosine", epochs=1.0, name=f"axolotl-{kind}")
+    whole, each = t.take("batch_size"), t.number("micro_batch_size", 1)
+    t.left["micro_batch_size"] = each
+    if whole and "gradient_accumulation_steps" not in t.left:
+        t.left["gradient_accumulation_steps"] = max(1, int(whole) // int(each))
     batch(t, "micro_batch_size", 1)
     t.set("train.gradient_checkpointing", bool(t.take("gradient_checkpointing", False)), "gradient_checkpointing")
     _model(t)
@@ -88,8 +94,7 @@ def _data(t: Translation) -> None:
     if not sources:
         t.set("data.train", "owner/pairs", "datasets", "names no data; write a file or a hub id")
     else:
-        plain = len(sources) == 1 and list(sources[0]) == ["path"]
-        t.set("data.train", sources[0]["path"] if plain else sources, "datasets")
+        write_sources(t, "data.train", sources, "datasets")
     t.leave("test_datasets val_set_size", "no held-out pairs are read; name them by data.eval")
     t.set("data.max_length", int(t.number("sequence_len", 512)), "sequence_len")
     strategy = str(t.take("excess_length_strategy", "drop"))
@@ -102,6 +107,7 @@ def _data(t: Translation) -> None:
     kwargs = t.take("chat_template_kwargs")
     if kwargs:
         t.set("data.chat_template_kwargs", dict(kwargs), "chat_template_kwargs")
+    t.leave("streaming", "data.train: [{path: ..., streaming: true}] streams")
     t.leave("train_on_inputs", "prompts are never scored")
     t.leave("shuffle_merged_datasets dataset_exact_deduplication", "rows are shuffled; data.drop leaves duplicates out")
 
@@ -131,7 +137,7 @@ def _source(t: Translation, one: Any) -> dict[str, Any]:
 
 def _loss(t: Translation, kind: str) -> None:
     inner = t.take("trl") or {}
-    given = {"trl.beta": inner.get("beta"), "rl_beta": t.take("rl_beta"), "orpo_alpha": t.take("orpo_alpha")}
+    given = {"trl.beta": inner.get("beta"), **{key: t.take(key) for key in ("rl_beta", "dpo_beta", "orpo_alpha")}}
     beta = float(next((value for value in given.values() if value is not None), 0.1))
     t.mapped |= {key: "the variant's beta" for key, value in given.items() if value is not None}
     for key in inner:
@@ -152,4 +158,9 @@ def _loss(t: Translation, kind: str) -> None:
     elif kind == "simpo":
         by_trl.cpo(t, "simpo", beta, alpha, gamma, 0.0)
     else:
-        by_trl.pair_losses(t, kinds or ("ipo" if kind == "ipo" else "sigmoid"), weights, options)
+        norm, likelihood = t.take("dpo_norm_loss", False), t.number("rpo_alpha", 0.0)  # refused by axolotl since 2026
+        kinds = kinds or ("ipo" if kind == "ipo" else "sigmoid_norm" if norm else "sigmoid")
+        if likelihood and isinstance(kinds, str):
+            kinds, weights = [kinds, "sft"], [1.0, likelihood]
+        by_trl.pair_losses(t, kinds, weights, options)
+    t.leave("rl_adapter_ref_model", "the reference is the model with the adapter that it starts from")

@@ -7,7 +7,9 @@ from typing import Any
 
 from prefzoo.errors import UserError
 from prefzoo.recipe.translate import losses_of_trl as by_trl
-from prefzoo.recipe.translate.shared import FOUR, MERGED, SIMPO_TARGET, batch, leave_common, lora, trainer_arguments
+from prefzoo.recipe.translate.data_sets import write_sources
+from prefzoo.recipe.translate.left_out import leave_common
+from prefzoo.recipe.translate.shared import FOUR, MERGED, SIMPO_TARGET, batch, lora, trainer_arguments
 from prefzoo.recipe.translate.translation import Translation
 
 VERSION = "LLaMA-Factory (August 2026)"
@@ -33,9 +35,11 @@ def read(t: Translation, method: str) -> None:
         raise UserError(
             f"stage: {stage} trains no preference loss; prefzoo translates the stages {' and '.join(STAGES)}"
         )
+    if t.take("use_muon", False):
+        t.left["optim"], t.aliases["optim"] = "muon", "use_muon"
     trainer_arguments(t, learning_rate=5e-5, schedule="linear", epochs=3.0, name=f"llamafactory-{stage}")
     batch(t, "per_device_train_batch_size", 8)
-    off = bool(t.take("disable_gradient_checkpointing", False))
+    off = bool(t.take("disable_gradient_checkpointing", False)) or t.take("gradient_checkpointing") is False
     t.set("train.gradient_checkpointing", not off, "disable_gradient_checkpointing")
     _model(t)
     _data(t)
@@ -75,6 +79,8 @@ def _model(t: Translation) -> None:
         t.differ("finetuning_type", f"{kind} is not among the kinds of training; all weights are trained")
     if bits not in (0, FOUR):
         t.left_out["quantization_bit"] = "frozen weights are in full or half precision, or in 4 bits"
+    t.leave("ref_model_quantization_bit", "the reference has full or half precision")
+    t.leave("oft_rank oft_block_size oft_target module_dropout", "adapters are plain LoRA")
     t.leave("quantization_method quantization_type double_quantization", "four bits are NF4 with nested scales")
     t.leave("resize_vocab", "the embedding is given a row for each token that lacks one")
     t.leave("add_tokens add_special_tokens", "save the tokenizer with its new tokens beside the model first")
@@ -90,15 +96,15 @@ def _data(t: Translation) -> None:
         info = known.get(name)
         if not isinstance(info, dict):
             t.differ("dataset", f"{name} is not in {folder / 'dataset_info.json'}; write its file or hub id")
-            sources.append(f"{name}.json")
+            sources.append({"path": f"{name}.json"})
             continue
         path = info.get("hf_hub_url") or str(folder / str(info.get("file_name", f"{name}.json")))
-        sources.append(t.place.path(str(path)))
+        sources.append({"path": t.place.path(str(path))})
         _columns(t, info)
     if not sources:
         t.set("data.train", "owner/pairs", "dataset", "names no data; write a file or a hub id")
     else:
-        t.set("data.train", sources[0] if len(sources) == 1 else sources, "dataset")
+        write_sources(t, "data.train", sources, "dataset")
     t.leave("eval_dataset val_size", "no held-out pairs are read; name them by data.eval")
     t.leave("max_samples", "all rows are read; data.train: [{path: ..., rows: N}] reads some")
     t.set("data.max_length", int(t.number("cutoff_len", 2048)), "cutoff_len")
@@ -111,6 +117,7 @@ def _data(t: Translation) -> None:
     thinking = t.take("enable_thinking", False if template.endswith("_nothink") else None)
     if thinking is not None:
         t.set("data.chat_template_kwargs.enable_thinking", bool(thinking), "template")
+    t.leave("preserve_thinking", "data.chat_template_kwargs has the options of the chat template")
     t.leave("default_system tool_format", "a system prompt belongs in the data")
     t.leave("mask_history train_on_prompt", "data.score decides which turns are scored")
     t.leave("streaming mix_strategy interleave_probs buffer_size", "sources have weight and streaming of their own")

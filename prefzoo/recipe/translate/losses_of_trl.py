@@ -8,13 +8,14 @@ from prefzoo.recipe.translate.shared import SIMPO_TARGET
 from prefzoo.recipe.translate.translation import Translation
 
 Knobs = dict[str, Any]
+REFERENCE_FREE = "sigmoid without a reference"  # no value there, but what an option makes of one
 PAIRS = {  # loss_type -> the loss here, and which knob beta becomes
     "sigmoid": ("dpo", "beta"), "hinge": ("hinge", "beta"), "ipo": ("ipo_mean", "tau"),
     "exo_pair": ("exo_pair", "beta"), "nca_pair": ("nca_pair", "beta"), "robust": ("robust", "beta"),
     "bco_pair": ("bco_pair", "beta"), "sppo_hard": ("sppo_hard", "beta"), "aot": ("aot", "beta"),
     "aot_unpaired": ("aot_unpaired", "beta"), "aot_pair": ("aot_unpaired", "beta"), "apo_zero": ("apo_zero", "beta"),
     "apo_down": ("apo_down", "beta"), "discopop": ("discopop", "beta"), "sft": ("sft", ""),
-    "sigmoid_norm": ("dpo_norm", "beta"),
+    "sigmoid_norm": ("dpo_norm", "beta"), REFERENCE_FREE: ("dpo_ref_free", "beta"),
 }  # fmt: skip
 SMOOTHED = {"robust": "flip_rate", "exo_pair": "epsilon"}  # what label_smoothing is there
 DIFFERENCES = {
@@ -52,6 +53,15 @@ def pair_losses(t: Translation, kinds: Any, weights: Any, options: Knobs) -> Non
         f"{share:g}*{loss}" if share != 1 else loss for share, (loss, _) in zip(shares, terms, strict=True)
     )
     write_variant(t, sum_of, {loss: knobs for loss, knobs in terms if knobs}, name="sum")
+
+
+def without_reference(t: Translation, kinds: Any) -> Any:
+    """Return the values of `loss_type` under `reference_free`, which is known here for the logistic loss alone."""
+    if kinds in ("sigmoid", ["sigmoid"]):
+        t.mapped["reference_free"] = "the loss dpo_ref_free"
+        return REFERENCE_FREE
+    t.differ("reference_free", f"{kinds} keeps its reference; the logistic loss without one is dpo_ref_free")
+    return kinds
 
 
 def _term(t: Translation, kind: str, options: Knobs) -> tuple[str, Knobs]:

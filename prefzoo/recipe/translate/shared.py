@@ -10,47 +10,9 @@ SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "co
 ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused", "adamw_anyprecision", "adamw")
 EIGHT_BIT = {
     "adamw_bnb_8bit": "adamw_8bit", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit",
-    "paged_adamw_32bit": "adamw",
+    "adamw_torch_8bit": "adamw_8bit", "paged_adamw_32bit": "adamw", "paged_adamw": "adamw",
 }  # fmt: skip
 NO_GPU = "needs an NVIDIA GPU and bitsandbytes, which are not here"
-LEFT_OUT = {
-    "logging_steps logging_first_step logging_strategy logging_dir log_level logging_nan_inf_filter "
-    "include_tokens_per_second plot_loss": "every step is logged in metrics.jsonl",
-    "save_steps save_strategy save_total_limit save_only_model save_safetensors saves_per_epoch save_first_step "
-    "overwrite_output_dir resume_from_checkpoint auto_resume_from_checkpoints":
-        "checkpoints follow the clock (prefzoo run --save-every SECONDS), and a run always resumes",
-    "eval_steps eval_strategy evaluation_strategy evals_per_epoch eval_on_start do_eval per_device_eval_batch_size "
-    "eval_batch_size load_best_model_at_end metric_for_best_model greater_is_better early_stopping_patience":
-        "variants are evaluated at their end; evals.frontier measures between",
-    "push_to_hub hub_model_id hub_strategy hub_private_repo hub_token hub_revision": "prefzoo push uploads a variant",
-    "deepspeed fsdp fsdp_config fsdp_version ddp_timeout ddp_find_unused_parameters local_rank accelerator_config "
-    "num_processes ddp_bucket_cap_mb ddp_broadcast_buffers ddp_backend":
-        "start with accelerate launch --config_file PROFILE -m prefzoo run",
-    "dataloader_num_workers dataloader_pin_memory dataloader_prefetch_factor dataloader_drop_last "
-    "dataset_num_proc preprocessing_num_workers preprocessing_batch_size overwrite_cache dataset_prepared_path "
-    "dataset_processes group_by_length remove_unused_columns num_proc": "data are read at once and packed by length",
-    "packing sample_packing eval_sample_packing pad_to_sequence_len padding_free dpo_padding_free pad_to_multiple_of "
-    "neat_packing flash_attention flash_attn attn_implementation sdp_attention xformers_attention use_liger_kernel "
-    "enable_liger_kernel dpo_use_liger_kernel use_unsloth torch_compile tf32 lora_mlp_kernel lora_qkv_kernel "
-    "lora_o_kernel activation_offloading gradient_checkpointing_kwargs use_reentrant_gc lora_fan_in_fan_out "
-    "torch_empty_cache_steps padding_value": 
-        "prefzoo packs and tiles by itself; it changes speed and memory, not the result",
-    "precompute_ref_log_probs precompute_ref_batch_size": "the reference is always scored once, and cached",
-    "adam_beta1 adam_beta2 adam_epsilon optim_args": "the optimiser has torch's defaults",
-    "model_type tokenizer_type cls_model_config tokenizer_use_fast use_fast_tokenizer is_llama_derived_model "
-    "is_mistral_derived_model is_qwen_derived_model lora_task_type low_cpu_mem_usage do_train":
-        "follows from the model",
-    "lora_modules_to_save additional_target modules_to_save": "adapters alone are trained; train all weights instead",
-    "use_rslora peft_use_rslora": "the scale is alpha / rank; with rsLoRA it is alpha / sqrt(rank), so raise alpha",
-    "use_dora peft_use_dora pissa_init loraplus_lr_ratio": "adapters are plain LoRA",
-    "neftune_noise_alpha": "no noise is added to embeddings",
-    "load_in_8bit": "weights are frozen in full or half precision, or in 4 bits (train.lora.quantize)",
-    "max_prompt_length max_completion_length": "prompt and answer share data.max_length",
-    "generate_during_eval": "evals.prompts are always answered",
-    "is_encoder_decoder": "models are decoders",
-    "router_aux_loss_coef moe_aux_loss_coef": "the balancing loss of a router is not computed; see train.router_loss",
-    "tags hub_always_push average_tokens_across_devices": "it has no effect on a training",
-}  # fmt: skip
 
 
 def trainer_arguments(t: Translation, *, learning_rate: float, schedule: str, epochs: float, name: str) -> None:
@@ -132,7 +94,7 @@ def _optimizer(t: Translation) -> None:
             "train.optimizer",
             "adamw",
             "optim",
-            f"{EIGHT_BIT[wanted]} is for GPUs with bitsandbytes; it saves memory alone",
+            f"{EIGHT_BIT[wanted]} needs bitsandbytes, which is not here; it saves memory alone",
         )
     else:
         t.set("train.optimizer", "adamw", "optim", f"{wanted} is not among the optimisers")
@@ -172,9 +134,3 @@ SIMPO_TARGET = (
 )
 MERGED = "the adapter is merged into its model, in policy and reference, and a new one is trained on top"
 FOUR = 4  # bits
-
-
-def leave_common(t: Translation) -> None:
-    """Take what has no counterpart and is the same everywhere."""
-    for keys, why in LEFT_OUT.items():
-        t.leave(keys, why)

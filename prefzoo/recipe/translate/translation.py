@@ -13,6 +13,7 @@ import yaml
 
 from prefzoo.errors import UserError
 
+SECRET = re.compile(r"(key|token|secret|password|webhook|webhook_url|credential)s?$", re.IGNORECASE)
 OFF: tuple[Any, ...] = (None, "", False, "none", "no", "false", [], {})  # values by which a key asks for nothing
 ORDER = ("name", "seed", "model", "reference", "trust_remote_code", "data", "train", "variants", "evals")
 
@@ -126,8 +127,8 @@ class Translation:
 
     @property
     def unknown(self) -> list[str]:
-        """The keys that no table knows, as `key: value`."""
-        return [f"{key}: {value!r}" for key, value in self.left.items()]
+        """The keys that no table knows, as `key: value`; values of keys that are named like a secret are hidden."""
+        return [f"{key}: {'***' if SECRET.search(key) else repr(value)}" for key, value in self.left.items()]
 
     def text(self) -> str:
         """Return the recipe as YAML with remarks, headed by what changes."""

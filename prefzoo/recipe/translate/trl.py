@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from prefzoo.recipe.translate import handbook
 from prefzoo.recipe.translate import losses_of_trl as by_trl
-from prefzoo.recipe.translate.shared import batch, leave_common, lora, trainer_arguments
+from prefzoo.recipe.translate.data_sets import write_sources
+from prefzoo.recipe.translate.left_out import leave_common
+from prefzoo.recipe.translate.shared import batch, lora, trainer_arguments
 from prefzoo.recipe.translate.translation import Translation
 
 VERSION = "TRL 1.16.0"
@@ -36,7 +39,7 @@ def read(t: Translation, method: str) -> None:
 def _guess(keys: dict[str, Any]) -> str:
     if {"desirable_weight", "undesirable_weight"} & keys.keys() or str(keys.get("loss_type")) == "kto":
         return "kto"
-    if {"cpo_alpha", "simpo_gamma"} & keys.keys() or keys.get("loss_type") == "simpo":
+    if {"cpo_alpha", "simpo_gamma", handbook.RATIO} & keys.keys() or keys.get("loss_type") == "simpo":
         return "cpo"
     return "dpo"
 
@@ -48,7 +51,8 @@ def _model(t: Translation) -> None:
     if t.take("trust_remote_code", False):
         t.set("trust_remote_code", True, "trust_remote_code")
     t.leave("model_revision", "the hub's newest; name a local copy of another")
-    t.leave("model_init_kwargs", "models are loaded in fp32, and products computed in bf16")
+    t.leave("ref_adapter_name model_adapter_name force_use_ref_model", "the reference is the model before training")
+    t.leave("model_init_kwargs ref_model_init_kwargs", "models are loaded in fp32, and products computed in bf16")
     if t.take("disable_dropout", True) is False:
         t.set("train.dropout", "model", "disable_dropout")
     four, rank, alpha = bool(t.take("load_in_4bit", False)), t.number("lora_r", 16), t.number("lora_alpha", 32)
@@ -75,13 +79,8 @@ def _model(t: Translation) -> None:
 def _data(t: Translation) -> None:
     name, mixture = t.take("dataset_name"), t.take("datasets")
     if mixture and not name:
-        sources = [_source(t, one) for one in mixture]
-        t.set(
-            "data.train",
-            sources[0]["path"] if list(sources[0]) == ["path"] and len(sources) == 1 else sources,
-            "datasets",
-        )
-    else:
+        write_sources(t, "data.train", [_source(t, one) for one in mixture], "datasets")
+    elif name or not handbook.data(t):
         path, split = t.place.path(str(name)) if name else "owner/pairs", t.take("dataset_train_split", "train")
         t.set("data.train", path if split == "train" else f"{path}:{split}", "dataset_name",
               "" if name else "names no data; write a file or a hub id")  # fmt: skip
@@ -105,10 +104,14 @@ def _source(t: Translation, one: Any) -> dict[str, Any]:
 
 
 def _loss(t: Translation, method: str) -> None:
+    if method == "cpo" and handbook.simpo(t):
+        return
     kind, beta = t.take("loss_type"), t.number("beta", 0.1)
     t.mapped["beta"] = "the variant's beta"
     if method == "dpo":
         options = {name: t.take(name) for name in OPTIONS if name in t.left}
+        if t.take("reference_free", False):  # up to TRL 0.28
+            kind = by_trl.without_reference(t, kind or "sigmoid")
         rpo = t.number("rpo_alpha", 0.0)
         kinds, weights = kind or "sigmoid", t.take("loss_weights")
         if rpo and not isinstance(kinds, list):  # up to TRL 0.28
@@ -129,4 +132,3 @@ def _reference(t: Translation) -> None:
         t.set("train.sync_reference.alpha", t.number("ref_model_mixup_alpha", 0.6), "ref_model_mixup_alpha")
         t.set("train.sync_reference.every", int(t.number("ref_model_sync_steps", 512)), "ref_model_sync_steps")
     t.leave("ref_model_mixup_alpha ref_model_sync_steps", "the reference is not moved (sync_ref_model is off)")
-    t.leave("reference_free", "a loss without a reference is chosen by its name: dpo_ref_free")
