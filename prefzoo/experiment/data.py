@@ -20,7 +20,7 @@ from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.experiment.search import validation_set
 from prefzoo.recipe.data_paths import paths_of
-from prefzoo.recipe.load import Recipe
+from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.recipe.sources import Source, as_sources, names_of
 from prefzoo.runtime.progress import large_stage
 from prefzoo.training.loss_inputs import check_fit
@@ -40,11 +40,17 @@ def check_variants(recipe: Recipe, pairs: Sequence[TokenExample]) -> None:
     faults: list[str] = []
     for name, variant in recipe.variants.items():
         try:
-            check_fit(variant.loss_obj, pairs, variant.train.batch, f"variants.{name}")
+            check_fit(variant.loss_obj, pairs, _least_batch(variant), f"variants.{name}")
         except UserError as e:
             faults += e.lines
     if faults:
         raise UserError(faults)
+
+
+def _least_batch(variant: Variant) -> int:
+    """Return the fewest rows of a step among the settings that are tried."""
+    tried = [value for axis in variant.axes if axis.path == ("train", "batch") for value in axis.values]
+    return int(min(tried or [variant.train.batch]))
 
 
 def source_of(recipe: Recipe, named: str | Source | list[Source]) -> DataSource | Mixture:

@@ -13,7 +13,7 @@ from prefzoo.data.faults import Faults
 from prefzoo.data.reading import DataSource
 from prefzoo.data.sources import iterate_rows
 from prefzoo.data.tokens import TokenExample
-from prefzoo.errors import UserError
+from prefzoo.errors import UserError, did_you_mean
 from prefzoo.experiment.data import source_of
 from prefzoo.experiment.search import Trial
 from prefzoo.recipe.load import Recipe
@@ -43,8 +43,8 @@ def read_pair_weights(recipe: Recipe, trials: Sequence[Trial], pairs: Sequence[T
         columns.setdefault(column, place)
         if trial.variant.loss_obj.couples:
             raise UserError(
-                f"{place}: {trial.variant.loss} compares the rows of a step with each other, so that no row has a "
-                "loss of its own to weigh; leave it out"
+                f"{place}: {trial.variant.loss_obj.name} compares the rows of a step with each other, so that no row "
+                "has a loss of its own to weigh; leave it out"
             )
     if not columns:
         return {}
@@ -59,6 +59,10 @@ def read_pair_weights(recipe: Recipe, trials: Sequence[Trial], pairs: Sequence[T
 
 
 def _weights(rows: Sequence[Any], column: str, place: str, spec: str, pairs: Sequence[TokenExample]) -> Tensor:
+    present = dict.fromkeys(str(name) for row in rows for name in row)
+    if column not in present:
+        hint = did_you_mean(column, list(present)) or f"; there are {', '.join(present)}"
+        raise UserError(f"{place}: no row of {spec} has a column {column!r}{hint}")
     values = [rows[example.row].get(column) for example in pairs]
     for example, value in zip(pairs, values, strict=True):
         number = isinstance(value, int | float) and not isinstance(value, bool)

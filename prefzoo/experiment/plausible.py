@@ -11,6 +11,7 @@ from prefzoo.data.audit import Audit
 from prefzoo.evals.judges.server import ServerSettings
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
+from prefzoo.experiment.without_effect import without_effect
 from prefzoo.losses import AnyLoss, Loss, Modified, Modifier, Sum
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.recipe.sections import Evals, Train
@@ -85,7 +86,8 @@ def implausible(experiment: Experiment) -> list[str]:
             lines += of_trial(trial, pairs)
         told.add(same)
     shared = _shortened(list(dict.fromkeys(lines)), list(recipe.variants))
-    return [line for line in [*shared, *_of_data(experiment), *_of_evals(recipe)] if line]
+    idle = without_effect(recipe, list(experiment.trials.values()), pairs, experiment.audits["train"])
+    return [line for line in [*shared, *_of_data(experiment), *_of_evals(recipe), *idle] if line]
 
 
 def sampling_warning(temperature: float) -> str:

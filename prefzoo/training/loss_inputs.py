@@ -14,7 +14,7 @@ from prefzoo.data.mixtures import Origins
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.data.views import View
 from prefzoo.errors import UserError
-from prefzoo.losses import AnyLoss
+from prefzoo.losses import AnyLoss, Modified
 from prefzoo.types import (
     Answers,
     LogProbs,
@@ -234,8 +234,21 @@ def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, setti
             f"{setting}: {loss.name} estimates a KL from prompts with another row's answer, which a batch of {batch} "
             "does not have; set train.batch to 2 or more (8 or more is better)"
         )
+    if batch < 2:  # noqa: PLR2004 - what compares rows needs two
+        faults += [
+            f"{setting}: {name} compares the rows of a step with each other, and a batch of {batch} has nothing to "
+            "compare; set train.batch to 2 or more (8 or more is better)"
+            for name in _comparing(loss)
+        ]
     if faults:
         raise UserError(faults)
+
+
+def _comparing(loss: AnyLoss) -> list[str]:
+    """Return what of a loss changes nothing for a row that is alone in its step: no state carries rows over to it."""
+    modifiers = loss.modifiers if isinstance(loss, Modified) else ()
+    terms = [term for _, term in loss.terms if term.state_type is None and not term.needs_mismatched]
+    return [term.name for term in terms if term.couples] + [one.name for one in modifiers if one.couples]
 
 
 def _rankless(example: TokenExample) -> bool:

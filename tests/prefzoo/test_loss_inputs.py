@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from zoo_inputs import named
 
 from prefzoo import losses
 from prefzoo.data.schemas import describe, normalise
@@ -25,18 +26,28 @@ CPU = torch.device("cpu")
         ("dpo", [TokenAnswer([1], [2], True, 0)], 8, "x: dpo compares two answers .* use kto, bco"),
         ("odpo", PAIRS, 8, "x: odpo reads the columns score_chosen and score_rejected, and row 1 has none; name them"),
         ("kto", PAIRS, 1, "a batch of 1 does not have; set train.batch to 2 or more"),
+        (
+            "aot",
+            PAIRS,
+            1,
+            "x: aot compares the rows of a step with each other, and a batch of 1 has nothing to compare",
+        ),
+        ("dpo + aot", PAIRS, 1, "x: aot compares the rows"),
+        ("dpo with humanline and dr", PAIRS, 1, "x: dr compares the rows of a step with each other"),
     ],
 )
 def test_a_loss_that_the_data_does_not_fit_is_refused(
     name: str, pairs: list[TokenExample], batch: int, says: str
 ) -> None:
     with pytest.raises(UserError, match=says):
-        check_fit(losses.get(name), pairs, batch, "x")
+        check_fit(named(name), pairs, batch, "x")
 
 
 def test_a_loss_that_the_data_fits_passes() -> None:
     for name in ("dpo", "kto", "aot", "tdpo1", "dpo + 0.2*sft", "aot + tdpo1"):
         check_fit(losses.get(name), PAIRS, 2, "x")
+    for name in ("alpha_dpo", "dpo with humanline"):  # which has a state, and which reads each row alone
+        check_fit(named(name), PAIRS, 1, "x")
     check_fit(losses.get("bco"), [TokenAnswer([1], [2], False, 0)], 2, "x")
 
 
