@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefzoo.data.pieces import has_cuts, ids_of
+from prefzoo.data.pieces import counts_before, ids_of
 
 WINDOW = 4  # tokens before a merged one that are decoded with it: some decoders look at neighbours
 
@@ -28,11 +28,12 @@ class Boundary:
 
 def encode(tokenizer: Any, text: str) -> list[int]:
     """Return ids with exactly one BOS where the tokenizer or its template sets one, and no EOS that it adds itself."""
-    ids = ids_of(tokenizer, text, special=not tokenizer.chat_template)
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if not tokenizer.chat_template and eos is not None and ids[-1:] == [eos] and not text.endswith(tokenizer.eos_token):
+    plain = not tokenizer.chat_template
+    ids = ids_of(tokenizer, text, special=plain)
+    eos = tokenizer.eos_token_id if plain else None
+    if eos is not None and ids[-1:] == [eos] and not text.endswith(tokenizer.eos_token):
         ids = ids[:-1]
-    while bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
+    while len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
         ids = ids[1:]
     return ids
 
@@ -53,10 +54,10 @@ def locate(tokenizer: Any, text: str, ids: Sequence[int], characters: Sequence[i
     Returns:
         A boundary for each.
     """
-    if has_cuts(tokenizer):  # where the beginnings of a text are made of pieces that are known
-        begins = [encode(tokenizer, text[:end]) for end in characters]
-        if all(list(ids[: len(begin)]) == begin for begin in begins):
-            return [Boundary(len(begin), len(begin), False) for begin in begins]
+    if tokenizer.chat_template and (counts := counts_before(tokenizer, text, characters)):
+        less = len(ids_of(tokenizer, text, special=False)) - len(ids)  # BOS that `encode` leaves out
+        if min(counts) > less or not less:
+            return [Boundary(count - less, count - less, False) for count in counts]
     if len(characters) > 1:
         counts, joined, start = [], [], 0
         for end in [*characters, len(text)]:

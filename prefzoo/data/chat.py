@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from prefzoo.data.examples import Message, Text
@@ -50,15 +50,26 @@ class Chat:
         Raises:
             UserError: the template refuses the messages.
         """
-        tokenizer = self.tokenizer
-        ends = tokenizer.bos_token, tokenizer.eos_token
-        given = json.dumps([list(messages), self.tools, dict(self.variables)], default=repr)
-        key = (id(tokenizer), self.source, ends, given, generation)
+        key = (self._settings, _key(messages), generation)
         if key not in _RENDERED:
             while len(_RENDERED) >= LATEST:
                 _RENDERED.pop(next(iter(_RENDERED)))
             _RENDERED[key] = self._apply(messages, add_generation_prompt=generation, tokenize=False)
         return _RENDERED[key]
+
+    @cached_property
+    def _settings(self) -> tuple[Any, ...]:
+        """All that a rendering depends on besides the messages."""
+        tokenizer, given = self.tokenizer, ""
+        if self.tools or self.variables:
+            given = json.dumps([self.tools, dict(self.variables)], default=repr)
+        return tokenizer, self.source, tokenizer.bos_token, self.eos_token, given
+
+    @cached_property
+    def eos_token(self) -> str | None:
+        """The tokenizer's end of a text."""
+        token: str | None = self.tokenizer.eos_token
+        return token
 
     def marked(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]] | None:
         """Return the tokens of messages, and which of them the template itself marks as the assistant's.
@@ -83,6 +94,13 @@ class Chat:
 def as_messages(role: str, text: Text) -> list[Message]:
     """Return a text as one message of a role, and messages as a template is to see them."""
     return [{"role": role, "content": text}] if isinstance(text, str) else [_for_template(m) for m in text]
+
+
+def _key(messages: Sequence[Message]) -> Any:
+    """Return something that is equal for equal messages alone."""
+    if all(type(value) is str for message in messages for value in message.values()):
+        return tuple([tuple(message.items()) for message in messages])
+    return json.dumps(list(messages), default=repr)
 
 
 def calls_of(message: Message) -> list[dict[str, Any]]:

@@ -89,16 +89,15 @@ def conversation(chat: Chat, prompt: Text, answer: Text, *, with_prompt: bool = 
     Raises:
         UserError: as `encode_answer`.
     """
-    tokenizer = chat.tokenizer
-    if isinstance(answer, str) and tokenizer.eos_token:
-        answer = answer.removesuffix(tokenizer.eos_token)  # or the template's own would be a second
+    if isinstance(answer, str) and chat.eos_token:
+        answer = answer.removesuffix(chat.eos_token)  # or the template's own would be a second
     asked, messages = as_messages("user", prompt), as_messages("assistant", answer)
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()
     if not messages:
         raise UserError("an answer has no message of the assistant, so nothing in it can be scored; remove the row")
     whole = [*asked, *messages]
-    if tokenizer.chat_template:
+    if chat.tokenizer.chat_template:
         return whole, assistant_turns(chat, whole, 0 if with_prompt else len(asked))
     return whole, _plain_turns(_plain_prompt(prompt), messages)
 
@@ -164,10 +163,15 @@ def end_of_turn(tokenizer: Any, ids: list[int], start: int, end: int, ends: froz
     Returns:
         The index after the turn's last token.
     """
-    last = end
-    while last > start and not tokenizer.decode(ids[last - 1 : last]).strip():
+    last, size = end, len(tokenizer)
+    while last > start and _is_blank(tokenizer, size, ids[last - 1]):
         last -= 1
     return last if last > start and ids[last - 1] in ends else end
+
+
+@lru_cache(maxsize=4096)
+def _is_blank(tokenizer: Any, _size: int, token: int) -> bool:
+    return not tokenizer.decode([token]).strip()
 
 
 def _with_end_of_turn(tokenizer: Any, ids: list[int], start: int, ends: frozenset[int | None]) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -64,13 +66,40 @@ def test_pieces_give_the_tokens_of_the_whole(kind: str, flag: str, parts: list[s
     assert pieces.ids_of(tokenizer, text, special=False) == tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+@pytest.mark.parametrize("flag", ["", "lstrip", "rstrip", "single_word"])
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(TEXTS, st.lists(st.integers(0, 200), max_size=4))
+def test_counts_are_those_of_the_beginnings(kind: str, flag: str, parts: list[str], ends: list[int]) -> None:
+    tokenizer, text = BUILT[kind, flag], "".join(parts)
+    ends = sorted(min(end, len(text)) for end in ends)
+    ids, *begins = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (text, *(text[:end] for end in ends)))
+    counts = pieces.counts_before(tokenizer, text, ends)
+    if counts is not None:
+        assert counts == [len(begin) for begin in begins] and all(ids[: len(begin)] == begin for begin in begins)
+    elif flag in ("", "rstrip"):  # the others are never cut
+        within = any(mark in text and not text[:end].endswith(mark) for mark in MARKS for end in ends)
+        assert within or any(ids[: len(begin)] != begin for begin in begins)
+
+
 def test_what_texts_have_in_common_is_tokenised_once(tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    encode = type(tiny_tokenizer).__call__
-    monkeypatch.setattr(
-        type(tiny_tokenizer), "__call__", lambda self, text, **more: (read.append(text), encode(self, text, **more))[1]
-    )
+    monkeypatch.setattr(pieces, "_piece", lru_cache(lambda tokenizer, text: read.append(text) or [0]))
     head = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     for text in (head + "yes", head + "no"):
         pieces.ids_of(tiny_tokenizer, text, special=False)
-    assert len(read) == len(set(read)) and not any("user" in text and "yes" in text for text in read)
+    assert len(read) == len(set(read)) == 4 and not any("user" in text and "yes" in text for text in read)
+
+
+def test_a_tokenizer_that_pads_cuts_or_calls_otherwise_gives_the_same(tiny_tokenizer: Any) -> None:
+    class Other(type(tiny_tokenizer)):  # type: ignore[misc] # the tokenizer's own class
+        def __call__(self, text: Any, **more: Any) -> Any:
+            return {"input_ids": [1, 2, 3]}
+
+    text, plain = "it is a fine day, I think", copy.deepcopy(tiny_tokenizer)
+    expected = plain(text, add_special_tokens=False)["input_ids"]
+    plain([text, "short"], padding=True, truncation=True, max_length=2)  # which the backend goes on doing
+    assert pieces.ids_of(plain, text, special=False) == expected
+    other = copy.deepcopy(tiny_tokenizer)
+    other.__class__ = Other
+    assert pieces.ids_of(other, text, special=False) == [1, 2, 3]
