@@ -23,7 +23,7 @@ from prefzoo.data.tokenising import ALL_TURNS, Reading
 from prefzoo.data.tokens import TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong
 from prefzoo.data.views import select
 from prefzoo.errors import UserError
-from prefzoo.runtime.progress import Report
+from prefzoo.runtime.progress import Stages, unseen
 
 UNSCORED = ", not scored"
 
@@ -103,17 +103,18 @@ class AuditedData:
 
 def read_and_audit(
     source: DataSource | Mixture, folder: Path, tokenizer: Any, max_length: int, too_long: TooLong,
-    report: Report | None = None, reading: Reading = ALL_TURNS, drop: Sequence[Drop] = (),
-    tested_on: Sequence[TestedOn] = (), flip: float = 0.0,
+    reading: Reading = ALL_TURNS, drop: Sequence[Drop] = (), tested_on: Sequence[TestedOn] = (), flip: float = 0.0,
+    stages: Stages = unseen,
 ) -> AuditedData:  # fmt: skip
     """Read, normalise and tokenise a data set, and take its statistics.
 
     Args:
         source, folder: the data set, as for `read_source`.
-        tokenizer, max_length, too_long, report, reading: as for `tokenise`.
+        tokenizer, max_length, too_long, reading: as for `tokenise`.
         drop: which rows are left out besides those that cannot be used.
         tested_on: what a model that is trained on the data is tested on.
         flip: the share of the labels to flip.
+        stages: shows the progress of reading, of the audit, and of tokenising.
 
     Returns:
         The data, with its audit.
@@ -121,14 +122,16 @@ def read_and_audit(
     Raises:
         UserError: as `read_source` and `tokenise`, or no row is left.
     """
-    data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template))
-    texts = examine(data.examples, tested_on)
+    data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template), stages=stages)
+    with stages(f"auditing {source.spec}") as report:
+        texts = examine(data.examples, tested_on, report)
     data = _without_dropped(data, dropped_rows(texts, drop, data.origins), source.spec, faults)
     flipped: Any
     flipped, flips = flip_labels(data.examples, flip)
     data = replace(data, examples=flipped)
     tokeniser = Tokeniser(tokenizer, max_length, too_long, reading)
-    tokens = tokenise_once(data, tokeniser, source.spec, faults, report)
+    with stages(f"tokenising {source.spec}") as report:
+        tokens = tokenise_once(data, tokeniser, source.spec, faults, report)
     tokens = replace(tokens, counts=data.counts + flips + faults.counts() + tokens.counts)
     result = _summarise(source.spec, data, texts, tokens, len(faults.unwanted), tokenizer)
     return AuditedData(data.examples, tokens, result, faults.left_out, data.rated)
@@ -136,13 +139,13 @@ def read_and_audit(
 
 def audit(
     source: DataSource | Mixture, folder: Path, tokenizer: Any, max_length: int, too_long: TooLong,
-    report: Report | None = None, reading: Reading = ALL_TURNS,
+    reading: Reading = ALL_TURNS,
 ) -> Audit:  # fmt: skip
     """Read a data set as training does, and take its statistics, with the tokens of each role.
 
     Args:
         source, folder: the data set, as for `read_source`.
-        tokenizer, max_length, too_long, report, reading: as for `tokenise`.
+        tokenizer, max_length, too_long, reading: as for `tokenise`.
 
     Returns:
         The statistics.
@@ -150,7 +153,7 @@ def audit(
     Raises:
         UserError: as `read_source` and `tokenise`.
     """
-    return read_and_audit(source, folder, tokenizer, max_length, too_long, report, reading).audit
+    return read_and_audit(source, folder, tokenizer, max_length, too_long, reading).audit
 
 
 def _without_dropped(data: Normalised, reasons: dict[int, str], spec: str, faults: Faults) -> Normalised:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -12,13 +12,15 @@ from typing import Any
 from prefzoo.data.examples import Example, Pair
 from prefzoo.data.faults import Faults, OnBadRow
 from prefzoo.data.mixtures import Origins, Part
+from prefzoo.data.rows import Row
 from prefzoo.data.schemas.columns import fold_columns, settle
 from prefzoo.data.schemas.normalise import Normalised, ReadRows, conclude, read_part
 from prefzoo.data.schemas.rankings import Pairs
-from prefzoo.data.sources import Address, iterate_rows
+from prefzoo.data.sources import Address, Position, iterate_rows
 from prefzoo.data.spool import Spool
 from prefzoo.data.views import changed, joined
 from prefzoo.errors import UserError
+from prefzoo.runtime.progress import Report, Stages, unseen
 
 AT_ONCE = 5_000  # rows that are held in memory; those of a larger data set lie in a file
 
@@ -79,13 +81,16 @@ class Mixture:
         return self.sources[0].on_bad_row
 
 
-def read_source(source: DataSource | Mixture, folder: Path, *, turns: bool = True) -> tuple[Normalised, Faults]:
+def read_source(
+    source: DataSource | Mixture, folder: Path, *, turns: bool = True, stages: Stages = unseen
+) -> tuple[Normalised, Faults]:
     """Read a data set.
 
     Args:
         source: the data set, or several.
         folder: where relative paths start.
         turns: whether plain-text transcripts become conversations, as a chat template needs.
+        stages: shows how much of each data set is read.
 
     Returns:
         The data set as pairs or labelled answers, and the rows that were left out. Rows of several data sets are
@@ -97,12 +102,13 @@ def read_source(source: DataSource | Mixture, folder: Path, *, turns: bool = Tru
     """
     if isinstance(source, DataSource):
         faults = Faults(source.spec, source.on_bad_row)
-        return _read(source, folder, faults, turns=turns), faults
+        with stages(f"reading {source.spec}") as report:
+            return _read(source, folder, faults, report, turns=turns), faults
     read: list[tuple[Normalised, Faults]] = []
     lines: list[str] = []
     for one in source.sources:
         try:
-            read.append(read_source(one, folder, turns=turns))
+            read.append(read_source(one, folder, turns=turns, stages=stages))
         except UserError as e:
             lines += e.lines
     if lines:
@@ -110,14 +116,15 @@ def read_source(source: DataSource | Mixture, folder: Path, *, turns: bool = Tru
     return _joined(source, read)
 
 
-def _read(source: DataSource, folder: Path, faults: Faults, *, turns: bool) -> Normalised:
+def _read(source: DataSource, folder: Path, faults: Faults, report: Report, *, turns: bool) -> Normalised:
     """Read one data set; of a large one, no more than a part is in memory at a time.
 
     Raises:
         UserError: as `read_source`.
     """
-    rows = islice(iterate_rows(source.address, folder, faults), source.rows)
-    first = list(islice(rows, AT_ONCE))
+    position = Position()
+    rows = islice(iterate_rows(source.address, folder, faults, position), source.rows)
+    first = _part(rows, 0, source, position, report)
     faults.settle()
     if not first:
         raise UserError(f"{source.spec}: no rows in it; at least one is needed")
@@ -125,20 +132,27 @@ def _read(source: DataSource, folder: Path, faults: Faults, *, turns: bool) -> N
     columns = {**source.columns, **folded}
     schema = settle(first, source.spec, columns, source.form, turns=turns)
     if len(first) == AT_ONCE and schema.gather is not None:  # rows that belong together may stand far apart
-        first += rows
+        while following := _part(rows, len(first), source, position, report):
+            first += following
     part = read_part(schema, first, source.spec, columns, faults, pairs=source.pairs)
-    more = list(islice(rows, AT_ONCE))
-    if more:
-        part = _spooled(part)
-    while more:
-        following = read_part(schema, more, source.spec, columns, faults, len(part.rows), source.pairs)
-        _append(part, following)
-        more = list(islice(rows, AT_ONCE))
+    while more := _part(rows, len(part.rows), source, position, report):
+        part = part if isinstance(part.rows, Spool) else _spooled(part)
+        _append(part, read_part(schema, more, source.spec, columns, faults, len(part.rows), source.pairs))
     if source.rows is not None and len(part.rows) < source.rows:
         raise UserError(
             f"{source.spec}: rows asks for {source.rows:,}, and it has {len(part.rows):,}; lower or remove it"
         )
     return replace(conclude(part, schema, source.spec, faults, turns=turns), folded=tuple(folded.values()))
+
+
+def _part(rows: Iterator[Row], before: int, source: DataSource, position: Position, report: Report) -> list[Row]:
+    """Return the next rows, and report how much of the data set was read."""
+    part = list(islice(rows, AT_ONCE))
+    read = before + len(part)
+    if len(part) == AT_ONCE:
+        total, share = position.total(read), position.share
+        report(read, min(total, source.rows or total), "" if share is None else f"{share:.0%} of the file")
+    return part
 
 
 def _spooled(part: ReadRows) -> ReadRows:

@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,42 @@ def load_file(spec: str, folder: Path, faults: Faults | None = None) -> list[Row
     return rows
 
 
-def iterate_rows(address: Address, folder: Path, faults: Faults) -> Iterator[Row]:
+class Position:
+    """How much of a data set was read, as far as its kind of file tells."""
+
+    def __init__(self) -> None:
+        self._rows, self._size = 0, 0
+        self._file: Any = None
+
+    def of_rows(self, total: int) -> None:
+        """Take the number of rows that there are."""
+        self._rows = total
+
+    def of_file(self, file: Any, size: int) -> None:
+        """Follow an open file of a number of bytes."""
+        self._file, self._size = file, size
+
+    @property
+    def share(self) -> float | None:
+        """The share of the file that was read; None where that is not known."""
+        if self._file is None or not self._size:
+            return None
+        return 1.0 if self._file.closed else min(self._file.tell() / self._size, 1.0)
+
+    def total(self, read: int) -> int:
+        """Return about how many rows there are, given how many were read; 0 where that is not known."""
+        share = self.share
+        return self._rows or (max(round(read / share), read) if share else 0)
+
+
+def iterate_rows(address: Address, folder: Path, faults: Faults, position: Position | None = None) -> Iterator[Row]:
     """Read a data set row by row; of a file of lines, CSV or parquet no more than a part is held at a time.
 
     Args:
         address: where the rows are.
         folder: where relative paths start.
         faults: takes the lines that are no rows.
+        position: follows how much is read.
 
     Returns:
         An iterator over the rows, with whatever columns they have.
@@ -98,9 +128,9 @@ def iterate_rows(address: Address, folder: Path, faults: Faults) -> Iterator[Row
     Raises:
         UserError: absent, unreachable or broken data; every line names the data set.
     """
-    path = address.path(folder)
+    path, position = address.path(folder), position or Position()
     if path is None or path.is_dir():
-        yield from _from_datasets(address, path)
+        yield from _from_datasets(address, path, position)
         return
     wanted = [n for n in ("split", "revision", "streaming") if getattr(address, n)]
     if wanted:
@@ -108,24 +138,24 @@ def iterate_rows(address: Address, folder: Path, faults: Faults) -> Iterator[Row
             f"{address.spec}: {wanted[0]} is for data sets on the hub and in folders, and this is a file, which is "
             "read in parts anyway; remove it"
         )
-    yield from _from_file(path, faults)
+    yield from _from_file(path, faults, position)
 
 
-def _from_file(path: Path, faults: Faults) -> Iterator[Row]:
+def _from_file(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; paths in a recipe are relative to the recipe")
     reader = next((read for suffix, read in READERS.items() if path.name.endswith(suffix)), None)
     if reader is None:
         raise UserError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(READERS)}")
     try:
-        yield from reader(path, faults)
+        yield from reader(path, faults, position)
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 at byte {e.start}; save it as UTF-8") from e
     except (OSError, EOFError) as e:  # gzip and parquet say so when the bytes are not theirs
         raise UserError(f"{path}: cannot be read: {str(e).splitlines()[0]}") from e
 
 
-def _json(path: Path, faults: Faults) -> Iterator[Row]:
+def _json(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
     text = path.read_text(encoding=UTF_8)
     try:
         rows = json.loads(text)
@@ -138,6 +168,7 @@ def _json(path: Path, faults: Faults) -> Iterator[Row]:
         raise UserError(f"{path}: lists or objects are nested too deeply; it is not a list of pairs") from None
     if not isinstance(rows, list):
         raise UserError(f"{path}: holds {type(rows).__name__}; expected a list of objects, one per pair")
+    position.of_rows(len(rows))
     for number, row in enumerate(rows, 1):
         if isinstance(row, dict):
             yield row
@@ -145,9 +176,10 @@ def _json(path: Path, faults: Faults) -> Iterator[Row]:
             faults.add(f"{path}: row {number}", f"{type(row).__name__} where an object {{…}} was expected", row)
 
 
-def _csv(path: Path, faults: Faults) -> Iterator[Row]:
+def _csv(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
     csv.field_size_limit(LARGEST_FIELD)
     with path.open(encoding=UTF_8, newline="") as f:
+        position.of_file(f.buffer, path.stat().st_size)
         separator = _separator(f.readline())
         f.seek(0)
         try:
@@ -165,12 +197,13 @@ def _separator(header: str) -> str:
     return "," if "," in header else max(";\t", key=header.count) if set(header) & set(";\t") else ","
 
 
-def _parquet(path: Path, faults: Faults) -> Iterator[Row]:
+def _parquet(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            position.of_rows(file.metadata.num_rows)
             for part in file.iter_batches(AT_ONCE):
                 yield from map(_without_absent, part.to_pylist())  # lists stay lists, where pandas makes arrays
     except pyarrow.ArrowInvalid as e:
@@ -190,9 +223,12 @@ def _present(value: Any) -> Any:
     return value
 
 
-def _jsonl(path: Path, faults: Faults) -> Iterator[Row]:
-    with gzip.open(path, "rt", encoding=UTF_8) if path.suffix == ".gz" else path.open(encoding=UTF_8) as f:
-        yield from _json_lines(path, f, faults)
+def _jsonl(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
+    with path.open("rb") as file:
+        position.of_file(file, path.stat().st_size)
+        plain: Any = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+        with TextIOWrapper(plain, encoding=UTF_8) as lines:
+            yield from _json_lines(path, lines, faults)
 
 
 def _json_lines(path: Path, lines: Iterable[str], faults: Faults) -> Iterator[Row]:
@@ -220,7 +256,7 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _from_datasets(address: Address, folder: Path | None) -> Iterator[Row]:
+def _from_datasets(address: Address, folder: Path | None, position: Position) -> Iterator[Row]:
     """Read a data set from the hub, or from a folder of files, by the library `datasets`."""
     import datasets
 
@@ -231,6 +267,7 @@ def _from_datasets(address: Address, folder: Path | None) -> Iterator[Row]:
         raise UserError(f"{address.spec}: revision is for data sets on the hub, and this is a folder; remove it")
     try:
         rows = datasets.load_dataset(name, split=split, **{k: v for k, v in asked.items() if v})
+        position.of_rows(0 if address.streaming else len(rows))
         yield from map(_without_absent, rows)
     except Exception as e:  # the hub raises many kinds; each means "not to be had", and the user needs the reason
         reason = (str(e).splitlines() or ["no reason given"])[0]
@@ -250,7 +287,7 @@ def _from_datasets(address: Address, folder: Path | None) -> Iterator[Row]:
         ) from e
 
 
-READERS: dict[str, Callable[[Path, Faults], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Path, Faults, Position], Iterator[Row]]] = {
     ".jsonl": _jsonl,
     ".jsonl.gz": _jsonl,
     ".json": _json,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +23,7 @@ from prefzoo.experiment.search import validation_set
 from prefzoo.recipe.data_paths import paths_of
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.recipe.sources import Source, as_sources, names_of
-from prefzoo.runtime.progress import large_stage
+from prefzoo.runtime.progress import Report, large_stage
 from prefzoo.training.loss_inputs import check_fit
 
 
@@ -152,8 +153,11 @@ def audited(
         UserError: it is not as it must be.
     """
     data, source = recipe.data, source_of(recipe, named)
-    with large_stage(f"tokenising {source.spec}", "rows", console, CHUNK) as report:
-        return read_and_audit(
-            source, recipe.folder, tokenizer, data.max_length, data.too_long, report, reading_of(recipe), data.drop,
-            tested_on, flip,
-        )  # fmt: skip
+
+    def stages(title: str) -> AbstractContextManager[Report]:
+        return large_stage(title, "rows", console, CHUNK)
+
+    return read_and_audit(
+        source, recipe.folder, tokenizer, data.max_length, data.too_long, reading_of(recipe), data.drop, tested_on,
+        flip, stages,
+    )  # fmt: skip

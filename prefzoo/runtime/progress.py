@@ -33,7 +33,7 @@ class StepNote:
 
 
 Note = str | StepNote
-Report = Callable[[int, int, Note], None]  # called with units done, units in total, and a note
+Report = Callable[[int, int, Note], None]  # called with units done, units in total (0: not known), and a note
 
 
 class Pace:
@@ -62,7 +62,7 @@ class Pace:
     @property
     def left(self) -> float | None:
         """Seconds to the end at this pace; None before anything is done."""
-        return (self.total - self.done) / self.rate if self.done > self.before else None
+        return (self.total - self.done) / self.rate if self.total and self.done > self.before else None
 
 
 class StageView(Protocol):
@@ -149,7 +149,7 @@ def _bar(title: str, unit: str, console: Console) -> Iterator[Report]:
 
         def live(done: int, total: int, note: Note = "") -> None:
             pace.update(done, total, note)
-            bar.update(task, completed=done, total=total, note=f"{pace.rate:.2f} {unit}/s {note}".strip())
+            bar.update(task, completed=done, total=total or None, note=f"{pace.rate:.2f} {unit}/s {note}".strip())
 
         yield live
     console.print(f"{title}: done in {time.monotonic() - pace.start:.1f} s", soft_wrap=True, markup=False)
@@ -162,10 +162,11 @@ def _lines(title: str, unit: str, console: Console, pace: Pace) -> Report:
         nonlocal last
         pace.update(done, total, note)
         now = time.monotonic()
-        if now - last >= LINE_EVERY and done < total:
+        if now - last >= LINE_EVERY and (done < total or not total):
             last = now
             left = f", {pace.left:.0f} s left" if pace.left is not None else ""
-            console.print(f"  {title}: {done}/{total} {unit}, {pace.rate:.2f} {unit}/s{left} {note}".rstrip())
+            of = f"/{total}" if total else ""
+            console.print(f"  {title}: {done}{of} {unit}, {pace.rate:.2f} {unit}/s{left} {note}".rstrip())
 
     return plain
 
@@ -186,9 +187,18 @@ def large_stage(title: str, unit: str, console: Console | None, more_than: int) 
         begun: list[Report] = []
 
         def report(done: int, total: int, note: Note) -> None:
-            if console is not None and total > more_than and not begun:
+            if console is not None and max(done, total) > more_than and not begun:
                 begun.append(stages.enter_context(stage(title, unit, console)))
             for one in begun:
                 one(done, total, note)
 
         yield report
+
+
+Stages = Callable[[str], AbstractContextManager[Report]]  # called with what is being done, like `reading pairs.jsonl`
+
+
+@contextmanager
+def unseen(_title: str) -> Iterator[Report]:
+    """Yield a function that takes reports, and shows none."""
+    yield lambda done, total, note: None

@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from report import Known, gpu_table, picture, table
 from rich.console import Console
 
 from prefzoo.engine import models
+from prefzoo.runtime.atomic_files import write_atomically
 from prefzoo.runtime.paths import resolve_package
 from prefzoo.runtime.run_folders import environment, write_json, write_text
 
@@ -57,22 +60,36 @@ def main() -> None:
     file, console = asked.out / f"{asked.plan}.json", Console()
     known = _known(file, here)
     kept = {"rows": source.name, "environment": here, "cases": [asdict(c) for c in cases]}
-    with tempfile.TemporaryDirectory() as folder:
+    kept_files = asked.out / f"{asked.plan}-files" if any(case.kept for case in cases) else None
+    with _folder(kept_files) as folder:
         for case, tool in _missing(cases, known):
             if time.monotonic() > end:
                 console.print("time is up; run the same command to resume")
                 break
-            result = _measure(case, tool, _rows(case, source, Path(folder)), _model(case, Path(folder)))
+            result = _measure(case, tool, _rows(case, source, folder), _model(case, folder), folder)
             known.setdefault(case.name, {}).setdefault(tool, []).append(result)
             told = (
                 f"{result['seconds']:.1f} s, {result['peak_bytes'] / 1e9:.2f} GB" if "seconds" in result else "failed"
             )
             console.print(f"{case.name}, {tool}: {told}")
             write_json(file, {**kept, "measured": known})
+    if kept_files and not any(_missing(cases, known)):
+        shutil.rmtree(kept_files)
     text = (gpu_table if cases[0].size else table)(asked.plan, cases, known, source.name, here)
     write_text(asked.out / f"{asked.plan}.md", text)
     picture(cases, known, asked.out / f"{asked.plan}.png")
     console.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    """Yield a folder for rows and models: one that is kept, or a new one that is removed."""
+    if kept:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
 
 
 def _missing(cases: list[Case], known: Known) -> Iterator[tuple[Case, str]]:
@@ -111,8 +128,8 @@ def _rows(case: Case, source: Path, folder: Path) -> Path:
     """The file that a case reads."""
     if case.rows == "quickstart":
         source = resolve_package(QUICKSTART)
-    if case.rows == "made up":
-        return made_up(case.pairs, folder / f"made-up-{case.pairs}.jsonl")
+    if case.rows in ("made up", "conversations"):
+        return made_up(case.pairs, folder / f"{case.rows}-{case.pairs}.jsonl", messages=case.rows == "conversations")
     lines = source.read_text(encoding="utf-8").splitlines()
     lines = (lines * 2)[: case.pairs] if case.rows == "quickstart" else lines[:FIRST]  # 400, for 512
     target = folder / f"{case.rows}-{len(lines)}.jsonl"
@@ -120,17 +137,31 @@ def _rows(case: Case, source: Path, folder: Path) -> Path:
     return target
 
 
-def made_up(count: int, target: Path) -> Path:
-    """Write pairs of random words, about 90 tokens each; every prompt is another one."""
+def made_up(count: int, target: Path, *, messages: bool = False) -> Path:
+    """Write pairs of random words, about 90 tokens each, if they are not there; every prompt is another one.
+
+    Args:
+        count: number of pairs.
+        target: file to write.
+        messages: whether they are conversations, and not texts.
+
+    Returns:
+        The file.
+    """
+    if target.is_file():
+        return target
     rng = random.Random(0)
     words = (ROOT / "README.md").read_text(encoding="utf-8").split()[:2000]
 
     def text(least: int, most: int) -> str:
         return " ".join(rng.choices(words, k=rng.randint(least, most)))
 
-    with target.open("w", encoding="utf-8") as file:
+    with write_atomically(target) as partial, partial.open("w", encoding="utf-8") as file:
         for i in range(count):
-            row = {"prompt": f"{i} {text(8, 16)}?", "chosen": text(10, 30), "rejected": text(8, 26)}
+            row: dict[str, Any] = {"prompt": f"{i} {text(8, 16)}?", "chosen": text(10, 30), "rejected": text(8, 26)}
+            if messages:
+                roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+                row = {name: [{"role": role, "content": row[name]}] for name, role in roles.items()}
             file.write(json.dumps(row) + "\n")
     return target
 
@@ -170,14 +201,16 @@ def _random_model(size: str, target: Path) -> Path:
     return target
 
 
-def _measure(case: Case, tool: str, rows: Path, model: str) -> dict[str, Any]:
+def _measure(case: Case, tool: str, rows: Path, model: str, folder: Path) -> dict[str, Any]:
     words = [*case.words(tool), "--rows", str(rows), "--model", model]
+    words += ["--keep", str(folder / case.name.replace(" ", "-"))] if case.kept else []
     command = [sys.executable, str(Path(__file__).with_name("case.py")), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    errors = None if case.kept else subprocess.PIPE  # of one that takes long, the progress is shown
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
     if done.returncode == OUT_OF_MEMORY:
         return {"failed": "killed, as a process that asks for more memory than there is"}
     if done.returncode:
-        raise SystemExit(f"{case.name}, {tool}: failed\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{case.name}, {tool}: failed\n{(done.stderr or '')[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

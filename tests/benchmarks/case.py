@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import tempfile
 import time
 import warnings
@@ -29,6 +30,8 @@ RATE, BETA, SEED = 1e-6, 0.1, 0
 LORA = dict(rank=16, alpha=32.0, dropout=0.0, targets="all-linear")
 LOSSES = ("dpo", "ipo_mean", "hinge", "nca_pair", "apo_zero", "apo_down", "sppo_hard", "discopop")
 OURS = ("prefzoo", "side")
+BETWEEN = 5.0  # seconds between two notes of what a preparation has taken
+SHOWN = 100_000  # rows above which its progress is shown
 THEIR_NAMES = {"dpo": "sigmoid", "ipo_mean": "ipo"}
 
 
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("--fill", action="store_true", help="join rows until both answers reach the length")
     parser.add_argument("--checkpointing", action="store_true", help="TRL's gradient checkpointing, its default")
     parser.add_argument("--prepare", action="store_true", help="read and tokenise the rows, and train nothing")
+    parser.add_argument("--keep", type=Path, help="with --prepare: folder by which a killed measurement goes on")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--turns", type=int, default=1, help="how often it is done in this process")
@@ -61,9 +65,8 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     if case.prepare:
-        with tempfile.TemporaryDirectory() as folder, peak_of_all() as peaks:
-            result = (theirs_prepared if case.tool == "trl" else ours_prepared)(case, Path(folder))
-        print(json.dumps({**result, "peak_bytes": max(peak_bytes(), *peaks), "pairs": case.pairs}))
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(prepared(case, case.keep or Path(folder))))
         return
     rows = [json.loads(line) for line in case.rows.read_text(encoding="utf-8").splitlines()][: case.pairs]
     rows = [{k: row[k] for k in ("prompt", "chosen", "rejected")} for row in (filled(case) if case.fill else rows)]
@@ -96,24 +99,57 @@ def peak_bytes() -> int:
     return int(line.split()[1]) * 1024  # what getrusage tells is of the process that started this one, if that is more
 
 
+def prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Prepare a data set; what a killed start of this measurement took is added, unless its work is lost."""
+    own = folder / case.tool
+    if case.tool == "trl":
+        shutil.rmtree(own, ignore_errors=True)  # it begins anew
+    own.mkdir(parents=True, exist_ok=True)
+    with taken_so_far(own / "so_far.json") as earlier:
+        result = (theirs_prepared if case.tool == "trl" else ours_prepared)(case, own)
+    times = {name: result[name] + earlier[name] for name in ("seconds", "cpu_seconds")}
+    peak = max(peak_bytes(), earlier["peak_bytes"])
+    return {**result, **times, "peak_bytes": peak, "starts": earlier["starts"], "pairs": case.pairs}
+
+
 @contextmanager
-def peak_of_all() -> Iterator[list[int]]:
-    """Yield what this process and those that it starts hold together, as it is taken while the block runs."""
-    peaks, done = [0], Event()
+def taken_so_far(file: Path) -> Iterator[dict[str, Any]]:
+    """Write down, while the block runs, what all starts of a measurement have taken.
+
+    Args:
+        file: where to; it is read first.
+
+    Returns:
+        What the starts before this one took. Its `starts` includes this one, and its `peak_bytes` grows: the most that
+        this process and those that it starts hold together.
+    """
+    from prefzoo.runtime.run_folders import write_json
+
+    earlier: dict[str, Any] = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_bytes": 0, "starts": 0}
+    if file.is_file():
+        earlier |= json.loads(file.read_text(encoding="utf-8"))
+    earlier["starts"] += 1
+    done, begin, written = Event(), time.monotonic(), 0.0
 
     def watch() -> None:
+        nonlocal written
         mine = psutil.Process()
         while not done.wait(0.2):
-            held = 0
+            held, busy = 0, processor_seconds()
             for one in (mine, *mine.children(recursive=True)):
                 with suppress(psutil.NoSuchProcess):
                     held += one.memory_info().rss
-            peaks[0] = max(peaks[0], held)
+                    busy += sum(one.cpu_times()[:2]) if one != mine else 0
+            earlier["peak_bytes"] = max(earlier["peak_bytes"], held)
+            if time.monotonic() - written >= BETWEEN:
+                written = time.monotonic()
+                taken = {"seconds": earlier["seconds"] + written - begin, "cpu_seconds": earlier["cpu_seconds"] + busy}
+                write_json(file, {**earlier, **taken})
 
     thread = Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield peaks
+        yield earlier
     finally:
         done.set()
         thread.join()
@@ -227,16 +263,27 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
 def ours_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """What `prefzoo run` does with a data set that it has not seen before: read, audit, tokenise, count roles."""
     os.environ["PREFZOO_CACHE"] = str(folder)
+    from rich.console import Console
     from transformers import AutoTokenizer
 
     from prefzoo.data.audit import read_and_audit
     from prefzoo.data.reading import DataSource
+    from prefzoo.runtime.progress import Report, large_stage
 
-    tokenizer = AutoTokenizer.from_pretrained(case.model)
+    tokenizer, console = AutoTokenizer.from_pretrained(case.model), Console(stderr=True)
+    parts: dict[str, float] = {}
+
+    @contextmanager
+    def timed(title: str) -> Iterator[Report]:
+        begin = processor_seconds()
+        with large_stage(title, "rows", console, SHOWN) as report:
+            yield report
+        parts[title.partition(" ")[0]] = processor_seconds() - begin
+
     clock = Clock(case.device)
-    read_and_audit(DataSource(str(case.rows)), Path(), tokenizer, case.length, "drop")
+    read_and_audit(DataSource(str(case.rows)), Path(), tokenizer, case.length, "drop", stages=timed)
     clock.stop()
-    return clock.times()
+    return {**clock.times(), "parts": parts}
 
 
 def theirs_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:

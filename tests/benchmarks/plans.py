@@ -18,10 +18,12 @@ class Case:
     Attributes:
         axis: the size that grows along a curve, if the case is a point of one.
         rows: `real` (AlpacaEval's pairs where they are at hand, else the quickstart's), `quickstart`, or `filled`: real
-            ones joined until both answers reach `length`; or `made up`: random words, as many rows as there are pairs.
+            ones joined until both answers reach `length`; or `made up`: random words, as many rows as there are pairs;
+            `conversations`: the same as messages, to which both tools apply the chat template.
         layers: how many of the model's layers are kept; 0 for all.
         tokens: of one pass; 0 for the default.
         prepare: whether only the data set is prepared: read, audited and tokenised, and nothing trained.
+        kept: whether its files are kept until the plan is done, so that a killed measurement goes on.
         size: a model of random weights, of `SIZES`; empty for SmolLM2-135M.
         turns: how often it is done in one process; the last counts, and the first stands beside it.
     """
@@ -41,6 +43,7 @@ class Case:
     axis: str = ""
     tools: tuple[str, ...] = PEERS
     prepare: bool = False
+    kept: bool = False
     size: str = ""
     device: str = "cpu"
     turns: int = 1
@@ -83,8 +86,9 @@ def _side(rows: str, losses: int, tokens: int, batch: int = 4) -> Case:
     )  # fmt: skip
 
 
-def _prepared(count: int) -> Case:
-    return Case(f"{count:,} pairs prepared", pairs=count, layers=1, rows="made up", rounds=1, prepare=True)
+def _prepared(count: int, rows: str = "made up", *, kept: bool = False) -> Case:
+    kind = "pairs" if rows == "made up" else rows
+    return Case(f"{count:,} {kind} prepared", pairs=count, layers=1, rows=rows, rounds=1, prepare=True, kept=kept)
 
 
 # Qwen2.5's sizes and vocabulary, whose head is a large part of the work and the memory of small models.
@@ -135,8 +139,8 @@ PLANS: dict[str, list[Case]] = {
         _side("quickstart", 8, 2048, batch=2),
         _side("real", 4, 8192),
     ],
-    "data": [_prepared(count) for count in (2_000, 20_000)],
-    "data-large": [_prepared(1_000_000)],
+    "data": [_prepared(2_000), _prepared(20_000), _prepared(20_000, "conversations")],
+    "data-large": [_prepared(1_000_000, kept=True)],
     "gpu": _gpu(tiny=False),
     "gpu-tiny": _gpu(tiny=True),
     "smoke": [  # that every kind of case runs; its times mean nothing
@@ -149,6 +153,10 @@ PLANS: dict[str, list[Case]] = {
         ),
     ],
 }
+PREPARED = (
+    "Nothing is trained: rows are read and tokenised, by prefzoo audited and counted by role, too. To texts, prefzoo "
+    "applies the model's chat template and TRL does not; to conversations both do."
+)
 NOTES = {
     "headline": "",
     "curves": (
@@ -161,8 +169,8 @@ NOTES = {
         "`prefzoo`: one variant after another; `side`: as many in one pass as `train.tokens` has room for. Both LoRA, "
         "bf16, two steps."
     ),
-    "data": "Nothing is trained: rows are read and tokenised, by prefzoo audited and counted by role, too.",
-    "data-large": "Nothing is trained: rows are read and tokenised, by prefzoo audited and counted by role, too.",
+    "data": PREPARED,
+    "data-large": PREPARED,
     "gpu": (
         "Random weights of Qwen2.5's sizes, the demo's tokenizer. `first` is the first training in a process, `second` "
         "the same again, with everything compiled and warm; cases that are done once have no second. Eight losses: "

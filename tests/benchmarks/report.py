@@ -60,9 +60,18 @@ def _pairs_per_second(known: Known, case: Case) -> list[str]:
     for tool in case.tools:
         wall, busy = (middle(known, case, tool, name) for name in ("seconds", "cpu_seconds"))
         if wall and busy:
-            each = f"{1e3 * busy / case.pairs:.2f} ms of processor time each"
+            each = f"{1e3 * busy / case.pairs:.2f} ms of processor time each{_parts(known, case, tool)}"
             lines.append(f"- {case.name}, {NAMES[tool]}: {case.pairs / wall:,.0f} pairs/s, {each}")
     return lines
+
+
+def _parts(known: Known, case: Case, tool: str) -> str:
+    """What the parts of a preparation take; of one that was killed and went on, how often it was started."""
+    last = known[case.name][tool][-1]
+    if last.get("starts", 1) > 1:
+        return f", in {last['starts']} starts, each of which reads and audits anew"
+    times = [f"{name} {1e3 * seconds / case.pairs:.2f}" for name, seconds in last.get("parts", {}).items()]
+    return f" ({', '.join(times)})" if times else ""
 
 
 def gpu_table(plan: str, cases: list[Case], known: Known, rows: str, here: dict[str, Any]) -> str:

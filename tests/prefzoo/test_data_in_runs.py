@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import re
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from called import prefzoo as called
+from rich.console import Console
+
+from prefzoo.data import reading, token_cache
+from prefzoo.data.audits import examine
+from prefzoo.data.faults import Faults
+from prefzoo.data.sources import Address, Position, iterate_rows
+from prefzoo.experiment import data
+from prefzoo.runtime import progress
 
 RECIPE = """\
 name: tiny
@@ -208,3 +219,46 @@ def _check_card(folder: Path, card: dict[str, Any]) -> None:
     assert train["left_out"] == {"a contradiction": 2, "a leak": 1}
     assert card["reading"]["drop"] == ["contradictions", "leaks"]
     assert len(train["token_ids"]) == 16 and train["token_ids"] != card["sets"]["eval"]["token_ids"]
+
+
+def test_reading_audit_and_tokenising_of_a_large_file_show_their_progress(
+    place: Path, prefzoo: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((reading, "AT_ONCE"), (token_cache, "CHUNK"), (data, "CHUNK"), (examine, "EVERY")):
+        monkeypatch.setattr(module, name, 3)
+    monkeypatch.setattr(token_cache, "ALONE", 1_000)
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    write(place / "train.jsonl", [{**row, "notes": "x" * 20_000} for row in ORCA])  # more than is read ahead
+    lines = prefzoo("data", "recipe.yaml").stderr.splitlines()
+    shown = [line.strip() for line in lines if "train.jsonl" in line]
+    for doing in ("reading", "auditing", "tokenising"):
+        own = [line for line in shown if line.startswith(doing)]
+        assert own[0] == f"{doing} train.jsonl …" and own[-1].startswith(f"{doing} train.jsonl: done in")
+        assert [line.split()[2].partition("/")[0] for line in own[1:-1]][:3] == ["3", "6", "9"]
+    assert any(re.fullmatch(r"reading train.jsonl: 6/12 rows, .* rows/s, .* s left 5\d% of the file", x) for x in shown)
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "jsonl.gz", "parquet"])
+def test_each_kind_of_file_tells_how_much_of_it_was_read(tmp_path: Path, kind: str) -> None:
+    import pandas as pd
+
+    rng, path = random.Random(0), tmp_path / f"d.{kind}"  # nothing in it can be made shorter
+    frame = pd.DataFrame([{"chosen": rng.randbytes(200).hex(), "rejected": "no"} for _ in range(4_000)])
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines="jsonl" in kind)
+    position = Position()
+    iterator = iterate_rows(Address(path.name), tmp_path, Faults("d"), position)
+    assert len(list(islice(iterator, 2_000))) == 2_000
+    assert 3_000 < position.total(2_000) < 4_100 and 0.4 < (position.share or 0.5) < 0.65
+    assert len(list(iterator)) == 2_000 and position.total(4_000) == 4_000 and position.share in (None, 1.0)
+
+
+def test_a_stream_tells_the_rows_that_were_read(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    with progress.large_stage("reading org/pairs", "rows", Console(), 3) as report:
+        report(4, Position().total(4), "")
+    assert "reading org/pairs: 4 rows, " in capsys.readouterr().out

@@ -17,6 +17,9 @@ from prefzoo.data.audits.refusals import is_refusal
 from prefzoo.data.audits.texts import parts_of, spoken
 from prefzoo.data.examples import Example, Pair, Text
 from prefzoo.data.mixtures import Origins
+from prefzoo.runtime.progress import Report
+
+EVERY = 1_000  # rows between reports
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,13 @@ class TestedOn:
         return self._wholes.match(prompt + answers) if same is None else same
 
 
-def examine(examples: Iterable[Example], tested_on: Sequence[TestedOn] = ()) -> TextAudit:
+def examine(examples: Sequence[Example], tested_on: Sequence[TestedOn] = (), report: Report | None = None) -> TextAudit:
     """Look for all that is odd in the texts of rows.
 
     Args:
         examples: the rows; they are read once, and none is kept.
         tested_on: what a model that is trained on them is tested on.
+        report: called with (rows done, all rows, "") now and then.
 
     Returns:
         What was seen.
@@ -82,7 +86,9 @@ def examine(examples: Iterable[Example], tested_on: Sequence[TestedOn] = ()) -> 
     contradictions, languages = Contradictions(), Counter[str]()
     rows = {kind: array("q") for kind in ("refusals", "refusals_rejected", "other_language")}
     leaks = [(array("q"), array("q")) for _ in tested_on]
-    for example in examples:
+    for number, example in enumerate(examples, 1):
+        if report and not number % EVERY:
+            report(number, len(examples), "")
         prompt, answers = parts_of(example)
         contradictions.add(example, prompt, answers)
         texts = [spoken(answer, "assistant") for answer in answers]
