@@ -63,10 +63,12 @@ def _run(study: str, minutes: float) -> int:
 def _do(command: str, paths: list[Path], out: Path | None) -> None:
     if command == "page":
         from examples.studies.page import read_numbers, render
+        from examples.studies.pictures import draw
 
         target = out or Path("docs/studies.md")
-        write_text(target, render(TEMPLATE.read_text(encoding="utf-8"), read_numbers(paths[0])))
-        print(target)
+        numbers = read_numbers(paths[0])
+        write_text(target, render(TEMPLATE.read_text(encoding="utf-8"), numbers))
+        print(target, *draw(numbers, target.parent / target.stem), sep="\n")
         return
     many = {"numbers": 1}.get(command, 2)
     if len(paths) != many:

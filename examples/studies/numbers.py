@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +23,11 @@ from prefzoo.evals.stats.inference import detectable_by, seeded_difference, seed
 from prefzoo.evals.stats.intervals import Values
 from prefzoo.evals.stats.planning import prompts_for, typical_spread
 from prefzoo.runtime.measuring_time import measuring_costs
-from prefzoo.runtime.run_folders import read_result
+from prefzoo.runtime.run_folders import BASE, read_result
 
 ALPHA, POINTS, HOUR = 0.05, 100, 3600
 START = "dpo"  # what differences are taken from
+AGREE = 0.5  # Kendall's tau: three in four pairs of variants are in the same order
 MORE_SEEDS = (3, 5, 10)  # that the number of prompts is worked out for
 ALONG = ("preference_accuracy", "preference_margin", "chosen_displacement", "kl", "words", "finished")
 Numbers = dict[str, Any]
@@ -59,8 +61,9 @@ def numbers_of(folder: Path) -> Numbers:
     for outcome in ("different", "equal", "undecided"):
         named = [str(row["variant"]) for row in numbers["differences"] if row["outcome"] == outcome]
         numbers[outcome] = ", ".join(named) or "none"
+    numbers |= _tuning(folder)
     if not run.frontier.empty:
-        numbers["falls"] = _falls(run)
+        numbers["falls"], numbers["frontier"] = _falls(run), _frontier(run)
     return numbers
 
 
@@ -80,7 +83,32 @@ def agreement_of(one: Path, other: Path) -> Numbers:
         raise UserError(f"{one} and {other}: do not share three variants that were measured alike")
     tau = agreements[0]
     moved = [{"variant": name, "places": by} for name, by in tau.moved.items()]
-    return {"tau": tau.tau, "low": tau.low, "high": tau.high, "variants": len(tau.variants), "moved": moved}
+    agree = "hardly" if tau.high < AGREE else "largely" if tau.low > AGREE else "undecided"
+    return {
+        "tau": tau.tau, "low": tau.low, "high": tau.high, "variants": len(tau.variants), "moved": moved,
+        "agree": agree, "gained": _gains(one, other),
+    }  # fmt: skip
+
+
+def _gains(one: Path, other: Path) -> list[Numbers]:
+    """Return by how much each variant's difference from dpo grew between two runs, most first; p after Holm."""
+    gaps = []
+    for folder in (one, other):
+        run, entries = read_run(folder), [e for e in select([folder]) if not e.is_base]
+        values = stacked(run, entries, primary(entries))
+        start = values.get(START)
+        gaps.append({n: v - start for n, v in values.items() if start is not None and n != START})
+    shared = [name for name in gaps[0] if name in gaps[1]]
+    grew = [seeded_difference(gaps[1][name], gaps[0][name]) for name in shared]
+    ps = intervals.holm([g.p for g in grew])
+    rows = [
+        {
+            "variant": name, "by": POINTS * g.value, "low": POINTS * g.low, "high": POINTS * g.high, "p_holm": p,
+            "outcome": "undecided" if p > ALPHA else "gained" if g.value > 0 else "lost",
+        }
+        for name, g, p in zip(shared, grew, ps, strict=True)
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: -float(str(row["by"])))
 
 
 def cost_of(folder: Path) -> Numbers:
@@ -90,6 +118,29 @@ def cost_of(folder: Path) -> Numbers:
     folders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
     measured = sum(v for f in folders for name, v in measuring_costs(f).items() if name.startswith("measuring "))
     return {"trainings": len(results), "training_hours": trained / HOUR, "measuring_hours": measured / HOUR}
+
+
+def _tuning(folder: Path) -> Numbers:
+    """Return what was chosen for every variant, and by how many validation pairs; empty where nothing was tuned."""
+    file = folder / "sweep.json"
+    sweep = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not sweep.get("validation", {}).get("pairs"):
+        return {}
+    values = {f"{t['variant']} {t['name'].rpartition('-s')[0]}": t["values"] for t in sweep["trials"]}
+    rows = [
+        {
+            "variant": variant, "settings": sweep["settings"][variant],
+            "chosen": ", ".join(f"{_title(k)} {v:g}" for k, v in values[f"{variant} {setting}"].items()),
+        }
+        for variant, setting in sweep["chosen"].items()
+    ]  # fmt: skip
+    return {
+        "settings": max(sweep["settings"].values()), "validation_pairs": sweep["validation"]["pairs"], "chosen": rows,
+    }  # fmt: skip
+
+
+def _title(path: str) -> str:
+    return path.rpartition(".")[2].replace("_", " ")
 
 
 def _variants(
@@ -167,6 +218,18 @@ def _falls(run: RunFiles) -> list[Numbers]:
             "margin_at_last": margins[1],
         })  # fmt: skip
     return sorted(rows, key=lambda row: float(str(row["fall"])))
+
+
+def _frontier(run: RunFiles) -> list[Numbers]:
+    """Return every measured point of every variant, along the training."""
+    return [
+        {
+            "variant": str(r["variant"]), "loss": str(run.recipe["variants"][r["variant"]].get("loss") or r["variant"]),
+            "step": int(r["step"]), "kl": r["kl"], "reward": POINTS * r["reward"], "low": POINTS * r["reward_low"],
+            "high": POINTS * r["reward_high"],
+        }
+        for r in run.frontier.sort_values(["variant", "step"]).to_dict("records") if r["variant"] != BASE
+    ]  # fmt: skip
 
 
 def _number(value: float) -> float | None:

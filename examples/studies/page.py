@@ -13,6 +13,7 @@ TABLE = re.compile(r"^\[\[([\w.]+): (.+)\]\]$", re.MULTILINE)  # [[defaults.vari
 SECTION = re.compile(r"^(?=## )", re.MULTILINE)
 NEEDS = re.compile(r"^<!-- needs (\w+) -->\n", re.MULTILINE)
 COMMAND = "make study-{}"
+LEFT = "<!-- left to run -->"
 HEAD = "<!-- Made by `make studies-page` of recipes/studies/page.md; edit that. -->\n"
 
 
@@ -27,7 +28,8 @@ def render(template: str, numbers: Mapping[str, Any]) -> str:
 
     `{study.key.key:.1f}` is one number of `numbers.json`; `{study.variants.dpo.value:.1f}` takes the row whose first
     column is `dpo` of a list. `[[study.variants: variant, value:.1f]]`, alone on a line, is a table of a list's rows.
-    A section of which a study has no numbers yet tells by which command it is run.
+    A section of which a study has no numbers yet is left out, and a line in place of `<!-- left to run -->` names the
+    commands by which such studies are run.
 
     Args:
         template: Markdown; a section may begin with `<!-- needs STUDY -->` lines.
@@ -36,7 +38,11 @@ def render(template: str, numbers: Mapping[str, Any]) -> str:
     Raises:
         KeyError: a study that has numbers lacks one that the template names.
     """
-    return HEAD + "".join(_section(part, numbers) for part in SECTION.split(template))
+    left = [name for name in dict.fromkeys(NEEDS.findall(template)) if name not in numbers]
+    commands = ", ".join(f"`{COMMAND.format(name)}`" for name in left)
+    parts = [part for part in SECTION.split(template) if not set(NEEDS.findall(part)) & set(left)]
+    page = HEAD + "".join(_section(part, numbers) for part in parts)
+    return page.replace(f"{LEFT}\n", f"Not run to their end yet, and left out here: {commands}.\n" if left else "")
 
 
 def written_by_hand(template: str) -> list[str]:
@@ -51,10 +57,6 @@ def written_by_hand(template: str) -> list[str]:
 
 
 def _section(text: str, numbers: Mapping[str, Any]) -> str:
-    missing = [name for name in NEEDS.findall(text) if name not in numbers]
-    if missing:
-        commands = " and ".join(f"`{COMMAND.format(name)}`" for name in missing)
-        return f"{text.splitlines()[0]}\n\nNot run to its end yet: {commands}.\n\n"
     text = TABLE.sub(lambda m: _table(_at(numbers, m[1]), m[2].split(", ")), NEEDS.sub("", text))
     return FIELD.sub(lambda m: format(_at(numbers, m[1]), m[2] or ""), text)
 

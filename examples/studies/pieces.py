@@ -106,7 +106,10 @@ def run(study: str, minutes: float) -> bool:
 
 
 def _of_pair(file: Path, variants: tuple[str, ...], seeds: int) -> Piece:
-    overrides = (f'name="{file.stem}"', f"data.train=data/displacement/{file.name}")
+    tokens = json.loads(file.read_text(encoding="utf-8"))["prompt_tokens"]
+    overrides = (
+        f'name="{file.stem}"', f"data.train=data/displacement/{file.name}", f"data.max_length={tokens + 1}",
+    )  # fmt: skip
     return Piece(f"{PAIRS}: {file.stem}", SCRATCH / PAIRS / file.stem, variants, seeds, overrides, "result.json")
 
 

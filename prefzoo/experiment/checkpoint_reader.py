@@ -12,13 +12,16 @@ from torch import Tensor
 
 SETTINGS = ("config.json", "generation_config.json")
 ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PREFIX, INSERTED = "base_model.model.", ".default"  # of an adapter's weight: in peft's file alone, in the model alone
 
 
 class CheckpointReader:
     """Loads the first checkpoint, and reads the weights of later ones into the same model where they fit it.
 
     Loading a model takes seconds: its modules are made, its attention is tried. A reader holds one model, so what it
-    returned before has other weights after the next call.
+    returned before has other weights after the next call. An adapter is read into the last one's model as long as that
+    was not cast to another precision, which would have rounded the frozen weights.
     """
 
     def __init__(self, load: Callable[[Path], Any]) -> None:
@@ -38,14 +41,30 @@ class CheckpointReader:
         Args:
             folder: a checkpoint, as transformers or peft saved it.
         """
-        settings = [path.read_bytes() if (path := folder / name).is_file() else b"" for name in SETTINGS]
-        whole = not (folder / ADAPTER).is_file()
-        if self._model is None or not whole or settings != self._settings or not self._fill(folder):
+        settings = [path.read_bytes() if (path := folder / name).is_file() else b"" for name in (*SETTINGS, ADAPTER)]
+        fill = self._fill_adapter if (folder / ADAPTER).is_file() else self._fill
+        if self._model is None or settings != self._settings or not fill(folder):
             self._model = None  # its memory is the next one's
             self._model = self._load(folder)
-            self._settings = settings if whole else []
-            self._buffers = {name: value.clone() for name, value in self._model.named_buffers()} if whole else {}
+            self._settings = settings
+            self._buffers = {name: value.clone() for name, value in self._model.named_buffers()}
         return self._model
+
+    @torch.no_grad()
+    def _fill_adapter(self, folder: Path) -> bool:
+        """Copy an adapter's weights into the model, unless it was rounded, or they are not exactly the model's own."""
+        path, state = folder / ADAPTER_WEIGHTS, self._model.state_dict()
+        own = {PREFIX + name.replace(INSERTED, ""): value for name, value in state.items() if INSERTED in name}
+        rounded = any(value.is_floating_point() and value.dtype != torch.float32 for value in state.values())
+        if rounded or not path.is_file() or own.keys() != set(_names(path)):
+            return False
+        with safe_open(path, "pt", device=str(self._model.device)) as file:
+            values = {name: file.get_tensor(name) for name in own}
+        if any(value.shape != own[name].shape for name, value in values.items()):
+            return False
+        for name, value in values.items():
+            own[name].copy_(value)
+        return True
 
     @torch.no_grad()
     def _fill(self, folder: Path) -> bool:

@@ -19,7 +19,7 @@ ONE = """\
 name: one
 model: model
 seeds: [0, 1]
-data: {train: one.jsonl, eval: test.jsonl, max_length: 300}
+data: {train: one.jsonl, eval: test.jsonl, max_length: 300, too_long: cut}
 train: {batch: 1, steps: 4, learning_rate: 1e-2, precision: fp32, lora: {rank: 2}}
 variants: {dpo: {}, ipo: {}, simpo: {}}
 """
@@ -51,8 +51,9 @@ def test_displacement_is_read_from_the_checkpoints(in_run_folder: Path, monkeypa
         assert row["rejected_change"] < row["chosen_change"] and 0 < row["chosen_before"] < 1
     assert main(["predicted", "results/pairs", "one.yaml", "--out", "out"]) == 0
     predicted = json.loads(Path("out", NUMBERS).read_text())["predicted"]
-    assert len(predicted["pairs"]) == 6 and len(predicted["correlations"]) == 9
+    assert len(predicted["pairs"]) == 6 and len(predicted["correlations"]) == 12
     assert predicted["pairs"][0]["ches"] == predicted["pairs"][3]["ches"]
+    assert all(row["pairs"] == 2 and row["fell"] in (0, 2) for row in predicted["fell"])  # the two runs are the same
 
 
 def test_a_piece_that_fails_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

@@ -72,17 +72,33 @@ def test_what_does_not_fit_is_loaded(tiny_model: Any, tiny_tokenizer: Any, tmp_p
     reader.read(first)
     (other / "config.json").write_text((other / "config.json").read_text().replace("256", "512"))  # longer contexts
     assert reader.read(other).config.max_position_embeddings == 512 and load.loads == 2
-    reader.read(first)
-    adapter = tmp_path / "adapter"
-    policy = models.add_lora(
-        copy.deepcopy(tiny_model), rank=2, alpha=4, dropout=0.0, targets=["q_proj"], seed=0
-    )  # fmt: skip
-    policy.peft_config["default"].base_model_name_or_path = str(first)
-    with torch.no_grad():
-        for name, p in policy.named_parameters():
-            p.add_(0.1 if "lora_B" in name else 0)
-    policy.save_pretrained(adapter)
-    tiny_tokenizer.save_pretrained(adapter)
-    assert torch.equal(logits(reader.read(adapter)), logits(models.load(str(adapter), Path())[0])) and load.loads == 4
-    reader.read(adapter)
-    assert load.loads == 5  # its frozen weights may have been rounded
+
+
+def adapters(model: Any, tokenizer: Any, base: Path, folder: Path, ranks: list[int]) -> list[Path]:
+    folders = [folder / f"adapter-{i}" for i in range(len(ranks))]
+    for i, (one, rank) in enumerate(zip(folders, ranks, strict=True)):
+        policy = models.add_lora(copy.deepcopy(model), rank=rank, alpha=4, dropout=0.0, targets=["q_proj"], seed=i)
+        policy.peft_config["default"].base_model_name_or_path = str(base)
+        with torch.no_grad():
+            for name, p in policy.named_parameters():
+                p.add_(0.1 * (i + 1) if "lora_B" in name else 0)
+        policy.save_pretrained(one)
+        tokenizer.save_pretrained(one)
+    return folders
+
+
+def test_adapters_share_a_base_until_it_is_rounded(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    (base,) = checkpoints(tiny_model, tiny_tokenizer, tmp_path, 1)
+    folders = adapters(tiny_model, tiny_tokenizer, base, tmp_path, [2, 2, 4])
+    expected = [logits(models.load(str(folder), Path())[0]) for folder in folders]
+    load = Counted()
+    reader = CheckpointReader(load)
+    for i in (0, 1, 0):
+        assert torch.equal(logits(reader.read(folders[i])), expected[i])
+    assert load.loads == 1
+    assert torch.equal(logits(reader.read(folders[2])), expected[2]) and load.loads == 2  # another rank
+    model = reader.read(folders[2])
+    assert load.loads == 2
+    model.to(torch.bfloat16)  # as it answers where the machine has bf16
+    assert torch.equal(logits(reader.read(folders[2])), expected[2]) and load.loads == 3
+    assert torch.equal(logits(reader.read(base)), logits(models.load(str(base), Path())[0])) and load.loads == 4

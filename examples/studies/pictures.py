@@ -1,0 +1,109 @@
+"""Pictures of the page, by the tool's own charts: a loss has the colour and the marker that it has in every report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefzoo.evals.report import canvas
+from prefzoo.evals.report.canvas import Chart
+from prefzoo.evals.report.charts import Interval, ScatterPoint, interval_chart, scatter
+from prefzoo.evals.report.style import series_numbers
+
+PERCENT = 100
+SHIFT = 0.4  # points of the axis between losses at the same share of flipped labels, so that intervals do not overlap
+Numbers = Mapping[str, Any]
+
+
+def draw(numbers: Numbers, folder: Path) -> list[Path]:
+    """Draw a picture for every study that has numbers, as SVG.
+
+    Args:
+        numbers: by study, as `page.read_numbers` returns them.
+        folder: of the pictures.
+
+    Returns:
+        Their paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, chart_of in PICTURES.items():
+        charts = chart_of(numbers)
+        if charts:
+            svg, png = canvas.save(charts, folder / name, len(charts))
+            png.unlink()  # a page needs no copy that does not scale
+            drawn.append(svg)
+    return drawn
+
+
+def _arms(numbers: Numbers) -> list[Chart]:
+    titles = {"defaults": "One setting for all losses", "tuned": "Each loss tuned"}
+    known = {name: numbers[name]["variants"] for name in titles if name in numbers}
+    return _charts(_intervals(rows, titles[name], "value", "low", "high", "win rate") for name, rows in known.items())
+
+
+def _differences(numbers: Numbers) -> list[Chart]:
+    titles = {"defaults": "One setting for all losses", "tuned": "Each loss tuned"}
+    known = {name: numbers[name]["differences"] for name in titles if name in numbers}
+    return _charts(
+        _intervals(rows, titles[name], "difference", "low", "high", "less dpo", 0.0) for name, rows in known.items()
+    )
+
+
+def _displacement(numbers: Numbers) -> list[Chart]:
+    if "displacement" not in numbers:
+        return []
+    rows = numbers["displacement"]["displacement"]["variants"]
+    title = "Change of the chosen answer's log-prob, nats"
+    return _charts([_intervals(rows, title, "chosen_change", "chosen_low", "chosen_high", "", 0.0)])
+
+
+def _overoptimisation(numbers: Numbers) -> list[Chart]:
+    if "overoptimisation" not in numbers:
+        return []
+    points = numbers["overoptimisation"]["frontier"]
+    charts = []
+    for loss in dict.fromkeys(row["loss"] for row in points):
+        own = [row for row in points if row["loss"] == loss]
+        look = series_numbers({row["variant"]: loss for row in own})
+        charts.append(scatter(
+            [ScatterPoint(r["variant"], r["kl"], r["reward"], r["low"], r["high"], look[r["variant"]]) for r in own],
+            loss, "KL from the reference, nats", f"{loss}: reward", joined=True,
+        ))  # fmt: skip
+    return _charts(charts)
+
+
+def _noise(numbers: Numbers) -> list[Chart]:
+    shares = {name: float(name.removeprefix("noise_")) for name in numbers if name.startswith("noise_")}
+    if not shares:
+        return []
+    losses = [row["variant"] for row in numbers[min(shares)]["variants"]]
+    look = series_numbers({name: name for name in sorted(losses)})
+    points = [
+        ScatterPoint(
+            row["variant"], share + SHIFT * sorted(losses).index(row["variant"]), row["value"], row["low"], row["high"],
+            look[row["variant"]],
+        )
+        for name, share in sorted(shares.items(), key=lambda item: item[1])
+        for row in numbers[name]["variants"]
+    ]  # fmt: skip
+    return _charts([scatter(points, "Flipped labels", "labels flipped, %", "win rate", joined=True)])
+
+
+def _intervals(
+    rows: Sequence[Numbers], title: str, value: str, low: str, high: str, across: str, reference: float | None = None
+) -> Chart | None:
+    look = series_numbers({row["variant"]: row["variant"] for row in sorted(rows, key=lambda row: str(row["variant"]))})
+    bars = [Interval(r["variant"], r[value], r[low], r[high], look[r["variant"]]) for r in rows]
+    return interval_chart(bars, title, reference, across)
+
+
+def _charts(charts: Any) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
+
+
+PICTURES: dict[str, Callable[[Numbers], list[Chart]]] = {
+    "arms": _arms, "differences": _differences, "displacement": _displacement, "overoptimisation": _overoptimisation,
+    "noise": _noise,
+}  # fmt: skip
