@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from prefzoo.data.audit import Audit
+from prefzoo.data.tokens import TokenExample
 from prefzoo.evals.judges.server import ServerSettings
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
@@ -71,6 +73,7 @@ TYPICAL_LENGTH = Range(32, 131072, "most prompts with an answer have more tokens
 FACTOR = 5  # times beyond the published values of a loss's knob that are still plausible
 WRITTEN_OUT = 1e15  # larger whole numbers are written with a power of ten
 UNPUBLISHED = 100  # times beyond its default, where no values were read
+LOOKED_AT = 1000  # rows whose scores are looked at
 LOST = 0.2  # share of rows dropped or cut that is worth a warning
 
 
@@ -87,7 +90,8 @@ def implausible(experiment: Experiment) -> list[str]:
         told.add(same)
     shared = _shortened(list(dict.fromkeys(lines)), list(recipe.variants))
     idle = without_effect(recipe, list(experiment.trials.values()), pairs, experiment.audits["train"])
-    return [line for line in [*shared, *_of_data(experiment), *_of_evals(recipe), *idle] if line]
+    scores = _of_scores(experiment.pairs, [trial.variant.loss_obj for trial in experiment.trials.values()])
+    return [line for line in [*shared, *_of_data(experiment), *scores, *_of_evals(recipe), *idle] if line]
 
 
 def sampling_warning(temperature: float) -> str:
@@ -205,6 +209,18 @@ def _of_data(experiment: Experiment) -> Iterator[str]:
             yield (
                 f"data.{name}: of the {audit.rows} rows of {audit.spec}, {dropped} are dropped and {cut} are cut "
                 f"({reasons}); data.max_length is {data.max_length}, raise it if they are too long"
+            )
+
+
+def _of_scores(pairs: Sequence[TokenExample], losses: Sequence[AnyLoss]) -> Iterator[str]:
+    expecting = {term.name: term.score_range for loss in losses for _, term in loss.terms if term.score_range}
+    scored = (getattr(pair, "scores", None) for pair in islice(pairs, LOOKED_AT if expecting else 0))
+    values = [value for both in scored if both for value in both]
+    for name, (low, high) in expecting.items():
+        if values and not low <= min(values) <= max(values) <= high:
+            yield (
+                f"data.train: scores lie between {min(values):g} and {max(values):g}, and {name} expects {low:g} to "
+                f"{high:g}; rescale score_chosen and score_rejected"
             )
 
 

@@ -169,6 +169,7 @@ class Loss(AnyLoss):
         mean_only: Why value i does not belong to row i, so that only the mean has a meaning; empty if it does.
         provisional: Why the formula is uncertain; empty if it was read in the paper or the authors' code.
         learning_rate: Learning rates that the paper, or a published comparison, used.
+        score_range: The lowest and the highest score that it expects; None if any will do.
     """
 
     fn: LossFn
@@ -182,6 +183,7 @@ class Loss(AnyLoss):
     mean_only: str = ""
     provisional: str = ""
     learning_rate: tuple[float, ...] = ()
+    score_range: tuple[float, float] | None = None
 
     @property
     def terms(self) -> tuple[tuple[float, Loss], ...]:  # type: ignore[override]

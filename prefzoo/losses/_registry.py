@@ -32,6 +32,7 @@ def loss(
     *, paper: str = "", equation: str = "", at_reference: Callable[[Any], float] | None = None, group: str = "",
     grid: Mapping[str, tuple[float, ...]] | None = None, traps: tuple[str, ...] = (), couples: str = "",
     mean_only: str = "", provisional: str = "", learning_rate: tuple[float, ...] = (),
+    score_range: tuple[float, float] | None = None,
 ) -> Callable[[LossFn], Loss]: ...  # fmt: skip
 
 
@@ -42,7 +43,8 @@ def loss(fn: LossFn | None = None, /, **notes: Any) -> Loss | Callable[[LossFn],
         fn: A function `(policy[, reference, scores, kl, mismatched, state], knobs)` that returns a value per row. Knobs
             have defaults; their types may be annotated. A function of TRL's `policy_chosen_logps` and the like will do.
         notes: Any of the attributes of `Loss`: paper, equation, at_reference, group (by default unpaired,
-            reference-free or pairwise, by the signature), grid, traps, couples, mean_only, provisional, learning_rate.
+            reference-free or pairwise, by the signature), grid, traps, couples, mean_only, provisional, learning_rate,
+            score_range.
 
     Returns:
         The `Loss`, or a decorator that returns it.

@@ -144,6 +144,7 @@ def qrpo(policy: LogProbs, reference: LogProbs, scores: RankedScores, *, beta: P
     paper="Lan 2025 (MaPPO), arXiv:2507.21183",
     equation="Eq. 8",
     at_reference=ln2,
+    score_range=(0.0, 1.0),
     traps=(
         "scores must lie between 0 and 1: the authors put those of a reward model through a logistic function first",
         "pairs with nearly equal scores hardly push the rejected answer down, so that they are almost a likelihood "

@@ -209,6 +209,7 @@ def test_other_meanings_of_a_name_are_told_with_their_sources() -> None:
     rows = json.loads(CliRunner().invoke(cli, ["losses", "ipo", "--traps", "--json"]).output)
     assert {(row["tool"], row["ours"]) for row in rows} == {
         ("TRL", "ipo_mean"), ("LLaMA-Factory", "dpo_norm"), ("OpenRLHF", "ipo"), ("ms-swift", "ipo_mean"),
+        ("axolotl", "ipo_mean"),
     }  # fmt: skip
     assert "No other meaning of npo was read" in CliRunner().invoke(cli, ["losses", "npo", "--traps"]).output
     both = CliRunner().invoke(cli, ["losses", "--traps", "--guide"])

@@ -89,7 +89,7 @@ def test_the_fields_of_a_loss_are_pinned() -> None:
     """What is known of a loss, and nothing that steers the loop: a new field is a decision."""
     assert [f.name for f in fields(losses.Loss)] == [
         "fn", "paper", "equation", "at_reference", "group", "grid", "traps", "couples", "mean_only",
-        "provisional", "learning_rate",
+        "provisional", "learning_rate", "score_range",
     ]  # fmt: skip
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 from prefzoo.experiment.data import check_variants
+from prefzoo.experiment.plausible import _of_scores
 from prefzoo.experiment.search import expand
 from prefzoo.experiment.without_effect import without_effect
 from prefzoo.recipe.load import load
@@ -62,3 +64,14 @@ def test_the_smallest_batch_of_a_sweep_must_be_large_enough(tmp_path: Path) -> N
             continue
         with pytest.raises(UserError, match="variants.a: aot compares the rows of a step"):
             check_variants(recipe, pairs)
+
+
+def test_scores_beyond_what_a_loss_expects() -> None:
+    def read(scores: tuple[float, float], *names: str) -> list[str]:
+        pair = TokenPair([1], [2], [3], 0, scores)
+        return list(_of_scores([pair], [losses.get(name) for name in names]))
+
+    (line,) = read((7.0, 0.5), "mappo", "margin_dpo")
+    assert line.startswith("data.train: scores lie between 0.5 and 7, and mappo expects 0 to 1")
+    assert read((1.0, -0.1), "0.5*mappo + sft") and not read((1.0, 0.0), "mappo") and not read((7.0, 0.5), "odpo")
+    assert not list(_of_scores([TokenPair([1], [2], [3], 0)], [losses.get("mappo")]))
