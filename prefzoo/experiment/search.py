@@ -62,8 +62,8 @@ class Score:
 
 
 def is_sweep(recipe: Recipe) -> bool:
-    """Return whether there is anything to tune, or more than one seed."""
-    return len(recipe.seeds) > 1 or any(v.axes for v in recipe.variants.values())
+    """Return whether there is anything to tune, or a list of seeds, to which another may be added later."""
+    return bool(recipe.seeds) or any(v.axes for v in recipe.variants.values())
 
 
 def settings_of(recipe: Recipe) -> Sweep:
@@ -85,7 +85,7 @@ def expand(recipe: Recipe) -> list[Trial]:
             values is refused.
     """
     seeds = recipe.seeds or [recipe.seed]
-    single = len(recipe.seeds) < 2 and not any(v.axes for v in recipe.variants.values())  # noqa: PLR2004
+    single = not is_sweep(recipe)
     trials: list[Trial] = []
     for arm, variant in recipe.variants.items():
         for values in combinations(variant, settings_of(recipe).trials, recipe.seed):

@@ -30,7 +30,11 @@ def plan(experiment: Experiment) -> str:
     each = f"{next(iter(counts.values()))} settings each" if len(set(counts.values())) == 1 else _counts(counts)
     pairs = len(experiment.validation)
     chosen = f", chosen by {pairs} validation pairs held out of training" if pairs else ""
-    return f"sweep: {len(counts)} variants, {each}, {len(seeds)} seeds: {len(trials)} trials{chosen}"
+    return f"sweep: {len(counts)} variants, {each}, {_seeds(len(seeds))}: {len(trials)} trials{chosen}"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def table(experiment: Experiment, choice: Choice, numbers: Mapping[str, Measured], primary: str) -> str:
@@ -93,7 +97,7 @@ def record(experiment: Experiment, choice: Choice) -> dict[str, Any]:
 def _statement(experiment: Experiment, counts: Mapping[str, int]) -> str:
     seeds = experiment.recipe.seeds or [experiment.recipe.seed]
     if not experiment.validation:
-        return f"Nothing was tuned; every variant was trained with {len(seeds)} seeds."
+        return f"Nothing was tuned; every variant was trained with {_seeds(len(seeds))}."
     equal = len(set(counts.values())) == 1
     budget = (
         f"Every variant had the same budget, {next(iter(counts.values()))} settings"
@@ -102,7 +106,7 @@ def _statement(experiment: Experiment, counts: Mapping[str, int]) -> str:
     )
     searched = len(seeds[: search.settings_of(experiment.recipe).search_seeds])
     return (
-        f"{budget}, each trained with {searched} of {len(seeds)} seeds. The setting was chosen by the accuracy on "
+        f"{budget}, each trained with {searched} of {_seeds(len(seeds))}. The setting was chosen by the accuracy on "
         f"{len(experiment.validation)} validation pairs, which nothing was trained on; the table above is of the test "
         "split alone, which no choice saw."
     )

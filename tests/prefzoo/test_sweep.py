@@ -70,6 +70,8 @@ def test_without_a_sweep_trials_are_the_variants(read: Any) -> None:
     plain = read("seed: 7\nvariants: {dpo: , ipo: }")
     assert not search.is_sweep(plain) and [(t.name, t.seed) for t in search.expand(plain)] == [("dpo", 7), ("ipo", 7)]
     assert search.is_sweep(read("seeds: [1, 2]\nvariants: {dpo: }"))
+    one, two = (names(search.expand(read(f"seeds: {seeds}\nvariants: {{dpo: }}"))) for seeds in ("[1]", "[1, 2]"))
+    assert one == ["dpo-s1"] and two == ["dpo-s1", "dpo-s2"]  # so that a seed can be added to what is trained
 
 
 def test_a_resolved_sweep_loads_to_the_same(read: Any, tmp_path: Path) -> None:
