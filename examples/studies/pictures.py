@@ -38,16 +38,23 @@ def draw(numbers: Numbers, folder: Path) -> list[Path]:
 
 
 def _arms(numbers: Numbers) -> list[Chart]:
-    titles = {"defaults": "One setting for all losses", "tuned": "Each loss tuned"}
-    known = {name: numbers[name]["variants"] for name in titles if name in numbers}
-    return _charts(_intervals(rows, titles[name], "value", "low", "high", "win rate") for name, rows in known.items())
+    return _in_both_arms(numbers, "variants", "value", "win rate, %")
 
 
 def _differences(numbers: Numbers) -> list[Chart]:
+    return _in_both_arms(numbers, "differences", "difference", "win rate less that of dpo, points", 0.0)
+
+
+def _in_both_arms(
+    numbers: Numbers, table: str, value: str, across: str, reference: float | None = None
+) -> list[Chart]:  # fmt: skip
+    """Chart a table of each arm that has run, with the losses in the order of the first."""
     titles = {"defaults": "One setting for all losses", "tuned": "Each loss tuned"}
-    known = {name: numbers[name]["differences"] for name in titles if name in numbers}
+    known = {name: numbers[name][table] for name in titles if name in numbers}
+    order = [row["variant"] for rows in [*known.values()][:1] for row in rows]
+    known = {name: sorted(rows, key=lambda row: order.index(row["variant"])) for name, rows in known.items()}
     return _charts(
-        _intervals(rows, titles[name], "difference", "low", "high", "less dpo", 0.0) for name, rows in known.items()
+        _intervals(rows, titles[name], value, "low", "high", across, reference) for name, rows in known.items()
     )
 
 
@@ -69,7 +76,7 @@ def _overoptimisation(numbers: Numbers) -> list[Chart]:
         look = series_numbers({row["variant"]: loss for row in own})
         charts.append(scatter(
             [ScatterPoint(r["variant"], r["kl"], r["reward"], r["low"], r["high"], look[r["variant"]]) for r in own],
-            loss, "KL from the reference, nats", f"{loss}: reward", joined=True,
+            loss, "KL from the reference, nats", f"{loss}: checks passed, %", joined=True,
         ))  # fmt: skip
     return _charts(charts)
 
@@ -88,7 +95,7 @@ def _noise(numbers: Numbers) -> list[Chart]:
         for name, share in sorted(shares.items(), key=lambda item: item[1])
         for row in numbers[name]["variants"]
     ]  # fmt: skip
-    return _charts([scatter(points, "Flipped labels", "labels flipped, %", "win rate", joined=True)])
+    return _charts([scatter(points, "Flipped labels", "labels flipped, %", "win rate, %", joined=True)])
 
 
 def _intervals(

@@ -191,6 +191,9 @@ def test_pictures_show_what_the_numbers_say() -> None:
         {"variant": f"{loss}_{beta}", "loss": loss, "kl": kl, "reward": 50 + kl, "low": 40.0, "high": 60.0}
         for loss in ("dpo", "ipo") for beta in (1, 2) for kl in (0.0, 5.0)
     ]  # fmt: skip
+    other = {"variants": arm["variants"][::-1]}
+    charts = pictures.PICTURES["arms"]({"defaults": arm, "tuned": other})
+    assert [chart.description.index("dpo") for chart in charts] == [0, 0]  # in the order of the first
     numbers = {"noise_0": arm, "noise_40": arm, "overoptimisation": {"frontier": along}}
     (noise,) = pictures.PICTURES["noise"](numbers)
     assert [text.split(":")[0] for text in noise.description.split("; ")] == ["dpo", "robust"] * 2
