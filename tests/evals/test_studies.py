@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from examples.studies.mass import change
 from examples.studies.numbers import agreement_of, numbers_of
 from examples.studies.page import read_numbers, render, written_by_hand
 from prefzoo.engine.first_tokens import MovedMass, MovedToken
-from prefzoo.evals.stats.inference import seeded_difference
+from prefzoo.evals.stats.inference import detectable_by, seeded_difference
 from prefzoo.experiment.search import budgets, expand
 from prefzoo.recipe.load import load
 
@@ -220,6 +221,13 @@ def test_no_number_on_the_page_is_typed_by_hand() -> None:
     assert written_by_hand("It gained 3 points.\n## Study 1\n`12`\narXiv:2603.19335 finds 11.5\n") == [
         "It gained 3 points."
     ]
+
+
+def test_what_the_other_comparison_could_see_follows_from_its_spread() -> None:
+    template, spread, seeds, variants = TEMPLATE.read_text(encoding="utf-8"), 2.27, 5, 20
+    stderr, freedom = spread * math.sqrt(2 / seeds), 2 * (seeds - 1)
+    alone, after = (detectable_by(stderr, freedom, tests) for tests in (1, variants - 1))
+    assert f"{alone:.1f}, after Bonferroni {after:.1f}, by its spread of {spread}" in template
 
 
 @pytest.mark.slow  # so that it is not run on perturbed numbers
