@@ -155,12 +155,28 @@ def check_variables(tokenizer: Any, variables: Mapping[str, Any], place: str) ->
     read = _reads(tokenizer.get_chat_template(None, None)) - GIVEN - {*tokenizer.special_tokens_map}
     faults = [
         f"{place}.{name}: the chat template reads no such variable; it reads {', '.join(sorted(read)) or 'none'}"
-        f"{did_you_mean(name, sorted(read))}"
+        f"{did_you_mean(name, sorted(read))}; remove it, or use a model whose template reads it"
         for name in variables
         if name not in read
     ]
     if faults:
         raise UserError(faults)
+
+
+def without_unread(tokenizer: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return variables of one row without those that are empty or false and that the chat template does not read.
+
+    Public data sets have them for the template of another model; without them it writes the same.
+
+    Args:
+        tokenizer: its template is asked.
+        variables: by name.
+
+    Returns:
+        The others.
+    """
+    read = _reads(tokenizer.get_chat_template(None, None)) if tokenizer.chat_template else frozenset()
+    return {name: value for name, value in variables.items() if value or name in read}
 
 
 def with_variables(tokenizer: Any, variables: Mapping[str, Any], place: str) -> Any:

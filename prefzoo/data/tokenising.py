@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
-from prefzoo.data.chat import Chat, check_variables, reads_tools, without_blanks
+from prefzoo.data.chat import Chat, check_variables, reads_tools, without_blanks, without_unread
 from prefzoo.data.encoding import Encoded, Score, encode_answer
 from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
 from prefzoo.data.faults import Faults
@@ -139,7 +139,7 @@ def chat_of(tokenizer: Any, example: Example, variables: Mapping[str, Any]) -> C
     """
     if not example.template and not example.tools:
         return Chat(tokenizer, None, variables)
-    own = without_blanks(example.template or {})
+    own = without_unread(tokenizer, without_blanks(example.template or {}))
     check_variables(tokenizer, own, "chat_template_kwargs")
     return Chat(tokenizer, without_blanks(example.tools) or None, {**variables, **own})
 
@@ -162,6 +162,8 @@ def encode_row(tokenizer: Any, example: Example, reading: Reading, counts: Count
     chat = chat_of(tokenizer, example, reading.variables)
     if chat.tools and not (tokenizer.chat_template and reads_tools(chat)):
         counts["tools left out: the chat template writes none"] += 1
+    if len(without_blanks(example.template or {})) > len({*chat.variables} & {*(example.template or {})}):
+        counts["chat_template_kwargs left out: empty or false, and not read by the chat template"] += 1
     tokens = (
         _encode_pair(chat, example, reading.score, counts)
         if isinstance(example, Pair)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -159,3 +160,15 @@ def test_progress_is_reported(tiny_plain_tokenizer: Any) -> None:
     seen: list[tuple[int, int]] = []
     tokenise([FITS, LONG], tiny_plain_tokenizer, 50, "drop", report=lambda done, total, _: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
+
+
+def test_empty_variables_that_the_template_does_not_read_are_left_out_and_counted(tiny_tokenizer: Any) -> None:
+    pair = Pair("is it?", "yes", "no", 0)
+    given = replace(pair, template={"enable_thinking": False, "tools_in_xml": [], "instructions": ""})
+    plain, counted = (tokenise([one], tiny_tokenizer, 99, "drop") for one in (pair, given))
+    assert counted.examples == plain.examples
+    assert dict(counted.counts) == {
+        "chat_template_kwargs left out: empty or false, and not read by the chat template": 1
+    }
+    with pytest.raises(UserError, match=r"kwargs.enable_thinking: .* reads no such variable; it reads none; remove it"):
+        tokenise([replace(pair, template={"enable_thinking": True})], tiny_tokenizer, 99, "drop")

@@ -13,6 +13,7 @@ from prefzoo.data.schemas import (  # isort: skip
     transcripts,
     choices,
     rated,
+    threads,
 )
 from prefzoo.data.schemas.columns import rename_columns
 from prefzoo.data.schemas.normalise import Normalised, describe, normalise, read_examples
@@ -35,5 +36,6 @@ __all__ = [
     "rename_columns",
     "schema",
     "schema_names",
+    "threads",
     "transcripts",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from prefzoo.data.examples import LabelledAnswer, Message, Pair, Text
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.checks import check_example
-from prefzoo.data.schemas.messages import as_messages, parse_json, read_text, same_message, same_text
+from prefzoo.data.schemas.messages import as_messages, parse_json, read_message, read_text, same_message, same_text
 from prefzoo.data.schemas.notes import note
 from prefzoo.data.schemas.shared_prompt import leave_out_repeated
 from prefzoo.errors import UserError
@@ -116,8 +116,16 @@ def with_system(system: str, prompt: Text) -> list[Message]:
 
 
 def read_system(row: Row) -> str:
-    """Return a row's system message; empty without one."""
-    return next((v for name in SYSTEM_COLUMNS if isinstance(v := row.get(name), str) and v.strip()), "")
+    """Return a row's system message; empty without one.
+
+    Raises:
+        UserError: the cell is neither text, nor parts of text, nor a message.
+    """
+    name = next((name for name in SYSTEM_COLUMNS if row.get(name)), "")
+    system = read_message(row[name]) if name else ""
+    if system is None:
+        raise UserError(f"{name} is {type(row[name]).__name__}, not the text of a system message; fix or remove it")
+    return system if system.strip() else ""
 
 
 def read_number(value: Any) -> float | None:
@@ -190,6 +198,8 @@ def read_tools(row: Row) -> list[dict[str, Any]] | None:
     if _is_blank(value):
         return None
     listed = parse_json(value)
+    if isinstance(listed, list):
+        listed = [parse_json(tool) for tool in listed]
     if listed == []:
         return None
     if not (isinstance(listed, list) and all(isinstance(tool, dict) for tool in listed)):

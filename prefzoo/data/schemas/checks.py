@@ -71,7 +71,7 @@ def _type_fault(text: Any) -> str:
     if isinstance(text, list) and text and all(isinstance(one, str) for one in text):
         return f"is a list of {len(text)} texts, where one is needed; make a row of each"
     if not isinstance(text, (str, list)):
-        return f"is {type(text).__name__}, not text or a list of messages"
+        return f"is {type(text).__name__}, not text or a list of messages; write the text itself there"
     if isinstance(text, str) or all(_is_message(message) for message in text):
         whole = text if isinstance(text, str) else "".join(message["content"] for message in text)
         return "holds half a character (a surrogate alone), where a text was cut; repair it" if _is_cut(whole) else ""

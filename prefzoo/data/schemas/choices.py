@@ -50,7 +50,8 @@ def pick(value: Any, names: tuple[str, str], column: str) -> int | None:
     """Tell which of two answers a cell names: 0, 1, or None for a tie.
 
     Args:
-        value: a name like `a` or `model_b`, or the number that the names of the answers end with.
+        value: a name like `a` or `model_b`, or the number that the names of the answers end with; between 1 and 2, the
+            mean of several votes.
         names: of the columns of both answers.
         column: the cell's, for messages.
 
@@ -66,6 +67,8 @@ def pick(value: Any, names: tuple[str, str], column: str) -> int | None:
     if text in TIES:
         return None
     ends = [name.lower()[-1] for name in names]
+    if number is not None and ends == ["1", "2"] and 1 < number < 2:  # noqa: PLR2004 - a mean of ones and twos
+        return pick_higher((2 - number, number - 1), column)
     for place, (own, known) in enumerate(zip(names, (FIRST, SECOND), strict=True)):
         if text == own.lower() or text == ends[place] or (not ends[place].isdigit() and text in known):
             return place
@@ -165,6 +168,16 @@ def arena(row: Row, index: int) -> FromRow:
         raise SkipRow(TIED)
     renamed = {**row, "chosen": row[names[place]], "rejected": row[names[1 - place]]}
     return implicit_prompt.normalise(renamed, index)
+
+
+@schema(
+    "arena messages", columns=("messages_a", "messages_b", "winner"),
+    example={"messages_a": [USER, YES], "messages_b": [USER, NO], "winner": "model_a"},
+)  # fmt: skip
+def arena_messages(row: Row, index: int) -> FromRow:
+    """Take the winner's messages as chosen and the loser's as rejected; ties are skipped (search arena)."""
+    both = {"conversation_a": row["messages_a"], "conversation_b": row["messages_b"]}
+    return arena.normalise({**row, **both}, index)
 
 
 @schema(

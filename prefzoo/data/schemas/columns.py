@@ -141,7 +141,8 @@ def renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema: 
         UserError: no schema fits, or a line for each such column that no row has.
     """
     have = sorted(_columns(rows))
-    if schema is None and not any(name in columns or _likely(name, have) for name in PAIR_COLUMNS):
+    texts = [name for name in have if any(_holds_text(row.get(name)) for row in rows)] if schema is None else have
+    if schema is None and not any(name in columns or _likely(name, texts) for name in PAIR_COLUMNS):
         shown = f"its columns {', '.join(have)} fit" if have else "its rows have no columns, which fits"
         raise UserError(
             f"{spec}: {shown} no format; `prefzoo data --formats` lists all; name yours, "
@@ -151,7 +152,7 @@ def renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema: 
     needed = schema.columns if schema else PAIR_COLUMNS
     wanted = {ours: columns.get(ours, ours) for ours in (*needed, *columns)}
     missing = [
-        f"{spec}: no column {theirs!r} for {ours}; it has {', '.join(have)}{_likely(theirs, have)}"
+        f"{spec}: no column {theirs!r} for {ours}; it has {', '.join(have)}{_likely(theirs, texts)}"
         f" (map it: data.columns.{ours}: NAME; `prefzoo data --formats` lists all formats)"
         for ours, theirs in wanted.items()
         if theirs not in have

@@ -37,7 +37,7 @@ def _detect_sharegpt(columns: frozenset[str]) -> str:
 def sharegpt(row: Row, index: int) -> FromRow:
     """Take the conversation as the prompt, chosen and rejected as its answers (ShareGPT, LLaMA-Factory, axolotl)."""
     chosen = read_text(row["chosen"])
-    if isinstance(chosen, list) and chosen and chosen[0].get("role") in ("system", "user"):
+    if is_conversation(chosen):
         return implicit_prompt.normalise(row, index)
     name = next((name for name in CONVERSATIONS if row.get(name) is not None), CONVERSATIONS[0])
     return build_pair(row, index, read_conversation(row.get(name), name), chosen, row["rejected"])
@@ -64,6 +64,11 @@ def swift_messages(row: Row, index: int) -> FromRow:
     """Take messages as the chosen conversation and rejected_messages as the rejected one (ms-swift)."""
     renamed = {**row, "chosen": row["messages"], "rejected": row["rejected_messages"]}
     return implicit_prompt.normalise(renamed, index)
+
+
+def is_conversation(value: Any) -> bool:
+    """Return whether messages begin with the prompt, and not with an answer to it."""
+    return isinstance(value, list) and bool(value) and value[0].get("role") in ("system", "user")
 
 
 def read_conversation(value: Any, name: str) -> list[Message]:

@@ -8,6 +8,7 @@ from os.path import commonprefix
 from typing import Any
 
 from prefzoo.data.rows import Row
+from prefzoo.data.schemas.messages import parse_json
 from prefzoo.data.schemas.preference_pairs import PAIR_COLUMNS
 from prefzoo.data.schemas.registry import Schema
 from prefzoo.data.schemas.shared_prompt import FEWEST as FEWEST_OF_PROMPT
@@ -32,8 +33,8 @@ def check_meaning(rows: Sequence[Row], spec: str, unused: Iterable[str], schema:
         schema: of the rows.
 
     Raises:
-        UserError: they name columns, or a column seems to hold the prompt, or all prompts are the same beside a column
-            that is not read and differs.
+        UserError: they name columns, or are lists written as text, or a column seems to hold the prompt, or all prompts
+            are the same beside a column that is not read and differs.
     """
     sample, others = rows[:SAMPLE], list(unused)
     if others and all(_names_columns(row, others) for row in sample):
@@ -41,6 +42,11 @@ def check_meaning(rows: Sequence[Row], spec: str, unused: Iterable[str], schema:
         raise UserError(
             f"{spec}: chosen and rejected name other columns, like {chosen!r} and {rejected!r} in row 1, where the "
             "answers themselves are needed; write the texts of those columns into them"
+        )
+    if all(_is_list_in_text(row.get(name)) for row in sample for name in PAIR_COLUMNS):
+        raise UserError(
+            f"{spec}: chosen and rejected are lists written as text, like {str(sample[0]['chosen'])[:SHOWN]!r} in row "
+            f"1; write the answers themselves, or, if the brackets are the answers: data.format: {schema.name}"
         )
     column = max(others, key=lambda name: _words(sample, name), default="")
     if column and _words(sample, column) >= FEWEST:
@@ -83,6 +89,14 @@ def _names_columns(row: Row, others: Sequence[str]) -> bool:
         return False
     names = {one for name in others for one in (name.lower(), re.split(r"[_\s-]", name.lower())[-1])}
     return {*values} <= names
+
+
+def _is_list_in_text(value: Any) -> bool:
+    """Return whether a text is a list of texts as Python or JSON writes it, which tables make of lists."""
+    if not (isinstance(value, str) and value.strip()[:2] in ("['", '["')):
+        return False
+    listed = parse_json(value)
+    return isinstance(listed, list) and all(isinstance(one, str) for one in listed)
 
 
 def _words(rows: Sequence[Row], name: str) -> float:

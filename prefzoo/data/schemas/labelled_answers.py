@@ -46,7 +46,8 @@ BAD = (
     "reject",
 )
 LABELS = ("label", "kto_tag", "labels", "feedback", "thumbs", "thumb", "is_good", "desirable", "is_desirable")
-COMPLETIONS = ("completion", "response", "output", "answer")
+VERIFIED = ("is_correct", "correct")  # of generated solutions; beside them, `answer` may be the true one
+COMPLETIONS = ("completion", "response", "output", "answer", "generation", "solution")
 CONVERSATIONS = ("messages", "conversations")
 QUESTION = "What is the capital of France?"
 
@@ -85,19 +86,21 @@ def labelled_answer(row: Row, index: int) -> LabelledAnswer:
 
 
 def _detect_other_names(columns: frozenset[str]) -> str:
-    fits = columns & {*COMPLETIONS} and columns & {*LABELS} and not columns & {"chosen", "rejected"}
+    answers = columns & {*COMPLETIONS}
+    labels = columns & {*LABELS} or (len(answers) == 1 and columns & {*VERIFIED})
+    fits = answers and labels and not columns & {"chosen", "rejected"}
     own = {"prompt", "completion", "label"} <= columns or not prompt_column(columns)
     return "has a prompt, one answer and a label" if fits and not own else ""
 
 
 @schema(
     "labelled answers of other names", columns=(), detect=_detect_other_names, before=("single labelled answers",),
-    optional=(*PROMPT_COLUMNS, *COMPLETIONS, *LABELS, *SYSTEM_COLUMNS),
+    optional=(*PROMPT_COLUMNS, *COMPLETIONS, *LABELS, *VERIFIED, *SYSTEM_COLUMNS),
     example={"instruction": "Name the capital of", "input": "France", "output": "Paris.", "kto_tag": True},
 )  # fmt: skip
 def other_labelled_answer(row: Row, index: int) -> LabelledAnswer:
     """Take the answer from response, output or answer, and the label from kto_tag, feedback or thumbs (Alpaca)."""
-    answer, label = (next(name for name in names if name in row) for names in (COMPLETIONS, LABELS))
+    answer, label = (next(name for name in names if name in row) for names in (COMPLETIONS, (*LABELS, *VERIFIED)))
     return build_answer(row, index, read_prompt(row), row[answer], read_label(row[label], label))
 
 

@@ -41,6 +41,18 @@ def read_text(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else value
 
 
+def read_message(value: Any) -> str | None:
+    """Return the text of a cell that holds one message: text, parts of text, or a message; None for anything else."""
+    try:
+        read = read_text(value)
+        if isinstance(read, list) and all(isinstance(one, dict) and "role" in one for one in read):
+            return str(read[0]["content"]) if len(read) == 1 else None
+        content = _content(read, 1)
+    except UserError:
+        return None
+    return content if isinstance(content, str) else None
+
+
 def as_messages(text: Text, role: str) -> list[Message]:
     """Return messages as they are, and text as one message of a role."""
     return [{"role": role, "content": text}] if isinstance(text, str) else list(text)

@@ -8,7 +8,9 @@ from typing import Any
 from prefzoo.data.examples import Pair
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import OPTIONAL, build_pair, read_tools
+from prefzoo.data.schemas.conversations import CONVERSATIONS, is_conversation, read_conversation
 from prefzoo.data.schemas.messages import as_messages, read_history, read_text
+from prefzoo.data.schemas.preference_pairs import implicit_prompt
 from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.data.schemas.registry import Detect, schema
 from prefzoo.errors import UserError
@@ -20,11 +22,16 @@ ANSWERS = (
     ("chosen_response", "rejected_response"), ("response_chosen", "response_rejected"),
     ("chosen_answer", "rejected_answer"), ("response", "rejected_response"), ("chosen_output", "rejected_output"),
     ("preferred", "dispreferred"), ("preferred_response", "dispreferred_response"), ("preferred", "rejected"),
+    ("selected", "rejected"),
     ("accepted", "rejected"), ("winner", "loser"), ("better", "worse"),
     ("win", "lose"), ("positive", "negative"), ("pos", "neg"), ("chosen_text", "rejected_text"),
     ("output_chosen", "output_rejected"), ("answer_chosen", "answer_rejected"),
-    ("chosen_conversations", "rejected_conversations"),
+    ("chosen_conversations", "rejected_conversations"), ("chosen_messages", "rejected_messages"),
+    ("text_chosen", "text_rejected"), ("chosen_completion", "rejected_completion"),
+    ("completion_chosen", "completion_rejected"), ("chosen_summary", "rejected_summary"),
+    ("chosen_code", "rejected_code"), ("chosen_solution", "rejected_solution"),
 )  # fmt: skip
+WHOLE = ("chosen_conversations", "chosen_messages")  # they may hold the prompt, too
 EXAMPLE = {"chosen": "Paris.", "rejected": "Lyon."}
 
 
@@ -118,13 +125,14 @@ def _detect_other_answers(columns: frozenset[str]) -> str:
     names = _answers(columns)
     if not names or {"chosen", "rejected"} <= columns:
         return ""
-    return f"has {' and '.join(names)}" if prompt_column(columns) or names[0] == "chosen_conversations" else ""
+    fits = prompt_column(columns) or names[0] in WHOLE or columns & {*CONVERSATIONS}
+    return f"has {' and '.join(names)}" if fits else ""
 
 
 @schema(
     "other names", columns=(), detect=_detect_other_answers,
-    optional=(*PROMPT_COLUMNS, *(name for names in ANSWERS for name in names), *OPTIONAL),
-    before=("explicit prompt", "implicit prompt", "orca", "alpaca", "distilabel", "query"),
+    optional=(*PROMPT_COLUMNS, *CONVERSATIONS, *(name for names in ANSWERS for name in names), *OPTIONAL),
+    before=("explicit prompt", "implicit prompt", "orca", "alpaca", "distilabel", "query", "ms-swift"),
     example={"instruction": "Name the capital of France.", "chosen_response": "Paris.", "rejected_response": "Lyon."},
 )  # fmt: skip
 def other_names(row: Row, index: int) -> FromRow:
@@ -134,11 +142,12 @@ def other_names(row: Row, index: int) -> FromRow:
         shown = ", ".join("/".join(pair) for pair in ANSWERS)
         raise UserError(f"none of the pairs of columns {shown} is there; map yours by data.columns")
     prompt = row.get("prompt") if "prompt" in row else read_prompt(row)
-    chosen, rejected = (row[name] for name in names)
-    if prompt is None and isinstance(read_text(chosen), list):
-        from prefzoo.data.schemas.preference_pairs import implicit_prompt
-
+    chosen, rejected = (read_text(row[name]) for name in names)
+    if prompt is None and is_conversation(chosen):
         return implicit_prompt.normalise({**row, "chosen": chosen, "rejected": rejected}, index)
+    column = next((name for name in CONVERSATIONS if row.get(name) is not None), "")
+    if prompt is None and column:
+        prompt = read_conversation(row[column], column)
     return build_pair(row, index, prompt, chosen, rejected)
 
 

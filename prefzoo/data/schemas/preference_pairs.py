@@ -16,6 +16,8 @@ from prefzoo.data.schemas.shared_prompt import FEWEST, REPEATED, rough_tokens, s
 from prefzoo.errors import UserError
 
 PAIR_COLUMNS = ("chosen", "rejected")
+LONGEST_CUE = 40  # characters of a line with which a prompt asks for its answer
+REPEATED_CUE = "whose answers repeat the last line of the prompt, which is taken once"
 USER, YES, NO = (
     {"role": "user", "content": "What is the capital of France?"},
     {"role": "assistant", "content": "Paris."},
@@ -39,7 +41,36 @@ def explicit_prompt(row: Row, index: int) -> Pair:
     """Take prompt, chosen and rejected as they are; a prompt that the answers' messages repeat is taken once."""
     earlier = read_history(row.get("history"))
     prompt = [*earlier, *as_messages(read_text(row["prompt"]), "user")] if earlier else row["prompt"]
-    return build_pair(row, index, prompt, row["chosen"], row["rejected"])
+    return build_pair(row, index, prompt, *_without_cue(prompt, row["chosen"], row["rejected"]))
+
+
+def _without_cue(prompt: Any, *answers: Any) -> tuple[Any, ...]:
+    """Return answers without the prompt's last line, like `TL;DR:`, if both repeat it."""
+    if not all(isinstance(text, str) for text in (prompt, *answers)):
+        return answers
+    _, line_break, cue = prompt.rstrip().rpartition("\n")
+    starts = cue.endswith(":") and len(cue) <= LONGEST_CUE and all(a.lstrip().startswith(cue) for a in answers)
+    if not (line_break and starts):
+        return answers
+    note(REPEATED_CUE)
+    return tuple(answer.lstrip()[len(cue) :] for answer in answers)
+
+
+@schema(
+    "step-dpo", columns=("prompt", "initial_reason_steps", *PAIR_COLUMNS), optional=OPTIONAL,
+    before=("explicit prompt", "transcripts"),
+    example={
+        "prompt": "What is 2 + 3 + 4?", "initial_reason_steps": "Step 1: 2 + 3 = 5.\nStep 2: ",
+        "chosen": "5 + 4 = 9.", "rejected": "5 + 4 = 8.",
+    },
+)  # fmt: skip
+def step_dpo(row: Row, index: int) -> Pair:
+    """Begin both answers with initial_reason_steps, the steps before the one in which they differ (Step-DPO)."""
+    steps, answers = row["initial_reason_steps"] or "", [row[name] for name in PAIR_COLUMNS]
+    if not all(isinstance(text, str) for text in (steps, *answers)):
+        raise UserError("initial_reason_steps, chosen and rejected are not all texts; fix or remove the row")
+    note("whose answers begin with initial_reason_steps")
+    return build_pair(row, index, row["prompt"], *(steps + answer for answer in answers))
 
 
 @schema(

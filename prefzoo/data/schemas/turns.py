@@ -10,8 +10,10 @@ from prefzoo.data.examples import Message
 
 NAMES = (
     ("Human", "Assistant"), ("USER", "ASSISTANT"), ("User", "Assistant"), ("Human", "AI"), ("User", "AI"),
-    ("H", "A"), ("Question", "Answer"), ("Q", "A"),
+    ("human", "assistant"), ("user", "assistant"), ("prompter", "assistant"), ("H", "A"), ("Question", "Answer"),
+    ("Q", "A"),
 )  # fmt: skip
+EXERCISES = ("H", "Question", "Q", "Instruction")  # a text may begin with such a word and be no transcript
 HEADS = (("Instruction", "Response"), ("Human", "Assistant"), ("User", "Assistant"))
 SYSTEM_NAMES = ("System", "SYSTEM")
 ROLE_TOKENS = "system|user|assistant|tool"
@@ -28,6 +30,7 @@ class Style:
         ends: what closes a turn, and is no part of its content.
         preamble: whether text before the first mark is a system message; else it must be blank.
         hint: is in every transcript of this style; quicker to look for than the mark.
+        alone: whether a prompt of this style is one whose answers have no mark of the assistant.
     """
 
     shown: str
@@ -36,18 +39,19 @@ class Style:
     ends: tuple[str, ...] = ()
     preamble: bool = False
     hint: str = ""
+    alone: bool = True
 
 
 def _named(user: str, assistant: str, breaks: str) -> Style:
     roles = {user: "user", assistant: "assistant", **dict.fromkeys(SYSTEM_NAMES, "system")}
     mark = re.compile(rf"(?:\A\s*|{breaks})(?P<role>{'|'.join(roles)}):")
-    return Style(f"{user} / {assistant}", mark, roles)
+    return Style(f"{user} / {assistant}", mark, roles, alone=user not in EXERCISES)
 
 
 def _headed(user: str, assistant: str) -> Style:
     roles = {user: "user", "Input": "user", "System": "system", assistant: "assistant"}
     mark = re.compile(rf"(?:\A|\n)\s*### (?P<role>{'|'.join(roles)}):?[ \t]*(?=\n|\Z|\S)")
-    return Style(f"### {user} / ### {assistant}", mark, roles, preamble=True, hint="### ")
+    return Style(f"### {user} / ### {assistant}", mark, roles, preamble=True, hint="### ", alone=user not in EXERCISES)
 
 
 def _roles(**more: str) -> dict[str, str]:
@@ -95,8 +99,12 @@ STYLES = (
     *(_headed(user, assistant) for user, assistant in HEADS),
     *(_named(user, assistant, breaks) for breaks in (r"\n\s*\n\s*", r"\n\s*") for user, assistant in NAMES),
     Style(
-        "USER / ASSISTANT", re.compile(r"(?:\A|\s|</s>)(?P<role>USER|ASSISTANT):(?=\s|\Z)"),
+        "USER / ASSISTANT", re.compile(r"(?:\A|\s|</s>)(?P<role>USER|ASSISTANT):"),
         {"USER": "user", "ASSISTANT": "assistant"}, ("</s>",), preamble=True, hint="USER:",
+    ),
+    Style(
+        "Human / Assistant", re.compile(r"(?:\A|\s)(?P<role>Human|Assistant):"),
+        {"Human": "user", "Assistant": "assistant"}, hint="Human:",
     ),
 )  # fmt: skip
 SYSTEM_IN_LLAMA_2 = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.DOTALL)
@@ -136,7 +144,7 @@ def read_transcripts(prompt: str, answers: Sequence[str]) -> Transcripts | None:
         answers: of one prompt.
 
     Returns:
-        The turns in the first style that all of them are written in; None if there is none.
+        The turns in the first style that all of them are written in, or at least the prompt; None if there is none.
     """
     for style in STYLES:
         head = split_turns(prompt, style) or []
@@ -148,7 +156,20 @@ def read_transcripts(prompt: str, answers: Sequence[str]) -> Transcripts | None:
         shared = len(head) - is_open
         if all(_goes_on(whole, head[:shared]) for whole in wholes):
             return Transcripts(style, head[:shared], [whole[shared:] for whole in wholes])
-    return None
+    return _unmarked(prompt, answers)
+
+
+def _unmarked(prompt: str, answers: Sequence[str]) -> Transcripts | None:
+    """Split the transcript of a prompt that ends with the user's words, before answers without any mark."""
+    split: list[tuple[Style, list[Message]]] = []
+    for style in STYLES:
+        turns = (split_turns(prompt, style) or []) if style.alone and style.mark.match(prompt.lstrip()) else []
+        if turns and turns[-1]["role"] == "user" and not any(style.mark.search(f"\n\n{one}") for one in answers):
+            split.append((style, turns))
+    if not split:
+        return None
+    style, turns = max(split, key=lambda one: len(one[1]))  # the breaks between turns may be lines or blank lines
+    return Transcripts(style, turns, [[{"role": "assistant", "content": _closed(one, style)}] for one in answers])
 
 
 def _goes_on(whole: Sequence[Message], head: Sequence[Message]) -> bool:
