@@ -260,3 +260,22 @@ def test_views_copy_nothing_and_read_as_lists() -> None:
     with pytest.raises(IndexError):
         both[9]
     assert not os.listdir(cache_dir("spool"))  # nothing is left behind, however a run ends
+
+
+def test_other_weights_and_other_sources_tokenise_no_row_again(
+    tmp_path: Path, tiny_tokenizer: Any, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mixture(**weights: float) -> AuditedData:
+        sources = tuple(DataSource(f"{name}.jsonl", name=name, weight=weight) for name, weight in weights.items())
+        return read_and_audit(Mixture(sources), tmp_path, tiny_tokenizer, 200, "drop")
+
+    chunks: list[int] = []
+    chunk = Tokeniser.chunk
+    monkeypatch.setattr(Tokeniser, "chunk", lambda self, *given: (chunks.append(len(given[0])), chunk(self, *given))[1])
+    for i, name in enumerate("abc"):
+        write(tmp_path / f"{name}.jsonl", [{**row, "prompt": f"{name} {row['prompt']}"} for row in ROWS[: 4 + i]])
+    mixture(a=1.0, b=1.0)
+    assert chunks == [4, 5]
+    mixture(a=1.0, b=7.0)
+    mixture(c=1.0, a=2.0, b=1.0)
+    assert chunks == [4, 5, 6]

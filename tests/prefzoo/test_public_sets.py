@@ -29,7 +29,7 @@ def write(folder: Path, rows: list[dict[str, Any]]) -> None:
     (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def said(text: Text) -> str:
+def spoken_by_assistant(text: Text) -> str:
     """What the assistant says, as the template of the tests writes it."""
     messages = [{"role": "assistant", "content": text}] if isinstance(text, str) else text
     return "".join(f"{m['content']}<|im_end|>" for m in messages if m["role"] == "assistant")
@@ -67,7 +67,7 @@ def test_just_the_words_of_the_assistant_are_scored(tiny_tokenizer: Any) -> None
             (pair.chosen, pair.rejected), tokens.answers, tokens.scored or (None, None), strict=True
         ):
             scored = [i for i, flag in zip(ids, flags or [True] * len(ids), strict=True) if flag]
-            expected = tiny_tokenizer(said(text), add_special_tokens=False)["input_ids"]
+            expected = tiny_tokenizer(spoken_by_assistant(text), add_special_tokens=False)["input_ids"]
             assert tiny_tokenizer.decode(scored) == tiny_tokenizer.decode(expected)
 
 
