@@ -20,6 +20,7 @@ from examples.studies.numbers import agreement_of, numbers_of
 from examples.studies.page import read_numbers, render, written_by_hand
 from prefzoo.engine.first_tokens import MovedMass, MovedToken
 from prefzoo.evals.stats.inference import detectable_by, seeded_difference
+from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.experiment.search import budgets, expand
 from prefzoo.recipe.load import load
 
@@ -51,6 +52,10 @@ def test_recipes_of_noise_differ_in_the_share_alone() -> None:
     for one in known:
         del one["name"], one["variants"]["cdpo"]["flip_rate"], one["variants"]["robust"]["flip_rate"]
     assert all(one == known[0] for one in known)
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def core_seconds(path: Path) -> float:
@@ -101,7 +106,7 @@ def test_a_piece_is_done_when_each_of_its_seeds_is_measured(tmp_path: Path) -> N
 
 def test_pairs_of_displacement_are_one_row_each_and_not_tested_on() -> None:
     files = sorted((ROOT / "recipes" / "studies" / "data" / "displacement").glob("*.jsonl"))
-    rows = [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [row for path in files for row in json_lines(path)]
     assert len(rows) == len(files) == 24
     assert [row["meaning"] for row in rows].count("like") == 12
     assert all(" " not in row["chosen"] + row["rejected"] for row in rows)
@@ -127,6 +132,19 @@ SWEEP = {
         for name, beta in {"dpo": 0.05, "ipo": 0.1, "simpo": 2.5}.items()
     ],
 }  # fmt: skip
+
+
+def test_training_pairs_are_a_thousand_of_prompts_that_nothing_is_tested_on() -> None:
+    file = ROOT / "recipes" / "studies" / "data" / "on_policy_train.jsonl"
+    rows = json_lines(file)
+    asked = {row["prompt"] for row in rows}
+    assert len(rows) == len(asked) == json.loads(file.with_name(f"{file.name}.card.json").read_text())["pairs"] >= 1000
+    held_out = json_lines(ROOT / "prefzoo" / "data" / "packaged" / "instruct_eval.jsonl")
+    tested = [str(row.prompt) for row in load_prompts("instruct:eval:300", ROOT)]
+    assert len(tested) == 300 and asked.isdisjoint([*tested, *(row["prompt"] for row in held_out)])
+    assert all(row["score_chosen"] > row["score_rejected"] for row in rows)
+    longer = sum(len(row["chosen"].split()) > len(row["rejected"].split()) for row in rows) / len(rows)
+    assert 0.45 < longer < 0.5  # length tells nothing of the label
 
 
 @pytest.fixture(scope="module")
