@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from prefzoo.recipe.load import load
 SCORES = ("ches", "ches_normalised", "unembedding", "first_order")
 UNCUT = 256  # tokens of a row, so that an answer has the end of its turn, as `prefzoo data` scores it
 UNSEEN = "chosen_displacement"  # of the held-out pairs: the same answers to other questions
+WAYS = ("lowered", "raised", "undecided")
 SHOWN = 3  # tokens that gained most, over all seeds
 Numbers = dict[str, Any]
 
@@ -65,6 +66,7 @@ def displacement(folder: Path, recipe_file: Path) -> Numbers:
     for variant in run.recipe["variants"]:
         own = [moved[name] for name, arm in run.finals.items() if arm == variant]
         sides = {side: intervals.mean(np.array([change(m, side) for m in own])) for side in ("chosen", "rejected")}
+        spread = intervals.mean(np.array([unseen[n] for n, arm in run.finals.items() if arm == variant]))
         gains: Counter[str] = Counter()
         for m in own:
             gains.update({t.text: (t.after - t.before) / len(own) for t in m.gained})
@@ -74,12 +76,20 @@ def displacement(folder: Path, recipe_file: Path) -> Numbers:
             "rejected_change": sides["rejected"].value,
             "chosen_before": own[0].chosen.before,
             "chosen_after": float(np.mean([m.chosen.after for m in own])),
-            "unseen_change": float(np.mean([unseen[n] for n, arm in run.finals.items() if arm == variant])),
+            "unseen_change": spread.value, "unseen_low": spread.low, "unseen_high": spread.high,
             "fell_in": sum(change(m, "chosen") < 0 for m in own),
             "gained": [{"token": token, "by": by} for token, by in gains.most_common(SHOWN)],
         })  # fmt: skip
     trainings = {name: asdict(one) for name, one in moved.items()}
-    return {"variants": sorted(rows, key=lambda row: float(row["chosen_change"])), "trainings": trainings}
+    groups = {f"chosen_{way}": _ways(rows, "chosen", way) for way in WAYS}
+    groups |= {f"unseen_{way}": _ways(rows, "unseen", way) for way in WAYS}
+    return {"variants": sorted(rows, key=lambda row: float(row["chosen_change"])), **groups, "trainings": trainings}
+
+
+def _ways(rows: Sequence[Numbers], of: str, way: str) -> str:
+    """Return the names of the variants that changed a log-prob so, by the interval over seeds."""
+    signs = {r["variant"]: WAYS[1] if r[f"{of}_low"] > 0 else WAYS[0] if r[f"{of}_high"] < 0 else WAYS[2] for r in rows}
+    return ", ".join(name for name, sign in signs.items() if sign == way) or "none"
 
 
 def change(moved: MovedMass, side: str) -> float:

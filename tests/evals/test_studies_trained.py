@@ -48,6 +48,10 @@ def test_displacement_is_read_from_the_checkpoints(in_run_folder: Path, monkeypa
     assert len(numbers["trainings"]) == 6 and {row["variant"] for row in numbers["variants"]} == {"dpo", "ipo", "simpo"}
     for row in numbers["variants"]:
         assert row["seeds"] == 2 and row["chosen_low"] <= row["chosen_change"] <= row["chosen_high"]
+        ways = [
+            way for way in ("lowered", "raised", "undecided") if row["variant"] in numbers[f"chosen_{way}"].split(", ")
+        ]
+        assert ways == ["raised" if row["chosen_low"] > 0 else "lowered" if row["chosen_high"] < 0 else "undecided"]
         assert row["rejected_change"] < row["chosen_change"] and 0 < row["chosen_before"] < 1
     assert main(["predicted", "results/pairs", "one.yaml", "--out", "out"]) == 0
     predicted = json.loads(Path("out", NUMBERS).read_text())["predicted"]
