@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from test_translate import AXOLOTL, FACTORY, TRL, the_variant, translated
 
+from prefzoo.errors import UserError
+from prefzoo.recipe.translate import translate
 from prefzoo.recipe.translate.left_out import BEGINNINGS, EXACT
+from prefzoo.recipe.translate.translation import Place
 
 MIXER = """\
 model_name_or_path: org/model
@@ -58,6 +61,8 @@ def test_a_mixture_may_have_two_splits_of_one_data_set(tmp_path: Path) -> None:
          {"simpo": {"beta": 0.3, "gamma": 0.15}, "sft": {}}),
         ("reference_free: true", "dpo_ref_free", {"beta": 0.3}),
         ("reference_free: false", "dpo", {"beta": 0.3}),
+        ("reference_free: true\nloss_type: [sigmoid, sft]", "dpo_ref_free + sft",
+         {"dpo_ref_free": {"beta": 0.3}, "sft": {}}),
         ("reference_free: true\nloss_type: hinge", "hinge", {"beta": 0.3}),
         ("reference_free: true\nrpo_alpha: 0.5", "dpo_ref_free + 0.5*sft",
          {"dpo_ref_free": {"beta": 0.3}, "sft": {}}),
@@ -107,6 +112,29 @@ def test_a_data_set_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
     translation, recipe = translated(tmp_path, "axolotl", text)
     assert recipe.data.train == "org/pairs:train_prefs"
     assert translation.differs["datasets"] == "names a data set twice; its rows are read once here"
+
+
+@pytest.mark.parametrize(
+    ("peer", "text", "says"),
+    [
+        ("trl", "datasets: {path: x}", "datasets: must be a list of mappings, each with path; correct it"),
+        ("trl", "dataset_mixer: [a, b]", "dataset_mixer: must be a mapping from a data set to a share; correct it"),
+        (
+            "trl",
+            "dataset_mixture: {datasets: [{path: a}]}",
+            "dataset_mixture.datasets: must be a list of mappings, each",
+        ),
+        ("trl", "dataset_mixture: {seed: 0}", "dataset_mixture.datasets: lists no data set; add one"),
+        ("axolotl", "rl: dpo\ndatasets: {path: x}", "datasets: must be a list of mappings; correct it"),
+        ("axolotl", "rl: dpo\ndatasets: [x]", "datasets: must be a list of mappings; correct it"),
+    ],
+)
+def test_data_sets_of_another_shape_are_refused_in_one_line(peer: str, text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        translate(peer, tmp_path / "c.yaml", Place(tmp_path, tmp_path))
+    (line,) = caught.value.lines
+    assert f"c.yaml: {says}" in line
 
 
 def test_optimisers_by_other_names(tmp_path: Path) -> None:

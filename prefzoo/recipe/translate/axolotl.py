@@ -6,7 +6,7 @@ from typing import Any
 
 from prefzoo.errors import UserError
 from prefzoo.recipe.translate import losses_of_trl as by_trl
-from prefzoo.recipe.translate.data_sets import write_sources
+from prefzoo.recipe.translate.data_sets import mappings, write_sources
 from prefzoo.recipe.translate.left_out import leave_common
 from prefzoo.recipe.translate.shared import MERGED, batch, lora, trainer_arguments
 from prefzoo.recipe.translate.translation import Translation
@@ -90,7 +90,7 @@ def _model(t: Translation) -> None:
 
 
 def _data(t: Translation) -> None:
-    sources = [_source(t, one) for one in t.take("datasets", []) or []]
+    sources = [_source(t, one) for one in mappings("datasets", t.take("datasets"))]
     if not sources:
         t.set("data.train", "owner/pairs", "datasets", "names no data; write a file or a hub id")
     else:

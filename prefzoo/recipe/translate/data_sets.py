@@ -6,10 +6,32 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from prefzoo.errors import UserError
 from prefzoo.recipe.sources import plain_name
 from prefzoo.recipe.translate.translation import Translation
 
 Source = dict[str, Any]
+
+
+def mappings(key: str, value: Any, *needed: str) -> list[Source]:
+    """Return copies of the data sets that a key lists.
+
+    Args:
+        key: the peer's key.
+        value: its value.
+        needed: keys that each of them must have.
+
+    Returns:
+        The mappings; none if the value is empty.
+
+    Raises:
+        UserError: the value is not a list of such mappings.
+    """
+    listed = value or []
+    if isinstance(listed, list) and all(isinstance(one, dict) and one.keys() >= set(needed) for one in listed):
+        return [dict(one) for one in listed]
+    each = f", each with {' and '.join(needed)}" if needed else ""
+    raise UserError(f"{key}: must be a list of mappings{each}; correct it in the configuration")
 
 
 def write_sources(t: Translation, field_name: str, sources: Sequence[Source], key: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from prefzoo.errors import UserError
 from prefzoo.recipe.translate import losses_of_trl as by_trl
-from prefzoo.recipe.translate.data_sets import write_sources
+from prefzoo.recipe.translate.data_sets import mappings, write_sources
 from prefzoo.recipe.translate.translation import Translation
 
 MIXER, MIXTURE, RATIO = "dataset_mixer", "dataset_mixture", "gamma_beta_ratio"
@@ -25,7 +26,9 @@ def data(t: Translation) -> bool:
     """
     mixer, splits, mixture = t.take(MIXER), t.take("dataset_splits"), t.take(MIXTURE)
     if mixer:
-        _mixer(t, dict(mixer), list(splits or ["train", "test"]))
+        if not isinstance(mixer, dict):
+            raise UserError(f"{MIXER}: must be a mapping from a data set to a share; correct it in the configuration")
+        _mixer(t, mixer, list(splits or ["train", "test"]))
     elif mixture:
         _mixture(t, mixture)
     t.leave("dataset_configs", "the hub's default configuration is read; name a local file for another")
@@ -46,7 +49,9 @@ def _mixer(t: Translation, mixer: Mapping[str, Any], splits: list[str]) -> None:
 
 def _mixture(t: Translation, mixture: Mapping[str, Any]) -> None:
     """Write what `dataset_mixture` lists; all of it is trained on, but for rows that are held out by chance there."""
-    entries = list(mixture.get("datasets") or [])
+    entries = mappings(f"{MIXTURE}.datasets", dict(mixture).get("datasets"), "id")
+    if not entries:
+        raise UserError(f"{MIXTURE}.datasets: lists no data set; add one to the configuration")
     write_sources(t, "data.train", [_source(t, one["id"], one.get("split", "train")) for one in entries], MIXTURE)
     if any(float(one.get("weight") or 1) != 1 for one in entries):
         t.differ(MIXTURE, ALL_ROWS)

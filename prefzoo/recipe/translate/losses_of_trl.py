@@ -57,11 +57,14 @@ def pair_losses(t: Translation, kinds: Any, weights: Any, options: Knobs) -> Non
 
 def without_reference(t: Translation, kinds: Any) -> Any:
     """Return the values of `loss_type` under `reference_free`, which is known here for the logistic loss alone."""
-    if kinds in ("sigmoid", ["sigmoid"]):
+    names = [kinds] if isinstance(kinds, str) else list(kinds)
+    others = [str(name) for name in names if name not in ("sigmoid", "sft")]
+    if others:
+        t.differ("reference_free", f"{', '.join(others)}: with its reference here; the logistic loss has dpo_ref_free")
+    else:
         t.mapped["reference_free"] = "the loss dpo_ref_free"
-        return REFERENCE_FREE
-    t.differ("reference_free", f"{kinds} keeps its reference; the logistic loss without one is dpo_ref_free")
-    return kinds
+    free = [REFERENCE_FREE if name == "sigmoid" else name for name in names]
+    return free[0] if isinstance(kinds, str) else free
 
 
 def _term(t: Translation, kind: str, options: Knobs) -> tuple[str, Knobs]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefzoo.recipe.translate import handbook
 from prefzoo.recipe.translate import losses_of_trl as by_trl
-from prefzoo.recipe.translate.data_sets import write_sources
+from prefzoo.recipe.translate.data_sets import mappings, write_sources
 from prefzoo.recipe.translate.left_out import leave_common
 from prefzoo.recipe.translate.shared import batch, lora, trainer_arguments
 from prefzoo.recipe.translate.translation import Translation
@@ -79,7 +79,7 @@ def _model(t: Translation) -> None:
 def _data(t: Translation) -> None:
     name, mixture = t.take("dataset_name"), t.take("datasets")
     if mixture and not name:
-        write_sources(t, "data.train", [_source(t, one) for one in mixture], "datasets")
+        write_sources(t, "data.train", [_source(t, one) for one in mappings("datasets", mixture, "path")], "datasets")
     elif name or not handbook.data(t):
         path, split = t.place.path(str(name)) if name else "owner/pairs", t.take("dataset_train_split", "train")
         t.set("data.train", path if split == "train" else f"{path}:{split}", "dataset_name",
