@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +79,17 @@ class Tokeniser:
         for position, example in enumerate(examples):
             try:
                 tokens = encode_row(self.tokenizer, example, self.reading, chunk.counts)
-            except UserError as e:
+                if tokens is not None:
+                    chunk.measure(len(tokens))
+                    tokens = fit_row(tokens, self.max_length, self.too_long, chunk.counts)
+                if tokens is not None:
+                    roles = roles_of(example, tokens, self.tokenizer, self.reading)
+            except UserError as e:  # of the answers, or of the assistant's turns in the prompt
                 chunk.faults += [(position, line) for line in e.lines]
                 continue
             if tokens is not None:
-                chunk.measure(len(tokens))
-                tokens = fit_row(tokens, self.max_length, self.too_long, chunk.counts)
-            if tokens is not None:
                 chunk.kept.append(replace(tokens, row=tokens.row - first))
-                for roles in roles_of(example, tokens, self.tokenizer, self.reading):
-                    chunk.roles.update(roles)
+                chunk.roles.update(chain.from_iterable(roles))
         return chunk
 
 

@@ -279,3 +279,18 @@ def test_other_weights_and_other_sources_tokenise_no_row_again(
     mixture(a=1.0, b=7.0)
     mixture(c=1.0, a=2.0, b=1.0)
     assert chunks == [4, 5, 6]
+
+
+def test_a_call_in_the_prompt_that_the_template_does_not_write_is_a_fault_of_its_row(
+    tmp_path: Path, tiny_tokenizer: Any
+) -> None:
+    called = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    asked = [{"role": "user", "content": "q"}, called, {"role": "tool", "content": "7"}]
+    yes, no = ([{"role": "assistant", "content": text}] for text in ("yes", "no"))
+    write(tmp_path / "d.jsonl", [ROWS[0], {"prompt": asked, "chosen": yes, "rejected": no}])
+    with pytest.raises(
+        UserError, match=r"^d.jsonl: row 2: the chat template does not write the call of f; use a model"
+    ):
+        read(tmp_path, tiny_tokenizer)
+    data = read(tmp_path, tiny_tokenizer, on_bad_row="drop")
+    assert len(data.tokens.examples) == 1 and [bad.place for bad in data.left_out] == ["d.jsonl: row 2"]

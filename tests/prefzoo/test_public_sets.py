@@ -21,7 +21,9 @@ from prefzoo.data.tokens import TokenPair
 from prefzoo.errors import UserError
 
 SETS = json.loads((Path(__file__).with_name("public_sets.json")).read_text(encoding="utf-8"))
-RECIPE = "model: model\ndata: {train: d.jsonl, max_length: 2000}\ntrain: {batch: 1, steps: 1}\nvariants: {dpo: }\n"
+RECIPE = (
+    "name: s\nmodel: model\ndata: {train: d.jsonl, max_length: 2000}\ntrain: {batch: 1, steps: 1}\nvariants: {dpo: }\n"
+)
 KTO = RECIPE.replace("dpo", "kto")
 
 
@@ -89,8 +91,8 @@ def test_the_command_names_the_format_and_the_unused_columns_or_says_one_line(
         shown = re.sub(r"\s+", " ", out)
         if "refused" in one:
             fine = code == 2 and f"d.jsonl: {one['refused']}" in err and len(err.strip().splitlines()) <= 2
-        elif "tool_calls" in json.dumps(one.get("chosen", "")):
-            fine = code == 2 and "does not write the call of capital; use a model" in err
+        elif "tool_calls" in json.dumps([one["prompt"], one.get("chosen")]):
+            fine = code == 2 and "d.jsonl: row 1: the chat template does not write the call of capital; use" in err
         else:
             columns = f"; columns not used: {', '.join(one['unused'])}" if one["unused"] else ""
             fine = code == 0 and one["format"] in shown and columns in shown and "Traceback" not in err
