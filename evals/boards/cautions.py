@@ -88,11 +88,18 @@ def _panel(models: Mapping[str, Measured]) -> list[str]:
     if not together:
         return []
     alpha = krippendorff_alpha(together)
-    shown = f"{alpha:.2f} (1: always; 0: as by chance)" if isfinite(alpha) else "unknown: all verdicts are the same"
+    scale = "(1: always; 0: as by chance)"
+    told = f"The {len(together)} judges agree on who wins by a Krippendorff's alpha of {alpha:.2f} {scale}."
+    if not isfinite(alpha):
+        both = any(len(row) - row.count(None) > 1 for row in zip(*together.values(), strict=True))
+        why = "all verdicts are the same" if both else "no two of them gave a verdict on the same answers"
+        told = f"How far the {len(together)} judges agree on who wins is unknown: {why}."
     lost = [
-        f"{p.count(None)} of {len(p)} verdicts of {judge} are missing." for judge, p in together.items() if None in p
+        f"{p.count(None)} of {len(p)} verdicts of {plain_name(judge)} are missing."
+        for judge, p in together.items()
+        if None in p
     ]
-    return [f"The {len(together)} judges agree on who wins by a Krippendorff's alpha of {shown}.", *lost]
+    return [told, *lost]
 
 
 def _uncorrected(models: Mapping[str, Measured]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from prefzoo.evals.boards.verdict import p_text
 from prefzoo.evals.metrics.registry import DELTA, Metric
 
 REFERENCE = "[reference]"  # beside what the base is worth by definition
@@ -23,7 +24,7 @@ def cell(metric: Metric, row: Any) -> str:
     sign = "+" if delta and metric.percent else ""
     unit = "%" if metric.percent and not delta else ""
     interval = f"[{metric.text(row.low, sign)}, {metric.text(row.high, sign)}]"
-    return f"{metric.text(row.value, sign)}{unit} {interval}" + (f" p = {row.p:.3f}" if np.isfinite(row.p) else "")
+    return f"{metric.text(row.value, sign)}{unit} {interval}" + (f" {p_text(row.p)}" if np.isfinite(row.p) else "")
 
 
 def absent(metric: Metric, *, base: bool) -> str:

@@ -62,6 +62,7 @@ class Leaderboard:
         cautions: what a reader must know about the run, a sentence each.
         faults: why a metric could not be measured, by its name.
         equivalence: which variants are equal within a margin; None if none is asked for.
+        only_benchmarks: whether another tool measured benchmarks alone, by which nothing is ranked.
     """
 
     long: pd.DataFrame
@@ -76,6 +77,7 @@ class Leaderboard:
     cautions: tuple[str, ...] = ()
     faults: dict[str, str] = field(default_factory=dict)
     equivalence: Equivalence | None = None
+    only_benchmarks: bool = False
 
     @property
     def ranks(self) -> Mapping[str, int]:
@@ -166,13 +168,14 @@ class Leaderboard:
         if not fits or fits[0] is tables[-1]:
             console.print("The terminal is too narrow for all columns: leaderboard.md has them.")
         verdict = self.verdict()
-        console.print(verdict.answer, style="bold", soft_wrap=True, markup=False, highlight=False)
-        for line in (*verdict.lines[1:], self.power):
-            if line:
-                console.print(line, soft_wrap=True, markup=False, highlight=False)
+        for line in filter(None, (*verdict.lines, self.power)):
+            style = "bold" if line == verdict.answer else None
+            console.print(line, style=style, soft_wrap=True, markup=False, highlight=False)
 
     def verdict(self) -> BoardVerdict:
         """Return who wins, what would settle a tie, the numbers behind it, and what to beware of."""
+        if self.only_benchmarks:
+            return BoardVerdict("", cautions=self.cautions)
         trained = [n for n in self.order if n != BASE]
         failed = [f"{name} failed ({why})." for name, why in self.failed.items()]
         faults = [f"The metric {name} could not be measured: {why}; fix it there." for name, why in self.faults.items()]

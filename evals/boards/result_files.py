@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +11,12 @@ from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import EVALUATION
-from prefzoo.evals.metrics.inspect_logs import is_log, read_logs
+from prefzoo.evals.metrics.inspect_logs import LISTINGS, UNSCORED, is_log, read_logs
 from prefzoo.evals.metrics.lm_eval_files import is_results, read_results
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.runtime.run_folders import BASE, RESOLVED
+
+SUFFIXES = (".json", ".eval")  # what other tools write, in place of a folder of prefzoo's
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,44 @@ class Results:
     rows: Mapping[str, Measured]
 
     def board(self) -> Leaderboard:
-        """Rank the models."""
-        return leaderboard.build(dict(self.rows), {})
+        """Put the models side by side."""
+        board = leaderboard.build(dict(self.rows), {})
+        return replace(board, only_benchmarks=True, cautions=tuple(self._unscored()))
+
+    def _unscored(self) -> Iterator[str]:
+        for name, one in self.rows.items():
+            for benchmark, result in one.benchmarks.items():
+                if lost := result.get(UNSCORED):
+                    yield f"{lost} of {result['n'] + lost} samples of {benchmark} have no score for {name}; left out."
+
+
+def holds_results(path: Path) -> bool:
+    """Return whether a target is a file or a folder of other tools' results, rather than of runs."""
+    if path.suffix in SUFFIXES:
+        return True
+    if not path.is_dir() or any((folder / RESOLVED).is_file() for folder in (path, path.parent)):
+        return False
+    return any(is_log(file) or is_results(file) for file in _files_in(path))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Return the JSON files in a folder that other tools may have written, and Inspect's binary logs."""
+    return sorted(file for suffix in SUFFIXES for file in folder.rglob(f"*{suffix}") if file.name not in LISTINGS)
 
 
 def read_any(paths: Sequence[Path]) -> dict[str, Measured]:
     """Read logs of Inspect and result files of lm-eval; of a model that both measured the benchmarks are merged.
 
+    Args:
+        paths: files, and folders that hold some at any depth.
+
     Raises:
-        UserError: a file is of another format.
+        UserError: a file is of another format, or a folder is a run's.
     """
+    runs = [path for path in paths if path.is_dir() and not holds_results(path)]
+    if runs:
+        raise UserError(f"{runs[0]}: holds no logs of Inspect or results of lm-eval; compare runs apart from these")
+    paths = [file for path in paths for file in (_results_in(path) if path.is_dir() else [path])]
     logs = [path for path in paths if is_log(path)]
     others = [path for path in paths if path not in logs]
     results = dict(read_logs(logs)) if logs else {}
@@ -47,6 +77,10 @@ def read_any(paths: Sequence[Path]) -> dict[str, Measured]:
         known = results.get(name)
         results[name] = one if known is None else replace(one, benchmarks=known.benchmarks | one.benchmarks)
     return results
+
+
+def _results_in(folder: Path) -> list[Path]:
+    return [file for file in _files_in(folder) if is_log(file) or is_results(file)]
 
 
 def with_baseline(results: Mapping[str, Measured], baseline: str | None, option: str) -> Results:
@@ -79,18 +113,24 @@ def boards_below(root: Path) -> dict[str, Results]:
         root: the folder.
 
     Returns:
-        The models of each folder, the first as the baseline, by the folder's name.
+        The models of each folder, the first as the baseline, by the folder's name; of folders that hold one model
+        each, as lm-eval makes them, one board together, by the name of the root.
 
     Raises:
         UserError: a log or a result file cannot be read.
     """
     runs = {path.parent for name in (RESOLVED, EVALUATION) for path in root.rglob(name)}
     files: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*.json")):
-        if runs.isdisjoint(path.parents) and (is_log(path) or is_results(path)):
+    for path in _results_in(root):
+        if runs.isdisjoint(path.parents):
             parts = path.relative_to(root).parts
             files.setdefault(parts[0] if len(parts) > 1 else root.resolve().name, []).append(path)
-    return {folder: with_baseline(read_any(own), None, folder) for folder, own in files.items()}
+    models = {folder: read_any(own) for folder, own in files.items()}
+    lone = [folder for folder, own in models.items() if len(own) == 1]
+    if len(lone) > 1:
+        together = read_any([path for folder in lone for path in files[folder]])
+        models = {root.resolve().name: together} | {k: own for k, own in models.items() if k not in lone}
+    return {folder: with_baseline(own, None, folder) for folder, own in models.items()}
 
 
 def markdown(boards: Mapping[str, Results]) -> str:

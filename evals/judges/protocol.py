@@ -130,4 +130,4 @@ class Judge(ABC):
 
 def plain_name(judge: str) -> str:
     """Return a judge's name as a recipe has it, without the hash of what it is made of."""
-    return re.sub(r"@[0-9a-f]{8,}$", "", judge).removeprefix("function:")
+    return re.sub(r"@[0-9a-f]{8,}(?=,|$)", "", judge).replace("function:", "")

@@ -117,8 +117,10 @@ class ServerJudge(PairwiseJudge):
         plain = Comparison(PromptRow("check", "Is water wet?"), Answer("Yes.", True, 0), Answer("Grass.", True, 0))
         outcome = self._ask(plain)
         if isinstance(outcome, str):
-            cure = f"{'start the server, or ' if outcome.startswith(UNREACHABLE) else ''}correct evals.judge"
-            raise UserError(f"judge {self.name}: asked a plain question: {outcome}; {cure}")
+            cure = f"; {'start the server, or ' if outcome.startswith(UNREACHABLE) else ''}correct evals.judge"
+            raise UserError(
+                f"judge {self.name}: asked a plain question: {outcome}{'' if outcome.startswith(replies.CUT) else cure}"
+            )
 
     def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
         """Return a verdict for each comparison; what fails in all tries is missing, with the reason.
@@ -185,7 +187,7 @@ class ServerJudge(PairwiseJudge):
                 if not response.again:
                     return response.reason
                 reason, wait = response.reason, response.wait
-        return f"{reason}, {self.settings.tries} tries"
+        return f"{reason}, {self.settings.tries} {'try' if self.settings.tries == 1 else 'tries'}"
 
     def _send(self, request: dict[str, Any], estimate: float) -> Reply | Fault:
         openai, cost = self._openai, 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, islice, product
 
 import numpy as np
@@ -59,6 +59,7 @@ class BestOf:
         subsets: score of each subset, by name; n = 0 where too many verdicts are missing.
         average: unweighted mean of the subsets.
         parts: of the ties, what their score is made of, by name; empty without any.
+        rated: whether the judge rated each answer by itself, as RewardBench 2 has judges do in the ties.
         coverage: of the items.
     """
 
@@ -68,6 +69,7 @@ class BestOf:
     average: Estimate
     parts: Mapping[str, float]
     coverage: Coverage
+    rated: bool = True
 
 
 def best_of(judge: Judge, items: Sequence[Item], report: Progress | None = None) -> BestOf:
@@ -100,7 +102,7 @@ def best_of(judge: Judge, items: Sequence[Item], report: Progress | None = None)
         else:
             subsets[name] = intervals.share_won(np.array([_credit(item, own) for item, own in seen]))
     return BestOf(judge.name, judge.prompt_hash, subsets, average(list(subsets.values())), parts,
-                  coverage_of(missing, len(items)))  # fmt: skip
+                  coverage_of(missing, len(items)), judge.scores_answers)  # fmt: skip
 
 
 def comparisons_of(judge: Judge, items: Sequence[Item]) -> list[Comparison]:
@@ -117,14 +119,15 @@ def comparisons_of(judge: Judge, items: Sequence[Item]) -> list[Comparison]:
 
 
 def average(scores: Sequence[Estimate]) -> Estimate:
-    """Return the unweighted mean of independent scores, with a normal interval within 0 and 1; over all their rows."""
+    """Return the unweighted mean of independent scores, with a normal interval; over all their rows."""
     value = float(np.mean([score.value for score in scores])) if scores else math.nan
     if not math.isfinite(value):
         return intervals.NOTHING
     if len(scores) == 1:
         return scores[0]
     stderr = math.sqrt(sum(max(score.stderr, _half(score)) ** 2 for score in scores)) / len(scores)
-    return Estimate(value, stderr, max(0.0, value - Z * stderr), min(1.0, value + Z * stderr), sum(s.n for s in scores))
+    low, high = max(0.0, value - Z * stderr), min(1.0, value + Z * stderr)
+    return Estimate(value, stderr, min(value, low), max(value, high), sum(s.n for s in scores))  # ties may exceed both
 
 
 def ties_score(graded: Sequence[tuple[Item, Values]]) -> tuple[Estimate, dict[str, float]]:
@@ -148,9 +151,19 @@ def ties_score(graded: Sequence[tuple[Item, Values]]) -> tuple[Estimate, dict[st
     value = float(np.nansum(parts * WEIGHTS))
     rng = np.random.default_rng(0)
     again = _parts(table[rng.integers(len(table), size=(RESAMPLES, len(table)))])
-    estimate = intervals.of_resamples(value, np.nansum(again * WEIGHTS, axis=1), len(table))
+    estimate = _widened(intervals.of_resamples(value, np.nansum(again * WEIGHTS, axis=1), len(table)), parts[0])
     names = ("ref_accuracy", "tied_accuracy", "correctness_preferred", "correctness_preferred_hard", "margin")
     return estimate, dict(zip(names, parts[0].tolist(), strict=True))
+
+
+def _widened(estimate: Estimate, parts: Values) -> Estimate:
+    """Widen the interval by Wilson's of each share that is 0 or 1, whose resamples are all alike."""
+    low, high = estimate.low, estimate.high
+    for share, weight in zip(parts[:-1], WEIGHTS[:-1], strict=True):
+        if share in (0, 1):
+            wilson = intervals.proportion(int(share * estimate.n), estimate.n)
+            low, high = low - weight * (share - wilson.low), high + weight * (wilson.high - share)
+    return replace(estimate, low=low, high=high, stderr=max(estimate.stderr, (high - low) / (2 * Z)))
 
 
 def _parts(table: Values) -> Values:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from prefzoo.evals.suites.benchmarks import Benchmark
 
 GIVE = "give a JSON log of Inspect"
 CONVERT = "`inspect log convert --to json --output-dir FOLDER LOG` writes one"
+LISTINGS = ("logs.json", "eval-set.json")  # that Inspect writes beside logs
+UNSCORED = "unscored"  # how many samples of a benchmark have no score
 WORDS = {  # as Inspect itself reads them: correct, incorrect, partly correct, no answer
     "c": 1.0, "i": 0.0, "p": 0.5, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0,
 }  # fmt: skip
@@ -55,7 +59,7 @@ def is_log(path: Path) -> bool:
 def _files(path: Path) -> list[Path]:
     if path.suffix == ".eval":
         raise UserError(f"{path}: is Inspect's binary log; {CONVERT}")
-    return files_in(path, "*.json", GIVE, f"{GIVE}: {CONVERT}")
+    return [file for file in files_in(path, "*.json", GIVE, f"{GIVE}: {CONVERT}") if file.name not in LISTINGS]
 
 
 def _read(file: Path) -> tuple[str, dict[str, Any]]:
@@ -68,17 +72,23 @@ def _read(file: Path) -> tuple[str, dict[str, Any]]:
     samples = log.get("samples")
     if not samples or not all(isinstance(s, dict) and "id" in s for s in samples):
         raise UserError(f"{file}: has no samples, which pair the models; run Inspect without --no-log-samples")
+    for sample in samples:
+        scores = sample.get("scores") or {}
+        if not isinstance(scores, dict) or not all(
+            score is None or isinstance(score, dict) for score in scores.values()
+        ):
+            raise UserError(f"{file}: sample {sample['id']}: its scores are not as Inspect writes them; {GIVE}")
     scorers = list(dict.fromkeys(name for s in samples for name in (s.get("scores") or {})))
     if not scorers:
         raise UserError(f"{file}: no sample has a score; `inspect score` adds them")
     task = about["task"].rpartition("/")[2]
     names = {scorer: task if len(scorers) == 1 else f"{task}_{scorer.rpartition('/')[2]}" for scorer in scorers}
     return about["model"].replace("/", "__"), {
-        name: asdict(_benchmark(file, samples, scorer, task)) for scorer, name in names.items()
+        name: _benchmark(file, samples, scorer, task) for scorer, name in names.items()
     }
 
 
-def _benchmark(file: Path, samples: Sequence[Mapping[str, Any]], scorer: str, task: str) -> Benchmark:
+def _benchmark(file: Path, samples: Sequence[Mapping[str, Any]], scorer: str, task: str) -> dict[str, Any]:
     by_id: dict[str, list[float]] = {}
     hashes: dict[str, str] = {}
     for sample in samples:
@@ -94,15 +104,18 @@ def _benchmark(file: Path, samples: Sequence[Mapping[str, Any]], scorer: str, ta
     ]
     stderr = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
     asked = hashlib.sha256("".join(sorted(hashes.values())).encode()).hexdigest()[:16]
-    return Benchmark(float(values.mean()), stderr, len(values), "acc", suite=f"{task}@{asked}", samples=rows)
+    lost = len({str(sample["id"]) for sample in samples}) - len(values)
+    benchmark = Benchmark(float(values.mean()), stderr, len(values), "acc", suite=f"{task}@{asked}", samples=rows)
+    return asdict(benchmark) | {UNSCORED: lost}
 
 
 def _number(file: Path, key: str, value: Any) -> float:
+    number = nan
     if isinstance(value, bool | int | float):
-        return float(value)
-    if isinstance(value, str):
-        try:
-            return WORDS[value.lower()] if value.lower() in WORDS else float(value)
-        except ValueError:
-            pass
+        number = float(value)
+    elif isinstance(value, str):
+        with suppress(ValueError):
+            number = WORDS[value.lower()] if value.lower() in WORDS else float(value)
+    if isfinite(number):
+        return number
     raise UserError(f"{file}: sample {key}: the score {str(value)[:40]!r} is not a number; give each sample one")

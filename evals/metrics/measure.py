@@ -76,6 +76,11 @@ class Measured:
         """Whether so many verdicts are missing that the judge's number is withheld."""
         return bool(self.missing) and all(preference is None for preference in self.preferences)
 
+    @property
+    def unstated(self) -> int:
+        """How many verdicts the judges of a panel did not give."""
+        return sum(preferences.count(None) for preferences in self.panel.values())
+
 
 @dataclass(frozen=True)
 class HeldOut:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefzoo.cli.options import FILE
+from prefzoo.cli.options import EQUIVALENCE, FILE
 from prefzoo.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-RESULT_FILES = (".json", ".eval")  # what other tools write, in place of a folder of prefzoo's
 TWO = 2  # columns that name a row
 DIFFERENCES = "Differences from the base in points, paired by document; p after Holm."
 WIDTH = 120  # of a table in a file
@@ -32,7 +31,7 @@ WIDTH = 120  # of a table in a file
 )  # fmt: skip
 @click.option("--output", type=FILE, help="Write to this file; required for parquet.")
 @click.option("--unranked", is_flag=True, help="Also show what cannot be ranked: other prompts, judge or base.")
-@click.option("--equivalence", type=float, metavar="POINTS", help="Test which variants are equal within POINTS.")
+@EQUIVALENCE
 def command(
     targets: tuple[Path, ...], baseline: str | None, metrics: tuple[str, ...], sort: str | None, form: str,
     output: Path | None, unranked: bool, equivalence: float | None,
@@ -43,7 +42,9 @@ def command(
     """
     if form == "parquet" and output is None:
         raise UserError("--format parquet: is binary, and no file is named; add --output FILE")
-    if any(path.suffix in RESULT_FILES for path in targets):
+    from prefzoo.evals.boards.result_files import holds_results
+
+    if any(map(holds_results, targets)):
         asked = {"--metric": metrics, "--sort": sort, "--unranked": unranked, "--equivalence": equivalence}
         _refuse_for_result_files([option for option, value in asked.items() if value], form)
         _give(_results_text(targets, baseline, form, output), output)

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from prefzoo.cli.errors import PARTLY_FAILED
-from prefzoo.cli.options import ENGINE, FILE, JUDGE, QUIET, TEMPLATE
+from prefzoo.cli.options import ENGINE, EQUIVALENCE, FILE, JUDGE, QUIET, TEMPLATE
 from prefzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,10 +42,7 @@ READ = {  # the options of each way of evaluating, besides TARGETS, --out and --
 )  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")
-@click.option(
-    "--equivalence", type=click.FloatRange(0, 50, min_open=True), metavar="POINTS",
-    help="What counts as equal, in points of a hundred; the verdict then says equal, different or undecided.",
-)  # fmt: skip
+@EQUIVALENCE
 @click.option("--judge-labels", metavar="FILE", help="Pairs that people labelled, to correct the judge's win rates by.")
 @ENGINE
 @click.option("--lm-eval-results", multiple=True, type=FILE, help="Results of lm-eval's own command: files or folders.")

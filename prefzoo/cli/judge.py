@@ -29,6 +29,10 @@ NUMBERS = (
     ("longer_is_better", "longer answer is the labelled one"),
 )
 
+NOT_RATED = (
+    "this judge compares answers, so they are graded by win rates; RewardBench 2 has judges rate each answer by "
+    "itself, and this is not its score"
+)
 PARTS = {
     "ref_accuracy": "one right answer", "tied_accuracy": "several right answers",
     "correctness_preferred": "right above wrong by more than right ones differ",
@@ -183,6 +187,8 @@ def _print(measured: BestOf) -> None:
     Console(emoji=False, highlight=False, markup=False).print(table)
     if measured.parts:
         click.echo("ties: " + ", ".join(f"{PARTS[k]} {v:.3f}" for k, v in measured.parts.items() if math.isfinite(v)))
+        if not measured.rated:
+            click.echo(f"ties: {NOT_RATED}")
     if measured.coverage.missing:
         click.echo(measured.coverage.summary().replace("verdicts", "prompts"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,20 @@ def _mapping(context: click.Context, option: click.Parameter, text: str | None) 
     return value
 
 
+def _points(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """Read what counts as equal, in points of a hundred."""
+    if text is None:
+        return None
+    try:
+        points = float(text)
+    except ValueError:
+        points = math.nan
+    if not 0 < points <= MOST_POINTS:
+        raise UserError(f"--equivalence: must be above 0 and at most {MOST_POINTS} points (is {text}); like 3")
+    return points
+
+
+MOST_POINTS = 50
 FILE = click.Path(path_type=Path)
 RECIPE_FILE = RecipeFile(path_type=Path)
 RECIPE = click.argument("recipe", type=RECIPE_FILE, shell_complete=complete.recipes)
@@ -52,6 +67,10 @@ QUIET = click.option("-q", "--quiet", is_flag=True, help="Print results only, no
 JUDGE = click.option(
     "--judge", default="verifier", show_default=True, help="As evals.judge in a recipe; a mapping in YAML."
 )
+EQUIVALENCE = click.option(
+    "--equivalence", callback=_points, metavar="POINTS",
+    help="What counts as equal, in points of a hundred; the verdict then says equal, different or undecided.",
+)  # fmt: skip
 ENGINE = click.option(
     "--engine", type=click.Choice(["hf", "vllm"]), default="hf", show_default=True, help="Program that generates."
 )

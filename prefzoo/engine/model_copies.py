@@ -6,6 +6,8 @@ They are GGUF files in safetensors, adapters merged into their model, and models
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from prefzoo.runtime import atomic_files
 from prefzoo.runtime.paths import cache_dir
 
 HASH_FILE = "prefzoo.sha256"
+MERGED_FROM = "prefzoo.merged_from"  # names the adapter that a copy has merged in; beside what is trained on the copy
 ADDED_ROWS = "prefzoo.added_rows"  # holds how many rows of the embedding are new
 
 
@@ -47,7 +50,53 @@ def merged(source: str, *, trust: bool) -> str:
     from transformers.utils.peft_utils import find_adapter_config_file
 
     config = find_adapter_config_file(source)
-    return source if config is None else str(_merged(source, Path(config).parent, trust))
+    return source if config is None else str(_merged(with_base(source, trust=trust), Path(config).parent, trust))
+
+
+def with_base(source: str, *, trust: bool) -> str:
+    """Make the merged copy that an adapter sits on again, where the cache has it no more.
+
+    Args:
+        source: A folder or a hub id; of what is no adapter on a merged copy, nothing is done.
+        trust: Whether to run Python code that comes with the model.
+
+    Returns:
+        The source.
+
+    Raises:
+        OSError: The copy is missing, and the adapter that it was made of is gone, or has changed since.
+    """
+    record = Path(source) / MERGED_FROM
+    if not record.is_file():
+        return source
+    base = Path(
+        json.loads((Path(source) / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    )
+    if not base.is_dir():
+        adapter = (Path(source) / record.read_text(encoding="utf-8")).resolve()
+        if not adapter.is_dir():
+            raise OSError(f"its model {base} is missing, and so is {adapter}, the adapter that was merged into it")
+        again = Path(merged(str(adapter), trust=trust))
+        if again != base:
+            raise OSError(f"its model {base} is missing; merging {adapter} gave {again}, which is another")
+    return source
+
+
+def record_merged(model: Any, folder: Path, unfinished: Path) -> None:
+    """Write which adapter was merged into the copy that a new adapter sits on, so that the copy can be made again.
+
+    Args:
+        model: The new adapter; of anything else, and on another base, nothing is written.
+        folder: Where it is saved in the end.
+        unfinished: Where it is saved now.
+    """
+    config = getattr(model, "active_peft_config", None)
+    record = Path(str(getattr(config, "base_model_name_or_path", ""))) / MERGED_FROM
+    if record.is_file():
+        adapter, run = Path(record.read_text(encoding="utf-8")), folder.resolve().parents[1]
+        beside = adapter.is_relative_to(run)  # in one run's folder, which may be moved
+        text = os.path.relpath(adapter, folder.resolve()) if beside else str(adapter)
+        (unfinished / MERGED_FROM).write_text(text, encoding="utf-8")
 
 
 def _merged(source: str, folder: Path, trust: bool) -> Path:
@@ -69,6 +118,8 @@ def _merged(source: str, folder: Path, trust: bool) -> Path:
         tokenizer = AutoTokenizer.from_pretrained(source if own else base, trust_remote_code=trust)
         adapted.merge_and_unload(safe_merge=True).save_pretrained(target)
         tokenizer.save_pretrained(target)
+        if Path(source).is_dir():
+            (target / MERGED_FROM).write_text(str(Path(source).resolve()), encoding="utf-8")
 
     content = _content(source, "adapter_config.json"), _content(base, "config.json")
     key = hashlib.sha256(" ".join(content).encode()).hexdigest()[:16]

@@ -83,7 +83,7 @@ def load(
     if trust and process_state().is_main_process:
         print(f"model {spec}: Python code that comes with it is run (the recipe's trust_remote_code: true)", flush=True)
     try:
-        source = model_copies.merged(source, trust=trust) if merge else source
+        source = (model_copies.merged if merge else model_copies.with_base)(source, trust=trust)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust)
         source = model_copies.with_rows(source, tokenizer, trust=trust) if merge or rows else source
         model = fast_paths.with_attention(partial(
@@ -265,6 +265,7 @@ def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None
     atomic_files.remove_partial_files(folder.parent)
     with atomic_files.write_atomically(folder) as partial:
         model.save_pretrained(partial, state_dict=state)
+        model_copies.record_merged(model, folder, partial)
         tokenizer.save_pretrained(partial)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,21 @@ def read_best_of(spec: str, folder: Path) -> list[Item]:
             items.append(item)
         except UserError as e:
             faults += [f"{spec}: row {number}: {line}" for line in e.lines]
+    faults += [f"{spec}: {line}" for line in _unpaired([item.row.id for item in items if item.ties])]
     if faults:
         raise UserError(faults[:MOST])
     return items
+
+
+def _unpaired(ids: Sequence[str]) -> Iterator[str]:
+    """Yield what is wrong with the ids of the ties, in which every prompt has one row of either kind."""
+    for name, count in Counter(ids).items():
+        if count > 1:
+            yield f"id {name!r} is in {count} rows; give each row of the ties an id of its own"
+        kind, _, prompt = name.partition(":")
+        other = f"{TIED if kind == REFERENCE else REFERENCE}:{prompt}"
+        if other not in ids:
+            yield f"id {name!r} has no row {other!r} beside it, and ties are scored on both; add it, or leave it out"
 
 
 def _answers(row: Row, name: str) -> tuple[Answer, ...]:

@@ -18,6 +18,7 @@ from rich.markdown import Markdown
 
 from prefzoo.errors import UserError, VariantFailed
 from prefzoo.evals.boards.leaderboard import Leaderboard
+from prefzoo.evals.judges.coverage import Coverage, coverage
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.metrics.builtin.corrected import refusal
 from prefzoo.experiment import search, sweep_report, unchanged
@@ -185,8 +186,8 @@ def _run(
         console.print(sweep_report.NO_GRID, soft_wrap=True, markup=False)
     with show_live_view(f"{recipe.name} · {recipe.model}", _rows(experiment), console):
         with _executor(request, experiment, resources) as executor:
-            choice = _train_and_measure(experiment, executor, judge)
-        ranked = None if judge is None else _judge_and_rank(experiment, choice, judge)
+            choice, along = _train_and_measure(experiment, executor, judge)
+        ranked = None if judge is None else _judge_and_rank(experiment, choice, judge, along)
     boards: dict[str, str] = {}
     if ranked is not None:
         ranked.board.write(experiment.folder)
@@ -240,7 +241,8 @@ def _executor(request: Request, experiment: Experiment, resources: Resources) ->
         yield executor
 
 
-def _train_and_measure(experiment: Experiment, executor: Executor, judge: Judge | None) -> Choice:
+def _train_and_measure(experiment: Experiment, executor: Executor, judge: Judge | None) -> tuple[Choice, Coverage]:
+    """Return what is ranked, and how many verdicts there are on answers along the trainings."""
     if (
         executor.slots > 1 and not experiment.recipe.rounds
     ) or experiment.validation:  # else each training scores what it needs of the base itself
@@ -250,11 +252,14 @@ def _train_and_measure(experiment: Experiment, executor: Executor, judge: Judge 
     executor.run([Stage(MEASURE, (name,)) for name in (BASE, *names)])
     if experiment.frontier_points:
         executor.run([Stage(FRONTIER, (name,)) for name in (BASE, *names)])
+    along: Coverage | Skipped = coverage([])
     if process_state().is_main_process:
-        written = write_frontier(experiment, names, judge)
-        if isinstance(written, Skipped) and experiment.recipe.evals.frontier:
-            experiment.console.print(f"frontier: {written}", soft_wrap=True, markup=False)
-    return choice
+        along = write_frontier(experiment, names, judge)
+    if isinstance(along, Skipped):
+        if experiment.recipe.evals.frontier:
+            experiment.console.print(f"frontier: {along}", soft_wrap=True, markup=False)
+        along = coverage([])
+    return choice, along
 
 
 @dataclass(frozen=True)
@@ -266,7 +271,7 @@ class _Ranked:
     settled: bool
 
 
-def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> _Ranked:
+def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge, along: Coverage) -> _Ranked:
     folder, prompts, console = experiment.folder, experiment.prompts, experiment.console
     numbers = read_numbers(experiment, [BASE, *(t.name for t in choice.finals)])
     numbers = judge_models(judge, prompts, numbers, folder, console)
@@ -277,10 +282,12 @@ def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge) -> _Ra
     why = next((m.why_missing for m in numbers.values() if m.withheld), "")
     unavailable = any(b.get("reason") for m in numbers.values() for b in m.benchmarks.values())
     labels = next((reason for m in numbers.values() if (reason := refusal(m))), "")
-    settled = not (failures(experiment) or unavailable or labels or any(m.missing for m in numbers.values()))
+    missing = along.missing or any(m.missing or m.unstated for m in numbers.values())
+    settled = not (failures(experiment) or unavailable or labels or missing)
     board = build_board(experiment, choice, numbers, more)
     faults = {f"metric {name}": reason for name, reason in board.faults.items()}
-    faults |= {place: reason for place, reason in (("evals.judge", why), (FIELD, labels)) if reason}
+    told = {"evals.judge": why, FIELD: labels, "evals.frontier": along.summary() if along.withheld else ""}
+    faults |= {place: reason for place, reason in told.items() if reason}
     return _Ranked(board, faults, settled)
 
 

@@ -257,3 +257,50 @@ def test_a_policy_is_judged_by_its_log_ratio(tmp_path: Path, tiny_model: Any, ti
     (tmp_path / "run" / "recipe.resolved.yaml").write_text(f"model: {tmp_path / 'reference'}\nvariants: {{dpo: }}\n")
     again = ImplicitSettings(kind="implicit", model="run/dpo/checkpoint").load(tmp_path)
     assert again.scores([(row, answers[0])]) == pytest.approx(expected[:1], abs=1e-4)
+
+
+def test_an_interval_of_few_prompts_that_all_ended_alike_has_a_width() -> None:
+    graded = [
+        (item(f"{kind}:{i}", "Ties", ["x"] * right, ["y"]), np.array([3.0 + j for j in range(right)] + [0.0]))
+        for i in range(6)
+        for kind, right in (("ref", 1), ("tied", 2))
+    ]
+    estimate, parts = ties_score(graded)
+    assert estimate.value == pytest.approx(1.0096, abs=1e-4) and parts["ref_accuracy"] == 1
+    assert estimate.low == pytest.approx(estimate.value - (1 - 0.6097), abs=1e-3)  # Wilson's of 6 of 6
+    mean = average([estimate, Estimate(1.0, 0.0, 0.6, 1.0, 4)])
+    assert mean.low <= mean.value <= mean.high
+
+
+def test_a_judge_of_pairs_is_told_that_its_ties_are_no_published_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"id": f"{kind}:1", "prompt": f"a color, {kind}", "subset": "Ties", "chosen": right, "rejected": ["x"]}
+        for kind, right in (("ref", ["red"]), ("tied", ["red", "green"]))
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "own.py").write_text(
+        "def pair(instruction, a, b):\n    return 2.0 if len(b) > len(a) else 1.0\n\n\n"
+        "def one(instruction, a):\n    return len(a)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for judge, told in (("own.py:pair", True), ("own.py:one", False)):
+        assert prefzoo(monkeypatch, "judge", "--judge", judge, "--best-of", "t.jsonl", "--out", "o.json") == 0
+        assert ("this is not its score" in capsys.readouterr().out) == told
+        assert json.loads((tmp_path / "o.json").read_text())["rated"] is not told
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        (["ref:1"], "id 'ref:1' has no row 'tied:1' beside it, and ties are scored on both; add it, or leave it out"),
+        (["ref:1", "tied:1", "tied:1"], "id 'tied:1' is in 2 rows; give each row of the ties an id of its own"),
+    ],
+)
+def test_ties_whose_rows_are_not_in_twos(tmp_path: Path, ids: list[str], says: str) -> None:
+    row = {"prompt": "a", "chosen": ["b"], "rejected": ["c"], "subset": "Ties"}
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row | {"id": name}) + "\n" for name in ids))
+    with pytest.raises(UserError) as told:
+        read_best_of("t.jsonl", tmp_path)
+    assert told.value.lines[0] == f"t.jsonl: {says}"

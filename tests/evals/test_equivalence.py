@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from called import prefzoo
 from click.testing import CliRunner
 from rich.console import Console
 from sample_runs import make_run, pairs_run, share
@@ -239,3 +240,13 @@ def test_of_many_variants_the_sentence_is_about_the_leader() -> None:
     assert equal is not None and len(equal.pairs) == 15
     assert equal.sentence.startswith("e against d") and "All 15 pairs are in verdict.json." in equal.sentence
     assert "d against" not in equal.sentence.removeprefix("e against d")
+
+
+@pytest.mark.parametrize("points", ["0", "-1", "51", "nan", "3 points"])
+@pytest.mark.parametrize("command", [("compare", "run"), ("eval", "run", "--suite", "prompts.jsonl")])
+def test_a_margin_that_is_none_is_one_line(
+    command: tuple[str, ...], points: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prefzoo(monkeypatch, *command, "--equivalence", points) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"error: --equivalence: must be above 0 and at most 50 points (is {points}); like 3"]

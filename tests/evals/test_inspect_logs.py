@@ -136,3 +136,55 @@ def test_the_leaderboard_gathers_folders_of_logs(
     write(tmp_path / "results" / "logs" / "c.json", {**log("c", ["C"] * 40), "status": "error"})
     assert prefzoo(monkeypatch, "leaderboard") == 2
     assert "its status is 'error'; finish it by" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("scores", "says"),
+    [
+        ({"match": {"value": float("nan")}}, "sample 0: the score 'nan' is not a number"),
+        ({"match": {"value": float("inf")}}, "sample 0: the score 'inf' is not a number"),
+        ({"match": {"value": "nan"}}, "sample 0: the score 'nan' is not a number"),
+        ("C", "sample 0: its scores are not as Inspect writes them; give a JSON log of Inspect"),
+        ({"match": "C"}, "sample 0: its scores are not as Inspect writes them"),
+    ],
+)
+def test_scores_of_another_form(tmp_path: Path, scores: Any, says: str) -> None:
+    content = log("m", ["C", "I"])
+    content["samples"][0]["scores"] = scores
+    with pytest.raises(UserError) as told:
+        read_logs([write(tmp_path / "a.json", content)])
+    assert says in told.value.lines[0]
+
+
+def test_folders_are_compared_and_samples_without_a_score_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "logs" / "a.json", log("a", ["C", "I"] * 20))
+    lacking = log("b", ["C", "C"] * 20)
+    lacking["samples"][3]["scores"] = {}
+    write(tmp_path / "logs" / "b.json", lacking)
+    write(tmp_path / "logs" / "logs.json", {"a.eval": {"version": 2}})  # a listing of Inspect's
+    monkeypatch.chdir(tmp_path)
+    assert prefzoo(monkeypatch, "compare", "logs") == 0
+    out = capsys.readouterr().out
+    assert "1 of 40 samples of arith have no score for b; left out." in out and "p < 0.001" in " ".join(out.split())
+    assert "No variant" not in out
+    assert prefzoo(monkeypatch, "eval", "--inspect-logs", "logs", "--out", "out") == 0
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.resolved.yaml").write_text("")
+    assert prefzoo(monkeypatch, "compare", "run", "logs") == 2
+    assert "run: holds no logs of Inspect or results of lm-eval; compare runs apart" in capsys.readouterr().err
+
+
+def test_the_leaderboard_puts_folders_of_one_model_each_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in ("a", "b"):
+        write(tmp_path / "lm" / model / "log.json", log(model, ["C", "I"] * 20))
+    monkeypatch.chdir(tmp_path)
+    assert prefzoo(monkeypatch, "leaderboard", "lm", "--json") == 0
+    (board,) = json.loads(capsys.readouterr().out)
+    assert board["folder"] == "lm" and {row["variant"] for row in board["rows"]} == {"base", "b"}
+    write(tmp_path / "lm" / "c.eval", "PK")
+    assert prefzoo(monkeypatch, "leaderboard", "lm") == 2
+    assert "c.eval: is Inspect's binary log" in capsys.readouterr().err

@@ -109,6 +109,18 @@ def test_every_judges_verdicts_are_on_disk_and_the_board_says_how_far_they_agree
     lines = cautions(numbers, Setting(64))
     assert lines[0].startswith("The 3 judges agree on who wins by a Krippendorff's alpha of -0.")
     assert lines[1] == "1 of 4 verdicts of fails are missing."
+    assert numbers["m"].unstated == 1  # so that the next run asks again
+
+
+def test_agreement_that_cannot_be_told() -> None:
+    def told(panel: dict[str, list[float | None]]) -> str:
+        return cautions({"m": Measured([], [], [], [], [], [], {}, panel=panel)}, Setting(64))[0]
+
+    assert told({"a": [1, 1], "b": [1, 1.0]}).endswith("is unknown: all verdicts are the same.")
+    alone = told({"a": [1, 2], "b": [None, None]})
+    assert alone == (
+        "How far the 2 judges agree on who wins is unknown: no two of them gave a verdict on the same answers."
+    )
 
 
 @pytest.fixture

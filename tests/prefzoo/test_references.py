@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -257,3 +258,22 @@ def test_trainings_with_moving_references_and_weights_are_measured_before_a_run(
     )
     assert prefzoo(monkeypatch, "check", "r.yaml", "--set", variants) == 0
     assert "low" in capsys.readouterr().out
+
+
+def test_a_merged_model_that_was_removed_from_the_cache_is_made_again(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter_in(place)
+    merged, tokenizer = models.load("sft", place, merge=True)
+    policy = models.add_lora(merged, rank=2, alpha=4.0, dropout=0.0, targets=["q_proj"], seed=0)
+    models.save(policy, tokenizer, place / "second" / "checkpoint")
+    copies = Path(models.base_of(str(place / "second" / "checkpoint"))).parent
+    shutil.rmtree(copies)
+    again = models.load("second/checkpoint", place)[0]
+    torch.testing.assert_close(again(IDS).logits, policy(IDS).logits)
+    assert "merging the adapter" in capsys.readouterr().err
+    shutil.rmtree(copies)
+    shutil.rmtree(place / "sft")
+    with pytest.raises(UserError, match="is missing, and so is .*sft, the adapter that was merged into it") as told:
+        models.load("second/checkpoint", place, merge=True)
+    assert len(told.value.lines) == 1

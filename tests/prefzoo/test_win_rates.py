@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from prefzoo.evals.judges.coverage import Coverage
 from prefzoo.evals.judges.function import judge_by
 from prefzoo.evals.judges.protocol import Judge, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
@@ -25,16 +26,18 @@ POINTS = {
 }
 
 
-def judged(judge: Judge | None, rows: list[PromptRow] = ROWS) -> tuple[Any, str]:
+def judged(judge: Judge | None, rows: list[PromptRow] = ROWS) -> tuple[Any, Coverage, str]:
     text = StringIO()
     recipe = SimpleNamespace(evals=SimpleNamespace(kl=3))
     experiment: Any = SimpleNamespace(prompts=rows, recipe=recipe, console=Console(file=text, width=200))
-    return with_win_rates(experiment, judge, POINTS), text.getvalue()
+    points, cover = with_win_rates(experiment, judge, POINTS)
+    return points, cover, text.getvalue()
 
 
 def test_samples_are_compared_with_the_base() -> None:
-    points, _ = judged(judge_by(lambda instruction, output: float(len(output)), "longer"))
+    points, cover, _ = judged(judge_by(lambda instruction, output: float(len(output)), "longer"))
     assert [points["dpo"][step].reward for step in (0, 4, 8)] == [[0.5] * 3, [1.0, 0.0, 0.5], [1.0] * 3]
+    assert cover.asked == 6 and not cover.missing
     rows = table(points)
     assert set(rows.metric) == {"win_rate"} and rows.reward.tolist() == [0.5, 0.5, 1.0]
 
@@ -48,5 +51,6 @@ def test_a_judge_that_fails_leaves_what_was_measured() -> None:
     def broken(instruction: str, output: str) -> float:
         raise ValueError("no idea")
 
-    points, text = judged(judge_by(broken, "broken"))
+    points, cover, text = judged(judge_by(broken, "broken"))
+    assert cover.withheld  # the run ends with a fault, and the same command asks again
     assert points == POINTS and "win rates along the training: 6 of 6 verdicts are missing" in " ".join(text.split())

@@ -15,6 +15,7 @@ from prefzoo.engine import models, reference_logprobs
 from prefzoo.engine.precision import native_bf16
 from prefzoo.engine.sharded_model import are_models_sharded
 from prefzoo.evals.generation.generate import decode_answers
+from prefzoo.evals.judges.coverage import Coverage
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics import frontier
@@ -77,7 +78,7 @@ def measure_frontier(experiment: Experiment, names: Sequence[str]) -> dict[str, 
     return {name: Done(kept=name not in measured) for name in names}
 
 
-def write_frontier(experiment: Experiment, names: Sequence[str], judge: Judge | None = None) -> Result:
+def write_frontier(experiment: Experiment, names: Sequence[str], judge: Judge | None = None) -> Coverage | Skipped:
     """Write `frontier.csv` of the trials on the board, and remove the snapshots of all trials.
 
     Args:
@@ -86,12 +87,12 @@ def write_frontier(experiment: Experiment, names: Sequence[str], judge: Judge | 
         judge: compares the sampled answers with the base's; None leaves it at what was measured.
 
     Returns:
-        How it ended.
+        How many of the judge's verdicts there are; or why there is no frontier.
     """
     if not experiment.frontier_points:
         return Skipped("evals.frontier and evals.prompts are not both set")
     start = _all(experiment, BASE)
-    points = with_win_rates(experiment, judge, {name: start | _all(experiment, name) for name in names})
+    points, cover = with_win_rates(experiment, judge, {name: start | _all(experiment, name) for name in names})
     run_folders.write_text(experiment.folder / FILE, frontier.table(points).to_csv(index=False))
     for name in names:
         if len(points[name]) <= experiment.frontier_points:  # with the base's
@@ -99,7 +100,7 @@ def write_frontier(experiment: Experiment, names: Sequence[str], judge: Judge | 
             experiment.console.print(line)
     for name in experiment.trials:
         snapshots_of(experiment, name).remove()
-    return Done()
+    return cover
 
 
 def _checkpoints(experiment: Experiment, name: str) -> dict[int, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from prefzoo.evals.judges.coverage import coverage
+from prefzoo.evals.judges.coverage import Coverage, coverage
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge
 from prefzoo.evals.metrics.frontier import FrontierPoint
 from prefzoo.experiment.context import Experiment
@@ -13,11 +13,12 @@ from prefzoo.experiment.stages.judge import verdicts_of
 from prefzoo.runtime.progress import stage
 
 METRIC = "win_rate"
+NOBODY = coverage([])  # is asked
 EVEN = 0.5  # what the base wins against itself
 Points = Mapping[str, Mapping[int, FrontierPoint]]  # of a variant, by step; step 0 is the base
 
 
-def with_win_rates(experiment: Experiment, judge: Judge | None, points: Points) -> Points:
+def with_win_rates(experiment: Experiment, judge: Judge | None, points: Points) -> tuple[Points, Coverage]:
     """Put the sampled answers to the judge, whose verdicts replace the points' rewards.
 
     Args:
@@ -26,12 +27,12 @@ def with_win_rates(experiment: Experiment, judge: Judge | None, points: Points) 
         points: of every variant, the base at step 0.
 
     Returns:
-        The points with a win rate against the base; as they were where nobody is asked, or too many verdicts are
-        missing.
+        The points with a win rate against the base, as they were where nobody is asked or too many verdicts are
+        missing; and how many verdicts there are.
     """
     rows, console = experiment.prompts[: experiment.recipe.evals.kl], experiment.console
     if judge is None or not rows or (judge.needs_checks and judge.free):
-        return points
+        return points, NOBODY
     places = [(name, step) for name, steps in points.items() for step in sorted(steps) if step]
     comparisons = [
         Comparison(row, Answer(base, True, 0), Answer(own, True, 0))
@@ -39,7 +40,7 @@ def with_win_rates(experiment: Experiment, judge: Judge | None, points: Points) 
         for row, base, own in zip(rows, points[name][0].answers, points[name][step].answers, strict=True)
     ]
     if not comparisons:
-        return points
+        return points, NOBODY
     forecast = judge.forecast(comparisons)
     if forecast:
         console.print(f"win rates along the training: {forecast}", soft_wrap=True, markup=False, emoji=False)
@@ -49,10 +50,10 @@ def with_win_rates(experiment: Experiment, judge: Judge | None, points: Points) 
     if cover.missing:
         console.print(f"win rates along the training: {cover.summary()}", soft_wrap=True, markup=False, emoji=False)
     if cover.withheld:
-        return points
+        return points, cover
     won = iter([None if v.missing else v.preference - 1 for v in verdicts])
     judged = {name: {0: replace(steps[0], reward=[EVEN] * len(rows), metric=METRIC)} for name, steps in points.items()}
     for name, step in places:
         own = [next(won) for _ in rows]
         judged[name][step] = replace(points[name][step], reward=[w for w in own if w is not None], metric=METRIC)
-    return judged
+    return judged, cover
