@@ -189,14 +189,14 @@ class AlpacaEvalJudge(Judge):
             own = {k: v for k, v in options.items() if k != "client_kwargs"}
             choice = json.loads(redact(json.dumps(complete_one(prompt, own, self._connection(options))), self._secret))
             if "index" not in choice:  # what alpaca-eval returns where the server would not answer
-                return f"HTTP {self._local.status}, {self.settings.tries} tries"
+                return f"HTTP {self._local.status}, {self.settings.after}"
             cost = self._price(float(choice["total_tokens"]), options)
             return choice if isinstance(choice["text"], str) else "a reply without text"
         except openai.APIError as e:
             fault = fault_of(e, self.settings, self.name)
             cost = estimate if fault.billed else 0.0
             tried = fault.again and fault.reason != UNREACHABLE
-            return f"{fault.reason}, {self.settings.tries} tries" if tried else fault.reason
+            return f"{fault.reason}, {self.settings.after}" if tried else fault.reason
         except RAISED as e:  # its reading of a reply may raise anything
             return describe_error(e)
         finally:

@@ -69,6 +69,11 @@ class ServedSettings(JudgeSettings):
         return self
 
     @property
+    def after(self) -> str:
+        """After how many tries a call has failed, in words."""
+        return "1 try" if self.tries == 1 else f"{self.tries} tries"
+
+    @property
     def host(self) -> str:
         """The server's name and port."""
         return urlsplit(self.url).netloc

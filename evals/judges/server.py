@@ -187,7 +187,7 @@ class ServerJudge(PairwiseJudge):
                 if not response.again:
                     return response.reason
                 reason, wait = response.reason, response.wait
-        return f"{reason}, {self.settings.tries} {'try' if self.settings.tries == 1 else 'tries'}"
+        return f"{reason}, {self.settings.after}"
 
     def _send(self, request: dict[str, Any], estimate: float) -> Reply | Fault:
         openai, cost = self._openai, 0.0

@@ -161,8 +161,8 @@ def test_every_call_is_cached_counted_and_priced(server: Misbehaving) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "reason"),
     [
-        (500, {}, "HTTP 500, 1 tries"),
-        (429, {"error": {"message": "rate limit"}}, "HTTP 429, 1 tries"),
+        (500, {}, "HTTP 500, 1 try"),
+        (429, {"error": {"message": "rate limit"}}, "HTTP 429, 1 try"),
         (200, b"rubbish", None),
         (200, reply("neither", neither=0.9), "unknown verdict 'neither'"),
         (422, {}, "HTTP 422"),

@@ -144,7 +144,7 @@ def test_a_server_that_hangs(server: Misbehaving, tmp_path: Path) -> None:
 
     server.behave = hang
     (outcome,) = judge(server, tmp_path, timeout=0.1, tries=1).compare(asked())
-    assert outcome.missing == "no reply in 0.1 s, 1 tries"
+    assert outcome.missing == "no reply in 0.1 s, 1 try"
     (outcome,) = judge(server, tmp_path, timeout=0.1, tries=2).compare(asked())
     assert outcome.preference == 2.0
 

@@ -166,9 +166,7 @@ def test_the_table_says_what_is_missing_and_withholds_what_is_too_little(
     ]
     monkeypatch.setattr(sys, "argv", words)
     main()
-    assert (
-        "one: 1 of 20 verdicts are missing (1 x unknown verdict 'pass', 1 tries); left out" in capsys.readouterr().out
-    )
+    assert "one: 1 of 20 verdicts are missing (1 x unknown verdict 'pass', 1 try); left out" in capsys.readouterr().out
     board = pd.read_csv("results/eval/leaderboard.csv").query("metric == 'win_rate'").iloc[0]
     assert (board.n, board.missing, board.value) == (19, 1, 0.5)
     count = len(server.asked)
@@ -177,7 +175,7 @@ def test_the_table_says_what_is_missing_and_withholds_what_is_too_little(
     replies.unlink()
     with pytest.raises(SystemExit, match="3"):
         main()
-    assert "2 of 20 verdicts are missing (2 x unknown verdict 'pass', 1 tries); more than 5%: the number is with" in (
+    assert "2 of 20 verdicts are missing (2 x unknown verdict 'pass', 1 try); more than 5%: the number is with" in (
         capsys.readouterr().out
     )
     board = pd.read_csv("results/eval/leaderboard.csv").query("metric == 'win_rate'").iloc[0]
