@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from prefzoo.runtime.memory import free_gpu_bytes
 
 PROMPTS, ROWS = {"cpu": 50}, {"cpu": 96}  # more are no faster there, and a killed run loses more
@@ -21,16 +19,16 @@ HIDDEN = 8  # states as wide as the model that live in a layer at once
 GATED = 3  # states as wide as the feed-forward layer
 
 
-def prompts_together(device: torch.device) -> int:
+def prompts_together(device: str) -> int:
     """Return how many prompts are answered, and their answers cached, together.
 
     Args:
-        device: Where the answers are generated.
+        device: Type of the device that generates the answers.
 
     Returns:
         A number that depends on the type of the device alone, so that the same prompts share a file of the cache.
     """
-    return PROMPTS.get(device.type, MOST)
+    return PROMPTS.get(device, MOST)
 
 
 def prompts_in_batch(model: Any, width: int, new_tokens: int, n: int = 1) -> int:

@@ -7,13 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from prefzoo.data.examples import Pair
 from prefzoo.data.tokenising import tokenise
 from prefzoo.data.tokens import TokenPair
-from prefzoo.engine import models, reference_logprobs
-from prefzoo.engine.logprobs import choose_layout
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.device import on_accelerator
 from prefzoo.evals.judges.judge_prompt import JudgePrompt, read_prompt
@@ -22,6 +18,7 @@ from prefzoo.evals.judges.protocol import Comparison, Outcome, Progress
 from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.recipe.judge import JudgeSettings, Text
 from prefzoo.runtime.cache import Cache, cache_of
+from prefzoo.runtime.devices import has_gpu
 
 BATCH = {"cpu": 16}  # comparisons that are judged, and cached, together
 DEFAULT_BATCH = 256  # on other devices, in passes of as many tokens as suit them
@@ -40,13 +37,15 @@ class ModelSettings(JudgeSettings):
         Raises:
             UserError: it cannot be loaded, or the prompt's file is no template.
         """
+        from prefzoo.engine import models
+
         prompt = read_prompt(folder / self.prompt if self.prompt else None, "evals.judge.prompt")
         try:
             model, tokenizer = models.load(self.model, folder)
         except UserError as e:
             raise UserError(f"evals.judge: {line}" for line in e.lines) from None
         weights = models.fingerprint(model)
-        identity = ["model", weights, models.tokenizer_hash(tokenizer), str(torch.cuda.is_available())]
+        identity = ["model", weights, models.tokenizer_hash(tokenizer), str(has_gpu())]
         cache = cache_of("judges", "verdicts", *identity, sync=False)
         return CausalJudge(model, tokenizer, f"model:{self.model}@{weights}", prompt, cache)
 
@@ -64,6 +63,9 @@ class CausalJudge(PairwiseJudge):
         return cached_outcomes(self.cache, prompts, lambda numbers: self._ask(prompts, numbers, progress))
 
     def _ask(self, prompts: Sequence[str], numbers: Sequence[int], progress: Progress | None) -> Iterator[Batch]:
+        from prefzoo.engine import reference_logprobs
+        from prefzoo.engine.logprobs import choose_layout
+
         longest = getattr(self.model.config, "max_position_embeddings", None) or 2**31
         space = "" if self.tokenizer.chat_template else " "  # without a template the verdict goes on a line of text
         pairs = [Pair(prompts[i], f"{space}A", f"{space}B", i) for i in numbers]
@@ -74,7 +76,7 @@ class CausalJudge(PairwiseJudge):
         yield dict.fromkeys(dropped, f"the question is longer than the judge's {longest} tokens")
         if not verdicts:
             return
-        bf16 = torch.cuda.is_available()
+        bf16 = has_gpu()
         with on_accelerator(self.model):
             layout = choose_layout(self.model, verdicts)
             size = BATCH.get(self.model.device.type, DEFAULT_BATCH)

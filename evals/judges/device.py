@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
+from prefzoo.runtime.devices import has_gpu
 
 
 @contextmanager
 def on_accelerator(model: Any) -> Iterator[None]:
     """Move a model to the GPU for the block, so that the GPU is free for training before and for answers after."""
-    if not torch.cuda.is_available():
+    if not has_gpu():
         yield
         return
+    import torch
+
     model.to("cuda")
     try:
         yield

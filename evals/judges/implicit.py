@@ -7,14 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 
 from prefzoo.data.examples import LabelledAnswer, Text
 from prefzoo.data.tokenising import ALL_TURNS, encode_row
 from prefzoo.data.tokens import TokenExample
-from prefzoo.engine import models, reference_logprobs
-from prefzoo.engine.logprobs import choose_layout
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.conversations import as_answer
 from prefzoo.evals.judges.device import on_accelerator
@@ -24,6 +21,7 @@ from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.recipe.judge import JudgeSettings
 from prefzoo.recipe.judge import Text as NonEmpty
 from prefzoo.runtime.cache import Cache, cache_of
+from prefzoo.runtime.devices import has_gpu
 from prefzoo.runtime.run_folders import RESOLVED
 
 BATCH = 32  # answers that are scored, and cached, together
@@ -46,6 +44,8 @@ class ImplicitSettings(JudgeSettings):
         Raises:
             UserError: one of them cannot be loaded, no reference is known, or they have other vocabularies.
         """
+        from prefzoo.engine import models
+
         spec, place = (self.reference, folder) if self.reference else _reference_of(folder / self.model)
         try:
             policy, tokenizer = models.load(self.model, folder)
@@ -57,7 +57,7 @@ class ImplicitSettings(JudgeSettings):
             raise UserError(f"{FIELD}: {spec} has another vocabulary than {self.model}; {cure}")
         weights = [models.fingerprint(model) for model in (policy, reference)]
         name = f"implicit:{self.model}@{weights[0]}"
-        identity = ["implicit", *weights, models.tokenizer_hash(tokenizer), str(torch.cuda.is_available())]
+        identity = ["implicit", *weights, models.tokenizer_hash(tokenizer), str(has_gpu())]
         return ImplicitJudge(policy, reference, tokenizer, name, cache_of("judges", "scores", *identity, sync=False))
 
 
@@ -80,6 +80,9 @@ class ImplicitJudge(ScoringJudge):
     def _ask(
         self, texts: Sequence[tuple[Text, str]], numbers: Sequence[int], progress: Progress | None
     ) -> Iterator[Batch]:
+        from prefzoo.engine import reference_logprobs
+        from prefzoo.engine.logprobs import choose_layout
+
         longest = getattr(self.policy.config, "max_position_embeddings", None) or 2**31
         encoded, left_out = self._encoded(texts, numbers, longest)
         yield left_out
@@ -90,7 +93,7 @@ class ImplicitJudge(ScoringJudge):
             for start in range(0, len(encoded), BATCH):
                 batch = encoded[start : start + BATCH]
                 own, other = (
-                    reference_logprobs.logprobs(model, batch, layout, bf16=torch.cuda.is_available()).chosen
+                    reference_logprobs.logprobs(model, batch, layout, bf16=has_gpu()).chosen
                     for model in (self.policy, self.reference)
                 )
                 yield dict(zip((a.row for a in batch), (own - other).tolist(), strict=True))

@@ -6,12 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from prefzoo.data.chat import Chat
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.data.examples import Text as Prompt
-from prefzoo.engine import models
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.conversations import as_text, with_answer
 from prefzoo.evals.judges.device import on_accelerator
@@ -20,6 +17,7 @@ from prefzoo.evals.judges.scoring import ScoringJudge, bradley_terry
 from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.recipe.judge import JudgeSettings, Text
 from prefzoo.runtime.cache import Cache, cache_of
+from prefzoo.runtime.lazy_torch import torch
 
 BATCH = 8  # answers that are scored, and cached, together
 
@@ -36,6 +34,8 @@ class RewardSettings(JudgeSettings):
         Raises:
             UserError: it cannot be read, or is no reward model.
         """
+        from prefzoo.engine import models
+
         model, tokenizer = _load(self.model, folder)
         weights = models.fingerprint(model)
         cache = cache_of("judges", "scores", "reward", weights, models.tokenizer_hash(tokenizer), sync=False)
@@ -57,7 +57,6 @@ class RewardJudge(ScoringJudge):
         texts = [(row.prompt, answer.text) for row, answer in answers]
         return cached_outcomes(self.cache, texts, lambda numbers: self._ask(texts, numbers, progress))
 
-    @torch.no_grad()
     def _ask(
         self, texts: Sequence[tuple[Prompt, str]], numbers: Sequence[int], progress: Progress | None
     ) -> Iterator[Batch]:
@@ -85,7 +84,8 @@ class RewardJudge(ScoringJudge):
         width, pad = max(map(len, ids)), self.model.config.pad_token_id
         tokens = torch.tensor([row + [pad] * (width - len(row)) for row in ids], device=self.model.device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=self.model.device)
-        scores: list[float] = self.model(input_ids=tokens, attention_mask=mask).logits[:, 0].float().tolist()
+        with torch.no_grad():
+            scores: list[float] = self.model(input_ids=tokens, attention_mask=mask).logits[:, 0].float().tolist()
         return scores
 
 
@@ -100,6 +100,8 @@ def _encoded(tokenizer: Any, prompt: Prompt, answer: str) -> list[int]:
 
 def _load(spec: str, folder: Path) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    from prefzoo.engine import models
 
     path = models.resolve_model(spec, folder)
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from prefzoo.errors import UserError, did_you_mean
+from prefzoo.runtime.cache import cached
 from prefzoo.runtime.versions import version_of
 
 SUITES = Path(__file__).parent
@@ -47,7 +48,7 @@ def _fault(spec: str, folder: Path) -> str:
         return "" if named else f"{at}: {spec}: no task file in this folder; put a .yaml with `task: NAME` there"
     if path.suffix in YAML:
         return _file_fault(at, spec, path)
-    names = lm_eval_manager().all_tasks
+    names = cached("lm-eval-tasks", {"lm-eval": version_of("lm-eval")}, lambda: list(lm_eval_manager().all_tasks))
     if spec in names:
         return ""
     have = ", ".join(suite_names())
@@ -68,13 +69,41 @@ def _file_fault(at: str, spec: str, path: Path) -> str:
 
 def _mapping(path: Path) -> dict[str, Any] | str:
     """Return a task file's fields, without running the functions that it names, or what is wrong with it."""
-    from lm_eval.tasks._yaml_loader import load_yaml
-
     try:
-        fields = load_yaml(path, resolve_func=False)
+        fields = _included(path, ())
     except (yaml.YAMLError, OSError, ValueError) as e:
         return f"is not YAML of a task ({str(e).splitlines()[0]}); an lm-eval task file starts with `task: NAME`"
     return dict(fields)
+
+
+class _Task(yaml.SafeLoader):
+    """Reads a task as lm-eval does, and leaves out the functions that it names by tags."""
+
+
+_Task.add_multi_constructor("!", lambda loader, suffix, node: None)
+
+
+def _included(path: Path, within: tuple[Path, ...]) -> dict[str, Any]:
+    """Return a task file's fields with those of the files that it includes, which its own go before.
+
+    Args:
+        path: the file.
+        within: the files that include it.
+
+    Raises:
+        ValueError: a file holds no fields, or includes itself.
+    """
+    path = path.resolve()
+    if path in within:
+        raise ValueError(f"{path} includes itself")
+    fields = yaml.load(path.read_bytes(), Loader=_Task)  # noqa: S506 - of the safe kind
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} holds no fields")
+    named = fields.pop("include", [])
+    merged: dict[str, Any] = {}
+    for one in named if isinstance(named, list) else [named]:
+        merged |= {k: v for k, v in _included(path.parent / one, (*within, path)).items() if k != "task_list"}
+    return merged | fields
 
 
 @lru_cache(maxsize=1)

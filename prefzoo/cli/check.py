@@ -30,7 +30,7 @@ OF_VARIANT = ("loss", "steps", "batch", "tokens", "seconds", "trials")
 @SET
 @RESULTS
 @click.option("--launch", type=FILE, help="An Accelerate profile that trainings would start under.")
-@click.option("--fresh", is_flag=True, help="Check again even if nothing has changed since the last check.")
+@click.option("--fresh", is_flag=True, help="Use nothing that earlier checks found.")
 @JSON
 @click.pass_context
 def command(
@@ -42,12 +42,12 @@ def command(
     It shows pairs, steps, tokens and memory, and the time of each part of the run and its disk on this machine.
 
     Every input is opened and every plug-in is called on made-up pairs. Nothing is trained, and no server is asked.
-    If nothing of this has changed since the last check, its result is shown again.
+    What earlier checks found is used again where what it depends on has not changed; --fresh checks all of it.
     """
     from prefzoo.experiment.request import Request
 
     request = Request(str(recipe), overrides, str(results))
-    plan = (None if fresh else _earlier(request, launch)) or _plan(request, launch)
+    plan = (None if fresh else _earlier(request, launch)) or _plan(request, launch, fresh=fresh)
     if as_json:
         values = {key: value for key, value in {**plan.plain(), "warnings": plan.warnings}.items() if key in CHECKED}
         values |= {"time": plan.estimate.seconds | {"total": plan.estimate.total}, "disk": asdict(plan.estimate.disk)}
@@ -70,7 +70,7 @@ def _earlier(request: Request, launch: Path | None) -> Plan | None:
     return plan
 
 
-def _plan(request: Request, launch: Path | None) -> Plan:
+def _plan(request: Request, launch: Path | None, *, fresh: bool) -> Plan:
     from prefzoo.recipe import load
 
     recipe = load.load(Path(request.recipe), request.overrides)  # mistakes are reported before torch is imported
@@ -81,7 +81,7 @@ def _plan(request: Request, launch: Path | None) -> Plan:
 
     inputs, progress = inputs_of(request, recipe), Console(stderr=True, emoji=False)
     shown = progress if progress.is_terminal else None
-    plan = plan_of(Path(request.recipe), request.overrides, request.results, shown, launch, recipe)
+    plan = plan_of(Path(request.recipe), request.overrides, request.results, shown, launch, recipe, fresh)
     write_check(request, launch, plan, inputs)
     return plan
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from itertools import compress
 from typing import Literal, NamedTuple
 
-import torch
-
 from prefzoo.data.mixtures import quotas
 from prefzoo.data.tokens import TokenExample
+from prefzoo.runtime.lazy_torch import torch
 from prefzoo.types import CHOSEN, PADDING, PROMPT, REJECTED, PairBatch
 
 Layout = Literal["shared", "packed", "rows"]

@@ -55,6 +55,16 @@ class Base:
         return self._model
 
     @property
+    def size(self) -> int:
+        """How many parameters the model has."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def modules(self) -> list[str]:
+        """The last parts of its modules' names, by which adapters name their targets."""
+        return sorted({path.rpartition(".")[2] for path, _ in self.model.named_modules()})
+
+    @property
     def whole(self) -> Any:
         """The model, frozen, all of it on this process's device."""
         return _on_device(self._frozen()) if self._sharded else self.model

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from prefzoo.engine.attention_pieces import MAX_SAVED_KEYS, QUERIES_PER_PIECE, pieces_of
 from prefzoo.engine.block_index import Blocks
-
-QUERIES_PER_PIECE = 192  # queries at a time: fewer cost overhead, more cost products with keys that they do not see
-MAX_SAVED_KEYS = 512  # up to so many keys, attention weights are saved for the backward pass; otherwise recomputed
 
 
 class AttentionKind(NamedTuple):
@@ -69,7 +67,7 @@ class _Pieces(torch.autograd.Function):
         k, v = key[0].to(dtype), value[0].to(dtype)
         out = query.new_empty(1, t, h, v.shape[-1], dtype=dtype)
         saved = []
-        for at, seen in _pieces(blocks, kind.window):
+        for at, seen in pieces_of(blocks, kind.window):
             weights, _ = _weights(q[:, :, at], _select(k, seen), kind)
             out[0, at] = (weights @ _select(v, seen)).view(h, -1, v.shape[-1]).transpose(0, 1)
             if _is_saved(weights.shape[-1], kind):
@@ -85,7 +83,7 @@ class _Pieces(torch.autograd.Function):
         (groups, share, t, d), dtype, kind = q.shape, q.dtype, ctx.kind
         to_q, to_k, to_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         down = grad[0].to(dtype).transpose(0, 1).reshape(groups, share, t, -1)
-        for at, seen in _pieces(ctx.blocks, kind.window):
+        for at, seen in pieces_of(ctx.blocks, kind.window):
             rows, each = (x[:, :, at].reshape(groups, -1, x.shape[-1]) for x in (q, down))
             keys, values = _select(k, seen), _select(v, seen)
             slope = None
@@ -126,43 +124,6 @@ def _weights(queries: Tensor, keys: Tensor, kind: AttentionKind) -> tuple[Tensor
 
 def _is_saved(keys: int, kind: AttentionKind) -> bool:
     return keys <= MAX_SAVED_KEYS and not kind.cap
-
-
-def _pieces(blocks: Blocks, window: int | None = None) -> list[tuple[slice, tuple[slice, ...]]]:
-    """Return slices of queries, each with the slices of keys that they see; the last key is the last query's."""
-    pieces: list[tuple[slice, tuple[slice, ...]]] = []
-    start = 0
-    for prompt, first, second in blocks:
-        middle, end = start + prompt + first, start + prompt + first + second
-        shared = slice(start, start + prompt)
-        for at in range(start, middle, QUERIES_PER_PIECE):
-            last = min(at + QUERIES_PER_PIECE, middle)
-            pieces.append((slice(at, last), _near((slice(start, last),), last - at, window)))
-        for at in range(middle, end, QUERIES_PER_PIECE):
-            last = min(at + QUERIES_PER_PIECE, end)
-            pieces.append((slice(at, last), _near((shared, slice(middle, last)), last - at, window)))
-        start = end
-    return pieces
-
-
-def _near(seen: tuple[slice, ...], queries: int, window: int | None) -> tuple[slice, ...]:
-    """Leave out the keys before the window of the first of the queries, which are the last of the keys."""
-    if window is None:
-        return seen
-    left = queries + window - 1  # keys that are not left out
-    near: list[slice] = []
-    for part in reversed(seen):
-        if left:
-            begin = max(part.start, part.stop - left)
-            near.insert(0, slice(begin, part.stop))
-            left -= part.stop - begin
-    return tuple(near)
-
-
-def saved_attention_weights(blocks: Blocks) -> int:
-    """Return how many attention weights one head of one layer saves for the backward pass on CPUs."""
-    sizes = [(at.stop - at.start, sum(part.stop - part.start for part in seen)) for at, seen in _pieces(blocks)]
-    return sum(queries * keys for queries, keys in sizes if keys <= MAX_SAVED_KEYS)
 
 
 def _select(keys: Tensor, seen: tuple[slice, ...]) -> Tensor:

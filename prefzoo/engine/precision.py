@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from prefzoo.recipe.sections import Train
+from prefzoo.runtime.devices import has_gpu
+from prefzoo.runtime.lazy_torch import torch
 
 
 def native_bf16() -> bool:
     """Return whether this machine multiplies bf16 in hardware: a GPU with bf16, or a CPU with its instructions."""
-    if torch.cuda.is_available():
+    if has_gpu():
         return bool(torch.cuda.is_bf16_supported())
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags

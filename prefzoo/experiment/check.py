@@ -6,7 +6,7 @@ its variant, the verdicts, one metric. What looks absurd is a warning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,29 +15,27 @@ from pathlib import Path
 from rich.console import Console
 
 from prefzoo.data.sources import READERS
-from prefzoo.engine import models
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.evals.generation.vllm import check_vllm
 from prefzoo.evals.judges.protocol import Judge, PromptRow
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.evals.suites.tasks import check_names
-from prefzoo.experiment.context import Experiment, open_experiment
-from prefzoo.experiment.labels import recipe_labels
-from prefzoo.experiment.made_up_calls import call_plug_ins
+from prefzoo.experiment import facts
+from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.data import check_variants
 from prefzoo.experiment.overlap import check_overlap, contradictions
 from prefzoo.experiment.plausible import implausible, unused
+from prefzoo.experiment.plug_ins import are_own
+from prefzoo.experiment.recipe_judge import recipe_judge
 from prefzoo.experiment.request import Request
-from prefzoo.experiment.rounds import check_rounds
-from prefzoo.experiment.stages.judge import recipe_judge
 from prefzoo.recipe import load
 from prefzoo.recipe.data_paths import paths_of
 from prefzoo.recipe.load import Recipe
-from prefzoo.runtime.distributed import all_gather, broadcast, process_state
+from prefzoo.recipe.sections import Train
 from prefzoo.runtime.paths import CACHE_CURE, PACKAGE_SCHEME, RESULTS_CURE, cache_root, check_writable
 from prefzoo.runtime.run_folders import BASE
-from prefzoo.training.accelerators import check_trackers
-from prefzoo.training.optimizers import check_optimizer
-from prefzoo.training.profiles import check_profile
+from prefzoo.training.loss_inputs import Contents
+
+DEFAULT = "adamw"  # the optimiser that every machine and every launch can use
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,14 @@ class Checked:
         judge: its judge, loaded; None in all processes but the main one.
         warnings: a line for each thing that looks absurd.
         failing: place in the recipe -> why a plug-in there fails; a run goes on without it and ends with code 3.
+        overlap: those of the warnings that are on what training data and test split share.
     """
 
     experiment: Experiment
     judge: Judge | None
     warnings: tuple[str, ...]
     failing: dict[str, str]
+    overlap: list[str]
 
     @property
     def lines(self) -> list[str]:
@@ -83,7 +83,7 @@ def load_checked(request: Request, launch: Path | None = None, recipe: Recipe | 
         lambda: _check_folders(request.folder(recipe.name), recipe),
         lambda: check_writable(cache_root(), "cache folder", CACHE_CURE),
         lambda: check_names(recipe.evals.benchmarks, recipe.folder),
-        lambda: check_trackers(recipe.train.trackers),
+        lambda: _check_trackers(recipe),
         lambda: _check_files(recipe),
         lambda: _check_engine(recipe),
         *(lambda name=name: _check_quantised(recipe, name) for name in recipe.variants),
@@ -91,7 +91,7 @@ def load_checked(request: Request, launch: Path | None = None, recipe: Recipe | 
     ]
     if launch is not None:
         trains = {name: variant.train for name, variant in recipe.variants.items()}
-        checks.append(partial(check_profile, launch, trains))
+        checks.append(partial(_check_profile, launch, trains))
     for check in checks:
         with faults.collected():
             check()
@@ -115,32 +115,93 @@ def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
     Raises:
         UserError: the run would be refused.
     """
-    faults, main = _Faults(), process_state().is_main_process
-    judge, left = None, list[str]()
-    prompts: list[PromptRow] = []
-    if main:
-        with faults.collected():
-            if recipe.evals.prompts:
-                prompts = load_prompts(recipe.evals.prompts, recipe.folder, left.append)
-            judge = recipe_judge(recipe, prompts)
-        with faults.collected():
-            left.append(recipe_labels(recipe, prompts)[1])
+    from prefzoo.experiment.made_up_calls import call_plug_ins
+    from prefzoo.experiment.opening import open_experiment
+    from prefzoo.runtime.distributed import all_gather, broadcast, process_state
+
+    faults, judging = _Faults(), _Judging(None, [], [])
+    if process_state().is_main_process:
+        judging = _read_judging(recipe, faults)
     faults.lines = broadcast(faults.lines)
     faults.raise_all()
     experiment = open_experiment(request, recipe, console)
     _check_targets(experiment)
-    check_rounds(experiment)
-    calls = call_plug_ins(experiment, judge)
-    warnings = [
-        *check_overlap(experiment),
+    if recipe.rounds is not None:
+        from prefzoo.experiment.rounds import check_rounds
+
+        check_rounds(experiment)
+    calls = call_plug_ins(experiment, judging.judge)
+    overlap = check_overlap(experiment)
+    failing = {place: reason for own in all_gather(calls.failing) for place, reason in own.items()}
+    return Checked(experiment, judging.judge, _warnings(experiment, overlap, calls.warnings, judging), failing, overlap)
+
+
+def check_known(
+    request: Request, recipe: Recipe, console: Console, keys: Mapping[str, str] | None
+) -> Checked | None:  # fmt: skip
+    """Check a recipe as `check_run`, from what earlier checks found of its model and its data. Needs no torch.
+
+    Args:
+        request: which run.
+        recipe: of the request, as `load_checked` returned it.
+        console: where progress goes.
+        keys: of the facts, as `keys_of` returned them; None if they are not cached.
+
+    Returns:
+        What `check_run` returns, with an experiment that cannot be run; None where a fact is missing, or a plug-in is
+        to be called.
+
+    Raises:
+        UserError: the run would be refused.
+    """
+    known = None if keys is None else facts.read_facts(keys)
+    if known is None:
+        return None
+    faults = _Faults()
+    judging = _read_judging(recipe, faults)
+    faults.raise_all()
+    experiment = facts.known_experiment(request, recipe, known, judging.prompts, console)
+    check_variants(recipe, Contents(**known["data"]["contents"]))
+    _check_targets(experiment)
+    if not are_own(experiment, judging.judge):
+        return None
+    overlap = list(known["data"]["overlap"])
+    return Checked(experiment, judging.judge, _warnings(experiment, overlap, [], judging), {}, overlap)
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """The judge with its prompts, and lines on what is left out of them."""
+
+    judge: Judge | None
+    prompts: list[PromptRow]
+    left_out: list[str]
+
+
+def _read_judging(recipe: Recipe, faults: _Faults) -> _Judging:
+    """Read a recipe's prompts, judge and labels; what is wrong goes to the faults."""
+    judge, prompts, left_out = None, list[PromptRow](), list[str]()
+    with faults.collected():
+        if recipe.evals.prompts:
+            prompts = load_prompts(recipe.evals.prompts, recipe.folder, left_out.append)
+        judge = recipe_judge(recipe, prompts)
+    if recipe.evals.judge_labels:
+        from prefzoo.experiment.labels import recipe_labels
+
+        with faults.collected():
+            left_out.append(recipe_labels(recipe, prompts)[1])
+    return _Judging(judge, prompts, left_out)
+
+
+def _warnings(experiment: Experiment, overlap: list[str], calls: list[str], judging: _Judging) -> tuple[str, ...]:
+    return (
+        *overlap,
         *contradictions(experiment),
         *implausible(experiment),
-        *unused(recipe),
-        *calls.warnings,
-    ]
-    warnings += filter(None, left)
-    failing = {place: reason for own in all_gather(calls.failing) for place, reason in own.items()}
-    return Checked(experiment, judge, tuple(warnings), failing)
+        *unused(experiment.recipe),
+        *calls,
+        *filter(None, judging.left_out),
+    )
 
 
 class _Faults:
@@ -195,7 +256,22 @@ def _check_files(recipe: Recipe) -> None:
 
 def _check_engine(recipe: Recipe) -> None:
     if recipe.evals.engine == "vllm" and recipe.evals.prompts:
+        from prefzoo.evals.generation.vllm import check_vllm
+
         check_vllm("evals.engine")
+
+
+def _check_trackers(recipe: Recipe) -> None:
+    if recipe.train.trackers:
+        from prefzoo.training.accelerators import check_trackers
+
+        check_trackers(recipe.train.trackers)
+
+
+def _check_profile(launch: Path, trains: Mapping[str, Train]) -> None:
+    from prefzoo.training.profiles import check_profile
+
+    check_profile(launch, trains)
 
 
 def _check_targets(experiment: Experiment) -> None:
@@ -205,10 +281,10 @@ def _check_targets(experiment: Experiment) -> None:
         lora = variant.train.lora
         if lora is None or isinstance(lora.targets, str):
             continue
-        modules = {path.rpartition(".")[2] for path, _ in experiment.base.model.named_modules()}
+        modules = experiment.base.modules
         faults += [
             f"variants.{name}.train.lora.targets: {experiment.recipe.model} has no module {target!r}"
-            f"{did_you_mean(target, sorted(modules))}; leave targets out to adapt all linear ones"
+            f"{did_you_mean(target, modules)}; leave targets out to adapt all linear ones"
             for target in lora.targets
             if target.rpartition(".")[2] not in modules
         ]
@@ -219,6 +295,8 @@ def _check_targets(experiment: Experiment) -> None:
 def _check_quantised(recipe: Recipe, name: str) -> None:
     lora = recipe.variants[name].train.lora
     if lora is not None and lora.quantize:
+        from prefzoo.engine import models
+
         models.check_quantize(f"variants.{name}.train")
 
 
@@ -226,5 +304,7 @@ def _check_optimizers(recipe: Recipe, name: str) -> None:
     """Raise UserError where an optimiser of a variant, or of its grid, cannot be used here."""
     variant = recipe.variants[name]
     grid = next((axis.values for axis in variant.axes if axis.path == ("train", "optimizer")), ())
-    for optimizer in grid or (variant.train.optimizer,):
+    for optimizer in set(grid or (variant.train.optimizer,)) - {DEFAULT}:
+        from prefzoo.training.optimizers import check_optimizer
+
         check_optimizer(f"variants.{name}.train", variant.train.model_copy(update={"optimizer": optimizer}))

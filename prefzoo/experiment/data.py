@@ -24,7 +24,7 @@ from prefzoo.recipe.data_paths import paths_of
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.recipe.sources import Source, as_sources, names_of
 from prefzoo.runtime.progress import Report, large_stage
-from prefzoo.training.loss_inputs import check_fit
+from prefzoo.training.loss_inputs import Contents, check_fit
 
 
 def unit(pairs: Sequence[TokenExample]) -> str:
@@ -32,8 +32,12 @@ def unit(pairs: Sequence[TokenExample]) -> str:
     return "pairs" if isinstance(pairs[0], TokenPair) else "answers"
 
 
-def check_variants(recipe: Recipe, pairs: Sequence[TokenExample]) -> None:
+def check_variants(recipe: Recipe, contents: Contents) -> None:
     """Check that the training data has what every variant needs.
+
+    Args:
+        recipe: names the variants.
+        contents: what the training data has.
 
     Raises:
         UserError: it has not; a line for each variant.
@@ -41,7 +45,7 @@ def check_variants(recipe: Recipe, pairs: Sequence[TokenExample]) -> None:
     faults: list[str] = []
     for name, variant in recipe.variants.items():
         try:
-            check_fit(variant.loss_obj, pairs, _least_batch(variant), f"variants.{name}")
+            check_fit(variant.loss_obj, contents, _least_batch(variant), f"variants.{name}")
         except UserError as e:
             faults += e.lines
     if faults:

@@ -47,7 +47,7 @@ def _weights(experiment: Experiment, name: str, size: int) -> float:
     if lora is None:
         return float(FP32 * size)
     try:
-        return float(FP32 * model_shape(experiment.base.model.config).adapter(lora.rank))
+        return float(FP32 * model_shape(experiment.base.config).adapter(lora.rank))
     except (AttributeError, TypeError):  # of an architecture whose widths are not known
         return 0.02 * lora.rank / 16 * FP32 * size
 

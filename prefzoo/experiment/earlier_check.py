@@ -45,7 +45,7 @@ def read_check(request: Request, launch: Path | None) -> Plan | None:
         folder = request.folder(entry["plan"]["name"])
         check_writable(folder, "--results", RESULTS_CURE)
         check_writable(cache_root(), "cache folder", CACHE_CURE)
-        now = unchanged.known_inputs(request, entry["inputs"]["files"]) | {"environment": _environment(request)}
+        now = unchanged.known_inputs(request, entry["inputs"]["files"]) | {"environment": environment_of(request)}
         same = entry["inputs"] == now and entry["state"] == _state(request, folder, launch)
         return Plan.from_plain(entry["plan"], folder) if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
@@ -55,7 +55,7 @@ def read_check(request: Request, launch: Path | None) -> Plan | None:
 def inputs_of(request: Request, recipe: Recipe) -> Inputs | None:
     """Return all that a check reads; None where a model of the hub does not tell its version. Call it before."""
     inputs = unchanged.inputs_of(request, recipe.resolved(), recipe.folder)
-    return None if inputs is None else inputs | {"environment": _environment(request)}  # libraries change it later
+    return None if inputs is None else inputs | {"environment": environment_of(request)}  # libraries change it later
 
 
 def write_check(request: Request, launch: Path | None, plan: Plan, inputs: Inputs | None) -> None:
@@ -89,7 +89,7 @@ def _state(request: Request, folder: Path, launch: Path | None) -> dict[str, Any
     }
 
 
-def _environment(request: Request) -> str:
+def environment_of(request: Request) -> str:
     """Return a hash of the environment variables that may change what a check finds; the recipe names some."""
     text = "\n".join([Path(request.recipe).read_text(encoding="utf-8"), *request.overrides])
     named = set(NAME.findall(text))

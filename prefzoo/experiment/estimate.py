@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from time import monotonic
 from typing import Any
 
-import torch
+import numpy as np
 
 from prefzoo.engine.precision import native_bf16
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.experiment import work_names
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.disk import disk_of
-from prefzoo.experiment.measurements import Measurement
+from prefzoo.experiment.facts import KnownExperiment, Unknown
+from prefzoo.experiment.jobs import plain_job
 from prefzoo.experiment.plan_types import BENCHMARKS, CALL, GENERATION, JUDGING, LOADING, TRAINING, RunEstimate
-from prefzoo.experiment.stages.trainings import plain_job
-from prefzoo.experiment.standing import Standing
+from prefzoo.experiment.standing_types import Standing
 from prefzoo.experiment.works import Trained, Work, of_trainings, trained, works_of
-from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.devices import has_gpu, process_count
+from prefzoo.runtime.lazy_torch import torch
 from prefzoo.runtime.rates import thread_clock
 from prefzoo.training.memory_model import FP32
 
@@ -27,6 +28,7 @@ WORTH = 30.0  # seconds: a run that is roughly shorter is not worth a measuremen
 FORWARD, BACKWARD = 2, 6  # flops per weight and token
 LOAD, READ = 0.3, 5e8  # seconds of loading a model besides its bytes, and bytes of it per second
 IMPORT, DOCUMENTS = 2.0, 1e5  # seconds that a benchmark takes before its first document, and its tokens
+JUDGING_MODELS = (".causal", ".reward")  # modules whose judges load a model, and can be measured
 SIDE, PRODUCTS = 1024, 10  # of the matrix products that tell how fast this machine is
 
 
@@ -46,13 +48,33 @@ def estimate(experiment: Experiment, judge: Judge | None, standing: Standing) ->
     """
     todo = trained(experiment, standing)
     works = works_of(experiment, judge, todo)
-    size = sum(p.numel() for p in experiment.base.model.parameters())
-    roughly = {work.name: _roughly(work, size) for work in works}
-    if sum(roughly[w.name] * w.units for w in works) > WORTH and process_state().num_processes == 1:
-        unknown = [name for name in dict.fromkeys(w.name for w in works) if experiment.rates.get(name) is None]
-        jobs = {name: plain_job(experiment, experiment.trials[name]) for name in todo.left}
-        Measurement(experiment, judge, jobs, speed(bf16=native_bf16()) / (BACKWARD * size)).take(unknown)
+    size, operations = experiment.base.size, _speed(experiment)
+    roughly = {work.name: _roughly(work, size, operations) for work in works}
+    if sum(roughly[w.name] * w.units for w in works) > WORTH and process_count() == 1:
+        unknown = {work.name: work for work in works if experiment.rates.get(work.name) is None}
+        _measure(experiment, judge, todo, list(unknown.values()), operations / (BACKWARD * size))
     return _put_together(experiment, judge, works, roughly, todo, size)
+
+
+def _measure(
+    experiment: Experiment, judge: Judge | None, todo: Trained, unknown: Sequence[Work], tokens: float
+) -> None:  # fmt: skip
+    """Measure works, `tokens` a second being what training may reach here, roughly.
+
+    Raises:
+        Unknown: the experiment is not loaded.
+    """
+    if isinstance(experiment, KnownExperiment):
+        models = judge is not None and type(judge).__module__.endswith(JUDGING_MODELS)
+        if any(work.row != LOADING and (work.row != JUDGING or models) for work in unknown):
+            raise Unknown
+        return
+    if not unknown:
+        return
+    from prefzoo.experiment.measurements import Measurement
+
+    jobs = {name: plain_job(experiment, experiment.trials[name]) for name in todo.left}
+    Measurement(experiment, judge, jobs, tokens).take([work.name for work in unknown])
 
 
 def _put_together(
@@ -74,7 +96,7 @@ def _put_together(
     return RunEstimate(
         seconds, _details(experiment, judge, todo), list(rough), list(unknown),
         [words[origin] for origin in words if origin in origins], disk_of(experiment, todo, size),
-        _trainings(experiment, size), 1.0 if torch.cuda.is_available() else crowding(),
+        _trainings(experiment, size), 1.0 if has_gpu() else crowding(),
         experiment.recipe.price_per_hour, power[0] if power is not None else None,
     )  # fmt: skip
 
@@ -82,11 +104,11 @@ def _put_together(
 def _trainings(experiment: Experiment, size: int) -> dict[str, float]:
     """Return the seconds of every trial's training, whether it is still to be done or not."""
     jobs = {name: plain_job(experiment, trial) for name, trial in experiment.trials.items()}
-    every = dict.fromkeys(jobs, 1.0)
+    every, operations = dict.fromkeys(jobs, 1.0), _speed(experiment)
     seconds: dict[str, float] = {}
     for name, work in zip(jobs, of_trainings(experiment, jobs, every), strict=True):
         known = experiment.rates.get(work.name)
-        seconds[name] = work.units * (known[0] if known is not None else _roughly(work, size))
+        seconds[name] = work.units * (known[0] if known is not None else _roughly(work, size, operations))
     return seconds
 
 
@@ -105,9 +127,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _roughly(work: Work, size: int) -> float:
-    """Return the seconds of a unit of work, from the size of the model alone."""
-    forward = FORWARD * size / speed(bf16=native_bf16())
+def _roughly(work: Work, size: int, operations: float) -> float:
+    """Return the seconds of a unit of work, from the size of the model and the operations of a second alone."""
+    forward = FORWARD * size / operations
     if work.row == LOADING:
         return LOAD + size * FP32 / READ
     if work.row == TRAINING:
@@ -121,27 +143,37 @@ def _roughly(work: Work, size: int) -> float:
     return forward
 
 
+def _speed(experiment: Experiment) -> float:
+    """Return floating-point operations per second that training may get here, measured once."""
+    bf16 = native_bf16()
+    name = work_names.products(bf16=bf16)
+    known = experiment.rates.get(name)
+    if known is not None:
+        return 1 / known[0]
+    operations = speed(bf16=bf16)
+    experiment.rates.record(name, 1 / operations, 1, "trial")
+    return operations
+
+
 @cache
 def speed(*, bf16: bool) -> float:
     """Return floating-point operations per second that training may get: half of a large matrix product's."""
-    return 0.5 * 2 * SIDE**3 * PRODUCTS / _seconds_of_products(thread_clock, bf16=bf16)
+    dtype: Any = torch.bfloat16 if bf16 else torch.float32
+    device = "cuda" if has_gpu() else "cpu"
+    a, b = torch.randn(SIDE, SIDE, device=device, dtype=dtype), torch.randn(SIDE, SIDE, device=device, dtype=dtype)
+    (a @ b).sum().item()
+    start = thread_clock()
+    for _ in range(PRODUCTS):
+        c = a @ b
+    c.sum().item()
+    return 0.5 * 2 * SIDE**3 * PRODUCTS / (thread_clock() - start)
 
 
 @cache
 def crowding() -> float:
     """Return how many times longer work takes now than without the other processes on the same cores, at least 1."""
-    computed = thread_clock()
-    passed = _seconds_of_products(monotonic, bf16=False)
-    return max(1.0, passed / max(1e-9, thread_clock() - computed))
-
-
-def _seconds_of_products(clock: Callable[[], float], *, bf16: bool) -> float:
-    dtype: Any = torch.bfloat16 if bf16 else torch.float32
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a, b = torch.randn(SIDE, SIDE, device=device, dtype=dtype), torch.randn(SIDE, SIDE, device=device, dtype=dtype)
-    (a @ b).sum().item()
-    start = clock()
+    a = np.ones((SIDE // 2, SIDE // 2), np.float32)
+    computed, passed = thread_clock(), monotonic()
     for _ in range(PRODUCTS):
-        c = a @ b
-    c.sum().item()
-    return clock() - start
+        a @ a
+    return max(1.0, (monotonic() - passed) / max(1e-9, thread_clock() - computed))

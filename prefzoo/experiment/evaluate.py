@@ -30,8 +30,9 @@ from prefzoo.evals.metrics.measure import HeldOut, Measured, measured, run_bench
 from prefzoo.evals.suites.prompts import check_rendered, load_prompts
 from prefzoo.evals.suites.tasks import check_names, is_benchmark
 from prefzoo.experiment.labels import labels_of_option, with_labels
+from prefzoo.experiment.recipe_judge import check_judgeable
 from prefzoo.experiment.stages.answers import cached_answers
-from prefzoo.experiment.stages.judge import check_judgeable, judge_models, judge_settings
+from prefzoo.experiment.stages.judge import judge_models, judge_settings
 from prefzoo.experiment.stages.measure import report_unavailable
 from prefzoo.runtime import atomic_files, run_folders
 from prefzoo.runtime.cache import key_of

@@ -11,7 +11,8 @@ from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.stages.trainings import RESUME
 from prefzoo.experiment.stages.validate import discard_validation
-from prefzoo.experiment.standing import Standing, secure, standing_of
+from prefzoo.experiment.standing import secure, standing_of
+from prefzoo.experiment.standing_types import Standing
 from prefzoo.recipe import load
 from prefzoo.runtime import run_folders
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.executors import Executor
+from prefzoo.experiment.jobs import plain_job
 from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.stage import TRAIN, Stage
-from prefzoo.experiment.stages.trainings import plain_job
 from prefzoo.training.groups import group_trials
 
 

@@ -10,13 +10,13 @@ import torch
 
 from prefzoo.errors import UserError, VariantFailed
 from prefzoo.evals.judges.coverage import coverage
-from prefzoo.evals.judges.function import PairwiseFunction, ScoringFunction
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
 from prefzoo.evals.metrics.held_out import on_pairs
 from prefzoo.evals.metrics.measure import Measured, measured
 from prefzoo.evals.metrics.registry import Metric, all_metrics
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.plug_ins import is_plug_in
 from prefzoo.experiment.work_names import judging
 from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.training.loss_call import call_on_made_up_pairs
@@ -76,8 +76,7 @@ def _call_losses(experiment: Experiment, calls: Calls) -> None:
 
 def _failing_judge(experiment: Experiment, judge: Judge) -> str:
     """Return why a judge of the user's own gives no verdict on made-up answers; empty if it does, or is prefzoo's."""
-    own = isinstance(judge, PairwiseFunction | ScoringFunction) or not type(judge).__module__.startswith("prefzoo.")
-    if not own:
+    if not is_plug_in(judge):
         return ""
     first, second = (Answer(text, True, len(text.split())) for text in ANSWERS)
     comparisons = [Comparison(row, first, second) for row in experiment.prompts[: len(PROMPTS)]]

@@ -135,7 +135,7 @@ class Measurement:
         """Generate a few tokens: the first takes the time of reading the prompts, all others the same."""
         experiment, longest = self.experiment, self.experiment.recipe.evals.max_new_tokens
         model = experiment.base.answering
-        batch = [row.prompt for row in experiment.prompts[: min(prompts, prompts_together(model.device))]]
+        batch = [row.prompt for row in experiment.prompts[: min(prompts, prompts_together(model.device.type))]]
         took: dict[int, float] = {}
         for tokens in (1, 1, min(longest, 1 + SHORT)):  # kernels are made ready by the first
             start = thread_clock()

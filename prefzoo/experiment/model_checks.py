@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console
 
-from prefzoo.engine import model_copies
 from prefzoo.errors import UserError
 from prefzoo.experiment.search import Trial
 
@@ -26,6 +25,8 @@ def check_model(spec: str, model: Any, trials: Sequence[Trial], console: Console
     Raises:
         UserError: all weights of a mixture of experts are to be trained without `train.router_loss: off`.
     """
+    from prefzoo.engine import model_copies
+
     for line in _new_rows(spec, model_copies.added_rows(model.config.name_or_path), trials):
         console.print(line, soft_wrap=True, markup=False)
     experts = number_of_experts(model.config)

@@ -24,12 +24,13 @@ from prefzoo.evals.metrics.builtin.corrected import refusal
 from prefzoo.experiment import search, sweep_report, unchanged
 from prefzoo.experiment.best_trials import Choice, failures, train_and_choose
 from prefzoo.experiment.check import Checked, check_run, load_checked
-from prefzoo.experiment.context import Experiment, open_experiment
+from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.estimate import estimate
 from prefzoo.experiment.executors import LOCAL, Executor, InOrder, Resources, run_stage
 from prefzoo.experiment.folder import prepare_folder
 from prefzoo.experiment.keep import remove_weights
 from prefzoo.experiment.labels import FIELD, recipe_labels, with_labels
+from prefzoo.experiment.opening import open_experiment
 from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.rounds import lines_of, train_rounds
 from prefzoo.experiment.stages.frontier import write_frontier

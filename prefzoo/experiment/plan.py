@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -11,26 +12,24 @@ from rich.console import Console
 
 from prefzoo.data.mixtures import SourceCounts
 from prefzoo.engine.precision import use_bf16
-from prefzoo.experiment import search
-from prefzoo.experiment.check import check_run, load_checked
+from prefzoo.experiment import facts, search
+from prefzoo.experiment.check import Checked, check_known, check_run, load_checked
 from prefzoo.experiment.context import Experiment
-from prefzoo.experiment.data import unit
+from prefzoo.experiment.earlier_check import environment_of
 from prefzoo.experiment.estimate import estimate
+from prefzoo.experiment.jobs import plain_job
 from prefzoo.experiment.plan_types import Plan, RunEstimate, VariantPlan
 from prefzoo.experiment.request import Options, Request
-from prefzoo.experiment.rounds import lines_of
 from prefzoo.experiment.search import Trial
-from prefzoo.experiment.stages.trainings import plain_job
-from prefzoo.experiment.standing import standing_of
+from prefzoo.experiment.standing_types import Standing, new_standing
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.training.job import steps_of
 from prefzoo.training.memory_estimate import live_models, memory_need
-from prefzoo.training.profiles import profile_warnings
 
 
 def plan_of(
     path: Path, overrides: Sequence[str], results: str = "results", console: Console | None = None,
-    launch: Path | None = None, recipe: Recipe | None = None,
+    launch: Path | None = None, recipe: Recipe | None = None, fresh: bool = False,
 ) -> Plan:  # fmt: skip
     """Check a recipe with all that it names, as a run does, and return what it would do. Nothing is trained.
 
@@ -41,6 +40,7 @@ def plan_of(
         console: where progress goes; nowhere if None.
         launch: an Accelerate profile that trainings would start under.
         recipe: what the file holds with the overrides; None to read it.
+        fresh: whether nothing that earlier checks found is used.
 
     Returns:
         What it would do, with what looks absurd and what would fail.
@@ -48,25 +48,44 @@ def plan_of(
     Raises:
         UserError: the run would be refused.
     """
-    request = Request(str(path), tuple(overrides), results)
-    checked = check_run(request, load_checked(request, launch, recipe), console or Console(quiet=True))
+    request, console = Request(str(path), tuple(overrides), results), console or Console(quiet=True)
+    recipe = load_checked(request, launch, recipe)
+    keys = facts.keys_of(request, recipe, environment_of(request))
+    if not fresh:
+        with suppress(facts.Unknown):
+            known = check_known(request, recipe, console, keys)
+            if known is not None:
+                return _plan(known, launch)
+    checked = check_run(request, recipe, console)
+    if keys is not None and not checked.failing:
+        facts.write_facts(keys, checked.experiment, checked.overlap)
+    return _plan(checked, launch)
+
+
+def _plan(checked: Checked, launch: Path | None) -> Plan:
+    """Return what a run would do.
+
+    Raises:
+        Unknown: it is checked from facts, and one is missing.
+    """
     experiment = checked.experiment
-    recipe, model, trials = experiment.recipe, experiment.base.model, list(experiment.trials.values())
-    size, config = _size(model), model.config
-    standing = standing_of(experiment, Options())
+    recipe, trials = experiment.recipe, list(experiment.trials.values())
+    size, config = experiment.base.size, experiment.base.config
+    standing = _standing(experiment)
     estimated = estimate(experiment, checked.judge, standing)
     variants = {
         name: _plan_variant(experiment, variant, config, [t for t in trials if t.arm == name], estimated)
         for name, variant in recipe.variants.items()
     }
     audit = experiment.audits["train"]
-    profile = profile_warnings(launch) if launch else []
+    noun = "answers" if audit["single"] else "pairs"
+    profile = _profile_warnings(launch) if launch else []
     return Plan(
-        recipe.name, recipe.model, size, len(experiment.pairs), unit(experiment.pairs), audit["schema"],
+        recipe.name, recipe.model, size, len(experiment.pairs), noun, audit["schema"],
         dict(audit["counts"]), variants, sum(v.seconds * v.trials for v in variants.values()), len(trials),
         len(recipe.seeds or [recipe.seed]), _stops_early(recipe), search.is_sweep(recipe), estimated,
         (*checked.warnings, *profile), checked.failing, tuple(standing.lines()),
-        tuple(SourceCounts(**one) for one in audit["sources"]), lines_of(experiment),
+        tuple(SourceCounts(**one) for one in audit["sources"]), _rounds(experiment),
     )  # fmt: skip
 
 
@@ -85,8 +104,34 @@ def _plan_variant(
     return VariantPlan(variant.loss_obj.name, steps, train.batch, tokens, seconds, len(trials), grids, memory)
 
 
-def _size(model: Any) -> int:
-    return sum(p.numel() for p in model.parameters())
+def _standing(experiment: Experiment) -> Standing:
+    """Return how the run's folder stands.
+
+    Raises:
+        Unknown: there is something in it, and the experiment is not loaded.
+    """
+    new = new_standing(experiment.folder, experiment.trials)
+    if new is not None:
+        return new
+    if isinstance(experiment, facts.KnownExperiment):
+        raise facts.Unknown
+    from prefzoo.experiment.standing import standing_of
+
+    return standing_of(experiment, Options())
+
+
+def _profile_warnings(launch: Path) -> list[str]:
+    from prefzoo.training.profiles import profile_warnings
+
+    return profile_warnings(launch)
+
+
+def _rounds(experiment: Experiment) -> tuple[str, ...]:
+    if experiment.recipe.rounds is None:
+        return ()
+    from prefzoo.experiment.rounds import lines_of
+
+    return lines_of(experiment)
 
 
 def _stops_early(recipe: Recipe) -> bool:

@@ -152,18 +152,44 @@ def _value(train: Train, name: str) -> float | None:
     return None if at is None else float(at)
 
 
-def _of_loss(loss: AnyLoss, values: Mapping[str, Any], place: str) -> Iterator[str]:
+def are_plausible(variant: Variant) -> bool:
+    """Return whether every knob of a variant's loss has its default, or a value within its plausible range."""
+    return all(
+        value == _default(loss, knob) or _is_plausible(loss, knob, value)
+        for loss, values, _ in _losses_of(variant.loss_obj, variant.params.model_dump(), "")
+        for knob, value in values.items()
+    )
+
+
+def _default(loss: Loss | Modifier, knob: str) -> Any:
+    return loss.Params.model_fields[knob].get_default(call_default_factory=True, validated_data={})
+
+
+def _is_plausible(loss: Loss | Modifier, knob: str, value: Any) -> bool:
+    plausible = _knob_range(loss, knob)
+    return plausible is not None and isinstance(value, float) and plausible.low <= value <= plausible.high
+
+
+def _losses_of(
+    loss: AnyLoss, values: Mapping[str, Any], place: str
+) -> Iterator[tuple[Loss | Modifier, Mapping[str, Any], str]]:  # fmt: skip
+    """Yield the losses and modifiers that a loss is made of, each with its knobs and its place in the recipe."""
     if isinstance(loss, Modified):
         own = dict(values)
         entries = own.pop("modifiers")
-        yield from _of_loss(loss.loss, own, place)
+        yield from _losses_of(loss.loss, own, place)
         for i, ((spec, one), entry) in enumerate(zip(loss.steps, entries, strict=True)):
-            yield from _of_knobs(one, entry[spec], f"{place}.modifiers.{i}.{spec}")
+            yield one, entry[spec], f"{place}.modifiers.{i}.{spec}"
     elif isinstance(loss, Sum):
         for _, term in loss.terms:
-            yield from _of_knobs(term, values[term.name], f"{place}.{term.name}")
+            yield term, values[term.name], f"{place}.{term.name}"
     elif isinstance(loss, Loss):
-        yield from _of_knobs(loss, values, place)
+        yield loss, values, place
+
+
+def _of_loss(loss: AnyLoss, values: Mapping[str, Any], place: str) -> Iterator[str]:
+    for one, knobs, at in _losses_of(loss, values, place):
+        yield from _of_knobs(one, knobs, at)
 
 
 def _of_knobs(loss: Loss | Modifier, values: Mapping[str, Any], place: str) -> Iterator[str]:

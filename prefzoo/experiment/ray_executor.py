@@ -18,8 +18,9 @@ from rich.console import Console
 
 from prefzoo.errors import UserError
 from prefzoo.experiment.check import load_checked
-from prefzoo.experiment.context import Experiment, open_experiment
+from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.executors import RAY, Resources, run_stage
+from prefzoo.experiment.opening import open_experiment
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.stages.stage import REFERENCE, SAMPLE, TRAIN, Done, Failed, Result, Stage
 from prefzoo.recipe import load

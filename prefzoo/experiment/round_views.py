@@ -31,6 +31,7 @@ from prefzoo.recipe.sections import Data
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.atomic_files import sha256_of_file
 from prefzoo.runtime.cache import ENGINE, key_of
+from prefzoo.training.loss_inputs import contents_of
 
 PAIRS = "pairs.jsonl"  # of a round, in its trial's folder; its card is beside it
 SEEDS = 2**32  # seeds of trials are below it, so that no two rounds sample by one seed
@@ -211,5 +212,5 @@ def check_rounds_data(experiment: Experiment, trial: Trial) -> Experiment:
         raise UserError(f"{trial.name}: the round before it, or its pairs, are missing; start the run as a whole")
     if experiment.recipe.rounds is not None:
         only = view.recipe.model_copy(update={"variants": {trial.arm: trial.variant}})
-        check_variants(only, view.pairs)
+        check_variants(only, contents_of(view.pairs))
     return view

@@ -7,9 +7,9 @@ from prefzoo.evals.suites.prompts import check_rendered
 from prefzoo.experiment.best_trials import Choice, check_any, failures
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.executors import Executor
+from prefzoo.experiment.recipe_judge import check_judgeable
 from prefzoo.experiment.round_views import is_sampled, judge_settings_of, previous, rounds_of, sampling_of
 from prefzoo.experiment.search import Trial
-from prefzoo.experiment.stages.judge import check_judgeable
 from prefzoo.experiment.stages.stage import SAMPLE, TRAIN, Stage
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.cache import key_of

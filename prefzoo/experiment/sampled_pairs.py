@@ -25,7 +25,8 @@ from prefzoo.evals.judges import load_judge
 from prefzoo.evals.judges.protocol import Answer, Judge, Progress, PromptRow
 from prefzoo.evals.suites.prompts import check_rendered, load_prompts
 from prefzoo.experiment.plausible import sampling_warning
-from prefzoo.experiment.stages.judge import check_judgeable, judge_settings
+from prefzoo.experiment.recipe_judge import check_judgeable
+from prefzoo.experiment.stages.judge import judge_settings
 from prefzoo.runtime.cache import Cache, key_of
 from prefzoo.runtime.paths import OUT_CURE, check_writable
 from prefzoo.runtime.progress import stage

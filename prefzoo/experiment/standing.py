@@ -5,8 +5,7 @@ Everything is read, nothing is written: `check` prints it, and a run prints it b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,10 @@ from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.measure import Numbers, state_of_numbers
 from prefzoo.experiment.stages.trainings import Training
 from prefzoo.experiment.stages.validate import is_validated
+from prefzoo.experiment.standing_types import AGAIN, FAILED, NEW, RESUMED, REUSED, Standing, TrialStanding
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.run_folders import BASE, RESOLVED
 
-ACTIONS = REUSED, RESUMED, NEW, AGAIN, FAILED = "reused", "resumed", "new", "trained again", "failed before"
-MOST = 8  # names on a line
 CONTENTS = {  # hash -> the settings that explain it, and what it is of
     "weights": ("model ", "the content of the model"),
     "rows": ("data.", "the training data"),
@@ -34,89 +32,6 @@ CONTENTS = {  # hash -> the settings that explain it, and what it is of
     "reference's weights": ("reference ", "the content of the reference"),
 }
 REMOVED = "its weights were removed, and it must be measured again"
-
-
-@dataclass(frozen=True)
-class TrialStanding:
-    """What happens to one trial.
-
-    Attributes:
-        action: REUSED, RESUMED, NEW, AGAIN or FAILED.
-        why: the settings that changed, old -> new; or where it resumes, or which folder it is taken from.
-        source: a folder with a training of the same settings under another name; None if there is none.
-        overwrites: whether its folder holds a training of other settings.
-        step: the optimiser step after which it resumes.
-    """
-
-    action: str
-    why: str = ""
-    source: Path | None = None
-    overwrites: bool = False
-    step: int = 0
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a run's folder stands against its recipe.
-
-    Attributes:
-        folder: the run's.
-        trials: what happens to each trial of the recipe, by name.
-        orphans: trials in the folder that the recipe no longer has.
-        measured_again: models whose training is reused and whose numbers are of other settings.
-        evaluation: the settings of the evaluation that changed, old -> new.
-        replace: whether results of other settings are overwritten rather than archived.
-    """
-
-    folder: Path
-    trials: dict[str, TrialStanding]
-    orphans: list[str] = field(default_factory=list)
-    measured_again: list[str] = field(default_factory=list)
-    evaluation: str = ""
-    replace: bool = False
-
-    @property
-    def uses_nothing(self) -> bool:
-        """Whether nothing that an earlier start of the run trained is used."""
-        return all(one.action in (NEW, AGAIN) for one in self.trials.values())
-
-    @property
-    def superseded(self) -> list[str]:
-        """What the run would overwrite or leave off its board: trials, and models with numbers of other settings."""
-        changed = [name for name, one in self.trials.items() if one.overwrites]
-        return [*changed, *self.orphans, *self.measured_again]
-
-    def lines(self) -> list[str]:
-        """Describe what is reused, trained, measured again and left over, a line for each kind; empty if all is new."""
-        if not self.superseded and all(one.action == NEW for one in self.trials.values()):
-            return []
-        groups: dict[tuple[str, str], list[str]] = {}
-        for name, one in self.trials.items():
-            groups.setdefault((one.action, one.why), []).append(name)
-        lines = [
-            f"  {action}: {shortened(names)}{f' ({why})' if why else ''}"
-            for kind in ACTIONS
-            for (action, why), names in groups.items()
-            if action == kind
-        ]
-        if self.measured_again:
-            why = self.evaluation or "the content of prompts, pairs or tasks, or a version, changed"
-            lines.append(f"  measured again: {shortened(self.measured_again)} ({why})")
-        if self.orphans:
-            orphaned = shortened(self.orphans)
-            lines.append(f"  orphaned: {orphaned} (not in the recipe; left off the board, stays in the folder)")
-        if self.is_to_be_archived:
-            lines.append(
-                f"  archived first: the earlier results, as {self.folder}{run_folders.ARCHIVE_MARK}DATE; see --replace"
-            )
-        elif self.replace and self.superseded:
-            lines.append("  --replace: the earlier results are overwritten")
-        return [f"{self.folder}:", *lines]
-
-    @property
-    def is_to_be_archived(self) -> bool:
-        """Whether results would be lost that are in no archive yet."""
-        return not self.replace and not archive.holds(self.folder, self.superseded)
 
 
 def standing_of(experiment: Experiment, options: Options, *, replace: bool = False) -> Standing:
@@ -272,12 +187,6 @@ def _resolved(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return plain if isinstance(plain, dict) else {}
-
-
-def shortened(names: Sequence[str]) -> str:
-    """Return names separated by commas; of many, the first ones and how many more there are."""
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    return ", ".join(names[:MOST]) + more
 
 
 def secure(standing: Standing, console: Console | None = None) -> None:

@@ -99,16 +99,16 @@ def inputs_of(request: Request, recipe: Mapping[str, Any], folder: Path) -> dict
     Returns:
         The inputs; None where something comes from the hub and no local copy of it says which version it is.
     """
-    paths = [path for text in _texts(recipe) for path in _files(text, folder)]
+    paths = [path for text in _texts(recipe) for path in files_of(text, folder)]
     named = [recipe["model"], *(v.get("reference") for v in recipe["variants"].values() if isinstance(v, Mapping))]
     named = [text for one in named for text in (one if isinstance(one, list) else [one])]  # a grid of references
     for text, kind in [
         *((text, "models") for text in named),
         *((path, "datasets") for use in ("train", "eval") for path in paths_of(recipe["data"][use])),
     ]:
-        if text and not list(_files(text, folder)):
-            version = _hub_cache() / f"{kind}--{text.replace('/', '--')}" / "refs" / "main"
-            if not version.is_file():
+        if text and not list(files_of(text, folder)):
+            version = hub_version(text, kind)
+            if version is None:
                 return None
             paths.append(version)
     return known_inputs(request, [str(path) for path in paths])
@@ -132,6 +132,14 @@ def known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) -> 
         The inputs.
     """
     recipe = Path(request.recipe)
+    return {
+        "recipe": recipe.read_text(encoding="utf-8"), "folder": str(recipe.resolve().parent),
+        "overrides": list(request.overrides), "files": stamps([Path(file) for file in files]), **surroundings(),
+    }  # fmt: skip
+
+
+def surroundings() -> dict[str, Any]:
+    """Return the code, the versions of packages and the hardware that whatever is computed depends on."""
     package = Path(__file__).parents[1]
     own = [p for root in (package, package / "evals") for p in root.resolve().rglob("*") if p.suffix in (".py", ".j2")]
     # names and versions; not of sys.path: setuptools and Ray, once imported, add folders with copies of packages
@@ -139,8 +147,6 @@ def known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) -> 
     roots += [root for root in os.environ.get("PYTHONPATH", "").split(os.pathsep) if root]
     packages = {path.name for root in roots for path in Path(root).glob("*.dist-info")}
     return {
-        "recipe": recipe.read_text(encoding="utf-8"), "folder": str(recipe.resolve().parent),
-        "overrides": list(request.overrides), "files": stamps([Path(file) for file in files]),
         "code": [len(own), max(p.stat().st_mtime_ns for p in own)], "python": sys.version,
         "packages": sorted(packages),
         "hardware": [
@@ -169,8 +175,27 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _files(text: str, folder: Path) -> Iterator[Path]:
-    """Yield the files that a text of a recipe names, if it names any: `data.jsonl`, `model/`, `mine.py:loss`."""
+def hub_version(name: str, kind: str) -> Path | None:
+    """Return the local file that says which version of the hub's a name stands for; None where there is none.
+
+    Args:
+        name: of a model or data set of the hub.
+        kind: `models` or `datasets`.
+    """
+    version = _hub_cache() / f"{kind}--{name.replace('/', '--')}" / "refs" / "main"
+    return version if version.is_file() else None
+
+
+def files_of(text: str, folder: Path) -> Iterator[Path]:
+    """Yield the files that a text of a recipe names, if it names any: `data.jsonl`, `model/`, `mine.py:loss`.
+
+    Args:
+        text: any text of a recipe.
+        folder: where relative paths start.
+
+    Returns:
+        An iterator over the files.
+    """
     if text.startswith(PACKAGE_SCHEME):
         yield resolve_package(text)
         return

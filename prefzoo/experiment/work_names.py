@@ -10,7 +10,7 @@ from prefzoo.evals.generation.batches import prompts_together
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.runtime.cache import key_of
-from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.devices import device_type
 from prefzoo.training.job import Job
 from prefzoo.training.loss_inputs import kind_of
 from prefzoo.types import LogProbs
@@ -24,9 +24,14 @@ def scoring(kind: type[LogProbs], *, bf16: bool) -> str:
     return f"scoring {kind.__name__} in {'bf16' if bf16 else 'fp32'}"
 
 
+def products(*, bf16: bool) -> str:
+    """Return the name of half of the operations of a matrix product, which training may get."""
+    return f"operations in {'bf16' if bf16 else 'fp32'}"
+
+
 def answering(prompts: int, tokens: int) -> str:
     """Return the name of generating answers: what a token takes depends on how many are generated together."""
-    return f"answers to {min(prompts, prompts_together(process_state().device))} prompts, {tokens} tokens"
+    return f"answers to {min(prompts, prompts_together(device_type()))} prompts, {tokens} tokens"
 
 
 def judging(judge: Judge) -> str:

@@ -8,14 +8,14 @@ from statistics import fmean
 
 from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.evals.judges.protocol import Judge
-from prefzoo.experiment import round_views, search, work_names
+from prefzoo.experiment import search, work_names
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.jobs import passes_of, plain_job
 from prefzoo.experiment.plan_types import BENCHMARKS, GENERATION, JUDGING, LOADING, PAIRS, REFERENCE, TRAINING
 from prefzoo.experiment.search import Trial
-from prefzoo.experiment.stages.trainings import passes_of, plain_job
-from prefzoo.experiment.standing import FAILED, RESUMED, REUSED, Standing
+from prefzoo.experiment.standing_types import FAILED, RESUMED, REUSED, Standing
 from prefzoo.experiment.work_names import answering, scoring, tokens_of
-from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.devices import device_type, process_count
 from prefzoo.runtime.run_folders import BASE
 from prefzoo.training.groups import group_trials
 from prefzoo.training.job import Job, steps_of
@@ -111,8 +111,7 @@ def works_of(experiment: Experiment, judge: Judge | None, todo: Trained) -> list
 
 def together(jobs: Mapping[str, Job]) -> dict[str, int]:
     """Return how many trials are trained side by side with each, itself included."""
-    state = process_state()
-    groups, _ = group_trials(jobs, state.device.type, state.num_processes)
+    groups, _ = group_trials(jobs, device_type(), process_count())
     return {name: len(group) for group in groups for name in group}
 
 
@@ -180,6 +179,8 @@ def _of_rounds(experiment: Experiment, judge: Judge | None, todo: Trained) -> It
     """Yield the answers that rounds sample, and the verdicts that pair them."""
     if experiment.recipe.rounds is None:
         return
+    from prefzoo.experiment import round_views
+
     due = [experiment.trials[name] for name in todo.left if round_views.is_sampled(experiment, experiment.trials[name])]
     for trial in due:
         sampling, prompts = round_views.sampling_of(experiment, trial), len(experiment.sampled_prompts)

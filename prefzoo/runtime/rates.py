@@ -12,6 +12,8 @@ from time import monotonic, thread_time
 from typing import Any, Literal
 
 from prefzoo.runtime.cache import Cache, cache_of
+from prefzoo.runtime.devices import has_gpu
+from prefzoo.runtime.lazy_torch import torch
 from prefzoo.runtime.run_folders import cpu_name
 
 Origin = Literal["run", "trial"]
@@ -21,19 +23,20 @@ ORIGINS: tuple[Origin, ...] = ("run", "trial")  # what a run took counts more th
 class Rates:
     """Seconds per unit of work, by the work's name. The newest record counts."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, threads: int | None = None) -> None:
         """Open the records of a model on this machine.
 
         Args:
             model: What identifies its weights.
+            threads: How many threads torch computes with; torch is asked if None.
         """
-        self._model = model
+        self._model, self._threads = model, threads
         self._opened: Cache | None = None
 
     @property
     def _cache(self) -> Cache:
         if self._opened is None:
-            self._opened = cache_of("rates", "rates", self._model, _machine(), sync=False)
+            self._opened = cache_of("rates", "rates", self._model, _machine(self._threads), sync=False)
         return self._opened
 
     def get(self, work: str) -> tuple[float, Origin] | None:
@@ -78,13 +81,9 @@ def thread_clock() -> float:
 
     On a machine with a GPU, which computes while the thread waits, the time that has passed.
     """
-    import torch
-
-    return monotonic() if torch.cuda.is_available() else thread_time()
+    return monotonic() if has_gpu() else thread_time()
 
 
-def _machine() -> list[Any]:
-    import torch
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return [cpu_name(), os.cpu_count(), torch.get_num_threads(), gpu]
+def _machine(threads: int | None) -> list[Any]:
+    gpu = torch.cuda.get_device_name() if has_gpu() else None
+    return [cpu_name(), os.cpu_count(), torch.get_num_threads() if threads is None else threads, gpu]

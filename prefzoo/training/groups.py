@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefzoo.training.job import Job, moves_reference
+from prefzoo.training.job import Job, moves_reference, steps_of
 from prefzoo.training.passes import token_budget
 
 WHOLE_STEPS = ("cpu",)  # devices where several small passes are no faster together than one large pass alone
@@ -46,6 +46,8 @@ def group_trials(jobs: Mapping[str, Job], device: str, processes: int) -> tuple[
 def _split(jobs: Mapping[str, Job], device: str) -> list[list[str]]:
     """Split variants of one shape into groups of as many as there is room for."""
     first = next(iter(jobs.values()))
+    if len(jobs) == 1:
+        return [list(jobs)]
     whole, room = _whole_steps(first, device), max(1, _room(first, device))
     if first.train.micro_batch is None and min(len(jobs), room) <= whole:
         return _parts(list(jobs), room)
@@ -103,7 +105,7 @@ def _shape(job: Job) -> dict[str, Any]:
     return {
         "seed": job.seed,
         "train.batch": train.batch,
-        "train.steps": len(job.steps),
+        "train.steps": steps_of(train, len(job.pairs)),
         "train.precision": job.bf16,
         **{f"train.lora.{name}": str(adapter.get(name)) for name in ("rank", "dropout", "targets")},
         "train.micro_batch": train.micro_batch,
@@ -116,7 +118,7 @@ def _shape(job: Job) -> dict[str, Any]:
 
 def _whole_steps(job: Job, device: str) -> int:
     """Return how many variants' whole steps fit in the tokens of one pass."""
-    return token_budget(job.train, device) // max(sum(job.pairs[i].total_tokens for i in rows) for rows in job.steps)
+    return token_budget(job.train, device) // job.largest[0]
 
 
 def _room(job: Job, device: str) -> int:
@@ -124,5 +126,4 @@ def _room(job: Job, device: str) -> int:
     whole, auto = _whole_steps(job, device), job.train.side_by_side == "auto"
     if (auto and device in WHOLE_STEPS) or (job.train.lora is not None and job.train.lora.dropout):
         return whole
-    longest = max(job.pairs[i].total_tokens for rows in job.steps for i in rows)
-    return max(1 if auto else 2, whole, token_budget(job.train, device) // longest)
+    return max(1 if auto else 2, whole, token_budget(job.train, device) // job.largest[1])

@@ -6,26 +6,24 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from accelerate import DistributedType
 from pydantic import BaseModel
-from torch import Tensor
 
 from prefzoo.data.batches import Layout, mixed_order, order
 from prefzoo.data.mixtures import Origins
 from prefzoo.data.tokens import TokenExample
 from prefzoo.data.views import select
-from prefzoo.engine.base_model import Base
-from prefzoo.engine.reference_logprobs import scatter_rows, select_rows
 from prefzoo.losses import AnyLoss
 from prefzoo.recipe.sections import Train
-from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.cache import cached, key_of
+from prefzoo.runtime.lazy_torch import Tensor, torch
 from prefzoo.training.loss_inputs import MismatchedRows, kind_of
-from prefzoo.training.moving_reference import frozen_twin
 from prefzoo.training.passes import Passes, scoring_passes
 from prefzoo.types import LogProbs
+
+if TYPE_CHECKING:
+    from prefzoo.engine.base_model import Base
 
 # examples, their name, the kind of log-probs, and the passes in which each process scores them
 Frozen = Callable[[Sequence[TokenExample], str, type[LogProbs], list[Passes]], LogProbs]
@@ -77,7 +75,26 @@ class Job:
         batch, steps = self.train.batch, steps_of(self.train, len(self.pairs))
         if self.origins is None or not self.origins.weights:
             return order(len(self.pairs), batch, steps, self.seed)
-        return mixed_order(self.origins.members(self.pairs), self.origins.weights, batch, steps, self.seed)
+        return mixed_order(self._members(), self.origins.weights, batch, steps, self.seed)
+
+    @cached_property
+    def largest(self) -> tuple[int, int]:
+        """Tokens of the largest step and of the longest row that a step sees; cached, since the order needs torch."""
+        lengths = [pair.total_tokens for pair in self.pairs]
+        weights = [] if self.origins is None else [list(self.origins.weights), list(map(len, self._members()))]
+        depends = {
+            "lengths": key_of(lengths), "batch": self.train.batch, "steps": steps_of(self.train, len(lengths)),
+            "seed": self.seed, "weights": weights,
+        }  # fmt: skip
+        step, row = cached("steps", depends, lambda: self._largest(lengths))
+        return step, row
+
+    def _largest(self, lengths: Sequence[int]) -> list[int]:
+        steps = [[lengths[i] for i in rows] for rows in self.steps]
+        return [max(map(sum, steps)), max(map(max, steps))]
+
+    def _members(self) -> Sequence[Sequence[int]]:
+        return [] if self.origins is None else self.origins.members(self.pairs)
 
 
 def steps_of(train: Train, pairs: int) -> int:
@@ -101,6 +118,8 @@ def with_reference(
     Returns:
         the job with `reference`, `mismatched` and `live` as its loss needs them.
     """
+    from prefzoo.engine.reference_logprobs import scatter_rows, select_rows
+
     loss, train = job.loss, job.train
     parts: dict[str, Any] = {}
     if loss.needs_reference:
@@ -141,6 +160,11 @@ def with_twin(job: Job, policy: Any) -> Job:
     """
     if not moves_reference(job) or job.train.lora is None:
         return job
+    from accelerate import DistributedType
+
+    from prefzoo.runtime.distributed import process_state
+    from prefzoo.training.moving_reference import frozen_twin
+
     state = process_state()
     shares = state.distributed_type is not DistributedType.DEEPSPEED  # which empties the tensors that it partitions
     return replace(job, live=frozen_twin(policy, shares=shares).to(state.device))
@@ -157,6 +181,8 @@ def with_start(job: Job, frozen: Frozen, *, together: int = 1) -> Job:
     Returns:
         The job with `start`.
     """
+    from prefzoo.engine.reference_logprobs import scatter_rows
+
     rows = sorted(set(job.steps[0]))
     passes = _passes(job.train, job.pairs, job.steps[:1], together)
     passes = [[[rows.index(i) for i in part] for part in own] for own in passes]
@@ -167,5 +193,7 @@ def with_start(job: Job, frozen: Frozen, *, together: int = 1) -> Job:
 def _passes(
     train: Train, pairs: Sequence[TokenExample], steps: Sequence[Sequence[int]], together: int
 ) -> list[Passes]:  # fmt: skip
+    from prefzoo.runtime.distributed import process_state
+
     state = process_state()
     return scoring_passes(train, pairs, steps, state.device.type, state.num_processes, together)

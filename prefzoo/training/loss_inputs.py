@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
-import torch
-from torch import Tensor
-
 from prefzoo.data.mixtures import Origins
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.data.views import View
 from prefzoo.errors import UserError
 from prefzoo.losses import AnyLoss, Modified
+from prefzoo.runtime.lazy_torch import Tensor, torch
 from prefzoo.types import (
     Answers,
     LogProbs,
@@ -198,12 +196,46 @@ class MismatchedRows(View[TokenExample]):
         return replace(self._examples[self._answers[index]], prompt=asked.prompt, row=asked.row)
 
 
-def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, setting: str) -> None:
+@dataclass(frozen=True)
+class Contents:
+    """What training data has of that which not every loss can do without.
+
+    Attributes:
+        single: whether there are single labelled answers.
+        scoreless: number, from 1, of the first row without scores; 0 if all have them.
+        rankless: that of the first row with scores and without quantiles among the reference's rewards.
+    """
+
+    single: bool = False
+    scoreless: int = 0
+    rankless: int = 0
+
+
+def contents_of(examples: Iterable[TokenExample]) -> Contents:
+    """Go through training data once.
+
+    Args:
+        examples: the data.
+
+    Returns:
+        What they have.
+    """
+    single, scoreless, rankless = False, 0, 0
+    for example in examples:
+        single = single or isinstance(example, TokenAnswer)
+        if not isinstance(example, TokenPair) or example.scores is None:
+            scoreless = scoreless or example.row + 1
+        elif example.quantiles is None:
+            rankless = rankless or example.row + 1
+    return Contents(single, scoreless, rankless)
+
+
+def check_fit(loss: AnyLoss, data: Contents, batch: int, setting: str) -> None:
     """Check that the data and the batch size give a loss everything it needs.
 
     Args:
         loss: the loss.
-        examples: the training data.
+        data: what the training data has.
         batch: rows of a step.
         setting: where the recipe names the loss, for messages.
 
@@ -212,22 +244,20 @@ def check_fit(loss: AnyLoss, examples: Sequence[TokenExample], batch: int, setti
             that compares rows; a line each.
     """
     faults = []
-    if not loss.unpaired and any(isinstance(e, TokenAnswer) for e in examples):
+    if not loss.unpaired and data.single:
         faults.append(
             f"{setting}: {loss.name} compares two answers to a prompt, but the data has single labelled answers; "
             "use kto, bco or another loss of the group unpaired, or data with chosen and rejected"
         )
-    if loss.needs_scores and any(_scoreless(e) for e in examples):
-        bad = next(e.row + 1 for e in examples if _scoreless(e))
+    if loss.needs_scores and data.scoreless:
         faults.append(
-            f"{setting}: {loss.name} reads the columns score_chosen and score_rejected, and row {bad} has none; "
-            "name them under data.columns, or choose a loss that needs no scores"
+            f"{setting}: {loss.name} reads the columns score_chosen and score_rejected, and row {data.scoreless} has "
+            "none; name them under data.columns, or choose a loss that needs no scores"
         )
-    if loss.needs.get("scores") is RankedScores and any(_rankless(e) for e in examples):
-        bad = next(e.row + 1 for e in examples if _rankless(e))
+    if loss.needs.get("scores") is RankedScores and data.rankless:
         faults.append(
-            f"{setting}: {loss.name} ranks scores among rewards of the reference's own answers, and row {bad} has no "
-            "list ref_rewards of them; add the column, or choose a loss that needs none"
+            f"{setting}: {loss.name} ranks scores among rewards of the reference's own answers, and row "
+            f"{data.rankless} has no list ref_rewards of them; add the column, or choose a loss that needs none"
         )
     if loss.needs_mismatched and batch < 2:  # noqa: PLR2004 - a prompt and another row's answer
         faults.append(
@@ -249,11 +279,3 @@ def _comparing(loss: AnyLoss) -> list[str]:
     modifiers = loss.modifiers if isinstance(loss, Modified) else ()
     terms = [term for _, term in loss.terms if term.state_type is None and not term.needs_mismatched]
     return [term.name for term in terms if term.couples] + [one.name for one in modifiers if one.couples]
-
-
-def _rankless(example: TokenExample) -> bool:
-    return isinstance(example, TokenPair) and example.scores is not None and example.quantiles is None
-
-
-def _scoreless(example: TokenExample) -> bool:
-    return not isinstance(example, TokenPair) or example.scores is None

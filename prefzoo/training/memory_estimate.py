@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from accelerate.utils import parse_flag_from_env
-
 from prefzoo.data.batches import split
 from prefzoo.data.tokens import TokenExample
-from prefzoo.engine.cpu_attention import saved_attention_weights
+from prefzoo.engine.attention_pieces import saved_attention_weights
 from prefzoo.recipe.sections import Train
-from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.devices import has_gpu
+from prefzoo.runtime.lazy_torch import torch
 from prefzoo.training.job import Job, moves_reference
 from prefzoo.training.memory_model import GIB, DeviceType, Shape, TrainingPlan, footprint, model_bytes, model_shape
 from prefzoo.training.memory_need import MemoryNeed, free_memory
@@ -60,9 +59,13 @@ def with_pass_size(job: Job, config: Any) -> Job:
 
 
 def _with_tokens(train: Train, shape: Shape, *, bf16: bool, held: int) -> Train:
-    import torch
+    if train.tokens or not has_gpu():
+        return train
+    from accelerate.utils import parse_flag_from_env
 
-    if train.tokens or not torch.cuda.is_available() or process_state().device.type != "cuda":
+    from prefzoo.runtime.distributed import process_state
+
+    if process_state().device.type != "cuda":
         return train
     world = process_state().num_processes
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
@@ -90,15 +93,13 @@ def memory_need(
     Returns:
         The need; None if the architecture is unknown.
     """
-    import torch
-
     try:
         shape = model_shape(config)
         held = sum(model_bytes(model_shape(own), frozen_bf16=False) for own in live)
         before = model_bytes(model_shape(reference), frozen_bf16=False) if reference is not None else 0.0
     except (AttributeError, TypeError):
         return None
-    device_type: DeviceType = "cuda" if torch.cuda.is_available() else "cpu"
+    device_type: DeviceType = "cuda" if has_gpu() else "cpu"
     longest = sorted(range(len(pairs)), key=lambda i: -pairs[i].answer_tokens)[: train.batch]
     budget = token_budget(_with_tokens(train, shape, bf16=bf16, held=len(live)), device_type)
     parts = split(pairs, longest, budget, train.micro_batch)

@@ -75,6 +75,13 @@ class Shape:
         return self.layers * rank * ((d + q) * 2 + (d + k) * 2 + (d + f) * 3)
 
 
+# fields of a configuration that `model_shape` reads
+SIZES = (
+    "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size", "num_hidden_layers", "intermediate_size",
+    "vocab_size", "tie_word_embeddings",
+)  # fmt: skip
+
+
 def model_shape(config: Any) -> Shape:
     """Return the sizes in a transformers configuration; fields that it lacks default to Llama's.
 

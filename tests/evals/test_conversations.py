@@ -25,7 +25,7 @@ from prefzoo.evals.judges.rows import output_rows
 from prefzoo.evals.report.prompts import browser
 from prefzoo.evals.suites.prompts import check_rendered, load_prompts
 from prefzoo.experiment.labels import labels_of, read_labelled
-from prefzoo.experiment.stages.judge import check_judgeable
+from prefzoo.experiment.recipe_judge import check_judgeable
 from prefzoo.runtime.cache import cached_by_prompt
 
 SYSTEM = {"role": "system", "content": "Be terse."}

@@ -81,7 +81,8 @@ def test_a_row_takes_its_keys_and_values(tiny_model: Any) -> None:
 
 
 def test_at_least_one_answer_and_at_most_so_many(tiny_model: Any, as_on_a_gpu: dict[str, float]) -> None:
-    assert batches.prompts_in_batch(tiny_model, 10, 6) == batches.MOST == batches.prompts_together(tiny_model.device)
+    assert batches.prompts_in_batch(tiny_model, 10, 6) == batches.MOST
+    assert batches.prompts_together("cuda") == batches.MOST
     assert batches.prompts_in_batch(tiny_model, 10, 6, n=4) == batches.MOST // 4
     as_on_a_gpu["free"] = 1
     assert batches.prompts_in_batch(tiny_model, 10, 6, n=4) == 1
@@ -94,7 +95,7 @@ def test_a_model_whose_cache_must_grow_keeps_it(as_on_a_gpu: dict[str, float]) -
 
 
 def test_a_cpu_answers_as_many_as_before(tiny_model: Any) -> None:
-    assert batches.prompts_together(tiny_model.device) == 50
+    assert batches.prompts_together("cpu") == 50
     assert [batches.prompts_in_batch(tiny_model, 10, 6, n) for n in (1, 4, 100)] == [96, 24, 1]
     assert batches.cache_settings(tiny_model) == {}
 

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: F401
 
-import prefzoo.evals.judges.causal
 import prefzoo.experiment.evaluate  # noqa: F401 - what every child would import
 from prefzoo.cli import main
+from prefzoo.engine import reference_logprobs
 from prefzoo.evals.judges.function import Function
 
 LOG = "calls.log"
@@ -61,8 +61,9 @@ def watch(kill: tuple[str, int]) -> None:
         "reward", LlamaForSequenceClassification.forward, kill, lambda _, **options: str(options["input_ids"].tolist())
     )
     Function.call = watched("function", Function.call, kill, lambda _, texts: str(texts))  # type: ignore[method-assign]
-    module = prefzoo.evals.judges.causal.reference_logprobs
-    module.logprobs = watched("causal", module.logprobs, kill, lambda _, pairs, *__, **___: str(list(pairs)))
+    reference_logprobs.logprobs = watched(
+        "causal", reference_logprobs.logprobs, kill, lambda _, pairs, *__, **___: str(list(pairs))
+    )
 
 
 def run(name: str, judge: str, kill: tuple[str, int] = ("", 0)) -> int:

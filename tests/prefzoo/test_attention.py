@@ -14,14 +14,14 @@ from emulated_gpu import emulated_gpu
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prefzoo.engine import cpu_attention, packed_attention, padded_attention, varlen_attention
+from prefzoo.engine import attention_pieces, cpu_attention, packed_attention, padded_attention, varlen_attention
 from prefzoo.engine.block_index import BlockIndex
 
 BLOCKS = ((3, 4, 2), (5, 1, 6), (2, 7, 0), (1, 1, 1))
 LONG = (
-    (40, cpu_attention.MAX_SAVED_KEYS + 30, 300),
-    (5, 3, cpu_attention.QUERIES_PER_PIECE - 5),
-    (60, 7, cpu_attention.MAX_SAVED_KEYS),
+    (40, attention_pieces.MAX_SAVED_KEYS + 30, 300),
+    (5, 3, attention_pieces.QUERIES_PER_PIECE - 5),
+    (60, 7, attention_pieces.MAX_SAVED_KEYS),
 )
 HEADS, KEYS, SCALE = 4, 2, 0.3
 

@@ -19,8 +19,8 @@ from rich.console import Console
 from prefzoo.evals.boards.run_files import read_run
 from prefzoo.experiment.best_trials import train_and_choose
 from prefzoo.experiment.check import load_checked
-from prefzoo.experiment.context import open_experiment
 from prefzoo.experiment.executors import InOrder, Resources
+from prefzoo.experiment.opening import open_experiment
 from prefzoo.experiment.ray_executor import Head, HeadLost, launch_words
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.stages.stage import REFERENCE, TRAIN, Stage

@@ -13,7 +13,7 @@ from prefzoo.data.schemas import describe, normalise
 from prefzoo.data.tokenising import tokenise
 from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.errors import UserError
-from prefzoo.training.loss_inputs import MismatchedRows, check_fit, mismatched_rows, scores_of, unpack
+from prefzoo.training.loss_inputs import MismatchedRows, check_fit, contents_of, mismatched_rows, scores_of, unpack
 from prefzoo.types import Answers, LogProbs
 
 PAIRS = [TokenPair([1], [2, 3], [4], 0), TokenPair([5], [6], [7, 8], 1), TokenPair([9], [10], [11], 2)]
@@ -40,15 +40,15 @@ def test_a_loss_that_the_data_does_not_fit_is_refused(
     name: str, pairs: list[TokenExample], batch: int, says: str
 ) -> None:
     with pytest.raises(UserError, match=says):
-        check_fit(named(name), pairs, batch, "x")
+        check_fit(named(name), contents_of(pairs), batch, "x")
 
 
 def test_a_loss_that_the_data_fits_passes() -> None:
     for name in ("dpo", "kto", "aot", "tdpo1", "dpo + 0.2*sft", "aot + tdpo1"):
-        check_fit(losses.get(name), PAIRS, 2, "x")
+        check_fit(losses.get(name), contents_of(PAIRS), 2, "x")
     for name in ("alpha_dpo", "dpo with humanline"):  # which has a state, and which reads each row alone
-        check_fit(named(name), PAIRS, 1, "x")
-    check_fit(losses.get("bco"), [TokenAnswer([1], [2], False, 0)], 2, "x")
+        check_fit(named(name), contents_of(PAIRS), 1, "x")
+    check_fit(losses.get("bco"), contents_of([TokenAnswer([1], [2], False, 0)]), 2, "x")
 
 
 def test_mismatched_rows_have_the_next_rows_answers() -> None:

@@ -223,7 +223,7 @@ def test_groups_are_spread_over_workers(place: Path) -> None:
     from rich.console import Console
 
     from prefzoo.experiment.check import load_checked
-    from prefzoo.experiment.context import open_experiment
+    from prefzoo.experiment.opening import open_experiment
 
     sets = ("variants={dpo: {beta: [0.05, 0.1, 0.2, 0.5]}}", "train.lora={rank: 2}", "evals.frontier=0")
 

@@ -14,7 +14,7 @@ from prefzoo.data.examples import Pair
 from prefzoo.data.schemas import column_names, normalise
 from prefzoo.data.tokenising import tokenise
 from prefzoo.errors import UserError
-from prefzoo.training.loss_inputs import check_fit, scores_of
+from prefzoo.training.loss_inputs import check_fit, contents_of, scores_of
 from prefzoo.types import RankedScores, Scores
 
 ROW = {"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 2.0, "score_rejected": 0.5}
@@ -62,10 +62,10 @@ def test_the_loss_is_given_them_or_the_data_is_refused(tiny_tokenizer: Any) -> N
     scores = scores_of(ranked, CPU)
     assert isinstance(scores, RankedScores) and scores.chosen_quantile.tolist() == [0.75]
     assert type(scores_of(plain, CPU)) is Scores
-    check_fit(losses.get("qrpo"), ranked, 2, "x")
-    check_fit(losses.get("odpo"), plain, 2, "x")
+    check_fit(losses.get("qrpo"), contents_of(ranked), 2, "x")
+    check_fit(losses.get("odpo"), contents_of(plain), 2, "x")
     with pytest.raises(UserError, match="x: qrpo ranks scores among rewards .* row 1 has no list ref_rewards of them"):
-        check_fit(losses.get("qrpo"), plain, 2, "x")
+        check_fit(losses.get("qrpo"), contents_of(plain), 2, "x")
 
 
 def test_an_answer_at_its_target_costs_nothing() -> None:

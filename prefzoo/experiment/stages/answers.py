@@ -161,5 +161,5 @@ def _by_prompt(
             for report in reports:
                 report(done, total, "")
 
-        together = prompts_together(process_state().device)
+        together = prompts_together(process_state().device.type)
         return cached_by_prompt(kind, depends, texts, generated, progress, together=together, shared=shared)

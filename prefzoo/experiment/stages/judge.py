@@ -14,14 +14,11 @@ from rich.console import Console
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.round_robin import as_json, markdown, play, round_robin
-from prefzoo.evals.judges import load_judge
-from prefzoo.evals.judges.checks import holds
 from prefzoo.evals.judges.coverage import coverage
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
 from prefzoo.evals.judges.rows import annotation_rows, drawn_of, games_of, output_rows, panel_of
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.recipe.judge import TAG, AnyJudge
-from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.measuring_time import timed
 from prefzoo.runtime.plugins import RAISED, describe_error
@@ -30,17 +27,6 @@ from prefzoo.runtime.progress import stage
 from prefzoo.runtime.run_folders import BASE
 
 PAIR = 2  # what a round robin takes at least
-
-
-def recipe_judge(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
-    """Return the recipe's judge, checked before anything is trained.
-
-    Raises:
-        UserError: there is no such judge, or it cannot judge these prompts.
-    """
-    judge = load_judge(recipe.evals.judge, recipe.folder)
-    check_judgeable(judge, prompts, "evals.judge", "evals.prompts")
-    return judge
 
 
 def judge_settings(text: str) -> Any:
@@ -56,33 +42,6 @@ def judge_settings(text: str) -> Any:
         place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(TAG))
         says = f"--judge: {place + ': ' if place else ''}{first['msg']}"
         raise UserError(f"{says}; write verifier, my_judge.py:better, or a mapping as in a recipe") from None
-
-
-def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str, prompts_place: str) -> None:
-    """Check that a judge can judge these prompts, and that none is there twice.
-
-    Args:
-        judge: the judge.
-        prompts: what answers will be of.
-        judge_place: the field or option that names the judge, for messages.
-        prompts_place: the one that names the prompts.
-
-    Raises:
-        UserError: it cannot, a check of a prompt does not exist, or a prompt is repeated. The judge itself is not
-            asked: see `Judge.check`.
-    """
-    bare = [row.id for row in prompts if not row.checks]
-    if judge.needs_checks and bare:
-        raise UserError(
-            f"{judge_place}: {judge.name} scores only prompts with checks, and {len(bare)} of {len(prompts)} have none "
-            f"(the first is {bare[0]}); choose another judge, or prompts like instruct:eval"
-        )
-    for row in prompts if judge.needs_checks else ():
-        for spec in row.checks:
-            holds("", spec)
-    twice = len(prompts) - len({row.text for row in prompts})
-    if twice:
-        raise UserError(f"{prompts_place}: {twice} of {len(prompts)} prompts are repeated; keep one of each")
 
 
 def judge_models(

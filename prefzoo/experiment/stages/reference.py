@@ -7,9 +7,10 @@ from typing import Any
 from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment.base_logprobs import base_on_held_out, base_on_validation
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.jobs import passes_of
 from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.stage import REFERENCE, Done, Result
-from prefzoo.experiment.stages.trainings import References, job_with_reference, passes_of
+from prefzoo.experiment.stages.trainings import References, job_with_reference
 from prefzoo.training.loss_inputs import kind_of
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,15 +16,13 @@ from prefzoo.engine.precision import use_bf16
 from prefzoo.engine.sharded_model import are_models_sharded
 from prefzoo.experiment.base_logprobs import base_logprobs
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.jobs import passes_of, plain_job, plug_in_files
 from prefzoo.experiment.search import Trial
-from prefzoo.losses import AnyLoss
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.atomic_files import sha256_of_file
 from prefzoo.runtime.cache import key_of
-from prefzoo.runtime.plugins import PACKAGE
 from prefzoo.training.checkpoint import Checkpoints
 from prefzoo.training.job import Frozen, Job, with_reference, with_start
-from prefzoo.training.memory_estimate import with_pass_size
 from prefzoo.training.passes import Passes
 from prefzoo.types import LogProbs
 
@@ -62,7 +59,7 @@ class Training:
             "params": variant.params.model_dump(),
             "train": _settings(variant.train),
         }
-        sources, reference = _plug_in_sources(variant.loss_obj), experiment.reference_of(trial)
+        sources, reference = list(map(sha256_of_file, plug_in_files(variant.loss_obj))), experiment.reference_of(trial)
         settings |= {"sources": sources} if sources else {}
         settings |= {"reference": reference.weights} if reference else {}
         weights = experiment.pair_weights.get(variant.train.pair_weights or "")
@@ -109,25 +106,6 @@ def _settings(train: Train) -> dict[str, Any]:
         later = {"bema": None, "when": "after"}
         plain["sync_reference"] = {k: v for k, v in plain["sync_reference"].items() if k not in later or v != later[k]}
     return {name: value for name, value in plain.items() if name not in LATER or value != LATER[name]}
-
-
-def _plug_in_sources(loss: AnyLoss) -> list[str]:
-    """Return hashes of the files of losses and modifiers that are not prefzoo's own: edited, they are others."""
-    functions = [term.fn for _, term in loss.terms] + [one.fn for one in loss.modifiers]
-    files = [Path(inspect.unwrap(fn).__code__.co_filename) for fn in functions]
-    return [sha256_of_file(file) for file in files if not file.is_relative_to(PACKAGE) and file.is_file()]
-
-
-def plain_job(experiment: Experiment, trial: Trial) -> Job:
-    """Return the job of a trial, without what its loss needs of the reference."""
-    variant, other = trial.variant, experiment.reference_of(trial)
-    layout = other.layout if other else experiment.layout
-    job = Job(
-        variant.loss_obj, variant.params, variant.train, trial.seed, experiment.pairs, layout, use_bf16(variant.train),
-        other_reference=other.weights if other else "",
-        pair_weights=experiment.pair_weights.get(variant.train.pair_weights or ""), origins=experiment.origins("train"),
-    )  # fmt: skip
-    return with_pass_size(job, experiment.base.config)
 
 
 @dataclass
@@ -198,9 +176,3 @@ def job_with_reference(experiment: Experiment, trial: Trial, references: Referen
         job = with_start(job, frozen_by(references.start, references.weights), together=together)
     base, weights = references.read(experiment, trial)
     return with_reference(job, base, frozen_by(base, weights), steps=steps, together=together)
-
-
-def passes_of(trial: Trial) -> tuple[object, ...]:
-    """Return all that the rows and passes of a training depend on, besides its length."""
-    train = trial.variant.train
-    return trial.seed, train.batch, train.micro_batch, train.tokens
