@@ -20,12 +20,15 @@ DEFAULT = "adamw"  # the optimiser that every machine and every launch can use
 
 
 def checks_of_machine(request: Request, recipe: Recipe, launch: Path | None) -> list[Callable[[], object]]:
-    """Return the checks, each of which raises UserError for what it finds wrong.
+    """Return the checks of a recipe against this machine.
 
     Args:
         request: which run.
         recipe: of the request.
         launch: an Accelerate profile that trainings would start under.
+
+    Returns:
+        The checks, each of which raises UserError for what it finds wrong.
     """
     checks: list[Callable[[], object]] = [
         lambda: _check_folders(request.folder(recipe.name), recipe),

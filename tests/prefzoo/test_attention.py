@@ -18,12 +18,16 @@ from prefzoo.engine import attention_pieces, cpu_attention, packed_attention, pa
 from prefzoo.engine.block_index import BlockIndex
 
 BLOCKS = ((3, 4, 2), (5, 1, 6), (2, 7, 0), (1, 1, 1))
-LONG = (
-    (40, attention_pieces.MAX_SAVED_KEYS + 30, 300),
-    (5, 3, attention_pieces.QUERIES_PER_PIECE - 5),
-    (60, 7, attention_pieces.MAX_SAVED_KEYS),
-)
+QUERIES, SAVED = 24, 64  # pieces in these tests, smaller than real ones and cut in the same way
+LONG = ((20, SAVED + 20, 70), (5, 3, QUERIES - 5), (30, 7, SAVED))
 HEADS, KEYS, SCALE = 4, 2, 0.3
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_pieces, "QUERIES_PER_PIECE", QUERIES)
+    for module in (attention_pieces, cpu_attention):
+        monkeypatch.setattr(module, "MAX_SAVED_KEYS", SAVED)
 
 
 def inputs(blocks: Any, width: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -66,7 +70,7 @@ WAYS = [(of_cpus, cap) for cap in (0.0, 2.0)] + [(padded, cap) for cap in (0.0, 
 
 
 @pytest.mark.parametrize("blocks", [BLOCKS, LONG, ((4, 3, 0), (2, 5, 0))], ids=["short", "long", "without second"])
-@pytest.mark.parametrize("window", [None, 3, 300, 10_000])
+@pytest.mark.parametrize("window", [None, 3, 40, 10_000])
 @pytest.mark.parametrize(("way", "cap"), WAYS, ids=[f"{way.__name__}, cap {cap}" for way, cap in WAYS])
 def test_each_way_attends_as_plain_attention_of_each_answer(
     way: Callable[..., Tensor], cap: float, window: int | None, blocks: Any

@@ -45,6 +45,7 @@ SETTINGS = [  # after a change of one of these, nothing is loaded
     "train.steps=600", "train.warmup=0.2", "variants.low.train.lora.rank=4", "evals.max_new_tokens=20", "seed=7",
     "variants.sft={}", "name=other",
 ]  # fmt: skip
+Change = Callable[[Path, pytest.MonkeyPatch], object]
 LOADED = ("torch", "transformers", "datasets", "accelerate", "peft", "pandas", "scipy")
 WITHOUT = f"""\
 import sys
@@ -86,6 +87,14 @@ def checked(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return call
 
 
+def test_a_change_of_a_setting_loads_nothing(checked: Callable[..., Any]) -> None:
+    assert checked()[1]
+    first, loaded = checked("--set", SETTINGS[0])
+    assert not loaded
+    assert (first, True) == checked("--set", SETTINGS[0], "--fresh")
+
+
+@pytest.mark.slow
 def test_a_change_of_settings_loads_nothing_and_shows_what_a_first_check_would(checked: Callable[..., Any]) -> None:
     assert checked()[1]
     for setting in SETTINGS:
@@ -106,6 +115,7 @@ def test_a_change_of_settings_imports_no_torch(checked: Callable[..., Any]) -> N
         assert "low: simpo" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -123,6 +133,7 @@ def test_what_must_be_called_or_read_anew_is(words: tuple[str, ...], checked: Ca
     assert checked(*words)[1]
 
 
+@pytest.mark.slow
 def test_a_folder_with_results_and_a_run_that_must_be_measured_are_checked_as_a_whole(
     checked: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,11 +147,11 @@ def test_a_folder_with_results_and_a_run_that_must_be_measured_are_checked_as_a_
     assert checked("--set", "name=fourth")[1]
 
 
-def changed(name: str, text: str) -> Callable[[Path, pytest.MonkeyPatch], object]:
+def changed(name: str, text: str) -> Change:
     return lambda place, _: (place / name).write_text(text)
 
 
-def around(name: str, value: Any) -> Callable[[Path, pytest.MonkeyPatch], object]:
+def around(name: str, value: Any) -> Change:
     real = unchanged.surroundings
     return lambda _, patch: patch.setattr(unchanged, "surroundings", lambda: {**real(), name: value})
 
@@ -181,6 +192,7 @@ def test_facts_of_some_recipes_are_not_cached(override: str, place: Path) -> Non
     assert facts.keys_of(Request("r.yaml", (), "results"), recipe, "") is None
 
 
+@pytest.mark.slow
 def test_a_damaged_fact_is_found_again(checked: Callable[..., Any]) -> None:
     assert checked()[1]
     assert not checked("--set", "seed=2")[1]

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from parsed import parsed
+
 ROOT = Path(__file__).parents[2] / "prefzoo"  # prefzoo/evals is a link to evals
 CHECKED = (
     "runtime",
@@ -64,7 +66,7 @@ def decorated(function: Function, name: str) -> bool:
 def undescribed(source: str) -> list[str]:
     """`line: name lacks Args` for each public function of a module that leaves out what a caller must know."""
     faults = []
-    for function, inherits in public_functions(ast.parse(source)):
+    for function, inherits in public_functions(parsed(source)):
         text = ast.get_docstring(function)
         if decorated(function, "check"):  # an instruction: the sentence that asks for it describes it
             continue
@@ -84,7 +86,7 @@ def undescribed(source: str) -> list[str]:
 def vague_names(source: str) -> list[str]:
     """`line: name` for each variable, argument or function that is named after nothing."""
     bound = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             bound.append((node.lineno, node.id))
         elif isinstance(node, ast.arg):
@@ -97,7 +99,7 @@ def vague_names(source: str) -> list[str]:
 def described_as_things(source: str) -> list[str]:
     """`line: name` for each function whose docstring is no imperative sentence; properties are things."""
     faults = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         text = ast.get_docstring(node) if isinstance(node, Function) else None
         if not isinstance(node, Function) or text is None or node.decorator_list:
             continue
@@ -166,7 +168,7 @@ def dpo(policy, reference, *, beta):
 def test_no_two_public_classes_share_a_name() -> None:
     places: dict[str, list[str]] = {}
     for path in modules():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in parsed(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path))
     assert not {name: paths for name, paths in places.items() if len(paths) > 1}

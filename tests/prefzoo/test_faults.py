@@ -315,7 +315,9 @@ def short_of(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "collate", hungry)
 
 
-@pytest.mark.parametrize("name", ["dpo", "kto", "bco_pair_shift", "beta_dpo"])
+@pytest.mark.parametrize(
+    "name", ["dpo", "bco_pair_shift", *(pytest.param(name, marks=pytest.mark.slow) for name in ("kto", "beta_dpo"))]
+)
 def test_halved_passes_are_the_same_step(
     name: str, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parsed import parsed
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 300  # of a module
@@ -47,7 +48,7 @@ def layer(name: str) -> int:
 
 def imports(path: Path, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
     """Line and name of each module of the package that a file imports, at its top or inside a function."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [a.name for a in node.names]

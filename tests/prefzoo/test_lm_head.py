@@ -59,7 +59,9 @@ def test_gradients(kind: LMHead, biased: bool, frozen: bool) -> None:
     def kl(*_: Tensor) -> Tensor:
         return token_kl(states, head, theirs, other, tile=TILE)
 
-    assert torch.autograd.gradcheck(logprobs, inputs) and torch.autograd.gradcheck(kl, inputs)
+    fast = not (biased and frozen)  # entry by entry in one case, along random directions in the others
+    for one in (logprobs, kl):
+        assert torch.autograd.gradcheck(one, inputs, fast_mode=fast)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=["plain", "capped"])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from parsed import parsed
 
 ROOT = Path(__file__).parents[2]
 CODE = sorted(path for top in ("prefzoo", "evals") for path in (ROOT / top).rglob("*.py"))
@@ -40,7 +41,7 @@ ODD = {
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """Line and text of each string of a module that may reach a user: docstrings only of commands."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path.read_text(encoding="utf-8"))
     docstrings = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
