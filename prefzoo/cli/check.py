@@ -74,6 +74,8 @@ def _plan(request: Request, launch: Path | None, *, fresh: bool) -> Plan:
     from prefzoo.recipe import load
 
     recipe = load.load(Path(request.recipe), request.overrides)  # mistakes are reported before torch is imported
+    variants = f"{len(recipe.variants)} variant{'s' * (len(recipe.variants) > 1)}"
+    click.echo(f"{request.recipe}: checking {variants} of {recipe.model}", err=True)
     from rich.console import Console
 
     from prefzoo.experiment.earlier_check import inputs_of, write_check

@@ -37,8 +37,8 @@ PEERS = (
     Peer("TRL", "hinge", "hinge", "RSO's hinge with a reference; SLiC, which its docs cite, is slic_hf", TRL_DPO),
     Peer("TRL", "sigmoid_norm", "dpo_norm", "default beta 0.1; the recipe it implements has 5", "huggingface/trl#5406"),
     Peer("TRL", "sppo_hard", "sppo_hard", "default beta 0.1, so targets of 5 nats; the paper's 0.001 has 500", TRL_DPO),
-    Peer("TRL", "aot_pair, to 0.27", "aot_unpaired", "renamed in 0.28: it never was paired", "huggingface/trl#5038"),
-    Peer("TRL", "ld_alpha, to 0.28", "ld_dpo_policy", "weighed the policy only; since 0.29 it is ld_dpo", TRL_029),
+    Peer("TRL", "aot_pair, up to 0.27", "aot_unpaired", "renamed in 0.28: it never was paired", "huggingface/trl#5038"),
+    Peer("TRL", "ld_alpha, up to 0.28", "ld_dpo_policy", "weighed the policy only; since 0.29 it is ld_dpo", TRL_029),
     Peer("TRL", "use_weighting", "wpo", "since 0.29 weights above 1 stay as they are; here they become 1", TRL_029),
     Peer("TRL", "f_alpha_divergence_coef", "fdpo_alpha", "means 1 - alpha since 0.29, and alpha before", TRL_029),
     Peer(

@@ -31,7 +31,7 @@ def discounted_margin(pairs: TokenLogProbs, alpha: float) -> Tensor:
     group="token-level",
     grid={"alpha": (0.5,)},
     learning_rate=(5e-7,),
-    traps=("TRL to 0.28, LLaMA-Factory and ms-swift weight only the policy's tokens: that is ld_dpo_policy",),
+    traps=("TRL up to 0.28, LLaMA-Factory and ms-swift weight only the policy's tokens: that is ld_dpo_policy",),
 )
 def ld_dpo(policy: TokenLogProbs, reference: TokenLogProbs, *, beta: Positive = 0.1, alpha: Share = 0.5) -> Tensor:
     r"""DPO that weights the tokens beyond the shorter answer's length by $\alpha$, which rewards length less.
@@ -46,7 +46,7 @@ def ld_dpo(policy: TokenLogProbs, reference: TokenLogProbs, *, beta: Positive = 
 
 
 @loss(
-    paper="Liu 2024 (LD-DPO), arXiv:2409.06411; as in LLaMA-Factory, ms-swift and TRL to 0.28",
+    paper="Liu 2024 (LD-DPO), arXiv:2409.06411; as in LLaMA-Factory, ms-swift and TRL up to 0.28",
     group="token-level",
     grid={"alpha": (0.5,)},
     traps=("the margin is not zero at policy = reference: pairs of unequal lengths start nats away from it",),

@@ -34,7 +34,14 @@ data: {train: pairs.jsonl}
 train: {batch: 2, steps: 1, precision: fp32}
 variants: {dpo: }
 """
-AIMS = {"`losses`": 0.4, "a typo in a recipe": 0.6, "`check` again, nothing changed": 1.5, "first line of `run`": 0.5}
+CHANGED = "`check` after a change of the learning rate"
+AIMS = {
+    "`losses`": 0.4,
+    "a typo in a recipe": 0.6,
+    "`check` again, nothing changed": 1.5,
+    CHANGED: 1.5,
+    "first line of `run`": 0.5,
+}
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,14 @@ class Command:
     first_line: bool = False
 
 
-def commands(quickstart: str) -> dict[str, Command]:
+def commands(quickstart: str, turn: int) -> dict[str, Command]:
     """Return what is measured, by its name in the table.
 
     Args:
         quickstart: the recipe that is checked.
+        turn: number of the round: each has a learning rate of its own.
     """
+    rate = f"train.learning_rate={turn + 1}e-6"
     return {
         UNIT: Command((sys.executable, "-c", "import torch")),
         "`--help`": Command((*PREFZOO, "--help")),
@@ -65,7 +74,8 @@ def commands(quickstart: str) -> dict[str, Command]:
         "first line of `run`": Command((*PREFZOO, "run", "tiny.yaml", "--results", "other"), first_line=True),
         "`run` of a finished run": Command((*PREFZOO, "run", "tiny.yaml")),
         "`check` again, nothing changed": Command((*PREFZOO, "check", quickstart)),
-        "`check`, something changed": Command((*PREFZOO, "check", quickstart, "--fresh")),
+        CHANGED: Command((*PREFZOO, "check", quickstart, "--set", rate)),
+        "`check`, nothing cached": Command((*PREFZOO, "check", quickstart, "--fresh")),
     }
 
 
@@ -116,7 +126,7 @@ def measure(quickstart: str, model: Path, rounds: int = ROUNDS) -> dict[str, lis
         os.environ["PREFZOO_CACHE"] = str(folder / "cache")
         prepare(folder, model)
         for turn in range(rounds + 1):
-            for name, command in commands(quickstart).items():
+            for name, command in commands(quickstart, turn).items():
                 taken = seconds(command, folder)
                 if turn:
                     measured.setdefault(name, []).append(list(taken))

@@ -88,7 +88,7 @@ def test_trl_with_its_defaults(tmp_path: Path) -> None:
     assert the_variant(recipe) == ("dpo", {"beta": 0.3})
     assert not translation.differs and not translation.left_out and not translation.unknown
     assert "learning_rate: 5e-06  # from learning_rate" in translation.text()
-    assert "schedule: linear  # the default there" in translation.text()
+    assert "schedule: linear  # TRL's default" in translation.text()
 
 
 @pytest.mark.parametrize(

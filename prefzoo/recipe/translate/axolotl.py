@@ -95,7 +95,7 @@ def _data(t: Translation) -> None:
         t.set("data.train", "owner/pairs", "datasets", "names no data; write a file or a hub id")
     else:
         write_sources(t, "data.train", sources, "datasets")
-    t.leave("test_datasets val_set_size", "no held-out pairs are read; name them by data.eval")
+    t.leave("test_datasets val_set_size", "prefzoo holds no rows back; name held-out pairs in data.eval")
     t.set("data.max_length", int(t.number("sequence_len", 512)), "sequence_len")
     strategy = str(t.take("excess_length_strategy", "drop"))
     t.set("data.too_long", "cut" if strategy == "truncate" else "drop", "excess_length_strategy",
@@ -128,10 +128,12 @@ def _source(t: Translation, one: Any) -> dict[str, Any]:
     if columns:
         source["columns"] = columns
     if "type" in one:
-        t.left_out["datasets.type"] = f"the shape of rows is detected ({one.pop('type')} there); data.format names it"
+        t.left_out["datasets.type"] = (
+            f"prefzoo detects the format of rows ({one.pop('type')} in axolotl); data.format sets it"
+        )
     one.pop("ds_type", None)
     for key in one:
-        t.left_out[f"datasets.{key}"] = "the shape of rows is detected"
+        t.left_out[f"datasets.{key}"] = "prefzoo detects the format of rows"
     return source
 
 

@@ -68,8 +68,9 @@ EXACT = {
     "lr_div_factor cosine_min_lr_ratio cosine_constant_lr_ratio lr_quadratic_warmup": "schedules have no options",
     "model_type type_of_model tokenizer_type cls_model_config tokenizer_use_fast use_fast_tokenizer tokenizer_legacy "
     "tokenizer_use_mistral_common tokenizer_save_jinja_files split_special_tokens lora_task_type low_cpu_mem_usage "
-    "do_train is_llama_derived_model is_mistral_derived_model is_qwen_derived_model is_falcon_derived_model":
+    "is_llama_derived_model is_mistral_derived_model is_qwen_derived_model is_falcon_derived_model":
         "follows from the model",
+    "do_train": "prefzoo run always trains",
     "chat_template chat_template_path": "the tokenizer's own chat template is used; save the tokenizer with another",
     "model_revision model_max_length overrides_of_model_config overrides_of_model_kwargs rope_scaling adapter_folder "
     "resize_token_embeddings_to_32x mean_resizing_embeddings shrink_embeddings embeddings_skip_upcast "

@@ -105,11 +105,14 @@ def _data(t: Translation) -> None:
         t.set("data.train", "owner/pairs", "dataset", "names no data; write a file or a hub id")
     else:
         write_sources(t, "data.train", sources, "dataset")
-    t.leave("eval_dataset val_size", "no held-out pairs are read; name them by data.eval")
+    t.leave("eval_dataset val_size", "prefzoo holds no rows back; name held-out pairs in data.eval")
     t.leave("max_samples", "all rows are read; data.train: [{path: ..., rows: N}] reads some")
     t.set("data.max_length", int(t.number("cutoff_len", 2048)), "cutoff_len")
     t.set(
-        "data.too_long", "cut", "cutoff_len", "there prompt and answer are cut in proportion; here answers at their end"
+        "data.too_long",
+        "cut",
+        "cutoff_len",
+        "LLaMA-Factory cuts prompt and answer in proportion, prefzoo cuts answers at their end",
     )
     template = str(t.take("template", ""))
     if template:

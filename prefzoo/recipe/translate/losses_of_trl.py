@@ -77,6 +77,8 @@ def _term(t: Translation, kind: str, options: Knobs) -> tuple[str, Knobs]:
         knobs[SMOOTHED[loss]] = smoothing
     elif smoothing and loss == "dpo":
         t.differ("label_smoothing", "ignored by the loss sigmoid since TRL 0.29, and here; the smoothed loss is cdpo")
+    elif smoothing:
+        t.left_out["label_smoothing"] = f"TRL does not read it with loss_type {kind}"
     if loss == "discopop" and "discopop_tau" in options:
         knobs["tau"] = float(options["discopop_tau"])
     if loss != "dpo":

@@ -67,8 +67,10 @@ def batch(t: Translation, per_device: str, default: int, accumulation: int = 1) 
     total = int(each * passes) * t.place.processes
     t.set("train.batch", total, per_device)
     if "gradient_accumulation_steps" in t.given:
-        t.mapped["gradient_accumulation_steps"] = "train.batch; how many passes make a step follows from memory"
-    t.comments["train.batch"] = f"{each:g} per device x {passes:g} passes x {t.place.processes} devices (--processes)"
+        t.mapped["gradient_accumulation_steps"] = "train.batch; prefzoo chooses the passes of a step by memory"
+    t.comments["train.batch"] = (
+        f"{each:g} per device x {passes:g} passes x {t.place.processes} device{'s' * (t.place.processes > 1)} (--processes)"
+    )
 
 
 def _warmup(t: Translation, steps: int) -> None:
@@ -94,7 +96,7 @@ def _optimizer(t: Translation) -> None:
             "train.optimizer",
             "adamw",
             "optim",
-            f"{EIGHT_BIT[wanted]} needs bitsandbytes, which is not here; it saves memory alone",
+            f"{EIGHT_BIT[wanted]} needs bitsandbytes, which is not installed; it only saves memory",
         )
     else:
         t.set("train.optimizer", "adamw", "optim", f"{wanted} is not among the optimisers")

@@ -108,7 +108,7 @@ class Translation:
             self.differ(key or field_name, note)
         elif given:
             self.mapped[key] = field_name
-        self.comments[field_name] = f"from {key}" if given else "the default there"
+        self.comments[field_name] = f"from {key}" if given else f"{self.peer.split()[0]}'s default"
         if note:
             self.comments[field_name] += f"; differs: {note}"
 

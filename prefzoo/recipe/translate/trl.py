@@ -87,7 +87,7 @@ def _data(t: Translation) -> None:
     t.leave("dataset_config", "the hub's default configuration is read; name a local file for another")
     t.leave("dataset_streaming streaming", "data.train: [{path: ..., streaming: true}] streams")
     t.leave("dataset_train_split", "the split is a part of the name: owner/pairs:split")
-    t.leave("dataset_test_split test_split_size", "no held-out pairs are read; name them by data.eval")
+    t.leave("dataset_test_split test_split_size", "prefzoo holds no rows back; name held-out pairs in data.eval")
     t.set("data.max_length", int(t.number("max_length", 1024)), "max_length")
     mode = t.take("truncation_mode", "keep_start")
     t.set("data.too_long", "cut", "truncation_mode", "" if mode == "keep_start" else "answers are cut at their end")
