@@ -27,7 +27,8 @@ def npo_start(params: Any) -> float:
     grid={"beta": (0.01, 0.1, 0.2, 0.5, 1.0, 5.0)},
     learning_rate=(1e-5,),
     traps=(
-        "reads the rejected answer alone: without a second term, like `npo + sft`, the model may unlearn more than the rejected answers",
+        "reads the rejected answer alone: without a second term, like `npo + sft`, the model may unlearn more than "
+        "the rejected answers",
         "the factor 2 / beta makes its gradient independent of beta at the start: weights of other terms do not carry "
         "over from dpo",
     ),
