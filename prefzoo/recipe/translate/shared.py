@@ -68,9 +68,8 @@ def batch(t: Translation, per_device: str, default: int, accumulation: int = 1) 
     t.set("train.batch", total, per_device)
     if "gradient_accumulation_steps" in t.given:
         t.mapped["gradient_accumulation_steps"] = "train.batch; prefzoo chooses the passes of a step by memory"
-    t.comments["train.batch"] = (
-        f"{each:g} per device x {passes:g} passes x {t.place.processes} device{'s' * (t.place.processes > 1)} (--processes)"
-    )
+    devices = f"{t.place.processes} device{'s' * (t.place.processes > 1)} (--processes)"
+    t.comments["train.batch"] = f"{each:g} per device x {passes:g} passes x {devices}"
 
 
 def _warmup(t: Translation, steps: int) -> None:
