@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,6 +13,7 @@ from prefzoo.data.tokens import TokenExample
 from prefzoo.evals.judges.server import ServerSettings
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
+from prefzoo.experiment.standing_types import shortened
 from prefzoo.experiment.without_effect import without_effect
 from prefzoo.losses import AnyLoss, Loss, Modified, Modifier, Sum
 from prefzoo.recipe.load import Recipe, Variant
@@ -88,7 +89,7 @@ def implausible(experiment: Experiment) -> list[str]:
         if not variant.round or same not in told:
             lines += of_trial(trial, pairs)
         told.add(same)
-    shared = _shortened(list(dict.fromkeys(lines)), list(recipe.variants))
+    shared = _joined(dict.fromkeys(lines), sorted(recipe.variants, key=len, reverse=True))
     idle = without_effect(recipe, list(experiment.trials.values()), pairs, experiment.audits["train"])
     scores = _of_scores(experiment.pairs, [trial.variant.loss_obj for trial in experiment.trials.values()])
     return [line for line in [*shared, *_of_data(experiment), *scores, *_of_evals(recipe), *idle] if line]
@@ -212,16 +213,20 @@ def _knob_range(loss: Loss | Modifier, knob: str) -> Range | None:
     return Range(default / UNPUBLISHED, default * UNPUBLISHED, f"the default of {loss.name} is {default:g}")
 
 
-def _shortened(lines: list[str], variants: list[str]) -> list[str]:
-    """Return one line in place of the same one for every variant."""
-    first = f"variants.{variants[0]}." if variants else ""
-    common = [
-        line.removeprefix(first)
-        for line in lines
-        if line.startswith(f"{first}train.")
-        and all(f"variants.{name}.{line.removeprefix(first)}" in lines for name in variants)
-    ]
-    return common + [line for line in lines if not any(line.endswith(f".{one}") for one in common)]
+def _joined(lines: Iterable[str], variants: Sequence[str]) -> list[str]:
+    """Return one line in place of the same one for several variants."""
+    concerned: dict[str, list[str]] = {}
+    for line in lines:
+        owner = next(name for name in variants if line.startswith(f"variants.{name}."))
+        concerned.setdefault(line.removeprefix(f"variants.{owner}."), []).append(owner)
+    return [_of_variants(names, line, len(variants)) for line, names in concerned.items()]
+
+
+def _of_variants(names: Sequence[str], line: str, every: int) -> str:
+    """Return a line with the variants that it concerns: all, where they have a setting of `train` in common."""
+    if len(names) == every and line.startswith("train."):
+        return line
+    return f"variants.{names[0]}.{line}" if len(names) == 1 else f"variants {shortened(names)}: {line}"
 
 
 def _of_data(experiment: Experiment) -> Iterator[str]:

@@ -146,6 +146,10 @@ WARNED = [
         "train.learning_rate=5e5",
         "train.learning_rate: 500,000 is outside of 1e-09 to 0.0002: 2e-7 to 2e-5 is",
     ),
+    (
+        "variants={dpo: {train: {learning_rate: 0.01}}, ipo: {train: {learning_rate: 0.01}}, simpo: }",
+        "variants dpo, ipo: train.learning_rate: 0.01 is outside of 1e-09 to 0.0002: 2e-7 to 2e-5 is",
+    ),
     ("train.lora={rank: 2, dropout: 0.9}", "train.lora.dropout: 0.9 is outside of 0 to 0.5"),
     ("variants={dpo: {beta: 100.0}}", "variants.dpo.beta: 100 is outside of 0.0002 to 0.5: 0.001, 0.003, 0.005, "),
     ("variants={dpo: {beta: [0.1, 100.0]}}", "variants.dpo.beta: 100 is outside of"),
