@@ -22,6 +22,7 @@ from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.experiment import work_names
 from prefzoo.experiment.search import Trial
 from prefzoo.recipe.load import Recipe
+from prefzoo.runtime.cache import key_of
 from prefzoo.runtime.lazy_torch import Tensor, torch
 from prefzoo.runtime.rates import Rates
 
@@ -115,6 +116,18 @@ class Experiment:
         from prefzoo.engine.reference_logprobs import rows_key
 
         return rows_key(self.validation)
+
+    @cached_property
+    def held_out_rows(self) -> str:
+        """Hash of the held-out pairs; empty without any."""
+        from prefzoo.engine.reference_logprobs import rows_key
+
+        return rows_key(self.held_out) if self.held_out else ""
+
+    @cached_property
+    def scores(self) -> str:
+        """Hash of the scores of the training pairs, which that of the rows leaves out."""
+        return key_of([(pair.scores, pair.quantiles) for pair in self.pairs if isinstance(pair, TokenPair)])
 
     @cached_property
     def sampled_prompts(self) -> list[PromptRow]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -37,6 +37,7 @@ from prefzoo.training.memory_model import SIZES
 
 # what the names of a tokenizer's files begin with, in a model's folder
 OF_TOKENIZER = ("tokenizer", "chat_template", "vocab", "merges", "special_tokens", "added_tokens", "sentencepiece")
+HASHES = ("training_rows", "validation_rows", "held_out_rows", "scores")
 MOST = 1_000_000  # rows of a data set whose lengths are cached
 
 
@@ -96,9 +97,14 @@ class KnownExperiment(Experiment):
 
     Attributes:
         threads: how many threads torch computes with.
+        hashes: of the rows, by the attributes that return them.
     """
 
     threads: int = 1
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.__dict__.update(self.hashes)  # as if they had been computed
 
     @property
     def rates(self) -> Rates:
@@ -188,6 +194,7 @@ def write_facts(keys: Mapping[str, str], experiment: Experiment, overlap: Sequen
         "data": {
             "audits": experiment.audits, "contents": asdict(contents), "overlap": list(overlap), "train": train,
             "validation": validation, "held_out": held_out, "vocabulary": experiment.vocabulary,
+            "hashes": {name: getattr(experiment, name) for name in HASHES},
         },
         "fit": {"layout": experiment.layout},
     }  # fmt: skip
@@ -230,6 +237,7 @@ def known_experiment(
         model["weights"], data["vocabulary"], pairs, cast("Sequence[TokenPair]", validation),
         cast("Sequence[TokenPair]", held_out), prompts, cast("Layout", facts["fit"]["layout"]), data["audits"], {},
         request.save_every, {}, {}, threads=facts["machine"]["threads"],
+        hashes=data["hashes"],
     )  # fmt: skip
 
 

@@ -105,16 +105,10 @@ def _plan_variant(
 
 
 def _standing(experiment: Experiment) -> Standing:
-    """Return how the run's folder stands.
-
-    Raises:
-        Unknown: there is something in it, and the experiment is not loaded.
-    """
+    """Return how the run's folder stands; torch is imported only where there is something in it."""
     new = new_standing(experiment.folder, experiment.trials)
     if new is not None:
         return new
-    if isinstance(experiment, facts.KnownExperiment):
-        raise facts.Unknown
     from prefzoo.experiment.standing import standing_of
 
     return standing_of(experiment, Options())

@@ -134,13 +134,22 @@ def test_what_must_be_called_or_read_anew_is(words: tuple[str, ...], checked: Ca
 
 
 @pytest.mark.slow
-def test_a_folder_with_results_and_a_run_that_must_be_measured_are_checked_as_a_whole(
-    checked: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+def test_how_a_run_stands_is_told_without_loading_it(
+    checked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    brief = ("--set", "evals={}", "--set", "train.steps=1")
+    assert prefzoo(monkeypatch, "run", "r.yaml", *brief) == 0
+    capsys.readouterr()
+    checked(*brief)
+    for setting in ("train.learning_rate=2e-4", "variants.dpo.beta=0.2", "keep=none"):
+        shown, loaded = checked(*brief, "--set", setting)
+        assert not loaded and "results/tiny:" in shown
+        assert (shown, True) == checked(*brief, "--set", setting, "--fresh")
+
+
+@pytest.mark.slow
+def test_a_run_that_must_be_measured_is_loaded(checked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert checked()[1]
-    (place / "results" / "other").mkdir(parents=True)
-    (place / "results" / "other" / "recipe.resolved.yaml").write_text("{}")
-    assert checked("--set", "name=other")[1]
     assert not checked("--set", "name=third")[1]
     monkeypatch.setattr(estimate, "WORTH", 0.0)
     monkeypatch.setattr("prefzoo.experiment.measurements.Measurement.take", lambda *_: None)

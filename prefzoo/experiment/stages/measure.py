@@ -193,14 +193,13 @@ def _key(experiment: Experiment, name: str) -> str:
     """Return the hash of all that a model's numbers depend on."""
     evals, folder = experiment.recipe.evals, experiment.recipe.folder
     suites = {suite: suite_key(suite, folder) for suite in evals.benchmarks}
-    held_out = reference_logprobs.rows_key(experiment.held_out) if experiment.held_out else ""
     variables = of_template(experiment.recipe.data.chat_template_kwargs)
     with_them = list(variables.values()) * (2 if suites else 1)  # once benchmarks did not see them
     versions = [ENGINE, reference_logprobs.ENGINE, version_of("transformers"), version_of("lm-eval")]
     return key_of([
         weights_of(experiment, name), experiment.weights, experiment.vocabulary, evals.identity,
-        [asdict(p) for p in experiment.prompts], suites, held_out, experiment.layout, native_bf16(), versions,
-        *with_them, *experiment.held_out_sources,
+        [asdict(p) for p in experiment.prompts], suites, experiment.held_out_rows, experiment.layout, native_bf16(),
+        versions, *with_them, *experiment.held_out_sources,
     ])  # fmt: skip
 
 

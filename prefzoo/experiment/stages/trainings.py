@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from prefzoo.data.tokens import TokenExample, TokenPair
+from prefzoo.data.tokens import TokenExample
 from prefzoo.engine import reference_logprobs
 from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import use_bf16
@@ -64,8 +64,8 @@ class Training:
         settings |= {"reference": reference.weights} if reference else {}
         weights = experiment.pair_weights.get(variant.train.pair_weights or "")
         settings |= {} if weights is None else {"weights of pairs": sha256(weights.numpy().tobytes()).hexdigest()}
-        if variant.loss_obj.needs_scores:  # the hash of the rows is that of their tokens alone
-            settings["scores"] = key_of([(p.scores, p.quantiles) for p in experiment.pairs if isinstance(p, TokenPair)])
+        if variant.loss_obj.needs_scores:
+            settings["scores"] = experiment.scores
         rows, engine, bf16 = experiment.training_rows, reference_logprobs.ENGINE, use_bf16(variant.train)
         key = key_of([settings, trial.seed, experiment.weights, rows, engine, bf16, *experiment.mixture])
         recipe = experiment.recipe
