@@ -46,12 +46,13 @@ class Unknown(Exception):  # noqa: N818 - no error: the check is then done from 
 
 
 class RowSizes(NamedTuple):
-    """The lengths of a row, in tokens: all that a plan reads of an example.
+    """The lengths of a row in tokens, and its scores: all that a plan reads of an example.
 
     Attributes:
         row: index of the row in its data set, from 0.
         prompt, first, second: tokens of the prompt and of both answers; 0 for a missing second one.
         scored_tokens: of both answers.
+        scores: the data's scores of both answers; None where it has none.
     """
 
     row: int
@@ -59,6 +60,7 @@ class RowSizes(NamedTuple):
     first: int
     second: int
     scored_tokens: int
+    scores: Sequence[float] | None = None
 
     @property
     def answer_tokens(self) -> int:
@@ -241,13 +243,14 @@ def known_experiment(
     )  # fmt: skip
 
 
-def _known(rows: Iterable[Sequence[int]]) -> Iterator[TokenExample]:
+def _known(rows: Iterable[Sequence[Any]]) -> Iterator[TokenExample]:
     for row in rows:
         yield cast("TokenExample", RowSizes(*row))
 
 
 def _sizes(example: TokenExample) -> RowSizes:
-    return RowSizes(example.row, *example.block_lengths, example.scored_tokens)
+    scores = example.scores if isinstance(example, TokenPair) else None
+    return RowSizes(example.row, *example.block_lengths, example.scored_tokens, scores)
 
 
 def _file(kind: str, key: str) -> Path:

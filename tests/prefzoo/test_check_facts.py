@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from called import pairs_text, prefzoo
 
 from prefzoo import losses
+from prefzoo.data.tokens import TokenAnswer, TokenPair
 from prefzoo.experiment import estimate, facts, plan, unchanged
 from prefzoo.experiment.plausible import _knob_range, _losses_of
 from prefzoo.experiment.request import Request
@@ -226,3 +228,12 @@ def test_own_losses_with_plausible_knobs_never_fail() -> None:
                         continue
                     mean = call_on_made_up_pairs(loss, params, 4)
                     assert abs(mean) < float("inf"), (name, knob, value)
+
+
+def test_a_row_is_known_by_its_lengths_and_scores() -> None:
+    pair = TokenPair([1, 2, 3], [4, 5], [6], 7, (0.5, 9.0), ((True, False), (True,)))
+    [row] = facts._known(json.loads(json.dumps([facts._sizes(pair)])))
+    for name in ("row", "total_tokens", "answer_tokens", "scored_tokens", "block_lengths"):
+        assert getattr(row, name) == getattr(pair, name), name
+    assert list(row.scores) == [0.5, 9.0]
+    assert facts._sizes(TokenAnswer([1], [2], True, 0)) == (0, 1, 1, 0, 1, None)
