@@ -74,14 +74,16 @@ def _plan(request: Request, launch: Path | None, *, fresh: bool) -> Plan:
     from prefzoo.recipe import load
 
     recipe = load.load(Path(request.recipe), request.overrides)  # mistakes are reported before torch is imported
-    variants = f"{len(recipe.variants)} variant{'s' * (len(recipe.variants) > 1)}"
-    click.echo(f"{request.recipe}: checking {variants} of {recipe.model}", err=True)
     from rich.console import Console
 
+    progress = Console(stderr=True, emoji=False)
+    if progress.is_terminal:
+        variants = f"{len(recipe.variants)} variant{'s' * (len(recipe.variants) > 1)}"
+        click.echo(f"{request.recipe}: checking {variants} of {recipe.model}", err=True)
     from prefzoo.experiment.earlier_check import inputs_of, write_check
     from prefzoo.experiment.plan import plan_of
 
-    inputs, progress = inputs_of(request, recipe), Console(stderr=True, emoji=False)
+    inputs = inputs_of(request, recipe)
     shown = progress if progress.is_terminal else None
     plan = plan_of(Path(request.recipe), request.overrides, request.results, shown, launch, recipe, fresh)
     write_check(request, launch, plan, inputs)
