@@ -146,12 +146,11 @@ def test_a_job_on_a_gpu_has_passes_that_fit(tiny_model: Any, monkeypatch: pytest
     job = Job(loss, loss.Params(), Train(), 0, pairs, "shared", bf16=True)
     assert with_pass_size(job, tiny_model.config) is not None and job.train.tokens is None
     assert with_pass_size(job, tiny_model.config).train.tokens is None, "not on a CPU"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(memory_estimate, "has_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (CARD / 2, CARD))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: CARD / 4)
-    monkeypatch.setattr(
-        memory_estimate, "process_state", lambda: SimpleNamespace(device=torch.device("cuda"), num_processes=1)
-    )
+    state = SimpleNamespace(device=torch.device("cuda"), num_processes=1)
+    monkeypatch.setattr("prefzoo.runtime.distributed.process_state", lambda: state)
     assert with_pass_size(job, tiny_model.config).train.tokens == 16_384
     assert with_pass_size(job, None).train.tokens is None
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, CARD))
