@@ -109,12 +109,15 @@ def test_a_change_of_settings_loads_nothing_and_shows_what_a_first_check_would(c
 
 @pytest.mark.slow
 def test_a_change_of_settings_imports_no_torch(checked: Callable[..., Any]) -> None:
-    checked()
+    """Adapters apart: which of them train together follows from the order of rows, which torch draws."""
+    whole = ("--set", "variants={dpo: {}, low: {loss: simpo}}")
+    checked(*whole)
     for setting in SETTINGS:
-        words = [sys.executable, "-c", WITHOUT, "check", "r.yaml", "--set", setting]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ)
-        assert done.returncode == 0, done.stderr
-        assert "low: simpo" in done.stdout
+        if "lora" not in setting:
+            words = [sys.executable, "-c", WITHOUT, "check", "r.yaml", *whole, "--set", setting]
+            done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ)
+            assert done.returncode == 0, done.stderr
+            assert "low: simpo" in done.stdout
 
 
 @pytest.mark.slow
