@@ -73,7 +73,8 @@ def costs_of(variant: VariantFiles, price: float | None) -> dict[str, float]:
 def setting_of(run: RunFiles) -> Setting:
     """Return what a run's numbers were made with."""
     results = {name: v.result for name, v in run.variants.items() if v.result is not None}
-    seen = {name: pairs_seen(result) for name, result in results.items()}
+    sampled = run.recipe.get("rounds") is not None  # each round has pairs of its own
+    seen = {} if sampled else {name: pairs_seen(result) for name, result in results.items()}
     evals = run.recipe.get("evals") or {}
     audit = run.audits.get("train", {})
     pairs, flipped = int(audit.get("kept", 0)), int(audit.get("counts", {}).get(FLIPPED, 0))

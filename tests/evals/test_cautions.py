@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from prefzoo.evals.boards.cautions import Setting, cautions
+from prefzoo.evals.boards.judged_files import setting_of
+from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.metrics.measure import Measured
+from prefzoo.runtime.run_folders import RunResult
 
 WHOLE = Measured([], [], [3] * 4, [True] * 4, [0.0] * 4, ["x"] * 4, {})
 CUT = replace(WHOLE, finished=[False] * 4)
@@ -57,3 +63,12 @@ def test_what_a_reader_must_know(models: dict[str, Measured], setting: Setting, 
 def test_a_failing_judge_is_named_as_the_recipe_has_it() -> None:
     broken = replace(WHOLE, missing=4, why_missing="4 of 4", judge="function:my.py:better@1b6fffa742fe")
     assert cautions({"dpo": broken}, Setting(8)) == ("The judge my.py:better on dpo: 4 of 4.",)
+
+
+@pytest.mark.parametrize(("rounds", "seen"), [({}, {"dpo": 8}), ({"rounds": {"count": 2}}, {})])
+def test_rounds_see_pairs_of_their_own(rounds: dict[str, Any], seen: dict[str, int]) -> None:
+    result = RunResult("dpo", "dpo", {}, {"batch": 4}, 0, "", {"step": 2}, {}, {})
+    files = VariantFiles("dpo", Path(), result, None, pd.DataFrame(), [], [])
+    recipe = {"data": {"train": "train.jsonl"}} | rounds
+    run = RunFiles(Path(), recipe, {"dpo": files}, pd.DataFrame(), None, pd.DataFrame(), {"train": {"kept": 12}})
+    assert setting_of(run).seen == seen
