@@ -123,7 +123,7 @@ def test_what_cannot_be_reached_has_a_reason_and_no_number(
     [
         ("gone.yaml", None, "gone.yaml: no such file; paths are relative to the recipe"),
         ("odd.yaml", "a: [", "odd.yaml: is not YAML of a task"),
-        ("list.yaml", "- a", "list.yaml: is not YAML of a task (Expected YAML dict"),
+        ("list.yaml", "- a", "list.yaml: is not YAML of a task ("),
         ("nameless.yaml", "a: 1", "nameless.yaml: has neither `task:` nor `group:`"),
         ("empty", None, "empty: no task file in this folder"),
     ],

@@ -219,8 +219,8 @@ def test_equality_and_labels_beside_prompts(
     ("words", "says"),
     [
         (("--judge-labels", "labels.jsonl"), "--judge-labels: nothing is judged; name prompts by --suite"),
-        (("--equivalence", "0"), "0 is not in the range 0<x<=50"),
-        (("--equivalence", "few"), "'few' is not a valid float"),
+        (("--equivalence", "0"), "--equivalence: must be above 0 and at most 50 points (is 0)"),
+        (("--equivalence", "few"), "--equivalence: must be above 0 and at most 50 points (is few)"),
     ],
 )
 def test_wrong_options_of_equality_and_labels(

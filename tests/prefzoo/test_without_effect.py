@@ -14,6 +14,7 @@ from prefzoo.experiment.plausible import _of_scores
 from prefzoo.experiment.search import expand
 from prefzoo.experiment.without_effect import without_effect
 from prefzoo.recipe.load import load
+from prefzoo.training.loss_inputs import contents_of
 
 HEAD = "name: r\nmodel: m\ndata: {train: a.jsonl}\ntrain: {batch: 4, steps: 10}\nvariants: "
 AUDIT = {"ties": 0, "rows": 8}
@@ -60,10 +61,10 @@ def test_the_smallest_batch_of_a_sweep_must_be_large_enough(tmp_path: Path) -> N
         (tmp_path / "r.yaml").write_text(f"{HEAD}{{a: {{loss: aot, train: {{batch: {batch}}}}}}}\n")
         recipe = load(tmp_path / "r.yaml")
         if fits:
-            check_variants(recipe, pairs)
+            check_variants(recipe, contents_of(pairs))
             continue
         with pytest.raises(UserError, match="variants.a: aot compares the rows of a step"):
-            check_variants(recipe, pairs)
+            check_variants(recipe, contents_of(pairs))
 
 
 def test_scores_beyond_what_a_loss_expects() -> None:
