@@ -11,12 +11,17 @@ from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.leaderboard import Leaderboard
 from prefzoo.evals.boards.run_files import EVALUATION
+from prefzoo.evals.metrics.foreign_files import read_json
 from prefzoo.evals.metrics.inspect_logs import LISTINGS, UNSCORED, is_log, read_logs
 from prefzoo.evals.metrics.lm_eval_files import is_results, read_results
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.runtime.run_folders import BASE, RESOLVED
 
 SUFFIXES = (".json", ".eval")  # what other tools write, in place of a folder of prefzoo's
+READ = (
+    "give a run's folder, a variant's in one, a results_*.json of lm-eval, a log of Inspect, or a folder that holds "
+    "some (`prefzoo eval --annotations` reads AlpacaEval's)"
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def read_any(paths: Sequence[Path]) -> dict[str, Measured]:
         paths: files, and folders that hold some at any depth.
 
     Raises:
-        UserError: a file is of another format, or a folder is a run's.
+        UserError: a file is not there or of another format, or a folder is a run's.
     """
     runs = [path for path in paths if path.is_dir() and not holds_results(path)]
     if runs:
@@ -72,11 +77,22 @@ def read_any(paths: Sequence[Path]) -> dict[str, Measured]:
     paths = [file for path in paths for file in (_results_in(path) if path.is_dir() else [path])]
     logs = [path for path in paths if is_log(path)]
     others = [path for path in paths if path not in logs]
+    for path in others:
+        _check_format(path)
     results = dict(read_logs(logs)) if logs else {}
     for name, one in (read_results(others) if others else {}).items():
         known = results.get(name)
         results[name] = one if known is None else replace(one, benchmarks=known.benchmarks | one.benchmarks)
     return results
+
+
+def _check_format(path: Path) -> None:
+    """Raise UserError for what is neither a log nor anything like a result file of lm-eval."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; {READ}")
+    content = read_json(path, READ)
+    if not isinstance(content, dict) or "results" not in content:
+        raise UserError(f"{path}: neither a log of Inspect nor a result file of lm-eval; {READ}")
 
 
 def _results_in(folder: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,11 +14,12 @@ from typing import Any
 import yaml
 
 from prefzoo.errors import UserError, did_you_mean
-from prefzoo.evals.judges.alpaca_code import known_names
+from prefzoo.evals.judges.alpaca_code import known_names, on_scale, parser_fault
 
 FIELD = "evals.judge.annotator"
 CONFIGS, OWN = "configs.yaml", ("configs.yaml", "config.yaml")  # alpaca-eval's name; one of its annotators has another
 OPENAI = "openai_completions"
+REGEX, PARSER_KEYS = "regex_parser", "completion_parser_kwargs"
 DECODERS = tuple(
     f"{name}_completions"
     for name in (
@@ -122,10 +125,11 @@ def _config(config: dict[str, Any], place: str, file: Path, model: str | None) -
             )
     decoder = config.get("fn_completions", OPENAI)
     _known(decoder, DECODERS, f"{place}: fn_completions")
-    _known(config.get("fn_completion_parser", "regex_parser"), names["parsers"], f"{place}: fn_completion_parser")
+    parser = config.get("fn_completion_parser", REGEX)
+    _known(parser, names["parsers"], f"{place}: fn_completion_parser")
     for processor in _mapping(config, "processors_to_kwargs", place):
         _known(processor, names["processors"], f"{place}: processors_to_kwargs")
-    _mapping(config, "completion_parser_kwargs", place)
+    options = _mapping(config, PARSER_KEYS, place)
     if config.get("random_seed_column", ["instruction"]) not in ("instruction", ["instruction"]):
         raise UserError(
             f"{place}: random_seed_column: must be [instruction], by which both orders are asked; leave it out"
@@ -135,7 +139,33 @@ def _config(config: dict[str, Any], place: str, file: Path, model: str | None) -
         raise UserError(f"{place}: batch_size: must be a whole number from 1 (is {batch!r})")
     template = _template(config.get("prompt_template"), place, file, batch)
     asked = _asked(_mapping(config, "completions_kwargs", place), decoder, place, template, model)
+    _check_parser(parser, options, f"{place}: {PARSER_KEYS}", names["parsers"])
     return {**config, "prompt_template": template, "fn_completions": OPENAI, "completions_kwargs": asked}
+
+
+def _check_parser(
+    parser: str, options: dict[str, Any], place: str, parsers: Sequence[str], *, last: bool = True
+) -> None:
+    """Raise UserError for options by which a parser reads no reply: alpaca-eval would call every verdict missing."""
+    if fault := parser_fault(parser, options):
+        raise UserError(f"{place}: {fault}")
+    for key, pattern in (options.get("outputs_to_match") or {}).items():
+        if last and on_scale(key) is None:
+            scale = "1 where the first answer is better, 2 where the second is, 0 where neither is"
+            raise UserError(f"{place}: outputs_to_match: {key!r} is no preference; write {scale}")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # `[[A]]`, of an annotator of alpaca-eval's own
+                re.compile(pattern)
+        except (re.error, TypeError) as e:
+            raise UserError(f"{place}: outputs_to_match: {key}: {pattern!r} is no pattern ({e}); correct it") from None
+    steps, inside = options.get("parsers_to_kwargs") or {}, f"{place}: parsers_to_kwargs"
+    for i, (step, own) in enumerate(steps.items(), 1):
+        _known(step, parsers, inside)
+        _check_parser(step, own, f"{inside}: {step}", parsers, last=last and i == len(steps))
+    token, tokens = options.get("numerator_token"), options.get("denominator_tokens", [])
+    if options.get("is_binarize") is False and token not in tokens:
+        raise UserError(f"{place}: denominator_tokens: must hold the numerator_token {token!r} too; add it")
 
 
 def _known(value: Any, known: Sequence[str], place: str) -> None:

@@ -19,6 +19,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from prefzoo.errors import did_you_mean
 from prefzoo.evals.judges.position_swap import FIRST, SECOND
 from prefzoo.evals.judges.protocol import TIE
 
@@ -41,6 +44,30 @@ def known_names() -> dict[str, list[str]]:
         "parsers": [name for name in vars(completion_parsers) if name.endswith("_parser")],
         "processors": list(processors.__all__),
     }
+
+
+def parser_fault(name: str, options: Mapping[str, Any]) -> str:
+    """Return what is wrong with the options of a parser of replies; empty if nothing is.
+
+    Args:
+        name: of the parser, one of `known_names()["parsers"]`.
+        options: its `completion_parser_kwargs`.
+    """
+    with alpaca_eval_imported():
+        from alpaca_eval import completion_parsers
+
+    takes = dict(inspect.signature(getattr(completion_parsers, name)).parameters)
+    takes = {key: one for key, one in takes.items() if key not in ("completion", "_depth")}
+    for key, value in options.items():
+        if key not in takes:
+            there = f"there are {', '.join(takes)}" if takes else "there are none"
+            return f"{key}: {name} has no such option{did_you_mean(str(key), list(takes)) or '; ' + there}"
+        try:
+            TypeAdapter(takes[key].annotation).validate_python(value, strict=True)
+        except ValidationError:
+            return f"{key}: must be {inspect.formatannotation(takes[key].annotation)} (is {value!r}); correct it"
+    absent = next((key for key, one in takes.items() if one.default is one.empty and key not in options), None)
+    return f"{absent}: is missing, and {name} needs it; add it" if absent else ""
 
 
 def annotate(
@@ -123,7 +150,7 @@ def _pool(
 
         def _parse_completions(self, completions: Any) -> tuple[list[Any], list[Any]]:
             values, raw = super()._parse_completions(completions)
-            return [_on_scale(value) for value in values], raw
+            return [on_scale(value) for value in values], raw
 
         def fault_of(self, choice: dict[str, Any]) -> str:
             completion = choice if self.completion_key == ROWS else choice["text"]
@@ -165,7 +192,7 @@ def _completed(
     return {"completions": texts, ROWS: read, "price_per_example": free, "time_per_example": free}
 
 
-def _on_scale(value: Any) -> float | None:
+def on_scale(value: Any) -> float | None:
     """Return a parsed preference; 0 is a tie in some of alpaca-eval's parsers, and what is off the scale is none."""
     try:
         number = float(value)

@@ -46,7 +46,7 @@ class ImplicitSettings(JudgeSettings):
         """
         from prefzoo.engine import models
 
-        spec, place = (self.reference, folder) if self.reference else _reference_of(folder / self.model)
+        spec, place = (self.reference, folder) if self.reference else _reference_of(self.model, folder)
         try:
             policy, tokenizer = models.load(self.model, folder)
             reference, other = models.load(spec, place)
@@ -123,8 +123,12 @@ class ImplicitJudge(ScoringJudge):
         return sorted(encoded, key=len), left_out
 
 
-def _reference_of(checkpoint: Path) -> tuple[str, Path]:
+def _reference_of(model: str, folder: Path) -> tuple[str, Path]:
     """Return the model that the run of a checkpoint started from, and what its path is relative to."""
+    checkpoint = folder / Path(model).expanduser()
+    if not checkpoint.exists():
+        cure = "name a checkpoint, or beside a model of the hub its reference, too"
+        raise UserError(f"evals.judge.model: {model}: no such folder: {checkpoint}; {cure}")
     trial, run = checkpoint.resolve().parents[:2]
     if (run / RESOLVED).is_file():
         recipe = yaml.safe_load((run / RESOLVED).read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from os.path import normpath
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,12 @@ class PanelSettings(JudgeSettings):
     def _several(cls, value: list[Any]) -> list[Any]:
         if len(value) < TWO:
             raise PydanticCustomError("panel", "must have 2 judges at least (has {n}); name more", {"n": len(value)})
+        same = [normpath(one) if isinstance(one, str) else one for one in value]
+        twice = next((one for i, one in enumerate(same) if one in same[:i]), None)
+        if twice is not None:
+            name = twice if isinstance(twice, str) else f"a judge of kind {twice.kind}"
+            fault = "has {name} twice, which always agrees with itself; name another, or leave it out"
+            raise PydanticCustomError("panel", fault, {"name": name})
         return value
 
     def load(self, folder: Path) -> Panel:

@@ -18,12 +18,17 @@ BOTH = 2  # orders
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """A pair whose better answer is known, or of which neither is better (`tie`)."""
+    """A pair whose better answer is known, or of which neither is better (`tie`).
+
+    Attributes:
+        annotator: who labelled it, as far as the file says.
+    """
 
     row: PromptRow
     chosen: Answer
     rejected: Answer
     tie: bool = False
+    annotator: str = ""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Measured:
         games: of each prompt the judge's preference in both orders, where its verdicts are graded as Arena-Hard's.
         panel: of each judge of a panel its own preferences, by its name; None where one is missing.
         drawn: the judge's preference in the one order that AlpacaEval draws for the prompt, where it has such verdicts.
-        labels_fault: why the judge's verdicts on labelled pairs are of no use; empty if they are.
+        labels_fault: why the judge's verdicts on labelled pairs are of no use, with a cure; empty if they are.
     """
 
     margins: list[float]

@@ -103,8 +103,11 @@ def _show_evaluation(asked: Evaluation, *, quiet: bool) -> bool:
     from rich.markdown import Markdown
 
     from prefzoo.experiment.evaluate import evaluate
+    from prefzoo.runtime.paths import paths_from_here
 
-    result, console = evaluate(asked, Console(emoji=False, quiet=quiet)), Console(emoji=False)
+    with paths_from_here():
+        result = evaluate(asked, Console(emoji=False, quiet=quiet))
+    console = Console(emoji=False)
     for line in result.models:
         click.echo(line)
     if result.alone:

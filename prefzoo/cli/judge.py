@@ -97,9 +97,11 @@ class _Asked:
         """
         from prefzoo.evals.judges import load_judge
         from prefzoo.experiment.stages.judge import judge_settings
+        from prefzoo.runtime.paths import paths_from_here
 
         if self.judged is not None:
-            return load_judge(judge_settings(self.judged), Path.cwd())
+            with paths_from_here():
+                return load_judge(judge_settings(self.judged), Path.cwd())
         assert self.recipe is not None  # noqa: S101 - checked before
         return load_judge(self.recipe.evals.judge, self.recipe.folder)
 
@@ -131,6 +133,7 @@ def _on_pairs(asked: _Asked, pairs: str | None) -> Quality:
     from prefzoo.evals.metrics.judge_quality import quality
     from prefzoo.experiment.data import source_of
     from prefzoo.experiment.labels import read_labelled
+    from prefzoo.runtime.paths import paths_from_here
     from prefzoo.runtime.progress import stage
 
     recipe = asked.recipe
@@ -140,7 +143,8 @@ def _on_pairs(asked: _Asked, pairs: str | None) -> Quality:
     if pairs is None and recipe is not None:
         labelled = read_labelled(source_of(recipe, named), recipe.folder)
     else:
-        labelled = read_labelled(DataSource(str(named)), Path.cwd())
+        with paths_from_here():
+            labelled = read_labelled(DataSource(str(named)), Path.cwd())
     judge = asked.judge()
     forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
     if forecast:
@@ -159,9 +163,11 @@ def _on_best_of(asked: _Asked, spec: str) -> BestOf:
 
     from prefzoo.evals.metrics.best_of import best_of, comparisons_of
     from prefzoo.experiment.best_of_file import read_best_of
+    from prefzoo.runtime.paths import paths_from_here
     from prefzoo.runtime.progress import stage
 
-    items = read_best_of(spec, Path.cwd())
+    with paths_from_here():
+        items = read_best_of(spec, Path.cwd())
     judge = asked.judge()
     if judge.needs_checks and any(not item.row.checks for item in items):
         raise UserError(f"--judge: {judge.name} scores only prompts with checks, which {spec} has not; choose another")

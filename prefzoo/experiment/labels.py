@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from prefzoo.data.examples import Example, Pair, Text
@@ -18,7 +19,7 @@ from prefzoo.errors import UserError
 from prefzoo.evals.boards.run_files import LABELS
 from prefzoo.evals.judges.conversations import simplified
 from prefzoo.evals.judges.coverage import coverage
-from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
+from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, PromptRow, Verdict
 from prefzoo.evals.metrics.judge_quality import LabelledPair
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.recipe.load import Recipe
@@ -28,6 +29,7 @@ from prefzoo.runtime.progress import stage
 
 FIELD = "evals.judge_labels"
 COLUMNS = "; name yours, like data.columns"  # the cure for training data, whose names of columns a recipe may give
+NONE_LEFT = "; fix the rows, or name the data.format"  # the cure for training data, of which ties are left out
 
 
 def recipe_labels(recipe: Recipe, prompts: Sequence[PromptRow]) -> tuple[list[LabelledPair], str]:
@@ -62,9 +64,7 @@ def labels_of(spec: str, folder: Path, prompts: Sequence[PromptRow]) -> tuple[li
     try:
         labelled = read_labelled(DataSource(spec), folder)
     except UserError as e:
-        cure = "rename them to prompt, chosen and rejected"
-        lines = [f"{line.partition(COLUMNS)[0]}; {cure}" if COLUMNS in line else line for line in e.lines]
-        raise UserError(f"{FIELD}: {line}" for line in lines) from None
+        raise UserError(f"{FIELD}: {_with_cure(line)}" for line in e.lines) from None
     by_text = {row.text.strip(): row for row in prompts}
     kept = [replace(p, row=by_text[p.row.text.strip()]) for p in labelled if p.row.text.strip() in by_text]
     if not kept:
@@ -73,6 +73,16 @@ def labels_of(spec: str, folder: Path, prompts: Sequence[PromptRow]) -> tuple[li
             "err otherwise there; label answers to these prompts, like those in annotations.json"
         )
     return kept, len(labelled)
+
+
+def _with_cure(line: str) -> str:
+    """Return what is wrong with a data set, with a cure for labelled pairs in place of one for training data."""
+    cures = {
+        COLUMNS: "rename them to prompt, chosen and rejected",
+        NONE_LEFT: "label pairs of which one answer is better",
+    }
+    cure = next((known for known in cures if known in line), None)
+    return line if cure is None else f"{line.partition(cure)[0]}; {cures[cure]}"
 
 
 def labels_of_option(
@@ -132,6 +142,7 @@ def with_labels(
     place = {row.id: i for i, row in enumerate(prompts)}
     verdicts = _verdicts(judge, pairs, console)
     cover = coverage(verdicts)
+    fault = f"{cover.summary()}; fix the judge" if cover.withheld else _own_verdicts(judge, pairs, verdicts)
     labels = [
         [place[p.row.id], v.preference - 1, _human(p)] for p, v in zip(pairs, verdicts, strict=True) if not v.missing
     ]
@@ -139,8 +150,8 @@ def with_labels(
     for name in models:
         about: dict[str, Any] = {
             "human": _of_model(numbers[name].answers, base.answers, pairs, place),
-            "labels": [] if cover.withheld else labels,
-            "labels_fault": cover.summary() if cover.withheld else "",
+            "labels": [] if fault else labels,
+            "labels_fault": fault,
         }
         run_folders.write_json(folder / name / LABELS, about)
         out[name] = replace(numbers[name], **about)
@@ -149,6 +160,17 @@ def with_labels(
 
 def _human(pair: LabelledPair) -> float:
     return 0.5 if pair.tie else 1.0
+
+
+def _own_verdicts(judge: Judge, pairs: Sequence[LabelledPair], verdicts: Sequence[Verdict]) -> str:
+    """Return what to tell of labels that are the judge's own verdicts, as it wrote them; empty if they are not."""
+    stated = [(p, np.sign(v.preference - TIE)) for p, v in zip(pairs, verdicts, strict=True) if not v.missing]
+    if any(p.annotator != judge.name or won != float(not p.tie) for p, won in stated):
+        return ""
+    return (
+        f"they are the judge's own verdicts (the annotator is {judge.name}, and it agrees with each), and show none of "
+        "its errors; correct them by hand, and write your name as the annotator"
+    )
 
 
 def _verdicts(judge: Judge, pairs: Sequence[LabelledPair], console: Console) -> list[Verdict]:
@@ -190,7 +212,7 @@ def read_labelled(source: DataSource | Mixture, folder: Path) -> list[LabelledPa
     Raises:
         UserError: it cannot be read, or no row is a labelled pair of texts.
     """
-    data, _ = read_source(source, folder, turns=False)
+    data, _ = read_source(_with_empty_answers(source), folder, turns=False)
     faults, labelled = Faults(source.spec, source.on_bad_row), []
     for example in data.examples:
         try:
@@ -203,6 +225,13 @@ def read_labelled(source: DataSource | Mixture, folder: Path) -> list[LabelledPa
     return labelled
 
 
+def _with_empty_answers(source: DataSource | Mixture) -> DataSource | Mixture:
+    """Return a data set whose answers may be empty: a judge compares those too."""
+    if isinstance(source, DataSource):
+        return replace(source, empty=True)
+    return Mixture(tuple(replace(one, empty=True) for one in source.sources))
+
+
 def _pair(example: Example, row: Row) -> LabelledPair:
     if not isinstance(example, Pair):
         raise UserError("a single labelled answer; labelled pairs need prompt, chosen and rejected")
@@ -210,7 +239,8 @@ def _pair(example: Example, row: Row) -> LabelledPair:
     prompt, number = simplified(example.prompt), str(row.get("id", example.row + 1))
     asked = PromptRow(number, prompt, tuple(row.get("checks") or ()), row.get("topic"))
     tie = bool(row.get("tie")) or (example.scores is not None and example.scores[0] == example.scores[1])
-    return LabelledPair(asked, Answer(chosen, True, 0), Answer(rejected, True, 0), tie)
+    by = str(row.get("annotator") or "")
+    return LabelledPair(asked, Answer(chosen, True, 0), Answer(rejected, True, 0), tie, by)
 
 
 def _text(text: Text, name: str) -> str:

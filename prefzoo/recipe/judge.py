@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -122,6 +123,25 @@ def with_settings() -> dict[str, type[JudgeSettings]]:
 
 def _without_settings() -> list[str]:
     return [name for name, settings in kinds().items() if len(settings.model_fields) == 1]
+
+
+def as_written(keys: Sequence[str], value: Any) -> tuple[str, ...]:
+    """Return the keys of a fault as the user wrote them: a panel that is written as a list has no `of`.
+
+    Args:
+        keys: lead to the fault.
+        value: what they start from, in plain types.
+    """
+    written: list[str] = []
+    for key in keys:
+        if isinstance(value, list) and key == "of":
+            continue
+        written.append(key)
+        if isinstance(value, list):
+            value = value[int(key)] if key.isdecimal() and int(key) < len(value) else None
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return tuple(written)
 
 
 def tag(kind: str) -> str:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from prefzoo.losses import AnyLoss, Loss, Modifier, Params, Sum
 from prefzoo.recipe import messages, modifiers
+from prefzoo.recipe.judge import as_written
 from prefzoo.recipe.sections import Train
 from prefzoo.recipe.yaml import Keys, Reporter
 
@@ -72,5 +73,5 @@ def validate(
                     (*keys, *loc), f"no such parameter of {loss.name}; it belongs under the variant's `train:`"
                 )
             else:
-                source.fault((*keys, *loc), messages.describe_error(model, error, loss))
+                source.fault((*keys, *as_written(loc, value)), messages.describe_error(model, error, loss))
     return None

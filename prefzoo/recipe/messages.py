@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from prefzoo.errors import did_you_mean
 from prefzoo.losses import AnyLoss, Modifier
 from prefzoo.recipe import judge
-from prefzoo.recipe.other_names import suggestion
+from prefzoo.recipe.other_names import suggested_value, suggestion
 from prefzoo.recipe.sections import Data
 from prefzoo.recipe.sources import SOURCE, SOURCES, Source
 from prefzoo.recipe.yaml import Keys
@@ -90,11 +90,10 @@ def describe_error(model: type[BaseModel], error: ErrorDetails, loss: AnyLoss | 
     if "[key]" in error["loc"]:
         return _unknown_column(loc[-1], re.findall(r"'([^']+)'", error["ctx"]["expected"]))
     if kind in _BOUNDS:
-        hint = (
-            did_you_mean(str(value), re.findall(r"'([^']+)'", error["ctx"]["expected"]))
-            if kind == "literal_error"
-            else ""
-        )
+        hint = ""
+        if kind == "literal_error":
+            known = re.findall(r"'([^']+)'", error["ctx"]["expected"])
+            hint = suggested_value(str(value), known) or did_you_mean(str(value), known)
         if loss is not None and kind in _NUMERIC:
             hint = f"; its default is {_model_at(model, loc[:-1]).model_fields[loc[-1]].default:.12g}"
         return f"must be {_BOUNDS[kind].format(**error.get('ctx', {}))} (is {format_value(value)}){hint}"

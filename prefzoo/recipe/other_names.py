@@ -82,6 +82,24 @@ _UNNEEDED = {
 _KNOBS = ("beta", "flip_rate", "gamma", "alpha", "weight", "tau", "desirable", "undesirable", "loss")
 _BY_NAME = [(name, field) for field, names in _FIELDS.items() for name in names.split()]
 _REMARKS = {name: remark for names, remark in _UNNEEDED.items() for name in names.split()}
+# Values of train.optimizer in transformers' Trainer.
+ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused", "adamw_anyprecision", "adamw")
+EIGHT_BIT = {
+    "adamw_bnb_8bit": "adamw_8bit", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit",
+    "adamw_torch_8bit": "adamw_8bit", "paged_adamw_32bit": "adamw", "paged_adamw": "adamw",
+}  # fmt: skip
+_VALUES = {**dict.fromkeys(ADAMW, "adamw"), **EIGHT_BIT, "adam": "adamw"}
+
+
+def suggested_value(value: str, known: list[str]) -> str:
+    """Return what a value of another tool is called here, as the end of a message; empty if it is not known.
+
+    Args:
+        value: The unknown value.
+        known: The values that are allowed in its field.
+    """
+    near = _VALUES.get(value.lower().replace("-", "_"))
+    return f"; did you mean {near!r}?" if near in known else ""
 
 
 def suggestion(word: str, known: list[str], *, in_variant: bool = False) -> str:

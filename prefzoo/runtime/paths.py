@@ -6,7 +6,8 @@ import errno
 import importlib.util
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prefzoo.errors import UserError
@@ -16,6 +17,8 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 CACHE_CURE = "set PREFZOO_CACHE to a folder that can be written"
 RESULTS_CURE = "name a folder that can be written with --results"
 OUT_CURE = "give another path with --out"
+FROM_RECIPE = ("paths in a recipe are relative to the recipe", "the path is relative to the recipe")
+FROM_HERE = "paths on the command line are relative to the current folder"
 DISK_FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",
@@ -31,6 +34,25 @@ UNWRITABLE = {
     errno.ENAMETOOLONG: "its name is too long",
     errno.ELOOP: "its symbolic links go in a circle",
 }
+
+
+@contextmanager
+def paths_from_here() -> Iterator[None]:
+    """Say of a path that is not there that it starts at the current folder, as those of the command line do.
+
+    Raises:
+        UserError: That of the block, in these words.
+    """
+    try:
+        yield
+    except UserError as e:
+        raise UserError([_from_here(line) for line in e.lines], e.hint) from e
+
+
+def _from_here(line: str) -> str:
+    for words in FROM_RECIPE:
+        line = line.replace(words, FROM_HERE)
+    return line
 
 
 def cache_root() -> Path:

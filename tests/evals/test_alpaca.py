@@ -213,6 +213,20 @@ mine:
   completions_kwargs: {model_name: m, max_tokens: 5, temperature: 0}
   completion_parser_kwargs: {outputs_to_match: {1: '\\(a\\)', 2: '\\(b\\)'}}
 """
+LOGPROB = GOOD.replace("{outputs_to_match: {1: '\\(a\\)', 2: '\\(b\\)'}}", (
+    "{numerator_token: m, denominator_tokens: [m, M], is_binarize: false}\n  fn_completion_parser: logprob_parser\n"
+    "  completion_key: completions_all"
+))  # fmt: skip
+PIPELINE = GOOD.replace("{outputs_to_match: {1: '\\(a\\)', 2: '\\(b\\)'}}", (
+    "{parsers_to_kwargs: {json_parser: {annotation_key: rank}, ranking_parser: {}}}\n"
+    "  fn_completion_parser: pipeline_meta_parser"
+))  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [GOOD, LOGPROB, PIPELINE])
+def test_a_right_file_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    assert list(read_annotator("a.yaml", tmp_path, None).configs) == ["mine"]
 
 
 def test_a_users_own_file(server: Misbehaving, tmp_path: Path) -> None:
@@ -223,7 +237,8 @@ def test_a_users_own_file(server: Misbehaving, tmp_path: Path) -> None:
     assert {v.preference for v in asker.compare(PAIRS)} == {1.5}  # a position bias, in both orders
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "prompt.txt").write_text("{instruction} {output_1} {output_2}")
-    (tmp_path / "own" / "configs.yaml").write_text("own: {prompt_template: own/prompt.txt, completions_kwargs: {}}\n")
+    rest = "completions_kwargs: {}, completion_parser_kwargs: {outputs_to_match: {1: a, 2: b}}"
+    (tmp_path / "own" / "configs.yaml").write_text(f"own: {{prompt_template: own/prompt.txt, {rest}}}\n")
     assert read_annotator("own", tmp_path, "m").name == "own"
 
 
@@ -258,6 +273,43 @@ def test_a_users_own_file(server: Misbehaving, tmp_path: Path) -> None:
         ("a.yaml", GOOD + "  random_seed_column: [output_1]\n", "random_seed_column: must be [instruction]"),
         ("a.yaml", GOOD.replace("model_name: m, ", ""), "completions_kwargs: model_name: is missing; add it, or name"),
         ("a.yaml", GOOD.replace("max_tokens: 5", "openai_api_keys: [sk]"), "openai_api_keys: leave it out; the recipe"),
+        (
+            "a.yaml",
+            GOOD.replace("outputs_to_match", "outputs_to_mach"),
+            "completion_parser_kwargs: outputs_to_mach: regex_parser has no such option; did you mean 'outputs_to_m",
+        ),
+        ("a.yaml", GOOD.replace("{1: ", "{one: "), "outputs_to_match: 'one' is no preference; write 1 where the first"),
+        (
+            "a.yaml",
+            GOOD.replace("(a", "((a"),
+            "outputs_to_match: 1: '\\\\((a\\\\)' is no pattern (missing ), unterminated",
+        ),
+        (
+            "a.yaml",
+            LOGPROB.replace("numerator_token: m, ", ""),
+            "numerator_token: is missing, and logprob_parser needs",
+        ),
+        (
+            "a.yaml",
+            LOGPROB.replace("numerator_token", "numerator_tokn"),
+            "numerator_tokn: logprob_parser has no such op",
+        ),
+        ("a.yaml", LOGPROB.replace("[m, M]", "mM"), "denominator_tokens: must be Sequence[str] (is 'mM'); correct it"),
+        (
+            "a.yaml",
+            LOGPROB.replace("[m, M]", "[M]"),
+            "denominator_tokens: must hold the numerator_token 'm' too; add it",
+        ),
+        (
+            "a.yaml",
+            PIPELINE.replace("annotation_key", "key"),
+            "parsers_to_kwargs: json_parser: key: json_parser has no",
+        ),
+        (
+            "a.yaml",
+            PIPELINE.replace("ranking_parser", "rank_parser"),
+            "parsers_to_kwargs: alpaca-eval has no 'rank_par",
+        ),
         ("a.yaml", "mine: {completions_kwargs: {}}\n", "mine: prompt_template: must name a text file (is None)"),
     ],
 )

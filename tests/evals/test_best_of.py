@@ -210,7 +210,14 @@ EMPTY = BestOf("", "", {}, Estimate(0, 0, 0, 0, 0), {}, best_of(scoring(length),
         (["--judge", "verifier", "--best-of", "rb2.jsonl"], "--judge: verifier scores only prompts with checks, which"),
         (["--judge", "own.py:length", "--best-of", "rb2.jsonl", "--pairs", "p"], "--pairs, --best-of: the judge is me"),
         (["--judge", "own.py:length"], "--judge: nothing to measure it on; add --pairs FILE"),
-        (["--judge", "own.py:length", "--best-of", "none.jsonl"], "none.jsonl"),
+        (
+            ["--judge", "own.py:length", "--best-of", "none.jsonl"],
+            "none.jsonl: no such file; paths on the command line are relative to the current folder",
+        ),
+        (
+            ["--judge", "none.py:length", "--best-of", "rb2.jsonl"],
+            "none.py; paths on the command line are relative to the current folder",
+        ),
         (
             ["--judge", "own.py:length", "--best-of", "rb2.jsonl", "--set", "a=1"],
             "--set: there is no recipe to override",
@@ -254,6 +261,8 @@ def test_a_policy_is_judged_by_its_log_ratio(tmp_path: Path, tiny_model: Any, ti
     assert judge.scores([(row, answer) for answer in answers]) == pytest.approx(expected, abs=1e-4)
     with pytest.raises(UserError, match="evals.judge.reference: .* is not a checkpoint in a run's folder; name"):
         ImplicitSettings(kind="implicit", model="run/dpo/checkpoint").load(tmp_path)
+    with pytest.raises(UserError, match="evals.judge.model: nowhere: no such folder: .*nowhere; name a checkpoint, or"):
+        ImplicitSettings(kind="implicit", model="nowhere").load(tmp_path)
     (tmp_path / "run" / "recipe.resolved.yaml").write_text(f"model: {tmp_path / 'reference'}\nvariants: {{dpo: }}\n")
     again = ImplicitSettings(kind="implicit", model="run/dpo/checkpoint").load(tmp_path)
     assert again.scores([(row, answers[0])]) == pytest.approx(expected[:1], abs=1e-4)

@@ -188,3 +188,25 @@ def test_the_leaderboard_puts_folders_of_one_model_each_side_by_side(
     write(tmp_path / "lm" / "c.eval", "PK")
     assert prefzoo(monkeypatch, "leaderboard", "lm") == 2
     assert "c.eval: is Inspect's binary log" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("gone.json", None, "gone.json: no such file or folder; give a run's folder, a variant's in one, a results_"),
+        ("other.json", "[]", "other.json: neither a log of Inspect nor a result file of lm-eval; give a run's folder"),
+        ("other.json", "{}", "other.json: neither a log of Inspect nor a result file of lm-eval; give a run's folder"),
+        ("text.json", "{", "text.json: is not JSON (Expecting property name enclosed in double quotes: line 1 column"),
+    ],
+)
+def test_a_file_of_no_known_kind_is_told_all_that_is_read(
+    name: str, content: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path(name).write_text(content)
+    assert prefzoo(monkeypatch, "compare", name) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert "a results_*.json of lm-eval, a log of Inspect, or a folder that holds some (`prefzoo eval --annota" in err

@@ -163,6 +163,87 @@ def test_labels_of_other_prompts_or_of_no_format(tmp_path: Path, row: dict[str, 
     assert line.startswith("evals.judge_labels: ") and says in line and "data.columns" not in line
 
 
+def measured_by(judge: Judge, rows: list[dict[str, object]], folder: Path) -> Measured:
+    """A model beside pairs of one file, read as labels and put to the judge."""
+    (folder / "annotations.json").write_text(json.dumps(rows))
+    pairs, _ = labels_of("annotations.json", folder, PROMPTS)
+    numbers = {"base": measured([f"plain {i}" for i in range(N)]), "a": measured([f"good {i}" for i in range(N)])}
+    return with_labels(judge, pairs, PROMPTS, numbers, folder, Console(quiet=True))["a"]
+
+
+def annotations(n: int, annotator: str = "me", **more: object) -> list[dict[str, object]]:
+    """Rows as AlpacaEval has them, of which the model wins each."""
+    return [
+        {"instruction": f"question {i}", "output_1": f"plain {i}", "output_2": f"good {i}", "generator_1": "base",
+         "generator_2": "a", "annotator": annotator, "preference": 2.0, **more}
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def test_an_empty_answer_is_read(tmp_path: Path) -> None:
+    rows = annotations(12)
+    rows[1]["output_1"], rows[2]["output_1"] = "", "  "
+    rows[3] |= {"output_2": "", "preference": 1.0}
+    (tmp_path / "annotations.json").write_text(json.dumps(rows))
+    pairs, total = labels_of("annotations.json", tmp_path, PROMPTS)
+    assert total == 12 and [p.rejected.text for p in pairs[:4]] == ["plain 0", "", "  ", ""]
+    named = [{"prompt": "question 1", "chosen": "", "rejected": "b"}]
+    (tmp_path / "named.json").write_text(json.dumps(named))
+    assert labels_of("named.json", tmp_path, PROMPTS)[0][0].chosen.text == ""
+
+
+def test_the_judges_own_verdicts_are_no_labels(tmp_path: Path) -> None:
+    judge = errs_on()
+    told = refusal(measured_by(judge, annotations(12, judge.name), tmp_path))
+    assert told == (
+        f"they are the judge's own verdicts (the annotator is {judge.name}, and it agrees with each), and show none of "
+        "its errors; correct them by hand, and write your name as the annotator"
+    )
+    corrected_by_hand = annotations(12, judge.name)
+    corrected_by_hand[3]["preference"] = 1.0
+    for rows in (annotations(12), corrected_by_hand):
+        assert refusal(measured_by(judge, rows, tmp_path)) == ""
+
+
+@pytest.mark.parametrize(
+    ("ties", "says"),
+    [
+        (
+            12,
+            "all 12 labels are ties, and a tie shows no error of the judge; label 10 pairs at least of which one",
+        ),
+        (
+            11,
+            "only 1 of 12 labels are no ties, and a tie shows no error of the judge; label 10 pairs at least of which",
+        ),
+    ],
+)
+def test_labels_that_are_ties_are_told_so(tmp_path: Path, ties: int, says: str) -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": f"question {i}", "chosen": f"good {i}", "rejected": f"plain {i}", "tie": i < ties} for i in range(12)
+    ]
+    assert refusal(measured_by(errs_on(), rows, tmp_path)).startswith(says)
+
+
+def test_annotations_that_are_all_ties_are_told_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\(a tie\)\); label pairs of which one answer is better$"):
+        measured_by(errs_on(), annotations(12, preference=1.5), tmp_path)
+
+
+def test_labels_of_few_prompts_are_told_so(tmp_path: Path) -> None:
+    rows = [{**row, "instruction": "question 1"} for row in annotations(12)]
+    assert refusal(measured_by(errs_on(), rows, tmp_path)) == (
+        "all 12 labels are of answers to one prompt, which say little of other prompts; label answers to 10 prompts at "
+        "least"
+    )
+
+
+def test_a_judge_that_calls_every_pair_a_tie_is_told_so(tmp_path: Path) -> None:
+    tied = judge_by(lambda instruction, first, second: 1.5, "tied")
+    says = "the judge calls all 12 labelled pairs a tie; choose another judge"
+    assert refusal(measured_by(tied, annotations(12), tmp_path)) == says
+
+
 @pytest.mark.slow
 def test_a_run_corrects_its_win_rates_from_the_command_line(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -179,7 +260,7 @@ def test_a_run_corrects_its_win_rates_from_the_command_line(
     pairs = [
         {"prompt": r["instruction"], "chosen": max(two, key=len), "rejected": min(two, key=len)}
         for r in entries
-        if len(set(map(len, two := (r["output_1"], r["output_2"])))) == 2 and all(t.strip() for t in two)
+        if len(set(map(len, two := (r["output_1"], r["output_2"])))) == 2
     ]
     Path("labels.jsonl").write_text("".join(json.dumps(p) + "\n" for p in pairs))
     capsys.readouterr()

@@ -21,7 +21,7 @@ from prefzoo.evals.judges.panel import Panel
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.stats.agreement import krippendorff_alpha
-from prefzoo.experiment.stages.judge import judge_models
+from prefzoo.experiment.stages.judge import judge_models, judge_settings
 from prefzoo.recipe.load import load
 
 PROMPTS = [PromptRow(str(i), f"q{i}") for i in range(4)]
@@ -139,19 +139,40 @@ def test_a_list_is_a_panel(recipe: Callable[..., Any]) -> None:
     short = recipe("[verifier, 'mine.py:better', {kind: server, url: 'http://h/v1', model: x}]").evals.judge
     long = recipe("{kind: panel, of: [verifier, 'mine.py:better', {kind: server, url: 'http://h/v1', model: x}]}")
     assert short == long.evals.judge and short.by == "majority" and short.of[2].model == "x"
-    assert recipe("{kind: panel, of: [verifier, verifier], by: mean}").evals.judge.by == "mean"
+    assert recipe("{kind: panel, of: [verifier, 'mine.py:better'], by: mean}").evals.judge.by == "mean"
     assert long.resolved()["evals"]["judge"]["of"][2]["max_tokens"] == 8
+
+
+def test_a_judge_named_on_the_command_line_has_its_faults_where_they_stand() -> None:
+    with pytest.raises(UserError, match=r"^--judge: 1: no such judge: 'verifer'"):
+        judge_settings("[verifier, verifer]")
+
+
+def test_servers_that_differ_are_no_judge_named_twice(recipe: Callable[..., Any]) -> None:
+    assert len(recipe(f"[{SERVER}, {SERVER.replace('x}', 'y}')}]").evals.judge.of) == 2
+
+
+SERVER = "{kind: server, url: 'http://h/v1', model: x}"
 
 
 @pytest.mark.parametrize(
     ("judge", "says"),
     [
-        ("[verifier]", "evals.judge.of: must have 2 judges at least"),
-        ("[]", "evals.judge.of: must have 2 judges at least"),
-        ("[verifier, verifer]", "evals.judge.of.1: no such judge: 'verifer'; did you mean 'verifier'?"),
-        ("[verifier, 3]", "evals.judge.of.1: "),
-        ("[verifier, {kind: server, url: 'http://h', model: x, triez: 3}]", "of.1.triez: no such field; did you mean"),
-        ("{kind: panel, of: [verifier, verifier], by: vote}", "judge.by: must be 'majority' or 'mean' (is 'vote')"),
+        ("[verifier]", "evals.judge: must have 2 judges at least"),
+        ("[]", "evals.judge: must have 2 judges at least"),
+        ("{kind: panel, of: [verifier]}", "evals.judge.of: must have 2 judges at least"),
+        ("[verifier, verifer]", "evals.judge.1: no such judge: 'verifer'; did you mean 'verifier'?"),
+        ("{kind: panel, of: [verifier, verifer]}", "evals.judge.of.1: no such judge: 'verifer'; did you mean"),
+        ("[verifier, 3]", "evals.judge.1: "),
+        ("[verifier, [a.py:b, verifer]]", "evals.judge.1.1: no such judge: 'verifer'"),
+        ("[verifier, {kind: server, url: 'http://h', model: x, triez: 3}]", "judge.1.triez: no such field; did you"),
+        ("[verifier, {kind: server, url: 'http://h'}]", "evals.judge.1.model: is missing"),
+        ("[verifier, a.py:b, verifier]", "evals.judge: has verifier twice, which always agrees with itself; name"),
+        ("[verifier, {kind: verifier}]", "evals.judge: has verifier twice"),
+        ("[a.py:b, ./a.py:b]", "evals.judge: has a.py:b twice"),
+        ("{kind: panel, of: [a.py:b, a.py:b]}", "evals.judge.of: has a.py:b twice"),
+        (f"[{SERVER}, verifier, {SERVER}]", "evals.judge: has a judge of kind server twice"),
+        ("{kind: panel, of: [verifier, a.py:b], by: vote}", "judge.by: must be 'majority' or 'mean' (is 'vote')"),
         ("{kind: panel, judges: [verifier, verifier]}", "evals.judge.judges: no such field"),
     ],
 )  # fmt: skip
@@ -166,9 +187,9 @@ def test_a_panel_is_measured_on_labelled_pairs(
 ) -> None:
     rows = [{"prompt": f"q{i}", "chosen": "a" * 5, "rejected": "b" * 3} for i in range(4)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    own = "def longer(i, a, b):\n    return 1 + float(len(b) > len(a))\n\n"
+    own = "def longer(i, a, b):\n    return 1 + float(len(b) > len(a))\n\nsame = longer\n\n"
     (tmp_path / "own.py").write_text(own + "def shorter(i, a, b):\n    return 2 - float(len(b) > len(a))\n")
-    judges = "['own.py:longer', 'own.py:longer', 'own.py:shorter']"
+    judges = "['own.py:longer', 'own.py:same', 'own.py:shorter']"
     text = f"name: a\nmodel: m\ndata: {{train: pairs.jsonl}}\nvariants: {{dpo: }}\nevals: {{judge: {judges}}}\n"
     (tmp_path / "r.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)

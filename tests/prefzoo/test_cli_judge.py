@@ -133,7 +133,14 @@ def test_labelled_pairs_may_have_any_known_format(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--pairs", "none.jsonl"], "none.jsonl"),
+        (
+            ["--pairs", "none.jsonl"],
+            "none.jsonl: no such file; paths on the command line are relative to the current folder",
+        ),
+        (
+            ["--set", "data.eval=none.jsonl"],
+            "none.jsonl: no such file; paths in a recipe are relative to the recipe",
+        ),
         (
             ["--pairs", "talk.jsonl"],
             "talk.jsonl: row 1: chosen is a conversation of several messages; a judge compares answers of one message",

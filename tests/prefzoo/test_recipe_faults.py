@@ -336,3 +336,18 @@ def test_the_template_of_a_loss_is_shown_once_below_all_faults(
     assert "variants.a.loss" in first and "slope is not an input of a loss" in first
     assert "variants.b.loss" in second and "did you mean 'mine'?" in second
     assert not nothing and "\n".join(template) == losses.TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("adamw_torch", "adamw"),
+        ("adamw-hf", "adamw"),
+        ("Adam", "adamw"),
+        ("adamw_bnb_8bit", "adamw_8bit"),
+        ("paged_adamw_8bits", "paged_adamw_8bit"),
+    ],
+)
+def test_an_optimizer_of_another_library_is_called_by_its_name_here(write: Any, written: str, meant: str) -> None:
+    (line,) = complaints(write(f"{MINIMAL}train: {{optimizer: {written}}}\n"))
+    assert line.endswith(f"; did you mean {meant!r}?")

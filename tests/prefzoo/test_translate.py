@@ -123,6 +123,35 @@ def test_trls_methods_and_its_traps(tmp_path: Path) -> None:
     assert "q_proj and v_proj" in translation.differs["lora_target_modules"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "option", "why"),
+    [
+        ("loss_type: ipo\nf_divergence_type: js_divergence", "f_divergence_type", "it changes the loss sigmoid alone"),
+        ("loss_type: [ipo, sft]\nf_divergence_type: forward_kl", "f_divergence_type", "it changes the loss sigmoid"),
+        ("use_weighting: true\nf_divergence_type: forward_kl", "f_divergence_type", "not combined with use_weighting"),
+        ("ld_alpha: 0.5\nf_divergence_type: forward_kl", "f_divergence_type", "not combined with ld_alpha here"),
+        ("f_divergence_type: chi", "f_divergence_type", "no such divergence is known here; there are forward_kl, js_"),
+        ("loss_type: ipo\nlabel_smoothing: 0.1", "label_smoothing", "TRL does not read it with loss_type ipo"),
+        ("loss_type: hinge\nlabel_smoothing: 0.1", "label_smoothing", "TRL does not read it with loss_type hinge"),
+    ],
+)
+def test_options_that_the_loss_does_not_read_are_named(lines: str, option: str, why: str, tmp_path: Path) -> None:
+    left_out = translated(tmp_path, "trl", TRL, lines)[0].left_out
+    assert list(left_out) == [option] and left_out[option].startswith(why)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "loss_type: hinge\nf_divergence_type: reverse_kl",  # the default
+        "loss_type: [sigmoid, sft]\nf_divergence_type: forward_kl",
+        "loss_type: ipo\nlabel_smoothing: 0",
+    ],
+)
+def test_options_that_change_nothing_are_not_named(lines: str, tmp_path: Path) -> None:
+    assert not translated(tmp_path, "trl", TRL, lines)[0].left_out
+
+
 def test_the_options_of_training(tmp_path: Path) -> None:
     lines = ("sync_ref_model: true", "ref_model_sync_steps: 64", "optim: adafactor", "disable_dropout: false")
     adapter = ("use_peft: true", "lora_target_modules: all-linear", "lora_r: 4")

@@ -36,7 +36,7 @@ def labels_of(measured: Measured) -> Labels | None:
 def refusal(measured: Measured) -> str:
     """Return why no win rate is corrected, in words with a cure; empty if they are, or there are no labels."""
     if measured.labels_fault:
-        return f"{measured.labels_fault}; fix the judge"
+        return measured.labels_fault
     labels = labels_of(measured)
     if labels is None:
         return ""
@@ -44,6 +44,26 @@ def refusal(measured: Measured) -> str:
         return f"{len(labels.human)} labelled pairs are too few; label {FEWEST} at least"
     if not no_better_than_chance(labels):
         return ""
+    return _too_little(labels) or _no_better(labels)
+
+
+def _too_little(labels: Labels) -> str:
+    """Return why labels cannot show whether a judge is better than chance, however it judges; empty if they can."""
+    total, decided, prompts = len(labels.human), int((labels.human != HALF).sum()), len(np.unique(labels.prompt))
+    cure = f"label {FEWEST} pairs at least of which one answer is better"
+    if decided < FEWEST:
+        some = f"all {total} labels are ties" if not decided else f"only {decided} of {total} labels are no ties"
+        return f"{some}, and a tie shows no error of the judge; {cure}"
+    if (labels.judged == HALF).all():
+        return f"the judge calls all {total} labelled pairs a tie; choose another judge"
+    if prompts < FEWEST and labels.agreement.mean() > HALF:
+        some = "one prompt" if prompts == 1 else f"{prompts} prompts"
+        cure = f"label answers to {FEWEST} prompts at least"
+        return f"all {total} labels are of answers to {some}, which say little of other prompts; {cure}"
+    return ""
+
+
+def _no_better(labels: Labels) -> str:
     agreed, (low, high) = 100 * float(labels.agreement.mean()), agreement_interval(labels)
     kind = "worse than" if high < HALF else "no better than"
     cure = "choose another judge" if high < HALF else "choose another judge, or label more pairs"

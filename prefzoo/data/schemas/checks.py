@@ -8,17 +8,18 @@ from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
 from prefzoo.errors import UserError
 
 
-def check_example(example: Example, *, whole: bool = False) -> None:
-    """Check the types of a pair or a labelled answer, and that no answer is empty.
+def check_example(example: Example, *, whole: bool = False, empty: bool = False) -> None:
+    """Check the types of a pair or a labelled answer, and that no answer is empty unless that is allowed.
 
     Args:
         example: the pair or the labelled answer.
         whole: whether the answers may be whole conversations, prompt included.
+        empty: whether an answer of a pair may be empty.
 
     Raises:
         UserError: one line that names the fault and its cure.
     """
-    fault = pair_fault(example, whole=whole) if isinstance(example, Pair) else answer_fault(example)
+    fault = pair_fault(example, whole=whole, empty=empty) if isinstance(example, Pair) else answer_fault(example)
     if fault:
         raise UserError(fault)
 
@@ -30,12 +31,20 @@ def is_filled(text: Text) -> bool:
     return bool(text) and (bool(text[-1]["content"].strip()) or bool(text[-1].get("tool_calls")))
 
 
-def pair_fault(pair: Pair, *, whole: bool = False) -> str:
-    """Return what is wrong with a pair; empty if nothing is."""
+def pair_fault(pair: Pair, *, whole: bool = False, empty: bool = False) -> str:
+    """Return what is wrong with a pair.
+
+    Args:
+        pair: the pair.
+        whole, empty: as for `check_example`.
+
+    Returns:
+        The fault and its cure; empty if there is none.
+    """
     for name, text in (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
         if wrong := _type_fault(text):
             return f"{name} {wrong}"
-        if name != "prompt" and not is_filled(text):
+        if name != "prompt" and not is_filled(text) and not (empty and text != []):
             return f"{name} is empty; remove the row"
     if type(pair.chosen) is not type(pair.rejected):
         return "chosen and rejected are of different types; both must be text, or both lists of messages"

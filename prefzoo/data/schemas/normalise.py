@@ -119,7 +119,7 @@ class ReadRows:
 
 def read_part(
     schema: Schema, rows: Sequence[Row], spec: str, columns: Mapping[str, str], faults: Faults, start: int = 0,
-    pairs: Pairs = "best_worst",
+    pairs: Pairs = "best_worst", *, empty: bool = False,
 ) -> ReadRows:  # fmt: skip
     """Turn some rows of a data set into pairs or labelled answers.
 
@@ -131,6 +131,7 @@ def read_part(
         faults: takes the rows that are refused.
         start: index of the first of them in the data set.
         pairs: which pairs are made of several rated answers to a prompt.
+        empty: whether an answer of a pair may be empty.
 
     Returns:
         The rows and the examples, of which none may be left.
@@ -148,7 +149,7 @@ def read_part(
                 given = _normalised(schema, row, start + index)
                 rated |= isinstance(given, RatedAnswers)
                 built = given.pairs(pairs) if isinstance(given, RatedAnswers) else [given]
-                examples += [_completed(example, row) for example in built]
+                examples += [_completed(example, row, empty=empty) for example in built]
             except SkipRow as e:
                 counts[f"skipped: {e}"] += 1
             except UserError as e:
@@ -253,7 +254,7 @@ def _normalised(schema: Schema, row: Row, index: int) -> FromRow:
     return given
 
 
-def _completed(example: Example, row: Row) -> Example:
+def _completed(example: Example, row: Row, *, empty: bool) -> Example:
     """Return an example with its row's tools and variables of the chat template, checked.
 
     Raises:
@@ -266,7 +267,7 @@ def _completed(example: Example, row: Row) -> Example:
         tools=example.tools or read_tools(row),
         template=example.template or read_template(row),
     )
-    check_example(example)
+    check_example(example, empty=empty)
     if not example.prompt or (isinstance(example.prompt, str) and not example.prompt.strip()):
         note(EMPTY)
     return example

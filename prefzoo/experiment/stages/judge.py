@@ -18,7 +18,7 @@ from prefzoo.evals.judges.coverage import coverage
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, PromptRow, Verdict
 from prefzoo.evals.judges.rows import annotation_rows, drawn_of, games_of, output_rows, panel_of
 from prefzoo.evals.metrics.measure import Measured
-from prefzoo.recipe.judge import TAG, AnyJudge
+from prefzoo.recipe.judge import TAG, AnyJudge, as_written
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.measuring_time import timed
 from prefzoo.runtime.plugins import RAISED, describe_error
@@ -35,11 +35,14 @@ def judge_settings(text: str) -> Any:
     Raises:
         UserError: it is none of these.
     """
+    value: Any = None
     try:
-        return TypeAdapter(AnyJudge).validate_python(yaml.safe_load(text))
+        value = yaml.safe_load(text)
+        return TypeAdapter(AnyJudge).validate_python(value)
     except (ValidationError, yaml.YAMLError) as e:
         first = e.errors(include_url=False)[0] if isinstance(e, ValidationError) else {"loc": (), "msg": "no YAML"}
-        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(TAG))
+        keys = [str(part) for part in first["loc"] if not str(part).startswith(TAG)]
+        place = ".".join(as_written(keys, value))
         says = f"--judge: {place + ': ' if place else ''}{first['msg']}"
         raise UserError(f"{says}; write verifier, my_judge.py:better, or a mapping as in a recipe") from None
 

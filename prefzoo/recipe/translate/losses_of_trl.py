@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefzoo.recipe.translate.shared import SIMPO_TARGET
@@ -27,6 +28,8 @@ DIFFERENCES = {
     "sigmoid_norm": "the default beta is 0.1; the recipe it implements has 5",
 }
 F_DIVERGENCES = {"forward_kl": "fdpo_forward_kl", "js_divergence": "fdpo_js", "alpha_divergence": "fdpo_alpha"}
+DIVERGENCE = ("f_divergence_type", "f_alpha_divergence_coef")
+REVERSE_KL = "reverse_kl"  # the default divergence, which every loss has
 ONLY_DPO = "it changes the loss sigmoid alone here"
 
 
@@ -82,25 +85,35 @@ def _term(t: Translation, kind: str, options: Knobs) -> tuple[str, Knobs]:
     if loss == "discopop" and "discopop_tau" in options:
         knobs["tau"] = float(options["discopop_tau"])
     if loss != "dpo":
-        for option in ("use_weighting", "ld_alpha"):
-            if options.get(option) not in (None, False):
-                t.left_out[option] = ONLY_DPO
+        _leave(t, options, ("use_weighting", "ld_alpha"), ONLY_DPO)
+        if loss != "sft":  # which reads no log-ratios there either
+            _leave(t, options, DIVERGENCE, ONLY_DPO)
         return loss, knobs
     return _kind_of_dpo(t, knobs, options)
 
 
+def _leave(t: Translation, options: Knobs, names: Sequence[str], why: str) -> None:
+    """Name the options that are set, and that change nothing here."""
+    for option in names:
+        if options.get(option) not in (None, False, REVERSE_KL):
+            t.left_out[option] = why
+
+
 def _kind_of_dpo(t: Translation, knobs: Knobs, options: Knobs) -> tuple[str, Knobs]:
-    divergence = options.get("f_divergence_type")
+    divergence = options.get(DIVERGENCE[0])
     if options.get("use_weighting"):
         t.differ("use_weighting", "weights above 1 are not clamped by TRL since 0.29; here they are")
+        _leave(t, options, ("ld_alpha", *DIVERGENCE), "not combined with use_weighting here, which makes the loss wpo")
         return "wpo", knobs
     if options.get("ld_alpha") is not None:
+        _leave(t, options, DIVERGENCE, "not combined with ld_alpha here, which makes the loss ld_dpo")
         return "ld_dpo", {**knobs, "alpha": float(options["ld_alpha"])}
     if divergence in F_DIVERGENCES:
         alpha = {"alpha": float(options.get("f_alpha_divergence_coef") or 0.5)} if "alpha" in str(divergence) else {}
         if alpha:
             t.differ("f_alpha_divergence_coef", "1 - alpha of versions before 0.29")
         return F_DIVERGENCES[str(divergence)], {**knobs, **alpha}
+    _leave(t, options, DIVERGENCE[:1], f"no such divergence is known here; there are {', '.join(F_DIVERGENCES)}")
     return "dpo", knobs
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from prefzoo.recipe.other_names import ADAMW, EIGHT_BIT
 from prefzoo.recipe.translate.translation import Translation, slug
 
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
-ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused", "adamw_anyprecision", "adamw")
-EIGHT_BIT = {
-    "adamw_bnb_8bit": "adamw_8bit", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit",
-    "adamw_torch_8bit": "adamw_8bit", "paged_adamw_32bit": "adamw", "paged_adamw": "adamw",
-}  # fmt: skip
 NO_GPU = "needs an NVIDIA GPU and bitsandbytes, which are not here"
 
 
