@@ -6,6 +6,8 @@ python -m examples.studies agreement results/studies/defaults results/studies/tu
 python -m examples.studies displacement results/studies/displacement recipes/studies/displacement.yaml
 python -m examples.studies predicted runs/displacement_pairs recipes/studies/displacement_pairs.yaml --out FOLDER
 python -m examples.studies page results/studies --out docs/studies.md
+
+`page` also writes the paragraphs of the README beside the page's folder.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from prefzoo.runtime.run_folders import write_text
 
 NUMBERS = "numbers.json"
 UNFINISHED = 4  # exit code: the time is over, and the same command goes on
-TEMPLATE = Path(__file__).parents[2] / "recipes" / "studies" / "page.md"
+TEMPLATES = Path(__file__).parents[2] / "recipes" / "studies"
+TEMPLATE, SUMMARY, README = TEMPLATES / "page.md", TEMPLATES / "summary.md", "README.md"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -62,12 +65,16 @@ def _run(study: str, minutes: float) -> int:
 
 def _do(command: str, paths: list[Path], out: Path | None) -> None:
     if command == "page":
-        from examples.studies.page import read_numbers, render
+        from examples.studies.page import read_numbers, render, summary, with_summary
         from examples.studies.pictures import draw
 
         target = out or Path("docs/studies.md")
         numbers = read_numbers(paths[0])
         write_text(target, render(TEMPLATE.read_text(encoding="utf-8"), numbers))
+        readme = target.parent.parent / README
+        if readme.is_file():
+            text = summary(SUMMARY.read_text(encoding="utf-8"), numbers)
+            write_text(readme, with_summary(readme.read_text(encoding="utf-8"), text))
         print(target, *draw(numbers, target.parent / target.stem), sep="\n")
         return
     many = {"numbers": 1}.get(command, 2)

@@ -55,6 +55,7 @@ def numbers_of(folder: Path) -> Numbers:
         "prompts": next(iter(values.values())).shape[1], "seeds": len(next(iter(values.values()))),
         "variants": _variants(run, entries, values, metric, scale),
         "differences": _differences(values, points_of(run), scale) if START in values else [],
+        "margin": points_of(run),
         "sees": _sees(values, scale), "cost": cost_of(folder),
         "recipe": {"steps": _steps(run), "pairs": int(run.audits.get("train", {}).get("kept", 0))},
     }  # fmt: skip

@@ -15,6 +15,10 @@ NEEDS = re.compile(r"^<!-- needs (\w+) -->\n", re.MULTILINE)
 COMMAND = "make study-{}"
 LEFT = "<!-- left to run -->"
 HEAD = "<!-- Made by `make studies-page` of recipes/studies/page.md; edit that. -->\n"
+START = "<!-- Made by `make studies-page` of recipes/studies/summary.md; edit that. -->\n"
+END = "<!-- end of it -->\n"
+BLOCK = re.compile(re.escape(START) + "(.*?)" + re.escape(END), re.DOTALL)
+PARAGRAPH = "\n\n"
 
 
 def read_numbers(results: Path) -> dict[str, Any]:
@@ -43,6 +47,21 @@ def render(template: str, numbers: Mapping[str, Any]) -> str:
     parts = [part for part in SECTION.split(template) if not set(NEEDS.findall(part)) & set(left)]
     page = HEAD + "".join(_section(part, numbers) for part in parts)
     return page.replace(f"{LEFT}\n", f"Not run to their end yet, and left out here: {commands}.\n" if left else "")
+
+
+def summary(template: str, numbers: Mapping[str, Any]) -> str:
+    """Fill the template of the README's paragraphs; one of which a study has no numbers yet is left out.
+
+    Raises:
+        KeyError: a study that has numbers lacks one that the template names.
+    """
+    parts = template.split(PARAGRAPH)
+    return PARAGRAPH.join(_section(part, numbers) for part in parts if set(NEEDS.findall(part)) <= set(numbers))
+
+
+def with_summary(readme: str, text: str) -> str:
+    """Return a README with `text` between its two marks; unchanged where it has none."""
+    return BLOCK.sub(lambda _: START + text + END, readme)
 
 
 def written_by_hand(template: str) -> list[str]:

@@ -14,10 +14,10 @@ import yaml
 from sample_runs import make_run, share
 
 from examples.studies import pictures, pieces
-from examples.studies.__main__ import NUMBERS, TEMPLATE, main
+from examples.studies.__main__ import NUMBERS, SUMMARY, TEMPLATE, main
 from examples.studies.mass import change
 from examples.studies.numbers import agreement_of, numbers_of
-from examples.studies.page import read_numbers, render, written_by_hand
+from examples.studies.page import END, START, read_numbers, render, summary, with_summary, written_by_hand
 from prefzoo.engine.first_tokens import MovedMass, MovedToken
 from prefzoo.evals.stats.inference import detectable_by, seeded_difference
 from prefzoo.evals.suites.prompts import load_prompts
@@ -196,6 +196,21 @@ def test_the_page_is_made_of_the_numbers_and_tells_what_has_not_run(numbered: Pa
     assert "## Study 1" in page and "## Study 2" not in page and not re.search(r"[{]|\[\[|<!-- left", page)
 
 
+def test_the_readme_tells_what_has_run(numbered: Path) -> None:
+    text = summary(SUMMARY.read_text(encoding="utf-8"), read_numbers(numbered))
+    assert "Different from `dpo`: ipo, simpo. Equal to it within\n  5 points: none. Undecided: none." in text
+    assert "-65.0 points from `dpo` with the one setting and +25.0 tuned" in text and "tau of -0.33" in text
+    assert "flipped" not in text and "Likelihood" not in text and not re.search(r"[{]|<!--", text)
+    assert (
+        text.startswith("## What we found\n\nMeasured")
+        and "\n\nTen losses, trained" in text
+        and text.endswith("on your own.\n")
+    )
+    old = f"# A\n{START}{text}{END}\n## B\n"
+    assert with_summary(old, "new\n") == f"# A\n{START}new\n{END}\n## B\n"
+    assert with_summary("# A\n", text) == "# A\n"
+
+
 @pytest.mark.slow
 def test_the_pictures_that_the_page_names_are_drawn_beside_it(numbered: Path) -> None:
     assert main(["page", str(numbered), "--out", str(numbered / "studies.md")]) == 0
@@ -236,6 +251,7 @@ def test_a_number_that_a_template_lacks_is_an_error() -> None:
 
 def test_no_number_on_the_page_is_typed_by_hand() -> None:
     assert not written_by_hand(TEMPLATE.read_text(encoding="utf-8"))
+    assert not written_by_hand(SUMMARY.read_text(encoding="utf-8"))
     assert written_by_hand("It gained 3 points.\n## Study 1\n`12`\narXiv:2603.19335 finds 11.5\n") == [
         "It gained 3 points."
     ]
@@ -255,6 +271,8 @@ def test_the_committed_page_follows_from_the_committed_numbers() -> None:
     page = render(TEMPLATE.read_text(encoding="utf-8"), numbers)
     assert not PAGE.is_file() or PAGE.read_text(encoding="utf-8") == page
     assert numbers or not PAGE.is_file()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_summary(readme, summary(SUMMARY.read_text(encoding="utf-8"), numbers)) == readme
 
 
 def test_a_change_is_that_of_the_log_prob() -> None:
