@@ -127,7 +127,7 @@ def main(run: Path, out: Path) -> None:
     }
     out.mkdir(parents=True, exist_ok=True)
     write_labels(out / "labels.jsonl", prompts, models, scores)
-    labels, _ = labels_of("labels.jsonl", out, prompts)
+    labels = labels_of("labels.jsonl", out, prompts)
     console = Console(quiet=True)
     with serving(scores) as url:
         for name, settings in {

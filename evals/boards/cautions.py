@@ -8,7 +8,7 @@ from math import isfinite
 
 from prefzoo.evals.boards.verdict import names
 from prefzoo.evals.judges.protocol import plain_name
-from prefzoo.evals.metrics.builtin.corrected import refusal
+from prefzoo.evals.metrics.builtin.corrected import labels_of, refusal
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.stats.agreement import krippendorff_alpha
 
@@ -54,6 +54,8 @@ def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...
         *lost,
         *_missing_verdicts(models),
         _uncorrected(models),
+        _tied_labels(models),
+        *_unused_labels(models),
         _cut(models, setting.max_new_tokens),
         _seen(setting),
         _flips(setting),
@@ -106,6 +108,26 @@ def _uncorrected(models: Mapping[str, Measured]) -> str:
     """Return why labelled pairs correct no win rate."""
     why = next((reason for m in models.values() if (reason := refusal(m))), "")
     return f"No win rate is corrected by the labels (evals.judge_labels): {why}." if why else ""
+
+
+def _tied_labels(models: Mapping[str, Measured]) -> str:
+    """Return how many labelled pairs are ties, and how they enter the corrected rates."""
+    labels = next((known for m in models.values() if (known := labels_of(m)) is not None), None)
+    if labels is None or not labels.ties:
+        return ""
+    return (
+        f"{labels.ties} of {len(labels.human)} labelled pairs (evals.judge_labels) are ties: among a model's own "
+        "answers each is half a win; among other answers they are left out, since no verdict on a tie is an error."
+    )
+
+
+def _unused_labels(models: Mapping[str, Measured]) -> list[str]:
+    """Return how many rows of the labels' file are not used: a sentence for each reason."""
+    left_out = next((m.labels_left_out for m in models.values() if m.labels_left_out), {})
+    return [
+        f"{n} {'row' if n == 1 else 'rows'} of the labels (evals.judge_labels) not used: {reason}."
+        for reason, n in left_out.items()
+    ]
 
 
 def _cut(models: Mapping[str, Measured], tokens: int) -> str:

@@ -14,7 +14,7 @@ from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
 from prefzoo.evals.judges.protocol import TIE, Comparison, Judge, Progress, Verdict
-from prefzoo.recipe.judge import JudgeSettings, Member
+from prefzoo.recipe.judge import JudgeSettings, Member, identity
 
 TWO = 2  # judges are a panel
 
@@ -34,13 +34,17 @@ class PanelSettings(JudgeSettings):
     def _several(cls, value: list[Any]) -> list[Any]:
         if len(value) < TWO:
             raise PydanticCustomError("panel", "must have 2 judges at least (has {n}); name more", {"n": len(value)})
-        same = [normpath(one) if isinstance(one, str) else one for one in value]
-        twice = next((one for i, one in enumerate(same) if one in same[:i]), None)
-        if twice is not None:
-            name = twice if isinstance(twice, str) else f"a judge of kind {twice.kind}"
-            fault = "has {name} twice, which always agrees with itself; name another, or leave it out"
-            raise PydanticCustomError("panel", fault, {"name": name})
+        first: dict[str, Any] = {}
+        for one in value:
+            known = first.setdefault(identity(one), one)
+            if known is not one:
+                fault = "has {name} twice{but}, which always agrees with itself; name another, or leave it out"
+                raise PydanticCustomError("panel", fault, {"name": _name(one), "but": _difference(known, one)})
         return value
+
+    def identity(self) -> str:
+        """Return what decides the verdicts: the judges, in any order, and how they are put together."""
+        return repr((self.kind, self.by, sorted(map(identity, self.of))))
 
     def load(self, folder: Path) -> Panel:
         """Return the panel.
@@ -51,6 +55,18 @@ class PanelSettings(JudgeSettings):
         from prefzoo.evals.judges import load_judge
 
         return Panel([load_judge(member, folder) for member in self.of], self.by)
+
+
+def _name(judge: str | JudgeSettings) -> str:
+    return normpath(judge) if isinstance(judge, str) else f"a judge of kind {judge.kind}"
+
+
+def _difference(one: str | JudgeSettings, other: str | JudgeSettings) -> str:
+    """Return in which settings two spellings of one judge differ, in brackets; empty if in none."""
+    if isinstance(one, str) or isinstance(other, str):
+        return ""
+    names = [k for k in sorted(one.without_effect) if getattr(one, k) != getattr(other, k)]
+    return f" (they differ only in {' and '.join(names)}, by which no verdict changes)" if names else ""
 
 
 class Panel(Judge):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import field_validator, model_validator
@@ -28,6 +28,10 @@ class ServedSettings(JudgeSettings):
     The key comes from the environment variable `key`, never from here. `timeout` is in seconds, prices are in dollars
     per million tokens, `spend_limit` in dollars.
     """
+
+    without_effect: ClassVar[frozenset[str]] = frozenset(
+        {"key", "workers", "tries", "timeout", "prompt_price", "answer_price", "spend_limit"}
+    )
 
     url: Text
     key: str = "OPENAI_API_KEY"

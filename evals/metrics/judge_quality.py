@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,6 +41,9 @@ class Quality:
         first_position: share won by the answer shown first, of all single verdicts that name a winner.
         longer_wins: share won by the longer answer, of verdicts that name a winner between answers of different length.
         longer_is_better: the same share among the labels themselves, for comparison.
+        ties: how many verdicts are ties.
+        tied_labels: how many labelled pairs have no better answer; none of them is in any of the numbers.
+        left_out: how many rows of the labels' file are not used, by reason.
     """
 
     judge: str
@@ -52,6 +55,8 @@ class Quality:
     longer_is_better: Estimate
     ties: int
     coverage: Coverage
+    tied_labels: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def quality(judge: Judge, pairs: Sequence[LabelledPair], report: Progress | None = None) -> Quality:
@@ -59,16 +64,18 @@ def quality(judge: Judge, pairs: Sequence[LabelledPair], report: Progress | None
 
     Args:
         judge: any judge.
-        pairs: pairs whose better answer is known; ties are left out.
+        pairs: labelled pairs; ties are counted and left out, since no verdict on a tie is right or wrong.
         report: called with the number of finished calls and of all.
 
     Returns:
         Its quality, with intervals.
 
     Raises:
-        UserError: there are no pairs.
+        UserError: there are no pairs, or all are ties.
     """
-    pairs = [p for p in pairs if not p.tie]
+    total, pairs = len(pairs), [p for p in pairs if not p.tie]
+    if total and not pairs:
+        raise UserError(f"labelled pairs: all {total} are ties, on which no verdict is right or wrong; label others")
     if not pairs:
         raise UserError("labelled pairs: none; give rows with prompt, chosen and rejected")
     comparisons = [
@@ -89,6 +96,7 @@ def quality(judge: Judge, pairs: Sequence[LabelledPair], report: Progress | None
         _share([x for v in verdicts if len(v.orders) == BOTH for x in _first_position_wins(v)]),
         _share(longer[np.isfinite(longer) & (longer != 0)] > 0),
         _share(label[label != 0] > 0), int((second == 0).sum()), cover,
+        total - len(pairs),
     )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ class Measured:
         panel: of each judge of a panel its own preferences, by its name; None where one is missing.
         drawn: the judge's preference in the one order that AlpacaEval draws for the prompt, where it has such verdicts.
         labels_fault: why the judge's verdicts on labelled pairs are of no use, with a cure; empty if they are.
+        labels_left_out: how many rows of the labels' file are not used, by reason.
     """
 
     margins: list[float]
@@ -67,6 +68,7 @@ class Measured:
     human: list[float | None] = field(default_factory=list)
     labels: list[list[float]] = field(default_factory=list)
     labels_fault: str = ""
+    labels_left_out: dict[str, int] = field(default_factory=dict)
     games: list[list[float]] = field(default_factory=list)
     panel: dict[str, list[float | None]] = field(default_factory=dict)
     drawn: list[float | None] = field(default_factory=list)

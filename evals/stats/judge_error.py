@@ -47,6 +47,16 @@ class Labels:
         """(m,) how far the judge agrees with people, 1 wholly, 0 not at all."""
         return self.human * self.judged + (1 - self.human) * (1 - self.judged)
 
+    @property
+    def ties(self) -> int:
+        """How many pairs have no better answer, as people see it."""
+        return int((self.human == HALF).sum())
+
+    def decided(self) -> Labels:
+        """Return the pairs that are no ties. No verdict on a tie is an error."""
+        at = self.human != HALF
+        return Labels(self.judged[at], self.human[at], self.prompt[at])
+
 
 @dataclass(frozen=True)
 class Corrected:
@@ -72,8 +82,12 @@ def no_better_than_chance(labels: Labels) -> bool:
 
 
 def agreement_interval(labels: Labels) -> tuple[float, float]:
-    """Return the 95% interval of the agreement, over prompts."""
-    units = _Units(labels, symmetric=True, prompts=0)
+    """Return the 95% interval of the agreement, over prompts; ties are left out.
+
+    Args:
+        labels: at least one of them is no tie.
+    """
+    units = _Units(labels.decided(), symmetric=True, prompts=0)
     reach = float(student.ppf((1 + LEVEL) / 2, max(1, units.freedom))) * float(np.sqrt((units.of_q1**2).sum()))
     return max(0.0, units.q1 - reach), min(1.0, units.q1 + reach)
 
@@ -82,6 +96,9 @@ def rogan_gladen(won: Values, labels: Labels, *, symmetric: bool = True) -> Corr
     """Correct a win rate by the judge's rates of error on labelled pairs.
 
     The interval is Fieller's 1954, which holds for a ratio whose denominator is uncertain.
+
+    A tie is half a win. Where each pair counts both ways round, ties are left out: they would lower q_0 = q_1 as errors
+    do, and push the rate away from one half.
 
     Args:
         won: (n,) the judge's verdicts, from 0 (the base wins) to 1; NaN where one is missing.
@@ -92,6 +109,7 @@ def rogan_gladen(won: Values, labels: Labels, *, symmetric: bool = True) -> Corr
     Returns:
         The estimate within [0, 1]; None if there are too few labels, or the judge is no better than chance.
     """
+    labels = labels.decided() if symmetric else labels
     n, seen = len(won), np.isfinite(won)
     outcomes = (labels.human.sum(), (1 - labels.human).sum())
     if len(labels.human) < FEWEST or (not symmetric and min(outcomes) < EACH) or seen.sum() < 2:  # noqa: PLR2004

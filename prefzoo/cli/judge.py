@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +132,7 @@ def _on_pairs(asked: _Asked, pairs: str | None) -> Quality:
     from prefzoo.evals.judges.protocol import Comparison
     from prefzoo.evals.metrics.judge_quality import quality
     from prefzoo.experiment.data import source_of
-    from prefzoo.experiment.labels import read_labelled
+    from prefzoo.experiment.labelled_pairs import read_labelled
     from prefzoo.runtime.paths import paths_from_here
     from prefzoo.runtime.progress import stage
 
@@ -146,11 +146,13 @@ def _on_pairs(asked: _Asked, pairs: str | None) -> Quality:
         with paths_from_here():
             labelled = read_labelled(DataSource(str(named)), Path.cwd())
     judge = asked.judge()
-    forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled])
+    forecast = judge.forecast([Comparison(p.row, p.chosen, p.rejected) for p in labelled.pairs if not p.tie])
     if forecast:
         click.echo(forecast)
-    with stage(f"judging {len(labelled)} labelled pairs", "calls", Console(quiet=asked.quiet)) as report:
-        return quality(judge, labelled, lambda done, total: report(done, total, ""))
+    count = len(labelled.pairs) - labelled.ties
+    with stage(f"judging {count} labelled pairs", "calls", Console(quiet=asked.quiet)) as report:
+        measured = quality(judge, labelled.pairs, lambda done, total: report(done, total, ""))
+    return replace(measured, left_out=labelled.left_out)
 
 
 def _on_best_of(asked: _Asked, spec: str) -> BestOf:
@@ -202,7 +204,10 @@ def _print(measured: BestOf) -> None:
 def render(measured: Quality) -> str:
     """Return a line for each number, with its interval and how many cases it is over."""
     prompt = f", prompt {measured.prompt_hash}" if measured.prompt_hash else ""
-    lines = [f"{measured.judge}{prompt}: {measured.coverage.asked} labelled pairs, {measured.ties} ties"]
+    lines = [f"{measured.judge}{prompt}: {measured.coverage.asked} labelled pairs; {measured.ties} verdicts are ties"]
+    if measured.tied_labels:
+        lines.append(f"  left out: {measured.tied_labels} labelled as ties, of which no verdict is right or wrong")
+    lines += [f"  left out: {n}: {reason}" for reason, n in measured.left_out.items()]
     lines += [f"  {label}: {_cell(getattr(measured, field))}" for field, label in NUMBERS]
     return "\n".join(lines + ([measured.coverage.summary()] if measured.coverage.missing else []))
 

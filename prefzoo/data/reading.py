@@ -40,7 +40,7 @@ class DataSource:
         split, revision: of a data set on the hub, or in a folder; None for `train`, and for the newest.
         streaming: whether the hub's rows are read as they arrive, without a copy on the disk.
         pairs: which pairs are made of several rated answers to a prompt.
-        empty: whether an answer of a pair may be empty, as one that is judged may be.
+        judged: whether a judge compares the answers: one may be empty, and a tie is a pair with equal scores.
     """
 
     spec: str
@@ -54,7 +54,7 @@ class DataSource:
     revision: str | None = None
     streaming: bool = False
     pairs: Pairs = "best_worst"
-    empty: bool = False
+    judged: bool = False
 
     @property
     def address(self) -> Address:
@@ -136,11 +136,11 @@ def _read(source: DataSource, folder: Path, faults: Faults, report: Report, *, t
     if len(first) == AT_ONCE and schema.gather is not None:  # rows that belong together may stand far apart
         while following := _part(rows, len(first), source, position, report):
             first += following
-    part = read_part(schema, first, source.spec, columns, faults, pairs=source.pairs, empty=source.empty)
+    part = read_part(schema, first, source.spec, columns, faults, pairs=source.pairs, judged=source.judged)
     while more := _part(rows, len(part.rows), source, position, report):
         part = part if isinstance(part.rows, Spool) else _spooled(part)
         further = read_part(
-            schema, more, source.spec, columns, faults, len(part.rows), source.pairs, empty=source.empty
+            schema, more, source.spec, columns, faults, len(part.rows), source.pairs, judged=source.judged
         )
         _append(part, further)
     if source.rows is not None and len(part.rows) < source.rows:

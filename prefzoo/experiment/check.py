@@ -165,10 +165,10 @@ def _read_judging(recipe: Recipe, faults: _Faults) -> _Judging:
             prompts = load_prompts(recipe.evals.prompts, recipe.folder, left_out.append)
         judge = recipe_judge(recipe, prompts)
     if recipe.evals.judge_labels:
-        from prefzoo.experiment.labels import recipe_labels
+        from prefzoo.experiment.labels import FIELD, recipe_labels
 
         with faults.collected():
-            left_out.append(recipe_labels(recipe, prompts)[1])
+            left_out += [f"{FIELD}: {line}" for line in recipe_labels(recipe, prompts).losses()]
     return _Judging(judge, prompts, left_out)
 
 

@@ -1,4 +1,4 @@
-"""Pairs that people labelled: read from data of any format, and put to a recipe's judge beside its verdicts."""
+"""Pairs that people labelled, put to a recipe's judge beside its verdicts."""
 
 from __future__ import annotations
 
@@ -11,43 +11,36 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from prefzoo.data.examples import Example, Pair, Text
-from prefzoo.data.faults import Faults
-from prefzoo.data.reading import DataSource, Mixture, read_source
-from prefzoo.data.rows import Row
+from prefzoo.data.reading import DataSource
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.run_files import LABELS
-from prefzoo.evals.judges.conversations import simplified
 from prefzoo.evals.judges.coverage import coverage
-from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, PromptRow, Verdict
+from prefzoo.evals.judges.protocol import TIE, Comparison, Judge, PromptRow, Verdict
 from prefzoo.evals.metrics.judge_quality import LabelledPair
 from prefzoo.evals.metrics.measure import Measured
+from prefzoo.experiment.labelled_pairs import LabelledPairs, read_labelled
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.runtime.progress import stage
 
 FIELD = "evals.judge_labels"
+OTHER_PROMPTS = "they are about other prompts than evals.prompts"
 COLUMNS = "; name yours, like data.columns"  # the cure for training data, whose names of columns a recipe may give
-NONE_LEFT = "; fix the rows, or name the data.format"  # the cure for training data, of which ties are left out
+NONE_LEFT = "; fix the rows, or name the data.format"
 
 
-def recipe_labels(recipe: Recipe, prompts: Sequence[PromptRow]) -> tuple[list[LabelledPair], str]:
-    """Return the labelled pairs of a recipe, none if it names none, or there are no prompts; and a warning, or nothing.
+def recipe_labels(recipe: Recipe, prompts: Sequence[PromptRow]) -> LabelledPairs:
+    """Return the labelled pairs of a recipe, none if it names none, or there are no prompts.
 
     Raises:
         UserError: as `labels_of`.
     """
     spec = recipe.evals.judge_labels
-    if not spec or not prompts:
-        return [], ""
-    kept, total = labels_of(spec, recipe.folder, prompts)
-    lost = total - len(kept)
-    left_out = f"{FIELD}: {lost} of {total} pairs are about other prompts than evals.prompts, and are left out"
-    return kept, left_out if lost else ""
+    return labels_of(spec, recipe.folder, prompts) if spec and prompts else LabelledPairs()
 
 
-def labels_of(spec: str, folder: Path, prompts: Sequence[PromptRow]) -> tuple[list[LabelledPair], int]:
+def labels_of(spec: str, folder: Path, prompts: Sequence[PromptRow]) -> LabelledPairs:
     """Read the labelled pairs of `evals.judge_labels`; those whose prompt is not among the recipe's are left out.
 
     Args:
@@ -56,7 +49,7 @@ def labels_of(spec: str, folder: Path, prompts: Sequence[PromptRow]) -> tuple[li
         prompts: the recipe's.
 
     Returns:
-        The pairs, each with the recipe's own row of its prompt, and how many there were before any was left out.
+        The pairs, each with the recipe's own row of its prompt.
 
     Raises:
         UserError: it cannot be read, or none of its prompts is among the recipe's.
@@ -66,13 +59,15 @@ def labels_of(spec: str, folder: Path, prompts: Sequence[PromptRow]) -> tuple[li
     except UserError as e:
         raise UserError(f"{FIELD}: {_with_cure(line)}" for line in e.lines) from None
     by_text = {row.text.strip(): row for row in prompts}
-    kept = [replace(p, row=by_text[p.row.text.strip()]) for p in labelled if p.row.text.strip() in by_text]
+    pairs = labelled.pairs
+    kept = [replace(p, row=by_text[p.row.text.strip()]) for p in pairs if p.row.text.strip() in by_text]
     if not kept:
         raise UserError(
-            f"{FIELD}: {spec}: none of its {len(labelled)} pairs is about a prompt of evals.prompts, and the judge may "
+            f"{FIELD}: {spec}: none of its {len(pairs)} pairs is about a prompt of evals.prompts, and the judge may "
             "err otherwise there; label answers to these prompts, like those in annotations.json"
         )
-    return kept, len(labelled)
+    others = {OTHER_PROMPTS: len(pairs) - len(kept)} if len(kept) < len(pairs) else {}
+    return LabelledPairs(kept, {**labelled.left_out, **others})
 
 
 def _with_cure(line: str) -> str:
@@ -87,8 +82,8 @@ def _with_cure(line: str) -> str:
 
 def labels_of_option(
     spec: str | None, prompts: Sequence[PromptRow], console: Console, *, judged: bool
-) -> list[LabelledPair]:
-    """Read the labelled pairs of `--judge-labels`; of those about other prompts a line says how many there are.
+) -> LabelledPairs:
+    """Read the labelled pairs of `--judge-labels`; a line says how many are left out, and why.
 
     Args:
         spec: a file or data set of any format; None for none.
@@ -103,29 +98,32 @@ def labels_of_option(
         UserError: as `labels_of`, or nothing is judged.
     """
     if spec is None:
-        return []
+        return LabelledPairs()
     if not judged:
         raise UserError("--judge-labels: nothing is judged; name prompts by --suite, and several models, or --base")
     try:
-        labels, total = labels_of(spec, Path.cwd(), prompts)
+        labels = labels_of(spec, Path.cwd(), prompts)
     except UserError as e:
-        lines = [line.replace(FIELD, "--judge-labels").replace("evals.prompts", "--suite") for line in e.lines]
-        raise UserError(lines) from None
-    lost = total - len(labels)
-    if lost:
-        console.print(f"--judge-labels: {lost} of {total} pairs are about other prompts, and are left out")
+        raise UserError(_of_option(line) for line in e.lines) from None
+    for line in labels.losses():
+        console.print(_of_option(f"{FIELD}: {line}"), soft_wrap=True, markup=False, emoji=False)
     return labels
 
 
+def _of_option(line: str) -> str:
+    """Return a line about the fields of a recipe with the options of a command in their place."""
+    return line.replace(FIELD, "--judge-labels").replace("evals.prompts", "--suite")
+
+
 def with_labels(
-    judge: Judge, pairs: Sequence[LabelledPair], prompts: Sequence[PromptRow], numbers: Mapping[str, Measured],
+    judge: Judge, labelled: LabelledPairs, prompts: Sequence[PromptRow], numbers: Mapping[str, Measured],
     folder: Path, console: Console,
 ) -> dict[str, Measured]:  # fmt: skip
     """Put labelled pairs to the judge, and write `judge_labels.json` of each model.
 
     Args:
         judge: who judged the models' answers.
-        pairs: as `labels_of` returns them; without any, what an earlier run wrote is removed.
+        labelled: as `labels_of` returns them; without any, what an earlier run wrote is removed.
         prompts: P prompts.
         numbers: of the base and the models, by name, with P answers each.
         folder: in which each model has a folder.
@@ -134,6 +132,7 @@ def with_labels(
     Returns:
         The numbers with what the judge and people say of the pairs; the base's are as they were.
     """
+    pairs = labelled.pairs
     models = [name for name in numbers if name != run_folders.BASE]
     if not pairs:
         for name in models:
@@ -152,6 +151,7 @@ def with_labels(
             "human": _of_model(numbers[name].answers, base.answers, pairs, place),
             "labels": [] if fault else labels,
             "labels_fault": fault,
+            "labels_left_out": dict(labelled.left_out),
         }
         run_folders.write_json(folder / name / LABELS, about)
         out[name] = replace(numbers[name], **about)
@@ -197,60 +197,3 @@ def _of_model(
         if mine != others and two in ((mine, others), (others, mine)):
             given.setdefault(at, []).append(0.5 if p.tie else float(two[0] == mine))
     return [sum(given[i]) / len(given[i]) if i in given else None for i in range(len(answers))]
-
-
-def read_labelled(source: DataSource | Mixture, folder: Path) -> list[LabelledPair]:
-    """Read the pairs of a data set of any format as texts, which judges compare.
-
-    Args:
-        source: the data set.
-        folder: what a path in it is relative to.
-
-    Returns:
-        A pair per row; one with two equal scores, or with `tie: true`, is a tie.
-
-    Raises:
-        UserError: it cannot be read, or no row is a labelled pair of texts.
-    """
-    data, _ = read_source(_with_empty_answers(source), folder, turns=False)
-    faults, labelled = Faults(source.spec, source.on_bad_row), []
-    for example in data.examples:
-        try:
-            labelled.append(_pair(example, data.rows[example.row]))
-        except UserError as e:
-            faults.add(data.place(source.spec, example.row), str(e), data.rows[example.row])
-    faults.settle(len(data.rows))
-    if not labelled:
-        raise UserError(f"{source.spec}: no row is a labelled pair of texts, which a judge needs")
-    return labelled
-
-
-def _with_empty_answers(source: DataSource | Mixture) -> DataSource | Mixture:
-    """Return a data set whose answers may be empty: a judge compares those too."""
-    if isinstance(source, DataSource):
-        return replace(source, empty=True)
-    return Mixture(tuple(replace(one, empty=True) for one in source.sources))
-
-
-def _pair(example: Example, row: Row) -> LabelledPair:
-    if not isinstance(example, Pair):
-        raise UserError("a single labelled answer; labelled pairs need prompt, chosen and rejected")
-    chosen, rejected = _text(example.chosen, "chosen"), _text(example.rejected, "rejected")
-    prompt, number = simplified(example.prompt), str(row.get("id", example.row + 1))
-    asked = PromptRow(number, prompt, tuple(row.get("checks") or ()), row.get("topic"))
-    tie = bool(row.get("tie")) or (example.scores is not None and example.scores[0] == example.scores[1])
-    by = str(row.get("annotator") or "")
-    return LabelledPair(asked, Answer(chosen, True, 0), Answer(rejected, True, 0), tie, by)
-
-
-def _text(text: Text, name: str) -> str:
-    """Return an answer's text, or that of its only message.
-
-    Raises:
-        UserError: there are several messages.
-    """
-    if isinstance(text, str):
-        return text
-    if len(text) != 1:
-        raise UserError(f"{name} is a conversation of several messages; a judge compares answers of one message each")
-    return str(text[0]["content"])

@@ -276,7 +276,7 @@ def _judge_and_rank(experiment: Experiment, choice: Choice, judge: Judge, along:
     folder, prompts, console = experiment.folder, experiment.prompts, experiment.console
     numbers = read_numbers(experiment, [BASE, *(t.name for t in choice.finals)])
     numbers = judge_models(judge, prompts, numbers, folder, console)
-    numbers = with_labels(judge, recipe_labels(experiment.recipe, prompts)[0], prompts, numbers, folder, console)
+    numbers = with_labels(judge, recipe_labels(experiment.recipe, prompts), prompts, numbers, folder, console)
     more = play_round_robin(judge, prompts, numbers, folder, console, asked=experiment.recipe.evals.round_robin)
     for name in numbers:
         set_variant_state(name, "done", console)

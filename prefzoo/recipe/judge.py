@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from os.path import normpath
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args
+from typing import Annotated, Any, ClassVar, Union, get_args
 
 from pydantic import (
     BaseModel,
@@ -51,11 +52,21 @@ class JudgeSettings(BaseModel):
 
     A subclass declares `kind: Literal["..."]`, which recipes name it by, and defines `load`. A kind without further
     settings is written by its name alone (`judge: verifier`), any other as a mapping (`judge: {kind: server, ...}`).
+
+    Attributes:
+        without_effect: names of the settings that change no verdict, such as a time limit.
     """
+
+    without_effect: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     kind: str
+
+    def identity(self) -> str:
+        """Return what decides the verdicts, the same text for two spellings of one judge."""
+        settings = self.model_dump(exclude=set(self.without_effect))
+        return repr({k: normpath(v) if isinstance(v, str) else v for k, v in settings.items()})
 
     def load(self, folder: Path) -> Any:
         """Return the judge, a `prefzoo.evals.judges.Judge`. Paths in the settings are relative to `folder`.
@@ -197,6 +208,11 @@ class _OfPanel:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return dict(ONE)
+
+
+def identity(judge: str | JudgeSettings) -> str:
+    """Return what decides the verdicts of a judge as a recipe names it, the same text for two spellings of one."""
+    return normpath(judge) if isinstance(judge, str) else judge.identity()
 
 
 Member = Annotated[str | JudgeSettings, _OfPanel()]

@@ -24,7 +24,8 @@ from prefzoo.evals.judges.reward import RewardJudge
 from prefzoo.evals.judges.rows import output_rows
 from prefzoo.evals.report.prompts import browser
 from prefzoo.evals.suites.prompts import check_rendered, load_prompts
-from prefzoo.experiment.labels import labels_of, read_labelled
+from prefzoo.experiment.labelled_pairs import read_labelled
+from prefzoo.experiment.labels import labels_of
 from prefzoo.experiment.recipe_judge import check_judgeable
 from prefzoo.runtime.cache import cached_by_prompt
 
@@ -176,9 +177,9 @@ def test_labels_are_found_by_the_conversation(tmp_path: Path) -> None:
     pair = {"prompt": TALK, "chosen": [{"role": "assistant", "content": "Oder."}],
             "rejected": [{"role": "assistant", "content": "No."}]}  # fmt: skip
     folder = written(tmp_path, pair, {**pair, "prompt": TALK[1:]})
-    kept, total = labels_of("p.jsonl", folder, [ROW])
-    assert (len(kept), total) == (1, 2) and kept[0].row is ROW
-    assert [p.row.prompt for p in read_labelled(DataSource("p.jsonl"), folder)] == [TALK, TALK[1:]]
+    labels = labels_of("p.jsonl", folder, [ROW])
+    assert (len(labels.pairs), labels.total) == (1, 2) and labels.pairs[0].row is ROW
+    assert [p.row.prompt for p in read_labelled(DataSource("p.jsonl"), folder).pairs] == [TALK, TALK[1:]]
 
 
 def test_the_same_conversation_twice_is_refused() -> None:

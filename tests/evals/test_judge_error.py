@@ -103,6 +103,25 @@ def test_intervals_of_prediction_powered_rates_hold_the_truth() -> None:
     assert 0.925 <= covered([by_own_labels(rng, 200, 50, 0.65, 0.85) for _ in range(600)], 0.65) <= 0.98
 
 
+def with_undecided(rng: np.random.Generator, n: int, rate: float, q: float, ties: float) -> tuple[Values, Values]:
+    """People's verdicts, of which some are ties, and those of a judge that names a winner of each pair."""
+    human = people(rng, n, rate)
+    verdicts, tied = judged(rng, human, q, q), rng.random(n) < ties
+    return np.where(tied, 0.5, human), np.where(tied, people(rng, n, 0.5), verdicts)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_ties_of_people_do_not_bend_the_rates(own: bool) -> None:
+    """A tie is half a win: 0.8 of six tenths and half of four tenths."""
+    rng, truth, rates = np.random.default_rng(7), 0.6 * 0.8 + 0.4 * 0.5, []
+    for _ in range(300):
+        human, won = with_undecided(rng, 300, 0.8, 0.9, 0.4)
+        labelled, theirs = (human[:150], won[:150]) if own else with_undecided(rng, 150, 0.5, 0.9, 0.4)
+        at = np.arange(150) if own else np.arange(300, 450)
+        rates.append(rogan_gladen(won, Labels(theirs, labelled, at), symmetric=not own))
+    assert 0.925 <= covered(rates, truth) <= 0.98
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "m"), [(100, 60), (500, 60), (300, 150)])
 @pytest.mark.parametrize("rate", [0.5, 0.75])

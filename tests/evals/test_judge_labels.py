@@ -18,6 +18,7 @@ from prefzoo.evals.judges.function import judge_by
 from prefzoo.evals.judges.protocol import Judge, PromptRow
 from prefzoo.evals.metrics.builtin.corrected import refusal
 from prefzoo.evals.metrics.measure import Measured
+from prefzoo.experiment.labelled_pairs import LabelledPairs
 from prefzoo.experiment.labels import labels_of, with_labels
 
 N = 80
@@ -69,7 +70,7 @@ def corrected(
         verdicts = [judge.compare([_comparison(i, base[i], texts[i])])[0] for i in range(N)]
         numbers[name] = replace(numbers[name], preferences=[v.preference for v in verdicts], judge=judge.name)
     labelled = models if own else {"c": answers("c", 0.6, 5)}
-    pairs, _ = labels_of("labels.jsonl", labels(tmp_path, labelled, upto).parent, PROMPTS)
+    pairs = labels_of("labels.jsonl", labels(tmp_path, labelled, upto).parent, PROMPTS)
     numbers = with_labels(judge, pairs, PROMPTS, numbers, tmp_path, Console(quiet=True))
     return replace(build(numbers, {}), cautions=cautions(numbers, Setting(64))), numbers
 
@@ -102,9 +103,9 @@ def test_labels_of_other_answers_correct_by_rates_of_error_alone(tmp_path: Path)
 def test_what_was_labelled_is_on_disk_and_read_back(tmp_path: Path) -> None:
     _, numbers = corrected(tmp_path, errs_on(3))
     written = json.loads((tmp_path / "a" / "judge_labels.json").read_text())
-    assert written == {k: asdict(numbers["a"])[k] for k in ("human", "labels", "labels_fault")}
+    assert written == {k: asdict(numbers["a"])[k] for k in ("human", "labels", "labels_fault", "labels_left_out")}
     assert written["human"][0] is None and written["human"][1] in (0.0, 1.0) and len(written["labels"]) == 108
-    with_labels(errs_on(3), [], PROMPTS, numbers, tmp_path, Console(quiet=True))
+    with_labels(errs_on(3), LabelledPairs(), PROMPTS, numbers, tmp_path, Console(quiet=True))
     assert not (tmp_path / "a" / "judge_labels.json").exists()  # the recipe names no labels any more
 
 
@@ -126,7 +127,7 @@ def test_a_judge_no_better_than_chance_is_refused(tmp_path: Path, digits: tuple[
 def test_few_labels_and_a_judge_without_verdicts_are_refused(tmp_path: Path) -> None:
     _, numbers = corrected(tmp_path, errs_on(3), upto=5)
     assert refusal(numbers["a"]) == "8 labelled pairs are too few; label 10 at least"
-    pairs, _ = labels_of("labels.jsonl", tmp_path, PROMPTS)
+    pairs = labels_of("labels.jsonl", tmp_path, PROMPTS)
 
     def fails(instruction: str, first: str, second: str) -> float:
         raise OSError("gone")
@@ -141,8 +142,9 @@ def test_ties_count_half_and_other_prompts_are_left_out(tmp_path: Path) -> None:
         {"prompt": "other", "chosen": "good x", "rejected": "plain 1", "tie": False},
     ]
     (tmp_path / "l.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pairs, total = labels_of("l.jsonl", tmp_path, PROMPTS)
-    assert total == 2 and [(p.row.id, p.tie) for p in pairs] == [("1", True)]
+    labelled = labels_of("l.jsonl", tmp_path, PROMPTS)
+    assert [(p.row.id, p.tie) for p in labelled.pairs] == [("1", True)]
+    assert labelled.losses() == ["1 of 2 pairs are left out: they are about other prompts than evals.prompts"]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_labels_of_other_prompts_or_of_no_format(tmp_path: Path, row: dict[str, 
 def measured_by(judge: Judge, rows: list[dict[str, object]], folder: Path) -> Measured:
     """A model beside pairs of one file, read as labels and put to the judge."""
     (folder / "annotations.json").write_text(json.dumps(rows))
-    pairs, _ = labels_of("annotations.json", folder, PROMPTS)
+    pairs = labels_of("annotations.json", folder, PROMPTS)
     numbers = {"base": measured([f"plain {i}" for i in range(N)]), "a": measured([f"good {i}" for i in range(N)])}
     return with_labels(judge, pairs, PROMPTS, numbers, folder, Console(quiet=True))["a"]
 
@@ -185,11 +187,11 @@ def test_an_empty_answer_is_read(tmp_path: Path) -> None:
     rows[1]["output_1"], rows[2]["output_1"] = "", "  "
     rows[3] |= {"output_2": "", "preference": 1.0}
     (tmp_path / "annotations.json").write_text(json.dumps(rows))
-    pairs, total = labels_of("annotations.json", tmp_path, PROMPTS)
-    assert total == 12 and [p.rejected.text for p in pairs[:4]] == ["plain 0", "", "  ", ""]
+    pairs = labels_of("annotations.json", tmp_path, PROMPTS).pairs
+    assert len(pairs) == 12 and [p.rejected.text for p in pairs[:4]] == ["plain 0", "", "  ", ""]
     named = [{"prompt": "question 1", "chosen": "", "rejected": "b"}]
     (tmp_path / "named.json").write_text(json.dumps(named))
-    assert labels_of("named.json", tmp_path, PROMPTS)[0][0].chosen.text == ""
+    assert labels_of("named.json", tmp_path, PROMPTS).pairs[0].chosen.text == ""
 
 
 def test_the_judges_own_verdicts_are_no_labels(tmp_path: Path) -> None:
@@ -226,8 +228,49 @@ def test_labels_that_are_ties_are_told_so(tmp_path: Path, ties: int, says: str) 
 
 
 def test_annotations_that_are_all_ties_are_told_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\(a tie\)\); label pairs of which one answer is better$"):
-        measured_by(errs_on(), annotations(12, preference=1.5), tmp_path)
+    told = refusal(measured_by(errs_on(), annotations(12, preference=1.5), tmp_path))
+    assert told.startswith("all 12 labels are ties, and a tie shows no error of the judge; label 10 pairs")
+
+
+@pytest.mark.parametrize("tie", [1.5, 0, "tie", "both_bad"])
+def test_ties_of_annotations_are_counted_and_enter(tmp_path: Path, tie: object) -> None:
+    """AlpacaEval writes 1.5, or 0 in older files."""
+    rows = annotations(30)
+    for row in rows[:6]:
+        row["preference"] = tie
+    rows[6] |= {"output_1": "alike", "output_2": "alike", "preference": tie}
+    one = measured_by(errs_on(), rows, tmp_path)
+    assert one.human[:8] == [0.5] * 6 + [None, 1.0] and [row[2] for row in one.labels] == [0.5] * 6 + [1.0] * 23
+    assert one.labels_left_out == {"a tie of two answers that are the same, of which there is nothing to judge": 1}
+    written = json.loads((tmp_path / "a" / "judge_labels.json").read_text())
+    assert written["labels_left_out"] == one.labels_left_out
+    told = cautions({"a": one}, Setting(64))
+    assert (
+        "6 of 29 labelled pairs (evals.judge_labels) are ties: among a model's own answers each is half a win; among "
+        "other answers they are left out, since no verdict on a tie is an error."
+    ) in told
+    assert any(line.startswith("1 row of the labels (evals.judge_labels) not used: a tie of two") for line in told)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "question 1", "answer_0": "good", "answer_1": "plain", "score_0": 1, "score_1": 1.0},
+        {"prompt": "question 1", "response_1": "good", "response_2": "plain", "preference_strength": 0},
+        {"prompt": '["question 1"]', "response_a": '["good"]', "response_b": '["plain"]', "winner_model_a": 0,
+         "winner_model_b": 0, "winner_tie": 1},
+        {"prompt": "question 1", "chosen": "good", "rejected": "plain", "score_chosen": 2, "score_rejected": 2},
+        {"prompt": "question 1", "responses": ["good", "plain"], "scores": [1, 1]},
+        {"winner": "tie (bothbad)"} | {
+            f"conversation_{x}": [{"role": "user", "content": "question 1"}, {"role": "assistant", "content": answer}]
+            for x, answer in (("a", "good"), ("b", "plain"))
+        },
+    ],
+)  # fmt: skip
+def test_a_tie_of_any_format_is_a_tie(tmp_path: Path, row: dict[str, object]) -> None:
+    (tmp_path / "l.jsonl").write_text(json.dumps(row) + "\n")
+    (pair,) = labels_of("l.jsonl", tmp_path, PROMPTS).pairs
+    assert pair.tie and (pair.chosen.text, pair.rejected.text) == ("good", "plain")
 
 
 def test_labels_of_few_prompts_are_told_so(tmp_path: Path) -> None:

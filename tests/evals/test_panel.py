@@ -148,11 +148,22 @@ def test_a_judge_named_on_the_command_line_has_its_faults_where_they_stand() -> 
         judge_settings("[verifier, verifer]")
 
 
-def test_servers_that_differ_are_no_judge_named_twice(recipe: Callable[..., Any]) -> None:
-    assert len(recipe(f"[{SERVER}, {SERVER.replace('x}', 'y}')}]").evals.judge.of) == 2
+@pytest.mark.parametrize(
+    "other", ["temperature: 1.0", "max_tokens: 9", "verdicts: arena", "prompt: p.txt", "url: 'http://g/v1'", "model: y"]
+)
+def test_servers_that_differ_are_no_judge_named_twice(recipe: Callable[..., Any], other: str) -> None:
+    field = other.partition(":")[0]
+    kept = [text for text in ("kind: server", "url: 'http://h/v1'", "model: x") if not text.startswith(field)]
+    assert len(recipe(f"[{SERVER}, {{{', '.join([*kept, other])}}}]").evals.judge.of) == 2
 
 
 SERVER = "{kind: server, url: 'http://h/v1', model: x}"
+
+
+def two_servers(more: str, other: str = "") -> str:
+    """A panel of two servers, one with more settings than the other, or with other ones."""
+    first = SERVER if not other else SERVER.replace("}", f", {other}}}")
+    return f"[{first}, {SERVER.replace('}', f', {more}}}')}]"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +182,21 @@ SERVER = "{kind: server, url: 'http://h/v1', model: x}"
         ("[verifier, {kind: verifier}]", "evals.judge: has verifier twice"),
         ("[a.py:b, ./a.py:b]", "evals.judge: has a.py:b twice"),
         ("{kind: panel, of: [a.py:b, a.py:b]}", "evals.judge.of: has a.py:b twice"),
-        (f"[{SERVER}, verifier, {SERVER}]", "evals.judge: has a judge of kind server twice"),
+        (f"[{SERVER}, verifier, {SERVER}]", "evals.judge: has a judge of kind server twice, which"),
+        (two_servers("workers: 2"), "kind server twice (they differ only in workers, by which no verdict changes), wh"),
+        (two_servers("tries: 1"), "kind server twice (they differ only in tries, by"),
+        (two_servers("timeout: 5.0"), "kind server twice (they differ only in timeout, by"),
+        (two_servers("key: OTHER_KEY"), "kind server twice (they differ only in key, by"),
+        (
+            two_servers("prompt_price: 1.0, answer_price: 1.0, spend_limit: 2.0"),
+            "kind server twice (they differ only in answer_price and prompt_price and spend_limit, by which no verdict",
+        ),
+        (two_servers("prompt: p.txt", "prompt: ./p.txt"), "server twice, which"),
+        (f"[[{SERVER}, verifier], [verifier, {SERVER}]]", "evals.judge: has a judge of kind panel twice, which"),
+        (
+            "[{kind: alpaca_eval, annotator: a}, {kind: alpaca_eval, annotator: a, tries: 2}]",
+            "has a judge of kind alpaca_eval twice (they differ only in tries, by which no verdict changes)",
+        ),
         ("{kind: panel, of: [verifier, a.py:b], by: vote}", "judge.by: must be 'majority' or 'mean' (is 'vote')"),
         ("{kind: panel, judges: [verifier, verifier]}", "evals.judge.judges: no such field"),
     ],

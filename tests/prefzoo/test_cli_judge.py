@@ -40,7 +40,7 @@ def test_a_judge_is_measured_on_the_recipes_pairs(
 ) -> None:
     assert prefzoo(monkeypatch, "judge", "r.yaml", "--out", "q.json") == 0
     out = capsys.readouterr().out
-    assert "function:own.py:longer@" in out and "4 labelled pairs, 0 ties" in out
+    assert "function:own.py:longer@" in out and "4 labelled pairs; 0 verdicts are ties" in out
     assert "agrees with the label: 75.0%" in out and "longer answer wins: 100.0%" in out
     assert "longer answer is the labelled one: 75.0%" in out and "winner flips when answers swap: 0.0%" in out
     assert json.loads((place / "q.json").read_text())["agreement"]["n"] == 4

@@ -37,11 +37,20 @@ def refusal(measured: Measured) -> str:
     """Return why no win rate is corrected, in words with a cure; empty if they are, or there are no labels."""
     if measured.labels_fault:
         return measured.labels_fault
-    labels = labels_of(measured)
-    if labels is None:
+    every = labels_of(measured)
+    if every is None:
         return ""
+    total, labels = len(every.human), every.decided()
+    if total < FEWEST:
+        return f"{total} labelled pairs are too few; label {FEWEST} at least"
     if len(labels.human) < FEWEST:
-        return f"{len(labels.human)} labelled pairs are too few; label {FEWEST} at least"
+        some = (
+            f"only {len(labels.human)} of {total} labels are no ties"
+            if len(labels.human)
+            else f"all {total} labels are ties"
+        )
+        cure = f"label {FEWEST} pairs at least of which one answer is better"
+        return f"{some}, and a tie shows no error of the judge; {cure}"
     if not no_better_than_chance(labels):
         return ""
     return _too_little(labels) or _no_better(labels)
@@ -49,11 +58,7 @@ def refusal(measured: Measured) -> str:
 
 def _too_little(labels: Labels) -> str:
     """Return why labels cannot show whether a judge is better than chance, however it judges; empty if they can."""
-    total, decided, prompts = len(labels.human), int((labels.human != HALF).sum()), len(np.unique(labels.prompt))
-    cure = f"label {FEWEST} pairs at least of which one answer is better"
-    if decided < FEWEST:
-        some = f"all {total} labels are ties" if not decided else f"only {decided} of {total} labels are no ties"
-        return f"{some}, and a tie shows no error of the judge; {cure}"
+    total, prompts = len(labels.human), len(np.unique(labels.prompt))
     if (labels.judged == HALF).all():
         return f"the judge calls all {total} labelled pairs a tie; choose another judge"
     if prompts < FEWEST and labels.agreement.mean() > HALF:
@@ -114,16 +119,24 @@ def by_rogan_gladen(measured: Measured, base: Measured | None) -> tuple[Correcte
         return None
     own = rogan_gladen(judged.won, judged.own, symmetric=False)
     if own is not None:
-        return with_ties(own, judged.same), "its own answers"
-    every = rogan_gladen(judged.won, judged.everything(measured))
-    return None if every is None else (with_ties(every, judged.same), "answers to these prompts")
+        return with_ties(own, judged.same), _own_answers(judged)
+    labels = judged.everything(measured)
+    every = rogan_gladen(judged.won, labels)
+    left_out = f" ({labels.ties} ties are left out)" if labels.ties else ""
+    return None if every is None else (with_ties(every, judged.same), f"answers to these prompts{left_out}")
+
+
+def _own_answers(judged: _Judged) -> str:
+    """Return in words that the model's own answers were labelled, and how many labels are ties."""
+    ties = judged.own.ties
+    return f"its own answers, {ties} of them ties" if ties else "its own answers"
 
 
 def by_prediction(measured: Measured, base: Measured | None) -> tuple[Corrected, str] | None:
     """Return the prediction-powered win rate, and what was labelled; None without labels of the model's own answers."""
     judged = _Judged.of(measured, base)
     rate = None if judged is None else prediction_powered(judged.won, judged.human)
-    return None if judged is None or rate is None else (with_ties(rate, judged.same), "its own answers")
+    return None if judged is None or rate is None else (with_ties(rate, judged.same), _own_answers(judged))
 
 
 Method = Callable[[Measured, Measured | None], tuple[Corrected, str] | None]

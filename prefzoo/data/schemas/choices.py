@@ -9,14 +9,13 @@ from prefzoo.data.examples import Pair
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import OPTIONAL, REF_REWARDS, build_pair, read_number, read_quantiles
 from prefzoo.data.schemas.messages import parse_json
-from prefzoo.data.schemas.notes import SkipRow
+from prefzoo.data.schemas.notes import TiedRow
 from prefzoo.data.schemas.other_names import PROMPT_COLUMNS, prompt_column, read_prompt
 from prefzoo.data.schemas.preference_pairs import NO, USER, YES, implicit_prompt
 from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.data.schemas.registry import schema
 from prefzoo.errors import UserError
 
-TIED = "no answer is preferred (a tie)"
 TIES = (
     "tie",
     "tied",
@@ -64,9 +63,10 @@ def pick(value: Any, names: tuple[str, str], column: str) -> int | None:
     text = str(value).strip().lower()
     number = read_number(value)
     text = str(int(number)) if number is not None and number.is_integer() else text
-    if text in TIES:
-        return None
     ends = [name.lower()[-1] for name in names]
+    drawn = number == 0 and column == "preference" and ends == ["1", "2"]  # alpaca-eval's old coding
+    if text in TIES or drawn:
+        return None
     if number is not None and ends == ["1", "2"] and 1 < number < 2:  # noqa: PLR2004 - a mean of ones and twos
         return pick_higher((2 - number, number - 1), column)
     for place, (own, known) in enumerate(zip(names, (FIRST, SECOND), strict=True)):
@@ -88,10 +88,10 @@ def pair_by(row: Row, index: int, prompt: Any, names: tuple[str, str], place: in
         The pair.
 
     Raises:
-        SkipRow: it is a tie.
+        TiedRow: it is a tie.
     """
     if place is None:
-        raise SkipRow(TIED)
+        raise TiedRow(lambda: pair_by(row, index, prompt, names, 0))
     return build_pair(row, index, prompt, row[names[place]], row[names[1 - place]])
 
 
@@ -165,7 +165,7 @@ def arena(row: Row, index: int) -> FromRow:
     names = ("conversation_a", "conversation_b")
     place = pick(row["winner"], names, "winner")
     if place is None:
-        raise SkipRow(TIED)
+        raise TiedRow(lambda: arena.normalise({**row, "winner": "model_a"}, index))
     renamed = {**row, "chosen": row[names[place]], "rejected": row[names[1 - place]]}
     return implicit_prompt.normalise(renamed, index)
 
@@ -192,7 +192,7 @@ def arena_votes(row: Row, index: int) -> FromRow:
     """Take the response with the vote as chosen; prompts and responses list the turns (Kaggle's chatbot arena)."""
     place = pick_higher((row["winner_model_a"], row["winner_model_b"]), "winner_model_a and winner_model_b")
     if place is None:
-        raise SkipRow(TIED)
+        raise TiedRow(lambda: arena_votes.normalise({**row, "winner_model_a": 1, "winner_model_b": 0}, index))
     prompts, *answers = (_turns(row[name], name) for name in ("prompt", "response_a", "response_b"))
     if any(len(turns) != len(prompts) for turns in answers):
         raise UserError("prompt, response_a and response_b have different numbers of turns; fix or remove the row")

@@ -15,7 +15,7 @@ from prefzoo.data.schemas.build import read_template, read_tools
 from prefzoo.data.schemas.checks import check_example
 from prefzoo.data.schemas.columns import fold_columns, renamed, settle, unused_columns
 from prefzoo.data.schemas.messages import read_text
-from prefzoo.data.schemas.notes import SkipRow, counted, note
+from prefzoo.data.schemas.notes import SkipRow, TiedRow, counted, note
 from prefzoo.data.schemas.rankings import FromRow, Pairs, RatedAnswers
 from prefzoo.data.schemas.registry import Schema
 from prefzoo.data.schemas.shared_prompt import prompt_cure
@@ -23,6 +23,7 @@ from prefzoo.errors import UserError
 from prefzoo.runtime.plugins import RAISED, describe_error
 
 EMPTY = "with an empty prompt"
+SAME = "a tie of two answers that are the same, of which there is nothing to judge"
 MEDIA_COLUMNS = ("images", "videos", "audios", "image", "video", "audio")
 
 
@@ -119,7 +120,7 @@ class ReadRows:
 
 def read_part(
     schema: Schema, rows: Sequence[Row], spec: str, columns: Mapping[str, str], faults: Faults, start: int = 0,
-    pairs: Pairs = "best_worst", *, empty: bool = False,
+    pairs: Pairs = "best_worst", *, judged: bool = False,
 ) -> ReadRows:  # fmt: skip
     """Turn some rows of a data set into pairs or labelled answers.
 
@@ -131,7 +132,7 @@ def read_part(
         faults: takes the rows that are refused.
         start: index of the first of them in the data set.
         pairs: which pairs are made of several rated answers to a prompt.
-        empty: whether an answer of a pair may be empty.
+        judged: whether a judge compares the answers, as of a `DataSource`.
 
     Returns:
         The rows and the examples, of which none may be left.
@@ -146,10 +147,9 @@ def read_part(
     with counted(counts):
         for index, row in schema.gather(named) if schema.gather else enumerate(named):
             try:
-                given = _normalised(schema, row, start + index)
-                rated |= isinstance(given, RatedAnswers)
-                built = given.pairs(pairs) if isinstance(given, RatedAnswers) else [given]
-                examples += [_completed(example, row, empty=empty) for example in built]
+                built, several = _built(schema, row, start + index, pairs, judged=judged)
+                rated |= several
+                examples += [_completed(example, row, empty=judged) for example in built]
             except SkipRow as e:
                 counts[f"skipped: {e}"] += 1
             except UserError as e:
@@ -231,6 +231,25 @@ def _alike(examples: Sequence[Example], schema: Schema, spec: str) -> Any:
     if len({isinstance(example, Pair) for example in examples}) > 1:
         raise UserError(f"{spec}: schema {schema.name!r} makes pairs of some rows and single answers of others; fix it")
     return examples
+
+
+def _built(schema: Schema, row: Row, index: int, which: Pairs, *, judged: bool) -> tuple[list[Example], bool]:
+    """Return the examples that a schema makes of a row, and whether they are of several rated answers.
+
+    Raises:
+        SkipRow: the row holds no preference; for a judge a tie is none, unless both answers are the same.
+        UserError: the row is refused, or the schema fails on it.
+    """
+    try:
+        given = _normalised(schema, row, index)
+        return ([*given.pairs(which)], True) if isinstance(given, RatedAnswers) else ([given], False)
+    except TiedRow as e:
+        if not judged:
+            raise
+        tie: Pair = replace(e.build(), scores=(0.0, 0.0))
+    if tie.chosen == tie.rejected:
+        raise SkipRow(SAME)
+    return [tie], False
 
 
 def _normalised(schema: Schema, row: Row, index: int) -> FromRow:

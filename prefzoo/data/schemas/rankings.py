@@ -10,10 +10,11 @@ from typing import Any, Literal
 from prefzoo.data.examples import Example, Pair
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.build import build_pair
-from prefzoo.data.schemas.notes import SkipRow, note
+from prefzoo.data.schemas.notes import SkipRow, TiedRow, note
 
 Pairs = Literal["best_worst", "ranked"]
 BEST_AND_WORST = "made of the best and the worst of several answers"
+NONE_ABOVE = "no answer is rated above another"
 RANKED = "made of two of several answers that are rated differently"
 
 
@@ -53,13 +54,16 @@ class RatedAnswers:
             The pairs, by the place of the chosen answer, then of the rejected one.
 
         Raises:
-            SkipRow: none of the answers is better than another.
+            TiedRow: none of the answers is better than another.
+            SkipRow: there is one answer.
             UserError: as `build_pair`.
         """
         best_first = sorted(self.answers, key=lambda one: -one.score)
         ordered = [(a, b) for a, b in combinations(best_first, 2) if a.score > b.score]
+        if not ordered and len(best_first) > 1:
+            raise TiedRow(lambda: next(self._built([(best_first[0], best_first[1])])), NONE_ABOVE)
         if not ordered:
-            raise SkipRow("no answer is rated above another")
+            raise SkipRow(NONE_ABOVE)
         if which == "best_worst":
             worst = next(one for one in best_first if one.score == best_first[-1].score)
             ordered = [(best_first[0], worst)]
