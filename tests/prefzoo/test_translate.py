@@ -140,6 +140,72 @@ def test_options_that_the_loss_does_not_read_are_named(lines: str, option: str, 
     assert list(left_out) == [option] and left_out[option].startswith(why)
 
 
+ALIEN = "does not read it"
+FULL = "all weights are trained"
+
+
+@pytest.mark.parametrize(
+    ("peer", "method", "lines", "option", "why"),
+    [
+        ("trl", "", "discopop_tau: 0.1", "discopop_tau", "the loss dpo does not read it"),
+        ("trl", "", "loss_type: [ipo, sft]\ndiscopop_tau: 0.1", "discopop_tau", "the loss ipo_mean + sft does not re"),
+        ("trl", "", "f_alpha_divergence_coef: 0.7", "f_alpha_divergence_coef", ALIEN),
+        ("trl", "", "f_divergence_type: forward_kl\nf_alpha_divergence_coef: 0.7", "f_alpha_divergence_coef", ALIEN),
+        ("trl", "", "loss_type: sft\nld_alpha: 0.7", "beta", "the loss sft does not read it"),
+        ("trl", "kto", "loss_type: apo_zero_unpaired\ndesirable_weight: 2", "desirable_weight", ALIEN),
+        ("trl", "orpo", "loss_type: sigmoid", "loss_type", "is not read: orpo has one"),
+        ("trl", "cpo", "simpo_gamma: 0.7", "simpo_gamma", "the loss cpo does not read it"),
+        ("trl", "cpo", "alpha: 0.7", "alpha", "the loss cpo does not read it"),
+        ("trl", "cpo", "loss_type: alphapo\nalpha: 0.2\ncpo_alpha: 0.5", "cpo_alpha", "the loss alphapo does not"),
+        ("trl", "", "lora_r: 4\nlora_target_modules: [q_proj]", "lora_r", FULL),
+        ("trl", "", "load_in_4bit: true", "load_in_4bit", FULL),
+        ("llamafactory", "", "simpo_gamma: 0.7", "simpo_gamma", "the loss dpo does not read it"),
+        ("llamafactory", "", "kto_chosen_weight: 2", "kto_chosen_weight", ALIEN),
+        ("llamafactory", "", "pref_loss: simpo\nld_alpha: 0.7", "ld_alpha", "the loss simpo does not read it"),
+        ("llamafactory", "", "ld_alpha: 0.7\ndpo_label_smoothing: 0.1", "dpo_label_smoothing", ALIEN),
+        ("llamafactory", "kto", "pref_loss: ipo", "pref_loss", "is not read: the stage kto trains kto"),
+        ("llamafactory", "", "finetuning_type: full", "lora_rank", FULL),
+        ("axolotl", "", "kto_desirable_weight: 2", "kto_desirable_weight", "rl: dpo does not read it"),
+        ("axolotl", "", "simpo_gamma: 2", "simpo_gamma", ALIEN),
+        ("axolotl", "", "dpo_loss_type: hinge\ndpo_norm_loss: true", "dpo_norm_loss", ALIEN),
+        ("axolotl", "", "dpo_loss_type: hinge\ndpo_label_smoothing: 0.1", "dpo_label_smoothing", "TRL does not read"),
+        ("axolotl", "", "dpo_beta: 0.1\norpo_alpha: 0.3", "orpo_alpha", ALIEN),
+        ("axolotl", "kto", "dpo_loss_type: hinge", "dpo_loss_type", "rl: kto does not read it"),
+        ("axolotl", "orpo", "rpo_alpha: 0.3", "rpo_alpha", "rl: orpo does not read it"),
+        ("axolotl", "simpo", "dpo_use_weighting: true", "dpo_use_weighting", ALIEN),
+        ("axolotl", "", "adapter: null", "lora_r", FULL),
+    ],
+)
+def test_options_of_another_loss_or_adapter_are_named(
+    peer: str, method: str, lines: str, option: str, why: str, tmp_path: Path
+) -> None:
+    text = {"trl": TRL, "llamafactory": FACTORY, "axolotl": AXOLOTL}[peer]
+    translation, _ = translated(tmp_path, peer, text, lines, method=method)
+    assert (
+        why in (translation.left_out | translation.differs)[option]
+        and option not in translation.mapped
+        and not translation.unknown
+    )
+
+
+def test_options_at_their_defaults_are_not_named(tmp_path: Path) -> None:
+    """A file of all of TRL's arguments holds those of all losses."""
+    lines = "discopop_tau: 0.05\nlabel_smoothing: 0.0\nuse_weighting: false\nlora_r: 16\nf_alpha_divergence_coef: 0.5"
+    translation, _ = translated(tmp_path, "trl", TRL, lines)
+    assert not translation.left_out and not translation.unknown
+
+
+@pytest.mark.parametrize("weights", ["[1.0]", "[1, high]", "2"])
+def test_weights_that_are_not_one_for_each_loss(weights: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="loss_weights: must be a list of 2 numbers, one for each loss"):
+        translated(tmp_path, "trl", TRL, f"loss_type: [sigmoid, sft]\nloss_weights: {weights}")
+
+
+def test_a_likelihood_term_joins_several_losses(tmp_path: Path) -> None:
+    _, recipe = translated(tmp_path, "trl", TRL, "loss_type: [sigmoid, ipo]\nloss_weights: [1, 2]\nrpo_alpha: 0.5")
+    assert the_variant(recipe)[0] == "dpo + 2*ipo_mean + 0.5*sft"
+
+
 @pytest.mark.parametrize(
     "lines",
     [

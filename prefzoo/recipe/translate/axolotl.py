@@ -18,6 +18,17 @@ TRACKERS = "wandb_project wandb_entity wandb_watch wandb_name wandb_log_model us
 FIELDS = {"field_prompt": "prompt", "field_chosen": "chosen", "field_rejected": "rejected"}
 
 
+OPTIONS: dict[str, Any] = {  # of a loss -> the default
+    "kto_desirable_weight": 1.0, "kto_undesirable_weight": 1.0, "simpo_gamma": 0.5, "cpo_alpha": 1.0,
+    "dpo_loss_type": None, "dpo_loss_weights": None, "dpo_label_smoothing": 0, "dpo_use_weighting": False,
+    "dpo_norm_loss": False, "rpo_alpha": 0, "trl.beta": None, "rl_beta": None, "dpo_beta": None, "orpo_alpha": None,
+}  # fmt: skip
+ADAPTER: dict[str, Any] = {
+    "lora_r": 8, "lora_alpha": 16, "lora_dropout": 0, "lora_target_modules": None, "lora_target_linear": False,
+    "load_in_4bit": False,
+}  # fmt: skip
+
+
 def read(t: Translation, method: str) -> None:
     """Translate a configuration.
 
@@ -81,7 +92,9 @@ def _model(t: Translation) -> None:
             targets="all-linear" if whole else names,
             four_bit=four or adapter == "qlora",
         )
-    elif adapter:
+    else:
+        t.name_unused(ADAPTER, "all weights are trained")
+    if adapter and adapter not in ("lora", "qlora"):
         t.differ("adapter", f"{adapter} is not among the adapters; all weights are trained")
     t.leave(
         "special_tokens tokens added_tokens_overrides",
@@ -140,8 +153,10 @@ def _source(t: Translation, one: Any) -> dict[str, Any]:
 def _loss(t: Translation, kind: str) -> None:
     inner = t.take("trl") or {}
     given = {"trl.beta": inner.get("beta"), **{key: t.take(key) for key in ("rl_beta", "dpo_beta", "orpo_alpha")}}
-    beta = float(next((value for value in given.values() if value is not None), 0.1))
-    t.mapped |= {key: "the variant's beta" for key, value in given.items() if value is not None}
+    read = next((key for key, value in given.items() if value is not None), "")
+    beta = float(given[read]) if read else 0.1
+    t.given |= {key: value for key, value in given.items() if value is not None}
+    t.use(read, "the variant's beta")
     for key in inner:
         if key != "beta":
             t.left_out[f"trl.{key}"] = "not an option of a preference loss here"
@@ -155,14 +170,23 @@ def _loss(t: Translation, kind: str) -> None:
     }
     if kind == "kto":
         by_trl.kto(t, beta, good, bad)
+        t.use("kto_desirable_weight", "the variant's desirable")
+        t.use("kto_undesirable_weight", "the variant's undesirable")
     elif kind == "orpo":
         by_trl.orpo(t, beta)
     elif kind == "simpo":
         by_trl.cpo(t, "simpo", beta, alpha, gamma, 0.0)
     else:
+        t.aliases |= {name: f"dpo_{name}" for name in ("label_smoothing", "use_weighting", "loss_weights")}
+        t.use("dpo_loss_type", "the variant's loss")
         norm, likelihood = t.take("dpo_norm_loss", False), t.number("rpo_alpha", 0.0)  # refused by axolotl since 2026
         kinds = kinds or ("ipo" if kind == "ipo" else "sigmoid_norm" if norm else "sigmoid")
-        if likelihood and isinstance(kinds, str):
-            kinds, weights = [kinds, "sft"], [1.0, likelihood]
+        if norm and kinds == "sigmoid_norm":
+            t.use("dpo_norm_loss", "the loss dpo_norm")
+        if likelihood:
+            kinds = kinds if isinstance(kinds, list) else [kinds]
+            kinds, weights = [*kinds, "sft"], [*(weights or [1.0] * len(kinds)), likelihood]
+            t.use("rpo_alpha", "the weight of sft")
         by_trl.pair_losses(t, kinds, weights, options)
+    t.name_unused(OPTIONS, f"rl: {kind} does not read it")
     t.leave("rl_adapter_ref_model", "the reference is the model with the adapter that it starts from")

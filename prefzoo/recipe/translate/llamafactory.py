@@ -18,6 +18,13 @@ AS_LOGISTIC = {"hinge": "trains the logistic loss with TRL 0.20 and later", "kto
 ALPACA = {"prompt": "instruction", "query": "input"}  # the defaults of dataset_info.json
 
 
+OPTIONS: dict[str, Any] = {  # of a loss -> the default
+    "pref_beta": None, "dpo_label_smoothing": 0, "simpo_gamma": 0.5, "ld_alpha": None, "kto_chosen_weight": 1.0,
+    "kto_rejected_weight": 1.0,
+}  # fmt: skip
+ADAPTER: dict[str, Any] = {"lora_rank": 8, "lora_alpha": None, "lora_dropout": 0, "lora_target": "all"}
+
+
 def read(t: Translation, method: str) -> None:
     """Translate a configuration.
 
@@ -75,7 +82,9 @@ def _model(t: Translation) -> None:
             targets="all-linear" if "all" in names else names,
             four_bit=bits == FOUR,
         )
-    elif kind != "full":
+    else:
+        t.name_unused(ADAPTER, f"all weights are trained (finetuning_type is {kind})")
+    if kind not in ("lora", "full"):
         t.differ("finetuning_type", f"{kind} is not among the kinds of training; all weights are trained")
     if bits not in (0, FOUR):
         t.left_out["quantization_bit"] = "frozen weights are in full or half precision, or in 4 bits"
@@ -146,12 +155,15 @@ def _loss(t: Translation, stage: str) -> None:
     beta, likelihood, kind = t.number("pref_beta", 0.1), t.number("pref_ftx", 0.0), str(t.take("pref_loss", "sigmoid"))
     smoothing, gamma, ld_alpha = t.number("dpo_label_smoothing", 0.0), t.number("simpo_gamma", 0.5), t.take("ld_alpha")
     good, bad = t.number("kto_chosen_weight", 1.0), t.number("kto_rejected_weight", 1.0)
-    t.mapped["pref_beta"] = "the variant's beta"
+    t.use("pref_beta", "the variant's beta")
     loss, knobs = "dpo", {"beta": beta}
     if stage == "kto":
         loss, knobs = "kto", {"beta": beta, "desirable": good, "undesirable": bad}
+        t.use("kto_chosen_weight", "the variant's desirable")
+        t.use("kto_rejected_weight", "the variant's undesirable")
     elif kind == "orpo":
         loss, knobs = "orpo", {"weight": beta}
+        t.use("pref_beta", "the variant's weight")
     elif kind == "simpo":
         loss, knobs = "simpo", {"beta": beta, "gamma": gamma}
         t.differ("simpo_gamma", SIMPO_TARGET.format(beta=beta, gamma=gamma, target=gamma / beta))
@@ -165,10 +177,19 @@ def _loss(t: Translation, stage: str) -> None:
         t.differ("ld_alpha", "weighs the policy's tokens only; the paper's is ld_dpo")
     elif smoothing:
         loss, knobs = "cdpo", {"beta": beta, "flip_rate": smoothing}
+        t.use("dpo_label_smoothing", "the variant's flip_rate")
     if likelihood:
         by_trl.write_variant(t, f"{loss} + {likelihood:g}*sft", {loss: knobs}, name=f"{loss}_sft")
         t.mapped["pref_ftx"] = "the weight of sft"
     else:
         by_trl.write_variant(t, loss, knobs)
+    _name_unread(t, stage, kind, loss)
+
+
+def _name_unread(t: Translation, stage: str, kind: str, loss: str) -> None:
+    """Name the options of other losses."""
+    if stage == "kto" and kind != "sigmoid":
+        t.differ("pref_loss", "is not read: the stage kto trains kto")
+    t.name_unused(OPTIONS, by_trl.UNREAD.format(loss=loss))
     if t.number("pref_bco_weight", 0.0):
         t.left_out["pref_bco_weight"] = "a mean with bco_pair_shift; write loss: dpo + W*bco_pair_shift for it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from prefzoo.errors import UserError
 from prefzoo.recipe.translate.shared import SIMPO_TARGET
 from prefzoo.recipe.translate.translation import Translation
 
@@ -30,6 +31,11 @@ DIFFERENCES = {
 F_DIVERGENCES = {"forward_kl": "fdpo_forward_kl", "js_divergence": "fdpo_js", "alpha_divergence": "fdpo_alpha"}
 DIVERGENCE = ("f_divergence_type", "f_alpha_divergence_coef")
 REVERSE_KL = "reverse_kl"  # the default divergence, which every loss has
+DEFAULTS: Knobs = {  # of the options of DPOTrainer's losses
+    "beta": 0.1, "label_smoothing": 0, "use_weighting": False, "ld_alpha": None, "f_divergence_type": REVERSE_KL,
+    "f_alpha_divergence_coef": 0.5, "discopop_tau": 0.05,
+}  # fmt: skip
+UNREAD = "the loss {loss} does not read it"
 ONLY_DPO = "it changes the loss sigmoid alone here"
 
 
@@ -44,11 +50,12 @@ def pair_losses(t: Translation, kinds: Any, weights: Any, options: Knobs) -> Non
             discopop_tau, as far as they are given.
     """
     names = [kinds] if isinstance(kinds, str) else list(kinds)
-    shares = [float(w) for w in weights] if weights else [1.0] * len(names)
+    shares = _shares(t, weights, len(names))
     terms = [_term(t, str(kind), options) for kind in names]
     for kind in names:
         if kind in DIFFERENCES:
             t.differ(f"loss_type: {kind}", DIFFERENCES[kind])
+    t.name_unused(DEFAULTS, UNREAD.format(loss=" + ".join(loss for loss, _ in terms)))
     if len(terms) == 1 and shares == [1.0]:
         write_variant(t, *terms[0])
         return
@@ -56,6 +63,25 @@ def pair_losses(t: Translation, kinds: Any, weights: Any, options: Knobs) -> Non
         f"{share:g}*{loss}" if share != 1 else loss for share, (loss, _) in zip(shares, terms, strict=True)
     )
     write_variant(t, sum_of, {loss: knobs for loss, knobs in terms if knobs}, name="sum")
+
+
+def _shares(t: Translation, weights: Any, terms: int) -> list[float]:
+    """Return the weights of a sum's terms, as many as there are.
+
+    Raises:
+        UserError: They are no numbers, or of another number.
+    """
+    if not weights:
+        return [1.0] * terms
+    try:
+        shares = [float(w) for w in (weights if isinstance(weights, list) else [weights])]
+    except (TypeError, ValueError):
+        shares = []
+    if len(shares) != terms:
+        name = t.aliases.get("loss_weights", "loss_weights")
+        raise UserError(f"{name}: must be a list of {terms} numbers, one for each loss (is {weights!r}); correct it")
+    t.use("loss_weights", "the weights of the sum")
+    return shares
 
 
 def without_reference(t: Translation, kinds: Any) -> Any:
@@ -76,14 +102,19 @@ def _term(t: Translation, kind: str, options: Knobs) -> tuple[str, Knobs]:
     loss, beta = PAIRS.get(kind, PAIRS["sigmoid"])
     knobs: Knobs = {beta: float(options.get("beta", 0.1))} if beta else {}
     smoothing = float(options.get("label_smoothing") or 0)
+    if beta:
+        t.use("beta", "the variant's beta")
     if loss in SMOOTHED and smoothing:
         knobs[SMOOTHED[loss]] = smoothing
+        t.use("label_smoothing", f"the variant's {SMOOTHED[loss]}")
     elif smoothing and loss == "dpo":
         t.differ("label_smoothing", "ignored by the loss sigmoid since TRL 0.29, and here; the smoothed loss is cdpo")
     elif smoothing:
-        t.left_out["label_smoothing"] = f"TRL does not read it with loss_type {kind}"
+        name = t.aliases.get("label_smoothing", "label_smoothing")
+        t.left_out[name] = f"TRL does not read it with loss_type {kind}"
     if loss == "discopop" and "discopop_tau" in options:
         knobs["tau"] = float(options["discopop_tau"])
+        t.use("discopop_tau", "the variant's tau")
     if loss != "dpo":
         _leave(t, options, ("use_weighting", "ld_alpha"), ONLY_DPO)
         if loss != "sft":  # which reads no log-ratios there either
@@ -95,8 +126,8 @@ def _term(t: Translation, kind: str, options: Knobs) -> tuple[str, Knobs]:
 def _leave(t: Translation, options: Knobs, names: Sequence[str], why: str) -> None:
     """Name the options that are set, and that change nothing here."""
     for option in names:
-        if options.get(option) not in (None, False, REVERSE_KL):
-            t.left_out[option] = why
+        if options.get(option) not in (None, False, DEFAULTS[option]):
+            t.left_out[t.aliases.get(option, option)] = why
 
 
 def _kind_of_dpo(t: Translation, knobs: Knobs, options: Knobs) -> tuple[str, Knobs]:
@@ -107,11 +138,13 @@ def _kind_of_dpo(t: Translation, knobs: Knobs, options: Knobs) -> tuple[str, Kno
         return "wpo", knobs
     if options.get("ld_alpha") is not None:
         _leave(t, options, DIVERGENCE, "not combined with ld_alpha here, which makes the loss ld_dpo")
+        t.use("ld_alpha", "the variant's alpha")
         return "ld_dpo", {**knobs, "alpha": float(options["ld_alpha"])}
     if divergence in F_DIVERGENCES:
         alpha = {"alpha": float(options.get("f_alpha_divergence_coef") or 0.5)} if "alpha" in str(divergence) else {}
         if alpha:
             t.differ("f_alpha_divergence_coef", "1 - alpha of versions before 0.29")
+        t.use(DIVERGENCE[0], f"the loss {F_DIVERGENCES[str(divergence)]}")
         return F_DIVERGENCES[str(divergence)], {**knobs, **alpha}
     _leave(t, options, DIVERGENCE[:1], f"no such divergence is known here; there are {', '.join(F_DIVERGENCES)}")
     return "dpo", knobs
@@ -129,6 +162,8 @@ def kto(t: Translation, beta: float, desirable: float, undesirable: float, kind:
     if kind == "apo_zero_unpaired":
         write_variant(t, kind, {"beta": beta})
     else:
+        if kind != "kto":
+            t.differ(f"loss_type: {kind}", "no such loss of single answers is known here; kto takes its place")
         write_variant(t, "kto", {"beta": beta, "desirable": desirable, "undesirable": undesirable})
 
 
@@ -148,11 +183,14 @@ def cpo(t: Translation, kind: str, beta: float, alpha: float, gamma: float, shap
         alpha: the weight of the likelihood, `cpo_alpha`.
         shape: AlphaPO's `alpha`.
     """
+    if kind == "alphapo":  # TRL's own rewriting of it
+        kind, alpha = "simpo", 0.0
     if kind == "simpo":
         t.differ("simpo_gamma", SIMPO_TARGET.format(beta=beta, gamma=gamma, target=gamma / beta))
         knobs = {"beta": beta, "gamma": gamma}
         if shape:
             write_variant(t, "alphapo", {**knobs, "alpha": shape})
+            t.use("alpha", "the variant's alpha")
             if alpha:
                 t.left_out["cpo_alpha"] = "alphapo has no likelihood term; write loss: alphapo + sft for one"
         elif alpha:
@@ -160,11 +198,14 @@ def cpo(t: Translation, kind: str, beta: float, alpha: float, gamma: float, shap
                      "loss: simpo leaves it out")  # fmt: skip
             write_variant(t, "cpo_simpo", {**knobs, "alpha": alpha})
         else:
+            if t.given.get("cpo_alpha") == 0:
+                t.use("cpo_alpha", "the loss simpo, which has no likelihood term")
             write_variant(t, "simpo", knobs)
         return
     if kind != "sigmoid":
         t.differ(f"loss_type: {kind}", "cpo is trained by its logistic loss")
     write_variant(t, "cpo", {"beta": beta, "alpha": alpha})
+    t.use("cpo_alpha", "the variant's alpha")
 
 
 def write_variant(t: Translation, loss: str, knobs: Knobs, name: str = "") -> None:

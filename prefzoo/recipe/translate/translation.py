@@ -69,7 +69,7 @@ class Translation:
     aliases: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.given = {key for key, value in self.left.items() if value is not None}
+        self.given = {key: value for key, value in self.left.items() if value is not None}
 
     def take(self, key: str, default: Any = None) -> Any:
         """Return a key's value, the default where it is absent or empty, and count the key as read."""
@@ -120,10 +120,29 @@ class Translation:
     def leave(self, keys: str, why: str) -> None:
         """Take keys that have no counterpart, separated by spaces; those that ask for nothing count as translated."""
         for key in keys.split():
-            if key in self.left:
-                value = self.left.pop(key)
-                if not any(value is off or (type(value) is type(off) and value == off) for off in OFF):
-                    self.left_out[key] = why
+            if key in self.left and not _asks_for_nothing(self.left.pop(key)):
+                self.left_out[key] = why
+
+    def use(self, key: str, target: str) -> None:
+        """Record what a key became, if the configuration has it."""
+        key = self.aliases.get(key, key)
+        if key in self.given and key not in self.differs:
+            self.mapped[key] = target
+
+    def name_unused(self, defaults: Mapping[str, Any], why: str) -> None:
+        """Name the keys that the configuration has, and that neither became something nor are reported yet.
+
+        Args:
+            defaults: key -> the peer's default, by which a key asks for nothing.
+            why: for all of them.
+        """
+        for name, default in defaults.items():
+            key = self.aliases.get(name, name)
+            value = self.given.get(key)
+            told = key in self.mapped or key in self.differs or key in self.left_out
+            if not told and value != default and not _asks_for_nothing(value):
+                self.left.pop(key, None)
+                self.left_out[key] = why
 
     @property
     def unknown(self) -> list[str]:
@@ -151,6 +170,10 @@ class Translation:
             comment = f"  # {_line(self.comments[at])}" if at in self.comments else ""
             lines.append(f"{indent}{key}: {_scalar(value)}{comment}")
         return lines
+
+
+def _asks_for_nothing(value: Any) -> bool:
+    return any(value is off or (type(value) is type(off) and value == off) for off in OFF)
 
 
 def _scalar(value: Any) -> str:

@@ -18,6 +18,13 @@ OPTIONS: tuple[str, ...] = (
 )  # fmt: skip
 
 
+KTO: dict[str, Any] = {"desirable_weight": 1.0, "undesirable_weight": 1.0}  # key -> its default
+CPO: dict[str, Any] = {"cpo_alpha": 1.0, "simpo_gamma": 0.5, "alpha": 0.0}
+ADAPTER: dict[str, Any] = {
+    "lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "lora_target_modules": None, "load_in_4bit": False
+}  # fmt: skip
+
+
 def read(t: Translation, method: str) -> None:
     """Translate a configuration.
 
@@ -58,6 +65,7 @@ def _model(t: Translation) -> None:
     four, rank, alpha = bool(t.take("load_in_4bit", False)), t.number("lora_r", 16), t.number("lora_alpha", 32)
     dropout, targets = t.number("lora_dropout", 0.05), t.take("lora_target_modules")
     if not t.take("use_peft", False):
+        t.name_unused(ADAPTER, "all weights are trained (use_peft is off)")
         return
     if targets is None:
         targets = ["q_proj", "v_proj"]
@@ -107,23 +115,32 @@ def _loss(t: Translation, method: str) -> None:
     if method == "cpo" and handbook.simpo(t):
         return
     kind, beta = t.take("loss_type"), t.number("beta", 0.1)
-    t.mapped["beta"] = "the variant's beta"
+    if method != "dpo":
+        t.use("beta", "the variant's weight" if method == "orpo" else "the variant's beta")
     if method == "dpo":
         options = {name: t.take(name) for name in OPTIONS if name in t.left}
         if t.take("reference_free", False):  # up to TRL 0.28
             kind = by_trl.without_reference(t, kind or "sigmoid")
         rpo = t.number("rpo_alpha", 0.0)
         kinds, weights = kind or "sigmoid", t.take("loss_weights")
-        if rpo and not isinstance(kinds, list):  # up to TRL 0.28
-            kinds, weights = [kinds, "sft"], [1.0, rpo]
+        if rpo:  # up to TRL 0.28, beside any losses
+            kinds = kinds if isinstance(kinds, list) else [kinds]
+            kinds, weights = [*kinds, "sft"], [*(weights or [1.0] * len(kinds)), rpo]
+            t.use("rpo_alpha", "the weight of sft")
         by_trl.pair_losses(t, kinds, weights, {"beta": beta, **options})
     elif method == "kto":
         by_trl.kto(t, beta, t.number("desirable_weight", 1.0), t.number("undesirable_weight", 1.0), str(kind or "kto"))
+        for name in KTO if kind in (None, "kto") else ():
+            t.use(name, f"the variant's {name.removesuffix('_weight')}")
+        t.name_unused(KTO, by_trl.UNREAD.format(loss=kind))
     elif method == "orpo":
         by_trl.orpo(t, beta)
+        if kind:
+            t.differ("loss_type", "is not read: orpo has one loss")
     else:
         cpo_alpha, gamma, shape = t.number("cpo_alpha", 1.0), t.number("simpo_gamma", 0.5), t.number("alpha", 0.0)
         by_trl.cpo(t, str(kind or "sigmoid"), beta, cpo_alpha, gamma, shape)
+        t.name_unused(CPO, by_trl.UNREAD.format(loss=kind or "cpo"))
         t.leave("label_smoothing", "cpo is not smoothed here")
 
 
