@@ -1,1 +1,1 @@
-"""The catalogue of losses: what each is, needs and is for, as text, Markdown, JSON and HTML. It imports no torch."""
+"""The catalogue of losses: what each is, needs and is made for, as text, Markdown, JSON or HTML. It loads no torch."""

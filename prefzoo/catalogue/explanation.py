@@ -11,7 +11,7 @@ from prefzoo.runtime.maths import FORMULA, formula_text, plain
 
 
 def explanation(one: Loss | Sum | Modifier) -> Iterator[str]:
-    """Yield what is known of a loss, a sum of losses or a modifier: formula, paper, needs, knobs and traps."""
+    """Yield all facts about a loss, a sum of losses or a modifier: formula, paper, needs, knobs and traps."""
     return map(plain, _lines(one))
 
 
@@ -58,7 +58,7 @@ def _of_loss(loss: Loss | Sum) -> Iterator[str]:
 
 
 def _notes(loss: Loss | Modifier) -> Iterator[str]:
-    """Yield what only a single loss or modifier has: knobs, learning rates, situations and traps."""
+    """Yield the facts that a sum lacks: knobs, learning rates, situations and traps."""
     yield from _knobs(loss, "")
     if loss.learning_rate:
         yield f"published learning rates: {', '.join(f'{rate:g}' for rate in loss.learning_rate)}"
@@ -76,5 +76,5 @@ def _indented(doc: str) -> str:
 def _knobs(loss: Loss | Modifier, prefix: str) -> Iterator[str]:
     for knob in knobs(loss):
         values = ", ".join(f"{v:g}" for v in knob["grid"])
-        tuned = f", tuned over {values}" if values else ", no published values read"
+        tuned = f", tuned over {values}" if values else ", no published values were read"
         yield f"  {prefix}{knob['name']}: {knob['bounds']}, default {knob['default']}{tuned}"

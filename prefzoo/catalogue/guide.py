@@ -11,8 +11,9 @@ from prefzoo.runtime.maths import markup, plain
 
 TITLE = "Which loss to try"
 INTRODUCTION = (
-    "Start from what you know of your data or your results. Each list begins with the best known; run two or three of "
-    "them beside dpo, with their own published settings (sweep: paper), and let the report decide."
+    "Start from what you know about your data or your results. Each list begins with the best known loss. "
+    "Run two or three beside dpo, each with its published settings (sweep: paper), and let the report "
+    "decide."
 )
 
 

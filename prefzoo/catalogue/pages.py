@@ -16,13 +16,13 @@ from prefzoo.runtime.maths import formula_markup, formula_text, markup, plain
 
 UNCITED = "no equation cited"
 LEGEND = (
-    f"Only what was read is cited: {UNCITED!r} means that no equation number, section or code was, and a dash under "
-    "'tuned over' that no published values were."
+    f"Only what was read is cited. {UNCITED!r}: no equation number, section or code was read. A dash under "
+    f"'tuned over': no published values were read."
 )
 SYMBOLS = (
     "Symbols: $c$, $r$ are the policy's log-probs of the chosen and the rejected answer, summed over tokens, in nats; "
-    r"$c_0$, $r_0$ the reference's; $|w|$, $|l|$ the answers' numbers of tokens; $\bar c$, $\bar r$ are divided by "
-    r"them; $\sigma$ is the logistic function."
+    r"$c_0$, $r_0$ the reference's; $|w|$, $|l|$ the answers' token counts; $\bar c$, $\bar r$ are divided by them; "
+    r"$\sigma$ is the logistic function."
 )
 ROWS = {
     "LogProbs": "pairs",
@@ -34,9 +34,9 @@ ACTS = {True: "the values of a loss", False: "the log-probs that a loss is given
 INPUTS = {"reference": "a reference", "scores": "scores", "kl": "KL by token", "mismatched": "shuffled answers"}
 ALL_GROUPS = (*GROUPS, MODIFIERS)
 ABOUT_MODIFIERS = (
-    "A variant changes its loss by a list of modifiers: `modifiers: [{humanline: {}}, {dr: {beta: 1}}]`. Those of the "
-    "log-probs act before the loss, those of its values after it, each in the order of the list. A sum of losses is "
-    "changed as a whole."
+    "A variant changes its loss by a list of modifiers: `modifiers: [{humanline: {}}, "
+    "{dr: {beta: 1}}]`. Modifiers of log-probs act before the loss, modifiers of values after it, in "
+    "the order of the list. A sum of losses is changed as a whole."
 )
 FORMATS = ("md", "json", "html")
 SIGNS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
@@ -78,7 +78,7 @@ def needs(one: dict[str, Any]) -> list[str]:
 
 
 def entry(one: Loss | Modifier) -> dict[str, Any]:
-    """Return all that is known of a loss or modifier, in plain values, with texts as its declaration has them."""
+    """Return all facts about a loss or modifier as plain values, with the texts of its declaration."""
     head, formula, notes = _parts(one)
     return {
         "name": one.name,
@@ -151,7 +151,7 @@ def _plain(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _facts(one: dict[str, Any]) -> list[str]:
-    """Return what stands below a loss's formula, a line each."""
+    """Return the lines below a loss's formula."""
     facts = [f"Paper: {one['paper']}, {one['equation'] or UNCITED}"] if one["paper"] else []
     first, *others = needs(one)
     if one["group"] == MODIFIERS:

@@ -14,7 +14,7 @@ def peers(name: str | None = None) -> list[dict[str, str]]:
     """Return what other libraries mean.
 
     Args:
-        name: A loss, to get only what trains it elsewhere, or is called so there; None for all.
+        name: A loss, to get only the entries that train it or have its name; None for all.
 
     Returns:
         Tool, name there, loss here, difference and source, in the order of the tools.

@@ -117,7 +117,7 @@ def show_advice(name: str | None, *, guide: bool, as_json: bool = False) -> None
         console.print(f"{name} is in no list of the guide; `prefzoo losses {name}` explains it.", markup=False)
     elif not lines:
         console.print(
-            f"No other meaning of {name} was read; `prefzoo losses {name}` shows its own traps.", markup=False
+            f"No other meaning of {name} is known; `prefzoo losses {name}` shows its own traps.", markup=False
         )
     for role, line in lines:
         if role == "pick":

@@ -59,7 +59,11 @@ def paper_grid(loss: AnyLoss) -> PaperGrid:
         about = ABOUT_GRIDS.search(" ".join(loss.doc.split()))
         return PaperGrid(knobs, loss.learning_rate, loss.paper + (f";{about.group()}" if about else ""), True)
     default = _default(loss, knobs)
-    source = f"default grid, none read in {loss.paper}" if loss.paper else "default grid, around the default values"
+    source = (
+        f"default grid; no published values were read in {loss.paper}"
+        if loss.paper
+        else "default grid, around the default values"
+    )
     return PaperGrid(knobs | default, loss.learning_rate, source, False)
 
 

@@ -1,4 +1,4 @@
-"""Which losses to try in which situation: what each offers there, and where that was read."""
+"""The guide "which loss to try": situations, the losses made for each, and the sources."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Situation:
 
     Attributes:
         title: The situation, in the user's words.
-        advice: What to do, and what was found; where not read in the losses' own papers, `source` says where.
+        advice: What to do, and what studies found.
         picks: Losses to try, best known first, each with what it offers here. A sum like `dpo + 0.2*sft` is allowed.
         source: Where the advice was read; empty if the papers of the picks are the source.
-        fits: What a loss must be to fit at all, if its declarations tell: whether it needs scores, a reference and so
-            on. It holds for every pick, and finds the other losses of the registry that fit, plug-ins included.
+        fits: Tells by a loss's declarations whether it fits at all: it needs no reference, it reads scores and so on.
+            True for every pick; finds other fitting losses, plug-ins included. None if declarations cannot tell.
     """
 
     title: str
@@ -38,8 +38,8 @@ class Situation:
 SITUATIONS = (
     Situation(
         "Nothing special: pairs, and a model after SFT",
-        "Begin with dpo, and tune beta and the learning rate of each loss before you compare: tuned alike, losses tie "
-        "at 3B parameters, and at 7-8B those of a pair's margin beat those that score each answer separately.",
+        "Begin with dpo, and tune beta and the learning rate of each loss before you compare. Equally tuned, losses "
+        "tie at 3B parameters; at 7-8B, losses of a pair's margin beat losses that score each answer separately.",
         (
             ("dpo", "the baseline, with the most published settings"),
             ("simpo", "needs no reference and divides by the length"),
@@ -55,19 +55,19 @@ SITUATIONS = (
             ("cdpo", "its minimum lies at a finite margin, which the assumed share of flipped labels sets"),
             ("robust", "unbiased if flip_rate is right, but unbounded below"),
             ("ipo", "a wrong label pulls only towards a finite margin"),
-            ("dr", "a modifier of any loss of pairs: weighs the pairs of a step down that fit worst"),
+            ("dr", "a modifier of any loss of pairs: lowers the weight of the pairs that fit worst"),
             ("apo_zero", "bounded: a pair far on the wrong side has almost no gradient"),
         ),
     ),
     Situation(
         "Thumbs only: single answers marked good or bad, no pairs",
         "Balance the classes by the weights of kto, and give it a higher learning rate than DPO. If prompts have both "
-        "a good and a bad answer, pairs of these tell more.",
+        "a good and a bad answer, make pairs of them: pairs tell more.",
         (
             ("kto", "prospect theory; two weights balance good and bad answers"),
             ("bco", "a binary classifier whose threshold follows the rewards"),
             ("apo_zero_unpaired", "the simplest: no estimate over the batch, and it saturates"),
-            ("rdro", "assumes no model of preferences; bounded, and told the share of good answers"),
+            ("rdro", "assumes no model of preferences; bounded; its knob is the share of good answers"),
             ("ddro", "the same idea; unbounded below, and provisional"),
         ),
         fits=lambda one: one.unpaired,
@@ -77,18 +77,18 @@ SITUATIONS = (
         "Compare length-controlled win rates and mean lengths, not raw win rates. Check first with `prefzoo data` how "
         "much longer the chosen answers are.",
         (
-            ("r_dpo", "a penalty per token takes the gain of mere length away"),
+            ("r_dpo", "a penalty per token, so that length alone gains nothing"),
             ("dpo_norm", "DPO on means over tokens; Tulu 3 chose it"),
             ("simpo", "means over tokens, without a reference"),
-            ("ld_dpo", "weights down the tokens beyond the shorter answer's length"),
-            ("sampo", "compares as many tokens of the longer answer as the shorter one has"),
+            ("ld_dpo", "lowers the weight of tokens beyond the shorter answer's length"),
+            ("sampo", "samples the longer answer's tokens down to the shorter one's length"),
         ),
         "Park 2024, arXiv:2403.19159 (DPO's answers grow longer than the data's); Lambert 2024, arXiv:2411.15124",
     ),
     Situation(
         "No reference: too little memory for one, or none that fits",
-        "prefzoo scores the reference once and caches it, so a reference costs time rather than memory. Without one "
-        "nothing holds the model back: keep the learning rate low and watch benchmarks.",
+        "prefzoo scores the reference once and caches it, so a reference costs time rather than memory. Without one, "
+        "nothing holds the model near its start: use a low learning rate and watch benchmarks.",
         (
             ("simpo", "the best known; tune beta and gamma together"),
             ("cpo", "a likelihood term takes the reference's place"),
@@ -100,16 +100,16 @@ SITUATIONS = (
     ),
     Situation(
         "Displacement: the chosen answers become less likely while the margin grows",
-        "DPO's margin grows as well when both answers become less likely, which happens most when they are alike. "
-        "Watch the chosen answers' log-ratio, and add a term that holds it up.",
+        "DPO's margin can grow while both answers become less likely, above all when they are alike. Watch the chosen "
+        "answers' log-ratio, and add a term that raises it.",
         (
             ("dpop", "a penalty for each nat by which the chosen answer falls below the reference"),
             ("rpo", "DPO plus the likelihood of the chosen answer, as in iterative RPO and Llama 3.1"),
             ("dpo + 0.2*sft", "the same idea with a weight of your own, for any loss of pairs"),
             ("nca_pair", "its optimum has a finite log-ratio of the chosen answer"),
             ("cal_dpo", "pulls both log-ratios to targets, the chosen one above zero"),
-            ("dpo_shift", "weighs the rejected answer down inside DPO, by one knob"),
-            ("bpo", "gains nothing unless the chosen answer rises and the rejected one falls"),
+            ("dpo_shift", "DPO with a smaller weight on the rejected answer"),
+            ("bpo", "improves only if the chosen answer rises and the rejected one falls"),
         ),
         "Razin 2024, arXiv:2410.08847; Pal 2024, arXiv:2402.13228; Pang 2024, arXiv:2404.19733",
     ),
@@ -130,8 +130,8 @@ SITUATIONS = (
         (
             ("dpo", "the usual loss for the rounds of iterative training"),
             ("sppo_hard", "self-play: made for rounds of the model's own answers"),
-            ("rpo", "iterative RPO's: the likelihood term keeps reasoning intact"),
-            ("simpo", "its runs from instruct models use such answers"),
+            ("rpo", "the loss of iterative RPO: its likelihood term preserves reasoning"),
+            ("simpo", "its authors' runs from instruct models use such answers"),
         ),
         "Wu 2024, arXiv:2405.00675; Pang 2024, arXiv:2404.19733; Meng 2024, arXiv:2405.14734",
     ),
@@ -144,7 +144,7 @@ SITUATIONS = (
             ("margin_dpo", "requires a margin in proportion to the gap, as Llama 2's reward model does"),
             ("rpo_bwd_kl", "takes the scores as soft labels"),
             ("rpo_sq", "fits the margin to the gap itself, as REBEL does"),
-            ("mappo", "spares the rejected answer where the scores, from 0 to 1, are close"),
+            ("mappo", "lowers the rejected answer less where the scores, from 0 to 1, are close"),
             ("qrpo", "fits absolute rewards, by their rank among the model's own answers (column ref_rewards)"),
             ("dpo_rk", "for equal scores: a tie pulls the margin to zero instead of being left out"),
         ),
@@ -152,8 +152,8 @@ SITUATIONS = (
     ),
     Situation(
         "No SFT yet: a base model, and no budget for two stages",
-        "A loss with a likelihood term can do both at once, though SFT first and a preference loss after it was much "
-        "better in the one comparison that was read (LC win rates of 14.8 and 24.1 for the odds ratio).",
+        "A loss with a likelihood term can do both at once. In the one comparison that was read, SFT and then a "
+        "preference loss was much better (LC win rate 24.1, not 14.8, for the odds ratio).",
         (
             ("orpo", "made for one stage"),
             ("cpo", "likelihood and a margin, both without a reference"),
@@ -164,7 +164,7 @@ SITUATIONS = (
     Situation(
         "Unlearning: the model knows or says what it should not",
         "Put what must go into the rejected answers, and what must stay (a refusal, or other data) into the chosen "
-        "ones. Measure both: how much is forgotten, and what it cost on benchmarks.",
+        "ones. Measure both: how much the model forgets, and what that costs on benchmarks.",
         (
             ("npo + sft", "forgets ever more slowly as the answer falls below the reference, and keeps the chosen one"),
             ("0.1375*simnpo + sft", "without a reference, on the mean over tokens; the weight is its authors'"),

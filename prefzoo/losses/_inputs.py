@@ -1,4 +1,4 @@
-"""Check what a loss is called with, so that a missing or mismatched piece is named instead of failing inside torch."""
+"""Check the inputs of a loss, so that an error names what is missing or does not match before torch fails."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from prefzoo.losses._torch import torch
 
 MISSING_INPUT = {
     "policy": ("scores a policy", "pass its log-probs"),
-    "reference": ("compares with a reference", "score one, or take a loss without (simpo, orpo, cpo, ...)"),
-    "scores": ("reads the data's scores", "fill score_chosen and score_rejected, or take a loss without"),
-    "kl": ("reads the KL of every token", "have the engine compute it, or take dpo"),
-    "mismatched": ("estimates a KL from mismatched pairs", "score prompts with other rows' answers, or take bco"),
+    "reference": ("compares with a reference", "score one, or use a loss without (simpo, orpo, cpo, ...)"),
+    "scores": ("reads the data's scores", "fill score_chosen and score_rejected, or use a loss without"),
+    "kl": ("reads the KL of every token", "have the engine compute it, or use dpo"),
+    "mismatched": ("estimates a KL from mismatched pairs", "score prompts with other rows' answers, or use bco"),
 }
 PER_ROW = ("reference", "scores", "kl")  # as many rows as the policy has
 
 
 class _Absent:
-    """Stands for a field that is None: a loss that does not read it works, one that does raises a clear error."""
+    """Stand in for a field that is None: a loss that reads it raises a clear error."""
 
     def __init__(self, loss: str, field: str) -> None:
-        self.__dict__["fault"] = f"loss {loss} reads {field}, which is None; fill it, or take a loss that does not"
+        self.__dict__["fault"] = f"loss {loss} reads {field}, which is None; fill it, or use a loss that does not"
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
@@ -49,7 +49,7 @@ class _Absent:
 
 
 def check_inputs(loss: str, needs: Mapping[str, type[Any]], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Check what a loss is called with.
+    """Check the inputs of a loss.
 
     Args:
         loss: its name, for messages.
@@ -60,21 +60,22 @@ def check_inputs(loss: str, needs: Mapping[str, type[Any]], given: Mapping[str, 
         The inputs that it takes; fields that are None raise a ValueError once the loss reads them.
 
     Raises:
-        ValueError: an input is missing or of another type, one of its fields is no tensor, or their rows differ.
+        ValueError: an input is missing or of another type, one of its fields is not a tensor, or their numbers of rows
+            differ.
     """
     checked = {name: _checked(loss, name, kind, given[name]) for name, kind in needs.items()}
     rows = _rows(loss, "policy", checked["policy"])
     for name, value in checked.items():
         count = _rows(loss, name, value)
         if name in PER_ROW and None not in (rows, count) and rows != count:
-            raise ValueError(f"loss {loss}: policy has {rows} rows, and {name} {count}; both must be of the same rows")
+            raise ValueError(f"loss {loss}: policy has {rows} rows, {name} {count}; both must have the same rows")
     return checked
 
 
 def _checked(loss: str, name: str, kind: type[Any], value: Any) -> Any:
     if value is None:
         needs, cure = MISSING_INPUT[name]
-        raise ValueError(f"loss {loss} {needs}, and none was given; {cure}")
+        raise ValueError(f"loss {loss} {needs}, but none was given; {cure}")
     if not isinstance(value, kind):
         raise ValueError(f"loss {loss} takes {name}: {kind.__name__}, not {type(value).__name__}")
     absent: dict[str, Any] = {}
@@ -85,7 +86,8 @@ def _checked(loss: str, name: str, kind: type[Any], value: Any) -> Any:
             absent[one.name] = _Absent(loss, f"{name}.{one.name}")
         elif not isinstance(content, torch.Tensor):
             raise ValueError(
-                f"loss {loss}: {name}.{one.name} is {type(content).__name__}, not a tensor; torch.tensor makes one"
+                f"loss {loss}: {name}.{one.name} is {type(content).__name__}, not a tensor; convert it with "
+                f"torch.tensor"
             )
     return replace(inputs, **absent) if absent else inputs
 
@@ -94,7 +96,7 @@ def _rows(loss: str, name: str, value: Any) -> int | None:
     """Return the number of rows that all fields have; None if none is there.
 
     Raises:
-        ValueError: a field has no rows, or others than the first.
+        ValueError: a field has no rows, or another number of rows than the first.
     """
     count, first = None, ""
     for one in fields(value):
@@ -107,6 +109,7 @@ def _rows(loss: str, name: str, value: Any) -> int | None:
             count, first = len(content), one.name
         elif len(content) != count:
             raise ValueError(
-                f"loss {loss}: {name}.{first} has {count} rows, {name}.{one.name} {len(content)}; give both the same"
+                f"loss {loss}: {name}.{first} has {count} rows, {name}.{one.name} {len(content)}; give both the same "
+                f"number"
             )
     return count

@@ -1,4 +1,4 @@
-"""Define a loss: a pure function whose signature declares its inputs and knobs, with notes on its origin."""
+"""Define a loss: a pure function whose signature declares inputs and knobs, with notes on its origin."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class AnyLoss:
             (B,) or (N,) losses, and the next state, which is None for a loss without one.
 
         Raises:
-            ValueError: An input that the loss needs is missing or of another type, or the function returned something
-                else than one value per row.
+            ValueError: An input that the loss needs is missing or of another type, or the function did not return one
+                value per row.
         """
 
     def each(
@@ -108,7 +108,7 @@ class AnyLoss:
 
     @property
     def modifiers(self) -> tuple[Modifier, ...]:
-        """What changes its log-probs or its values, in order; none for a loss by itself."""
+        """The modifiers of its log-probs or values, in order; empty for a plain loss."""
         return ()
 
     def modified_policy(self, policy: Rows, reference: LogProbs | Answers | None, params: BaseModel) -> Rows:
@@ -156,7 +156,7 @@ class Loss(AnyLoss):
     Attributes:
         fn: `fn(policy[, reference, scores, kl, mismatched, state], *, knobs)`, which returns one value per row, in nats
             unless the docstring names another unit; with `state`, also the next state.
-        paper: Author, year and where to read it; empty for a loss of one's own.
+        paper: Author, year and where to read it; empty for a user's own loss.
         equation: Where in the paper: number of an equation, a section, or whose code was read. Empty if none of these
             was read.
         at_reference: The loss at policy = reference as a function of the knobs (ln 2 for DPO), if it does not depend on
@@ -166,7 +166,7 @@ class Loss(AnyLoss):
             chose. A knob without an entry has no published values that were read.
         traps: Short sentences on what goes wrong with the loss and where implementations differ.
         couples: How the rows of a batch depend on each other; empty for independent rows.
-        mean_only: Why value i does not belong to row i, so that only the mean has a meaning; empty if it does.
+        mean_only: Why value i does not belong to row i, so that only the mean is meaningful; empty if it does.
         provisional: Why the formula is uncertain; empty if it was read in the paper or the authors' code.
         learning_rate: Learning rates that the paper, or a published comparison, used.
         score_range: The lowest and the highest score that it expects; None if any will do.
@@ -251,7 +251,7 @@ def check_metadata(loss: Loss) -> None:
     """Check that a loss's group exists and that its grid fits its knobs.
 
     Raises:
-        ValueError: One of them does not; the message names it.
+        ValueError: The group does not exist or the grid does not fit; the message says which.
     """
     if loss.group not in GROUPS:
         raise ValueError(f"loss {loss.name}: no such group: {loss.group!r}; there are {', '.join(GROUPS)}")

@@ -79,7 +79,7 @@ class Modified(AnyLoss):
 
     @property
     def at_reference(self) -> Callable[[Any], float] | None:  # type: ignore[override]
-        """What the modifiers make of the loss's value, if the loss and all of them declare it."""
+        """The value at the reference after all modifiers, if the loss and all of them declare it."""
         start = self.loss.at_reference
         if start is None or any(one.at_reference is None for one in self.modifiers):
             return None
@@ -149,7 +149,7 @@ class Modified(AnyLoss):
 
 
 def _like(one: Modifier, result: Any, before: Any) -> Any:
-    """Return what a modifier returned, if it is of the type and shape of what it changes."""
+    """Return a modifier's result after checking that its type and shape are those of its input."""
     values = isinstance(before, torch.Tensor)
     if type(result) is not type(before) or (values and result.shape != before.shape):
         kind = f"values of shape {tuple(before.shape)}" if values else type(before).__name__

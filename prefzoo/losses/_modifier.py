@@ -29,10 +29,10 @@ class Modifier:
             `policy`; `fn(values[, policy, reference, scores, kl], *, knobs)` returns the values, one per row, that
             take the place of the loss's.
         paper, equation, grid, traps, couples, provisional, learning_rate: As of a `Loss`.
-        at_reference: What it makes of a loss that has the same value for all rows, at policy = reference, as a function
-            of that value and the knobs. None if that depends on the data.
-        pairs_only: Whether it takes the values of pairs alone, not those of single answers.
-        excludes: Names of modifiers that it is not used with.
+        at_reference: Its result at policy = reference, where all rows have the same loss, as a function of that loss
+            and the knobs. None if that depends on the data.
+        pairs_only: Whether it takes only values of pairs, not of single answers.
+        excludes: Names of modifiers that it cannot be combined with.
     """
 
     fn: ModifierFn

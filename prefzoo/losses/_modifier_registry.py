@@ -73,18 +73,20 @@ def _check_signature(fn: ModifierFn) -> None:
     """Check that a function has the signature of a modifier.
 
     Raises:
-        TypeError: It has not; the message names the parameter.
+        TypeError: The signature is wrong; the message names the parameter.
     """
     if not inspect.isfunction(fn):
         raise TypeError(f"modifier {getattr(fn, '__name__', fn)!r} is not a function")
     parameters = inspect.signature(fn).parameters
     shown = f"modifier {fn.__name__}({', '.join(parameters)})"
     if not {VALUES, "policy"} & set(parameters):
-        raise TypeError(f"{shown}: a modifier takes policy, and returns its like, or values, and returns values")
+        raise TypeError(f"{shown}: a modifier takes policy and returns log-probs, or takes values and returns values")
     hints = inspect.get_annotations(fn, eval_str=True)
     for p in parameters.values():
         if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
-            raise TypeError(f"{shown}: {p.name} is *args, **kwargs or positional alone, which a modifier must not have")
+            raise TypeError(
+                f"{shown}: {p.name} is *args, **kwargs or positional-only; a modifier must not have such a parameter"
+            )
         if p.name == VALUES:
             continue
         if p.name in TAKEN:

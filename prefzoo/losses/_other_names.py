@@ -49,7 +49,7 @@ OTHER_NAMES = {name: f"did you mean {ours!r}?" for ours, names in _MEANS.items()
     "humanline_dpo": "it is dpo with a modifier: loss: dpo, modifiers: [humanline]",
     "humanline_kto": "it is kto with a modifier: loss: kto, modifiers: [humanline]",
     "tr_dpo": "it is an option of any loss: train.sync_reference",
-    "spo": "other tools' -x sigmoid(x) is called bounded there, but falls without end; bounded is apo_zero",
+    "spo": "other tools call -x sigmoid(x) bounded, but it falls without end; apo_zero is bounded",
     "spin": "it is dpo on pairs whose rejected answers are the model's own; `prefzoo pairs` samples answers",
     "grpo": "it needs a reward model, so it is not a function of a pair's log-probs; try dpo on `prefzoo pairs`",
     "ppo": "it needs a reward model, so it is not a function of a pair's log-probs; try dpo on `prefzoo pairs`",

@@ -14,15 +14,15 @@ class Params(BaseModel):
 
 
 def check_grid(owner: str, knobs: type[Params], grid: Mapping[str, tuple[float, ...]]) -> None:
-    """Check that a grid names knobs, with values that they may have.
+    """Check that a grid names knobs and gives them valid values.
 
     Args:
-        owner: What has them, for messages, like `loss dpo`.
+        owner: The loss or modifier, for messages, like `loss dpo`.
         knobs: The model of the knobs.
         grid: Values of some knobs.
 
     Raises:
-        ValueError: It does not; the message names the knob.
+        ValueError: A knob does not exist or a value is invalid; the message names the knob.
     """
     for knob, values in grid.items():
         if knob not in knobs.model_fields:

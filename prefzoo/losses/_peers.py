@@ -1,4 +1,4 @@
-"""Where other libraries mean another loss, mean or default by the same name, each with where that was read."""
+"""Names that mean another loss, mean or default in other libraries, each with its source."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ PEERS_READ = "TRL 1.16.0, and the other libraries' repositories as of August 202
 
 @dataclass(frozen=True)
 class Peer:
-    """A name or an option of another library that means something else than one expects.
+    """A name or an option of another library that does not mean what its users expect.
 
     Attributes:
         tool: The library.
-        name: What a configuration of it says.
+        name: The text in its configuration.
         ours: The loss of the registry that is trained there.
         difference: What differs from what the name promises, and what to do.
         source: A pull request, an issue or a file of its repository.

@@ -20,12 +20,12 @@ class NameTaken(UserError, ValueError):
 
 
 class PlugIns(Generic[T]):
-    """What is read from the files and modules of users, each once.
+    """The losses or modifiers of users' files and modules, each read once.
 
     Args:
-        word: What is read, for messages: `loss` or `modifier`.
+        word: `loss` or `modifier`, for messages.
         kind: Its class.
-        register: Makes one of a function.
+        register: Turns a function into a loss or modifier.
         template: An example, shown below messages.
     """
 
@@ -41,12 +41,12 @@ class PlugIns(Generic[T]):
             folder: Where the paths of files start.
 
         Raises:
-            UserError: There is no such file, module or function, it fails, or it is none of the kind.
+            UserError: There is no such file, module or function, it fails, or it is neither a loss nor a modifier.
         """
         if spec.endswith(".py"):
             own = self._own_names(self._import_file((folder / spec).resolve(), spec))
             cure = f"write {spec}:{own[0]}; it has {', '.join(own)}" if own else "it has no function"
-            raise self._error(spec, f"names a file and no function in it; {cure}")
+            raise self._error(spec, f"names a file but no function in it; {cure}")
         where, _, attribute = spec.rpartition(":")
         if not where or not attribute:
             missing = "file or module before" if not where else "function after"
@@ -74,7 +74,7 @@ class PlugIns(Generic[T]):
         if not isfunction(offered):
             own = self._own_names(module)
             hint = did_you_mean(attribute, own) or f"; it has {', '.join(own) or 'no function'}"
-            problem = "has no function" if offered is None else "has no function, but something else, called"
+            problem = "has no function" if offered is None else "has no function, but something else, named"
             raise self._error(spec, f"{where} {problem} {attribute!r}{hint}")
         try:
             return self.register(offered)

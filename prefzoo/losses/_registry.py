@@ -50,8 +50,8 @@ def loss(fn: LossFn | None = None, /, **notes: Any) -> Loss | Callable[[LossFn],
         The `Loss`, or a decorator that returns it.
 
     Raises:
-        TypeError: The signature is not that of a loss: there is no `policy`, a parameter without a default is no input,
-            a knob's type is unknown, or the argument is no function.
+        TypeError: The signature is not that of a loss: there is no `policy`, a parameter without a default is not an
+            input, a knob's type is unknown, or the argument is not a function.
         NameTaken: Another function has the name.
         ValueError: The group does not exist, or the grid does not fit the knobs.
     """

@@ -41,12 +41,12 @@ A loss is a function in a file of yours, say my_losses.py, that a recipe names b
 # The four tensors of other tools' loss functions, like TRL's policy_chosen_logps.
 SIDE = re.compile(r"(?:(?P<of>policy|pi|model|reference|ref)_)?(?P<side>chosen|rejected)(?:_log_?p(?:robs?|s)?)?")
 OTHER_NAMES = {"ref": "reference", "pi": "policy", "model": "policy", "score": "scores", "ref_policy": "reference"}
-# What a knob without an annotation is by its default; 1 may as well become 0.5.
+# The type of a knob without an annotation, by its default; 1 may become 0.5.
 KNOB_TYPES: dict[type, Any] = {bool: bool, int: int | float, float: float, str: str}
 
 
 def knobs_of(fn: LossFn) -> dict[str, tuple[Any, Any]]:
-    """Return type and default of every knob: the parameters that are no input and no state."""
+    """Return type and default of every knob: the parameters other than inputs and state."""
     hints = inspect.get_annotations(fn, eval_str=True)
     parameters = inspect.signature(fn).parameters.values()
     return {
@@ -57,7 +57,7 @@ def knobs_of(fn: LossFn) -> dict[str, tuple[Any, Any]]:
 
 
 def adapted(fn: LossFn) -> LossFn:
-    """Return a function of `policy` and `reference` for one that takes their tensors under the names of other tools.
+    """Wrap a function that takes tensors by other tools' names as a function of `policy` and `reference`.
 
     Args:
         fn: A function like `mine(policy_chosen_logps, policy_rejected_logps, reference_chosen_logps,
@@ -87,7 +87,7 @@ def check_signature(fn: LossFn) -> None:
     """Check that a function has the signature of a loss.
 
     Raises:
-        TypeError: It has not; the message names the parameter.
+        TypeError: The signature is wrong; the message names the parameter.
     """
     if not inspect.isfunction(fn):
         raise TypeError(f"loss {getattr(fn, '__name__', fn)!r} is not a function")
@@ -102,7 +102,7 @@ def check_signature(fn: LossFn) -> None:
         if p.name in (*INPUTS, STATE):
             continue
         if p.name in RESERVED:
-            raise TypeError(f"{shown}: a variant's own field is called {p.name}; name the knob something else")
+            raise TypeError(f"{shown}: {p.name} is a field of every variant; give the knob another name")
         if p.default is p.empty:
             raise TypeError(
                 f"{shown}: {p.name} is not an input of a loss, and a knob needs a default, like `beta=0.1`"
@@ -115,14 +115,14 @@ def check_signature(fn: LossFn) -> None:
         _check_annotation(fn, name, hints)
     single = {name: issubclass(hints.get(name, LogProbs), Answers) for name in ("policy", "reference")}
     if "reference" in parameters and single["reference"] != single["policy"]:
-        raise TypeError(f"{shown}: policy and reference are both pairs, or both Answers")
+        raise TypeError(f"{shown}: policy and reference must both be pairs, or both Answers")
 
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _other_name(names: Any) -> str:
-    """Return a hint if one of the names is that of an input, misspelt or as other tools call it."""
+    """Return a hint if a name is a misspelt input, or another tool's name for one."""
     known = [*INPUTS, STATE]
 
     def hints() -> Iterator[str]:

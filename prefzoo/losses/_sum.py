@@ -137,8 +137,8 @@ def parse(text: str, get: Callable[[str], Loss]) -> Sum:
     pairs = [term.name for _, term in terms if not term.unpaired]
     if single and pairs:
         raise UserError(
-            f"loss {text!r}: {', '.join(single)} takes single answers and {', '.join(pairs)} takes pairs, which one "
-            "sum cannot mix; use a paired relative (bco_pair for bco, apo_zero for apo_zero_unpaired) or two variants"
+            f"loss {text!r}: {', '.join(single)} takes single answers and {', '.join(pairs)} takes pairs; one sum "
+            f"cannot mix them: use a paired relative (bco_pair for bco, apo_zero for apo_zero_unpaired) or two variants"
         )
     shown = [name if weight == 1 else f"{weight:.12g}*{name}" for weight, name in read]
     return Sum(tuple(terms), " + ".join(shown))
@@ -154,7 +154,7 @@ def _term(text: str, part: str) -> tuple[float, str]:
     try:
         number = float(weight) if star else 1.0
     except ValueError:
-        raise UserError(f"loss {text!r}: {weight!r} is not a weight for {name} with; {CURE}") from None
+        raise UserError(f"loss {text!r}: {weight!r} is not a number to weight {name} with; {CURE}") from None
     if not (number > 0 and math.isfinite(number)):
         raise UserError(f"loss {text!r}: the weight of {name} must be greater than 0 (is {weight}); {CURE}")
     return number, name

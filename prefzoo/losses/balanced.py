@@ -1,6 +1,6 @@
 """Variants of DPO that treat the chosen and the rejected answer's log-ratios differently, or weigh pairs by the margin.
 
-Most are made against displacement: DPO's margin grows as well when both answers become less likely.
+Most aim to prevent displacement: DPO's margin can grow while both answers become less likely.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def dpo_shift(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, s
     learning_rate=(5e-6,),
     traps=(
         "only one of the two answers has a gradient, except where both terms are equal, as at policy = reference",
-        "the authors' configuration puts a hinge in the logistic function's place; other papers are called BPO too",
+        "the authors' configuration uses a hinge instead of the logistic function; other papers are called BPO too",
     ),
 )
 def bpo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1, alpha: Positive = 0.3) -> Tensor:
-    r"""Logistic loss on the worse of two gains: that the chosen answer rises, and that the rejected one falls.
+    r"""Logistic loss on the smaller of two gains: the rise of the chosen answer and the fall of the rejected one.
 
     $$ L = -\log\sigma\left(\beta \min(p_w, -\alpha p_l)\right) $$
 
@@ -110,8 +110,8 @@ def focal_start(params: Any) -> float:
     at_reference=focal_start,
     provisional=PEER + "; the default of gamma is a placeholder",
     traps=(
-        "weights down the pairs that are ranked wrongly, the opposite of focal loss: it neither mends nor is hurt by "
-        "wrong labels",
+        "lowers the weight of wrongly ranked pairs, the opposite of focal loss: neither wrong labels nor hard pairs "
+        "count much",
         "its value falls for pairs far on the wrong side while its gradient still points the right way",
     ),
 )

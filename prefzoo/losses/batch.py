@@ -65,7 +65,7 @@ class MovingMoments:
     learning_rate=(5e-7,),
     couples="all pairs of a step share the shift, the running mean of the rewards up to and including this step",
     traps=(
-        "TRL lost the shift in 0.29: its bco_pair is ours; LLaMA-Factory and ms-swift keep it",
+        "TRL dropped the shift in 0.29: its bco_pair is the bco_pair here; LLaMA-Factory and ms-swift still have it",
         "implementations disagree on whether the shift is a mean over all steps or a moving mean",
     ),
 )

@@ -159,7 +159,7 @@ def unsure_mean(tokens: Tensor, count: Tensor) -> Tensor:
         count: (B,) how many tokens each answer has.
 
     Returns:
-        (B,) means. Ties within rounding count, so that an answer of equal tokens has them all.
+        (B,) means. Ties within rounding count, so an answer of equally likely tokens uses all of them.
     """
     inside, lengths = mask_first(tokens, count), count.clamp(min=1)
     average = torch.log(torch.where(inside, tokens, -torch.inf).exp().sum(1) / lengths).detach()
@@ -181,12 +181,12 @@ def unsure_mean(tokens: Tensor, count: Tensor) -> Tensor:
     ),
 )
 def confpo(policy: TokenLogProbs, *, beta: Positive = 1.5, gamma: NonNegative = 1.6) -> Tensor:
-    r"""SimPO over those tokens alone of which the policy is less certain than on average.
+    r"""SimPO on only the tokens of which the policy is less certain than on average.
 
     $$ L = -\log\sigma\left(\beta(\hat c - \hat r) - \gamma\right), \quad
        \hat c = \mathrm{mean}_{t:\ \pi(y_t) \le m} \log\pi(y_t), \quad m = \mathrm{mean}_t\, \pi(y_t) $$
 
-    $\hat r$ is that of the rejected answer; which tokens count carries no gradient. Beta and gamma are those of the
+    $\hat r$ is that of the rejected answer; the choice of tokens carries no gradient. Beta and gamma are those of the
     authors' script.
     """
     chosen = unsure_mean(policy.chosen_tokens, policy.chosen_len)

@@ -8,13 +8,11 @@ from prefzoo.losses._torch import Tensor, logsigmoid, torch
 from prefzoo.losses.dpo import ln2
 from prefzoo.types import TokenLogProbs
 
-FIRST_TOKENS = (
-    "at a decay of 0.98 the hundredth token counts 13%, and all of them together at most as much as 49 whole ones"
-)
+FIRST_TOKENS = "at a decay of 0.98 the hundredth token counts 13%, and all tokens together count less than 49 full ones"
 
 
 def decayed(tokens: Tensor, decay: float) -> Tensor:
-    """Return the (B,) sums of (B, T) log-probs, the token at place t (from 1) weighted by `decay` to the power of t."""
+    """Return the (B,) sums of (B, T) log-probs, weighted by `decay` to the power of the token's position, from 1."""
     places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device, dtype=tokens.dtype)
     return (tokens * decay**places).sum(1)
 
@@ -31,7 +29,7 @@ def decayed(tokens: Tensor, decay: float) -> Tensor:
 def d2po(
     policy: TokenLogProbs, reference: TokenLogProbs, *, beta: Positive = 0.1, decay: PositiveShare = 0.98
 ) -> Tensor:
-    r"""DPO in which the weight of a token decays with its place: what an answer begins with counts most.
+    r"""DPO in which a token's weight decays with its position: the beginning of an answer counts most.
 
     $$ L = -\log\sigma(\beta h), \quad h = (\tilde c - \tilde r) - (\tilde c_0 - \tilde r_0),
        \quad \tilde c = \sum_t \gamma^t c_t $$
@@ -57,7 +55,7 @@ def d2po(
 def d2_simpo(
     policy: TokenLogProbs, *, beta: Positive = 2.0, gamma: NonNegative = 1.0, decay: PositiveShare = 0.98
 ) -> Tensor:
-    r"""SimPO in which the weight of a token decays with its place.
+    r"""SimPO in which a token's weight decays with its position.
 
     $$ L = -\log\sigma\left(\beta\left(\frac{\tilde c}{|w|} - \frac{\tilde r}{|l|}\right) - \gamma\right),
        \quad \tilde c = \sum_t d^t c_t $$

@@ -1,7 +1,7 @@
 r"""DPO under other f-divergences: $f'(\pi/\pi_0)$ replaces the log-ratio. With the reverse KL it is `dpo`.
 
 The replacement is valid only in losses of a difference: in a pointwise loss the normaliser does not cancel. TRL offers
-it for other paired losses as well; the paper derives it for DPO, and so do these losses.
+it for other paired losses as well; the paper derives it for DPO alone.
 """
 
 from __future__ import annotations

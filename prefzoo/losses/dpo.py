@@ -22,7 +22,7 @@ def ln2(_: object) -> float:
     at_reference=ln2,
     grid={"beta": (0.001, 0.003, 0.005, 0.01, 0.05, 0.1)},
     learning_rate=(3e-7, 5e-7, 7e-7, 1e-6),
-    traps=("beta and learning rate decide more than the choice of loss: 0.003 and 0.1 are both published bests",),
+    traps=("beta and learning rate matter more than the choice of loss: 0.003 and 0.1 are both published bests",),
 )
 def dpo(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.1) -> Tensor:
     r"""Logistic loss on how much more strongly the policy prefers the chosen answer than the reference does.

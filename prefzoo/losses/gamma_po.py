@@ -1,4 +1,4 @@
-"""Losses with a target margin for each pair, larger for pairs that are ranked clearly: found among recent margins."""
+"""Losses with a target margin for each pair, computed from recent margins: clearly ranked pairs get larger ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from prefzoo.types import LogProbs
 RECENT = 256  # margins that share the targets, this step's included
 STEPS = 20
 LEAST = 1e-10
-COUPLES = "the targets of a step's pairs are found together, and with the margins of the steps before it"
+COUPLES = "the targets of a step's pairs depend on each other and on the margins of earlier steps"
 TRAPS = (
     "the authors draw earlier margins at random from the last 2048 and begin with eight random numbers; here the last "
-    "256 are taken, and the first step has only its own",
+    "256 are used, and the first step has only its own",
     "a wrong label that the model contradicts gets a small target, but a wrong one that it believes a large one",
 )
 
@@ -40,13 +40,13 @@ class RecentMargins:
     def with_targets(self, margins: Tensor, gamma: float, tau: float) -> tuple[Tensor, RecentMargins]:
         """Return the targets of a step's pairs, and the state after the step.
 
-        The targets are gamma times the weights of a distribution over the recent pairs, found by mirror descent: far
-        from uniform is dear (tau), and so is a large target for a pair of a small margin.
+        The targets are gamma times the weights of a distribution over the recent pairs, found by mirror descent:
+            weights far from uniform are penalised (tau), and large targets for small margins.
 
         Args:
             margins: (B,) reward margins of the step's pairs.
             gamma: The mean of all targets.
-            tau: Price of the KL from the uniform distribution.
+            tau: Weight of the KL from the uniform distribution.
 
         Returns:
             (B,) targets without gradient, and the next state.

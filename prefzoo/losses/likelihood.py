@@ -134,7 +134,8 @@ def rrhf(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
     $$ L = \max(0, \bar r - \bar c) - \lambda\,\bar c $$
 
     $\bar c, \bar r$ are mean token log-probs. The authors' code sums the hinge over all pairs of a ranked list, which
-    for two answers is this. Weight 1 and learning rate 2e-5 are their script's; the grid is that of SimPO's comparison.
+    is this loss for two answers. Weight 1 and learning rate 2e-5 are their script's; the grid is that of SimPO's
+    comparison.
     """
     means = policy.per_token()
     return relu(-means.margin) - weight * means.chosen
@@ -147,7 +148,8 @@ def rrhf(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:
     learning_rate=(5e-6,),
     traps=(
         "the authors' code multiplies the margin by the gap of two rewards; here the factor is 1",
-        "its likelihood term is a sum with weight 0.05 in the authors' code, a mean here: the weights do not compare",
+        "its likelihood term is a sum with weight 0.05 in the authors' code, a mean here: the weights are not "
+        "comparable",
     ),
 )
 def pro(policy: LogProbs, *, weight: NonNegative = 1.0) -> Tensor:

@@ -8,7 +8,7 @@ from prefzoo.losses._stable import bounded_exp
 from prefzoo.losses._torch import Tensor, relu, torch
 from prefzoo.types import LogProbs
 
-GPO = "general knowledge of these surrogates, and a third party's code agrees; not checked against the paper's table"
+GPO = "from general knowledge of these losses; a third party's code agrees; not checked against the paper's table"
 
 
 def one(_: object) -> float:

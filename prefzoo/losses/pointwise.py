@@ -76,7 +76,8 @@ def squares(params: Any) -> float:
     learning_rate=(5e-7,),
     traps=(
         POINTWISE,
-        "the authors average the two squares and use soft win rates; TRL, Liger, ms-swift and this sum them, hard",
+        "the authors average the two squares and use soft win rates; TRL, Liger, ms-swift and this loss sum them, "
+        "with hard labels",
         "TRL's default beta of 0.1 puts the targets at 5 nats instead of the paper's 500",
     ),
 )

@@ -148,12 +148,12 @@ def qrpo(policy: LogProbs, reference: LogProbs, scores: RankedScores, *, beta: P
     traps=(
         "scores must lie between 0 and 1: the authors put those of a reward model through a logistic function first",
         "pairs with nearly equal scores hardly push the rejected answer down, so that they are almost a likelihood "
-        "term; a gap of 1 is dpo",
+        "term; with a gap of 1 it is dpo",
         "above a gap of 1 it pushes the rejected answer down harder than dpo",
     ),
 )
 def mappo(policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.1) -> Tensor:
-    r"""DPO whose rejected answer counts by how much worse the scores say it is, a prior on the implicit rewards.
+    r"""DPO that weighs the rejected answer by the gap of the scores, a prior on the implicit rewards.
 
     $$ L = -\log\sigma\left(\beta\,(p_w - (s_w - s_l)\, p_l)\right) $$
 
@@ -187,14 +187,15 @@ def uni_dpo(
     weight: NonNegative = 0.001,
     tau_good: Finite = 3.2,
 ) -> Tensor:
-    r"""DPO of means that weighs pairs by the gap of their scores, and by how badly the policy fits them still.
+    r"""DPO on means over tokens that weighs pairs by the gap of their scores and by how badly the policy still fits
+    them.
 
     $$ L = -\sigma(\eta D)\, \sigma(\tau - \beta(\bar c - \bar r))^{\gamma} \log\sigma(\beta h)
            - \lambda\, [\bar c < \bar c_0,\ s_w \ge \tau_{good}]\, \bar c $$
 
     $\bar c = c/|w|$ and so on are means over tokens, $h = (\bar c - \bar r) - (\bar c_0 - \bar r_0)$,
     $D = s_w - s_l$, $\tau$ is `tau_ref`, $\lambda$ is `weight`. The bracket is 1 where both hold: a good chosen answer
-    that became less likely is held up. Defaults are the authors' for Llama 3 8B Instruct.
+    that became less likely is raised. Defaults are the authors' for Llama 3 8B Instruct.
     """
     own, base = policy.per_token(), reference.per_token()
     fitted = torch.exp(gamma * logsigmoid(tau_ref - beta * own.margin))

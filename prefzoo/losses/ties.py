@@ -12,7 +12,7 @@ from prefzoo.losses._registry import loss
 from prefzoo.losses._torch import Tensor, logsigmoid, torch
 from prefzoo.types import LogProbs, Scores
 
-TIED = "without a column `tie`, only equal scores are a tie: round those of a reward model first, whose decimals differ"
+TIED = "without a column `tie`, only exactly equal scores are a tie: round a reward model's scores first"
 FLAT = "the loss of a tie has its minimum at a margin of zero, where it pulls the policy back to the reference"
 
 
@@ -49,7 +49,7 @@ def dpo_rk(
 def dpo_davidson(
     policy: LogProbs, reference: LogProbs, scores: Scores, *, beta: Positive = 0.1, nu: Positive = 1.0
 ) -> Tensor:
-    r"""DPO with ties after Davidson: how likely a tie is follows from how near the answers are, without a threshold.
+    r"""DPO with ties after Davidson: the nearer the answers, the likelier a tie, without a threshold.
 
     $$ L = \log\left(1 + e^{-x} + 2\nu e^{-x/2}\right) \text{ for a preference},\quad
        L + \frac{x}{2} - \log 2\nu \text{ for a tie}, \quad x = \beta h $$

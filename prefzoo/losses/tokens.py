@@ -223,7 +223,7 @@ def dispersion(reference: VocabLogProbs, k: float, vocabulary: int) -> Tensor:
     return -k * torch.log(entropy / math.log(vocabulary)).clamp(max=0).detach()
 
 
-MALLOWS = "`vocabulary` must be the model's size: it decides how certain an entropy counts as"
+MALLOWS = "`vocabulary` must be the model's vocabulary size: entropies are compared with its logarithm"
 
 
 @loss(

@@ -1,7 +1,7 @@
 """Losses that make the model forget: they read the rejected answer alone and leave the chosen one to another term.
 
-Add a term that keeps the rest, as the authors do: `npo + sft` trains on the chosen answer what it takes from the
-rejected one.
+Add a term that preserves the rest, as the authors do: `npo + sft` trains the chosen answers while it unlearns the
+rejected ones.
 """
 
 from __future__ import annotations

@@ -105,16 +105,16 @@ def apo_zero_unpaired(policy: Answers, reference: Answers, *, beta: Positive = 0
         "unbounded below: the loss of good answers is their likelihood, so watch whether the others keep falling",
         "assumes as many good as bad answers, and that the reference lies between the distributions of both",
     ),
-    provisional="read in another project's code, as slopes of the log-probs with a largest one, not in the paper",
+    provisional="read in another project's code, as gradients with a largest value, not in the paper",
 )
 def ddro(policy: Answers, reference: Answers, *, slope: Positive = 20.0) -> Tensor:
     r"""Direct density ratio: a classifier of good and bad answers, if the reference is the even mixture of both.
 
     $$ L = -p \ \text{(desirable)}, \quad -\log(2 - e^{p}) \ \text{(undesirable)} $$
 
-    $p = \log\pi - \log\pi_0$. The second is infinite at $p = \log 2$: from where its slope is `slope`, it goes on as a
-    straight line. Provisional: read as slopes, with the largest 20, in another project's code alone; twice the
-    reference less the policy stands for the bad answers' distribution there.
+    $p = \log\pi - \log\pi_0$. The second is infinite at $p = \log 2$: beyond the point where its slope is `slope`, it
+    is a straight line. Provisional: read only as gradients, at most 20, in another project's code, which takes twice
+    the reference minus the policy as the distribution of bad answers.
     """
     p = policy.logps - reference.logps
     edge = math.log(2 * slope / (1 + slope))
@@ -134,7 +134,7 @@ def ddro(policy: Answers, reference: Answers, *, slope: Positive = 20.0) -> Tens
     ),
 )
 def rdro(policy: Answers, reference: Answers, *, alpha: InnerShare = 0.5) -> Tensor:
-    r"""Relative density ratio of good answers to all of them: as `ddro`, without a model of preferences, but bounded.
+    r"""Relative density ratio of good answers to all answers: like `ddro`, without a model of preferences, but bounded.
 
     $$ L = (1 + \alpha) \log(1 + e^p) - p \text{ for a desirable answer},\quad
        (1 - \alpha) \log(1 + e^p) \text{ for another} $$

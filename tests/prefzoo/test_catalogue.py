@@ -211,7 +211,7 @@ def test_other_meanings_of_a_name_are_told_with_their_sources() -> None:
         ("TRL", "ipo_mean"), ("LLaMA-Factory", "dpo_norm"), ("OpenRLHF", "ipo"), ("ms-swift", "ipo_mean"),
         ("axolotl", "ipo_mean"),
     }  # fmt: skip
-    assert "No other meaning of npo was read" in CliRunner().invoke(cli, ["losses", "npo", "--traps"]).output
+    assert "No other meaning of npo is known" in CliRunner().invoke(cli, ["losses", "npo", "--traps"]).output
     both = CliRunner().invoke(cli, ["losses", "--traps", "--guide"])
     assert isinstance(both.exception, UserError) and "print one at a time" in str(both.exception)
     for form in ("md", "html"):

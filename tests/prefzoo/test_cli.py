@@ -183,7 +183,7 @@ def test_losses_data_and_check_speak(
         (["losses", "chi_po"], "provisional: formula from a secondary copy"),
         (["losses", "dpo"], "paper: Rafailov 2023, arXiv:2305.18290, Eq. 7"),
         (["losses", "dpop"], "arXiv:2402.13228, no equation cited"),
-        (["losses", "dpo_ref_free"], "beta: > 0, default 0.1, no published values read"),
+        (["losses", "dpo_ref_free"], "beta: > 0, default 0.1, no published values were read"),
         (["losses", "dpo + 0.2*sft"], "dpo.beta: > 0, default 0.1"),
         (["data", "r.yaml"], "explicit prompt, plain strings, 8 rows, 8 used"),
         (["check", "r.yaml"], "dpo, 3 steps of 4 pairs"),

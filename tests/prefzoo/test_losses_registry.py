@@ -107,13 +107,13 @@ def test_what_a_loss_lacks_is_named() -> None:
     world = random_world(0)
     for name, lacking in (("odpo", "the data's scores"), ("tdpo2", "the KL of every token")):
         loss = losses.get(name)
-        with pytest.raises(ValueError, match=f"loss {name} reads {lacking}, and none was given"):
+        with pytest.raises(ValueError, match=f"loss {name} reads {lacking}, but none was given"):
             loss.each(world.policy, world.reference, loss.Params())
     kto = losses.get("kto")
     with pytest.raises(ValueError, match="loss kto takes policy: Answers, not VocabLogProbs"):
         kto.each(world.policy, world.reference, kto.Params(), mismatched=world.mismatched)
     answers = Answers.from_pairs(world.policy)
-    with pytest.raises(ValueError, match="loss kto estimates a KL from mismatched pairs, and none was given"):
+    with pytest.raises(ValueError, match="loss kto estimates a KL from mismatched pairs, but none was given"):
         kto.each(answers, answers, kto.Params())
 
 
@@ -231,7 +231,7 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("zoo_broken_module:mine", "zoo_broken_module.py:1: ZeroDivisionError: division by zero; fix it there"),
         (":mine", "no file or module before the colon"),
         ("plug.py:", "no function after the colon"),
-        ("plug.py", "names a file and no function in it; write plug.py:mine; it has mine"),
+        ("plug.py", "names a file but no function in it; write plug.py:mine; it has mine"),
         (
             "odd.py:odd",
             "odd.py:4: TypeError: loss odd: scores must be annotated Scores or RankedScores, not int; fix it there",
@@ -244,7 +244,7 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "plain.py:late",
             "name 'Scores' is not defined; add `from prefzoo.types import Scores` at the top of the file",
         ),
-        ("plain.py:number", "has no function, but something else, called 'number'; it has bare, renamed, late"),
+        ("plain.py:number", "has no function, but something else, named 'number'; it has bare, renamed, late"),
     ],
 )
 def test_wrong_names_are_told_apart(name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +290,7 @@ def mixed(policy: Answers, reference: LogProbs) -> torch.Tensor: ...
         (defaultless, "beta is not an input of a loss, and a knob needs a default"),
         (misnamed, "kl must be annotated TokenKL, not Scores"),
         (stateless, r"state needs a class with a classmethod start\(\)"),
-        (mixed, "both pairs, or both Answers"),
+        (mixed, "must both be pairs, or both Answers"),
     ],
 )
 def test_a_signature_that_is_no_loss_is_refused(fn: Callable[..., torch.Tensor], says: str) -> None:
@@ -384,5 +384,5 @@ def test_a_mean_is_refused_and_a_missing_reference_named() -> None:
     with pytest.raises(ValueError, match="one value per pair"):
         averaged.each(policy, None, averaged.Params())
     loss = losses.get("dpo")
-    with pytest.raises(ValueError, match="compares with a reference, and none was given; score one, or take a loss w"):
+    with pytest.raises(ValueError, match="compares with a reference, but none was given; score one, or use a loss w"):
         loss.each(policy, None, loss.Params())

@@ -350,12 +350,12 @@ def test_one_that_reads_pairs_is_refused_for_single_answers(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("def bad(scores): ...", "a modifier takes policy, and returns its like, or values, and returns values"),
+        ("def bad(scores): ...", "a modifier takes policy and returns log-probs, or takes values and returns values"),
         ("def bad(values, state): ...", "state is not an input of a modifier; a knob needs a default"),
         ("def bad(values, *, knob=None): ...", "knob 'knob' needs a type"),
         ("def bad(policy: int): ...", "policy must be annotated LogProbs or TokenLogProbs"),
         ("def bad(values, *more): ...", "more is *args, **kwargs or positional alone"),
-        ("bad = 3", "has no function, but something else, called 'bad'"),
+        ("bad = 3", "has no function, but something else, named 'bad'"),
     ],
 )
 def test_a_wrong_signature_is_named(source: str, says: str, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_unequal_budgets_are_refused_unless_asked_for(read: Any) -> None:
 def test_every_loss_has_a_grid_that_it_takes_and_that_says_where_it_is_from(read: Any, name: str) -> None:
     loss = losses.get(name)
     grid = paper_grid(loss)
-    assert grid.source and (grid.stated or "default grid, none read in" in grid.source)
+    assert grid.source and (grid.stated or "default grid; no published values were read in" in grid.source)
     if loss.Params.model_fields:
         assert max(len(values) for values in grid.knobs.values()) > 1
     read(f"variants: {{{name}: {{sweep: paper, train: {{learning_rate: 1e-6}}}}}}")  # every value is tried
