@@ -39,7 +39,7 @@ Exit codes:
   0    all is well
   1    an unexpected error; the message names the file with its traceback
   2    a mistake in a recipe, an option or the data, or a folder that cannot be written
-  3    a variant failed, or the judge or a metric, and the rest is done; check: it would fail
+  3    a variant, the judge or a metric failed, and the rest is done; check: it would fail
   130  interrupted by Ctrl-C (143: SIGTERM); run the same command to resume
 """
 

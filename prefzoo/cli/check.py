@@ -1,4 +1,4 @@
-"""`prefzoo check`: what a recipe needs, and what a run of it would do."""
+"""`prefzoo check`: check all that a recipe needs, and show what a run would do."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ OF_VARIANT = ("loss", "steps", "batch", "tokens", "seconds", "trials")
 @RECIPE
 @SET
 @RESULTS
-@click.option("--launch", type=FILE, help="An Accelerate profile that trainings would start under.")
-@click.option("--fresh", is_flag=True, help="Use nothing that earlier checks found.")
+@click.option("--launch", type=FILE, help="The Accelerate profile of the trainings.")
+@click.option("--fresh", is_flag=True, help="Reuse no result of earlier checks.")
 @JSON
 @click.pass_context
 def command(
     context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, launch: Path | None, fresh: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Check all that RECIPE needs, and show what it would do.
+    """Check everything that RECIPE needs, and show what a run would do.
 
-    It shows pairs, steps, tokens and memory, and the time of each part of the run and its disk on this machine.
+    It shows pairs, steps, tokens and memory, and how much time and disk each part of the run takes on this machine.
 
     Every input is opened and every plug-in is called on made-up pairs. Nothing is trained, and no server is asked.
-    What earlier checks found is used again where what it depends on has not changed; --fresh checks all of it.
+    Results of earlier checks are reused if nothing that they depend on has changed; --fresh checks everything.
     """
     from prefzoo.experiment.request import Request
 
@@ -106,7 +106,7 @@ def _print_plan(plan: Plan) -> None:
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    """Yield what stands below the data: variants, what the folder holds, warnings, failures, time and disk."""
+    """Yield the lines below the data: variants, contents of the folder, warnings, failures, time and disk."""
     for name, one in plan.variants.items():
         steps = f"{one.steps} steps of {one.batch} {plan.unit}, {one.tokens:,.0f} tokens"
         often = f", {one.trials // plan.seeds} settings x {plan.seeds} seeds" if one.trials > 1 else ""

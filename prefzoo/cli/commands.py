@@ -1,4 +1,4 @@
-"""The group of all commands: whole summaries in its help, and an answer to a mistyped or a foreign name."""
+"""The group of all commands: its help shows whole summaries, and a mistyped or foreign name gets a hint."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from prefzoo.errors import UserError, did_you_mean
 
-# What other tools and other people call our commands.
+# Names of our commands in other tools.
 _MEANS = {
     "init": "new create template",
     "ls": "runs status ps",
@@ -36,7 +36,7 @@ UNCUT = 10_000  # characters, which no summary has
 
 
 class Commands(click.Group):
-    """A group whose help shows every summary in full, on several lines where the terminal is narrow."""
+    """A group whose help shows every summary in full, on several lines if the terminal is narrow."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands; click would cut summaries that do not fit on one line."""

@@ -1,4 +1,4 @@
-"""`prefzoo compare`: any runs and variants side by side, or result files of other tools."""
+"""`prefzoo compare`: compare runs and variants, or result files of other tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIDTH = 120  # of a table in a file
 
 @click.command("compare")
 @click.argument("targets", nargs=-1, type=FILE, required=True, metavar="RUN[/VARIANT]...")
-@click.option("--baseline", metavar="VARIANT", help="Variant that differences are taken from; by default the base.")
+@click.option("--baseline", metavar="VARIANT", help="Variant to take differences from; by default the base.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Show only this metric; repeatable.")
 @click.option("--sort", metavar="METRIC", help="Metric to rank by, or a cost like seconds; by default win_rate.")
 @click.option(
@@ -36,12 +36,12 @@ def command(
     targets: tuple[Path, ...], baseline: str | None, metrics: tuple[str, ...], sort: str | None, form: str,
     output: Path | None, unranked: bool, equivalence: float | None,
 ) -> None:  # fmt: skip
-    """Put runs and variants side by side.
+    """Compare runs and variants side by side.
 
     It shows numbers with intervals, paired differences, recipes and costs.
     """
     if form == "parquet" and output is None:
-        raise UserError("--format parquet: is binary, and no file is named; add --output FILE")
+        raise UserError("--format parquet: is binary and needs a file; add --output FILE")
     from prefzoo.evals.boards.result_files import holds_results
 
     if any(map(holds_results, targets)):

@@ -19,11 +19,11 @@ LOSSES = Path(__file__).parents[1] / "losses"
 
 
 def script(command: click.Command, shell: str) -> str:
-    """Return what the shell has to run once."""
+    """Return the script that the shell runs once."""
     shell_class = get_completion_class(shell)
     assert shell_class is not None  # click knows all of SHELLS
     text = shell_class(command, {}, "prefzoo", VARIABLE).source()
-    more = "[[ $value == *[=/] ]] && compopt -o nospace 2>/dev/null"  # what goes on gets no space behind it
+    more = "[[ $value == *[=/] ]] && compopt -o nospace 2>/dev/null"  # no space follows an unfinished word
     return text.replace("COMPREPLY+=($value)", f"COMPREPLY+=($value)\n            {more}")
 
 
@@ -31,7 +31,7 @@ def script(command: click.Command, shell: str) -> str:
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete what you type.
+    """Print a script that completes commands in SHELL.
 
     It completes commands, options, recipes, fields and losses.
 

@@ -1,4 +1,4 @@
-"""`prefzoo data`: how a recipe's data is read, and the formats that are known."""
+"""`prefzoo data`: show how a recipe's data is read, and list the known formats."""
 
 from __future__ import annotations
 
@@ -32,16 +32,20 @@ ABOUT_FORMATS = (
 @click.option("--formats", is_flag=True, help="List every known format of data, with an example each.")
 @click.option(
     "--html", type=FILE, is_flag=False, flag_value=Path("data.html"), metavar="[FILE]",
-    help="Write it all as a page, with ten rows of each data set; by default to data.html.",
+    help="Write everything as a page, with ten rows of each data set; by default to data.html.",
 )  # fmt: skip
-@click.option("--ches", is_flag=True, help="Score how alike the model sees the two answers of each pair; a pass each.")
+@click.option(
+    "--ches",
+    is_flag=True,
+    help="Score how similar the two answers of each pair are to the model; one pass for each pair.",
+)
 def command(
     recipe: Path | None, overrides: tuple[str, ...], as_json: bool, formats: bool, html: Path | None, ches: bool
 ) -> None:  # fmt: skip
     """Show how RECIPE's data is read.
 
-    It shows the schema, a pair with its scored tokens, lengths, ties, odd rows (contradictions, leaks into what is
-    tested on, refusals, other languages), and what is dropped and why.
+    It shows the schema, a pair with its scored tokens, lengths, ties, odd rows (contradictions, leaks into held-out
+    data, refusals, other languages), and which rows are dropped and why.
     """
     if ches and formats:
         raise click.UsageError("--ches scores a recipe's pairs; leave out --formats.")
@@ -61,7 +65,7 @@ def _show_data(recipe: Recipe, *, as_json: bool, html: Path | None, ches: bool) 
     """Print every data set of a recipe, or write them to a page: schema, one pair, lengths, odd rows, losses.
 
     Raises:
-        UserError: The recipe, its tokenizer or its data is not as it must be, or the page cannot be written.
+        UserError: The recipe, its tokenizer or its data is wrong, or the page cannot be written.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""`prefzoo doctor` and `prefzoo footprint`: what this machine has, and what training takes."""
+"""`prefzoo doctor` and `prefzoo footprint`: show what this machine has, and what training needs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def command(as_json: bool) -> None:
 
 @click.command("footprint")
 def footprint() -> None:
-    """Show what training 1.5B, 8B and 70B models takes.
+    """Show what training 1.5B, 8B and 70B models needs.
 
     It shows devices, memory and hours; `check` shows them for a recipe.
     """

@@ -1,4 +1,4 @@
-"""What the user gets of an error: a mistake is a line and its cure, anything unexpected a line and a file."""
+"""Report errors: a mistake as one line with its cure, an unexpected error as one line and a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prefzoo.runtime.redaction import redact
 from prefzoo.runtime.signals import STOPPED, Interrupted
 
 UNEXPECTED, MISTAKE, PARTLY_FAILED = 1, 2, 3
-SIGNALLED = 128  # what shells add to the number of the signal that ended a program
+SIGNALLED = 128  # shells add it to the number of the signal that ended a program
 DEBUG = "PREFZOO_DEBUG"  # set: an unexpected error prints its traceback
 
 

@@ -1,4 +1,4 @@
-"""`prefzoo eval`: models that are already there, results of lm-eval's own command, AlpacaEval's annotation files."""
+"""`prefzoo eval`: evaluate existing models, results of lm-eval's own command, and AlpacaEval's annotation files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ READ = {  # the options of each way of evaluating, besides TARGETS, --out and --
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--round-robin", is_flag=True, help="Also judge every model against every other.")
 @EQUIVALENCE
-@click.option("--judge-labels", metavar="FILE", help="Pairs that people labelled, to correct the judge's win rates by.")
+@click.option("--judge-labels", metavar="FILE", help="Pairs labelled by people, to correct the judge's win rates.")
 @ENGINE
 @click.option("--lm-eval-results", multiple=True, type=FILE, help="Results of lm-eval's own command: files or folders.")
 @click.option("--inspect-logs", multiple=True, type=FILE, help="JSON logs of Inspect AI: files or folders.")
@@ -62,7 +62,7 @@ def command(
     inspect_logs: tuple[Path, ...], annotations: tuple[Path, ...], difficulties: Path | None, gamed: Path | None,
     order: Path | None, out: Path | None, chat_template_kwargs: dict[str, Any] | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Evaluate models that exist already.
+    """Evaluate existing models.
 
     TARGETS are runs' folders or checkpoints, with --suite, or annotation files, with --annotations. One checkpoint is
     measured alone; more are compared with a baseline.
@@ -89,7 +89,7 @@ def command(
 
 
 def _refuse_ignored(context: click.Context, mode: str) -> None:
-    """Raise UserError for options of `prefzoo eval` that have no meaning in the mode."""
+    """Raise UserError for options of `prefzoo eval` that have no effect in the mode."""
     read = {*READ[mode], "targets", "out", "quiet"}
     options = [p for p in context.command.params if p.name is not None and p.name not in read]
     given = [p.opts[0] for p in options if context.get_parameter_source(str(p.name)) is ParameterSource.COMMANDLINE]
@@ -111,7 +111,7 @@ def _show_evaluation(asked: Evaluation, *, quiet: bool) -> bool:
     for line in result.models:
         click.echo(line)
     if result.alone:
-        click.echo("no baseline; --base MODEL names one, to compare with it")
+        click.echo("no baseline; add --base MODEL to compare with one")
     result.board.render(console)
     if result.round_robin:
         console.print(Markdown(result.round_robin))

@@ -1,4 +1,4 @@
-"""`prefzoo init`: a first recipe for a model and a data set."""
+"""`prefzoo init`: write a first recipe for a model and a data set."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def command(recipe: Path, model: str | None, data: str | None, held_out: str | N
     from prefzoo.runtime.run_folders import write_text
 
     if recipe.exists():
-        raise UserError(f"{recipe}: exists already; name another file, or remove it")
+        raise UserError(f"{recipe}: already exists; name another file, or remove it")
     if recipe.suffix not in (".yaml", ".yml"):
         raise UserError(f"{recipe}: a recipe's name ends in .yaml; write {recipe.with_suffix('.yaml')}")
     if not recipe.parent.is_dir():
-        raise UserError(f"{recipe.parent}: no such folder; make it first")
+        raise UserError(f"{recipe.parent}: no such folder; create it first")
     asks = model is None or data is None
     inputs = RecipeInputs(
         recipe,

@@ -1,4 +1,4 @@
-"""`prefzoo judge`: how far a recipe's judge can be trusted."""
+"""`prefzoo judge`: measure how far a judge can be trusted."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ NUMBERS = (
 )
 
 NOT_RATED = (
-    "this judge compares answers, so they are graded by win rates; RewardBench 2 has judges rate each answer by "
-    "itself, and this is not its score"
+    "this judge compares answers, so win rates grade them; in RewardBench 2 a judge rates each answer by itself, so "
+    "this is not its score"
 )
 PARTS = {
     "ref_accuracy": "one right answer", "tied_accuracy": "several right answers",
-    "correctness_preferred": "right above wrong by more than right ones differ",
+    "correctness_preferred": "right above wrong by more than right answers differ",
     "correctness_preferred_hard": "the same with either prompt's margin", "margin": "by how much",
 }  # fmt: skip
 
@@ -43,7 +43,9 @@ PARTS = {
 @click.command("judge")
 @click.argument("recipe", type=RECIPE_FILE, shell_complete=complete.recipes, required=False)
 @SET
-@click.option("--judge", "judged", metavar="JUDGE", help="A judge in place of a recipe's, as evals.judge; also YAML.")
+@click.option(
+    "--judge", "judged", metavar="JUDGE", help="A judge to use instead of the recipe's, as evals.judge; also YAML."
+)
 @click.option("--pairs", metavar="FILE", help="Labelled pairs; by default the recipe's data.eval.")
 @click.option("--best-of", metavar="FILE", help="Right and wrong answers, in RewardBench 2's columns.")
 @click.option("--out", type=FILE, help="Write the numbers to this file, as JSON.")
@@ -55,8 +57,8 @@ def command(
 ) -> None:  # fmt: skip
     """Measure how far RECIPE's judge, or another, can be trusted.
 
-    It measures agreement with labelled pairs, flips when answers swap, and wins of the longer answer; or by --best-of
-    how often the right answer is rated above the wrong ones. A policy is a judge by its implicit reward:
+    It measures agreement with labelled pairs, flips when answers swap, and wins of the longer answer. With --best-of it
+    measures how often the right answer is rated above the wrong ones. A policy can judge by its implicit reward:
     --judge '{kind: implicit, model: results/run/dpo/checkpoint}'.
     """
     _check_words(recipe, overrides, judged, pairs, best_of)
@@ -82,7 +84,7 @@ def command(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the command line says of the judge."""
+    """The command line's settings of the judge."""
 
     path: Path | None
     recipe: Recipe | None
@@ -109,7 +111,7 @@ class _Asked:
 def _check_words(
     recipe: Path | None, overrides: tuple[str, ...], judged: str | None, pairs: str | None, best_of: str | None
 ) -> None:
-    """Raise UserError for words that do not go together."""
+    """Raise UserError for options that do not go together."""
     if recipe is None and judged is None:
         raise UserError("no judge; name a recipe, or a judge by --judge")
     if recipe is None and overrides:
@@ -121,7 +123,7 @@ def _check_words(
 
 
 def _on_pairs(asked: _Asked, pairs: str | None) -> Quality:
-    """Measure the judge on labelled pairs; print what it will cost, and the progress.
+    """Measure the judge on labelled pairs; print its expected cost, and the progress.
 
     Raises:
         UserError: There are no labelled pairs, or the judge cannot judge.
@@ -156,10 +158,10 @@ def _on_pairs(asked: _Asked, pairs: str | None) -> Quality:
 
 
 def _on_best_of(asked: _Asked, spec: str) -> BestOf:
-    """Measure the judge on right and wrong answers; print what it will cost, and the progress.
+    """Measure the judge on right and wrong answers; print its expected cost, and the progress.
 
     Raises:
-        UserError: The file is not as it must be, or the judge cannot judge.
+        UserError: The file is wrong, or the judge cannot judge.
     """
     from rich.console import Console
 
@@ -172,7 +174,9 @@ def _on_best_of(asked: _Asked, spec: str) -> BestOf:
         items = read_best_of(spec, Path.cwd())
     judge = asked.judge()
     if judge.needs_checks and any(not item.row.checks for item in items):
-        raise UserError(f"--judge: {judge.name} scores only prompts with checks, which {spec} has not; choose another")
+        raise UserError(
+            f"--judge: {judge.name} scores only prompts with checks, and {spec} has none; choose another judge"
+        )
     forecast = judge.forecast(comparisons_of(judge, items)) if not judge.scores_answers else ""
     if forecast:
         click.echo(forecast)

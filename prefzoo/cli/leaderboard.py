@@ -1,4 +1,4 @@
-"""`prefzoo leaderboard`: all runs of a folder, and the README that is generated from them."""
+"""`prefzoo leaderboard`: show all runs of a folder, and generate a README from them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from prefzoo.errors import UserError
 
 @click.command("leaderboard")
 @click.argument("results", type=FILE, default=Path("results"))
-@click.option("--write", is_flag=True, help="Write it into RESULTS/README.md; text written by hand stays.")
+@click.option("--write", is_flag=True, help="Write the board into RESULTS/README.md; your own text there stays.")
 @click.option("--check", is_flag=True, help="Fail (exit code 2) if RESULTS/README.md is out of date.")
 @JSON
 def command(results: Path, write: bool, check: bool, as_json: bool) -> None:
-    """Gather all runs under RESULTS into one board.
+    """Collect all runs under RESULTS in one board.
 
-    It also shows the history of recipes that were run several times. Folders beside the runs that hold logs of Inspect
-    or result files of lm-eval have boards of their own.
+    It also shows the history of recipes that were run several times. Folders beside the runs with logs of Inspect or
+    result files of lm-eval get separate boards.
     """
     import json
 
@@ -36,7 +36,7 @@ def command(results: Path, write: bool, check: bool, as_json: bool) -> None:
     text = history.page(sections, before, result_files.markdown(others))
     if check:
         if text != before:
-            raise UserError(f"{path}: is stale; `prefzoo leaderboard {results} --write` updates it")
+            raise UserError(f"{path}: is out of date; `prefzoo leaderboard {results} --write` updates it")
         click.echo(f"{path}: up to date")
     elif write:
         run_folders.write_text(path, text)

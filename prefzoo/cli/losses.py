@@ -1,4 +1,4 @@
-"""`prefzoo losses`: a table of losses and modifiers, one of them in full, the guide, and other libraries' names."""
+"""`prefzoo losses`: list losses and modifiers, explain one, print the guide and other libraries' names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefzoo.errors import UserError
 
 WIDE = 110  # columns of a terminal that has room for the knobs, too
 HINT = (
-    "?: provisional, its formula is not yet read in the paper. `prefzoo losses NAME` explains a loss: formula, knobs, "
+    "?: provisional, its formula was not read in the paper. `prefzoo losses NAME` explains a loss: formula, knobs, "
     "paper, traps. `prefzoo losses --guide` shows which to try in which situation."
 )
 
@@ -23,29 +23,29 @@ HINT = (
 @JSON
 @click.option("--format", "form", type=click.Choice(["md", "json", "html"]), help="Print the catalogue in this format.")
 @click.option("--guide", is_flag=True, help="Show which losses to try in which situation; with NAME, when to try it.")
-@click.option("--traps", is_flag=True, help="Show where other libraries mean another loss by the same name.")
+@click.option("--traps", is_flag=True, help="Show where other libraries mean another loss by a name.")
 @click.option("--plot", type=FILE, metavar="FOLDER", help="Draw value and slope of losses, and what modifiers change.")
 def command(name: str | None, as_json: bool, form: str | None, guide: bool, traps: bool, plot: Path | None) -> None:
     """List the losses, or explain one.
 
     The list has a line for each loss, by group. NAME shows the formula, the paper, the knobs with bounds, defaults and
-    published values, and known traps; it may be a sum like "dpo + 0.2*sft" or a loss of your own, my_losses.py:mine.
+    published values, and known traps; it may be a sum like "dpo + 0.2*sft" or your own loss, my_losses.py:mine.
     """
     if plot is not None:
         show_plots(name, plot)
     elif guide or traps:
         if form is not None:
             option = "--guide" if guide else "--traps"
-            raise UserError(f"{option}: prints text, or JSON with --json; --format md and html have it on the page")
+            raise UserError(f"{option}: prints text, or JSON with --json; --format md and html include it")
         if guide and traps:
-            raise UserError("--guide and --traps: print one at a time; --format md and html have both on one page")
+            raise UserError("--guide and --traps: print one at a time; --format md and html include both")
         show_advice(name, guide=guide, as_json=as_json)
     else:
         show_losses(name, "json" if as_json else form)
 
 
 def show_plots(name: str | None, folder: Path) -> None:
-    """Draw one loss or modifier, or all of them, and print how many pictures there are.
+    """Draw one loss or modifier, or all of them, and print the number of pictures.
 
     Raises:
         UserError: There is no such loss, or it is a sum of losses.
@@ -92,7 +92,7 @@ def show_advice(name: str | None, *, guide: bool, as_json: bool = False) -> None
     """Print which losses to try in which situation, or where other libraries mean another loss by the same name.
 
     Args:
-        name: A loss, for what concerns it; None for all.
+        name: A loss, to print only its entries; None for all.
         guide: Whether to print which losses to try.
         as_json: Print JSON instead of text.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RecipeFile(click.Path):
-    """The path of a recipe, or the name of one that the package carries."""
+    """The path of a recipe, or the name of a packaged one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the recipe's file."""
@@ -41,7 +41,7 @@ def _mapping(context: click.Context, option: click.Parameter, text: str | None) 
 
 
 def _points(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """Read what counts as equal, in points of a hundred."""
+    """Read the difference that counts as equal, in percentage points."""
     if text is None:
         return None
     try:
@@ -63,20 +63,25 @@ SET = click.option(
 )  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 RESULTS = click.option("--results", type=FILE, default=Path("results"), show_default=True, help="Folder for results.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="Print results only, no progress.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Print only results, no progress.")
 JUDGE = click.option(
     "--judge", default="verifier", show_default=True, help="As evals.judge in a recipe; a mapping in YAML."
 )
 EQUIVALENCE = click.option(
     "--equivalence", callback=_points, metavar="POINTS",
-    help="What counts as equal, in points of a hundred; the verdict then says equal, different or undecided.",
+    help="Largest difference that counts as equal, in percentage points; the verdict is then equal, different or "
+         "undecided.",
 )  # fmt: skip
 ENGINE = click.option(
-    "--engine", type=click.Choice(["hf", "vllm"]), default="hf", show_default=True, help="Program that generates."
+    "--engine",
+    type=click.Choice(["hf", "vllm"]),
+    default="hf",
+    show_default=True,
+    help="Program that generates the answers.",
 )
 TEMPLATE = click.option(
     "--chat-template-kwargs", callback=_mapping, metavar="MAPPING",
-    help="Variables of the chat template, like '{enable_thinking: false}'; eval takes a run's own unless given.",
+    help="Variables of the chat template, like '{enable_thinking: false}'; by default, eval uses the run's.",
 )  # fmt: skip
 
 

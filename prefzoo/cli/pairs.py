@@ -1,4 +1,4 @@
-"""`prefzoo pairs`: preference data from a model and a judge."""
+"""`prefzoo pairs`: make preference data from a model and a judge."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from prefzoo.cli.options import ENGINE, FILE, JUDGE, QUIET, TEMPLATE
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True)
 @click.option(
-    "--length-ratio", type=click.FloatRange(1), help="Most words of the longer per word of the shorter answer."
+    "--length-ratio", type=click.FloatRange(1), help="Largest ratio of the longer answer's words to the shorter's."
 )
-@click.option("--least-score", type=float, help="Least score of the better answer.")
-@click.option("--limit", type=click.IntRange(1), help="Keep at most this many pairs.")
+@click.option("--least-score", type=float, help="Lowest score of the better answer.")
+@click.option("--limit", type=click.IntRange(1), help="Write at most this many pairs.")
 @click.option("--out", type=FILE, required=True, help="A .jsonl or .parquet file.")
 @ENGINE
 @TEMPLATE
@@ -34,9 +34,9 @@ def command(
 
     Answers are sampled and judged, and the best is paired with the worst.
 
-    A judge that scores answers is asked once for each; any other compares every two of a prompt's answers. Answers
-    that repeat another, are empty or did not end are left out, and so are prompts whose answers tie; the card beside
-    the file counts them. Under the verifier, --length-ratio is 1.4 and --least-score 0.7 unless given.
+    A judge that scores answers is asked once for each; any other compares every two of a prompt's answers. Repeated,
+    empty and unfinished answers are left out, and so are prompts whose answers tie; the card beside the file counts
+    them. Under the verifier, --length-ratio is 1.4 and --least-score 0.7 unless given.
     """
     from prefzoo.evals.generation.pairs import Sampling
     from prefzoo.experiment.sampled_pairs import Wanted, write

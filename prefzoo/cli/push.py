@@ -1,4 +1,4 @@
-"""`prefzoo push`: a checkpoint to a hub."""
+"""`prefzoo push`: upload a checkpoint to the hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIB, GIB = 2**20, 2**30
 @click.command("push")
 @click.argument("variant", type=FILE, metavar="RUN/VARIANT")
 @click.option("--to", required=True, metavar="USER/NAME", help="The repository; created if it is missing.")
-@click.option("--private", is_flag=True, help="Create it as a private one.")
+@click.option("--private", is_flag=True, help="Create it as a private repository.")
 @click.option("--base-model", metavar="USER/NAME", help="Hub id of an adapter's base that is a local folder here.")
 @click.option("--dry-run", is_flag=True, help="Only list the files. Needs no network and no token.")
 def command(variant: Path, to: str, private: bool, base_model: str | None, dry_run: bool) -> None:

@@ -1,4 +1,4 @@
-"""`prefzoo report`: a run as one page, and its pictures for papers."""
+"""`prefzoo report`: write a run as one page, and its pictures for papers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from prefzoo.errors import UserError
 @click.argument("run", type=FILE)
 @click.option("--out", type=FILE, help="The page's file; by default RUN/report.html.")
 @click.option("--plots", type=FILE, metavar="FOLDER", help="Also draw every figure for papers, as SVG and PNG.")
-@click.option("--serve", is_flag=True, help="Show the page in the browser instead, and follow a run that goes on.")
+@click.option(
+    "--serve", is_flag=True, help="Show the page in the browser instead, and update it while the run goes on."
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="For --serve; 0: any.")
 @click.pass_context
 def command(context: click.Context, run: Path, out: Path | None, plots: Path | None, serve: bool, port: int) -> None:
-    """Write the folder of a run or of an evaluation as one page.
+    """Write a run or an evaluation as one page.
 
-    RUN is what `prefzoo run` or `prefzoo eval` wrote. The page is one file that fetches nothing, for any browser.
+    RUN is a folder that `prefzoo run` or `prefzoo eval` wrote. The page is one file that loads nothing from the
+    network.
     """
     if serve and (out or plots):
         raise UserError("report: --out and --plots have no effect with --serve; write the page without it")

@@ -1,4 +1,4 @@
-"""`prefzoo run`: the words of its options, and what is printed of it."""
+"""`prefzoo run`: read its options, and print its results."""
 
 from __future__ import annotations
 
@@ -61,18 +61,20 @@ class Words:
 @SET
 @RESULTS
 @click.option("--replace", is_flag=True, help="Overwrite earlier results of other settings instead of archiving them.")
-@click.option("--fresh", is_flag=True, help="Train everything again, even what is finished or begun.")
+@click.option("--fresh", is_flag=True, help="Train everything again, even finished or interrupted trainings.")
 @click.option(
     "--save-every", type=click.FloatRange(0), default=300, show_default=True, metavar="SECONDS",
-    help="Time between two checkpoints of a training; 0: after every step.",
+    help="Time between checkpoints of a training; 0: after every step.",
 )  # fmt: skip
 @click.option("--on", default="local", show_default=True, metavar="EXECUTOR", help="local, ray, or ray://host:port.")
 @click.option("--gpus", type=click.FloatRange(0), help="GPUs of each stage on Ray or SLURM; 0.5: two stages share one.")
 @click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="CPUs of each such stage.")
-@click.option("--launch", type=FILE, help="An Accelerate profile for trainings on Ray or SLURM, several GPUs each.")
+@click.option("--launch", type=FILE, help="An Accelerate profile for trainings on Ray or SLURM with several GPUs each.")
 @click.option("--emit", type=click.Choice(["slurm"]), help="Write the scripts of a job array; run nothing.")
-@click.option("--stage", metavar="KIND:TRIAL", help="Run one stage alone, like train:3, as a task of a job array does.")
-@click.option("--retry-failed", is_flag=True, help="Train again what failed before with the same settings.")
+@click.option(
+    "--stage", metavar="KIND:TRIAL", help="Run only one stage, like train:3; the scripts of a job array use it."
+)
+@click.option("--retry-failed", is_flag=True, help="Train failed variants again with the same settings.")
 @QUIET
 @click.pass_context
 def command(
@@ -80,16 +82,16 @@ def command(
 ) -> None:  # fmt: skip
     """Train, evaluate and rank the variants of RECIPE.
 
-    All of them and the base are evaluated.
+    The base is evaluated too.
 
     However a run ended, the same command resumes it: finished results are reused, and a training resumes from its last
-    checkpoint. SIGTERM and Ctrl-C write one first.
+    checkpoint, which SIGTERM and Ctrl-C write first.
 
-    Before anything is written, the run shows what is reused, resumed, trained again (with the settings that changed)
-    and left over in its folder. If results of other settings would be lost, the folder is first archived beside itself
-    as NAME@DATE, which `prefzoo leaderboard` shows.
+    Before anything is written, the run lists variants that it reuses, resumes or trains again (with the settings that
+    changed), and leftovers in its folder. If results of other settings would be lost, the folder is first archived
+    beside itself as NAME@DATE, which `prefzoo leaderboard` shows.
 
-    A variant whose loss becomes NaN or infinite is abandoned (failed.json gives the reason) while the others continue;
+    A variant whose loss becomes NaN or infinite is stopped (failed.json gives the reason), and the others continue;
     the exit code is then 3.
     """
     if begin(recipe, overrides, results, Words(**options)):
@@ -106,7 +108,7 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
         words: the other options.
 
     Returns:
-        Whether a variant failed, or the judge or a metric; of several processes the main one returns it.
+        Whether a variant, the judge or a metric failed; of several processes the main one returns it.
     """
     from prefzoo.experiment.request import Options, Request
 
@@ -137,12 +139,12 @@ def begin(recipe: Path, overrides: Sequence[str], results: Path, words: Words) -
             click.echo(f"{words.stage} ({name}): {result}")
         return False
     outcome = pipeline.run(request, options, resources, loaded)
-    # of several processes one ends with an error: a launcher that sees the first one stops the others
+    # only one process ends with an error: a launcher that sees an error stops the others
     return bool(outcome.failed or outcome.faults) and process_state().is_main_process
 
 
 def _read_recipe(request: Request, *, quiet: bool) -> Recipe:
-    """Read the recipe, and report its faults or what it holds before the seconds that torch and its kind take.
+    """Read the recipe, and report its faults or its contents before the slow imports of torch and others.
 
     Raises:
         UserError: the recipe is wrong.
@@ -164,7 +166,7 @@ def _nothing_to_do(request: Request, *, quiet: bool) -> bool:
     if finished is None:
         return False
     if not quiet:
-        for line in (*finished.lines, "nothing to do: all is trained, measured and judged with these settings"):
+        for line in (*finished.lines, "nothing to do: everything is trained, measured and judged with these settings"):
             click.echo(line)
     click.echo(finished.board(Console().width), nl=False)
     if not quiet:

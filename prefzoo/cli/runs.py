@@ -1,4 +1,4 @@
-"""`prefzoo ls`: the runs of a folder."""
+"""`prefzoo ls`: list the runs of a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prefzoo schema`: the recipe's JSON Schema, for editors."""
+"""`prefzoo schema`: print the recipe's JSON Schema, for editors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ def command(out: Path | None) -> None:
 
     It follows draft 2020-12 and contains every loss and knob.
 
-    A recipe whose first line is `# yaml-language-server: $schema=FILE` is then checked and completed while it is
-    written.
+    Editors then check and complete a recipe whose first line is `# yaml-language-server: $schema=FILE`.
     """
     from prefzoo.recipe.json_schema import schema_text
     from prefzoo.runtime.paths import OUT_CURE, check_writable

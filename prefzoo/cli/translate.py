@@ -1,4 +1,4 @@
-"""`prefzoo translate`: another library's configuration as a recipe, and what changes."""
+"""`prefzoo translate`: turn another library's configuration into a recipe, and list what changes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 @click.command("translate")
 @click.argument("config", type=FILE)
 @click.option(
-    "--from", "peer", type=click.Choice(("trl", "llamafactory", "axolotl")), required=True, help="Its library."
+    "--from",
+    "peer",
+    type=click.Choice(("trl", "llamafactory", "axolotl")),
+    required=True,
+    help="The library that CONFIG is for.",
 )
 @click.option("--out", type=FILE, help="Write the recipe to this file instead of printing it.")
-@click.option("--method", default="", help="The training it is for, where it does not say so, like kto or cpo for TRL.")
-@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Devices that train there.")
+@click.option("--method", default="", help="The kind of training, like kto or cpo for TRL, if CONFIG does not name it.")
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="Number of devices that CONFIG trains on."
+)
 def command(config: Path, peer: str, out: Path | None, method: str, processes: int) -> None:
     """Turn a TRL, LLaMA-Factory or axolotl config into a recipe.
 
@@ -67,7 +73,7 @@ def _report(translation: Translation) -> Iterator[str]:
 
 
 def _faults(text: str) -> tuple[str, ...]:
-    """Return what the recipe's reader would refuse."""
+    """Return the faults that reading the recipe would report."""
     from prefzoo.recipe.load import load
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -63,10 +63,10 @@ class Axis(BaseModel):
 
 
 class Halving(BaseModel):
-    """Early stopping of trials that fall behind, at the rungs of ASHA (Li 2020, arXiv:1810.05934).
+    """Early stopping of weak trials, at the rungs of ASHA (Li 2020, arXiv:1810.05934).
 
     At each rung the best 1/`factor` of a variant's settings continue. A rung is decided once all settings have reached
-    it, so that the outcome does not depend on the speed of machines, and for each variant separately, so that all
+    it, so that the outcome does not depend on the speed of machines. Each variant is decided separately, so that all
     variants have the same budget.
     """
 
@@ -268,7 +268,7 @@ def attach_axes(
 
 
 def _useful(axes: Sequence[Axis], variant: Any) -> tuple[Axis, ...]:
-    """Return a variant's axes, without references to try if its loss reads none."""
+    """Return a variant's axes, without those of the reference if its loss reads none."""
     return tuple(a for a in axes if a.path != ("reference",) or getattr(variant, "reference", None) is not None)
 
 

@@ -1,4 +1,4 @@
-"""Fields of a recipe that depend on the registered schemas: names of columns and of formats."""
+"""Fields of a recipe whose valid values depend on the registered schemas: names of columns and of formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Describe recipes by a JSON Schema (draft 2020-12), made from the types, for editors and for checks elsewhere."""
+"""Describe recipes by a JSON Schema (draft 2020-12), built from the types, for editors and other programs."""
 
 from __future__ import annotations
 
@@ -92,7 +92,11 @@ def _variant(known: Sequence[Loss]) -> JsonSchema:
     return {
         "type": "object",
         "properties": {
-            "loss": {"type": "string", "anyOf": [names, PLUGIN, SUM], "description": "A loss of `prefzoo losses`."},
+            "loss": {
+                "type": "string",
+                "anyOf": [names, PLUGIN, SUM],
+                "description": "A loss that `prefzoo losses` lists.",
+            },
             "reference": REFERENCE,
             "train": {"anyOf": [_ref("VariantTrain"), {"type": "null"}]},
             "modifiers": _ref("modifiers"),
@@ -182,7 +186,7 @@ def _kinds(field: JsonSchema) -> Iterator[JsonSchema]:
 
 
 def _describe(schema: JsonSchema, root: JsonSchema, prefix: str) -> None:
-    """Add its sentence to every field, also in the sections below."""
+    """Add its description to every field, also in the sections below."""
     for name, field in schema.get("properties", {}).items():
         if prefix + name in FIELDS:
             field["description"] = FIELDS[prefix + name]

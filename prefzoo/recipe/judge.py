@@ -1,4 +1,4 @@
-"""The registry of judges: what `evals.judge` of a recipe may be, built in or from a plug-in."""
+"""The registry of judges, built in or from plug-ins: the values that a recipe's `evals.judge` may have."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BUILT_IN = {
 PANEL = "panel"
 ONE: dict[str, Any] = {"type": ["string", "object"]}  # a judge of a panel
 DEFAULT = "verifier"  # known without importing anything
-TAG = "kind: "  # starts the mark of a kind in a fault's location; no field has such a name
+TAG = "kind: "  # starts the mark of a kind in a fault's location; no field's name starts with it
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
@@ -84,7 +84,7 @@ def names() -> list[str]:
 
 @lru_cache(maxsize=1)
 def kinds() -> dict[str, type[JudgeSettings]]:
-    """Return the settings of every kind, by its name. A plug-in that is broken is reported and left out."""
+    """Return the settings of every kind, by its name. A broken plug-in is reported and left out."""
     registered = {name: EntryPoint(name, path, GROUP).load() for name, path in BUILT_IN.items()}
 
     def register(point: EntryPoint, settings: Any) -> str | None:
@@ -102,12 +102,12 @@ def _fault(settings: Any, name: str) -> str:
     if not (isinstance(settings, type) and issubclass(settings, JudgeSettings)):
         return "it is not a subclass of JudgeSettings"
     if get_args(settings.model_fields["kind"].annotation) != (name,):
-        return f'its settings need `kind: Literal["{name}"]`, as the entry point is named'
+        return f'its settings need `kind: Literal["{name}"]`, the name of the entry point'
     return ""
 
 
 def named(name: str) -> JudgeSettings:
-    """Return the settings of a kind that has none but its name.
+    """Return the settings of a kind that is written by its name alone.
 
     Raises:
         UserError: there is no such kind, or it needs settings.
@@ -201,7 +201,7 @@ class _Registered:
 
 
 class _OfPanel:
-    """One of a panel: validated as a judge; its JSON schema would hold itself, so it is not spelled out."""
+    """A judge of a panel: validated as a judge; its JSON schema would contain itself, so it is not spelled out."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(_validated)

@@ -1,4 +1,4 @@
-"""Check the knobs of losses and modifiers, and report what is wrong with them at their place."""
+"""Check the knobs of losses and modifiers, and report faults at their place."""
 
 from __future__ import annotations
 

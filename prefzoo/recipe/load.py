@@ -1,4 +1,4 @@
-"""Load recipes: one model, one preference data set, several variants, and all that decides a run's results."""
+"""Load recipes: one model, one preference data set, several variants, and everything that decides a run's results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from prefzoo.runtime.plugins import describe_error
 from prefzoo.runtime.run_folders import BASE
 
 SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # names become folders
-NO_MODEL = ("", "none", "null", "false", "off")  # what is meant by these is a loss without a reference
+NO_MODEL = ("", "none", "null", "false", "off")  # these names mean a loss without a reference
 
 
 class Variant(RecipeSection):
@@ -49,7 +49,7 @@ class Variant(RecipeSection):
 
 
 class Recipe(RecipeSection):
-    """All that decides a run's results. Use `load` to read one from a file."""
+    """Everything that decides a run's results. Use `load` to read it from a file."""
 
     name: Annotated[str, Field(pattern=SLUG)]
     seed: Seed = 0
@@ -63,7 +63,7 @@ class Recipe(RecipeSection):
     rounds: RoundsField = None
     evals: Evals = Evals()
     keep: Literal["all", "adapters", "best", "none"] = "all"  # weights on disk, once they are measured
-    price_per_hour: NonNegative | None = None  # dollars of the machine; costs are then in dollars, too
+    price_per_hour: NonNegative | None = None  # dollars per hour of the machine; boards then show costs in dollars
     sweep: Sweep | None = None
     _folder: Path = Path()
 
@@ -132,7 +132,7 @@ def _variants(source: RawRecipe, folder: Path) -> dict[str, Variant]:
 def _variant(source: RawRecipe, name: str, fields: Any, folder: Path) -> Variant | None:
     keys = ("variants", name)
     if name == BASE:
-        source.fault(keys, f"{BASE!r} is the untrained model; choose another name, and give the loss as `loss:`")
+        source.fault(keys, f"{BASE!r} is the untrained model; choose another name, and name the loss by `loss:`")
     elif not re.fullmatch(SLUG, name):
         source.fault(keys, messages.invalid_name(name))
     if not isinstance(fields, dict | None):
@@ -161,7 +161,7 @@ def _reference(source: RawRecipe, keys: Keys, own: dict[str, Any], loss: AnyLoss
         source.fault(at, f"must be a model (is {messages.format_value(own['reference'])}); {messages.REFERENCE_CURE}")
         return None
     if own and not reads:
-        source.fault(at, f"{loss.name} reads no reference, so that it would have no effect; leave it out")
+        source.fault(at, f"has no effect, because {loss.name} reads no reference; leave it out")
     common = source.data.get("reference")
     reference = own.get("reference", common if _is_model(common) else None)
     if not reads or reference is None:
@@ -169,8 +169,8 @@ def _reference(source: RawRecipe, keys: Keys, own: dict[str, Any], loss: AnyLoss
     if train.sync_reference is not None and reference != source.data.get("model"):
         source.fault(
             at if own else (*keys, "train", "sync_reference"),
-            f"the reference {reference} stays as it is, and one that train.sync_reference moves starts from the model "
-            "itself; leave out one of them",
+            f"the reference {reference} does not move, and train.sync_reference moves one that starts from the model; "
+            f"leave out one of them",
         )
     return str(reference)
 

@@ -43,8 +43,8 @@ _BOUNDS = {
 _NUMERIC = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
 _REFERENCE = ("reference_model", "reference_free", "ref", "ref_model", "ref_model_name_or_path")  # in other tools
 REFERENCE_CURE = (
-    "name a model by `reference:`, or leave it out, which makes the untrained `model` the reference; "
-    "a loss without a reference is chosen by its name (`prefzoo losses` lists them)"
+    "name a model by `reference:`, or leave it out for the untrained `model`; `prefzoo losses` lists losses that need "
+    "no reference"
 )
 _REQUIRED = {
     "name": "name: my-run",
@@ -142,7 +142,7 @@ def _model_at(model: type[BaseModel], loc: Keys) -> type[BaseModel]:
 
 
 def _type_hint(kind: str, value: Any) -> str:
-    """Return the cure for a value of the wrong type, if it is obvious what was meant."""
+    """Return the cure for a value of the wrong type, if its intent is obvious."""
     if value is None:
         return "; leave the field out for its default"
     if kind == "string_type" and not isinstance(value, dict | list):

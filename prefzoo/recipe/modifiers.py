@@ -15,9 +15,9 @@ Entry = dict[str, dict[str, Any]]
 
 
 def as_entries(listed: Any) -> Any:
-    """Return a list of modifiers with every entry a mapping from name to knobs, of which it holds copies.
+    """Return a list of modifiers in which every entry is a mapping from name to knobs, as a copy.
 
-    What is no list, or no entry of one, is returned as it is: `check_entries` reports it.
+    A value that is not a list, or not an entry of one, is returned as it is: `check_entries` reports it.
     """
     if not isinstance(listed, list):
         return listed
@@ -33,7 +33,7 @@ def _as_entry(entry: Any) -> Any:
 
 
 def short_name(spec: str) -> str:
-    """Return the name by which the paths of settings call a modifier: of `my.py:mine`, `mine`."""
+    """Return a modifier's name in the paths of settings: `mine` for `my.py:mine`."""
     return spec.rpartition(":")[2]
 
 

@@ -62,22 +62,22 @@ _FIELDS = {
 }
 _UNNEEDED = {
     "gradient_accumulation_steps grad_accum gradient_accumulation accumulation_steps accumulate_grad_batches":
-        "set train.batch, the pairs per step; how many passes make a step follows from memory",
+        "set train.batch, the pairs per step; the number of passes per step follows from memory",
     "adam_beta1 adam_beta2 adam_epsilon betas": "the optimiser has torch's defaults; train.optimizer names another",
     "output_dir save_dir output_path out": "results are written below --results, in a folder of the run's name",
     "save_steps save_strategy save_total_limit save_every":
         "checkpoints follow the clock: `prefzoo run --save-every SECONDS`",
     "eval_steps eval_strategy evaluation_strategy":
-        "variants are evaluated at their end; evals.frontier measures between",
+        "variants are evaluated after training; evals.frontier measures during it",
     "logging_steps log_every": "every step is logged",
     "chat_template template prompt_template": "the tokenizer's own chat template is used",
     "packing sample_packing padding_free flash_attention attn_implementation flash_attn":
         "pairs are packed wherever that is exact",
     "precompute_ref_log_probs precompute_ref_logps": "the reference is always scored once, and cached",
     "val_set_size test_size eval_split": "name a file of held-out pairs by data.eval",
-    "label_smoothing dpo_label_smoothing": "the loss with label smoothing is cdpo, whose flip_rate it is",
+    "label_smoothing dpo_label_smoothing": "use the loss cdpo with its knob flip_rate",
     "deepspeed fsdp num_processes zero_stage": "start with `accelerate launch --config_file PROFILE -m prefzoo run`",
-    "stage do_train task": "a recipe trains preference losses alone, so remove it",
+    "stage do_train task": "a recipe trains only preference losses, so remove it",
 }  # fmt: skip
 _KNOBS = ("beta", "flip_rate", "gamma", "alpha", "weight", "tau", "desirable", "undesirable", "loss")
 _BY_NAME = [(name, field) for field, names in _FIELDS.items() for name in names.split()]
@@ -92,7 +92,7 @@ _VALUES = {**dict.fromkeys(ADAMW, "adamw"), **EIGHT_BIT, "adam": "adamw"}
 
 
 def suggested_value(value: str, known: list[str]) -> str:
-    """Return what a value of another tool is called here, as the end of a message; empty if it is not known.
+    """Return the name here of another tool's value, as the end of a message; empty if it is not known.
 
     Args:
         value: The unknown value.
@@ -103,7 +103,7 @@ def suggested_value(value: str, known: list[str]) -> str:
 
 
 def suggestion(word: str, known: list[str], *, in_variant: bool = False) -> str:
-    """Return what a name of another tool is called here, as the end of a message.
+    """Return the name here of another tool's field, as the end of a message.
 
     Args:
         word: The unknown name.

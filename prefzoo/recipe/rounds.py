@@ -1,4 +1,4 @@
-"""The section `rounds` of a recipe: variants that are trained on pairs of their own answers, several times over."""
+"""The section `rounds` of a recipe: train variants repeatedly on pairs of their own answers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ RoundsField = Annotated[Rounds | None, BeforeValidator(_as_mapping)]
 
 
 def in_rounds(source: RawRecipe, recipe: Any, variants: Mapping[str, Variant]) -> dict[str, Variant]:
-    """Return a recipe's variants with each in as many rounds as it asks for: `dpo` becomes `dpo-r1`, `dpo-r2`, ...
+    """Return a recipe's variants with each split into its rounds: `dpo` becomes `dpo-r1`, `dpo-r2`, ...
 
     Variants that are rounds already, as a resolved recipe has them, stay.
 
@@ -78,7 +78,10 @@ def in_rounds(source: RawRecipe, recipe: Any, variants: Mapping[str, Variant]) -
         for number in numbers:
             own = f"{name}-r{number}"
             if len(own) > LONGEST or own in variants:
-                source.fault(("variants", name), f"its rounds are named {own}, which cannot be; choose another name")
+                source.fault(
+                    ("variants", name),
+                    f"its rounds would be named {own}, which is not a valid name; choose another name",
+                )
             rounds[own] = variant.model_copy(update={"name": own, "chain": name, "round": number})
     return rounds
 
@@ -87,11 +90,11 @@ def _faults(recipe: Any, variants: Mapping[str, Any]) -> Iterator[tuple[tuple[st
     """Yield the place and the reason of each setting that rounds cannot be combined with."""
     rounds: Rounds = recipe.rounds
     if rounds.prompts is not None and rounds.first == "sample":
-        yield ("rounds", "prompts"), "data.train would not be read beside it; add first: data, or leave out prompts"
+        yield ("rounds", "prompts"), "data.train would not be read; add first: data, or leave out prompts"
     if recipe.evals.frontier:
-        yield ("evals", "frontier"), "measures points along one training, and rounds are measured each; leave it out"
+        yield ("evals", "frontier"), "measures points of one training, and every round is measured; leave it out"
     if recipe.sweep is not None:
-        yield ("sweep",), "has nothing to choose among in rounds; leave it out"
+        yield ("sweep",), "has no settings to choose from in rounds; leave it out"
     weighted = [one.weight for one in as_sources(recipe.data.train) if one.weight is not None]
     if weighted and rounds.first == "sample":
         yield (
@@ -107,8 +110,8 @@ def _faults(recipe: Any, variants: Mapping[str, Any]) -> Iterator[tuple[tuple[st
 
 def _refused(train: Train) -> Iterator[tuple[str, str]]:
     if train.sync_reference is not None:
-        yield "sync_reference", "moves the reference, which all rounds have in common; leave out one of the two"
+        yield "sync_reference", "moves the reference, but all rounds share one; leave out rounds or this field"
     if train.pair_weights is not None:
         yield "pair_weights", "names a column of data.train, which sampled pairs do not have; leave it out"
     if train.side_by_side == "on":
-        yield "side_by_side", "is on, and each round starts from another model; set it to auto"
+        yield "side_by_side", "is on, but each round starts from another model; set it to auto"

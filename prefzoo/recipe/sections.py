@@ -65,12 +65,12 @@ class Data(RecipeSection):
 
     @property
     def train_spec(self) -> str:
-        """What is trained on, for messages."""
+        """The training data, for messages."""
         return shown(self.train)
 
     @property
     def eval_spec(self) -> str:
-        """What is measured with, for messages; empty where nothing is."""
+        """The held-out data, for messages; empty without any."""
         return shown(self.eval)
 
 
@@ -96,7 +96,7 @@ class Bema(RecipeSection):
 
 
 class Sync(RecipeSection):
-    """A reference that follows the policy during training: in steps (TR-DPO, arXiv:2404.09656), or by `bema`.
+    """A reference that follows the policy during training: in steps (TR-DPO, arXiv:2404.09656) or by `bema`.
 
     With `when: before` it follows the weights from before the update of a step, so that it is one step older
     (humanline's authors, arXiv:2509.24207).
@@ -125,7 +125,7 @@ class Train(RecipeSection):
     A step's pairs are scored in passes of at most `tokens` tokens and `micro_batch` pairs, which changes the memory
     that is needed but not the result. `gradient_checkpointing` takes less memory and a third more time. `side_by_side`
     trains LoRA variants that share batch and steps in one pass, which changes no number by more than rounding.
-    `dropout` is that of the model's own configuration; the reference never drops anything out.
+    `dropout` is that of the model's own configuration; the reference has none.
     """
 
     batch: Count = 8
@@ -164,7 +164,7 @@ class Train(RecipeSection):
 
 
 class Evals(RecipeSection):
-    """What is measured on every checkpoint."""
+    """The measurements of every checkpoint."""
 
     prompts: Text | None = None
     judge: AnyJudge = "verifier"
@@ -179,6 +179,6 @@ class Evals(RecipeSection):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What numbers depend on; a setting that came later is left out at its default, so that older ones hold."""
+        """The settings that numbers depend on; newer ones are left out at their defaults, so older ones hold."""
         plain = self.model_dump()
         return {name: value for name, value in plain.items() if name not in LATER or value != LATER[name]}

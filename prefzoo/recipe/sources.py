@@ -31,7 +31,7 @@ def _check_name(value: str) -> str:
 
 
 class Source(BaseModel):
-    """One data set among those that are trained on, or measured with."""
+    """One data set for training or measuring."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -47,7 +47,7 @@ class Source(BaseModel):
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What two sources may not have in common: the rows that they read, and how."""
+        """The rows that a source reads, and how; no two sources may have the same."""
         return self.path, self.split, self.revision, self.format, tuple(sorted(self.columns.items()))
 
 
@@ -72,12 +72,12 @@ def _check_list(sources: list[Source]) -> list[Source]:
     twice = [name for name, count in Counter(names_of(sources)).items() if count > 1]
     if twice:
         raise PydanticCustomError(
-            "sources", "two sources are named {name}; give each a name of its own", {"name": repr(twice[0])}
+            "sources", "two sources are named {name}; give them different names", {"name": repr(twice[0])}
         )
     without = [str(i) for i, source in enumerate(sources) if source.weight is None]
     if 0 < len(without) < len(sources):
         raise PydanticCustomError(
-            "sources", "some sources have a weight, and {which} has none; give all of them one, or none",
+            "sources", "some sources have a weight, and {which} has none; give one to all or to none",
             {"which": ", ".join(without)},
         )  # fmt: skip
     return sources
@@ -97,10 +97,10 @@ DataSets = Annotated[
 
 
 def unweighted(value: str | Source | list[Source]) -> str | Source | list[Source]:
-    """Refuse weights where nothing is drawn: all rows of all sources are measured with."""
+    """Refuse weights of held-out data: measurements use all rows of all sources."""
     if any(source.weight is not None for source in as_sources(value)):
         raise PydanticCustomError(
-            "sources", "a weight says how often training sees a source, and all held-out pairs count alike; remove it"
+            "sources", "a weight sets how often training sees a source, and held-out pairs all count equally; remove it"
         )
     return value
 
@@ -120,7 +120,7 @@ def names_of(sources: Sequence[Source]) -> list[str]:
 
 
 def plain_name(text: str) -> str:
-    """Return a text as the name of a source: what a name cannot have becomes a hyphen."""
+    """Return a text as the name of a source: invalid characters become hyphens."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")[:LONGEST] or "data"
 
 

@@ -118,7 +118,7 @@ def _mapping(node: yaml.MappingNode, keys: Keys, parsed: _Parsed) -> dict[str, A
 
 
 class Reporter(Protocol):
-    """What takes faults: a recipe's `RawRecipe`, or a list of lines."""
+    """A collector of faults: a recipe's `RawRecipe`, or a list of lines."""
 
     def fault(self, keys: Keys, message: str, hint: str = "") -> None:
         """Add a fault of the value at `keys`.
@@ -130,7 +130,7 @@ class Reporter(Protocol):
         """
 
 
-DATA = (".jsonl", ".csv", ".parquet", ".gz")  # kinds of files that are no recipes
+DATA = (".jsonl", ".csv", ".parquet", ".gz")  # kinds of files that are not recipes
 
 
 class RawRecipe:
@@ -145,7 +145,7 @@ class RawRecipe:
         self.faults: list[tuple[int | str, Keys, str]] = []
         self.hints: dict[str, None] = {}
         if path.suffix in DATA and path.is_file():
-            raise UserError(f"{path}: is data, and a recipe is wanted; `prefzoo init --data {path}` writes one for it")
+            raise UserError(f"{path}: is data, not a recipe; `prefzoo init --data {path}` writes a recipe for it")
         parsed = _parse(_read(path))
         self.places: dict[Keys, int | str] = dict(parsed.lines)
         self.faults.extend(parsed.faults)

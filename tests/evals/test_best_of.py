@@ -207,7 +207,7 @@ EMPTY = BestOf("", "", {}, Estimate(0, 0, 0, 0, 0), {}, best_of(scoring(length),
     ("words", "says"),
     [
         (["--best-of", "rb2.jsonl"], "no judge; name a recipe, or a judge by --judge"),
-        (["--judge", "verifier", "--best-of", "rb2.jsonl"], "--judge: verifier scores only prompts with checks, which"),
+        (["--judge", "verifier", "--best-of", "rb2.jsonl"], "--judge: verifier scores only prompts with checks, and"),
         (["--judge", "own.py:length", "--best-of", "rb2.jsonl", "--pairs", "p"], "--pairs, --best-of: the judge is me"),
         (["--judge", "own.py:length"], "--judge: nothing to measure it on; add --pairs FILE"),
         (

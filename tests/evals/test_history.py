@@ -86,7 +86,7 @@ def test_the_command_writes_checks_and_says_when_stale(
 
     assert prefzoo("--check") == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"error: {tmp_path / 'README.md'}: is stale; `prefzoo leaderboard {tmp_path} --write` updates it"
+        f"error: {tmp_path / 'README.md'}: is out of date; `prefzoo leaderboard {tmp_path} --write` updates it"
     ]
     assert prefzoo("--write") == 0 and prefzoo("--check") == 0
     capsys.readouterr()

@@ -155,7 +155,7 @@ def test_a_single_checkpoint_is_measured_under_its_own_name_and_reported(
     assert models_of([Path(target)], None) == {"dpo": str((place / target).resolve())}
     assert prefzoo(monkeypatch, "eval", target, "--suite", "instruct:eval:3", *words) == 0
     shown = capsys.readouterr().out
-    assert f"dpo: {place / target}" in shown and "no baseline; --base MODEL names one" in shown
+    assert f"dpo: {place / target}" in shown and "no baseline; add --base MODEL" in shown
     assert "dpo is alone: there is no baseline to compare it with." in shown and "trained to its end" not in shown
     board = pd.read_csv(place / "alone" / "leaderboard.csv")
     assert set(board.variant) == {"dpo"} and "win_rate" not in set(board.metric)

@@ -77,9 +77,9 @@ def test_what_is_missing_is_asked_for_on_a_terminal(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("taken.yaml",), "taken.yaml: exists already; name another file, or remove it"),
+        (("taken.yaml",), "taken.yaml: already exists; name another file, or remove it"),
         (("r.txt",), "r.txt: a recipe's name ends in .yaml; write r.yaml"),
-        (("gone/r.yaml",), "gone: no such folder; make it first"),
+        (("gone/r.yaml",), "gone: no such folder; create it first"),
         (("r.yaml", "--data", "none.jsonl"), "none.jsonl: no such file"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_data_set_is_a_name_a_mapping_or_a_list_and_is_read_back_as_written(
          "data.train: a.jsonl is given twice, as 0 and as 1; keep one, and give it the larger weight"),
         ("[{path: a, name: x}, {path: b, name: x}]", "data.train: two sources are named 'x'; give each a name"),
         ("[{path: a, name: x y}]", "letters, digits, _ . - only, at most 64; like 'x-y'"),
-        ("[{path: a, weight: 1}, b]", "data.train: some sources have a weight, and 1 has none; give all of them one"),
+        ("[{path: a, weight: 1}, b]", "data.train: some sources have a weight, and 1 has none; give one to all or to"),
         ("[3]", "data.train.0: must be a mapping of fields (is 3)"),
     ],
 )  # fmt: skip
@@ -109,7 +109,7 @@ def test_an_override_names_a_source_by_its_number(tmp_path: Path) -> None:
 
 
 def test_held_out_sources_have_no_weights(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.eval: a weight says how often training sees a source"):
+    with pytest.raises(UserError, match=r"data\.eval: a weight sets how often training sees a source"):
         load(recipe_file(tmp_path, "a.jsonl", "[{path: b, weight: 2}]"))
 
 

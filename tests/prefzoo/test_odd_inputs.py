@@ -67,7 +67,7 @@ def test_values_have_no_raw_message(place: Path, override: str, told: str) -> No
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("check", "train.jsonl"), "train.jsonl: is data, and a recipe is wanted; `prefzoo init --data train.jsonl`"),
+        (("check", "train.jsonl"), "train.jsonl: is data, not a recipe; `prefzoo init --data train.jsonl`"),
         (("check", "r.yaml", "--set", "data.train=https://example.com/x.jsonl"), "an address, and none is fetched"),
         (
             ("check", "r.yaml", "--set", "train.lora={targets: [q_prj, v_proj]}"),

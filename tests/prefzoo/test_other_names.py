@@ -64,7 +64,7 @@ def test_fields_of_other_tools(word: str, known: list[str], says: str) -> None:
         ("beta", "ipo", "did you mean 'tau'?"),
         ("beta", "orpo", "did you mean 'weight'?"),
         ("label_smoothing", "cdpo", "did you mean 'flip_rate'?"),
-        ("label_smoothing", "dpo", "the loss with label smoothing is cdpo"),
+        ("label_smoothing", "dpo", "use the loss cdpo"),
         ("lr", "dpo", "train.learning_rate, which a variant sets by `train: {learning_rate: ...}`"),
         ("loss_type", "dpo", "did you mean 'loss'?"),
     ],

@@ -59,8 +59,8 @@ def test_no_file(write: Any, tmp_path: Path) -> None:
 
 
 REFERENCE = (
-    "name a model by `reference:`, or leave it out, which makes the untrained `model` the reference; "
-    "a loss without a reference is chosen by its name (`prefzoo losses` lists them)"
+    "name a model by `reference:`, or leave it out for the untrained `model`; "
+    "`prefzoo losses` lists losses that need no reference"
 )
 FIELDS = (
     "name, seed, seeds, model, reference, trust_remote_code, data, train, variants, rounds, evals, keep, "
@@ -216,12 +216,12 @@ def test_a_name_that_is_no_folder(write: Any, name: str, near: str) -> None:
         ("dpo: {ref_model: x}", f"dpo.ref_model: no such parameter of dpo; {REFERENCE}"),
         (
             "simpo: {reference: x}",
-            "simpo.reference: simpo reads no reference, so that it would have no effect; leave it out",
+            "simpo.reference: has no effect, because simpo reads no reference; leave it out",
         ),
         (
             "dpo: {reference: x, train: {sync_reference: {}}}",
-            "dpo.reference: the reference x stays as it is, and one that train.sync_reference moves starts from the "
-            "model itself; leave out one of them",
+            "dpo.reference: the reference x does not move, and train.sync_reference moves one that starts from the "
+            "model; leave out one of them",
         ),
         ("dpo: {beta: .nan}", "dpo.beta: must be a finite number (is nan); its default is 0.1"),
         ("dpo: {beta: '1e-1'}", "dpo.beta: must be a number (is '1e-1'); write it without quotes: 1e-1"),
@@ -236,7 +236,7 @@ def test_a_name_that_is_no_folder(write: Any, name: str, near: str) -> None:
         ("dpo: [1]", "dpo: must be a mapping (is a list); like `{beta: 0.1}`, or nothing for defaults"),
         (
             "base: {loss: dpo}",
-            "base: 'base' is the untrained model; choose another name, and give the loss as `loss:`",
+            "base: 'base' is the untrained model; choose another name, and name the loss by `loss:`",
         ),
         (
             "A b: {loss: dpo}",

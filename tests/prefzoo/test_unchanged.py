@@ -49,7 +49,7 @@ def test_the_same_command_shows_the_board_again_without_torch(place: Path) -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     lines = done.stdout.splitlines()
     assert lines[-1] == "False False"
-    assert "  reused: simpo" in lines and "nothing to do: all is trained, measured and judged" in done.stdout
+    assert "  reused: simpo" in lines and "nothing to do: everything is trained, measured and judged" in done.stdout
     board = (place / "printed.txt").read_text().partition("Leaderboard")[2]
     assert board and board in done.stdout + "\n"
 

@@ -31,7 +31,7 @@ EXACT = {
     "early_stopping_steps eval_on_each_dataset eval_delay prediction_loss_only eval_do_concat_batches "
     "eval_use_gather_object do_predict eval_accumulation_steps include_for_metrics batch_eval_metrics bf16_full_eval "
     "fp16_full_eval compute_accuracy label_names do_causal_lm_eval eval_causal_lm_metrics do_bench_eval bench_dataset "
-    "bench_split eval_sequence_len": "variants are evaluated at their end; evals.frontier measures between",
+    "bench_split eval_sequence_len": "variants are evaluated after training; evals.frontier measures during it",
     "push_to_hub push_to_hub_model_id push_to_hub_organization push_to_hub_token push_dataset_to_hub": UPLOAD,
     "hf_use_auth_token hf_hub_token ms_hub_token om_hub_token": "the hub's own environment variables hold its token",
     "deepspeed ddp fsdp local_rank accelerator_config num_processes device device_map max_memory gpu_memory_limit "
