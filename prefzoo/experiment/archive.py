@@ -1,7 +1,8 @@
-"""Archives: a run's folder as it was, beside it, before results of other settings take its place.
+"""Archive a run's folder beside itself before results of other settings replace it.
 
 `results/mine@2026-11-28-035107` is a run's folder like any other, which `leaderboard`, `compare`, `report` and `eval`
-read. Weights are hard links where the file system has them: an archive takes no space until the run's own are removed.
+read. Weights are hard links if the file system has them: an archive takes no space until the run's own weights are
+removed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def archives_of(folder: Path) -> list[Path]:
 
 
 def holds(folder: Path, names: Sequence[str]) -> bool:
-    """Return whether all that was trained and measured in these folders of a run is in archives already."""
+    """Return whether archives hold everything that was trained and measured in these folders of a run."""
     archives = archives_of(folder)
     return all(any(_is_in(folder / name, one / name) for one in archives) for name in names)
 
@@ -46,7 +47,7 @@ def _equal(file: Path, copy: Path) -> bool:
 
 
 def write_archive(folder: Path) -> Path:
-    """Copy a run's folder to a dated one beside it. It is there completely or not at all; nothing is removed.
+    """Copy a run's folder to a dated one beside it, completely or not at all; nothing is removed.
 
     Returns:
         The archive.
@@ -62,7 +63,7 @@ def write_archive(folder: Path) -> Path:
 
 
 def copy_tree(folder: Path, target: Path) -> None:
-    """Copy a folder without what is hidden or a scheduler's; weights are linked, for nothing ever changes them."""
+    """Copy a folder without hidden files and a scheduler's scripts; weights are linked, since nothing changes them."""
     hidden = shutil.ignore_patterns(".*", "slurm")
     shutil.copytree(folder, target, ignore=hidden, copy_function=_linked_or_copied)
 
@@ -78,9 +79,9 @@ def _linked_or_copied(source: str, target: str) -> None:
 
 
 def adopt(source: Path, target: Path) -> None:
-    """Let a finished training that lies under another name be the trial `target`.
+    """Take a finished training in another folder as the trial `target`.
 
-    One beside it is renamed, for it is no longer in the recipe; one in an archive stays there.
+    A folder in the run is renamed, since the recipe no longer has it; one in an archive stays there.
     """
     if source.parent == target.parent:
         atomic_files.remove_path(target)

@@ -1,4 +1,4 @@
-"""Log-probs of the untrained model, which trainings, choices and margins start from: computed once, then cached."""
+"""Compute the untrained model's log-probs once, and cache them: trainings, choices and margins start from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def base_logprobs(
     base: Base | None = None, weights: str = "", layout: Layout | None = None,
     passes: Sequence[Sequence[Sequence[int]]] = (),
 ) -> LogProbs:  # fmt: skip
-    """Return log-probs of N pairs under the base, from the user's cache where they are known.
+    """Return log-probs of N pairs under the base, from the user's cache if they are there.
 
     All processes call this, and each scores a part of the pairs.
 
@@ -67,7 +67,7 @@ def logprobs_in_shares(
     model: Callable[[], Any], pairs: Sequence[TokenExample], layout: Layout, kind: type[LogProbs] = LogProbs, *,
     bf16: bool, report: Report | None = None, passes: Sequence[Sequence[Sequence[int]]] = (),
 ) -> LogProbs:  # fmt: skip
-    """Score N pairs, a part of them in each process. All processes call this.
+    """Score N pairs, a part in each process. All processes call this.
 
     Args:
         model: returns the model; it is not called in a process without pairs, unless models are sharded.
@@ -83,7 +83,7 @@ def logprobs_in_shares(
     """
     rows, own = _share(len(pairs), passes), None
     if rows or are_models_sharded():
-        scored = rows or [0]  # all processes make passes, if some only for the others' sake
+        scored = rows or [0]  # all processes make passes, some of them only so that others can go on
         at = {row: i for i, row in enumerate(scored)}
         mine = passes[process_state().process_index] if passes and rows else ()
         local = [part for part in ([at[i] for i in p if i in at] for p in mine) if part]

@@ -33,7 +33,7 @@ def read_best_of(spec: str, folder: Path) -> list[Item]:
         An item for each row.
 
     Raises:
-        UserError: it cannot be read, or rows are not as they must be; the first lines of all.
+        UserError: it cannot be read, or rows are wrong; the first lines of the faults.
     """
     rows = load_file(spec, folder)
     if not rows:
@@ -62,11 +62,11 @@ def _unpaired(ids: Sequence[str]) -> Iterator[str]:
     """Yield what is wrong with the ids of the ties, in which every prompt has one row of either kind."""
     for name, count in Counter(ids).items():
         if count > 1:
-            yield f"id {name!r} is in {count} rows; give each row of the ties an id of its own"
+            yield f"id {name!r} is in {count} rows; give each row of the ties its own id"
         kind, _, prompt = name.partition(":")
         other = f"{TIED if kind == REFERENCE else REFERENCE}:{prompt}"
         if other not in ids:
-            yield f"id {name!r} has no row {other!r} beside it, and ties are scored on both; add it, or leave it out"
+            yield f"id {name!r} has no partner row {other!r}, and ties are scored on both; add it, or leave the row out"
 
 
 def _answers(row: Row, name: str) -> tuple[Answer, ...]:
@@ -89,4 +89,4 @@ def _check_counts(row: Row, right: int, wrong: int) -> None:
     stated = {"num_correct": right, "num_incorrect": wrong, "total_completions": right + wrong}
     for name, count in stated.items():
         if row.get(name) not in (None, count):
-            raise UserError(f"{name} is {row[name]!r}, and the row has {count}; correct either")
+            raise UserError(f"{name} is {row[name]!r}, but the row has {count}; correct one of them")

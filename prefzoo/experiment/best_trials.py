@@ -1,4 +1,4 @@
-"""Train all trials, and choose each variant's setting by the validation pairs, before anything of the test is measured.
+"""Train all trials, and choose each variant's setting by the validation pairs, before the test split is measured.
 
 Without grids there is nothing to choose: every variant has one setting.
 """
@@ -22,10 +22,10 @@ from prefzoo.training.job import steps_of
 
 @dataclass(frozen=True)
 class Choice:
-    """What the validation pairs decided.
+    """The choice by the validation pairs.
 
     Attributes:
-        settings: variant -> its chosen setting; without those of which no trial finished.
+        settings: variant -> its chosen setting; without variants of which no trial finished.
         scores: trial -> its score, of every trial that finished.
         stopped: trial -> the number of steps after which it was stopped early.
         finals: the trials of the chosen settings that are trained: what is measured and ranked.
@@ -38,7 +38,7 @@ class Choice:
 
 
 def train_and_choose(experiment: Experiment, executor: Executor) -> Choice:
-    """Train what the choice needs, choose, and train the chosen settings with the seeds that were left out.
+    """Train the trials that the choice needs, choose, and train the chosen settings with the remaining seeds.
 
     Raises:
         UserError: no trial was trained to its end, and the base alone is not worth a board.
@@ -72,7 +72,7 @@ def failures(experiment: Experiment) -> dict[str, Failure]:
 def _halve(
     experiment: Experiment, executor: Executor, trials: list[Trial]
 ) -> tuple[list[Trial], dict[str, int]]:  # fmt: skip
-    """Stop the worse trials early: who goes on, and after how many steps the others were stopped."""
+    """Stop the worse trials early; return the trials that continue, and the steps after which the others stopped."""
     halving = search.settings_of(experiment.recipe).early_stopping
     alive, stopped = trials, dict[str, int]()
     if not experiment.validation or halving is None:

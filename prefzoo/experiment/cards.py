@@ -1,4 +1,4 @@
-"""A model card beside every checkpoint, in the hub's format: what it is, how it was made, how good it proved to be."""
+"""Write a model card beside every checkpoint, in the hub's format: the model, its training and its results."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ HEADS = ("metric", "value", "the base's", "n", "measured on", "by")
 
 @dataclass(frozen=True)
 class About:
-    """What a card tells.
+    """The facts for a card.
 
     Attributes:
         recipe: the resolved one, as plain values.
-        folder: where the recipe lies: what is a path from there is no hub id.
+        folder: the recipe's folder: a path that exists there is not a hub id.
         results: metric, value with interval, the base's, n, what it was measured on, and by whom; as text.
-        data: what the training data holds, a line each.
-        verdict: what the run's leaderboard says of all its variants.
+        data: lines on the training data.
+        verdict: the verdict of the run's leaderboard on all variants.
     """
 
     result: RunResult
@@ -46,7 +46,7 @@ class About:
 
 
 def hub_id(spec: str, folder: Path) -> str | None:
-    """Return the spec where it is a hub id (a split behind a colon left out), and no file or folder has that name."""
+    """Return the spec, without a split after a colon, if it is a hub id and not the name of a file or folder."""
     name = spec.partition(":")[0]
     return name if HUB_ID.fullmatch(name) and not (folder / spec).exists() and "//" not in spec else None
 
@@ -77,7 +77,7 @@ def card(about: About, *, adapter: bool) -> str:
 
 
 def safe(text: Any) -> str:
-    """Return text that Markdown and HTML leave as it stands, on one line."""
+    """Return text that Markdown and HTML show unchanged, on one line."""
     return MARKS.sub(r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
 
 
@@ -86,7 +86,7 @@ def _names(loss: AnyLoss) -> list[str]:
 
 
 def _shown(spec: str, folder: Path) -> str:
-    """Return a link to a hub id; of a path, only the last part: the rest is the author's own affair."""
+    """Return a link to a hub id; of a path, only the last part: the rest is private to its author."""
     kind = hub_id(spec, folder)
     return f"`{spec}`" if kind else safe(spec if "://" in spec else Path(spec).name)
 
@@ -108,7 +108,7 @@ def _loading(*, adapter: bool) -> str:
     if adapter:
         imports = f"from {package} import {kind}\nfrom transformers import AutoTokenizer"
     code = f'{imports}\n\nmodel = {kind}.from_pretrained("{HERE}")\ntokenizer = AutoTokenizer.from_pretrained("{HERE}")'
-    return f"## Loading\n\n```python\n{code}\n```\n\nThe chat template, where the base has one, is the tokenizer's."
+    return f"## Loading\n\n```python\n{code}\n```\n\nIf the base has a chat template, it is in the tokenizer."
 
 
 def _loss(about: About) -> str:
@@ -133,7 +133,7 @@ def _formula(head: str, one: Loss | Modifier) -> list[str]:
 
 
 def _prose(text: str) -> str:
-    """Return a docstring's words; what stands between dollars is a formula, in the hub's spelling."""
+    """Return a docstring's words, with formulas between dollars in the hub's spelling."""
     parts = re.split(r"\$([^$]+)\$", text)
     return "".join(rf"\\({' '.join(part.split())}\\)" if i % 2 else _keep(part) for i, part in enumerate(parts))
 
@@ -157,7 +157,7 @@ def _training(about: About) -> str:
 def _results(about: About) -> str:
     if not about.results:
         return ""
-    note = "95% intervals over prompts or pairs. They are of this seed and these prompts alone."
+    note = "95% intervals over prompts or pairs. They hold only for this seed and these prompts."
     verdict = f"All variants of the run: {safe(about.verdict)}" if about.verdict else ""
     return "\n\n".join(part for part in ("## Results", _table(HEADS, about.results), note, verdict) if part)
 

@@ -1,7 +1,7 @@
-"""All that is checked before anything is trained. `run` and `check` both call it, so that neither knows more.
+"""Check everything before anything is trained. `run` and `check` both call it, so that they agree.
 
-What would end a run is an error, all faults at once where that is possible. A plug-in that raises ends a part of it:
-its variant, the verdicts, one metric. What looks absurd is a warning.
+A fault that would end a run is an error; all faults are reported at once if possible. A plug-in that raises ends a part
+of the run: its variant, the verdicts, one metric. Absurd settings get a warning.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Checked:
     Attributes:
         experiment: its model and data, loaded.
         judge: its judge, loaded; None in all processes but the main one.
-        warnings: a line for each thing that looks absurd.
+        warnings: a line for each absurd setting.
         failing: place in the recipe -> why a plug-in there fails; a run goes on without it and ends with code 3.
-        overlap: those of the warnings that are on what training data and test split share.
+        overlap: the warnings about rows that training data and test split share.
     """
 
     experiment: Experiment
@@ -50,7 +50,7 @@ class Checked:
 
     @property
     def lines(self) -> list[str]:
-        """The warnings and what fails, for the user."""
+        """The warnings and failures, for the user."""
         without = [f"fails: {place}: {reason}" for place, reason in self.failing.items()]
         return [f"warning: {line}" for line in self.warnings] + without
 
@@ -67,7 +67,8 @@ def load_checked(request: Request, launch: Path | None = None, recipe: Recipe | 
         The recipe.
 
     Raises:
-        UserError: the recipe is wrong, names what is not available here, or a folder cannot be written; all faults.
+        UserError: the recipe is wrong, names something that is not available here, or a folder cannot be written; all
+            faults.
     """
     recipe = recipe or load.load(Path(request.recipe), request.overrides)
     faults = _Faults()
@@ -89,7 +90,7 @@ def check_run(request: Request, recipe: Recipe, console: Console) -> Checked:
         console: where progress goes.
 
     Returns:
-        The loaded recipe, with what looks absurd and what fails.
+        The loaded recipe, with warnings and failures.
 
     Raises:
         UserError: the run would be refused.
@@ -150,7 +151,7 @@ def check_known(
 
 @dataclass(frozen=True)
 class _Judging:
-    """The judge with its prompts, and lines on what is left out of them."""
+    """The judge with its prompts, and lines on rows that are left out."""
 
     judge: Judge | None
     prompts: list[PromptRow]
@@ -158,7 +159,7 @@ class _Judging:
 
 
 def _read_judging(recipe: Recipe, faults: _Faults) -> _Judging:
-    """Read a recipe's prompts, judge and labels; what is wrong goes to the faults."""
+    """Read a recipe's prompts, judge and labels; errors are added to the faults."""
     judge, prompts, left_out = None, list[PromptRow](), list[str]()
     with faults.collected():
         if recipe.evals.prompts:

@@ -1,4 +1,4 @@
-"""One model in memory for all checkpoints that are measured in turn: of the next one only the weights are read."""
+"""Measure checkpoints in turn with one model in memory: only the weights of the next one are read."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PREFIX, INSERTED = "base_model.model.", ".default"  # of an adapter's weight: in
 
 
 class CheckpointReader:
-    """Loads the first checkpoint, and reads the weights of later ones into the same model where they fit it.
+    """Load the first checkpoint, and read the weights of later ones into the same model if they fit it.
 
-    Loading a model takes seconds: its modules are made, its attention is tried. A reader holds one model, so what it
-    returned before has other weights after the next call. An adapter is read into the last one's model as long as that
-    was not cast to another precision, which would have rounded the frozen weights.
+    Loading a model takes seconds: its modules are created and its attention is tried. A reader holds one model, so the
+    model that it returned has other weights after the next call. An adapter is read into the last model unless that was
+    cast to another precision, which rounds the frozen weights.
     """
 
     def __init__(self, load: Callable[[Path], Any]) -> None:
@@ -44,7 +44,7 @@ class CheckpointReader:
         settings = [path.read_bytes() if (path := folder / name).is_file() else b"" for name in (*SETTINGS, ADAPTER)]
         fill = self._fill_adapter if (folder / ADAPTER).is_file() else self._fill
         if self._model is None or settings != self._settings or not fill(folder):
-            self._model = None  # its memory is the next one's
+            self._model = None  # frees memory for the next one
             self._model = self._load(folder)
             self._settings = settings
             self._buffers = {name: value.clone() for name, value in self._model.named_buffers()}

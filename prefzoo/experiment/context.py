@@ -1,4 +1,4 @@
-"""An experiment: a recipe that was read and loaded in this process, which all stages share.
+"""An experiment: a recipe, read and loaded in this process, that all stages share.
 
 This module imports no torch, so that a check from cached facts does not wait for it.
 """
@@ -40,15 +40,15 @@ class Experiment:
         trials: every training, by name; of a recipe without seeds and grids, one per variant.
         tokenizer, base: of the untrained model.
         weights, vocabulary: hashes that identify the base model and its tokenizer.
-        pairs: what is trained on.
-        validation: pairs that settings are chosen by; empty where there is nothing to choose.
+        pairs: the training pairs.
+        validation: pairs for choosing settings; empty if there is nothing to choose.
         held_out, prompts: the test split.
-        audits: what `data_audit.json` holds: an audit of each data set by its use.
+        audits: the content of `data_audit.json`: an audit of each data set by its use.
         bad_rows: the rows of each data set, by its use, that were left out: unusable ones, and those of `data.drop`.
         save_every: seconds between two checkpoints of a training.
         references: the references that are named apart from the model, by the recipe's name of them.
         pair_weights: by column, (P,) weights of the training pairs in the mean loss.
-        start: what policies start from, if that is not the recipe's model.
+        start: the model that policies start from, if it is not the recipe's.
     """
 
     recipe: Recipe
@@ -95,12 +95,12 @@ class Experiment:
 
     @cached_property
     def rates(self) -> Rates:
-        """How long the work of this model takes on this machine."""
+        """Measured times of this model's work on this machine."""
         return Rates(self.weights)
 
     @cached_property
     def without_test_split(self) -> Experiment:
-        """The experiment as trainings see it: nothing of the test split is there to be read."""
+        """The experiment as trainings see it, without the test split."""
         return replace(self, held_out=[], prompts=[])
 
     @cached_property
@@ -177,7 +177,7 @@ class Experiment:
         return shard_model(model) if are_models_sharded() else model.to(process_state().device)
 
     def answering(self, model: Any, folder: Path) -> Any:
-        """Return a model in the precision in which answers are generated: bf16 where the machine has it.
+        """Return a model in the precision for generating answers: bf16 if the machine supports it.
 
         Args:
             model: whole, and then cast in place; or sharded, and then loaded again.

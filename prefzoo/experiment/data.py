@@ -33,14 +33,14 @@ def unit(pairs: Sequence[TokenExample]) -> str:
 
 
 def check_variants(recipe: Recipe, contents: Contents) -> None:
-    """Check that the training data has what every variant needs.
+    """Check that the training data has the columns that every variant needs.
 
     Args:
         recipe: names the variants.
-        contents: what the training data has.
+        contents: the contents of the training data.
 
     Raises:
-        UserError: it has not; a line for each variant.
+        UserError: something is missing; a line for each variant.
     """
     faults: list[str] = []
     for name, variant in recipe.variants.items():
@@ -53,13 +53,13 @@ def check_variants(recipe: Recipe, contents: Contents) -> None:
 
 
 def _least_batch(variant: Variant) -> int:
-    """Return the fewest rows of a step among the settings that are tried."""
+    """Return the smallest number of rows of a step among the settings to try."""
     tried = [value for axis in variant.axes if axis.path == ("train", "batch") for value in axis.values]
     return int(min(tried or [variant.train.batch]))
 
 
 def source_of(recipe: Recipe, named: str | Source | list[Source]) -> DataSource | Mixture:
-    """Return a data set, or several, with what the recipe says on how to read them."""
+    """Return a data set, or several, with the recipe's settings for reading them."""
     data, sources = recipe.data, as_sources(named)
     read = [
         DataSource(
@@ -72,7 +72,7 @@ def source_of(recipe: Recipe, named: str | Source | list[Source]) -> DataSource 
 
 
 def reading_of(recipe: Recipe) -> Reading:
-    """Return what the recipe says on how conversations are read."""
+    """Return the recipe's settings for reading conversations."""
     return Reading(recipe.data.score, recipe.data.chat_template_kwargs)
 
 

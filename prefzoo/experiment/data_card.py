@@ -1,4 +1,4 @@
-"""What a run was trained and tested on: sources with hashes or revisions, what was left out and why, tokens by role."""
+"""Describe a run's data: sources with hashes or revisions, rows that were left out and why, tokens by role."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def data_card(experiment: Experiment) -> dict[str, Any]:
 
 
 def card_lines(card: Mapping[str, Any]) -> list[str]:
-    """Return what a model card quotes of the training data's part, a line each; of a path, its last part alone."""
+    """Return a model card's lines on the training data; of a path, only the last part."""
     train = card["sets"]["train"]
     lines = [_source_line(one) for one in train["sources"]]
     lines += [_counts_line("left out", train["left_out"]), _counts_line("changed", train["changed"])]
@@ -67,7 +67,7 @@ def card_lines(card: Mapping[str, Any]) -> list[str]:
 
 
 def _sources(source: DataSource | Mixture, audit: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """Return each source with where it comes from, how it was read, and how much of it is seen."""
+    """Return for each source its origin, its format, and how much of it training sees."""
     sources: Sequence[DataSource] = source.sources if isinstance(source, Mixture) else (source,)
     alone = {name: audit[name] for name in ("schema", "rows", "kept")}
     counts = audit.get("sources") or [alone]

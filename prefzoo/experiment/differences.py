@@ -1,4 +1,4 @@
-"""What differs between two sets of settings, in words."""
+"""Describe the differences between two sets of settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST = 48  # characters of a value
 
 
 def changes(before: Any, now: Any) -> list[str]:
-    """Return what changed between two nested mappings, as `a.b old -> new`, in the order of the new one.
+    """Return the changes between two nested mappings, as `a.b old -> new`, in the order of the new one.
 
     Args:
         before: the earlier settings.

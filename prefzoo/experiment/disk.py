@@ -1,4 +1,4 @@
-"""The disk that a run takes: weights that stay, checkpoints and snapshots meanwhile, and what `keep` would leave."""
+"""Estimate the disk that a run takes: weights that stay by `keep`, and checkpoints and snapshots meanwhile."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MOMENTS = 2  # of AdamW, as large as what is trained
 
 
 def disk_of(experiment: Experiment, todo: Trained, size: int) -> Disk:
-    """Work out what a run takes on disk.
+    """Estimate the disk that a run takes.
 
     Args:
-        experiment: what is run.
-        todo: what is left to train.
+        experiment: the run's.
+        todo: the trainings that are left.
         size: parameters of the model.
 
     Returns:

@@ -1,8 +1,8 @@
-"""An earlier check of the same recipe, shown again if nothing that it depends on has changed. Needs no torch.
+"""Show an earlier check of the same recipe again if nothing that it depends on has changed. Needs no torch.
 
-The user's cache holds, by recipe, settings and folder, what the check found and all that it was found from: the
-inputs as `unchanged` describes them, the state of the run's folder, the times known of this machine, and the
-environment variables that matter. A check that was refused, or in which a plug-in fails, is not cached.
+The user's cache holds, by recipe, settings and folder, the result of the check and everything that it depends on: the
+inputs as `unchanged` describes them, the state of the run's folder, the known times of this machine, and relevant
+environment variables. A check that was refused, or in which a plug-in fails, is not cached.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Inputs = dict[str, Any]
 
 
 def read_check(request: Request, launch: Path | None) -> Plan | None:
-    """Return what an earlier check found, if nothing that it depends on has changed since; else None.
+    """Return the result of an earlier check if nothing that it depends on has changed; else None.
 
     Args:
         request: which run.
@@ -53,18 +53,18 @@ def read_check(request: Request, launch: Path | None) -> Plan | None:
 
 
 def inputs_of(request: Request, recipe: Recipe) -> Inputs | None:
-    """Return all that a check reads; None where a model of the hub does not tell its version. Call it before."""
+    """Return all that a check reads; None if the version of a hub model is unknown. Call it before the check."""
     inputs = unchanged.inputs_of(request, recipe.resolved(), recipe.folder)
     return None if inputs is None else inputs | {"environment": environment_of(request)}  # libraries change it later
 
 
 def write_check(request: Request, launch: Path | None, plan: Plan, inputs: Inputs | None) -> None:
-    """Cache what a check found.
+    """Cache the result of a check.
 
     Args:
         request: which run.
         launch: an Accelerate profile that trainings would start under.
-        plan: what the check found.
+        plan: the result of the check.
         inputs: as `inputs_of` returned them before the check.
     """
     if inputs is None or plan.failing:
@@ -80,7 +80,7 @@ def _file(request: Request, launch: Path | None) -> Path:
 
 
 def _state(request: Request, folder: Path, launch: Path | None) -> dict[str, Any]:
-    """Return what a check depends on besides its inputs, as JSON gives it back."""
+    """Return the state that a check depends on besides its inputs, as plain values."""
     times = sorted(cache_root().joinpath("rates").glob("*"))
     return {
         "run": unchanged.outputs(folder) if folder.is_dir() else {},
@@ -90,7 +90,7 @@ def _state(request: Request, folder: Path, launch: Path | None) -> dict[str, Any
 
 
 def environment_of(request: Request) -> str:
-    """Return a hash of the environment variables that may change what a check finds; the recipe names some."""
+    """Return a hash of the environment variables that may change a check's result; the recipe names some."""
     text = "\n".join([Path(request.recipe).read_text(encoding="utf-8"), *request.overrides])
     named = set(NAME.findall(text))
     return key_of(

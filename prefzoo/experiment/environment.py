@@ -1,4 +1,4 @@
-"""What this machine and this installation have, what that means for a run, and how to get what is missing."""
+"""Inspect this machine and this installation: what a run can use, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ OPTIONAL = (
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that was looked at.
+    """The result for one item.
 
     Attributes:
-        group, name: where a list shows it, and what it is.
+        group, name: its group in the list, and its name.
         state: GOOD, NOTE (worth knowing) or BAD (something will not work).
-        cure: what to do about it; empty where nothing is to be done.
+        cure: what to do about it; empty if nothing.
     """
 
     group: str
@@ -51,7 +51,7 @@ class Fact:
 
 
 def examine() -> list[Fact]:
-    """Look at hardware, precision, memory, disks, settings, required and optional parts. Needs no network."""
+    """Inspect hardware, precision, memory, disks, settings, required and optional packages. Needs no network."""
     import torch
 
     return [*_hardware(torch), *_precision(torch), *_disks(), *_settings(), *_required(), *_optional()]
@@ -83,7 +83,7 @@ def _hardware(torch: Any) -> list[Fact]:
 
 
 def _memory() -> Fact:
-    """Return the memory of the machine or of a smaller container. AdamW in fp32 keeps 16 bytes a parameter."""
+    """Return the memory of the machine or of a smaller container. AdamW in fp32 needs 16 bytes per parameter."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _number(Path("/sys/fs/cgroup/memory.max")) or total
     free = next((1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAv")), total)
@@ -153,7 +153,7 @@ def _settings() -> list[Fact]:
 
 
 def _waiting() -> Fact:
-    """Return how threads wait for work: it decides how fast training is beside another busy program."""
+    """Return how threads wait for work, which decides the speed of training beside another busy program."""
     chosen = threads.chosen_by_user()
     says = f"sleep soon, so that other busy programs cost little ({threads.SPINS}={threads.COUNT})"
     if chosen:
@@ -162,7 +162,7 @@ def _waiting() -> Fact:
 
 
 def _required() -> list[Fact]:
-    """Return what the package declares: installed, and in the range that was tried."""
+    """Return the declared packages: installed or not, and whether in the tested range."""
     findings = [Fact("parts", "python", GOOD, f"{platform.python_version()} at {sys.executable}")]
     try:
         declared = [Requirement(line) for line in requires("prefzoo") or []]

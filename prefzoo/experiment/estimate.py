@@ -1,4 +1,4 @@
-"""What a run would take on this machine: time by part, and disk. `check` shows it, and a run before it begins."""
+"""Estimate what a run takes on this machine: time by part, and disk. `check` shows it, and a run before it begins."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ SIDE, PRODUCTS = 1024, 10  # of the matrix products that tell how fast this mach
 
 
 def estimate(experiment: Experiment, judge: Judge | None, standing: Standing) -> RunEstimate:
-    """Work out what a run would take, from earlier runs, or from a short measurement where none is known.
+    """Estimate what a run takes, from earlier runs, or else from a short measurement.
 
-    A measurement takes seconds and is remembered in the user's cache. A run that is roughly shorter than half a minute
-    is not worth one, and one in several processes is not measured.
+    A measurement takes seconds and is stored in the user's cache. Runs of less than about half a minute, and runs in
+    several processes, are not measured.
 
     Args:
         experiment: read and loaded.
@@ -59,7 +59,7 @@ def estimate(experiment: Experiment, judge: Judge | None, standing: Standing) ->
 def _measure(
     experiment: Experiment, judge: Judge | None, todo: Trained, unknown: Sequence[Work], tokens: float
 ) -> None:  # fmt: skip
-    """Measure works, `tokens` a second being what training may reach here, roughly.
+    """Measure works; training may reach roughly `tokens` per second here.
 
     Raises:
         Unknown: the experiment is not loaded.
@@ -102,7 +102,7 @@ def _put_together(
 
 
 def _trainings(experiment: Experiment, size: int) -> dict[str, float]:
-    """Return the seconds of every trial's training, whether it is still to be done or not."""
+    """Return the seconds of every trial's training, finished or not."""
     jobs = {name: plain_job(experiment, trial) for name, trial in experiment.trials.items()}
     every, operations = dict.fromkeys(jobs, 1.0), _speed(experiment)
     seconds: dict[str, float] = {}
@@ -128,7 +128,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _roughly(work: Work, size: int, operations: float) -> float:
-    """Return the seconds of a unit of work, from the size of the model and the operations of a second alone."""
+    """Return the seconds of a unit of work, from only the size of the model and the operations per second."""
     forward = FORWARD * size / operations
     if work.row == LOADING:
         return LOAD + size * FP32 / READ

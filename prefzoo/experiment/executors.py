@@ -1,4 +1,4 @@
-"""Where stages run: one after the other in this process, or on Ray. Neither changes a number."""
+"""Run stages one after the other in this process, or on Ray. Neither changes a number."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOCAL, RAY = "local", "ray"
 
 @dataclass(frozen=True)
 class Resources:
-    """Where stages run, and what each of them gets there.
+    """The place where stages run, and the resources of each.
 
     Attributes:
         on: `local`, `ray` (the cluster of $RAY_ADDRESS, else one started on this machine), or `ray://host:port`.
@@ -43,7 +43,7 @@ class Resources:
         return self.launch is not None or (self.gpus or 0) > 1
 
     def check(self) -> None:
-        """Raise UserError, one line, where there is no such executor or it cannot do what is asked."""
+        """Raise UserError if there is no such executor or it cannot do what is asked."""
         if self.gpus is not None and self.gpus > 1 and self.gpus % 1:
             raise UserError(f"--gpus {self.gpus}: above 1, GPUs are whole; give {self.gpus:.0f}")
         if self.launch is not None and not self.launch.is_file():
@@ -98,14 +98,14 @@ def _joined(stages: Sequence[Stage]) -> list[Stage]:
 
 
 def run_stage(experiment: Experiment, stage: Stage) -> dict[str, Result]:
-    """Run one stage in this process: what every executor does in the end.
+    """Run one stage in this process; every executor ends up here.
 
     Args:
         experiment: opened in this process.
         stage: what to do.
 
     Returns:
-        How it ended, by the trial's name (of REFERENCE: by the kind's).
+        The results, by the trial's name (of REFERENCE: by the kind's).
     """
     if stage.kind == SAMPLE:
         return sample_rounds(experiment, stage.trials)

@@ -1,9 +1,9 @@
-"""Facts that a check takes long to find, each cached by all that it depends on. Needs no torch.
+"""Facts that take a check long to find, each cached under a hash of all that it depends on. Needs no torch.
 
 Four of them: `model` (its size and shape), `data` (audits, lengths of rows, what they share with the test split),
 `fit` (how rows of the data are laid out for the model), and `machine`. So a check after a change of settings, such as a
-learning rate or a loss's knob, loads neither model nor data; and what did change drops its own facts alone. How long
-work takes is cached by `runtime.rates`.
+learning rate or a loss's knob, loads neither model nor data; and a change drops only the facts that depend on it.
+`runtime.rates` caches how long work takes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MOST = 1_000_000  # rows of a data set whose lengths are cached
 
 
 class Unknown(Exception):  # noqa: N818 - no error: the check is then done from the beginning
-    """A fact is needed that is not cached."""
+    """A needed fact is not cached."""
 
 
 class RowSizes(NamedTuple):
@@ -80,7 +80,7 @@ class RowSizes(NamedTuple):
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model in place of a loaded one: its sizes alone.
+    """A model that is not loaded: only its sizes.
 
     Attributes:
         config: the fields of its configuration that its shape is made of.
@@ -219,7 +219,7 @@ def read_facts(keys: Mapping[str, str]) -> dict[str, Any] | None:
 def known_experiment(
     request: Request, recipe: Recipe, facts: Mapping[str, Any], prompts: list[PromptRow], console: Console
 ) -> KnownExperiment:
-    """Put an experiment together from facts.
+    """Build an experiment from facts.
 
     Args:
         request: which run.

@@ -26,7 +26,7 @@ BATCH, LEAST_BATCH, FEW_STEPS = 32, 2, 16
 
 @dataclass(frozen=True)
 class RecipeInputs:
-    """What a recipe is written for.
+    """The inputs of a first recipe.
 
     Attributes:
         out: The recipe's file.
@@ -90,7 +90,7 @@ def _lines(inputs: RecipeInputs, data: Normalised) -> Iterator[str]:
 
 
 def _name(out: Path) -> str:
-    """Return the file's name as a run may be called."""
+    """Return the file's name as a valid name of a run."""
     name = re.sub(r"[^a-z0-9_.-]+", "-", out.stem.lower()).strip("-._")
     return name if re.fullmatch(SLUG, name) else "first"
 
@@ -124,7 +124,7 @@ def _size(text: Text) -> int:
 
 
 def _batch(rows: int) -> int:
-    """Return the batch, smaller where the data would give few steps."""
+    """Return the batch size, smaller if the data would give few steps."""
     batch = BATCH
     while batch > LEAST_BATCH and rows < batch * FEW_STEPS:
         batch //= 2

@@ -1,4 +1,4 @@
-"""A run's folder before its first stage: what it holds is compared, secured or removed, and the inputs are written."""
+"""Prepare a run's folder before its first stage: compare, archive or remove its contents, and write the inputs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from prefzoo.runtime import run_folders
 
 
 def prepare_folder(experiment: Experiment, request: Request, options: Options) -> Standing:
-    """Print how the folder stands against the recipe, secure results of other settings, and write the inputs.
+    """Print how the folder compares with the recipe, archive results of other settings, and write the inputs.
 
     Args:
         experiment: The run.
-        request: The words that asked for it.
-        options: How it starts: what is removed to be made again.
+        request: The options of the run.
+        options: How it starts: whether earlier results are removed.
 
     Returns:
-        What the folder holds of the recipe's trials.
+        The state of the recipe's trials in the folder.
 
     Raises:
         UserError: Results of other settings cannot be archived.
@@ -56,7 +56,7 @@ def _write_inputs(experiment: Experiment) -> None:
 
 
 def _discard(experiment: Experiment, options: Options) -> None:
-    """Remove what is to be made again: all at once, so that a run that is killed goes on as one."""
+    """Remove everything that is to be trained again at once, so that a killed run can resume."""
     for folder in (experiment.folder / name for name in experiment.trials):
         if options.fresh:
             run_folders.discard_result(folder)

@@ -1,4 +1,4 @@
-"""Which trials train side by side, in one pass: what `train.side_by_side` asks for, as far as the executor can."""
+"""Group trials that train side by side in one pass, as `train.side_by_side` asks and the executor allows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def train_stages(
     """Group trials that train side by side.
 
     Args:
-        experiment: what the trials are of.
+        experiment: the run's.
         trials: what is to be trained; those that are trained already are grouped too, so that a run that goes on makes
             the same groups.
         executor: says how many processes a training has, and how many stages run at once.
@@ -36,7 +36,7 @@ def train_stages(
 
 
 def _spread(experiment: Experiment, group: list[str], count: int, slots: int) -> list[list[str]]:
-    """Return parts of a group, small enough that no slot stays empty; what is asked for by `on` stays together."""
+    """Split a group so that no slot stays empty; trials with `side_by_side: on` stay together."""
     if experiment.trials[group[0]].variant.train.side_by_side == "on":
         return [group]
     most = max(1, -(-count // slots))

@@ -1,4 +1,4 @@
-"""A checkpoint for a hub: the files that belong there, and no others."""
+"""Collect the files of a checkpoint that belong on the hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEPT = re.compile(
 
 
 def files(variant: Path, to: str, base_model: str | None = None) -> dict[str, bytes | Path]:
-    """Return what a repository of a variant holds: weights or adapter, tokenizer, chat template, card.
+    """Return the files of a variant's repository: weights or adapter, tokenizer, chat template, card.
 
     Args:
         variant: the variant's folder in a run.
@@ -41,9 +41,9 @@ def files(variant: Path, to: str, base_model: str | None = None) -> dict[str, by
     if why_removed(variant):
         raise UserError(f"{variant}: {why_removed(variant)}")
     if not has_checkpoint(variant):
-        raise UserError(f"{variant}: no checkpoint in it; name RUN/VARIANT as prefzoo run left it, or run it again")
+        raise UserError(f"{variant}: no checkpoint in it; name a RUN/VARIANT that prefzoo run wrote, or run it again")
     if not (checkpoint / CARD).is_file():
-        raise UserError(f"{checkpoint}: no {CARD} in it; the same prefzoo run writes the card")
+        raise UserError(f"{checkpoint}: no {CARD} in it; run the same prefzoo run again to write the card")
     inside = {p.relative_to(checkpoint).as_posix(): p for p in sorted(checkpoint.rglob("*")) if p.is_file()}
     chosen: dict[str, bytes | Path] = {name: p for name, p in inside.items() if KEPT.fullmatch(name)}
     text = (checkpoint / CARD).read_text(encoding="utf-8").replace(HERE, to)
@@ -60,7 +60,8 @@ def _adapter(path: Path, base_model: str | None) -> bytes:
     base = base_model or str(settings.get("base_model_name_or_path"))
     if not HUB_ID.fullmatch(base) or Path(base).exists():
         raise UserError(
-            f"{path}: the adapter sits on {base}, which nobody else has; name its hub id with --base-model user/name"
+            f"{path}: the adapter's base is {base}, which only this machine has; name its hub id with --base-model "
+            f"user/name"
         )
     settings["base_model_name_or_path"] = base
     return (json.dumps(settings, indent=2) + "\n").encode()
@@ -109,9 +110,9 @@ def upload(contents: Mapping[str, bytes | Path], to: str, *, private: bool) -> s
         api.create_commit(to, operations, commit_message="Upload a checkpoint and its card, by prefzoo")
     except HfHubHTTPError as e:
         status = e.response.status_code
-        cure = "the token may not write there; take one that may" if status in (401, 403) else "try again later"
+        cure = "the token may not write there; use one that may" if status in (401, 403) else "try again later"
         raise UserError(f"push: the hub refuses {to} (HTTP {status}); {cure}") from None
-    except Exception as e:  # no network has many names, and what the library says may quote the request
+    except Exception as e:  # a missing network has many names, and the library's message may quote the request
         reason = (str(e).splitlines() or [""])[0].replace(token, "***")
         raise UserError(
             f"push: the hub cannot be reached ({type(e).__name__}: {reason}); check the network and HF_HUB_OFFLINE; "

@@ -1,4 +1,4 @@
-"""The job of a trial as far as its settings and the sizes of its data tell: needs no torch."""
+"""Build the job of a trial from only its settings and the sizes of its data; needs no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefzoo.training.memory_estimate import with_pass_size
 
 
 def plain_job(experiment: Experiment, trial: Trial) -> Job:
-    """Return the job of a trial, without what its loss needs of the reference."""
+    """Return the job of a trial, without the reference's log-probs."""
     variant, other = trial.variant, experiment.reference_of(trial)
     layout = other.layout if other else experiment.layout
     job = Job(

@@ -1,4 +1,4 @@
-"""Which weights stay on disk once everything is measured: the recipe's `keep`."""
+"""Remove weights once everything is measured, as the recipe's `keep` sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CURE = "--fresh trains again, after setting keep: all"
 def remove_weights(experiment: Experiment, finals: Sequence[Trial], order: Sequence[str]) -> None:
     """Remove the weights that the recipe does not keep; results, metrics, answers and cards stay.
 
-    A removal that is interrupted counts as one, and the next run completes it.
+    The next run completes an interrupted removal.
 
     Args:
         experiment: a run of which everything is measured.
@@ -39,7 +39,7 @@ def remove_weights(experiment: Experiment, finals: Sequence[Trial], order: Seque
 
 
 def _remove(checkpoint: Path, keep: str) -> int:
-    """Remove the weights of a checkpoint, after the note that says why; return their bytes."""
+    """Write a note that gives the reason, then remove a checkpoint's weights; return their bytes."""
     reason = f"the weights were removed after they were measured (keep: {keep}); {CURE}"
     run_folders.write_text(checkpoint / run_folders.REMOVED, f"{reason}\n")
     size = 0

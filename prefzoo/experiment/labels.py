@@ -1,4 +1,4 @@
-"""Pairs that people labelled, put to a recipe's judge beside its verdicts."""
+"""Have a recipe's judge compare pairs labelled by people, beside its own comparisons."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def labels_of(spec: str, folder: Path, prompts: Sequence[PromptRow]) -> Labelled
     kept = [replace(p, row=by_text[p.row.text.strip()]) for p in pairs if p.row.text.strip() in by_text]
     if not kept:
         raise UserError(
-            f"{FIELD}: {spec}: none of its {len(pairs)} pairs is about a prompt of evals.prompts, and the judge may "
-            "err otherwise there; label answers to these prompts, like those in annotations.json"
+            f"{FIELD}: {spec}: none of its {len(pairs)} pairs has a prompt of evals.prompts, and on other prompts "
+            "the judge may err differently; label answers to these prompts, like those in annotations.json"
         )
     others = {OTHER_PROMPTS: len(pairs) - len(kept)} if len(kept) < len(pairs) else {}
     return LabelledPairs(kept, {**labelled.left_out, **others})
 
 
 def _with_cure(line: str) -> str:
-    """Return what is wrong with a data set, with a cure for labelled pairs in place of one for training data."""
+    """Return a data set's fault, with a cure for labelled pairs instead of one for training data."""
     cures = {
         COLUMNS: "rename them to prompt, chosen and rejected",
         NONE_LEFT: "label pairs of which one answer is better",
@@ -100,7 +100,7 @@ def labels_of_option(
     if spec is None:
         return LabelledPairs()
     if not judged:
-        raise UserError("--judge-labels: nothing is judged; name prompts by --suite, and several models, or --base")
+        raise UserError("--judge-labels: nothing is judged; name prompts by --suite, and several models or --base")
     try:
         labels = labels_of(spec, Path.cwd(), prompts)
     except UserError as e:
@@ -119,7 +119,7 @@ def with_labels(
     judge: Judge, labelled: LabelledPairs, prompts: Sequence[PromptRow], numbers: Mapping[str, Measured],
     folder: Path, console: Console,
 ) -> dict[str, Measured]:  # fmt: skip
-    """Put labelled pairs to the judge, and write `judge_labels.json` of each model.
+    """Have the judge compare labelled pairs, and write `judge_labels.json` of each model.
 
     Args:
         judge: who judged the models' answers.
@@ -130,7 +130,7 @@ def with_labels(
         console: where progress goes.
 
     Returns:
-        The numbers with what the judge and people say of the pairs; the base's are as they were.
+        The numbers with the judge's and the people's verdicts on the pairs; the base's are unchanged.
     """
     pairs = labelled.pairs
     models = [name for name in numbers if name != run_folders.BASE]
@@ -163,18 +163,18 @@ def _human(pair: LabelledPair) -> float:
 
 
 def _own_verdicts(judge: Judge, pairs: Sequence[LabelledPair], verdicts: Sequence[Verdict]) -> str:
-    """Return what to tell of labels that are the judge's own verdicts, as it wrote them; empty if they are not."""
+    """Return a warning if the labels are the judge's own verdicts; else an empty text."""
     stated = [(p, np.sign(v.preference - TIE)) for p, v in zip(pairs, verdicts, strict=True) if not v.missing]
     if any(p.annotator != judge.name or won != float(not p.tie) for p, won in stated):
         return ""
     return (
-        f"they are the judge's own verdicts (the annotator is {judge.name}, and it agrees with each), and show none of "
-        "its errors; correct them by hand, and write your name as the annotator"
+        f"these are the judge's own verdicts (the annotator is {judge.name}, and it agrees with each), so they show "
+        f"none of its errors; correct them by hand, and write your name as the annotator"
     )
 
 
 def _verdicts(judge: Judge, pairs: Sequence[LabelledPair], console: Console) -> list[Verdict]:
-    """Return one for each pair, the rejected answer first; if the judge cannot judge at all, all are missing."""
+    """Return a verdict for each pair, the rejected answer first; all are missing if the judge cannot judge at all."""
     comparisons = [Comparison(p.row, p.rejected, p.chosen) for p in pairs]
     try:
         with stage(f"judging {len(pairs)} labelled pairs", "calls", console) as report:
@@ -189,7 +189,7 @@ def _verdicts(judge: Judge, pairs: Sequence[LabelledPair], console: Console) -> 
 def _of_model(
     answers: Sequence[str], base: Sequence[str], pairs: Sequence[LabelledPair], place: Mapping[str, int]
 ) -> list[float | None]:
-    """Return people's mean preference for the model's answer, of each prompt; None where it was not labelled."""
+    """Return people's mean preference for the model's answer to each prompt; None if it has no label."""
     given: dict[int, list[float]] = {}
     for p in pairs:
         at = place[p.row.id]

@@ -1,4 +1,4 @@
-"""Quick checks of what a recipe needs of this machine: folders, files, packages. Nothing is loaded."""
+"""Check quickly that this machine has the folders, files and packages of a recipe. Nothing is loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def checks_of_machine(request: Request, recipe: Recipe, launch: Path | None) -> 
         launch: an Accelerate profile that trainings would start under.
 
     Returns:
-        The checks, each of which raises UserError for what it finds wrong.
+        The checks, each of which raises UserError for a fault.
     """
     checks: list[Callable[[], object]] = [
         lambda: _check_folders(request.folder(recipe.name), recipe),
@@ -47,7 +47,7 @@ def checks_of_machine(request: Request, recipe: Recipe, launch: Path | None) -> 
 
 
 def _check_folders(folder: Path, recipe: Recipe) -> None:
-    """Raise UserError where the run's folder cannot be written, or is a file, or a variant's is."""
+    """Raise UserError if the run's or a variant's folder cannot be written or is a file."""
     check_writable(folder, "--results", RESULTS_CURE)
     for name in (BASE, *recipe.variants):
         if (folder / name).exists():
@@ -55,7 +55,7 @@ def _check_folders(folder: Path, recipe: Recipe) -> None:
 
 
 def _check_files(recipe: Recipe) -> None:
-    """Raise UserError for files of the recipe that are not there, before a large model is loaded."""
+    """Raise UserError for missing files of the recipe, before a large model is loaded."""
     named = {"evals.prompts": recipe.evals.prompts, "evals.judge_labels": recipe.evals.judge_labels}
     for key, value in {"data.train": recipe.data.train, "data.eval": recipe.data.eval}.items():
         several = isinstance(value, list)
@@ -68,7 +68,7 @@ def _check_files(recipe: Recipe) -> None:
         if spec and spec.endswith(tuple(READERS)) and not spec.startswith(PACKAGE_SCHEME)
     }
     faults = [
-        f"{place}: {named[place]}: an address, and none is fetched; download the file and name it here"
+        f"{place}: {named[place]}: is an address, and prefzoo downloads none; download the file and name it here"
         if "://" in str(named[place])
         else f"{place}: no such file: {path}; paths in a recipe are relative to the recipe"
         for place, path in absent.items()
@@ -107,7 +107,7 @@ def _check_quantised(recipe: Recipe, name: str) -> None:
 
 
 def _check_optimizers(recipe: Recipe, name: str) -> None:
-    """Raise UserError where an optimiser of a variant, or of its grid, cannot be used here."""
+    """Raise UserError if an optimiser of a variant, or of its grid, cannot be used here."""
     variant = recipe.variants[name]
     grid = next((axis.values for axis in variant.axes if axis.path == ("train", "optimizer")), ())
     for optimizer in set(grid or (variant.train.optimizer,)) - {DEFAULT}:

@@ -1,4 +1,4 @@
-"""Every plug-in of a recipe, called on two made-up pairs before hours are spent on what it is to measure."""
+"""Call every plug-in of a recipe on two made-up pairs before hours of training."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PROMPTS = (PromptRow("1", "Name a river."), PromptRow("2", "What is a lake?"))
 
 @dataclass
 class Calls:
-    """What calling the plug-ins showed.
+    """The results of the calls.
 
     Attributes:
         failing: place in the recipe -> why the plug-in there fails.
-        warnings: a line for each that works and is odd.
+        warnings: a line for each plug-in that works but returns odd values.
     """
 
     failing: dict[str, str] = field(default_factory=dict)
@@ -75,7 +75,7 @@ def _call_losses(experiment: Experiment, calls: Calls) -> None:
 
 
 def _failing_judge(experiment: Experiment, judge: Judge) -> str:
-    """Return why a judge of the user's own gives no verdict on made-up answers; empty if it does, or is prefzoo's."""
+    """Return why a user's judge gives no verdict on made-up answers; empty if it gives one, or is prefzoo's."""
     if not is_plug_in(judge):
         return ""
     first, second = (Answer(text, True, len(text.split())) for text in ANSWERS)

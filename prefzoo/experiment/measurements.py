@@ -1,4 +1,4 @@
-"""Short measurements on this machine: a few steps, tokens and documents, from which a whole run's time follows."""
+"""Measure a few steps, tokens and documents on this machine, to estimate the time of a whole run."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ TRIES = ("One answer.", "Another answer, which is a little longer.")
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a short measurement needs.
+    """The inputs of a short measurement.
 
     Attributes:
-        experiment: what is to be run.
+        experiment: the run's.
         judge: its judge.
         jobs: of the trials that are to be trained.
-        tokens_per_second: what training may reach here, roughly: it bounds the size of a measured step.
+        tokens_per_second: the rough speed of training here, which bounds the size of a measured step.
     """
 
     experiment: Experiment
@@ -53,7 +53,7 @@ class Measurement:
     tokens_per_second: float
 
     def take(self, works: Sequence[str]) -> None:
-        """Measure works whose time is not known, and remember what they take; what cannot be measured is left out.
+        """Measure works of unknown time, and store their times; works that cannot be measured are left out.
 
         Afterwards the base is not in memory.
         """
@@ -91,7 +91,7 @@ class Measurement:
         return makers
 
     def _training(self, name: str) -> tuple[float, float]:
-        """Train for some steps with the trial's own settings, on a batch that is not larger than what takes seconds."""
+        """Train for some steps with the trial's own settings, on a batch that takes only seconds."""
         experiment, job = self.experiment, self.jobs[name]
         rows = _rows(experiment.pairs, self.tokens_per_second * STEP_SECONDS, job.train.batch)
         settings = job.train.model_copy(

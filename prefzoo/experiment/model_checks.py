@@ -1,4 +1,4 @@
-"""What a model lacks, or what is not computed for it, found before hours are spent on its training."""
+"""Check a model for missing rows and uncomputed losses before hours of training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_expe
 
 
 def check_model(spec: str, model: Any, trials: Sequence[Trial], console: Console) -> None:
-    """Check that a model can be trained as its trials ask.
+    """Check that a model can be trained with the settings of its trials.
 
     Args:
         spec: the recipe's name of the model.
@@ -36,7 +36,7 @@ def check_model(spec: str, model: Any, trials: Sequence[Trial], console: Console
     if whole:
         raise UserError(
             f"variants.{whole[0]}: model {spec} is a mixture of {experts} experts, and its router's balancing loss is "
-            "not computed, without which all tokens may end at few experts; train an adapter (train.lora), or set "
+            f"not computed; without it all tokens may go to few experts; train an adapter (train.lora), or set "
             "train.router_loss: off to train all weights without it"
         )
     console.print(
@@ -46,7 +46,7 @@ def check_model(spec: str, model: Any, trials: Sequence[Trial], console: Console
 
 
 def _new_rows(spec: str, rows: int, trials: Sequence[Trial]) -> Iterator[str]:
-    """Yield a note on the rows that an embedding was given, and one on the variants that do not train them."""
+    """Yield a note on rows that were added to an embedding, and one on the variants that do not train them."""
     if not rows:
         return
     counted = "1 token of its tokenizer" if rows == 1 else f"{rows} tokens of its tokenizer"

@@ -1,4 +1,4 @@
-"""Read and load what a recipe names, and check that its data can feed every trial."""
+"""Load a recipe's model and data, and check that the data suits every trial."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from prefzoo.training.loss_inputs import contents_of
 
 
 def open_experiment(request: Request, recipe: Recipe, console: Console) -> Experiment:
-    """Load a recipe's model and data, and check that the data can feed every trial.
+    """Load a recipe's model and data, and check that the data suits every trial.
 
     Args:
         request: what was asked for.
@@ -49,7 +49,7 @@ def open_experiment(request: Request, recipe: Recipe, console: Console) -> Exper
         The experiment. All processes call this; the main process loads first.
 
     Raises:
-        UserError: the model, the data or the split for validation is not as it must be.
+        UserError: the model, the data or the split for validation is wrong.
     """
     folder, trials = request.folder(recipe.name), {t.name: t for t in search.expand(recipe)}
     for name in (BASE, *trials):
@@ -108,7 +108,7 @@ def _print_audit(console: Console, use: str, noun: str, audit: Audit) -> None:
 
 
 def _may_be_bf16(trials: Sequence[Trial]) -> bool:
-    """Return whether the base is read under autocast to bf16 alone, and does not itself move in small steps."""
+    """Return whether the base is only used under autocast to bf16, and is never trained in small steps itself."""
     settings = [t.variant.train for t in trials]
     return native_bf16() and all(use_bf16(t) and (t.sync_reference is None or t.lora is not None) for t in settings)
 
@@ -117,7 +117,7 @@ def split_validation(
     recipe: Recipe, read: AuditedData | None, pairs: Sequence[TokenExample], held_out: Sequence[TokenPair],
     bad_rows: dict[str, list[BadRow]],
 ) -> tuple[Sequence[TokenExample], Sequence[TokenPair]]:  # fmt: skip
-    """Split the training data into what is trained on, and the pairs by which settings are chosen.
+    """Split the training data into training rows, and pairs for choosing settings.
 
     Args:
         recipe: its `sweep.validation` is a share of the training prompts, or a data set.
@@ -127,10 +127,10 @@ def split_validation(
         bad_rows: takes those of a data set of its own, under `validation`.
 
     Returns:
-        Training rows, and validation pairs; none of the latter where there is nothing to choose.
+        Training rows, and validation pairs; no validation pairs if there is nothing to choose.
 
     Raises:
-        UserError: the validation pairs cannot be told from the test split's, or are no pairs.
+        UserError: the validation pairs are also in the test split, or are not pairs.
     """
     if not any(v.axes for v in recipe.variants.values()):
         return pairs, []

@@ -1,4 +1,4 @@
-"""What training data and held-out data share, and what in either says the opposite of the rest of it."""
+"""Find rows that training data and held-out data share, and rows that contradict others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = ("swapped", "disputed", "circle", "conflicts")  # findings that are wort
 
 
 def check_overlap(experiment: Experiment) -> list[str]:
-    """Count the prompts that training shares with the held-out pairs, the validation set, and the prompts answered.
+    """Count the prompts that training shares with the held-out pairs, the validation set, and `evals.prompts`.
 
     Args:
         experiment: read and loaded.
@@ -58,7 +58,7 @@ def check_overlap(experiment: Experiment) -> list[str]:
 
 
 def contradictions(experiment: Experiment) -> list[str]:
-    """Return a warning for each data set whose rows contradict each other, or their scores, and are kept."""
+    """Return a warning for each data set with rows that contradict each other or their scores and are not dropped."""
     drop = experiment.recipe.data.drop
     return [
         f"data.{use}: {one.count} of the {values['rows']} rows of {values['spec']}: {one.words} "
@@ -70,7 +70,7 @@ def contradictions(experiment: Experiment) -> list[str]:
 
 
 def _nearly(experiment: Experiment, training: Sequence[TokenExample], prompts: list[Prompt], spec: str) -> list[str]:
-    """Warn where more training rows are nearly the same as what is tested with than have an equal prompt."""
+    """Warn if more training rows are nearly the same as test rows than share a prompt with them."""
     if "leaks" in experiment.recipe.data.drop:
         return []
     tested = set(prompts)
@@ -106,7 +106,7 @@ def _content(example: TokenExample) -> Content:
 def _shared(
     training: Iterable[TokenExample], prompts: list[Prompt], name: str, unit: str, number: str
 ) -> list[str]:  # fmt: skip
-    """Warn where some prompts are the training's.
+    """Warn if some prompts are also in the training data.
 
     Args:
         training: the training data.
@@ -121,6 +121,6 @@ def _shared(
     if not both:
         return []
     return [
-        f"{name}: {len(both)} of {len(prompts)} {unit} have a prompt that is trained on (the first is number "
+        f"{name}: {len(both)} of {len(prompts)} {unit} have a prompt of the training data (the first is number "
         f"{both[0]}), and {number} on them show what was memorised; {CURE}"
     ]

@@ -1,4 +1,4 @@
-"""`train.pair_weights`: a column of the training data that says how much each row counts in the mean loss."""
+"""Read `train.pair_weights`: a column of the training data with each row's weight in the mean loss."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def read_pair_weights(recipe: Recipe, trials: Sequence[Trial], pairs: Sequence[T
         By column, (P,) weights of the rows in fp32, divided by their mean: a column of equal numbers changes nothing.
 
     Raises:
-        UserError: a loss couples the rows of a step, so that none has a part of its own in the mean; the data are
-            several; or a row has no number, or a negative one, in the column; or all have 0.
+        UserError: a loss couples the rows of a step, so that no row has its own part in the mean; there are several
+            data sets; or the column has a missing or negative number, or only zeros.
     """
     columns: dict[str, str] = {}
     for trial in trials:
@@ -43,8 +43,8 @@ def read_pair_weights(recipe: Recipe, trials: Sequence[Trial], pairs: Sequence[T
         columns.setdefault(column, place)
         if trial.variant.loss_obj.couples:
             raise UserError(
-                f"{place}: {trial.variant.loss_obj.name} compares the rows of a step with each other, so that no row "
-                "has a loss of its own to weigh; leave it out"
+                f"{place}: {trial.variant.loss_obj.name} compares the rows of a step with each other, so no row has "
+                f"its own loss to weigh; leave it out"
             )
     if not columns:
         return {}

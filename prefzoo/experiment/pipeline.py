@@ -1,8 +1,8 @@
-"""A run from its recipe to its leaderboard: one pipeline for every recipe and every executor.
+"""Run a recipe up to its leaderboard: one pipeline for every recipe and every executor.
 
 Data, reference, train and choose, measure, frontier, judge, report. A recipe without seeds and grids is the case of one
-trial per variant. Each stage leaves its output on disk, keyed by all that it depends on: run again, it finds what is
-there, or goes on from its last checkpoint.
+trial per variant. Each stage writes its output to disk, keyed by everything that it depends on: run again, it reuses
+the output or resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ DEFAULTS, HERE = Options(), Resources()
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left.
+    """The outcome of a run.
 
     Attributes:
         folder: the run's.
-        failed: why the variants could not be ranked of which no trial was trained to its end.
-        faults: place in the recipe -> why what it names gave no number, such as a judge that raises; or a seed.
-        boards: width of a terminal -> the board for it; empty where the same command has something to try again.
+        failed: by variant, why no trial was trained to its end, so that it cannot be ranked.
+        faults: place in the recipe, or a seed -> why it gave no number, such as a judge that raises.
+        boards: width of a terminal -> the board for it; empty if the same command would try something again.
     """
 
     folder: Path
@@ -78,9 +78,9 @@ class Outcome:
 def run(
     request: Request, options: Options = DEFAULTS, resources: Resources = HERE, recipe: Recipe | None = None
 ) -> Outcome:  # fmt: skip
-    """Train every trial of a recipe, measure what is chosen and the base, and rank them.
+    """Train every trial of a recipe, measure the chosen ones and the base, and rank them.
 
-    What is finished is not done again unless `options.fresh`; what was begun goes on. All processes call this.
+    Finished stages are reused unless `options.fresh`; interrupted ones resume. All processes call this.
 
     Args:
         request: which run.
@@ -92,8 +92,8 @@ def run(
         The run's folder, and which variants failed.
 
     Raises:
-        UserError: the recipe, its data or its model is not as it must be, the executor cannot do what is asked, or a
-            training cannot go on for a reason other than a loss that diverges (see `train_trials`).
+        UserError: the recipe, its data or its model is wrong, the executor cannot do what is asked, or a training
+            cannot go on for a reason other than a loss that diverges (see `train_trials`).
     """
     start = monotonic()
     resources.check()
@@ -127,7 +127,7 @@ def run_one_stage(
     Args:
         request: which run.
         text: the stage, like `train:3`.
-        options: only `quiet` has a meaning here.
+        options: only `quiet` has an effect here.
         recipe: the recipe of the request; None to read it.
 
     Returns:
@@ -152,7 +152,8 @@ def run_one_stage(
 
 
 def _secure_stage(request: Request, experiment: Experiment, stage: Stage) -> None:
-    """Archive what the trainings of an array would overwrite, before the first of them; none of them may do it alone.
+    """Archive results that the trainings of an array would overwrite, before the first of them; no single one may do
+    it.
 
     Raises:
         UserError: a training would overwrite results of other settings that are not archived.
@@ -165,8 +166,8 @@ def _secure_stage(request: Request, experiment: Experiment, stage: Stage) -> Non
     lost = [name for name in stage.trials if name in standing.superseded]
     if lost and standing.is_to_be_archived:
         raise UserError(
-            f"{experiment.folder}: {', '.join(lost)} holds results of other settings; archive them first by "
-            "--stage reference, overwrite them by --replace, or give another --results"
+            f"{experiment.folder}: {', '.join(lost)} holds results of other settings; archive them first by --stage "
+            f"reference, overwrite them by --replace, or name another --results"
         )
     secure(replace(standing, replace=True, trials={n: standing.trials[n] for n in stage.trials if n != BASE}))
 
@@ -208,7 +209,7 @@ def _run(
 
 
 def _begin(request: Request, checked: Checked, options: Options, start: float) -> WallTime:
-    """Make the folder ready, and print what the run will take: time by part, and disk."""
+    """Prepare the folder, and print the time of each part of the run, and its disk."""
     experiment, anew, main = checked.experiment, False, process_state().is_main_process
     if main:
         standing = prepare_folder(experiment, request, options)
@@ -243,7 +244,7 @@ def _executor(request: Request, experiment: Experiment, resources: Resources) ->
 
 
 def _train_and_measure(experiment: Experiment, executor: Executor, judge: Judge | None) -> tuple[Choice, Coverage]:
-    """Return what is ranked, and how many verdicts there are on answers along the trainings."""
+    """Return the ranked trials, and the number of verdicts on answers along the trainings."""
     if (
         executor.slots > 1 and not experiment.recipe.rounds
     ) or experiment.validation:  # else each training scores what it needs of the base itself
@@ -265,7 +266,7 @@ def _train_and_measure(experiment: Experiment, executor: Executor, judge: Judge 
 
 @dataclass(frozen=True)
 class _Ranked:
-    """The board; why the judge or a metric gave no number, by place or name; whether nothing would be tried again."""
+    """The board; by place or name, why a judge or metric gave no number; and whether nothing would be tried again."""
 
     board: Leaderboard
     faults: dict[str, str]

@@ -1,4 +1,4 @@
-"""What a recipe would do: pairs, steps, tokens, memory, time and disk."""
+"""Plan a recipe: pairs, steps, tokens, memory, time and disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def plan_of(
     path: Path, overrides: Sequence[str], results: str = "results", console: Console | None = None,
     launch: Path | None = None, recipe: Recipe | None = None, fresh: bool = False,
 ) -> Plan:  # fmt: skip
-    """Check a recipe with all that it names, as a run does, and return what it would do. Nothing is trained.
+    """Check a recipe and everything that it names, as a run does, and return its plan. Nothing is trained.
 
     Args:
         path: the recipe's file.
@@ -40,10 +40,10 @@ def plan_of(
         console: where progress goes; nowhere if None.
         launch: an Accelerate profile that trainings would start under.
         recipe: what the file holds with the overrides; None to read it.
-        fresh: whether nothing that earlier checks found is used.
+        fresh: whether results of earlier checks are not used.
 
     Returns:
-        What it would do, with what looks absurd and what would fail.
+        The plan, with warnings and expected failures.
 
     Raises:
         UserError: the run would be refused.
@@ -63,7 +63,7 @@ def plan_of(
 
 
 def _plan(checked: Checked, launch: Path | None) -> Plan:
-    """Return what a run would do.
+    """Return the plan of a run.
 
     Raises:
         Unknown: it is checked from facts, and one is missing.
@@ -105,7 +105,7 @@ def _plan_variant(
 
 
 def _standing(experiment: Experiment) -> Standing:
-    """Return how the run's folder stands; torch is imported only where there is something in it."""
+    """Return the state of the run's folder; torch is imported only if the folder is not empty."""
     new = new_standing(experiment.folder, experiment.trials)
     if new is not None:
         return new

@@ -1,4 +1,4 @@
-"""What a run would take, as plain numbers and in words. Needs no torch, so that an earlier check shows at once."""
+"""The plan of a run, as plain numbers and in words. Needs no torch, so that an earlier check shows at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Disk:
         stays: by each value of the recipe's `keep`, the weights that stay.
         keep: the recipe's.
         peak: at most, while it runs.
-        free: what is free where the run's folder is.
+        free: free bytes on the disk of the run's folder.
     """
 
     stays: dict[str, float]
@@ -46,7 +46,7 @@ class Disk:
     free: float
 
     def lines(self) -> list[str]:
-        """Return a line on what it takes, with cheaper values of `keep` where it is much, and a warning if too much."""
+        """Return a line on the disk, with cheaper values of `keep` if much is needed, and a warning if too much."""
         stays = self.stays[self.keep]
         words = f"disk: {_gigabytes(stays)} of weights stay, {_gigabytes(self.peak)} at most while it runs"
         lines = [f"{words}; {_gigabytes(self.free)} are free"]
@@ -56,28 +56,28 @@ class Disk:
         return lines
 
     def warnings(self) -> list[str]:
-        """Return a warning where the disk is too small."""
+        """Return a warning if the disk is too small."""
         if self.peak <= self.free:
             return []
         return [
-            f"disk: {_gigabytes(self.peak)} are needed at most and {_gigabytes(self.free)} are free; free some, name "
-            "another folder with --results, lower evals.frontier, or train adapters (train.lora)"
+            f"disk: {_gigabytes(self.peak)} are needed at most and {_gigabytes(self.free)} are free; free some space, "
+            f"name another folder with --results, lower evals.frontier, or train adapters (train.lora)"
         ]
 
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What a run would take.
+    """The time, disk and cost of a run.
 
     Attributes:
         seconds: by the part of the run; parts that it does not have are left out.
-        details: in words what a part consists of.
-        rough: parts of which some are computed from the size of the model, rather than measured or known from a run.
-        unknown: parts of which some are assumed, since nothing is known of them.
+        details: in words, the content of each part.
+        rough: parts partly computed from the size of the model, rather than measured or known from a run.
+        unknown: parts partly assumed, since nothing is known.
         known_from: where the times come from.
         disk: what it writes.
         trainings: seconds of each trial's training, from its first step to its last.
-        crowding: how many times longer all takes while other processes are as busy as now.
+        crowding: how many times longer the run takes while other processes are as busy as now.
         price: dollars an hour, by the recipe; None where it names no price.
         watts: mean power of earlier trainings on this machine; None where it is not known.
     """
@@ -95,12 +95,12 @@ class RunEstimate:
 
     @property
     def dollars(self) -> float | None:
-        """What all parts cost; None without a price."""
+        """Price of all parts, in dollars; None without a price."""
         return None if self.price is None else self.price * self.total / SECONDS
 
     @property
     def joules(self) -> float | None:
-        """What all parts take; None where the machine's power is not known."""
+        """Energy of all parts, in joules; None if the machine's power is not known."""
         return None if self.watts is None else self.watts * self.total
 
     @property
@@ -109,7 +109,7 @@ class RunEstimate:
         return sum(self.seconds.values())
 
     def lines(self) -> list[str]:
-        """Return the table, a line for each part, and what to do where disk is short."""
+        """Return the table, a line for each part, and a cure if disk is short."""
         if not self.seconds:
             return ["time: nothing is left to train or to measure", *self.disk.lines()]
         source = ", ".join(self.known_from) or "roughly, from the size of the model"
@@ -123,7 +123,7 @@ class RunEstimate:
         return [f"time here ({source}):", *lines, *self._costs(), *self.disk.lines()]
 
     def _costs(self) -> list[str]:
-        """Return what the time costs, where that is known."""
+        """Return the cost of the time, if it is known."""
         price = [] if self.dollars is None else [f"about ${self.dollars:.2f}, at ${self.price:g} an hour"]
         power = [] if self.joules is None else [f"about {self.joules / JOULES_OF_WH:,.1f} Wh, at {self.watts:,.0f} W"]
         return [f"cost: {'; '.join(price + power)}"] if price or power else []
@@ -136,13 +136,13 @@ class RunEstimate:
 
 @dataclass(frozen=True)
 class VariantPlan:
-    """What training one variant takes.
+    """The plan of training one variant.
 
     Attributes:
         tokens: of one training.
         seconds: of one training.
         trials: how many trainings: settings times seeds.
-        grids: where ready-made grids come from.
+        grids: the sources of published grids.
         memory: what the training needs; None where the architecture is unknown.
     """
 
@@ -158,7 +158,7 @@ class VariantPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe would do.
+    """The plan of a recipe.
 
     Attributes:
         parameters: of the model.
@@ -170,11 +170,11 @@ class Plan:
         seeds: how many of them each setting has.
         early_stopping: whether some are stopped early.
         sweep: whether there is anything to tune, or more than one seed.
-        notes: a line for each setting that looks absurd.
-        sources: what training sees of each source of the data; empty where there is one.
+        notes: a line for each absurd setting.
+        sources: what training sees of each source of the data; empty for a single source.
         rounds: lines on what each round samples, starts from and trains on; empty without rounds.
-        failing: place in the recipe -> why a plug-in there fails, which a run would go on without.
-        standing: lines on what the run's folder holds and what would become of it; empty if it holds nothing.
+        failing: place in the recipe -> why a plug-in there fails, without which a run would go on.
+        standing: lines on the contents of the run's folder and what happens to them; empty if there are none.
         estimate: time by part of the run, and disk, of what is left to do.
     """
 
@@ -200,7 +200,7 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A line for each setting that looks absurd, and for a disk that is too small."""
+        """A line for each absurd setting, and for a disk that is too small."""
         return (*self.notes, *self.estimate.disk.warnings())
 
     def plain(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class Plan:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], folder: Path) -> Plan:
-        """Return an earlier plan as it stands now: how much memory and disk is free is looked up again.
+        """Return an earlier plan with the memory and disk that are free now.
 
         Args:
             values: as `plain` returned them, perhaps by way of JSON.
@@ -227,7 +227,7 @@ class Plan:
 
 
 def free_disk(folder: Path) -> float:
-    """Return the bytes that are free where a folder is, or will be."""
+    """Return the free bytes on the disk of a folder, which need not exist yet."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return float(shutil.disk_usage(existing).free)
 

@@ -1,4 +1,4 @@
-"""Plausible values of settings, in one place: a value far outside of what anyone published gets a warning."""
+"""Plausible values of settings: a value far outside published ones gets a warning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from prefzoo.training.job import steps_of
 
 @dataclass(frozen=True)
 class Range:
-    """Values of a setting that are plausible, and why no others are."""
+    """The plausible values of a setting, and why others are not plausible."""
 
     low: float
     high: float
@@ -38,7 +38,7 @@ class Range:
             shown: what the warning shows in its place; the number itself if empty.
 
         Returns:
-            A warning for a value outside of the range; an empty string for one inside.
+            A warning for a value outside the range; an empty string for one inside.
         """
         if self.low <= value <= self.high:
             return ""
@@ -58,11 +58,11 @@ FULL_RATE = Range(1e-9, 2e-4, "2e-7 to 2e-5 is published for whole weights, and 
 LORA_RATE = Range(1e-8, 2e-3, "5e-6 to 3e-4 is published for adapters, and a far higher rate destroys the model")
 TRAIN = {
     "batch": Range(2, 2048, "16 to 512 pairs are published"),
-    "warmup": Range(0, 0.5, "it is the share of all steps that warm up, and 0.03 to 0.15 is published"),
+    "warmup": Range(0, 0.5, "it is the share of warm-up steps, and 0.03 to 0.15 is published"),
     "weight_decay": Range(0, 0.3, "0 to 0.1 is published"),
     "max_grad_norm": Range(0.01, 100, "0.3 to 10 is published; a far larger one clips nothing"),
     "lora.rank": Range(1, 512, "4 to 256 is published"),
-    "lora.alpha": Range(1, 1024, "it is once to four times the rank where it is published"),
+    "lora.alpha": Range(1, 1024, "one to four times the rank is published"),
     "lora.dropout": Range(0, 0.5, "0 to 0.1 is published"),
 }
 EVALS = {
@@ -79,7 +79,7 @@ LOST = 0.2  # share of rows dropped or cut that is worth a warning
 
 
 def implausible(experiment: Experiment) -> list[str]:
-    """Return a warning for each setting of a recipe that is far from what is plausible."""
+    """Return a warning for each setting of a recipe that is far from plausible."""
     recipe, pairs = experiment.recipe, len(experiment.pairs)
     lines: list[str] = []
     told = set[str]()  # rounds of a chain mostly have the same settings
@@ -101,7 +101,7 @@ def sampling_warning(temperature: float) -> str:
 
 
 def unused(recipe: Recipe) -> list[str]:
-    """Return a warning for settings that have no effect, since what they belong to is not asked for."""
+    """Return a warning for settings that have no effect without another setting."""
     evals, lines = recipe.evals, list[str]()
     if not evals.prompts:
         default = Evals()
@@ -113,7 +113,7 @@ def unused(recipe: Recipe) -> list[str]:
         if idle:
             lines.append(f"evals.{', '.join(idle)}: has no effect without evals.prompts; add prompts to answer")
     if not recipe.data.eval and not evals.prompts and not evals.benchmarks:
-        lines.append("data.eval, evals.prompts, evals.benchmarks: none is set, so that nothing is measured; add one")
+        lines.append("data.eval, evals.prompts, evals.benchmarks: none is set, so nothing is measured; add one")
     if "leaks" in recipe.data.drop and not (recipe.data.eval or evals.prompts):
         lines.append("data.drop: leaks has no effect without data.eval or evals.prompts; name held-out data")
     return lines
@@ -201,7 +201,7 @@ def _of_knobs(loss: Loss | Modifier, values: Mapping[str, Any], place: str) -> I
 
 
 def _knob_range(loss: Loss | Modifier, knob: str) -> Range | None:
-    """Return what is plausible for a knob: near published values, or very roughly near its default."""
+    """Return plausible values of a knob: near published values, or very roughly near its default."""
     default = loss.Params.model_fields[knob].default
     values = [v for v in (*loss.grid.get(knob, ()), default) if isinstance(v, int | float)]
     if not isinstance(default, float) or not all(math.isfinite(v) for v in values) or min(values) < 0 or default == 0:
@@ -214,7 +214,7 @@ def _knob_range(loss: Loss | Modifier, knob: str) -> Range | None:
 
 
 def _joined(lines: Iterable[str], variants: Sequence[str]) -> list[str]:
-    """Return one line in place of the same one for several variants."""
+    """Merge the same line of several variants into one."""
     concerned: dict[str, list[str]] = {}
     for line in lines:
         owner = next(name for name in variants if line.startswith(f"variants.{name}."))

@@ -162,8 +162,8 @@ def test_a_file_of_the_benchmark_is_read_by_its_names(tmp_path: Path) -> None:
         ({"chosen": []}, "row 1: chosen must be a list of answers (is [])"),
         ({"rejected": None}, "row 1: rejected must be a list of answers (is None)"),
         ({"rejected": ["a", " ", "b"]}, "row 1: rejected holds an answer without text; leave it out"),
-        ({"num_correct": 2}, "row 1: num_correct is 2, and the row has 1; correct either"),
-        ({"total_completions": 3}, "row 1: total_completions is 3, and the row has 4; correct either"),
+        ({"num_correct": 2}, "row 1: num_correct is 2, but the row has 1; correct one of them"),
+        ({"total_completions": 3}, "row 1: total_completions is 3, but the row has 4; correct one of them"),
         ({"subset": "Ties"}, "row 1: id '1' in the ties must begin with ref: or tied:, and end with a prompt's name"),
         ({"prompt": ""}, "row 1: prompt is missing or empty"),
     ],
@@ -303,8 +303,11 @@ def test_a_judge_of_pairs_is_told_that_its_ties_are_no_published_score(
 @pytest.mark.parametrize(
     ("ids", "says"),
     [
-        (["ref:1"], "id 'ref:1' has no row 'tied:1' beside it, and ties are scored on both; add it, or leave it out"),
-        (["ref:1", "tied:1", "tied:1"], "id 'tied:1' is in 2 rows; give each row of the ties an id of its own"),
+        (
+            ["ref:1"],
+            "id 'ref:1' has no partner row 'tied:1', and ties are scored on both; add it, or leave the row out",
+        ),
+        (["ref:1", "tied:1", "tied:1"], "id 'tied:1' is in 2 rows; give each row of the ties its own id"),
     ],
 )
 def test_ties_whose_rows_are_not_in_twos(tmp_path: Path, ids: list[str], says: str) -> None:

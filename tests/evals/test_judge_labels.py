@@ -152,7 +152,7 @@ def test_ties_count_half_and_other_prompts_are_left_out(tmp_path: Path) -> None:
     [
         (
             {"prompt": "other", "chosen": "a", "rejected": "b"},
-            "none of its 1 pairs is about a prompt of evals",
+            "none of its 1 pairs has a prompt of evals",
         ),
         ({"question": "other"}, "its columns question fit no format"),
     ],
@@ -198,8 +198,8 @@ def test_the_judges_own_verdicts_are_no_labels(tmp_path: Path) -> None:
     judge = errs_on()
     told = refusal(measured_by(judge, annotations(12, judge.name), tmp_path))
     assert told == (
-        f"they are the judge's own verdicts (the annotator is {judge.name}, and it agrees with each), and show none of "
-        "its errors; correct them by hand, and write your name as the annotator"
+        f"these are the judge's own verdicts (the annotator is {judge.name}, and it agrees with each), so they "
+        "show none of its errors; correct them by hand, and write your name as the annotator"
     )
     corrected_by_hand = annotations(12, judge.name)
     corrected_by_hand[3]["preference"] = 1.0

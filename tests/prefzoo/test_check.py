@@ -162,7 +162,7 @@ WARNED = [
         "data.train: of the 8 rows of long.jsonl, 4 are dropped and 0 are cut",
     ),
     ("evals.max_new_tokens=4", "evals.max_new_tokens: 4 is outside of 16 to"),
-    ("data.eval=some.jsonl", "data.eval: some.jsonl: 2 of 10 pairs have a prompt that is trained on (the first is nu"),
+    ("data.eval=some.jsonl", "data.eval: some.jsonl: 2 of 10 pairs have a prompt of the training data (the first is "),
     ("evals={prompts: plain.jsonl, judge: 'my.py:better'}", "evals.prompts: plain.jsonl: 1 of 1 prompts have a prompt"),
     ("evals={judge: 'my.py:better'}", "evals.judge: has no effect without evals.prompts; add prompts to answer"),
 ]

@@ -169,7 +169,7 @@ def test_leaks_into_the_pairs_that_choose_settings_are_warned_of_and_left_out(od
     assert "2 pairs dropped: a leak" in dropped and "nearly the same" not in dropped
     write(odd / "chosen_by.jsonl", [PLAIN[2], {**FIRST, "prompt": "Or which?"}])
     same = prefzoo("check", "recipe.yaml", *sweep).stdout
-    assert "sweep.validation: chosen_by.jsonl: 1 of 2 pairs have a prompt that is trained on (the first is" in same
+    assert "sweep.validation: chosen_by.jsonl: 1 of 2 pairs have a prompt of the training data (the first is" in same
 
 
 def test_ches_scores_are_shown_if_asked_for(place: Path, prefzoo: Command) -> None:

@@ -165,8 +165,8 @@ def test_what_goes_up(saved: Path) -> None:
     ("words", "says"),
     [
         (["run/full", "--to", "me"], "--to: 'me': not a repository; write it like user/name"),
-        (["run/gone", "--to", "me/x"], "no checkpoint in it; name RUN/VARIANT"),
-        (["run/low", "--to", "me/x"], "which nobody else has; name its hub id with --base-model"),
+        (["run/gone", "--to", "me/x"], "no checkpoint in it; name a RUN/VARIANT"),
+        (["run/low", "--to", "me/x"], "which only this machine has; name its hub id with --base-model"),
         (["run/low", "--to", "me/x", "--base-model", "/a/b"], "--base-model: '/a/b': not a hub id"),
         (["run/full", "--to", "me/x"], "push: no token for the hub; run `hf auth login`, or set HF_TOKEN"),
     ],
@@ -185,7 +185,7 @@ def test_without_a_card_nothing_goes_up(
 ) -> None:
     (saved / "full" / "checkpoint" / "README.md").unlink()
     assert prefzoo(monkeypatch, "push", str(saved / "full"), "--to", "me/x") == 2
-    assert "no README.md in it; the same prefzoo run writes the card" in capsys.readouterr().err
+    assert "no README.md in it; run the same prefzoo run again to write the card" in capsys.readouterr().err
 
 
 def test_no_network_is_said_in_one_line_without_the_token(

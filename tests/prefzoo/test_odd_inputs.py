@@ -68,7 +68,10 @@ def test_values_have_no_raw_message(place: Path, override: str, told: str) -> No
     ("words", "told"),
     [
         (("check", "train.jsonl"), "train.jsonl: is data, not a recipe; `prefzoo init --data train.jsonl`"),
-        (("check", "r.yaml", "--set", "data.train=https://example.com/x.jsonl"), "an address, and none is fetched"),
+        (
+            ("check", "r.yaml", "--set", "data.train=https://example.com/x.jsonl"),
+            "is an address, and prefzoo downloads none",
+        ),
         (
             ("check", "r.yaml", "--set", "train.lora={targets: [q_prj, v_proj]}"),
             "variants.dpo.train.lora.targets: model has no module 'q_prj'; did you mean 'q_proj'?",
