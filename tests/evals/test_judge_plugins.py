@@ -120,7 +120,7 @@ def test_a_kind_without_settings_has_one_spelling(offered: list[EntryPoint]) -> 
     [
         ("server", "plain_judge:Settings", "the kind 'server' is taken; rename it"),
         ("other", "plain_judge:Settings", 'its settings need `kind: Literal["other"]`, the name of the entry point'),
-        ("nameless", "plain_judge:Nameless", 'its settings need `kind: Literal["nameless"]`, as the entry point is na'),
+        ("nameless", "plain_judge:Nameless", 'its settings need `kind: Literal["nameless"]`, the name of the entry p'),
         ("number", "plain_judge:NUMBER", "it is not a subclass of JudgeSettings"),
         ("gone", "nowhere_at_all:Settings", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
     ],

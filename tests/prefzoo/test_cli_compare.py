@@ -45,7 +45,7 @@ def test_a_table_with_its_footer(
     ("words", "says"),
     [
         (["zoo", "--sort", "win_rate"], "not ranked by win_rate: another set of prompts (instruct:eval:100 and none)"),
-        (["--format", "parquet"], "--format parquet: is binary, and no file is named; add --output FILE"),
+        (["--format", "parquet"], "--format parquet: is binary and needs a file; add --output FILE"),
         (["--metric", "wurds"], "--metric: nothing measured is called 'wurds'; did you mean 'words'"),
     ],
 )

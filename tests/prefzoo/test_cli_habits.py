@@ -27,7 +27,7 @@ def test_version_and_exit_codes_are_told(monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr().out.strip() == f"prefzoo, version {__version__}"
     assert prefzoo(monkeypatch, "--help") == 0
     out = capsys.readouterr().out
-    assert all(f"{code}  " in out for code in (0, 2, 3, 130)) and "a variant failed" in out
+    assert all(f"{code}  " in out for code in (0, 2, 3, 130)) and "a variant, the judge or a metric failed" in out
     page = (ROOT / "docs" / "recipes.md").read_text()
     assert all(f"`{code}`" in page for code in (0, 2, 3, 130))
 

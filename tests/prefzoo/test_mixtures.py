@@ -88,7 +88,7 @@ def test_a_data_set_is_a_name_a_mapping_or_a_list_and_is_read_back_as_written(
         ("{path: a, columns: {promt: q}}", "data.train.columns.promt: no such field; did you mean 'prompt'?"),
         ("[a.jsonl, {path: a.jsonl, rows: 4}]",
          "data.train: a.jsonl is given twice, as 0 and as 1; keep one, and give it the larger weight"),
-        ("[{path: a, name: x}, {path: b, name: x}]", "data.train: two sources are named 'x'; give each a name"),
+        ("[{path: a, name: x}, {path: b, name: x}]", "data.train: two sources are named 'x'; give them differe"),
         ("[{path: a, name: x y}]", "letters, digits, _ . - only, at most 64; like 'x-y'"),
         ("[{path: a, weight: 1}, b]", "data.train: some sources have a weight, and 1 has none; give one to all or to"),
         ("[3]", "data.train.0: must be a mapping of fields (is 3)"),

@@ -354,7 +354,7 @@ def test_one_that_reads_pairs_is_refused_for_single_answers(tmp_path: Path) -> N
         ("def bad(values, state): ...", "state is not an input of a modifier; a knob needs a default"),
         ("def bad(values, *, knob=None): ...", "knob 'knob' needs a type"),
         ("def bad(policy: int): ...", "policy must be annotated LogProbs or TokenLogProbs"),
-        ("def bad(values, *more): ...", "more is *args, **kwargs or positional alone"),
+        ("def bad(values, *more): ...", "more is *args, **kwargs or positional-only"),
         ("bad = 3", "has no function, but something else, named 'bad'"),
     ],
 )
