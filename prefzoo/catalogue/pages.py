@@ -17,7 +17,7 @@ from prefzoo.runtime.maths import formula_markup, formula_text, markup, plain
 UNCITED = "no equation cited"
 LEGEND = (
     f"Only what was read is cited. {UNCITED!r}: no equation number, section or code was read. A dash under "
-    f"'tuned over': no published values were read."
+    "'tuned over': no published values were read."
 )
 SYMBOLS = (
     "Symbols: $c$, $r$ are the policy's log-probs of the chosen and the rejected answer, summed over tokens, in nats; "

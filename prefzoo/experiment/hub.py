@@ -61,7 +61,7 @@ def _adapter(path: Path, base_model: str | None) -> bytes:
     if not HUB_ID.fullmatch(base) or Path(base).exists():
         raise UserError(
             f"{path}: the adapter's base is {base}, which only this machine has; name its hub id with --base-model "
-            f"user/name"
+            "user/name"
         )
     settings["base_model_name_or_path"] = base
     return (json.dumps(settings, indent=2) + "\n").encode()

@@ -169,7 +169,7 @@ def _own_verdicts(judge: Judge, pairs: Sequence[LabelledPair], verdicts: Sequenc
         return ""
     return (
         f"these are the judge's own verdicts (the annotator is {judge.name}, and it agrees with each), so they show "
-        f"none of its errors; correct them by hand, and write your name as the annotator"
+        "none of its errors; correct them by hand, and write your name as the annotator"
     )
 
 

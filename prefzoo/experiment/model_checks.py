@@ -36,7 +36,7 @@ def check_model(spec: str, model: Any, trials: Sequence[Trial], console: Console
     if whole:
         raise UserError(
             f"variants.{whole[0]}: model {spec} is a mixture of {experts} experts, and its router's balancing loss is "
-            f"not computed; without it all tokens may go to few experts; train an adapter (train.lora), or set "
+            "not computed; without it all tokens may go to few experts; train an adapter (train.lora), or set "
             "train.router_loss: off to train all weights without it"
         )
     console.print(

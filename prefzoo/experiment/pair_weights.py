@@ -44,7 +44,7 @@ def read_pair_weights(recipe: Recipe, trials: Sequence[Trial], pairs: Sequence[T
         if trial.variant.loss_obj.couples:
             raise UserError(
                 f"{place}: {trial.variant.loss_obj.name} compares the rows of a step with each other, so no row has "
-                f"its own loss to weigh; leave it out"
+                "its own loss to weigh; leave it out"
             )
     if not columns:
         return {}

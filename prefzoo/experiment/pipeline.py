@@ -167,7 +167,7 @@ def _secure_stage(request: Request, experiment: Experiment, stage: Stage) -> Non
     if lost and standing.is_to_be_archived:
         raise UserError(
             f"{experiment.folder}: {', '.join(lost)} holds results of other settings; archive them first by --stage "
-            f"reference, overwrite them by --replace, or name another --results"
+            "reference, overwrite them by --replace, or name another --results"
         )
     secure(replace(standing, replace=True, trials={n: standing.trials[n] for n in stage.trials if n != BASE}))
 

@@ -61,7 +61,7 @@ class Disk:
             return []
         return [
             f"disk: {_gigabytes(self.peak)} are needed at most and {_gigabytes(self.free)} are free; free some space, "
-            f"name another folder with --results, lower evals.frontier, or train adapters (train.lora)"
+            "name another folder with --results, lower evals.frontier, or train adapters (train.lora)"
         ]
 
 

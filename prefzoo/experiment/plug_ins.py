@@ -1,4 +1,4 @@
-"""Whether a recipe calls anything but prefzoo's own code with plausible settings, which need not be tried.
+"""Tell whether a recipe calls only prefzoo's own code with plausible settings, which needs no trial call.
 
 A test calls every own loss at the ends of its plausible ranges, as `made_up_calls` does before a run.
 """
@@ -31,6 +31,6 @@ def are_own(experiment: Experiment, judge: Judge | None) -> bool:
 
 
 def is_plug_in(judge: Judge) -> bool:
-    """Return whether a judge calls code of the user's, or of an installed package."""
+    """Return whether a judge calls the user's code, or that of an installed package."""
     module = type(judge).__module__
     return module == FUNCTIONS or not module.startswith("prefzoo.")

@@ -1,4 +1,4 @@
-"""Stages on Ray: each is a task, run again when its worker or machine dies; it goes on from its last checkpoint."""
+"""Run stages as Ray tasks. A task runs again if its worker or machine dies, and resumes from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def ray_executor(resources: Resources, request: Request, experiment: Experiment)
     """Connect to Ray, or start it; it is shut down afterwards.
 
     Args:
-        resources: the cluster, and what each stage gets there.
-        request: what workers open the experiment by.
+        resources: the cluster, and the resources of each stage.
+        request: the request by which workers open the experiment.
         experiment: as opened in this process.
 
     Returns:
@@ -58,7 +58,7 @@ def ray_executor(resources: Resources, request: Request, experiment: Experiment)
     try:
         yield OnRay(ray, resources, request, experiment)
     except HeadLost:
-        atexit.register(_leave_at_once)  # Ray's own end would wait for the head, and then crash
+        atexit.register(_leave_at_once)  # Ray's own shutdown would wait for the head, and then crash
         raise
     except BaseException:
         ray.shutdown()
@@ -77,7 +77,7 @@ def connect(on: str) -> Any:
     options: dict[str, Any] = {"ignore_reinit_error": False}
     address = None if on == RAY else on
     if on == RAY and "RAY_ADDRESS" not in os.environ:
-        address = "local"  # not one that somebody else started on this machine
+        address = "local"  # not a cluster that somebody else started on this machine
         options |= {"include_dashboard": False, "object_store_memory": STORE}
     try:
         ray.init(address, logging_level="error", **options)
@@ -91,7 +91,7 @@ def connect(on: str) -> Any:
 
 
 class OnRay:
-    """Each stage a Ray task, run again when its worker or machine dies; it goes on from its last checkpoint."""
+    """Each stage is a Ray task, run again if its worker or machine dies; it resumes from its last checkpoint."""
 
     def __init__(self, ray: Any, resources: Resources, request: Request, experiment: Experiment) -> None:
         self.ray, self.resources, self.request = ray, resources, request.absolute()
@@ -104,7 +104,7 @@ class OnRay:
         self.slots = max(1, int(min(room)))
 
     def run(self, stages: Sequence[Stage]) -> dict[str, Result]:
-        """Run the stages, and return how each trial's ended, by its name."""
+        """Run the stages, and return the result of each trial, by its name."""
         options = {
             "num_cpus": self.resources.cpus, "max_retries": RETRIES, "num_gpus": self.gpus,
             "runtime_env": {"env_vars": threads.environment()},
@@ -172,7 +172,7 @@ class HeadLost(UserError):
 
 
 class Head:
-    """The cluster's head, of which Ray itself says nothing while it is away, and ends the process after a minute."""
+    """The cluster's head. If it is lost, Ray reports nothing and ends the process after a minute."""
 
     def __init__(self, ray: Any, on: str) -> None:
         self.ray, self.on = ray, on
@@ -184,11 +184,11 @@ class Head:
         """Return a task that has ended, if one does within some seconds, and the others.
 
         Raises:
-            HeadLost: it is gone, for longer than one that is started anew takes.
+            HeadLost: it has been away for longer than a restart takes.
         """
         try:
             ready, waiting = self.ray.wait(tasks, timeout=LOOK)
-        except ConnectionError as e:  # of a client: the head's address is the cluster's own affair
+        except ConnectionError as e:  # of a client: only the cluster knows the head's address
             raise self._lost(str(e)) from None
         if not self.address or _listens(self.address):
             self.heard = time.monotonic()
@@ -222,7 +222,7 @@ def _open_in_worker(request: Request, *, quiet: bool) -> Experiment:
 
 
 def _run_in_worker(request: Request, stage: Stage, resources: Resources, quiet: bool) -> dict[str, Result]:  # noqa: FBT001
-    """Run a stage in a Ray worker, whose threads are as many as its CPUs."""
+    """Run a stage in a Ray worker, with one thread per CPU."""
     import torch
 
     memory.configure_allocator()
@@ -233,7 +233,7 @@ def _run_in_worker(request: Request, stage: Stage, resources: Resources, quiet: 
     except Interrupted as e:  # Ray takes an exception, and no BaseException, for a stage's end
         raise RuntimeError(e.line) from None
     finally:
-        experiment.base.drop()  # the device's memory is the next stage's, whichever worker's that is
+        experiment.base.drop()  # frees the device's memory for the next stage, in whichever worker
 
 
 def _launch_stage(request: Request, stage: Stage, resources: Resources, quiet: bool) -> dict[str, Result]:

@@ -1,4 +1,4 @@
-"""The judge of a recipe, and whether it can judge the recipe's prompts. Needs no torch."""
+"""Load the judge of a recipe, and check that it can judge the recipe's prompts. Needs no torch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def recipe_judge(recipe: Recipe, prompts: Sequence[PromptRow]) -> Judge:
 
 
 def check_judgeable(judge: Judge, prompts: Sequence[PromptRow], judge_place: str, prompts_place: str) -> None:
-    """Check that a judge can judge these prompts, and that none is there twice.
+    """Check that a judge can judge these prompts, and that no prompt is repeated.
 
     Args:
         judge: the judge.
-        prompts: what answers will be of.
+        prompts: the prompts to answer.
         judge_place: the field or option that names the judge, for messages.
         prompts_place: the one that names the prompts.
 

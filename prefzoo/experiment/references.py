@@ -1,4 +1,4 @@
-"""References that are other models than the one that is trained: `reference` of a recipe or of a variant."""
+"""References other than the trained model: `reference` of a recipe or of a variant."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prefzoo.runtime.progress import stage
 
 @dataclass(frozen=True)
 class OtherReference:
-    """A model that trainings take as their reference, and do not start from.
+    """A model that trainings compare with, but do not start from.
 
     Attributes:
         spec: the recipe's name of it.
@@ -40,7 +40,7 @@ def read_references(
     recipe: Recipe, trials: Sequence[Trial], model: Any, tokenizer: Any, layout: Layout, pairs: Sequence[TokenExample],
     console: Console,
 ) -> Mapping[str, OtherReference]:  # fmt: skip
-    """Load each reference once, to hash it and to check that it can score the pairs of the model that is trained.
+    """Load each reference once, to hash it and to check that it can score the trained model's pairs.
 
     All processes call this; the main process loads first. No reference stays in memory.
 
@@ -103,12 +103,12 @@ def _shown(token: str | None) -> str:
 
 
 def _why_not_comparable(users: Sequence[Trial], model: Any, other: Any) -> str:
-    """Return why the KL from a reference cannot be taken; an empty string if it can."""
+    """Return why the KL from a reference cannot be computed; an empty string if it can."""
     mine, theirs = (len(m.get_input_embeddings().weight) for m in (model, other))
     reading = next((t for t in users if t.variant.loss_obj.needs_kl), None)
     if reading is not None and mine != theirs:
         return (
-            f"its vocabulary has {theirs} entries and the model's {mine}, and {reading.variant.loss} compares whole "
-            "distributions; name a reference with as many, or choose a loss that reads log-probs alone"
+            f"its vocabulary has {theirs} entries and the model's {mine}, but {reading.variant.loss} compares whole "
+            "distributions; name a reference with as many, or choose a loss that reads only log-probs"
         )
     return ""

@@ -1,4 +1,4 @@
-"""What `prefzoo run` is asked for, as plain values that can be sent to another process."""
+"""A request to `prefzoo run`, as plain values that can be sent to another process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SAVE_EVERY = 300.0  # seconds
 
 @dataclass(frozen=True)
 class Request:
-    """Which run is meant.
+    """The recipe of a run, and where its results go.
 
     Attributes:
         recipe: path of the recipe's file.
@@ -47,8 +47,8 @@ class Options:
     """How a run starts.
 
     Attributes:
-        fresh: train everything again, even what is finished or begun.
-        retry_failed: train again what failed before with the same settings.
+        fresh: train everything again, even finished or interrupted trainings.
+        retry_failed: train failed variants again with the same settings.
         quiet: print results only, no progress.
         silent: print no results either.
     """

@@ -1,4 +1,4 @@
-"""The prompts that on-policy rounds sample answers to."""
+"""Read the prompts that on-policy rounds sample answers to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def prompts_to_sample(recipe: Recipe, pairs: Iterable[TokenExample], tokenizer: 
         No prompt twice.
 
     Raises:
-        UserError: they cannot be read, or a row has tools, which answers are sampled without.
+        UserError: they cannot be read, or a row has tools, which sampling does not support.
     """
     if recipe.rounds is not None and recipe.rounds.prompts is not None:
         return load_prompts(recipe.rounds.prompts, recipe.folder)
@@ -49,4 +49,4 @@ def prompts_to_sample(recipe: Recipe, pairs: Iterable[TokenExample], tokenizer: 
 def _refuse_tools(example: Example) -> None:
     if example.tools or example.template:
         column = "tools" if example.tools else "chat_template_kwargs"
-        raise UserError(f"data.train: row {example.row + 1} has {column}, which rounds do not sample with; remove them")
+        raise UserError(f"data.train: row {example.row + 1} has {column}, which rounds do not support; remove them")

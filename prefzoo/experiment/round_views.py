@@ -1,7 +1,7 @@
-"""Rounds of on-policy training: each is an experiment of its own, with the policy of the round before as its model.
+"""Views of on-policy rounds: each round is an experiment whose model is the policy of the round before.
 
-The pairs of a round lie in its trial's folder, and their card names all that they were made of. So whatever a round
-depends on is on disk, and any process can continue it.
+The pairs of a round are in its trial's folder, and their card names everything that they depend on. So everything that
+a round depends on is on disk, and any process can continue it.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def judge_settings_of(recipe: Recipe) -> Any:
 
 
 def card_of(experiment: Experiment, trial: Trial) -> dict[str, Any]:
-    """Return the card of a round's pairs; empty where there are none, or others than it names."""
+    """Return the card of a round's pairs; empty if there are none, or not the ones that it names."""
     path = experiment.folder / trial.name / PAIRS
     try:
         card: dict[str, Any] = json.loads(Path(f"{path}.card.json").read_text(encoding="utf-8"))
@@ -113,7 +113,7 @@ def card_of(experiment: Experiment, trial: Trial) -> dict[str, Any]:
 
 
 def card_lines(experiment: Experiment, trial: Trial) -> list[str]:
-    """Return what a model card says of the pairs of a round; nothing of a round without sampled ones."""
+    """Return a model card's lines on the pairs of a round; none for a round without sampled pairs."""
     rounds, before = experiment.recipe.rounds, previous(experiment, trial)
     if rounds is None or not is_sampled(experiment, trial):
         return []
@@ -126,7 +126,7 @@ def card_lines(experiment: Experiment, trial: Trial) -> list[str]:
 
 
 def view_of(experiment: Experiment, trial: Trial) -> Experiment | None:
-    """Return the experiment that a round is trained in; None where what it needs is not there yet.
+    """Return the experiment that a round is trained in; None if its inputs do not exist yet.
 
     Its model is the policy of the round before, its data are the round's pairs, and its reference is the recipe's.
 
@@ -162,11 +162,11 @@ def why_not_ready(experiment: Experiment, trial: Trial, trained: Container[str])
     before = previous(experiment, trial)
     if before is not None and before.name not in trained:
         return f"{before.name} is another model"
-    return "" if view_of(experiment, trial) is not None else "its pairs are other ones"
+    return "" if view_of(experiment, trial) is not None else "its pairs changed"
 
 
 def _with_pairs(experiment: Experiment, path: Path) -> Experiment:
-    """Return the experiment with the pairs of a file, which are read as they were written."""
+    """Return the experiment with the pairs of a file, read as they were written."""
     recipe = experiment.recipe
     written = {
         "columns": {},
@@ -205,7 +205,7 @@ def check_rounds_data(experiment: Experiment, trial: Trial) -> Experiment:
     """Return the experiment that a round is trained in, its data checked.
 
     Raises:
-        UserError: what it needs is not there, or the pairs cannot feed its loss.
+        UserError: its inputs are missing, or the pairs do not suit its loss.
     """
     view = view_of(experiment, trial)
     if view is None:

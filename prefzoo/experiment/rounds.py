@@ -1,4 +1,4 @@
-"""Train in rounds: sample pairs from the last round's policy, train on them, and so on; and what a plan says of it."""
+"""Train in rounds: sample pairs from the last round's policy, train on them, and repeat; and describe it for a plan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prefzoo.runtime.run_folders import Failure
 
 
 def check_rounds(experiment: Experiment) -> None:
-    """Check that the judge can pair answers to the prompts, and that the model's chat template writes them.
+    """Check that the judge can pair answers to the prompts, and that the model's chat template can format them.
 
     Raises:
         UserError: they do not fit each other.
@@ -35,7 +35,7 @@ def check_rounds(experiment: Experiment) -> None:
 
 
 def train_rounds(experiment: Experiment, executor: Executor) -> Choice:
-    """Train every round after the one before. A round whose predecessor failed has failed, too.
+    """Train the rounds in order. A round whose predecessor failed fails too.
 
     Raises:
         UserError: no round was trained to its end.
@@ -53,7 +53,7 @@ def train_rounds(experiment: Experiment, executor: Executor) -> Choice:
 
 
 def _is_blocked(experiment: Experiment, trial: Trial) -> bool:
-    """Return whether the round before failed, and record it; else forget a failure that is to be tried again."""
+    """Return whether the round before failed, and record it; else remove a failure that is to be tried again."""
     before, failed, folder = previous(experiment, trial), failures(experiment), experiment.folder / trial.name
     blocked = before is not None and before.name in failed
     if process_state().is_main_process:
@@ -67,7 +67,7 @@ def _is_blocked(experiment: Experiment, trial: Trial) -> bool:
 
 
 def lines_of(experiment: Experiment) -> tuple[str, ...]:
-    """Return what the rounds do, a line each; nothing without rounds.
+    """Describe the rounds, a line each; nothing without rounds.
 
     Args:
         experiment: read and loaded.

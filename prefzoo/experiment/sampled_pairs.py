@@ -34,7 +34,7 @@ from prefzoo.runtime.progress import stage
 
 @dataclass(frozen=True)
 class Wanted:
-    """What pairs are asked for, in the words of `prefzoo pairs`.
+    """The options of `prefzoo pairs`.
 
     Attributes:
         length_ratio, least_score: bounds on the answers of a pair; None for the judge's own.
@@ -56,13 +56,13 @@ class Wanted:
     engine: str = "hf"
 
     def rule(self, *, by_checks: bool) -> Rule:
-        """Return which answers may pair: a judge by checks has bounds of its own, other judges none."""
+        """Return the bounds on answers that may pair: a judge by checks has bounds, other judges have none."""
         own = BY_CHECKS if by_checks else Rule()
         ratio = own.length_ratio if self.length_ratio is None else self.length_ratio
         return Rule(ratio, own.least_chosen if self.least_score is None else self.least_score)
 
     def command(self) -> str:
-        """Return the command that makes the same data again, with every option that is not the default."""
+        """Return the command that reproduces the data, with every option that is not the default."""
         words = ["prefzoo", "pairs", "--model", self.model, "--prompts", self.prompts]
         words += ["--judge", self.judge] if self.judge != "verifier" else []
         more = {"length_ratio": self.length_ratio, "least_score": self.least_score, "limit": self.limit}
@@ -96,7 +96,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is sampled, and who judges it; `limit`: how many pairs at most, None for all."""
+    """The prompts, the judge and the settings of sampling; `limit`: how many pairs at most, None for all."""
 
     rows: Sequence[PromptRow]
     judge: Judge
@@ -108,7 +108,7 @@ class Asked:
 def sample_pairs(
     policy: Policy, asked: Asked, out: Path, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, Any], Path]:  # fmt: skip
-    """Sample a policy's answers and pair them; a killed call goes on where it stopped.
+    """Sample a policy's answers and pair them; after a kill, the same call resumes where it stopped.
 
     Args:
         policy: whose answers.
@@ -129,7 +129,9 @@ def sample_pairs(
     prompts = [row.prompt for row in asked.rows]
     weights, vocabulary = models.fingerprint(model), models.tokenizer_hash(tokenizer)
     engine = [] if policy.engine == "hf" else [engine_version()]
-    key = key_of([weights, vocabulary, asdict(asked.sampling), prompts, *engine])[:8]  # another sampling starts anew
+    key = key_of([weights, vocabulary, asdict(asked.sampling), prompts, *engine])[
+        :8
+    ]  # another sampling starts from the beginning
     partial = out.with_name(f".{out.name}.{key}.partial")
     with ExitStack() as stack:
         if policy.engine == "hf":
@@ -145,7 +147,7 @@ def sample_pairs(
 
 
 def _by_vllm(policy: Policy, tokenizer: Any, asked: Asked, stack: ExitStack) -> Sampler:
-    """Return what samples by vLLM, whose engine starts with the first prompts that are not cached."""
+    """Return a sampler by vLLM, whose engine starts with the first prompts that are not cached."""
     source = model_copies.merged(models.resolve_model(policy.spec, policy.folder), trust=policy.trust)
     source = model_copies.with_rows(source, tokenizer, trust=policy.trust)
     length = longest([encode_prompt(tokenizer, row.prompt) for row in asked.rows]) + asked.sampling.max_new_tokens
@@ -161,7 +163,7 @@ def _by_vllm(policy: Policy, tokenizer: Any, asked: Asked, stack: ExitStack) -> 
 
 
 def summary_of(card: Mapping[str, Any]) -> str:
-    """Return in words which prompts gave no pair, and which answers were left out."""
+    """Return in words how many prompts gave no pair, and which answers were left out."""
     without = "; ".join(f"{n} x {why}" for why, n in card["why_without"].items())
     left_out = ", ".join(f"{n} {why}" for why, n in card["answers_left_out"].items())
     summary = f"{card['prompts_without_a_pair']} of {card['prompts_asked']} prompts gave no pair"
@@ -169,7 +171,7 @@ def summary_of(card: Mapping[str, Any]) -> str:
 
 
 def write(wanted: Wanted, *, quiet: bool = False) -> None:
-    """Sample, judge, pair and write; the card beside the file records how it was made.
+    """Sample answers, judge them, pair them and write the pairs; the card beside the file records how.
 
     Args:
         wanted: The pairs.
@@ -205,4 +207,4 @@ def write(wanted: Wanted, *, quiet: bool = False) -> None:
     for line in (summary, card["verdicts_missing"]):
         if line:
             console.print(line, markup=False, highlight=False)
-    console.print(f"{len(pairs)} pairs in {out}; how they were made: {out}.card.json")
+    console.print(f"{len(pairs)} pairs in {out}; their origin is in {out}.card.json")

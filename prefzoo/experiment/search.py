@@ -1,8 +1,7 @@
-"""Tuning: a recipe's trials, and which setting of each variant its validation numbers choose. Pure functions.
+"""Tune: list a recipe's trials, and choose each variant's setting by validation numbers. Pure functions.
 
-A trial is an ordinary variant with a stable name and one seed, so that whatever holds for variants (caching, resuming,
-a key for its content) holds for trials. Nothing here sees a number of the test split: `choose` takes validation scores,
-and there is no other way to a choice.
+A trial is an ordinary variant with a stable name and one seed, so that caching, resuming and keys of variants work for
+trials too. Nothing here sees a number of the test split: only `choose` makes a choice, and it takes validation scores.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Trial:
         name: of its folder: the variant's, the setting's and the seed's.
         arm: the variant of the recipe that it tries a setting of.
         setting: its name without the seed; trials of one setting differ in the seed alone.
-        values: what its setting says where the variant has a choice.
+        values: its values of the settings that vary.
     """
 
     name: str
@@ -50,11 +49,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Score:
-    """What a trial gave on the validation split.
+    """A trial's score on the validation split.
 
     Attributes:
         accuracy: share of pairs whose chosen answer gained more than the rejected one over the reference, ties half.
-        moved: mean of |margin| in nats: how far the policy went for it.
+        moved: mean of |margin| in nats: how far the policy moved.
     """
 
     accuracy: float
@@ -72,7 +71,7 @@ def settings_of(recipe: Recipe) -> Sweep:
 
 
 def validation_set(recipe: Recipe) -> str | None:
-    """Return the data set by which settings are chosen; None where it is a share of the training data, or none is."""
+    """Return the data set by which settings are chosen; None for a share of the training data, or no choice."""
     source = settings_of(recipe).validation
     return source if isinstance(source, str) and any(v.axes for v in recipe.variants.values()) else None
 
@@ -111,9 +110,9 @@ def _check_budgets(recipe: Recipe, settings: Mapping[str, int]) -> None:
         return
     counts = ", ".join(f"{arm} {n}" for arm, n in settings.items())
     raise UserError(
-        f"variants: unequal tuning ({counts} settings) favours variants with more; give all as many, thin larger grids "
-        f"by sweep.trials: {min(settings.values())}, or accept it by sweep.unequal_budgets: flag, which the report "
-        "repeats"
+        f"variants: unequal tuning ({counts} settings) favours variants with more; give all the same number, thin "
+        f"larger grids by sweep.trials: {min(settings.values())}, or accept it by sweep.unequal_budgets: flag, which "
+        "the report repeats"
     )
 
 
@@ -185,7 +184,7 @@ def _with(variant: Variant, values: Values) -> Variant:
 
 
 def _name(arm: str, values: Values) -> str:
-    """Return a folder's name that names the setting, the same whatever else is in the grid."""
+    """Return a folder's name for a setting, which does not depend on the rest of the grid."""
     short = {name: "lr" if name == "train.learning_rate" else name.split(".")[-1] for name in values}
     shown = [f"{short[k]}{_short_value(v)}" for k, v in values.items()]
     name = re.sub(r"[^a-z0-9_.-]+", "", "-".join([arm, *shown]).lower())
@@ -226,7 +225,7 @@ def score(margins: Sequence[float]) -> Score:
 
 
 def searched(recipe: Recipe, trials: Sequence[Trial]) -> list[Trial]:
-    """Return the trials that a choice is made by: those of the first `sweep.search_seeds` seeds."""
+    """Return the trials that decide a choice: those of the first `sweep.search_seeds` seeds."""
     seeds = (recipe.seeds or [recipe.seed])[: settings_of(recipe).search_seeds]
     return [t for t in trials if t.seed in seeds]
 
@@ -234,8 +233,8 @@ def searched(recipe: Recipe, trials: Sequence[Trial]) -> list[Trial]:
 def choose(trials: Sequence[Trial], scores: Mapping[str, Score]) -> dict[str, str]:
     """Return each variant's best setting by the scores of its trials on the validation split, the mean over seeds.
 
-    Equally accurate: the one that moved less; then the first. A setting that lacks a score (stopped, or failed) is no
-    candidate, and a variant without candidates has no choice.
+    Of equally accurate settings, the one that moved less wins; then the first. A setting without a score (stopped, or
+    failed) is not a candidate, and a variant without candidates has no choice.
     """
     chosen: dict[str, str] = {}
     for arm in dict.fromkeys(t.arm for t in trials):
@@ -259,7 +258,7 @@ def rank(trials: Sequence[Trial], scores: Mapping[str, Score]) -> list[str]:
 
 
 def rungs(sweep: Sweep, steps: int) -> list[int]:
-    """Return after how many steps trials are compared and the worst stopped; empty without early stopping."""
+    """Return the steps after which trials are compared and the worst stopped; empty without early stopping."""
     halving = sweep.early_stopping
     if halving is None:
         return []

@@ -1,4 +1,4 @@
-"""`prefzoo run --emit slurm`: scripts for clusters without Ray. Task i of an array trains trial i."""
+"""`prefzoo run --emit slurm`: write scripts for clusters without Ray. Task i of an array trains trial i."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ sbatch --dependency=afterany:"${{train%%;*}}" "$@" evaluate.sbatch
 
 @dataclass(frozen=True)
 class Scripts:
-    """What was written: the script that hands all jobs in, and how many trainings they are."""
+    """The script that submits all jobs, and the number of trainings."""
 
     submit: Path
     trials: int
@@ -56,14 +56,14 @@ def write_scripts(request: Request, resources: Resources, recipe: Recipe) -> Scr
 
     Args:
         request: which run.
-        resources: what each task gets.
+        resources: the resources of each task.
         recipe: the recipe of the request.
 
     Returns:
-        The script that hands all jobs in.
+        The script that submits all jobs.
 
     Raises:
-        UserError: the recipe asks for what tasks that do not wait for each other cannot do.
+        UserError: the recipe needs tasks that wait for each other.
     """
     resources.check()
     request = request.absolute()
@@ -85,7 +85,9 @@ def _check(recipe: Recipe) -> None:
             "--set sweep.early_stopping=null, or run on Ray"
         )
     if recipe.rounds is not None:
-        faults.append("rounds: each waits for the one before, and tasks of an array do not; run it here, or on Ray")
+        faults.append(
+            "rounds: each waits for the one before, but tasks of an array do not wait; run it here, or on Ray"
+        )
     asking = [name for name, variant in recipe.variants.items() if variant.train.side_by_side == "on"]
     if asking:
         faults.append(
@@ -103,8 +105,8 @@ def scripts(request: Request, trials: int, job: str, folder: Path, resources: Re
         request: the run.
         trials: how many trainings it has.
         job: the name of the jobs.
-        folder: where the scripts and their logs lie.
-        resources: what each job gets.
+        folder: the folder of the scripts and their logs.
+        resources: the resources of each job.
 
     Returns:
         The texts by their files' names.

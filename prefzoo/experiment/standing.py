@@ -1,4 +1,4 @@
-"""How a run's folder stands against its recipe: what is reused, resumed, trained, trained again, and left over.
+"""Compare a run's folder with its recipe: trials that are reused, resumed, trained, trained again, or left over.
 
 Everything is read, nothing is written: `check` prints it, and a run prints it before it touches anything.
 """
@@ -43,7 +43,7 @@ def standing_of(experiment: Experiment, options: Options, *, replace: bool = Fal
         replace: whether results of other settings are to be overwritten.
 
     Returns:
-        What would happen to every trial.
+        The state of every trial.
     """
     folder, earlier = experiment.folder, _resolved(experiment.folder)
     orphans = list(run_files.orphans(folder, experiment.trials))
@@ -75,7 +75,7 @@ def _standing_of(
     if result is not None and result.key == training.key and run_folders.why_removed(training.folder):
         gone = state_of_numbers(experiment, trial.name) is not Numbers.SAME
         return TrialStanding(AGAIN, REMOVED) if gone else TrialStanding(REUSED)
-    if is_validated(experiment, trial):  # stopped early by the others of its sweep, or chosen and on its way
+    if is_validated(experiment, trial):  # stopped early by the others of its sweep, or chosen and still training
         return TrialStanding(REUSED)
     if failure is not None and failure.key == training.key:
         return TrialStanding(FAILED, f"at step {failure.step}; --retry-failed tries again")
@@ -92,7 +92,7 @@ def _standing_of(
 
 
 def _of_round(experiment: Experiment, trial: Trial, known: Mapping[str, TrialStanding]) -> TrialStanding | None:
-    """Return how a round stands whose pairs are still to be sampled; None of any other, and without rounds."""
+    """Return the state of a round whose pairs are still to be sampled; None for any other trial."""
     trained = {name for name, one in known.items() if one.action == REUSED}
     reason, folder = round_views.why_not_ready(experiment, trial, trained), experiment.folder / trial.name
     if not reason:
@@ -102,7 +102,7 @@ def _of_round(experiment: Experiment, trial: Trial, known: Mapping[str, TrialSta
 
 
 def _forced(one: TrialStanding, options: Options) -> TrialStanding:
-    """Return what an option makes of it."""
+    """Return the state as an option changes it."""
     if options.fresh and one.action in (REUSED, RESUMED, FAILED):
         return TrialStanding(AGAIN, "--fresh", None, one.overwrites)
     if options.retry_failed and one.action == FAILED:
@@ -111,7 +111,7 @@ def _forced(one: TrialStanding, options: Options) -> TrialStanding:
 
 
 def _is_same_but_broken(training: Training) -> bool:
-    """Return whether nothing of other settings is there: the training without its weights, or before its beginning."""
+    """Return whether the folder holds nothing of other settings: no training, or the same one without its weights."""
     result, failure = run_folders.read_result(training.folder), run_folders.read_failure(training.folder)
     if result is not None:
         return result.key == training.key
@@ -122,7 +122,7 @@ def _is_same_but_broken(training: Training) -> bool:
 
 
 def _finished(folder: Path, orphans: list[str]) -> dict[str, Path]:
-    """Return folders of finished trainings by their key: those the recipe no longer has, and those in archives."""
+    """Return folders of finished trainings by their key: ones that the recipe no longer has, and ones in archives."""
     archived = [path for earlier in archive.archives_of(folder) for path in sorted(earlier.glob("*"))]
     by_key: dict[str, Path] = {}
     for path in (*(folder / name for name in orphans), *archived):
@@ -144,7 +144,7 @@ def _why_again(experiment: Experiment, training: Training, earlier: Mapping[str,
     if result is None and _is_same_but_broken(training):
         return "it was interrupted before its first checkpoint"
     recipe = experiment.recipe.resolved()
-    if result is None:  # it failed or was interrupted: only the recipe of that time says how it was set
+    if result is None:  # it failed or was interrupted: only the recipe of that time has its settings
         variant = recipe["variants"].get(training.trial.arm, {})
         before = (earlier.get("variants") or {}).get(training.trial.arm, {})
         differing = changes(before, variant) + changes(_inputs(earlier), _inputs(recipe))
@@ -171,7 +171,7 @@ def _without_trackers(train: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inputs(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what all trials of a recipe start from, as plain values."""
+    """Return the settings that all trials of a recipe share, as plain values."""
     data = {key: value for key, value in (recipe.get("data") or {}).items() if key != "eval"}
     return {"model": recipe.get("model"), "data": data, "sweep": recipe.get("sweep")}
 
@@ -190,12 +190,12 @@ def _resolved(folder: Path) -> dict[str, Any]:
 
 
 def secure(standing: Standing, console: Console | None = None) -> None:
-    """Archive results that the run would overwrite, then put trainings that lie elsewhere into their trials' folders.
+    """Archive results that the run would overwrite, then move trainings from other folders into their trials' folders.
 
-    A kill at any moment loses nothing: the same run then does the rest.
+    A kill at any moment loses nothing: the same run then completes it.
 
     Args:
-        standing: how the run's folder stands.
+        standing: the state of the run's folder.
         console: where the archive's name is printed.
     """
     if standing.is_to_be_archived:

@@ -1,4 +1,4 @@
-"""How a run's folder stands against its recipe, in values and words. Needs no torch."""
+"""The state of a run's folder compared with its recipe, as values and in words. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST = 8  # names on a line
 
 @dataclass(frozen=True)
 class TrialStanding:
-    """What happens to one trial.
+    """The state of one trial.
 
     Attributes:
         action: REUSED, RESUMED, NEW, AGAIN or FAILED.
@@ -34,11 +34,11 @@ class TrialStanding:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a run's folder stands against its recipe.
+    """The state of a run's folder compared with its recipe.
 
     Attributes:
         folder: the run's.
-        trials: what happens to each trial of the recipe, by name.
+        trials: the state of each trial of the recipe, by name.
         orphans: trials in the folder that the recipe no longer has.
         measured_again: models whose training is reused and whose numbers are of other settings.
         evaluation: the settings of the evaluation that changed, old -> new.
@@ -54,12 +54,12 @@ class Standing:
 
     @property
     def uses_nothing(self) -> bool:
-        """Whether nothing that an earlier start of the run trained is used."""
+        """Whether no training of an earlier start is used."""
         return all(one.action in (NEW, AGAIN) for one in self.trials.values())
 
     @property
     def superseded(self) -> list[str]:
-        """What the run would overwrite or leave off its board: trials, and models with numbers of other settings."""
+        """Trials that the run would overwrite or leave off its board, and models with numbers of other settings."""
         changed = [name for name, one in self.trials.items() if one.overwrites]
         return [*changed, *self.orphans, *self.measured_again]
 
@@ -97,7 +97,7 @@ class Standing:
 
 
 def new_standing(folder: Path, trials: Iterable[str]) -> Standing | None:
-    """Return how a run stands that nothing was written of, neither into its folder nor into archives; else None.
+    """Return the state of a run that has written nothing, neither to its folder nor to archives; else None.
 
     Args:
         folder: the run's.
@@ -109,6 +109,6 @@ def new_standing(folder: Path, trials: Iterable[str]) -> Standing | None:
 
 
 def shortened(names: Sequence[str]) -> str:
-    """Return names separated by commas; of many, the first ones and how many more there are."""
+    """Return names separated by commas; of many, only the first ones, with the number of the others."""
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
     return ", ".join(names[:MOST]) + more

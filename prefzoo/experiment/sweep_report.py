@@ -1,4 +1,4 @@
-"""How settings were chosen: the section of the leaderboard, and `sweep.json` with the same for machines."""
+"""Report how settings were chosen: the leaderboard's section, and `sweep.json` with the same for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_GRID = "sweep: no variant has a grid, so there is nothing to choose and the s
 
 
 def plan(experiment: Experiment) -> str:
-    """Return in one line how many trainings there are, and what they are chosen by."""
+    """Return in one line the number of trainings, and the pairs that they are chosen by."""
     trials = list(experiment.trials.values())
     counts, seeds = search.budgets(trials), experiment.recipe.seeds or [experiment.recipe.seed]
     each = f"{next(iter(counts.values()))} settings each" if len(set(counts.values())) == 1 else _counts(counts)
@@ -74,7 +74,7 @@ def table(experiment: Experiment, choice: Choice, numbers: Mapping[str, Measured
 
 
 def record(experiment: Experiment, choice: Choice) -> dict[str, Any]:
-    """Return what `sweep.json` holds: every trial with its score, and what was chosen."""
+    """Return the content of `sweep.json`: every trial with its score, and the choices."""
     failed = failures(experiment)
     trials = [
         {
@@ -107,8 +107,8 @@ def _statement(experiment: Experiment, counts: Mapping[str, int]) -> str:
     searched = len(seeds[: search.settings_of(experiment.recipe).search_seeds])
     return (
         f"{budget}, each trained with {searched} of {_seeds(len(seeds))}. The setting was chosen by the accuracy on "
-        f"{len(experiment.validation)} validation pairs, which nothing was trained on; the table above is of the test "
-        "split alone, which no choice saw."
+        f"{len(experiment.validation)} validation pairs, on which nothing was trained; the table above is of the test "
+        "split alone, which no choice used."
     )
 
 

@@ -1,8 +1,8 @@
-"""Whether a run has nothing to do, decided from the size and date of files: nothing heavy is imported.
+"""Decide from the size and date of files whether a run has nothing to do, without heavy imports.
 
 A run that ends with nothing left to try again writes a mark into its folder: the recipe, every file that it read, every
 file that it left, and the versions and hardware it ran on. The same command finds the mark, compares, and shows the
-board again. Whatever differs leads to an ordinary run.
+board again. Any difference leads to an ordinary run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Finished:
 
     Attributes:
         folder: the run's.
-        lines: what the run said of its folder and its recipe.
+        lines: what the run printed about its folder and its recipe.
         boards: width of a terminal -> the board for it.
     """
 
@@ -60,7 +60,7 @@ def read_finished_run(request: Request) -> Finished | None:
         same = mark["inputs"] == known_inputs(request, mark["inputs"]["files"]) and mark["outputs"] == outputs(folder)
         return Finished(folder, mark["lines"], mark["boards"]) if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
-        return None  # an ordinary run finds out what is the matter
+        return None  # an ordinary run reports what is wrong
 
 
 def write_mark(finished: Finished, inputs: Mapping[str, Any]) -> None:
@@ -97,7 +97,7 @@ def inputs_of(request: Request, recipe: Mapping[str, Any], folder: Path) -> dict
         folder: where relative paths start.
 
     Returns:
-        The inputs; None where something comes from the hub and no local copy of it says which version it is.
+        The inputs; None if something comes from the hub and no local copy tells its version.
     """
     paths = [path for text in _texts(recipe) for path in files_of(text, folder)]
     named = [recipe["model"], *(v.get("reference") for v in recipe["variants"].values() if isinstance(v, Mapping))]
@@ -115,14 +115,14 @@ def inputs_of(request: Request, recipe: Mapping[str, Any], folder: Path) -> dict
 
 
 def outputs(folder: Path) -> Stamps:
-    """Return size and date of every file of a run's folder, but for hidden ones and a scheduler's."""
+    """Return size and date of every file of a run's folder, except hidden ones and a scheduler's."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     parts = {path: path.relative_to(folder).parts for path in files}
     return stamps([p for p in files if parts[p][0] != "slurm" and not any(x.startswith(".") for x in parts[p])])
 
 
 def known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that a run depends on, whose files are known.
+    """Return all that a run with known files depends on.
 
     Args:
         request: which run.
@@ -139,7 +139,7 @@ def known_inputs(request: Request, files: Sequence[str] | Mapping[str, Any]) -> 
 
 
 def surroundings() -> dict[str, Any]:
-    """Return the code, the versions of packages and the hardware that whatever is computed depends on."""
+    """Return the code, the versions of packages and the hardware that every result depends on."""
     package = Path(__file__).parents[1]
     own = [p for root in (package, package / "evals") for p in root.resolve().rglob("*") if p.suffix in (".py", ".j2")]
     # names and versions; not of sys.path: setuptools and Ray, once imported, add folders with copies of packages
@@ -176,7 +176,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def hub_version(name: str, kind: str) -> Path | None:
-    """Return the local file that says which version of the hub's a name stands for; None where there is none.
+    """Return the local file that tells the version of a hub name; None if there is none.
 
     Args:
         name: of a model or data set of the hub.
@@ -214,7 +214,7 @@ def files_of(text: str, folder: Path) -> Iterator[Path]:
 
 
 def stamps(paths: Sequence[Path]) -> Stamps:
-    """Return size and date of files; of one that is not there, nothing."""
+    """Return size and date of files; missing ones are left out."""
     stats = {str(path): path.stat() if path.is_file() else None for path in paths}
     return {path: [stat.st_size, stat.st_mtime_ns] if stat else [] for path, stat in sorted(stats.items())}
 

@@ -1,4 +1,4 @@
-"""Settings that change nothing in a training, and ties in data for losses that take them for preferences."""
+"""Find settings that change nothing in a training, and ties in data for losses that take them for preferences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefzoo.losses import AnyLoss
 from prefzoo.recipe.load import Recipe
 from prefzoo.training.job import steps_of
 
-TIES = "leave them out, or take dpo_rk or dpo_davidson, which expect ties"
+TIES = "leave them out, or use dpo_rk or dpo_davidson, which expect ties"
 
 
 def without_effect(recipe: Recipe, trials: Sequence[Trial], pairs: int, audit: dict[str, Any]) -> list[str]:
@@ -20,7 +20,7 @@ def without_effect(recipe: Recipe, trials: Sequence[Trial], pairs: int, audit: d
         recipe: the recipe.
         trials: all of the recipe's.
         pairs: the rows that are trained on.
-        audit: what was counted in the training data.
+        audit: the audit of the training data.
 
     Returns:
         A line for each setting, and one for ties.
@@ -37,13 +37,13 @@ def _of_reference(recipe: Recipe, trial: Trial, pairs: int) -> Iterator[str]:
     if sync is None or (shared and not loss.needs_reference):
         return
     if not loss.needs_reference:
-        yield f"{at}: {loss.name} reads no reference, so that this has no effect; leave it out"
+        yield f"{at}: {loss.name} reads no reference, so this has no effect; leave it out"
     elif sync.every > steps:
-        yield f"{at}.every: is {sync.every}, and there are {steps} steps, so that the reference never moves; lower it"
+        yield f"{at}.every: is {sync.every}, and there are {steps} steps, so the reference never moves; lower it"
     elif (sync.every, sync.alpha, sync.when, sync.bema) == (1, 1.0, "after", None):
         yield (
-            f"{at}: the reference is the policy itself at each step, so that all log-ratios are 0; "
-            "set when: before, a larger every or a smaller alpha"
+            f"{at}: the reference is the policy itself at each step, so all log-ratios are 0; set when: before, a "
+            "larger every or a smaller alpha"
         )
 
 

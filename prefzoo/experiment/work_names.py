@@ -1,4 +1,4 @@
-"""Names of works: two pieces of work have the same name if their units take the same time on one machine and model."""
+"""Name pieces of work: two have the same name if their units take the same time on one machine and model."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def scoring(kind: type[LogProbs], *, bf16: bool) -> str:
 
 
 def products(*, bf16: bool) -> str:
-    """Return the name of half of the operations of a matrix product, which training may get."""
+    """Return the name of the speed of matrix products, half of which training may reach."""
     return f"operations in {'bf16' if bf16 else 'fp32'}"
 
 
 def answering(prompts: int, tokens: int) -> str:
-    """Return the name of generating answers: what a token takes depends on how many are generated together."""
+    """Return the name of generating answers: the time of a token depends on how many are generated together."""
     return f"answers to {min(prompts, prompts_together(device_type()))} prompts, {tokens} tokens"
 
 

@@ -1,4 +1,4 @@
-"""The work of a run in units whose time can be known: tokens to train on, tokens of answers, calls of a judge."""
+"""Split a run into units of work of known time: tokens to train on, tokens of answers, calls of a judge."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained, and what is measured afterwards.
+    """The trainings and measurements that are left.
 
     Attributes:
         left: the share of each trial's steps that is still to be done; trials with nothing left are not in it.
@@ -54,11 +54,11 @@ class Trained:
 
 
 def trained(experiment: Experiment, standing: Standing) -> Trained:
-    """Return what is left to train and to measure. Of a variant with a grid, the first setting stands for the chosen.
+    """Return the trainings and measurements that are left. In a grid, the first setting stands for the chosen one.
 
     Args:
         experiment: what is run.
-        standing: how its folder stands.
+        standing: the state of its folder.
     """
     trials = list(experiment.trials.values())
     first = {t.arm: t.setting for t in reversed(trials)}

@@ -87,7 +87,7 @@ def _checked(loss: str, name: str, kind: type[Any], value: Any) -> Any:
         elif not isinstance(content, torch.Tensor):
             raise ValueError(
                 f"loss {loss}: {name}.{one.name} is {type(content).__name__}, not a tensor; convert it with "
-                f"torch.tensor"
+                "torch.tensor"
             )
     return replace(inputs, **absent) if absent else inputs
 
@@ -110,6 +110,6 @@ def _rows(loss: str, name: str, value: Any) -> int | None:
         elif len(content) != count:
             raise ValueError(
                 f"loss {loss}: {name}.{first} has {count} rows, {name}.{one.name} {len(content)}; give both the same "
-                f"number"
+                "number"
             )
     return count

@@ -138,7 +138,7 @@ def parse(text: str, get: Callable[[str], Loss]) -> Sum:
     if single and pairs:
         raise UserError(
             f"loss {text!r}: {', '.join(single)} takes single answers and {', '.join(pairs)} takes pairs; one sum "
-            f"cannot mix them: use a paired relative (bco_pair for bco, apo_zero for apo_zero_unpaired) or two variants"
+            "cannot mix them: use a paired relative (bco_pair for bco, apo_zero for apo_zero_unpaired) or two variants"
         )
     shown = [name if weight == 1 else f"{weight:.12g}*{name}" for weight, name in read]
     return Sum(tuple(terms), " + ".join(shown))

@@ -170,7 +170,7 @@ def _reference(source: RawRecipe, keys: Keys, own: dict[str, Any], loss: AnyLoss
         source.fault(
             at if own else (*keys, "train", "sync_reference"),
             f"the reference {reference} does not move, and train.sync_reference moves one that starts from the model; "
-            f"leave out one of them",
+            "leave out one of them",
         )
     return str(reference)
 

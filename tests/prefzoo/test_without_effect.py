@@ -29,7 +29,7 @@ def lines(folder: Path, variants: str, ties: int | None = 0, *overrides: str) ->
 @pytest.mark.parametrize(
     ("variants", "says"),
     [
-        ("{a: {loss: simpo, train: {sync_reference: {}}}}", "sync_reference: simpo reads no reference, so that this"),
+        ("{a: {loss: simpo, train: {sync_reference: {}}}}", "sync_reference: simpo reads no reference, so this"),
         ("{a: {loss: dpo, train: {sync_reference: {every: 11}}}}", "every: is 11, and there are 10 steps"),
         ("{a: {loss: dpo, train: {sync_reference: {every: 1, alpha: 1}}}}", "sync_reference: the reference is the"),
     ],
