@@ -1,4 +1,4 @@
-"""Read a data set as training does, and take its statistics: what `prefzoo data` shows, and `data_audit.json` keeps."""
+"""Read a data set as training does, and compute the statistics of `prefzoo data` and `data_audit.json`."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Audit:
         repeated_prompts: number of rows that repeat an earlier prompt, whatever the answers.
         ties: number of rows with two equal scores; None without scores.
         languages: number of rows by the language of the chosen answer, or of the single one.
-        findings: what is odd in the rows, whether they are kept or not; each with its first rows.
+        findings: odd rows by kind, used or not; each kind with its first rows.
         counts: number of rows dropped or changed, by reason.
         roles: number of tokens by role (see `roles_of`); None where they were not counted.
         example: (part, text of one token) of the first kept pair, or of the first answer of each label. The part of a
             token in an answer that is not scored, because another than the assistant says it, ends with `UNSCORED`.
         sources: what training sees of each source; empty where there is one.
-        ches: how alike a model sees the answers of each pair; None unless asked for.
+        ches: how similar the answers of each pair are to a model; None unless asked for.
     """
 
     spec: str
@@ -84,7 +84,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class AuditedData:
-    """A data set that was read, and what was seen in it.
+    """A data set that was read, and its audit.
 
     Attributes:
         examples: its rows as text, without those that the recipe leaves out.
@@ -112,7 +112,7 @@ def read_and_audit(
         source, folder: the data set, as for `read_source`.
         tokenizer, max_length, too_long, reading: as for `tokenise`.
         drop: which rows are left out besides those that cannot be used.
-        tested_on: what a model that is trained on the data is tested on.
+        tested_on: the test data of a model that is trained on the data.
         flip: the share of the labels to flip.
         stages: shows the progress of reading, of the audit, and of tokenising.
 

@@ -56,7 +56,7 @@ def render(result: Audit, console: Console) -> None:
 
 
 def _print_findings(result: Audit, console: Console) -> None:
-    """Print what is odd, with the first rows, and the words that leave such rows out."""
+    """Print odd rows, the first of each kind, and the setting that drops them."""
     if not result.findings:
         console.print("nothing odd in the rows")
         return
@@ -74,7 +74,7 @@ def _languages(counts: Mapping[str, int]) -> str:
 
 
 def _meaning(result: Audit, *, coloured: bool) -> str:
-    """Return what the colours of the example mean, or its brackets, by which alone a mask shows without colours."""
+    """Return the meaning of the example's colours, or of its brackets, which show the mask without colours."""
     if coloured:
         return " (all tokens in colour are scored)"
     masked = any(part.endswith(UNSCORED) for part, _ in result.example)

@@ -15,7 +15,7 @@ Layout = Literal["shared", "packed", "rows"]
 
 
 def order(examples: int, batch: int, steps: int, seed: int) -> list[list[int]]:
-    """Choose which examples each optimiser step sees; every one comes once before any comes again.
+    """Choose which examples each optimiser step sees; no example repeats before all were seen once.
 
     Args:
         examples: how many there are.

@@ -1,4 +1,4 @@
-"""From boundaries between characters to boundaries between tokens."""
+"""Turn boundaries between characters into boundaries between tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts and answers to token ids, by the chat template if there is one, and which of them the assistant says.
+"""Turn prompts and answers into token ids, by the chat template if there is one, and mark the assistant's.
 
 The boundary between prompt and answer is exact, and the end of each of the assistant's turns is scored once.
 """

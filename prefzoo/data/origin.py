@@ -1,4 +1,4 @@
-"""Where the rows of a data set come from, so that another can tell whether they have the same: hash or revision."""
+"""Record where the rows of a data set come from, by hash or revision, so that others can compare."""
 
 from __future__ import annotations
 

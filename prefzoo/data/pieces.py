@@ -1,4 +1,4 @@
-"""Tokenise a text piece by piece, where that gives the same tokens: what rows have in common is tokenised once.
+"""Tokenise a text piece by piece, where that gives the same tokens: common parts of rows are tokenised once.
 
 Fast tokenizers take special tokens out of a text before all else, and tokenise what lies between two of them by itself.
 A text is therefore cut before each special token, and the latest pieces are remembered: both answers of a pair have

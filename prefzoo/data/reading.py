@@ -99,7 +99,7 @@ def read_source(
         numbered through.
 
     Raises:
-        UserError: the data cannot be had, no schema fits it, rows are refused, or some data sets have pairs and others
+        UserError: the data cannot be read, no schema fits it, rows are refused, or some data sets have pairs and others
             single answers.
     """
     if isinstance(source, DataSource):
@@ -133,7 +133,7 @@ def _read(source: DataSource, folder: Path, faults: Faults, report: Report, *, t
     folded = fold_columns(first, source.spec, source.columns, source.form, turns=turns)
     columns = {**source.columns, **folded}
     schema = settle(first, source.spec, columns, source.form, turns=turns)
-    if len(first) == AT_ONCE and schema.gather is not None:  # rows that belong together may stand far apart
+    if len(first) == AT_ONCE and schema.gather is not None:  # rows that belong together may be far apart
         while following := _part(rows, len(first), source, position, report):
             first += following
     part = read_part(schema, first, source.spec, columns, faults, pairs=source.pairs, judged=source.judged)

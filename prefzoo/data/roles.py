@@ -1,4 +1,4 @@
-"""How many tokens of a data set each role says, and how many of the assistant's are scored."""
+"""Count the tokens of a data set by role, and how many of the assistant's are scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a data set that is larger than memory, in a file of this process that goes with it."""
+"""Hold the rows of a data set that is larger than memory in a temporary file of this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token ids on disk: Arrow files that are memory-mapped, so that a data set may be larger than memory."""
+"""Store token ids in memory-mapped Arrow files, so that a data set may be larger than memory."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def write_chunk(folder: Path, key: str, chunk: Chunk) -> Path:
 
 
 def find_chunk(folder: Path, key: str) -> Path | None:
-    """Return the file of a chunk if it is there, and is what was written."""
+    """Return the file of a chunk if it exists and is intact."""
     for path in folder.glob(f"{key}-*.arrow"):
         if path.stem.rpartition("-")[2] == _checksum(path.read_bytes()):
             return path
@@ -98,7 +98,7 @@ def find_chunk(folder: Path, key: str) -> Path | None:
 
 
 def read_about(path: Path) -> Chunk:
-    """Return what is known of a chunk besides its examples."""
+    """Return the facts about a chunk besides its examples."""
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as source:

@@ -1,7 +1,7 @@
 """Entries in transformers' tables of attention functions, each as long as a model lives that names it.
 
 Models look their attention up in process-wide tables. An entry here is removed with the last model that uses it, so
-that whoever works with transformers afterwards finds the tables as they were.
+that other code finds transformers' tables unchanged.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Base:
 
     @property
     def answering(self) -> Any:
-        """The model in the precision in which answers are generated: bf16 where the machine has it."""
+        """The model in the precision for generating answers: bf16 if the machine supports it."""
         if self._answering is None and not native_bf16():
             self._answering = self.model
         elif self._answering is None:
@@ -80,7 +80,7 @@ class Base:
         return self._answering
 
     def take(self) -> Any:
-        """Return the whole model for good: it may be changed, and is loaded anew when it is next read."""
+        """Return the whole model to the caller, who may change it; the next reading loads it again."""
         model = self.whole
         self.drop()
         return model

@@ -1,4 +1,4 @@
-"""Which tokens of a packed batch see which, in the forms that attention kernels take: computed once for all layers."""
+"""Compute once for all layers which tokens of a packed batch see which, in the forms that attention kernels take."""
 
 from __future__ import annotations
 

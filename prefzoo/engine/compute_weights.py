@@ -22,7 +22,7 @@ GROUP = 16  # weights cast together: about a layer's; their gradients stay in bf
 def half_precision_weights(model: Any, *, enabled: bool) -> Iterator[None]:
     """Let the trained linear layers of a model read bf16 copies of their weights within this context.
 
-    Enter it anew after each update of the weights. Gradients arrive at the weights themselves.
+    Enter it again after each update of the weights. Gradients arrive at the weights themselves.
 
     Args:
         model: A causal language model that is read under autocast to bf16, or a peft model around one.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prefzoo.engine import cpu_ops, packed_attention
 
 PROBE_TOKENS = 16  # from all over the vocabulary: on the first, special ones some models' bf16 logits are mere rounding
-ATTENTION = ("sdpa", "eager", None)  # in order of preference; None: whatever the architecture has of its own
+ATTENTION = ("sdpa", "eager", None)  # in order of preference; None: the architecture's own
 MAMBA = ("mamba", "falcon_h1", "nemotron_h")  # parts of the names of architectures with Mamba's kernels
 DROPOUTS = ("drop", "pdrop")  # parts of the names under which layers hold a dropout's rate
 

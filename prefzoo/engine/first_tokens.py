@@ -1,4 +1,4 @@
-"""Where probability moves at the first token of an answer: what a training takes from, and what it gives to."""
+"""Measure how a training moves probability at the first token of an answer."""
 
 from __future__ import annotations
 

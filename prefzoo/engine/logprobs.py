@@ -172,7 +172,7 @@ def is_recurrent(model: Any) -> bool:
 
 
 def left_out(model: Any) -> list[str]:
-    """Return a line for each part of an architecture that training makes no use of."""
+    """Return a line for each part of an architecture that training does not use."""
     if not is_recurrent(model):
         return []
     kind = model.config.model_type

@@ -35,7 +35,7 @@ def from_gguf(path: Path) -> Path:
 
 
 def merged(source: str, *, trust: bool) -> str:
-    """Return a cached copy of a model with its adapter merged in; of what is no adapter, the source itself.
+    """Return a cached copy of a model with its adapter merged in; if the source is not an adapter, the source itself.
 
     A policy that starts from the copy has the adapter in its reference too, and peft can load what is trained on it.
 
@@ -54,10 +54,10 @@ def merged(source: str, *, trust: bool) -> str:
 
 
 def with_base(source: str, *, trust: bool) -> str:
-    """Make the merged copy that an adapter sits on again, where the cache has it no more.
+    """Recreate the merged copy that an adapter sits on, if the cache no longer has it.
 
     Args:
-        source: A folder or a hub id; of what is no adapter on a merged copy, nothing is done.
+        source: A folder or a hub id; nothing is done unless it is an adapter on a merged copy.
         trust: Whether to run Python code that comes with the model.
 
     Returns:

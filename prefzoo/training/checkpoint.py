@@ -2,7 +2,7 @@
 
 One safetensors file per checkpoint: the trained weights, the optimizer's moments, a loss's state, a live reference, and
 in its metadata, as JSON, the rest. Its name ends in the hash of its content. The state of the random number generators
-is not needed: each step seeds them anew.
+is not needed: each step seeds them again.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from prefzoo.runtime import atomic_files
 from prefzoo.runtime.sharding import gather_full_tensor, shard_like
 from prefzoo.training.moving_reference import MovingReference
 
-FORMAT = 1  # raise it when the content of a checkpoint changes: others are not read
+FORMAT = 1  # raise it when the content of a checkpoint changes: other versions are not read
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where a training stands between two steps, besides the tensors that it changes in place.
+    """The state of a training between two steps, besides the tensors that it changes in place.
 
     Attributes:
         step: steps done.
@@ -79,12 +79,12 @@ class Parts:
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one training, in a folder of their own; the newest intact one counts.
+    """The checkpoints of one training, in their own folder; the newest intact one counts.
 
     Attributes:
         key: hash of all that decides the training's outcome; a checkpoint of another key is not read.
         every: seconds between two of them; 0 means after every step.
-        report_line: is given each line for the user.
+        report_line: receives each line for the user.
         written: when the last one was written, by the monotonic clock.
     """
 
@@ -147,10 +147,10 @@ class Checkpoints:
             old.unlink()
 
     def usable(self, log: Path) -> dict[int, Path]:
-        """Return the checkpoints that can be read, by the number of steps done; report why the others cannot be.
+        """Return the readable checkpoints, by the number of steps done; report why others cannot be read.
 
-        If there is none, whatever else is in the folder goes: a checkpoint of other settings would outlive the metrics
-        that it counts on.
+        If there is none, everything else in the folder is removed: a checkpoint of other settings would outlive the
+            metrics that it needs.
 
         Args:
             log: the file of metrics, which must hold what was logged until then.

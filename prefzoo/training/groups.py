@@ -1,4 +1,4 @@
-"""Which LoRA variants train together in one pass, as adapters on one frozen base: see `multi_lora`."""
+"""Group LoRA variants that train in one pass, as adapters on one frozen base: see `multi_lora`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ WHOLE_STEPS = ("cpu",)  # devices where several small passes are no faster toget
 
 
 def group_trials(jobs: Mapping[str, Job], device: str, processes: int) -> tuple[list[list[str]], list[str]]:
-    """Decide which variants or trials train together.
+    """Group the variants or trials that train together.
 
-    Those may that see the same rows in the same order (seed, batch, steps) and share precision, pass limits and the
-    shape of their adapters; loss, learning rate and all else of the optimiser, and the adapter's alpha, are each one's
-    own. A pass holds no more tokens than that of one variant, and is shared by all of a group. On CPUs as many go
-    together as have their whole steps in a pass, with `train.side_by_side: on` and on GPUs as many as have a pair each.
+    A group sees the same rows in the same order (seed, batch, steps) and shares precision, pass limits and the shape of
+    the adapters. Loss, optimiser settings and the adapter's alpha may differ. A pass has no more tokens than that of
+    one variant, and the group shares it. On CPUs a group is as large as whole steps fit into a pass; on GPUs, and with
+    `train.side_by_side: on`, as one pair of each variant fits.
 
     Args:
         jobs: what is to be trained, by name; all on the same pairs.
@@ -44,7 +44,7 @@ def group_trials(jobs: Mapping[str, Job], device: str, processes: int) -> tuple[
 
 
 def _split(jobs: Mapping[str, Job], device: str) -> list[list[str]]:
-    """Split variants of one shape into groups of as many as there is room for."""
+    """Split variants of one shape into groups as large as fit."""
     first = next(iter(jobs.values()))
     if len(jobs) == 1:
         return [list(jobs)]
@@ -85,7 +85,7 @@ def _why_alone(job: Job, device: str, processes: int) -> str:
 
 
 def _why_single(name: str, jobs: Mapping[str, Job], shapes: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return why a variant that could share its passes has nobody to share them with; empty if it has no equals."""
+    """Return why a variant that could share its passes shares them with no other; empty if there is no similar one."""
     own, others = shapes[name], [n for n, job in jobs.items() if n != name and job.train.lora]
     unlike = {n: [key for key, value in own.items() if shapes[n][key] != value] for n in others}
     nearest = min(unlike, key=lambda n: len(unlike[n]), default=None)
@@ -99,7 +99,7 @@ def _why_single(name: str, jobs: Mapping[str, Job], shapes: Mapping[str, Mapping
 
 
 def _shape(job: Job) -> dict[str, Any]:
-    """Return what all variants of a group have in common, by the recipe's names."""
+    """Return the settings that all variants of a group share, by the recipe's names."""
     train, lora = job.train, job.train.lora
     adapter = {} if lora is None else lora.model_dump(exclude={"alpha"}, mode="json")
     return {

@@ -28,7 +28,7 @@ from prefzoo.training.step import PolicyFailed, StepContext, Stepped
 
 
 def train(members: Sequence[Member], model: Any, report: Report, until: int | None = None) -> Policies:
-    """Train a policy for each member, in place, and fill in what came of each.
+    """Train a policy for each member, in place, and fill in its results.
 
     One member trains `model` itself, which may be sharded over several processes. Several train an adapter each on
     `model`, which then has one fresh adapter, for which `multi_lora.why_not_groupable` must be empty; see
@@ -82,7 +82,7 @@ def _start(number: int, member: Member, policies: Policies, tracker: Any) -> Mem
 
 
 def _resume(runs: Sequence[MemberRun]) -> None:
-    """Go on from the newest step of which all have a checkpoint, else each from its own newest."""
+    """Resume from the newest step of which all have a checkpoint, else each from its own newest."""
     usable = broadcast([r.checkpoints.usable(r.member.metrics_file) if r.main and r.checkpoints else {} for r in runs])
     shared = set.intersection(*(set(own) for own in usable))
     for r, own in zip(runs, usable, strict=True):
@@ -101,7 +101,7 @@ def _run_steps(
         _save([r for r in runs if not r.at.step])
     clock = time.monotonic()
     while pending := [r for r in runs if r.alive and r.at.step < min(end, len(plan))]:
-        step = min(r.at.step for r in pending)  # who is behind catches up first
+        step = min(r.at.step for r in pending)  # the slowest member catches up first
         now = [r for r in pending if r.at.step == step]
         clock = _step(now, policies, plan[step], clock)
         _report_progress(runs, report)
@@ -141,7 +141,7 @@ def _step(now: Sequence[MemberRun], policies: Policies, rows: Sequence[int], clo
 def _gradients(
     now: Sequence[MemberRun], policies: Policies, rows: Sequence[int]
 ) -> tuple[list[MemberRun], list[Stepped], int]:
-    """Accumulate the gradients of a step; return the members whose loss did not fail, and what came of each."""
+    """Accumulate the gradients of a step; return the members whose loss did not fail, and their metrics."""
     alive, step, job = list(now), now[0].at.step, now[0].job
     while alive:
         context = StepContext(

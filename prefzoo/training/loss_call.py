@@ -1,4 +1,4 @@
-"""Call a loss: whatever it raises is the failure of its variant alone, with the line of the user's code."""
+"""Call a loss: if it raises, only its variant fails, with the line of the user's code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def call_loss(loss: AnyLoss, params: BaseModel, inputs: Inputs, state: Any, step
         One value per row, and the state after the step.
 
     Raises:
-        VariantFailed: the loss raises, returns something else than a value per row, or drops the gradient.
+        VariantFailed: the loss raises, does not return a value per row, or drops the gradient.
         RuntimeError, MemoryError: out of memory.
     """
     name = loss.name if step else f"{loss.name}, called on two made-up pairs"
@@ -46,7 +46,7 @@ def call_loss(loss: AnyLoss, params: BaseModel, inputs: Inputs, state: Any, step
         raise VariantFailed(f"{name}: {describe_error(e)}; fix it there", step) from e
     if not values.requires_grad:
         raise VariantFailed(
-            f"{name}: its values carry no gradient back to the policy, so that nothing would be learned; compute them "
+            f"{name}: its values carry no gradient back to the policy, so nothing would be learned; compute them "
             "from the policy's tensors, without detach(), item() or no_grad()",
             step,
         )
@@ -54,7 +54,7 @@ def call_loss(loss: AnyLoss, params: BaseModel, inputs: Inputs, state: Any, step
 
 
 def call_on_made_up_pairs(loss: AnyLoss, params: BaseModel, batch: int) -> float:
-    """Call a loss on two made-up pairs, with gradients, twice in a row: what raises there costs no night.
+    """Call a loss on two made-up pairs, with gradients, twice in a row, to find errors before the training.
 
     Args:
         loss: the loss.

@@ -152,7 +152,7 @@ def scores_of(examples: Sequence[TokenExample], device: torch.device) -> Scores 
 
 
 def flags_of(origins: Origins | None, examples: Sequence[TokenExample]) -> dict[str, Tensor]:
-    """Tell which of B examples are each source's.
+    """Tell which source each of B examples comes from.
 
     Args:
         origins: the sources; None where there is one.
@@ -198,7 +198,7 @@ class MismatchedRows(View[TokenExample]):
 
 @dataclass(frozen=True)
 class Contents:
-    """What training data has of that which not every loss can do without.
+    """The inputs that training data has for losses that need more than pairs.
 
     Attributes:
         single: whether there are single labelled answers.
@@ -218,7 +218,7 @@ def contents_of(examples: Iterable[TokenExample]) -> Contents:
         examples: the data.
 
     Returns:
-        What they have.
+        The inputs that the data has.
     """
     single, scoreless, rankless = False, 0, 0
     for example in examples:

@@ -30,7 +30,7 @@ FORMULA_TOLERANCE = 1e-3  # relative
 
 @dataclass
 class Member:
-    """One variant to train, alone or in a group, and what came of it.
+    """One variant to train, alone or in a group, and its results.
 
     Attributes:
         metrics_file: gets a line of JSON for each step.
@@ -83,7 +83,7 @@ class MemberRun:
 
     @property
     def job(self) -> Job:
-        """What the member is trained for."""
+        """The member's job."""
         return self.member.job
 
     @property
@@ -224,7 +224,7 @@ def schedule(train: Train, step: int, steps: int) -> float:
 
 
 def check_start(job: Job, gap: float, metrics: Mapping[str, float]) -> None:
-    """Check that a training starts at its reference, and its loss where the loss's formula says.
+    """Check that a training starts at its reference, and its loss at the value of the formula.
 
     With a reference of other weights, it must start at the model that it is to start from; no formula says what its
     loss is there.
@@ -249,8 +249,8 @@ def check_start(job: Job, gap: float, metrics: Mapping[str, float]) -> None:
     if gap > allowed:
         pair = "policy and reference" if job.start is None else "the policy and the model that it starts from"
         raise VariantFailed(
-            f"{loss.name}: at the first step {pair} must have the same log-probs, and they are "
-            f"{gap:.4f} nats apart ({precision} explains {allowed:.4f}); they are scored differently: other weights, a "
+            f"{loss.name}: at the first step {pair} must have the same log-probs, but they are {gap:.4f} nats apart "
+            f"({precision} explains {allowed:.4f}); they are scored differently: other weights, a "
             "dropout that stays on, or a stale cache (delete the folder reference in prefzoo's cache)",
             1,
         )

@@ -80,7 +80,7 @@ def memory_need(
     config: Any, pairs: Sequence[TokenExample], train: Train, *, bf16: bool, live: Sequence[Any] = (),
     reference: Any = None,
 ) -> MemoryNeed | None:  # fmt: skip
-    """Work out how much memory one process's training takes at its peak, and how much is free.
+    """Estimate the peak memory of one process's training, and how much is free.
 
     Args:
         config: The base model's configuration, which gives the sizes.

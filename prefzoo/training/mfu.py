@@ -1,4 +1,4 @@
-"""The arithmetic of a training, and its share of what the hardware could do (MFU, arXiv:2204.02311)."""
+"""Count a training's operations, and their share of the hardware's peak (MFU, arXiv:2204.02311)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _tokens(example: TokenExample, job: Job) -> int:
 
 
 def _attended(example: TokenExample, job: Job) -> int:
-    """Return how many pairs of a query and a key that it sees there are."""
+    """Return the number of pairs of a query and a key that it sees."""
 
     def causal(n: int) -> int:
         return n * (n + 1) // 2

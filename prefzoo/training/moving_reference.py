@@ -17,7 +17,7 @@ from prefzoo.runtime.sharding import gather_full_tensor
 
 
 def frozen_twin(policy: Any, *, shares: bool = True) -> Any:
-    """Return a copy of a policy, with weights of its own for what is trained.
+    """Return a copy of a policy whose trained weights are copied.
 
     Args:
         policy: A model with an adapter, before it is trained.

@@ -1,4 +1,4 @@
-"""A step whose passes do not fit into memory is done again in passes half as large: the same step, up to rounding."""
+"""Repeat a step whose passes do not fit into memory in passes half as large: the same step, up to rounding."""
 
 from __future__ import annotations
 

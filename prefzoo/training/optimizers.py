@@ -40,7 +40,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         """Update all weights by their own rule; `closure` is not called."""
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None:  # else moments take on its layout, which a resumed run would not know
+                if p.grad is not None:  # else moments take its layout, which a resumed run would not have
                     p.grad = p.grad.contiguous()
         for part, group in zip(self._parts, self.param_groups, strict=True):
             part.state, part.param_groups = self.state, [group]  # `load_state_dict` makes new ones
@@ -95,12 +95,12 @@ def check_optimizer(place: str, train: Train) -> None:
     missing = _missing_for(name) if name in IN_BITSANDBYTES else []
     if missing:
         needs = " and ".join(missing)
-        raise UserError(f"{field}: {name} needs {needs}, not found here; leave it out for adamw, or take adafactor")
+        raise UserError(f"{field}: {name} needs {needs}, not found here; leave it out for adamw, or use adafactor")
     shards = [flag for flag in ("FSDP", "DEEPSPEED") if parse_flag_from_env(f"ACCELERATE_USE_{flag}")]
     if name != "adamw" and shards:
         raise UserError(
-            f"{field}: {name} needs whole weights in every process, and {shards[0]} shards them; take adamw, or launch "
-            "with recipes/accelerate/ddp.yaml"
+            f"{field}: {name} needs whole weights in every process, and {shards[0]} shards them; use adamw, or launch "
+            f"with recipes/accelerate/ddp.yaml"
         )
 
 

@@ -1,4 +1,4 @@
-"""How the rows of an optimiser step are split into forward passes; the reference is scored in the same passes.
+"""Split the rows of an optimiser step into forward passes; the reference is scored in the same passes.
 
 In low precision a row's log-probs depend, by rounding, on what is computed beside it: matrix products of other sizes
 run in other kernels. Scored in the training's own passes, policy and reference are the same to the last bit at step 0.

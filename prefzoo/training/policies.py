@@ -1,4 +1,4 @@
-"""What the loop asks of the policies that it trains, and the case of one: a model of its own, on any devices."""
+"""The policies that the loop trains: their interface, and the case of a single model on any devices."""
 
 from __future__ import annotations
 

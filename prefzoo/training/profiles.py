@@ -1,4 +1,4 @@
-"""Accelerate profiles (`--launch`), opened before anything is started by them."""
+"""Check Accelerate profiles (`--launch`) before anything is started with them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from prefzoo.runtime.versions import version_of
 USED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.FSDP,
         DistributedType.DEEPSPEED)  # fmt: skip
 UPDATES_EARLY = (
-    "train.sync_reference.when: before is not possible with DeepSpeed, which updates the weights in the backward pass; "
-    "leave it out, or take FSDP"
+    "train.sync_reference.when: before is not possible with DeepSpeed, which updates the weights in the backward "
+    "pass; leave it out, or use FSDP"
 )
 HAVE = "recipes/accelerate has profiles"
 
@@ -40,9 +40,9 @@ def check_profile(path: Path, trains: Mapping[str, Train]) -> None:
     if config.distributed_type == DistributedType.DEEPSPEED and version_of("deepspeed") is None:
         faults.append(f"{at}: distributed_type: DEEPSPEED needs its package; pip install deepspeed")
     if config.distributed_type == DistributedType.FSDP and config.use_cpu:
-        faults.append(f"{at}: FSDP shards over GPUs alone; use_cpu is true; take recipes/accelerate/ddp.yaml")
+        faults.append(f"{at}: FSDP shards only over GPUs, but use_cpu is true; use recipes/accelerate/ddp.yaml")
     if config.num_processes < 1:
-        faults.append(f"{at}: num_processes is missing; add how many processes share a training, like 2")
+        faults.append(f"{at}: num_processes is missing; add the number of processes that share a training, like 2")
     for name, train in trains.items():
         follows_early = train.sync_reference is not None and train.sync_reference.when == "before"
         if config.distributed_type == DistributedType.DEEPSPEED and follows_early:

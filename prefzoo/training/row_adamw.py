@@ -16,11 +16,11 @@ class RowAdamW:
 
     Attributes:
         inner: torch's optimiser of the whole row.
-        state: what is kept of each weight, by parameter, as in an optimiser of the single weights.
+        state: the state of each weight, by parameter, as in an optimiser of the single weights.
     """
 
     def __init__(self, row: nn.Parameter, parameters: Mapping[nn.Parameter, slice], train: Train) -> None:
-        """Keep nothing yet.
+        """Start without state.
 
         Args:
             row: (P,) all weights; its gradient is set before each step.

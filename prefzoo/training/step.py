@@ -40,7 +40,7 @@ Stepped = tuple[Metrics, Any]
 
 
 class PolicyFailed(Exception):
-    """One policy's loss fails, and the others' do not.
+    """One policy's loss fails, but not the others'.
 
     Args:
         number: the policy's.
@@ -135,7 +135,7 @@ def backward(context: StepContext) -> list[Stepped]:
 
 
 def _raise_failure(step: _PolicyStep) -> None:
-    """Raise in all processes what a policy's loss raised in the first of them that it failed in, if it failed."""
+    """If a policy's loss failed, raise the error of the first process that has one, in all processes."""
     own = None if step.failed is None else (step.failed.lines, step.failed.step)
     failure = next((other for other in all_gather(own) if other is not None), None)
     if failure is not None:

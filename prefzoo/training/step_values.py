@@ -1,4 +1,4 @@
-"""What a step's metrics are computed of: gathered on the device pass by pass, and fetched once, at the step's end."""
+"""The values for a step's metrics: gathered on the device pass by pass, and fetched once, at the step's end."""
 
 from __future__ import annotations
 
