@@ -37,7 +37,7 @@ def command(
     context: click.Context, recipe: Path, overrides: tuple[str, ...], results: Path, launch: Path | None, fresh: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Check everything that RECIPE needs, and show what a run would do.
+    """Check what RECIPE needs, and show what a run would do.
 
     It shows pairs, steps, tokens and memory, and how much time and disk each part of the run takes on this machine.
 

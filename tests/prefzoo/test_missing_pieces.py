@@ -63,7 +63,7 @@ def test_log_probs_without_lengths_do_for_a_loss_that_reads_none() -> None:
          "policy.chosen is list, not a tensor"),
         (lambda: prefzoo.loss("dpo")(dataclasses.replace(FULL, rejected=R[:1]), FULL),
          "policy.chosen has 2 rows, policy.rejected 1"),
-        (lambda: prefzoo.loss("dpo")(FULL, LogProbs(C[:1], R[:1], N[:1], N[:1])), "has 2 rows, and reference 1"),
+        (lambda: prefzoo.loss("dpo")(FULL, LogProbs(C[:1], R[:1], N[:1], N[:1])), "has 2 rows, reference 1"),
         (lambda: prefzoo.loss("dpo")(dataclasses.replace(FULL, chosen=C[0]), FULL), "policy.chosen is one number"),
         (WITHOUT_LENGTHS.per_token, "chosen_len is None"),
         (lambda: Answers(C, None, C > R).per_token(), "lengths is None"),  # type: ignore[arg-type]

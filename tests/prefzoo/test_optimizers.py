@@ -153,7 +153,7 @@ def test_eight_bits_are_refused_in_one_line_where_they_cannot_be_had(
         check_optimizer("variants.dpo.train", train)
     (line,) = caught.value.lines
     assert line.startswith(f"variants.dpo.train.optimizer: {name} needs {needs}")
-    assert line.endswith("not found here; leave it out for adamw, or take adafactor")
+    assert line.endswith("not found here; leave it out for adamw, or use adafactor")
 
 
 def test_whole_weights_are_asked_for_where_a_launch_shards_them(monkeypatch: pytest.MonkeyPatch) -> None:

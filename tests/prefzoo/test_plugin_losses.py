@@ -95,7 +95,7 @@ def line_of(text: str) -> int:
         ("at_once", f"my.py:{line_of('margin[99]')}: IndexError: index 99 is out of bounds"),
         ("leaves", f"my.py:{line_of('bye')}: SystemExit: bye; fix it there"),
         ("slopeless", f"my.py:{line_of('no slope')}: ArithmeticError: no slope; fix it there"),
-        ("detached", "its values carry no gradient back to the policy, so that nothing would be learned; compute"),
+        ("detached", "its values carry no gradient back to the policy, so nothing would be learned; compute"),
         (
             "mean",
             f"my.py:{line_of('def mean') - 1}: loss mean returned shape () for 2 pairs; it must return one value",

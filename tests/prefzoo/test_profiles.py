@@ -33,7 +33,7 @@ def test_the_shipped_profiles_are_accepted(name: str) -> None:
         ("distributed_type: MULTI_GPU\n", "num_processes is missing"),
         ("distributed_type: MULTI_GPU\nnum_processes: two\n", "num_processes: must be a whole number (is 'two')"),
         ("distributed_type: XLA\nnum_processes: 2\n", "distributed_type: DistributedType.XLA is not used here"),
-        ("distributed_type: FSDP\nnum_processes: 2\nuse_cpu: true\n", "FSDP shards over GPUs alone"),
+        ("distributed_type: FSDP\nnum_processes: 2\nuse_cpu: true\n", "FSDP shards only over GPUs"),
         ("distributed_type: MULTI_GPU\nnum_processes: 3\n", "variants.dpo.train.batch: 8 pairs cannot be split evenly"),
     ],
 )

@@ -180,7 +180,7 @@ def test_a_reference_of_other_weights_is_caught_at_the_first_step(tiny_model: An
     this = job(tiny_model)
     with torch.no_grad():
         next(tiny_model.parameters()).mul_(3)
-    with pytest.raises(VariantFailed, match=r"log-probs, and they are [\d.]+ nats apart \(fp32 explains 0\.001"):
+    with pytest.raises(VariantFailed, match=r"log-probs, but they are [\d.]+ nats apart \(fp32 explains 0\.001"):
         run(tiny_model, this, tmp_path)
 
 
