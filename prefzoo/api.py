@@ -1,4 +1,4 @@
-"""What prefzoo is from Python: three functions. Everything heavy is imported when one of them is called."""
+"""The Python API: three functions. Heavy modules are imported when one of them is called."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LossFunction(Protocol):
-    """What `loss` returns."""
+    """A loss as a function, as `loss` returns it."""
 
     def __call__(
         self, policy: LogProbs | Answers, reference: LogProbs | Answers | None = None, *,
@@ -48,7 +48,7 @@ def run(
 ) -> RunFiles:
     """Train every variant of a recipe, evaluate all of them and the base, as `prefzoo run` does.
 
-    A notebook may call it again and again: what is finished is kept, what was begun goes on.
+    Call it again, for example in a notebook, to reuse finished results and to resume interrupted trainings.
 
     Args:
         recipe: a file, the name of a packaged recipe like "quickstart", or a recipe's fields as plain values, whose
@@ -56,17 +56,17 @@ def run(
         overrides: dotted fields and their values, like `{"train.learning_rate": 1e-5}`.
         results: the folder in which the run's folder is made.
         fresh: train everything again.
-        retry_failed: train again what failed before with the same settings.
+        retry_failed: train failed variants again with the same settings.
         save_every: seconds between two checkpoints of a training.
         replace: overwrite earlier results of other settings, which are archived otherwise.
         quiet: print nothing, neither progress nor results.
 
     Returns:
-        What lies in the run's folder: `.long`, a pandas DataFrame with a row per variant and metric, and `.variants`,
-        of which those that failed have a `.failure`.
+        The results of the run: `.long`, a pandas DataFrame with a row per variant and metric, and `.variants`; a failed
+            one has a `.failure`.
 
     Raises:
-        UserError: the recipe, its data or its model is not as it must be; a line for each fault.
+        UserError: the recipe, its data or its model is wrong; a line for each fault.
     """
     from prefzoo.runtime.threads import limit_spinning
 
@@ -98,19 +98,19 @@ def run(
 
 
 def loss(name: str, *, modifiers: Sequence[Any] = (), **params: Any) -> LossFunction:
-    """A loss as a function of log-probs: `loss("cdpo", beta=0.05)(policy, reference)`.
+    """Return a loss as a function of log-probs: `loss("cdpo", beta=0.05)(policy, reference)`.
 
     Args:
         name: one of `prefzoo losses`, a sum like "dpo + 0.2*sft" (whose knobs are mappings under its terms' names), or
             your own, `my_losses.py:mine`.
-        modifiers: what changes it, as a recipe lists it: `["humanline", {"dr": {"beta": 1.0}}]`.
+        modifiers: modifiers of the loss, as a recipe lists them: `["humanline", {"dr": {"beta": 1.0}}]`.
         params: its knobs; the others keep their defaults.
 
     Returns:
         A function `(policy, reference=None, *, scores=None, kl=None, mismatched=None, state=None)`. It takes the
         dataclasses of `prefzoo.types` (`prefzoo.LogProbs` mostly: sums of log-probs in nats, and token counts, of B
         pairs) and gives (B,) values, one per pair, or one per answer for an unpaired loss; no mean is taken, and
-        gradients flow. It raises ValueError where something that the loss needs is missing or of another type.
+        gradients flow. It raises ValueError if an input that the loss needs is missing or of another type.
 
     Raises:
         UserError: there is no such loss or knob, or a value is out of bounds.
@@ -158,14 +158,14 @@ def compare(
     unranked: bool = False,
     equivalence: float | None = None,
 ) -> RunComparison:
-    """Put runs or variants side by side, as `prefzoo compare` does; the tables are pandas DataFrames.
+    """Compare runs or variants side by side, as `prefzoo compare` does; the tables are pandas DataFrames.
 
     Args:
         runs: what `run` returned, folders of runs, or folders of single variants (`results/mine/dpo`).
         baseline: the variant from which paired differences are taken.
         metrics: which ones; all unless given.
         sort: the metric to sort by.
-        unranked: show side by side even what cannot be ranked together.
+        unranked: also show variants that cannot be ranked together.
         equivalence: points within which two variants count as equal; as the runs' recipes say unless given.
 
     Returns:
@@ -173,7 +173,7 @@ def compare(
         `.costs`, each a pandas DataFrame.
 
     Raises:
-        UserError: a folder is no run's, or what was measured cannot be compared (and `unranked` is false).
+        UserError: a folder is not a run's, or measurements cannot be compared (and `unranked` is false).
     """
     from prefzoo.errors import UserError
     from prefzoo.evals.boards import comparison

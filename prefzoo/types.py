@@ -64,8 +64,8 @@ class PairBatch:
 def to_device(values: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
     """Return tensors on a device, without waiting for what the device is doing.
 
-    A GPU fetches those of a dtype in one transfer from pinned memory, when it comes to that; out of any other memory it
-    would first finish what it has begun, while this process waits.
+    A GPU fetches those of a dtype in one transfer from pinned memory, when it comes to that; from other memory it would
+    first finish its current work, while this process waits.
     """
     import torch
 

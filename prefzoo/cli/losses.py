@@ -23,8 +23,10 @@ HINT = (
 @JSON
 @click.option("--format", "form", type=click.Choice(["md", "json", "html"]), help="Print the catalogue in this format.")
 @click.option("--guide", is_flag=True, help="Show which losses to try in which situation; with NAME, when to try it.")
-@click.option("--traps", is_flag=True, help="Show where other libraries mean another loss by a name.")
-@click.option("--plot", type=FILE, metavar="FOLDER", help="Draw value and slope of losses, and what modifiers change.")
+@click.option("--traps", is_flag=True, help="List names that mean another loss in other libraries.")
+@click.option(
+    "--plot", type=FILE, metavar="FOLDER", help="Draw value and slope of losses, and the changes by modifiers."
+)
 def command(name: str | None, as_json: bool, form: str | None, guide: bool, traps: bool, plot: Path | None) -> None:
     """List the losses, or explain one.
 

@@ -1,7 +1,7 @@
 """Tokenise a data set once: chunk by chunk into Arrow files in the user's cache, found again by their content.
 
-A killed run goes on after its last whole chunk; changed rows cost their own chunks alone. Of a large data set,
-each core tokenises chunks of its own.
+A killed run resumes after its last whole chunk; changed rows cost only their own chunks. Of a large data set, each core
+tokenises separate chunks.
 """
 
 from __future__ import annotations

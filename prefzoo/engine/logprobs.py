@@ -126,7 +126,7 @@ LAYOUTS: tuple[Layout, ...] = ("shared", "packed", "rows")
 RECURRENT = ("linear", "conv", "mamba", "recurrent")  # parts of the names of such layers in configurations
 NOTES = {
     "packed": "this architecture cannot share a prompt between two answers exactly: each answer gets its own prompt",
-    "rows": "this architecture cannot be packed exactly: each answer gets a padded row of its own",
+    "rows": "this architecture cannot be packed exactly: each answer gets its own padded row",
 }
 
 

@@ -92,7 +92,7 @@ def read_data(
         settings are chosen, where it is one of its own, as `validation`.
 
     Raises:
-        UserError: a data set is not as it must be.
+        UserError: a data set is wrong.
     """
     tested_on, held_out = [], None
     if recipe.data.eval:
@@ -130,7 +130,7 @@ def read_rows_of(
         The rows of the file, and the examples that they make, each with the number of its row.
 
     Raises:
-        UserError: it is not as it must be.
+        UserError: it is wrong.
     """
     data, _ = read_source(source_of(recipe, named), recipe.folder, turns=bool(tokenizer.chat_template))
     return data.rows, data.examples
@@ -154,7 +154,7 @@ def audited(
         The data, with its audit.
 
     Raises:
-        UserError: it is not as it must be.
+        UserError: it is wrong.
     """
     data, source = recipe.data, source_of(recipe, named)
 

@@ -93,7 +93,7 @@ def _checked(loss: str, name: str, kind: type[Any], value: Any) -> Any:
 
 
 def _rows(loss: str, name: str, value: Any) -> int | None:
-    """Return the number of rows that all fields have; None if none is there.
+    """Return the number of rows of all fields; None if all are missing.
 
     Raises:
         ValueError: a field has no rows, or another number of rows than the first.

@@ -227,10 +227,10 @@ def _faults(result: Modified) -> list[str]:
 
 def _misfits(one: Modifier, loss: Loss | Sum) -> list[str]:
     if one.pairs_only and loss.unpaired:
-        return [f"{one.name} weighs pairs, and {loss.name} has single answers; take a loss of pairs"]
+        return [f"{one.name} weighs pairs, and {loss.name} has single answers; use a loss of pairs"]
     if one.of_values and loss.mean_only:
         return [f"{one.name} changes the values of single rows, and {loss.name} has none: {loss.mean_only}"]
     if set(one.needs_of(unpaired=loss.unpaired)) < set(one.needs):
         kind, needs = ("single answers", "pairs") if loss.unpaired else ("pairs", "single answers")
-        return [f"{one.name} reads the log-probs of {needs}, and {loss.name} has {kind}; take another loss"]
+        return [f"{one.name} reads the log-probs of {needs}, and {loss.name} has {kind}; use another loss"]
     return []

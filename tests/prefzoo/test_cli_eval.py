@@ -92,7 +92,7 @@ def test_checkpoints_on_a_benchmark(place: Path, monkeypatch: pytest.MonkeyPatch
         ),
         (["results/mine", "--suite", "instruct:eval:2", "--judge", "verifer"], "did you mean 'verifier'?"),
         (["results/mine", "--suite", "instruct:eval:2", "--judge", "{kind: server, model: m}"], "--judge: url: Field"),
-        (["results/mine", "--suite", "instruct:eval:2", "--judge", "{kind"], "--judge: no YAML; write verifier, my_"),
+        (["results/mine", "--suite", "instruct:eval:2", "--judge", "{kind"], "--judge: not YAML; write verifier, my_"),
         (["results/mine", "model", "results/mine/dpo/checkpoint", "--suite", "x"], "dpo: the name of two targets, or"),
     ],
 )

@@ -79,7 +79,7 @@ def test_every_kind_of_judge_makes_pairs_with_a_card(
     [
         (["--judge", "own.py:same"], "x all scores tie"),
         (["--judge", "own.py:none"], "evals.judge: own.py has no function 'none'"),
-        (["--judge", "{kind"], "--judge: no YAML"),
+        (["--judge", "{kind"], "--judge: not YAML"),
         (["--prompts", "p.jsonl"], "--judge: verifier scores only prompts with checks, and 1 of 1 have none"),
         (["--out", "out.txt"], "--out out.txt: unknown kind of file '.txt'; use .jsonl or .parquet"),
     ],

@@ -116,7 +116,7 @@ def test_a_models_own_code_is_not_run_unless_the_recipe_says_so(
     own_code: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(
-        UserError, match=r"^model model: comes with Python code of its own, which is not run; .* true in"
+        UserError, match=r"^model model: comes with its own Python code, which is not run; .* true in"
     ):
         models.load("model", run_folder)
     assert not own_code.exists()

@@ -1,4 +1,4 @@
-"""What a model answers: to each prompt once, greedily; and sampled, for its KL from the base. Each answer is cached."""
+"""Generate a model's answers: greedy ones to each prompt, and sampled ones for its KL from the base. All are cached."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cached_answers(
 
     Args:
         name: of the model, for the progress display.
-        model, tokenizer: what answers; of a sharded model all processes call this.
+        model, tokenizer: the model that answers; if it is sharded, all processes call this.
         prompts: P rows.
         tokens: the most that an answer has.
         same: what identifies the model: hashes of weights and vocabulary, and the data type.

@@ -1,4 +1,4 @@
-"""Answers that another engine than transformers generates, for all models of a stage together: `evals.engine: vllm`."""
+"""Generate the answers of all models of a stage with another engine than transformers: `evals.engine: vllm`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOGETHER = 512  # prompts whose answers are generated, and cached, together
 def answers_by_engine(experiment: Experiment, weights: Mapping[str, str]) -> dict[str, list[Answer]]:
     """Return the greedy answers of models, each generated once and then cached; nothing for transformers.
 
-    The base and the adapters on it share an engine; a model with weights of its own has one of its own.
+    The base and the adapters on it share an engine; a model with other weights gets a separate one.
 
     Args:
         experiment: what the models are of.

@@ -1,4 +1,4 @@
-"""The frontier stage: KL and reward of every snapshot of a training, none of them measured twice."""
+"""The frontier stage: measure KL and reward of every snapshot of a training once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def measure_frontier(experiment: Experiment, names: Sequence[str]) -> dict[str, 
         names: `base`, and trials that are trained.
 
     Returns:
-        How it ended, by name.
+        The results, by name.
     """
     if not experiment.frontier_points:
         return dict.fromkeys(names, Skipped("evals.frontier and evals.prompts are not both set"))
@@ -84,10 +84,10 @@ def write_frontier(experiment: Experiment, names: Sequence[str], judge: Judge | 
     Args:
         experiment: what the trials are of.
         names: the trials on the board.
-        judge: compares the sampled answers with the base's; None leaves it at what was measured.
+        judge: compares the sampled answers with the base's; None: the measured rewards stay.
 
     Returns:
-        How many of the judge's verdicts there are; or why there is no frontier.
+        The number of the judge's verdicts; or why there is no frontier.
     """
     if not experiment.frontier_points:
         return Skipped("evals.frontier and evals.prompts are not both set")
@@ -151,7 +151,7 @@ def _all(experiment: Experiment, name: str) -> dict[int, FrontierPoint]:
 def _point(
     experiment: Experiment, name: str, step: int, base_logprobs: LogProbs | None, reader: CheckpointReader
 ) -> FrontierPoint:
-    """Measure a point. The last one of a training is on the board: what was measured there is not measured again."""
+    """Measure a point. The last point of a training reuses the numbers on the board."""
     rows, points = experiment.prompts[: experiment.recipe.evals.kl], _checkpoints(experiment, name)
     checkable, last, bf16 = all(row.checks for row in rows), step == max(points), native_bf16()
 

@@ -1,4 +1,4 @@
-"""The judge stage: every model's answers against the base's, in AlpacaEval's files."""
+"""The judge stage: compare every model's answers with the base's, and write AlpacaEval's files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def judge_settings(text: str) -> Any:
         value = yaml.safe_load(text)
         return TypeAdapter(AnyJudge).validate_python(value)
     except (ValidationError, yaml.YAMLError) as e:
-        first = e.errors(include_url=False)[0] if isinstance(e, ValidationError) else {"loc": (), "msg": "no YAML"}
+        first = e.errors(include_url=False)[0] if isinstance(e, ValidationError) else {"loc": (), "msg": "not YAML"}
         keys = [str(part) for part in first["loc"] if not str(part).startswith(TAG)]
         place = ".".join(as_written(keys, value))
         says = f"--judge: {place + ': ' if place else ''}{first['msg']}"
@@ -110,7 +110,7 @@ def play_round_robin(
 ) -> str:  # fmt: skip
     """Judge every model against every other, and write `round_robin.json`.
 
-    A free judge (the verifier) is always asked, others where it is asked for.
+    A free judge (the verifier) always runs, other judges only on request.
 
     Args:
         judge: who judges.
@@ -121,7 +121,7 @@ def play_round_robin(
         asked: whether the recipe asks for it.
 
     Returns:
-        The table in Markdown; empty where nobody was asked.
+        The table in Markdown; empty if no judge ran.
     """
     if not prompts or len(numbers) < PAIR or not (asked or judge.free):
         return ""
@@ -129,7 +129,7 @@ def play_round_robin(
     try:
         with stage("every model against every other", "calls", console) as report:
             won, cover = play(judge, prompts, answers, lambda done, total: report(done, total, ""))
-    except UserError as e:  # the board is worth having without it
+    except UserError as e:  # the board is useful without it
         return f"Round robin: {'; '.join(e.lines)}\n"
     except RAISED as e:
         return f"Round robin: {describe_error(e)}\n"
@@ -143,7 +143,7 @@ def play_round_robin(
 def verdicts_of(judge: Judge, comparisons: list[Comparison], stage_report: StageReport) -> list[Verdict]:
     """Return a judge's verdicts; if it cannot judge at all, all are missing.
 
-    What training has cost is worth a board without the judge's number; the same command asks the judge again.
+    After an expensive training, a board without the judge's number is useful; the same command asks the judge again.
 
     Args:
         judge: who judges.

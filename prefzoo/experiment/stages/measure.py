@@ -1,4 +1,4 @@
-"""The measure stage: every number of a model, none of them twice. `evals.json` is keyed by all that it depends on."""
+"""The measure stage: measure every number of a model once. `evals.json` is keyed by everything that it depends on."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def measure_models(experiment: Experiment, names: Sequence[str]) -> dict[str, Re
             line = f"{name}: already measured with these settings; reused"
             set_variant_state(name, MEASURED, experiment.console, line)
     shares, of = are_models_sharded(), {name: weights_of(experiment, name) for name in todo}
-    if shares:  # one engine over all GPUs, which the other processes leave to it
+    if shares:  # one engine uses all GPUs; the other processes leave them alone
         experiment.base.drop()
         given = broadcast(answers_by_engine(experiment, of) if process_state().is_main_process else {})
     else:
@@ -134,7 +134,7 @@ def measure_model(experiment: Experiment, name: str, model: Any, base: LogProbs 
 
 
 def read_numbers(experiment: Experiment, names: Sequence[str]) -> dict[str, Measured]:
-    """Return the numbers of models that were measured, by whichever process.
+    """Return the numbers of measured models, whichever process measured them.
 
     Raises:
         UserError: some are not on disk.
@@ -143,8 +143,8 @@ def read_numbers(experiment: Experiment, names: Sequence[str]) -> dict[str, Meas
     missing = [name for name, one in numbers.items() if one is None]
     if missing:
         raise UserError(
-            f"{experiment.folder}: no numbers of {', '.join(missing)} although they were measured; "
-            "--results must be a folder that all processes share"
+            f"{experiment.folder}: no numbers of {', '.join(missing)}, although they were measured; --results must be "
+            f"a folder that all processes share"
         )
     return {name: one for name, one in numbers.items() if one is not None}
 
@@ -156,7 +156,7 @@ def is_complete(experiment: Experiment, name: str) -> bool:
 
 
 class Numbers(Enum):
-    """What `evals.json` of a model holds: nothing, numbers of the present settings, or of others."""
+    """The content of a model's `evals.json`: nothing, numbers of the present settings, or of others."""
 
     ABSENT = "absent"
     SAME = "same"
@@ -204,7 +204,7 @@ def _key(experiment: Experiment, name: str) -> str:
 
 
 def numbers_of(experiment: Experiment, name: str) -> Measured | None:
-    """Return a model's numbers on disk, or None unless they are of it and of the present settings."""
+    """Return a model's numbers on disk; None unless they are its own and of the present settings."""
     path = experiment.folder / name / "evals.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -212,7 +212,7 @@ def numbers_of(experiment: Experiment, name: str) -> Measured | None:
         if settings != _key(experiment, name):
             return None
         if content != key_of(values):
-            raise ValueError("other numbers than were written")
+            raise ValueError("numbers differ from those that were written")
         stored = Measured(**values)
         return stored if has_all_metrics(stored) else None
     except OSError:  # mostly: nothing there

@@ -1,4 +1,4 @@
-"""The reference stage: log-probs of the base, computed once before several trainings ask for them."""
+"""The reference stage: compute the base's log-probs once, before several trainings need them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefzoo.training.loss_inputs import kind_of
 
 
 def score_references(experiment: Experiment) -> dict[str, Result]:
-    """Put into the cache what trainings, the choice and the margins need of the base. All processes call this."""
+    """Cache the base's log-probs for trainings, the choice and the margins. All processes call this."""
     done: set[Any] = set()
     references, earlier = References.of(experiment), ""
     for trial in sorted(experiment.trials.values(), key=lambda trial: _weights(experiment, trial)):
@@ -40,6 +40,6 @@ def score_references(experiment: Experiment) -> dict[str, Result]:
 
 
 def _weights(experiment: Experiment, trial: Trial) -> str:
-    """Return the hash of a trial's reference; empty where that is the model itself."""
+    """Return the hash of a trial's reference; empty if it is the model itself."""
     other = experiment.reference_of(trial)
     return other.weights if other else ""

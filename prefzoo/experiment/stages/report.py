@@ -1,4 +1,4 @@
-"""The report stage: the leaderboard, a model card beside every checkpoint on it, and the run as one page."""
+"""The report stage: write the leaderboard, a model card beside every checkpoint on it, and the run as one page."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def lost_trials(experiment: Experiment, choice: Choice) -> dict[str, str]:
 
 
 def _setting(experiment: Experiment, choice: Choice, results: Mapping[str, RunResult]) -> Setting:
-    sampled = experiment.recipe.rounds is not None  # each round has pairs of its own
+    sampled = experiment.recipe.rounds is not None  # each round has its own pairs
     seen = {} if sampled else {name: pairs_seen(result) for name, result in results.items()}
     held_out, prompts = bool(experiment.held_out), bool(experiment.prompts)
     lost = lost_trials(experiment, choice)
@@ -85,7 +85,7 @@ def failed_variants(experiment: Experiment, choice: Choice) -> dict[str, Failure
 
 
 def read_results(experiment: Experiment, choice: Choice) -> dict[str, RunResult]:
-    """Return what training each ranked trial gave, from disk."""
+    """Return the training results of each ranked trial, from disk."""
     results = {t.name: run_folders.read_result(experiment.folder / t.name) for t in choice.finals}
     return {name: result for name, result in results.items() if result is not None}
 
@@ -95,7 +95,7 @@ def write_cards(experiment: Experiment, results: Mapping[str, RunResult], board:
 
     Args:
         experiment: what was run.
-        results: what training each ranked trial gave, by name.
+        results: the training results of each ranked trial, by name.
         board: theirs.
     """
     plain = experiment.recipe.resolved()
@@ -112,7 +112,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write the page of a run's folder, and return its path.
 
     Raises:
-        UserError: the folder is no run's, or the page cannot be written.
+        UserError: the folder is not a run's, or the page cannot be written.
     """
     run, target = read_run(folder), out or folder / page.FILE
     try:

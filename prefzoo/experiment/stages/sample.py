@@ -1,4 +1,4 @@
-"""The sample stage: the pairs of an on-policy round, from answers of the policy of the round before."""
+"""The sample stage: make the pairs of an on-policy round from answers of the last round's policy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sample_rounds(experiment: Experiment, names: Sequence[str]) -> dict[str, Res
         names: trials whose round before is trained.
 
     Returns:
-        How it ended, by name; it fails where no prompt gives a pair.
+        The results, by name; a trial fails if no prompt gives a pair.
     """
     results: dict[str, Result] = {}
     for name in names:
@@ -81,7 +81,7 @@ def _sample(experiment: Experiment, trial: Trial) -> Result:
 
 
 def _copied(experiment: Experiment, trial: Trial, key: str) -> bool:
-    """Copy the pairs of another trial that were made of the same; return whether there are some."""
+    """Copy the pairs of another trial that was sampled in the same way; return whether there are any."""
     if trial.variant.round > 1:
         return False
     for other in experiment.trials.values():
@@ -95,7 +95,7 @@ def _copied(experiment: Experiment, trial: Trial, key: str) -> bool:
 
 
 def _sign(path: Path, key: str) -> None:
-    """Add to the card what the pairs depend on and what they are: only then they count as made."""
+    """Add the hashes of the pairs and of their inputs to the card, which marks them as finished."""
     card = Path(f"{path}.card.json")
     values = json.loads(card.read_text(encoding="utf-8"))
     write_json(card, {**values, "key": key, "sha256": sha256_of_file(path)})

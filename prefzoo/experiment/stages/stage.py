@@ -1,4 +1,4 @@
-"""A stage of a run, and how it ended. Both are plain values that can be sent to another process."""
+"""A stage of a run, and its result. Both are plain values that can be sent to another process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Done:
-    """The stage's output is on disk. `kept`: it was there before."""
+    """The stage's output is on disk. `kept`: it was on disk before."""
 
     kept: bool = False
 
@@ -53,7 +53,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Skipped:
-    """The recipe does not ask for this stage, or what it needs is missing."""
+    """The recipe does not ask for this stage, or its inputs are missing."""
 
     reason: str
 

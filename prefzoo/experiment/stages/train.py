@@ -1,4 +1,4 @@
-"""The train stage: one trial, or several side by side; each result or failure is on disk afterwards."""
+"""The train stage: train one trial, or several side by side, and write each result or failure to disk."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def train_trials(experiment: Experiment, names: Sequence[str], until: int | None
     """Train trials that are not trained yet, and score them on the validation pairs. All processes call this.
 
     A trial whose loss diverges or raises fails alone. Any other error ends a run of one trial; in a run of several it
-    is recorded for its trial, which the same command tries again, and the others go on. It also ends a training in
+    is recorded for its trial, which the same command tries again, and the others continue. It also ends a training in
     several processes, since the others might wait for the one that raised it.
 
     Args:
         experiment: what the trials are of.
         names: of one trial, or of several that are trained side by side.
-        until: pause after so many optimiser steps, with weights and a checkpoint to go on from, but no result.
+        until: pause after this many optimiser steps, with weights and a checkpoint to resume from, but no result.
 
     Returns:
         How it ended, by name.
@@ -85,14 +85,14 @@ def train_trials(experiment: Experiment, names: Sequence[str], until: int | None
 
 
 def _pause(experiment: Experiment, trial: Trial, until: int | None) -> int | None:
-    """Return where the training pauses; None where it has no more steps than that."""
+    """Return the step at which the training pauses; None if it ends before."""
     return until if until is not None and until < steps_of(trial.variant.train, len(experiment.pairs)) else None
 
 
 def _earlier(experiment: Experiment, training: Training, pause: int | None) -> Result | None:
     """Return how a training ended before, with these settings; else None, and its folder is made ready."""
     main, name, folder = process_state().is_main_process, training.name, training.folder
-    if main and pause is not None:  # the weights of a finished training say nothing about those on the way
+    if main and pause is not None:  # the weights of a finished training are not those at an earlier step
         run_folders.discard_result(folder)
     if broadcast(_is_intact(experiment, training) if main else False):
         if main:
@@ -106,15 +106,15 @@ def _earlier(experiment: Experiment, training: Training, pause: int | None) -> R
         return Failed(failure.reason, failure.step)
     if main:
         run_folders.discard_result(folder)
-        if not training.checkpoints.folder.is_dir():  # else it goes on, with what was taken before
+        if not training.checkpoints.folder.is_dir():  # else it resumes, with the snapshots taken before
             snapshots_of(experiment, name).remove()
     return None
 
 
 def _uncallable(experiment: Experiment, training: Training) -> Failed | None:
-    """Call the loss on made-up pairs, before hours are spent on what it needs; return how it fails, if it does.
+    """Call the loss on made-up pairs, before hours are spent on its inputs; return its failure, if any.
 
-    It fails if it fails in one of several processes: they go on together.
+    It fails if it fails in one of several processes, since they continue together.
     """
     variant, lines = training.trial.variant, None
     try:
@@ -126,7 +126,7 @@ def _uncallable(experiment: Experiment, training: Training) -> Failed | None:
 
 
 def _is_intact(experiment: Experiment, training: Training) -> bool:
-    """Return whether an earlier run trained it to its end, and its files are still what was written."""
+    """Return whether an earlier run trained it to its end, and its files are intact."""
     checkpoint = training.folder / "checkpoint"
     if run_folders.why_removed(training.folder):  # they are needed again if anything is to be measured
         earlier = run_folders.read_result(training.folder)
@@ -180,7 +180,7 @@ def _train_or_record(experiment: Experiment, training: Training, until: int | No
             _record(training, lines)
         if several or len(experiment.trials) == 1:
             raise
-    except Exception as e:  # of whatever library: it is not to take the other variants with it
+    except Exception as e:  # of any library: it must not end the other variants
         if several or len(experiment.trials) == 1:
             raise
         file = training.folder / TRACEBACK
@@ -193,7 +193,7 @@ def _train_or_record(experiment: Experiment, training: Training, until: int | No
 
 
 def _record(training: Training, lines: Sequence[str], step: int = 0, key: str = "") -> str:
-    """Write why a trial failed, and return it. Without a key, the same command tries it again."""
+    """Write and return the failure of a trial. Without a key, the same command tries it again."""
     reason = "; ".join(lines)
     Failure(training.name, training.trial.variant.loss, key, step, reason, own=bool(key)).write(training.folder)
     return reason
@@ -271,7 +271,7 @@ def _finished(experiment: Experiment, training: Training, model: Any, member: Me
 
 
 def _record_rate(experiment: Experiment, member: Member, busy: float) -> None:
-    """Remember how long the tokens of a training took, unless it was so short that most of it was its beginning."""
+    """Store how long the tokens of a training took, unless it was so short that its start took most of the time."""
     job, costs = member.job, member.costs
     steps, alone = len(job.steps), process_state().num_processes == 1
     if costs and steps >= STEADY and alone:
@@ -281,7 +281,7 @@ def _record_rate(experiment: Experiment, member: Member, busy: float) -> None:
 
 
 def _failed(experiment: Experiment, training: Training, error: VariantFailed) -> Failed:
-    """Write why it failed. Its checkpoint goes: from there, the same settings would fail the same.
+    """Write why it failed, and remove its checkpoint: from there, the same settings would fail again.
 
     One whose loss fails before its first step is tried again by the same command.
     """

@@ -1,4 +1,4 @@
-"""One trial that is to be trained: its job, its settings' hash, its files."""
+"""A trial to train: its job, the hash of its settings, its files."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LATER = {name: Train.model_fields[name].default for name in ("optimizer", "pair_
 
 @dataclass(frozen=True)
 class Training:
-    """A trial that is to be trained.
+    """A trial to train.
 
     Attributes:
         key: hash of all that its outcome depends on.
         params, settings: the loss's parameters and the loop's settings, as plain values.
         identity: model and data by name and by hash, and how log-probs are computed; see `RunResult`.
-        checkpoints: what an interrupted training goes on from.
+        checkpoints: the checkpoints that an interrupted training resumes from.
     """
 
     trial: Trial
@@ -99,7 +99,7 @@ class Training:
 def _settings(train: Train) -> dict[str, Any]:
     """Return the settings that a training depends on; a setting that came later is left out at its default.
 
-    So what was trained before the setting came is not trained again.
+    So trainings from before the setting was added are not repeated.
     """
     plain = train.model_dump(exclude=NO_OUTCOME)
     if train.sync_reference is not None:
@@ -148,7 +148,7 @@ class References:
 
 
 def job_with_reference(experiment: Experiment, trial: Trial, references: References, *, together: int = 1) -> Job:
-    """Score what a trial's loss needs of the reference.
+    """Compute the reference's log-probs that a trial's loss needs.
 
     Args:
         experiment: what the trial is of; trials that see the same rows in the same passes share one result.

@@ -1,4 +1,4 @@
-"""Validation: a trial's margins on the pairs by which settings are chosen. No other number leads to a choice."""
+"""Write a trial's margins on the validation pairs. No other numbers decide the choice of settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Win rates along a training: a judge compares the answers sampled at each point of the frontier with the base's."""
+"""Measure win rates along a training: a judge compares answers at each point of the frontier with the base's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Points = Mapping[str, Mapping[int, FrontierPoint]]  # of a variant, by step; ste
 
 
 def with_win_rates(experiment: Experiment, judge: Judge | None, points: Points) -> tuple[Points, Coverage]:
-    """Put the sampled answers to the judge, whose verdicts replace the points' rewards.
+    """Have the judge compare the sampled answers; its verdicts replace the points' rewards.
 
     Args:
         experiment: what was trained.
@@ -27,8 +27,8 @@ def with_win_rates(experiment: Experiment, judge: Judge | None, points: Points) 
         points: of every variant, the base at step 0.
 
     Returns:
-        The points with a win rate against the base, as they were where nobody is asked or too many verdicts are
-        missing; and how many verdicts there are.
+        The points with a win rate against the base, unchanged if no judge runs or too many verdicts are missing; and
+        the number of verdicts.
     """
     rows, console = experiment.prompts[: experiment.recipe.evals.kl], experiment.console
     if judge is None or not rows or (judge.needs_checks and judge.free):
