@@ -273,7 +273,8 @@ def _from_datasets(address: Address, folder: Path | None, position: Position) ->
         reason = (str(e).splitlines() or ["no reason given"])[0]
         if "scripts are no longer supported" in reason:
             raise UserError(
-                f"{address.spec}: is a program, and those of data sets are not run; name files, or a data set of "
+                f"{address.spec}: is a program, and prefzoo does not run programs of data sets; name files, or a data "
+                f"set of "
                 "parquet files"
             ) from e
         if folder is not None:

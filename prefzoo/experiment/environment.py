@@ -147,7 +147,7 @@ def _disks() -> list[Fact]:
 
 def _settings() -> list[Fact]:
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    hub = "offline (HF_HUB_OFFLINE): only files, packages and what the hub's cache holds" if offline else "may be asked"
+    hub = "offline (HF_HUB_OFFLINE): only files, packages and the hub's local cache" if offline else "may be asked"
     token = "a token is set" if os.environ.get("HF_TOKEN") else "no HF_TOKEN"
     return [Fact("settings", "hub", NOTE if offline else GOOD, f"{hub}; {token}"), _waiting()]
 
@@ -155,7 +155,7 @@ def _settings() -> list[Fact]:
 def _waiting() -> Fact:
     """Return how threads wait for work, which decides the speed of training beside another busy program."""
     chosen = threads.chosen_by_user()
-    says = f"sleep soon, so that other busy programs cost little ({threads.SPINS}={threads.COUNT})"
+    says = f"sleep soon, so other busy programs cost little ({threads.SPINS}={threads.COUNT})"
     if chosen:
         says = f"as the environment sets ({chosen}); unset it to let them sleep soon"
     return Fact("settings", "waiting threads", NOTE if chosen else GOOD, says)

@@ -177,8 +177,8 @@ def _answers_elsewhere(
     if is_published(base):
         if suites or not prompts or asked.engine == "vllm":
             raise UserError(
-                f"--base {base}: with a file of answers, models are compared on prompts alone, without --engine vllm; "
-                "name a model"
+                f"--base {base}: with a file of answers, models are compared only on prompts, without --engine vllm; "
+                f"name a model"
             )
         return {BASE: published_answers(Path(base), prompts)}
     if not prompts or asked.engine != "vllm":

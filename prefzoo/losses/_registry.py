@@ -56,7 +56,7 @@ def loss(fn: LossFn | None = None, /, **notes: Any) -> Loss | Callable[[LossFn],
         ValueError: The group does not exist, or the grid does not fit the knobs.
     """
     if isinstance(fn, str):
-        raise TypeError(f"@loss({fn!r}): name what it is: @loss(paper={fn!r}), or write @loss alone")
+        raise TypeError(f"@loss({fn!r}): name the argument: @loss(paper={fn!r}), or write only @loss")
     return _register(fn, notes) if fn is not None else lambda decorated: _register(decorated, notes)
 
 

@@ -116,7 +116,7 @@ def aot(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, flip_ra
     mean_only="value i belongs to rank i, not to pair i",
     traps=(
         "TRL called this `aot_pair` until 0.27",
-        "it needs as many chosen as rejected answers, so it takes pairs, and then ignores which belong together",
+        "it needs equal numbers of chosen and rejected answers, so it takes pairs, but ignores which belong together",
     ),
 )
 def aot_unpaired(policy: LogProbs, reference: LogProbs, *, beta: Positive = 0.01, flip_rate: FlipRate = 0.0) -> Tensor:

@@ -146,9 +146,9 @@ def qrpo(policy: LogProbs, reference: LogProbs, scores: RankedScores, *, beta: P
     at_reference=ln2,
     score_range=(0.0, 1.0),
     traps=(
-        "scores must lie between 0 and 1: the authors put those of a reward model through a logistic function first",
-        "pairs with nearly equal scores hardly push the rejected answer down, so that they are almost a likelihood "
-        "term; with a gap of 1 it is dpo",
+        "scores must lie between 0 and 1: the authors apply a logistic function to a reward model's scores first",
+        "pairs with nearly equal scores hardly push the rejected answer down, so they are almost a likelihood term; "
+        "with a gap of 1 it is dpo",
         "above a gap of 1 it pushes the rejected answer down harder than dpo",
     ),
 )

@@ -116,7 +116,7 @@ def sample_positions(pairs: LogProbs, length: Tensor, width: int, key: Tensor) -
 def sampo(
     policy: TokenLogProbs, reference: TokenLogProbs, state: Draws, *, beta: Positive = 0.1, seed: Seed = 0
 ) -> tuple[Tensor, Draws]:
-    r"""DPO on as many tokens of the longer answer as the shorter one has, drawn again at each step.
+    r"""DPO on equally many tokens of both answers: the longer one's are drawn at random, again at each step.
 
     $$ L = -\log\sigma(\beta h), \quad h = \sum_{t \in S_w} (c_t - c_{0,t}) - \sum_{t \in S_l} (r_t - r_{0,t}),
        \quad |S_w| = |S_l| = \min(|w|, |l|) $$

@@ -103,7 +103,7 @@ def apo_zero_unpaired(policy: Answers, reference: Answers, *, beta: Positive = 0
     at_reference=lambda _: 0.0,
     traps=(
         "unbounded below: the loss of good answers is their likelihood, so watch whether the others keep falling",
-        "assumes as many good as bad answers, and that the reference lies between the distributions of both",
+        "assumes equal numbers of good and bad answers, and a reference between the distributions of both",
     ),
     provisional="read in another project's code, as gradients with a largest value, not in the paper",
 )
@@ -130,7 +130,7 @@ def ddro(policy: Answers, reference: Answers, *, slope: Positive = 20.0) -> Tens
     traps=(
         "alpha is the share of good answers in the data, not a strength: 0.5 for pairs, else count them",
         "there is no beta: the optimum of a good answer's log-ratio is -log alpha nats for the whole answer, however "
-        "long it is, so that a high learning rate oversteps it",
+        "long it is, so a high learning rate oversteps it",
     ),
 )
 def rdro(policy: Answers, reference: Answers, *, alpha: InnerShare = 0.5) -> Tensor:

@@ -55,7 +55,7 @@ def _with_smaller_passes(context: StepContext, report_line: Callable[[str], None
     if accelerator.num_processes > 1:
         raise UserError(
             f"{where} in process {accelerator.process_index} with {most} pairs at a time; set train.micro_batch or "
-            "train.tokens lower (the step stays what it is); run the same command to resume from the last checkpoint"
+            f"train.tokens lower (the step stays the same); run the same command to resume from the last checkpoint"
         )
     while _largest_pass(context) > most // 2:
         context = replace(context, halvings=context.halvings + 1)

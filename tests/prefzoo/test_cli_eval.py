@@ -145,7 +145,7 @@ def test_against_published_answers(
         assert prefzoo(monkeypatch, "eval", "results/mine", *ask, "--base", "theirs.json") == 2
         assert says in capsys.readouterr().err
     assert prefzoo(monkeypatch, "eval", "results/mine", "--suite", "arithmetic", "--base", "theirs.json") == 2
-    assert "models are compared on prompts alone" in capsys.readouterr().err
+    assert "models are compared only on prompts" in capsys.readouterr().err
 
 
 def test_a_single_checkpoint_is_measured_under_its_own_name_and_reported(

@@ -200,7 +200,7 @@ def test_a_plain_function_may_do_without_a_reference_and_read_what_it_needs(tmp_
 
 
 def test_a_paper_without_its_name_is_explained() -> None:
-    with pytest.raises(TypeError, match=r"name what it is: @loss\(paper='Me 2026'\), or write @loss alone"):
+    with pytest.raises(TypeError, match=r"name the argument: @loss\(paper='Me 2026'\), or write only @loss"):
         losses.loss("Me 2026")  # type: ignore[call-overload]
 
 

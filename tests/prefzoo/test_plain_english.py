@@ -34,6 +34,10 @@ ODD = {
     r"\bstands? too\b|\bstands? (the other|in its)\b": "is",
     r"\bis no (JSON|YAML|mapping|number|list|function|name|option|checkpoint|sample|knob|input)\b": "is not a",
     r"\bis another than\b": "differs from",
+    r"\bas it must be\b": "wrong",
+    r"\bpoints of a hundred\b": "percentage points",
+    r"\bwork(s|ed)? out (how|what)\b": "estimate",
+    r"\bhas it not\b|\bwhich (it|they) (has|have) not\b": "and it has none",
     r"\bhand(s|ed)? (them|the jobs|it) in\b": "submit",
     r"(^|[:;.] )(Whether|Of) [a-z]": "a whole sentence",
 }  # fmt: skip

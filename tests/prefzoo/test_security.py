@@ -115,9 +115,7 @@ def own_code(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_models_own_code_is_not_run_unless_the_recipe_says_so(
     own_code: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(
-        UserError, match=r"^model model: comes with its own Python code, which is not run; .* true in"
-    ):
+    with pytest.raises(UserError, match=r"^model model: comes with its own Python code, which is not run; .* true in"):
         models.load("model", run_folder)
     assert not own_code.exists()
     models.load("model", run_folder, trust=True)
@@ -161,7 +159,9 @@ def test_the_program_of_a_data_set_is_not_run(tmp_path: Path, monkeypatch: pytes
     folder.mkdir(parents=True)
     (folder / "pairs.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w').write('run')\n")
     elsewhere = tmp_path / "recipes"
-    with pytest.raises(UserError, match=r"^owner/pairs: is a program, and those of data sets are not run; name files"):
+    with pytest.raises(
+        UserError, match=r"^owner/pairs: is a program, and prefzoo does not run programs of data sets; name files"
+    ):
         read_rows("owner/pairs", elsewhere)
     assert not (tmp_path / "marker").exists()
 

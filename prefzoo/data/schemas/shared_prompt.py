@@ -98,7 +98,7 @@ def leave_out_repeated(prompt: Text, chosen: list[Message], rejected: list[Messa
         begin = as_messages(prompt, "user")[-1]["content"]
         raise UserError(
             f"the prompt ({_cut(begin)}) is not what chosen and rejected begin with ({_cut(own[-1]['content'])}); "
-            "make them alike, or read the messages alone: data.format: implicit prompt"
+            "make them alike, or read only the messages: data.format: implicit prompt"
         )
     note(REPEATED)
     return whole, first, second
