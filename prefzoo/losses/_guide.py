@@ -49,19 +49,19 @@ SITUATIONS = (
     ),
     Situation(
         "Noisy labels: annotators disagree, or a judge is often wrong",
-        "Measure the share of wrong labels if you can, and set flip_rate to it; without an estimate take ipo or a "
+        "Measure the share of wrong labels if you can, and set flip_rate to it; without an estimate use ipo or a "
         "bounded loss. The labels of a held-out set are as noisy, so its accuracy cannot reach 100%.",
         (
             ("cdpo", "its minimum lies at a finite margin, which the assumed share of flipped labels sets"),
             ("robust", "unbiased if flip_rate is right, but unbounded below"),
             ("ipo", "a wrong label pulls only towards a finite margin"),
             ("dr", "a modifier of any loss of pairs: lowers the weight of the pairs that fit worst"),
-            ("apo_zero", "bounded: a pair far on the wrong side has almost no gradient"),
+            ("apo_zero", "bounded, so a pair far on the wrong side has almost no gradient"),
         ),
     ),
     Situation(
         "Thumbs only: single answers marked good or bad, no pairs",
-        "Balance the classes by the weights of kto, and give it a higher learning rate than DPO. If prompts have both "
+        "Balance the classes by kto's two weights, and use a higher learning rate than for DPO. If prompts have both "
         "a good and a bad answer, make pairs of them: pairs tell more.",
         (
             ("kto", "prospect theory; two weights balance good and bad answers"),
@@ -146,7 +146,7 @@ SITUATIONS = (
             ("rpo_sq", "fits the margin to the gap itself, as REBEL does"),
             ("mappo", "lowers the rejected answer less where the scores, from 0 to 1, are close"),
             ("qrpo", "fits absolute rewards, by their rank among the model's own answers (column ref_rewards)"),
-            ("dpo_rk", "for equal scores: a tie pulls the margin to zero instead of being left out"),
+            ("dpo_rk", "for ties: equal scores pull the margin to zero instead of being left out"),
         ),
         fits=lambda one: one.needs_scores,
     ),
@@ -166,13 +166,13 @@ SITUATIONS = (
         "Put what must go into the rejected answers, and what must stay (a refusal, or other data) into the chosen "
         "ones. Measure both: how much the model forgets, and what that costs on benchmarks.",
         (
-            ("npo + sft", "forgets ever more slowly as the answer falls below the reference, and keeps the chosen one"),
+            ("npo + sft", "forgets more slowly the further the answer has fallen, and trains the chosen one"),
             ("0.1375*simnpo + sft", "without a reference, on the mean over tokens; the weight is its authors'"),
         ),
     ),
     Situation(
         "Overfitting: few pairs, or one answer wins always",
-        "DPO's margin grows without end on pairs that are never contradicted. Take a loss with a finite target, train "
+        "DPO's margin grows without end on pairs that are never contradicted. Use a loss with a finite target, train "
         "less than an epoch, and choose the checkpoint on held-out pairs.",
         (
             ("ipo", "a squared distance from a finite target"),

@@ -120,7 +120,7 @@ def _kl(of: Tensor, to: Tensor) -> Tensor:
     learning_rate=(1e-7, 3e-7, 1e-6),
     traps=(
         "the column ref_rewards lists rewards of the reference's own answers to the prompt, by the same reward model "
-        "as the scores; the authors use 1 to 50 of them a prompt",
+        "as the scores; the authors use 1 to 50 per prompt",
         "at these betas a step moves by the target, not by the margin: rewards/accuracies says little about it",
         "a chosen answer that is worse than most of the reference's is pushed down, too",
     ),

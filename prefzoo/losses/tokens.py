@@ -121,8 +121,8 @@ def sampo(
     $$ L = -\log\sigma(\beta h), \quad h = \sum_{t \in S_w} (c_t - c_{0,t}) - \sum_{t \in S_l} (r_t - r_{0,t}),
        \quad |S_w| = |S_l| = \min(|w|, |l|) $$
 
-    $S$ is drawn by a hash of `seed`, the step (the state) and the two lengths, alike for policy and reference. Without
-    a random generator, a batch, its halves and a resumed run draw the same. Two pairs with the same two lengths draw
+    $S$ is drawn by a hash of `seed`, the step (the state) and the two lengths, alike for policy and reference. There is
+    no random generator: a batch, its halves and a resumed run draw the same. Two pairs with the same two lengths draw
     the same positions within a step. Grid and learning rates are those of the authors' script.
     """
     key = _scramble(state.step + (seed << 31))

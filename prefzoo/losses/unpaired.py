@@ -112,9 +112,9 @@ def ddro(policy: Answers, reference: Answers, *, slope: Positive = 20.0) -> Tens
 
     $$ L = -p \ \text{(desirable)}, \quad -\log(2 - e^{p}) \ \text{(undesirable)} $$
 
-    $p = \log\pi - \log\pi_0$. The second is infinite at $p = \log 2$: beyond the point where its slope is `slope`, it
-    is a straight line. Provisional: read only as gradients, at most 20, in another project's code, which takes twice
-    the reference minus the policy as the distribution of bad answers.
+    $p = \log\pi - \log\pi_0$. The second is infinite at $p = \log 2$: where its slope reaches the knob `slope`, it
+    continues as a straight line. Provisional: read only as gradients, at most 20, in another project's code, which
+    takes twice the reference minus the policy as the distribution of bad answers.
     """
     p = policy.logps - reference.logps
     edge = math.log(2 * slope / (1 + slope))

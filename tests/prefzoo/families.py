@@ -42,8 +42,8 @@ class Family:
 
 
 ROUTER = "without the router's balancing loss"
-STATES = "recurrent layers cannot be packed, and keep no states"
-BLOCKS = "its attention takes no blocks"
+STATES = "recurrent layers cannot be packed, and store no states"
+BLOCKS = "its attention does not support packed blocks"
 
 FAMILIES = [
     Family("GPT-2", "gpt2", SIZE | GPT2),

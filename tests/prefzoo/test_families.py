@@ -107,7 +107,7 @@ def table() -> str:
         "# Model families", "",
         "A tiny random model of each is trained for two steps in the tests, all weights and LoRA: its log-probs are",
         "those of plain transformers, and at the first step policy and reference are equal to the last bit. Only Jamba",
-        "under LoRA is equal up to rounding in fp32: transformers computes its time step otherwise under an adapter.",
+        "under LoRA is equal up to rounding in fp32: transformers computes its time step differently under an adapter.",
         "",
         "| Family | `model_type` | Layout | Left out |", "|---|---|---|---|", *rows, "",
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pairs of answers, chosen and rejected: with a prompt of their own, or with one that both begin with."""
+"""Pairs of answers, chosen and rejected: with a prompt column, or with a prompt that both begin with."""
 
 from __future__ import annotations
 

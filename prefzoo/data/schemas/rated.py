@@ -120,7 +120,7 @@ def _by_prompt(rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
     ),
 )  # fmt: skip
 def helpsteer(row: Row, index: int) -> RatedAnswers:
-    """Take the most and the least helpful response to the same prompt, which are rows of their own (HelpSteer)."""
+    """Take the most and the least helpful response to the same prompt, which are separate rows (HelpSteer)."""
     if len(row["rated"]) == 1:
         raise SkipRow("one response alone answers the prompt")
     scored = [(one["response"], read_number(one["helpfulness"])) for one in row["rated"]]

@@ -1,4 +1,4 @@
-"""Answers to earlier messages in rows of their own, or in trees: OpenAssistant's ranked replies, PRISM's utterances."""
+"""Answers to earlier messages in separate rows, or in trees: OpenAssistant's ranked replies, PRISM's utterances."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _ranking(row: Row, index: int, *, scores: bool) -> RatedAnswers:
     ),
 )  # fmt: skip
 def ranked_messages(row: Row, index: int) -> RatedAnswers:
-    """Take the replies of the best and of the worst rank to each message, in rows of their own (OpenAssistant)."""
+    """Take the replies of the best and of the worst rank to each message, in separate rows (OpenAssistant)."""
     return _ranking(row, index, scores=False)
 
 
@@ -132,5 +132,5 @@ def _by_turn(rows: Sequence[Row]) -> Iterator[ReadRow]:
     ),
 )  # fmt: skip
 def prism(row: Row, index: int) -> RatedAnswers:
-    """Take the responses of the highest and of the lowest score to each turn, in rows of their own (PRISM)."""
+    """Take the responses of the highest and of the lowest score to each turn, in separate rows (PRISM)."""
     return _ranking(row, index, scores=True)
