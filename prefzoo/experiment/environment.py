@@ -113,7 +113,7 @@ def _precision(torch: Any) -> list[Fact]:
     fp32, bf16 = (_speed(torch, dtype) for dtype in (torch.float32, torch.bfloat16))
     auto = "bf16" if native_bf16() else "fp32"
     kind = "in hardware" if native_bf16() else "emulated"
-    says = f"{kind}; {bf16:.0f} GFLOP/s, fp32 {fp32:.0f}; train.precision: auto takes {auto}"
+    says = f"{kind}; {bf16:.0f} GFLOP/s, fp32 {fp32:.0f}; train.precision: auto uses {auto}"
     slow = "measured slower than fp32 in this small product" if native_bf16() and bf16 < fp32 else ""
     return [Fact("precision", "bf16", GOOD if native_bf16() else NOTE, says, slow)]
 
@@ -155,30 +155,30 @@ def _settings() -> list[Fact]:
 def _waiting() -> Fact:
     """Return how threads wait for work, which decides the speed of training beside another busy program."""
     chosen = threads.chosen_by_user()
-    says = f"sleep soon, so other busy programs cost little ({threads.SPINS}={threads.COUNT})"
+    says = f"sleep early, so other busy programs slow training little ({threads.SPINS}={threads.COUNT})"
     if chosen:
-        says = f"as the environment sets ({chosen}); unset it to let them sleep soon"
+        says = f"as the environment sets ({chosen}); unset it to let them sleep early"
     return Fact("settings", "waiting threads", NOTE if chosen else GOOD, says)
 
 
 def _required() -> list[Fact]:
     """Return the declared packages: installed or not, and whether in the tested range."""
-    findings = [Fact("parts", "python", GOOD, f"{platform.python_version()} at {sys.executable}")]
+    findings = [Fact("packages", "python", GOOD, f"{platform.python_version()} at {sys.executable}")]
     try:
         declared = [Requirement(line) for line in requires("prefzoo") or []]
     except PackageNotFoundError:
-        return [*findings, Fact("parts", "prefzoo", BAD, "is not installed", "pip install -e . in its folder")]
+        return [*findings, Fact("packages", "prefzoo", BAD, "is not installed", "pip install -e . in its folder")]
     for need in declared:
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
         have = version_of(need.name)
         cure = f"pip install '{need}'"
         if have is None:
-            findings.append(Fact("parts", need.name, BAD, f"is not installed; {need.specifier} is needed", cure))
+            findings.append(Fact("packages", need.name, BAD, f"is not installed; {need.specifier} is needed", cure))
         elif have != UNKNOWN and not need.specifier.contains(have, prereleases=True):
-            findings.append(Fact("parts", need.name, BAD, f"{have}; tried with {need.specifier}", cure))
+            findings.append(Fact("packages", need.name, BAD, f"{have}; tried with {need.specifier}", cure))
         else:
-            findings.append(Fact("parts", need.name, GOOD, have))
+            findings.append(Fact("packages", need.name, GOOD, have))
     return findings
 
 

@@ -18,7 +18,7 @@ FLAT = "the loss of a tie has its minimum at a margin of zero, where it pulls th
 
 @loss(
     paper="Guo 2024 (TODO), arXiv:2411.02442; Chen 2024 (DPO-RK), arXiv:2409.17431",
-    equation="as in the code of the first",
+    equation="as in the authors' code, of the first",
     group="pairwise",
     grid={"alpha": (0.5,), "beta": (0.01,)},
     learning_rate=(5e-7, 1e-6),

@@ -1,7 +1,7 @@
-"""The cache of what JSON can hold: answers, benchmark results, verdicts, replies that were paid for, fastest kernels.
+"""A cache of JSON values: answers, benchmark results, verdicts, paid replies, fastest kernels.
 
 One format: a file of lines, `{"sha256": ..., "key": ..., "value": ...}`, which only grows. A killed process leaves
-whole lines and at most one half line; a line that is not what was written is never read. Processes of several machines
+whole lines and at most one half line; a damaged line is never read. Processes of several machines
 may share a file.
 """
 
@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from prefzoo.runtime.paths import cache_dir
 from prefzoo.runtime.versions import version_of
 
-ENGINE = 2  # raise when generation or judging changes: what another engine computed is not read
+ENGINE = 2  # raise when generation or judging changes: values of another engine are not read
 WHOLE = "whole"  # the key of a value that has a file of its own
 HEAD, DIGEST = b'{"sha256": "', 16  # how a line starts, and how many characters of the checksum follow
 
@@ -117,7 +117,7 @@ def _exclusive(file: BinaryIO) -> Iterator[None]:
 
 
 def _drop_half_line(file: BinaryIO) -> None:
-    """Cut off what a killed process left after the last whole line; nobody else is writing now."""
+    """Cut off the half line that a killed process left; no other process is writing now."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - 1))
     if file.read(1) not in (b"", b"\n"):
@@ -142,7 +142,7 @@ def cache_of(group: str, name: str, *identity: Any, sync: bool = True) -> Cache:
 
 
 class SharedCache:
-    """A cache that several processes read as one: all get what the main process finds, which alone writes."""
+    """A cache that several processes share: the main process reads and writes, and all get its values."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -200,8 +200,8 @@ def cached_by_prompt(
 ) -> list[Any]:  # fmt: skip
     """Return a value for each prompt; those that are not cached are made and cached in batches.
 
-    A killed call goes on after its last whole batch. Batches hold prompts of similar length, and are the same each
-    time, hence so is their rounding.
+    A killed call resumes after its last whole batch. Batches hold prompts of similar length, and are always the same,
+    so their rounding is too.
 
     Args:
         stage: what kind of value it is, such as `answers`.

@@ -1,4 +1,4 @@
-"""Tell what this process computes on; torch is imported to find out only where an accelerator may be present."""
+"""Tell which device this process computes on; torch is imported only if an accelerator may be present."""
 
 from __future__ import annotations
 

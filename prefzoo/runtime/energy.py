@@ -1,4 +1,4 @@
-"""How much energy a block of code takes: by the counters of GPUs (NVML) and processors (RAPL), read by Zeus.
+"""Measure the energy of a block of code by the counters of GPUs (NVML) and processors (RAPL), read by Zeus.
 
 Zeus is an extra (`pip install prefzoo[energy]`). Without it, or without counters, there is no number.
 """
@@ -30,7 +30,7 @@ class Power:
     watts: float | None = None
 
     def joules(self, seconds: float) -> dict[str, float]:
-        """Return what so many seconds at this power take, as a cost `joules`; no cost where it is unknown."""
+        """Return the energy of some seconds at this power, as a cost `joules`; no cost if the power is unknown."""
         return {} if self.watts is None else {"joules": self.watts * seconds}
 
 
@@ -61,7 +61,7 @@ def _monitor() -> Any:
             from zeus.monitor import ZeusMonitor
 
             return ZeusMonitor()
-    except RAISED:  # whatever a driver says: a number less is not worth a run
+    except RAISED:  # any error of a driver: a missing number must not end a run
         return None
 
 

@@ -1,4 +1,4 @@
-"""torch, imported when something of it is first used: a command that computes no tensors never waits for it."""
+"""Import torch when it is first used: a command that computes no tensors never waits for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long measuring a model took, part by part: what a plan for more prompts and seeds is worked out from."""
+"""Record how long measuring a model took, part by part, to plan more prompts and seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefzoo.runtime import run_folders
 
 @contextmanager
 def timed(folder: Path, part: str, rows: int) -> Iterator[None]:
-    """Record how long the block takes, unless an earlier record is slower for each row: what is cached takes no time.
+    """Record how long the block takes, unless an earlier record is slower per row: cached values take no time.
 
     Args:
         folder: a model's, in the run's folder.

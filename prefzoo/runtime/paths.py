@@ -38,7 +38,7 @@ UNWRITABLE = {
 
 @contextmanager
 def paths_from_here() -> Iterator[None]:
-    """Say of a path that is not there that it starts at the current folder, as those of the command line do.
+    """Add to an error about a missing path that paths of the command line are relative to the current folder.
 
     Raises:
         UserError: That of the block, in these words.
@@ -117,7 +117,7 @@ def check_writable(folder: Path, name: str, cure: str) -> None:
 
 
 def reason_of(error: OSError) -> str:
-    """Return in words why a path cannot be written, with the path that is in the way."""
+    """Return in words why a path cannot be written, with the path that prevents it."""
     words = UNWRITABLE.get(error.errno or 0) or DISK_FULL.get(error.errno or 0) or error.strerror or str(error)
     return f"cannot be written, {words}" + (f" ({error.filename})" if error.filename else "")
 

@@ -38,11 +38,11 @@ INSTALLED = ("site-packages", "dist-packages")
 
 
 class WrongReturn(ValueError):
-    """A user's function returned what it must not. Its definition is the place of the error.
+    """A user's function returned an invalid value. Its definition is the place of the error.
 
     Args:
         fn: the function.
-        message: what it returned, and what it must return.
+        message: the value it returned, and what it must return.
     """
 
     def __init__(self, fn: Callable[..., Any], message: str) -> None:

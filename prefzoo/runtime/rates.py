@@ -48,7 +48,7 @@ class Rates:
         return None
 
     def record(self, work: str, seconds: float, units: float, origin: Origin = "run") -> None:
-        """Remember how long so many units of a work took; without units, nothing.
+        """Store how long a number of units of a work took; nothing without units.
 
         Args:
             work: The work's name.

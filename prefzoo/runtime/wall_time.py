@@ -15,7 +15,7 @@ class WallTime:
     """The seconds that a run has taken so far."""
 
     def __init__(self, folder: Path, start: float, *, anew: bool, main: bool) -> None:
-        """Go on from what is on disk.
+        """Resume from the state on disk.
 
         Args:
             folder: The run's.

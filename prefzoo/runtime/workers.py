@@ -1,4 +1,4 @@
-"""Run one function on many inputs in processes of their own.
+"""Run one function on many inputs in other processes.
 
 A worker is a fresh Python that reads its inputs from a pipe. It needs no guard in the user's script, inherits no
 threads and no state of a GPU, and ends with the process that started it, however that ends.

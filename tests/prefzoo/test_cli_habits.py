@@ -139,7 +139,7 @@ def test_doctor_says_what_precision_means_here(
 ) -> None:
     monkeypatch.setattr("prefzoo.engine.precision.native_bf16", lambda: native)
     by_name = findings()["bf16"]
-    assert by_name.state == state and f"auto takes {auto}" in by_name.says
+    assert by_name.state == state and f"auto uses {auto}" in by_name.says
     assert ("emulated" in by_name.says) != native
 
 
