@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from called import prefzoo
+from test_two_processes import free_port
 
 from prefzoo.errors import UserError
 from prefzoo.recipe import load
@@ -156,6 +160,42 @@ def test_a_killed_run_goes_on_in_every_stage_and_ends_as_one_that_was_not(
         for name in ("dpo-r1", "dpo-r2"):
             same = (place / "whole/r" / name / file).read_bytes() == (place / "results/r" / name / file).read_bytes()
             assert same, (name, file)
+
+
+KILLS = """\
+import os, signal
+from pathlib import Path
+
+def longer(instruction, output):
+    if Path("kill").exists() and Path("results/r/dpo-r1/result.json").exists():
+        Path("kill").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return len(output)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_rounds_and_go_on_where_the_second_was_killed(place: Path) -> None:
+    """The judge kills its process, the main one, while it pairs answers of the first round's policy."""
+    (place / "own.py").write_text(KILLS)
+    (place / "kill").touch()
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}", "-m"]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [*words, "prefzoo", "run", "r.yaml"]
+        return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=300, env=env)
+
+    killed = run()
+    assert killed.returncode != 0 and not (place / "kill").exists(), killed.stderr[-3000:]
+    assert not (place / "results/r/dpo-r2/result.json").exists()
+    done = run()
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert "dpo-r1: already trained with these settings; reused" in done.stdout
+    assert {result(place, f"dpo-r{number}")["environment"]["processes"] for number in (1, 2)} == {2}
+    assert result(place, "dpo-r2")["identity"]["reference's weights"] == result(place, "dpo-r1")["identity"]["weights"]
+    board = (place / "results/r/leaderboard.md").read_text()
+    assert "| dpo-r1 |" in board and "| dpo-r2 |" in board
 
 
 @pytest.mark.slow
