@@ -157,6 +157,7 @@ def compare(
     sort: str | None = None,
     unranked: bool = False,
     equivalence: float | None = None,
+    by_seed: bool = False,
 ) -> RunComparison:
     """Compare runs or variants side by side, as `prefzoo compare` does; the tables are pandas DataFrames.
 
@@ -167,6 +168,7 @@ def compare(
         sort: the metric to sort by.
         unranked: also show variants that cannot be ranked together.
         equivalence: points within which two variants count as equal; as the runs' recipes say unless given.
+        by_seed: give each seed of a variant a row of its own, instead of one row to all of them.
 
     Returns:
         The comparison: `.table` of the numbers with their intervals, `.differences` from the baseline, `.recipes` and
@@ -184,4 +186,4 @@ def compare(
         if not isinstance(path, str | Path):
             raise UserError(f"prefzoo.compare takes runs or paths of folders, not {type(path).__name__}")
     folders = [Path(p) for p in paths]
-    return comparison.compare(folders, baseline, metrics, sort, unranked, equivalence)
+    return comparison.compare(folders, baseline, metrics, sort, unranked, equivalence, by_seed=by_seed)

@@ -12,6 +12,8 @@ import numpy as np
 import yaml
 
 from prefzoo.evals.boards import leaderboard
+from prefzoo.evals.boards.judged_files import rebuilt
+from prefzoo.evals.boards.run_files import read_run
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.runtime.run_folders import RunResult, write_json
 
@@ -77,6 +79,25 @@ def quick_run(folder: Path) -> Path:
     documents = {name: share(40 + i, 60) for i, name in enumerate(["base", *wins])}
     train = {"batch": 8, "steps": STEPS, "gradient_checkpointing": False}
     return make_run(folder, wins, prompts=QUICK_PROMPTS, margins=margins, documents=documents, train=train)
+
+
+def seeded_run(folder: Path, variants: Mapping[str, Sequence[Sequence[float]]], **more: Any) -> Path:
+    """Write a run of several seeds: of each variant, its scores on the prompts by seed; the rest as `make_run`."""
+    finals = {f"{name}-s{seed}": name for name, seeds in variants.items() for seed in range(len(seeds))}
+    scores = [row for seeds in variants.values() for row in seeds]
+    make_run(folder, dict(zip(finals, scores, strict=True)), **more)
+    path = folder / "recipe.resolved.yaml"
+    recipe = yaml.safe_load(path.read_text())
+    recipe["variants"] = {name: {**recipe["variants"][f"{name}-s0"], "loss": name} for name in variants}
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    for seed, name in finals.items():
+        result = folder / seed / "result.json"
+        about = json.loads(result.read_text())
+        write_json(result, {**about, "loss": name, "seed": int(seed[-1])})
+    write_json(folder / "sweep.json", {"finals": finals, "trials": []})
+    (folder / "leaderboard.csv").unlink()
+    rebuilt(read_run(folder)).write(folder)
+    return folder
 
 
 def pairs_run(folder: Path) -> Path:

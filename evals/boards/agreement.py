@@ -65,7 +65,7 @@ def rank_agreements(entries: Sequence[Entry], metric: str) -> tuple[RankAgreemen
     runs: dict[Path, dict[str, list[Values]]] = {}
     for e in trained:
         variant = e.run.finals.get(e.files.name, e.files.name)
-        runs.setdefault(e.run.folder, {}).setdefault(variant, []).append(e.rows[metric])
+        runs.setdefault(e.run.folder, {}).setdefault(variant, []).extend(seed.rows[metric] for seed in e.seeds)
     tables = {folder: {name: np.stack(rows) for name, rows in by.items()} for folder, by in runs.items()}
     names = Counter(folder.name for folder in tables)
     shown = {folder: folder.name if names[folder.name] == 1 else str(folder) for folder in tables}

@@ -38,7 +38,8 @@ class RunComparison:
 
     Attributes:
         table: a row per variant, best first: rank (shared within noise; missing if nothing ranks), against_base
-            (better, worse, tied), variant, run, loss, seed, and of each metric its value, `_low`, `_high` (95%), `_n`.
+            (better, worse, tied), variant, run, loss, seed (missing for several), seeds (how many), and of each metric
+            its value, `_low`, `_high` (95%), `_n`.
         differences: a row per variant and metric: the variant less the baseline, its 95% interval, p, `p_holm`
             (corrected over the variants of that metric), `paired` (over the same prompts, pairs or documents; if
             nothing is known one by one, the two intervals are taken as independent) and n.
@@ -86,7 +87,7 @@ class RunComparison:
 
 def compare(
     paths: Sequence[str | Path], baseline: str | Path | None = None, metrics: Sequence[str] | None = None,
-    sort: str | None = None, unranked: bool = False, equivalence: float | None = None,
+    sort: str | None = None, unranked: bool = False, equivalence: float | None = None, *, by_seed: bool = False,
 ) -> RunComparison:  # fmt: skip
     """Put runs (`results/mine`) and variants (`results/mine/dpo`) side by side.
 
@@ -98,6 +99,8 @@ def compare(
         unranked: show also what cannot be compared, in the order given and without differences between the two.
         equivalence: points of a hundred within which two variants count as equal; as the runs' recipes say (if all say
             the same) unless given.
+        by_seed: whether each seed of a variant has a row of its own; else one row is over all of them, and its
+            intervals and differences span seeds and prompts.
 
     Returns:
         The numbers, their differences from the baseline, recipes and costs.
@@ -107,7 +110,7 @@ def compare(
     """
     if not paths:
         raise UserError("compare: no run is named; name one or more, like results/quickstart or results/quickstart/dpo")
-    entries = select([Path(p) for p in paths], None if baseline is None else Path(baseline))
+    entries = select([Path(p) for p in paths], None if baseline is None else Path(baseline), by_seed=by_seed)
     about = metrics_of({e.run.folder: e.run for e in entries}.values())
     have = about.in_order(m for e in entries for m in e.long.index)
     costs = training_costs(entries)
@@ -221,7 +224,8 @@ def _table(order: Sequence[Entry], ranking: Ranking, metrics: Sequence[str]) -> 
         row: dict[str, Any] = {
             "rank": ranking.ranks.get(e.label), "against_base": ranking.standings.get(e.label), "variant": e.label,
             "run": e.run.folder.name,
-            "loss": result.loss_shown if result else None, "seed": result.seed if result else None,
+            "loss": result.loss_shown if result else None,
+            "seed": result.seed if result and not e.members else None, "seeds": None if e.is_base else len(e.seeds),
         }  # fmt: skip
         for m in metrics:
             mine: Any = e.long.loc[m] if m in e.long.index else {}
@@ -230,13 +234,14 @@ def _table(order: Sequence[Entry], ranking: Ranking, metrics: Sequence[str]) -> 
             row[f"{m}_n"] = mine.get("n")
         rows.append(row)
     table = pd.DataFrame(rows)
-    numbers = [c for c in table.columns if c not in ("rank", "against_base", "variant", "run", "loss", "seed")]
-    return table.astype({"rank": "Int64", "seed": "Int64"} | dict.fromkeys(numbers, "float64"))
+    numbers = [c for c in table.columns if c not in ("rank", "against_base", "variant", "run", "loss", "seed", "seeds")]
+    return table.astype({"rank": "Int64", "seed": "Int64", "seeds": "Int64"} | dict.fromkeys(numbers, "float64"))
 
 
 def _with_runs(verdict: BoardVerdict, entries: Sequence[Entry]) -> BoardVerdict:
     """Add which variants failed, and what to beware of in each run."""
-    failures = [(e.label, e.files.failure) for e in entries if e.files.failure is not None]
+    seeds = [seed for e in entries for seed in e.seeds]
+    failures = [(e.label, e.files.failure) for e in seeds if e.files.failure is not None]
     failed = [f"{label} failed ({failure_text(failure)})." for label, failure in failures]
     runs = {e.run.folder: e.run for e in entries}
     beware = [
@@ -256,7 +261,7 @@ def _notes(entries: Sequence[Entry], by: str, why: list[str], shown: Sequence[st
         notes.append(f"Measured differently, so not compared between runs: {', '.join(apart)}.")
     if sum(e.is_base for e in entries) > 1:
         notes.append("The base answered differently in these runs: win rates are against different answers.")
-    gone = [e.label for e in trained if e.files.measured is None and e.files.failure is None]
+    gone = [e.label for one in trained for e in one.seeds if e.files.measured is None and e.files.failure is None]
     if gone:
         notes.append(f"Not measured yet: {', '.join(gone)}; the same prefzoo run resumes.")
     return [note for note in notes if note]

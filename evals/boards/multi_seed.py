@@ -58,7 +58,7 @@ def over_seeds(
     metric = board.metrics[board.primary]
     primary = {variant: _stacked(metric, names, models) for variant, names in seeds.items()}
     rows = [row for variant, names in seeds.items() for row in _rows(variant, names, board, models)]
-    differences = {(a, b): _difference(primary[a], primary[b]) for a, b in combinations(sorted(seeds), 2)}
+    differences = {(a, b): gap_over_seeds(primary[a], primary[b]) for a, b in combinations(sorted(seeds), 2)}
     place = {variant: -_mean(values, share=metric.percent).value for variant, values in primary.items()}
     if BASE in models:
         place[BASE] = -HALF
@@ -129,7 +129,16 @@ def _mean(values: Values, *, share: bool) -> Estimate:
     return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high)) if share else estimate
 
 
-def _difference(a: Values, b: Values) -> Difference:
+def gap_over_seeds(a: Values, b: Values) -> Difference:
+    """Return the mean of a - b over seeds and the prompts that all seeds have a number for.
+
+    Args:
+        a: (seeds, n) values of one variant.
+        b: (seeds, n) of the other; the numbers of seeds may differ.
+
+    Returns:
+        The difference, NaN with fewer than two prompts.
+    """
     complete = np.isfinite(a).all(0) & np.isfinite(b).all(0)
     if complete.sum() < TWO:
         return Difference(np.nan, np.nan, np.nan, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -31,8 +32,10 @@ def _settings(e: Entry) -> dict[str, Any]:
     """Return all that decides a variant's outcome, by keys like `a.b`."""
     recipe, result = e.run.recipe, e.files.result
     mine = dict(recipe["variants"].get(e.files.name) or {})
-    if not mine and result is not None:  # one setting and seed of a sweep
-        mine = {"loss": result.loss, "train": result.train, "seed": result.seed, **result.params}
+    if (not mine or e.members) and result is not None:  # one setting of a sweep
+        seeds = [seed.files.result.seed for seed in e.seeds if seed.files.result is not None]
+        seed: Any = seeds[0] if len(seeds) == 1 else seeds
+        mine = {"loss": result.loss, "train": result.train, "seed": seed, **result.params}
     loss, train = mine.pop("loss", None), mine.pop("train", {})
     shared = {k: v for k, v in recipe.items() if k not in ("name", "train", "variants", *mine)}
     return _dotted({"loss": loss, **mine, "train": train, **shared})
@@ -46,16 +49,31 @@ def _dotted(value: Mapping[str, Any], under: str = "") -> dict[str, Any]:
 
 
 def training_costs(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Return a row per variant: the costs in `result.json`, under their names there, the price, and the hardware."""
+    """Return a row per variant: the costs in `result.json`, under their names there, the price, and the hardware.
+
+    Of several seeds, costs are the mean of a seed.
+    """
     rows: list[dict[str, Any]] = []
     for e in entries:
         if not e.is_base:
-            result = e.files.result
-            hardware = result.environment.get("hardware", {}) if result else {}
-            processes = result.environment.get("processes", 1) if result else 1
-            device = hardware.get("gpu") or f"{hardware.get('processor', '?')}, {hardware.get('cores', '?')} cores"
-            many = f"{processes} x " if processes > 1 else ""
-            costs = with_price(result.costs, price_of(e.run)) if result else {}
-            rows.append({"variant": e.label} | costs | {"hardware": many + device})
+            of_seeds = [_costs(seed) for seed in e.seeds]
+            names = dict.fromkeys(name for costs in of_seeds for name in costs)
+            costs = {name: fmean(costs[name] for costs in of_seeds if name in costs) for name in names}
+            rows.append(
+                {"variant": e.label} | costs | {"hardware": " and ".join(dict.fromkeys(map(_hardware, e.seeds)))}
+            )
     table = pd.DataFrame(rows, columns=None if rows else ["variant", "hardware"])
     return table[[c for c in table.columns if c != "hardware"] + ["hardware"]]
+
+
+def _costs(e: Entry) -> dict[str, float]:
+    result = e.files.result
+    return with_price(result.costs, price_of(e.run)) if result else {}
+
+
+def _hardware(e: Entry) -> str:
+    result = e.files.result
+    hardware = result.environment.get("hardware", {}) if result else {}
+    processes = result.environment.get("processes", 1) if result else 1
+    device = hardware.get("gpu") or f"{hardware.get('processor', '?')}, {hardware.get('cores', '?')} cores"
+    return (f"{processes} x " if processes > 1 else "") + device

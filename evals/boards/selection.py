@@ -28,8 +28,10 @@ class Entry:
     Attributes:
         label: its name beside the others; the variant's, with its run's in front where there are several runs.
         long: its rows of the long table, by metric.
-        rows: metric -> (n,) one value per prompt, pair or document, in the run's order; NaN where it is missing.
+        rows: metric -> (n,) one value per prompt, pair or document, in the run's order; NaN where it is missing. Of
+            several seeds, their mean.
         metrics: those of its run.
+        members: its seeds, where it has several; all that follows from one model alone is the first one's.
     """
 
     label: str
@@ -38,6 +40,16 @@ class Entry:
     long: pd.DataFrame
     rows: Mapping[str, Values]
     metrics: Metrics
+    members: tuple[Entry, ...] = ()
+
+    @property
+    def seeds(self) -> tuple[Entry, ...]:
+        """The entry of each seed; of a variant with one, itself."""
+        return self.members or (self,)
+
+    def grid(self, metric: str) -> Values:
+        """Return (seeds, n) values of a metric."""
+        return np.stack([seed.rows[metric] for seed in self.seeds])
 
     @property
     def is_base(self) -> bool:
@@ -49,12 +61,16 @@ class Entry:
         return float(self.long.loc[metric, "value"]) if metric in self.long.index else float("nan")  # type: ignore[arg-type]
 
 
-def select(paths: Sequence[Path], also: Path | None = None) -> list[Entry]:
+def select(paths: Sequence[Path], also: Path | None = None, *, by_seed: bool = True) -> list[Entry]:
     """Return the variants that the paths name; bases that agree become one.
 
     Args:
         paths: a run's folder for all of its variants, or `RUN/variant` for one.
         also: one more, such as the baseline; ignored if it is no such path.
+        by_seed: whether the seeds of a variant are entries of their own, and not one together.
+
+    Returns:
+        An entry each, in the order of the paths.
 
     Raises:
         UserError: a path is neither, or a file in it cannot be read.
@@ -65,10 +81,26 @@ def select(paths: Sequence[Path], also: Path | None = None) -> list[Entry]:
     runs = {folder: read_run(folder) for folder in dict.fromkeys(folder for folder, _ in places)}
     asked: dict[tuple[Path, str], None] = {}
     for folder, name in places:
-        asked.update(dict.fromkeys((folder, n) for n in ([name] if name else runs[folder].variants)))
+        everything = runs[folder].variants if by_seed else _with_seeds_together(runs[folder])
+        asked.update(dict.fromkeys((folder, n) for n in ([name] if name else everything)))
     titles = _titles(list(runs))
     entries = {folder: _entries(run, titles[folder]) for folder, run in runs.items()}
     return _one_base([entries[folder][name] for folder, name in asked])
+
+
+def seeds_of(run: RunFiles) -> dict[str, list[str]]:
+    """Return the seeds of each variant that has several, by their folders' names."""
+    several: dict[str, list[str]] = {}
+    for name in run.variants:
+        if name in run.finals:
+            several.setdefault(run.finals[name], []).append(name)
+    return {variant: names for variant, names in several.items() if len(names) > 1}
+
+
+def _with_seeds_together(run: RunFiles) -> list[str]:
+    """Return the names of a run's variants, one for the seeds of each."""
+    variant_of = {name: variant for variant, names in seeds_of(run).items() for name in names}
+    return list(dict.fromkeys(variant_of.get(name, name) for name in run.variants))
 
 
 def _is_run(path: Path) -> bool:
@@ -82,8 +114,9 @@ def _place(path: Path) -> tuple[Path, str]:
     if not _is_run(path.parent):
         raise UserError(f"{path}: neither a run's folder nor a variant's in one; name what prefzoo run wrote")
     run = read_run(path.parent)
-    if path.name not in run.variants:
-        known = list(run.variants)
+    if path.name not in run.variants and path.name not in seeds_of(run):
+        known = [*_with_seeds_together(run), *run.variants]
+        known = list(dict.fromkeys(known))
         hint = did_you_mean(path.name, known) or f"; it has {', '.join(known)}"
         raise UserError(f"{path}: {path.parent} has no variant {path.name!r}{hint}")
     return path.parent, path.name
@@ -114,14 +147,34 @@ def _long(run: RunFiles) -> pd.DataFrame:
 
 
 def _entries(run: RunFiles, title: str) -> dict[str, Entry]:
-    """Return all of a run, by the variant's name."""
+    """Return all of a run, by the variant's name; seeds by theirs, and together by the variant's."""
     long, models, metrics = _long(run), all_measured(run), metrics_of([run])
     entries = {}
     for name, files in run.variants.items():
         mine = long[long.variant == name].set_index("metric")
         label = f"{title}/{name}" if title else name
         entries[name] = Entry(label, run, files, mine, _rows(files, models, mine), metrics)
+    for variant, names in seeds_of(run).items():
+        mine = long[long.variant == variant].set_index("metric")
+        label = f"{title}/{variant}" if title else variant
+        entries[variant] = _together(label, mine, [entries[name] for name in names])
     return entries
+
+
+def _together(label: str, long: pd.DataFrame, seeds: Sequence[Entry]) -> Entry:
+    """Return the seeds of a variant as one entry.
+
+    Args:
+        label: of the entry.
+        long: the variant's rows of the long table, over all seeds.
+        seeds: an entry each.
+    """
+    first = seeds[0]
+    folder = first.files.folder.with_name(label.rpartition("/")[2])
+    files = replace(first.files, name=folder.name, folder=folder)
+    alike = [m for m in first.rows if all(m in e.rows and e.rows[m].shape == first.rows[m].shape for e in seeds)]
+    rows = {metric: np.mean([e.rows[metric] for e in seeds], axis=0) for metric in alike if metric in long.index}
+    return Entry(label, first.run, files, long, rows, first.metrics, tuple(seeds))
 
 
 def _rows(files: VariantFiles, models: Mapping[str, Measured], long: pd.DataFrame) -> dict[str, Values]:

@@ -14,6 +14,7 @@ from scipy.stats import norm
 from prefzoo.evals.boards.costs import RunCost, run_cost
 from prefzoo.evals.boards.equivalence import Equivalence, equivalence
 from prefzoo.evals.boards.judged_files import costs_of
+from prefzoo.evals.boards.multi_seed import gap_over_seeds
 from prefzoo.evals.boards.ranking import Ranking, Standing, ranked, standing
 from prefzoo.evals.boards.run_files import price_of
 from prefzoo.evals.boards.selection import Entry
@@ -78,7 +79,9 @@ def rank(order: Sequence[Entry], by: str) -> Ranking:
     if not mine or _higher_is_better(order, by) is None:
         return Ranking()
     paired = all(by in e.rows for e in mine.values())
-    if paired:
+    if paired and any(e.members for e in mine.values()):
+        gaps = {(a, b): gap_over_seeds(mine[a].grid(by), mine[b].grid(by)) for a, b in combinations(sorted(mine), 2)}
+    elif paired:
         gaps = intervals.paired_differences({label: e.rows[by] for label, e in mine.items()})
     else:
         gaps = {(a, b): _independent(mine[a], mine[b], by) for a, b in combinations(sorted(mine), 2)}
@@ -120,16 +123,18 @@ def differences(start: Entry, others: Sequence[Entry], metric: str) -> list[tupl
         Per entry a difference, NaN if a number is missing, and the number of rows, 0 if the two are not paired.
     """
     base = start.rows.get(metric)
-    paired = {
-        f"{i:06d}": e.rows[metric]
+    alike = {
+        i: e
         for i, e in enumerate(others, 1)
         if base is not None and metric in e.rows and e.rows[metric].shape == base.shape
     }
+    paired = {f"{i:06d}": e.rows[metric] for i, e in alike.items() if not (e.members or start.members)}
     first = f"{0:06d}"  # in alphabetical order before all others
     gaps = intervals.paired_differences({first: base, **paired}, only=first) if base is not None and paired else {}
     out = []
     for i, e in enumerate(others, 1):
-        gap = gaps.get((first, f"{i:06d}"))
+        over_seeds = i in alike and bool(e.members or start.members)
+        gap = gap_over_seeds(start.grid(metric), e.grid(metric)) if over_seeds else gaps.get((first, f"{i:06d}"))
         if gap is None or base is None:
             both = metric in e.long.index and metric in start.long.index
             out.append((_independent(e, start, metric) if both else Difference(np.nan, np.nan, np.nan, 1.0), 0))
@@ -158,7 +163,7 @@ def equivalence_of(
         return None
     about, bases = mine[ranking.order[0]].metrics[by], [e for e in order if e.is_base]
     base = None if about.base_value is not None else bases[0].rows[by][None] if ranking.standings else None
-    values = {name: mine[name].rows[by][None] for name in ranking.order}
+    values = {name: mine[name].grid(by) for name in ranking.order}
     return equivalence(values, ranking, about, points, base, _cost(list(mine.values()), about.row_name))
 
 
@@ -181,16 +186,17 @@ def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str, equal: Equival
     number: Any = best.long.loc[by]
     settle = ""
     if equal is None and len(ranking.tied) > 1 and all(by in mine[name].rows for name in ranking.order):
-        values = {name: mine[name].rows[by][None] for name in ranking.order}
-        if len({v.shape for v in values.values()}) == 1:
+        values = {name: mine[name].grid(by) for name in ranking.order}
+        if len({v.shape[1] for v in values.values()}) == 1:
             settle = advice(values, best.metrics[by], _cost(list(mine.values()), best.metrics[by].row_name))
     equality = equal.sentence if equal else ""
     return BoardVerdict(decide(ranking), settle, statistics(ranking, best.metrics[by], number), equality=equality)
 
 
 def _cost(entries: Sequence[Entry], rows: str) -> RunCost | None:
-    results = {e.label: costs_of(e.files, price_of(e.run)) for e in entries if e.files.result is not None}
-    return run_cost(results, {label: label for label in results}, rows)
+    variants = {seed.label: e.label for e in entries for seed in e.seeds if seed.files.result is not None}
+    results = {s.label: costs_of(s.files, price_of(s.run)) for e in entries for s in e.seeds if s.label in variants}
+    return run_cost(results, variants, rows)
 
 
 def power(trained: Sequence[Entry], by: str) -> str:

@@ -75,6 +75,8 @@ COSTS = {
 def footer(comparison: RunComparison) -> list[str]:
     """Return the numbers behind the verdict and the notes, for below the tables."""
     lines = ["Brackets: 95% intervals over prompts, pairs or documents."]
+    if _has_seeds(comparison):
+        lines[0] = "Brackets: 95% intervals over seeds together with prompts, pairs or documents."
     if comparison.by:
         lines[0] += f" Ranked by {comparison.by}; equal ranks: within noise." if _has_ranks(comparison) else ""
         lines[0] += "" if _has_ranks(comparison) else f" Sorted by {comparison.by}."
@@ -100,7 +102,8 @@ def render(comparison: RunComparison, console: Console) -> None:
     room = max(len(v) for v in comparison.table.variant)
     names = max(len("variant"), min(room, VARIANT))
     ranked = _has_ranks(comparison)
-    each = max(1, (console.width - names - (10 if ranked else 4)) // (CELL + 3))
+    beside = (10 if ranked else 4) + (8 if _has_seeds(comparison) else 0)
+    each = max(1, (console.width - names - beside) // (CELL + 3))
     for start in range(0, len(comparison.metrics), each):
         console.print(_numbers(comparison, comparison.metrics[start : start + each], names, ranked=ranked))
     console.print(_cost_table(comparison, names))
@@ -122,6 +125,9 @@ def _numbers(comparison: RunComparison, metrics: tuple[str, ...], names: int, *,
     if ranked:
         table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("variant", min_width=names, max_width=names, overflow="fold")
+    several = _has_seeds(comparison)
+    if several:
+        table.add_column("seeds", justify="right", no_wrap=True)
     for metric in metrics:
         table.add_column(metric, min_width=min(CELL, 10), overflow="fold")
     gaps = _differences(comparison)
@@ -136,8 +142,17 @@ def _numbers(comparison: RunComparison, metrics: tuple[str, ...], names: int, *,
                 cell += f"\n[{colour}]{escape(difference(about, *gap))}[/{colour}]"
             cells.append(cell)
         rank = [_rank(row)] if ranked else []
-        table.add_row(*rank, escape(row["variant"]), *cells)
+        seeds = [_seeds(row)] if several else []
+        table.add_row(*rank, escape(row["variant"]), *seeds, *cells)
     return table
+
+
+def _has_seeds(comparison: RunComparison) -> bool:
+    return bool((comparison.table["seeds"].fillna(0) > 1).any())
+
+
+def _seeds(row: Mapping[Any, Any]) -> str:
+    return "" if pd.isna(row["seeds"]) else str(row["seeds"])
 
 
 def _rank(row: Mapping[Any, Any]) -> str:
@@ -172,14 +187,15 @@ def _sections(comparison: RunComparison) -> Iterator[tuple[str, pd.DataFrame]]:
     gaps = _differences(comparison)
     rows = []
     for row in comparison.table.to_dict("records"):
-        cells = {"rank": _rank(row), "variant": row["variant"]}
+        cells = {"rank": _rank(row), "variant": row["variant"], "seeds": _seeds(row)}
         for m in comparison.metrics:
             gap, about = gaps.get((row["variant"], m)), comparison.about[m]
             more = f"; {difference(about, *gap)}" if gap is not None and pd.notna(row[m]) else ""
             cells[m] = number(about, row[m], row[f"{m}_low"], row[f"{m}_high"]) + more
         rows.append(cells)
     numbers = pd.DataFrame(rows)
-    yield "Numbers", numbers if _has_ranks(comparison) else numbers.drop(columns="rank")
+    unused = {"rank": not _has_ranks(comparison), "seeds": not _has_seeds(comparison)}
+    yield "Numbers", numbers.drop(columns=[column for column, drop in unused.items() if drop])
     costs = {c: [cost(c, v) if c != "variant" else v for v in comparison.costs[c]] for c in comparison.costs.columns}
     yield "Costs of training", pd.DataFrame(costs).rename(columns=COSTS)
     if len(comparison.recipes.columns) > 1:

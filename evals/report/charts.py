@@ -38,7 +38,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class ScatterPoint:
-    """A named point of a plane with the interval of its height; `hollow`: a second kind of the same variant."""
+    """A named point of a plane with the interval of its height.
+
+    Attributes:
+        hollow: whether it is a second kind of the same variant.
+        aside: how far beside `x` it is drawn, so that points at one `x` do not cover each other.
+    """
 
     name: str
     x: float
@@ -47,6 +52,12 @@ class ScatterPoint:
     high: float = nan
     series: int | None = 0
     hollow: bool = False
+    aside: float = 0.0
+
+    @property
+    def across(self) -> float:
+        """Where it is drawn."""
+        return self.x + self.aside
 
 
 @dataclass(frozen=True)
@@ -181,14 +192,16 @@ def _draw_scatter(
     for name in dict.fromkeys(p.name for p in points):
         mine = [p for p in points if p.name == name]
         if joined and len(mine) > 1:
-            (line,) = axes.plot([p.x for p in mine], [p.y for p in mine], **look(mine[0].series).line())
+            (line,) = axes.plot([p.across for p in mine], [p.y for p in mine], **look(mine[0].series).line())
             marks.append(Mark(line, "line", name))
     marks += [
-        _interval(axes, [p.x, p.x], [p.low, p.high], 1.5, p) for p in points if isfinite(p.low) and isfinite(p.high)
+        _interval(axes, [p.across, p.across], [p.low, p.high], 1.5, p)
+        for p in points
+        if isfinite(p.low) and isfinite(p.high)
     ]
     for p in points:
         words = f"{p.name}: {up} {short(p.y, percent=percent)}, {across} {short(p.x)}"
-        marks.append(_marker(axes, p.x, p.y, p, words, hollow=p.hollow))
+        marks.append(_marker(axes, p.across, p.y, p, words, hollow=p.hollow))
     axes.margins(0.1, 0.06)
     axes.set_xlabel(across)
     axes.set_title(up)  # above the axis, where it needs no turned letters

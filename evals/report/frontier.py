@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from math import isfinite
 
 import pandas as pd
@@ -14,6 +15,7 @@ from prefzoo.evals.report.charts import ScatterPoint, scatter
 from prefzoo.evals.report.numbers import amount
 from prefzoo.runtime.run_folders import BASE
 
+WIDTH = 0.4  # of the room between two checkpoints that the variants at one of them take
 TWO = 2  # points of a variant, its start and its end, are no course
 
 
@@ -40,16 +42,23 @@ def along(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
     table = run.frontier
     if table.empty or table.groupby("variant").step.nunique().max() <= TWO:
         return None
-    metric = Metrics()[str(table["metric"].iloc[0])]
+    metric, aside = Metrics()[str(table["metric"].iloc[0])], _aside(table)
     points = [
         ScatterPoint(
             str(r["variant"]), float(r["step"]), float(r["reward"]), float(r["reward_low"]), float(r["reward_high"]),
-            series.get(str(r["variant"])),
+            series.get(str(r["variant"])), aside=aside[str(r["variant"])] if r["step"] else 0.0,
         )
         for r in table.sort_values(["variant", "step"]).to_dict("records")
     ]  # fmt: skip
     title = f"{metric.title[:1].upper()}{metric.title[1:]} along the training"
     return scatter(points, title, "optimiser step", metric.title, percent=metric.percent, joined=True)
+
+
+def _aside(table: pd.DataFrame) -> dict[str, float]:
+    """Return how far beside a step the points of each variant stand, in steps, so that none covers another."""
+    names, steps = list(dict.fromkeys(map(str, table["variant"]))), sorted(set(table["step"]))
+    room = WIDTH * min(later - step for step, later in pairwise(steps))
+    return {name: room * ((i + 0.5) / len(names) - 0.5) for i, name in enumerate(names)}
 
 
 def explanation(run: RunFiles, long: pd.DataFrame) -> str:

@@ -79,7 +79,7 @@ def cell(row: dict[str, Any], metric: Metric) -> Cell:
     if not isfinite(value):
         return Cell(None, "–", "", note)
     if metric.measured_on == "training":
-        return Cell(value, duration(value), "", note)
+        return Cell(value, amount(metric, value) if metric.unit else duration(value), "", note)
     return Cell(value, amount(metric, value), between(metric, float(row["low"]), float(row["high"])), note)
 
 

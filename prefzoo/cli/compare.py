@@ -31,10 +31,11 @@ WIDTH = 120  # of a table in a file
 )  # fmt: skip
 @click.option("--output", type=FILE, help="Write to this file; required for parquet.")
 @click.option("--unranked", is_flag=True, help="Also show what cannot be ranked: other prompts, judge or base.")
+@click.option("--by-seed", is_flag=True, help="Show each seed of a variant in a row of its own.")
 @EQUIVALENCE
 def command(
     targets: tuple[Path, ...], baseline: str | None, metrics: tuple[str, ...], sort: str | None, form: str,
-    output: Path | None, unranked: bool, equivalence: float | None,
+    output: Path | None, unranked: bool, by_seed: bool, equivalence: float | None,
 ) -> None:  # fmt: skip
     """Compare runs and variants side by side.
 
@@ -45,7 +46,13 @@ def command(
     from prefzoo.evals.boards.result_files import holds_results
 
     if any(map(holds_results, targets)):
-        asked = {"--metric": metrics, "--sort": sort, "--unranked": unranked, "--equivalence": equivalence}
+        asked = {
+            "--metric": metrics,
+            "--sort": sort,
+            "--unranked": unranked,
+            "--by-seed": by_seed,
+            "--equivalence": equivalence,
+        }
         _refuse_for_result_files([option for option, value in asked.items() if value], form)
         _give(_results_text(targets, baseline, form, output), output)
         return
@@ -53,7 +60,7 @@ def command(
     from prefzoo.evals.boards.tables import render, text, write_parquet
     from prefzoo.runtime.atomic_files import write_atomically
 
-    comparison = compare(targets, baseline, metrics or None, sort, unranked, equivalence)
+    comparison = compare(targets, baseline, metrics or None, sort, unranked, equivalence, by_seed=by_seed)
     if form == "parquet" and output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(output) as partial:

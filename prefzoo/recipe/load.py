@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from prefzoo import losses
 from prefzoo.errors import UserError
-from prefzoo.losses import AnyLoss, Loss, NonNegative, Params, Sum
+from prefzoo.losses import AnyLoss, Loss, Params, Positive, Sum
 from prefzoo.recipe import messages, modifiers, yaml
 from prefzoo.recipe.axes import Axis, Sweep, attach_axes, extract_axes, variant_to_plain
 from prefzoo.recipe.knobs import knobs_of, validate
@@ -63,7 +63,7 @@ class Recipe(RecipeSection):
     rounds: RoundsField = None
     evals: Evals = Evals()
     keep: Literal["all", "adapters", "best", "none"] = "all"  # weights on disk, once they are measured
-    price_per_hour: NonNegative | None = None  # dollars per hour of the machine; boards then show costs in dollars
+    price_per_hour: Positive | None = None  # dollars per hour of the machine; boards then show costs in dollars
     sweep: Sweep | None = None
     _folder: Path = Path()
 

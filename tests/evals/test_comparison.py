@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from sample_runs import make_run, pairs_run, quick_run, share
+from sample_runs import make_run, pairs_run, quick_run, seeded_run, share
 
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.comparison import compare
 from prefzoo.evals.boards.run_files import read_run
 from prefzoo.evals.boards.tables import render, text
 from prefzoo.evals.stats import intervals
+from prefzoo.evals.stats.inference import seeded_difference
 from prefzoo.runtime.run_folders import Failure, write_json
 
 
@@ -198,6 +199,53 @@ def test_a_mistake_is_one_line(quick: Path, words: dict[str, Any], says: str) ->
     with pytest.raises(UserError) as caught:
         compare(**words | {"paths": paths})
     assert len(caught.value.lines) == 1 and says in caught.value.lines[0]
+
+
+def of_seeds(folder: Path, **more: Any) -> Path:
+    """Two variants of three seeds, and one of one."""
+    rng = np.random.default_rng(3)
+    rates = {"dpo": (0.9, 0.8, 0.85), "ipo": (0.6, 0.5, 0.65), "one": (0.7,)}
+    scores = {name: [rng.binomial(1, r, 60).astype(float).tolist() for r in own] for name, own in rates.items()}
+    return seeded_run(folder, scores, **more)
+
+
+def test_seeds_of_a_variant_are_one_row(tmp_path: Path) -> None:
+    run = of_seeds(tmp_path / "r")
+    comparison = compare([run])
+    table = comparison.table.set_index("variant")
+    assert set(table.index) == {"dpo", "ipo", "one-s0", "base"}
+    assert table.seeds.dropna().to_dict() == {"dpo": 3, "ipo": 3, "one-s0": 1} and pd.isna(table.loc["dpo", "seed"])
+    board = pd.read_csv(run / "leaderboard.csv").set_index(["variant", "metric"])
+    for column in ("value", "low", "high", "n"):
+        shown = "win_rate" + ("" if column == "value" else f"_{column}")
+        assert table.loc["ipo", shown] == pytest.approx(board.loc[("ipo", "win_rate"), column])
+    assert table["rank"].to_dict()["dpo"] == 1 and table["rank"].to_dict()["ipo"] > 1
+    scores = {name: np.array([read_run(run).variants[f"{name}-s{i}"].measured.scores for i in range(3)])  # type: ignore[union-attr]
+              for name in ("dpo", "ipo")}  # fmt: skip
+    expected = seeded_difference(scores["ipo"], scores["dpo"])
+    row = compare([run], baseline="dpo", metrics=["win_rate"]).differences.set_index("variant").loc["ipo"]
+    assert (row.value, row.low, row.high) == pytest.approx((expected.value, expected.low, expected.high)) and row.paired
+    costs = comparison.costs.set_index("variant")
+    assert costs.loc["dpo", "seconds"] == pytest.approx(11) and costs.loc["ipo", "seconds"] == pytest.approx(14)
+    assert "seed" not in comparison.recipes.columns or comparison.recipes.set_index("variant").seed["dpo"] == [0, 1, 2]
+    for form in ("md", "html"):
+        assert "seeds" in text(comparison, form)
+    assert "95% intervals over seeds together with prompts" in text(comparison, "md")
+    assert "seeds" not in text(compare([make_run(tmp_path / "plain", {"dpo": share(36)})]), "md").partition("##")[2]
+
+
+def test_a_variant_of_several_seeds_or_one_of_them_is_named(tmp_path: Path) -> None:
+    run = of_seeds(tmp_path / "r", equivalence=3)
+    assert set(compare([run / "dpo", run / "ipo"]).table.variant) == {"dpo", "ipo"}
+    assert set(compare([run / "dpo-s1", run / "ipo"]).table.variant) == {"dpo-s1", "ipo"}
+    by_seed = compare([run], by_seed=True).table
+    assert len(by_seed) == 8 and set(by_seed.seeds.dropna()) == {1}
+    equal = compare([run / "dpo", run / "ipo"]).equivalence
+    assert equal is not None and equal.seeds_known
+    with pytest.raises(UserError, match="has no variant 'dop'; did you mean 'dpo'"):
+        compare([run / "dop"])
+    two = compare([run, of_seeds(tmp_path / "s")])
+    assert {"r/dpo", "s/dpo"} <= set(two.table.variant) and two.agreements[0].tau == 1
 
 
 def test_a_terminal_of_80_columns_holds_everything(quick: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

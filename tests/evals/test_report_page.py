@@ -21,7 +21,7 @@ from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.report import page, prompts
 from prefzoo.evals.report.curves import curves, displaced
 from prefzoo.evals.report.figures import draw
-from prefzoo.evals.report.frontier import explanation
+from prefzoo.evals.report.frontier import along, explanation
 from prefzoo.evals.report.matches import matches, round_robin_of
 from prefzoo.evals.report.numbers import board_of, cell, columns_of, long_of
 from prefzoo.runtime.run_folders import Failure
@@ -86,6 +86,7 @@ def test_a_policy_lets_nothing_be_fetched(tmp_path: Path) -> None:
     html = page.page(read_run(full_run(tmp_path / "run")))
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
     assert policy is not None and policy[1].startswith("default-src 'none'; ") and "sha256-" in policy[1]
+    assert "<h3>Win rate along the training</h3>" in html
 
 
 @pytest.mark.slow
@@ -196,6 +197,16 @@ def test_a_score_along_the_frontier_is_explained_beside_the_leaderboards(tmp_pat
     text = explanation(replace(run, frontier=frontier, recipe=run.recipe | {"evals": {"kl": 32}}), long)
     assert "drawn at random from the model" in text and "the first 32 of the prompts" in text
     assert text.endswith("The base has 50.0% here and 67.0% there.")
+
+
+def test_points_along_a_training_stand_side_by_side(tmp_path: Path) -> None:
+    run = read_run(full_run(tmp_path / "run"))
+    chart = along(run, {})
+    assert chart is not None and chart.title == "Win rate along the training"
+    points = chart.draw.keywords["points"]  # type: ignore[attr-defined]
+    at_ten = [p.across for p in points if p.x == 10]
+    assert len(set(at_ten)) == len(at_ten) > 1 and all(7 < x < 13 for x in at_ten)
+    assert {p.across for p in points if p.x == 0} == {0.0}
 
 
 def test_margins_have_no_beta_and_those_without_a_reference_their_own_chart(tmp_path: Path) -> None:
@@ -323,6 +334,10 @@ def test_a_number_has_the_unit_of_its_metric() -> None:
     shown = cell(row, metrics["win_rate"])
     assert (shown.value, shown.interval, shown.note) == ("61.5%", "50.0 to 70.0", "")
     assert cell(row | {"value": 0.5}, metrics["words"]).value == "0.5"
+    costs = {"train_seconds": (76.0, "1 min 16 s"), "train_joules": (76.4, "76"), "train_dollars": (0.0021, "0.002")}
+    assert {name: cell({"value": v}, metrics[name]).value for name, (v, _) in costs.items()} == {
+        name: shown for name, (_, shown) in costs.items()
+    }
     assert cell(row | {"value": float("nan"), "note": "withheld"}, metrics["win_rate"]).sort is None
 
 

@@ -80,10 +80,10 @@ def test_a_function_in_place_of_a_name_is_answered_with_a_template() -> None:
 
 
 def test_compare_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "compare", lambda *given: given)
+    monkeypatch.setattr(comparison, "compare", lambda *given, by_seed: (*given, by_seed))
     result = prefzoo.compare("results/a", Path("b"), baseline="dpo", metrics=["words"])
     assert result == (
-        [Path("results/a"), Path("b")], "dpo", ["words"], None, False, None,
+        [Path("results/a"), Path("b")], "dpo", ["words"], None, False, None, False,
     )  # fmt: skip
 
 

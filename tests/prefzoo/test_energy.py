@@ -137,7 +137,8 @@ def test_the_page_names_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("price", "says"),
     [
-        ("-1", "price_per_hour: must be at least 0 (is -1)"),
+        ("-1", "price_per_hour: must be greater than 0 (is -1)"),
+        ("0", "price_per_hour: must be greater than 0 (is 0)"),
         ("cheap", "price_per_hour: must be a number (is 'cheap')"),
         (".inf", "price_per_hour: must be a finite number (is inf)"),
     ],
