@@ -42,7 +42,7 @@ class LabelledPairs:
 
     def losses(self) -> list[str]:
         """Return how many rows are left out, a text for each reason."""
-        return [f"{n} of {self.total} pairs are left out: {reason}" for reason, n in self.left_out.items()]
+        return [f"{n} of {self.total} pairs left out: {reason}" for reason, n in self.left_out.items()]
 
 
 def read_labelled(source: DataSource | Mixture, folder: Path) -> LabelledPairs:

@@ -25,7 +25,7 @@ from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.runtime.progress import stage
 
 FIELD = "evals.judge_labels"
-OTHER_PROMPTS = "they are about other prompts than evals.prompts"
+OTHER_PROMPTS = "about other prompts than evals.prompts"
 COLUMNS = "; name yours, like data.columns"  # the cure for training data, whose names of columns a recipe may give
 NONE_LEFT = "; fix the rows, or name the data.format"
 

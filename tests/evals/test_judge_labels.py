@@ -144,7 +144,7 @@ def test_ties_count_half_and_other_prompts_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "l.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     labelled = labels_of("l.jsonl", tmp_path, PROMPTS)
     assert [(p.row.id, p.tie) for p in labelled.pairs] == [("1", True)]
-    assert labelled.losses() == ["1 of 2 pairs are left out: they are about other prompts than evals.prompts"]
+    assert labelled.losses() == ["1 of 2 pairs left out: about other prompts than evals.prompts"]
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_equality_and_labels_beside_prompts(
     more = ("--equivalence", "30", "--judge-labels", "labels.jsonl", "--out", "out")
     assert prefzoo(monkeypatch, "eval", *words, *more) == 0
     out = capsys.readouterr().out
-    assert "--judge-labels: 1 of 25 pairs are about other prompts, and are left out" in out
+    assert "--judge-labels: 1 of 25 pairs left out: about other prompts than --suite" in out
     verdict = json.loads((place / "out" / "verdict.json").read_text())
     assert verdict["equivalence"]["points"] == 30 and "within 30 points" in out
     assert json.loads((place / "out" / "dpo" / "judge_labels.json").read_text())["labels"]
