@@ -137,7 +137,7 @@ class Experiment:
         return prompts_to_sample(self.recipe, self.pairs, self.tokenizer)
 
     def load_base(self, quantize: str | None = None, *, stored: bool = False) -> Any:
-        """Return a new copy of the untrained model.
+        """Return a new copy of the untrained model: of the base in memory if that stays there, else loaded.
 
         Args:
             quantize: how it is quantised, if it is.
@@ -145,12 +145,26 @@ class Experiment:
         """
         from prefzoo.engine import models
 
+        copied = None if quantize or stored else self._copy_of_base()
+        if copied is not None:
+            return copied
         recipe, dtype = self.recipe, None if stored else torch.float32
         with self.rates.timed(work_names.LOAD, 1):
             start, trust = self.start or recipe.model, recipe.trust_remote_code
             return models.load(
                 start, recipe.folder, dtype=dtype, quantize=quantize, trust=trust, merge=True, on_device=True
             )[0]
+
+    def _copy_of_base(self) -> Any:
+        from prefzoo.runtime.memory import is_out_of_memory
+
+        try:
+            return self.base.copy()
+        except (RuntimeError, MemoryError) as e:
+            if not is_out_of_memory(e):
+                raise
+        self.base.give_up()
+        return None
 
     def load_reference(self, spec: str) -> Any:
         """Return a reference that the recipe names."""

@@ -19,6 +19,7 @@ from prefzoo.evals.judges.causal import CausalJudge
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge
 from prefzoo.evals.judges.reward import RewardJudge
 from prefzoo.evals.suites.benchmarks import seconds_for_all
+from prefzoo.experiment.base_room import make_room
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.work_names import answering, benchmarking, judging, scoring, tokens_of, training
 from prefzoo.experiment.works import together
@@ -55,12 +56,13 @@ class Measurement:
     def take(self, works: Sequence[str]) -> None:
         """Measure works of unknown time, and store their times; works that cannot be measured are left out.
 
-        Afterwards the base is not in memory.
+        Afterwards the base is in memory only if it has room there.
         """
         experiment, makers = self.experiment, self._makers()
         todo = [work for work in works if work in makers]
         if not todo:
             return
+        make_room(experiment, [experiment.trials[name] for name in self.jobs])
         with stage("measuring this machine", "measurements", experiment.console) as report:
             for number, work in enumerate(todo):
                 try:
@@ -71,7 +73,7 @@ class Measurement:
                 else:
                     experiment.rates.record(work, seconds, units, "trial")
                 report(number + 1, len(todo), work)
-        experiment.base.drop()
+        experiment.base.release()
 
     def _makers(self) -> dict[str, Callable[[], tuple[float, float]]]:
         """Return how each work is measured, by its name; trainings first, which need the base in full precision."""
@@ -108,7 +110,7 @@ class Measurement:
 
         job = with_reference(job, experiment.base, frozen)
         if job.live is None:
-            experiment.base.drop()
+            experiment.base.release()
         model = load_policy(experiment.load_base, settings, bf16=job.bf16, seed=job.seed)
         job = with_twin(job, model)
         times: list[float] = []

@@ -139,6 +139,7 @@ def run_one_stage(
     """
     recipe = load_checked(request, recipe=recipe)
     experiment = open_experiment(request, recipe, _console(options))
+    experiment.base.may_stay = False  # nothing is trained after this stage
     stage = parse(text, list(experiment.trials))
     if process_state().is_main_process:
         _secure_stage(request, experiment, stage)

@@ -218,6 +218,7 @@ def _open_in_worker(request: Request, *, quiet: bool) -> Experiment:
         _OPENED.clear()
         console = Console(quiet=quiet, emoji=False)
         _OPENED[request] = open_experiment(request, load_checked(request), console)
+        _OPENED[request].base.may_stay = False  # it is dropped after each stage
     return _OPENED[request]
 
 

@@ -188,7 +188,7 @@ def _from_checkpoint(view: Experiment, whole: Experiment, trial: Trial, before: 
     if variant.reference is None and (variant.loss_obj.needs_reference or variant.loss_obj.needs_kl):
         variant = variant.model_copy(update={"reference": recipe.model})
     if variant.reference == recipe.model:
-        references[recipe.model] = OtherReference(recipe.model, whole.weights, view.layout, whole.base.model.config)
+        references[recipe.model] = OtherReference(recipe.model, whole.weights, view.layout, whole.base.config)
     load = partial(_load, start, recipe)
     return replace(
         view, start=start, weights=weights_of(whole, before.name), references=references,

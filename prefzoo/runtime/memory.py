@@ -8,7 +8,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -45,6 +46,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and (should_reduce_batch_size(error) or "std::bad_alloc" in str(error))
+
+
+_spare: list[Callable[[], bool]] = []
+
+
+@contextmanager
+def spare(give_up: Callable[[], bool]) -> Iterator[None]:
+    """Let `drop_spare` release something within this context that is in memory only to save time.
+
+    Args:
+        give_up: Releases it, and returns whether there was anything to release.
+
+    Returns:
+        A context manager without a value.
+    """
+    _spare.append(give_up)
+    try:
+        yield
+    finally:
+        _spare.remove(give_up)
+
+
+def drop_spare() -> bool:
+    """Release what is in memory only to save time; return whether there was anything."""
+    return any([give_up() for give_up in _spare])  # a list: all of them
 
 
 def release_memory() -> None:

@@ -1,4 +1,7 @@
-"""Repeat a step whose passes do not fit into memory in passes half as large: the same step, up to rounding."""
+"""Repeat a step whose passes do not fit into memory in passes half as large: the same step, up to rounding.
+
+Before that, what is in memory only to save time leaves it: the untrained model, of which the next policy is a copy.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from dataclasses import replace
 import torch
 
 from prefzoo.errors import UserError
-from prefzoo.runtime.memory import is_out_of_memory, release_memory
+from prefzoo.runtime.memory import drop_spare, is_out_of_memory, release_memory
 from prefzoo.training.step import StepContext, Stepped, backward
 
 CURE = "lower data.max_length, or set train.gradient_checkpointing: true or train.lora: {rank: 16}"
 
 
 def backward_with_oom_retry(context: StepContext, report_line: Callable[[str], None]) -> tuple[list[Stepped], int]:
-    """Call `backward`, with smaller passes as long as they do not fit into memory.
+    """Call `backward`, without spare memory or with smaller passes as long as they do not fit into memory.
 
     Args:
         context: the step; every try starts dropout from its seed.
@@ -39,14 +42,16 @@ def backward_with_oom_retry(context: StepContext, report_line: Callable[[str], N
         # not in the except block: by now the traceback is gone, and with it what the failed try held
         context.policies.zero_grad()
         release_memory()
+        if context.accelerator.num_processes == 1 and drop_spare():
+            report_line(f"{_where(context)}; the untrained model leaves memory, and the step is repeated")
+            continue
         context = _with_smaller_passes(context, report_line)
 
 
 def _with_smaller_passes(context: StepContext, report_line: Callable[[str], None]) -> StepContext:
     pairs, accelerator = context.policies.jobs[0].pairs, context.accelerator
     most = _largest_pass(context)
-    names = ", ".join(job.loss.name for job in context.jobs)
-    where = f"{names}: out of memory at step {context.step + 1}"
+    where = _where(context)
     if most == 1:
         if len(context.numbers) > 1:
             raise MemoryError(f"{where} with one pair at a time")
@@ -61,6 +66,10 @@ def _with_smaller_passes(context: StepContext, report_line: Callable[[str], None
         context = replace(context, halvings=context.halvings + 1)
     report_line(f"{where} with {most} pairs at a time; continues with {most // 2} at a time, the same batch")
     return context
+
+
+def _where(context: StepContext) -> str:
+    return f"{', '.join(job.loss.name for job in context.jobs)}: out of memory at step {context.step + 1}"
 
 
 def _largest_pass(context: StepContext) -> int:

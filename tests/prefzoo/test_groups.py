@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from test_multi_lora import LORA, lora_job
 
+from prefzoo.engine.base_model import Base
 from prefzoo.errors import UserError
 from prefzoo.experiment.stages import train
 from prefzoo.experiment.stages.stage import Done
@@ -126,12 +127,14 @@ def test_a_group_that_does_not_fit_trains_in_two_halves(
         tried.append(training.name)
         return Done()
 
+    monkeypatch.setattr(train, "make_room", lambda *_: None)
     monkeypatch.setattr(train, "_policy", lambda *_: None)
     monkeypatch.setattr(train, "why_not_groupable", lambda _: "")
     monkeypatch.setattr(train, "_train_together", together)
     monkeypatch.setattr(train, "_train_or_record", one)
     lines: list[str] = []
-    experiment: Any = SimpleNamespace(console=SimpleNamespace(print=lambda text, **_: lines.append(text)))
+    console = SimpleNamespace(print=lambda text, **_: lines.append(text))
+    experiment: Any = SimpleNamespace(console=console, base=Base(lambda: None))
     group: Any = [SimpleNamespace(name=name, trial=None) for name in names]
     assert list(train._train(experiment, group, None)) == [*names] and tried == groups
     assert lines == [f"{', '.join(names)}: cannot train side by side: {line}"]

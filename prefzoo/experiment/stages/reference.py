@@ -6,6 +6,7 @@ from typing import Any
 
 from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment.base_logprobs import base_on_held_out, base_on_validation
+from prefzoo.experiment.base_room import make_room
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.jobs import passes_of
 from prefzoo.experiment.search import Trial
@@ -17,10 +18,11 @@ from prefzoo.training.loss_inputs import kind_of
 def score_references(experiment: Experiment) -> dict[str, Result]:
     """Cache the base's log-probs for trainings, the choice and the margins. All processes call this."""
     done: set[Any] = set()
+    make_room(experiment, list(experiment.trials.values()))
     references, earlier = References.of(experiment), ""
     for trial in sorted(experiment.trials.values(), key=lambda trial: _weights(experiment, trial)):
         if _weights(experiment, trial) != earlier:  # one of them in memory at a time
-            references.drop()
+            references.release()
             earlier = _weights(experiment, trial)
         loss, settings = trial.variant.loss_obj, trial.variant.train
         kind = kind_of(loss, "reference") if loss.needs_reference else None
@@ -31,7 +33,7 @@ def score_references(experiment: Experiment) -> dict[str, Result]:
             done.add(needed)
             job_with_reference(experiment, trial, references)
     if earlier:
-        references.drop()
+        references.release()
     if experiment.validation:
         base_on_validation(experiment)
     if experiment.held_out:

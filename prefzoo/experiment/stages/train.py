@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import shutil
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import Any
 
-from prefzoo.engine import model_copies, models
+from prefzoo.engine import model_copies
 from prefzoo.engine.base_model import load_policy
 from prefzoo.engine.precision import use_bf16
 from prefzoo.engine.sharded_model import are_models_sharded
 from prefzoo.errors import UserError, VariantFailed
 from prefzoo.experiment import work_names
+from prefzoo.experiment.base_room import make_room
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
 from prefzoo.experiment.stages.frontier import snapshots_of
 from prefzoo.experiment.stages.measure import Numbers, state_of_numbers
 from prefzoo.experiment.stages.stage import Done, Failed, Result
+from prefzoo.experiment.stages.trained import record_rate, record_reason, write_failure, write_result
 from prefzoo.experiment.stages.trainings import References, Training, job_with_reference
 from prefzoo.experiment.stages.validate import validate, validation_score
-from prefzoo.experiment.work_names import tokens_of
 from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import all_gather, broadcast, process_state
 from prefzoo.runtime.energy import measured_power
-from prefzoo.runtime.live_view import FAILED, KEPT, TRAINED
-from prefzoo.runtime.memory import is_out_of_memory, release_memory
+from prefzoo.runtime.live_view import FAILED, KEPT
+from prefzoo.runtime.memory import is_out_of_memory, release_memory, spare
 from prefzoo.runtime.plugins import describe_error
 from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.runtime.rates import thread_clock
 from prefzoo.runtime.redaction import redact
-from prefzoo.runtime.run_folders import Failure, RunResult
 from prefzoo.training.job import Job, steps_of, with_twin
 from prefzoo.training.loop import train
 from prefzoo.training.loss_call import call_on_made_up_pairs
@@ -42,7 +40,6 @@ from prefzoo.training.multi_lora import why_not_groupable
 
 Results = dict[str, Result]
 TRACEBACK = "traceback.txt"
-STEADY = 6  # steps: a shorter training says little about a longer one
 
 
 def train_trials(experiment: Experiment, names: Sequence[str], until: int | None = None) -> Results:
@@ -122,7 +119,7 @@ def _uncallable(experiment: Experiment, training: Training) -> Failed | None:
     except VariantFailed as e:
         lines = e.lines
     failures = [other for other in all_gather(lines) if other is not None]
-    return _failed(experiment, training, VariantFailed(failures[0], 0)) if failures else None
+    return write_failure(experiment, training, VariantFailed(failures[0], 0)) if failures else None
 
 
 def _is_intact(experiment: Experiment, training: Training) -> bool:
@@ -140,6 +137,7 @@ def _is_intact(experiment: Experiment, training: Training) -> bool:
 
 
 def _train(experiment: Experiment, group: Sequence[Training], until: int | None) -> Results:
+    make_room(experiment, [training.trial for training in group])
     if len(group) > 1:
         model = _policy(experiment, group[0].trial)
         reason, full = why_not_groupable(model), False
@@ -152,6 +150,8 @@ def _train(experiment: Experiment, group: Sequence[Training], until: int | None)
                 full = is_out_of_memory(e)
                 reason = "out of memory" if full else describe_error(e)
         del model
+        if full and _without_base(experiment, group):
+            return _train(experiment, group, until)
         return _train_apart(experiment, group, until, reason, halves=full)
     return {training.name: _train_or_record(experiment, training, until) for training in group}
 
@@ -177,7 +177,7 @@ def _train_or_record(experiment: Experiment, training: Training, until: int | No
     except UserError as e:
         lines: Sequence[str] = e.lines
         if several and process_state().is_main_process:
-            _record(training, lines)
+            record_reason(training, lines)
         if several or len(experiment.trials) == 1:
             raise
     except Exception as e:  # of any library: it must not end the other variants
@@ -186,23 +186,36 @@ def _train_or_record(experiment: Experiment, training: Training, until: int | No
         file = training.folder / TRACEBACK
         run_folders.write_text(file, redact(traceback.format_exc()))
         lines = [f"unexpected error: {describe_error(e)}; the traceback is in {file}"]
-    reason = _record(training, lines)
+    reason = record_reason(training, lines)
     experiment.console.print(f"{training.name}: {reason}", soft_wrap=True, markup=False)
     set_variant_state(training.name, FAILED, experiment.console)
     return Failed(reason)
 
 
-def _record(training: Training, lines: Sequence[str], step: int = 0, key: str = "") -> str:
-    """Write and return the failure of a trial. Without a key, the same command tries it again."""
-    reason = "; ".join(lines)
-    Failure(training.name, training.trial.variant.loss, key, step, reason, own=bool(key)).write(training.folder)
-    return reason
+def _without_base(experiment: Experiment, group: Sequence[Training]) -> bool:
+    """Release the base if it stayed in memory beside trainings; return whether it did: then they may fit now."""
+    stayed = process_state().num_processes == 1 and experiment.base.give_up()
+    if stayed:
+        names = ", ".join(training.name for training in group)
+        line = f"{names}: out of memory; trained again without the untrained model in memory"
+        experiment.console.print(line, soft_wrap=True, markup=False)
+    return stayed
 
 
 def _train_alone(experiment: Experiment, training: Training, until: int | None) -> Result:
+    try:
+        return _train_once(experiment, training, until)
+    except Exception as e:
+        if not (is_out_of_memory(e) and _without_base(experiment, [training])):
+            raise
+    release_memory()  # by now the traceback is gone, and with it what the failed try held
+    return _train_once(experiment, training, until)
+
+
+def _train_once(experiment: Experiment, training: Training, until: int | None) -> Result:
     references = References.of(experiment, training.quantize)
     job = job_with_reference(experiment, training.trial, references)
-    references.drop()  # all else that is needed of them is known: their memory is the policy's
+    references.release()  # all else that is needed of them is known: their memory is the policy's
     model = _policy(experiment, training.trial)
     return _run_loop(experiment, [training], [with_twin(job, model)], model, until)[training.name]
 
@@ -210,7 +223,7 @@ def _train_alone(experiment: Experiment, training: Training, until: int | None) 
 def _train_together(experiment: Experiment, group: Sequence[Training], model: Any, until: int | None) -> Results:
     references = References.of(experiment)
     jobs = [job_with_reference(experiment, training.trial, references, together=len(group)) for training in group]
-    references.drop()
+    references.release()
     for training in group:
         set_variant_state(training.name, "training", experiment.console)
     return _run_loop(experiment, group, jobs, model, until)
@@ -228,19 +241,19 @@ def _run_loop(
         title, of = f"{title} side by side", {}
     with stage(title, "pairs", experiment.console, **of) as report:
         start = monotonic(), thread_clock()
-        with measured_power() as power:
+        with measured_power() as power, spare(experiment.base.give_up):
             policies = train(members, model, report, pause)
         busy = min(1.0, (thread_clock() - start[1]) / max(1e-9, monotonic() - start[0]))
     results: Results = {}
     for number, (training, member) in enumerate(zip(group, members, strict=True)):
-        _record_rate(experiment, member, busy)
+        record_rate(experiment, member, busy)
         member.costs |= power.joules(member.costs.get("seconds", 0.0))
         if "joules" in member.costs:
             experiment.rates.record(work_names.POWER, member.costs["joules"], member.costs["seconds"])
         if member.failed is not None:
-            results[training.name] = _failed(experiment, training, member.failed)
+            results[training.name] = write_failure(experiment, training, member.failed)
         else:
-            results[training.name] = _finished(experiment, training, policies.model(number), member, pause)
+            results[training.name] = write_result(experiment, training, policies.model(number), member, pause)
     return results
 
 
@@ -249,52 +262,3 @@ def _policy(experiment: Experiment, trial: Trial) -> Any:
     stored = settings.lora is not None and use_bf16(settings) and are_models_sharded()  # what is frozen stays so
     load = partial(experiment.load_base, stored=stored)
     return load_policy(load, settings, bf16=use_bf16(settings), seed=trial.seed)
-
-
-def _finished(experiment: Experiment, training: Training, model: Any, member: Member, pause: int | None) -> Done:
-    main, name, console, costs = process_state().is_main_process, training.name, experiment.console, member.costs
-    used = f", {costs['flops_utilisation']:.0%} of the GPU's peak flops" if "flops_utilisation" in costs else ""
-    console.print(f"  {name}: {costs['tokens_per_second']:.0f} tokens/s{used}")
-    models.save(model, experiment.tokenizer, training.folder / "checkpoint", main=main)
-    processes = {"processes": process_state().num_processes, "finished": run_folders.utc_timestamp()}
-    result = RunResult(
-        name, training.trial.variant.loss, training.params, training.settings, training.trial.seed, training.key,
-        member.metrics, costs, run_folders.environment() | processes, identity=training.identity,
-    )  # fmt: skip
-    if main and pause is None:
-        result = replace(result, weights=model_copies.content_hash(training.folder / "checkpoint"))
-        result.write(training.folder)
-        training.checkpoints.remove()
-    process_state().wait_for_everyone()
-    set_variant_state(name, TRAINED if pause is None else "paused", console)
-    return Done()
-
-
-def _record_rate(experiment: Experiment, member: Member, busy: float) -> None:
-    """Store how long the tokens of a training took, unless it was so short that its start took most of the time."""
-    job, costs = member.job, member.costs
-    steps, alone = len(job.steps), process_state().num_processes == 1
-    if costs and steps >= STEADY and alone:
-        tokens = steps * job.train.batch * tokens_of(job.pairs) / len(job.pairs)
-        work = work_names.training(job, int(costs.get("variants_together", 1)))
-        experiment.rates.record(work, costs["seconds"] * busy, tokens)
-
-
-def _failed(experiment: Experiment, training: Training, error: VariantFailed) -> Failed:
-    """Write why it failed, and remove its checkpoint: from there, the same settings would fail again.
-
-    One whose loss fails before its first step is tried again by the same command.
-    """
-    name, folder, reason = training.name, training.folder, "; ".join(error.lines)
-    if process_state().is_main_process:
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # of settings from before, with what it answered
-        for file in ("model_outputs.json", "annotations.json"):
-            (folder / file).unlink(missing_ok=True)
-        key = training.key if error.step else ""
-        Failure(name, training.trial.variant.loss, key, error.step, reason).write(folder)
-        training.checkpoints.remove()
-    process_state().wait_for_everyone()
-    at = f" at step {error.step}" if error.step and f"step {error.step}" not in reason else ""
-    experiment.console.print(f"{name} failed{at}: {reason}", soft_wrap=True, markup=False)
-    set_variant_state(name, FAILED, experiment.console)
-    return Failed(reason, error.step)

@@ -136,14 +136,15 @@ class References:
         if other is None:
             return self.start, self.weights
         if other.weights not in self.others:
-            self.start.drop()
+            self.start.release()
             load = partial(experiment.load_reference, other.spec)
             self.others[other.weights] = Base(load, sharded=are_models_sharded())
         return self.others[other.weights], other.weights
 
-    def drop(self) -> None:
-        """Release the memory of all of them; a model that a job holds as its live reference stays."""
-        for base in (self.start, *self.others.values()):
+    def release(self) -> None:
+        """Release the memory of all of them but a start that has room; a live reference stays, too: a job holds it."""
+        self.start.release()
+        for base in self.others.values():
             base.drop()
 
 

@@ -1,0 +1,64 @@
+"""How much memory the base may take between the trainings of a run, so that the next policy is a copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from accelerate.utils import parse_flag_from_env
+
+from prefzoo.engine.precision import use_bf16
+from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.jobs import plain_job
+from prefzoo.experiment.search import Trial
+from prefzoo.runtime.distributed import process_state
+from prefzoo.training.memory_estimate import live_models, memory_need
+from prefzoo.training.memory_model import FP32, model_shape
+from prefzoo.training.memory_need import MemoryNeed, free_memory
+from prefzoo.training.passes import RESERVE
+
+ON_CPU = 2**30  # bytes of a base that stays in main memory: a large model is read again, so that the peak is no higher
+
+
+def make_room(experiment: Experiment, trials: Sequence[Trial]) -> None:
+    """Set how many bytes the base may take while trials are trained: what is free less what a training needs.
+
+    None where no other training starts from the base, where weights are sharded, for an unknown architecture, and in
+    several processes on CPUs, which share the memory.
+
+    Args:
+        experiment: what the trials are of; the base's `room` is set.
+        trials: what is trained, one at a time or side by side.
+    """
+    base = experiment.base
+    base.room = _room(experiment, trials) if base.may_stay and len(experiment.trials) > 1 else 0.0
+
+
+def _room(experiment: Experiment, trials: Sequence[Trial]) -> float:
+    state = process_state()
+    shards = any(parse_flag_from_env(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED"))
+    if experiment.start or shards or (state.device.type != "cuda" and state.num_processes > 1):
+        return 0.0
+    first = {trial.arm: trial for trial in reversed(trials)}
+    needs = [memory_of(experiment, trial) for trial in first.values()]
+    peaks = [need.most for need in needs if need is not None]
+    if len(peaks) < len(needs):
+        return 0.0
+    loaded = FP32 * model_shape(experiment.base.config).parameters  # a policy, before what is frozen is cast
+    if state.device.type != "cuda":
+        return max(0.0, min(ON_CPU, RESERVE * free_memory() - max(loaded, *peaks)))
+    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()  # with the base's own, and what is dropped
+    return max(0.0, RESERVE * free - max(loaded, *peaks))
+
+
+def memory_of(experiment: Experiment, trial: Trial) -> MemoryNeed | None:
+    """Return the memory that a trial's training needs; None for an unknown architecture.
+
+    Args:
+        experiment: what the trial is of.
+        trial: what is trained.
+    """
+    other, train, config = experiment.reference_of(trial), trial.variant.train, experiment.base.config
+    reference = None if other is None else other.config
+    live = live_models(plain_job(experiment, trial), config, reference)
+    return memory_need(config, experiment.pairs, train, bf16=use_bf16(train), live=live, reference=reference)
