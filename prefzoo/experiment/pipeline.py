@@ -246,9 +246,8 @@ def _executor(request: Request, experiment: Experiment, resources: Resources) ->
 
 def _train_and_measure(experiment: Experiment, executor: Executor, judge: Judge | None) -> tuple[Choice, Coverage]:
     """Return the ranked trials, and the number of verdicts on answers along the trainings."""
-    if (
-        executor.slots > 1 and not experiment.recipe.rounds
-    ) or experiment.validation:  # else each training scores what it needs of the base itself
+    apart = executor.slots > 1 and not experiment.recipe.rounds
+    if apart or experiment.validation:  # else each training scores what it needs of the base itself
         executor.run([Stage(REFERENCE)])
     choice = (train_rounds if experiment.recipe.rounds else train_and_choose)(experiment, executor)
     names = [t.name for t in choice.finals]
