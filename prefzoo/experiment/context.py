@@ -136,16 +136,17 @@ class Experiment:
 
         return prompts_to_sample(self.recipe, self.pairs, self.tokenizer)
 
-    def load_base(self, quantize: str | None = None, *, stored: bool = False) -> Any:
+    def load_base(self, quantize: str | None = None, *, stored: bool = False, anew: bool = False) -> Any:
         """Return a new copy of the untrained model: of the base in memory if that stays there, else loaded.
 
         Args:
             quantize: how it is quantised, if it is.
             stored: whether its weights are read in the precision of their file; otherwise in fp32.
+            anew: whether it is loaded even if the base is in memory.
         """
         from prefzoo.engine import models
 
-        copied = None if quantize or stored else self._copy_of_base()
+        copied = None if quantize or stored or anew else self._copy_of_base()
         if copied is not None:
             return copied
         recipe, dtype = self.recipe, None if stored else torch.float32

@@ -111,7 +111,8 @@ class Measurement:
         job = with_reference(job, experiment.base, frozen)
         if job.live is None:
             experiment.base.release()
-        model = load_policy(experiment.load_base, settings, bf16=job.bf16, seed=job.seed)
+        load = partial(experiment.load_base, anew=True)  # so that its time is known, too
+        model = load_policy(load, settings, bf16=job.bf16, seed=job.seed)
         job = with_twin(job, model)
         times: list[float] = []
 
