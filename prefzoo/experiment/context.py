@@ -137,12 +137,15 @@ class Experiment:
         return prompts_to_sample(self.recipe, self.pairs, self.tokenizer)
 
     def load_base(self, quantize: str | None = None, *, stored: bool = False, anew: bool = False) -> Any:
-        """Return a new copy of the untrained model: of the base in memory if that stays there, else loaded.
+        """Return a new copy of the untrained model.
 
         Args:
             quantize: how it is quantised, if it is.
             stored: whether its weights are read in the precision of their file; otherwise in fp32.
             anew: whether it is loaded even if the base is in memory.
+
+        Returns:
+            A copy of the base in memory if that stays there, else what is loaded.
         """
         from prefzoo.engine import models
 
