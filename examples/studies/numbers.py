@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from examples.studies.seeds import finite, seed_effects
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.agreement import rank_agreements
 from prefzoo.evals.boards.judged_files import points_of
@@ -56,7 +56,7 @@ def numbers_of(folder: Path) -> Numbers:
         "variants": _variants(run, entries, values, metric, scale),
         "differences": _differences(values, points_of(run), scale) if START in values else [],
         "margin": points_of(run),
-        "sees": _sees(values, scale), "cost": cost_of(folder),
+        "varies": seed_effects(values, entries, metric, scale), "sees": _sees(values, scale), "cost": cost_of(folder),
         "recipe": {"steps": _steps(run), "pairs": int(run.audits.get("train", {}).get("kept", 0))},
     }  # fmt: skip
     for outcome in ("different", "equal", "undecided"):
@@ -158,11 +158,11 @@ def _variants(
         varies = spread(known, names, metric)
         row: Numbers = {
             "variant": variant, "value": scale * mean.value, "low": scale * mean.low, "high": scale * mean.high,
-            "spread_over_seeds": _number(scale * varies.seeds), "error_over_prompts": scale * varies.prompts,
+            "spread_over_seeds": finite(scale * varies.seeds), "error_over_prompts": scale * varies.prompts,
         }  # fmt: skip
         for other in ALONG:
             means = [e.value(other) for e in entries if e.files.name in names]
-            row[other] = _number(float(np.mean(means)))
+            row[other] = finite(float(np.mean(means)))
         rows.append(row)
     return sorted(rows, key=lambda row: -row["value"])
 
@@ -231,8 +231,3 @@ def _frontier(run: RunFiles) -> list[Numbers]:
         }
         for r in run.frontier.sort_values(["variant", "step"]).to_dict("records") if r["variant"] != BASE
     ]  # fmt: skip
-
-
-def _number(value: float) -> float | None:
-    """Return None for NaN, which JSON does not have."""
-    return value if math.isfinite(value) else None

@@ -77,7 +77,7 @@ def written_by_hand(template: str) -> list[str]:
 
 def _section(text: str, numbers: Mapping[str, Any]) -> str:
     text = TABLE.sub(lambda m: _table(_at(numbers, m[1]), m[2].split(", ")), NEEDS.sub("", text))
-    return FIELD.sub(lambda m: format(_at(numbers, m[1]), m[2] or ""), text)
+    return FIELD.sub(lambda m: _cell(_at(numbers, m[1]), m[2] or ""), text)
 
 
 def _at(numbers: Mapping[str, Any], path: str) -> Any:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from examples.studies.__main__ import NUMBERS, SUMMARY, TEMPLATE, main
 from examples.studies.mass import change
 from examples.studies.numbers import agreement_of, numbers_of
 from examples.studies.page import END, START, read_numbers, render, summary, with_summary, written_by_hand
+from examples.studies.seeds import seed_effects
 from prefzoo.engine.first_tokens import MovedMass, MovedToken
 from prefzoo.evals.stats.inference import detectable_by, seeded_difference
 from prefzoo.evals.suites.prompts import load_prompts
@@ -273,6 +275,18 @@ def test_the_committed_page_follows_from_the_committed_numbers() -> None:
     assert numbers or not PAGE.is_file()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_summary(readme, summary(SUMMARY.read_text(encoding="utf-8"), numbers)) == readme
+
+
+def test_what_seeds_move_is_told_beside_what_losses_move() -> None:
+    values = {name: np.array([share(won), share(won + 8)]) for name, won in {"dpo": 20, "ipo": 24}.items()}
+    entries: Any = [SimpleNamespace(value={"win_rate": w, "finished": w / 2}.get) for w in (0.5, 0.6, 0.7, 0.8)]
+    effects = seed_effects(values, entries, "win_rate", 100)
+    assert [row["value"] for row in effects["seeds"]] == [pytest.approx(55), pytest.approx(75)]
+    assert effects["between_seeds"] == pytest.approx(20 / 2**0.5)
+    assert effects["between_losses"] == pytest.approx(10 / 2**0.5)
+    assert effects["ended"]["rho"] == pytest.approx(1) and effects["ended"]["models"] == 4
+    one = seed_effects({name: own[:1] for name, own in values.items()}, entries, "win_rate", 100)
+    assert one["between_seeds"] is None and len(one["seeds"]) == 1
 
 
 def test_a_change_is_that_of_the_log_prob() -> None:
