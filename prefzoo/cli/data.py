@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -70,15 +70,15 @@ def _show_data(recipe: Recipe, *, as_json: bool, html: Path | None, ches: bool) 
     from rich.console import Console
 
     from prefzoo.data.audit_view import render
-    from prefzoo.engine import models
+    from prefzoo.engine.tokenizers import load_tokenizer
     from prefzoo.evals.suites.prompts import load_prompts
     from prefzoo.experiment.data import read_data, reading_of
 
-    model, tokenizer = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
+    tokenizer = load_tokenizer(recipe.model, recipe.folder, trust=recipe.trust_remote_code)
     prompts = load_prompts(recipe.evals.prompts, recipe.folder) if recipe.evals.prompts else []
     sets = read_data(recipe, tokenizer, prompts, Console(stderr=True))
     if ches:
-        sets = _with_ches(sets, model)
+        sets = _with_ches(sets, recipe)
     if html is not None:
         from prefzoo.evals.report.data_page import write_page
 
@@ -95,13 +95,15 @@ def _show_data(recipe: Recipe, *, as_json: bool, html: Path | None, ches: bool) 
             render(one.audit, console)
 
 
-def _with_ches(sets: Mapping[str, AuditedData], model: Any) -> dict[str, AuditedData]:
+def _with_ches(sets: Mapping[str, AuditedData], recipe: Recipe) -> dict[str, AuditedData]:
     from rich.console import Console
 
+    from prefzoo.engine import models
     from prefzoo.engine.ches import with_ches
     from prefzoo.runtime.distributed import process_state
     from prefzoo.runtime.progress import stage
 
+    model, _ = models.load(recipe.model, recipe.folder, trust=recipe.trust_remote_code, merge=True)
     model, scored = model.to(process_state().device).eval(), {}
     for use, data in sets.items():
         with stage(f"CHES scores, {use}", "pairs", Console(stderr=True)) as report:

@@ -27,15 +27,9 @@ def convert(path: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.initialization import no_init_weights
 
-    try:
-        with _read_once():
-            packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except (struct.error, ValueError, LookupError, OSError, TypeError) as e:  # what the reader meets in other bytes
-        reason = (str(e).splitlines() or [type(e).__name__])[0]
-        raise UserError(
-            f"model {path}: cannot be read as a GGUF file ({reason}); if it was downloaded, download it again"
-        ) from e
+    with _read_once(path):
+        packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     # A model read from GGUF is marked as quantised and cannot be saved: rebuild it from config and state dict.
     config = packed.config
     if hasattr(config, "quantization_config"):
@@ -49,11 +43,31 @@ def convert(path: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def convert_tokenizer(path: Path, folder: Path) -> None:
+    """Write a GGUF file's tokenizer alone.
+
+    Args:
+        path: The GGUF file.
+        folder: Folder to write to.
+
+    Raises:
+        UserError: It is no GGUF file, or a broken one.
+    """
+    from transformers import AutoTokenizer
+
+    with _read_once(path):
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    tokenizer.save_pretrained(folder)
+
+
 @contextmanager
-def _read_once() -> Iterator[None]:
-    """Parse each file once, and work out the names of a model's tensors once instead of for each of its modules.
+def _read_once(path: Path) -> Iterator[None]:
+    """Parse a file once, and work out the names of a model's tensors once instead of for each of its modules.
 
     transformers takes both from the module `gguf` when it needs them; the module is as before afterwards.
+
+    Raises:
+        UserError: The file cannot be parsed.
     """
     import gguf
 
@@ -66,6 +80,11 @@ def _read_once() -> Iterator[None]:
         for name, function in replaced.items():
             setattr(gguf, name, function)
         yield
+    except (struct.error, ValueError, LookupError, OSError, TypeError) as e:  # what the reader meets in other bytes
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
+        raise UserError(
+            f"model {path}: cannot be read as a GGUF file ({reason}); if it was downloaded, download it again"
+        ) from e
     finally:
         for name, function in before.items():
             setattr(gguf, name, function)

@@ -34,6 +34,24 @@ def from_gguf(path: Path) -> Path:
     )
 
 
+def tokenizer_from_gguf(path: Path) -> Path:
+    """Return a cached copy of a GGUF file's tokenizer alone, keyed by the file's path, size and date.
+
+    Its content is not hashed: of a large model, that takes minutes.
+    """
+    stat = path.stat()
+    key = hashlib.sha256(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    return _copy(
+        f"{path.stem}-tokenizer-{key}", partial(gguf_files.convert_tokenizer, path),
+        f"reading the tokenizer of {path.name}, once",
+    )  # fmt: skip
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether an adapter's folder has a tokenizer of its own."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+
+
 def merged(source: str, *, trust: bool) -> str:
     """Return a cached copy of a model with its adapter merged in; if the source is not an adapter, the source itself.
 
@@ -114,8 +132,8 @@ def _merged(source: str, folder: Path, trust: bool) -> Path:
             raise ValueError(f"the adapter does not fit {base}: {str(e).splitlines()[0]}") from e
         if not hasattr(adapted.base_model, "merge_and_unload"):
             raise ValueError(f"an adapter of the kind {adapted.active_peft_config.peft_type} has no weights to merge")
-        own = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-        tokenizer = AutoTokenizer.from_pretrained(source if own else base, trust_remote_code=trust)
+        own = source if has_tokenizer(folder) else base
+        tokenizer = AutoTokenizer.from_pretrained(own, trust_remote_code=trust)
         adapted.merge_and_unload(safe_merge=True).save_pretrained(target)
         tokenizer.save_pretrained(target)
         if Path(source).is_dir():

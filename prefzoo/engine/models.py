@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,35 +14,16 @@ import torch
 from accelerate.utils import parse_flag_from_env
 
 from prefzoo.engine import fast_paths, model_copies
+from prefzoo.engine.model_sources import find_model, is_gguf, quiet, unloadable
 from prefzoo.errors import UserError
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import process_state
-from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
-from prefzoo.runtime.run_folders import REMOVED
 from prefzoo.runtime.sharding import gather_state_dict
 
 ROOM = 6  # times the files' size: bf16 files are read as fp32, and more is allocated while they are
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let transformers show no progress, which stages do themselves, and the hub only log errors: not its retries."""
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging as hf_logging
-
-    shown, verbosity = hf_logging.is_progress_bar_enabled(), hub_logging.get_verbosity()
-    hf_logging.disable_progress_bar()
-    hub_logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        hub_logging.set_verbosity(verbosity)
-        if shown:
-            hf_logging.enable_progress_bar()
-
-
-@_quiet()
+@quiet()
 def load(
     spec: str,
     folder: Path,
@@ -92,53 +71,13 @@ def load(
             **(_quantisation(quantize) or _placement(source, on_device)),
         ))  # fmt: skip
     except (OSError, ValueError, KeyError) as e:
-        reason = str(e).splitlines()[0]
-        untrusted = trust_error(f"model {spec}", reason)
-        if untrusted:
-            raise UserError(untrusted) from e
-        cure = "name a local folder or a .gguf file, or check the id, the network and HF_HUB_OFFLINE"
-        raise UserError(f"model {spec}: cannot be loaded ({type(e).__name__}: {reason}); {cure}") from e
+        raise unloadable(spec, e) from e
     for line in fast_paths.install(model):
         if process_state().is_main_process:
             print(f"model {spec}: {line}", flush=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer
-
-
-def refuse_pickles(name: str, folder: Path) -> None:
-    """Check that a folder's weights are not pickles only, which can run code when they are read.
-
-    Raises:
-        UserError: There are pickles and no safetensors; the line begins with `name`.
-    """
-    if any(folder.glob("*.safetensors")):
-        return
-    pickle = next((path for suffix in PICKLES for path in sorted(folder.glob(f"*{suffix}"))), None)
-    if pickle is not None:
-        package, kind = ("peft", "AutoPeftModelForCausalLM") if (folder / "adapter_config.json").is_file() else (
-            "transformers", "AutoModelForCausalLM"
-        )  # fmt: skip
-        code = f"from {package} import {kind} as M; M.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
-        raise UserError(
-            f"{name}: {pickle.name} is a pickle, which can run code when it is read, and is not loaded; where you "
-            f'trust its source, convert it to safetensors: python -c "{code}"'
-        )
-
-
-def trust_error(name: str, reason: str) -> str:
-    """Return the message for a model that was refused because of its own code or pickles, else an empty string."""
-    if "trust_remote_code" in reason or "custom code" in reason:
-        return (
-            f"{name}: comes with its own Python code, which is not run; if you have read that code and trust "
-            "it, set trust_remote_code: true in the recipe"
-        )
-    if "safetensors" in reason:
-        return (
-            f"{name}: has no weights in safetensors, and pickles are not loaded ({reason}); "
-            "convert it (from_pretrained, then save_pretrained) where you trust its source"
-        )
-    return ""
 
 
 def check_quantize(field: str) -> None:
@@ -188,24 +127,8 @@ def resolve_model(spec: str, folder: Path) -> str:
     Raises:
         UserError: The file or folder is absent, or holds no model, or only pickles.
     """
-    path = resolve_package(spec) if spec.startswith(PACKAGE_SCHEME) else folder / Path(spec).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise UserError(f"model {spec}: no such file: {path}; paths in a recipe are relative to the recipe")
-        return str(model_copies.from_gguf(path))
-    if path.is_dir():
-        if (path / REMOVED).is_file():
-            raise UserError(f"model {spec}: {(path / REMOVED).read_text(encoding='utf-8').strip()}")
-        if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise UserError(
-                f"model {spec}: {path} holds no config.json or adapter_config.json; "
-                "name a folder that transformers or peft saved"
-            )
-        refuse_pickles(f"model {spec}", path)
-        return str(path)
-    if spec.startswith((".", "/", "~")) or spec.count("/") > 1:
-        raise UserError(f"model {spec}: no such folder: {path}; paths in a recipe are relative to the recipe")
-    return spec
+    source = find_model(spec, folder)
+    return str(model_copies.from_gguf(Path(source))) if is_gguf(source) else source
 
 
 def base_of(adapter: str) -> str:
@@ -247,7 +170,7 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-@_quiet()
+@quiet()
 def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None:
     """Save a model and its tokenizer so that plain transformers (for a LoRA adapter: peft) can load them.
 

@@ -10,7 +10,9 @@ import gguf
 import pytest
 from transformers import AutoModelForCausalLM
 
-from prefzoo.engine import gguf_files
+from prefzoo.engine import gguf_files, models
+from prefzoo.engine.tokenizers import load_tokenizer
+from prefzoo.errors import UserError
 
 HIDDEN, HEADS, LAYERS = 32, 4, 2
 WORDS = ["<unk>", "<s>", "</s>", *(chr(i) for i in range(33, 127)), "ab", "cd"]
@@ -39,6 +41,7 @@ def small(tmp_path: Path) -> Path:
     writer.add_token_merges(["a b", "c d"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
+    writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
     draw = np.random.default_rng(0)
     wide, narrow = (2 * HIDDEN, HIDDEN), (HIDDEN, 2 * HIDDEN)
     shapes: dict[str, tuple[int, ...]] = {"token_embd": (len(WORDS), HIDDEN), "output_norm": (HIDDEN,)}
@@ -80,3 +83,26 @@ def test_a_file_is_parsed_once_and_gguf_is_as_before(
     gguf_files.convert(small, tmp_path / "fast")
     assert len(parsed) == 1
     assert (gguf.GGUFReader, gguf.get_tensor_name_map) == before
+
+
+def test_its_tokenizer_alone_is_that_of_the_model_and_is_read_once(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = models.load("small.gguf", tmp_path)
+    assert expected.chat_template
+    read: list[Path] = []
+    real = gguf_files.convert_tokenizer
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the weights are read")
+
+    monkeypatch.setattr(gguf_files, "convert", refuse)
+    monkeypatch.setattr(gguf, "dequantize", refuse)  # what turns bytes of a file into weights
+    monkeypatch.setattr(gguf_files, "convert_tokenizer", lambda *words: read.append(words[0]) or real(*words))
+    for _ in range(2):
+        alone = load_tokenizer("small.gguf", tmp_path)
+        assert models.tokenizer_hash(alone) == models.tokenizer_hash(expected)
+    assert read == [small]
+    small.write_bytes(b"GGUF, but broken")
+    with pytest.raises(UserError, match="cannot be read as a GGUF file"):
+        load_tokenizer("small.gguf", tmp_path)
