@@ -12,6 +12,7 @@ import click
 
 from prefzoo.cli.errors import PARTLY_FAILED
 from prefzoo.cli.options import FILE, JSON, RECIPE, RESULTS, SET
+from prefzoo.runtime.counts import short_count
 from prefzoo.runtime.durations import duration
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _plan(request: Request, launch: Path | None, *, fresh: bool) -> Plan:
 
 
 def _print_plan(plan: Plan) -> None:
-    size = f"{plan.parameters / 1e6:.0f}M parameters"
+    size = f"{short_count(plan.parameters)} parameters"
     click.echo(f"{plan.name}: {plan.model} ({size}), {plan.rows} {plan.unit} ({plan.schema})")
     for reason, count in plan.lost.items():
         click.echo(f"  {count} {plan.unit} {reason}")

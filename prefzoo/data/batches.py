@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from prefzoo.data.mixtures import quotas
 from prefzoo.data.tokens import TokenExample
 from prefzoo.runtime.lazy_torch import torch
+from prefzoo.runtime.permutations import Permutations
 from prefzoo.types import CHOSEN, PADDING, PROMPT, REJECTED, PairBatch
 
 Layout = Literal["shared", "packed", "rows"]
@@ -28,9 +29,9 @@ def order(examples: int, batch: int, steps: int, seed: int) -> list[list[int]]:
         For each step, the indices of its `batch` examples.
     """
     stream: list[int] = []
-    gen = torch.Generator().manual_seed(seed)
+    permutations = Permutations(seed)
     while len(stream) < batch * steps:
-        stream += torch.randperm(examples, generator=gen).tolist()
+        stream += permutations.next(examples)
     return [stream[i * batch : (i + 1) * batch] for i in range(steps)]
 
 
@@ -52,7 +53,7 @@ def mixed_order(
     Returns:
         For each step, the indices of its `batch` examples.
     """
-    gen = torch.Generator().manual_seed(seed)
+    permutations = Permutations(seed)
     shares = quotas(weights, sum(map(len, sources)))
     waiting: list[list[int]] = [[] for _ in sources]
     stream: list[int] = []
@@ -60,10 +61,10 @@ def mixed_order(
         epoch: list[int] = []
         for rows, queue, share in zip(sources, waiting, shares, strict=True):
             while len(queue) < share:
-                queue += [rows[i] for i in torch.randperm(len(rows), generator=gen).tolist()]
+                queue += [rows[i] for i in permutations.next(len(rows))]
             epoch += queue[:share]
             del queue[:share]
-        stream += [epoch[i] for i in torch.randperm(len(epoch), generator=gen).tolist()]
+        stream += [epoch[i] for i in permutations.next(len(epoch))]
     return [stream[i * batch : (i + 1) * batch] for i in range(steps)]
 
 

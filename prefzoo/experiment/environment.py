@@ -15,6 +15,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from prefzoo.runtime import threads
+from prefzoo.runtime.counts import short_count
 from prefzoo.runtime.paths import cache_root
 from prefzoo.runtime.versions import UNKNOWN, version_of
 
@@ -88,7 +89,7 @@ def _memory() -> Fact:
     limit = _number(Path("/sys/fs/cgroup/memory.max")) or total
     free = next((1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAv")), total)
     free = min(free, limit - (_number(Path("/sys/fs/cgroup/memory.current")) or 0)) if limit < total else free
-    fits = f"full fine-tuning on the CPU fits models up to about {free / 16 / 1e9:.1f}B parameters"
+    fits = f"full fine-tuning on the CPU fits models up to about {short_count(float(f"{free / 16:.2g}"))} parameters"
     return Fact("hardware", "memory", GOOD, f"{min(limit, total) / GIB:.1f} GiB, {free / GIB:.1f} free; {fits}")
 
 

@@ -12,6 +12,7 @@ import os
 import site
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -207,10 +208,23 @@ def files_of(text: str, folder: Path) -> Iterator[Path]:
             except (OSError, ValueError, RuntimeError):  # too long for a name, or another user's home
                 continue
             if exists and path.is_dir():
-                yield from (p for p in sorted(path.rglob("*")) if p.is_file())
+                yield from _files_in(path)
             elif exists:
                 beside = path.parent.glob("*") if path.suffix in BESIDE else ()
                 yield from (path, *(p for p in sorted(beside) if p.suffix in BESIDE))
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder, and if it is an adapter, those of the model that it sits on."""
+    yield from (path for path in sorted(folder.rglob("*")) if path.is_file())
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        base = Path(config["base_model_name_or_path"])
+        version = hub_version(str(base), "models")
+        if base.is_dir() and base != folder:
+            yield from _files_in(base)
+        elif version is not None:
+            yield version
 
 
 def stamps(paths: Sequence[Path]) -> Stamps:

@@ -79,7 +79,7 @@ class Job:
 
     @cached_property
     def largest(self) -> tuple[int, int]:
-        """Tokens of the largest step and of the longest row that a step sees; cached, since the order needs torch."""
+        """Tokens of the largest step and of the longest row that a step sees; cached, as of many rows it takes long."""
         lengths = [pair.total_tokens for pair in self.pairs]
         weights = [] if self.origins is None else [list(self.origins.weights), list(map(len, self._members()))]
         depends = {

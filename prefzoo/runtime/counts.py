@@ -1,0 +1,20 @@
+"""Large counts as people write them."""
+
+from __future__ import annotations
+
+UNITS = (("", 0), ("K", 1), ("M", 1), ("B", 2), ("T", 2))  # with decimals
+THOUSAND = 1000
+
+
+def short_count(count: float) -> str:
+    """Return a count in thousands, millions or billions: `512`, `135.5K`, `134.5M`, `1.54B`.
+
+    Args:
+        count: At least 0.
+    """
+    for unit, decimals in UNITS:
+        if round(count, decimals) < THOUSAND or unit == UNITS[-1][0]:
+            break
+        count /= THOUSAND
+    number = f"{count:.{decimals}f}"
+    return (number.rstrip("0").rstrip(".") if decimals else number) + unit
