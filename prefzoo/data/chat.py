@@ -108,6 +108,12 @@ def calls_of(message: Message) -> list[dict[str, Any]]:
     return [call.get("function", call) for call in message.get("tool_calls") or () if isinstance(call, dict)]
 
 
+def is_left_out(message: Message) -> bool:
+    """Return whether a message says itself that it is not scored: `weight: 0` (OpenAI) or `train: false` (axolotl)."""
+    weight, train = message.get("weight"), message.get("train")
+    return train is False or (isinstance(weight, int | float) and weight == 0)
+
+
 def without_blanks(value: Any) -> Any:
     """Return nested lists and objects without fields that are None: tables give every row the fields of all others."""
     if isinstance(value, dict):

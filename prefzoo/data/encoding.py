@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from prefzoo.data.boundaries import encode, locate
-from prefzoo.data.chat import Chat, as_messages, calls_of
+from prefzoo.data.chat import Chat, as_messages, calls_of, is_left_out
 from prefzoo.data.examples import Message, Text
 from prefzoo.data.turns import Turns, assistant_turns
 from prefzoo.errors import UserError
@@ -115,12 +115,16 @@ def _tokens(chat: Chat, messages: list[Message], turns: Turns, score: Score) -> 
         for start, stop in zip(starts, [*(bound.through for bound in bounds[1::2]), len(ids)], strict=True)
     ]
     scored = [False] * len(ids)
-    for start, stop in zip(starts, stops, strict=True):
+    said = [message for message in messages if message["role"] == "assistant"][-len(spans) :]
+    wanted = [(start, stop) for m, start, stop in zip(said, starts, stops, strict=True) if not is_left_out(m)]
+    if not wanted:
+        raise UserError("all of the assistant's turns in an answer have weight 0 or train false; remove the row")
+    for start, stop in wanted:
         scored[start:stop] = [True] * (stop - start)
     marks = _marks(chat, messages, turns, ids)
     if marks is not None:
         kept = [ours and mark for ours, mark in zip(scored, marks, strict=True)]
-        for stop in stops if any(kept) else ():  # some templates leave the end of a turn outside their marks
+        for _, stop in wanted if any(kept) else ():  # some templates leave the end of a turn outside their marks
             kept[stop - 1] = kept[stop - 1] or ids[stop - 1] in ends
         scored = kept if any(kept) else scored
     return Encoded(ids, scored, scored.index(True), bounds[0].merged, turns.left_out)

@@ -107,20 +107,23 @@ def _in_pieces(tokenizer: Any, size: int, text: str) -> _Pieces:
 @lru_cache(maxsize=TEXTS)
 def _whole(tokenizer: Any, text: str, *, special: bool) -> list[int]:
     """Return the ids of a text that is not cut; callers leave them as they are."""
-    ids: list[int] = tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
-    return ids
+    return _tokenised(tokenizer, text, special=special)
 
 
 @lru_cache(maxsize=LATEST)
 def _piece(tokenizer: Any, text: str) -> list[int]:
     """Return the ids of a piece, which callers leave as they are."""
+    return _tokenised(tokenizer, text, special=False)
+
+
+def _tokenised(tokenizer: Any, text: str, *, special: bool) -> list[int]:
     ids: list[int]
-    backend = tokenizer.backend_tokenizer
-    changed = backend.padding or backend.truncation or backend.encode_special_tokens
-    if changed or not _calls_backend(tokenizer):
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    else:
-        ids = backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+    if _calls_backend(tokenizer) and not getattr(tokenizer, "split_special_tokens", False):
+        backend = tokenizer.backend_tokenizer
+        if not (backend.padding or backend.truncation or backend.encode_special_tokens):
+            ids = backend.encode_batch_fast([text], add_special_tokens=special)[0].ids
+            return ids
+    ids = tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
     return ids
 
 

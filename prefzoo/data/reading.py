@@ -11,12 +11,13 @@ from typing import Any
 
 from prefzoo.data.examples import Example, Pair
 from prefzoo.data.faults import Faults, OnBadRow
+from prefzoo.data.files import Position
 from prefzoo.data.mixtures import Origins, Part
 from prefzoo.data.rows import Row
 from prefzoo.data.schemas.columns import fold_columns, settle
 from prefzoo.data.schemas.normalise import Normalised, ReadRows, conclude, read_part
 from prefzoo.data.schemas.rankings import Pairs
-from prefzoo.data.sources import Address, Position, iterate_rows
+from prefzoo.data.sources import Address, iterate_rows
 from prefzoo.data.spool import Spool
 from prefzoo.data.views import changed, joined
 from prefzoo.errors import UserError

@@ -89,7 +89,7 @@ def _memory() -> Fact:
     limit = _number(Path("/sys/fs/cgroup/memory.max")) or total
     free = next((1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAv")), total)
     free = min(free, limit - (_number(Path("/sys/fs/cgroup/memory.current")) or 0)) if limit < total else free
-    fits = f"full fine-tuning on the CPU fits models up to about {short_count(float(f"{free / 16:.2g}"))} parameters"
+    fits = f"full fine-tuning on the CPU fits models up to about {short_count(float(f'{free / 16:.2g}'))} parameters"
     return Fact("hardware", "memory", GOOD, f"{min(limit, total) / GIB:.1f} GiB, {free / GIB:.1f} free; {fits}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from prefzoo.data.sources import READERS
+from prefzoo.data.files import is_file_of_rows
 from prefzoo.errors import UserError
 from prefzoo.evals.suites.tasks import check_names
 from prefzoo.experiment.request import Request
@@ -65,7 +65,7 @@ def _check_files(recipe: Recipe) -> None:
     absent = {
         place: recipe.folder / Path(spec).expanduser()
         for place, spec in named.items()
-        if spec and spec.endswith(tuple(READERS)) and not spec.startswith(PACKAGE_SCHEME)
+        if spec and is_file_of_rows(spec) and not spec.startswith(PACKAGE_SCHEME)
     }
     faults = [
         f"{place}: {named[place]}: is an address, and prefzoo downloads none; download the file and name it here"

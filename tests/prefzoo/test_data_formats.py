@@ -203,7 +203,8 @@ def test_labelled_answers(form: str, row: dict[str, Any], prompt: Any, completio
     [
         (True, True), (False, False), (1, True), (0, False), (1.0, True), (-1, False), ("1", True), ("0", False),
         ("true", True), ("False", False), ("TRUE", True), ("yes", True), ("no", False), ("thumbs_up", True),
-        ("thumbs-down", False), ("Thumbs Up", True), ("👍", True), ("👎", False), ("good", True), ("bad", False),
+        ("thumbs-down", False), ("Thumbs Up", True), ("👍", True), ("👎", False), ("👍🏽", True), ("👎🏿", False),
+        ("good", True), ("bad", False),
         ("desirable", True), ("undesirable", False), ("chosen", True), ("rejected", False),
     ],
 )  # fmt: skip
@@ -228,6 +229,16 @@ def test_other_labels_are_refused(label: Any) -> None:
          " [/INST]"),
         ("<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"),
         ("<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"),
+        ("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|><|start_header_id|>assistant"
+         "<|end_header_id|>\n\n"),
+        ("<｜begin▁of▁sentence｜><｜User｜>", "<｜Assistant｜>"), ("<|im_start|>user<|im_sep|>", "<|im_end|>"
+         "<|im_start|>assistant<|im_sep|>"),
+        ("<|begin_of_text|><|header_start|>user<|header_end|>\n\n", "<|eot|><|header_start|>assistant<|header_end|>"
+         "\n\n"),
+        ("<|start_of_role|>user<|end_of_role|>", "<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>"),
+        ("<BOS_TOKEN><|START_OF_TURN_TOKEN|><|USER_TOKEN|>", "<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|>"
+         "<|CHATBOT_TOKEN|>"),
+        ("<|endoftext|><|user|>\n", "\n<|assistant|>\n"), ("[gMASK]<sop><|user|>\n", "<|assistant|>\n"),
         ("USER: ", " ASSISTANT: "), ("Question: ", "\n\nAnswer: "), ("Q: ", "\nA: "),
     ],
 )  # fmt: skip

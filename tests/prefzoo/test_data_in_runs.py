@@ -18,7 +18,8 @@ from rich.console import Console
 from prefzoo.data import reading, token_cache
 from prefzoo.data.audits import examine
 from prefzoo.data.faults import Faults
-from prefzoo.data.sources import Address, Position, iterate_rows
+from prefzoo.data.files import Position
+from prefzoo.data.sources import Address, iterate_rows
 from prefzoo.experiment import data
 from prefzoo.runtime import progress
 

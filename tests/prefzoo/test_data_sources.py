@@ -29,20 +29,30 @@ def write(path: Path) -> None:
     text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in ROWS)
     if path.name.endswith(".gz"):
         path.write_bytes(gzip.compress(text.encode()))
-    elif path.suffix == ".jsonl":
+    elif path.suffix.lower() in (".jsonl", ".ndjson"):
         path.write_text(text + "\n", encoding="utf-8")  # a blank line at the end is no row
     elif path.suffix == ".json":
         path.write_text(json.dumps(ROWS), encoding="utf-8")
+    elif path.suffix == ".tsv":
+        path.write_text("prompt\tchosen\trejected\np1\ta\tb\np2\tä, c\td\n", encoding="utf-8")
     elif path.suffix == ".csv":
         path.write_text('prompt,chosen,rejected\np1,a,b\np2,"ä, c",d\n', encoding="utf-8")
     else:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
 
 
-@pytest.mark.parametrize("name", ["d.jsonl", "d.jsonl.gz", "d.json", "d.csv", "d.parquet"])
+@pytest.mark.parametrize(
+    "name", ["d.jsonl", "d.JSONL", "d.ndjson", "d.jsonl.gz", "d.json", "d.csv", "d.tsv", "d.parquet"]
+)
 def test_every_kind_of_file_gives_the_same_rows(name: str, tmp_path: Path) -> None:
     write(tmp_path / name)
     assert read_rows(name, tmp_path) == ROWS
+
+
+def test_a_csv_column_without_a_name_is_none(tmp_path: Path) -> None:
+    """As pandas writes the numbers of the rows."""
+    (tmp_path / "d.csv").write_text(',prompt,chosen,rejected\n0,p1,a,b\n1,p2,"ä, c",d\n', encoding="utf-8")
+    assert read_rows("d.csv", tmp_path) == ROWS
 
 
 def test_parquet_messages_stay_lists(tmp_path: Path) -> None:
@@ -76,7 +86,9 @@ def test_a_column_of_the_opposite_meaning_is_not_suggested(tmp_path: Path) -> No
     [
         ("d.jsonl", b"", "no rows in it"),
         ("d.csv", b"chosen,rejected\n", "no rows in it"),
-        ("d.json", b'{"a": 1}', "holds dict; expected a list of objects"),
+        ("d.json", b'{"a": 1}', "holds an object; expected a list of objects"),
+        ("d.json", b'{"version": 1, "data": [{"a": 1}]}', "write the list in its field 'data' to a file of its own"),
+        ("d.csv", b"prompt,chosen,chosen,rejected\na,b,c,d\n", "has several columns 'chosen'; rename or remove all"),
         ("d.json", b"[1]", "row 1: int where an object"),
         ("d.json", b"[\n{]", "d.json:2: not JSON"),
         ("d.csv", b"chosen,rejected\na,b,c\n", "row 1: more fields than the header"),
@@ -207,3 +219,13 @@ def test_broken_lines_are_left_out_and_recorded_where_asked(tmp_path: Path) -> N
         "dropped: not JSON: Expecting property name enclosed in double quotes at column …",
         "dropped: list where an object {…} was expected",
     ]
+
+
+def test_a_folder_of_save_to_disk_is_read_and_its_split_is_named_apart(tmp_path: Path) -> None:
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    assert read_rows("saved", tmp_path) == ROWS
+    [line] = lines_of("saved:test", tmp_path)
+    assert line == "saved:test: saved is a folder; name its split like {path: saved, split: test}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from prefzoo.data.examples import LabelledAnswer
@@ -45,6 +46,7 @@ BAD = (
     "dislike",
     "reject",
 )
+SKIN = re.compile("[\U0001f3fb-\U0001f3ff\ufe0f]")  # the tone of a thumb, and its being shown as a picture
 LABELS = ("label", "kto_tag", "labels", "feedback", "thumbs", "thumb", "is_good", "desirable", "is_desirable")
 VERIFIED = ("is_correct", "correct")  # of generated solutions; beside them, `answer` may be the true one
 COMPLETIONS = ("completion", "response", "output", "answer", "generation", "solution")
@@ -65,7 +67,7 @@ def read_label(value: Any, column: str = "label") -> bool:
     number = float(value) if isinstance(value, bool) else read_number(value)
     if number in (1, 0, -1):
         return number == 1
-    text = " ".join(str(value).lower().replace("_", " ").replace("-", " ").split())
+    text = " ".join(SKIN.sub("", str(value)).lower().replace("_", " ").replace("-", " ").split())
     if text in GOOD or text in BAD:
         return text in GOOD
     raise UserError(f"{column} is {value!r}; it must be true (a good answer) or false")

@@ -15,7 +15,17 @@ from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.data.schemas.registry import Detect, schema
 from prefzoo.errors import UserError
 
-PROMPTS = ("prompt", "question", "instruction", "query", "input", "problem", "user", "context")  # first of these
+PROMPTS = (
+    "prompt",
+    "question",
+    "instruction",
+    "query",
+    "input",
+    "problem",
+    "user",
+    "context",
+    "text_prompt",
+)  # first of these
 INPUTS = ("input", "history")  # beside an instruction or a query
 PROMPT_COLUMNS = (*PROMPTS, "history")
 ANSWERS = (
@@ -30,6 +40,7 @@ ANSWERS = (
     ("text_chosen", "text_rejected"), ("chosen_completion", "rejected_completion"),
     ("completion_chosen", "completion_rejected"), ("chosen_summary", "rejected_summary"),
     ("chosen_code", "rejected_code"), ("chosen_solution", "rejected_solution"),
+    ("y_w", "y_l"), ("good_answer", "bad_answer"),
 )  # fmt: skip
 WHOLE = ("chosen_conversations", "chosen_messages")  # they may hold the prompt, too
 EXAMPLE = {"chosen": "Paris.", "rejected": "Lyon."}

@@ -79,14 +79,29 @@ class Transcripts:
 
 
 STYLES = (
-    Style("<|im_start|>", re.compile(r"<\|im_start\|>(?P<role>\w+)(?:\n|\Z)"), _roles(), ("<|im_end|>",)),
+    Style("<|im_start|>", re.compile(r"<\|im_start\|>(?P<role>\w+)(?:\n|<\|im_sep\|>|\Z)"), _roles(), ("<|im_end|>",)),
     Style(
-        "<|start_header_id|>",
-        re.compile(r"(?:<\|begin_of_text\|>)?<\|start_header_id\|>(?P<role>\w+)<\|end_header_id\|>"),
+        "<|start_header_id|>", re.compile(r"<\|start_header_id\|>(?P<role>\w+)<\|end_header_id\|>"),
         _roles(ipython="tool"), ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"),
     ),
     Style(
-        "<start_of_turn>", re.compile(r"(?:<bos>)?<start_of_turn>(?P<role>\w+)(?:\n|\Z)"), _roles(model="assistant"),
+        "<|header_start|>", re.compile(r"<\|header_start\|>(?P<role>\w+)<\|header_end\|>"), _roles(ipython="tool"),
+        ("<|eot|>", "<|eom|>"),
+    ),
+    Style(
+        "<|start_of_role|>", re.compile(r"<\|start_of_role\|>(?P<role>\w+)<\|end_of_role\|>"), _roles(),
+        ("<|end_of_text|>",),
+    ),
+    Style(
+        "<｜User｜>", re.compile(r"<｜(?P<role>User|Assistant)｜>"), {"User": "user", "Assistant": "assistant"},
+        ("<｜end▁of▁sentence｜>",), preamble=True, hint="<｜User｜>",
+    ),
+    Style(
+        "<|USER_TOKEN|>", re.compile(r"<\|START_OF_TURN_TOKEN\|><\|(?P<role>SYSTEM|USER|CHATBOT)_TOKEN\|>"),
+        {"SYSTEM": "system", "USER": "user", "CHATBOT": "assistant"}, ("<|END_OF_TURN_TOKEN|>",),
+    ),
+    Style(
+        "<start_of_turn>", re.compile(r"<start_of_turn>(?P<role>\w+)(?:\n|\Z)"), _roles(model="assistant"),
         ("<end_of_turn>", "<eos>"),
     ),
     Style(
@@ -107,6 +122,9 @@ STYLES = (
         {"Human": "user", "Assistant": "assistant"}, hint="Human:",
     ),
 )  # fmt: skip
+BEGIN = re.compile(  # what begins a text that a chat template has written
+    r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|<｜begin▁of▁sentence｜>|<BOS_TOKEN>|\[gMASK\]<sop>)(?=\S)"
+)
 SYSTEM_IN_LLAMA_2 = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.DOTALL)
 
 
@@ -146,6 +164,7 @@ def read_transcripts(prompt: str, answers: Sequence[str]) -> Transcripts | None:
     Returns:
         The turns in the first style that all of them are written in, or at least the prompt; None if there is none.
     """
+    prompt, answers = _begun(prompt), answers if prompt.strip() else [_begun(answer) for answer in answers]
     for style in STYLES:
         head = split_turns(prompt, style) or []
         if prompt.strip() and not any(turn["role"] == "user" for turn in head):
@@ -157,6 +176,10 @@ def read_transcripts(prompt: str, answers: Sequence[str]) -> Transcripts | None:
         if all(_goes_on(whole, head[:shared]) for whole in wholes):
             return Transcripts(style, head[:shared], [whole[shared:] for whole in wholes])
     return _unmarked(prompt, answers)
+
+
+def _begun(text: str) -> str:
+    return BEGIN.sub("", text, count=1) if BEGIN.match(text) else text
 
 
 def _unmarked(prompt: str, answers: Sequence[str]) -> Transcripts | None:
