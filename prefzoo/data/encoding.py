@@ -50,7 +50,7 @@ def encode_prompt(tokenizer: Any, prompt: Text, variables: Mapping[str, Any] | N
         The ids.
     """
     if not tokenizer.chat_template:
-        return encode(tokenizer, _plain_prompt(prompt))
+        return encode(tokenizer, plain_prompt(prompt))
     chat = Chat(tokenizer, None, variables or {})
     return encode(tokenizer, chat.render(as_messages("user", prompt), generation=True))
 
@@ -99,7 +99,7 @@ def conversation(chat: Chat, prompt: Text, answer: Text, *, with_prompt: bool = 
     whole = [*asked, *messages]
     if chat.tokenizer.chat_template:
         return whole, assistant_turns(chat, whole, 0 if with_prompt else len(asked))
-    return whole, _plain_turns(_plain_prompt(prompt), messages)
+    return whole, _plain_turns(plain_prompt(prompt), messages)
 
 
 def _tokens(chat: Chat, messages: list[Message], turns: Turns, score: Score) -> Encoded:
@@ -115,8 +115,8 @@ def _tokens(chat: Chat, messages: list[Message], turns: Turns, score: Score) -> 
         for start, stop in zip(starts, [*(bound.through for bound in bounds[1::2]), len(ids)], strict=True)
     ]
     scored = [False] * len(ids)
-    said = [message for message in messages if message["role"] == "assistant"][-len(spans) :]
-    wanted = [(start, stop) for m, start, stop in zip(said, starts, stops, strict=True) if not is_left_out(m)]
+    spoken = [message for message in messages if message["role"] == "assistant"][-len(spans) :]
+    wanted = [(start, stop) for m, start, stop in zip(spoken, starts, stops, strict=True) if not is_left_out(m)]
     if not wanted:
         raise UserError("all of the assistant's turns in an answer have weight 0 or train false; remove the row")
     for start, stop in wanted:
@@ -186,7 +186,12 @@ def _with_end_of_turn(tokenizer: Any, ids: list[int], start: int, ends: frozense
     return ids if tokenizer.eos_token_id is None else [*ids, tokenizer.eos_token_id]
 
 
-def _plain_prompt(prompt: Text) -> str:
+def plain_prompt(prompt: Text) -> str:
+    """Return a prompt as a tokenizer without a chat template reads it.
+
+    Args:
+        prompt: text, or messages.
+    """
     return prompt if isinstance(prompt, str) else "".join(f"{_content(m)}\n" for m in as_messages("user", prompt))
 
 

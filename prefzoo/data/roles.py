@@ -7,7 +7,7 @@ from typing import Any
 
 from prefzoo.data.boundaries import encode, locate
 from prefzoo.data.chat import Chat, as_messages
-from prefzoo.data.encoding import conversation, end_of_turn, end_tokens
+from prefzoo.data.encoding import conversation, end_of_turn, end_tokens, plain_prompt
 from prefzoo.data.examples import Example, LabelledAnswer, Message, Text
 from prefzoo.data.tokenising import Reading, chat_of
 from prefzoo.data.tokens import TokenExample
@@ -55,9 +55,9 @@ def roles_of(example: Example, tokens: TokenExample, tokenizer: Any, reading: Re
 def _of_prompt(chat: Chat, prompt: Text, ids: list[int]) -> list[str]:
     """Return the role of each token of a prompt without answers; empty where the prompt alone does not tell them."""
     messages = as_messages("user", prompt)
-    if not (chat.tokenizer.chat_template and messages) or any(m["role"] == "assistant" for m in messages):
+    if not messages or any(m["role"] == "assistant" for m in messages):
         return []
-    text = chat.render(messages, generation=True)
+    text = chat.render(messages, generation=True) if chat.tokenizer.chat_template else plain_prompt(prompt)
     if encode(chat.tokenizer, text) != ids:
         return []
     regions = _others(chat, text, messages)

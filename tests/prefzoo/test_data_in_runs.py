@@ -79,7 +79,7 @@ def test_the_format_and_unused_columns_are_shown_by_every_command(place: Path, p
     for command in ("check", "data"):
         out = prefzoo(command, "recipe.yaml").stdout
         assert words in out, command
-        assert command != "check" or "tiny: model (40.6K parameters), 12 pairs (" in out
+        assert command != "check" or "tiny: model (40.4K parameters), 12 pairs (" in out
     out = prefzoo("run", "recipe.yaml").stdout
     assert f"data: 12 training pairs ({words})" in out and f"data: 4 held-out pairs ({words})" in out
     assert words in (place / "results" / "tiny" / "report.html").read_text()

@@ -103,3 +103,12 @@ def test_a_tokenizer_that_pads_cuts_or_calls_otherwise_gives_the_same(tiny_token
     other = copy.deepcopy(tiny_tokenizer)
     other.__class__ = Other
     assert pieces.ids_of(other, text, special=False) == [1, 2, 3]
+
+
+def test_special_tokens_are_those_that_the_tokenizer_adds(tiny_plain_tokenizer: Any) -> None:
+    for split in (False, True):
+        tiny_plain_tokenizer.split_special_tokens = split
+        for text in ("it is", "<s>it is<|im_end|>", ""):
+            expected = tiny_plain_tokenizer(text)["input_ids"]
+            assert pieces.ids_of(tiny_plain_tokenizer, text, special=True) == expected
+            assert expected[:1] == [tiny_plain_tokenizer.bos_token_id]

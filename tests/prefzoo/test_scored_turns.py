@@ -68,8 +68,8 @@ def test_the_last_turn_alone_is_scored_where_that_is_asked_for(tiny_tokenizer: A
 @pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}])
 def test_a_turn_that_says_so_itself_is_not_scored(mark: dict[str, Any], tiny_tokenizer: Any) -> None:
     for marked, expected in [(0, ["river"]), (2, ["yes"])]:
-        said: list[Message] = [assistant("yes"), user("more?"), assistant("river")]
-        chosen = [{**m, **(mark if i == marked else {"weight": 1, "train": True})} for i, m in enumerate(said)]
+        turns: list[Message] = [assistant("yes"), user("more?"), assistant("river")]
+        chosen = [{**m, **(mark if i == marked else {"weight": 1, "train": True})} for i, m in enumerate(turns)]
         pair = one(tiny_tokenizer, Pair(LONG.prompt, chosen, LONG.rejected, 3))
         assert scored_texts(tiny_tokenizer, pair) == [[text + END for text in expected], ["no" + END, "cold" + END]]
     with pytest.raises(UserError, match="row 4: all of the assistant's turns in an answer have weight 0 or train"):
