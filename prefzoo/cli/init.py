@@ -16,11 +16,15 @@ from prefzoo.errors import UserError
 @click.option("--model", help="A folder, a .gguf file or a hub id.")
 @click.option("--data", metavar="FILE|HUB-ID", help="The preference data.")
 @click.option("--eval", "held_out", metavar="FILE|HUB-ID", help="Pairs that the training never sees.")
-def command(recipe: Path, model: str | None, data: str | None, held_out: str | None) -> None:
+@click.option(
+    "--columns", metavar="NAME=COLUMN,...", default="",
+    help="The data's names for the columns of a format, like prompt=ask,chosen=good,rejected=bad.",
+)  # fmt: skip
+def command(recipe: Path, model: str | None, data: str | None, held_out: str | None, columns: str) -> None:
     """Write a first recipe, with a comment on each line.
 
-    It reads the data, names losses that fit it, and asks for model and data if they are not given. `prefzoo check`
-    accepts the result.
+    It reads the data, names losses that fit it, and asks for model and data if they are not given. Rows that cannot be
+    used are counted, and the recipe leaves them out. `prefzoo check` accepts the result.
     """
     from prefzoo.experiment.first_recipe import RecipeInputs, write_recipe
     from prefzoo.recipe import load
@@ -38,12 +42,27 @@ def command(recipe: Path, model: str | None, data: str | None, held_out: str | N
         model or _ask("--model", "Model (a folder, a .gguf file or a hub id)"),
         data or _ask("--data", "Preference data (a file or a hub id)"),
         held_out or (_ask("--eval", "Held-out pairs (empty for none)", "") if asks else None) or None,
+        _columns(columns),
     )
-    text, read = write_recipe(inputs)
+    try:
+        text, read = write_recipe(inputs)
+    except UserError as e:
+        lacks = not columns and any("data.columns" in line for line in e.lines)
+        hint = "here, name columns by --columns prompt=NAME,chosen=NAME,rejected=NAME" if lacks else e.hint
+        raise UserError(e.lines, hint) from None
     write_text(recipe, text)
     variants = load.load(recipe).variants
-    click.echo(f"{inputs.train}: {len(read.examples):,} rows, {read.words}")
+    click.echo(f"{inputs.train}: {len(read.data.examples):,} rows, {read.data.words}")
+    if read.left_out:
+        click.echo(f"{inputs.train}: {read.left_out}, left out by data.on_bad_row: drop; a run lists them in a file")
     click.echo(f"{recipe}: {', '.join(variants)}, with a comment on each line; next: prefzoo check {recipe}")
+
+
+def _columns(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not all(name.strip() and column.strip() for name, _, column in pairs):
+        raise UserError(f"--columns: {text!r} is no list of NAME=COLUMN; write prompt=ask,chosen=good,rejected=bad")
+    return {name.strip(): column.strip() for name, _, column in pairs}
 
 
 def _ask(option: str, question: str, default: str | None = None) -> str:

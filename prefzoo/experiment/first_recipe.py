@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefzoo import losses
@@ -33,15 +34,30 @@ class RecipeInputs:
         model: A folder, a GGUF file or a hub id.
         train: Preference data: a file or a hub id.
         held_out: Pairs that the training never sees; None without any.
+        columns: The name that a format has for a column -> the data's.
     """
 
     out: Path
     model: str
     train: str
     held_out: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_recipe(inputs: RecipeInputs) -> tuple[str, Normalised]:
+@dataclass(frozen=True)
+class ReadData:
+    """The data of a first recipe, as it was read.
+
+    Attributes:
+        data: The training data, less the rows that cannot be used.
+        left_out: How many those are, by reason; empty without any.
+    """
+
+    data: Normalised
+    left_out: str
+
+
+def write_recipe(inputs: RecipeInputs) -> tuple[str, ReadData]:
     """Read the data, and return the text of a recipe that fits it.
 
     Args:
@@ -53,14 +69,21 @@ def write_recipe(inputs: RecipeInputs) -> tuple[str, Normalised]:
     Raises:
         UserError: The data cannot be read.
     """
-    here = Path.cwd()
-    data, _ = read_source(DataSource(inputs.train), here)
-    if inputs.held_out is not None:
-        read_source(DataSource(inputs.held_out), here)
-    return "\n".join(_lines(inputs, data)) + "\n", data
+    sets = [
+        read_source(DataSource(path, inputs.columns, on_bad_row="drop"), Path.cwd())
+        for path in (inputs.train, inputs.held_out)
+        if path is not None
+    ]
+    reasons = sum((faults.counts() for _, faults in sets), Counter[str]())
+    left_out = ", ".join(
+        f"{count:,} row{'s' * (count > 1)} ({reason.removeprefix('dropped: ')})" for reason, count in reasons.items()
+    )
+    read = ReadData(sets[0][0], left_out)
+    return "\n".join(_lines(inputs, read)) + "\n", read
 
 
-def _lines(inputs: RecipeInputs, data: Normalised) -> Iterator[str]:
+def _lines(inputs: RecipeInputs, read: ReadData) -> Iterator[str]:
+    data = read.data
     unit = "labelled answers" if isinstance(data.examples[0], LabelledAnswer) else "pairs"
     yield f"# Shows what this would do, and how long it takes:  prefzoo check {inputs.out}"
     yield f"# Trains, evaluates and ranks all variants:         prefzoo run {inputs.out}"
@@ -75,6 +98,10 @@ def _lines(inputs: RecipeInputs, data: Normalised) -> Iterator[str]:
         yield f"  eval: {_text(inputs.held_out, inputs.out)}"
     else:
         yield "  # eval: held_out.jsonl  # pairs that the training never sees, to measure the accuracy on them"
+    if inputs.columns:
+        yield f"  columns: {json.dumps(dict(inputs.columns), ensure_ascii=False)}  # a format's name: the data's"
+    if read.left_out:
+        yield f"  on_bad_row: drop  # {read.left_out}; the default is an error"
     yield f"  max_length: {_max_length(data.examples)}  # tokens; longer rows are left out, and counted"
     yield "train:"
     yield f"  batch: {_batch(len(data.examples))}  # {unit} per optimiser step, whatever the number of devices"

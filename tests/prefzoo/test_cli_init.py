@@ -58,6 +58,30 @@ def test_paths_start_at_the_recipes_folder(place: Path, monkeypatch: pytest.Monk
     assert (recipe.model, recipe.data.train, recipe.data.eval) == ("../model", "../pairs.jsonl", "../scored.jsonl")
 
 
+def test_rows_that_cannot_be_used_are_counted_and_left_out(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    rows = (place / "pairs.jsonl").read_text()
+    (place / "pairs.jsonl").write_text(f'{{"prompt": "q", "chosen": "a", "rejected": ""}}\n{rows}no json\n')
+    assert prefzoo(monkeypatch, "init", "r.yaml", "--model", "model", "--data", "pairs.jsonl") == 0
+    reasons = "1 row (not JSON: Expecting value at column …), 1 row (rejected is empty)"
+    assert f"pairs.jsonl: {reasons}, left out by data.on_bad_row: drop" in capsys.readouterr().out
+    assert load(place / "r.yaml").data.on_bad_row == "drop"
+    assert f"on_bad_row: drop  # {reasons}" in (place / "r.yaml").read_text()
+
+
+def test_columns_of_other_names_are_mapped(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    row = {"ask text": "Is it so?", "nice": "It is so.", "poor": "No, never."}
+    (place / "odd.jsonl").write_text(json.dumps(row) + "\n")
+    words = ("init", "r.yaml", "--model", "model", "--data", "odd.jsonl")
+    assert prefzoo(monkeypatch, *words) == 2
+    assert "here, name columns by --columns prompt=NAME,chosen=NAME,rejected=NAME" in capsys.readouterr().err
+    assert prefzoo(monkeypatch, *words, "--columns", "prompt=ask text, chosen=nice,rejected=poor") == 0
+    assert load(place / "r.yaml").data.columns == {"prompt": "ask text", "chosen": "nice", "rejected": "poor"}
+    assert prefzoo(monkeypatch, *words[:1], "other.yaml", *words[2:], "--columns", "prompt") == 2
+    assert "--columns: 'prompt' is no list of NAME=COLUMN" in capsys.readouterr().err
+
+
 def test_what_is_missing_is_asked_for_on_a_terminal(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
