@@ -61,7 +61,7 @@ def command(recipe: Path, model: str | None, data: str | None, held_out: str | N
 def _columns(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     if not all(name.strip() and column.strip() for name, _, column in pairs):
-        raise UserError(f"--columns: {text!r} is no list of NAME=COLUMN; write prompt=ask,chosen=good,rejected=bad")
+        raise UserError(f"--columns: {text!r} is not a list of NAME=COLUMN; write prompt=ask,chosen=good,rejected=bad")
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 

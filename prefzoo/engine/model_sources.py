@@ -74,7 +74,7 @@ def trust_error(name: str, reason: str) -> str:
     """Return the message for a model that was refused because of its own code or pickles, else an empty string."""
     if "trust_remote_code" in reason or "custom code" in reason:
         return (
-            f"{name}: comes with Python code of its own, which is not run; where you have read that code and trust "
+            f"{name}: comes with its own Python code, which is not run; if you have read that code and trust "
             "it, set trust_remote_code: true in the recipe"
         )
     if "safetensors" in reason:

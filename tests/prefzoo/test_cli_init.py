@@ -79,7 +79,7 @@ def test_columns_of_other_names_are_mapped(place: Path, monkeypatch: pytest.Monk
     assert prefzoo(monkeypatch, *words, "--columns", "prompt=ask text, chosen=nice,rejected=poor") == 0
     assert load(place / "r.yaml").data.columns == {"prompt": "ask text", "chosen": "nice", "rejected": "poor"}
     assert prefzoo(monkeypatch, *words[:1], "other.yaml", *words[2:], "--columns", "prompt") == 2
-    assert "--columns: 'prompt' is no list of NAME=COLUMN" in capsys.readouterr().err
+    assert "--columns: 'prompt' is not a list of NAME=COLUMN" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_asked_for_on_a_terminal(
