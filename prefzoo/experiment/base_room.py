@@ -23,7 +23,7 @@ ON_CPU = 2**30  # bytes of a base that stays in main memory: a large model is re
 def make_room(experiment: Experiment, trials: Sequence[Trial]) -> None:
     """Set how many bytes the base may take while trials are trained: what is free less what a training needs.
 
-    None where no other training starts from the base, where weights are sharded, for an unknown architecture, and in
+    None where nothing is trained or no other training starts from the base, where weights are sharded, for an unknown architecture, and in
     several processes on CPUs, which share the memory.
 
     Args:
@@ -42,7 +42,7 @@ def _room(experiment: Experiment, trials: Sequence[Trial]) -> float:
     first = {trial.arm: trial for trial in reversed(trials)}
     needs = [memory_of(experiment, trial) for trial in first.values()]
     peaks = [need.most for need in needs if need is not None]
-    if len(peaks) < len(needs):
+    if not peaks or len(peaks) < len(needs):
         return 0.0
     loaded = FP32 * model_shape(experiment.base.config).parameters  # a policy, before what is frozen is cast
     if state.device.type != "cuda":

@@ -154,7 +154,7 @@ def test_answers_leave_the_base_as_it_was(tiny_model: Any, monkeypatch: pytest.M
 
 def room_of(
     monkeypatch: pytest.MonkeyPatch, model: Any, *, device: str = "cpu", free: float = 1e12, need: float | None = 3e9,
-    processes: int = 1, trials: int = 3, start: str = "",
+    processes: int = 1, trials: int = 3, start: str = "", trained: int = 3,
 ) -> float:  # fmt: skip
     base = Base(lambda: model, loaded=model)
     base.room = 7.0
@@ -167,7 +167,7 @@ def room_of(
     needs = None if need is None else SimpleNamespace(most=need)
     monkeypatch.setattr(base_room, "memory_of", lambda *_: needs)
     experiment: Any = SimpleNamespace(base=base, trials=these, start=start)
-    make_room(experiment, list(these.values()))
+    make_room(experiment, list(these.values())[:trained])
     return base.room
 
 
@@ -175,7 +175,7 @@ def room_of(
     ("settings", "room"),
     [
         ({}, ON_CPU), ({"free": 4e9}, 0.9 * 4e9 - 3e9), ({"free": 3e9}, 0), ({"processes": 2}, 0), ({"trials": 1}, 0),
-        ({"start": "of the round before"}, 0), ({"need": None}, 0),
+        ({"start": "of the round before"}, 0), ({"need": None}, 0), ({"trained": 0}, 0),
         ({"device": "cuda", "free": 80e9}, 0.9 * 80e9 - 3e9), ({"device": "cuda", "free": 3e9}, 0),
         ({"device": "cuda", "free": 80e9, "processes": 2}, 0.9 * 80e9 - 3e9),
     ],
