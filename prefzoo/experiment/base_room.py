@@ -23,8 +23,8 @@ ON_CPU = 2**30  # bytes of a base that stays in main memory: a large model is re
 def make_room(experiment: Experiment, trials: Sequence[Trial]) -> None:
     """Set how many bytes the base may take while trials are trained: what is free less what a training needs.
 
-    None where nothing is trained or no other training starts from the base, where weights are sharded, for an unknown architecture, and in
-    several processes on CPUs, which share the memory.
+    None where nothing is trained or no other training starts from the base, where weights are sharded, for an unknown
+    architecture, and in several processes on CPUs, which share the memory.
 
     Args:
         experiment: what the trials are of; the base's `room` is set.
