@@ -187,8 +187,7 @@ def uni_dpo(
     weight: NonNegative = 0.001,
     tau_good: Finite = 3.2,
 ) -> Tensor:
-    r"""DPO on means over tokens that weighs pairs by the gap of their scores and by how badly the policy still fits
-    them.
+    r"""DPO on means over tokens with weights: by the gap of scores, and by how badly the policy fits the pair.
 
     $$ L = -\sigma(\eta D)\, \sigma(\tau - \beta(\bar c - \bar r))^{\gamma} \log\sigma(\beta h)
            - \lambda\, [\bar c < \bar c_0,\ s_w \ge \tau_{good}]\, \bar c $$

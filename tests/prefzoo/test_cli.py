@@ -159,7 +159,7 @@ def test_numbers_that_are_not_where_they_were_written(
     monkeypatch.setattr("prefzoo.experiment.stages.measure.measure_model", lambda *_: None)
     assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "variants={simpo: null}") == 2
     err = capsys.readouterr().err
-    assert "no numbers of base, simpo although they were measured; --results must be a folder that all" in err
+    assert "no numbers of base, simpo, although they were measured; --results must be a folder that all" in err
 
 
 def test_sigterm_before_the_first_step(

@@ -100,7 +100,13 @@ def test_listing_commands_speak_json(
     assert [(one["spec"], one["kept"]) for one in result["data r.yaml"]] == [("train.jsonl", 8), ("test.jsonl", 8)]
     plan = result["check r.yaml"]
     assert (plan["rows"], plan["unit"], plan["variants"]["dpo"]["steps"]) == (8, "pairs", 25)
-    assert {f["group"] for f in result["doctor"]["findings"]} >= {"hardware", "precision", "disk", "parts", "optional"}
+    assert {f["group"] for f in result["doctor"]["findings"]} >= {
+        "hardware",
+        "precision",
+        "disk",
+        "packages",
+        "optional",
+    }
 
 
 def test_every_command_that_lists_takes_json_and_every_one_that_works_takes_quiet() -> None:
