@@ -146,6 +146,12 @@ class Checkpoints:
         for old in self._files()[1:]:
             old.unlink()
 
+    def remove_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps, whose metrics are cut off when training goes on from this one."""
+        for later in self._files():
+            if _step(later) > step:
+                later.unlink()
+
     def usable(self, log: Path) -> dict[int, Path]:
         """Return the readable checkpoints, by the number of steps done; report why others cannot be read.
 
@@ -161,7 +167,7 @@ class Checkpoints:
             if reason:
                 self.report_line(f"{path}: {reason}; not read")
             else:
-                readable.setdefault(int(path.stem.split("-")[1]), path)
+                readable.setdefault(_step(path), path)
         if not readable:
             self.remove()
         return readable
@@ -210,6 +216,10 @@ def _head(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
         head: dict[str, Any] = json.loads((file.metadata() or {})["prefzoo"])
     return head
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.split("-")[1])
 
 
 def _hash(path: Path) -> str:

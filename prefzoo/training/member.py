@@ -102,10 +102,12 @@ class MemberRun:
         (self.member.checkpoints.report_line if self.member.checkpoints else print)(line)
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint: the metrics file is cut to its steps."""
+        """Go on from a checkpoint: the metrics file is cut to its steps, and later checkpoints go."""
         self.at = load(checkpoint, self.parts, self.at.state, self.policies.accelerator.device)
         self.saved_step = self.at.step
         if self.main:
+            if self.checkpoints is not None:
+                self.checkpoints.remove_after(self.at.step)
             os.truncate(self.member.metrics_file, self.at.logged)
         self.report_line(f"resuming after step {self.at.step} of {self.steps}")
 

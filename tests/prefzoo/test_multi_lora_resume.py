@@ -18,7 +18,7 @@ from test_resume import Killed, kill
 from prefzoo.runtime.signals import Interrupted
 from prefzoo.training.checkpoint import Checkpoints
 from prefzoo.training.loop import train
-from prefzoo.training.member import Member
+from prefzoo.training.member import Member, MemberRun
 
 NAMES = ("bco_pair_shift", "dpo", "tdpo2")
 
@@ -69,7 +69,7 @@ def test_a_killed_group_goes_on_bit_for_bit(dropout: float, tiny_model: Any, tmp
 def test_killed_between_two_checkpoints(
     written: int, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three members, any number has already written what the others have not."""
+    """Of three members, any number has already written what the others have not; and it is killed in its next step."""
     whole = run(tiny_model, tmp_path / "whole", every=1e9)
     real, left = Checkpoints.write, [written]
 
@@ -81,6 +81,8 @@ def test_killed_between_two_checkpoints(
 
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "write", until_killed)
+        assert run(tiny_model, tmp_path / "parts") is None
+        patched.setattr(MemberRun, "set_learning_rate", lambda *_: kill())
         assert run(tiny_model, tmp_path / "parts") is None
     last = run(tiny_model, tmp_path / "parts")
     assert set(last[2]) <= {f"resuming after step {max(0, written // 3 - 1)} of 6"}
