@@ -84,7 +84,9 @@ def read_file(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
 def _json(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
     text = path.read_text(encoding=UTF_8)
     try:
-        rows = json.loads(text)
+        rows = JSON.decode(text)
+    except RepeatedKeyError as e:
+        raise UserError(f"{path}: {e}") from None
     except json.JSONDecodeError as e:
         if _is_object(text.lstrip().partition("\n")[0]):  # JSON lines under another name
             yield from _json_lines(path, text.split("\n"), faults)
@@ -186,7 +188,10 @@ def _json_lines(path: Path, lines: Iterable[str], faults: Faults) -> Iterator[Ro
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = JSON.decode(line)
+        except RepeatedKeyError as e:
+            faults.add(f"{path}:{number}", str(e), line)
+            continue
         except json.JSONDecodeError as e:
             faults.add(f"{path}:{number}", f"not JSON: {e.msg} at column {e.colno}", line)
             continue
@@ -204,6 +209,21 @@ def _is_object(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except json.JSONDecodeError:
         return False
+
+
+class RepeatedKeyError(ValueError):
+    """An object names a key twice: JSON readers keep the last value and drop the others in silence."""
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise RepeatedKeyError(f"has the key {key!r} twice in one object; keep one of them")
+    return row
+
+
+JSON = json.JSONDecoder(object_pairs_hook=_distinct)
 
 
 READERS: dict[str, Callable[[Path, Faults, Position], Iterator[Row]]] = {

@@ -121,6 +121,8 @@ PAIRS: list[tuple[str, str, dict[str, Any], Any, Any, Any]] = [
      {"instruction": "Add", "input": "1", "output_1": "3", "output_2": "4", "preference": 1}, "Add\n\n1", "3", "4"),
     ("letters", "two answers and a choice",
      {"prompt": "is it?", "response_a": "no", "response_b": "yes", "winner": "B"}, "is it?", "yes", "no"),
+    ("chosen is a choice", "two answers and a choice",
+     {"prompt": "is it?", "response_1": "no", "response_2": "yes", "chosen": 2}, "is it?", "yes", "no"),
     ("webgpt", "two answers and scores",
      {"question": {"full_text": "is it?"}, "answer_0": "no", "answer_1": "yes", "score_0": -1, "score_1": 1},
      "is it?", "yes", "no"),

@@ -91,6 +91,8 @@ def test_a_column_of_the_opposite_meaning_is_not_suggested(tmp_path: Path) -> No
         ("d.csv", b"prompt,chosen,chosen,rejected\na,b,c,d\n", "has several columns 'chosen'; rename or remove all"),
         ("d.json", b"[1]", "row 1: int where an object"),
         ("d.json", b"[\n{]", "d.json:2: not JSON"),
+        ("d.json", b'[{"chosen": "a", "chosen": "b"}]', "d.json: has the key 'chosen' twice in one object; keep one"),
+        ("d.jsonl", b'{"chosen": {"a": 1, "a": 1}}', "d.jsonl:1: has the key 'a' twice in one object; keep one"),
         ("d.csv", b"chosen,rejected\na,b,c\n", "row 1: more fields than the header"),
         ("d.jsonl", b'{"chosen": "\xff"}', "not UTF-8 at byte 12"),
         ("d.jsonl.gz", b"plain", "cannot be read"),

@@ -39,6 +39,7 @@ TWO = tuple(
 )
 CHOICES = (
     "winner", "preference", "preferred", "choice", "better", "better_response", "better_response_id", "label", "labels",
+    "chosen",
 )  # fmt: skip
 SCORES = (("score_0", "score_1"), ("score_a", "score_b"), ("score_1", "score_2"))
 STRENGTHS = ("preference_strength", "overall_preference")  # negative: the first is better
@@ -129,7 +130,7 @@ def _detect_scores(columns: frozenset[str]) -> str:
 
 
 def _detect_choice(columns: frozenset[str]) -> str:
-    fits = _two(columns) and columns & {*CHOICES} and prompt_column(columns)
+    fits = _two(columns) and columns & {*CHOICES} and "rejected" not in columns and prompt_column(columns)
     return "has two answers and which is better" if fits else ""
 
 
@@ -250,12 +251,12 @@ def two_scored_answers(row: Row, index: int) -> Pair:
 
 
 @schema(
-    "two answers and a choice", columns=(), detect=_detect_choice,
+    "two answers and a choice", columns=(), detect=_detect_choice, before=("explicit prompt",),
     optional=(*PROMPT_COLUMNS, *OPTIONAL, *CHOICES, *(n for names in TWO for n in names)),
     example={"instruction": "Name the capital of France.", "output_1": "Lyon.", "output_2": "Paris.", "preference": 2},
 )  # fmt: skip
 def two_answers_and_choice(row: Row, index: int) -> Pair:
-    """Take the answer that winner, preference, choice or label names as chosen, like a or 2 (AlpacaFarm)."""
+    """Take the answer that winner, preference, choice, label or chosen names, like a or 2, as chosen (AlpacaFarm)."""
     column = next(name for name in CHOICES if name in row)
     names = _names(row)
     return pair_by(row, index, read_prompt(row), names, pick(row[column], names, column))
