@@ -33,7 +33,7 @@ END = "<!-- prefzoo leaderboard: end -->"
 TITLE = "# Results\n"
 OPEN_ROWS = 20  # longer sections fold
 NOTE = (
-    "Brackets: 95% intervals over prompts or pairs. Equal ranks: within noise, over all runs of the section. "
+    "Brackets: 95% intervals over prompts or pairs, and over the seeds of a variant that has several. Equal ranks: within noise, over all runs of the section. "
     f"{WORSE}: worse than the base, by its whole interval."
 )
 BoardRow = dict[str, Any]
@@ -48,7 +48,8 @@ class Group:
         origin: what the group was measured with, by name.
         verdict: who wins, what would settle a tie, and the numbers behind it.
         power: what differences cannot be seen.
-        rows: best first: rank, variant, run, loss, seed, date, commit, and the metric with its interval.
+        rows: best first: rank, variant, run, loss, seed (missing for several), seeds (how many), date, commit, and the
+            metric with its interval.
         history: of variants with several runs, in time order: the same, and the change since the run before.
     """
 
@@ -91,7 +92,7 @@ def gather(root: Path) -> list[Group]:
         raise UserError(f"{root}: no run in it ({RESOLVED} is nowhere); prefzoo run writes one")
     by_metric: dict[str, list[Entry]] = {}
     for folder in folders:
-        entries = select([folder])
+        entries = select([folder], by_seed=False)
         metric = primary(entries)
         by_metric.setdefault(metric, []).extend(e for e in entries if not e.is_base)
     gathered = []
@@ -132,8 +133,8 @@ def _row(root: Path, e: Entry, metric: str) -> BoardRow:
     mine = e.long.loc[metric].to_dict() if metric in e.long.index else {}
     return {
         "variant": e.files.name, "run": _where(root, e), "loss": result.loss_shown if result else None,
-        "seed": result.seed if result else None, "date": environment.get("finished"),
-        "commit": environment.get("commit"), **{k: mine.get(k) for k in ("value", "low", "high", "n")},
+        "seed": result.seed if result and not e.members else None, "seeds": len(e.seeds),
+        "date": environment.get("finished"), "commit": environment.get("commit"), **{k: mine.get(k) for k in ("value", "low", "high", "n")},
     }  # fmt: skip
 
 
@@ -157,8 +158,13 @@ def _history(root: Path, entries: Sequence[Entry], metric: str) -> list[BoardRow
     return changes
 
 
-COLUMNS = ("rank", "variant", "value", "loss", "run", "date", "commit")
+COLUMNS = ("rank", "variant", "value", "loss", "seeds", "run", "date", "commit")
 PAST = ("variant", "value", "change", "run", "date", "commit")
+
+
+def _columns(group: Group) -> list[str]:
+    """Return the columns of the best-first table: seeds where a variant has several."""
+    return [c for c in COLUMNS if c != "seeds" or any(row["seeds"] > 1 for row in group.rows)]
 
 
 def _cell(group: Group, column: str, row: BoardRow) -> str:
@@ -192,7 +198,7 @@ def markdown(groups: Sequence[Group]) -> str:
             "Runs that were measured differently are not ranked together: a section for each judge and set of prompts."
         )
     for group in groups:
-        table = _table(group, COLUMNS, group.rows)
+        table = _table(group, _columns(group), group.rows)
         if len(group.rows) > OPEN_ROWS:
             table = f"<details><summary>{len(group.rows)} variants</summary>\n\n{table}\n\n</details>"
         parts += [
@@ -250,11 +256,11 @@ def render(groups: Sequence[Group], console: Console) -> None:
         console.print(group.measured_with, style="dim", markup=False, highlight=False)
         if group.verdict.answer:
             console.print(group.verdict.answer, style="bold", markup=False, highlight=False)
-        for columns, rows in ((COLUMNS, group.rows), (PAST, group.history)):
+        for columns, rows in ((_columns(group), group.rows), (PAST, group.history)):
             if not rows:
                 continue
             table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-            shown = [c for c in columns if c not in ("loss", "seed") or any(r["loss"] != r["variant"] for r in rows)]
+            shown = [c for c in columns if c != "loss" or any(r["loss"] != r["variant"] for r in rows)]
             for head in _heads(group, shown):
                 table.add_column(head, overflow="fold", no_wrap=head in ("rank", "date", group.name))
             for row in rows:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from sample_runs import make_run, share
+from sample_runs import make_run, seeded_run, share
 
 from prefzoo.cli import main
 from prefzoo.errors import UserError
@@ -50,6 +50,18 @@ def test_runs_of_one_variant_stand_in_time_order(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert section.history[0]["change"] is None and section.history[1]["change"] == pytest.approx(-16 / 40)
     assert ["| dpo | 50.0%", "35.2, 65.0] | -40.0 p<.001 * | a | 2026-03-02 | c02 |"][0] in markdown([section])
+
+
+def test_seeds_of_a_variant_are_one_row(tmp_path: Path) -> None:
+    scores = {"dpo": [share(36), share(34)], "ipo": [share(20), share(22)]}
+    seeded_run(tmp_path / "a", scores)
+    (section,) = gather(tmp_path)
+    assert [(r["variant"], r["seed"], r["seeds"]) for r in section.rows] == [("dpo", None, 2), ("ipo", None, 2)]
+    assert section.rows[0]["value"] == pytest.approx(35 / 40) and section.history == []
+    assert "| rank | variant | win_rate | loss | seeds | run |" in markdown([section])
+    make_run(tmp_path / "b", {"dpo": share(30)})
+    (section,) = gather(tmp_path)
+    assert [r["seeds"] for r in section.rows] == [2, 1, 2]
 
 
 @pytest.mark.slow
