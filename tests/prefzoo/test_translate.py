@@ -204,6 +204,8 @@ def test_weights_that_are_not_one_for_each_loss(weights: str, tmp_path: Path) ->
 def test_a_likelihood_term_joins_several_losses(tmp_path: Path) -> None:
     _, recipe = translated(tmp_path, "trl", TRL, "loss_type: [sigmoid, ipo]\nloss_weights: [1, 2]\nrpo_alpha: 0.5")
     assert the_variant(recipe)[0] == "dpo + 2*ipo_mean + 0.5*sft"
+    _, recipe = translated(tmp_path, "trl", TRL, "loss_type: [sigmoid, sft]\nloss_weights: [1, 2]\nrpo_alpha: 0.5")
+    assert the_variant(recipe)[0] == "dpo + 2.5*sft"  # TRL adds both
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,29 @@ def _shares(t: Translation, weights: Any, terms: int) -> list[float]:
     return shares
 
 
+def with_likelihood(t: Translation, kinds: Any, weights: Any, alpha: float) -> tuple[list[str], list[float]]:
+    """Add `rpo_alpha` to the losses: a further sft, or more weight of the one that is there.
+
+    Args:
+        t: the translation.
+        kinds: one or several values of `loss_type`.
+        weights: one for each; None for 1.
+        alpha: `rpo_alpha`.
+
+    Returns:
+        Losses and weights.
+
+    Raises:
+        UserError: as `pair_losses`.
+    """
+    names = list(kinds) if isinstance(kinds, list) else [kinds]
+    shares = _shares(t, weights, len(names))
+    if "sft" not in names:
+        return [*names, "sft"], [*shares, alpha]
+    shares[names.index("sft")] += alpha
+    return names, shares
+
+
 def without_reference(t: Translation, kinds: Any) -> Any:
     """Return the values of `loss_type` under `reference_free`, which is known here for the logistic loss alone."""
     names = [kinds] if isinstance(kinds, str) else list(kinds)

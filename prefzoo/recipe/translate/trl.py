@@ -124,8 +124,7 @@ def _loss(t: Translation, method: str) -> None:
         rpo = t.number("rpo_alpha", 0.0)
         kinds, weights = kind or "sigmoid", t.take("loss_weights")
         if rpo:  # up to TRL 0.28, beside any losses
-            kinds = kinds if isinstance(kinds, list) else [kinds]
-            kinds, weights = [*kinds, "sft"], [*(weights or [1.0] * len(kinds)), rpo]
+            kinds, weights = by_trl.with_likelihood(t, kinds, weights, rpo)
             t.use("rpo_alpha", "the weight of sft")
         by_trl.pair_losses(t, kinds, weights, {"beta": beta, **options})
     elif method == "kto":
