@@ -113,7 +113,7 @@ class Metric:
 
     def text(self, value: float, sign: str = "") -> str:
         """Return a value as text in the unit shown, without the unit; `sign="+"` shows a plus, too."""
-        return f"{self.scaled(value):{sign}.{self.digits}f}"
+        return f"{self.scaled(value):{sign}z.{self.digits}f}"
 
     def values(self, measured: Measured, base: Measured | None) -> Values | None:
         """Return the (n,) rows; None if the model has none. `base` is None for the baseline itself."""

@@ -255,3 +255,8 @@ def test_adding_a_metric_is_one_file_as_contributing_says(tmp_path: Path, contri
 def rewrite(folder: Path, measured: Measured) -> None:
     """Put the numbers of a model in its folder, as the run does."""
     write_json(folder / "evals.json", asdict(measured))
+
+
+def test_zero_has_no_sign() -> None:
+    metric = Metrics()["win_rate"]
+    assert metric.text(-0.0001) == metric.text(0.0001) == "0.0" and metric.text(-0.0001, "+") == "+0.0"
