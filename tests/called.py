@@ -1,4 +1,4 @@
-"""The command line, called in the process of the tests, and the text of the pairs that most of them train on."""
+"""Call the command line in the process of the tests, and write the pairs that most of them train on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefzoo.cli import main
 
 
 def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """The exit code of `prefzoo WORDS`."""
+    """Run `prefzoo WORDS` in this process, and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["prefzoo", *words])
     try:
         main()
@@ -22,6 +22,6 @@ def prefzoo(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 def pairs_text(numbers: Iterable[int], verb: str = "Say") -> str:
-    """The content of a JSON Lines file with a pair for each number."""
+    """Return the content of a JSON Lines file with a pair for each number."""
     pairs = ({"prompt": f"{verb} {i}", "chosen": f"It is {i}.", "rejected": f"No {i}{i}"} for i in numbers)
     return "".join(json.dumps(row) + "\n" for row in pairs)

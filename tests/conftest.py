@@ -1,4 +1,4 @@
-"""Tiny stand-ins for real models: a byte-level BPE tokenizer with or without a chat template, a two-layer Llama."""
+"""Tiny stand-ins for real models: byte-level BPE tokenizers with and without a chat template, and a two-layer Llama."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ evals: {prompts: "instruct:eval:3", max_new_tokens: 4}
 """
 
 
-# The tests hold the numbers, messages and memory of a CPU, so they see no GPU, and neither do their child processes.
-# `PREFZOO_GPU=1` shows it to them, for the tests marked `gpu`.
+# The tests expect the numbers, messages and memory of a CPU, so GPUs are hidden from them and their child processes.
+# `PREFZOO_GPU=1` does not hide them, for the tests marked `gpu`.
 if not os.environ.get("PREFZOO_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
@@ -49,7 +49,7 @@ NUMBERS = count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests for a GPU where there is none, or where the tests are not to see it."""
+    """Skip tests marked `gpu` if there is no GPU, or if it is hidden from the tests."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch
@@ -61,10 +61,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _process_as_it_was(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a test changes of its process ends with it, so that no result depends on the tests before it.
+    """Give each test a process in the same state, so that no result depends on the tests before it.
 
-    Each test has a cache of its own. Environment, search path, current folder, random numbers, and the global settings
-    of torch and transformers, which are looked at only where something has imported them.
+    Seed the random numbers, set up a cache for the test, and afterwards restore environment, search path and current
+    folder. Fail a test that leaves global settings of torch or transformers changed; they are checked only if
+    something has imported these packages.
     """
     random.seed(0)
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
@@ -85,11 +86,11 @@ def _process_as_it_was(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         os.chdir(folder)
     after = _global_settings()
     left = {name: after[name] for name, value in settings.items() if after[name] != value}
-    assert not left, f"the test leaves {left} behind in place of {settings}"
+    assert not left, f"the test changes global settings to {left} and does not restore {settings}"
 
 
 def _global_settings() -> dict[str, Any]:
-    """Return the settings of a process that torch and transformers keep, if they are imported."""
+    """Return the global settings of torch and transformers, if they are imported."""
     torch, logging = sys.modules.get("torch"), sys.modules.get("transformers.utils.logging")
     if torch is None or not hasattr(torch, "get_num_threads"):
         return {}
@@ -105,7 +106,7 @@ def _global_settings() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _plugins_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A test's plug-ins and the modules it wrote end with it: which tests share a process is chance."""
+    """Remove a test's plug-ins and the modules that it wrote, because which tests share a process is chance."""
     from prefzoo.losses import _registry
 
     monkeypatch.setattr(_registry, "_REGISTRY", dict(_registry._REGISTRY))
@@ -113,20 +114,22 @@ def _plugins_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
     yield
     written = str(tmp_path_factory.getbasetemp())
     for name in set(sys.modules) - before:
-        own = getattr(sys.modules[name], "__dict__", {})  # some modules make up any attribute that they are asked for
+        own = getattr(sys.modules[name], "__dict__", {})  # some modules return something for any attribute
         places = [own.get("__file__"), *own.get("__path__", [])]
         if any(str(place).startswith(written) for place in places):
             del sys.modules[name]
     if len(sys.modules) > len(before) + 300:
-        # torch or transformers came: left in, its objects make each later collection take half a second
+        # torch or transformers was imported: without a freeze, each later collection takes half a second
         gc.collect()
         gc.freeze()
 
 
 def build_tokenizer(chat_template: str | None, *, merging: bool = False) -> Any:
-    """Byte-level BPE trained on a few lines; EOS is ChatML's end of turn, BOS is put first by the tokenizer itself.
+    """Train a byte-level BPE tokenizer on a few lines; EOS is ChatML's end of turn, and the tokenizer adds a BOS.
 
-    `merging`: tokens may span words, punctuation and line breaks.
+    Args:
+        chat_template: The chat template, or None.
+        merging: Whether tokens may span words, punctuation and line breaks.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -156,19 +159,19 @@ def build_tokenizer(chat_template: str | None, *, merging: bool = False) -> Any:
 
 @pytest.fixture
 def tiny_tokenizer() -> Any:
-    """With a ChatML template."""
+    """Return a tokenizer with a ChatML template."""
     return build_tokenizer(CHATML)
 
 
 @pytest.fixture
 def tiny_plain_tokenizer() -> Any:
-    """Without a chat template; it puts a BOS before what it encodes."""
+    """Return a tokenizer without a chat template, which adds a BOS to each text."""
     return build_tokenizer(None)
 
 
 @pytest.fixture
 def tiny_model() -> Any:
-    """A random two-layer Llama in fp32 for the tiny tokenizers' vocabulary, as `models.load` prepares it."""
+    """Return a random two-layer Llama in fp32 for the tiny tokenizers' vocabulary, with packed attention."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -182,7 +185,7 @@ def tiny_model() -> Any:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=256,
-        initializer_range=0.3,  # spread-out logits, so that a wrong position shows
+        initializer_range=0.3,  # large enough that a wrong position changes the logits
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=3,
@@ -197,7 +200,7 @@ def tiny_model() -> Any:
 
 @pytest.fixture
 def run_folder(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
-    """All that a small `prefzoo run r.yaml` needs: a stateful loss, a reference that moves, an adapter with dropout."""
+    """Write all files of a small `prefzoo run r.yaml`: a stateful loss, a moving reference, an adapter with dropout."""
     tiny_model.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "train.jsonl").write_text(pairs_text(range(8)))
@@ -208,14 +211,14 @@ def run_folder(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
 
 @pytest.fixture
 def in_run_folder(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same as the current folder."""
+    """Make `run_folder` the current folder."""
     monkeypatch.chdir(run_folder)
     return run_folder
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Any:
-    """A function that writes a recipe, and returns its path."""
+    """Return a function that writes a recipe and returns its path."""
 
     def _write(text: str | bytes) -> Path:
         path = tmp_path / "r.yaml"

@@ -1,4 +1,4 @@
-"""Sources as syntax trees, each parsed once for all tests of a process that read the code."""
+"""Parse each source once for all tests of a process that read the code."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from functools import cache
 
 @cache
 def parsed(source: str) -> ast.Module:
-    """The tree of a source; it is not to be changed."""
+    """Return the syntax tree of a source; callers must not change it."""
     return ast.parse(source)

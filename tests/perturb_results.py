@@ -1,8 +1,8 @@
-"""Run the tests in a copy of the checkout in which every number under results/ is another.
+"""Run the tests in a copy of the checkout in which every number under results/ is changed.
 
-`python tests/perturb_results.py [--seed N] [PYTEST WORDS ...]`: a run that anyone can repeat gives other numbers on
-another processor, so no test may depend on them. All tests run unless words for pytest say otherwise. The settings in
-`recipe.resolved.yaml` stay, and the page of all runs is written anew from the numbers.
+Usage: `python tests/perturb_results.py [--seed N] [PYTEST ARGUMENTS ...]`. The same run gives other numbers on another
+processor, so no test may depend on the stored ones. All tests run unless arguments for pytest select some. The settings
+in `recipe.resolved.yaml` do not change, and the page of all runs is written again from the numbers.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def run(folder: Path, seed: int, words: Sequence[str]) -> subprocess.CompletedPr
     """Copy the checkout, perturb the copy's results and run pytest there.
 
     Args:
-        folder: an empty folder for the copy.
-        seed: of the random changes.
-        words: arguments for pytest; paths are relative to the checkout.
+        folder: An empty folder for the copy.
+        seed: Seed of the random changes.
+        words: Arguments for pytest; paths are relative to the checkout.
 
     Returns:
-        The finished pytest, its output in `stdout`.
+        The finished process of pytest, with its output in `stdout`.
     """
     copy = folder / "copy"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=LEFT_OUT)
     perturb(copy / "results", random.Random(seed))
     env = {**os.environ, "PYTHONPATH": str(copy)}
     for name in [name for name in env if name.startswith("PYTEST_")]:
-        del env[name]  # those of a pytest that calls this function
+        del env[name]  # set by a pytest that calls this function
     page = [sys.executable, "-m", "prefzoo", "leaderboard", "results", "--write"]
     subprocess.run(page, cwd=copy, env=env, stdout=subprocess.DEVNULL, check=True)
     pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]

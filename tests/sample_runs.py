@@ -1,4 +1,4 @@
-"""Run folders with known numbers, written by the code that writes real ones: for the tests of boards and reports."""
+"""Write run folders with known numbers for the tests of boards and reports, by the code that writes real ones."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ def make_run(
     """Write a run's folder.
 
     Args:
-        variants: of each variant, its scores on the prompts (the base has 0.5 on each); empty without prompts.
-        gamma: a hyperparameter of every loss, so that two runs may differ in it.
-        margins: of each variant, its margins on held-out pairs in nats.
-        documents: of each variant and the base, its scores on the documents of the benchmark `knowledge`.
-        train: settings of every variant's training; a batch of 8 unless given.
-        equivalence: points within which variants count as equal.
+        folder: Folder to create; its name is the run's.
+        variants: Scores of each variant on the prompts (the base has 0.5 on each); empty without prompts.
+        model, prompts, judge, tokens: Settings of the recipe: the model, and the evaluation's prompts, judge and
+            `max_new_tokens`.
+        gamma: A hyperparameter of every loss, so that two runs may differ in it.
+        margins: Margins of each variant on held-out pairs, in nats.
+        documents: Scores of each variant and the base on the documents of the benchmark `knowledge`.
+        train: Settings of every variant's training; None for a batch of 8.
+        equivalence: Percentage points within which variants count as equal.
 
     Returns:
         The folder.
@@ -67,12 +70,12 @@ def make_run(
 
 
 def share(won: int, of: int = 40) -> list[float]:
-    """Return scores of which the first `won` beat the base's and all others lose to them."""
+    """Return `of` scores; the first `won` of them beat the base, and all others lose to it."""
     return [1.0] * won + [0.0] * (of - won)
 
 
 def quick_run(folder: Path) -> Path:
-    """Write a run like the quickstart's: three variants above the base, within noise of each other, and ipo below."""
+    """Write a run like the quickstart's: ipo below the base, and three variants above it, equal within noise."""
     rng = np.random.default_rng(0)
     wins = {"dpo": share(66, 100), "cdpo": share(65, 100), "ipo": share(48, 100), "simpo": share(69, 100)}
     margins = {name: rng.normal(0.3 + i / 10, 0.5, 100).tolist() for i, name in enumerate(wins)}
@@ -82,7 +85,7 @@ def quick_run(folder: Path) -> Path:
 
 
 def seeded_run(folder: Path, variants: Mapping[str, Sequence[Sequence[float]]], **more: Any) -> Path:
-    """Write a run of several seeds: of each variant, its scores on the prompts by seed; the rest as `make_run`."""
+    """Write a run of several seeds, from each variant's scores by seed; other arguments are those of `make_run`."""
     finals = {f"{name}-s{seed}": name for name, seeds in variants.items() for seed in range(len(seeds))}
     scores = [row for seeds in variants.values() for row in seeds]
     make_run(folder, dict(zip(finals, scores, strict=True)), **more)
@@ -101,7 +104,7 @@ def seeded_run(folder: Path, variants: Mapping[str, Sequence[Sequence[float]]], 
 
 
 def pairs_run(folder: Path) -> Path:
-    """Write a run of three variants that was measured on held-out pairs alone, where `quick_run`'s are better."""
+    """Write a run of three variants, measured on held-out pairs only, with smaller margins than in `quick_run`."""
     rng = np.random.default_rng(1)
     margins = {name: rng.normal(0.1, 0.5, 100).tolist() for name in ("dpo", "repo", "apo_zero_unpaired")}
     return make_run(
@@ -142,7 +145,7 @@ def _write_answers(folder: Path, measured: Measured, prompts: str | None) -> Non
 
 
 def _write_training(folder: Path, i: int, gamma: float) -> None:
-    """Write what a training leaves, with costs that differ from variant to variant."""
+    """Write the files of a training, with costs that differ between variants."""
     steps = [{"step": s, "loss": 0.7 / s, "rewards/margins": 0.1 * s, "grad_norm": 3.0} for s in range(1, STEPS + 1)]
     costs = {"seconds": 10.0 + i, "pairs_per_second": 2.0 - i, "peak_memory_bytes": 2.0**30, "energy_joules": 5.0}
     hardware = {"gpu": None, "processor": "P", "cores": 2}

@@ -1,4 +1,4 @@
-"""A module `vllm` of the surface that prefzoo uses, for machines without a GPU: it writes down what it was asked."""
+"""A stand-in for the module `vllm` on machines without a GPU: it has the parts that prefzoo uses and logs calls."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ class LoRARequest:
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the module on the path, of this process and of those that it starts."""
-    place = folder / "stand_in"
-    (place / "vllm" / "lora").mkdir(parents=True)
-    (place / "vllm" / "__init__.py").write_text(MODULE)
-    (place / "vllm" / "lora" / "__init__.py").write_text("")
-    (place / "vllm" / "lora" / "request.py").write_text(REQUEST)
+    """Put the module on the path of this process and its child processes."""
+    package = folder / "stand_in"
+    (package / "vllm" / "lora").mkdir(parents=True)
+    (package / "vllm" / "__init__.py").write_text(MODULE)
+    (package / "vllm" / "lora" / "__init__.py").write_text("")
+    (package / "vllm" / "lora" / "request.py").write_text(REQUEST)
     root = str(Path(__file__).parents[1])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), root]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(package), root]))
     monkeypatch.setenv("FAKE_LOG", str(folder / "vllm.jsonl"))
-    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.syspath_prepend(str(package))
 
 
 def requests(folder: Path) -> list[dict[str, Any]]:
-    """What the module was asked, in order: settings of engines, and calls."""
+    """Return the module's log in order: settings of engines, and calls."""
     return [json.loads(line) for line in (folder / "vllm.jsonl").read_text().splitlines()]

@@ -1,7 +1,8 @@
-"""A linear layer with a LoRA adapter in three products, and their gradients in five: half of peft's operations.
+"""Compute a linear layer with a LoRA adapter in three matrix products, and its gradients in five.
 
-On GPUs small operations take as long as their launches. W x + s B A x (Hu 2021, arXiv:2106.09685) is computed by
-products that add to their output. In half precision the sum is rounded once, by peft three times.
+These are half as many operations as in peft. On GPUs, a small operation costs as much as its launch, so the products of
+W x + s B A x (Hu 2021, arXiv:2106.09685) add to their output. In half precision the sum is then rounded once; in peft
+it is rounded three times.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-DEVICES = ("cuda",)  # where launches bind; on CPUs peft's own products cost as little
+DEVICES = ("cuda",)  # where launches limit the speed; on CPUs, peft's own products are as fast
 
 
 @contextmanager
 def fused_adapters(model: Any, *, enabled: bool = True) -> Iterator[None]:
-    """Compute the adapted linear layers of a model by `adapted` within this context, on the devices that gain by it.
+    """Compute a model's linear layers with adapters by `adapted` within this context, on devices where it is faster.
 
     Args:
-        model: A peft model, or any other, which stays as it is.
-        enabled: Whether this process holds whole weights.
+        model: A peft model; any other model is left unchanged.
+        enabled: Whether to do anything; False if this process holds only parts of the weights.
     """
     layers = [m for m in model.modules() if _is_plain(m)] if enabled and model.device.type in DEVICES else []
     casts = [layer.cast_input_dtype_enabled for layer in layers]
@@ -43,16 +44,16 @@ def fused_adapters(model: Any, *, enabled: bool = True) -> Iterator[None]:
 def adapted(
     x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float, dropout: float = 0.0
 ) -> Tensor:
-    """Return W x + b + s B A x, where the adapter's input is dropped out.
+    """Return W x + b + s B A dropout(x).
 
     Args:
-        x: (..., I) input; like all other tensors, in the precision of products.
+        x: (..., I) input. All tensors have the precision of the matrix products.
         weight: (O, I) frozen weight W.
         bias: (O,) frozen bias, or None.
         down: (r, I) A.
         up: (O, r) B.
-        scale: s.
-        dropout: Share of the adapter's inputs that is dropped.
+        scale: Factor s.
+        dropout: Share of the adapter's inputs that is set to zero.
 
     Returns:
         (..., O) outputs.
@@ -62,7 +63,7 @@ def adapted(
 
 
 def _is_plain(layer: Any) -> bool:
-    """Return whether a layer is peft's plain one around torch's, with one adapter."""
+    """Return whether a layer is peft's plain `Linear` around a frozen `nn.Linear`, with one adapter."""
     if not hasattr(layer, "lora_A") or "forward" in vars(layer):
         return False
     from peft.tuners.lora.layer import Linear
@@ -79,7 +80,7 @@ def _is_plain(layer: Any) -> bool:
 def _forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     (name,), base = self.lora_A, self.base_layer
     dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-    if self.disable_adapters or base.weight.dtype != dtype:  # fp32 weights under autocast, which casts them once a step
+    if self.disable_adapters or base.weight.dtype != dtype:  # autocast casts fp32 weights, once a step
         return type(self).forward(self, x, *args, **kwargs)  # type: ignore[no-any-return]
     down, up = self.lora_A[name].weight.to(dtype), self.lora_B[name].weight.to(dtype)
     rate = float(getattr(self.lora_dropout[name], "p", 0.0)) if self.training else 0.0
@@ -112,5 +113,5 @@ class _Adapted(torch.autograd.Function):
 
 
 def _scaled_product(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    product: Tensor = torch.addmm(a.new_empty(1), a, b, beta=0, alpha=scale)  # beta of 0: what is added is not read
+    product: Tensor = torch.addmm(a.new_empty(1), a, b, beta=0, alpha=scale)  # beta=0: the first argument is not read
     return product

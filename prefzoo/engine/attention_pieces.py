@@ -1,4 +1,4 @@
-"""How attention on CPUs is cut into pieces, and what it saves for the backward pass. Needs no torch."""
+"""Split attention on CPUs into pieces, and count the weights that it saves for the backward pass. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prefzoo.engine.block_index import Blocks
 
-QUERIES_PER_PIECE = 192  # queries at a time: fewer cost overhead, more cost products with keys that they do not see
-MAX_SAVED_KEYS = 512  # up to so many keys, attention weights are saved for the backward pass; otherwise recomputed
+QUERIES_PER_PIECE = 192  # fewer queries add overhead; more are multiplied by keys that they do not see
+MAX_SAVED_KEYS = 512  # with more keys, attention weights are recomputed in the backward pass, not saved
 
 
 def pieces_of(blocks: Blocks, window: int | None = None) -> list[tuple[slice, tuple[slice, ...]]]:
-    """Return slices of queries, each with the slices of keys that they see; the last key is the last query's."""
+    """Split the queries of a packed batch into slices, each with the slices of the keys that it sees.
+
+    In each pair, the last key is at the position of the last query.
+
+    Args:
+        blocks: For each block the tokens of its prompt, first and second answer (0 without a second).
+        window: Width of a sliding window in tokens; None for none.
+    """
     pieces: list[tuple[slice, tuple[slice, ...]]] = []
     start = 0
     for prompt, first, second in blocks:
@@ -29,10 +36,10 @@ def pieces_of(blocks: Blocks, window: int | None = None) -> list[tuple[slice, tu
 
 
 def _near(seen: tuple[slice, ...], queries: int, window: int | None) -> tuple[slice, ...]:
-    """Leave out the keys before the window of the first of the queries, which are the last of the keys."""
+    """Drop the keys before the first query's window; the queries are at the last `queries` positions of the keys."""
     if window is None:
         return seen
-    left = queries + window - 1  # keys that are not left out
+    left = queries + window - 1  # number of keys to keep
     near: list[slice] = []
     for part in reversed(seen):
         if left:
@@ -43,6 +50,6 @@ def _near(seen: tuple[slice, ...], queries: int, window: int | None) -> tuple[sl
 
 
 def saved_attention_weights(blocks: Blocks) -> int:
-    """Return how many attention weights one head of one layer saves for the backward pass on CPUs."""
+    """Return how many attention weights a head of a layer without window or cap saves for the backward pass on CPUs."""
     sizes = [(at.stop - at.start, sum(part.stop - part.start for part in seen)) for at, seen in pieces_of(blocks)]
     return sum(queries * keys for queries, keys in sizes if keys <= MAX_SAVED_KEYS)

@@ -1,7 +1,7 @@
-"""Entries in transformers' tables of attention functions, each as long as a model lives that names it.
+"""Register attention functions in transformers' tables, and remove each when no model uses it any more.
 
-Models look their attention up in process-wide tables. An entry here is removed with the last model that uses it, so
-that other code finds transformers' tables unchanged.
+Models look up their attention function in process-wide tables. An entry that is added here is removed with the last
+model that uses it, so that other code finds transformers' tables unchanged.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ _users: Counter[str] = Counter()
 
 
 def register(model: Any, name: str, attend: Callable[..., Any], mask: Callable[..., Any]) -> None:
-    """Let a model attend with a function of our own.
+    """Make a model compute attention with `attend`.
 
     Args:
-        model: a model of transformers.
-        name: the entry's.
-        attend: the attention function.
-        mask: makes the attention mask that `attend` takes.
+        model: A transformers model.
+        name: Name of the entry in transformers' tables.
+        attend: The attention function.
+        mask: Function that makes the attention mask for `attend`.
     """
     registration = _Registration(name, attend, mask)
     for module in model.modules():
-        if hasattr(module, "config"):  # whatever reads the name keeps the entry, even outside the model
+        if hasattr(module, "config"):  # a module that reads the name holds the entry, even outside the model
             module.attention_registration = registration
     model.set_attn_implementation(name)
 
 
 class _Registration:
-    """One model's claim on an entry; the model holds it as an attribute, and a copy of the model holds another."""
+    """A model's use of an entry, which the model holds as an attribute; a copy of the model counts as another use."""
 
     def __init__(self, name: str, attend: Callable[..., Any], mask: Callable[..., Any]) -> None:
         from transformers import AttentionInterface, AttentionMaskInterface
 
         AttentionInterface.register(name, attend)
         AttentionMaskInterface.register(name, mask)
-        self._made_of = name, attend, mask
+        self._arguments = name, attend, mask
         _users[name] += 1
         weakref.finalize(self, _release, name).atexit = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Registration:
-        return _Registration(*self._made_of)
+        return _Registration(*self._arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Registration, self._made_of
+        return _Registration, self._arguments
 
 
 def _release(name: str) -> None:

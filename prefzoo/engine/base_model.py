@@ -1,6 +1,7 @@
 """The untrained model of a run, and the policies that start from it.
 
-It is in memory while it is read, and where there is room also in between: the next policy is then a copy of it.
+The model is in memory while it is used. If there is room, it also stays there between uses, and the next policy is a
+copy of it instead of a new load from disk.
 """
 
 from __future__ import annotations
@@ -23,40 +24,40 @@ from prefzoo.runtime.memory import release_memory
 
 
 class Base:
-    """The untrained model, loaded when it is first read, and again after `drop`.
+    """The untrained model, loaded at its first use, and again at the first use after `drop`.
 
-    A policy is trained in the memory that it took, unless there is room for both.
+    A policy is trained in the memory that this model took, unless there is room for both.
 
     Attributes:
-        config: its configuration, once it was loaded; else None.
-        room: bytes that it may take beside trainings; 0: none, so that each policy is loaded.
-        may_stay: whether it is to be given any.
+        config: The model's configuration; None before the first load.
+        room: Bytes that the model may take during trainings; with 0, it is dropped and each policy is loaded from disk.
+        may_stay: Whether the model may be given `room`.
     """
 
     def __init__(
         self, load: Callable[[], Any], *, frozen_bf16: bool = False, loaded: Any = None, sharded: bool = False
     ) -> None:
-        """Load nothing yet.
+        """Store the settings; the model is loaded later.
 
         Args:
-            load: returns the model, in evaluation mode.
-            frozen_bf16: whether the model is read under autocast to bf16 only, so that its linear layers may be stored
+            load: Returns the model, in evaluation mode.
+            frozen_bf16: Whether the model is only used under autocast to bf16, so that its linear layers may be stored
                 in bf16.
-            loaded: a model that `load` returned before, for the first reading.
-            sharded: whether the model is spread over all processes while it is read.
+            loaded: A model that `load` has returned already, for the first use.
+            sharded: Whether the model is sharded over all processes while it is used.
         """
         self._load, self._frozen_bf16, self._loaded, self._sharded = load, frozen_bf16, loaded, sharded
         self._model: Any = None
-        self._answering: Any = None  # the model or a copy of it, in the precision of answers
-        self._original: Original | None = None  # of a model that may stay
-        self._bytes = 0  # that it takes then; 0 as long as that is not known
+        self._answering: Any = None  # the model or a copy of it, in the precision of generation
+        self._original: Original | None = None  # for copies of a model that may stay in memory
+        self._bytes = 0  # memory that the model takes if it stays; 0 while unknown
         self.room, self.may_stay, self.config = 0.0, True, getattr(loaded, "config", None)
 
     @property
     def model(self) -> Any:
         """The model, frozen, on this process's device; a `ShardedModel` if it is sharded."""
         if not self._sharded and self._answering is self._model is not None and self._model.dtype != torch.float32:
-            self.drop()  # its weights were rounded
+            self.drop()  # its weights were rounded to generate answers
         if self._model is None:
             model = self._frozen()
             self._model = shard_model(model) if self._sharded else _on_device(model)
@@ -64,22 +65,22 @@ class Base:
 
     @property
     def size(self) -> int:
-        """How many parameters the model has."""
+        """Number of the model's parameters."""
         return sum(p.numel() for p in self._any.parameters())
 
     @property
     def modules(self) -> list[str]:
-        """The last parts of its modules' names, by which adapters name their targets."""
+        """Last parts of the modules' names, sorted; an adapter's targets are named by them."""
         return sorted({path.rpartition(".")[2] for path, _ in self._any.named_modules()})
 
     @property
     def _any(self) -> Any:
-        """The model, cast or not: before it is read, it is not decided whether it stays."""
+        """The model in memory; before its first use it is not cast, because whether it may stay is not decided yet."""
         return self.model if self._loaded is None else self._loaded
 
     @property
     def whole(self) -> Any:
-        """The model, frozen, all of it on this process's device."""
+        """The whole frozen model on this process's device, even if `model` is sharded."""
         return _on_device(self._frozen()) if self._sharded else self.model
 
     @property
@@ -94,7 +95,7 @@ class Base:
         return self._answering
 
     def take(self) -> Any:
-        """Return the whole model, frozen, to the caller, who may change it; the next reading gives another one."""
+        """Return the whole frozen model, which the caller may change; the next use of this object gets another one."""
         copy = self.copy()
         if copy is not None:
             return copy.requires_grad_(False)
@@ -103,13 +104,13 @@ class Base:
         return model
 
     def copy(self) -> Any:
-        """Return a new model as it was loaded, to be trained: a copy of the one in memory; None without `room`."""
+        """Return a copy of the model as it was loaded, to be trained, or None without `room` for it."""
         if not self.room or self._sharded or self._bytes > self.room:
             return None
         model = self.model
         if self._original is not None:
             return self._original.copy(model)
-        self.drop()  # it was read without room, or takes more
+        self.drop()  # it was loaded without room, or needs more than it has
         return None
 
     def _frozen(self) -> Any:
@@ -128,17 +129,21 @@ class Base:
         return model
 
     def release(self) -> None:
-        """Release the model's memory until it is read again, unless it has `room` beside a training."""
+        """Release the model's memory until its next use, unless it has `room` during trainings."""
         if self._original is None or self._bytes > self.room:
             self.drop()
 
     def drop(self) -> None:
-        """Release the model's memory until it is read again."""
+        """Release the model's memory until its next use."""
         self._model = self._loaded = self._answering = self._original = None
         release_memory()
 
     def give_up(self) -> bool:
-        """Release the model's memory, and stay beside no training from now on; return whether it stayed until now."""
+        """Release the model's memory, and no longer let it stay in memory during trainings.
+
+        Returns:
+            Whether the model stayed in memory until now.
+        """
         held, self.room, self.may_stay = bool(self.room) and self._model is not None, 0.0, False
         self.drop()
         return held
@@ -146,20 +151,20 @@ class Base:
 
 def _on_device(model: Any) -> Any:
     device = process_state().device
-    return model if model.device.type == device.type else model.to(device)  # a quantised one stays
+    return model if model.device.type == device.type else model.to(device)  # a quantised model must not be moved
 
 
 def load_policy(load: Callable[[str | None], Any], train: Train, *, bf16: bool, seed: int) -> Any:
-    """Return a policy to be trained: all weights, or a fresh adapter on frozen ones.
+    """Load a policy to be trained: all of its weights, or a new LoRA adapter on frozen weights.
 
     Args:
-        load: returns the untrained model, quantised as its argument says (None: not at all).
-        train: says whether there is an adapter, and its shape.
-        bf16: whether the policy is trained under autocast to bf16; frozen linear layers are then stored in bf16.
-        seed: of the adapter's weights.
+        load: Returns the untrained model; its argument is the kind of quantisation, or None for none.
+        train: Settings of the training, which include the adapter's.
+        bf16: Whether the policy is trained under autocast to bf16; frozen linear layers are then stored in bf16.
+        seed: Seed of the adapter's weights.
 
     Returns:
-        the model; its parameters that require gradients are to be trained.
+        The policy; the parameters that are trained require gradients.
     """
     if train.lora is None:
         return _loaded(load, train)

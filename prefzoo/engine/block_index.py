@@ -1,4 +1,4 @@
-"""Compute once for all layers which tokens of a packed batch see which, in the forms that attention kernels take."""
+"""Compute which tokens of a packed batch see which, once for all layers, in the formats of the attention kernels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Blocks = Sequence[tuple[int, int, int]]
 
 
 class Sequences(NamedTuple):
-    """The answers of a packed batch as sequences of their own, each with its prompt before it.
+    """The answers of a packed batch as N separate sequences, each with its prompt among its keys.
 
     Attributes:
-        query_starts: (N + 1,) int32, where each sequence's queries start among the T tokens, and T.
-        key_starts: (N + 1,) int32, where each sequence's keys start among the S gathered ones, and S.
-        most_queries: Queries of the longest sequence.
-        most_keys: Keys of the longest sequence.
-        keys: (S,) token of each gathered key; None if the keys are the tokens as they lie.
+        query_starts: (N + 1,) int32 index of each sequence's first query among the T tokens; the last entry is T.
+        key_starts: (N + 1,) int32 index of each sequence's first key among the S gathered keys; the last entry is S.
+        most_queries: Largest number of queries in a sequence.
+        most_keys: Largest number of keys in a sequence.
+        keys: (S,) index of the token of each gathered key; None if the keys are all tokens in their order.
     """
 
     query_starts: Tensor
@@ -37,9 +37,9 @@ class Padded(NamedTuple):
     """The blocks of a packed batch as rows of equal length.
 
     Attributes:
-        tokens: (n * L,) token at each place of the n rows; unused places name the batch's first token.
-        places: (T,) place of each token in the rows.
-        rows: n.
+        tokens: (n * L,) index of the token at each position of the n rows of length L; 0 at unused positions.
+        places: (T,) position of each token in the flattened rows.
+        rows: Number of rows n.
     """
 
     tokens: Tensor
@@ -55,7 +55,7 @@ class BlockIndex:
     """
 
     def __init__(self, blocks: Blocks) -> None:
-        """Compute nothing yet: each kernel reads what it needs, the first layer computes it.
+        """Store the blocks; an index is computed when a layer first needs it.
 
         Args:
             blocks: For each block the tokens of its prompt, first and second answer.
@@ -67,7 +67,7 @@ class BlockIndex:
 
     @cached_property
     def longest(self) -> int:
-        """Tokens of the longest prompt with one answer."""
+        """Number of tokens of the longest prompt with one answer."""
         return max(prompt + max(first, second) for prompt, first, second in self.blocks)
 
     def sequences(self, device: torch.device) -> Sequences:
@@ -115,14 +115,14 @@ class BlockIndex:
         return self._padded[device]
 
     def mask(self, device: torch.device, window: int | None) -> Tensor:
-        """Return which places of a row see which.
+        """Return the attention mask of the padded rows.
 
         Args:
             device: Where to put the mask.
             window: Width of a sliding window in tokens; None for none.
 
         Returns:
-            (n, 1, L, L) mask, true where a query sees a key; every place sees itself.
+            (n, 1, L, L) mask, true where a query sees a key; every position sees itself.
         """
         window = None if window is None or window >= self.longest else window
         if (device, window) not in self._masks:
@@ -132,7 +132,7 @@ class BlockIndex:
     def _make_mask(self, device: torch.device, window: int | None) -> Tensor:
         prompt, first, _ = (part[:, None] for part in to_device([torch.tensor(self.blocks)], device)[0].unbind(1))
         at = torch.arange(max(map(sum, self.blocks)), device=device)
-        second = at >= prompt + first  # and what is unused after it
+        second = at >= prompt + first  # also true at the unused positions after it
         position = torch.where(second, at - first, at)
         of_first = (at >= prompt) & ~second
         sees = (at <= at[:, None]) & ~(second[:, :, None] & of_first[:, None, :])

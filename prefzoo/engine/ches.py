@@ -1,4 +1,4 @@
-"""CHES scores: how alike a model sees the answers of a pair, by their last hidden states."""
+"""Compute CHES scores: how similar the two answers of a pair are to a model, by their last hidden states."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from prefzoo.data.tokens import TokenPair, only_pairs
 from prefzoo.engine.logprobs import choose_layout, sum_states
 from prefzoo.runtime.progress import Report
 
-TOKENS = 4096  # of a pass
+TOKENS = 4096  # per forward pass
 
 
 def with_ches(data: AuditedData, model: Any, report: Report | None = None) -> AuditedData:
-    """Return a data set whose audit has the CHES scores of its pairs.
+    """Add the CHES scores of a data set's pairs to its audit.
 
     Args:
         data: The data set.
-        model: As `models.load` returns one.
+        model: A model that `models.load` returned.
         report: As for `ches_of`.
 
     Returns:
-        The same data, with them.
+        The same data, with the scores in its audit.
 
     Raises:
-        UserError: The data has single answers.
+        UserError: The data has single answers instead of pairs.
     """
-    fault = f"{data.audit.spec}: --ches compares the two answers of a pair, and these are single ones; leave it out"
+    fault = (
+        f"{data.audit.spec}: --ches compares the two answers of a pair, and this data has single answers; leave it out"
+    )
     pairs = only_pairs(data.tokens.examples, fault)
     scores = ches_of(model, pairs, choose_layout(model, pairs), report)
     return replace(data, audit=replace(data.audit, ches=scores))
@@ -46,8 +48,8 @@ def ches_of(model: Any, pairs: Sequence[TokenPair], layout: Layout, report: Repo
     Args:
         model: A causal language model; it stays on its device.
         pairs: The pairs, at least one.
-        layout: How they are laid out in a pass.
-        report: Called with the pairs done, their total number and an empty note.
+        layout: How pairs are laid out in a forward pass.
+        report: Called with the number of pairs done, the number of all pairs and an empty note.
 
     Returns:
         The scores, in the order of the pairs.
@@ -64,9 +66,10 @@ def ches_of(model: Any, pairs: Sequence[TokenPair], layout: Layout, report: Repo
 
 
 def _scores(sums: Tensor, counts: Tensor) -> Tensor:
-    """Return (B, 2) scores, as they are and normalised, from (2B, D) sums and (2B,) numbers of tokens."""
+    """Return (B, 2) scores, plain and length-normalised, from (2B, D) sums of states and (2B,) numbers of tokens."""
     pairs = len(sums) // 2
-    ours, theirs = sums[:pairs], sums[pairs:]
-    own, other = counts[:pairs], counts[pairs:]
-    product, square = (ours * theirs).sum(-1), ours.square().sum(-1)
-    return torch.stack([product - square, product / (own * other) - square / own.square()], dim=-1)
+    chosen, rejected = sums[:pairs], sums[pairs:]
+    chosen_len, rejected_len = counts[:pairs], counts[pairs:]
+    product, square = (chosen * rejected).sum(-1), chosen.square().sum(-1)
+    normalised = product / (chosen_len * rejected_len) - square / chosen_len.square()
+    return torch.stack([product - square, normalised], dim=-1)

@@ -1,7 +1,7 @@
-"""bf16 copies of the trained linear layers' weights, made once per optimiser step instead of one by one by autocast.
+"""Cast the trained linear layers' weights to bf16 once per optimiser step, in groups instead of one by one.
 
-Products under autocast read the same numbers, and the gradients are those of autocast to the last bit: rounded to bf16
-by the products, summed over the passes in fp32. Only the casts are fewer: one launch for a group of weights.
+Matrix products read the same numbers as under autocast, and the gradients are the same to the last bit: rounded to bf16
+by the products, and summed over the passes in fp32. The casts take fewer launches: one for each group of weights.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-GROUP = 16  # weights cast together: about a layer's; their gradients stay in bf16 until the last of them is there
+GROUP = 16  # weights cast together, about one layer's; their bf16 gradients are cast when all of them are computed
 
 
 @contextmanager
 def half_precision_weights(model: Any, *, enabled: bool) -> Iterator[None]:
     """Let the trained linear layers of a model read bf16 copies of their weights within this context.
 
-    Enter it again after each update of the weights. Gradients arrive at the weights themselves.
+    Enter the context again after each update of the weights. Gradients are accumulated in the fp32 weights.
 
     Args:
-        model: A causal language model that is read under autocast to bf16, or a peft model around one.
+        model: A causal language model that is used under autocast to bf16, or a peft model around one.
         enabled: Whether to do anything.
     """
     own = _weights(model) if enabled else []
@@ -62,16 +62,16 @@ def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
 
 
 def _weights(model: Any) -> list[tuple[nn.Linear, str, nn.Parameter]]:
-    """Return layer, name and parameter of each trained fp32 weight and bias that only products read."""
+    """Return layer, name and parameter of each trained fp32 weight or bias that only matrix products read."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    kept = {id(part) for part in causal.get_output_embeddings().modules()}  # the engine reads the head in fp32
+    excluded = {id(part) for part in causal.get_output_embeddings().modules()}  # the engine reads the head in fp32
     for layer in model.modules():
         if getattr(layer, "cast_input_dtype_enabled", False):  # its input would be cast to the weights' precision
-            kept |= {id(part) for part in layer.modules()}
+            excluded |= {id(part) for part in layer.modules()}
     return [
         (layer, name, parameter)
         for layer in model.modules()
-        if type(layer) is nn.Linear and id(layer) not in kept
+        if type(layer) is nn.Linear and id(layer) not in excluded
         for name, parameter in layer._parameters.items()
         if parameter is not None and parameter.requires_grad and parameter.dtype == torch.float32
     ]

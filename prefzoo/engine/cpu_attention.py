@@ -17,10 +17,10 @@ from prefzoo.engine.block_index import Blocks
 
 
 class AttentionKind(NamedTuple):
-    """What attention of an architecture does beside the softmax.
+    """Settings of an architecture's attention.
 
     Attributes:
-        scale: Factor of the scores.
+        scale: Factor of the attention scores.
         window: Width of a sliding window in tokens; None for none.
         cap: Soft-capping of the scores; 0 for none.
     """
@@ -48,10 +48,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, kind: Atte
 
 
 class _Pieces(torch.autograd.Function):
-    """Attention of every answer with its gradient written out: a third of the calls, and no copies of whole batches.
+    """Attention of every answer with its own gradient formula: a third of the calls, and no copies of whole batches.
 
-    Only some queries of a long answer are processed at a time, so that no more than their scores exist at once and few
-    keys are scored that a query does not see. For T queries and the S keys of their prompt and answer:
+    A long answer is processed some queries at a time: only their scores are in memory at once, and few scores are
+    computed for keys that a query does not see. For T queries and the S keys of their prompt and answer:
     P = softmax(Q K' scale), O = P V, and in the backward pass
     dV = P' dO, dS = P * (dO V' - rowsum(P * dO V')), dQ = dS K scale, dK = dS' Q scale.
     """
@@ -99,13 +99,19 @@ class _Pieces(torch.autograd.Function):
             _add_at(to_k, seen, of_scores.transpose(1, 2) @ rows)
             _add_at(to_v, seen, weights.transpose(1, 2) @ each)
         grads = to_q.view(1, groups * share, t, d).mul_(kind.scale), to_k[None], to_v[None]
-        return *(x.to(kind) for x, kind in zip(grads, ctx.dtypes, strict=True)), None, None
+        return *(x.to(original) for x, original in zip(grads, ctx.dtypes, strict=True)), None, None
 
 
 def _weights(queries: Tensor, keys: Tensor, kind: AttentionKind) -> tuple[Tensor, Tensor | None]:
-    """Return the (K, H/K * T, S) attention weights of (K, H/K, T, D) queries, the last T of S positions of the keys.
+    """Return the attention weights of queries at the last T of S positions.
 
-    With a cap also its derivative, in the same shape.
+    Args:
+        queries: (K, H/K, T, D) queries, scaled.
+        keys: (K, S, D) keys.
+        kind: The kind of attention.
+
+    Returns:
+        (K, H/K * T, S) weights, and the derivative of the soft-capping in the same shape; None without a cap.
     """
     groups, share, t, d = queries.shape
     scores = (queries.reshape(groups, share * t, d) @ keys.transpose(1, 2)).view(groups, share, t, -1)
@@ -118,7 +124,7 @@ def _weights(queries: Tensor, keys: Tensor, kind: AttentionKind) -> tuple[Tensor
     if kind.window is not None and size > kind.window:
         scores.add_(_bias(t, size, kind.window, scores.dtype))
     else:
-        scores[..., -t:].add_(_bias(t, t, None, scores.dtype))  # all queries see what lies before the first of them
+        scores[..., -t:].add_(_bias(t, t, None, scores.dtype))  # all queries see the keys before the first query
     return scores.softmax(-1).view(groups, share * t, -1), slope
 
 
@@ -140,7 +146,7 @@ def _add_at(sums: Tensor, seen: tuple[slice, ...], values: Tensor) -> None:
 
 @lru_cache(maxsize=2 * QUERIES_PER_PIECE)
 def _bias(t: int, s: int, window: int | None, dtype: torch.dtype) -> Tensor:
-    """Return a (t, s) matrix for the last t of s positions: zero where one sees another, else minus infinity."""
+    """Return the (t, s) mask that is added to scores of the last t of s positions: 0 for keys they see, else -inf."""
     hidden = torch.ones(t, s, dtype=torch.bool).triu_(s - t + 1)
     if window is not None:
         hidden |= torch.ones_like(hidden).tril_(s - t - window)

@@ -1,8 +1,8 @@
-"""A transformer's small operations in one pass each: less memory held for the backward pass, fewer passes over it.
+"""Replace a transformer's small operations by versions that read memory less often and save less of it.
 
-Root-mean-square norms, gated MLPs and rotary positions are most of what a decoder does besides matrix products. Each is
-compared with the version here before it is replaced, so an unknown variant stays as it is. Replacements are attributes
-of one model's own modules: the classes and functions of transformers, and other models, are not touched.
+Root-mean-square norms, gated MLPs and rotary positions are most of a decoder's work besides matrix products. Each is
+replaced only if the version here computes the same values, so an unknown variant stays as it is. Replacements are
+attributes of one model's modules: transformers' classes and functions, and other models, are not changed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MARK = "prefzoo_fused"  # attribute of the modules whose forward method was repl
 
 @torch.no_grad()
 def install(model: Any) -> None:
-    """Replace the known operations of a model on the CPU, in place; its values and gradients stay the same."""
-    with_rotary: dict[Any, Callable[..., Any] | None] = {}  # by the forward function of a class of modules
+    """Replace the known operations of a model, in place; its values and gradients stay the same up to rounding."""
+    with_rotary: dict[Any, Callable[..., Any] | None] = {}  # replacement of each forward function, or None
     for module in model.modules():
         kind, forward = type(module).__name__, type(module).forward
         if kind.endswith("RMSNorm") and _eps(module) is not None:
@@ -49,7 +49,7 @@ def uninstall(model: Any) -> None:
 
 
 def _replace(module: Any, forward: Any, example: Tensor) -> None:
-    """Give a module another forward method, if that computes the same of an example."""
+    """Replace a module's forward method if the new one computes the same values for an example."""
     weight = next(module.parameters())
     example, method = example.to(weight.device, weight.dtype), MethodType(forward, module)
     try:
@@ -62,14 +62,14 @@ def _replace(module: Any, forward: Any, example: Tensor) -> None:
 
 
 def _eps(module: Any) -> float | None:
-    """Return the norm's epsilon; None for a module that is no plain norm."""
+    """Return the norm's epsilon; None if the module is not a plain norm."""
     if [name for name, _ in module.named_parameters()] != ["weight"]:
         return None
     return getattr(module, "variance_epsilon", getattr(module, "eps", None))
 
 
 def _product_dtype(x: Tensor) -> torch.dtype:
-    """Return the precision in which matrix products will read `x`: under autocast the lower one."""
+    """Return the precision in which matrix products will read `x`: the lower one under autocast."""
     device = x.device.type
     if x.dtype == torch.float32 and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
@@ -77,7 +77,7 @@ def _product_dtype(x: Tensor) -> torch.dtype:
 
 
 def _norm_forward(self: Any, x: Tensor) -> Tensor:
-    # a residual stream goes on to matrix products: cast once here instead of at each of them
+    # matrix products read the output: cast it once here instead of once in each of them
     dtype = _product_dtype(x) if x.dtype == torch.float32 else torch.promote_types(x.dtype, self.weight.dtype)
     return norm(x, self.weight, _eps(self) or 0.0, dtype)
 
@@ -88,9 +88,9 @@ def _mlp_forward(self: Any, x: Tensor) -> Tensor:
 
 
 def _with_rotary(forward: Any) -> Callable[..., Any] | None:
-    """Return a copy of an attention's forward function that calls `rotate`; None where it calls nothing that is alike.
+    """Return a copy of an attention's forward function that calls `rotate`; None if it calls no equivalent function.
 
-    The function looks the rotation up among its module's global names. The copy has global names of its own.
+    The original looks up its rotation among the globals of its module. The copy has its own globals.
     """
     inner = inspect.unwrap(forward)
     if ROTARY not in getattr(getattr(inner, "__code__", None), "co_names", ()):
@@ -99,7 +99,7 @@ def _with_rotary(forward: Any) -> Callable[..., Any] | None:
 
 
 def _copy_with_global(function: Any, name: str, value: Any) -> Callable[..., Any] | None:
-    """Return a copy of a function, and of the decorated one in it, with another global; None if it cannot be copied."""
+    """Return a copy of a function, and of the function it decorates, with one global changed; None if impossible."""
     inner, cells, names = getattr(function, "__wrapped__", None), function.__closure__ or (), function.__globals__
     attributes = dict(vars(function))
     if inner is None:
@@ -109,7 +109,7 @@ def _copy_with_global(function: Any, name: str, value: Any) -> Callable[..., Any
         if copy is None or not any(_holds(cell, inner) for cell in cells):
             return None
         cells = tuple(CellType(copy) if _holds(cell, inner) else cell for cell in cells)
-        attributes["__wrapped__"] = copy  # which signatures are read of
+        attributes["__wrapped__"] = copy  # inspect reads the signature from it
     copied = FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells or None)
     copied.__kwdefaults__ = function.__kwdefaults__
     vars(copied).update(attributes)
@@ -119,7 +119,7 @@ def _copy_with_global(function: Any, name: str, value: Any) -> Callable[..., Any
 def _holds(cell: CellType, value: Any) -> bool:
     try:
         return cell.cell_contents is value
-    except ValueError:  # it is empty
+    except ValueError:  # the cell is empty
         return False
 
 

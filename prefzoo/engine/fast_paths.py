@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from prefzoo.engine import cpu_ops, packed_attention
 
-PROBE_TOKENS = 16  # from all over the vocabulary: on the first, special ones some models' bf16 logits are mere rounding
-ATTENTION = ("sdpa", "eager", None)  # in order of preference; None: the architecture's own
-MAMBA = ("mamba", "falcon_h1", "nemotron_h")  # parts of the names of architectures with Mamba's kernels
-DROPOUTS = ("drop", "pdrop")  # parts of the names under which layers hold a dropout's rate
+PROBE_TOKENS = 16  # spread over the vocabulary: some models' bf16 logits of its first, special ids are only rounding
+ATTENTION = ("sdpa", "eager", None)  # in order of preference; None: the architecture's default
+MAMBA = ("mamba", "falcon_h1", "nemotron_h")  # parts of the `model_type` of architectures with Mamba's kernels
+DROPOUTS = ("drop", "pdrop")  # parts of the names of attributes that hold a dropout rate
 
 
 def with_attention(load: Callable[..., Any]) -> Any:
@@ -26,7 +26,7 @@ def with_attention(load: Callable[..., Any]) -> Any:
         The model.
 
     Raises:
-        ValueError: The model cannot be loaded, whatever its attention.
+        ValueError: The model cannot be loaded with any attention.
     """
     for name in ATTENTION[:-1]:
         try:
@@ -39,13 +39,13 @@ def with_attention(load: Callable[..., Any]) -> Any:
 
 @torch.no_grad()
 def install(model: Any) -> list[str]:
-    """Install packed attention and fused operations, each where the logits of a few tokens stay the same.
+    """Install packed attention and fused operations, each only if the logits of a few tokens stay the same.
 
     Args:
         model: A causal language model; it is changed in place.
 
     Returns:
-        A line for each that is left out because it computes other numbers.
+        A message for each of the two that is not installed because it changes the logits.
     """
     expected = _logits(model)
     attention = model.config._attn_implementation
@@ -54,12 +54,12 @@ def install(model: Any) -> list[str]:
     if expected is None or _alike(model, expected):
         return []
     cpu_ops.uninstall(model)
-    lines = ["fused operations compute other numbers than this architecture's own; left out"]
+    lines = ["fused operations change this architecture's logits; they are not used"]
     if model.config._attn_implementation == attention or _alike(model, expected):
         return lines
     model.set_attn_implementation(attention)
     cpu_ops.install(model)
-    own = "packed attention computes other numbers than this architecture's own; left out"
+    own = "packed attention changes this architecture's logits; it is not used"
     if _alike(model, expected):
         return [own]
     cpu_ops.uninstall(model)
@@ -69,7 +69,7 @@ def install(model: Any) -> list[str]:
 def _alike(model: Any, expected: Tensor) -> bool:
     try:
         logits = _logits(model)
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):  # it lacks what they read
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):  # it lacks a part that is read
         return False
     if logits is None:
         return False
@@ -78,7 +78,7 @@ def _alike(model: Any, expected: Tensor) -> bool:
 
 
 def _logits(model: Any) -> Tensor | None:
-    """Return the logits of a few tokens; None where this process does not hold the weights (ZeRO-3)."""
+    """Return the logits of a few tokens; None if this process does not hold the weights (ZeRO-3)."""
     if any(p.is_meta or not p.numel() for p in model.parameters()):
         return None
     was_training = model.training
@@ -101,7 +101,10 @@ def switch_dropout_off(model: Any) -> None:
 
 
 def linear_layers(model: Any) -> list[str]:
-    """Return the last names of all linear layers, sorted, without the head; of those in a list the whole names."""
+    """Return the names of all linear layers except the head, sorted.
+
+    A name is the last part of a layer's path, or the whole path of a layer that is an item of a list.
+    """
     from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
@@ -111,16 +114,16 @@ def linear_layers(model: Any) -> list[str]:
         if isinstance(module, nn.Linear | Conv1D) and module is not head
     ]  # fmt: skip
     last = {name: name.rpartition(".")[2] for name in names}
-    return sorted({name if last[name].isdigit() else last[name] for name in names})  # layers have numbers, too
+    return sorted({name if last[name].isdigit() else last[name] for name in names})  # "0" also names decoder layers
 
 
 def not_adaptable(model: Any) -> list[str] | None:
-    """Return the last names of the linear layers that an adapter cannot wrap, or None if it can wrap all."""
+    """Return the last parts of the paths of linear layers that an adapter cannot wrap; None if it can wrap all."""
     names = {  # Llama 4's router is a linear layer that returns two tensors
         name.rpartition(".")[2]
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and "Router" in type(module).__name__
     }
-    if any(kind in model.config.model_type for kind in MAMBA):  # its kernels read these weights, past an adapter
+    if any(kind in model.config.model_type for kind in MAMBA):  # its kernels read these weights without an adapter
         names |= {"out_proj", "conv1d"}
     return sorted(names) or None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SHOWN = 5  # tokens that gained or lost most
+SHOWN = 5  # how many of the tokens that gained most, and that lost most
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class MovedMass:
     """Probability of an answer's first token, before and after a training.
 
     Attributes:
-        chosen, rejected: the first tokens of the pair's answers.
-        gained, lost: the tokens whose probability changed most, the chosen and the rejected one included.
+        chosen, rejected: The first tokens of the pair's answers.
+        gained, lost: The tokens that gained and lost most probability; `chosen` and `rejected` may be among them.
     """
 
     chosen: MovedToken
@@ -42,7 +42,7 @@ def first_token_probs(model: Any, prompts: Sequence[Sequence[int]]) -> Tensor:
 
     Args:
         model: A causal language model; it stays on its device.
-        prompts: The token ids of B prompts, with all that stands before an answer.
+        prompts: Token ids of B prompts, including everything before the answer.
     """
     device, rows = next(model.parameters()).device, list[Tensor]()
     for prompt in prompts:
@@ -56,11 +56,11 @@ def moved_mass(before: Tensor, after: Tensor, chosen: int, rejected: int, tokeni
 
     Args:
         before, after: (V,) probabilities of one prompt's next token.
-        chosen, rejected: The ids of the first tokens of the answers.
-        tokenizer: Of the model.
+        chosen, rejected: Ids of the first tokens of the answers.
+        tokenizer: The model's tokenizer.
 
     Returns:
-        The answers' tokens, and the five that gained and lost most; fewer where fewer did.
+        The answers' first tokens, and the up to five tokens each that gained and lost most.
     """
 
     def token(i: int) -> MovedToken:

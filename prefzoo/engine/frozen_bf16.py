@@ -19,10 +19,12 @@ HALF = (torch.bfloat16, torch.float16)
 def cast_frozen_layers(model: Any) -> bool:
     """Cast the frozen linear layers of a causal language model to bf16, in place, for use under bf16 autocast only.
 
+    In a model that was loaded in half precision, everything except these layers is cast to fp32.
+
     Returns:
-        Whether the logits of a few tokens are still the same to the last bit. If not (a layer switches autocast off or
-        cannot multiply by bf16 weights), the model must be loaded again, because its weights were rounded. Of a model
-        that was loaded in half precision, whether it can be computed at all; all but its linear layers is then in fp32.
+        Whether the cast model can be used. A model that was loaded in fp32 must return the same logits of a few tokens
+        to the last bit, and one in half precision must return finite logits. If it cannot be used (a layer switches
+        autocast off or cannot multiply by bf16 weights), load it again, because its weights were rounded.
     """
     if model.dtype in HALF:
         return _widen_all_but_linear(model)
@@ -54,7 +56,7 @@ def _widen_all_but_linear(model: Any) -> bool:
 
 
 def _frozen_linear(model: Any, dtype: torch.dtype) -> list[nn.Linear]:
-    """Return the plain linear layers that are not trained, except those whose weight is also read in fp32."""
+    """Return the frozen plain linear layers, except those whose weight is also read in fp32."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = causal.get_output_embeddings()
     embedding = causal.get_input_embeddings().weight
@@ -80,7 +82,10 @@ def _skip_adapter_casts(model: Any) -> None:
 
 
 def _copy_mapped_weights(model: Any) -> None:
-    """Copy the weights that were not cast: on CPUs they are views of the file, which a single view keeps in memory."""
+    """Copy the frozen weights on CPUs.
+
+    Those that were not cast are views of the file, and a single view keeps the whole file in memory.
+    """
     for value in [*model.parameters(), *model.buffers()]:
         if value.device.type == "cpu" and not value.requires_grad:
             value.data = value.data.clone()

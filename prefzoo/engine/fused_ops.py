@@ -1,6 +1,6 @@
-"""Norm, gate and rotary positions, each with its gradient written out: few launches, and little kept for the backward.
+"""Norm, gate and rotary positions with their own gradient formulas: few launches, little memory for the backward pass.
 
-On GPUs, where a launch costs as much as a small operation, torch's own kernels compute several steps in one.
+On GPUs, where a launch costs as much as a small operation, torch's kernels that compute several steps in one are used.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch.nn.functional import rms_norm, silu
 
 from prefzoo.engine.recomputed import recomputable
 
-FUSED_NORM = ("cuda",)  # devices where torch's norm is one kernel
-FEW_LAUNCHES = ("cuda",)  # devices where an operation over more costs less than two
-HEADS = 1  # the dimension of the heads
+FUSED_NORM = ("cuda",)  # devices where torch computes the norm in one kernel
+FEW_LAUNCHES = ("cuda",)  # devices where one operation on more data costs less than two
+HEADS = 1  # the index of the heads' dimension
 
 
 def norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-    """Return x / sqrt(mean(x^2) + eps) * weight (Zhang & Sennrich 2019, arXiv:1910.07467), inside in fp32.
+    """Return x / sqrt(mean(x^2) + eps) * weight, computed in fp32 (Zhang & Sennrich 2019, arXiv:1910.07467).
 
     Args:
         x: (..., D) input.
         weight: (D,) weight.
-        eps: Keeps the root from zero.
-        dtype: The output's.
+        eps: Small number that keeps the root above zero.
+        dtype: Precision of the output.
 
     Returns:
         (..., D) output.
@@ -34,8 +34,8 @@ def norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     if x.device.type in FUSED_NORM:
         wide = x.to(weight.dtype)  # torch's kernel takes one precision only
         normed = rms_norm(wide, weight.shape, weight, eps).to(dtype)
-        kept = wide.detach(), weight.detach()
-        return recomputable(normed, lambda: rms_norm(kept[0], weight.shape, kept[1], eps).to(dtype))
+        inputs = wide.detach(), weight.detach()
+        return recomputable(normed, lambda: rms_norm(inputs[0], weight.shape, inputs[1], eps).to(dtype))
     plain: Tensor = _Norm.apply(x, weight, eps, dtype)  # type: ignore[no-untyped-call]
     return plain
 
@@ -43,22 +43,22 @@ def norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
 def gate(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up (Shazeer 2020, arXiv:2002.05202); the backward pass computes silu again."""
     gated: Tensor = _Gate.apply(gate, up)  # type: ignore[no-untyped-call]
-    kept = gate.detach(), up.detach()
-    return recomputable(gated, lambda: silu(kept[0]).mul_(kept[1]))
+    inputs = gate.detach(), up.detach()
+    return recomputable(gated, lambda: silu(inputs[0]).mul_(inputs[1]))
 
 
 def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
     """Apply rotary positions (Su 2021, arXiv:2104.09864).
 
     Args:
-        query: (B, H, T, D).
-        key: (B, K, T, D).
-        cos: (B, T, D) cosines of the positions' angles.
-        sin: (B, T, D) sines.
-        unsqueeze_dim: where cosines and sines get the dimension of the heads.
+        query: (B, H, T, D) queries of H heads.
+        key: (B, K, T, D) keys of K heads.
+        cos: (B, T, R) cosines of the positions' angles; only the first R of D numbers of a head are rotated.
+        sin: (B, T, R) sines.
+        unsqueeze_dim: Index at which the dimension of the heads is added to cosines and sines.
 
     Returns:
-        queries and keys, rotated.
+        The rotated queries and keys, in the shapes of the inputs.
     """
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
     whole = query.shape[-1] == cos.shape[-1] and query.dtype == key.dtype
@@ -130,7 +130,7 @@ class _Rotate(torch.autograd.Function):
 
 
 class _RotatePair(torch.autograd.Function):
-    """`_Rotate` of queries and keys together."""
+    """`_Rotate` for queries and keys in one operation."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
@@ -148,7 +148,7 @@ class _RotatePair(torch.autograd.Function):
 
 
 def _side_by_side(query: Tensor, key: Tensor) -> Tensor:
-    """Return the heads of both, a token's next to each other in memory, as products write and read them."""
+    """Join the heads of both; those of a token are adjacent in memory, as matrix products write and read them."""
     return torch.cat((query.transpose(1, 2), key.transpose(1, 2)), 2).transpose(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Convert GGUF files to safetensors in seconds: transformers reads a file three times, a string at a time."""
+"""Convert GGUF files to safetensors in seconds; transformers alone would parse a file three times, and slowly."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from prefzoo.errors import UserError
 
 
 def convert(path: Path, folder: Path) -> None:
-    """Write a GGUF file's model, in fp32, and its tokenizer as `from_pretrained` reads them.
+    """Convert a GGUF file to a model in fp32 and a tokenizer that `from_pretrained` can load.
 
     Args:
         path: The GGUF file.
         folder: Folder to write to.
 
     Raises:
-        UserError: It is no GGUF file, or a broken one.
+        UserError: The file is not a GGUF file, or it is damaged.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.initialization import no_init_weights
@@ -44,14 +44,14 @@ def convert(path: Path, folder: Path) -> None:
 
 
 def convert_tokenizer(path: Path, folder: Path) -> None:
-    """Write a GGUF file's tokenizer alone.
+    """Convert only the tokenizer of a GGUF file.
 
     Args:
         path: The GGUF file.
         folder: Folder to write to.
 
     Raises:
-        UserError: It is no GGUF file, or a broken one.
+        UserError: The file is not a GGUF file, or it is damaged.
     """
     from transformers import AutoTokenizer
 
@@ -62,9 +62,9 @@ def convert_tokenizer(path: Path, folder: Path) -> None:
 
 @contextmanager
 def _read_once(path: Path) -> Iterator[None]:
-    """Parse a file once, and work out the names of a model's tensors once instead of for each of its modules.
+    """Parse the file once, and map the names of a model's tensors once instead of once per module.
 
-    transformers takes both from the module `gguf` when it needs them; the module is as before afterwards.
+    transformers looks up both functions in the module `gguf`; they are replaced there within this context.
 
     Raises:
         UserError: The file cannot be parsed.
@@ -80,7 +80,7 @@ def _read_once(path: Path) -> Iterator[None]:
         for name, function in replaced.items():
             setattr(gguf, name, function)
         yield
-    except (struct.error, ValueError, LookupError, OSError, TypeError) as e:  # what the reader meets in other bytes
+    except (struct.error, ValueError, LookupError, OSError, TypeError) as e:  # raised for bytes that are not GGUF
         reason = (str(e).splitlines() or [type(e).__name__])[0]
         raise UserError(
             f"model {path}: cannot be read as a GGUF file ({reason}); if it was downloaded, download it again"
@@ -91,7 +91,7 @@ def _read_once(path: Path) -> Iterator[None]:
 
 
 def _reader_class(base: type[Any]) -> type[Any]:
-    """Return the reader with its file as a plain array: slices of a memmap take several times as long."""
+    """Return a reader class that holds the file as a plain array: slicing a memmap is several times slower."""
 
     class Reader(base):  # type: ignore[misc]
         @property

@@ -13,9 +13,9 @@ from torch.autograd.function import once_differentiable
 
 from prefzoo.engine.online_softmax import OnlineSoftmax, rescaled_sum
 
-TILES = {"cpu": (512, 8192)}  # (tokens, vocabulary entries) whose logits exist at a time; fastest on two cores
-TILE_LOGITS = 2**26  # logits that exist at a time on other devices, of the whole vocabulary: few launches
-MAX_SAVED_BYTES = {"cpu": 2**28}  # bytes of half-precision products that are saved for the backward pass
+TILES = {"cpu": (512, 8192)}  # (tokens, vocabulary entries) of a tile; fastest on two cores
+TILE_LOGITS = 2**26  # logits of a tile on other devices, over the whole vocabulary: few launches
+MAX_SAVED_BYTES = {"cpu": 2**28}  # limit of half-precision products to save for the backward pass
 Tile = tuple[int, int] | None
 
 
@@ -51,7 +51,7 @@ class LMHead:
         Args:
             states: (n, D) hidden states.
             part: The part of the vocabulary.
-            products: (n, v) result of `products` for these states and this part, if it is known already.
+            products: (n, v) result of `products` for these states and this part; None to compute it.
 
         Returns:
             (n, v) logits in fp32 (fp64 for fp64 states).
@@ -70,36 +70,36 @@ class LMHead:
 
 
 def tile_size(device: str, vocabulary: int) -> tuple[int, int]:
-    """Return how many tokens and vocabulary entries suit a type of device, for a vocabulary of that many entries."""
+    """Return the tile that suits a type of device: numbers of tokens and of entries of a vocabulary of this size."""
     return TILES.get(device) or (max(1, TILE_LOGITS // vocabulary), vocabulary)
 
 
 def tile_slices(size: int, step: int) -> list[slice]:
-    """Return slices of at most `step` that cover `range(size)`."""
+    """Return consecutive slices of at most `step` items that cover `range(size)`."""
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def token_logprobs(
     states: Tensor, head: LMHead, targets: Tensor, *, statistics: bool = False, tile: Tile = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the log-prob of each target token, and on demand two statistics of its distribution.
+    """Return the log-prob of each target token, and on request two statistics of its distribution.
 
     Differentiable in states, weight and bias; the statistics carry no gradient. Matrix products run in the dtype of
-    `states`, the rest in fp32 (fp64 for fp64 states). No more than one tile of logits exists at any time. With a frozen
+    `states`, the rest in fp32 (fp64 for fp64 states). Only one tile of logits is in memory at any time. With a frozen
     head (LoRA), the forward pass already computes the gradient; otherwise the backward pass computes each tile again.
-    On CPUs it reads a tile's products from memory if they are in half precision and fit into `MAX_SAVED_BYTES`; the
-    result is the same to the last bit.
+    On CPUs, matrix products in half precision that fit into `MAX_SAVED_BYTES` are saved for the backward pass instead;
+    the result is the same to the last bit.
 
     Args:
         states: (N, D) hidden states that predict the targets.
         head: The model's head.
         targets: (N,) token ids.
         statistics: Whether to compute the entropies and sums of squares.
-        tile: Tokens and vocabulary entries whose logits exist at a time; what suits the device if None.
+        tile: Numbers of tokens and vocabulary entries whose logits are in memory at once; None suits the device.
 
     Returns:
-        (N,) log-probs in nats, (N,) entropies in nats, and (N,) logs of the sums of squared probabilities; the latter
-        two are empty without `statistics`.
+        (N,) log-probs in nats, (N,) entropies in nats, and (N,) logs of the sums of squared probabilities; the last two
+        are empty without `statistics`.
     """
     size = tile or tile_size(states.device.type, len(head.weight))
     results: tuple[Tensor, Tensor, Tensor] = _TokenLogProbs.apply(  # type: ignore[no-untyped-call]
@@ -163,7 +163,7 @@ def _forward(
     states: Tensor, head: LMHead, targets: Tensor, statistics: bool, width: int, early: bool,
     saved: list[Tensor] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return a tile's target logits, log-sum-exps, both statistics, and the gradient per unit of log-prob."""
+    """Return the target logits, log-sum-exps, statistics and gradients per unit of log-prob of a tile's rows."""
     wide = torch.float64 if states.dtype == torch.float64 else torch.float32
     so_far, picked = OnlineSoftmax(statistics), []
     mean: Tensor | float = 0.0
@@ -191,14 +191,14 @@ def _grad_of_states(down: Tensor, states: Tensor, head: LMHead, part: slice) -> 
 
 
 def _at_targets(logits: Tensor, targets: Tensor, part: slice, vocabulary: int) -> Tensor:
-    """Return each row's logit in its target's column, zero if the tile does not have it."""
+    """Return each row's logit in its target's column; 0 if the tile does not include that column."""
     if part == slice(0, vocabulary):
         return logits.gather(-1, targets[:, None]).squeeze(-1)
     return _inside(targets, part) * logits.gather(-1, _column(targets, part)[:, None]).squeeze(-1)
 
 
 def _add_at_targets(down: Tensor, targets: Tensor, part: slice, values: Tensor, vocabulary: int) -> None:
-    """Add each row's value in its target's column, if the tile has it."""
+    """Add each row's value in its target's column, if the tile includes that column."""
     if part == slice(0, vocabulary):
         down.scatter_add_(-1, targets[:, None], values[:, None])
     else:
@@ -230,7 +230,7 @@ class GradientSums:
         self.sums = [None if t is None else start(t, dtype=wide) for t, start in zip(wanted, starts, strict=True)]
 
     def add(self, states: Tensor, head: LMHead, down: Tensor, rows: slice, part: slice) -> None:
-        """Add what flows back from one tile.
+        """Add the gradients from one tile.
 
         Args:
             states: (n, D) hidden states of the tile's rows.
@@ -253,7 +253,7 @@ class GradientSums:
                 to_weight[part] = grad
 
     def result(self) -> tuple[Tensor | None, ...]:
-        """Return the gradients in the order of the autograd functions' arguments."""
+        """Return the gradients in the order of the autograd functions' arguments; None for those without one."""
         dtypes = (self.dtype, self.head.weight.dtype, None if self.head.bias is None else self.head.bias.dtype)
         grads = [None if s is None else s.to(d) for s, d in zip(self.sums, dtypes, strict=True)]
         return *grads, *[None] * 4

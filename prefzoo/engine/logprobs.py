@@ -28,7 +28,7 @@ def score(model: Any, batch: PairBatch, kind: type[LogProbs] = LogProbs, *, tile
         model: A transformers causal language model, or a peft model around one.
         batch: B pairs, on the model's device.
         kind: Which log-probs the loss needs: sums, or also single tokens, or also statistics of the vocabulary.
-        tile: Tokens and vocabulary entries whose logits exist at a time; what suits the device if None.
+        tile: Numbers of tokens and vocabulary entries whose logits are in memory at once; None suits the device.
 
     Returns:
         An instance of `kind` with (B,) sums in nats.
@@ -45,9 +45,9 @@ def score_with_kl(
     Args:
         model: The policy.
         reference: A frozen model with the same vocabulary.
-        batch: B pairs, on the models' device.
+        batch: B pairs, on the device of both models.
         kind: Which log-probs the loss needs.
-        tile: Tokens and vocabulary entries whose logits exist at a time; what suits the device if None.
+        tile: Numbers of tokens and vocabulary entries whose logits are in memory at once; None suits the device.
 
     Returns:
         An instance of `kind`, and (B,) sums of KL(reference || model) in nats for chosen and rejected answers.
@@ -91,7 +91,7 @@ def predicting_states(model: Any, batch: PairBatch) -> tuple[Tensor, LMHead]:
         (N, D) states in the precision of matrix products, and the head.
 
     Raises:
-        ValueError: The batch is packed, and the model's attention knows no blocks.
+        ValueError: The batch is packed, and the model's attention does not support blocks.
     """
     causal, device = _causal_lm(model), batch.tokens.device
     if batch.blocks and causal.config._attn_implementation != packed_attention.NAME:
@@ -100,7 +100,7 @@ def predicting_states(model: Any, batch: PairBatch) -> tuple[Tensor, LMHead]:
         packed_attention.forward_kwargs(batch.blocks) if batch.blocks else {"attention_mask": batch.segments != PADDING}
     )
     decoder = causal.get_decoder()
-    decoder = causal.model if decoder is causal else decoder  # Llama 4's text model names itself
+    decoder = causal.model if decoder is causal else decoder  # Llama 4's text model returns itself
     hidden = decoder(input_ids=batch.tokens, position_ids=batch.positions, use_cache=False, **extra).last_hidden_state
     states = hidden.flatten(0, 1)[batch.source]
     if torch.is_autocast_enabled(device.type):
@@ -109,7 +109,7 @@ def predicting_states(model: Any, batch: PairBatch) -> tuple[Tensor, LMHead]:
 
 
 def lm_head_of(causal: Any) -> LMHead:
-    """Return a transformers model's head; the update of a LoRA adapter on it is added to its weight."""
+    """Return a transformers model's head; if a LoRA adapter is on the head, its update is added to the weight."""
     module, config = causal.get_output_embeddings(), causal.config
     layer = getattr(module, "base_layer", module)
     weight = layer.weight
@@ -132,14 +132,18 @@ NOTES = {
 
 @torch.no_grad()
 def choose_layout(model: Any, pairs: Sequence[TokenExample]) -> Layout:
-    """Return the layout with the fewest tokens that is exact for a model.
+    """Choose the layout with the fewest tokens among those that are exact for a model.
 
-    Each layout is tried on two pairs and compared with log-probs from the model's own logits; and where answers share a
-    row, other tokens in the first one must leave the others' log-probs as they are. Sharing or packing is not exact for
-    models whose layers ignore the blocks: recurrent layers, or attention of the model's own.
+    Each layout is tried on two pairs, and its log-probs must equal those from the model's own logits. If answers share
+    a row, changing the first answer must also leave the log-probs of all others unchanged. Sharing and packing are not
+    exact for layers that ignore the blocks: recurrent layers, or attention of the model's own.
+
+    Args:
+        model: A causal language model; it stays on its device.
+        pairs: The data, of which the longest and the shortest example are tried.
 
     Raises:
-        UserError: Even plain rows do not reproduce the model's own log-probs: its head is of an unknown kind.
+        UserError: Even padded rows do not reproduce the model's own log-probs, because its head is of an unknown kind.
     """
     probes = [_shortened(pick(pairs, key=len)) for pick in (max, min)]
     device, exact = next(model.parameters()).device, model.dtype in (torch.float32, torch.float64)
@@ -158,13 +162,13 @@ def choose_layout(model: Any, pairs: Sequence[TokenExample]) -> Layout:
         if layout == "rows" or _answers_are_apart(model, batch, values):
             return layout
     raise UserError(
-        f"model {model.config.model_type}: its logits are not those of its head on its last hidden state, as the "
-        "engine computes them; this architecture is not supported"
+        f"model {model.config.model_type}: its logits differ from those that the engine computes from its head and "
+        "last hidden state; this architecture is not supported"
     )
 
 
 def is_recurrent(model: Any) -> bool:
-    """Return whether layers pass a state from token to token, past the borders of packed blocks."""
+    """Return whether a model has recurrent layers, whose states cross the borders of packed blocks."""
     layers = getattr(model.config.get_text_config(), "layer_types", None) or ()
     return bool(getattr(_causal_lm(model), "_is_stateful", False)) or any(
         kind in layer for layer in layers for kind in RECURRENT
@@ -180,10 +184,10 @@ def left_out(model: Any) -> list[str]:
 
 
 def _answers_are_apart(model: Any, batch: PairBatch, values: LogProbs) -> bool:
-    """Return whether other tokens in the first answer leave the log-probs of all others as they are.
+    """Return whether changing the first answer leaves the log-probs of all others unchanged.
 
-    In a tiny or untrained model, what leaks from one answer to another may be smaller than the difference between two
-    layouts; here nothing but rounding differs, and that only where an expert gets other tokens.
+    In a tiny or untrained model, a leak between answers may be smaller than the rounding differences between two
+    layouts. Here both batches have the same layout, so rounding differs only if an expert layer gets other tokens.
     """
     prompt, first, _ = batch.blocks[0]
     size, tokens = model.config.get_text_config().vocab_size, batch.tokens.clone()
@@ -197,12 +201,12 @@ def _answers_are_apart(model: Any, batch: PairBatch, values: LogProbs) -> bool:
 
 
 def _shortened(example: TokenExample) -> TokenExample:
-    """Return the ends of an example's texts that meet; all tokens of its answers are scored."""
+    """Return an example with the end of its prompt and the start of each answer, in which all tokens are scored."""
     return replace(example.truncated(PROBE_TOKENS), prompt=example.prompt[-PROBE_TOKENS:], scored=None)
 
 
 def _expected(model: Any, example: TokenExample, device: torch.device) -> Tensor:
-    """Return the (2,) log-probs of the answers (0 for a missing second one) from the model's own logits."""
+    """Return the (2,) log-probs of the answers from the model's own logits; 0 for a missing second answer."""
     sums = torch.zeros(2, dtype=torch.float64)
     for i, answer in enumerate(example.answers):
         ids = torch.tensor([[*example.prompt, *answer]], device=device)
@@ -217,11 +221,11 @@ def _causal_lm(model: Any) -> Any:
 
 
 def sum_up(tokens: Tensor, stats: Sequence[Tensor], batch: PairBatch, kind: type[LogProbs]) -> LogProbs:
-    """Sum log-probs of tokens over each answer, and lay single tokens out by answer where they are asked for.
+    """Sum the tokens' log-probs over each answer, and arrange single tokens by answer if `kind` has them.
 
     Args:
         tokens: (N,) log-probs in nats of the scored tokens.
-        stats: (N,) statistics of their distributions, those that `VocabLogProbs` has; empty for the other kinds.
+        stats: (N,) statistics of the tokens' distributions, for `VocabLogProbs`; empty for other kinds.
         batch: The pairs.
         kind: Which log-probs the loss needs.
 
@@ -241,7 +245,7 @@ def sum_up(tokens: Tensor, stats: Sequence[Tensor], batch: PairBatch, kind: type
 
 
 def answer_sums(tokens: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
-    """Return (B,) sums of (N,) values of tokens over the first, and over the second answers of a batch's pairs."""
+    """Return the (B,) sums of (N,) values of tokens over the chosen answers, and those over the rejected answers."""
     size = 2 * len(batch)
     if tokens.is_cuda:
         sums = segment_sums(tokens, batch.owner, size)
@@ -253,11 +257,11 @@ def answer_sums(tokens: Tensor, batch: PairBatch) -> tuple[Tensor, Tensor]:
 def segment_sums(tokens: Tensor, owner: Tensor, size: int) -> Tensor:
     """Return the sums of consecutive tokens, in the same order every time.
 
-    On a GPU, `index_add` adds in any order: the reference and a policy equal to it would differ by rounding.
+    On a GPU, `index_add` adds in varying order, so that a policy equal to the reference would differ by rounding.
 
     Args:
         tokens: (N,) values.
-        owner: (N,) which sum each belongs to, ascending.
+        owner: (N,) index of the sum that each value belongs to, in ascending order.
         size: Number of sums.
 
     Returns:

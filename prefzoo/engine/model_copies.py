@@ -1,6 +1,6 @@
-"""Copies of models that are made once and cached.
+"""Create copies of models once, and cache them.
 
-They are GGUF files in safetensors, adapters merged into their model, and models with rows for tokens that lack one.
+These are GGUF files converted to safetensors, models with an adapter merged in, and models with new embedding rows.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from prefzoo.runtime import atomic_files
 from prefzoo.runtime.paths import cache_dir
 
 HASH_FILE = "prefzoo.sha256"
-MERGED_FROM = "prefzoo.merged_from"  # names the adapter that a copy has merged in; beside what is trained on the copy
-ADDED_ROWS = "prefzoo.added_rows"  # holds how many rows of the embedding are new
+MERGED_FROM = "prefzoo.merged_from"  # file with the merged adapter's path; in the copy and in adapters trained on it
+ADDED_ROWS = "prefzoo.added_rows"  # file with the number of new embedding rows
 
 
 def from_gguf(path: Path) -> Path:
-    """Return a safetensors copy in the user's cache, keyed by the file's content; convert the file if it is absent."""
+    """Return the cached safetensors copy of a GGUF file, keyed by the file's content; create it if it is absent."""
     key = atomic_files.sha256_of_file(path)[:16]
     return _copy(
         f"{path.stem}-{key}", partial(gguf_files.convert, path), f"converting {path.name} to safetensors, once"
@@ -35,9 +35,9 @@ def from_gguf(path: Path) -> Path:
 
 
 def tokenizer_from_gguf(path: Path) -> Path:
-    """Return a cached copy of a GGUF file's tokenizer alone, keyed by the file's path, size and date.
+    """Return a cached copy of only the tokenizer of a GGUF file, keyed by the file's path, size and date.
 
-    Its content is not hashed: of a large model, that takes minutes.
+    The content is not hashed, because that takes minutes for a large model.
     """
     stat = path.stat()
     key = hashlib.sha256(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
@@ -53,9 +53,9 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def merged(source: str, *, trust: bool) -> str:
-    """Return a cached copy of a model with its adapter merged in; if the source is not an adapter, the source itself.
+    """Return a cached copy of a model with its adapter merged in; if the source is not an adapter, return the source.
 
-    A policy that starts from the copy has the adapter in its reference too, and peft can load what is trained on it.
+    The reference of a policy that starts from the copy includes the adapter, and peft can load adapters trained on it.
 
     Args:
         source: A folder or a hub id.
@@ -72,17 +72,17 @@ def merged(source: str, *, trust: bool) -> str:
 
 
 def with_base(source: str, *, trust: bool) -> str:
-    """Recreate the merged copy that an adapter sits on, if the cache no longer has it.
+    """Recreate the merged copy that an adapter was trained on, if the cache no longer has it.
 
     Args:
-        source: A folder or a hub id; nothing is done unless it is an adapter on a merged copy.
+        source: A folder or a hub id; nothing is done unless it is an adapter that was trained on a merged copy.
         trust: Whether to run Python code that comes with the model.
 
     Returns:
         The source.
 
     Raises:
-        OSError: The copy is missing, and the adapter that it was made of is gone, or has changed since.
+        OSError: The copy is missing, and the adapter that was merged into it is missing too or has changed.
     """
     record = Path(source) / MERGED_FROM
     if not record.is_file():
@@ -96,24 +96,24 @@ def with_base(source: str, *, trust: bool) -> str:
             raise OSError(f"its model {base} is missing, and so is {adapter}, the adapter that was merged into it")
         again = Path(merged(str(adapter), trust=trust))
         if again != base:
-            raise OSError(f"its model {base} is missing; merging {adapter} gave {again}, which is another")
+            raise OSError(f"its model {base} is missing; merging {adapter} again gave a different model, {again}")
     return source
 
 
 def record_merged(model: Any, folder: Path, unfinished: Path) -> None:
-    """Write which adapter was merged into the copy that a new adapter sits on, so that the copy can be made again.
+    """Record which adapter was merged into a new adapter's base, so that this merged copy can be created again.
 
     Args:
-        model: The new adapter; of anything else, and on another base, nothing is written.
-        folder: Where it is saved in the end.
-        unfinished: Where it is saved now.
+        model: The new adapter; nothing is written for full weights, or if the base is not a merged copy.
+        folder: Folder in which the adapter is saved in the end.
+        unfinished: Folder in which it is saved now.
     """
     config = getattr(model, "active_peft_config", None)
     record = Path(str(getattr(config, "base_model_name_or_path", ""))) / MERGED_FROM
     if record.is_file():
         adapter, run = Path(record.read_text(encoding="utf-8")), folder.resolve().parents[1]
-        beside = adapter.is_relative_to(run)  # in one run's folder, which may be moved
-        text = os.path.relpath(adapter, folder.resolve()) if beside else str(adapter)
+        same_run = adapter.is_relative_to(run)  # a run's folder may be moved
+        text = os.path.relpath(adapter, folder.resolve()) if same_run else str(adapter)
         (unfinished / MERGED_FROM).write_text(text, encoding="utf-8")
 
 
@@ -128,7 +128,7 @@ def _merged(source: str, folder: Path, trust: bool) -> Path:
             adapted = AutoPeftModelForCausalLM.from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust
             )
-        except RuntimeError as e:  # weights of other shapes than the model's
+        except RuntimeError as e:  # the shapes of its weights are not the model's
             raise ValueError(f"the adapter does not fit {base}: {str(e).splitlines()[0]}") from e
         if not hasattr(adapted.base_model, "merge_and_unload"):
             raise ValueError(f"an adapter of the kind {adapted.active_peft_config.peft_type} has no weights to merge")
@@ -145,10 +145,10 @@ def _merged(source: str, folder: Path, trust: bool) -> Path:
 
 
 def with_rows(source: str, tokenizer: Any, *, trust: bool) -> str:
-    """Return a cached copy of a model whose embedding has a row for each token; the source itself if it has them.
+    """Return a cached copy of a model whose embedding has a row for each token; return the source if it has all rows.
 
-    New rows, those of the output layer included, are the mean of the old ones, as in transformers but without its
-    noise, so that copies made on two machines are equal.
+    New rows of the embedding and of the output layer are the mean of the old ones. transformers would add noise, so
+    that copies from two machines would differ.
 
     Args:
         source: A folder or a hub id; an adapter is returned as it is.
@@ -192,22 +192,22 @@ def _add_rows(source: str, tokenizer: Any, needed: int, trust: bool, target: Pat
 
 
 def added_rows(source: str) -> int:
-    """Return how many rows a model's embedding was given by `with_rows`; 0 for one that is no such copy."""
+    """Return how many rows `with_rows` added to a model's embedding; 0 for any other model."""
     file = Path(source) / ADDED_ROWS
     return int(file.read_text(encoding="utf-8")) if file.is_file() else 0
 
 
 def _content(source: str, file: str) -> str:
-    """Return what identifies the content of a folder, or of a hub id by one of its files."""
+    """Return a text that identifies the content of a folder, or of a hub id by the cached path of one of its files."""
     from transformers.utils import cached_file
 
     if Path(source).is_dir():
         return content_hash(Path(source))
-    return str(cached_file(source, file))  # below the snapshot of its version
+    return str(cached_file(source, file))  # the path names the version's commit
 
 
 def _copy(name: str, write: Callable[[Path], None], note: str) -> Path:
-    """Return the folder of a cached copy of a model and its tokenizer; write it if it is absent or broken."""
+    """Return the folder of a cached copy of a model and its tokenizer; write it if it is absent or damaged."""
     target = cache_dir("models") / name
     if target.is_dir():
         if matches_content_hash(target):

@@ -1,4 +1,4 @@
-"""Copies of a model in memory as it was loaded, whatever was cast since: a policy need not be read from the disk."""
+"""Copy a model in memory as it was loaded, even if its weights were cast since, instead of loading it again."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LOOKED_AT = 4096  # numbers of a weight; where bf16 holds these, all are looked at
+PROBED = 4096  # numbers of a weight that are tested first; if bf16 holds them exactly, all are tested
 
 
 class Original:
-    """What a frozen model's copies need beyond its present weights: their precision, and what a cast would round off.
+    """The data that copies of a frozen model need besides its weights: their precision, and weights that a cast rounds.
 
-    Weights that bf16 holds exactly take no memory here: cast to fp32 again, they are the same numbers.
+    Weights that bf16 holds exactly are not stored: cast back to fp32, they are the same numbers.
     """
 
     def __init__(self, model: Any, *, casts: bool) -> None:
-        """Note a model's weights before they are frozen and cast.
+        """Record a model's weights before they are frozen and cast.
 
         Args:
             model: A causal language model as it was loaded.
@@ -31,7 +31,7 @@ class Original:
         self._exact: dict[str, Tensor] = {name: p.data for name, p in own if casts and not _fits_into_bf16(p.data)}
 
     def trim(self, model: Any) -> None:
-        """Forget weights that were not cast after all.
+        """Drop the stored weights that were not cast after all.
 
         Args:
             model: The model after the cast.
@@ -40,7 +40,7 @@ class Original:
         self._exact = {name: value for name, value in self._exact.items() if dtypes[name] != value.dtype}
 
     def size(self, model: Any) -> int:
-        """Return the bytes of the model and of what is kept beside it.
+        """Return the bytes of the model and of the weights that are stored besides it.
 
         Args:
             model: The model, cast or not.
@@ -62,11 +62,11 @@ class Original:
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Return the bytes of tensors; those at the same place count once."""
+    """Return the bytes of tensors; those that share memory count once."""
     return sum({t.data_ptr(): t.nbytes for t in tensors}.values())
 
 
 def _fits_into_bf16(value: Tensor) -> bool:
     if not value.is_floating_point() or value.dtype == torch.bfloat16:
         return True
-    return all(torch.equal(part.bfloat16().to(part.dtype), part) for part in (value.flatten()[:LOOKED_AT], value))
+    return all(torch.equal(part.bfloat16().to(part.dtype), part) for part in (value.flatten()[:PROBED], value))

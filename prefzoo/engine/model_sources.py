@@ -1,4 +1,4 @@
-"""Where models are: packages, GGUF files, folders or the hub; and why one cannot be loaded."""
+"""Find models in packages, GGUF files, folders or on the hub, and report why one cannot be loaded."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from prefzoo.runtime.paths import PACKAGE_SCHEME, resolve_package
 from prefzoo.runtime.run_folders import REMOVED
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-UNREADABLE = (OSError, ValueError, KeyError)  # what `from_pretrained` raises for what it cannot load
+UNREADABLE = (OSError, ValueError, KeyError)  # what `from_pretrained` raises if it cannot load a model
 
 
 def find_model(spec: str, folder: Path) -> str:
-    """Return where a model is: a folder of safetensors, a GGUF file, or a hub id.
+    """Return the location of a model: a folder of safetensors, the path of a GGUF file, or a hub id.
 
     Args:
-        spec: As the user wrote it.
-        folder: Where relative paths start.
+        spec: The model, as the user wrote it.
+        folder: Folder that relative paths start from.
 
     Raises:
-        UserError: The file or folder is absent, or holds no model, or only pickles.
+        UserError: The file or folder is absent, or it holds no model or only pickles.
     """
     path = resolve_package(spec) if spec.startswith(PACKAGE_SCHEME) else folder / Path(spec).expanduser()
     if is_gguf(str(path)):
@@ -51,10 +51,10 @@ def is_gguf(source: str) -> bool:
 
 
 def refuse_pickles(name: str, folder: Path) -> None:
-    """Check that a folder's weights are not pickles only, which can run code when they are read.
+    """Check that a folder does not hold weights as pickles only, because reading a pickle can run code.
 
     Raises:
-        UserError: There are pickles and no safetensors; the line begins with `name`.
+        UserError: The folder has pickles and no safetensors; the message begins with `name`.
     """
     if any(folder.glob("*.safetensors")):
         return
@@ -65,7 +65,7 @@ def refuse_pickles(name: str, folder: Path) -> None:
         )  # fmt: skip
         code = f"from {package} import {kind} as M; M.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
         raise UserError(
-            f"{name}: {pickle.name} is a pickle, which can run code when it is read, and is not loaded; where you "
+            f"{name}: {pickle.name} is a pickle, which can run code when it is read, and is not loaded; if you "
             f'trust its source, convert it to safetensors: python -c "{code}"'
         )
 
@@ -80,7 +80,7 @@ def trust_error(name: str, reason: str) -> str:
     if "safetensors" in reason:
         return (
             f"{name}: has no weights in safetensors, and pickles are not loaded ({reason}); "
-            "convert it (from_pretrained, then save_pretrained) where you trust its source"
+            "if you trust its source, convert it (from_pretrained, then save_pretrained)"
         )
     return ""
 
@@ -100,7 +100,7 @@ def unloadable(spec: str, error: Exception) -> UserError:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let transformers show no progress, which stages do themselves, and the hub only log errors: not its retries."""
+    """Hide transformers' progress bars, because stages show their own, and let the hub log errors but not retries."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as hf_logging
 

@@ -20,7 +20,7 @@ from prefzoo.runtime import atomic_files
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.sharding import gather_state_dict
 
-ROOM = 6  # times the files' size: bf16 files are read as fp32, and more is allocated while they are
+ROOM = 6  # required free memory over the files' size: bf16 files are read as fp32, with buffers
 
 
 @quiet()
@@ -39,17 +39,17 @@ def load(
 
     Args:
         spec: `package://module/file.gguf`, a `.gguf` path, a folder with safetensors, or a hub id.
-        folder: Where relative paths start.
-        dtype: Dtype of the weights; None for that in which they are stored.
+        folder: Folder that relative paths start from.
+        dtype: Dtype of the weights; None for the stored dtype.
         quantize: `4bit` to load the weights in NF4 on this process's GPU; None for no quantisation.
-        trust: Whether to run Python code that comes with the model; if so, a line reports it.
-        merge: Whether an adapter is merged into its model, so that a new one can be trained on top of both.
-        rows: Whether tokens that lack a row in the embedding are given one; implied by `merge`.
-        on_device: Whether the weights are read straight into the memory of this process's GPU, where that has room for
-            them and no launch is to shard them.
+        trust: Whether to run Python code that comes with the model; if so, a message says so.
+        merge: Whether to merge an adapter into its model, so that a new adapter can be trained on the result.
+        rows: Whether to add an embedding row for each token that lacks one; implied by `merge`.
+        on_device: Whether to read the weights straight into this process's GPU, if they fit and the launch does not
+            shard models.
 
     Returns:
-        The model in evaluation mode, on the CPU unless it is quantised or `on_device` has it elsewhere, and the
+        The model in evaluation mode, on the CPU unless it is quantised or read straight into a GPU's memory, and the
         tokenizer.
 
     Raises:
@@ -84,7 +84,7 @@ def check_quantize(field: str) -> None:
     """Check that this machine can quantise weights to four bits.
 
     Raises:
-        UserError: It cannot; the line begins with the recipe's `field`.
+        UserError: It cannot; the message begins with `field`, the setting's path in the recipe.
     """
     missing = [] if find_spec("bitsandbytes") else ["bitsandbytes (pip install 'prefzoo[bitsandbytes]')"]
     if missing or not torch.cuda.is_available():
@@ -101,7 +101,7 @@ def _placement(source: str, on_device: bool) -> dict[str, Any]:
     from transformers.utils import cached_file
 
     folder = Path(source) if Path(source).is_dir() else Path(str(cached_file(source, "config.json"))).parent
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))  # none before a model's first download
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))  # 0 before a model's first download
     free, _ = torch.cuda.mem_get_info(device)
     return {"device_map": {"": device}} if size and free > ROOM * size else {}
 
@@ -120,19 +120,19 @@ def _quantisation(quantize: str | None) -> dict[str, Any]:
 
 
 def resolve_model(spec: str, folder: Path) -> str:
-    """Return what `from_pretrained` takes: a folder of safetensors, or a hub id.
+    """Return the argument for `from_pretrained`: a folder of safetensors, or a hub id.
 
     A GGUF file is converted to safetensors once and cached.
 
     Raises:
-        UserError: The file or folder is absent, or holds no model, or only pickles.
+        UserError: The file or folder is absent, or it holds no model or only pickles.
     """
     source = find_model(spec, folder)
     return str(model_copies.from_gguf(Path(source))) if is_gguf(source) else source
 
 
 def base_of(adapter: str) -> str:
-    """Return the model that an adapter in a folder sits on, as its configuration names it."""
+    """Return the base model of an adapter in a folder, as the adapter's configuration names it."""
     config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
     return str(config["base_model_name_or_path"])
 
@@ -140,7 +140,7 @@ def base_of(adapter: str) -> str:
 def fingerprint(model: Any) -> str:
     """Return a hash of a model's weights and configuration, but not of its path: the key of cached log-probs.
 
-    It is the same in whichever precision the weights were read, as long as that of their file fits into it.
+    The hash does not depend on the precision in which the weights were read, unless they were rounded.
     """
     low = model.dtype in (torch.bfloat16, torch.float16)
     config = {k: v for k, v in model.config.to_dict().items() if k != "_name_or_path"}
@@ -155,7 +155,7 @@ def fingerprint(model: Any) -> str:
 
 
 def _as_in_fp32(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration as it is of weights that were read in fp32, parts of it included."""
+    """Return a configuration with each `dtype` set to float32, in nested parts too."""
     return {
         key: _as_in_fp32(value) if isinstance(value, dict) else "float32" if key == "dtype" else value
         for key, value in config.items()
@@ -163,7 +163,7 @@ def _as_in_fp32(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """Return a hash of a tokenizer with its chat template and special tokens: what generated answers depend on."""
+    """Return a hash of a tokenizer, its chat template and its special tokens, on which generated answers depend."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     content = [text, tokenizer.chat_template, tokenizer.special_tokens_map]
@@ -174,12 +174,12 @@ def tokenizer_hash(tokenizer: Any) -> str:
 def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None:
     """Save a model and its tokenizer so that plain transformers (for a LoRA adapter: peft) can load them.
 
-    The folder is replaced completely or not at all. All processes must call this; the main one writes.
+    The folder is replaced completely or not at all. All processes must call this; the main process writes.
 
     Args:
         model: The model or adapter.
         tokenizer: Its tokenizer.
-        folder: Where to save them.
+        folder: Folder to save them in.
         main: Whether this is the main process.
     """
     state = gather_state_dict(model, main=main)
@@ -195,15 +195,15 @@ def save(model: Any, tokenizer: Any, folder: Path, *, main: bool = True) -> None
 def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: str | Sequence[str], seed: int) -> Any:
     """Add a new LoRA adapter to a model and freeze everything else.
 
-    With the adapter disabled, the same model is the reference.
+    With the adapter disabled, the same model serves as the reference.
 
     Args:
         model: The base model; it is changed in place.
         rank: Rank of the adapter.
-        alpha: The adapter's output is scaled by alpha / rank.
-        dropout: Share of the adapter's inputs that is dropped in training.
+        alpha: Scaling; the adapter's output is multiplied by alpha / rank.
+        dropout: Dropout rate of the adapter's inputs in training.
         targets: `all-linear`, or the names of the modules to adapt.
-        seed: Seed of the adapter's first weights.
+        seed: Seed of the adapter's initial weights.
 
     Returns:
         The peft model.
@@ -214,7 +214,7 @@ def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, targets: st
     every = targets == "all-linear"
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, task_type="CAUSAL_LM",
-        # by name: peft 0.19 takes the word apart into letters for mixtures of experts
+        # names, because peft 0.19 splits "all-linear" into letters for mixtures of experts
         target_modules=fast_paths.linear_layers(model) if every else list(targets),
         exclude_modules=fast_paths.not_adaptable(model) if every else None,
     )  # fmt: skip

@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass
 class OnlineSoftmax:
-    """Sums over the tiles so far, relative to the largest logit so far (Milakov & Gimelshein 2018, arXiv:1805.02867).
+    """Sums over the tiles so far, scaled by the largest logit so far (Milakov & Gimelshein 2018, arXiv:1805.02867).
 
     Attributes:
-        keeps_statistics: Whether the sums for `statistics` are kept.
-        top: (n, 1) largest logit; none of these sums exists before the first tile.
+        keeps_statistics: Whether to accumulate the sums that `statistics` needs.
+        top: (n, 1) largest logit; like the sums, unset before the first tile.
         total: (n, 1) sum of exp(l - top).
         logits: (n, 1) sum of exp(l - top) * l, for the entropy.
         squares: (n, 1) sum of exp(2 (l - top)), for the sum of squared probabilities.
@@ -63,12 +63,12 @@ class OnlineSoftmax:
 
 
 def rescaled_sum(sums: Tensor | float, shrink: Tensor | float, more: Tensor) -> Tensor:
-    """Return sums so far, rescaled, plus those of a further tile.
+    """Rescale the sums so far and add those of a new tile.
 
     Args:
         sums: Sums so far; a number before the first tile.
-        shrink: Their factor.
-        more: The further tile's.
+        shrink: Factor of the sums so far.
+        more: Sums of the new tile.
 
     Returns:
         The new sums; `more` itself for the first tile.

@@ -1,7 +1,7 @@
 """Attention over packed blocks: a prompt followed by one or two answers that do not see each other.
 
-On CPUs `cpu_attention` computes it, on GPUs one kernel a layer for all blocks: `varlen_attention` in half precision,
-`padded_attention` otherwise.
+On CPUs, `cpu_attention` computes it. On GPUs, one kernel per layer computes all blocks: `varlen_attention` in half
+precision, `padded_attention` otherwise. Dropout of attention weights always takes `padded_attention`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from prefzoo.engine.attention_registry import register
 from prefzoo.engine.block_index import BlockIndex, Blocks
 
 NAME = "prefzoo"
-CPU_KERNELS = ("cpu",)  # devices where `cpu_attention` is the fastest
-MAX_PLAIN_TOKENS = 512  # tokens up to which computing all scores at once fits into memory on CPUs, and is faster
+CPU_KERNELS = ("cpu",)  # devices where `cpu_attention` is fastest
+MAX_PLAIN_TOKENS = 512  # longest rows whose scores are computed all at once on CPUs, which is faster
 BLOCKS = "prefzoo_blocks"  # keyword of a forward pass that passes a `BlockIndex` to every layer
 
 
 def install(model: Any) -> None:
-    """Make `model` use `attend` in place of torch's fused attention; models without it stay as they are."""
+    """Make a model use `attend` instead of torch's fused attention; models that cannot do so are left unchanged."""
     from transformers.masking_utils import sdpa_mask
 
     capped = getattr(model.config, "attn_logit_softcapping", None)  # Gemma 2: torch's fused attention has no cap
-    settable = getattr(type(model), "_can_set_attn_implementation", lambda: True)()  # not Falcon's own layers
+    settable = getattr(type(model), "_can_set_attn_implementation", lambda: True)()  # False for Falcon
     if not settable or not (getattr(model, "_supports_sdpa", False) or capped):
         return
     register(model, NAME, attend, sdpa_mask)
 
 
 def forward_kwargs(blocks: Blocks) -> dict[str, Any]:
-    """Return keywords for a model's forward pass over blocks; transformers passes a 4D mask through unread."""
+    """Return keywords for a model's forward pass over blocks; the 4D mask is a placeholder that is not read."""
     return {BLOCKS: BlockIndex(blocks), "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool)}
 
 
@@ -43,8 +43,8 @@ def attend(
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Compute grouped-query attention with the signature that transformers expects of attention functions.
 
-    With blocks, attention is causal within each answer's own sequence and the mask is ignored. Long rows, single
-    queries (generation), dropout and GPUs use torch's fused kernel.
+    With blocks, attention is causal within each answer's own sequence and the mask is ignored. Without blocks and
+    soft-capping, long rows, single queries (generation), dropout and GPUs use torch's fused kernel.
 
     Args:
         module: The attention layer.
@@ -53,8 +53,8 @@ def attend(
         value: (B, K, S, D) values.
         attention_mask: (B or 1, 1, T, S) mask, true where a query sees a key; causal if None.
         scaling: Factor of the scores; 1 / sqrt(D) if None.
-        dropout: Share of the attention weights that is dropped.
-        **kwargs: Blocks, sliding window, soft-capping, and what the architecture adds.
+        dropout: Dropout rate of the attention weights.
+        **kwargs: Blocks, sliding window, soft-capping, and other arguments of the architecture.
 
     Returns:
         (B, T, H, D) outputs, and None in place of the attention weights.
@@ -65,7 +65,7 @@ def attend(
     special = any(kwargs.get(name) is not None for name in ("position_bias", "s_aux"))
     window, cap = kwargs.get("sliding_window"), kwargs.get("softcap")
     if BLOCKS in kwargs:
-        if special:  # biases and sinks are not implemented here; `choose_layout` catches this
+        if special:  # not implemented here; `choose_layout` catches the error
             raise ValueError("this architecture's attention cannot be packed")
         return _packed(query, key, value, kwargs[BLOCKS], scaling, window, cap, dropout), None
     if not cap and (query.device.type != "cpu" or query.shape[2] == 1 or _long(query, key) or special or dropout):
@@ -96,9 +96,9 @@ def _packed(
 
 
 def _causal(t: int, s: int, device: torch.device) -> Tensor:
-    """Return the (1, 1, t, s) mask that transformers leaves out: a single query sees all keys, t queries the first t.
+    """Return the (1, 1, t, s) causal mask, for when transformers passes none.
 
-    In a cache that is allocated at once, the keys after those t are not written yet.
+    A single query sees all s keys; t queries see only the first t, because later keys of a cache are not written yet.
     """
     return torch.ones(t, s, dtype=torch.bool, device=device).tril(s if t == 1 else 0)[None, None]
 

@@ -1,6 +1,6 @@
 """Attention within all blocks of a packed batch as one call on rows of equal length.
 
-For what the kernel of `varlen_attention` does not take: fp32, soft-capping, dropout, heads of other sizes.
+It covers what the kernel of `varlen_attention` does not support: fp32, soft-capping, dropout, other head sizes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def attend(
         scaling: Factor of the scores; 1 / sqrt(D) if None.
         window: Width of a sliding window in tokens; None for none.
         cap: Soft-capping of the scores; none if None or 0.
-        dropout: Share of the attention weights that is dropped.
+        dropout: Dropout rate of the attention weights.
 
     Returns:
         (1, T, H, E) outputs.
@@ -38,7 +38,7 @@ def attend(
     )
     if cap:
         output = plain(q, k, v, mask, scaling, cap, dropout)
-    else:  # with a mask, torch's memory-efficient kernel wants as many heads of keys as of queries
+    else:  # with a mask, torch's memory-efficient kernel needs as many heads of keys as of queries
         k, v = (_repeated(x, q.shape[1] // x.shape[1]) for x in (k, v))
         output = scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, scale=scaling)
     return output.transpose(1, 2).flatten(0, 1).index_select(0, rows.places)[None]
@@ -52,7 +52,7 @@ def _repeated(x: Tensor, times: int) -> Tensor:
 def plain(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None, cap: float | None, dropout: float
 ) -> Tensor:
-    """Attend by two matrix products, all scores at once.
+    """Compute attention by two matrix products, with all scores in memory at once.
 
     Args:
         query: (B, H, T, D) queries of H heads.
@@ -61,7 +61,7 @@ def plain(
         mask: (B or 1, 1, T, S) mask, true where a query sees a key, or numbers that are added to the scores.
         scaling: Factor of the scores; 1 / sqrt(D) if None.
         cap: Soft-capping of the scores; none if None or 0.
-        dropout: Share of the attention weights that is dropped.
+        dropout: Dropout rate of the attention weights.
 
     Returns:
         (B, H, T, E) outputs.
@@ -72,7 +72,7 @@ def plain(
     if cap:
         scores = cap * torch.tanh(scores / cap)
     scores, mask = scores.view(b, k, h // k, t, s), mask[:, :, None]
-    # finite, so that a query that sees nothing (left padding) gives no NaN, which would spread to its keys' gradients
+    # finite: a query that sees nothing (left padding) would give NaN, which spreads to the gradients of its keys
     scores = scores.masked_fill_(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
     weights = torch.dropout(scores.softmax(-1), dropout, dropout > 0).view(b, k, h // k * t, s)
     return (weights @ value).reshape(b, h, t, -1)

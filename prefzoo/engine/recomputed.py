@@ -1,7 +1,8 @@
-"""Outputs of norms and gates that the backward pass computes again instead of reading them from memory.
+"""Compute outputs of norms and gates again in the backward pass instead of saving them.
 
-They are a third of what a decoder's layers keep, and cost a few small kernels: their inputs are kept anyway. A layer
-that reads one of them asks autograd to keep it; what is kept in its place is how to compute it, to the last bit.
+They are a third of the memory that a decoder's layers save, and computing them again takes a few small kernels, because
+their inputs are saved anyway. When autograd is asked to save such an output, a function that computes it is saved
+instead; its result is the same to the last bit.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-DEVICES = ("cuda",)  # where memory is dear; on CPUs it costs time
+DEVICES = ("cuda",)  # where memory is scarce; on CPUs, computing again costs more time
 Compute = Callable[[], Tensor]
 
 
-class _Recipe:
-    """How to compute an output again; all who kept it share the result while one of them needs it."""
+class _Recomputation:
+    """A function that computes an output again; all layers that saved the output share its result."""
 
     def __init__(self, compute: Compute, output: Tensor) -> None:
         self._compute = compute
@@ -28,7 +29,7 @@ class _Recipe:
         self.dtype, self.size, self.version = output.dtype, output.numel(), output._version
 
     def describes(self, tensor: Tensor) -> bool:
-        """Return whether a tensor in the output's memory is the whole of it, as it was computed."""
+        """Return whether a tensor in the output's memory is the whole output, unchanged since it was computed."""
         return (
             tensor.dtype == self.dtype and tensor.numel() == self.size and tensor.is_contiguous()
             and tensor._version == self.version
@@ -42,52 +43,52 @@ class _Recipe:
         return self._value
 
 
-_recipes: WeakKeyDictionary[Any, _Recipe] = WeakKeyDictionary()  # by the outputs' memory
-_open: list[bool] = []
+_recomputations: WeakKeyDictionary[Any, _Recomputation] = WeakKeyDictionary()  # by the outputs' memory
+_active: list[bool] = []  # an entry for each open context
 
 
 @contextmanager
 def recomputed(device: torch.device) -> Iterator[None]:
-    """Keep no outputs of norms and gates for the backward pass of what is computed within this context.
+    """Save no outputs of norms and gates for the backward pass of operations within this context.
 
     Args:
-        device: Where it is computed; on a CPU the context changes nothing.
+        device: Device of the operations; on a CPU, the context changes nothing.
     """
     if device.type not in DEVICES:
         yield
         return
     with saved_tensors_hooks(pack, _unpack):
-        _open.append(True)
+        _active.append(True)
         try:
             yield
         finally:
-            _open.pop()
+            _active.pop()
 
 
 def recomputable(output: Tensor, compute: Compute) -> Tensor:
-    """Note how an output is computed, and return it.
+    """Register a function that computes an output again, and return the output.
 
     Args:
-        output: The output, which nothing changes in place.
-        compute: Computes it again from tensors that the backward pass needs in any case.
+        output: The output; it must not be changed in place.
+        compute: Computes the output from tensors that the backward pass needs anyway.
 
     Returns:
         The output.
     """
-    if _open and output.requires_grad and output.is_contiguous():
-        _recipes[output.untyped_storage()] = _Recipe(compute, output)
+    if _active and output.requires_grad and output.is_contiguous():
+        _recomputations[output.untyped_storage()] = _Recomputation(compute, output)
     return output
 
 
 def pack(tensor: Tensor) -> Any:
-    """Return what autograd keeps of a tensor: the tensor, or how to compute it and its shape."""
-    recipe = _recipes.get(tensor.untyped_storage())
-    return tensor if recipe is None or not recipe.describes(tensor) else (recipe, tensor.shape)
+    """Return what autograd saves for a tensor: the tensor, or its recomputation and shape."""
+    recomputation = _recomputations.get(tensor.untyped_storage())
+    return tensor if recomputation is None or not recomputation.describes(tensor) else (recomputation, tensor.shape)
 
 
-def _unpack(kept: Any) -> Tensor:
-    if isinstance(kept, Tensor):
-        return kept
-    recipe, shape = kept
-    value: Tensor = recipe.value().view(shape)
+def _unpack(saved: Any) -> Tensor:
+    if isinstance(saved, Tensor):
+        return saved
+    recomputation, shape = saved
+    value: Tensor = recomputation.value().view(shape)
     return value

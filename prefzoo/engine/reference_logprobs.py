@@ -29,16 +29,16 @@ from prefzoo.runtime.progress import Report
 from prefzoo.types import LogProbs, to_device
 
 ENGINE = 4  # increment when the engine's numbers change, so that older cached log-probs are not read
-TOKENS = {"cpu": 4096}  # per forward pass, without gradients
-DEFAULT_TOKENS = 32_768  # on other devices, which need large products to be busy
-SHARDED_TOKENS = 8192  # beside a part of a model that fills the memory of several
+TOKENS = {"cpu": 4096}  # tokens per forward pass, without gradients
+DEFAULT_TOKENS = 32_768  # on other devices, which only large matrix products keep busy
+SHARDED_TOKENS = 8192  # for sharded models, which leave little memory on each device
 CHECKSUM = "sha256"  # key in the file's metadata
 
 
 def rows_key(pairs: Sequence[TokenExample]) -> str:
-    """Return a hash of the token ids, in order, and of which are scored."""
+    """Return a hash of the rows' token ids, and of which tokens are scored, in order."""
     digest, before = hashlib.sha256(), "["
-    for example in pairs:  # piece by piece what json.dumps writes of a list
+    for example in pairs:  # the text that json.dumps writes for the whole list, piece by piece
         digest.update(f"{before}{json.dumps(_content(example))}".encode())
         before = ", "
     digest.update(b"[]" if before == "[" else b"]")
@@ -59,10 +59,10 @@ def cache_file(
     Args:
         weights: Fingerprint of the model.
         pairs: The rows that are scored.
-        kind: Which log-probs are scored.
-        layout: How rows are laid out in a pass.
+        kind: Which log-probs are computed.
+        layout: How rows are laid out in a forward pass.
         bf16: Whether they are scored under bf16 autocast.
-        passes: The passes in which they are scored; empty for the usual ones.
+        passes: The passes in which the rows are scored; empty for the default ones.
 
     Returns:
         A file in the user's cache, which may not exist yet.
@@ -78,18 +78,18 @@ def logprobs(
     model: Any, pairs: Sequence[TokenExample], layout: Layout, kind: type[LogProbs] = LogProbs, *, bf16: bool,
     report: Report | None = None, passes: Sequence[Sequence[int]] | None = None,
 ) -> LogProbs:  # fmt: skip
-    """Score every pair under a model, in passes that suit its device, and in smaller ones if memory runs out.
+    """Score every pair under a model, in passes sized for its device, or smaller ones if memory runs out.
 
     Args:
-        model: A causal language model; it stays on its device. If it is sharded, all processes call this with pairs of
-            their own, at least one each, and make equally many passes.
+        model: A causal language model; it stays on its device. If it is sharded, all processes must call this, each
+            with at least one pair of its own.
         pairs: The rows to score.
-        layout: How pairs are laid out in a pass.
+        layout: How pairs are laid out in a forward pass.
         kind: Which log-probs to return.
         bf16: Whether to score under bf16 autocast.
-        report: Called with the pairs done, their total number and an empty note.
-        passes: Numbers of the pairs of each pass, if they are to be scored in other passes; of a pair that is in
-            several the first counts.
+        report: Called with the number of pairs done, the number of all pairs and an empty note.
+        passes: Indices of the pairs of each pass, to score them in other passes. If a pair is in several passes, the
+            log-probs of the first one are returned.
 
     Returns:
         The log-probs of all pairs, in order, on the CPU.
@@ -104,7 +104,7 @@ def logprobs(
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return [read(model, lambda whole: score(whole, batch, kind))]
 
-    first: dict[int, int] = {}  # where a pair's log-probs are
+    first: dict[int, int] = {}  # index of a pair's log-probs in the order of scoring
     done = 0
     tokens = SHARDED_TOKENS if sharded else TOKENS.get(device.type, DEFAULT_TOKENS)
     own = split(pairs, range(len(pairs)), tokens, None) if passes is None else passes
@@ -117,24 +117,29 @@ def logprobs(
         if report:
             report(len(first), len(pairs), "")
     for _ in range(idle):
-        _in_lockstep(scored, own[0])  # the other processes are not done yet
+        _in_lockstep(scored, own[0])  # other processes have passes left, in which all must take part
     values = concatenate(parts)
     return values if passes is None else select_rows(values, [first[i] for i in range(len(pairs))], torch.device("cpu"))
 
 
 def _in_lockstep(work: Callable[[Sequence[int]], list[LogProbs]], part: Sequence[int]) -> list[LogProbs]:
-    """Return `work(part)`, a pass that all processes make together: one of them cannot halve it alone."""
+    """Return `work(part)` for a pass that all processes make together, so that no process can split it alone.
+
+    Raises:
+        UserError: Memory runs out.
+    """
     try:
         return work(part)
     except (RuntimeError, MemoryError) as e:
         if not is_out_of_memory(e):
             raise
         reason = f"a pass of {len(part)} pairs does not fit into memory beside a process's part of the model"
-        raise UserError(f"reference log-probs: {reason}; share it among more GPUs, or lower train.tokens") from e
+        cure = "share the model among more GPUs, or for passes of training pairs, lower train.tokens"
+        raise UserError(f"reference log-probs: {reason}; {cure}") from e
 
 
 def concatenate(parts: Sequence[LogProbs]) -> LogProbs:
-    """Return the log-probs of several batches as those of one batch, on the CPU."""
+    """Concatenate the log-probs of several batches, on the CPU."""
     kind = type(parts[0])
     return kind(*(_stacked([getattr(p, f.name).cpu() for p in parts]) for f in fields(kind)))
 
@@ -146,12 +151,12 @@ def _stacked(parts: list[Tensor]) -> Tensor:
 
 
 def read_cached(path: Path, kind: type[LogProbs], warn: Callable[[str], None] = print) -> LogProbs | None:
-    """Return cached log-probs, or None if there are none or the file is broken.
+    """Return cached log-probs, or None if there are none or the file is damaged.
 
     Args:
         path: The file that `cache_file` names.
         kind: Which log-probs the file holds.
-        warn: Called with one line if the file is broken.
+        warn: Called with one message if the file is damaged.
 
     Returns:
         The log-probs, on the CPU, or None.
@@ -162,9 +167,9 @@ def read_cached(path: Path, kind: type[LogProbs], warn: Callable[[str], None] = 
         tensors = load_file(path)
         with safe_open(path, "pt") as file:
             if (file.metadata() or {})[CHECKSUM] != _checksum(tensors):
-                raise ValueError("other numbers than were written")
+                raise ValueError("wrong checksum")
         return kind(*(tensors[f.name] for f in fields(kind)))
-    except Exception:  # a broken file may raise anything
+    except Exception:  # a damaged file may raise anything
         warn(f"{path}: damaged (its checksum is wrong); computed again")
         return None
 
@@ -184,7 +189,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def scatter_rows(values: LogProbs, rows: Sequence[int], size: int) -> LogProbs:
-    """Expand the log-probs of some rows to all rows; those of other rows are NaN, so that their use is noticed.
+    """Expand the log-probs of some rows to all rows; those of other rows are NaN, so that using them shows.
 
     Args:
         values: Log-probs of `rows`, in their order.
@@ -209,7 +214,7 @@ def select_rows(values: LogProbs, rows: Sequence[int], device: torch.device) -> 
     Args:
         values: Log-probs of all rows.
         rows: Numbers of the rows to return, in that order.
-        device: Where to put them.
+        device: Device to put them on.
 
     Returns:
         Log-probs of the selected rows, on `device`.

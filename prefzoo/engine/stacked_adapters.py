@@ -1,12 +1,13 @@
-"""N LoRA adapters of one shape on one frozen model: each of its linear layers computes all of them in three products.
+"""Compute N LoRA adapters of one shape on one frozen model, with three products per linear layer for all of them.
 
-All weights lie in one tensor with a row for each adapter. They are cast once a step, in one operation; the gradients
-of all layers come back in one; and an adapter's optimiser sees its row. A layer multiplies all rows of a pass by its
-frozen weight at once, and the n-th part of them by the n-th adapter's A and B in batched products: as many launches
-for many adapters as for one.
+The adapters' weights are one tensor with a row for each adapter. They are cast once per step in one operation, and the
+gradients of all layers are cast back in one; each adapter's optimiser updates its row. A layer multiplies all inputs
+of a pass by its frozen weight at once, and the n-th part of the inputs by the n-th adapter's A and B in batched
+products, so that many adapters take as many launches as one.
 
-Rounding may depend on how many rows a product has. On CPUs, where that costs nothing, frozen weights therefore multiply
-part by part, in the products that scored the reference: at the first step both are equal to the last bit.
+Rounding may depend on the number of rows of a product. On CPUs, where it costs nothing, the frozen weights are
+therefore multiplied part by part, as they were to score the reference: at the first step, the log-probs of policy and
+reference are equal to the last bit.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch.nn.functional import linear
 
 from prefzoo.types import to_device
 
-PART_BY_PART = ("cpu",)  # devices where several products cost no more than one over all of their rows
+PART_BY_PART = ("cpu",)  # devices where several products cost no more than one of all their rows
 DOWN, UP = "lora_A", "lora_B"  # parts of the names of A and B
 
 
@@ -33,18 +34,18 @@ class AdapterStack:
     Attributes:
         rows: (V, P) weights in fp32, a row for each adapter: all A, then all B.
         scales: (V, 1) factors of B A x (alpha / rank).
-        shapes: of A and B of each layer, by name, in the model's order.
-        slots: where each of them lies in a row, in the row's order.
-        ups: where the first B lies.
-        active: numbers of the adapters that the next forward pass is for, in the order of the batch's parts.
-        current: (N, ...) weights of the active adapters by name, in the precision of products.
+        shapes: Shapes of A and B of each layer, by name, in the model's order.
+        slots: Slice of a row that holds each weight, by name, in the row's order.
+        ups: Index in a row of the first B.
+        active: Numbers of the adapters of the next forward pass, in the order of the batch's parts.
+        current: (N, ...) weights of the active adapters, by name, in the precision of products.
     """
 
     def __init__(self, fresh: Mapping[str, Tensor], scales: Sequence[float]) -> None:
-        """Copy one adapter's fresh weights for all.
+        """Start all adapters from the same weights.
 
         Args:
-            fresh: A and B of each layer, by name.
+            fresh: Initial A and B of each layer, by name.
             scales: alpha / rank of each of the V adapters.
         """
         self.shapes = {name: value.shape for name, value in fresh.items()}
@@ -67,10 +68,10 @@ class AdapterStack:
 
     @contextmanager
     def cast(self, dtype: torch.dtype) -> Iterator[None]:
-        """Make copies of the weights for the passes of one step, in which weights do not change.
+        """Cast the weights once for all passes of one step, in which they do not change.
 
         Args:
-            dtype: the precision of products.
+            dtype: The precision of products.
         """
         self._dtype, self.rows.grad = dtype, None
         try:
@@ -79,17 +80,17 @@ class AdapterStack:
             self.current, self._copies = {}, {}
 
     def use(self, numbers: Sequence[int]) -> None:
-        """Let the next forward pass, or the activations that are computed again, be for these adapters."""
+        """Select the adapters for the next forward pass, or for computing its activations again."""
         self.active, key = numbers, tuple(numbers)
         if key not in self._copies:
-            with torch.enable_grad():  # others of the step's passes may have gradients
+            with torch.enable_grad():  # other passes of the step may need gradients
                 copies: Sequence[Tensor] = _Copies.apply(self.rows, self, key, self._dtype)  # type: ignore[no-untyped-call]
             self._copies[key] = dict(zip(self.slots, copies, strict=True))
         self.current = self._copies[key]
 
 
 class _Copies(torch.autograd.Function):
-    """The layers' A and scaled B of some adapters, in the precision of products."""
+    """Cast the layers' A and scaled B of some adapters to the precision of products."""
 
     @staticmethod
     def forward(
@@ -128,8 +129,8 @@ def adapted(
         bias: (O,) frozen bias, or None.
         down: (N, r, I) A of each part, in the precision of products.
         up: (N, O, r) B of each part, times alpha / rank.
-        dropout: share of the adapters' inputs that is dropped: the same units in all parts, those that are dropped for
-            one adapter alone.
+        dropout: Dropout rate of the adapters' inputs. The same units are dropped in all parts, and they are those that
+            are dropped when one adapter is trained alone.
 
     Returns:
         (..., O) outputs, in the precision of products.
@@ -141,7 +142,7 @@ def adapted(
 
 
 def part_by_part(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return W x + b, on CPUs in a product for each of the parts.
+    """Return W x + b; on CPUs, with a separate product for each part.
 
     Args:
         rows: (N, T, I) inputs of N parts.
@@ -163,7 +164,7 @@ class _Adapted(torch.autograd.Function):
         dropout: float,
     ) -> Tensor:  # fmt: skip
         with torch.autocast(rows.device.type, enabled=False):
-            weight = weight.to(rows.dtype)  # it is in that precision, unless its layer could not be stored so
+            weight = weight.to(rows.dtype)  # changes only layers that could not be stored in this precision
             low = torch.bmm(_dropped(rows, kept, dropout), down.transpose(1, 2))
             result = part_by_part(rows, weight, None if bias is None else bias.to(rows.dtype))
             ctx.save_for_backward(rows, kept, low, weight, down, up)
@@ -187,5 +188,5 @@ class _Adapted(torch.autograd.Function):
 
 
 def _dropped(rows: Tensor, kept: Tensor | None, dropout: float) -> Tensor:
-    """Return the adapters' inputs; computed again for the backward pass, as each layer's would take its own memory."""
+    """Return the adapters' inputs after dropout; the backward pass computes them again, to save memory per layer."""
     return rows if kept is None else (rows * kept).mul_(1 / (1 - dropout))

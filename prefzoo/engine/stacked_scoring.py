@@ -1,4 +1,4 @@
-"""Score one batch under several policies in one pass: its rows are repeated for each, and one head reads them all."""
+"""Score one batch under several policies in one pass: its rows are repeated for each, and all use one head."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def score_policies(
         model: A model that sends the n-th copy of its rows through the n-th policy's adapter.
         batch: B pairs, on the model's device.
         kinds: Which log-probs each policy's loss needs.
-        references: For each policy the frozen model that its KL is measured from, or None; one model for all.
-        tile: Tokens and vocabulary entries whose logits exist at a time; what suits the device if None.
+        references: For each policy the frozen reference of its KL, or None to compute no KL. All references must be the
+            same model.
+        tile: Numbers of tokens and vocabulary entries whose logits are in memory at once; None suits the device.
 
     Returns:
-        For each policy its log-probs, and the sums of its KL, or None where no reference is given.
+        For each policy its log-probs and the sums of its KL; None instead of the KL without a reference.
     """
     states, head = predicting_states(model, _copies(batch, len(kinds)))
     parts = states.view(len(kinds), -1, states.shape[-1])
@@ -47,7 +48,7 @@ def score_policies(
 
 
 def _copies(batch: PairBatch, count: int) -> PairBatch:
-    """Return the batch with its positions repeated `count` times; owners and pair ids stay those of one copy."""
+    """Return the batch with its positions repeated `count` times; owners and pair ids are not repeated."""
     packed, size = bool(batch.blocks), batch.tokens.numel()
     wide = {
         name: getattr(batch, name).repeat(*((1, count) if packed else (count, 1)))
@@ -60,9 +61,10 @@ def _copies(batch: PairBatch, count: int) -> PairBatch:
 def _of_tokens(
     parts: Tensor, head: LMHead, targets: Tensor, kinds: Sequence[type[LogProbs]], tile: Tile
 ) -> list[tuple[Tensor, ...]]:
-    """Return what `token_logprobs` does, for the (V, N, D) states of each policy.
+    """Return the results of `token_logprobs` for each policy, from (N, T, D) states of T tokens under N policies.
 
-    Part by part on a CPU, whose rounding depends on the number of rows; else all at once, in fewer launches.
+    On a CPU, whose rounding depends on the number of rows, each policy is computed separately; elsewhere all of them
+    are computed at once, in fewer launches.
     """
     wanted = [issubclass(kind, VocabLogProbs) for kind in kinds]
     if parts.device.type in PART_BY_PART:

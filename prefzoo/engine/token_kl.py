@@ -24,7 +24,7 @@ def token_kl(
         head: The policy's head.
         reference_states: (N, D) hidden states of the reference at the same positions.
         reference_head: The reference's head.
-        tile: Tokens and vocabulary entries whose logits exist at a time; what suits the device if None.
+        tile: Numbers of tokens and vocabulary entries whose logits are in memory at once; None suits the device.
 
     Returns:
         (N,) KL divergences in nats, in fp32 (fp64 for fp64 states).

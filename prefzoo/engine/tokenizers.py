@@ -1,4 +1,4 @@
-"""Load a model's tokenizer alone: of a command that reads data, and needs no weights."""
+"""Load a model's tokenizer without its weights, for commands that only read data."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from prefzoo.runtime.distributed import process_state
 
 @quiet()
 def load_tokenizer(spec: str, folder: Path, *, trust: bool = False) -> Any:
-    """Load the tokenizer of a model, with its chat template, as `models.load` returns it with `merge`.
+    """Load the tokenizer of a model with its chat template, the same that `models.load` returns with `merge`.
 
-    No weights are read, converted, merged or downloaded.
+    No weights are converted, merged or downloaded.
 
     Args:
         spec: The model: `package://module/file.gguf`, a `.gguf` path, a folder, or a hub id; an adapter too.
-        folder: Where relative paths start.
-        trust: Whether to run Python code that comes with the tokenizer; if so, a line reports it.
+        folder: Folder that relative paths start from.
+        trust: Whether to run Python code that comes with the tokenizer; if so, a message says so.
 
     Returns:
         A transformers tokenizer.
@@ -44,7 +44,7 @@ def load_tokenizer(spec: str, folder: Path, *, trust: bool = False) -> Any:
 
 
 def _with_tokenizer(source: str) -> str:
-    """Return the source itself, or of an adapter without a tokenizer of its own the model that it sits on."""
+    """Return the source; for an adapter without its own tokenizer, return its base model."""
     from transformers.utils.peft_utils import find_adapter_config_file
 
     config = find_adapter_config_file(source)

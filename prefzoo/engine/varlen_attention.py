@@ -1,8 +1,8 @@
 """Attention within all blocks of a packed batch as one FlashAttention kernel over sequences of different lengths.
 
-A first answer with its prompt is a sequence as it lies. A second answer's queries are fewer than its keys, which are
-gathered: its prompt's and its own; its last query sees its last key. The kernel reads fewer heads of keys than of
-queries without copies.
+A prompt with its first answer is one sequence. A second answer is another sequence, whose keys are gathered from its
+prompt and itself; it has fewer queries than keys, and its last query sees its last key. The kernel needs no copies of
+keys that several heads of queries share.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 from prefzoo.engine.block_index import BlockIndex
 
 HEAD_MULTIPLE, MAX_HEAD = 8, 256  # sizes of heads that FlashAttention takes
-MAX_SMALL_CARD_HEAD = 192  # with gradients on cards whose multiprocessors have less memory
-AMPERE = (8, 0)  # the oldest cards of FlashAttention 2
-LARGE = ((8, 0), (9, 0), (10, 0))  # cards for data centres
+MAX_SMALL_CARD_HEAD = 192  # with gradients, on cards whose multiprocessors have less memory
+AMPERE = (8, 0)  # oldest compute capability that FlashAttention 2 supports
+LARGE = ((8, 0), (9, 0), (10, 0))  # compute capabilities of cards for data centres
 
 
 def attend(
@@ -45,7 +45,7 @@ def attend(
     if own.keys is not None:
         k, v = k.index_select(0, own.keys), v.index_select(0, own.keys)
     left = -1 if window is None or window >= index.longest else window - 1
-    from torch.nn.attention.varlen import varlen_attn  # imports torch's compiler: a second, and only GPUs need it
+    from torch.nn.attention.varlen import varlen_attn  # takes a second to import, and only GPUs need it
 
     output: Any = varlen_attn(
         q, k, v, own.query_starts, own.key_starts, own.most_queries, own.most_keys,
@@ -71,7 +71,7 @@ def fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 
 def _dtype(query: Tensor) -> torch.dtype:
-    """Return the precision of matrix products: under autocast, which does not know the kernel, the lower one."""
+    """Return the precision of matrix products, because autocast does not cast the inputs of this kernel."""
     device = query.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
 
@@ -89,7 +89,7 @@ def largest_head(device: torch.device) -> int:
 
 @lru_cache(maxsize=1)
 def _grouped() -> dict[str, Any]:
-    """Return the argument that allows fewer heads of keys than of queries; torch before 2.13 needs none."""
+    """Return the argument that allows fewer heads of keys than of queries; torch before 2.13 allows them without."""
     from torch.nn.attention.varlen import varlen_attn
 
     return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}

@@ -84,11 +84,11 @@ def disk_full_reason(error: BaseException) -> str:
 
 
 def unwritable_reason(error: BaseException, target: Path | None = None) -> str:
-    """Return a line with a cure for an error of a path that cannot be written; empty for any other error.
+    """Return a message with a cure if an error means that a path cannot be written, else an empty string.
 
     Args:
-        error: What was raised.
-        target: What was to be written; None for the path that the error names.
+        error: The exception.
+        target: The path that was being written; None for the path that the error names.
     """
     full = disk_full_reason(error)
     if full:
@@ -111,12 +111,12 @@ def remove_path(path: Path) -> None:
 
 
 def remove_partial_files(folder: Path, *, deep: bool = False, prefix: str = "") -> None:
-    """Remove what killed processes left half written in `folder`.
+    """Remove the partial files and folders that killed processes left in `folder`.
 
     Args:
-        folder: Where to look.
-        deep: Whether to look in all folders below it too.
-        prefix: How the names of the files and folders that were being written begin.
+        folder: The folder to clean.
+        deep: Whether to clean all folders below it too.
+        prefix: Start of the names of the targets whose partial files are removed; empty for all.
     """
     for path in [*(folder.rglob if deep else folder.glob)(f".{prefix}*.partial")]:
         remove_path(path)
@@ -132,7 +132,7 @@ def resolve_inside(folder: Path, *names: str) -> Path:
     """Return `folder / names` after checking that it lies inside `folder`, symbolic links included.
 
     Raises:
-        UserError: It leads out of `folder`, or is `folder` itself.
+        UserError: The path leads out of `folder`, or is `folder` itself.
     """
     path = folder.joinpath(*names)
     if not path.resolve().is_relative_to(folder.resolve()) or path.resolve() == folder.resolve():

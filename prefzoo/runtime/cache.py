@@ -1,8 +1,8 @@
-"""A cache of JSON values: answers, benchmark results, verdicts, paid replies, fastest kernels.
+"""Cache JSON values: answers, benchmark results, verdicts, replies of paid judges, measured times.
 
-One format: a file of lines, `{"sha256": ..., "key": ..., "value": ...}`, which only grows. A killed process leaves
-whole lines and at most one half line; a damaged line is never read. Processes of several machines
-may share a file.
+A cache is a file of lines `{"sha256": ..., "key": ..., "value": ...}`, to which lines are only appended. A killed
+process leaves whole lines and at most one half line; a damaged line is never read. Processes on several machines may
+share a file.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from typing import Any, BinaryIO
 from prefzoo.runtime.paths import cache_dir
 from prefzoo.runtime.versions import version_of
 
-ENGINE = 2  # raise when generation or judging changes: values of another engine are not read
+ENGINE = 2  # increment when generation or judging changes, so that older values are not read
 WHOLE = "whole"  # the key of a value that has a file of its own
 HEAD, DIGEST = b'{"sha256": "', 16  # how a line starts, and how many characters of the checksum follow
 
 
 class Cache:
-    """Values by key in one file; a value is on disk when `put` returns.
+    """Values by key in one file; a value is in the file when `put` returns.
 
     Args:
-        path: the file; it is created by the first `put`.
-        sync: whether `put` waits for the disk, so that a value survives a loss of power too, not only a kill.
+        path: The file; the first `put` creates it.
+        sync: Whether `put` waits for the disk, so that values survive a loss of power and not only a kill.
     """
 
     def __init__(self, path: Path, *, sync: bool = True) -> None:
         self.path, self._sync = path, sync
         self._values: dict[str, Any] = {}
-        self._read_to = 0  # bytes of the file that are known
+        self._read_to = 0  # bytes of the file that were read
         self._lock = Lock()
 
     def get(self, key: str) -> Any:
-        """Return the value of a key, or None where there is none. Other processes' values are found too."""
+        """Return the value of a key, or None if it has none; values that other processes have written are included."""
         with self._lock:
             self._read_new_lines()
             return self._values.get(key)
 
     def put(self, values: Mapping[str, Any]) -> None:
-        """Append values, none of which may be None; a key's last value counts.
+        """Append values, none of which may be None; a new value replaces an older one of the same key.
 
         Raises:
-            OSError: the file cannot be written; the error names it.
+            OSError: The file cannot be written; the error names it.
         """
         lines = b"".join(_line(key, value) for key, value in values.items())
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ class Cache:
             with self.path.open("rb") as file:
                 file.seek(self._read_to)
                 new = file.read()
-        except OSError:  # mostly: there is none
+        except OSError:  # most often, the file does not exist yet
             return
         start = self._read_to
         for line in new[: new.rfind(b"\n") + 1].splitlines(keepends=True):
@@ -82,7 +82,7 @@ class Cache:
         self._read_to = start
 
     def _erase(self, start: int, line: bytes) -> None:
-        """Overwrite a broken line with spaces, so that it is reported once; the lines after it stay where they are."""
+        """Overwrite a damaged line with spaces, so that it is reported once and the lines after it do not move."""
         if not line.strip():
             return
         print(f"{self.path}: an entry is damaged (its checksum is wrong); created again", flush=True)
@@ -110,14 +110,14 @@ def _digest(rest: bytes) -> bytes:
 
 @contextmanager
 def _exclusive(file: BinaryIO) -> Iterator[None]:
-    """Keep other writers out, until the file is closed at the latest."""
-    with suppress(OSError):  # a file system without locks: lines that two processes mix up fail their checksums
+    """Lock the file against other writers until it is closed."""
+    with suppress(OSError):  # without locks in the file system, lines that two processes mix up fail their checksums
         fcntl.flock(file, fcntl.LOCK_EX)
     yield
 
 
 def _drop_half_line(file: BinaryIO) -> None:
-    """Cut off the half line that a killed process left; no other process is writing now."""
+    """Cut off the half line that a killed process left; the caller holds the lock."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - 1))
     if file.read(1) not in (b"", b"\n"):
@@ -129,32 +129,32 @@ def cache_of(group: str, name: str, *identity: Any, sync: bool = True) -> Cache:
     """Open a cache of values that depend on `identity`, the engine, and the versions of torch and transformers.
 
     Args:
-        group: folder in the user's cache.
-        name: how the file's name begins.
-        identity: values that JSON can hold.
-        sync: as for `Cache`.
+        group: Folder in the user's cache.
+        name: Start of the file's name.
+        identity: Values that JSON can hold.
+        sync: As for `Cache`.
 
     Returns:
-        The cache; its file need not exist.
+        The cache; its file may not exist yet.
     """
     key = key_of([*identity, ENGINE, version_of("torch"), version_of("transformers")])
     return Cache(cache_dir(group) / f"{name}-{key}.jsonl", sync=sync)
 
 
 class SharedCache:
-    """A cache that several processes share: the main process reads and writes, and all get its values."""
+    """A cache for several processes: the main process reads and writes, and all processes get the same values."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
     def get(self, key: str) -> Any:
-        """Return the value of a key, or None where there is none; all processes call this."""
+        """Return the value of a key, or None if it has none; all processes must call this."""
         from prefzoo.runtime.distributed import broadcast, process_state  # imports torch
 
         return broadcast(self._cache.get(key) if process_state().is_main_process else None)
 
     def put(self, values: Mapping[str, Any]) -> None:
-        """Append values, as `Cache.put`."""
+        """Append values as `Cache.put` does, in the main process only."""
         from prefzoo.runtime.distributed import process_state
 
         if process_state().is_main_process:
@@ -165,14 +165,14 @@ def cached(
     stage: str, depends: Mapping[str, Any], make: Callable[[], Any], worth: Callable[[Any], bool] = lambda _: True,
     *, shared: bool = False,
 ) -> Any:  # fmt: skip
-    """Return the cached value of a stage, or make and cache it.
+    """Return the cached value of a stage, or compute and cache it.
 
     Args:
-        stage: what kind of value it is, such as `answers`.
-        depends: all that the value depends on.
-        make: computes the value, which JSON can hold.
-        worth: whether a computed value is worth caching.
-        shared: whether all processes call this, and compute the value together.
+        stage: Kind of the value, such as `benchmark`.
+        depends: Everything that the value depends on.
+        make: Function that computes the value, which JSON must be able to hold.
+        worth: Function that returns whether a computed value is to be cached.
+        shared: Whether all processes call this and compute the value together.
 
     Returns:
         The value.
@@ -198,19 +198,19 @@ def cached_by_prompt(
     stage: str, depends: Mapping[str, Any], prompts: Sequence[Any], make: Callable[[list[Any]], list[Any]],
     progress: Callable[[int, int], None] | None = None, *, together: int, shared: bool = False,
 ) -> list[Any]:  # fmt: skip
-    """Return a value for each prompt; those that are not cached are made and cached in batches.
+    """Return a value for each prompt; values that are not cached are computed and cached in batches.
 
-    A killed call resumes after its last whole batch. Batches hold prompts of similar length, and are always the same,
-    so their rounding is too.
+    A call that was killed resumes after its last whole batch. Batches hold prompts of similar length. They are the same
+    in each call, so rounding is the same too.
 
     Args:
-        stage: what kind of value it is, such as `answers`.
-        depends: all that the values depend on besides the prompts.
-        prompts: texts, or anything else that JSON can hold.
-        make: computes the values of some prompts, in their order; JSON can hold them.
-        progress: called with the number of finished prompts and of all.
-        together: prompts whose values are made and cached together.
-        shared: whether all processes call this, and compute the values together.
+        stage: Kind of the values, such as `answers`.
+        depends: Everything that the values depend on besides the prompts.
+        prompts: Texts, or anything else that JSON can hold.
+        make: Function that computes the values of some prompts, in their order; JSON must be able to hold them.
+        progress: Called with the numbers of finished and of all prompts.
+        together: Number of prompts in a batch.
+        shared: Whether all processes call this and compute the values together.
 
     Returns:
         The values, in the order of `prompts`.
@@ -230,5 +230,5 @@ def cached_by_prompt(
 
 
 def key_of(value: Any) -> str:
-    """Hash a value that JSON can hold."""
+    """Return a hash of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

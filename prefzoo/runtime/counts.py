@@ -1,13 +1,13 @@
-"""Large counts as people write them."""
+"""Format large counts."""
 
 from __future__ import annotations
 
-UNITS = (("", 0), ("K", 1), ("M", 1), ("B", 2), ("T", 2))  # with decimals
+UNITS = (("", 0), ("K", 1), ("M", 1), ("B", 2), ("T", 2))  # (unit, decimals)
 THOUSAND = 1000
 
 
 def short_count(count: float) -> str:
-    """Return a count in thousands, millions or billions: `512`, `135.5K`, `134.5M`, `1.54B`.
+    """Format a count in thousands, millions, billions or trillions: `512`, `135.5K`, `134.5M`, `1.54B`.
 
     Args:
         count: At least 0.

@@ -1,4 +1,4 @@
-"""Keep the traceback of an unexpected error in a file, so that the terminal shows one line and a report has it all."""
+"""Save the traceback of an unexpected error to a file, so that the terminal needs to show one line only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefzoo.runtime.versions import version_of
 from prefzoo.version import __version__
 
 FOLDER = "tracebacks"
-KEPT = 50  # files; older ones go
+MAX_FILES = 50  # older tracebacks are removed
 PACKAGES = ("torch", "transformers", "accelerate", "peft")
 
 
@@ -25,11 +25,11 @@ def write_traceback(error: BaseException, words: Sequence[str]) -> Path | None:
     """Write a traceback, the command and the versions to a file, without the environment's secrets.
 
     Args:
-        error: what was raised.
-        words: the command line.
+        error: The exception.
+        words: The words of the command line.
 
     Returns:
-        The file, in the user's cache or else among the system's temporary files; None if neither can be written.
+        The file, in the user's cache, else in the system's folder for temporary files; None if neither can be written.
     """
     versions = ", ".join(f"{name} {version_of(name)}" for name in PACKAGES)
     head = f"{shlex.join(words)}\nprefzoo {__version__}, Python {platform.python_version()}, {versions}\n"
@@ -41,7 +41,7 @@ def write_traceback(error: BaseException, words: Sequence[str]) -> Path | None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
             if folder.name == FOLDER:
-                for old in sorted(folder.glob("*.txt"))[:-KEPT]:
+                for old in sorted(folder.glob("*.txt"))[:-MAX_FILES]:
                     old.unlink(missing_ok=True)
         except OSError:
             continue

@@ -1,4 +1,4 @@
-"""Tell which device this process computes on; torch is imported only if an accelerator may be present."""
+"""Return which device this process computes on; torch is imported only if an accelerator may be present."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from prefzoo.runtime.versions import version_of
 
 NVIDIA = ("nvidia[0-9]*", "dxg")
-OTHERS = ("kfd", "dri", "accel*", "davinci*", "hl[0-9]*")  # of AMD, Intel, Google, Huawei and Habana
+OTHERS = ("kfd", "dri", "accel*", "davinci*", "hl[0-9]*")  # device files of AMD, Intel, Google, Huawei and Habana
 
 
 def may_have_accelerator() -> bool:
-    """Return whether torch may find an accelerator; False where its build or the machine surely has none."""
+    """Return whether torch may find an accelerator; False if torch's build or the machine certainly has none."""
     if "+cpu" in str(version_of("torch")):
         return False
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""

@@ -1,4 +1,4 @@
-"""Run as one process, or as several under `accelerate launch`: who writes, how values and work are shared."""
+"""Run as one process or as several under `accelerate launch`, and share values and work among them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def process_state() -> Any:
     """
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=TIMEOUT)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if state.num_processes != launched:  # each would train by itself and overwrite the others' files
+    if state.num_processes != launched:  # each would train alone and overwrite the files of the others
         raise UserError(
             f"launched as {launched} processes, but they are not joined; on a machine without GPUs, put "
             "ACCELERATE_USE_CPU=true before the command"
@@ -51,7 +51,7 @@ def broadcast(value: T) -> T:
 
 
 def in_main(work: Callable[[], T], *, alone: bool) -> T:
-    """Return what `work` gives in every process, or if it is to be done `alone`, what it gives in the main one."""
+    """Return `work()`; with `alone`, only the main process calls it, and every process gets its result."""
     if not alone:
         return work()
     return broadcast(work() if process_state().is_main_process else cast("T", None))
@@ -64,7 +64,7 @@ def shard(items: Sequence[T]) -> list[T]:
 
 
 def shard_range(count: int) -> tuple[int, int]:
-    """Return the first row and the end of this process's contiguous share of `count` rows."""
+    """Return the start and end (exclusive) of this process's contiguous share of `count` rows."""
     state = process_state()
     first, end = (count * (state.process_index + i) // state.num_processes for i in (0, 1))
     return first, end
@@ -81,7 +81,7 @@ def all_gather(value: T) -> list[T]:
 
 @contextmanager
 def gradient_sync(accelerator: Any, module: Any, *, last: bool) -> Iterator[None]:
-    """Sum gradients over the processes once a step: after its last micro-batch.
+    """Synchronise gradients over the processes once per step, in its last micro-batch.
 
     Sharded parameters (FSDP2, DeepSpeed) are synchronised after every micro-batch, because the full gradients may not
     fit into memory.
@@ -96,5 +96,5 @@ def gradient_sync(accelerator: Any, module: Any, *, last: bool) -> Iterator[None
     """
     sharded = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
     with nullcontext() if last or sharded else accelerator.no_sync(module):
-        accelerator.gradient_state._set_sync_gradients(last)  # DeepSpeed steps by it; Accelerate has no public setter
+        accelerator.gradient_state._set_sync_gradients(last)  # tells DeepSpeed when to step; it has no public setter
         yield

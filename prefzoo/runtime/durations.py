@@ -1,13 +1,13 @@
-"""Durations as people write them."""
+"""Format durations."""
 
 from __future__ import annotations
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
-FEW_MINUTES = 10 * MINUTE  # up to here seconds are worth a word
+FEW_MINUTES = 10 * MINUTE  # from here on, seconds are not shown
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in at most two units: `0.4 s`, `45 s`, `3 min 20 s`, `25 min`, `3 h 20 min`, `2 d 4 h`.
+    """Format a duration in at most two units: `0.4 s`, `45 s`, `3 min 20 s`, `25 min`, `3 h 20 min`, `2 d 4 h`.
 
     Args:
         seconds: At least 0.
@@ -27,6 +27,6 @@ def duration(seconds: float) -> str:
 
 
 def _two(amount: int, large: int, large_unit: str, small_unit: str) -> str:
-    """Return an amount of small units in large and small ones; without the latter where there are none."""
+    """Format an amount of small units as large and small units; zero small units are not shown."""
     rest = amount % large
     return f"{amount // large} {large_unit}" + (f" {rest} {small_unit}" if rest else "")

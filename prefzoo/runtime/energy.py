@@ -1,6 +1,6 @@
 """Measure the energy of a block of code by the counters of GPUs (NVML) and processors (RAPL), read by Zeus.
 
-Zeus is an extra (`pip install prefzoo[energy]`). Without it, or without counters, there is no number.
+Zeus is an extra (`pip install prefzoo[energy]`). Without it, or without counters, no energy is reported.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ WINDOW = "prefzoo"
 
 @dataclass
 class Power:
-    """Mean power of a block, once it has ended.
+    """Mean power of a block of code, set when the block ends.
 
-    `watts`: joules per second, over all nodes; None where no counter could be read.
+    Attributes:
+        watts: Joules per second, summed over all nodes; None if no counter could be read.
     """
 
     watts: float | None = None
 
     def joules(self, seconds: float) -> dict[str, float]:
-        """Return the energy of some seconds at this power, as a cost `joules`; no cost if the power is unknown."""
+        """Return the energy of some seconds at this power as a cost `joules`; empty if the power is unknown."""
         return {} if self.watts is None else {"joules": self.watts * seconds}
 
 
 @contextmanager
 def measured_power() -> Iterator[Power]:
-    """Measure the mean power of the block; all processes call this, and the first of each node reads its counters.
+    """Measure the mean power of the block; all processes must call this, and the first of each node reads its counters.
 
     Returns:
-        A context manager; its value holds the power when the block has ended, unless that raised.
+        A context manager whose value gets the power when the block ends, unless the block raises.
     """
     power = Power()
     state = process_state()
@@ -61,7 +62,7 @@ def _monitor() -> Any:
             from zeus.monitor import ZeusMonitor
 
             return ZeusMonitor()
-    except RAISED:  # any error of a driver: a missing number must not end a run
+    except RAISED:  # a driver may raise anything; a missing number must not end a run
         return None
 
 
@@ -75,7 +76,7 @@ def _begin(monitor: Any) -> bool:
 
 
 def _joules(monitor: Any) -> float | None:
-    """Return what this node's counters count; None where it has none."""
+    """Return the energy that this node's counters measured in joules; None if there is none."""
     try:
         with _quiet():
             window = monitor.end_window(WINDOW)

@@ -13,7 +13,7 @@ else:
     Tensor = Any  # only annotations name it
 
     class _Torch:
-        """Stands for the module; every name that is read from it is looked up once."""
+        """A stand-in for the module torch, which imports it at the first use of a name and caches each name."""
 
         def __getattr__(self, name: str) -> Any:
             import torch as real

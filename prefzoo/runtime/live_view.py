@@ -1,4 +1,4 @@
-"""Show the live view of a run: a row for each variant, redrawn four times a second from what stages report."""
+"""Show the live view of a run: a row for each variant, redrawn four times a second with the stages' reports."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from prefzoo.errors import VariantFailed
 from prefzoo.runtime.progress import REFRESH, VIEW, Note, Pace, Report, StepNote, interactive
 
 WAITING, KEPT, TRAINED, FAILED, STOPPED = "waiting", "reused", "trained", "failed", "stopped"
-WIDE = 100  # terminal columns from which a progress bar fits
-OTHER_LINES = 7  # lines of the view beside the variants' rows
-LONGEST = 22  # characters of a variant's name
+WIDE = 100  # terminal columns that a row with a progress bar needs
+OTHER_LINES = 7  # lines of the view besides the variants' rows
+LONGEST = 22  # characters that are shown of a name or a state
 BAR = 16  # characters of a progress bar
 TEXT_COLUMNS = 3  # mark, name and stage are aligned left, numbers right
 HOUR, MINUTE = 3600, 60
@@ -31,7 +31,7 @@ class VariantRow:
         name: The variant's name.
         steps: Number of its optimiser steps; 0 for a model that is not trained.
         batch: Pairs per step.
-        state: What is shown as its stage.
+        state: Text that is shown as its stage.
         step: Steps done so far.
         metrics: Metrics of the last step, under TRL's names.
         pace: Pace of the current stage; None between stages.
@@ -65,12 +65,12 @@ class LiveView:
 
     @contextmanager
     def stage(self, title: str, variant: str, activity: str) -> Iterator[Report]:
-        """Show a stage in the variant's row, or in the footer where `variant` names no row.
+        """Show a stage in the variant's row, or in the footer if no row has the name `variant`.
 
         Args:
-            title: What is being done, like `training dpo`.
+            title: Description of the work, like `training dpo`.
             variant: Name of the variant; empty for the whole run.
-            activity: What the row shows as its state meanwhile; the title if empty.
+            activity: State that the row shows meanwhile; the title if empty.
 
         Returns:
             A context manager whose value is `report(done, total, note)`.
@@ -126,7 +126,7 @@ class LiveView:
         return first, first + room
 
     def _table(self, rows: Sequence[VariantRow], *, wide: bool) -> list[Text]:
-        """Lay out the lines by hand: rich's tables take 58 ms for 34 rows, these 7, which a training CPU would miss."""
+        """Lay out the lines without rich's tables, which take 58 ms of a training CPU for 34 rows instead of 7 ms."""
         names = ["", "variant", "stage", "done", *([""] if wide else []), "loss", "margin", "acc.", "pairs/s", "left"]
         cells = [[self._mark(row), *_cells(row, self.plain if wide else None)] for row in rows]
         widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]

@@ -23,9 +23,9 @@ LOCK = ".lock"
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Keep other runs out of `folder` while the block runs, and first remove what a killed run left half written.
+    """Keep other runs out of `folder` while the block runs, and first remove partial files of killed runs.
 
-    Of several processes, the main one holds the lock for all.
+    With several processes, the main process holds the lock for all.
 
     Raises:
         UserError: Another run holds the lock, or the file system has no locks; raised in every process.
@@ -43,7 +43,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def _acquire(folder: Path) -> tuple[FileLock | None, str]:
-    """Return the lock and an empty string, or None and the reason why it is refused."""
+    """Return the lock and an empty string, or None and the reason why the lock is refused."""
     make_folder(folder, RESULTS_CURE)
     lock = FileLock(folder / LOCK)
     try:

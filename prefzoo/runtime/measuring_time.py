@@ -1,4 +1,4 @@
-"""Record how long measuring a model took, part by part, to plan more prompts and seeds."""
+"""Record how long each part of measuring a model took, to plan evaluations with more prompts and seeds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from prefzoo.runtime import run_folders
 
 @contextmanager
 def timed(folder: Path, part: str, rows: int) -> Iterator[None]:
-    """Record how long the block takes, unless an earlier record is slower per row: cached values take no time.
+    """Record how long the block takes, unless an earlier record is slower per row, because cached values take no time.
 
     Args:
-        folder: a model's, in the run's folder.
-        part: what is measured: `answers`, `pairs`, `verdicts`, or anything whose time does not grow with these.
-        rows: how many prompts or pairs; nothing is recorded for none.
+        folder: The model's folder in the run's folder.
+        part: Name of the part: `answers`, `pairs`, `verdicts`, or a part whose time does not depend on their number.
+        rows: Number of prompts or pairs; with 0, nothing is recorded.
 
     Returns:
         A context manager without a value.
@@ -32,7 +32,7 @@ def timed(folder: Path, part: str, rows: int) -> Iterator[None]:
 
 
 def measuring_costs(folder: Path) -> dict[str, float]:
-    """Return what measuring a model took, in seconds: `measuring PART`, and `rows PART`; nothing if it is unknown."""
+    """Return each part's seconds as `measuring PART` and its rows as `rows PART`; empty without records."""
     known = _read(folder)
     seconds = {f"measuring {part}": float(own["seconds"]) for part, own in known.items()}
     return seconds | {f"rows {part}": float(own["rows"]) for part, own in known.items()}

@@ -34,7 +34,7 @@ def configure_allocator() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    mallopt(M_MMAP_MAX, 0)  # take large blocks from the heap, which is kept, instead of mapping each one
+    mallopt(M_MMAP_MAX, 0)  # take large blocks from the heap, which is reused, instead of mapping each one
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
@@ -53,10 +53,10 @@ _spare: list[Callable[[], bool]] = []
 
 @contextmanager
 def spare(give_up: Callable[[], bool]) -> Iterator[None]:
-    """Let `drop_spare` release something within this context that is in memory only to save time.
+    """Let `drop_spare` release memory within this context that is only held to save time.
 
     Args:
-        give_up: Releases it, and returns whether there was anything to release.
+        give_up: Function that releases the memory, and returns whether there was anything to release.
 
     Returns:
         A context manager without a value.
@@ -69,8 +69,8 @@ def spare(give_up: Callable[[], bool]) -> Iterator[None]:
 
 
 def drop_spare() -> bool:
-    """Release what is in memory only to save time; return whether there was anything."""
-    return any([give_up() for give_up in _spare])  # a list: all of them
+    """Release all memory that is only held to save time, and return whether there was any."""
+    return any([give_up() for give_up in _spare])  # a list, so that each is called
 
 
 def release_memory() -> None:
@@ -83,7 +83,12 @@ def release_memory() -> None:
 
 
 def retry_with_smaller_batches(work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:
-    """Return `work(items)`; where that runs out of memory, do the two halves one after the other, down to one item."""
+    """Return `work(items)`; if memory runs out, work on one half after the other, down to single items.
+
+    Args:
+        work: Function that returns the results of some items, in their order.
+        items: The items.
+    """
     try:
         return work(items)
     except (RuntimeError, MemoryError) as e:
@@ -95,7 +100,7 @@ def retry_with_smaller_batches(work: Callable[[Sequence[T]], list[R]], items: Se
 
 
 def free_gpu_bytes(device: torch.device) -> int:
-    """Return the bytes that torch can allocate on a GPU: what no process holds, and what it holds itself unused."""
+    """Return the bytes that torch can allocate on a GPU: free memory, and what torch has reserved but does not use."""
     import torch
 
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -1,4 +1,4 @@
-"""Find the user's cache folder and files that installed packages carry; tell why a folder cannot be written."""
+"""Find the user's cache folder and files in installed packages, and report why a folder cannot be written."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ UNWRITABLE = {
 
 @contextmanager
 def paths_from_here() -> Iterator[None]:
-    """Add to an error about a missing path that paths of the command line are relative to the current folder.
+    """Reword errors about missing paths: paths on the command line are relative to the current folder.
 
     Raises:
-        UserError: That of the block, in these words.
+        UserError: The error of the block, reworded.
     """
     try:
         yield
@@ -65,7 +65,7 @@ def cache_dir(*parts: str) -> Path:
     """Return a folder of the user's cache, and create it if it is absent.
 
     Raises:
-        UserError: It cannot be created.
+        UserError: The folder cannot be created.
     """
     folder = cache_root().joinpath(*parts)
     make_folder(folder, CACHE_CURE)
@@ -77,10 +77,10 @@ def make_folder(folder: Path, cure: str) -> None:
 
     Args:
         folder: The folder.
-        cure: The end of the message.
+        cure: How to fix the error; the message ends with it.
 
     Raises:
-        UserError: It cannot be created; one line.
+        UserError: The folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,15 +93,15 @@ def check_writable(folder: Path, name: str, cure: str) -> None:
 
     Args:
         folder: The folder, which may be absent.
-        name: What it is, for the message.
-        cure: The end of the message.
+        name: Name of the folder's setting; the message begins with it.
+        cure: How to fix the error; the message ends with it.
 
     Raises:
-        UserError: It cannot; one line.
+        UserError: The folder cannot be written or created.
     """
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
-            os.lstat(folder)  # raises for names that are too long, and for links in a circle
+            os.lstat(folder)  # raises for names that are too long, and for circular links
         near = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
         if not near.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(near))
@@ -117,20 +117,20 @@ def check_writable(folder: Path, name: str, cure: str) -> None:
 
 
 def reason_of(error: OSError) -> str:
-    """Return in words why a path cannot be written, with the path that prevents it."""
+    """Return why a path cannot be written, with the path that the error names."""
     words = UNWRITABLE.get(error.errno or 0) or DISK_FULL.get(error.errno or 0) or error.strerror or str(error)
     return f"cannot be written, {words}" + (f" ({error.filename})" if error.filename else "")
 
 
 def packaged_recipes() -> list[str]:
-    """Return the names of the recipes that the package carries."""
+    """Return the names of the recipes in the package."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def recipe_path(path: Path) -> Path:
-    """Return the file of a packaged recipe for its name, such as `quickstart`; any other path as it is.
+    """Return the file of a packaged recipe for its name, such as `quickstart`; return any other path unchanged.
 
-    A file or folder of that name in the current folder comes first.
+    A file or folder of that name in the current folder takes precedence.
     """
     named = path.parent == Path() and path.name in packaged_recipes() and not path.exists()
     return RECIPES / f"{path.name}.yaml" if named else path

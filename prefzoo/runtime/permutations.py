@@ -1,22 +1,22 @@
-"""Random permutations as `torch.randperm` draws them on a CPU, so that the order of rows is known without torch."""
+"""Draw the same random permutations as `torch.randperm` on a CPU, so that the order of rows does not need torch."""
 
 from __future__ import annotations
 
 from random import Random
 
-WORDS = 624  # of the state of a Mersenne Twister
+WORDS = 624  # words in the state of a Mersenne Twister
 BITS = 32
 MASK = 2**BITS - 1
 
 
 class Permutations:
-    """A stream of permutations, which depends on a seed alone: not on the version of any library."""
+    """A stream of permutations that depends only on a seed, and not on the version of any library."""
 
     def __init__(self, seed: int) -> None:
-        """Begin the stream that `torch.Generator().manual_seed(seed)` begins: a Mersenne Twister, seeded as in C++.
+        """Begin the same stream as `torch.Generator().manual_seed(seed)`: a Mersenne Twister, seeded as in C++.
 
         Args:
-            seed: any integer; of a larger one, the lowest 32 bits count.
+            seed: Any integer; only its lowest 32 bits are used.
         """
         state = [seed & MASK]
         for i in range(1, WORDS):

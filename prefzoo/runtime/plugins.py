@@ -1,4 +1,4 @@
-"""Import Python files that a recipe names, load what installed packages offer, and locate errors that they raise."""
+"""Import Python files that a recipe names, load entry points of installed packages, and locate their errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 from prefzoo.runtime.redaction import redact
 
 LONGEST = 400  # characters of an error's message that are shown
-RAISED = (Exception, SystemExit)  # what a user's code may raise; a signal is no error of it
+RAISED = (Exception, SystemExit)  # errors of a user's code; KeyboardInterrupt and signals are not among them
 # Names that plug-ins often use without importing them.
 IMPORTS = {
     **dict.fromkeys(("torch", "math"), "import {}"),
@@ -38,11 +38,11 @@ INSTALLED = ("site-packages", "dist-packages")
 
 
 class WrongReturn(ValueError):
-    """A user's function returned an invalid value. Its definition is the place of the error.
+    """A user's function returned an invalid value; the error is located at the function's definition.
 
     Args:
-        fn: the function.
-        message: the value it returned, and what it must return.
+        fn: The function.
+        message: The value that it returned, and the values that it may return.
     """
 
     def __init__(self, fn: Callable[..., Any], message: str) -> None:
@@ -53,8 +53,8 @@ class WrongReturn(ValueError):
 class _UncachedLoader(SourceFileLoader):
     """Compile the source at every import.
 
-    Bytecode is matched to its source by size and a date in whole seconds, so an edit within the second would go
-    unnoticed. No bytecode is written either: a run leaves nothing beside a user's files.
+    Bytecode is matched to its source by size and a date in whole seconds, so an edit within the same second
+    would be missed. No bytecode is written either, so that a run adds nothing to a user's folders.
     """
 
     def path_stats(self, path: Any) -> Any:
@@ -76,11 +76,11 @@ def import_file(path: Path, name: str) -> ModuleType:
 
 
 def load_entry_points(group: str, register: Callable[[EntryPoint, Any], str | None]) -> None:
-    """Load what installed packages offer in a group of entry points. What is broken is reported and left out.
+    """Load the entry points of installed packages in a group; report and skip those that fail.
 
     Args:
-        group: such as `prefzoo.losses`.
-        register: takes an entry point and the object it names, and returns what is wrong with it, if anything.
+        group: Name of the group, such as `prefzoo.losses`.
+        register: Function that takes an entry point and its object, and returns what is wrong with it, or None.
     """
     for point in entry_points(group=group):
         try:
@@ -92,14 +92,14 @@ def load_entry_points(group: str, register: Callable[[EntryPoint, Any], str | No
 
 
 def describe_error(error: BaseException, *, ours: bool = True) -> str:
-    """Return where a user's code raised an error and which, in one line like `my_loss.py:12: ValueError: too short`.
+    """Describe an error of a user's code and its place in one line, like `my_loss.py:12: ValueError: too short`.
 
-    The place is the innermost line outside of prefzoo, of the standard library and of installed packages; if there is
-    none, the innermost one of prefzoo or of a package other than torch.
+    The place is the innermost line outside prefzoo, the standard library and installed packages. If there is none, it
+    is the innermost line of prefzoo or of an installed package other than torch.
 
     Args:
-        error: what was raised.
-        ours: whether a line of prefzoo itself is worth naming.
+        error: The exception.
+        ours: Whether the place may be a line of prefzoo.
     """
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
     own = [f for f in frames if not _is_library(f.filename)]
@@ -118,13 +118,13 @@ def describe_error(error: BaseException, *, ours: bool = True) -> str:
 
 
 def _definition(fn: Callable[..., Any]) -> str:
-    """Return where a function is defined, like `my_loss.py:12: `; empty where only Python knows."""
+    """Return where a function is defined, like `my_loss.py:12: `; empty if it has no Python source."""
     code = getattr(inspect.unwrap(fn), "__code__", None)
     return f"{_shown(code.co_filename)}:{code.co_firstlineno}: " if code else ""
 
 
 def import_hint(error: BaseException) -> str:
-    """Return the import that a name needs which a user's code uses without one; empty for any other error."""
+    """Return a hint to add the import of a name that a user's code forgot; empty for any other error."""
     if not isinstance(error, NameError) or error.name not in IMPORTS:
         return ""
     return f"; add `{IMPORTS[error.name].format(error.name)}` at the top of the file"

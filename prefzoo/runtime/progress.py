@@ -18,9 +18,9 @@ REFRESH = 4  # redraws per second: more would slow down the work that is shown
 
 @dataclass(frozen=True)
 class StepNote:
-    """The note of a training's report: the step it has reached, and that step's metrics.
+    """The note in a training's report: the step that it has reached, and the metrics of that step.
 
-    A note without metrics marks where a training starts or resumes.
+    A note without metrics marks the step at which a training starts or resumes.
     """
 
     step: int
@@ -33,7 +33,7 @@ class StepNote:
 
 
 Note = str | StepNote
-Report = Callable[[int, int, Note], None]  # called with units done, units in total (0: not known), and a note
+Report = Callable[[int, int, Note], None]  # called with units done, all units (0 if unknown), and a note
 
 
 class Pace:
@@ -46,7 +46,7 @@ class Pace:
         """Record a report.
 
         Args:
-            done: Units done so far, those of an earlier run included.
+            done: Units done so far, including those of an earlier run.
             total: Units of the whole stage.
             note: Text, or the training step that was reached.
         """
@@ -66,15 +66,15 @@ class Pace:
 
 
 class StageView(Protocol):
-    """What a live view offers to stages."""
+    """The methods of a live view that stages call."""
 
     def stage(self, title: str, variant: str, activity: str) -> AbstractContextManager[Report]:
-        """Show a stage of a variant, or of the whole run where `variant` names no row.
+        """Show a stage of a variant, or of the whole run if no row has the name `variant`.
 
         Args:
-            title: What is being done, like `training dpo`.
+            title: Description of the work, like `training dpo`.
             variant: Name of the variant; empty for the whole run.
-            activity: What the row shows as its state meanwhile; the title if empty.
+            activity: State that the row shows meanwhile; the title if empty.
 
         Returns:
             A context manager whose value is `report(done, total, note)`.
@@ -88,7 +88,7 @@ VIEW: ContextVar[StageView | None] = ContextVar("VIEW", default=None)
 
 
 def interactive(console: Console) -> bool:
-    """Return whether moving output suits the console: it is a terminal, and not quiet."""
+    """Return whether a console can redraw its output: it is a terminal, and not quiet."""
     return console.is_interactive and not console.quiet and console.file.isatty()
 
 
@@ -97,9 +97,9 @@ def set_variant_state(name: str, state: str, console: Console, line: str = "") -
 
     Args:
         name: The variant.
-        state: What its row in the live view shows.
-        console: Where to print if there is no live view.
-        line: What to print there; nothing if empty.
+        state: State that its row in the live view shows.
+        console: Console to print to if there is no live view.
+        line: Line to print there; nothing if empty.
     """
     view = VIEW.get()
     if view is not None:
@@ -113,11 +113,11 @@ def stage(title: str, unit: str, console: Console, *, variant: str = "", activit
     """Show the progress of a piece of work while the block runs; yield the function that reports it.
 
     Args:
-        title: What is being done, like `training dpo`.
-        unit: What is counted, like `pairs`; the rate is shown in units per second.
-        console: Where to print; a quiet console prints nothing.
+        title: Description of the work, like `training dpo`.
+        unit: Name of the units that are counted, like `pairs`; the rate is shown in units per second.
+        console: Console to print to; a quiet console prints nothing.
         variant: Name of the variant whose row in the live view shows the stage; empty for the whole run.
-        activity: What that row shows as its state meanwhile; the title if empty.
+        activity: State that this row shows meanwhile; the title if empty.
 
     Returns:
         A context manager whose value is `report(done, total, note)`.
@@ -173,12 +173,12 @@ def _lines(title: str, unit: str, console: Console, pace: Pace) -> Report:
 
 @contextmanager
 def large_stage(title: str, unit: str, console: Console | None, more_than: int) -> Iterator[Report]:
-    """Show the progress of work that is worth a stage only if there is much of it.
+    """Show the progress of work only if there is much of it.
 
     Args:
         title, unit: As for `stage`.
         console: As for `stage`; None shows nothing.
-        more_than: Work of no more units is not shown.
+        more_than: Largest number of units whose progress is not shown.
 
     Returns:
         A context manager whose value is `report(done, total, note)`.
@@ -195,10 +195,10 @@ def large_stage(title: str, unit: str, console: Console | None, more_than: int) 
         yield report
 
 
-Stages = Callable[[str], AbstractContextManager[Report]]  # called with what is being done, like `reading pairs.jsonl`
+Stages = Callable[[str], AbstractContextManager[Report]]  # called with a title, like `reading pairs.jsonl`
 
 
 @contextmanager
 def unseen(_title: str) -> Iterator[Report]:
-    """Yield a function that takes reports, and shows none."""
+    """Yield a function that takes reports and shows nothing."""
     yield lambda done, total, note: None

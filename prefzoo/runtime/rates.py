@@ -1,6 +1,6 @@
-"""How long a unit of work takes on this machine: what earlier runs and short measurements took, in the user's cache.
+"""Record how long a unit of work takes on this machine, from earlier runs and short measurements, in the user's cache.
 
-Where the CPU computes, times are those of a machine without other processes; what these add is `crowding`'s.
+Times of CPUs do not include waiting for other processes on the same cores; an estimate adds that as its `crowding`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from prefzoo.runtime.lazy_torch import torch
 from prefzoo.runtime.run_folders import cpu_name
 
 Origin = Literal["run", "trial"]
-ORIGINS: tuple[Origin, ...] = ("run", "trial")  # what a run took counts more than a short measurement
+ORIGINS: tuple[Origin, ...] = ("run", "trial")  # a run's record is preferred to that of a short measurement
 
 
 class Rates:
-    """Seconds per unit of work, by the work's name. The newest record counts."""
+    """Seconds per unit of work, by the work's name; a new record replaces the one before."""
 
     def __init__(self, model: str, threads: int | None = None) -> None:
         """Open the records of a model on this machine.
 
         Args:
-            model: What identifies its weights.
-            threads: How many threads torch computes with; torch is asked if None.
+            model: Text that identifies the model's weights.
+            threads: Number of threads that torch computes with; None for its present number.
         """
         self._model, self._threads = model, threads
         self._opened: Cache | None = None
@@ -40,7 +40,7 @@ class Rates:
         return self._opened
 
     def get(self, work: str) -> tuple[float, Origin] | None:
-        """Return the seconds that a unit of work takes, and where that is known from; None if it is not known."""
+        """Return the seconds that a unit of work takes, and the origin of the record; None without a record."""
         for origin in ORIGINS:
             seconds = self._cache.get(f"{origin} {work}")
             if isinstance(seconds, int | float):
@@ -48,16 +48,16 @@ class Rates:
         return None
 
     def record(self, work: str, seconds: float, units: float, origin: Origin = "run") -> None:
-        """Store how long a number of units of a work took; nothing without units.
+        """Record the time of some units of work; do nothing if `units` is 0.
 
         Args:
             work: The work's name.
-            seconds: What all of them took.
-            units: How many.
-            origin: Whether a run or a short measurement took them.
+            seconds: Time of all units together.
+            units: Number of units.
+            origin: Whether the time is from a run or a short measurement.
         """
         if units > 0:
-            with suppress(OSError):  # a full disk: an estimate is not worth a run
+            with suppress(OSError):  # a full disk must not end a run for an estimate
                 self._cache.put({f"{origin} {work}": seconds / units})
 
     @contextmanager
@@ -66,7 +66,7 @@ class Rates:
 
         Args:
             work: The work's name.
-            units: How many units of it the block does.
+            units: Number of units that the block does.
 
         Returns:
             A context manager without a value.
@@ -77,9 +77,9 @@ class Rates:
 
 
 def thread_clock() -> float:
-    """Return the seconds that this thread has computed, which other processes on the same cores do not lengthen.
+    """Return the CPU seconds of this thread, which do not grow while other processes use the same cores.
 
-    On a machine with a GPU, which computes while the thread waits, the time that has passed.
+    On a machine with a GPU, return seconds of wall time instead, because the GPU computes while the thread waits.
     """
     return monotonic() if has_gpu() else thread_time()
 

@@ -1,4 +1,4 @@
-"""Keep secrets of the environment out of everything that is printed or written."""
+"""Remove secrets from texts that are printed or written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SHORTEST = 8  # characters: a shorter value is hardly a secret, and would occur 
 
 
 def redact(text: str, *secrets: str) -> str:
-    """Return `text` with `***` in place of `secrets` and of environment variables that are named like a secret."""
+    """Return `text` with `***` for `secrets` and for the values of environment variables with a secret's name."""
     values = {value for name, value in os.environ.items() if NAMES.search(name.upper()) and len(value) >= SHORTEST}
     for value in sorted(values | {s for s in secrets if len(s) >= SHORTEST}, key=len, reverse=True):
         text = text.replace(value, "***")

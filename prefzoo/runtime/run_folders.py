@@ -1,4 +1,4 @@
-"""Read and write a run's results folder: one result or failure per variant, and the environment it was made in."""
+"""Read and write the folder of a run: one result or failure per variant, and the environment of the training."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from prefzoo.version import __version__
 BASE = "base"  # folder and row of the untrained model
 RESOLVED = "recipe.resolved.yaml"
 VERDICT = "verdict.json"
-HOLDER = ".lock.json"  # which process runs in the folder
+HOLDER = ".lock.json"  # names the process that runs in the folder
 ADAPTER = "adapter_model.safetensors"
 MEASURING = "measuring.json"
 FAILED = "failed.json"
 ARCHIVE_MARK = "@"  # between a run's name and the date of its archive; no recipe's name has it
-REMOVED = "weights_removed.txt"  # in place of the weights in a checkpoint
+REMOVED = "weights_removed.txt"  # replaces the weights in a checkpoint; says why they were removed
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "lm-eval", "alpaca-eval", "pandas")
 
 
@@ -37,15 +37,15 @@ class RunResult:
         params: The loss's knobs.
         train: The loop's settings.
         seed: The seed.
-        key: Hash of everything that the training depends on; while it stays the same, the result is reused.
+        key: Hash of everything that the training depends on; the result is reused while this stays the same.
         metrics: Metrics of the last step, under TRL's names.
         costs: Seconds, pairs and tokens per second, peak memory in bytes, trained parameters, and the share of the
-            GPU's peak flops where it is known. For variants trained side by side also their number; a step's seconds
-            are split evenly among the variants that took it, so that they add up, and the memory is the group's.
-        environment: Commit, versions, hardware and time.
+            GPU's peak flops where it is known. For variants trained side by side, also the number of variants. The
+            seconds of a step are split evenly among the variants in it; the memory is that of all of them together.
+        environment: Commit, versions, hardware, number of processes, and the time at which the training finished.
         weights: Hash of the checkpoint's files; if it does not match them, the variant is trained again.
-        identity: What else decides the outcome: names and hashes of the model and the training data, the log-prob
-            engine's version, and the precision. Empty in results of earlier versions.
+        identity: Other inputs of the training: names and hashes of the model and the training data, version of the
+            log-prob engine, and precision. Empty in results of earlier versions.
     """
 
     variant: str
@@ -86,11 +86,12 @@ class Failure:
     Attributes:
         variant: Name of the variant.
         loss: Name of its loss.
-        key: As `RunResult.key`; while it stays the same, the training is not tried again unless asked for. Empty if
-            it did not diverge, but met an error that the user can correct: it is then tried again.
+        key: As `RunResult.key`; while it stays the same, the training is repeated only if the user asks for it. Empty
+            after an error that the user can correct; the training is then always repeated.
         step: Optimiser step at which it failed, counted from 1; 0 if unknown.
         reason: One line for the user.
-        own: Whether it is the variant's own: its loss diverged or raised. Otherwise the machine or the data failed it.
+        own: Whether the variant itself is the cause, because its loss diverged or raised an error; False if the
+            machine or the data is the cause.
     """
 
     variant: str
@@ -114,7 +115,7 @@ def read_failure(folder: Path) -> Failure | None:
 
 
 def is_trial(folder: Path) -> bool:
-    """Return whether a folder holds what a training leaves."""
+    """Return whether a folder holds files of a training."""
     marks = ("result.json", FAILED, "metrics.jsonl", "checkpoint")
     return folder.is_dir() and folder.name != BASE and any((folder / name).exists() for name in marks)
 
@@ -132,7 +133,7 @@ def read_finished(folder: Path, key: str) -> RunResult | None:
 
 
 def why_removed(folder: Path) -> str:
-    """Return why the weights of a variant were removed after it was measured; empty if they were not."""
+    """Return why the weights of a variant were removed after it was measured; empty if they were not removed."""
     try:
         return (folder / "checkpoint" / REMOVED).read_text(encoding="utf-8").strip()
     except OSError:
@@ -142,7 +143,7 @@ def why_removed(folder: Path) -> str:
 def has_checkpoint(folder: Path) -> bool:
     """Return whether a variant's folder holds full weights or an adapter that can be loaded."""
     checkpoint = folder / "checkpoint"
-    if (checkpoint / REMOVED).is_file():  # a removal that was interrupted counts as one
+    if (checkpoint / REMOVED).is_file():  # an interrupted removal counts as complete
         return False
     return any((checkpoint / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json", ADAPTER))
 
@@ -165,7 +166,7 @@ def utc_timestamp() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Return the commit, the versions of the packages that decide the numbers, and the hardware."""
+    """Return the commit, the versions of packages that affect the numbers, and the hardware."""
     import torch
 
     versions = {"python": platform.python_version(), "prefzoo": __version__}

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def gather_full_tensor(value: Tensor) -> Tensor:
-    """Return the full tensor, detached, in every process; all of them must call this."""
+    """Return the full tensor, detached, in every process; all processes must call this."""
     if hasattr(value, "ds_id"):
         from deepspeed import zero
 
@@ -22,7 +22,7 @@ def gather_full_tensor(value: Tensor) -> Tensor:
 
 
 def shard_like(value: Tensor, target: Tensor) -> Tensor:
-    """Return this process's part of a full tensor that every process has, sharded as `target` is."""
+    """Return this process's part of a tensor that every process holds in full, sharded like `target`."""
     value = value.to(target.device)
     if not isinstance(target, DTensor):
         return value
@@ -35,10 +35,10 @@ def gather_state_dict(model: Any, *, main: bool) -> dict[str, Tensor] | None:
 
     Args:
         model: The model.
-        main: Whether this is the main process; the others hold a weight no longer than it takes to gather it.
+        main: Whether this is the main process; the others drop each weight after gathering it.
 
     Returns:
-        The weights by name; empty tensors in other processes than the main one.
+        The weights by name; empty tensors in all processes except the main one.
     """
     if not any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in model.parameters()):
         return None
@@ -58,6 +58,6 @@ def clone_fields(values: Any) -> tuple[Tensor, ...]:
 
 
 def sharded(accelerator: Any) -> bool:
-    """Return whether each process holds a part of the weights only, and none is to keep whole copies of them."""
+    """Return whether processes may hold parts of the weights: False for one process or plain data parallelism."""
     whole = DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU
     return accelerator.distributed_type not in whole

@@ -17,7 +17,7 @@ REPEAT_SECONDS = 1.0  # signals that follow within this time are copies of the f
 class Interrupted(BaseException):
     """A request to stop the run. The command line prints `line` and exits with 128 plus the signal's number.
 
-    Like KeyboardInterrupt, it is no `Exception`, so that a library's `except Exception` cannot swallow it.
+    Like KeyboardInterrupt, it is not an `Exception`, so that a library's `except Exception` cannot swallow it.
     """
 
     def __init__(self, signum: int, line: str) -> None:
@@ -26,10 +26,10 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """A signal handler that records the first signal in `signum` (0 before), and raises at a later Ctrl-C.
+    """A signal handler that records the first signal in `signum` (0 before it), and raises at a later Ctrl-C.
 
     Schedulers and launchers send SIGTERM to a process and to its parent, which forwards it; terminals do the same with
-    Ctrl-C. Signals that arrive together, and every further SIGTERM, are therefore one request.
+    Ctrl-C. Signals that arrive together, and all later SIGTERMs, therefore count as one request.
     """
 
     signum, came = 0, 0.0
@@ -45,9 +45,9 @@ class StopRequest:
 
 @contextmanager
 def defer_signals(enabled: bool) -> Iterator[StopRequest]:
-    """Record signals while the block runs instead of obeying them; yield the record.
+    """Record signals while the block runs instead of stopping; yield the record.
 
-    Python delivers signals only to the main thread: elsewhere, or if not `enabled`, the record stays empty.
+    Python delivers signals only to the main thread: in other threads, or if not `enabled`, the record stays empty.
     """
     stop = StopRequest()
     if not enabled or threading.current_thread() is not threading.main_thread():
@@ -62,6 +62,6 @@ def defer_signals(enabled: bool) -> Iterator[StopRequest]:
 
 
 def interrupt_now(signum: int, frame: FrameType | None) -> None:
-    """Stop the run at once: the signal handler for everything but training steps, whose results are on disk."""
+    """Stop the run at once: the signal handler outside training steps, where all results are on disk."""
     signal.signal(signum, signal.SIG_IGN)  # a second signal must not disturb the shutdown
     raise Interrupted(signum, STOPPED)

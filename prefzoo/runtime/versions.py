@@ -1,4 +1,4 @@
-"""Versions of packages, also of those that are on the path without being installed as distributions."""
+"""Return versions of packages, including packages on the path that are not installed as distributions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ ASSIGNED = re.compile(r"^__version__\s*=\s*[\"']([^\"']+)", re.MULTILINE)
 
 
 def version_of(package: str) -> str | None:
-    """Return the version of a package under its name on PyPI; None where it is not there.
+    """Return the version of a package by its name on PyPI, or None if it is absent.
 
-    A module that is on the path without metadata has the `__version__` that its source assigns, else is `unknown`.
+    For a module on the path without metadata, return the `__version__` that its source assigns, else `unknown`.
     """
     try:
         return version(package)

@@ -1,4 +1,4 @@
-"""How long a whole run took, from its start to its report, over all the times that it was started."""
+"""Record how long a whole run took from its start to its report, summed over all its starts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class WallTime:
     """The seconds that a run has taken so far."""
 
     def __init__(self, folder: Path, start: float, *, anew: bool, main: bool) -> None:
-        """Resume from the state on disk.
+        """Read the time of earlier starts from the run's folder.
 
         Args:
-            folder: The run's.
-            start: When it was started, of `time.monotonic`.
-            anew: Whether nothing of earlier starts is used, so that their time does not count.
+            folder: The run's folder.
+            start: Value of `time.monotonic` at this start.
+            anew: Whether nothing of earlier starts is reused, so that their time does not count.
             main: Whether this process writes the run's files.
         """
         self._folder, self._start, self._main = folder, start, main
@@ -35,7 +35,7 @@ class WallTime:
 
 
 def read_wall_time(folder: Path) -> float | None:
-    """Return the seconds that a run has taken; None where that is not known."""
+    """Return the seconds that a run has taken, or None if they are unknown."""
     try:
         return float(json.loads((folder / FILE).read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):

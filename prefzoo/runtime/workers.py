@@ -1,7 +1,7 @@
 """Run one function on many inputs in other processes.
 
-A worker is a fresh Python that reads its inputs from a pipe. It needs no guard in the user's script, inherits no
-threads and no state of a GPU, and ends with the process that started it, however that ends.
+A worker is a new Python process that reads its inputs from a pipe. It needs no `__main__` guard in the user's script,
+inherits no threads and no GPU state, and ends when the process that started it ends for any reason.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ Process = subprocess.Popen[bytes]
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use, its share where several processes train together."""
+    """Return how many cores this process may use; processes that train together share the cores evenly."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class Workers(Generic[I, O]):
-    """Processes that run a function. They start as inputs come, and end with the `with` block.
+    """Processes that run a function; they start when inputs arrive, and end with the `with` block.
 
     Args:
-        function: what to run; it and its inputs and outputs can be pickled.
-        count: most processes; with 1, the function runs in this one.
+        function: The function; it, its inputs and its outputs must support pickling.
+        count: Largest number of processes; with 1, the function runs in this process.
     """
 
     def __init__(self, function: Callable[[I], O], count: int) -> None:
         self._function = function
         self.count = min(count, MOST) if sys.executable else 1
-        self._threads = ThreadPoolExecutor(self.count)  # each waits for a process
+        self._threads = ThreadPoolExecutor(self.count)  # each thread waits for a process
         self._idle: SimpleQueue[Process | None] = SimpleQueue()
         self._all: list[Process] = []
         self._closed = False
@@ -52,7 +52,7 @@ class Workers(Generic[I, O]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End all processes; what they have under way is lost."""
+        """End all processes; unfinished outputs are lost."""
         self._closed = True
         for process in self._all:
             process.kill()
@@ -63,10 +63,10 @@ class Workers(Generic[I, O]):
         """Run the function on an input.
 
         Args:
-            given: the input.
+            given: The input.
 
         Returns:
-            The output to come; with a single process, one that is there.
+            A future with the output; without other processes, it is already done.
         """
         if self.count > 1:
             return self._threads.submit(self._ask, given)
@@ -86,7 +86,7 @@ class Workers(Generic[I, O]):
         except (EOFError, OSError, pickle.PicklingError, AttributeError, TypeError):
             if self._closed:
                 raise
-            process = None  # killed for memory, say: the input is done here, where an error of its own shows
+            process = None  # the worker has died: run the input here, where its own error is raised
             return self._function(given)
         else:
             return output
@@ -107,10 +107,10 @@ class Workers(Generic[I, O]):
 
 
 def serve() -> None:
-    """Run the function that comes first through the standard input on each input after it, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the starter ends its workers
+    """Read a function from standard input, and run it on each input that follows until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends its workers
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no reply
+    os.dup2(2, 1)  # text that a library prints is not a reply
     inputs: Any = sys.stdin.buffer
     try:
         function = pickle.load(inputs)  # noqa: S301 - from the process that started this one

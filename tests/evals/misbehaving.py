@@ -22,9 +22,10 @@ Behave = Callable[[dict[str, Any], int], tuple[int, Any]]
 
 
 class Misbehaving:
-    """A server whose every reply is `behave(request, how often it was asked that) -> (status, body)`.
+    """A server that answers each request with `behave(request, count)`, which returns a status and a body.
 
-    The statuses HANGS_UP and CUT_SHORT end the connection before any reply, and before the end of one.
+    `count` is how often the same text was asked so far. The statuses HANGS_UP and CUT_SHORT end the connection before
+    the reply, and before its end.
     """
 
     def __init__(self) -> None:
@@ -85,7 +86,7 @@ def reply(text: str | None, **first: float) -> dict[str, Any]:
 
 @contextmanager
 def serving() -> Iterator[Misbehaving]:
-    """A server for as long as it is needed."""
+    """Run a server within this context."""
     server = Misbehaving()
     thread = Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

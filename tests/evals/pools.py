@@ -1,4 +1,4 @@
-"""Pools of models simulated from the length-control model, with known truth; and annotation rows of them."""
+"""Simulate pools of models and their annotations from the length-control model, with known win rates."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from prefzoo.evals.stats.intervals import Values
 
 @dataclass(frozen=True)
 class Pool:
-    """Models of annotations over the same instructions; difficulty and true length-controlled win rates (percent).
+    """Annotations of models over the same instructions, with the true length-controlled win rates in percent.
 
-    `truth` is over the instructions drawn, `population` over all that could have been.
+    `truth` is the win rate over the instructions drawn, `population` that over all possible instructions.
     """
 
     models: list[Annotations]
@@ -28,7 +28,11 @@ class Pool:
 
 
 def simulate(models: int = 20, n: int = 805, seed: int = 0) -> Pool:
-    """Win rates from 5 to 95, mostly below 50; nearly hard verdicts; many models much shorter than the baseline."""
+    """Simulate a pool of models and two gamed ones.
+
+    Win rates are from 5 to 95 percent, mostly below 50. Most verdicts are close to 0 or 1, and many models give much
+    shorter answers than the baseline.
+    """
     rng = np.random.default_rng(seed)
     x, base = rng.normal(size=n), np.exp(rng.normal(6, 0.5, n))
     b, a = np.r_[rng.normal(-1.2, 1.2, models), 0, 0], np.r_[rng.normal(0.7, 0.3, models), 0.2, -0.2]
@@ -63,7 +67,7 @@ def _gamed(one: Annotations) -> pd.DataFrame:
 
 
 def annotate(name: str, preference: Any, base: list[int], lengths: list[int]) -> Annotations:
-    """Rows of texts of these lengths."""
+    """Return annotations of texts of the given lengths."""
     rows = {
         "instruction": [f"task {i:04d}" for i in range(len(base))],
         "output_1": ["x" * n for n in base], "output_2": ["y" * n for n in lengths],

@@ -1,4 +1,4 @@
-"""Runs' folders for the tests of the report: one with every file of the contract, with any text in any place."""
+"""Write a run folder with all files that a run may have, for the tests of the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEVEL = 0.2  # the quality of the base; each variant adds its share
 
 
 def full_run(folder: Path, text: str = "") -> Path:
-    """Every file that a run may have; `text` stands in prompts, answers, names of losses, recipe and environment."""
+    """Write all files of a run; `text` is added to prompts, answers, losses' names, recipe and environment."""
     names = [*VARIANTS]
     write(folder / "recipe.resolved.yaml", yaml.safe_dump(_recipe(names, text)))
     for i, name in enumerate(["base", *names]):
@@ -44,7 +44,7 @@ def full_run(folder: Path, text: str = "") -> Path:
 
 
 def write(path: Path, text: str) -> None:
-    """Into a folder that may not be there yet."""
+    """Write a file, creating its folder if it is absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -108,7 +108,7 @@ def _round_robin(names: list[str], text: str) -> dict[str, Any]:
 
 
 def _long(names: list[str], text: str) -> list[dict[str, Any]]:
-    """What only the harness itself knows: further metrics, and benchmark differences paired by document."""
+    """Return rows of metrics that are in no other file: KL, and benchmark differences paired by document."""
     rows = []
     for i, name in enumerate(names):
         for metric, value, reach in (("kl", 2.0 + i, 0.5), ("arithmetic_delta", -0.05 * (i + 1), 0.04)):

@@ -1,8 +1,8 @@
-"""Where a process would wait for its GPU: every tensor of a training on a CPU is marked as the device's or the host's.
+"""Find the lines at which a process would wait for its GPU, by marking each tensor on a CPU as on the device or host.
 
-Weights are on the device, and so is what passes through pinned memory and all that is computed of it. What a program
-makes of numbers of its own is on the host. A wait is a value that is read off a device's tensor, an operation whose
-output's shape depends on values there, or a copy to or from memory that is not pinned.
+Weights are on the device, and so are tensors that pass through pinned memory and everything computed from them. Tensors
+that a program makes from its own numbers are on the host. A process waits when it reads a value of a device's tensor,
+when the shape of an output depends on values on the device, or when memory that is not pinned is copied.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ MADE = ("arange", "zeros", "ones", "empty", "full", "rand", "eye", "linspace", "
 
 
 class Waits(TorchDispatchMode):
-    """Notes the waits, with the line of the package that each comes from.
+    """Record each wait with the line of the package that causes it.
 
     Attributes:
-        lines: one for each wait.
+        lines: One line of text for each wait.
     """
 
     def __init__(self, on_device: Iterable[Tensor]) -> None:
@@ -41,17 +41,17 @@ class Waits(TorchDispatchMode):
             self.mark(tensor, True)
 
     def mark(self, tensor: Tensor, on_device: bool | None) -> Tensor:
-        """Note where a tensor's memory is; None where either would do."""
+        """Record whether a tensor is on the device; None if it may be anywhere."""
         if on_device is not None:
             self._device[tensor.untyped_storage()] = on_device
         return tensor
 
     def place(self, tensor: Tensor) -> bool | None:
-        """Whether a tensor is on the device; None of one that might be anywhere, such as one that a kernel filled."""
+        """Return whether a tensor is on the device; None if it may be anywhere, such as one that a kernel filled."""
         return self._device.get(tensor.untyped_storage())
 
     def wait(self, kind: str) -> None:
-        """Note a wait at the innermost line of the package, unless it is an emulated kernel's."""
+        """Record a wait at the innermost line of the package, unless an emulated kernel causes it."""
         stack = traceback.extract_stack()
         if any(frame.filename == emulated_gpu.__file__ for frame in stack):
             return
@@ -69,7 +69,7 @@ class Waits(TorchDispatchMode):
         if on_device and any(own is False and tensor.ndim for own, tensor in zip(places, given, strict=True)):
             self.wait(f"{name} of a tensor that was not sent")
         result = func(*args, **(kwargs or {}))
-        written = name == "lift_fresh" or not (given or name.startswith(MADE))  # out of numbers of the program's own
+        written = name == "lift_fresh" or not (given or name.startswith(MADE))  # from the program's own numbers
         place = True if on_device else False if written or False in places else None
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor) and self.place(leaf) is None:
@@ -83,7 +83,7 @@ class Waits(TorchDispatchMode):
 
 @contextmanager
 def waits(model: Any) -> Iterator[Waits]:
-    """Note the waits of what is done with a model within this context."""
+    """Record the waits of operations on a model within this context."""
     mode = Waits([*model.parameters(), *model.buffers()])
     plain: dict[str, Callable[..., Any]] = {name: getattr(Tensor, name) for name in ("pin_memory", "cpu", "tolist")}
 

@@ -1,4 +1,4 @@
-"""A GPU's way through the engine on a CPU: the kernels that CPUs lack are emulated under torch's own names.
+"""Run the engine's code for GPUs on a CPU: kernels that CPUs lack are emulated under torch's names.
 
 `varlen_attn` and its gradient's formula are torch's; only the two FlashAttention operators below them are replaced, by
 plain torch on each sequence with the operators' arguments. Each counts as one dispatched operation, as on a GPU.
@@ -30,7 +30,7 @@ from prefzoo.training import multi_lora
 
 @contextmanager
 def emulated_gpu() -> Iterator[None]:
-    """Send CPU tensors the way of CUDA tensors."""
+    """Let the engine treat CPU tensors like CUDA tensors within this context."""
     with pytest.MonkeyPatch.context() as patch, torch.library._scoped_library("aten", "IMPL") as library:
         library.impl("_flash_attention_forward", _flash_forward, "CPU")
         library.impl("_flash_attention_backward", _flash_backward, "CPU")
@@ -54,7 +54,7 @@ def _sequences(starts_q: Tensor, starts_k: Tensor) -> list[tuple[slice, slice]]:
 
 
 def _weights(q: Tensor, k: Tensor, scale: float, left: int) -> Tensor:
-    """Bottom-right aligned: the last query sees the last key."""
+    """Return attention weights with the causal mask aligned at the end: the last query sees the last key."""
     t, s = len(q), len(k)
     scores = torch.einsum("tgrd,sgd->grts", q, k) * scale
     near = torch.ones(t, s, dtype=torch.bool).tril(s - t)
@@ -84,7 +84,7 @@ def _flash_forward(
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, starts_q: Tensor, starts_k: Tensor, most_q: int, most_k: int) -> None:
-    """What the kernel takes for granted or refuses."""
+    """Check the requirements of the kernel, which it does not all check itself."""
     assert q.dtype in (torch.bfloat16, torch.float16) and q.dtype == k.dtype == v.dtype
     assert all(x.stride(-1) == 1 for x in (q, k, v)) and q.shape[-1] % 8 == 0 and q.shape[1] % k.shape[1] == 0
     assert starts_q.dtype == starts_k.dtype == torch.int32

@@ -23,13 +23,13 @@ class Family:
     """One architecture of transformers.
 
     Attributes:
-        title: As people call it.
+        title: Usual name.
         kind: transformers' `model_type`.
-        settings: Of its tiny configuration.
+        settings: Settings of its tiny configuration.
         layout: The layout in which prefzoo trains it.
-        note: What is left out of its training, if anything.
-        packed_since: The transformers version with which it has that layout; padded rows before.
-        gap: Nats by which the same weights may differ with and without gradients, in kernels of its own.
+        note: Parts of the architecture that training does not use, if any.
+        packed_since: First transformers version with that layout; earlier versions use padded rows.
+        gap: Nats by which log-probs with and without gradients may differ, because its kernels differ.
     """
 
     title: str

@@ -1,8 +1,8 @@
-"""Run by test_killed_evals.py: real `prefzoo eval`s, killed by SIGKILL in the middle of generating and of judging.
+"""Kill real `prefzoo eval`s by SIGKILL in the middle of generating and of judging; run by test_killed_evals.py.
 
-Usage: killed_evals.py FOLDER. In FOLDER lie two models, a reward model, prompts and a judge's function. For each judge
-an uninterrupted run says which calls there are; then runs are killed as they enter a call, and the command goes on.
-All that was done must have been done once, and the results must be those of the uninterrupted run.
+Usage: killed_evals.py FOLDER. FOLDER holds two models, a reward model, prompts and a judge's function. For each judge,
+an uninterrupted run records the calls. Other runs are then killed as they enter a call, and the command is run again.
+Each call must be made only once in total, and the results must be those of the uninterrupted run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from prefzoo.engine import reference_logprobs
 from prefzoo.evals.judges.function import Function
 
 LOG = "calls.log"
-RUNS: dict[str, list[tuple[str, int]]] = {  # judge -> where to be killed: on entering a stage's call of this number
+RUNS: dict[str, list[tuple[str, int]]] = {  # judge -> (stage, number of the call at which to kill)
     "own.py:better": [("answers", 5), ("function", 100)],
     "{kind: reward, model: rm}": [("reward", 11)],
     "{kind: model, model: model}": [("causal", 5)],
@@ -36,7 +36,7 @@ RUNS: dict[str, list[tuple[str, int]]] = {  # judge -> where to be killed: on en
 def watched(
     stage: str, real: Callable[..., Any], kill: tuple[str, int], describe: Callable[..., str]
 ) -> Callable[..., Any]:
-    """`real`, which notes each call when it is done, and dies on entering the one that `kill` names."""
+    """Wrap `real` so that it logs each finished call, and kills the process on entering the call that `kill` names."""
     entered = 0
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -67,8 +67,14 @@ def watch(kill: tuple[str, int]) -> None:
 
 
 def run(name: str, judge: str, kill: tuple[str, int] = ("", 0)) -> int:
-    """`prefzoo eval` in a child; its exit code, or a signal below 0. `name`: of its cache and results."""
-    sys.stdout.flush()  # else a child says it again
+    """Run `prefzoo eval` in a child process, and return its exit code, or the negative number of a signal.
+
+    Args:
+        name: Name of the folders of its cache and results.
+        judge: The judge.
+        kill: Stage and number of the call at which to kill the process.
+    """
+    sys.stdout.flush()  # else the child prints the same text again
     pid = os.fork()
     if pid == 0:
         os.environ["PREFZOO_CACHE"] = f"cache-{name}"
@@ -86,14 +92,14 @@ def run(name: str, judge: str, kill: tuple[str, int] = ("", 0)) -> int:
 
 
 def calls() -> Counter[str]:
-    """What was done since the last look."""
+    """Return the calls since this was last called."""
     path = Path(LOG)
     result = Counter(path.read_text(encoding="utf-8").splitlines()) if path.exists() else Counter()
     path.unlink(missing_ok=True)
     return result
 
 
-OWN_TO_A_RUN = ("measuring.json", "evaluation.yaml")  # seconds, and the name of the folder
+OWN_TO_A_RUN = ("measuring.json", "evaluation.yaml")  # hold times, and the folder's name
 
 
 def results(name: str) -> dict[str, bytes]:

@@ -1,8 +1,8 @@
-"""Run by test_killed_runs.py: real `prefzoo run`s in children of one process, so that the imports are paid for once.
+"""Kill real `prefzoo run`s, in children of one process to import the packages only once; run by test_killed_runs.py.
 
-Usage: killed_runs.py FOLDER KILLS SORTS. In FOLDER lie r.yaml and what it names. An uninterrupted run goes to `whole`;
-a run that is killed at KILLS random moments, and once more where files of each of the SORTS (glob patterns) exist, to
-`killed`. Prints the lines of the runs that went on.
+Usage: killed_runs.py FOLDER KILLS PATTERNS. FOLDER holds r.yaml and the files that it names. An uninterrupted run
+writes to `whole`. Another run, which writes to `killed`, is killed at KILLS random moments, and once more when files of
+each of the glob PATTERNS exist. The runs print their usual lines.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from prefzoo.cli import main
 
 
 def child(folder: Path, results: str) -> int:
-    """`prefzoo run` in a process of its own; its number. Each results folder has a cache of its own."""
-    sys.stdout.flush()  # else a child says it again
+    """Start `prefzoo run` in a child process with a cache for its results folder, and return the process id."""
+    sys.stdout.flush()  # else the child prints the same text again
     pid = os.fork()
     if pid == 0:
         os.environ["PREFZOO_CACHE"] = str(folder / f"cache-{results}")
@@ -42,7 +42,7 @@ def child(folder: Path, results: str) -> int:
 
 
 def wait(pid: int, seconds: float) -> int | None:
-    """The exit code, within so many seconds."""
+    """Return the exit code of a process, or None if it does not end within `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -60,7 +60,7 @@ def finish(folder: Path, results: str) -> float:
 
 
 def check(folder: Path) -> None:
-    """What two runs leave must be the same, bit for bit."""
+    """Check that the files of both runs are the same, bit for bit."""
     whole, killed = folder / "whole", folder / "killed"
     names = [*whole.rglob("metrics.jsonl"), *whole.rglob("*.safetensors"), *whole.rglob("evals.json")]
     for file in names:
@@ -71,7 +71,7 @@ def check(folder: Path) -> None:
 
 
 def killed(folder: Path, seconds: float, patterns: list[str]) -> bool:
-    """Kill a run after so many seconds, or as soon as files of each pattern exist; False if it ended before."""
+    """Kill a run after `seconds`, or as soon as files of each pattern exist; return False if it ended before that."""
     pid, end = child(folder, "killed"), time.monotonic() + seconds
     while time.monotonic() < end and not (patterns and exist(folder, patterns)):
         code = wait(pid, 0.005)
@@ -88,14 +88,14 @@ def exist(folder: Path, patterns: list[str]) -> bool:
 
 
 def run(folder: Path, kills: int, patterns: list[str]) -> None:
-    """Kill at random moments, which on a slow machine may all be early, then once where the patterns say."""
+    """Kill at random moments, which may all be early on a slow machine, then once when files of the patterns exist."""
     moments, seconds = random.Random(0), finish(folder, "whole")
     for wanted in [*[[]] * kills, patterns]:
         done = False
         while not done:
             if killed(folder, 300 if wanted else moments.uniform(0.05, 0.5) * seconds, wanted):
-                done = exist(folder, wanted)  # a training may end between the look and the kill
-            else:  # it got to its end: look at it, and begin again
+                done = exist(folder, wanted)  # a training may end between the check and the kill
+            else:  # the run has ended: check it, and start a new one
                 check(folder)
                 shutil.rmtree(folder / "killed")
                 shutil.rmtree(folder / "cache-killed")

@@ -1,6 +1,6 @@
-"""Run by test_faults.py in a folder with r.yaml: `prefzoo run` whose training gets little memory beyond what it holds.
+"""Call `prefzoo run` with a limit on the memory of its backward passes; run by test_faults.py in a folder with r.yaml.
 
-The limit is the kernel's own (RLIMIT_AS); it is drawn for the gradient alone, when models and data are there.
+The limit is the kernel's RLIMIT_AS. It holds only while gradients are computed, when models and data are in memory.
 """
 
 from __future__ import annotations

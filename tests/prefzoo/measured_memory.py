@@ -1,8 +1,8 @@
-"""Run by test_memory_model.py: train a random model in this process and print its peak resident memory in bytes.
+"""Train a random model in this process and print its peak resident memory in bytes; run by test_memory_model.py.
 
-Usage: measured_memory.py SETTINGS (JSON). What Python, torch and the other imports take by themselves (the resident
-memory before the model is made, after a small warm-up) is subtracted; the peak is the kernel's own, set back before.
-`prefzoo.runtime.memory.configure_allocator` is left out: it keeps freed memory for later, which is no need.
+Usage: measured_memory.py SETTINGS (JSON). The resident memory before the model is created, after a small warm-up, is
+subtracted: it is that of Python, torch and other imports. The peak is the kernel's own, which is reset before.
+`prefzoo.runtime.memory.configure_allocator` is not called, because freed memory that it holds would be counted.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def trained(settings: dict[str, Any]) -> None:
     model = random_model(**settings["size"])
     this = job(model, settings)
     policy = load_policy(lambda _: model, this.train, bf16=this.bf16, seed=0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak from here on
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak
     with tempfile.TemporaryDirectory() as folder:
         train_one(this, policy, Path(folder) / "metrics.jsonl")
 

@@ -1,4 +1,4 @@
-"""Training of a single policy, as most tests need it."""
+"""Train a single policy, as most tests do."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from prefzoo.training.member import Member
 
 
 def ignore(done: int, total: int, note: object) -> None:
-    """Take a report and show it to nobody."""
+    """Take a report and show nothing."""
 
 
 def train_one(
     job: Job, model: Any, metrics_file: Path, report: Report = ignore, checkpoints: Checkpoints | None = None
 ) -> Member:
-    """Train `model` in place; raises VariantFailed if it diverges."""
+    """Train `model` in place.
+
+    Raises:
+        VariantFailed: The training diverges.
+    """
     member = Member(job, metrics_file, checkpoints)
     train([member], model, report)
     if member.failed is not None:

@@ -1,7 +1,7 @@
-"""A slow and obvious reference for what is scored, which shares no code with prefzoo.
+"""A slow and obvious reference for which tokens are scored; it shares no code with prefzoo.
 
-The test templates mark the assistant's words by hand. Marks are turned into two private characters, the conversation is
-rendered with them, and a token is the assistant's where its characters overlap with what stands between them.
+The test templates mark the assistant's words by hand. The marks are replaced by two private characters, and the
+conversation is rendered with them. A token is the assistant's if its characters overlap with text between two marks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from conftest import build_tokenizer
 
 OPEN, CLOSE = "\uf0f0", "\uf0f1"
 TEMPLATES = Path(__file__).parent / "templates"
-SPECIAL = {  # of each family: BOS, EOS, and others that its template writes
+SPECIAL = {  # special tokens of each family: BOS, EOS, and others in its template
     "chatml": ("<s>", "<|im_end|>", ["<|im_start|>"]),
     "llama3": ("<|begin_of_text|>", "<|eot_id|>", ["<|start_header_id|>", "<|end_header_id|>"]),
     "qwen2_5": (None, "<|im_end|>", ["<|im_start|>"]),
@@ -31,19 +31,19 @@ SPECIAL = {  # of each family: BOS, EOS, and others that its template writes
     "deepseek": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", ["<｜User｜>", "<｜Assistant｜>"]),
     "deepseek_r1": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", ["<｜User｜>", "<｜Assistant｜>"]),
 }
-FAMILIES = [name for name in SPECIAL if name != "deepseek_r1"]  # that one begins answers in the prompt
+FAMILIES = [name for name in SPECIAL if name != "deepseek_r1"]  # its template begins the answer in the prompt
 WITH_TOOLS = ["llama3", "qwen2_5", "qwen3", "mistral", "deepseek"]
 MARK = re.compile(r"\{%-? generation %\}\n|\{%-? endgeneration %\}\n")
 
 
 def template_of(family: str) -> str:
-    """The family's template, with the marks of the assistant's words."""
+    """Return a family's chat template, with marks around the assistant's words."""
     return (TEMPLATES / f"{family}.jinja").read_text(encoding="utf-8")
 
 
 @cache
 def tokenizer_of(family: str, *, marked: bool = False, merging: bool = False) -> Any:
-    """A small tokenizer with a family's special tokens and template; `merging`: merges across words and lines."""
+    """Return a small tokenizer with a family's special tokens and template; with `merging`, tokens may span words."""
     bos, eos, others = SPECIAL[family]
     tokenizer = build_tokenizer(None, merging=merging)
     tokenizer.add_special_tokens({"eos_token": eos, "additional_special_tokens": others})
@@ -57,7 +57,7 @@ def tokenizer_of(family: str, *, marked: bool = False, merging: bool = False) ->
 def expected_tokens(
     family: str, tokenizer: Any, conversation: list[dict[str, Any]], first: int, **given: Any
 ) -> tuple[list[int], list[bool]]:
-    """The tokens of a conversation, and which are scored: those of the assistant's messages from number `first` on."""
+    """Return a conversation's tokens, and which are scored: the assistant's, from message number `first` on."""
     shown = MARK.sub(lambda m: f"{{{{- '{CLOSE if 'end' in m.group() else OPEN}' }}}}\n", template_of(family))
     text = tokenizer.apply_chat_template(conversation, tokenize=False, chat_template=shown, **given)
     spans, plain = [], ""
@@ -95,13 +95,13 @@ TOOLS = [
 
 
 def words(source: random.Random) -> str:
-    """Some text that is more than blanks; templates may trim it."""
+    """Return a random text that is not only blanks; templates may trim it."""
     text = "".join(source.choice(WORDS) for _ in range(source.randint(1, 6)))
     return text if text.strip() and "</think>" not in text else "river" + text
 
 
 def exchange(source: random.Random, *, tools: bool) -> list[dict[str, Any]]:
-    """The assistant's answer, perhaps after a call of a tool and its output."""
+    """Return an answer of the assistant, perhaps after calls of tools and their outputs."""
     turns: list[dict[str, Any]] = []
     for _ in range(source.randint(0, 2) if tools else 0):
         name = source.choice(TOOLS)["function"]["name"]
@@ -118,7 +118,7 @@ def exchange(source: random.Random, *, tools: bool) -> list[dict[str, Any]]:
 
 
 def conversation(source: random.Random, turns: int, *, tools: bool) -> list[dict[str, Any]]:
-    """`turns` answers of the assistant, and the user's words before each but the first."""
+    """Return `turns` answers of the assistant, with a message of the user before each except the first."""
     messages = exchange(source, tools=tools)
     for _ in range(turns - 1):
         messages += [{"role": "user", "content": words(source)}, *exchange(source, tools=tools)]
@@ -126,7 +126,7 @@ def conversation(source: random.Random, turns: int, *, tools: bool) -> list[dict
 
 
 def prompt(source: random.Random, *, system: bool) -> list[dict[str, Any]]:
-    """What comes before the answers: perhaps a system message and an earlier exchange."""
+    """Return the messages before the answers: a user's, perhaps after a system message and an earlier exchange."""
     messages = [{"role": "system", "content": words(source)}] if system else []
     if source.random() < 0.3:  # noqa: PLR2004
         messages += [{"role": "user", "content": words(source)}, {"role": "assistant", "content": words(source)}]

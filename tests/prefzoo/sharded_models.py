@@ -1,6 +1,6 @@
-"""Run by test_sharded_models.py in two processes: a sharded model scores and answers as a whole one, and so does a run.
+"""Check that a sharded model and a run with it give the same results as a whole one; run by test_sharded_models.py.
 
-Accelerate shards over accelerators alone; it is told that these CPU processes are some.
+This is run in two processes. Accelerate shards only over accelerators, so it is told that these CPU processes are some.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROMPTS = [[1, *range(5, 5 + n)] for n in (9, 2, 5, 3, 7)]
 
 
 def scored(model: Any, pairs: list[TokenPair], *, bf16: bool) -> LogProbs:
-    """Log-probs of pairs in passes of one pair each, so that both ways compute alike."""
+    """Return the log-probs of pairs, in passes of one pair each, so that both kinds of model compute the same."""
     own = [[[i] for i in range(process, len(pairs), 2)] for process in (0, 1)]
     if isinstance(model, ShardedModel):
         return logprobs_in_shares(lambda: model, pairs, "shared", bf16=bf16, passes=own)
@@ -38,7 +38,7 @@ def scored(model: Any, pairs: list[TokenPair], *, bf16: bool) -> LogProbs:
 
 
 def same_bits(folder: Path, dtype: torch.dtype | None, *, bf16: bool, count: int) -> None:
-    """The base is the same to the last bit, whole or sharded, read in fp32 or in the precision of its file."""
+    """Check that whole and sharded base models give log-probs equal to the last bit, in each precision of loading."""
 
     def load(of: torch.dtype | None = torch.float32) -> Any:
         return models.load(str(folder / "model"), folder, dtype=of)[0]
@@ -51,13 +51,13 @@ def same_bits(folder: Path, dtype: torch.dtype | None, *, bf16: bool, count: int
     assert sum(all_gather(held)) == sum(p.numel() for p in whole.parameters()) and held < 0.7 * sum(all_gather(held))
     low = {p.dtype for p in whole.parameters()}
     assert {p.dtype for p in parts} == low and (torch.bfloat16 in low) == bf16
-    pairs = PAIRS[:count]  # of one pair the second process has none, and makes a pass for the first one's sake
+    pairs = PAIRS[:count]  # with one pair, the second process has none, but must take part in the pass
     one, two = scored(whole, pairs, bf16=bf16), scored(sharded, pairs, bf16=bf16)
     assert torch.equal(one.chosen, two.chosen) and torch.equal(one.rejected, two.rejected)
 
 
 def same_answers(folder: Path) -> None:
-    """Greedy and sampled tokens are those of a whole model, in half precision too."""
+    """Check that greedy and sampled tokens are those of a whole model, in half precision too."""
     model, tokenizer = models.load(str(folder / "model"), folder)
     sharded = Base(lambda: copy.deepcopy(model), sharded=True).model
     for temperature, n in ((0.0, 1), (1.0, 2)):

@@ -183,7 +183,7 @@ def test_heads_of_other_architectures(kind: str, settings: dict[str, Any]) -> No
 
 def test_a_head_that_is_not_understood_is_refused(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny_model.config, "logit_scale", 3.0, raising=False)  # which Llama does not read
-    with pytest.raises(UserError, match="model llama: its logits are not those of its head"):
+    with pytest.raises(UserError, match="model llama: its logits differ from those that the engine computes"):
         choose_layout(tiny_model, random_pairs())
 
 

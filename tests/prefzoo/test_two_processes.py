@@ -183,7 +183,7 @@ def test_shards_need_gpus(tiny_model: Any, tmp_path: Path, monkeypatch: pytest.M
     from test_train import job, run
 
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match=r"shards over GPUs alone; launch with recipes/accelerate/ddp.yaml"):
+    with pytest.raises(UserError, match=r"shards models over GPUs only; launch with recipes/accelerate/ddp.yaml"):
         run(tiny_model, job(tiny_model), tmp_path)
 
 

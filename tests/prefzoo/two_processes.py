@@ -1,4 +1,4 @@
-"""Run by test_two_processes.py in two processes: trainings, each process's trajectory and the main one's weights."""
+"""Train in two processes, and save each process's trajectory and the weights; run by test_two_processes.py."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 class Tokenizer:
-    """Saved beside a model; here there is none."""
+    """A tokenizer whose saving does nothing."""
 
     def save_pretrained(self, folder: Path) -> None: ...
 
 
 def pretend_accelerators() -> None:
-    """Accelerate shards over accelerators alone: it is told that these CPU processes are some."""
+    """Tell Accelerate that these CPU processes are accelerators, because it shards only over accelerators."""
     deepspeed = bool(os.environ.get("ACCELERATE_USE_DEEPSPEED"))
     if deepspeed:
         from deepspeed import comm
@@ -68,7 +68,7 @@ def pretend_accelerators() -> None:
 
 
 def stop_and_go_on(job: Job, policy: Any, log: Path) -> None:
-    """The second of two processes gets a signal; both stop at the same step, and another training goes on."""
+    """Send a signal to one of two processes, check that both stop at the same step, and resume."""
     untouched = copy.deepcopy(policy)
     kept = Checkpoints(log.with_name("resume"), "key", 1e9, lambda line: None)
 
@@ -82,11 +82,11 @@ def stop_and_go_on(job: Job, policy: Any, log: Path) -> None:
         assert "after step 2 of 4" in e.line
         train_one(job, policy, log, ignore, kept)
         return
-    raise AssertionError("the signal was not heard")
+    raise AssertionError("the signal did not stop the training")
 
 
 def job_of(folder: Path, case: str) -> tuple[Job, Any]:
-    """What a case trains, and the policy."""
+    """Return the job of a case and its policy."""
     name, settings = case.split(":")
     model = AutoModelForCausalLM.from_pretrained(folder / "model", attn_implementation="sdpa").eval()
     if settings == "tied":
@@ -111,7 +111,7 @@ def job_of(folder: Path, case: str) -> tuple[Job, Any]:
 
 
 def resume_alone(folder: Path, case: str) -> None:
-    """One process goes on from the checkpoint that two wrote."""
+    """Resume in one process from the checkpoint of two processes."""
     job, policy = job_of(folder, case)
     log = folder / f"{case}.alone.jsonl"
     log.write_bytes((folder / f"{case}.0.jsonl").read_bytes())

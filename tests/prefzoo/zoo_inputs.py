@@ -1,4 +1,4 @@
-"""What the tests of the losses feed them: all inputs that any loss may ask for, made of token log-probs."""
+"""Inputs for the tests of losses: everything that any loss needs, made from log-probs of tokens."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DOUBLE = torch.float64
 
 
 def named(name: str) -> AnyLoss:
-    """The loss of a name, or a modified one, like `dpo with humanline and dr`."""
+    """Return the loss of a name, or a modified loss, like `dpo with humanline and dr`."""
     loss, _, modifiers = name.partition(" with ")
     return losses.modify(losses.get(loss), modifiers.split(" and ")) if modifiers else losses.get(loss)
 
 
 def padded(rows: list[list[float]], dtype: torch.dtype = DOUBLE) -> Tensor:
-    """(B, T): rows of unequal length, zeros behind."""
+    """Return a (B, T) tensor of rows of unequal length, padded with zeros at the end."""
     width = max(map(len, rows))
     return torch.tensor([row + [0.0] * (width - len(row)) for row in rows], dtype=dtype)
 
@@ -30,7 +30,7 @@ def padded(rows: list[list[float]], dtype: torch.dtype = DOUBLE) -> Tensor:
 def vocab(
     chosen: Tensor, rejected: Tensor, chosen_len: Tensor, rejected_len: Tensor, statistics: tuple[Tensor, ...] = ()
 ) -> VocabLogProbs:
-    """Of (B, T) token log-probs; entropies and log sums of squares are stand-ins unless given."""
+    """Return log-probs from (B, T) token log-probs; without `statistics`, these are arbitrary values."""
     inside = [
         (torch.arange(t.shape[1]) < n[:, None]).to(t.dtype) for t, n in ((chosen, chosen_len), (rejected, rejected_len))
     ]
@@ -55,7 +55,7 @@ class World:
         return self.each_with_state(loss, params, state)[0]
 
     def each_with_state(self, loss: AnyLoss, params: Any = None, state: Any = None) -> tuple[Tensor, Any]:
-        """The loss's value of every row; for an unpaired loss the chosen answers', then the rejected ones'."""
+        """Return the loss of every row and the next state; an unpaired loss has the chosen rows first."""
         policy: LogProbs | Answers = self.policy
         reference: LogProbs | Answers | None = self.reference if loss.needs_reference else None
         if loss.unpaired:
@@ -80,13 +80,13 @@ class World:
         )
 
     def at_reference(self) -> World:
-        """The same where the policy is the reference: no KL either."""
+        """Return the same with a policy equal to the reference, so that the KL is 0."""
         zero = torch.zeros_like(self.kl.chosen)
         same = Mismatched(self.mismatched.reference, self.mismatched.reference)
         return World(self.reference, self.reference, self.scores, TokenKL(zero, zero), same)
 
     def moved(self, chosen: Tensor, rejected: Tensor) -> World:
-        """With (B,) nats added to the policy's answers, spread over their tokens."""
+        """Return the same with (B,) nats added to the policy's answers, spread evenly over their tokens."""
         p = self.policy
 
         def spread(tokens: Tensor, nats: Tensor, count: Tensor) -> Tensor:
@@ -102,12 +102,12 @@ class World:
 
 
 def of(value: Any, change: Any) -> Any:
-    """The same kind of value with every tensor changed."""
+    """Return a value of the same kind with `change` applied to every tensor."""
     return type(value)(*(change(getattr(value, f.name)) for f in fields(value)))
 
 
 def random_world(seed: int, pairs: int = 6, *, even: bool = False) -> World:
-    """In fp64; `even` gives all answers one length."""
+    """Return random inputs in fp64; with `even`, all answers have the same length."""
     gen = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:
@@ -133,7 +133,7 @@ def random_world(seed: int, pairs: int = 6, *, even: bool = False) -> World:
 
 
 def wide_world(sums: list[tuple[float, ...]], dtype: torch.dtype) -> World:
-    """Pairs of ten tokens with such sums (c, r, c0, r0); fp32 tensors whose values `dtype` can hold."""
+    """Return pairs of ten tokens with such sums (chosen, rejected, then the reference's), rounded to `dtype`."""
     count = torch.full((len(sums),), 10)
     sides = [(torch.tensor(side)[:, None].expand(-1, 10) / 10).to(dtype).float() for side in zip(*sums, strict=True)]
     policy, reference = vocab(sides[0], sides[1], count, count), vocab(sides[2], sides[3], count, count)
