@@ -18,7 +18,7 @@ def pieces_of(blocks: Blocks, window: int | None = None) -> list[tuple[slice, tu
 
     Args:
         blocks: For each block the tokens of its prompt, first and second answer (0 without a second).
-        window: Width of a sliding window in tokens; None for none.
+        window: Width of a sliding window in tokens; None for no window.
     """
     pieces: list[tuple[slice, tuple[slice, ...]]] = []
     start = 0

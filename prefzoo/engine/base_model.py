@@ -158,7 +158,7 @@ def load_policy(load: Callable[[str | None], Any], train: Train, *, bf16: bool, 
     """Load a policy to be trained: all of its weights, or a new LoRA adapter on frozen weights.
 
     Args:
-        load: Returns the untrained model; its argument is the kind of quantisation, or None for none.
+        load: Returns the untrained model; its argument is the kind of quantisation, or None.
         train: Settings of the training, which include the adapter's.
         bf16: Whether the policy is trained under autocast to bf16; frozen linear layers are then stored in bf16.
         seed: Seed of the adapter's weights.

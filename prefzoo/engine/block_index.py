@@ -118,8 +118,8 @@ class BlockIndex:
         """Return the attention mask of the padded rows.
 
         Args:
-            device: Where to put the mask.
-            window: Width of a sliding window in tokens; None for none.
+            device: Device to put the mask on.
+            window: Width of a sliding window in tokens; None for no window.
 
         Returns:
             (n, 1, L, L) mask, true where a query sees a key; every position sees itself.

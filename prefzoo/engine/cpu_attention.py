@@ -21,8 +21,8 @@ class AttentionKind(NamedTuple):
 
     Attributes:
         scale: Factor of the attention scores.
-        window: Width of a sliding window in tokens; None for none.
-        cap: Soft-capping of the scores; 0 for none.
+        window: Width of a sliding window in tokens; None for no window.
+        cap: Soft-capping of the scores; 0 for no capping.
     """
 
     scale: float

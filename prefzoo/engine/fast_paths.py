@@ -1,4 +1,4 @@
-"""Give a loaded model faster attention and operations, where they compute the same numbers as its own."""
+"""Give a loaded model faster attention and operations, if they compute the same logits as its own."""
 
 from __future__ import annotations
 

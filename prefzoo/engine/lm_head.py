@@ -27,7 +27,7 @@ class LMHead:
         weight: (V, D) weight.
         bias: (V,) bias, or None.
         scale: Factor of all logits (Cohere's `logit_scale`, the inverse of Granite's `logits_scaling`).
-        cap: Gemma 2's soft-capping; 0 for none.
+        cap: Gemma 2's soft-capping; 0 for no capping.
     """
 
     weight: Tensor
@@ -225,7 +225,7 @@ class GradientSums:
         wanted = [
             t if need else None for t, need in zip((states, head.weight, head.bias), ctx.needs_input_grad, strict=False)
         ]
-        # the weight's gradient is as large as the embedding: the first rows fill it in place of zeros
+        # the weight's gradient is as large as the embedding: the first rows fill it instead of zeros
         starts = torch.zeros_like, torch.empty_like if len(states) else torch.zeros_like, torch.zeros_like
         self.sums = [None if t is None else start(t, dtype=wide) for t, start in zip(wanted, starts, strict=True)]
 

@@ -24,7 +24,7 @@ def attend(
         value: (1, K, T, E) values.
         index: The blocks.
         scaling: Factor of the scores; 1 / sqrt(D) if None.
-        window: Width of a sliding window in tokens; None for none.
+        window: Width of a sliding window in tokens; None for no window.
         cap: Soft-capping of the scores; none if None or 0.
         dropout: Dropout rate of the attention weights.
 

@@ -133,7 +133,7 @@ def _in_lockstep(work: Callable[[Sequence[int]], list[LogProbs]], part: Sequence
     except (RuntimeError, MemoryError) as e:
         if not is_out_of_memory(e):
             raise
-        reason = f"a pass of {len(part)} pairs does not fit into memory beside a process's part of the model"
+        reason = f"a pass of {len(part)} pairs does not fit into memory together with a process's part of the model"
         cure = "share the model among more GPUs, or for passes of training pairs, lower train.tokens"
         raise UserError(f"reference log-probs: {reason}; {cure}") from e
 

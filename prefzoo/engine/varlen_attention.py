@@ -16,7 +16,7 @@ from torch import Tensor
 
 from prefzoo.engine.block_index import BlockIndex
 
-HEAD_MULTIPLE, MAX_HEAD = 8, 256  # sizes of heads that FlashAttention takes
+HEAD_MULTIPLE, MAX_HEAD = 8, 256  # sizes of heads that FlashAttention supports
 MAX_SMALL_CARD_HEAD = 192  # with gradients, on cards whose multiprocessors have less memory
 AMPERE = (8, 0)  # oldest compute capability that FlashAttention 2 supports
 LARGE = ((8, 0), (9, 0), (10, 0))  # compute capabilities of cards for data centres
@@ -33,14 +33,14 @@ def attend(
         value: (1, K, T, D) values.
         index: The blocks.
         scaling: Factor of the scores; 1 / sqrt(D) if None.
-        window: Width of a sliding window in tokens; None for none.
+        window: Width of a sliding window in tokens; None for no window.
 
     Returns:
         (1, T, H, D) outputs, in half precision.
     """
     dtype = _dtype(query)
     own = index.sequences(query.device)
-    # squeezed, not indexed: the gradient of an index is a copy into zeros
+    # squeezed, not indexed, because the gradient of indexing copies into zeros
     q, k, v = (x.squeeze(0).transpose(0, 1).to(dtype) for x in (query, key, value))
     if own.keys is not None:
         k, v = k.index_select(0, own.keys), v.index_select(0, own.keys)
@@ -78,7 +78,7 @@ def _dtype(query: Tensor) -> torch.dtype:
 
 @lru_cache
 def largest_head(device: torch.device) -> int:
-    """Return the largest size of a head that the kernel takes on a device; 0 where there is no kernel."""
+    """Return the largest size of a head that the kernel takes on a device; 0 without the kernel."""
     if device.type != "cuda" or not torch.backends.cuda.is_flash_attention_available():
         return 0
     capability = torch.cuda.get_device_capability(device)

@@ -1,4 +1,4 @@
-"""Configure how the process allocates memory, and recover where memory runs out.
+"""Configure how the process allocates memory, and recover when memory runs out.
 
 This module does not import torch at its top: `configure_allocator` must run before torch is imported.
 """

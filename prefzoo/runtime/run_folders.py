@@ -22,7 +22,7 @@ HOLDER = ".lock.json"  # names the process that runs in the folder
 ADAPTER = "adapter_model.safetensors"
 MEASURING = "measuring.json"
 FAILED = "failed.json"
-ARCHIVE_MARK = "@"  # between a run's name and the date of its archive; no recipe's name has it
+ARCHIVE_MARK = "@"  # between a run's name and the date of its archive; names of recipes cannot contain it
 REMOVED = "weights_removed.txt"  # replaces the weights in a checkpoint; says why they were removed
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "lm-eval", "alpaca-eval", "pandas")
 

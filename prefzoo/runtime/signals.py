@@ -11,7 +11,7 @@ from types import FrameType
 
 STOPPED = "stopped; finished results are saved; run the same command to resume"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-REPEAT_SECONDS = 1.0  # signals that follow within this time are copies of the first
+REPEAT_SECONDS = 1.0  # signals within this time after the first are copies of it
 
 
 class Interrupted(BaseException):
