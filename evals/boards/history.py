@@ -33,7 +33,8 @@ END = "<!-- prefzoo leaderboard: end -->"
 TITLE = "# Results\n"
 OPEN_ROWS = 20  # longer sections fold
 NOTE = (
-    "Brackets: 95% intervals over prompts or pairs, and over the seeds of a variant that has several. Equal ranks: within noise, over all runs of the section. "
+    "Brackets: 95% intervals over prompts or pairs, and over the seeds of a variant that has several. "
+    "Equal ranks: within noise, over all runs of the section. "
     f"{WORSE}: worse than the base, by its whole interval."
 )
 BoardRow = dict[str, Any]
@@ -134,7 +135,8 @@ def _row(root: Path, e: Entry, metric: str) -> BoardRow:
     return {
         "variant": e.files.name, "run": _where(root, e), "loss": result.loss_shown if result else None,
         "seed": result.seed if result and not e.members else None, "seeds": len(e.seeds),
-        "date": environment.get("finished"), "commit": environment.get("commit"), **{k: mine.get(k) for k in ("value", "low", "high", "n")},
+        "date": environment.get("finished"), "commit": environment.get("commit"),
+        **{k: mine.get(k) for k in ("value", "low", "high", "n")},
     }  # fmt: skip
 
 
