@@ -1,6 +1,6 @@
-"""Preference data, from a file or the hub to batches of token ids, with an audit of what was dropped or changed.
+"""Read preference data from a file or the hub, turn it into token ids and batches, and audit it.
 
-Names exported here need no torch; `prefzoo.data.batches` lays examples out for a forward pass.
+The names exported here need no torch; `prefzoo.data.batches` turns examples into tensors for a forward pass.
 """
 
 from prefzoo.data.examples import LabelledAnswer, Pair

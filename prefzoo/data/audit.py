@@ -25,7 +25,7 @@ from prefzoo.data.views import select
 from prefzoo.errors import UserError
 from prefzoo.runtime.progress import Stages, unseen
 
-UNSCORED = ", not scored"
+UNSCORED = ", not scored"  # suffix of a part in `Audit.example`
 
 
 @dataclass(frozen=True)
@@ -34,27 +34,29 @@ class Audit:
 
     Attributes:
         spec: name of the data set.
-        schema: its schema in words.
+        schema: a description of its schema.
         unused: columns that hold text and are not read.
-        single: whether it has single labelled answers; then `chosen` are the desirable and `rejected` the undesirable
-            ones.
-        rows, kept: number of rows in the file, and of those that training sees.
-        unwanted: number of rows that are left out as the recipe asks.
+        single: whether it has labelled answers; then read desirable for chosen and undesirable for rejected below.
+        rows: number of rows that were read.
+        kept: number of pairs or labelled answers that training sees.
+        unwanted: number of rows that the recipe leaves out.
         chosen, rejected: lengths of the kept answers, in scored tokens.
-        chosen_longer, rejected_longer: the share of kept pairs in which that answer has more tokens; 0 without pairs.
-        differing: tokens from the first to the last in which the answers of a kept pair differ; None without pairs.
-        histogram: (most tokens, chosen answers, rejected ones) for lengths in steps of doubling.
-        duplicates: number of rows that repeat an earlier prompt with its answers.
-        repeated_prompts: number of rows that repeat an earlier prompt, whatever the answers.
-        ties: number of rows with two equal scores; None without scores.
-        languages: number of rows by the language of the chosen answer, or of the single one.
-        findings: odd rows by kind, used or not; each kind with its first rows.
-        counts: number of rows dropped or changed, by reason.
-        roles: number of tokens by role (see `roles_of`); None where they were not counted.
-        example: (part, text of one token) of the first kept pair, or of the first answer of each label. The part of a
-            token in an answer that is not scored, because another than the assistant says it, ends with `UNSCORED`.
-        sources: what training sees of each source; empty where there is one.
-        ches: how similar the answers of each pair are to a model; None unless asked for.
+        chosen_longer, rejected_longer: the share of kept pairs in which that answer has more scored tokens; 0 without
+            pairs.
+        differing: length, in tokens of the longer answer, of the range in which the answers of a kept pair differ; None
+            without pairs.
+        histogram: see `TokenAudit`.
+        duplicates: number of examples that repeat an earlier prompt with the same answers.
+        repeated_prompts: number of examples that repeat an earlier prompt, with any answers.
+        ties: number of pairs with two equal scores; None if no pair has scores.
+        languages: number of examples by the language of the chosen answer.
+        findings: the odd rows by kind, whether training sees them or not.
+        counts: number of rows that were dropped or changed, by reason.
+        roles: number of tokens by role (see `roles_of`); None if they were not counted.
+        example: (part, text of one token) of the first kept pair, or of the first kept answer of each label. The part
+            is `prompt`, `chosen`, and so on; it ends with `UNSCORED` for tokens of an answer that are not scored.
+        sources: how much of each source training sees; empty without a mixture.
+        ches: the CHES scores of the pairs; None if they were not computed.
     """
 
     spec: str
@@ -84,14 +86,14 @@ class Audit:
 
 @dataclass(frozen=True)
 class AuditedData:
-    """A data set that was read, and its audit.
+    """A data set and its audit.
 
     Attributes:
-        examples: its rows as text, without those that the recipe leaves out.
-        tokens: those of them that training sees, with a count of all that was dropped or changed.
-        audit: its statistics.
-        left_out: the rows that were left out because they cannot be used, or as the recipe asks.
-        rated: whether rows have several rated answers, of which pairs were made.
+        examples: the pairs or labelled answers as text, without those that the recipe leaves out.
+        tokens: the examples that training sees, with the number of rows that were dropped or changed.
+        audit: the statistics.
+        left_out: the rows that cannot be used or that the recipe leaves out.
+        rated: whether pairs were built from several rated answers.
     """
 
     examples: Sequence[Example]
@@ -106,21 +108,21 @@ def read_and_audit(
     reading: Reading = ALL_TURNS, drop: Sequence[Drop] = (), tested_on: Sequence[TestedOn] = (), flip: float = 0.0,
     stages: Stages = unseen,
 ) -> AuditedData:  # fmt: skip
-    """Read, normalise and tokenise a data set, and take its statistics.
+    """Read, normalise and tokenise a data set, and compute its statistics.
 
     Args:
-        source, folder: the data set, as for `read_source`.
+        source, folder: as for `read_source`.
         tokenizer, max_length, too_long, reading: as for `tokenise`.
-        drop: which rows are left out besides those that cannot be used.
-        tested_on: the test data of a model that is trained on the data.
-        flip: the share of the labels to flip.
-        stages: shows the progress of reading, of the audit, and of tokenising.
+        drop: the kinds of odd rows to leave out.
+        tested_on: the test data that training rows are compared with.
+        flip: the share of labels to flip, from 0 to 1.
+        stages: shows the progress of reading, auditing and tokenising.
 
     Returns:
-        The data, with its audit.
+        The data with its audit.
 
     Raises:
-        UserError: as `read_source` and `tokenise`, or no row is left.
+        UserError: see `read_source` and `tokenise`; or `drop` leaves no row.
     """
     data, faults = read_source(source, folder, turns=bool(tokenizer.chat_template), stages=stages)
     with stages(f"auditing {source.spec}") as report:
@@ -141,26 +143,26 @@ def audit(
     source: DataSource | Mixture, folder: Path, tokenizer: Any, max_length: int, too_long: TooLong,
     reading: Reading = ALL_TURNS,
 ) -> Audit:  # fmt: skip
-    """Read a data set as training does, and take its statistics, with the tokens of each role.
+    """Read a data set as training does, and compute its statistics.
 
     Args:
-        source, folder: the data set, as for `read_source`.
+        source, folder: as for `read_source`.
         tokenizer, max_length, too_long, reading: as for `tokenise`.
 
     Returns:
         The statistics.
 
     Raises:
-        UserError: as `read_source` and `tokenise`.
+        UserError: see `read_source` and `tokenise`.
     """
     return read_and_audit(source, folder, tokenizer, max_length, too_long, reading).audit
 
 
 def _without_dropped(data: Normalised, reasons: dict[int, str], spec: str, faults: Faults) -> Normalised:
-    """Leave rows out, and record each with its reason.
+    """Leave out the rows that `data.drop` names, and record each with its reason.
 
     Raises:
-        UserError: none is left.
+        UserError: no row is left.
     """
     if not reasons:
         return data
@@ -206,7 +208,7 @@ def _summarise(
 
 
 def training_data_lines(examples: Sequence[TokenExample]) -> list[str]:
-    """Return lines on the training data: the number of examples, the lengths of answers, and repeated prompts."""
+    """Describe training data in lines: the number of examples, the lengths of answers, and repeated prompts."""
     single, seen = isinstance(examples[0], TokenAnswer), measure_tokens(examples)
     names = ("desirable", "undesirable") if single else ("chosen", "rejected")
     sides = (seen.chosen, seen.rejected)
@@ -223,7 +225,7 @@ def training_data_lines(examples: Sequence[TokenExample]) -> list[str]:
 
 
 def _example(tokenizer: Any, kept: Sequence[TokenExample]) -> tuple[tuple[str, str], ...]:
-    """Return (part, text of one token), with a line break after each part."""
+    """Return `Audit.example`, with a line break after the prompt and after each answer."""
     parts: list[tuple[str, TokenExample, int]] = []
     if isinstance(first := kept[0], TokenPair):
         parts = [("chosen", first, 0), ("rejected", first, 1)]

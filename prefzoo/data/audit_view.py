@@ -1,4 +1,4 @@
-"""An audit of a data set, printed: one example with its scored tokens in colour, tokens by role, lengths, losses."""
+"""Print an audit: one example with its scored tokens in colour, tokens by role, lengths, odd and dropped rows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from prefzoo.data.mixtures_view import sources_table
 from prefzoo.data.roles import TEMPLATE
 from prefzoo.data.roles import UNSCORED as NOT_SCORED
 
-MOST_LANGUAGES = 6  # that are shown
+MOST_LANGUAGES = 6  # languages that are shown
 STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "desirable": "green", "undesirable": "red"}
 
 
 def render(result: Audit, console: Console) -> None:
-    """Print an audit; markup in the data is printed as it is."""
+    """Print an audit. Text of the data that looks like rich markup is printed unchanged."""
     good, bad = ("desirable", "undesirable") if result.single else ("chosen", "rejected")
     labels = f" ({result.chosen.n} {good}, {result.rejected.n} {bad})" if result.single else ""
     used = f"{result.kept} used" if result.kept <= result.rows else f"{result.kept} pairs made of them"
@@ -56,7 +56,7 @@ def render(result: Audit, console: Console) -> None:
 
 
 def _print_findings(result: Audit, console: Console) -> None:
-    """Print odd rows, the first of each kind, and the setting that drops them."""
+    """Print the number of odd rows of each kind with the first ones, and the setting that drops them."""
     if not result.findings:
         console.print("nothing odd in the rows")
         return
@@ -65,7 +65,7 @@ def _print_findings(result: Audit, console: Console) -> None:
         console.print(Styled(f"  {one.count:,}: {one.words}, {example_words(one)}"))
     words = dict.fromkeys(one.drop for one in result.findings if one.drop)
     if words:
-        console.print(Styled(f"a recipe leaves such rows out by data.drop: [{', '.join(words)}]"))
+        console.print(Styled(f"to leave such rows out, set data.drop: [{', '.join(words)}]"))
 
 
 def _languages(counts: Mapping[str, int]) -> str:
@@ -74,7 +74,7 @@ def _languages(counts: Mapping[str, int]) -> str:
 
 
 def _meaning(result: Audit, *, coloured: bool) -> str:
-    """Return the meaning of the example's colours, or of its brackets, which show the mask without colours."""
+    """Return the legend for the example's colours, or for the brackets that replace colours."""
     if coloured:
         return " (all tokens in colour are scored)"
     masked = any(part.endswith(UNSCORED) for part, _ in result.example)
@@ -93,7 +93,7 @@ def _example(result: Audit, *, coloured: bool) -> Styled:
 
 
 def _roles(counts: Mapping[str, int]) -> str:
-    """Return numbers of tokens by role, the scored ones first."""
+    """Return a line with the number of tokens by role, the assistant's first."""
     first = ("assistant", NOT_SCORED)
     order = [*first, *sorted(name for name in counts if name not in (*first, TEMPLATE)), TEMPLATE]
     names = {"assistant": "assistant (scored)", NOT_SCORED: "assistant (not scored)", TEMPLATE: "chat template"}
@@ -101,7 +101,7 @@ def _roles(counts: Mapping[str, int]) -> str:
 
 
 def _table(result: Audit, good: str, bad: str) -> Table:
-    """Return the lengths by side, with the number of answers, or the share of pairs in which the side is longer."""
+    """Return a table of the lengths of both kinds of answers, with their number or how often each is the longer one."""
     table = Table(
         "scored tokens", "mean", "median", "p95", "longest", "answers" if result.single else "longer of the pair"
     )

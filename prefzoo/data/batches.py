@@ -1,4 +1,4 @@
-"""From token ids to a `PairBatch`, in any layout, and the order in which training sees the examples."""
+"""Choose the order in which training sees the examples, and lay their token ids out as a `PairBatch`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Layout = Literal["shared", "packed", "rows"]
 
 
 def order(examples: int, batch: int, steps: int, seed: int) -> list[list[int]]:
-    """Choose which examples each optimiser step sees; no example repeats before all were seen once.
+    """Choose the examples of each optimiser step, in random order; no example repeats before all were seen once.
 
     Args:
-        examples: how many there are.
+        examples: number of examples.
         batch: examples per step.
         steps: number of steps.
-        seed: of the random order, which depends on (examples, batch, seed) alone, so that all variants of a recipe
-            see the same.
+        seed: seed of the order. The order depends on (examples, batch, seed) only, so it is the same for all variants
+            of a recipe.
 
     Returns:
         For each step, the indices of its `batch` examples.
@@ -38,17 +38,17 @@ def order(examples: int, batch: int, steps: int, seed: int) -> list[list[int]]:
 def mixed_order(
     sources: Sequence[Sequence[int]], weights: Sequence[float], batch: int, steps: int, seed: int
 ) -> list[list[int]]:
-    """Choose which examples of several sources each optimiser step sees.
+    """Choose the examples of each optimiser step from several weighted sources.
 
-    An epoch has as many rows as all sources together, shared out by the weights. Every row of a source comes once
-    before any of it comes again, over all epochs: what is left out of one epoch comes in the next.
+    An epoch has as many examples as all sources together, divided by `quotas`. Across epochs, no example of a source
+    repeats before all its examples were seen once: those that do not fit into one epoch come in the next.
 
     Args:
         sources: the indices of each source's examples.
-        weights: of the sources.
+        weights: the weight of each source.
         batch: examples per step.
         steps: number of steps.
-        seed: of the random order, which depends on all arguments but `steps` alone.
+        seed: seed of the order, which depends on all arguments but `steps`.
 
     Returns:
         For each step, the indices of its `batch` examples.
@@ -69,22 +69,23 @@ def mixed_order(
 
 
 def collate(examples: Sequence[TokenExample], layout: Layout, *, pad: int) -> PairBatch:
-    """Lay B pairs or single answers out for one forward pass; a single answer is laid out as a chosen one.
+    """Lay B pairs or labelled answers out for one forward pass; a labelled answer takes the place of the chosen one.
 
     Args:
-        examples: what to lay out; each has a prompt of at least one token.
-        layout: `shared`: packed, one block per pair: prompt, chosen, rejected. `packed`: a block per answer, all chosen
-            first. `rows`: a padded row per answer, for architectures whose attention knows no blocks.
-        pad: token id for the unused end of a row.
+        examples: B pairs or labelled answers, each with a prompt of one token or more.
+        layout: `shared`: one packed row, with a block (prompt, chosen, rejected) per pair. `packed`: one packed row,
+            with a block (prompt, answer) per answer, all chosen ones first. `rows`: a padded row per answer, for
+            architectures whose attention does not support blocks.
+        pad: token id for padding; `rows` only.
 
     Returns:
         The batch, on the CPU.
 
     Raises:
-        ValueError: an example without a prompt token: nothing predicts the first token of its answers.
+        ValueError: an example has an empty prompt, so no token predicts the first token of its answers.
     """
     if not all(example.prompt for example in examples):
-        raise ValueError("an example without a prompt token cannot be scored; tokenise() makes none")
+        raise ValueError("an example with an empty prompt cannot be scored; tokenise() returns none")
     count = len(examples)
     rows = [_Row(example.prompt) for example in examples]
     placed: list[_Placed] = []
@@ -125,7 +126,15 @@ def collate(examples: Sequence[TokenExample], layout: Layout, *, pad: int) -> Pa
 
 
 class _Placed(NamedTuple):
-    """An answer in its row: the number of its owner, its example, which of its answers it is, and where it starts."""
+    """An answer and its position in a row.
+
+    Attributes:
+        owner: index of the answer in the batch: i for the chosen answer of example i, B + i for its rejected one.
+        example: its example.
+        side: 0 for the first answer of the example, 1 for the second.
+        row: the row that it is in.
+        begin: index of its first token in the row.
+    """
 
     owner: int
     example: TokenExample
@@ -135,7 +144,7 @@ class _Placed(NamedTuple):
 
 
 class _Row:
-    """A prompt and the answers after it."""
+    """A prompt, followed by one answer or two."""
 
     def __init__(self, prompt: list[int]) -> None:
         self.prompt = len(prompt)
@@ -144,7 +153,7 @@ class _Row:
         self.answers: list[int] = []
 
     def append(self, answer: list[int], segment: int) -> int:
-        """Add an answer that continues the prompt, and return the index of its first token."""
+        """Append an answer, with positions that continue the prompt's, and return the index of its first token."""
         begin = len(self.tokens)
         self.tokens += answer
         self.positions += range(self.prompt, self.prompt + len(answer))
@@ -160,22 +169,22 @@ class _Row:
         self.segments += [PADDING] * more
 
     def block(self) -> tuple[int, int, int]:
-        """Return the tokens of the prompt, the first answer and the second (0 where there is none)."""
+        """Return the numbers of tokens of the prompt, the first answer and the second (0 if there is none)."""
         first, second = (*self.answers, 0)[:2]
         return self.prompt, first, second
 
 
 def split(examples: Sequence[TokenExample], rows: Sequence[int], budget: int, most: int | None) -> list[list[int]]:
-    """Split rows, in order, into passes.
+    """Split the examples of a step into forward passes, keeping their order.
 
     Args:
-        examples: the data set.
-        rows: indices into it.
-        budget: most tokens of a pass; a longer example goes alone.
-        most: most examples of a pass; None for no limit.
+        examples: all examples.
+        rows: indices of the step's examples.
+        budget: most tokens per pass; an example with more tokens is a pass of its own.
+        most: most examples per pass; None for no limit.
 
     Returns:
-        The rows of each pass.
+        The indices of each pass.
     """
     parts: list[list[int]] = []
     used = 0

@@ -1,4 +1,4 @@
-"""Turn boundaries between characters into boundaries between tokens."""
+"""Convert positions in a text into positions in its tokens."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from prefzoo.data.pieces import counts_before, ids_of
 
-WINDOW = 4  # tokens before a merged one that are decoded with it: some decoders look at neighbours
+WINDOW = 4  # tokens before a boundary that are decoded, too, as a token's text may depend on its neighbours
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """A boundary between characters, among tokens.
+    """A boundary between two characters of a text, as numbers of tokens.
 
     Attributes:
-        before: how many tokens end at or before it.
-        through: how many tokens begin before it; one more than `before` where a token lies across the boundary.
-        merged: whether the text before it alone would have been tokenised otherwise.
+        before: number of tokens that end at or before the boundary.
+        through: number of tokens that begin before the boundary; `before + 1` if a token lies across it.
+        merged: whether the text before the boundary has other tokens when it is tokenised alone.
     """
 
     before: int
@@ -27,7 +27,7 @@ class Boundary:
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
-    """Return ids with exactly one BOS where the tokenizer or its template sets one, and no EOS that it adds itself."""
+    """Tokenise a text, with one BOS at most and without an EOS that the tokenizer adds by itself."""
     plain = not tokenizer.chat_template
     ids = ids_of(tokenizer, text, special=plain)
     eos = tokenizer.eos_token_id if plain else None
@@ -39,20 +39,20 @@ def encode(tokenizer: Any, text: str) -> list[int]:
 
 
 def locate(tokenizer: Any, text: str, ids: Sequence[int], characters: Sequence[int]) -> list[Boundary]:
-    """Find boundaries of a text among its tokens.
+    """Find the tokens at the given boundaries of a text.
 
-    Where the text before every boundary has the tokens with which the whole begins, or the pieces between boundaries
-    together have the tokens of the whole, every boundary is exact. Otherwise a tokenizer merges across some, or treats
-    the beginning of a text specially, and the text before each boundary is tokenised.
+    Every boundary is exact if tokenising the text before each one gives a prefix of `ids`, or if tokenising the pieces
+    between them gives `ids`. Otherwise the tokenizer merges characters across a boundary, or treats the start of a text
+    specially. Then each boundary is found by comparing the decoded tokens with the text before it.
 
     Args:
-        tokenizer: of transformers, fast or not.
-        text: the whole.
-        ids: its tokens, as `encode` gives them.
+        tokenizer: a transformers tokenizer, fast or slow.
+        text: the whole text.
+        ids: its tokens, from `encode`.
         characters: number of characters before each boundary, in ascending order.
 
     Returns:
-        A boundary for each.
+        One `Boundary` for each item of `characters`.
     """
     if tokenizer.chat_template and (counts := counts_before(tokenizer, text, characters)):
         less = len(ids_of(tokenizer, text, special=False)) - len(ids)  # BOS that `encode` leaves out
@@ -75,7 +75,7 @@ def _piece(tokenizer: Any, text: str) -> list[int]:
 
 
 def _around(tokenizer: Any, ids: Sequence[int], part: Sequence[int]) -> Boundary:
-    """Return the boundary after the text of `part`, with which `ids` begin but for tokens across the boundary."""
+    """Return the boundary where the text of `part` ends; its last tokens may differ from those of `ids`."""
     same = next((i for i, (a, b) in enumerate(zip(part, ids, strict=False)) if a != b), min(len(part), len(ids)))
     if same == len(part):
         return Boundary(same, same, False)

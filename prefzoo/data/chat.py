@@ -1,4 +1,4 @@
-"""Write messages as a model reads them: by its chat template with tools and variables, or plainly without one."""
+"""Render messages with a tokenizer's chat template, its tools and its variables."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from prefzoo.data.examples import Message, Text
 from prefzoo.errors import UserError, did_you_mean
 
-REASONING = ("reasoning_content", "reasoning", "thinking")  # fields that templates read as a message's thoughts
-LATEST = 8  # renderings that are remembered: a pair's answers have their prompt in common
+REASONING = ("reasoning_content", "reasoning", "thinking")  # fields of a message that may hold its reasoning
+LATEST = 8  # renderings that are cached: both answers of a pair have the same prompt
 _RENDERED: dict[Any, str] = {}
-GIVEN = {"messages", "tools", "documents", "add_generation_prompt"}  # by transformers, besides the special tokens
+GIVEN = {"messages", "tools", "documents", "add_generation_prompt"}  # set by transformers, like the special tokens
 
 
 @dataclass(frozen=True)
 class Chat:
-    """A tokenizer with all that its chat template is given besides the messages.
+    """A tokenizer, with all inputs of its chat template but the messages.
 
     Attributes:
         tokenizer: a transformers tokenizer, with or without a chat template.
-        tools: the functions that the assistant may call, as JSON schemas; None without any.
+        tools: the functions that the assistant may call, as JSON schemas; None if there are none.
         variables: the template's own variables, such as `enable_thinking`.
     """
 
@@ -34,18 +34,18 @@ class Chat:
 
     @property
     def source(self) -> str:
-        """The template's text; empty without one."""
+        """The source of the chat template; empty if the tokenizer has none."""
         if not self.tokenizer.chat_template:
             return ""
         source: str = self.tokenizer.get_chat_template(None, self.tools)
         return source
 
     def render(self, messages: Sequence[Message], *, generation: bool) -> str:
-        """Return messages as one text.
+        """Render messages as one text.
 
         Args:
-            messages: at least one.
-            generation: whether the header of an answer follows.
+            messages: one or more messages.
+            generation: whether to add the header of the assistant's next turn.
 
         Raises:
             UserError: the template refuses the messages.
@@ -59,7 +59,7 @@ class Chat:
 
     @cached_property
     def _settings(self) -> tuple[Any, ...]:
-        """All that a rendering depends on besides the messages."""
+        """Everything that a rendering depends on, except the messages."""
         tokenizer, given = self.tokenizer, ""
         if self.tools or self.variables:
             given = json.dumps([self.tools, dict(self.variables)], default=repr)
@@ -67,62 +67,62 @@ class Chat:
 
     @cached_property
     def eos_token(self) -> str | None:
-        """The tokenizer's end of a text."""
+        """The tokenizer's EOS token as text; None if it has none."""
         token: str | None = self.tokenizer.eos_token
         return token
 
     def marked(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]] | None:
-        """Return the tokens of messages, and which of them the template itself marks as the assistant's.
+        """Return the token ids of messages, with flags for those inside the template's `{% generation %}` blocks.
 
-        None where the template has no marks, or the tokenizer cannot tell where its tokens stand in the text.
+        Return None if the template has no such blocks, or if the tokenizer is not a fast one.
         """
         if not (self.tokenizer.is_fast and _has_marks(self.source)):
             return None
         read = self._apply(messages, return_dict=True, return_assistant_tokens_mask=True)
         return read["input_ids"], [bool(flag) for flag in read["assistant_masks"]]
 
-    def _apply(self, messages: Sequence[Message], **asked: Any) -> Any:
+    def _apply(self, messages: Sequence[Message], **options: Any) -> Any:
         from jinja2 import TemplateError
 
         try:
-            return self.tokenizer.apply_chat_template(list(messages), tools=self.tools, **self.variables, **asked)
+            return self.tokenizer.apply_chat_template(list(messages), tools=self.tools, **self.variables, **options)
         except (TemplateError, TypeError, AttributeError, KeyError, IndexError, ValueError) as e:
             roles = ", ".join(m["role"] for m in messages)
             raise UserError(f"the chat template refuses the roles {roles}: {e}; change or remove the row") from e
 
 
 def as_messages(role: str, text: Text) -> list[Message]:
-    """Return a text as one message of a role, and messages as a template is to see them."""
+    """Return a text as one message of a role; prepare messages for a chat template."""
     return [{"role": role, "content": text}] if isinstance(text, str) else [_for_template(m) for m in text]
 
 
 def _key(messages: Sequence[Message]) -> Any:
-    """Return something that is equal for equal messages alone."""
+    """Return a hashable key that is equal for equal messages only."""
     if all(type(value) is str for message in messages for value in message.values()):
         return tuple([tuple(message.items()) for message in messages])
     return json.dumps(list(messages), default=repr)
 
 
 def calls_of(message: Message) -> list[dict[str, Any]]:
-    """Return the functions that a message calls, with name and arguments."""
+    """Return the tool calls of a message, each with name and arguments."""
     return [call.get("function", call) for call in message.get("tool_calls") or () if isinstance(call, dict)]
 
 
 def is_left_out(message: Message) -> bool:
-    """Return whether a message says itself that it is not scored: `weight: 0` (OpenAI) or `train: false` (axolotl)."""
+    """Return whether a message is marked as not scored, by `weight: 0` (OpenAI) or `train: false` (axolotl)."""
     weight, train = message.get("weight"), message.get("train")
     return train is False or (isinstance(weight, int | float) and weight == 0)
 
 
 def without_blanks(value: Any) -> Any:
-    """Return nested lists and objects without fields that are None: tables give every row the fields of all others."""
+    """Remove None fields from nested objects: Arrow tables give each object the fields of all objects in its column."""
     if isinstance(value, dict):
         return {name: without_blanks(item) for name, item in value.items() if item is not None}
     return [without_blanks(item) for item in value] if isinstance(value, list) else value
 
 
 def _for_template(message: Message) -> Message:
-    """Leave out fields without a value, name the reasoning as templates do, and give arguments of calls as objects."""
+    """Remove None fields, copy the reasoning to `reasoning_content`, and parse the arguments of tool calls."""
     ours: Message = without_blanks(message)
     reasoning = next((ours[name] for name in REASONING if ours.get(name)), None)
     if reasoning is not None:
@@ -135,7 +135,7 @@ def _for_template(message: Message) -> Message:
 
 
 def _arguments(value: Any) -> Any:
-    """Return the arguments of a call as an object: OpenAI's interface writes them as JSON text, to be quoted again."""
+    """Parse the arguments of a tool call if they are JSON text, as in OpenAI's API: a template would quote it again."""
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
     except json.JSONDecodeError:
@@ -144,20 +144,20 @@ def _arguments(value: Any) -> Any:
 
 
 def check_variables(tokenizer: Any, variables: Mapping[str, Any], place: str) -> None:
-    """Check that a chat template reads the variables it is given.
+    """Check that a chat template reads the variables that a user sets.
 
     Args:
-        tokenizer: its template is asked.
-        variables: by name.
+        tokenizer: the tokenizer with the template.
+        variables: name -> value.
         place: where the user wrote them, for the message.
 
     Raises:
-        UserError: a line for each that the template does not read, or that would replace what transformers gives it.
+        UserError: one line for each variable that the template does not read, or that transformers sets itself.
     """
     if not variables:
         return
     if not tokenizer.chat_template:
-        raise UserError(f"{place}: this model's tokenizer has no chat template to give variables to; remove them")
+        raise UserError(f"{place}: this model's tokenizer has no chat template that could read variables; remove them")
     read = _reads(tokenizer.get_chat_template(None, None)) - GIVEN - {*tokenizer.special_tokens_map}
     faults = [
         f"{place}.{name}: the chat template reads no such variable; it reads {', '.join(sorted(read)) or 'none'}"
@@ -170,34 +170,35 @@ def check_variables(tokenizer: Any, variables: Mapping[str, Any], place: str) ->
 
 
 def without_unread(tokenizer: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return variables of one row without those that are empty or false and that the chat template does not read.
+    """Remove a row's variables that are empty or false and that the chat template does not read.
 
-    Public data sets have them for the template of another model; without them it writes the same.
+    Rows of public data sets may set variables for another model's template. Empty or false ones can be removed safely:
+    this template renders the same text without them.
 
     Args:
-        tokenizer: its template is asked.
-        variables: by name.
+        tokenizer: the tokenizer with the template.
+        variables: name -> value.
 
     Returns:
-        The others.
+        The remaining variables.
     """
     read = _reads(tokenizer.get_chat_template(None, None)) if tokenizer.chat_template else frozenset()
     return {name: value for name, value in variables.items() if value or name in read}
 
 
 def with_variables(tokenizer: Any, variables: Mapping[str, Any], place: str) -> Any:
-    """Return a tokenizer whose chat template has other defaults, for whatever applies it without variables.
+    """Return a tokenizer whose chat template has the given variables as defaults, for callers that pass none.
 
     Args:
-        tokenizer: of transformers; it stays as it is.
-        variables: of its chat template, by name.
+        tokenizer: a transformers tokenizer; it is not modified.
+        variables: the new defaults: name -> value.
         place: where the user wrote them, for messages.
 
     Returns:
-        A copy; the same tokenizer without variables.
+        A copy of the tokenizer; the same tokenizer if there are no variables.
 
     Raises:
-        UserError: as `check_variables`.
+        UserError: see `check_variables`.
     """
     check_variables(tokenizer, variables, place)
     if not variables:
@@ -212,7 +213,7 @@ def with_variables(tokenizer: Any, variables: Mapping[str, Any], place: str) -> 
 
 
 def reads_tools(chat: Chat) -> bool:
-    """Return whether the chat template writes the tools that it is given."""
+    """Return whether the chat template reads the variable `tools`."""
     return "tools" in _reads(chat.source)
 
 
@@ -232,9 +233,9 @@ def _reads(source: str) -> frozenset[str]:
         return frozenset()
     read = meta.find_undeclared_variables(parsed)
     own = {name.name for name in parsed.find_all(nodes.Name) if name.ctx == "store"}
-    asked = [*parsed.find_all(nodes.Test), *(f for f in parsed.find_all(nodes.Filter) if f.name in ("default", "d"))]
-    optional = {part.node.name for part in asked if isinstance(part.node, nodes.Name)}
-    return frozenset(read & (optional | read - own))  # one that the template sets unless it is given is read, too
+    tests = [*parsed.find_all(nodes.Test), *(f for f in parsed.find_all(nodes.Filter) if f.name in ("default", "d"))]
+    optional = {part.node.name for part in tests if isinstance(part.node, nodes.Name)}
+    return frozenset(read & (optional | read - own))  # a variable that the template sets if it is undefined is read
 
 
 @lru_cache(maxsize=32)

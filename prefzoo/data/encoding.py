@@ -1,6 +1,6 @@
-"""Turn prompts and answers into token ids, by the chat template if there is one, and mark the assistant's.
+"""Turn a prompt and an answer into token ids, with the chat template if there is one, and flag the scored tokens.
 
-The boundary between prompt and answer is exact, and the end of each of the assistant's turns is scored once.
+The boundary between prompt and answer is exact, and the end-of-turn token of each assistant turn is scored once.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Encoded:
     """A prompt with one answer, as token ids.
 
     Attributes:
-        ids: of the whole, up to the end of the assistant's last turn.
-        scored: for each, whether it is part of a turn that is scored.
+        ids: the token ids of both, up to the end of the assistant's last turn.
+        scored: for each token, whether its log-prob counts.
         start: index of the first scored token.
-        merged: whether the prompt alone would have been tokenised otherwise.
-        left_out: whether the template leaves out some of what the assistant says.
+        merged: whether the prompt has other tokens when it is tokenised alone.
+        left_out: whether the template leaves out some text of the assistant.
     """
 
     ids: list[int]
@@ -39,15 +39,15 @@ class Encoded:
 
 
 def encode_prompt(tokenizer: Any, prompt: Text, variables: Mapping[str, Any] | None = None) -> list[int]:
-    """Return the token ids of a prompt up to the start of an answer, where generation and training both begin.
+    """Tokenise a prompt for generation, with the header of the assistant's turn if there is a chat template.
 
     Args:
         tokenizer: a transformers tokenizer, with or without a chat template.
         prompt: text, or messages.
-        variables: of the chat template.
+        variables: variables for the chat template.
 
     Returns:
-        The ids.
+        The token ids, up to where an answer begins in training, too.
     """
     if not tokenizer.chat_template:
         return encode(tokenizer, plain_prompt(prompt))
@@ -56,49 +56,51 @@ def encode_prompt(tokenizer: Any, prompt: Text, variables: Mapping[str, Any] | N
 
 
 def encode_answer(chat: Chat, prompt: Text, answer: Text, score: Score = "all") -> Encoded:
-    """Tokenise a prompt and an answer together; a token across a boundary belongs to the assistant's side of it.
+    """Tokenise a prompt and an answer together, and flag the tokens that are scored.
+
+    A token that lies across the edge of an assistant turn counts as part of that turn.
 
     Args:
-        chat: the tokenizer, with what its chat template is given.
+        chat: the tokenizer and the inputs of its chat template.
         prompt: text, or messages.
-        answer: text, or messages, of which only the assistant's are scored.
-        score: whether `all` of the assistant's turns in the answer are scored, or only the `last`.
+        answer: text, or messages; only messages of the assistant are scored.
+        score: which assistant turns of the answer are scored: `all`, or only the `last`.
 
     Returns:
-        The tokens, with the end-of-turn or EOS of the last turn as the last.
+        The tokens; the last one is the end-of-turn or EOS token of the last turn.
 
     Raises:
-        UserError: the chat template refuses the messages or writes them in a way that cannot be followed, or there is
-            none of the assistant's in the answer.
+        UserError: the chat template refuses the messages, the position of a turn in the rendered text is ambiguous, or
+            the answer has no message of the assistant that is scored.
     """
     messages, turns = conversation(chat, prompt, answer)
     return _tokens(chat, messages, turns, score)
 
 
 def conversation(chat: Chat, prompt: Text, answer: Text, *, with_prompt: bool = False) -> tuple[list[Message], Turns]:
-    """Write a prompt and an answer as one text, and find the assistant's turns in it.
+    """Render a prompt and an answer as one text, and find the assistant's turns in it.
 
     Args:
-        chat: the tokenizer, with what its chat template is given.
+        chat: the tokenizer and the inputs of its chat template.
         prompt, answer: text, or messages.
-        with_prompt: whether the turns in the prompt are asked for, too.
+        with_prompt: whether to find the assistant's turns in the prompt, too.
 
     Returns:
-        The messages up to the assistant's last, and its turns.
+        The messages up to the assistant's last one, and the text with its turns.
 
     Raises:
-        UserError: as `encode_answer`.
+        UserError: see `encode_answer`.
     """
     if isinstance(answer, str) and chat.eos_token:
-        answer = answer.removesuffix(chat.eos_token)  # or the template's own would be a second
-    asked, messages = as_messages("user", prompt), as_messages("assistant", answer)
+        answer = answer.removesuffix(chat.eos_token)  # the template adds its own
+    before, messages = as_messages("user", prompt), as_messages("assistant", answer)
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()
     if not messages:
         raise UserError("an answer has no message of the assistant, so nothing in it can be scored; remove the row")
-    whole = [*asked, *messages]
+    whole = [*before, *messages]
     if chat.tokenizer.chat_template:
-        return whole, assistant_turns(chat, whole, 0 if with_prompt else len(asked))
+        return whole, assistant_turns(chat, whole, 0 if with_prompt else len(before))
     return whole, _plain_turns(plain_prompt(prompt), messages)
 
 
@@ -131,21 +133,21 @@ def _tokens(chat: Chat, messages: list[Message], turns: Turns, score: Score) -> 
 
 
 def _marks(chat: Chat, messages: list[Message], turns: Turns, ids: list[int]) -> list[bool] | None:
-    """Return the template's own marks of the assistant's tokens; None unless it has some for just these tokens."""
+    """Return the flags of the template's `{% generation %}` blocks; None without blocks, or if the tokens differ."""
     if not chat.tokenizer.chat_template or not turns.as_template:
         return None
     marked = chat.marked(messages)
     if marked is None:
         return None
     theirs, flags = marked
-    theirs = theirs[len(theirs) - len(encode(chat.tokenizer, turns.text)) :]  # less a BOS that would be a second
+    theirs = theirs[len(theirs) - len(encode(chat.tokenizer, turns.text)) :]  # `encode` removes a second BOS
     flags = flags[len(flags) - len(theirs) :]
     known = min(len(ids), len(theirs))  # an EOS may have been added
     return [*flags[:known], *[False] * (len(ids) - known)] if theirs[:known] == ids[:known] else None
 
 
 def end_tokens(tokenizer: Any) -> frozenset[int | None]:
-    """Return the tokens that may end a turn: the tokenizer's EOS, and all that it names special."""
+    """Return the ids of tokens that may end a turn: the EOS token and all special tokens."""
     return _end_tokens(tokenizer, len(tokenizer), tokenizer.eos_token_id)
 
 
@@ -156,16 +158,16 @@ def _end_tokens(tokenizer: Any, _size: int, eos: int | None) -> frozenset[int | 
 
 
 def end_of_turn(tokenizer: Any, ids: list[int], start: int, end: int, ends: frozenset[int | None]) -> int:
-    """Find where a turn ends: after its end-of-turn, as templates may add blanks; at `end` without one.
+    """Find where a turn ends, without the white space that a template may add after its end-of-turn token.
 
     Args:
-        tokenizer: decodes the tokens.
-        ids: of the conversation.
-        start, end: of the turn, with what the template writes after it.
-        ends: the tokens that may end a turn.
+        tokenizer: the tokenizer, to decode tokens.
+        ids: the token ids of the conversation.
+        start, end: the range of the turn, with the white space after it.
+        ends: the ids of tokens that may end a turn.
 
     Returns:
-        The index after the turn's last token.
+        The index after the end-of-turn token; `end` if there is no such token.
     """
     last, size = end, len(tokenizer)
     while last > start and _is_blank(tokenizer, size, ids[last - 1]):
@@ -179,7 +181,7 @@ def _is_blank(tokenizer: Any, _size: int, token: int) -> bool:
 
 
 def _with_end_of_turn(tokenizer: Any, ids: list[int], start: int, ends: frozenset[int | None]) -> list[int]:
-    """Return the tokens up to the last turn's end, or with EOS added if it has none."""
+    """Cut the tokens after the end-of-turn token of the last turn; if it has none, append EOS."""
     end = end_of_turn(tokenizer, ids, start, len(ids), ends)
     if end > start and ids[end - 1] in ends:
         return ids[:end]
@@ -187,16 +189,16 @@ def _with_end_of_turn(tokenizer: Any, ids: list[int], start: int, ends: frozense
 
 
 def plain_prompt(prompt: Text) -> str:
-    """Return a prompt as a tokenizer without a chat template reads it.
+    """Return the text of a prompt for a tokenizer without a chat template.
 
     Args:
-        prompt: text, or messages.
+        prompt: text, or messages, each of which becomes its content and a line break.
     """
     return prompt if isinstance(prompt, str) else "".join(f"{_content(m)}\n" for m in as_messages("user", prompt))
 
 
 def _plain_turns(head: str, messages: list[Message]) -> Turns:
-    """Join the contents of messages by line breaks, for a tokenizer without a chat template."""
+    """Append messages to the prompt `head`, separated by line breaks, for a tokenizer without a chat template."""
     spans, text = [], head
     for i, message in enumerate(messages):
         text += "\n" if i else ""

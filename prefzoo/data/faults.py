@@ -1,4 +1,4 @@
-"""Rows that cannot be used, or are not wanted: named and counted as errors, or left out and recorded."""
+"""Collect the rows that cannot be used or that the recipe leaves out, and raise or record them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, Literal
 from prefzoo.errors import UserError
 from prefzoo.runtime.atomic_files import write_atomically
 
-MAX_FAULTS = 5  # listed at once
-MAX_KINDS = 10
+MAX_FAULTS = 5  # rows that an error lists
+MAX_KINDS = 10  # kinds of faults that an error counts
 OnBadRow = Literal["error", "drop"]
 _VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
 CURE_OF_ALL = "fix them, or name the data's format or columns (`prefzoo data --formats` lists all formats)"
@@ -23,12 +23,12 @@ CURE = "fix them, or leave such rows out: data.on_bad_row: drop"
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used, or that is left out as the recipe asks.
+    """A row that cannot be used, or that the recipe leaves out.
 
     Attributes:
         place: its file and line, or its data set and row.
-        fault: what is wrong with it, and more on it, like the cure, behind a semicolon.
-        row: its content: an object, or the text of a line that is none.
+        fault: what is wrong with it; details, such as the cure, follow a semicolon.
+        row: its content: an object, or the text of a line that is not a JSON object.
     """
 
     place: str
@@ -37,11 +37,15 @@ class BadRow:
 
 
 class Faults:
-    """The rows of one data set that cannot be used, and those that are left out as the recipe asks.
+    """The bad rows of one data set.
+
+    Args:
+        spec: name of the data set, for messages.
+        on_bad_row: whether `settle` raises for rows that cannot be used (`error`), or they are left out (`drop`).
 
     Attributes:
-        rows: those met so far that cannot be used, in order.
-        unwanted: those left out as asked, in order.
+        rows: the rows that cannot be used, in order.
+        unwanted: the rows that the recipe leaves out, in order.
     """
 
     def __init__(self, spec: str, on_bad_row: OnBadRow = "error") -> None:
@@ -51,7 +55,7 @@ class Faults:
 
     @property
     def left_out(self) -> list[BadRow]:
-        """All rows that are left out."""
+        """All recorded rows: those that cannot be used, then those that the recipe leaves out."""
         return [*self.rows, *self.unwanted]
 
     def add(self, place: str, fault: str, row: Any) -> None:
@@ -59,30 +63,31 @@ class Faults:
 
         Args:
             place: its file and line, or its data set and row.
-            fault: what is wrong with it, and the cure; one line.
+            fault: one line with what is wrong, a semicolon, and the cure.
             row: its content.
         """
-        kept = self.on_bad_row == "drop" or len(self.rows) < MAX_FAULTS  # of an error, the first few are shown
+        kept = self.on_bad_row == "drop" or len(self.rows) < MAX_FAULTS  # an error shows the first few only
         self.rows.append(BadRow(place, fault, row if kept else None))
 
     def leave_out(self, place: str, reason: str, row: Any) -> None:
-        """Record a row that is not wanted, which is no error.
+        """Record a row that the recipe leaves out, which is not an error.
 
         Args:
             place: its data set and row.
-            reason: why, in a few words; more behind a semicolon.
+            reason: why it is left out, in a few words; details follow a semicolon.
             row: its content.
         """
         self.unwanted.append(BadRow(place, reason, row))
 
     def settle(self, total: int | None = None) -> None:
-        """Return if bad rows are to be left out, or if there are none.
+        """Raise an error if there are rows that cannot be used and `on_bad_row` is `error`.
 
         Args:
-            total: number of rows of the data set, if it is known.
+            total: number of rows of the data set; None if it is not known.
 
         Raises:
-            UserError: there are some; a line for each of the first few, then the number of each kind.
+            UserError: there are such rows. The message has a line for each of the first `MAX_FAULTS`, and then the
+                number of rows by kind of fault.
         """
         if not self.rows or self.on_bad_row == "drop":
             return
@@ -93,7 +98,7 @@ class Faults:
         raise UserError(lines)
 
     def counts(self) -> Counter[str]:
-        """Return how many rows were left out, by kind of fault."""
+        """Return the number of rows that were left out, by kind of fault."""
         return Counter(f"dropped: {_kind(bad.fault)}" for bad in self.left_out)
 
     def _kinds(self) -> str:
@@ -104,7 +109,7 @@ class Faults:
 
 
 def write_bad_rows(path: Path, rows: Sequence[BadRow]) -> None:
-    """Write rows that were left out to a JSONL file, each with its place and its fault; remove it without any."""
+    """Write rows that were left out to a JSONL file, with place and fault. Delete the file if there are none."""
     if not rows:
         path.unlink(missing_ok=True)
         return
@@ -113,5 +118,5 @@ def write_bad_rows(path: Path, rows: Sequence[BadRow]) -> None:
 
 
 def _kind(fault: str) -> str:
-    """Return a fault without its cure and its values: equal texts are the same kind of fault."""
+    """Return the kind of a fault: its text without the cure, and with values replaced by an ellipsis."""
     return _VALUES.sub("…", fault.partition(";")[0])

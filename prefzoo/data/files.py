@@ -1,4 +1,4 @@
-"""Read the rows of a file: lines of JSON, a list of them, CSV or parquet."""
+"""Read the rows of a local file: JSON lines, a JSON list, CSV or parquet."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from prefzoo.data.rows import Row
 from prefzoo.errors import UserError
 
 UTF_8 = "utf-8-sig"  # with or without a byte-order mark
-AT_ONCE = 1000  # rows of a parquet file that are held
+AT_ONCE = 1000  # rows of a parquet file that are in memory at a time
 LARGEST_FIELD = 2**31 - 1  # characters of a CSV file's cell; Python's own limit is 131,072
-MORE = "\0"  # stands for the fields that a CSV file's header does not name
+MORE = "\0"  # the key of a CSV row's fields beyond those that the header names
 
 
 class Position:
-    """How much of a data set was read, as far as its kind of file tells."""
+    """The progress of reading a data set: by rows where their number is known, else by bytes of the file."""
 
     def __init__(self) -> None:
         self._rows, self._size = 0, 0
         self._file: Any = None
 
     def of_rows(self, total: int) -> None:
-        """Take the number of rows that there are."""
+        """Set the total number of rows; 0 if it is unknown."""
         self._rows = total
 
     def of_file(self, file: Any, size: int) -> None:
-        """Follow an open file of a number of bytes."""
+        """Follow the read position of an open file that has `size` bytes."""
         self._file, self._size = file, size
 
     @property
     def share(self) -> float | None:
-        """The share of the file that was read; None where that is not known."""
+        """The share of the file that was read, from 0 to 1; None if no file is followed."""
         if self._file is None or not self._size:
             return None
         return 1.0 if self._file.closed else min(self._file.tell() / self._size, 1.0)
 
     def total(self, read: int) -> int:
-        """Return about how many rows there are, given how many were read; 0 where that is not known."""
+        """Return the total number of rows, estimated from the `read` rows if it is not known; 0 without an estimate."""
         share = self.share
         return self._rows or (max(round(read / share), read) if share else 0)
 
 
 def is_file_of_rows(name: str) -> bool:
-    """Return whether a name ends as that of a file that can be read."""
+    """Return whether a name has the suffix of a file that `read_file` can read."""
     return name.lower().endswith(tuple(READERS))
 
 
 def read_file(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
-    """Read a file row by row; of all kinds but a list in JSON, no more than a part is held at a time.
+    """Read a file row by row. Only a JSON list is held in memory as a whole.
 
     Args:
         path: the file.
-        faults: takes what are no rows.
-        position: follows how much is read.
+        faults: collects the lines or items that are not rows.
+        position: is updated as rows are read.
 
     Returns:
         An iterator over the rows.
@@ -72,12 +72,12 @@ def read_file(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
         raise UserError(f"{path}: no such file; paths in a recipe are relative to the recipe")
     reader = next((read for suffix, read in READERS.items() if path.name.lower().endswith(suffix)), None)
     if reader is None:
-        raise UserError(f"{path}: unknown kind of file {path.suffix!r}; known are {', '.join(READERS)}")
+        raise UserError(f"{path}: unknown kind of file {path.suffix!r}; use one of {', '.join(READERS)}")
     try:
         yield from reader(path, faults, position)
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 at byte {e.start}; save it as UTF-8") from e
-    except (OSError, EOFError) as e:  # gzip and parquet say so when the bytes are not theirs
+    except (OSError, EOFError) as e:  # gzip and parquet raise these for bytes in another format
         raise UserError(f"{path}: cannot be read: {str(e).splitlines()[0]}") from e
 
 
@@ -106,7 +106,7 @@ def _json(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
 
 
 def _field(value: Any) -> str:
-    """Return how to go on where an object has a list of rows in it; empty if it has none."""
+    """Return the cure for a JSON object that holds a list of rows in one of its fields; empty if it holds none."""
     fields = [name for name, rows in value.items() if _are_rows(rows)] if isinstance(value, dict) else []
     return f"; write the list in its field {fields[0]!r} to a file of its own" if fields else ""
 
@@ -125,7 +125,7 @@ def _csv(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
             reader = csv.DictReader(f, restkey=MORE, delimiter=separator)
             _check_header(path, reader.fieldnames or [])
             for number, row in enumerate(reader, 1):
-                row.pop("", None)  # a column without a name: pandas writes the numbers of the rows so
+                row.pop("", None)  # pandas writes row numbers as a column without a name
                 if MORE in row:
                     faults.add(f"{path}: row {number}", "more fields than the header; quote its commas", row)
                 else:
@@ -141,7 +141,7 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
 
 
 def _separator(header: str) -> str:
-    """Return what separates the names in a header: spreadsheets also write semicolons or tabs."""
+    """Return the separator of a CSV header: a comma, or the semicolon or tab that spreadsheets may write."""
     return "," if "," in header else max(";\t", key=header.count) if set(header) & set(";\t") else ","
 
 
@@ -153,16 +153,16 @@ def _parquet(path: Path, faults: Faults, position: Position) -> Iterator[Row]:
         with pyarrow.parquet.ParquetFile(path) as file:
             position.of_rows(file.metadata.num_rows)
             for part in file.iter_batches(AT_ONCE):
-                yield from map(without_absent, part.to_pylist())  # lists stay lists, where pandas makes arrays
+                yield from map(without_absent, part.to_pylist())  # unlike pandas, keeps lists as lists
     except pyarrow.ArrowInvalid as e:
         raise UserError(f"{path}: not parquet: {str(e).splitlines()[0]}") from e
 
 
 def without_absent(row: Mapping[str, Any]) -> Row:
-    """Return a row whose structs have only the fields that were written: Arrow fills the others with None.
+    """Return a row without the None fields that Arrow adds to nested objects. Columns that are None remain.
 
     Args:
-        row: as Arrow gives it.
+        row: a row that was read by Arrow.
     """
     return {name: _present(value) for name, value in row.items()}
 
@@ -212,7 +212,7 @@ def _is_object(line: str) -> bool:
 
 
 class RepeatedKeyError(ValueError):
-    """An object names a key twice: JSON readers keep the last value and drop the others in silence."""
+    """A JSON object has the same key twice. Python's decoder would silently drop all values but the last."""
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> Row:

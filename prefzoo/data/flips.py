@@ -1,4 +1,4 @@
-"""Flip a share of the labels: noise of a known rate, to see what a loss does under it."""
+"""Flip a share of the labels, to test how a loss copes with label noise of a known rate."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ FLIPPED = "labels flipped (data.flip_labels)"
 
 
 def flip_labels(examples: Sequence[Example], share: float) -> tuple[Sequence[Example], Counter[str]]:
-    """Swap chosen and rejected in a share of the pairs; turn the label of a single answer.
+    """Swap chosen and rejected in a share of the pairs; negate the label in a share of single answers.
 
-    A hash of a row's texts decides, so the flips depend neither on a seed nor on the order of the rows, and the rows
-    that are flipped at a small share are also flipped at any larger one.
+    A hash of a row's texts decides whether it is flipped, so the flips depend neither on a seed nor on the order of
+    the rows. Rows that are flipped at a small share are also flipped at any larger one.
 
     Args:
-        examples: N rows.
-        share: the chance of each row to be flipped, from 0 to 1.
+        examples: N pairs or labelled answers.
+        share: the probability that a row is flipped, from 0 to 1.
 
     Returns:
-        The N rows in their order, and how many of them were flipped.
+        The N examples in the same order, and the number of flipped ones under the key `FLIPPED`.
     """
     if not share:
         return examples, Counter()

@@ -1,4 +1,4 @@
-"""Several data sets as one: which rows are whose, and how many rows of each source training sees in an epoch."""
+"""Mix several data sets: find the source of each row, and divide an epoch among the sources."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from prefzoo.errors import UserError
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one source within a data set of several.
+    """The rows of one source in a mixture.
 
     Attributes:
-        name: the source's, in metrics and tables.
+        name: the source's name in metrics and tables.
         spec: its path or hub id.
-        schema: what its rows were recognised as, in words.
-        first: index of its first row in the whole.
-        rows: how many rows it has.
-        weight: its share of the mixture in relation to the others' weights; None where all rows count alike.
+        schema: a description of its schema.
+        first: index of its first row in the mixture.
+        rows: its number of rows.
+        weight: its weight, relative to the weights of the other sources; None if no source has a weight.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceCounts(Part):
-    """What training sees of one source.
+    """How much of one source training sees.
 
     Attributes:
-        kept: how many of its rows are used.
-        drawn: how many rows of an epoch are its own; more than `kept` where it is repeated.
-        share: of the epoch's rows.
-        tokens: of its used rows, a prompt counted once for its answers.
+        kept: number of its examples that are used.
+        drawn: number of examples in an epoch that come from it; more than `kept` if it is repeated.
+        share: `drawn` divided by the number of examples in an epoch.
+        tokens: number of tokens of its used examples; a prompt counts once per pair.
     """
 
     kept: int
@@ -50,7 +50,7 @@ class SourceCounts(Part):
 
     @property
     def words(self) -> str:
-        """How often its rows are seen in an epoch, in words."""
+        """A phrase that states how often its rows are seen in an epoch."""
         times, more = divmod(self.drawn, self.kept)
         if not times:
             return f"{self.drawn:,} of its rows, the others in later epochs"
@@ -61,7 +61,7 @@ class SourceCounts(Part):
 
 @dataclass(frozen=True)
 class Origins:
-    """The sources of a data set of several; row `i` of the whole belongs to the last one whose first row is not after.
+    """The sources of a mixture. Row `i` belongs to the last source whose first row is at or before `i`.
 
     Attributes:
         parts: the sources, in order; at least two.
@@ -80,36 +80,36 @@ class Origins:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """The weights of the sources; empty where all rows count alike."""
+        """The weights of the sources; empty if they have none."""
         return tuple(part.weight for part in self.parts if part.weight is not None)
 
     def number(self, row: int) -> int:
-        """Return the number of a row's source, from 0."""
+        """Return the index of the source that a row belongs to."""
         return bisect_right(self._firsts, row) - 1
 
     def place(self, row: int) -> str:
-        """Return where a row of the whole stands, like `b.jsonl: row 3`."""
+        """Return the source of a row and its number there, like `b.jsonl: row 3`."""
         part = self.parts[self.number(row)]
         return f"{part.spec}: row {row - part.first + 1}"
 
     def members(self, examples: Sequence[TokenExample]) -> list[list[int]]:
-        """Return for each source the indices of its rows among some examples."""
+        """Return for each source the positions of its examples in `examples`."""
         indices: list[list[int]] = [[] for _ in self.parts]
         for i, example in enumerate(examples):
             indices[self.number(example.row)].append(i)
         return indices
 
     def counts(self, examples: Iterable[TokenExample]) -> list[SourceCounts]:
-        """Count what training sees of each source.
+        """Count how much of each source training sees.
 
         Args:
-            examples: the rows that are used.
+            examples: the examples that are used.
 
         Returns:
             The counts of each source, in order.
 
         Raises:
-            UserError: nothing is left of a source.
+            UserError: a source has no example that is used.
         """
         kept, tokens = [0] * len(self.parts), [0] * len(self.parts)
         for example in examples:
@@ -118,7 +118,7 @@ class Origins:
             tokens[number] += example.total_tokens
         lost = [part for part, count in zip(self.parts, kept, strict=True) if not count]
         if lost:
-            raise UserError(f"{one.spec}: none of its {one.rows:,} rows is left; remove the source" for one in lost)
+            raise UserError(f"{one.spec}: none of its {one.rows:,} rows can be used; remove the source" for one in lost)
         drawn = quotas(self.weights, sum(kept)) if self.weights else kept
         return [
             SourceCounts(**asdict(p), kept=k, drawn=d, share=d / sum(drawn), tokens=t)
@@ -127,14 +127,14 @@ class Origins:
 
 
 def quotas(weights: Sequence[float], size: int) -> list[int]:
-    """Divide the rows of an epoch among sources by their weights, none of which goes empty.
+    """Divide the rows of an epoch among sources in proportion to their weights, at least one row for each.
 
     Args:
-        weights: one for each source, greater than 0.
-        size: rows of an epoch: those of all sources together.
+        weights: the weight of each source, greater than 0.
+        size: number of rows of an epoch: that of all sources together.
 
     Returns:
-        Rows of each source, which add up to `size`; the largest remainders are rounded up.
+        The number of rows of each source. They add up to `size`: the largest remainders are rounded up.
     """
     total = sum(weights)
     exact = [size * weight / total for weight in weights]

@@ -1,4 +1,4 @@
-"""The sources of a data set, printed as a table."""
+"""Print the sources of a mixture as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record where the rows of a data set come from, by hash or revision, so that others can compare."""
+"""Record which exact data was read, by hash or revision, so that others can check that they have the same."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from prefzoo.runtime.paths import PACKAGE_SCHEME
 
 @dataclass(frozen=True)
 class Origin:
-    """The rows' file, folder, package or hub data set.
+    """The file, folder, package file or hub data set that rows were read from.
 
     Attributes:
-        kind: which of them it is.
-        spec: as the recipe names it.
-        sha256: of a file; of a folder, of the names and hashes of its files; None for the hub.
-        bytes: size of the file, or of all files of a folder; None for the hub.
-        split: of the hub's data set, or the folder's, as the recipe asks; None for `train`.
-        revision: commit of the hub's data set, as far as it is known; else what the recipe asks for.
+        kind: which of these it is.
+        spec: the recipe's spec of it.
+        sha256: hash of the file, or of the names and hashes of all files in the folder; None for the hub.
+        bytes: size of the file, or of all files in the folder; None for the hub.
+        split: the split of a hub data set or folder that the recipe names; None if it names none (then `train`).
+        revision: the downloaded commit of a hub data set; if it is not known, the revision that the recipe names.
     """
 
     kind: Literal["file", "folder", "package", "hub"]
@@ -33,14 +33,14 @@ class Origin:
 
 
 def origin_of(address: Address, folder: Path) -> Origin:
-    """Return where rows come from.
+    """Return the origin of rows, with hashes of local files.
 
     Args:
-        address: where they were read.
-        folder: where relative paths start.
+        address: the location of the rows.
+        folder: the folder that relative paths start from.
 
     Returns:
-        Their origin. Files are read once more for their hashes, in parts.
+        The origin. To hash local files, they are read again, without loading them into memory as a whole.
     """
     path = address.path(folder)
     if path is None:
@@ -62,7 +62,7 @@ def _sha256(path: Path) -> str:
 
 
 def _downloaded_commit(name: str, revision: str | None) -> str | None:
-    """Return the commit that a name of the hub's cache stands for; None where it was not downloaded by this name."""
+    """Return the commit of a data set in the hub's local cache; None if this revision of it was not downloaded."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 

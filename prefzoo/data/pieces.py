@@ -1,8 +1,8 @@
-"""Tokenise a text piece by piece, where that gives the same tokens: common parts of rows are tokenised once.
+"""Tokenise texts in pieces and cache the pieces, so that text that rows have in common is tokenised once.
 
-Fast tokenizers take special tokens out of a text before all else, and tokenise what lies between two of them by itself.
-A text is therefore cut before each special token, and the latest pieces are remembered: both answers of a pair have
-their prompt in common, and all rows the system message of the template.
+Fast tokenizers first split a text at its special tokens, and then tokenise the text between two of them independently.
+Cutting a text before each special token thus gives the same tokens. Pieces recur often: both answers of a pair have the
+same prompt, and all rows have the same system message if the chat template writes one.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-LATEST = 256  # pieces that are remembered
-TEXTS = 8  # texts that are remembered: a pair's are asked several times
+LATEST = 256  # pieces that are cached
+TEXTS = 8  # whole texts that are cached, as those of a pair are tokenised several times
 
 
 def ids_of(tokenizer: Any, text: str, *, special: bool) -> list[int]:
-    """Return the ids that a tokenizer gives for a text.
+    """Tokenise a text, in cached pieces if possible.
 
     Args:
-        tokenizer: of transformers, fast or not.
-        text: what to tokenise.
+        tokenizer: a transformers tokenizer, fast or slow.
+        text: the text.
         special: whether the tokenizer adds its special tokens, such as a BOS.
 
     Returns:
-        The same as for the text as a whole.
+        The token ids, equal to those of tokenising the text as a whole.
     """
     size = len(tokenizer)
     if special or _cuts(tokenizer, size) is None:
@@ -36,16 +36,16 @@ def ids_of(tokenizer: Any, text: str, *, special: bool) -> list[int]:
 
 
 def counts_before(tokenizer: Any, text: str, ends: Sequence[int]) -> list[int] | None:
-    """Return how many tokens of a text its beginnings have, if each has just the tokens with which the whole begins.
+    """Count the tokens of prefixes of a text, if tokenising each prefix gives a prefix of the text's tokens.
 
     Args:
-        tokenizer: of transformers.
-        text: the whole.
-        ends: number of characters of each beginning.
+        tokenizer: a transformers tokenizer.
+        text: the whole text.
+        ends: number of characters of each prefix.
 
     Returns:
-        Numbers of the tokens that `ids_of` gives without special tokens; None where a beginning has other tokens, or
-        the text is not cut into pieces.
+        The number of tokens of each prefix, from `ids_of` without special tokens; None if a prefix has other tokens
+        than the text begins with, or if the text cannot be tokenised in pieces.
     """
     size = len(tokenizer)
     if _cuts(tokenizer, size) is None:
@@ -56,7 +56,7 @@ def counts_before(tokenizer: Any, text: str, ends: Sequence[int]) -> list[int] |
         number = bisect_right(whole.starts, end) - 1
         start, count = whole.starts[number], whole.counts[number]
         if start < end < whole.inner[number]:
-            return None  # it ends within the special token before which the text is cut
+            return None  # the prefix ends inside a special token
         if start < end:
             part = _in_pieces(tokenizer, size, text[start:end]).ids
             if whole.ids[count : count + len(part)] != part:
@@ -70,9 +70,10 @@ class _Pieces(NamedTuple):
     """A text in pieces.
 
     Attributes:
-        ids: of the whole.
+        ids: the token ids of the whole text.
         starts: number of characters before each piece.
-        inner: number of characters before the rest of each piece, after the special token with which it begins.
+        inner: number of characters up to the end of the special token that each piece begins with; the first piece may
+            begin without one.
         counts: number of tokens before each piece.
     """
 
@@ -84,9 +85,9 @@ class _Pieces(NamedTuple):
 
 @lru_cache(maxsize=TEXTS)
 def _in_pieces(tokenizer: Any, size: int, text: str) -> _Pieces:
-    """Return a text in pieces; callers leave it as it is."""
+    """Cut a text into pieces and tokenise them. The result is cached, so callers must not modify it."""
     cuts = _cuts(tokenizer, size)
-    assert cuts is not None  # the caller has asked
+    assert cuts is not None  # the caller has checked
     marks, before = cuts
     spans = [match.span() for match in marks.finditer(text) if match.group() in before]
     starts, inner = [0], [0]
@@ -106,13 +107,13 @@ def _in_pieces(tokenizer: Any, size: int, text: str) -> _Pieces:
 
 @lru_cache(maxsize=TEXTS)
 def _whole(tokenizer: Any, text: str, *, special: bool) -> list[int]:
-    """Return the ids of a text that is not cut; callers leave them as they are."""
+    """Tokenise a text as a whole. The result is cached, so callers must not modify it."""
     return _tokenised(tokenizer, text, special=special)
 
 
 @lru_cache(maxsize=LATEST)
 def _piece(tokenizer: Any, text: str) -> list[int]:
-    """Return the ids of a piece, which callers leave as they are."""
+    """Tokenise one piece. The result is cached, so callers must not modify it."""
     return _tokenised(tokenizer, text, special=False)
 
 
@@ -129,7 +130,7 @@ def _tokenised(tokenizer: Any, text: str, *, special: bool) -> list[int]:
 
 @lru_cache(maxsize=16)
 def _calls_backend(tokenizer: Any) -> bool:
-    """Return whether a tokenizer gives what its backend does: then the backend is asked, in half the time."""
+    """Return whether a tokenizer only calls its backend. Calling that directly takes half the time."""
     from transformers import PreTrainedTokenizerFast
 
     names = ("__call__", "_encode_plus")
@@ -138,19 +139,19 @@ def _calls_backend(tokenizer: Any) -> bool:
 
 @lru_cache(maxsize=16)
 def _cuts(tokenizer: Any, size: int) -> tuple[re.Pattern[str], frozenset[str]] | None:
-    """Return a pattern for every token that was added to a vocabulary, and those before which a text is cut.
+    """Return a pattern that matches any added token, and the added tokens before which a text can be cut.
 
     Args:
-        tokenizer: of transformers.
-        size: of its vocabulary, which changes as tokens are added.
+        tokenizer: a transformers tokenizer.
+        size: size of its vocabulary, part of the cache key because adding tokens changes the result.
 
     Returns:
-        None where a text must be tokenised as a whole.
+        The pattern and the tokens; None if texts must be tokenised as a whole.
     """
     if not (size and tokenizer.is_fast) or getattr(tokenizer, "split_special_tokens", False):
         return None
     added = [token for token in tokenizer.added_tokens_decoder.values() if token.content]
-    if not added or any(token.single_word for token in added):  # whether it is a token depends on its neighbours
+    if not added or any(token.single_word for token in added):  # such a token depends on its neighbours
         return None
     before = {t.content for t in added if t.special and not (t.normalized or t.lstrip)}
     longest_first = sorted((token.content for token in added), key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""Read data sets as a recipe describes them, one source or several: their rows, then pairs or labelled answers."""
+"""Read the data sets that a recipe names, one or several, as pairs or labelled answers."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from prefzoo.data.views import changed, joined
 from prefzoo.errors import UserError
 from prefzoo.runtime.progress import Report, Stages, unseen
 
-AT_ONCE = 5_000  # rows that are held in memory; those of a larger data set lie in a file
+AT_ONCE = 5_000  # rows per part; a data set with more rows is written to a temporary file, part by part
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set, and how its rows are read.
+    """One data set, with the settings for reading it.
 
     Attributes:
         spec: a path, `package://module/path`, or a hub id.
-        columns: the name that a schema has for a column -> the file's.
-        form: name of the schema; None to detect it.
-        on_bad_row: whether rows that cannot be used are an error, or are left out.
-        name: what it is called among several; empty for its spec.
-        weight: its share of a mixture in relation to the others' weights; None where all rows count alike.
-        rows: how many of its rows are read, the first ones; None for all.
-        split, revision: of a data set on the hub, or in a folder; None for `train`, and for the newest.
-        streaming: whether the hub's rows are read as they arrive, without a copy on the disk.
-        pairs: which pairs are made of several rated answers to a prompt.
-        judged: whether a judge compares the answers: one may be empty, and a tie is a pair with equal scores.
+        columns: a schema's name of a column -> the file's name of it.
+        form: the name of the schema; detected if None.
+        on_bad_row: what to do with rows that cannot be used: `error` raises, `drop` leaves them out.
+        name: its name in a mixture; if empty, the spec is its name.
+        weight: its weight in a mixture, relative to the weights of the other sources; None if no source has a weight.
+        rows: the number of rows to read, from the first on; all if None.
+        split: the split of a data set on the hub or in a folder; `train` if None.
+        revision: the commit, branch or tag of a data set on the hub; the newest if None.
+        streaming: whether rows are read as they arrive from the hub, without a copy on disk.
+        pairs: which pairs to build from several rated answers to a prompt.
+        judged: whether a judge will compare the answers. Then one answer of a pair may be empty, and a tie becomes a
+            pair with equal scores.
     """
 
     spec: str
@@ -59,13 +61,13 @@ class DataSource:
 
     @property
     def address(self) -> Address:
-        """Where its rows are."""
+        """The location of the rows."""
         return Address(self.spec, self.split, self.revision, self.streaming)
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Several data sets that are read as one.
+    """Several data sets that are concatenated.
 
     Attributes:
         sources: the data sets, at least two.
@@ -75,32 +77,32 @@ class Mixture:
 
     @property
     def spec(self) -> str:
-        """The sources' specs."""
+        """The specs of all sources, separated by commas."""
         return ", ".join(source.spec for source in self.sources)
 
     @property
     def on_bad_row(self) -> OnBadRow:
-        """Whether rows that cannot be used are an error, or are left out."""
+        """What to do with rows that cannot be used; all sources have the same setting."""
         return self.sources[0].on_bad_row
 
 
 def read_source(
     source: DataSource | Mixture, folder: Path, *, turns: bool = True, stages: Stages = unseen
 ) -> tuple[Normalised, Faults]:
-    """Read a data set.
+    """Read a data set or a mixture as pairs or labelled answers.
 
     Args:
-        source: the data set, or several.
-        folder: where relative paths start.
-        turns: whether plain-text transcripts become conversations, as a chat template needs.
-        stages: shows how much of each data set is read.
+        source: the data set or mixture.
+        folder: the folder that relative paths start from.
+        turns: whether to split plain-text transcripts into messages, which a chat template needs.
+        stages: shows the progress of reading.
 
     Returns:
-        The data set as pairs or labelled answers, and the rows that were left out. Rows of several data sets are
-        numbered through.
+        The pairs or labelled answers, and the rows that were left out. The rows of a mixture are numbered
+        consecutively, source after source.
 
     Raises:
-        UserError: the data cannot be read, no schema fits it, rows are refused, or some data sets have pairs and others
+        UserError: the data cannot be read, no schema fits it, rows are refused, or some sources have pairs and others
             single answers.
     """
     if isinstance(source, DataSource):
@@ -120,10 +122,10 @@ def read_source(
 
 
 def _read(source: DataSource, folder: Path, faults: Faults, report: Report, *, turns: bool) -> Normalised:
-    """Read one data set; of a large one, no more than a part is in memory at a time.
+    """Read one data set, part by part unless its rows must be grouped.
 
     Raises:
-        UserError: as `read_source`.
+        UserError: see `read_source`.
     """
     position = Position()
     rows = islice(iterate_rows(source.address, folder, faults, position), source.rows)
@@ -134,7 +136,7 @@ def _read(source: DataSource, folder: Path, faults: Faults, report: Report, *, t
     folded = fold_columns(first, source.spec, source.columns, source.form, turns=turns)
     columns = {**source.columns, **folded}
     schema = settle(first, source.spec, columns, source.form, turns=turns)
-    if len(first) == AT_ONCE and schema.gather is not None:  # rows that belong together may be far apart
+    if len(first) == AT_ONCE and schema.gather is not None:  # any row may belong to any group, so all are needed
         while following := _part(rows, len(first), source, position, report):
             first += following
     part = read_part(schema, first, source.spec, columns, faults, pairs=source.pairs, judged=source.judged)
@@ -146,13 +148,13 @@ def _read(source: DataSource, folder: Path, faults: Faults, report: Report, *, t
         _append(part, further)
     if source.rows is not None and len(part.rows) < source.rows:
         raise UserError(
-            f"{source.spec}: rows asks for {source.rows:,}, and it has {len(part.rows):,}; lower or remove it"
+            f"{source.spec}: rows is {source.rows:,}, but the data set has only {len(part.rows):,}; lower or remove it"
         )
     return replace(conclude(part, schema, source.spec, faults, turns=turns), folded=tuple(folded.values()))
 
 
 def _part(rows: Iterator[Row], before: int, source: DataSource, position: Position, report: Report) -> list[Row]:
-    """Return the next rows, and report how much of the data set was read."""
+    """Return the next `AT_ONCE` rows or what remains, and report the progress."""
     part = list(islice(rows, AT_ONCE))
     read = before + len(part)
     if len(part) == AT_ONCE:
@@ -162,7 +164,7 @@ def _part(rows: Iterator[Row], before: int, source: DataSource, position: Positi
 
 
 def _spooled(part: ReadRows) -> ReadRows:
-    """Return the beginning of a data set that is larger than what is held in memory."""
+    """Return a part whose rows and examples are in temporary files, so that others can be appended."""
     spooled = ReadRows(Spool(), Spool(), Counter(), {}, part.rated)
     _append(spooled, part)
     return spooled
@@ -181,11 +183,15 @@ def _append(whole: ReadRows, part: ReadRows) -> None:
 
 
 def _joined(mixture: Mixture, read: Sequence[tuple[Normalised, Faults]]) -> tuple[Normalised, Faults]:
-    """Return several data sets as one, whose rows are numbered through."""
+    """Return the concatenation of several data sets, with consecutive row numbers.
+
+    Raises:
+        UserError: some data sets have pairs and others single answers.
+    """
     kinds = [isinstance(data.examples[0], Pair) for data, _ in read]
     if len(set(kinds)) > 1:
         pairs, single = (mixture.sources[kinds.index(kind)].spec for kind in (True, False))
-        raise UserError(f"{pairs} has pairs, and {single} single labelled answers; one training takes one kind of them")
+        raise UserError(f"{pairs} has pairs, and {single} has single labelled answers; train on one of the two kinds")
     faults = Faults(mixture.spec, mixture.on_bad_row)
     parts: list[Part] = []
     for source, (data, own) in zip(mixture.sources, read, strict=True):
@@ -202,5 +208,5 @@ def _joined(mixture: Mixture, read: Sequence[tuple[Normalised, Faults]]) -> tupl
 
 
 def _renumbered(examples: Sequence[Example], first: int) -> Sequence[Example]:
-    """Return examples whose rows are numbered from `first` on."""
+    """Return examples with `first` added to their row numbers."""
     return changed(examples, lambda e: replace(e, row=e.row + first)) if first else examples

@@ -13,29 +13,29 @@ from prefzoo.data.tokenising import Reading, chat_of
 from prefzoo.data.tokens import TokenExample
 from prefzoo.errors import UserError
 
-TEMPLATE = "template"  # headers, ends of others' turns, tools, and what else belongs to no message
+TEMPLATE = "template"  # tokens outside of messages: headers, tools, the ends of turns that are not the assistant's
 UNSCORED = "assistant, not scored"
-SHORT = 12  # characters of a message that the template's own words may hold, like `user`
+SHORT = 12  # a message with fewer characters may also occur in the template's own text, like `user`
 MARKER = "\ue0f6"
 Region = tuple[int, int, str]
 
 
 def roles_of(example: Example, tokens: TokenExample, tokenizer: Any, reading: Reading) -> list[list[str]]:
-    """Return the role of each token of the prompt, then of each answer's.
+    """Return the role of each token.
 
     Args:
-        example: a row, normalised.
-        tokens: the same as token ids.
-        tokenizer: the one that it was tokenised with.
-        reading: what the chat template was given.
+        example: a pair or a labelled answer.
+        tokens: its token ids.
+        tokenizer: the tokenizer that they are from.
+        reading: the settings that they were tokenised with.
 
     Returns:
-        Names: `assistant` where the token is scored, else `UNSCORED`, another role, or `TEMPLATE` for what the template
-        adds.
+        One list for the prompt and one for each answer, with a name per token: `assistant` for scored tokens,
+        `UNSCORED` for other tokens of the assistant, the role of another message, or `TEMPLATE`.
     """
     prompt, chat = len(tokens.prompt), chat_of(tokenizer, example, reading.variables)
-    if tokens.scored is None and (asked := _of_prompt(chat, example.prompt, tokens.prompt)):
-        return [asked, *(["assistant"] * len(ids) for ids in tokens.answers)]
+    if tokens.scored is None and (prompt_roles := _of_prompt(chat, example.prompt, tokens.prompt)):
+        return [prompt_roles, *(["assistant"] * len(ids) for ids in tokens.answers)]
     regions: list[list[str]] = []
     for side, (answer, ids) in enumerate(zip(_answers(example), tokens.answers, strict=True)):
         roles = _roles(chat, example.prompt, answer)
@@ -53,7 +53,7 @@ def roles_of(example: Example, tokens: TokenExample, tokenizer: Any, reading: Re
 
 
 def _of_prompt(chat: Chat, prompt: Text, ids: list[int]) -> list[str]:
-    """Return the role of each token of a prompt without answers; empty where the prompt alone does not tell them."""
+    """Return the role of each prompt token from the prompt alone; empty if that needs the answers, too."""
     messages = as_messages("user", prompt)
     if not messages or any(m["role"] == "assistant" for m in messages):
         return []
@@ -73,7 +73,7 @@ def _answers(example: Example) -> tuple[Text, ...]:
 
 
 def _roles(chat: Chat, prompt: Text, answer: Text) -> list[str]:
-    """Return the role of each token of a conversation."""
+    """Return the role of each token of a prompt with one answer."""
     messages, turns = conversation(chat, prompt, answer, with_prompt=True)
     text = turns.text
     spoken: list[Region] = [(start, end, "assistant") for start, end in turns.spans]
@@ -91,7 +91,7 @@ def _roles(chat: Chat, prompt: Text, answer: Text) -> list[str]:
 
 
 def _others(chat: Chat, text: str, messages: Sequence[Message]) -> list[Region]:
-    """Return where the contents of the messages stand that are not the assistant's, as far as they are written."""
+    """Return (start, end, role), in characters, of each message in the text that is not the assistant's."""
     regions: list[Region] = []
     at = 0
     for i, message in enumerate(messages):
@@ -108,7 +108,7 @@ def _others(chat: Chat, text: str, messages: Sequence[Message]) -> list[Region]:
 
 
 def _by_marker(chat: Chat, text: str, messages: Sequence[Message], i: int, first: int) -> int:
-    """Return where a message stands that is so short that the template's own words may hold it, else `first`."""
+    """Return where message `i` starts, found with a marker in its place; `first` if that fails."""
     marked = [*messages[:i], {**messages[i], "content": MARKER}, *messages[i + 1 :]]
     try:
         place = chat.render(marked, generation=False).find(MARKER)

@@ -1,4 +1,4 @@
-"""A row as a file has it."""
+"""The type of a row: column name -> value, as the file has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold the rows of a data set that is larger than memory in a temporary file of this process."""
+"""Store a list in a temporary file, for data sets that may be larger than memory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class Spool(View[T]):
-    """A list on disk: items are appended once, then read in any order. Eight bytes of each stay in memory."""
+    """A list on disk that can be appended to and read in any order. It takes eight bytes of memory per item."""
 
     def __init__(self) -> None:
-        self._file: Any = tempfile.TemporaryFile(dir=cache_dir("spool"))  # noqa: SIM115 - as long as the list
+        self._file: Any = tempfile.TemporaryFile(dir=cache_dir("spool"))  # noqa: SIM115 - closed with the list
         weakref.finalize(self, self._file.close)
         self._starts = array("q")
         self._end = 0
@@ -37,12 +37,12 @@ class Spool(View[T]):
         return len(self._starts)
 
     def item(self, index: int) -> T:
-        """Return the item at an index from 0 on."""
+        """Return the item at an index, which is not negative."""
         self._file.seek(self._starts[index])
         item: T = pickle.load(self._file)  # noqa: S301 - written by this process, in a file without a name
         return item
 
     def __iter__(self) -> Iterator[T]:
-        """Yield all items, in order; others may be read meanwhile."""
+        """Yield all items in order; reading other items in between is safe."""
         for index in range(len(self)):
             yield self.item(index)

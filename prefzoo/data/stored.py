@@ -1,4 +1,4 @@
-"""Store token ids in memory-mapped Arrow files, so that a data set may be larger than memory."""
+"""Store token ids in memory-mapped Arrow files, for data sets that are larger than memory."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from prefzoo.data.tokens import TokenAnswer, TokenExample, TokenPair
 from prefzoo.data.views import View
 from prefzoo.runtime import atomic_files
 
-OPEN = 64  # files that are mapped at a time
+OPEN = 64  # most files that are mapped at a time
 Ids = npt.NDArray[np.int32]
 
 
 @dataclass
 class Chunk:
-    """Some rows of a data set as token ids, with all that is known of the others.
+    """Consecutive rows of a data set as token ids, with counts of the rows that were dropped.
 
     Attributes:
-        kept: the examples that remain; rows are numbered within the chunk.
-        counts: what was dropped, changed or left out, by reason.
-        shortest, longest: tokens of the shortest and of the longest example, dropped ones included; 0 without any.
-        faults: position in the chunk, and what is wrong, for each row that the chat template refuses.
+        kept: the examples that were not dropped. Their `row` counts from the first row of the chunk.
+        counts: number of rows that were dropped or changed, by reason.
+        shortest, longest: tokens of the shortest and longest example, dropped ones included; 0 if there is none.
+        faults: (position in the chunk, what is wrong) for each row that the chat template refuses.
         roles: number of tokens by role.
     """
 
@@ -41,21 +41,21 @@ class Chunk:
     roles: Counter[str] = field(default_factory=Counter)
 
     def measure(self, length: int) -> None:
-        """Note the number of tokens of an example, before any is dropped."""
+        """Update `shortest` and `longest` by the number of tokens of an example; dropped ones count, too."""
         self.shortest = min(self.shortest or length, length)
         self.longest = max(self.longest, length)
 
 
 def write_chunk(folder: Path, key: str, chunk: Chunk) -> Path:
-    """Write a chunk; a reader sees the whole file or none.
+    """Write a chunk to an Arrow file atomically: readers never see a partial file.
 
     Args:
-        folder: where to.
-        key: of its content; the file's name has a checksum, too.
-        chunk: what to write.
+        folder: the folder to write to.
+        key: hash of the rows and settings; the file's name is the key and a checksum.
+        chunk: the chunk to write.
 
     Returns:
-        The file.
+        The path of the file.
     """
     import pyarrow as pa
 
@@ -88,7 +88,7 @@ def write_chunk(folder: Path, key: str, chunk: Chunk) -> Path:
 
 
 def find_chunk(folder: Path, key: str) -> Path | None:
-    """Return the file of a chunk if it exists and is intact."""
+    """Return the file of a chunk; None if there is none. A file with a wrong checksum is reported and deleted."""
     for path in folder.glob(f"{key}-*.arrow"):
         if path.stem.rpartition("-")[2] == _checksum(path.read_bytes()):
             return path
@@ -98,7 +98,7 @@ def find_chunk(folder: Path, key: str) -> Path | None:
 
 
 def read_about(path: Path) -> Chunk:
-    """Return the facts about a chunk besides its examples."""
+    """Read a chunk without its examples: its counts, lengths, faults and roles."""
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as source:
@@ -110,10 +110,10 @@ def read_about(path: Path) -> Chunk:
 
 
 class Stored(View[TokenExample]):
-    """The examples of several files, in order; a few files are mapped at a time.
+    """The examples of several chunk files, in order. At most `OPEN` files stay mapped.
 
     Args:
-        files: of chunks, with the row at which each begins.
+        files: the path of each chunk, with the index of its first row in the data set.
     """
 
     def __init__(self, files: Sequence[tuple[Path, int]]) -> None:
@@ -126,7 +126,7 @@ class Stored(View[TokenExample]):
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def item(self, index: int) -> TokenExample:
-        """Return the example at an index from 0 on."""
+        """Return the example at an index, which is not negative."""
         number = int(np.searchsorted(self._ends, index, side="right"))
         if number not in self._open:
             self._open[number] = _Mapped(*self._files[number])
@@ -136,7 +136,7 @@ class Stored(View[TokenExample]):
         return self._open[number].example(index - (int(self._ends[number - 1]) if number else 0))
 
     def __iter__(self) -> Iterator[TokenExample]:
-        """Yield all examples; each file is mapped while it is read."""
+        """Yield all examples in order, with one file mapped at a time."""
         for path, first in self._files:
             mapped = _Mapped(path, first)
             for index in range(len(mapped)):
@@ -144,7 +144,7 @@ class Stored(View[TokenExample]):
 
 
 class _Mapped:
-    """One file, memory-mapped."""
+    """The examples of one chunk file, memory-mapped."""
 
     def __init__(self, path: Path, first: int) -> None:
         import pyarrow as pa
@@ -176,11 +176,11 @@ class _Mapped:
 
 
 LISTS = ("prompt", "first", "second", "first_scored", "second_scored")
-NUMBERS = ("scores", "quantiles")  # of chosen and rejected
+NUMBERS = ("scores", "quantiles")  # each has a value for chosen and one for rejected
 
 
 class _Lists:
-    """A column of lists, as views of its numbers."""
+    """An Arrow column of lists of integers; each list is copied when it is read."""
 
     def __init__(self, column: Any) -> None:
         import pyarrow as pa

@@ -1,7 +1,7 @@
-"""Tokenise a data set once: chunk by chunk into Arrow files in the user's cache, found again by their content.
+"""Tokenise a data set once, in chunks that are cached as Arrow files under a hash of their rows and settings.
 
-A killed run resumes after its last whole chunk; changed rows cost only their own chunks. Of a large data set, each core
-tokenises separate chunks.
+A killed run resumes after the last chunk that it wrote. If rows change, only their chunks are tokenised again. The
+chunks of a large data set are tokenised on several cores.
 """
 
 from __future__ import annotations
@@ -33,19 +33,18 @@ from prefzoo.runtime.progress import Report
 from prefzoo.runtime.versions import version_of
 from prefzoo.runtime.workers import Workers, usable_cores
 
-CHUNK = 5_000  # rows of a file
-ALONE = 2  # chunks that one process tokenises before others would have started
-HELD = 50_000  # examples that are held in memory; those of a larger data set stay in their files
+CHUNK = 5_000  # rows per chunk
+ALONE = 2  # most chunks that one process tokenises alone, as starting others would take longer
+HELD = 50_000  # most examples that are loaded into memory; those of a larger data set stay in their files
 
 
 @dataclass(frozen=True)
 class Tokeniser:
-    """All that the token ids of a row depend on besides the row.
+    """The settings that determine the token ids of a row.
 
     Attributes:
-        tokenizer: of transformers.
-        max_length, too_long: as for `tokenise`.
-        reading: which turns are scored, and what the chat template is given.
+        tokenizer: a transformers tokenizer.
+        max_length, too_long, reading: as for `tokenise`.
     """
 
     tokenizer: Any
@@ -55,7 +54,7 @@ class Tokeniser:
 
     @property
     def key(self) -> str:
-        """Hash of everything, the code and the versions included."""
+        """Hash of the settings, of the code of this package, and of the versions of its dependencies."""
         tokenizer = self.tokenizer
         backend = getattr(tokenizer, "backend_tokenizer", None)
         text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
@@ -66,11 +65,11 @@ class Tokeniser:
         return key_of([text, template, special, self.max_length, self.too_long, reading, versions, _code()])
 
     def chunk(self, examples: Sequence[Example], first: int) -> Chunk:
-        """Tokenise some examples, and count their tokens by role.
+        """Tokenise the examples of a chunk, and count their tokens by role.
 
         Args:
-            examples: in order.
-            first: row at which the chunk begins.
+            examples: the examples, in order.
+            first: index of the chunk's first row in the data set.
 
         Returns:
             The chunk.
@@ -84,7 +83,7 @@ class Tokeniser:
                     tokens = fit_row(tokens, self.max_length, self.too_long, chunk.counts)
                 if tokens is not None:
                     roles = roles_of(example, tokens, self.tokenizer, self.reading)
-            except UserError as e:  # of the answers, or of the assistant's turns in the prompt
+            except UserError as e:  # `roles_of` can fail on the prompt's turns
                 chunk.faults += [(position, line) for line in e.lines]
                 continue
             if tokens is not None:
@@ -96,20 +95,20 @@ class Tokeniser:
 def tokenise_once(
     data: Normalised, tokeniser: Tokeniser, spec: str, faults: Faults, report: Report | None = None
 ) -> Tokenised[TokenExample]:
-    """Tokenise a data set, or read what an earlier run tokenised of it.
+    """Tokenise a data set, using the cached chunks of earlier runs.
 
     Args:
-        data: as it was read.
-        tokeniser: how.
+        data: the data set.
+        tokeniser: the tokenizer and its settings.
         spec: name of the data set, for messages.
-        faults: takes the rows that the template refuses.
-        report: called with (examples done, all examples, "").
+        faults: collects the rows that the template refuses.
+        report: called with (examples done, all examples, "") after each chunk.
 
     Returns:
-        As `tokenise`, with the number of tokens by role.
+        The same as `tokenise`, and the number of tokens by role.
 
     Raises:
-        UserError: as `tokenise`.
+        UserError: see `tokenise`.
     """
     check_variables(tokeniser.tokenizer, tokeniser.reading.variables, "data.chat_template_kwargs")
     whole, files = Chunk(), []
@@ -133,9 +132,9 @@ def tokenise_once(
 
 
 def _files(data: Normalised, tokeniser: Tokeniser) -> Iterator[tuple[int, int, Path, Chunk]]:
-    """Yield for each chunk its first row, its size, its file, and what is known of it, in order.
+    """Yield (first row, number of examples, file, chunk without its examples) for each chunk, in order.
 
-    What is in no file yet is tokenised now: of a large data set, several chunks at a time.
+    Chunks that are not cached are tokenised first, several at a time if the data set is large.
     """
     folder, settings = cache_dir("tokens"), tokeniser.key
     waiting: deque[tuple[int, int, Path | Future[Path]]] = deque()
@@ -158,7 +157,7 @@ def _done(first: int, size: int, place: Path | Future[Path]) -> tuple[int, int, 
 
 @dataclass(frozen=True)
 class _Write:
-    """Tokenises a chunk into a file of a folder, given its key, its examples and its first row."""
+    """A function from (key, examples, first row) of a chunk to the file that it writes. Workers run it."""
 
     tokeniser: Tokeniser
     folder: Path
@@ -169,9 +168,10 @@ class _Write:
 
 
 def _chunks(data: Normalised) -> Iterator[tuple[int, list[Example]]]:
-    """Yield the first row and the examples of each chunk.
+    """Yield (first row, examples) for each chunk.
 
-    A row of a source is in the same chunk whichever rows are left out, and whatever other sources there are.
+    Each source is cut at multiples of `CHUNK` rows, so leaving rows out or adding sources moves no row to another
+    chunk.
     """
     examples: Sequence[Example] = data.examples
     for first, chunk in groupby(examples, lambda example: _first_of_chunk(data.origins, example.row)):
@@ -193,6 +193,6 @@ def _key(settings: str, examples: Sequence[Example], first: int) -> str:
 
 @cache
 def _code() -> str:
-    """Hash of the files of this package: an edited rule makes other tokens."""
+    """Return a hash of the modules in this folder, as an edit may change the tokens."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Turn pairs and labelled answers into token ids. Whatever is dropped, cut, changed or left out is counted."""
+"""Turn pairs and labelled answers into token ids, and count what is dropped, cut or changed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from prefzoo.runtime.progress import Report
 
 @dataclass(frozen=True)
 class Reading:
-    """How conversations are read.
+    """The settings for tokenising conversations.
 
     Attributes:
-        score: whether `all` of the assistant's turns from the first in which the answers differ are scored, or only
-            the `last` of each answer.
-        variables: of the chat template, for all rows; a row's own come before them.
+        score: which assistant turns are scored: `all` from the first one in which the answers differ, or only the
+            `last` one of each answer.
+        variables: variables for the chat template; a row's own variables override them.
     """
 
     score: Score = "all"
@@ -57,23 +57,23 @@ def tokenise(
     reading: Reading = ALL_TURNS,
     faults: Faults | None = None,
 ) -> Tokenised[TokenExample]:
-    """Apply the chat template, if there is one, and split each prompt from its answers.
+    """Tokenise pairs or labelled answers, with the chat template if the tokenizer has one.
 
     Args:
-        examples: pairs or single answers, as `normalise` gives them.
+        examples: pairs or labelled answers, from `normalise`.
         tokenizer: a transformers tokenizer.
         max_length: most tokens of a prompt with one of its answers.
-        too_long: what to do with longer examples: drop them, or cut their answers.
+        too_long: what to do with longer examples: `drop` them, or `cut` their answers.
         spec: name of the data set, for messages.
-        report: called with (examples done, all examples, "") after each.
-        reading: which turns are scored, and what the chat template is given.
-        faults: takes the rows that the template refuses; by default they are errors.
+        report: called with (examples done, all examples, "") after each example.
+        reading: which turns are scored, and the variables of the chat template.
+        faults: collects the rows that the template refuses; if None, such rows raise an error.
 
     Returns:
-        The examples that remain, in order, and counts of what was dropped, changed or left out, by reason.
+        The examples that were not dropped, in order, and the number of rows that were dropped or changed, by reason.
 
     Raises:
-        UserError: the template refuses rows (the first few are named), does not read a variable that it is given, or no
+        UserError: the template refuses rows (the first few are listed) or does not read one of the variables, or no
             example is left.
     """
     if tokenizer is None:
@@ -104,17 +104,17 @@ def tokenise(
 
 
 def check_kept(kept: int, counts: Mapping[str, int], lengths: tuple[int, int], max_length: int, spec: str) -> None:
-    """Check that examples are left.
+    """Check that tokenising did not drop every example.
 
     Args:
-        kept: how many there are.
-        counts: why others were dropped.
-        lengths: tokens of the shortest and of the longest, dropped ones included; 0 without any.
+        kept: number of examples that were not dropped.
+        counts: number of rows that were dropped or changed, by reason.
+        lengths: tokens of the shortest and longest example, dropped ones included; 0 if there is none.
         max_length: most tokens that an example may have.
         spec: name of the data set, for messages.
 
     Raises:
-        UserError: none is left.
+        UserError: no example is left.
     """
     if kept:
         return
@@ -124,18 +124,18 @@ def check_kept(kept: int, counts: Mapping[str, int], lengths: tuple[int, int], m
 
 
 def chat_of(tokenizer: Any, example: Example, variables: Mapping[str, Any]) -> Chat:
-    """Gather what a chat template is given for an example.
+    """Combine a tokenizer with an example's tools and variables for the chat template.
 
     Args:
         tokenizer: a transformers tokenizer.
-        example: a row may have tools and variables of its own.
-        variables: those of all rows.
+        example: a pair or a labelled answer, which may have its own tools and variables.
+        variables: the variables for all rows; the example's own override them.
 
     Returns:
-        The tokenizer, with the row's tools and all variables.
+        The tokenizer with tools and variables.
 
     Raises:
-        UserError: the template does not read a variable of the row's.
+        UserError: the template does not read one of the example's variables.
     """
     if not example.template and not example.tools:
         return Chat(tokenizer, None, variables)
@@ -150,14 +150,14 @@ def encode_row(tokenizer: Any, example: Example, reading: Reading, counts: Count
     Args:
         tokenizer: a transformers tokenizer.
         example: a pair or a labelled answer.
-        reading: which turns are scored, and what the chat template is given.
-        counts: grows by what is dropped, changed or left out.
+        reading: which turns are scored, and the variables of the chat template.
+        counts: a reason's count is increased if the example is dropped or changed.
 
     Returns:
-        Its token ids; None where nothing can be learned from it.
+        The token ids; None if the example is dropped.
 
     Raises:
-        UserError: the template refuses it.
+        UserError: the template refuses the example.
     """
     chat = chat_of(tokenizer, example, reading.variables)
     if chat.tools and not (tokenizer.chat_template and reads_tools(chat)):
@@ -184,7 +184,7 @@ def _encode_pair(chat: Chat, pair: Pair, score: Score, counts: Counter[str]) -> 
     prompt, chosen, rejected = split_shared(pair)
     good, bad = (encode_answer(chat, prompt, answer, score) for answer in (chosen, rejected))
     shared = min(good.start, bad.start)
-    if good.ids[:shared] != bad.ids[:shared]:  # the answers differ before the assistant speaks
+    if good.ids[:shared] != bad.ids[:shared]:  # the answers differ before their first assistant turn
         shared = next(i for i, (a, b) in enumerate(zip(good.ids, bad.ids, strict=False)) if a != b)
     tokens = TokenPair(
         good.ids[:shared],
@@ -205,26 +205,26 @@ def _encode_pair(chat: Chat, pair: Pair, score: Score, counts: Counter[str]) -> 
 
 
 def split_shared(pair: Pair) -> tuple[Text, Text, Text]:
-    """Return prompt, chosen and rejected, with the messages that both answers begin with as a part of the prompt."""
+    """Return prompt, chosen and rejected, after moving the messages that both answers begin with to the prompt."""
     prompt, chosen, rejected = pair.prompt, pair.chosen, pair.rejected
     if isinstance(chosen, str) or isinstance(rejected, str):
         return prompt, chosen, rejected
-    most = min(_last_said(chosen), _last_said(rejected))
+    most = min(_last_turn(chosen), _last_turn(rejected))
     same = next((i for i in range(most) if chosen[i] != rejected[i]), most)
     if same <= 0:
         return prompt, chosen, rejected
-    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    return [*asked, *chosen[:same]], chosen[same:], rejected[same:]
+    before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return [*before, *chosen[:same]], chosen[same:], rejected[same:]
 
 
-def _last_said(messages: Text) -> int:
-    """Return the index of the assistant's last message; 0 without one."""
+def _last_turn(messages: Text) -> int:
+    """Return the index of the assistant's last message; 0 if there is none."""
     turns = [i for i, message in enumerate(messages) if isinstance(message, dict) and message["role"] == "assistant"]
     return turns[-1] if turns else 0
 
 
 def _scored(answers: Sequence[Encoded], start: int) -> Scored | None:
-    """Return which tokens from `start` on are scored; None where all are."""
+    """Return the flags of scored tokens from `start` on, for each answer; None if all are scored."""
     flags = tuple(answer.scored[start:] for answer in answers)
     return None if all(map(all, flags)) else flags
 
@@ -237,9 +237,9 @@ def _count(answers: Sequence[Encoded], counts: Counter[str]) -> None:
 
 
 def _with_prompt(tokenizer: Any, tokens: TokenExample, counts: Counter[str]) -> TokenExample | None:
-    """Return the example, with one BOS as its prompt if that is empty: something must predict an answer's first token.
+    """Return the example, with one BOS token as its prompt if that is empty. A token must precede each scored one.
 
-    None where the tokenizer has no such token.
+    EOS replaces a missing BOS. Return None if the tokenizer has neither.
     """
     if tokens.prompt:
         return tokens
@@ -257,11 +257,11 @@ def fit_row(tokens: TokenExample, max_length: int, too_long: TooLong, counts: Co
     Args:
         tokens: the example.
         max_length: most tokens of its prompt with one of its answers.
-        too_long: whether a longer one is dropped, or its answers are cut.
-        counts: grows by one where that happens.
+        too_long: what to do with a longer example: `drop` it, or `cut` its answers.
+        counts: a reason's count is increased if the example is dropped or cut.
 
     Returns:
-        The example, its cut, or None.
+        The example, unchanged or cut; None if it is dropped.
     """
     if len(tokens) <= max_length:
         return tokens

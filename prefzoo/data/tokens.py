@@ -1,4 +1,7 @@
-"""Token ids of pairs and of labelled answers, and which of them are scored."""
+"""Token ids of pairs and of labelled answers, with flags for the tokens that are scored.
+
+A token is scored if its log-prob counts in the loss; the other tokens of an answer are only read by the model.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Scored = tuple[list[bool], ...]
 
 
 class _Lengths(ABC):
-    """A prompt with its answers, their lengths, and which tokens of the answers are scored."""
+    """The lengths of a prompt and its answers, for the classes of token ids below."""
 
     prompt: list[int]
     scored: Scored | None
@@ -23,7 +26,7 @@ class _Lengths(ABC):
     @property
     @abstractmethod
     def answers(self) -> tuple[list[int], ...]:
-        """The token ids of each answer; what is not the assistant's in them is read, but not scored."""
+        """The token ids of each answer, those that are not scored included."""
 
     def __len__(self) -> int:
         """Return the number of tokens of the prompt with the longest answer."""
@@ -62,9 +65,9 @@ class TokenPair(_Lengths):
 
     Attributes:
         row: index of the row in its data set, from 0.
-        scores: the data's scores of chosen and rejected; None where it has none.
-        scored: for chosen and rejected, whether each token is scored; None where all are.
-        quantiles: of the scores among the reference's rewards, see `examples.Pair`; None where the data has none.
+        scores: the data set's scores of chosen and rejected; None if the row has no scores.
+        scored: for chosen and rejected, whether each token is scored; None if all are.
+        quantiles: see `Pair`.
     """
 
     prompt: list[int]
@@ -88,12 +91,12 @@ class TokenPair(_Lengths):
 
 @dataclass(frozen=True)
 class TokenAnswer(_Lengths):
-    """Token ids of one single answer.
+    """Token ids of one labelled answer.
 
     Attributes:
-        label: whether the answer is a desirable one.
+        label: whether the answer is desirable.
         row: index of the row in its data set, from 0.
-        scored: for the one answer, whether each token is scored; None where all are.
+        scored: a tuple with one list: whether each token of the completion is scored; None if all are.
     """
 
     prompt: list[int]
@@ -113,7 +116,7 @@ class TokenAnswer(_Lengths):
 
 
 def cut_flags(scored: Scored | None, length: int) -> Scored | None:
-    """Return which of each answer's first `length` tokens are scored; None where all are."""
+    """Return the flags of each answer's first `length` tokens; None if all of these are scored."""
     cut = tuple(flags[:length] for flags in scored or ())
     return cut if not all(map(all, cut)) else None
 
@@ -127,9 +130,9 @@ class Tokenised(Generic[E_co]):
     """A data set as token ids.
 
     Attributes:
-        examples: those that remain.
-        counts: how many were changed or dropped, by reason.
-        roles: number of tokens by role (see `prefzoo.data.roles`); None where they were not counted.
+        examples: the examples that were not dropped.
+        counts: number of rows that were changed or dropped, by reason.
+        roles: number of tokens by role (see `prefzoo.data.roles`); None if they were not counted.
     """
 
     examples: Sequence[E_co]
@@ -138,10 +141,10 @@ class Tokenised(Generic[E_co]):
 
 
 def only_pairs(examples: Sequence[TokenExample], fault: str) -> Sequence[TokenPair]:
-    """Return the examples as the pairs that they are.
+    """Check that all examples are pairs, and return them with that type.
 
     Raises:
-        UserError: some are single answers; the message is `fault`.
+        UserError: some are labelled answers; the message is `fault`.
     """
     if not all(isinstance(e, TokenPair) for e in examples):
         raise UserError(fault)

@@ -1,4 +1,4 @@
-"""Sequences over others that copy nothing: several one after another, and some rows of one."""
+"""Views of sequences that copy nothing: concatenations, selections, and items changed when they are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class View(Sequence[T]):
     """A sequence that is computed item by item. Subclasses define `__len__` and `item`."""
 
     def item(self, index: int) -> T:
-        """Return the item at an index from 0 on."""
+        """Return the item at an index, which is not negative."""
         raise NotImplementedError
 
     @overload
@@ -37,18 +37,18 @@ class View(Sequence[T]):
 
 
 class Joined(View[T]):
-    """Several sequences, one after another."""
+    """The concatenation of several sequences."""
 
     def __init__(self, parts: Sequence[Sequence[T]]) -> None:
         self._parts = parts
         self._ends = list(accumulate(map(len, parts)))
 
     def __len__(self) -> int:
-        """Return how many items all parts have."""
+        """Return the number of items of all parts."""
         return self._ends[-1] if self._ends else 0
 
     def item(self, index: int) -> T:
-        """Return the item at an index from 0 on."""
+        """Return the item at an index, which is not negative."""
         number = bisect_right(self._ends, index)
         return self._parts[number][index - (self._ends[number - 1] if number else 0)]
 
@@ -65,11 +65,11 @@ class Selected(View[T]):
         self._items, self._indices = items, indices
 
     def __len__(self) -> int:
-        """Return how many items are selected."""
+        """Return the number of selected items."""
         return len(self._indices)
 
     def item(self, index: int) -> T:
-        """Return the item at an index from 0 on."""
+        """Return the item at an index, which is not negative."""
         return self._items[int(self._indices[index])]
 
 
@@ -80,11 +80,11 @@ class Changed(View[T]):
         self._items, self._change = items, change
 
     def __len__(self) -> int:
-        """Return how many items there are."""
+        """Return the number of items."""
         return len(self._items)
 
     def item(self, index: int) -> T:
-        """Return the item at an index from 0 on."""
+        """Return the item at an index, which is not negative."""
         return self._change(self._items[index])
 
     def __iter__(self) -> Iterator[T]:
@@ -93,16 +93,16 @@ class Changed(View[T]):
 
 
 def changed(items: Sequence[T], change: Callable[[T], T]) -> Sequence[T]:
-    """Return changed items: a list of those of a list, a view of those of anything larger than memory."""
+    """Return the items, changed by a function: a view if `items` is a view, else a list."""
     return Changed(items, change) if isinstance(items, View) else [change(item) for item in items]
 
 
 def select(items: Sequence[T], indices: Indices) -> Sequence[T]:
-    """Return some items: a list of those of a list, a view of those of anything larger than memory."""
+    """Return the items at some indices: a view if `items` is a view, else a list."""
     return Selected(items, indices) if isinstance(items, View) else [items[i] for i in indices]
 
 
 def joined(parts: Sequence[Sequence[T]]) -> Sequence[T]:
-    """Return sequences one after another: as a list where all are lists, else as a view."""
-    held: list[Any] = [part for part in parts if isinstance(part, View)]
-    return Joined(parts) if held else [item for part in parts for item in part]
+    """Return the concatenation of sequences: a view if one of them is a view, else a list."""
+    views: list[Any] = [part for part in parts if isinstance(part, View)]
+    return Joined(parts) if views else [item for part in parts for item in part]

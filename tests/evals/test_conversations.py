@@ -85,7 +85,7 @@ def test_one_message_of_the_user_is_a_text(tmp_path: Path) -> None:
         ({"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "has a part of type 'image'"),
         ({"prompt": "Hi.", "tools": [{"name": "f"}]}, "tools is not read with prompts; remove the column"),
         ({"prompt": "Hi.", "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs is not read with prompts"),
-        ({"prompt": [SYSTEM, ASK], "system": "Sing."}, "the system column is not the system message of the prompt"),
+        ({"prompt": [SYSTEM, ASK], "system": "Sing."}, "the system column differs from the system message"),
         ({"text": "Hi."}, "prompt is missing or empty"),
     ],
 )

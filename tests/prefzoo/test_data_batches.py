@@ -61,7 +61,7 @@ def test_passes_hold_to_their_budget() -> None:
 
 
 def test_a_pair_without_a_prompt_is_refused() -> None:
-    with pytest.raises(ValueError, match="without a prompt token"):
+    with pytest.raises(ValueError, match="with an empty prompt"):
         collate([TokenPair([], [1], [2], 0)], "rows", pad=0)
 
 

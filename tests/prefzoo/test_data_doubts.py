@@ -42,7 +42,7 @@ def test_short_answers_are_answers() -> None:
 
 @pytest.mark.parametrize("held", ["Is it so, in your view?", [ASK], [{"from": "human", "value": ASK["content"]}]])
 def test_a_column_that_seems_to_hold_the_prompt_is_named(held: Any) -> None:
-    with pytest.raises(UserError, match=r"post seems to hold it: data.columns.prompt: post; .* data.format: implicit"):
+    with pytest.raises(UserError, match=r"post seems to hold it; set data.columns.prompt: post, .* data.format"):
         read_examples([{"post": held, **ANSWERS}], "d")
     assert pair({"post": held, **ANSWERS}, form="implicit prompt").prompt == "The best answer is"
     assert pair({"post": held, **ANSWERS}, columns={"prompt": "post"}).chosen != " yes"
@@ -97,6 +97,6 @@ def test_pictures_and_sounds_are_refused(name: str) -> None:
 
 
 def test_a_dialogue_as_text_is_mapped() -> None:
-    with pytest.raises(UserError, match=r"if it is the prompt as text: data.columns.prompt: dialogue"):
+    with pytest.raises(UserError, match=r"if it holds the prompt as text, set data.columns.prompt: dialogue"):
         pair({"dialogue": "is it so?", **ANSWERS})
     assert pair({"dialogue": "is it so?", **ANSWERS}, columns={"prompt": "dialogue"}).prompt == "is it so?"

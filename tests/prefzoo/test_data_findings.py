@@ -54,7 +54,7 @@ def test_preferences_in_a_circle_are_a_contradiction() -> None:
     circle = pairs(("p", "a", "b"), ("p", "b", "c"), ("p", "x", "a"), ("q", "c", "a"), ("p", "c", "a"), ("p", "c", "d"))
     assert seen(circle) == {"circle": [(1, 2), (2, 5), (5, 1)], "both_sides": [(3, 1), (6, 2)]}
     dropped = dropped_rows(examine(circle), ["contradictions"])
-    assert [*dropped] == [0, 1, 4] and "row 2 and others prefer its answers the other way round" in dropped[0]
+    assert [*dropped] == [0, 1, 4] and "with row 2 and others it prefers answers in a circle" in dropped[0]
     scored = pairs(*((*row, (2.0, 1.0)) for row in (("p", "a", "b"), ("p", "b", "c"), ("p", "c", "a"))))
     assert seen(scored) == {"circle": [(1, 2), (2, 3), (3, 1)]}
 

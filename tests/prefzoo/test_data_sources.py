@@ -121,7 +121,7 @@ def test_five_broken_lines_are_named_and_the_rest_counted(tmp_path: Path) -> Non
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     assert "no such file; paths in a recipe are relative to the recipe" in lines_of("gone.jsonl", tmp_path)[0]
     (tmp_path / "here").mkdir()
-    assert "a folder that cannot be read as a data set" in lines_of("here", tmp_path)[0]
+    assert "this folder cannot be read as a data set" in lines_of("here", tmp_path)[0]
 
 
 def test_package_files_are_found_without_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

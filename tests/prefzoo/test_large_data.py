@@ -121,7 +121,7 @@ def test_a_folder_of_files_is_read_by_datasets_as_a_stream_too(
     write(tmp_path / "d.jsonl", ROWS)
     assert streamed.tokens.examples == read(tmp_path, tiny_tokenizer).tokens.examples
     assert len(read(tmp_path, tiny_tokenizer, "set", streaming=True, split="test", rows=2).examples) == 2
-    with pytest.raises(UserError, match=r"set: a folder that cannot be read as a data set .*nosuch"):
+    with pytest.raises(UserError, match=r"set: this folder cannot be read as a data set .*nosuch"):
         read(tmp_path, tiny_tokenizer, "set", streaming=True, split="nosuch")
 
 

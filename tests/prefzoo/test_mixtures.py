@@ -136,7 +136,7 @@ def test_faults_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
     sources = [DataSource("a.jsonl", rows=5), DataSource("gone.jsonl"), DataSource("a.jsonl", streaming=True)]
     with pytest.raises(UserError) as e:
         read_source(Mixture(tuple(sources)), tmp_path)
-    assert e.value.lines[0] == "a.jsonl: rows asks for 5, and it has 2; lower or remove it"
+    assert e.value.lines[0] == "a.jsonl: rows is 5, but the data set has only 2; lower or remove it"
     assert "gone.jsonl: no such file" in e.value.lines[1]
     assert "streaming is for data sets on the hub and in folders, and this is a file" in e.value.lines[2]
 
@@ -176,7 +176,7 @@ def test_what_training_sees_of_each_source_is_told() -> None:
     a, b = Origins(parts).counts(pairs)
     assert (a.kept, a.drawn, a.tokens, a.words) == (3, 11, 12, "repeated: each row 3 or 4 times")
     assert (b.kept, b.drawn, b.words) == (12, 4, "4 of its rows, the others in later epochs")
-    with pytest.raises(UserError, match=r"^a\.jsonl: none of its 4 rows is left; remove the source"):
+    with pytest.raises(UserError, match=r"^a\.jsonl: none of its 4 rows can be used; remove the source"):
         Origins(parts).counts(pairs[3:])
 
 

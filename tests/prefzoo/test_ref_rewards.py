@@ -47,7 +47,7 @@ def test_two_answers_with_scores_are_ranked_too() -> None:
         ({"ref_rewards": []}, "ref_rewards is []; it must be a list of numbers"),
         ({"ref_rewards": [1, "x"]}, "ref_rewards is [1, 'x']; it must be a list of numbers"),
         ({"ref_rewards": [1, float("nan")]}, "it must be a list of numbers"),
-        ({"ref_rewards": [1], "score_chosen": None}, "ref_rewards has rewards, and the row no scores to rank among"),
+        ({"ref_rewards": [1], "score_chosen": None}, "ref_rewards is set, but the row has no scores to rank among"),
     ],
 )
 def test_a_wrong_cell_is_named(change: dict[str, Any], says: str) -> None:

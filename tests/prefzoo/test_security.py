@@ -160,7 +160,7 @@ def test_the_program_of_a_data_set_is_not_run(tmp_path: Path, monkeypatch: pytes
     (folder / "pairs.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w').write('run')\n")
     elsewhere = tmp_path / "recipes"
     with pytest.raises(
-        UserError, match=r"^owner/pairs: is a program, and prefzoo does not run programs of data sets; name files"
+        UserError, match=r"^owner/pairs: this data set is a Python script, and prefzoo does not run scripts"
     ):
         read_rows("owner/pairs", elsewhere)
     assert not (tmp_path / "marker").exists()

@@ -1,1 +1,1 @@
-"""What is odd in preference data: contradictions, leaks, refusals, languages, scores, answers that hardly differ."""
+"""Find odd rows in preference data: contradictions, leaks, refusals, other languages, answers that hardly differ."""

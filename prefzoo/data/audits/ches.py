@@ -1,4 +1,4 @@
-"""CHES scores of pairs: how alike a model sees the two answers, which tells where training lowers the chosen one."""
+"""CHES scores of pairs, which predict where training lowers the probability of the chosen answer."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHOWN = 10  # pairs of the highest scores
+SHOWN = 10  # pairs that are listed, from the highest score down
 
 
 @dataclass(frozen=True)
 class Ches:
     """Centred hidden embedding similarity of each pair (Razin 2024, arXiv:2410.08847, section 4).
 
-    With S+ and S- the sums of the last hidden states that predict the scored tokens of chosen and rejected, the score
-    is <S+, S-> - |S+|^2; normalised, both sums are divided by their number of tokens. The higher, the more likely is
-    training on the pair to lower the chosen answer's probability.
+    Let S+ and S- be the sums of the last-layer hidden states that predict the scored tokens of chosen and rejected. The
+    score is <S+, S-> - |S+|^2; for the normalised score, each sum is divided by its number of tokens. The higher the
+    score, the more likely training on the pair lowers the probability of the chosen answer.
 
     Attributes:
-        rows: number of each pair's row, from 1.
-        scores, normalised: of each pair.
+        rows: the number of each pair's row, from 1.
+        scores: the score of each pair.
+        normalised: the normalised score of each pair.
     """
 
     rows: tuple[int, ...]
@@ -29,7 +30,7 @@ class Ches:
 
     @property
     def highest(self) -> list[tuple[int, float]]:
-        """The rows of the highest normalised scores, with these."""
+        """(row, normalised score) of the `SHOWN` pairs with the highest normalised scores, highest first."""
         order = np.argsort(-np.asarray(self.normalised), kind="stable")[:SHOWN]
         return [(self.rows[i], self.normalised[i]) for i in order.tolist()]
 
@@ -41,11 +42,11 @@ class Ches:
 
     @property
     def lines(self) -> list[str]:
-        """The scores in words."""
+        """Two lines for users: the distribution of the scores, and the rows with the highest ones."""
         first, median, third = self.quartiles
         top = ", ".join(f"{row} ({score:.3g})" for row, score in self.highest)
         return [
             f"CHES of {len(self.rows):,} pairs, normalised by length: median {median:.3g}, half of them from "
             f"{first:.3g} to {third:.3g}",
-            f"the highest, whose chosen answers training is likeliest to make less likely: rows {top}",
+            f"highest scores, where training most likely lowers the chosen answer's probability: rows {top}",
         ]

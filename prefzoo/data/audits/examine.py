@@ -1,4 +1,4 @@
-"""One pass over the rows of a data set, for all that their texts show."""
+"""Find odd rows by their texts, in one pass over a data set."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from prefzoo.data.examples import Example, Pair, Text
 from prefzoo.data.mixtures import Origins
 from prefzoo.runtime.progress import Report
 
-EVERY = 1_000  # rows between reports
+EVERY = 1_000  # rows between progress reports
 
 
 @dataclass(frozen=True)
 class TextAudit:
-    """What the texts of a data set show.
+    """The results of an audit of texts.
 
     Attributes:
-        flagged: the rows in which something is odd, by kind; kinds without rows are left out.
-        languages: number of rows by the language of their first answer, most first.
-        repeated_prompts: number of rows that repeat an earlier prompt, whatever the answers.
-        ties: number of rows with two equal scores; None without scores.
+        flagged: the odd rows, by kind; kinds without rows are left out.
+        languages: number of examples by the language of their first answer, the most frequent first.
+        repeated_prompts: number of examples that repeat an earlier prompt, with any answers.
+        ties: number of pairs with two equal scores; None if no pair has scores.
     """
 
     flagged: tuple[Flagged, ...]
@@ -39,49 +39,51 @@ class TextAudit:
     ties: int | None
 
     def count(self, kind: str) -> int:
-        """Return the number of rows that are flagged as one kind of `KINDS`."""
+        """Return the number of rows that are flagged as a kind of `KINDS`."""
         return sum(len(one.rows) for one in self.flagged if one.kind == kind)
 
 
 class TestedOn:
-    """The rows that a model is tested on, in which near-duplicates of training rows are found."""
+    """An index of the data that a model is tested on, to find near-duplicates of training rows in it."""
 
-    __test__ = False  # not a class of tests, although pytest reads its name so
+    __test__ = False  # tells pytest that this is not a class of tests
 
     def __init__(self, spec: str, rows: Sequence[Example], prompts: Iterable[str] = ()) -> None:
-        """Index rows.
+        """Index test data.
 
         Args:
-            spec: name of their data set.
-            rows: held-out pairs, or answers.
-            prompts: instead of rows, prompts that are answered.
+            spec: name of the data set.
+            rows: held-out pairs or labelled answers.
+            prompts: prompts without answers, if the test data are no rows.
         """
         self.spec = spec
-        asked = ((number, words_of(prompt)) for number, prompt in enumerate(prompts))
-        read = ((example.row, _words(*parts_of(example))[0]) for example in rows)
-        self._prompts = NearTexts(chain(read, asked))
+        bare = ((number, words_of(prompt)) for number, prompt in enumerate(prompts))
+        of_rows = ((example.row, _words(*parts_of(example))[0]) for example in rows)
+        self._prompts = NearTexts(chain(of_rows, bare))
         self._wholes = NearTexts((example.row, list(chain(*_words(*parts_of(example))))) for example in rows)
 
     def match(self, prompt: list[str], answers: list[str]) -> int | None:
-        """Return the row whose prompt, or whose prompt with answers, another has too; None if there is none.
+        """Return the index of a test row that nearly equals a training row; None if there is none.
+
+        The prompts are compared first, then the prompts with their answers.
 
         Args:
-            prompt, answers: words of the other row.
+            prompt, answers: words of the training row.
         """
         same = self._prompts.match(prompt)
         return self._wholes.match(prompt + answers) if same is None else same
 
 
 def examine(examples: Sequence[Example], tested_on: Sequence[TestedOn] = (), report: Report | None = None) -> TextAudit:
-    """Look for all that is odd in the texts of rows.
+    """Find odd rows by their texts.
 
     Args:
-        examples: the rows; they are read once, and none is kept.
-        tested_on: what a model that is trained on them is tested on.
-        report: called with (rows done, all rows, "") now and then.
+        examples: pairs or labelled answers; they are read once and not stored.
+        tested_on: the test data that they are compared with.
+        report: called with (rows done, all rows, "") every `EVERY` rows.
 
     Returns:
-        What was seen.
+        The odd rows and statistics.
     """
     contradictions, languages = Contradictions(), Counter[str]()
     rows = {kind: array("q") for kind in ("refusals", "refusals_rejected", "other_language")}
@@ -119,15 +121,15 @@ def examine(examples: Sequence[Example], tested_on: Sequence[TestedOn] = (), rep
 
 
 def dropped_rows(audit: TextAudit, drop: Sequence[Drop], origins: Origins | None = None) -> dict[int, str]:
-    """Return the rows that `data.drop` leaves out, each with the first reason, in the order of `drop`.
+    """Return the rows that `data.drop` leaves out.
 
     Args:
-        audit: what was seen in them.
-        drop: the words of the recipe.
-        origins: which rows are of which source, where there are several.
+        audit: the odd rows.
+        drop: the words of `data.drop`; if several apply to a row, the first one gives the reason.
+        origins: the sources of a mixture; None if there is one source.
 
     Returns:
-        Index of the row -> why.
+        Index of the row -> reason.
     """
     reasons: dict[int, str] = {}
     for word in drop:
@@ -139,5 +141,5 @@ def dropped_rows(audit: TextAudit, drop: Sequence[Drop], origins: Origins | None
 
 
 def _words(prompt: Text, answers: Sequence[Text]) -> tuple[list[str], list[str]]:
-    """Return the words of a prompt and of its answers, as they are compared."""
+    """Return the words of a prompt and of its answers, for comparison with test data."""
     return words_of(spoken(prompt)), words_of("\n".join(spoken(answer) for answer in answers))

@@ -1,4 +1,4 @@
-"""What an audit sees in the rows of a data set, and how it is named."""
+"""Odd rows of a data set, as arrays of indices and as counts with examples for users."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from prefzoo.data.audits.kinds import KINDS
 from prefzoo.data.mixtures import Origins
 
 Rows = npt.NDArray[np.int64]
-NONE = -1  # in place of a second row
-EXAMPLES = 5  # rows that are named for each finding
+NONE = -1  # in place of the index of a second row, if there is none
+EXAMPLES = 5  # most rows that are listed for each finding
 
 
 @dataclass(frozen=True)
 class Flagged:
-    """The rows of a data set in which an audit sees one thing.
+    """The odd rows of one kind.
 
     Attributes:
-        kind: a name of `KINDS`.
-        rows: (N,) indices of the rows, from 0, ascending.
-        others: (N,) index of the row that each stands against; `NONE` without one.
-        against: name of the data set of the second rows; empty for the same one.
+        kind: a key of `KINDS`.
+        rows: (N,) indices of the odd rows, from 0, ascending.
+        others: (N,) index of the row that each one contradicts or repeats; `NONE` if there is none.
+        against: name of the data set that `others` are from; empty if it is the same one.
     """
 
     kind: str
@@ -38,11 +38,11 @@ class Flagged:
         """Return why a row is left out.
 
         Args:
-            at: its position in `rows`.
-            origins: which rows are of which source, where there are several.
+            at: the row's position in `rows`.
+            origins: the sources of a mixture; None if there is one source.
 
         Returns:
-            The reason, with its details behind a semicolon.
+            The reason; details follow a semicolon.
         """
         row = int(self.others[at])
         other = f"row {row + 1} of {self.against}" if self.against else f"row {row + 1}"
@@ -53,17 +53,17 @@ class Flagged:
 
 @dataclass(frozen=True)
 class Finding:
-    """What an audit sees, in numbers and examples.
+    """The odd rows of one kind, as a count with examples.
 
     Attributes:
-        name: its name in `KINDS`.
-        words: what is the case in such a row.
-        count: number of such rows.
-        rows: the first few, each as its number from 1, with the number of the row that it stands against if any.
-        against: name of the data set of the second numbers; empty for the same one.
-        drop: the word of `data.drop` that leaves such rows out; empty if none does.
-        sources: number of such rows by source, where there are several.
-        places: the examples in words, where there are several sources.
+        name: the key in `KINDS`.
+        words: a phrase that states what is odd.
+        count: number of odd rows.
+        rows: the first few odd rows, numbered from 1: (row,) or (row, row that it contradicts or repeats).
+        against: name of the data set that the second row is from; empty if it is the same one.
+        drop: the word of `data.drop` that leaves such rows out; empty if there is none.
+        sources: source -> number of odd rows; empty without a mixture.
+        places: each item of `rows` with the names of its sources; empty without a mixture.
     """
 
     name: str
@@ -77,12 +77,12 @@ class Finding:
 
 
 def finding_of(flagged: Flagged, *, single: bool = False, origins: Origins | None = None) -> Finding:
-    """Return what an audit saw as numbers and examples.
+    """Summarise the odd rows of one kind.
 
     Args:
-        flagged: the rows.
-        single: whether they are single labelled answers, which are desirable or undesirable.
-        origins: which rows are of which source, where there are several.
+        flagged: the odd rows.
+        single: whether they are labelled answers, which are called desirable or undesirable.
+        origins: the sources of a mixture; None if there is one source.
 
     Returns:
         The finding.
@@ -101,7 +101,7 @@ def finding_of(flagged: Flagged, *, single: bool = False, origins: Origins | Non
 
 
 def _placed(numbers: tuple[int, ...], against: str, origins: Origins) -> str:
-    """Return one example with the source of each row, like `a.jsonl: row 3 and b.jsonl: row 1`."""
+    """Return an item of `Finding.rows` with the source of each row, like `a.jsonl: row 3 and b.jsonl: row 1`."""
     mine = numbers[:1] if against else numbers
     return " and ".join(
         [*(origins.place(n - 1) for n in mine), *(f"row {n} of {against}" for n in numbers[len(mine) :])]
@@ -109,7 +109,7 @@ def _placed(numbers: tuple[int, ...], against: str, origins: Origins) -> str:
 
 
 def findings_of(audit: Mapping[str, Any]) -> list[Finding]:
-    """Return the findings of an audit as `data_audit.json` holds it; older files hold none."""
+    """Return the findings in the content of a `data_audit.json`; older files have none."""
     read = audit.get("findings") or ()
     lists = ("rows", "places")
     return [Finding(**{**one, **{name: tuple(map(_as_tuple, one.get(name, ()))) for name in lists}}) for one in read]
@@ -120,7 +120,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _examples(flagged: Flagged) -> tuple[tuple[int, ...], ...]:
-    """Return the first rows, from 1, with their second rows; of two rows that stand against each other, one pair."""
+    """Return `Finding.rows`. Two rows that contradict each other are listed once."""
     examples: list[tuple[int, ...]] = []
     for row, other in zip((flagged.rows + 1).tolist(), (flagged.others + 1).tolist(), strict=True):
         if flagged.against or (other, row) not in examples:
@@ -131,15 +131,15 @@ def _examples(flagged: Flagged) -> tuple[tuple[int, ...], ...]:
 
 
 def flagged_rows(kind: str, rows: Sequence[int] | Rows, others: Sequence[int] | Rows | None = None) -> Flagged:
-    """Return rows as `Flagged` of a kind.
+    """Sort odd rows of one kind, and return them as `Flagged`.
 
     Args:
-        kind: a name of `KINDS`.
-        rows: indices, from 0.
-        others: the second rows; None without any.
+        kind: a key of `KINDS`.
+        rows: indices of the odd rows, from 0.
+        others: index of the row that each one contradicts or repeats; None if there are none.
 
     Returns:
-        The flagged rows, ascending.
+        The odd rows, ascending.
     """
     first = np.asarray(rows, np.int64)
     second = np.full(len(first), NONE, np.int64) if others is None else np.asarray(others, np.int64)
@@ -148,7 +148,7 @@ def flagged_rows(kind: str, rows: Sequence[int] | Rows, others: Sequence[int] | 
 
 
 def example_words(finding: Finding) -> str:
-    """Return the examples of a finding in words, like `rows 3 and 17, 5 and 9`; with an ellipsis if there are more."""
+    """Return a finding's examples as text, like `rows 3 and 17, 5 and 9`, with an ellipsis if there are more."""
     named = {number for numbers in finding.rows for number in (numbers[:1] if finding.against else numbers)}
     more = ", …" if finding.count > len(named) else ""
     if finding.places:

@@ -1,4 +1,4 @@
-"""The things that audits look for in the rows of a data set, by name."""
+"""The kinds of odd rows that an audit looks for."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 Drop = Literal["contradictions", "leaks", "duplicates", "refusals", "conflicts"]
-FEW_TOKENS = 5  # scored tokens, the end of the turn included, below which an answer is short
-SAME_START = 8  # tokens that two answers begin with alike
+FEW_TOKENS = 5  # an answer with fewer scored tokens, its end-of-turn included, is short
+SAME_START = 8  # first tokens that must be equal for two answers to have the same start
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One thing that an audit looks for.
+    """One kind of odd rows.
 
     Attributes:
-        words: what is the case in such a row.
-        reason: why a row is left out, with its cure behind a semicolon; `{other}` stands for the second row.
-        drop: the word of `data.drop` that leaves such rows out; None if no word does.
+        words: a phrase that states what is odd.
+        reason: why such a row is left out; details follow a semicolon. `{other}` is replaced by the row that it
+            contradicts or repeats.
+        drop: the word of `data.drop` that leaves such rows out; None if there is none.
     """
 
     words: str
@@ -32,13 +33,13 @@ KINDS: dict[str, Kind] = {
         "contradictions",
     ),
     "disputed": Kind(
-        "one of its answers is judged the other way in another row of the same prompt",
-        "a contradiction; {other} judges one of its answers the other way",
+        "another row labels the same answer to the same prompt the opposite way",
+        "a contradiction; {other} labels the same answer the opposite way",
         "contradictions",
     ),
     "circle": Kind(
-        "other rows of the same prompt prefer its answers the other way round, in a circle",
-        "a contradiction; {other} and others prefer its answers the other way round, in a circle",
+        "rows of the same prompt prefer answers in a circle (A over B, B over C, C over A)",
+        "a contradiction; with {other} and others it prefers answers in a circle (A over B, B over C, C over A)",
         "contradictions",
     ),
     "both_sides": Kind("one of its answers is chosen in one row and rejected in another of the same prompt"),

@@ -1,4 +1,4 @@
-"""The language of a text: by its script, and of Latin script by function words of twelve languages."""
+"""Detect the language of a text by its script and, for Latin script, by function words of twelve languages."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
-READ = 600  # characters of a text
-LATIN = "Latin script"  # of a language that is not told
-FEWEST = 2  # function words by which a language is told
+READ = 600  # first characters of a text that are read
+LATIN = "Latin script"  # the result for a text in Latin script whose language is not detected
+FEWEST = 2  # function words that a language needs to be detected
 _WORDS = {
     "English": "the of and to in is that it for was with you are this have not as be on what how can my do from",
     "German": "der die und das nicht ist ein eine ich mit zu den von auf sich des dem für wie was sie es auch kann",
@@ -33,10 +33,10 @@ _OWN_SCRIPT = {"HANGUL": "Korean", "HIRAGANA": "Japanese", "KATAKANA": "Japanese
 
 
 def language_of(text: str) -> str:
-    """Return the language of a text, or its script; empty without letters.
+    """Return the language of a text, or else the name of its script; empty if it has no letters.
 
     Args:
-        text: its first `READ` characters are read.
+        text: the text, of which the first `READ` characters are read.
     """
     sample = text[:READ]
     if sample.isascii():
@@ -53,7 +53,7 @@ def language_of(text: str) -> str:
 
 
 def is_other_language(prompt: str, answer: str) -> bool:
-    """Return whether two languages are both known, and differ."""
+    """Return whether the languages of a prompt and an answer are both detected, and differ."""
     known = {prompt, answer} - {"", LATIN}
     return len(known) == len((prompt, answer))
 

@@ -1,4 +1,4 @@
-"""What the tokens of a data set show: lengths, answers that are short, answers that hardly differ."""
+"""Compute the lengths of answers, and find answers that are short or that begin alike."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens per answer over `n` answers, EOS included; all zero without any.
+    """Statistics of `n` numbers of tokens; all zero if `n` is 0.
 
     Attributes:
-        p95: the 95th percentile, by nearest rank.
+        p95: the 95th percentile, by the nearest-rank method.
     """
 
     n: int
@@ -33,17 +33,17 @@ class Lengths:
 
 @dataclass(frozen=True)
 class TokenAudit:
-    """What the tokens of a data set show.
+    """The results of an audit of token ids.
 
     Attributes:
-        chosen, rejected: lengths of the scored part of each answer; of single answers, of the desirable and the
-            undesirable ones.
+        chosen, rejected: scored tokens per answer, end-of-turn included; for labelled answers, those of the desirable
+            and of the undesirable ones.
         chosen_longer, rejected_longer: the share of pairs in which that answer has more scored tokens; 0 without pairs.
-        differing: per pair, tokens from the first to the last in which the answers differ, of the longer answer; None
+        differing: per pair, the length of the range in which the answers differ, in tokens of the longer answer; None
             without pairs.
-        histogram: (most tokens, answers of the first kind, of the second) for lengths in steps of doubling, from the
-            shortest to the longest.
-        flagged: the rows in which something is odd, by kind; kinds without rows are left out.
+        histogram: (upper bound, chosen answers, rejected answers) for each range of lengths: 1, 2, 3 to 4, 5 to 8, and
+            so on, from the shortest to the longest answer.
+        flagged: the odd rows, by kind; kinds without rows are left out.
     """
 
     chosen: Lengths
@@ -56,13 +56,13 @@ class TokenAudit:
 
 
 def measure_tokens(examples: Iterable[TokenExample]) -> TokenAudit:
-    """Take lengths and differences of rows.
+    """Compute lengths and differences of answers, and find odd rows.
 
     Args:
-        examples: pairs, or single answers; they are read once, and none is kept.
+        examples: pairs or labelled answers; they are read once and not stored.
 
     Returns:
-        What was seen.
+        The statistics and the odd rows.
     """
     good, bad, pairs, differing = (array("q") for _ in range(4))
     short, same_start = array("q"), array("q")
@@ -102,7 +102,7 @@ def lengths_of(values: Ints) -> Lengths:
 
 
 def _histogram(good: Ints, bad: Ints) -> tuple[tuple[int, int, int], ...]:
-    """Count lengths of 1, 2, 3 to 4, 5 to 8, and so on; one count for each of the two kinds of answers."""
+    """Count the lengths of good and bad answers in doubling ranges; see `TokenAudit.histogram`."""
     doublings = [np.ceil(np.log2(np.maximum(side, 1))).astype(np.int64) for side in (good, bad)]
     everything = np.concatenate(doublings)
     if not len(everything):
@@ -113,7 +113,7 @@ def _histogram(good: Ints, bad: Ints) -> tuple[tuple[int, int, int], ...]:
 
 
 def _difference(first: list[int], second: list[int]) -> tuple[int, int]:
-    """Return how many tokens two answers begin with alike, and how many of the longer one lie in what differs."""
+    """Return the number of equal first tokens, and the length of the longer answer between equal start and end."""
     most = min(len(first), len(second))
     start = next((i for i in range(most) if first[i] != second[i]), most)
     end = next((i for i in range(most - start) if first[-1 - i] != second[-1 - i]), most - start)

@@ -1,10 +1,10 @@
-"""Texts that are nearly the same as one of a set, by the sequences of words that they share.
+"""Find near-duplicates of a set of texts, by the word sequences that they have in common.
 
-Tülu 3 (arXiv:2411.15124) removes training data that shares more than half of a test instance's words in sequences of
-eight. Prompts are shorter than test instances, so sequences of five are compared here, and a larger share must be the
-same, in which a word counts the more, the fewer texts of the set have it: two prompts that ask the same of other things
-differ in the words that tell. Sequences that many texts of the set have (a template around each question) tell nothing:
-they are not compared, and of a text that has few others only an equal one is nearly the same.
+Tülu 3 (arXiv:2411.15124) removes training data that has more than half of a test instance's words in common sequences
+of eight words. Prompts are shorter than test instances, so this module compares sequences of five words and requires a
+larger share of common words. Rare words weigh more in that share, because two prompts that ask the same question about
+different things differ in their rare words. Sequences that many texts of the set have (a template around each question)
+are ignored. A text that consists mostly of such sequences has no near-duplicates but equal texts.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-LENGTH = 5  # words of a sequence
-SHARE = 0.8  # of a text's words, the rare ones weighing more, that another one must have in common sequences
+LENGTH = 5  # words per sequence
+SHARE = 0.8  # weighted share of a text's words that must be in common sequences
 ROUNDING = 1e-9
-FEWEST = 8  # words of a text, below which all of them must be in common sequences
-COMMON, COMMON_SHARE = 3, 0.05  # texts that may have a sequence, at least and as a share, before it is a template
-# Scripts without blanks between words: each character of theirs stands for a word.
+FEWEST = 8  # in a text with fewer words, all must be in common sequences
+COMMON, COMMON_SHARE = 3, 0.05  # a sequence in more than 3 and more than 5% of the texts is a template
+# Scripts without spaces between words: each of their characters counts as a word.
 _ALONE = r"\u0e00-\u0eff\u2e80-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
-BEGIN = np.uint64(42)  # bits of a hash behind those by which it is looked up first
-_ODD = np.random.default_rng(0).integers(2**62, 2**63, LENGTH, np.uint64) | np.uint64(1)
+LOW_BITS = np.uint64(42)  # of a hash; the other bits index a table that quickly rules out most hashes
+_MULTIPLIERS = np.random.default_rng(0).integers(2**62, 2**63, LENGTH, np.uint64) | np.uint64(1)
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -36,13 +36,13 @@ def words_of(text: str) -> list[str]:
 
 
 class NearTexts:
-    """A set of texts, such as the prompts that are tested with, in which near-duplicates of others are found."""
+    """An index of a set of texts, such as test prompts, to find near-duplicates of other texts in it."""
 
     def __init__(self, texts: Iterable[tuple[int, Sequence[str]]]) -> None:
         """Index texts.
 
         Args:
-            texts: number and words of each; of equal ones the first counts, and those without words are left out.
+            texts: (number, words) of each text. Of equal texts, only the first is indexed; empty ones are not.
         """
         self._equal: dict[bytes, int] = {}  # digest of the words -> position
         self._numbers: list[int] = []
@@ -51,7 +51,7 @@ class NearTexts:
             if words and self._equal.setdefault(_digest(words), len(self._numbers)) == len(self._numbers):
                 self._numbers.append(number)
                 hashed.append(_hashes(words))
-        self._starts = np.cumsum([0, *map(len, hashed)])  # of each text among the words of all
+        self._starts = np.cumsum([0, *map(len, hashed)])  # of each text in the concatenation of all words
         self._texts = np.repeat(np.arange(len(hashed), dtype=np.int32), np.diff(self._starts))
         self._weights = _rarity(np.concatenate(hashed) if hashed else np.empty(0, np.uint64), self._texts)
         sequences = [_sequences(one) for one in hashed]
@@ -62,25 +62,25 @@ class NearTexts:
         keys, owners, places = _without_templates(keys, owners, places, max(COMMON, COMMON_SHARE * len(hashed)))
         self._whole = np.bincount(self._texts, self._weights, minlength=len(hashed))
         ascending = np.argsort(keys, kind="stable")
-        self._begins = np.zeros(2 ** (64 - int(BEGIN)), bool)  # most hashes of other texts are told by their first bits
-        self._begins[keys >> BEGIN] = True
+        self._begins = np.zeros(2 ** (64 - int(LOW_BITS)), bool)
+        self._begins[keys >> LOW_BITS] = True
         self._keys, self._owners, self._places = keys[ascending], owners[ascending], places[ascending]
 
     def _words(self, owners: npt.NDArray[np.int32], places: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """Return the words, among those of all texts, that lie in the sequences at `places` of `owners`."""
+        """Return the positions of words in the sequences at `places` of `owners`, counted through all texts."""
         return np.unique((self._starts[owners] + places)[:, None] + np.arange(LENGTH))
 
     def match(self, words: Sequence[str]) -> int | None:
-        """Return the number of a text that this one is nearly the same as, or contains; None if there is none.
+        """Return the number of the indexed text that a text nearly equals or contains; None if there is none.
 
         Args:
-            words: of a text, which is compared with all of the set.
+            words: the words of the text.
         """
         equal = self._equal.get(_digest(words)) if words else None
         if equal is not None:
             return self._numbers[equal]
         mine = _sequences(_hashes(words))
-        mine = np.unique(mine[self._begins[mine >> BEGIN]])
+        mine = np.unique(mine[self._begins[mine >> LOW_BITS]])
         low = np.searchsorted(self._keys, mine)
         high = np.searchsorted(self._keys, mine, side="right")
         hits = [
@@ -105,18 +105,18 @@ def _hashes(words: Sequence[str]) -> Hashes:
 
 
 def _sequences(hashes: Hashes) -> Hashes:
-    """Return a hash of each sequence of `LENGTH` words, in order; none of a shorter text."""
+    """Return a hash of each sequence of `LENGTH` words, in order; empty for a shorter text."""
     n = len(hashes) - LENGTH + 1
     if n <= 0:
         return np.empty(0, np.uint64)
     mixed = np.zeros(n, np.uint64)
-    for i, odd in enumerate(_ODD):
-        mixed += hashes[i : i + n] * odd
+    for i, multiplier in enumerate(_MULTIPLIERS):
+        mixed += hashes[i : i + n] * multiplier
     return mixed ^ (mixed >> np.uint64(29))
 
 
 def _rarity(words: Hashes, texts: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """Return a weight for each word: the fewer texts have it, the more it tells."""
+    """Return the weight of each word, which is higher the fewer texts contain it."""
     if not len(words):
         return np.empty(0)
     _, group = np.unique(words, return_inverse=True)
@@ -127,7 +127,7 @@ def _rarity(words: Hashes, texts: npt.NDArray[np.int32]) -> npt.NDArray[np.float
 def _without_templates(
     keys: Hashes, owners: npt.NDArray[np.int32], places: npt.NDArray[np.int32], most: float
 ) -> tuple[Hashes, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Leave out the sequences that more than `most` texts have."""
+    """Remove the sequences that more than `most` texts contain."""
     _, group = np.unique(keys, return_inverse=True)
     pairs = np.unique(np.stack([group, owners]), axis=1)[0] if len(keys) else group
     kept = np.bincount(pairs, minlength=1)[group] <= most

@@ -1,10 +1,10 @@
-"""Answers that refuse to help, by the words with which models open a refusal in English."""
+"""Detect answers that refuse to help, by phrases with which models begin a refusal in English."""
 
 from __future__ import annotations
 
 import re
 
-OPENING = 250  # characters in which a refusal is told
+OPENING = 250  # first characters of an answer that are searched
 _UNABLE = r"(?:can\s?not|can't|am (?:not able|unable)|'m (?:not able|unable)|won't|will not)"
 _CANNOT = (
     rf"\b(?:i|we)\s*(?:(?:really|simply|just|also)\s+)?(?:{_UNABLE}|must (?:respectfully )?decline|have to decline"
@@ -24,10 +24,10 @@ _REFUSALS = re.compile(
 
 
 def is_refusal(answer: str) -> bool:
-    """Return whether an answer opens with a refusal.
+    """Return whether an answer begins with a refusal.
 
     Args:
-        answer: its text; only the beginning is read.
+        answer: the text of the answer, of which the first `OPENING` characters are read.
     """
     opening = answer.lstrip()[:OPENING].replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     return _REFUSALS.search(opening) is not None

@@ -1,4 +1,4 @@
-"""The texts of an example as an audit compares them: the same words of the same speakers are the same text."""
+"""Prepare the texts of examples for comparison: a string equals a message with the same text and role."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefzoo.data.tokenising import split_shared
 
 
 def parts_of(example: Example) -> tuple[Text, tuple[Text, ...]]:
-    """Return an example's prompt, with the messages that both answers begin with, and its one or two answers."""
+    """Return an example's prompt and its answers. Messages that both answers begin with count as prompt."""
     if isinstance(example, Pair):
         prompt, chosen, rejected = split_shared(example)
         return prompt, (chosen, rejected)
@@ -18,11 +18,11 @@ def parts_of(example: Example) -> tuple[Text, tuple[Text, ...]]:
 
 
 def digest(text: Text, role: str) -> int:
-    """Return 64 bits that tell a text from others; white space around it or a message does not count.
+    """Return a 64-bit hash of a text. White space around the text or around each message is ignored.
 
     Args:
         text: a string, or messages.
-        role: who says it if it is a string, so that one message and its bare text are the same.
+        role: the role of a string, which then has the same hash as one message of this role.
     """
     messages = [{"role": role, "content": text}] if isinstance(text, str) else text
     plain = [{**message, "content": str(message.get("content") or "").strip()} for message in messages]
@@ -30,11 +30,11 @@ def digest(text: Text, role: str) -> int:
 
 
 def spoken(text: Text, *roles: str) -> str:
-    """Return what is said in a text, without what belongs to no speaker.
+    """Return a string, or the contents of messages joined by line breaks.
 
     Args:
         text: a string, or messages.
-        roles: whose messages are taken; without any, all but the system's.
+        roles: the roles of the messages to take; if none are given, all messages but the system's.
     """
     if isinstance(text, str):
         return text

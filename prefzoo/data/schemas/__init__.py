@@ -1,10 +1,10 @@
-"""Schemas: the known shapes of rows. Each is one function in a module here or in an installed package.
+"""Schemas, the known shapes of rows: each is a decorated function in a module here or in an installed package.
 
-`prefzoo data --formats` lists them: pairs with an explicit or an implicit prompt, single labelled answers, and the
-shapes of public data sets and of other tools; as text, messages or transcripts.
+There are schemas for pairs with an explicit or implicit prompt, for single labelled answers, and for the formats of
+public data sets and other tools, as text, messages or transcripts. `prefzoo data --formats` lists them all.
 """
 
-from prefzoo.data.schemas import preference_pairs  # registers its schemas, as the other modules do, in this order
+from prefzoo.data.schemas import preference_pairs  # importing registers schemas, in this order
 
 from prefzoo.data.schemas import (  # isort: skip
     conversations,

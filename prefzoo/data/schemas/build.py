@@ -1,4 +1,4 @@
-"""Build pairs and labelled answers from cells of a row, whatever form they have. All built-in schemas use it."""
+"""Build pairs and labelled answers from the cells of a row. All built-in schemas use these functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCORE_COLUMNS = (
     ("chosen_avg_rating", "rejected_avg_rating"),
 )  # fmt: skip
 TIE = "tie"
-REF_REWARDS = "ref_rewards"  # a list of rewards of the reference's own answers to the prompt
+REF_REWARDS = "ref_rewards"  # a list with the rewards of the reference's own answers to the prompt
 OPTIONAL = (
     *(name for names in SCORE_COLUMNS for name in names),
     TIE,
@@ -35,16 +35,17 @@ def build_pair(
     """Build a pair from cells: text, messages in any spelling, or whole conversations that repeat the prompt.
 
     Args:
-        row: its system message and scores are read.
-        index: of the row.
-        prompt, chosen, rejected: cells of the row.
-        scores: of chosen and rejected; by default the row's.
+        row: the row, whose system message, scores, `tie` and `ref_rewards` are read.
+        index: index of the row.
+        prompt, chosen, rejected: the cells.
+        scores: the scores of chosen and rejected; if None, the row's.
 
     Returns:
-        The pair, unchecked where its parts are of unknown types.
+        The pair. Cells that are neither text nor messages are left unchanged, for `check_example` to refuse.
 
     Raises:
-        UserError: a part is no text, the prompt is another one than that of the answers, or `tie` is no yes or no.
+        UserError: a message has a part that is not text, the answers begin with another prompt, or a cell of the row
+            (system message, `tie`, `ref_rewards`) is invalid.
     """
     prompt, chosen, rejected = read_text(prompt), read_text(chosen), read_text(rejected)
     if _are_messages(chosen, rejected) and _is_text(prompt):
@@ -62,10 +63,10 @@ def build_pair(
 
 
 def _without_answer(prompt: Any, chosen: Any) -> Any:
-    """Return a prompt without the chosen answer, which some files write at the end of the conversation too.
+    """Remove the chosen answer from the end of a prompt; some files have it in both places.
 
     Raises:
-        UserError: the conversation ends with another answer.
+        UserError: the prompt ends with another answer.
     """
     if not (_are_messages(prompt, chosen) and prompt[-1].get("role") == "assistant" == chosen[0].get("role")):
         return prompt
@@ -73,7 +74,7 @@ def _without_answer(prompt: Any, chosen: Any) -> Any:
         note("whose prompt ended with the chosen answer, left out there")
         return prompt[:-1]
     raise UserError(
-        "the prompt ends with a message of 'assistant', and chosen is another; end the prompt with the user's message"
+        "the prompt ends with a message of 'assistant' that is not chosen; end the prompt with the user's message"
     )
 
 
@@ -81,16 +82,16 @@ def build_answer(row: Row, index: int, prompt: Any, completion: Any, label: Any)
     """Build a labelled answer from cells: text or messages in any spelling.
 
     Args:
-        row: its system message is read.
-        index: of the row.
-        prompt, completion: cells of the row.
-        label: whether the completion is a good one.
+        row: the row, whose system message is read.
+        index: index of the row.
+        prompt, completion: the cells.
+        label: whether the completion is desirable.
 
     Returns:
-        The labelled answer, unchecked where its parts are of unknown types.
+        The labelled answer. Cells that are neither text nor messages are left unchanged, for `check_example` to refuse.
 
     Raises:
-        UserError: a part is no text.
+        UserError: a message has a part that is not text, or the row's system message is invalid.
     """
     prompt, completion = read_text(prompt), read_text(completion)
     system = read_system(row)
@@ -100,7 +101,7 @@ def build_answer(row: Row, index: int, prompt: Any, completion: Any, label: Any)
 
 
 def with_system(system: str, prompt: Text) -> list[Message]:
-    """Return a prompt as messages that begin with the system's, unless that is blank.
+    """Return a prompt as messages, with the system message first unless that is blank.
 
     Raises:
         UserError: the prompt begins with another system message.
@@ -110,13 +111,13 @@ def with_system(system: str, prompt: Text) -> list[Message]:
         return messages
     if messages and messages[0]["role"] == "system":
         if not same_text(messages[0]["content"], system):
-            raise UserError("the system column is not the system message of the prompt; remove one of them")
+            raise UserError("the system column differs from the system message of the prompt; remove one of them")
         return messages
     return [{"role": "system", "content": system}, *messages]
 
 
 def read_system(row: Row) -> str:
-    """Return a row's system message; empty without one.
+    """Return a row's system message; empty if it has none.
 
     Raises:
         UserError: the cell is neither text, nor parts of text, nor a message.
@@ -129,7 +130,7 @@ def read_system(row: Row) -> str:
 
 
 def read_number(value: Any) -> float | None:
-    """Return a finite number, which CSV files write as text; None for anything else."""
+    """Return a cell as a finite number, parsing text as in CSV files; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -149,12 +150,13 @@ def read_scores(row: Row) -> tuple[float, float] | None:
 
 
 def _tied(row: Row, scores: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return a pair's scores, equal ones if the column `tie` says that neither answer is better.
+    """Return the scores of chosen and rejected after applying the row's column `tie`.
 
-    Without scores of its own, a pair that is a tie has 0 and 0, and one that is none 1 and 0.
+    If `tie` is true, both scores become their mean, or 0 if there are none. If it is false, they are unchanged, or 1
+    and 0 if there are none. Without a value, they are unchanged.
 
     Raises:
-        UserError: the cell is neither true nor false, or a pair that is no tie has equal scores.
+        UserError: the cell is neither true nor false, or it is false and both scores are equal.
     """
     tie = row.get(TIE)
     if _is_blank(tie):
@@ -169,10 +171,12 @@ def _tied(row: Row, scores: tuple[float, float] | None) -> tuple[float, float] |
 
 
 def read_quantiles(row: Row, scores: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return which share of a row's `ref_rewards` is at most the score, of chosen and rejected; None without them.
+    """Return the share of a row's `ref_rewards` that is at most the score, for chosen and rejected.
+
+    Return None if the row has no `ref_rewards`.
 
     Raises:
-        UserError: the cell is no list of finite numbers, or the row has no scores to rank among them.
+        UserError: the cell is not a list of finite numbers, or the row has no scores.
     """
     listed = parse_json(row.get(REF_REWARDS))
     if _is_blank(listed):
@@ -182,17 +186,17 @@ def read_quantiles(row: Row, scores: tuple[float, float] | None) -> tuple[float,
         raise UserError(f"{REF_REWARDS} is {listed!r:.60}; it must be a list of numbers, like [0.2, -1.5, 3]")
     if scores is None:
         raise UserError(
-            f"{REF_REWARDS} has rewards, and the row no scores to rank among them; fill score_chosen and score_rejected"
+            f"{REF_REWARDS} is set, but the row has no scores to rank among them; fill score_chosen and score_rejected"
         )
     chosen, rejected = (sum(one <= score for one in rewards if one is not None) / len(rewards) for score in scores)
     return chosen, rejected
 
 
 def read_tools(row: Row) -> list[dict[str, Any]] | None:
-    """Return the functions that a row's assistant may call; None without any.
+    """Return a row's tools as JSON schemas; None if it has none.
 
     Raises:
-        UserError: the cell holds something else than JSON objects.
+        UserError: the cell is not a list of JSON objects.
     """
     value = row.get("tools")
     if _is_blank(value):
@@ -208,10 +212,10 @@ def read_tools(row: Row) -> list[dict[str, Any]] | None:
 
 
 def read_template(row: Row) -> dict[str, Any] | None:
-    """Return a row's variables for the chat template; None without any.
+    """Return a row's variables for the chat template; None if it has none.
 
     Raises:
-        UserError: the cell holds something else than a JSON object.
+        UserError: the cell is not a JSON object.
     """
     value = row.get("chat_template_kwargs")
     if _is_blank(value):

@@ -1,4 +1,4 @@
-"""What every pair and every labelled answer must hold to, whichever schema it came from."""
+"""Check pairs and labelled answers, whichever schema built them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from prefzoo.errors import UserError
 
 
 def check_example(example: Example, *, whole: bool = False, empty: bool = False) -> None:
-    """Check the types of a pair or a labelled answer, and that no answer is empty unless that is allowed.
+    """Check the types, roles and lengths of a pair's or a labelled answer's texts.
 
     Args:
         example: the pair or the labelled answer.
-        whole: whether the answers may be whole conversations, prompt included.
+        whole: whether chosen and rejected may be whole conversations, with the prompt.
         empty: whether an answer of a pair may be empty.
 
     Raises:
-        UserError: one line that names the fault and its cure.
+        UserError: there is a fault; one line with the fault and its cure.
     """
     fault = pair_fault(example, whole=whole, empty=empty) if isinstance(example, Pair) else answer_fault(example)
     if fault:
@@ -25,21 +25,21 @@ def check_example(example: Example, *, whole: bool = False, empty: bool = False)
 
 
 def is_filled(text: Text) -> bool:
-    """Return whether there is more than blanks in a string, or in the last of some messages (or a tool call)."""
+    """Return whether a string, or the last message, has more than white space; a tool call counts, too."""
     if isinstance(text, str):
         return bool(text.strip())
     return bool(text) and (bool(text[-1]["content"].strip()) or bool(text[-1].get("tool_calls")))
 
 
 def pair_fault(pair: Pair, *, whole: bool = False, empty: bool = False) -> str:
-    """Return what is wrong with a pair.
+    """Return the first fault of a pair.
 
     Args:
         pair: the pair.
         whole, empty: as for `check_example`.
 
     Returns:
-        The fault and its cure; empty if there is none.
+        One line with the fault and its cure; empty if there is no fault.
     """
     for name, text in (("prompt", pair.prompt), ("chosen", pair.chosen), ("rejected", pair.rejected)):
         if wrong := _type_fault(text):
@@ -59,7 +59,7 @@ def pair_fault(pair: Pair, *, whole: bool = False, empty: bool = False) -> str:
 
 
 def answer_fault(answer: LabelledAnswer) -> str:
-    """Return what is wrong with a labelled answer; empty if nothing is."""
+    """Return the first fault of a labelled answer with its cure; empty if there is no fault."""
     for name, text in (("prompt", answer.prompt), ("completion", answer.completion)):
         if wrong := _type_fault(text):
             return f"{name} {wrong}"
@@ -83,12 +83,12 @@ def _type_fault(text: Any) -> str:
         return f"is {type(text).__name__}, not text or a list of messages; write the text itself there"
     if isinstance(text, str) or all(_is_message(message) for message in text):
         whole = text if isinstance(text, str) else "".join(message["content"] for message in text)
-        return "holds half a character (a surrogate alone), where a text was cut; repair it" if _is_cut(whole) else ""
+        return "holds half a character (a lone surrogate), where a text was cut; repair it" if _is_cut(whole) else ""
     return "is a list of something other than messages with role and content, both text"
 
 
 def _is_cut(text: str) -> bool:
-    """Return whether a text holds half of a surrogate pair, which no tokenizer takes."""
+    """Return whether a text holds half of a surrogate pair, which tokenizers refuse."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Two answers and which of them is the better one: SHP, PKU-SafeRLHF, the chatbot arena, HelpSteer2 and 3, WebGPT."""
+"""Rows with two answers and a choice between them: SHP, PKU-SafeRLHF, chatbot arena, HelpSteer2 and 3, WebGPT."""
 
 from __future__ import annotations
 
@@ -47,26 +47,26 @@ QUESTION = "What is the capital of France?"
 
 
 def pick(value: Any, names: tuple[str, str], column: str) -> int | None:
-    """Tell which of two answers a cell names: 0, 1, or None for a tie.
+    """Return which of two answers a cell names.
 
     Args:
-        value: a name like `a` or `model_b`, or the number that the names of the answers end with; between 1 and 2, the
-            mean of several votes.
-        names: of the columns of both answers.
-        column: the cell's, for messages.
+        value: a name like `a` or `model_b`, or the last character of a column of `names`; if those end with 1 and 2, a
+            number between 1 and 2 is the mean of several votes.
+        names: the columns of both answers.
+        column: the column of the cell, for messages.
 
     Returns:
-        The place of the answer.
+        0 for the first answer, 1 for the second, None for a tie.
 
     Raises:
-        UserError: the cell names neither.
+        UserError: the cell names neither answer.
     """
     text = str(value).strip().lower()
     number = read_number(value)
     text = str(int(number)) if number is not None and number.is_integer() else text
     ends = [name.lower()[-1] for name in names]
-    drawn = number == 0 and column == "preference" and ends == ["1", "2"]  # alpaca-eval's old coding
-    if text in TIES or drawn:
+    is_tie = number == 0 and column == "preference" and ends == ["1", "2"]  # a tie in alpaca-eval's old files
+    if text in TIES or is_tie:
         return None
     if number is not None and ends == ["1", "2"] and 1 < number < 2:  # noqa: PLR2004 - a mean of ones and twos
         return pick_higher((2 - number, number - 1), column)
@@ -77,19 +77,19 @@ def pick(value: Any, names: tuple[str, str], column: str) -> int | None:
 
 
 def pair_by(row: Row, index: int, prompt: Any, names: tuple[str, str], place: int | None) -> Pair:
-    """Build the pair whose chosen answer is the one at a place.
+    """Build a pair from two answers and the choice between them.
 
     Args:
-        row, index: where it comes from.
-        prompt: cell of the row.
-        names: of the columns of both answers.
-        place: 0 or 1, or None for a tie.
+        row, index: the row and its index.
+        prompt: the cell with the prompt.
+        names: the columns of both answers.
+        place: which answer is chosen: 0 or 1, or None for a tie.
 
     Returns:
         The pair.
 
     Raises:
-        TiedRow: it is a tie.
+        TiedRow: `place` is None.
     """
     if place is None:
         raise TiedRow(lambda: pair_by(row, index, prompt, names, 0))
@@ -100,11 +100,11 @@ def pick_higher(values: tuple[Any, Any], shown: str) -> int | None:
     """Return which of two numbers is higher: 0, 1, or None if they are equal.
 
     Args:
-        values: both cells.
+        values: the two cells.
         shown: the names of their columns, for messages.
 
     Raises:
-        UserError: one of them is no number.
+        UserError: one of them is not a number.
     """
     first, second = map(read_number, values)
     if first is None or second is None:
@@ -264,7 +264,7 @@ def two_answers_and_choice(row: Row, index: int) -> Pair:
 
 def _names(row: Row) -> tuple[str, str]:
     names = _two(row)
-    assert names is not None  # the schema was told by them
+    assert names is not None  # the schema was detected by them
     return names
 
 

@@ -1,4 +1,4 @@
-"""Which columns of a file are those of a schema, whatever their names, and which are not read."""
+"""Match the columns of a file with those of a schema, and find the columns that are not read."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from prefzoo.data.schemas.preference_pairs import PAIR_COLUMNS
 from prefzoo.data.schemas.registry import Schema, column_names, detect_schema, get_schema
 from prefzoo.errors import UserError, did_you_mean
 
-SURELY_MEANT = 0.8  # share of common letters from which a column is suggested
-TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")  # read whatever the schema
+SURELY_MEANT = 0.8  # least similarity of names for a suggestion, from 0 to 1
+TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")  # read with every schema
 
 
 def rename_columns(rows: Sequence[Row], columns: Mapping[str, str], spec: str) -> list[Row]:
-    """Add the columns that a schema knows by other names than the file.
+    """Detect the schema of rows, and copy their columns to the names that the schema uses.
 
     Args:
-        rows: as the file has them.
-        columns: the schema's name of a column -> the file's.
+        rows: the rows of the file.
+        columns: the schema's name of a column -> the file's name of it.
         spec: name of the data set, for messages.
 
     Returns:
-        The rows, with every column that the schema needs or `columns` names; None where a row has no value.
+        The rows with every column that the schema needs or `columns` names; None in rows that lack it.
 
     Raises:
-        UserError: a line for each such column that no row has.
+        UserError: no schema fits, or one line for each needed column that no row has.
     """
     have = _columns(rows)
     return renamed(rows, spec, columns, detect_schema({*have, *columns}, _mapped(rows, columns), spec))
@@ -37,18 +37,18 @@ def rename_columns(rows: Sequence[Row], columns: Mapping[str, str], spec: str) -
 def fold_columns(
     rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str | None, *, turns: bool
 ) -> dict[str, str]:
-    """Return columns that a schema reads under the lower-case form of their names, like `Prompt`.
+    """Find columns whose lower-case names a schema reads, like `Prompt`.
 
     Args:
-        rows: of one data set; of a large one, the first.
+        rows: rows of one data set; the first part of a large one.
         spec: name of the data set, for messages.
-        columns: the schema's name of a column -> the file's.
-        form: name of the schema, if it is not to be detected.
-        turns: whether schemas count that make conversations of plain text.
+        columns: the schema's name of a column -> the file's name of it.
+        form: the name of the schema; detected if None.
+        turns: whether to consider schemas that split plain text into messages.
 
     Returns:
-        The schema's name of a column -> the file's; nothing where the names fit as they are, or two differ in this
-        alone.
+        The schema's name of a column -> the file's name of it; empty if no schema needs them, or if two names have the
+        same lower-case form.
     """
     have = list(dict.fromkeys(name for row in rows for name in row))
     names = {name: re.sub(r"[\s-]+", "_", name.strip().lower()) for name in have if name not in columns.values()}
@@ -72,7 +72,7 @@ def fold_columns(
 def _schema_of(
     rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str | None, *, turns: bool
 ) -> Schema | None:
-    """Return the schema of rows; None where none fits."""
+    """Return the schema of rows; None if none fits."""
     try:
         return recognise(rows, spec, columns, form, turns=turns)
     except UserError:
@@ -83,23 +83,23 @@ def recognise(rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: 
     """Return the schema of rows.
 
     Args:
-        rows: of one data set; of a large one, the first.
+        rows: rows of one data set; the first part of a large one.
         spec: name of the data set, for messages.
-        columns: the schema's name of a column -> the file's.
-        form: name of the schema, if it is not to be detected.
-        turns: whether schemas count that make conversations of plain text.
+        columns: the schema's name of a column -> the file's name of it.
+        form: the name of the schema; detected if None.
+        turns: whether to consider schemas that split plain text into messages.
 
     Returns:
         The schema.
 
     Raises:
-        UserError: no schema fits, or several do, or columns are missing.
+        UserError: no schema fits, several do, columns are missing, or the schema does not read a name in `columns`.
     """
     have = _columns(rows)
     mapped = _mapped(rows, columns)
     schema = get_schema(form) if form else detect_schema({*have, *columns}, mapped, spec, turns=turns)
     renamed(rows, spec, columns, schema)
-    assert schema is not None  # otherwise columns are missing
+    assert schema is not None  # without a schema, `renamed` raises
     unread = [name for name in columns if name not in (*schema.columns, *schema.optional, *TEMPLATE_COLUMNS)]
     if unread:
         raise UserError(f"{spec}: data.columns.{name}: format {schema.name!r} reads no such column" for name in unread)
@@ -107,7 +107,7 @@ def recognise(rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: 
 
 
 def settle(rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str | None, *, turns: bool) -> Schema:
-    """Return the schema of rows, checked against what the rows hold unless the schema is named.
+    """Return the schema of rows; if it was detected, check that the values fit the meaning of the columns.
 
     Args:
         rows, spec, columns, form, turns: as for `recognise`.
@@ -116,7 +116,7 @@ def settle(rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str
         The schema.
 
     Raises:
-        UserError: as `recognise`, or the rows do not mean what their columns say.
+        UserError: see `recognise` and `check_meaning`.
     """
     schema = recognise(rows, spec, columns, form, turns=turns)
     if form is None and {*PAIR_COLUMNS} <= {*schema.columns}:
@@ -126,19 +126,19 @@ def settle(rows: Sequence[Row], spec: str, columns: Mapping[str, str], form: str
 
 
 def renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema: Schema | None) -> list[Row]:
-    """Add the columns that a schema knows by other names than the file.
+    """Copy columns to the names that a schema uses.
 
     Args:
-        rows: as the file has them.
+        rows: the rows of the file.
         spec: name of the data set, for messages.
-        columns: the schema's name of a column -> the file's.
-        schema: of the rows; None where none fits.
+        columns: the schema's name of a column -> the file's name of it.
+        schema: the schema of the rows; None if none fits.
 
     Returns:
-        The rows, with every column that the schema needs or `columns` names; None where a row has no value.
+        The rows with every column that the schema needs or `columns` names; None in rows that lack it.
 
     Raises:
-        UserError: no schema fits, or a line for each such column that no row has.
+        UserError: no schema fits, or one line for each needed column that no row has.
     """
     have = sorted(_columns(rows))
     texts = [name for name in have if any(_holds_text(row.get(name)) for row in rows)] if schema is None else have
@@ -163,8 +163,10 @@ def renamed(rows: Sequence[Row], spec: str, columns: Mapping[str, str], schema: 
 
 
 def _likely(name: str, have: Sequence[str]) -> str:
-    """Return a suggestion of a column, never one of another meaning: lose shares letters with chosen, as does selected
-    with rejected."""
+    """Return a suggestion of a column with a similar name; empty if there is none.
+
+    Only very similar names count, as opposites have letters in common: lose and chosen, selected and rejected.
+    """
     longer = next((column for column in have if name.lower() in column.lower()), "")
     return f"; did you mean {longer!r}?" if longer else did_you_mean(name, have, cutoff=SURELY_MEANT)
 
@@ -181,9 +183,9 @@ def unused_columns(rows: Sequence[Row], schema: Schema, columns: Mapping[str, st
     """Return the columns that hold text and that the schema does not read.
 
     Args:
-        rows: as the file has them.
-        schema: of the rows.
-        columns: the schema's name of a column -> the file's.
+        rows: the rows of the file.
+        schema: the schema of the rows.
+        columns: the schema's name of a column -> the file's name of it.
 
     Returns:
         Their names, in the order of the file.

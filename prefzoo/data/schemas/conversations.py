@@ -1,4 +1,4 @@
-"""Pairs after a conversation of their own column: ShareGPT and ms-swift."""
+"""Pairs whose prompt is a conversation in its own column: ShareGPT and ms-swift."""
 
 from __future__ import annotations
 
@@ -67,30 +67,30 @@ def swift_messages(row: Row, index: int) -> FromRow:
 
 
 def is_conversation(value: Any) -> bool:
-    """Return whether messages begin with the prompt, and not with an answer to it."""
+    """Return whether a value is a list of messages that begins with a system or user message."""
     return isinstance(value, list) and bool(value) and value[0].get("role") in ("system", "user")
 
 
 def read_conversation(value: Any, name: str) -> list[Message]:
-    """Return the messages of a cell.
+    """Return the messages of a cell in the column `name`.
 
     Raises:
-        UserError: the cell, of the column `name`, holds none.
+        UserError: the cell is not a list of messages.
     """
     messages = read_text(value)
     if not (isinstance(messages, list) and messages and all(isinstance(m, dict) and "role" in m for m in messages)):
         raise UserError(
-            f"{name} is not a list of messages with from and value, or role and content; fix the row, or, if it is the "
-            f"prompt as text: data.columns.prompt: {name}"
+            f"{name} is not a list of messages with from and value, or role and content; fix the row, or, if it holds "
+            f"the prompt as text, set data.columns.prompt: {name}"
         )
     return messages
 
 
 def read_answered(value: Any, name: str) -> list[Message]:
-    """Return the messages of a cell that ends with an answer to a prompt.
+    """Return the messages of a cell in the column `name`; the last one is an answer to the others.
 
     Raises:
-        UserError: the cell, of the column `name`, does not.
+        UserError: the cell is not a list of messages, or it does not end with an answer.
     """
     messages = read_conversation(value, name)
     if len(messages) == 1 or messages[-1]["role"] != "assistant":

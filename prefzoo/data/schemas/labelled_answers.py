@@ -1,4 +1,4 @@
-"""Single answers to a prompt, each with a label: KTO's data."""
+"""Single answers to a prompt with a label, good or bad, as KTO reads them."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ BAD = (
     "dislike",
     "reject",
 )
-SKIN = re.compile("[\U0001f3fb-\U0001f3ff\ufe0f]")  # the tone of a thumb, and its being shown as a picture
+SKIN = re.compile("[\U0001f3fb-\U0001f3ff\ufe0f]")  # skin tones of emoji, and the mark that shows one as a picture
 LABELS = ("label", "kto_tag", "labels", "feedback", "thumbs", "thumb", "is_good", "desirable", "is_desirable")
-VERIFIED = ("is_correct", "correct")  # of generated solutions; beside them, `answer` may be the true one
+VERIFIED = ("is_correct", "correct")  # beside these, `answer` may be the reference solution
 COMPLETIONS = ("completion", "response", "output", "answer", "generation", "solution")
 CONVERSATIONS = ("messages", "conversations")
 QUESTION = "What is the capital of France?"
@@ -59,10 +59,10 @@ def read_label(value: Any, column: str = "label") -> bool:
 
     Args:
         value: true or false, 1 or 0 (or -1), "true", "yes", "good", "thumbs up", 👍, and their opposites.
-        column: its name, for messages.
+        column: the name of its column, for messages.
 
     Raises:
-        UserError: it is none of these.
+        UserError: the value is none of these.
     """
     number = float(value) if isinstance(value, bool) else read_number(value)
     if number in (1, 0, -1):
@@ -74,7 +74,7 @@ def read_label(value: Any, column: str = "label") -> bool:
 
 
 def detect_labelled(columns: frozenset[str]) -> str:
-    """Return why a data set has single answers with a label; empty if it has not."""
+    """Return why columns are those of single labelled answers; empty if they are not."""
     return "has completion, and not chosen" if "completion" in columns and "chosen" not in columns else ""
 
 

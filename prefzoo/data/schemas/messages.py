@@ -17,16 +17,16 @@ ROLES = {
     "ai": "assistant", "bard": "assistant", "bing": "assistant", "claude": "assistant", "llama": "assistant",
     "observation": "tool", "function": "tool", "tool_response": "tool", "function_response": "tool", "ipython": "tool",
 }  # fmt: skip
-CALLS = ("function_call", "tool_call")  # ShareGPT's roles of an assistant that calls a function
-HISTORY = ("user", "assistant")  # of each pair of texts
+CALLS = ("function_call", "tool_call")  # ShareGPT's roles for an assistant message that calls a function
+HISTORY = ("user", "assistant")  # the roles of each pair of texts in a history
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 def read_text(value: Any) -> Any:
-    """Return a cell as text or as messages with role and content; anything else as it is, for the checks to refuse.
+    """Return a cell as text, or as messages with role and content. Return other values unchanged, for later checks.
 
     Raises:
-        UserError: a message has a part that is no text.
+        UserError: a message has a part that is not text.
     """
     if isinstance(value, str):
         listed = _messages_in(value)
@@ -42,7 +42,7 @@ def read_text(value: Any) -> Any:
 
 
 def read_message(value: Any) -> str | None:
-    """Return the text of a cell that holds one message: text, parts of text, or a message; None for anything else."""
+    """Return the content of a cell that holds text, text parts, or one message; None for anything else."""
     try:
         read = read_text(value)
         if isinstance(read, list) and all(isinstance(one, dict) and "role" in one for one in read):
@@ -54,15 +54,15 @@ def read_message(value: Any) -> str | None:
 
 
 def as_messages(text: Text, role: str) -> list[Message]:
-    """Return messages as they are, and text as one message of a role."""
+    """Return text as one message of a role; return messages unchanged."""
     return [{"role": role, "content": text}] if isinstance(text, str) else list(text)
 
 
 def read_history(value: Any) -> list[Message]:
-    """Return the messages before a prompt: written as such, or as pairs of question and answer.
+    """Return the earlier messages of a conversation from a cell with messages, or pairs of question and answer.
 
     Raises:
-        UserError: the cell holds something else.
+        UserError: the cell holds neither.
     """
     turns = read_text(parse_json(value)) or []
     if isinstance(turns, list) and all(isinstance(turn, dict) and "role" in turn for turn in turns):
@@ -76,25 +76,25 @@ def read_history(value: Any) -> list[Message]:
 
 
 def same_text(a: str, b: str) -> bool:
-    """Return whether two texts differ in white space at most."""
+    """Return whether two texts are equal up to white space."""
     return a == b or a.split() == b.split()
 
 
 def same_message(a: Message, b: Message) -> bool:
-    """Return whether two messages differ in the white space of their content at most."""
+    """Return whether two messages are equal up to white space in their content."""
     if a == b:
         return True
     return {**a, "content": ""} == {**b, "content": ""} and same_text(a["content"], b["content"])
 
 
 def common_messages(first: list[Message], second: list[Message]) -> int:
-    """Return how many leading messages two conversations share, up to white space."""
+    """Return the number of first messages that two conversations have in common, up to white space."""
     pairs = zip(first, second, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if not same_message(a, b)), min(len(first), len(second)))
 
 
 def parse_json(value: Any) -> Any:
-    """Return what a text holds as JSON, or as Python writes it (pandas does so in CSV files); else the value itself."""
+    """Parse text as JSON, or as a Python literal (which pandas writes to CSV files); return other values unchanged."""
     for parse in (json.loads, ast.literal_eval) if isinstance(value, str) else ():
         try:
             return parse(value)
@@ -104,7 +104,7 @@ def parse_json(value: Any) -> Any:
 
 
 def _messages_in(text: str) -> list[Any] | None:
-    """Return the messages that a text holds as JSON; None if it is just text."""
+    """Return the messages that a text holds as JSON; None if it holds none."""
     trimmed = text.strip()
     if trimmed[:1] + trimmed[-1:] not in ("[]", "{}") or not any(key in trimmed for key, _ in SPELLINGS):
         return None
@@ -115,7 +115,7 @@ def _messages_in(text: str) -> list[Any] | None:
 
 
 def _spelling(message: dict[str, Any]) -> tuple[str, str] | None:
-    """Return the keys of role and content; of a message with tool calls, the content may be absent."""
+    """Return the keys of role and content; None if it is not a message. The content may be absent beside tool calls."""
     for role, content in SPELLINGS:
         if isinstance(message.get(role), str) and (content in message or (role == "role" and _calls(message))):
             return role, content
@@ -127,7 +127,7 @@ def _calls(message: dict[str, Any]) -> bool:
 
 
 def _message(message: dict[str, Any], number: int) -> Message:
-    """Return a message with role and content first, and whatever else it has that is not None."""
+    """Return a message with the keys role and content, a standard role, and its other fields that are not None."""
     role_key, content_key = _spelling(message) or SPELLINGS[0]
     more = {k: v for k, v in message.items() if k not in (role_key, content_key) and v is not None}
     role, content = message[role_key], _content(message.get(content_key), number)
@@ -143,10 +143,10 @@ def _message(message: dict[str, Any], number: int) -> Message:
 
 
 def _content(value: Any, number: int) -> Any:
-    """Return the content of a message, the texts of its parts joined by newlines.
+    """Return the content of a message. The texts of several parts are joined by line breaks.
 
     Raises:
-        UserError: a part is an image or something else that is no text.
+        UserError: a part is not text, such as an image.
     """
     parts = [value] if isinstance(value, dict) else value
     if not isinstance(parts, list):
@@ -165,7 +165,7 @@ def _content(value: Any, number: int) -> Any:
 
 
 def _call(content: Any) -> dict[str, Any] | None:
-    """Return a function call that is written as JSON; None if the text is none."""
+    """Return the function call that a text holds as JSON; None if it holds none."""
     value = parse_json(content)
     if not (isinstance(value, dict) and isinstance(value.get("name"), str)):
         return None

@@ -1,4 +1,4 @@
-"""Rows to pairs or labelled answers, by the schema that fits them."""
+"""Turn rows into pairs or labelled answers with the schema that fits them."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ MEDIA_COLUMNS = ("images", "videos", "audios", "image", "video", "audio")
 
 @dataclass(frozen=True)
 class Normalised:
-    """A data set as it was read.
+    """A data set as pairs or labelled answers.
 
     Attributes:
-        rows: as the file has them, with the columns of their schema.
-        examples: pairs or labelled answers, one for each row that is used.
+        rows: the rows of the file, with the columns of their schema.
+        examples: the pairs or labelled answers; their `row` is an index into `rows`. Skipped rows have none, and a row
+            with several rated answers may have several.
         schema: the name of the schema.
         unused: columns that hold text and are not read.
-        counts: how many rows were changed or skipped on the way, by reason.
-        origins: which rows are of which source; None where there is one source.
-        folded: columns of the file that were read under the lower-case name of a schema, like `Prompt`.
-        rated: whether rows have several rated answers, of which pairs were made.
+        counts: number of rows that were changed or skipped, by reason.
+        origins: the sources of a mixture; None if there is one source.
+        folded: columns of the file that were read by their lower-case names, like `Prompt`.
+        rated: whether pairs were built from several rated answers.
     """
 
     rows: Sequence[Row]
@@ -52,12 +53,12 @@ class Normalised:
     rated: bool = False
 
     def place(self, spec: str, row: int) -> str:
-        """Return where a row stands, like `b.jsonl: row 3`; `spec` names the data set where there is one source."""
+        """Return the data set and number of a row, like `b.jsonl: row 3`; `spec` is used if there is one source."""
         return f"{spec}: row {row + 1}" if self.origins is None else self.origins.place(row)
 
     @property
     def words(self) -> str:
-        """What was recognised, in words: the schema, the kind of text, and the columns that are not used."""
+        """A description for users: the schema, the kind of text, and the columns that are not used."""
         kinds = {type(e.chosen if isinstance(e, Pair) else e.completion) for e in self.examples}
         text = {frozenset({str}): "plain strings", frozenset({list}): "conversational"}.get(
             frozenset(kinds), "plain strings and conversations"
@@ -74,20 +75,20 @@ def read_examples(
     """Turn rows into pairs with an explicit prompt, or into labelled answers.
 
     Args:
-        rows: of one data set; their columns and values decide which schema they have.
+        rows: the rows of one data set.
         spec: name of the data set, for messages.
-        columns: the schema's name of a column -> the file's.
-        form: name of the schema, if it is not to be detected.
-        turns: whether plain-text transcripts become conversations, as a chat template needs.
-        faults: takes the rows that are refused; by default they are errors.
-        pairs: which pairs are made of several rated answers to a prompt.
+        columns: the schema's name of a column -> the file's name of it.
+        form: the name of the schema; detected from columns and values if None.
+        turns: whether to split plain-text transcripts into messages, which a chat template needs.
+        faults: collects the rows that are refused; if None, such rows raise an error.
+        pairs: which pairs to build from several rated answers to a prompt.
 
     Returns:
-        The examples, with the schema that was recognised and all that was changed.
+        The examples, with the name of their schema and counts of changed and skipped rows.
 
     Raises:
-        UserError: no schema fits, or several do; columns are missing; rows are refused (a line `spec: row n: ...`, rows
-            from 1, for each of the first few, and a count); or no row is left.
+        UserError: no schema fits, or several do; columns are missing; rows are refused (a line `spec: row n: ...`, with
+            n from 1, for each of the first few, and a count); or no row is left.
     """
     faults = Faults(spec) if faults is None else faults
     rows = _as_list(rows, spec)
@@ -101,14 +102,11 @@ def read_examples(
 
 @dataclass
 class ReadRows:
-    """Some rows of a data set as they were read.
+    """Consecutive rows of a data set and their examples.
 
     Attributes:
-        rows: with the columns of their schema.
-        examples: one for each row that is used.
-        counts: how many rows were changed or skipped, by reason.
-        unused: columns that hold text and are not read, in the order of the file.
-        rated: whether rows have several rated answers.
+        rows, examples, counts, rated: see `Normalised`.
+        unused: columns that hold text and are not read, in the order of the file; the values are None.
     """
 
     rows: Sequence[Row]
@@ -125,17 +123,17 @@ def read_part(
     """Turn some rows of a data set into pairs or labelled answers.
 
     Args:
-        schema: of the whole.
-        rows: those to turn.
+        schema: the schema of the data set.
+        rows: consecutive rows of the data set.
         spec: name of the data set, for messages.
-        columns: the schema's name of a column -> the file's.
-        faults: takes the rows that are refused.
-        start: index of the first of them in the data set.
-        pairs: which pairs are made of several rated answers to a prompt.
-        judged: whether a judge compares the answers, as of a `DataSource`.
+        columns: the schema's name of a column -> the file's name of it.
+        faults: collects the rows that are refused.
+        start: index of the first of `rows` in the data set.
+        pairs: which pairs to build from several rated answers to a prompt.
+        judged: whether a judge will compare the answers; see `DataSource`.
 
     Returns:
-        The rows and the examples, of which none may be left.
+        The rows and their examples, which may be empty.
 
     Raises:
         UserError: columns are missing.
@@ -159,14 +157,14 @@ def read_part(
 
 
 def conclude(part: ReadRows, schema: Schema, spec: str, faults: Faults, *, turns: bool) -> Normalised:
-    """Check a data set that was read to its end.
+    """Check a data set after all its rows were read.
 
     Args:
-        part: all of it.
-        schema: of its rows.
+        part: all rows and examples.
+        schema: the schema of the rows.
         spec: name of the data set, for messages.
         faults: the rows that were refused.
-        turns: whether a chat template writes its prompts.
+        turns: whether prompts are rendered with a chat template, so that they must not all be empty.
 
     Returns:
         The data set.
@@ -190,15 +188,15 @@ def normalise(rows: Sequence[Row], spec: str, form: str | None = None) -> Sequen
     """Turn rows into pairs with an explicit prompt, or into labelled answers.
 
     Args:
-        rows: of one data set.
+        rows: the rows of one data set.
         spec: name of the data set, for messages.
-        form: name of the schema, if it is not to be detected.
+        form: the name of the schema; detected from columns and values if None.
 
     Returns:
-        An example for each row, in order.
+        The examples, in the order of the rows. Rows without a preference, such as ties, are skipped.
 
     Raises:
-        UserError: as `read_examples`.
+        UserError: see `read_examples`.
     """
     return read_examples(rows, spec, form=form).examples
 
@@ -207,7 +205,7 @@ def _as_list(rows: Iterable[Any], spec: str) -> list[Row]:
     """Return rows as a list.
 
     Raises:
-        UserError: there are none, or they are no mappings.
+        UserError: there are no rows, or one of them is not a mapping.
     """
     listed: list[Any] = [rows] if isinstance(rows, Mapping) else list(rows)
     if not listed or isinstance(rows, Mapping):
@@ -216,14 +214,14 @@ def _as_list(rows: Iterable[Any], spec: str) -> list[Row]:
     number = next((n for n, row in enumerate(listed, 1) if not isinstance(row, Mapping)), 0)
     if number:
         raise UserError(
-            f"{spec}: row {number} is {type(listed[number - 1]).__name__}, not a mapping of columns; of a data frame "
-            'take df.to_dict("records")'
+            f"{spec}: row {number} is {type(listed[number - 1]).__name__}, not a mapping of columns; for a data frame, "
+            'pass df.to_dict("records")'
         )
     return listed
 
 
 def describe(rows: Sequence[Row], spec: str = "data") -> str:
-    """Return the schema of rows in words, with the kind of text that they hold."""
+    """Describe rows for users: their schema, the kind of text, and the columns that are not used."""
     return read_examples(rows, spec).words
 
 
@@ -234,10 +232,10 @@ def _alike(examples: Sequence[Example], schema: Schema, spec: str) -> Any:
 
 
 def _built(schema: Schema, row: Row, index: int, which: Pairs, *, judged: bool) -> tuple[list[Example], bool]:
-    """Return the examples that a schema makes of a row, and whether they are of several rated answers.
+    """Return the examples of a row, and whether they are from several rated answers.
 
     Raises:
-        SkipRow: the row holds no preference; for a judge a tie is none, unless both answers are the same.
+        SkipRow: the row has no preference. If `judged`, a tie raises only if both answers are the same.
         UserError: the row is refused, or the schema fails on it.
     """
     try:
@@ -253,17 +251,17 @@ def _built(schema: Schema, row: Row, index: int, which: Pairs, *, judged: bool) 
 
 
 def _normalised(schema: Schema, row: Row, index: int) -> FromRow:
-    """Return what a schema makes of a row.
+    """Apply a schema to a row.
 
     Raises:
-        SkipRow: the row holds no preference.
+        SkipRow: the row has no preference.
         UserError: the row is refused, or the schema fails on it.
     """
     try:
         given = schema.normalise({**dict.fromkeys(schema.columns), **row}, index)
     except (UserError, SkipRow):
         raise
-    except RAISED as e:  # a plug-in's own error: the user needs to know whose, and at which row
+    except RAISED as e:  # a plug-in's error: tell the user which schema and row it is from
         raise UserError(f"schema {schema.name!r} fails: {describe_error(e)}; fix the schema, or the row") from e
     if not isinstance(given, Pair | LabelledAnswer | RatedAnswers):
         raise UserError(f"schema {schema.name!r} gives {type(given).__name__}, not a Pair or a LabelledAnswer; fix it")
@@ -274,7 +272,7 @@ def _normalised(schema: Schema, row: Row, index: int) -> FromRow:
 
 
 def _completed(example: Example, row: Row, *, empty: bool) -> Example:
-    """Return an example with its row's tools and variables of the chat template, checked.
+    """Add a row's tools and chat template variables to its example, and check the example.
 
     Raises:
         UserError: the row is refused.

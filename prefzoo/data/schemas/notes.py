@@ -1,4 +1,4 @@
-"""What a schema does to a row beyond taking it as it is: counted, and shown by every command that reads the data."""
+"""Count the changes that schemas make to rows. Every command that reads data shows these counts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _COUNTS: ContextVar[Counter[str] | None] = ContextVar("counts", default=None)
 
 
 class SkipRow(Exception):  # noqa: N818 - not an error: nothing is wrong with the row
-    """A row without a preference, such as a tie. It is left out and counted under the exception's text."""
+    """Raised for a row without a preference, such as a tie. The row is left out and counted by the exception's text."""
 
 
 class TiedRow(SkipRow):
-    """A row of which neither answer is better: left out of training, and a pair of equal scores for a judge.
+    """Raised for a tie, which is left out of training, but becomes a pair with equal scores for a judge.
 
     Attributes:
-        build: returns the pair, in either order of its answers.
+        build: function that returns the pair, with its answers in any order.
     """
 
     def __init__(self, build: Callable[[], Any], reason: str = TIED) -> None:
@@ -29,7 +29,7 @@ class TiedRow(SkipRow):
 
 
 def note(change: str) -> None:
-    """Count a change to the row that is read now, like `prompt left out of the answers: they repeat it`."""
+    """Count a change to the current row. The text continues `5 rows`, as in `5 rows with an empty prompt`."""
     counts = _COUNTS.get()
     if counts is not None:
         counts[change] += 1
@@ -37,10 +37,10 @@ def note(change: str) -> None:
 
 @contextmanager
 def counted(counts: Counter[str]) -> Iterator[None]:
-    """Count the notes of the schemas that run inside the `with` block.
+    """Collect the changes that are noted inside the `with` block.
 
     Args:
-        counts: grows by one for each note.
+        counts: number of rows by change, which `note` increases.
     """
     token = _COUNTS.set(counts)
     try:

@@ -1,4 +1,4 @@
-"""Pairs whose prompt or answers stand under other names: orca_dpo_pairs, Alpaca, distilabel, and their kin."""
+"""Pairs whose prompt or answers are in columns of other names, as in orca_dpo_pairs, Alpaca and distilabel."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PROMPTS = (
     "user",
     "context",
     "text_prompt",
-)  # first of these
-INPUTS = ("input", "history")  # beside an instruction or a query
+)  # the first of these that a row has
+INPUTS = ("input", "history")  # columns that complete an instruction or a query
 PROMPT_COLUMNS = (*PROMPTS, "history")
 ANSWERS = (
     ("chosen_response", "rejected_response"), ("response_chosen", "response_rejected"),
@@ -42,20 +42,20 @@ ANSWERS = (
     ("chosen_code", "rejected_code"), ("chosen_solution", "rejected_solution"),
     ("y_w", "y_l"), ("good_answer", "bad_answer"),
 )  # fmt: skip
-WHOLE = ("chosen_conversations", "chosen_messages")  # they may hold the prompt, too
+WHOLE = ("chosen_conversations", "chosen_messages")  # these may hold whole conversations, with the prompt
 EXAMPLE = {"chosen": "Paris.", "rejected": "Lyon."}
 
 
 def prompt_column(columns: frozenset[str] | Row) -> str:
-    """Return the column that holds the prompt; empty without one."""
+    """Return the column that holds the prompt; empty if there is none."""
     return next((name for name in PROMPTS if name in columns), "")
 
 
 def read_prompt(row: Row) -> Any:
-    """Return a row's prompt: an instruction with its input, the turns of its history before it.
+    """Return a row's prompt: its history, then its instruction with its input.
 
     Raises:
-        UserError: the history is not a list of pairs of texts.
+        UserError: the history is neither a list of messages nor one of pairs of texts.
     """
     name = next((n for n in PROMPTS if row.get(n) is not None), "")
     prompt = _unwrapped(row.get(name))
@@ -67,14 +67,14 @@ def read_prompt(row: Row) -> Any:
 
 
 def _unwrapped(prompt: Any) -> Any:
-    """Return the messages of an object that holds them (OpenAI's), or the text of WebGPT's questions."""
+    """Return the messages inside an object of OpenAI's files, or the text inside one of WebGPT's; else the value."""
     if isinstance(prompt, dict):
         return next((prompt[key] for key in ("messages", "full_text", "text") if key in prompt), prompt)
     return prompt
 
 
 def _under(name: str) -> Detect:
-    """Return a detector of chosen or rejected beside a prompt under this name."""
+    """Return a detector of rows with chosen or rejected whose prompt is in the column `name`."""
 
     def detect(columns: frozenset[str]) -> str:
         fits = columns & {"chosen", "rejected"} and prompt_column(columns) == name
@@ -151,7 +151,7 @@ def other_names(row: Row, index: int) -> FromRow:
     names = _answers(row)
     if names is None:
         shown = ", ".join("/".join(pair) for pair in ANSWERS)
-        raise UserError(f"none of the pairs of columns {shown} is there; map yours by data.columns")
+        raise UserError(f"the row has none of the column pairs {shown}; map yours with data.columns")
     prompt = row.get("prompt") if "prompt" in row else read_prompt(row)
     chosen, rejected = (read_text(row[name]) for name in names)
     if prompt is None and is_conversation(chosen):

@@ -1,4 +1,4 @@
-"""Pairs of answers, chosen and rejected: with a prompt column, or with a prompt that both begin with."""
+"""Pairs of chosen and rejected answers, with a prompt column or with a prompt that both answers begin with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prefzoo.data.schemas.shared_prompt import FEWEST, REPEATED, rough_tokens, s
 from prefzoo.errors import UserError
 
 PAIR_COLUMNS = ("chosen", "rejected")
-LONGEST_CUE = 40  # characters of a line with which a prompt asks for its answer
+LONGEST_CUE = 40  # most characters of a cue, the last line of a prompt, like `TL;DR:`
 REPEATED_CUE = "whose answers repeat the last line of the prompt, which is taken once"
 USER, YES, NO = (
     {"role": "user", "content": "What is the capital of France?"},
@@ -45,7 +45,7 @@ def explicit_prompt(row: Row, index: int) -> Pair:
 
 
 def _without_cue(prompt: Any, *answers: Any) -> tuple[Any, ...]:
-    """Return answers without the prompt's last line, like `TL;DR:`, if both repeat it."""
+    """Remove the prompt's last line, like `TL;DR:`, from the start of the answers if both repeat it."""
     if not all(isinstance(text, str) for text in (prompt, *answers)):
         return answers
     _, line_break, cue = prompt.rstrip().rpartition("\n")

@@ -1,4 +1,4 @@
-"""Several answers to one prompt, each with a rating, and the pairs that are made of them."""
+"""Build pairs from several rated answers to one prompt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RANKED = "made of two of several answers that are rated differently"
 
 @dataclass(frozen=True)
 class Rated:
-    """An answer with its rating: the higher, the better."""
+    """An answer with its rating; a higher score is better."""
 
     answer: Any
     score: float
@@ -31,10 +31,10 @@ class RatedAnswers:
     """Several rated answers to one prompt.
 
     Attributes:
-        row, index: where they come from.
-        prompt: cell of the row.
-        answers: those with a rating.
-        scores: whether the ratings are scores that a loss may read; places in an order are none.
+        row, index: the row that they are from, and its index.
+        prompt: the cell with the prompt.
+        answers: the answers that have a rating.
+        scores: whether a loss may read the ratings as scores; False if they are ranks.
     """
 
     row: Row
@@ -47,16 +47,16 @@ class RatedAnswers:
         """Build pairs of the answers.
 
         Args:
-            which: `best_worst` for one pair of the best and the worst answer, the first of equals; `ranked` for a pair
-                of every two answers with different ratings (Ouyang 2022, arXiv:2203.02155, section 3.5).
+            which: `best_worst` for one pair of the best and the worst answer (of equal ones, the first); `ranked` for a
+                pair of every two answers with different ratings (Ouyang 2022, arXiv:2203.02155, section 3.5).
 
         Returns:
-            The pairs, by the place of the chosen answer, then of the rejected one.
+            The pairs, ordered by the rank of the chosen answer, then by that of the rejected one.
 
         Raises:
-            TiedRow: none of the answers is better than another.
-            SkipRow: there is one answer.
-            UserError: as `build_pair`.
+            TiedRow: all answers have the same rating.
+            SkipRow: there are fewer than two answers.
+            UserError: see `build_pair`.
         """
         best_first = sorted(self.answers, key=lambda one: -one.score)
         ordered = [(a, b) for a, b in combinations(best_first, 2) if a.score > b.score]

@@ -1,4 +1,4 @@
-"""Several answers with scores or ranks: UltraFeedback, Nectar, HelpSteer, answers of Stack Exchange."""
+"""Rows with several answers and their scores or ranks: UltraFeedback, Nectar, HelpSteer, Stack Exchange."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _detect_rated(columns: frozenset[str]) -> str:
 
 
 def _with_objects(prompt: str, answers: str) -> Detect:
-    """Return a detector of a prompt with answers that are objects, which hold their own scores."""
+    """Return a detector of rows whose answers are objects with their own scores, and that have no column of ratings."""
 
     def detect(columns: frozenset[str]) -> str:
         fits = {prompt, answers} <= columns and not columns & {*RATINGS, "chosen", "rejected"}
@@ -104,7 +104,7 @@ def rated_answers(row: Row, index: int) -> RatedAnswers:
 
 
 def _by_prompt(rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
-    """Yield one row for each prompt, with the rows of all its responses under `rated`."""
+    """Group rows by prompt: yield one row per prompt, with all rows of the prompt under `rated`."""
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault(str(row["prompt"]), []).append(index)
@@ -120,7 +120,7 @@ def _by_prompt(rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
     ),
 )  # fmt: skip
 def helpsteer(row: Row, index: int) -> RatedAnswers:
-    """Take the most and the least helpful response to the same prompt, which are separate rows (HelpSteer)."""
+    """Take a prompt's most helpful response as chosen, its least helpful as rejected; each has a row (HelpSteer)."""
     if len(row["rated"]) == 1:
         raise SkipRow("one response alone answers the prompt")
     scored = [(one["response"], read_number(one["helpfulness"])) for one in row["rated"]]
@@ -128,7 +128,11 @@ def helpsteer(row: Row, index: int) -> RatedAnswers:
 
 
 def _ranking(row: Row, index: int, prompt: Any, value: Any, name: str) -> RatedAnswers:
-    """Return the answers of a list of objects that have a score, a rank, or ratings of several aspects."""
+    """Read a list of objects, each an answer with a score, a rank, or ratings of several aspects.
+
+    Raises:
+        UserError: the cell is not a list, or no object has an answer and a score.
+    """
     rated, listed = [], _listed(value, name)
     for one in listed:
         answer, score = _text_of(one), _score_of(one)

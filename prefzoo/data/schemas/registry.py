@@ -1,4 +1,4 @@
-"""The registry of schemas: a decorated function turns a row of one known shape into a pair or a labelled answer."""
+"""The registry of schemas, functions that turn a row of a known shape into a pair or a labelled answer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.errors import UserError, did_you_mean
 from prefzoo.runtime.plugins import load_entry_points
 
-GROUP = "prefzoo.schemas"  # of the entry points by which installed packages offer schemas
+GROUP = "prefzoo.schemas"  # the entry points with schemas of installed packages
 Detect = Callable[[frozenset[str]], str]
 Matches = Callable[[Sequence[Row]], bool]
 Gather = Callable[[Sequence[Row]], Iterable[tuple[int, Row]]]
 Normalise = Callable[[Row, int], FromRow]
-SAMPLE = 100  # rows by whose values a schema is told
+SAMPLE = 100  # most rows whose values are tested to detect a schema
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,19 @@ class Schema:
     """One known shape of rows.
 
     Attributes:
-        name: as messages and audits show it.
-        columns: those that a data set of this shape must have.
-        detect: takes the names of all columns, and returns why they are of this schema, or an empty string.
-        normalise: takes a row and its index, and returns a `Pair`, a `LabelledAnswer`, or a `Ranking`, of which pairs
-            are made as the recipe asks. Columns that the row lacks are None. It raises a `UserError` for a row that it
-            refuses.
-        optional: columns that it reads if they are there.
-        before: names of schemas that this one is preferred to where both fit.
-        matches: takes up to 100 rows with fitting columns, and returns whether their values fit too; None where the
-            columns decide.
-        gather: makes one row, with the index of the first, of several that belong together; None where each stands
-            for itself.
-        turns: whether it makes conversations of plain text, which needs a chat template.
-        example: a row of this shape, or several that belong together.
+        name: its name in messages, audits and `data.format`.
+        columns: columns that a data set of this shape must have.
+        detect: function from the names of all columns to the reason why this schema fits; empty if it does not.
+        normalise: function from a row and its index to a `Pair`, a `LabelledAnswer`, or `RatedAnswers`, from which the
+            pairs that the recipe asks for are built. Required columns that the row lacks are None. It raises a
+            `UserError` for a row that it refuses, and `SkipRow` for one without a preference.
+        optional: columns that it reads if a row has them.
+        before: names of schemas that also fit its rows and that this one takes precedence over.
+        matches: function from up to 100 rows to whether their values fit, too; None if the columns suffice.
+        gather: function that groups rows: it yields the index of a group's first row, and one row for the group. None
+            if each row is read by itself.
+        turns: whether it splits plain text into messages, which needs a chat template.
+        example: a row of this shape, or the rows of one group.
     """
 
     name: str
@@ -59,7 +58,7 @@ class Schema:
 
     @property
     def example_rows(self) -> list[Row]:
-        """The rows of the example; empty without one."""
+        """The example as a list of rows."""
         return [self.example] if isinstance(self.example, dict) else list(self.example)
 
 
@@ -78,22 +77,20 @@ def schema(
     turns: bool = False,
     example: Row | tuple[Row, ...] = (),
 ) -> Callable[[Normalise], Schema]:
-    """Register the decorated function as the normalisation of a schema.
+    """Register the decorated function as the `normalise` of a new schema.
 
     Args:
-        name: as messages and audits show it.
-        columns: those that a data set of this shape must have.
-        detect: takes the names of all columns, and returns why they are of this schema, or an empty string; by default
-            a data set with all of `columns` is.
-        optional: columns that it reads if they are there.
-        before: names of schemas that this one is preferred to where both fit.
-        matches, gather, turns, example: as of a `Schema`.
+        name: its name in messages, audits and `data.format`.
+        columns: columns that a data set of this shape must have.
+        detect: function from the names of all columns to the reason why this schema fits; empty if it does not. By
+            default, a schema fits if all of `columns` are present.
+        optional, before, matches, gather, turns, example: see `Schema`.
 
     Returns:
-        A decorator that makes a `Schema` of a function of a row and its index.
+        A decorator that replaces a function from a row and its index by a `Schema`.
 
     Raises:
-        UserError: another function has registered the name.
+        UserError: the name is registered by a function in another file.
     """
 
     def register(normalise: Normalise) -> Schema:
@@ -111,27 +108,27 @@ def schema(
 
 
 def all_schemas() -> list[Schema]:
-    """Return every registered schema: the built-in ones in their order, then those of installed packages by name."""
+    """Return all schemas: the built-in ones as registered, then those of installed packages sorted by name."""
     _load_entry_points()
     built_in = [s for s in _SCHEMAS.values() if _is_built_in(s)]
     return built_in + sorted((s for s in _SCHEMAS.values() if not _is_built_in(s)), key=lambda s: s.name)
 
 
 def schema_names() -> list[str]:
-    """Return the name of every schema, as `data.format` takes it."""
+    """Return the names of all schemas, which are the values of `data.format`."""
     return [s.name for s in all_schemas()]
 
 
 def column_names() -> list[str]:
-    """Return the name of every column that some schema reads."""
+    """Return the names of all columns that schemas read."""
     return list(dict.fromkeys(name for s in all_schemas() for name in (*s.columns, *s.optional)))
 
 
 def get_schema(name: str) -> Schema:
-    """Return the schema of a name.
+    """Return the schema with a name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such schema.
     """
     known = {s.name: s for s in all_schemas()}
     if name not in known:
@@ -145,16 +142,16 @@ def detect_schema(columns: Collection[str], rows: Sequence[Row], spec: str, *, t
     """Find the one schema that fits a data set; None if none does.
 
     Args:
-        columns: names of the data set's columns.
-        rows: of the data set, for schemas that values tell apart.
+        columns: the names of all columns.
+        rows: rows of the data set; some of them are tested with `Schema.matches`.
         spec: name of the data set, for messages.
-        turns: whether schemas count that make conversations of plain text.
+        turns: whether to consider schemas that split plain text into messages.
 
     Returns:
-        The schema, after `Schema.before` has settled which of several is meant.
+        The schema; if several fit, the one that takes precedence by `Schema.before`.
 
     Raises:
-        UserError: several schemas fit, and none is preferred.
+        UserError: several schemas fit, and none of them takes precedence.
     """
     sample = rows[:: max(len(rows) // SAMPLE, 1)][:SAMPLE]
     candidates = [s for s in all_schemas() if turns or not s.turns]
@@ -189,7 +186,7 @@ def _is_built_in(entry: Schema) -> bool:
 
 @lru_cache(maxsize=1)
 def _load_entry_points() -> None:
-    """Import the schemas of installed packages. One that is broken is reported and left out."""
+    """Import the schemas of installed packages; report and skip those that fail to load."""
     load_entry_points(
         GROUP, lambda _, offered: None if isinstance(offered, Schema) else "it is not decorated with @schema"
     )

@@ -1,4 +1,4 @@
-"""Tell prompt and answers apart where two answers repeat their prompt, or hold it alone."""
+"""Split prompt and answers if both answers begin with the prompt, whether or not a prompt column repeats it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from prefzoo.data.schemas.notes import note
 from prefzoo.errors import UserError
 
 TURN = "\n\nAssistant:"
-FEWEST = 4  # rough tokens of a prompt that is only the common beginning of two texts
-LONGEST = 40  # characters of a text that a message shows
+FEWEST = 4  # fewest rough tokens that a common beginning needs to be a prompt
+LONGEST = 40  # most characters of a text in an error
 JOINED = "whose two prompts differ in white space, joined"
 REPEATED = "whose answers repeat the prompt, which is taken once"
 Split = tuple[Text, Text, Text]
 
 
 def split_conversations(chosen: list[Message], rejected: list[Message], row: Row) -> Split:
-    """Split two conversations into the prompt that both begin with, and the rest of each.
+    """Split two conversations into their common first messages, which are the prompt, and the rest of each.
 
     Args:
         chosen, rejected: whole conversations.
-        row: where they come from, to name a column that may hold the prompt.
+        row: their row, to find a column that may hold the prompt for the error message.
 
     Returns:
-        Prompt, chosen and rejected; of messages that differ in white space alone, those of `chosen`.
+        Prompt, chosen and rejected. If the prompts differ in white space only, that of `chosen` is taken.
 
     Raises:
-        UserError: their prompts differ, or there is none.
+        UserError: the prompts differ, or there is no prompt.
     """
     cut = min(common_messages(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
     first, second = chosen[cut], rejected[cut]
@@ -48,18 +48,18 @@ def split_conversations(chosen: list[Message], rejected: list[Message], row: Row
 
 
 def split_texts(chosen: str, rejected: str, row: Row) -> Split:
-    """Split two texts up to the last turn marker of both, else up to the last word that both begin with.
+    """Split two texts after the last `Assistant:` in their common beginning, or else after their last common word.
 
     Args:
         chosen, rejected: texts that begin with the same prompt.
-        row: where they come from, to name a column that may hold the prompt.
+        row: their row, to find a column that may hold the prompt for the error message.
 
     Returns:
-        Prompt, chosen and rejected. Blanks at the boundary go to the answer: byte-level tokenizers join a blank to the
-        word after it.
+        Prompt, chosen and rejected. White space at the boundary goes to the answers, because byte-level tokenizers join
+        a space to the word after it.
 
     Raises:
-        UserError: the texts have less in common than a prompt.
+        UserError: the common beginning is too short to be a prompt.
     """
     same = len(os.path.commonprefix([chosen, rejected]))
     turn = chosen.rfind(TURN, 0, same)
@@ -76,18 +76,18 @@ def split_texts(chosen: str, rejected: str, row: Row) -> Split:
 
 
 def leave_out_repeated(prompt: Text, chosen: list[Message], rejected: list[Message], row: Row) -> Split:
-    """Return a prompt with its answers, which may be whole conversations that begin with it.
+    """Remove the prompt from answers that are whole conversations.
 
     Args:
         prompt: text, or messages.
-        chosen, rejected: answers, or conversations.
-        row: where they come from, for messages.
+        chosen, rejected: answers, or whole conversations.
+        row: their row, to find a column that may hold the prompt for the error message.
 
     Returns:
         Prompt, chosen and rejected.
 
     Raises:
-        UserError: the conversations begin with something else than the prompt.
+        UserError: the conversations do not begin with the prompt.
     """
     if chosen[0]["role"] == "assistant" and rejected[0]["role"] == "assistant":
         return prompt, chosen, rejected
@@ -105,12 +105,12 @@ def leave_out_repeated(prompt: Text, chosen: list[Message], rejected: list[Messa
 
 
 def rough_tokens(text: str) -> int:
-    """Return about how many tokens a text has: words, numbers, other characters."""
+    """Estimate the number of tokens of a text: count words, numbers and other characters."""
     return len(re.findall(r"[A-Za-z]+|\d+|[^\sA-Za-z\d]", text))
 
 
 def _merged(prompt: Text, shared: list[Message]) -> list[Message] | None:
-    """Return the messages of a prompt and of the beginning of its conversations, each once; None if they differ."""
+    """Merge a prompt with the first messages of its conversations, each message once; None if they do not match."""
     if isinstance(prompt, str):
         flat, parts = " ".join(prompt.split()), [" ".join(m["content"].split()) for m in shared]
         return shared if not flat or any(p and (p in flat or flat in p) for p in parts) else None
@@ -126,7 +126,7 @@ def _alike(first: list[Message], second: list[Message]) -> bool:
 
 
 def _common_words(chosen: str, rejected: str) -> tuple[int, int]:
-    """Return where the words end that both texts begin with; each text keeps at least one word."""
+    """Return where the common first words end in each text. The last word of a text is never counted as common."""
     first, second = list(re.finditer(r"\S+", chosen)), list(re.finditer(r"\S+", rejected))
     most = max(min(len(first), len(second)) - 1, 0)
     count = next((i for i in range(most) if first[i].group() != second[i].group()), most)
@@ -134,7 +134,7 @@ def _common_words(chosen: str, rejected: str) -> tuple[int, int]:
 
 
 def prompt_cure(row: Row) -> str:
-    """Return how to give the row a prompt: by the column that may hold one, if there is such."""
+    """Return the cure for a missing prompt, with the column that probably holds the prompt if there is one."""
     known = {"chosen", "rejected", "prompt"}
     texts = [
         name

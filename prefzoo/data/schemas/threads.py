@@ -1,4 +1,4 @@
-"""Answers to earlier messages in separate rows, or in trees: OpenAssistant's ranked replies, PRISM's utterances."""
+"""Conversations whose messages are separate rows or trees: OpenAssistant's ranked replies, PRISM's utterances."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def _message(row: Row) -> Message:
 
 
 def _thread(row: Row, before: list[Message], replies: Sequence[Any]) -> Row:
-    """Return a row with the conversation up to a message, and with the replies to it that have a rank."""
+    """Add to a row the conversation up to a message as `thread`, and the ranked replies to it as `rated`."""
     ranked = [(one.get("text"), rank) for one in replies if (rank := read_number(one.get("rank"))) is not None]
     return {**row, "thread": before, "rated": [Rated(text, -rank) for text, rank in ranked]}
 
 
 def _by_parent(rows: Sequence[Row]) -> Iterator[ReadRow]:
-    """Yield one row for each message of a user, with the conversation up to it and its ranked replies."""
+    """Yield one row per user message, with the conversation up to it and its ranked replies."""
     by_id = {row["message_id"]: row for row in rows}
     replies: dict[Any, list[Row]] = {}
     for row in rows:
@@ -47,7 +47,7 @@ def _by_parent(rows: Sequence[Row]) -> Iterator[ReadRow]:
 
 
 def _nodes(rows: Sequence[Row]) -> Iterator[ReadRow]:
-    """Yield one row for each message of a user in trees, with the conversation up to it and its ranked replies."""
+    """Yield one row per user message in the trees, with the conversation up to it and its ranked replies."""
     for index, row in enumerate(rows):
         waiting: list[tuple[Any, list[Message]]] = [(row["prompt"], [])]
         while waiting:
@@ -75,7 +75,7 @@ def _ranking(row: Row, index: int, *, scores: bool) -> RatedAnswers:
     ),
 )  # fmt: skip
 def ranked_messages(row: Row, index: int) -> RatedAnswers:
-    """Take the replies of the best and of the worst rank to each message, in separate rows (OpenAssistant)."""
+    """Take a message's best-ranked reply as chosen, its worst-ranked as rejected; each has a row (OpenAssistant)."""
     return _ranking(row, index, scores=False)
 
 
@@ -96,12 +96,12 @@ def _are_trees(rows: Sequence[Row]) -> bool:
     },
 )  # fmt: skip
 def ranked_trees(row: Row, index: int) -> RatedAnswers:
-    """Take the replies of the best and of the worst rank to each message of a tree (OpenAssistant's trees)."""
+    """Take a message's best-ranked reply as chosen, its worst-ranked as rejected, from trees (OpenAssistant)."""
     return _ranking(row, index, scores=False)
 
 
 def _by_turn(rows: Sequence[Row]) -> Iterator[ReadRow]:
-    """Yield one row for each turn of a conversation, with the turns before it and the scored responses to it."""
+    """Yield one row per turn of a conversation, with the conversation up to it and the scored responses to it."""
     conversations: dict[Any, dict[Any, list[int]]] = {}
     for index, row in enumerate(rows):
         conversations.setdefault(row["conversation_id"], {}).setdefault(row["turn"], []).append(index)
@@ -132,5 +132,5 @@ def _by_turn(rows: Sequence[Row]) -> Iterator[ReadRow]:
     ),
 )  # fmt: skip
 def prism(row: Row, index: int) -> RatedAnswers:
-    """Take the responses of the highest and of the lowest score to each turn, in separate rows (PRISM)."""
+    """Take a turn's highest-scored response as chosen, its lowest-scored as rejected; each has a row (PRISM)."""
     return _ranking(row, index, scores=True)

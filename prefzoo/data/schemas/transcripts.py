@@ -1,4 +1,4 @@
-"""Conversations written as plain text, like hh-rlhf's: split into turns."""
+"""Pairs and labelled answers whose conversations are plain text, like hh-rlhf's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _of_row(row: Row, names: Sequence[str]) -> Transcripts | None:
 
 
 def _mostly(names: Sequence[str]) -> Matches:
-    """Return a test whether most rows hold transcripts."""
+    """Return a function that tests whether more than half of the rows hold transcripts."""
     return lambda rows: sum(_of_row(row, names) is not None for row in rows) > HALF * len(rows)
 
 

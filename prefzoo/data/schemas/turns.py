@@ -1,4 +1,4 @@
-"""Split plain-text transcripts into messages, at names like Human and Assistant or at marks of chat templates."""
+"""Split plain-text transcripts into messages, at names like `Human:` or at the tokens of chat templates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMES = (
     ("human", "assistant"), ("user", "assistant"), ("prompter", "assistant"), ("H", "A"), ("Question", "Answer"),
     ("Q", "A"),
 )  # fmt: skip
-EXERCISES = ("H", "Question", "Q", "Instruction")  # a text may begin with such a word and be no transcript
+EXERCISES = ("H", "Question", "Q", "Instruction")  # many texts that are not transcripts begin with these
 HEADS = (("Instruction", "Response"), ("Human", "Assistant"), ("User", "Assistant"))
 SYSTEM_NAMES = ("System", "SYSTEM")
 ROLE_TOKENS = "system|user|assistant|tool"
@@ -24,13 +24,13 @@ class Style:
     """One way to write a conversation as text.
 
     Attributes:
-        shown: its marks, for messages.
-        mark: matches the start of a turn; the group `role` is its role's mark.
-        roles: role's mark -> role.
-        ends: what closes a turn, and is no part of its content.
-        preamble: whether text before the first mark is a system message; else it must be blank.
-        hint: is in every transcript of this style; quicker to look for than the mark.
-        alone: whether a prompt of this style is one whose answers have no mark of the assistant.
+        shown: its name in messages.
+        mark: pattern that matches the start of a turn; its group `role` is a key of `roles`.
+        roles: name of a role in this style -> role.
+        ends: texts that may end a turn; they are removed from its content.
+        preamble: whether text before the first mark is a system message; if not, there must be none.
+        hint: a text that every transcript in this style contains; searching for it is faster than for the mark.
+        alone: whether to split a prompt in this style, too, if its answers have no mark of the assistant.
     """
 
     shown: str
@@ -60,12 +60,12 @@ def _roles(**more: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Transcripts:
-    """A prompt with its answers, split into turns.
+    """A prompt with its answers, split into messages.
 
     Attributes:
-        style: in which they are written.
-        prompt: its turns; empty for whole transcripts.
-        answers: the turns of each.
+        style: the style that they are written in.
+        prompt: the messages of the prompt; empty if the answers are whole transcripts.
+        answers: the messages of each answer.
     """
 
     style: Style
@@ -74,7 +74,7 @@ class Transcripts:
 
     @property
     def change(self) -> str:
-        """What was done to the row, for `note`."""
+        """The change to the row, for `note`."""
         return f"split into turns, written as a transcript ({self.style.shown})"
 
 
@@ -122,7 +122,7 @@ STYLES = (
         {"Human": "user", "Assistant": "assistant"}, hint="Human:",
     ),
 )  # fmt: skip
-BEGIN = re.compile(  # what begins a text that a chat template has written
+BEGIN = re.compile(  # BOS tokens, with which a text rendered by a chat template begins
     r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|<｜begin▁of▁sentence｜>|<BOS_TOKEN>|\[gMASK\]<sop>)(?=\S)"
 )
 SYSTEM_IN_LLAMA_2 = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.DOTALL)
@@ -132,12 +132,12 @@ def split_turns(text: str, style: Style) -> list[Message] | None:
     """Split a transcript into messages.
 
     Args:
-        text: begins with a turn of the user or the system.
-        style: in which it is written.
+        text: the text, which must begin with a turn of the user or the system.
+        style: the style that it is written in.
 
     Returns:
-        The messages, an empty one last where the transcript ends with the assistant's mark; adjacent turns of the same
-        role are joined by a blank line. None if the text is not such a transcript.
+        The messages; None if the text is not such a transcript. If it ends with the assistant's mark, the last message
+        is empty. Adjacent turns of one role are joined by a blank line.
     """
     if style.hint not in text or not (style.preamble or style.mark.match(text.lstrip())):
         return None
@@ -155,14 +155,15 @@ def split_turns(text: str, style: Style) -> list[Message] | None:
 
 
 def read_transcripts(prompt: str, answers: Sequence[str]) -> Transcripts | None:
-    """Split the transcripts of a prompt with its answers.
+    """Split a prompt and its answers into messages.
 
     Args:
-        prompt: ends with the assistant's mark, or the answers begin with it; empty if the answers are transcripts.
-        answers: of one prompt.
+        prompt: the text of the prompt; empty if the answers are whole transcripts.
+        answers: the texts of its answers.
 
     Returns:
-        The turns in the first style that all of them are written in, or at least the prompt; None if there is none.
+        The messages, by the first style that prompt and answers are written in. If there is none, the prompt alone is
+        split, and each answer is one message. None if the prompt is not a transcript either.
     """
     prompt, answers = _begun(prompt), answers if prompt.strip() else [_begun(answer) for answer in answers]
     for style in STYLES:
@@ -183,7 +184,7 @@ def _begun(text: str) -> str:
 
 
 def _unmarked(prompt: str, answers: Sequence[str]) -> Transcripts | None:
-    """Split the transcript of a prompt that ends with the user's words, before answers without any mark."""
+    """Split a prompt that ends with a turn of the user, if its answers have no marks."""
     split: list[tuple[Style, list[Message]]] = []
     for style in STYLES:
         turns = (split_turns(prompt, style) or []) if style.alone and style.mark.match(prompt.lstrip()) else []
@@ -191,12 +192,12 @@ def _unmarked(prompt: str, answers: Sequence[str]) -> Transcripts | None:
             split.append((style, turns))
     if not split:
         return None
-    style, turns = max(split, key=lambda one: len(one[1]))  # the breaks between turns may be lines or blank lines
+    style, turns = max(split, key=lambda one: len(one[1]))  # some styles differ only in the line breaks between turns
     return Transcripts(style, turns, [[{"role": "assistant", "content": _closed(one, style)}] for one in answers])
 
 
 def _goes_on(whole: Sequence[Message], head: Sequence[Message]) -> bool:
-    """Return whether a transcript begins with some turns, and the assistant speaks after them."""
+    """Return whether a transcript begins with the messages `head`, and an assistant message follows them."""
     after = whole[len(head) :]
     return (
         list(whole[: len(head)]) == list(head)
@@ -220,7 +221,7 @@ def _extended(turns: list[Message], role: str, content: str) -> list[Message]:
 
 
 def _with_system(turns: list[Message]) -> list[Message]:
-    """Return the turns with the system message that Llama 2 writes into the first one as a message of its own."""
+    """Move the system message that Llama 2 writes into the first turn to a message of its own."""
     inner = SYSTEM_IN_LLAMA_2.match(turns[0]["content"])
     if not inner:
         return turns
