@@ -1,4 +1,4 @@
-"""Benchmarks in the long table: intervals, what each was measured on, and paired differences from the base."""
+"""Benchmarks in the long table: values with intervals, suites, and paired differences from the base."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from prefzoo.evals.stats.inference import mcnemar
 from prefzoo.evals.stats.intervals import Difference, Estimate, Values
 
 Z = 1.96  # of a 95% interval
-SHARED = ["loss", "seed", "commit", "suite", "higher_is_better", "missing"]  # columns that a difference takes over
+SHARED = ["loss", "seed", "commit", "suite", "higher_is_better", "missing"]  # copied from a benchmark to its difference
 
 
 def benchmark_estimate(result: Mapping[str, Any]) -> Estimate:
     """Return a benchmark's value with its interval.
 
     Args:
-        result: as `prefzoo.evals.suites.benchmarks.Benchmark` has it.
+        result: the fields of a `prefzoo.evals.suites.benchmarks.Benchmark`.
 
     Returns:
-        Wilson's interval for a share of documents; else one by the spread between documents, or lm-eval's own error.
+        The value with Wilson's interval if it is a share of documents. Else the interval follows from the spread
+        between documents, or from lm-eval's own standard error if there are no scores per document.
     """
     value, n = float(result["value"]), int(result["n"])
     scores = np.array([row["score"] for row in result.get("samples") or ()])
@@ -36,21 +37,21 @@ def benchmark_estimate(result: Mapping[str, Any]) -> Estimate:
 
 
 def _share(value: float, n: int) -> bool:
-    """Return whether the value is a mean of zeros and ones: then value times n is a whole number."""
+    """Return whether the value can be a mean of n zeros and ones, so that value times n is a whole number."""
     return 0 <= value <= 1 and abs(value * n - round(value * n)) < 1e-6  # noqa: PLR2004 - rounding
 
 
 def with_benchmarks(long: pd.DataFrame, models: Mapping[str, Measured], base: str) -> pd.DataFrame:
-    """Complete the benchmarks in the long table.
+    """Add suites, notes and differences from the base to the benchmarks in the long table.
 
     Args:
         long: the long table, a row per variant and metric.
-        models: what was measured, by the variant's name.
-        base: the baseline's name.
+        models: measurements by the variant's name.
+        base: name of the baseline.
 
     Returns:
-        The table with suite and note of each benchmark, a row `<suite>_delta` for its difference from the base, and a
-        column `p` of "no difference", corrected after Holm over the variants of a suite; NaN elsewhere.
+        The table with the suite and note of each benchmark, a row `<suite>_delta` for each difference from the base,
+        and a column `p`: the p-value of each difference, Holm-corrected over the variants of a suite; NaN elsewhere.
     """
     table = long.assign(p=np.nan)
     for row, variant, metric in zip(long.index, long.variant, long.metric, strict=True):
@@ -78,11 +79,13 @@ def _note(result: Mapping[str, Any]) -> str:
 
 
 def deltas(models: Mapping[str, Measured], base: str) -> list[dict[str, Any]]:
-    """Return rows of the long table: each variant less the base, by document; McNemar's test if all scores are 0 or 1.
+    """Return a row of the long table for each variant and benchmark: the variant minus the base, paired by document.
+
+    The test is McNemar's if all scores are 0 or 1, else one of random sign flips.
 
     Args:
-        models: what was measured, by the variant's name.
-        base: the baseline's name.
+        models: measurements by the variant's name.
+        base: name of the baseline.
     """
     if base not in models:
         return []
@@ -99,7 +102,7 @@ def deltas(models: Mapping[str, Measured], base: str) -> list[dict[str, Any]]:
 
 
 def _paired(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[Values, Values] | None:
-    """Return scores of the documents that both answered, by id and content; None if there are none."""
+    """Return both models' scores of the documents with the same id and content; None if they share none."""
     if ours.get("metric") != theirs.get("metric") or ours.get("chat_template") != theirs.get("chat_template"):
         return None
     base_scores = {(str(r["doc_id"]), r["doc_hash"]): float(r["score"]) for r in theirs.get("samples") or ()}

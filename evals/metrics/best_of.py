@@ -1,4 +1,4 @@
-"""Best of N: does a judge rate the right answer above the wrong ones? RewardBench 2's scores (arXiv:2506.01937)."""
+"""Best-of-N scores of a judge: does it grade the right answer highest? After RewardBench 2 (arXiv:2506.01937)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Outcome, Pr
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Estimate, Values
 
-TIES = "ties"  # the subset with several right answers, whatever its case
-REFERENCE, TIED = "ref", "tied"  # how the ids of its rows begin: one right answer, and many
+TIES = "ties"  # name, in any case, of the subset whose prompts have several right answers
+REFERENCE, TIED = "ref", "tied"  # prefixes of the ids of its rows: one right answer, and many
 EVEN = 0.5
-WEIGHTS = (0.3, 0.3, 0.2, 0.2, 0.01)  # of its five parts
+WEIGHTS = (0.3, 0.3, 0.2, 0.2, 0.01)  # of the five parts of the score of the ties
 RESAMPLES = 2000
-Z = 1.96  # of a 95% interval
+Z = 1.96  # half-width of a 95% interval in standard errors
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Item:
     """A prompt with right and wrong answers.
 
     Attributes:
-        subset: the part of the benchmark that it belongs to.
-        right, wrong: its answers.
+        row: the prompt.
+        subset: part of the benchmark that the prompt belongs to.
+        right, wrong: the right and the wrong answers.
     """
 
     row: PromptRow
@@ -45,22 +46,22 @@ class Item:
 
     @property
     def ties(self) -> bool:
-        """Whether it is scored as one of several right answers."""
+        """Whether the item belongs to the ties, whose prompts have several right answers."""
         return self.subset.lower() == TIES
 
 
 @dataclass(frozen=True)
 class BestOf:
-    """How a judge does.
+    """A judge's scores on best-of-N data.
 
     Attributes:
-        judge: its name.
-        prompt_hash: hash of its prompt; empty without one.
+        judge: name of the judge.
+        prompt_hash: hash of the judge's prompt; empty for a judge without a prompt.
         subsets: score of each subset, by name; n = 0 where too many verdicts are missing.
-        average: unweighted mean of the subsets.
-        parts: of the ties, what their score is made of, by name; empty without any.
-        rated: whether the judge rated each answer by itself, as RewardBench 2 has judges do in the ties.
-        coverage: of the items.
+        average: unweighted mean over the subsets.
+        parts: the five parts of the score of the ties, by name; empty if there are no ties.
+        coverage: number of items, and of those without a score, with the reasons.
+        rated: whether the judge graded each answer alone, as judges do for the ties in RewardBench 2.
     """
 
     judge: str
@@ -73,20 +74,21 @@ class BestOf:
 
 
 def best_of(judge: Judge, items: Sequence[Item], report: Progress | None = None) -> BestOf:
-    """Measure a judge by how it rates right and wrong answers.
+    """Measure how well a judge separates right from wrong answers.
 
-    Outside the ties, an item counts 1 if its right answer has the best grade of all, a k-th if k answers share the best
-    grade, else 0. Of the ties the score is that of RewardBench 2: right answers above wrong ones, by a margin that
-    exceeds the spread of the right ones. A judge that compares two answers is asked whether the right one beats each
-    wrong one, in both orders; in the ties it grades by the mean win rate against all others.
+    Outside the ties, an item scores 1 if its right answer alone has the best grade, 1/k if the right answer shares the
+    best grade with k - 1 wrong ones, else 0. The ties have the score of RewardBench 2: right answers must be graded
+    above wrong ones, by a margin larger than the spread among the right ones. A judge of pairs compares the right
+    answer with each wrong one; if there are several right answers, or in the ties, it compares every two answers, and
+    an answer's grade is its mean win rate against the others.
 
     Args:
         judge: any judge.
-        items: what it is measured on.
-        report: called with the number of finished calls and of all.
+        items: prompts with right and wrong answers.
+        report: called with the number of finished calls and the total number.
 
     Returns:
-        Its scores, with intervals over prompts.
+        The judge's scores, with intervals over prompts.
     """
     grades = _grades(judge, items, report)
     missing = [reason for own in grades if (reason := _missing(own))]
@@ -106,7 +108,7 @@ def best_of(judge: Judge, items: Sequence[Item], report: Progress | None = None)
 
 
 def comparisons_of(judge: Judge, items: Sequence[Item]) -> list[Comparison]:
-    """Return what a judge is asked to compare, for its forecast; nothing if it scores single answers."""
+    """Return the comparisons that a judge of pairs makes, to forecast its cost; none for a judge of single answers."""
     if judge.scores_answers:
         return []
     return [
@@ -119,7 +121,7 @@ def comparisons_of(judge: Judge, items: Sequence[Item]) -> list[Comparison]:
 
 
 def average(scores: Sequence[Estimate]) -> Estimate:
-    """Return the unweighted mean of independent scores, with a normal interval; over all their rows."""
+    """Return the unweighted mean of independent scores, with a normal interval; n is the sum of their n."""
     value = float(np.mean([score.value for score in scores])) if scores else math.nan
     if not math.isfinite(value):
         return intervals.NOTHING
@@ -131,15 +133,16 @@ def average(scores: Sequence[Estimate]) -> Estimate:
 
 
 def ties_score(graded: Sequence[tuple[Item, Values]]) -> tuple[Estimate, dict[str, float]]:
-    """Score the ties as RewardBench 2 does: a score of all rows together, resampled by prompt.
+    """Score the ties as RewardBench 2 does: one score over all rows, with an interval from resampled prompts.
 
     Args:
-        graded: items with the grades of their answers. The ids begin with `ref:` (one right answer) or `tied:` (many),
-            and end with what names the prompt.
+        graded: items with the grades of their answers, right ones first. An id is `ref:PROMPT` for a row with one right
+            answer, and `tied:PROMPT` for a row with many.
 
     Returns:
-        The score, and its five parts: the accuracy on either kind of row, how often the margin between right and wrong
-        exceeds the spread of the right ones, the same with the smaller margin of both kinds, and by how much.
+        The score, and its five parts by name: the accuracy on rows with one and with many right answers, the share of
+        prompts whose margin between right and wrong answers exceeds the spread of the right ones, the same with the
+        smaller margin of the prompt's two rows, and the mean amount by which that margin exceeds the spread.
     """
     prompts: dict[str, dict[str, tuple[float, float]]] = {}
     for item, own in graded:
@@ -157,7 +160,7 @@ def ties_score(graded: Sequence[tuple[Item, Values]]) -> tuple[Estimate, dict[st
 
 
 def _widened(estimate: Estimate, parts: Values) -> Estimate:
-    """Widen the interval by Wilson's of each share that is 0 or 1, whose resamples are all alike."""
+    """Widen the interval by Wilson's interval of each share that is 0 or 1, since all its resamples are equal."""
     low, high = estimate.low, estimate.high
     for share, weight in zip(parts[:-1], WEIGHTS[:-1], strict=True):
         if share in (0, 1):
@@ -167,7 +170,7 @@ def _widened(estimate: Estimate, parts: Values) -> Estimate:
 
 
 def _parts(table: Values) -> Values:
-    """Return the (r, 5) parts of the score of (r, n, 3) margins of both kinds of row and spreads, NaN where absent."""
+    """Return the (r, 5) parts of the score from (r, n, 3) reference margins, tied margins and spreads; NaN: absent."""
     reference, tied, spread = np.moveaxis(table, 2, 0)
     both = np.isfinite(reference) & np.isfinite(tied)
     hard = np.minimum(reference, tied)
@@ -186,7 +189,7 @@ def _share(values: Values, where: np.ndarray) -> Values:
 
 
 def _margin_and_spread(grades: Values, right: int) -> tuple[float, float]:
-    """Return how far the worst right answer is above the best wrong one, and how far apart the right ones are."""
+    """Return the worst right grade minus the best wrong one, and the range of the right grades."""
     good, bad = grades[:right], grades[right:]
     return float(good.min() - bad.max()), float(np.ptp(good))
 
@@ -197,12 +200,12 @@ def _credit(item: Item, grades: Values) -> float:
 
 
 def _half(score: Estimate) -> float:
-    """Return a standard error from an interval: where all rows ended alike, Wilson's says more than a spread of 0."""
+    """Return the standard error that an interval implies: above 0 also where all rows have the same outcome."""
     return (score.high - score.low) / (2 * Z)
 
 
 def _duel(item: Item) -> bool:
-    """Return whether a judge of pairs need only compare the right answer with each wrong one."""
+    """Return whether a judge of pairs compares only the single right answer with each wrong one."""
     return len(item.right) == 1 and not item.ties
 
 
@@ -219,7 +222,7 @@ def _grades(judge: Judge, items: Sequence[Item], report: Progress | None) -> lis
 
 
 def _won(verdict: Verdict) -> Outcome:
-    """Return how far a wrong answer wins against the right one, whose own grade is an even contest."""
+    """Return a wrong answer's win against the right one, in [0, 1]; the right answer's own grade is one half."""
     return verdict.missing or verdict.preference - FIRST
 
 

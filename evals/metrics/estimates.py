@@ -1,4 +1,4 @@
-"""The metrics of all models of a run, with their intervals."""
+"""Estimate the metrics of all models of a run, with their intervals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from prefzoo.runtime.plugins import RAISED, describe_error
 
 
 def rows_or_none(metric: Metric, measured: Measured, base: Measured | None) -> Values | None:
-    """Read a metric's rows, without an error where it fails, of which the board tells.
+    """Return a metric's rows. A metric that fails raises no error here, since the board reports it.
 
     Args:
         metric: the metric.
-        measured: what was measured on the model.
-        base: the same of the baseline; None for the baseline itself.
+        measured: measurements of the model.
+        base: measurements of the baseline; None for the baseline itself.
 
     Returns:
         (n,) values; None if the model has none, or if the metric fails.
@@ -31,15 +31,14 @@ def rows_or_none(metric: Metric, measured: Measured, base: Measured | None) -> V
 def estimates(models: Mapping[str, Measured], base: str) -> tuple[dict[str, dict[str, Noted]], dict[str, str]]:
     """Estimate every registered metric and every benchmark of every model.
 
-    A metric that fails takes no other with it.
+    A metric that fails does not stop the others.
 
     Args:
-        models: what was measured, by the model's name.
-        base: the baseline's name; it has no number of what is measured against itself.
+        models: measurements by the model's name.
+        base: name of the baseline, which gets no estimate of the metrics that compare a model with it.
 
     Returns:
-        For each model its estimates by metric, in the order of the tables' columns; and for each metric that fails
-        the reason.
+        The estimates of each model by metric; and the reason of each metric that failed, by the metric's name.
     """
     failed = {name: reason for m in models.values() for name, reason in m.failed.items()}
     of_base = models.get(base)

@@ -1,4 +1,4 @@
-"""Files of other tools, each of which holds what was measured on one model: how they are gathered and merged."""
+"""Find and merge files of other tools, each of which holds the benchmarks of one model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from prefzoo.evals.metrics.measure import Measured
 
 
 def merge(files: Iterable[Path], read: Callable[[Path], tuple[str, dict[str, Any]]]) -> dict[str, Measured]:
-    """Merge files by model; of a task that is in two, the later file counts.
+    """Merge files by model. If two files have the same task, the later one counts.
 
     Args:
-        files: in their order.
-        read: returns the model's name and its benchmarks.
+        files: paths of the files, the later one last.
+        read: function that reads a file and returns the model's name and its benchmarks.
 
     Returns:
-        What was measured on each model, by name, in the order of the files.
+        The measurements of each model, by name, in the order of the files.
     """
     models: dict[str, dict[str, Any]] = {}
     for file in files:
@@ -29,19 +29,19 @@ def merge(files: Iterable[Path], read: Callable[[Path], tuple[str, dict[str, Any
 
 
 def files_in(path: Path, pattern: str, cure: str, where: str) -> list[Path]:
-    """Return the file itself, or those that a folder holds at any depth.
+    """Return a file itself, or the matching files in a folder, at any depth.
 
     Args:
         path: A file or a folder.
-        pattern: Of the names of files in a folder.
-        cure: What to give, for messages.
-        where: What to do if the folder holds none.
+        pattern: Glob pattern of the file names to look for in a folder.
+        cure: End of the message if the path does not exist: what to give instead.
+        where: End of the message if the folder has no matching file: what to do.
 
     Returns:
-        The files of one folder after those of another, by name.
+        The files, sorted by folder and then by name.
 
     Raises:
-        UserError: There is nothing of that name, or no such file in the folder.
+        UserError: The path does not exist, or the folder has no matching file.
     """
     if path.is_file():
         return [path]
@@ -57,7 +57,7 @@ def read_json(file: Path, cure: str) -> Any:
     """Return the content of a JSON file.
 
     Raises:
-        UserError: It is not JSON; the message ends with the cure.
+        UserError: The file is not JSON; the message ends with `cure`.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Reward against KL along a training (Rafailov 2023, arXiv:2305.18290, figure 2): what distance from the base buys."""
+"""Reward against KL from the base over the steps of a training (Rafailov 2023, arXiv:2305.18290, figure 2)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ COLUMNS = ("variant", "step", "kl", "kl_low", "kl_high", "reward", "reward_low",
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """A variant after so many steps: per sampled answer its KL estimate in nats, per prompt or pair its reward.
+    """KL and reward of a variant at one step of its training.
 
-    `metric` is what the reward is: `score` (the verifier's, of the same samples), `win_rate` (the judge's, of the same
-    samples against the base's) or `preference_accuracy`. `answers` are the samples' texts.
+    Attributes:
+        kl: estimate of the KL from the base for each sampled answer, in nats.
+        reward: reward per prompt or pair.
+        metric: what the reward is: `score` (the verifier's, of the same samples), `win_rate` (the judge's, of the same
+            samples against the base's) or `preference_accuracy`.
+        answers: texts of the samples.
     """
 
     kl: list[float]
@@ -29,13 +33,13 @@ class FrontierPoint:
 
 
 def table(points: Mapping[str, Mapping[int, FrontierPoint]]) -> pd.DataFrame:
-    """Return a row per variant and step, with 95% intervals, as in `frontier.csv`. The base is step 0, at KL 0."""
+    """Return the table of `frontier.csv`: a row per variant and step, with 95% intervals; step 0 is the base."""
     rows = []
     for variant, steps in points.items():
         for step, point in sorted(steps.items()):
             divergence, reward = np.array(point.kl, dtype=float), intervals.mean(np.array(point.reward, dtype=float))
             kl = intervals.mean(divergence)
-            if not divergence.any():  # the base itself: no share of zero, which might be another by chance
+            if not divergence.any():  # the base itself: its KL is exactly 0, without an interval
                 kl = Estimate(0.0, 0.0, 0.0, 0.0, len(divergence))
             values = (kl.value, kl.low, kl.high, reward.value, reward.low, reward.high)
             rows.append((variant, step, *values, point.metric))

@@ -1,4 +1,4 @@
-"""Held-out pairs under a model: margins against one common frozen reference, and every metric of log-probs."""
+"""Measure a model on held-out pairs: margins under one common frozen reference, and all metrics of log-probs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefzoo.evals.metrics.registry import Metric, all_metrics
 from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.types import LogProbs, VocabLogProbs
 
-DECIMALS = 6  # that are stored
+DECIMALS = 6  # of the stored values
 
 
 def preference_margins(policy: LogProbs, reference: LogProbs) -> list[float]:
@@ -22,16 +22,16 @@ def preference_margins(policy: LogProbs, reference: LogProbs) -> list[float]:
 def on_pairs(
     policy: VocabLogProbs, reference: LogProbs, beta: float | None, metrics: Sequence[Metric] | None = None
 ) -> HeldOut:
-    """Measure everything that the registered metrics want of held-out pairs.
+    """Measure margins and every metric of log-probs on held-out pairs. A metric that fails does not stop the others.
 
     Args:
         policy: log-probs of the (B,) pairs under the model.
-        reference: the same under the common frozen reference.
-        beta: what the model's loss multiplies its margins by.
-        metrics: which ones; by default all that are registered.
+        reference: log-probs of the same pairs under the common frozen reference.
+        beta: factor by which the model's loss multiplies margins; None if it has no such parameter.
+        metrics: metrics to measure; by default all registered ones.
 
     Returns:
-        Margins and further values, in the order of the pairs; and why a metric fails, which takes no other with it.
+        Margins and further values, in the order of the pairs, and the reasons of the metrics that failed.
     """
     pairs: dict[str, list[float]] = {}
     failed: dict[str, str] = {}
@@ -49,6 +49,9 @@ def on_pairs(
 
 
 def has_all_metrics(measured: Measured) -> bool:
-    """Return whether every registered metric of log-probs is there: a package may have been installed since."""
+    """Return whether a stored measurement has every registered metric of log-probs; True without held-out pairs.
+
+    Packages that were installed after the measurement may have added metrics.
+    """
     wanted = {m.name for m in all_metrics() if m.from_logprobs is not None}
     return not measured.margins or not wanted - measured.pairs.keys()

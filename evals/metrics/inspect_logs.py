@@ -1,4 +1,4 @@
-"""Logs of Inspect AI in their JSON form, read sample by sample into the same measurements as benchmarks run here."""
+"""Read JSON logs of Inspect AI, sample by sample, as if their benchmarks had been run here."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from prefzoo.evals.suites.benchmarks import Benchmark
 
 GIVE = "give a JSON log of Inspect"
 CONVERT = "`inspect log convert --to json --output-dir FOLDER LOG` writes one"
-LISTINGS = ("logs.json", "eval-set.json")  # that Inspect writes beside logs
-UNSCORED = "unscored"  # how many samples of a benchmark have no score
-WORDS = {  # as Inspect itself reads them: correct, incorrect, partly correct, no answer
+LISTINGS = ("logs.json", "eval-set.json")  # files of Inspect that list logs but are not logs
+UNSCORED = "unscored"  # key for the number of samples of a benchmark without a score
+WORDS = {  # values that Inspect itself gives to these scores: correct, incorrect, partly correct, no answer
     "c": 1.0, "i": 0.0, "p": 0.5, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0,
 }  # fmt: skip
 
 
 def read_logs(paths: Sequence[Path]) -> dict[str, Measured]:
-    """Read logs of Inspect, or folders that hold some at any depth.
+    """Read logs of Inspect from files and folders.
 
-    Several logs of one model are merged; of a task that is in two, the later file counts. Epochs are averaged, so that
-    a row is a sample. Each scorer is a benchmark of its own, named after the task, and the scorer where there are more.
+    Logs of one model are merged; if two have the same task, the later file counts. Epochs are averaged, so that each
+    sample has one score. Each scorer becomes a benchmark, named `TASK` if it is the only one, else `TASK_SCORER`.
 
     Args:
-        paths: files and folders.
+        paths: files, and folders that hold logs at any depth.
 
     Returns:
-        What was measured on each model, by name, in the order of the files.
+        The measurements of each model, by name, in the order of the files.
 
     Raises:
-        UserError: a path does not exist, has no such log, or a log is not complete or of another format.
+        UserError: a path does not exist, a folder has no log, or a log is incomplete or has another format.
     """
     return merge((file for path in paths for file in _files(path)), _read)
 
@@ -71,7 +71,7 @@ def _read(file: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(f"{file}: its status is {log.get('status')!r}; finish it by `inspect eval-retry`")
     samples = log.get("samples")
     if not samples or not all(isinstance(s, dict) and "id" in s for s in samples):
-        raise UserError(f"{file}: has no samples, which pair the models; run Inspect without --no-log-samples")
+        raise UserError(f"{file}: has no samples to compare models by; run Inspect without --no-log-samples")
     for sample in samples:
         scores = sample.get("scores") or {}
         if not isinstance(scores, dict) or not all(

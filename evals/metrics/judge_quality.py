@@ -1,4 +1,4 @@
-"""How good a judge is: agreement with labelled pairs, flips when answers swap, position bias and length bias."""
+"""Quality of a judge: agreement with labelled pairs, flips when answers swap, position bias and length bias."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ BOTH = 2  # orders
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """A pair whose better answer is known, or of which neither is better (`tie`).
+    """A pair of answers that a person labelled.
 
     Attributes:
-        annotator: who labelled it, as far as the file says.
+        row: the prompt.
+        chosen, rejected: the better and the worse answer, in any order if `tie` is True.
+        tie: whether neither answer is better.
+        annotator: who labelled the pair; empty if the file does not say.
     """
 
     row: PromptRow
@@ -33,17 +36,22 @@ class LabelledPair:
 
 @dataclass(frozen=True)
 class Quality:
-    """How good a judge is; an estimate over nothing has n = 0.
+    """The quality of a judge. An estimate without data has n = 0.
 
     Attributes:
-        agreement: share of labels it agrees with; a tie counts half.
-        flips: share of comparisons whose winner changes when the answers swap, of those asked in both orders.
-        first_position: share won by the answer shown first, of all single verdicts that name a winner.
-        longer_wins: share won by the longer answer, of verdicts that name a winner between answers of different length.
-        longer_is_better: the same share among the labels themselves, for comparison.
-        ties: how many verdicts are ties.
-        tied_labels: how many labelled pairs have no better answer; none of them is in any of the numbers.
-        left_out: how many rows of the labels' file are not used, by reason.
+        judge: name of the judge.
+        prompt_hash: hash of the judge's prompt; empty for a judge without a prompt.
+        agreement: share of labels that the judge agrees with; a tied verdict counts half.
+        flips: share of the comparisons asked in both orders whose winner changes when the answers swap.
+        first_position: share won by the answer shown first, among the single verdicts that name a winner, of
+            comparisons asked in both orders.
+        longer_wins: share won by the longer answer, among verdicts that name a winner and whose answers differ in
+            length.
+        longer_is_better: share of labels whose chosen answer is the longer one, among answers that differ in length.
+        ties: number of verdicts that are ties.
+        coverage: number of verdicts asked for, and of missing ones, with the reasons.
+        tied_labels: number of labelled pairs without a better answer; they count in no other number.
+        left_out: number of unused rows in the file of labels, by reason.
     """
 
     judge: str
@@ -60,22 +68,22 @@ class Quality:
 
 
 def quality(judge: Judge, pairs: Sequence[LabelledPair], report: Progress | None = None) -> Quality:
-    """Measure a judge on labelled pairs. Which answer comes first alternates, so that neither position is the better's.
+    """Measure a judge on labelled pairs. The chosen answer is shown first in every other pair.
 
     Args:
         judge: any judge.
         pairs: labelled pairs; ties are counted and left out, since no verdict on a tie is right or wrong.
-        report: called with the number of finished calls and of all.
+        report: called with the number of finished calls and the total number.
 
     Returns:
-        Its quality, with intervals.
+        The judge's quality, with intervals.
 
     Raises:
         UserError: there are no pairs, or all are ties.
     """
     total, pairs = len(pairs), [p for p in pairs if not p.tie]
     if total and not pairs:
-        raise UserError(f"labelled pairs: all {total} are ties, on which no verdict is right or wrong; label others")
+        raise UserError(f"labelled pairs: all {total} are ties, so no verdict is right or wrong; label other pairs")
     if not pairs:
         raise UserError("labelled pairs: none; give rows with prompt, chosen and rejected")
     comparisons = [
@@ -110,6 +118,6 @@ def _flips(v: Verdict) -> bool:
 
 
 def _first_position_wins(v: Verdict) -> list[bool]:
-    """Return whether the first position won, of each order that names a winner; below a tie the first answer wins."""
+    """Return for each order that names a winner whether the answer shown first won."""
     straight, swapped = v.orders
     return [won for won, clear in ((straight < TIE, straight != TIE), (swapped > TIE, swapped != TIE)) if clear]

@@ -1,4 +1,4 @@
-"""Results files of lm-eval's own command line, read into the same measurements as those made in process."""
+"""Read result files of lm-eval's own command line, as if their benchmarks had been run here."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ NEEDED = ("results", "configs", "n-samples")
 
 
 def read_results(paths: Sequence[Path]) -> dict[str, Measured]:
-    """Read `results_*.json` files of lm-eval, or folders that hold some at any depth.
+    """Read `results_*.json` files of lm-eval, with the samples beside them (`samples_*.jsonl`, from `--log_samples`).
 
-    Samples (`samples_*.jsonl`, by `--log_samples`) are read from beside each file. Several files of one model are
-    merged; of a task that is in two, the later file counts.
+    Files of one model are merged; if two have the same task, the later file counts.
 
     Args:
-        paths: files and folders.
+        paths: files, and folders that hold such files at any depth.
 
     Returns:
-        What was measured on each model, by name, in the order of the files.
+        The measurements of each model, by name, in the order of the files.
 
     Raises:
-        UserError: a path does not exist, has no such file, or is not lm-eval's.
+        UserError: a path does not exist, a folder has no such file, or a file was not written by lm-eval.
     """
     files = (file for path in paths for file in files_in(path, "results_*.json", GIVE, GIVE))
     return merge(files, _read)
@@ -73,5 +72,5 @@ def _samples(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
             rows.append({**row, "doc_id": row["doc_id"], "doc_hash": row["doc_hash"]})
         except (ValueError, KeyError, TypeError):
-            raise UserError(f"{path}:{at}: not a sample of lm-eval (doc_id and doc_hash); run lm-eval again") from None
+            raise UserError(f"{path}:{at}: not a sample of lm-eval with doc_id and doc_hash; run it again") from None
     return rows

@@ -1,4 +1,4 @@
-"""Everything that is measured on one model: preferences on held-out pairs, generated answers, benchmarks."""
+"""All measurements of one model: margins on held-out pairs, generated answers, judge's verdicts, benchmarks."""
 
 from __future__ import annotations
 
@@ -22,29 +22,37 @@ from prefzoo.runtime.run_folders import write_text
 
 @dataclass(frozen=True)
 class Measured:
-    """One model's numbers. Lists are aligned with the held-out pairs, or with the prompts.
+    """The measurements of one model. Lists are in the order of the held-out pairs or of the prompts.
 
     Attributes:
         margins: log-ratio margin h of each held-out pair, in nats.
-        scores: the verifier's, if all prompts have checks.
-        words, finished, repetition, answers, tokens: of each answer.
-        benchmarks: results by task, as `prefzoo.evals.suites.benchmarks.Benchmark` has them.
-        preferences: the judge's against the base, from 1 (the base wins) to 2; None if missing or withheld.
-        missing: how many verdicts are missing.
-        why_missing: how many of how many, and why, in words; empty where none is.
-        failed: why a metric could not be measured, by its name.
+        scores: verifier's score of each answer, from 0 to 1; empty unless every prompt has checks.
+        words: number of words of each answer.
+        finished: whether each answer ended before the limit on tokens.
+        repetition: share of repeated word triples in each answer.
+        answers: text of each answer.
+        benchmarks: results by task, with the fields of `prefzoo.evals.suites.benchmarks.Benchmark`.
+        preferences: judge's preference on each prompt, from 1 (the base wins) to 2 (the model wins); None if missing or
+            withheld.
+        judge: name of the judge.
+        prompt_hash: hash of the judge's prompt; empty for a judge without a prompt.
+        missing: number of missing verdicts.
         pairs: further values per held-out pair, by the metric's name.
-        sources: the source of each held-out pair; empty where there is one source.
-        kl: divergence from the base of one sampled answer to each of the first prompts, in nats.
-        beta: what the loss multiplies its margins by; None if it has no such parameter.
-        human: people's mean preference for the model's answer against the base's, from 0 to 1; None without a label.
-        labels: of each labelled pair the number of its prompt, how far the judge prefers the second answer to the
-            first, from 0 to 1, and how far people do.
-        games: of each prompt the judge's preference in both orders, where its verdicts are graded as Arena-Hard's.
-        panel: of each judge of a panel its own preferences, by its name; None where one is missing.
-        drawn: the judge's preference in the one order that AlpacaEval draws for the prompt, where it has such verdicts.
-        labels_fault: why the judge's verdicts on labelled pairs are of no use, with a cure; empty if they are.
-        labels_left_out: how many rows of the labels' file are not used, by reason.
+        tokens: number of tokens of each answer.
+        kl: estimate of the KL from the base, in nats, from one sampled answer to each of the first prompts.
+        beta: factor by which the loss multiplies margins; None if the loss has no such parameter.
+        why_missing: sentence with the number of missing verdicts and the reasons; empty if none is missing.
+        failed: reason for each metric that could not be measured, by the metric's name.
+        sources: source of each held-out pair; empty if all pairs have one source.
+        human: people's mean preference for the model's answer over the base's, from 0 to 1; None without a label.
+        labels: for each labelled pair, the index of its prompt, the judge's preference for the second answer over the
+            first, and people's preference, both from 0 to 1.
+        labels_fault: why the judge's verdicts on labelled pairs cannot be used, with a cure; empty if they can.
+        labels_left_out: number of unused rows in the file of labels, by reason.
+        games: judge's preference on each prompt in both orders, from 1 to 2, if verdicts are graded as in Arena-Hard;
+            `[]` for a prompt whose verdict is missing.
+        panel: preferences of each judge of a panel, by the judge's name; None where one is missing.
+        drawn: judge's preference in the one order that AlpacaEval draws for each prompt; empty for other judges.
     """
 
     margins: list[float]
@@ -75,24 +83,24 @@ class Measured:
 
     @property
     def withheld(self) -> bool:
-        """Whether so many verdicts are missing that the judge's number is withheld."""
+        """Whether the judge's number is withheld because too many verdicts are missing."""
         return bool(self.missing) and all(preference is None for preference in self.preferences)
 
     @property
     def unstated(self) -> int:
-        """How many verdicts the judges of a panel did not give."""
+        """Number of missing verdicts over all judges of a panel."""
         return sum(preferences.count(None) for preferences in self.panel.values())
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What was measured on the held-out pairs.
+    """The measurements of one model on the held-out pairs.
 
     Attributes:
         margins: log-ratio margin h of each pair in nats, under one common frozen reference.
         pairs: further values per pair, by the metric's name.
-        beta: what the loss multiplies its margins by; None if it has no such parameter.
-        failed: why a metric could not be measured, by its name.
+        beta: factor by which the loss multiplies margins; None if the loss has no such parameter.
+        failed: reason for each metric that could not be measured, by the metric's name.
     """
 
     margins: list[float] = field(default_factory=list)
@@ -102,7 +110,7 @@ class HeldOut:
 
 
 def repetition(text: str) -> float:
-    """Return the share of word triples that occurred before in the same answer."""
+    """Return the share of an answer's word triples that already occurred earlier in it."""
     tokens = [w.lower() for w in words(text)]
     triples = list(zip(tokens, tokens[1:], tokens[2:], strict=False))
     return 1 - len(set(triples)) / len(triples) if triples else 0.0
@@ -116,18 +124,18 @@ def measured(
     benchmarks: dict[str, dict[str, Any]],
     kl: Sequence[float] = (),
 ) -> Measured:
-    """Put together all that is known of one model.
+    """Combine the measurements of one model, and count words and repetition in its answers.
 
     Args:
-        held_out: what was measured on the held-out pairs.
+        held_out: measurements on the held-out pairs.
         rows: the prompts.
-        answers: one per prompt.
-        judge: scores the answers, if every prompt has checks.
+        answers: one answer per prompt.
+        judge: verifier that scores the answers, used only if every prompt has checks.
         benchmarks: results by task.
-        kl: divergence from the base of one sampled answer to each of the first prompts, in nats.
+        kl: estimate of the KL from the base, in nats, from one sampled answer to each of the first prompts.
 
     Returns:
-        The model's numbers, with what can be counted in the answers.
+        All measurements of the model.
     """
     checkable = all(row.checks for row in rows)
     return Measured(
@@ -150,18 +158,19 @@ def run_benchmarks(
     model: Any, tokenizer: Any, spec: str, folder: Path, depends: Mapping[str, Any],
     took: Callable[[float], None] | None = None, *, shared: bool = False,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
-    """Run one benchmark on a model, or take its results from the cache; results of a failure are not cached.
+    """Run one benchmark on a model, or read its results from the cache. Failed results are not cached.
 
     Args:
-        model, tokenizer: what to run it on.
+        model, tokenizer: model to measure, and its tokenizer.
         spec: a suite, a task file or folder, or one of lm-eval's tasks.
-        folder: what a path in `spec` is relative to.
-        depends: what else the results depend on, like the model's weights.
-        took: called with the seconds, of `thread_clock`, of a benchmark that was run; not of a cached one.
-        shared: whether all processes run it together, on a model that is sharded.
+        folder: folder to which a path in `spec` is relative.
+        depends: further values that the results depend on, like a hash of the model's weights.
+        took: called with the seconds (of `thread_clock`) that the benchmark ran; not called if the results come from
+            the cache or if a task failed.
+        shared: whether all processes run the benchmark together, on a sharded model.
 
     Returns:
-        The results by task, as `prefzoo.evals.suites.benchmarks.Benchmark` has them.
+        The results by task, with the fields of `prefzoo.evals.suites.benchmarks.Benchmark`.
     """
     full = {**depends, "suite": spec, "content": suite_key(spec, folder), "shape": 2}
 
@@ -181,7 +190,7 @@ def _is_whole(results: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def write_samples(folder: Path, measured: Measured) -> None:
-    """Write `benchmarks/<suite>.jsonl` in a model's folder: a line {"doc_id", "doc_hash", "score"} per document."""
+    """Write `benchmarks/<suite>.jsonl` in a model's folder: one line {"doc_id", "doc_hash", "score"} per document."""
     for suite, result in measured.benchmarks.items():
         if result.get("samples"):
             lines = "".join(json.dumps(row) + "\n" for row in result["samples"])

@@ -1,7 +1,8 @@
-"""The registry of metrics: everything that tables, tests of significance and pages know about a number, in one place.
+"""The registry of metrics: names, units, directions and estimators for tables, significance tests and the report.
 
-A metric is one file that calls `register`; every file in `evals/metrics/builtin/` is loaded by itself. Installed
-packages add theirs by the entry point group `prefzoo.metrics`. A benchmark's metric is made from its results.
+A metric is one file that calls `register`; every file in `evals/metrics/builtin/` is imported automatically. Installed
+packages add metrics with the entry point group `prefzoo.metrics`. The metric of a benchmark is derived from its
+results.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from prefzoo.types import LogProbs, VocabLogProbs
 if TYPE_CHECKING:
     from torch import Tensor
 
-DELTA = "_delta"  # ends the name of a benchmark's difference from the base
-BY_SOURCE = 9  # the position of accuracies by source
-LAST = 1000  # the position of metrics that do not ask for one; benchmarks come next
+DELTA = "_delta"  # suffix of the name of a benchmark's difference from the base
+BY_SOURCE = 9  # column position of the accuracies by source
+LAST = 1000  # default column position; benchmarks come next
 BENCHMARKS, COSTS = 2000, 3000
 ALPHABET = set("abcdefghijklmnopqrstuvwxyz0123456789_")
 
@@ -38,7 +39,7 @@ PooledEstimator = Callable[[Mapping[str, Measured], str], Mapping[str, "Noted"]]
 
 @dataclass(frozen=True)
 class Noted:
-    """An estimate, and what a reader must know about it."""
+    """An estimate with a note for the reader."""
 
     estimate: Estimate
     note: str = ""
@@ -46,31 +47,33 @@ class Noted:
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that describes a model, and all facts about it.
+    """One number that describes a model: its name, unit and direction, and the functions that compute it.
 
     Attributes:
-        name: its name in tables and files, lower case with underscores.
-        label: the same in words, for pages and charts.
-        measured_on: what its rows are.
-        unit: like "nats per token"; empty for shares and for plain counts.
-        higher_is_better: None where neither direction is better.
-        digits: decimals shown (of percent, where `percent`).
-        percent: whether it is a share in [0, 1], shown in percent, and its differences in points.
-        needs_baseline: whether it is measured against the baseline, whose name the long table then carries.
-        judged: whether a judge had a part in it; such numbers are compared under one judge only.
-        diagnostic: whether it explains a rank (second table of the leaderboard) rather than being a result.
-        description: what it is in a few words, for the notes below the tables.
-        phrase: what a model that leads by it has, like "a win rate against the base"; made from the label if empty.
-        base_value: what each row of the baseline is worth against itself (one half of a win); None if it has no such
-            value, or has rows of its own.
-        position: of its column; lower comes first.
-        rows: `(measured, base) -> (n,)` one value per prompt or pair, in order, NaN where one is missing; None if the
-            model has none. `base` is None for the baseline itself. With rows a metric has an interval, paired
+        name: column name in tables and files, in lower case with underscores.
+        label: name in words, for pages and charts.
+        measured_on: kind of data that the metric is measured on.
+        unit: unit, like "nats per token"; empty for shares and for plain counts.
+        higher_is_better: direction; None if neither direction is better.
+        digits: decimals shown, of the percentage if `percent` is True.
+        percent: whether the metric is a share in [0, 1]. Shares are shown in percent, their differences in points.
+        needs_baseline: whether the metric compares a model with the baseline; if so, the long table names the baseline.
+        judged: whether the metric uses a judge's verdicts; values from different judges are not compared.
+        diagnostic: whether the metric explains a rank (second table of the leaderboard) rather than being a result.
+        description: meaning in a few words, for the notes below the tables.
+        phrase: noun phrase for the leader's value, like "a win rate against the base"; derived from the label if empty.
+        base_value: value of the baseline against itself on every row, like one half for a win rate; None if there is no
+            such value, or if the baseline has rows of its own.
+        position: sort key of the column; lower comes first.
+        rows: `(measured, base) -> (n,)`, one value per prompt or pair, in order, NaN where one is missing; None if the
+            model has none. `base` is None for the baseline itself. A metric with rows gets an interval, paired
             differences, and means over seeds.
-        estimator: `(measured, base) -> Estimate` for what is not the mean of the rows, or needs another interval.
-        pooled: `(models by name, the baseline's name) -> estimates by name` for what depends on the other models.
-        from_logprobs: `(policy, reference) -> (B,)` what to measure on each held-out pair; kept in `Measured.pairs`,
-            and the rows unless `rows` is given.
+        estimator: `(measured, base) -> Estimate`, for a metric that is not the mean of its rows, or whose interval is
+            not that of a mean.
+        pooled: `(models by name, the baseline's name) -> estimates by name`, for a metric of a model that depends on
+            the other models.
+        from_logprobs: `(policy, reference) -> (B,)`, one value per held-out pair. The values are stored in
+            `Measured.pairs`, and are the metric's rows unless `rows` is given.
     """
 
     name: str
@@ -99,24 +102,24 @@ class Metric:
 
     @property
     def difference_unit(self) -> str:
-        """What differences are in: points of a hundred for shares, else the metric's own unit."""
+        """Unit of differences: `points` (percentage points) for shares, else the metric's own unit."""
         return "points" if self.percent else self.unit
 
     @property
     def row_name(self) -> str:
-        """What a row is, in the plural."""
+        """Plural noun for the rows: `pairs`, `documents` or `prompts`."""
         return {"held-out pairs": "pairs", "benchmark": "documents"}.get(self.measured_on, "prompts")
 
     def scaled(self, value: float) -> float:
-        """Return a value in the unit shown: percent for shares."""
+        """Return a value in the unit in which it is shown: percent for shares."""
         return 100 * value if self.percent else value
 
     def text(self, value: float, sign: str = "") -> str:
-        """Return a value as text in the unit shown, without the unit; `sign="+"` shows a plus, too."""
+        """Format a value in the unit in which it is shown, without naming the unit; `sign="+"` also shows a plus."""
         return f"{self.scaled(value):{sign}z.{self.digits}f}"
 
     def values(self, measured: Measured, base: Measured | None) -> Values | None:
-        """Return the (n,) rows; None if the model has none. `base` is None for the baseline itself."""
+        """Return the (n,) rows, or None if the model has none. `base` is None for the baseline itself."""
         if self.rows is not None:
             values = self.rows(measured, base)
             if values is not None and values.ndim != 1:
@@ -126,7 +129,7 @@ class Metric:
         return None if own is None else np.array(own, dtype=float)
 
     def estimate(self, measured: Measured, base: Measured | None) -> Estimate | None:
-        """Return the value with its 95% interval; None if the model has none. `base` is as for `values`."""
+        """Return the value with its 95% interval, or None if the model has none. `base` is as in `values`."""
         if self.estimator is not None:
             return self.estimator(measured, base)
         values = self.values(measured, base)
@@ -141,12 +144,13 @@ def register(metric: Metric) -> Metric:
     """Add a metric to the registry, and return it.
 
     Raises:
-        ValueError: the name is taken, or is not made of lower case letters, digits and underscores.
+        ValueError: the name is taken, ends in `_delta`, or has characters other than lower case letters, digits and
+            underscores.
     """
     name = metric.name
     if not name or set(name) - ALPHABET or name.endswith(DELTA):
         raise ValueError(
-            f"metric {name!r}: a name has lower case letters, digits and underscores, and does not end in {DELTA}"
+            f"metric {name!r}: use only lower case letters, digits and underscores, and do not end the name in {DELTA}"
         )
     if _registry.get(name, metric) != metric:
         raise ValueError(f"metric {name!r}: the name is taken by {_registry[name].label!r}; choose another")
@@ -172,12 +176,12 @@ def _load() -> None:
 
 def _offered(_: EntryPoint, metric: Any) -> str | None:
     if not isinstance(metric, Metric):
-        return "it is no Metric"
+        return "it is not a Metric"
     register(metric)
     return None
 
 
-OWN_UNIT = {  # lm-eval's metrics that are no shares, with their unit and digits
+OWN_UNIT = {  # metrics of lm-eval that are not shares, with their unit and digits
     "bits_per_byte": ("bits per byte", 3), "byte_perplexity": ("perplexity per byte", 3),
     "word_perplexity": ("perplexity per word", 2), "perplexity": ("perplexity", 2), "mcc": ("correlation", 3),
     "likelihood_diff": ("nats", 2), "bleu": ("BLEU points", 1), "chrf": ("chrF points", 1), "ter": ("TER points", 1),
@@ -186,12 +190,12 @@ OWN_UNIT = {  # lm-eval's metrics that are no shares, with their unit and digits
 
 
 MEANINGS = {
-    "acc": "share of documents answered right", "acc_norm": "share answered right, options compared per byte",
-    "exact_match": "share whose answer is exactly the right one", "f1": "overlap of words with the right answer",
-    "bits_per_byte": "how badly the text is predicted, in bits for each byte of it",
-    "byte_perplexity": "how badly the text is predicted, as a perplexity for each byte",
-    "word_perplexity": "how badly the text is predicted, as a perplexity for each word",
-    "perplexity": "how badly the text is predicted, as a perplexity",
+    "acc": "share of documents answered correctly",
+    "acc_norm": "share of documents answered correctly, by the log-likelihood of each option per byte",
+    "exact_match": "share of answers that equal the correct one", "f1": "overlap of words with the correct answer",
+    "bits_per_byte": "negative log-likelihood of the text, in bits per byte",
+    "byte_perplexity": "perplexity of the text per byte", "word_perplexity": "perplexity of the text per word",
+    "perplexity": "perplexity of the text",
 }  # fmt: skip
 
 
@@ -199,11 +203,12 @@ def benchmark_metric(name: str, results: Sequence[Mapping[str, object]]) -> Metr
     """Make the metric of a benchmark.
 
     Args:
-        name: the task's.
-        results: one per model, as `prefzoo.evals.suites.benchmarks.Benchmark` has it.
+        name: name of the task.
+        results: one result per model, with the fields of `prefzoo.evals.suites.benchmarks.Benchmark`.
 
     Returns:
-        With the unit of lm-eval's metric. One that is not known here is a share if no model is above 1.
+        The metric, in the unit of lm-eval's metric. A metric without an entry in `OWN_UNIT` counts as a share if no
+        model's value is above 1.
     """
     first: Mapping[str, object] = next((r for r in results if not r.get("reason")), {})
     metric, direction = str(first.get("metric") or "acc"), first.get("higher_is_better", True)
@@ -218,7 +223,7 @@ def benchmark_metric(name: str, results: Sequence[Mapping[str, object]]) -> Metr
 
 
 def source_metric(name: str) -> Metric:
-    """Make the metric of one source of the held-out pairs: accuracy on its pairs alone."""
+    """Make the metric for one source of held-out pairs: the accuracy on the pairs of that source."""
 
     def rows(measured: Measured, base: Measured | None) -> Values | None:
         if name not in measured.sources or base is None:
@@ -234,20 +239,24 @@ def source_metric(name: str) -> Metric:
 
 
 def source_metrics(models: Iterable[Measured]) -> dict[str, Metric]:
-    """Return the metrics of all sources that the held-out pairs of some models have, by name."""
+    """Return an accuracy metric for each source of the models' held-out pairs, by the metric's name."""
     names = dict.fromkeys(name for measured in models for name in measured.sources)
     return {metric.name: metric for metric in map(source_metric, names)}
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """The registered metrics, and the benchmarks and sources of some models, by the names of the long table."""
+    """All metrics by their names in the long table: the registered ones, and those of benchmarks and sources.
+
+    Attributes:
+        of_run: metrics of the benchmarks and sources of some models, by name.
+    """
 
     of_run: Mapping[str, Metric] = field(default_factory=dict)
 
     @classmethod
     def of(cls, models: Iterable[Measured]) -> Metrics:
-        """Return all metrics that these models may have."""
+        """Collect the metrics of the models' benchmarks and sources, beside the registered ones."""
         models = list(models)
         results: dict[str, list[Mapping[str, object]]] = {}
         for measured in models:
@@ -258,9 +267,9 @@ class Metrics:
         )
 
     def __getitem__(self, name: str) -> Metric:
-        """Return the metric of that name, of a difference from the base (`NAME_delta`) too.
+        """Return the metric with a name, which may also be a difference from the base (`NAME_delta`).
 
-        A name that nothing here knows (of a package that is not installed) is a plain number without direction.
+        An unknown name, like that of a package that is not installed, gives a plain number without a direction.
         """
         _load()
         if name in _registry:
@@ -275,5 +284,5 @@ class Metrics:
         return Metric(name, name.replace("_", " "), "unknown", digits=3, position=BENCHMARKS)
 
     def in_order(self, names: Iterable[str]) -> list[str]:
-        """Return the names once each, in the order of the tables' columns: metrics, benchmarks, costs."""
+        """Return the names without repeats, in the order of the tables' columns: metrics, benchmarks, costs."""
         return sorted(dict.fromkeys(names), key=lambda name: self[name].position)

@@ -1,4 +1,4 @@
-"""KL from the reference on a policy's own samples: how far training has moved it."""
+"""KL from the reference, estimated on the policy's own samples: how far training moved the policy."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def sampled(
     model: Any, tokenizer: Any, prompts: Sequence[Text], max_new_tokens: int, seed: int,
     progress: Progress | None = None, variables: Mapping[str, Any] | None = None,
 ) -> list[TokenAnswer]:  # fmt: skip
-    """Draw one answer of the model to each prompt, at temperature 1.
+    """Sample one answer to each prompt, at temperature 1.
 
     Args:
-        model, tokenizer: what draws.
-        prompts: their texts, or messages.
-        max_new_tokens: the limit on an answer.
-        seed: of the draw.
-        progress: called with how many answers are done, and of how many.
-        variables: of the chat template.
+        model, tokenizer: model that answers, and its tokenizer.
+        prompts: text or messages of each prompt.
+        max_new_tokens: limit on the tokens of an answer.
+        seed: seed of the sampling.
+        progress: called with the number of finished answers and the total number.
+        variables: variables of the chat template.
 
     Returns:
         Prompt and answer as token ids, in the order of the prompts.
@@ -41,19 +41,19 @@ def sampled(
 
 
 def kl(model: Any, base: Any, samples: Sequence[TokenAnswer], layout: Layout, *, bf16: bool) -> list[float]:
-    r"""Estimate the KL of each sampled sequence, up to the limit on its tokens.
+    r"""Estimate the KL of the policy from the reference on each sample, cut at the limit on its tokens.
 
     $$ KL(\pi \| \pi_0) = E_{y \sim \pi} \sum_t \log \pi(y_t | y_{<t}) - \log \pi_0(y_t | y_{<t}) $$
 
     Args:
-        model: the policy, which the samples were drawn from.
+        model: the policy that the samples were drawn from.
         base: the reference.
-        samples: of the policy, as token ids.
+        samples: samples of the policy, as token ids.
         layout: how sequences are batched.
         bf16: whether to compute in bf16; log-probs are fp32.
 
     Returns:
-        An unbiased estimate per sample, in nats. One value may be negative; their mean is not, except by noise.
+        An unbiased estimate per sample, in nats. Single values may be negative; the mean is below zero only by noise.
     """
     ours, theirs = (reference_logprobs.logprobs(m, samples, layout, bf16=bf16) for m in (model, base))
     return [float(v) for v in ours.chosen - theirs.chosen]

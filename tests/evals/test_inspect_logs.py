@@ -88,7 +88,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("a.json", {"results": {}}, "has no eval.task and eval.model; give a JSON log of Inspect"),
     ("a.json", [], "has no eval.task and eval.model"),
     ("a.json", log("m", ["C"], status="error"), "its status is 'error'; finish it by `inspect eval-retry`"),
-    ("a.json", log("m", []), "has no samples, which pair the models; run Inspect without --no-log-samples"),
+    ("a.json", log("m", []), "has no samples to compare models by; run Inspect without --no-log-samples"),
     ("a.json", log("m", ["well"]), "sample 0: the score 'well' is not a number; give each sample one"),
     ("a.json", log("m", [{"x": 1}]), "sample 0: the score \"{'x': 1}\" is not a number"),
     ("a.eval", "PK", "is Inspect's binary log; `inspect log convert --to json --output-dir FOLDER LOG` writes one"),

@@ -88,7 +88,7 @@ def test_the_corrected_rates_stand_beside_the_raw_one(tmp_path: Path) -> None:
     assert abs(rows.value["win_rate"] - truth) > 0.03
     for metric in ("win_rate_rg", "win_rate_ppi"):
         assert rows.low[metric] < truth < rows.high[metric] and abs(rows.value[metric] - truth) < 0.04
-        assert "from 54 labels of its own answers, worth about" in rows.note[metric]
+        assert "from 54 labels of its own answers, as precise as" in rows.note[metric]
     assert "Corrected for the judge's errors, a has" in board.verdict().statistics
     columns = list(board.wide().columns)
     assert columns.index("win_rate") < columns.index("win_rate_rg") < columns.index("win_rate_ppi")
@@ -126,7 +126,7 @@ def test_a_judge_no_better_than_chance_is_refused(tmp_path: Path, digits: tuple[
 
 def test_few_labels_and_a_judge_without_verdicts_are_refused(tmp_path: Path) -> None:
     _, numbers = corrected(tmp_path, errs_on(3), upto=5)
-    assert refusal(numbers["a"]) == "8 labelled pairs are too few; label 10 at least"
+    assert refusal(numbers["a"]) == "8 labelled pairs are too few; label at least 10"
     pairs = labels_of("labels.jsonl", tmp_path, PROMPTS)
 
     def fails(instruction: str, first: str, second: str) -> float:
@@ -212,11 +212,11 @@ def test_the_judges_own_verdicts_are_no_labels(tmp_path: Path) -> None:
     [
         (
             12,
-            "all 12 labels are ties, and a tie shows no error of the judge; label 10 pairs at least of which one",
+            "all 12 labels are ties, and a tie cannot show an error of the judge; label at least 10 pairs in which",
         ),
         (
             11,
-            "only 1 of 12 labels are no ties, and a tie shows no error of the judge; label 10 pairs at least of which",
+            "only 1 of 12 labels are not ties, and a tie cannot show an error of the judge; label at least 10",
         ),
     ],
 )
@@ -229,7 +229,7 @@ def test_labels_that_are_ties_are_told_so(tmp_path: Path, ties: int, says: str) 
 
 def test_annotations_that_are_all_ties_are_told_so(tmp_path: Path) -> None:
     told = refusal(measured_by(errs_on(), annotations(12, preference=1.5), tmp_path))
-    assert told.startswith("all 12 labels are ties, and a tie shows no error of the judge; label 10 pairs")
+    assert told.startswith("all 12 labels are ties, and a tie cannot show an error of the judge; label at least")
 
 
 @pytest.mark.parametrize("tie", [1.5, 0, "tie", "both_bad"])
@@ -276,14 +276,14 @@ def test_a_tie_of_any_format_is_a_tie(tmp_path: Path, row: dict[str, object]) ->
 def test_labels_of_few_prompts_are_told_so(tmp_path: Path) -> None:
     rows = [{**row, "instruction": "question 1"} for row in annotations(12)]
     assert refusal(measured_by(errs_on(), rows, tmp_path)) == (
-        "all 12 labels are of answers to one prompt, which say little of other prompts; label answers to 10 prompts at "
-        "least"
+        "all 12 labels are of answers to one prompt, which say little about other prompts; label answers to at least "
+        "10 prompts"
     )
 
 
 def test_a_judge_that_calls_every_pair_a_tie_is_told_so(tmp_path: Path) -> None:
     tied = judge_by(lambda instruction, first, second: 1.5, "tied")
-    says = "the judge calls all 12 labelled pairs a tie; choose another judge"
+    says = "the judge calls each of the 12 labelled pairs a tie; choose another judge"
     assert refusal(measured_by(tied, annotations(12), tmp_path)) == says
 
 

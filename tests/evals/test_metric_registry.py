@@ -141,7 +141,7 @@ def test_an_unknown_name_is_a_plain_number() -> None:
 
 @pytest.mark.parametrize("name", ["", "Upper", "with space", "x_delta"])
 def test_bad_names_are_refused(name: str, own_registry: None) -> None:
-    with pytest.raises(ValueError, match="a name has lower case letters"):
+    with pytest.raises(ValueError, match="use only lower case letters"):
         register(Metric(name, "label", "prompts"))
 
 

@@ -1,1 +1,1 @@
-"""The metrics that come with prefzoo. Every file here is imported when the registry is first read."""
+"""Built-in metrics of prefzoo. The registry imports every file here when it is first read."""

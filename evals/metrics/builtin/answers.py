@@ -1,4 +1,4 @@
-"""What the generated answers look like: length, repetition, whether they end, and how far the policy has moved."""
+"""Metrics of generated answers: length, repetition, share that finished, and KL from the base."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prefzoo.evals.stats.intervals import Estimate, Values
 
 
 def length_ratio(ours: Values, theirs: Values, seed: int = 0) -> Estimate:
-    """Return the tokens of all our answers over those of theirs, with the interval of resampled prompts.
+    """Divide the total tokens of our answers by those of theirs, with a bootstrap interval over prompts.
 
     Args:
-        ours: (n,) tokens of each answer.
-        theirs: (n,) tokens of each answer to the same prompts.
-        seed: of the resampling.
+        ours: (n,) number of tokens of each of our answers.
+        theirs: (n,) number of tokens of each of their answers to the same prompts.
+        seed: seed of the bootstrap.
 
     Returns:
         The estimate; NaN if their answers have no tokens.
@@ -46,7 +46,7 @@ def _finished(measured: Measured, _: Measured | None) -> Estimate | None:
 
 
 def _field(name: str) -> RowsFunction:
-    """Return the rows that a list of `Measured` holds."""
+    """Return a `rows` function that reads a list of `Measured` by its name."""
 
     def rows(measured: Measured, _: Measured | None) -> Values | None:
         values = getattr(measured, name)
@@ -59,17 +59,17 @@ WORDS = register(Metric("words", "words", "prompts", description="mean length of
                         rows=_field("words")))  # fmt: skip
 KL = register(Metric(
     "kl", "KL", "prompts", "nats", digits=2, needs_baseline=True, diagnostic=True, base_value=0.0, position=15,
-    description="divergence from the base on the variant's own sampled answers, in nats", rows=_field("kl"),
+    description="KL from the base, estimated on the variant's own sampled answers, in nats", rows=_field("kl"),
 ))  # fmt: skip
 LENGTH_RATIO = register(Metric(
     "length_ratio", "length ratio", "prompts", digits=2, needs_baseline=True, diagnostic=True, position=16,
-    base_value=1.0, description="tokens of all answers over those of the base", estimator=_length_ratio,
+    base_value=1.0, description="tokens of all answers divided by those of the base", estimator=_length_ratio,
 ))  # fmt: skip
 REPETITION = register(Metric(
     "repetition", "repetition", "prompts", percent=True, diagnostic=True, position=17,
-    description="share of word triples that occurred before in the answer", rows=_field("repetition"),
+    description="share of word triples that already occurred in the same answer", rows=_field("repetition"),
 ))  # fmt: skip
 FINISHED = register(Metric(
     "finished", "finished", "prompts", percent=True, diagnostic=True, position=18, estimator=_finished,
-    description="share of answers that ended by themselves, not by the limit on tokens", rows=_field("finished"),
+    description="share of answers that ended before the limit on tokens", rows=_field("finished"),
 ))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whether the probability that a loss gives to a preference is how often the preference is right."""
+"""Calibration of a loss: does the probability that it gives to a preference match how often the preference is right?"""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def calibration_error(margins: Values, beta: float, bins: int = BINS) -> float:
 
     $$ ECE = \sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b| $$
 
-    (Guo 2017, arXiv:1706.04599) over equal bins of the confidence max(p, 1 - p), from one half to one.
+    (Guo 2017, arXiv:1706.04599) over bins of equal width of the confidence max(p, 1 - p), from one half to one.
 
     Args:
         margins: (n,) log-ratio margins h in nats.
-        beta: what the loss multiplies margins by.
-        bins: how many bins.
+        beta: factor by which the loss multiplies margins.
+        bins: number of bins.
 
     Returns:
         A number in [0, 1]; NaN without margins.
@@ -38,14 +38,14 @@ def calibration_error(margins: Values, beta: float, bins: int = BINS) -> float:
 
 
 def calibration(margins: Values, beta: float, seed: int = 0) -> Estimate:
-    """Return the error with the interval of resampled pairs, as it has no value per pair.
+    """Return the calibration error with a bootstrap interval over pairs, since it has no value per pair.
 
-    The interval leans upward, as noise only adds to the error.
+    The interval is biased upward, since noise can only increase the error.
 
     Args:
         margins: (n,) log-ratio margins h in nats.
-        beta: what the loss multiplies margins by.
-        seed: of the resampling.
+        beta: factor by which the loss multiplies margins.
+        seed: seed of the bootstrap.
 
     Returns:
         The estimate; NaN and n = 0 without margins.
@@ -66,5 +66,5 @@ def _estimate(measured: Measured, base: Measured | None) -> Estimate | None:
 
 CALIBRATION_ERROR = register(Metric(
     "calibration_error", "calibration error", "held-out pairs", higher_is_better=False, digits=3, needs_baseline=True,
-    diagnostic=True, description="expected calibration error of sigma(beta h)", position=12, estimator=_estimate,
+    diagnostic=True, description="expected calibration error of sigmoid(beta h)", position=12, estimator=_estimate,
 ))  # fmt: skip

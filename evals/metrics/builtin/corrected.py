@@ -1,4 +1,4 @@
-"""Win rates corrected for the judge's errors, beside the raw one: by Rogan & Gladen, and prediction-powered."""
+"""Win rates corrected for the judge's errors on labelled pairs: by Rogan & Gladen, and prediction-powered."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HALF = 0.5
 
 
 def labels_of(measured: Measured) -> Labels | None:
-    """Return the labelled pairs that the judge gave a verdict on; None if there are none."""
+    """Return the labelled pairs with a verdict of the judge; None if there are none."""
     if not measured.labels:
         return None
     prompt, judged, human = np.array(measured.labels, dtype=float).T
@@ -34,7 +34,7 @@ def labels_of(measured: Measured) -> Labels | None:
 
 
 def refusal(measured: Measured) -> str:
-    """Return why no win rate is corrected, in words with a cure; empty if they are, or there are no labels."""
+    """Return why the labels cannot correct any win rate, with a cure; empty if they can or if there are none."""
     if measured.labels_fault:
         return measured.labels_fault
     every = labels_of(measured)
@@ -42,33 +42,34 @@ def refusal(measured: Measured) -> str:
         return ""
     total, labels = len(every.human), every.decided()
     if total < FEWEST:
-        return f"{total} labelled pairs are too few; label {FEWEST} at least"
+        return f"{total} labelled pairs are too few; label at least {FEWEST}"
     if len(labels.human) < FEWEST:
         some = (
-            f"only {len(labels.human)} of {total} labels are no ties"
+            f"only {len(labels.human)} of {total} labels are not ties"
             if len(labels.human)
             else f"all {total} labels are ties"
         )
-        cure = f"label {FEWEST} pairs at least of which one answer is better"
-        return f"{some}, and a tie shows no error of the judge; {cure}"
+        cure = f"label at least {FEWEST} pairs in which one answer is better"
+        return f"{some}, and a tie cannot show an error of the judge; {cure}"
     if not no_better_than_chance(labels):
         return ""
     return _too_little(labels) or _no_better(labels)
 
 
 def _too_little(labels: Labels) -> str:
-    """Return why labels cannot show whether a judge is better than chance, however it judges; empty if they can."""
+    """Return why the labels are too few or too alike to show that a judge is better than chance; empty if they can."""
     total, prompts = len(labels.human), len(np.unique(labels.prompt))
     if (labels.judged == HALF).all():
-        return f"the judge calls all {total} labelled pairs a tie; choose another judge"
+        return f"the judge calls each of the {total} labelled pairs a tie; choose another judge"
     if prompts < FEWEST and labels.agreement.mean() > HALF:
         some = "one prompt" if prompts == 1 else f"{prompts} prompts"
-        cure = f"label answers to {FEWEST} prompts at least"
-        return f"all {total} labels are of answers to {some}, which say little of other prompts; {cure}"
+        cure = f"label answers to at least {FEWEST} prompts"
+        return f"all {total} labels are of answers to {some}, which say little about other prompts; {cure}"
     return ""
 
 
 def _no_better(labels: Labels) -> str:
+    """Return that the judge agrees with people no more often than chance, with the 95% interval and a cure."""
     agreed, (low, high) = 100 * float(labels.agreement.mean()), agreement_interval(labels)
     kind = "worse than" if high < HALF else "no better than"
     cure = "choose another judge" if high < HALF else "choose another judge, or label more pairs"
@@ -80,7 +81,13 @@ def _no_better(labels: Labels) -> str:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Prompts on which a model's answer is not the base's: the judge's wins, people's, and which others are `same`."""
+    """The judge's and people's verdicts on the prompts where the model's answer differs from the base's.
+
+    Attributes:
+        won: (m,) judge's win of the model, in [0, 1]; NaN if the verdict is missing.
+        human: (m,) people's win of the model, in [0, 1]; NaN without a label.
+        same: (n,) mask of all prompts, True where both answers are the same.
+    """
 
     won: Values
     human: Values
@@ -88,7 +95,7 @@ class _Judged:
 
     @classmethod
     def of(cls, measured: Measured, base: Measured | None) -> _Judged | None:
-        """Return the corrected rate; None if nothing was judged beside labelled pairs, or labels correct nothing."""
+        """Collect the verdicts; None without a base, without verdicts, or if the labels cannot correct win rates."""
         if base is None or not measured.labels or not measured.preferences or refusal(measured):
             return None
         won, human = np.array(measured.preferences, dtype=float) - 1, np.array(measured.human, dtype=float)
@@ -97,22 +104,25 @@ class _Judged:
 
     @property
     def own(self) -> Labels:
-        """The labels of the model's own answers against the base's."""
+        """Labels of pairs of the model's own answer and the base's."""
         at = np.flatnonzero(np.isfinite(self.human) & np.isfinite(self.won))
         return Labels(self.won[at], self.human[at], at)
 
     def everything(self, measured: Measured) -> Labels:
-        """Return all labelled pairs; prompts of which this model is not judged have numbers past the others."""
+        """Return all labelled pairs, with prompts numbered as in `won`; prompts with equal answers come after those."""
         prompt, judged, human = np.array(measured.labels, dtype=float).T
-        place = np.where(self.same, len(self.won) + np.cumsum(self.same) - 1, np.cumsum(~self.same) - 1)
-        return Labels(judged, human, place[prompt.astype(np.int64)])
+        index = np.where(self.same, len(self.won) + np.cumsum(self.same) - 1, np.cumsum(~self.same) - 1)
+        return Labels(judged, human, index[prompt.astype(np.int64)])
 
 
 def by_rogan_gladen(measured: Measured, base: Measured | None) -> tuple[Corrected, str] | None:
-    """Return the win rate corrected by the judge's rates of error, and what was labelled; None if nothing corrects it.
+    """Correct the win rate by the judge's error rates (Rogan & Gladen).
 
-    With enough labels of the model's own answers, q_0 and q_1 are of these; else the judge is taken to err as often on
-    all labelled pairs, whichever answer is better.
+    If enough of the model's own answers have labels, the error rates q_0 and q_1 are estimated on these. Else all
+    labelled pairs are used, on the assumption that the judge errs equally often whichever answer is better.
+
+    Returns:
+        The corrected win rate, and a phrase for the labels used; None if the labels cannot correct it.
     """
     judged = _Judged.of(measured, base)
     if judged is None:
@@ -127,13 +137,18 @@ def by_rogan_gladen(measured: Measured, base: Measured | None) -> tuple[Correcte
 
 
 def _own_answers(judged: _Judged) -> str:
-    """Return in words that the model's own answers were labelled, and how many labels are ties."""
+    """Return the phrase for labels of the model's own answers, with the number of ties."""
     ties = judged.own.ties
     return f"its own answers, {ties} of them ties" if ties else "its own answers"
 
 
 def by_prediction(measured: Measured, base: Measured | None) -> tuple[Corrected, str] | None:
-    """Return the prediction-powered win rate, and what was labelled; None without labels of the model's own answers."""
+    """Correct the win rate by prediction-powered inference.
+
+    Returns:
+        The corrected win rate, and a phrase for the labels used; None if too few of the model's own answers have
+        labels.
+    """
     judged = _Judged.of(measured, base)
     rate = None if judged is None else prediction_powered(judged.won, judged.human)
     return None if judged is None or rate is None else (with_ties(rate, judged.same), _own_answers(judged))
@@ -143,14 +158,16 @@ Method = Callable[[Measured, Measured | None], tuple[Corrected, str] | None]
 
 
 def _rates(method: Method) -> PooledEstimator:
+    """Return a `pooled` function that corrects each model's win rate by one method."""
+
     def rates(models: Mapping[str, Measured], base: str) -> dict[str, Noted]:
         out = {}
         for name, measured in models.items():
             rate = method(measured, models.get(base)) if name != base else None
             if rate is not None:
                 corrected, labelled = rate
-                worth = f"worth about {corrected.effective:.0f} labels alone"
-                out[name] = Noted(corrected.estimate, f"from {corrected.labels} labels of {labelled}, {worth}")
+                precision = f"as precise as about {corrected.effective:.0f} labels without a judge"
+                out[name] = Noted(corrected.estimate, f"from {corrected.labels} labels of {labelled}, {precision}")
         return out
 
     return rates
@@ -167,12 +184,12 @@ def _rows(method: Method) -> RowsFunction:
 WIN_RATE_RG = register(Metric(
     "win_rate_rg", "win rate, corrected (Rogan-Gladen)", "prompts", higher_is_better=True, percent=True,
     needs_baseline=True, judged=True, base_value=HALF, position=1, phrase="a corrected win rate against the base",
-    description="the win rate corrected by how often the judge errs on labelled pairs, whose uncertainty it carries",
+    description="win rate corrected by the judge's error rates on labelled pairs; the interval includes their error",
     rows=_rows(by_rogan_gladen), pooled=_rates(by_rogan_gladen),
 ))  # fmt: skip
 WIN_RATE_PPI = register(Metric(
     "win_rate_ppi", "win rate, corrected (prediction-powered)", "prompts", higher_is_better=True, percent=True,
     needs_baseline=True, judged=True, base_value=HALF, position=2, phrase="a corrected win rate against the base",
-    description="the judge's win rate corrected by its errors on the model's own labelled answers",
+    description="win rate corrected by the judge's errors on the model's own labelled answers",
     rows=_rows(by_prediction), pooled=_rates(by_prediction),
 ))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whether a model prefers the chosen answers of held-out pairs, under one common frozen reference."""
+"""Metrics of held-out pairs: accuracy and margin of the chosen over the rejected answer, under one frozen reference."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def accuracies(measured: Measured, base: Measured | None) -> Values | None:
 
 
 def length_normalised_accuracy(policy: LogProbs, reference: LogProbs | None = None) -> Tensor:
-    r"""Return (B,) 1, 0.5 or 0 by the sign of $c/|c| - r/|r|$, so that a longer answer is no less likely by its length.
+    r"""Return (B,) 1, 0.5 or 0 by the sign of $c/|c| - r/|r|$; dividing by length removes the penalty on long answers.
 
-    Without a reference it is the policy's own ranking, as SimPO and ORPO train it.
+    Without a reference, this is the policy's own ranking, as SimPO and ORPO train it. With a reference, log-probs are
+    replaced by log-ratios.
     """
     margins = policy.per_token().margin
     return HALF + HALF * torch.sign(margins if reference is None else margins - reference.per_token().margin)

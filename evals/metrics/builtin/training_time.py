@@ -1,4 +1,4 @@
-"""What training took: the costs in the leaderboard, which takes them from the run's."""
+"""Costs of training in the leaderboard, which reads them from the run's files: seconds, energy, price."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ TRAIN_SECONDS = register(Metric(
 ))  # fmt: skip
 TRAIN_JOULES = register(Metric(
     "train_joules", "energy", "training", "J", higher_is_better=False, digits=0, position=COSTS + 1,
-    description="energy of training, of GPUs and processors where they have counters",
+    description="energy of training, of the GPUs and processors that have an energy counter",
 ))  # fmt: skip
 TRAIN_DOLLARS = register(Metric(
     "train_dollars", "cost", "training", "$", higher_is_better=False, digits=3, position=COSTS + 2,
-    description="price of training, by the recipe's price_per_hour",
+    description="price of training, at the recipe's price_per_hour",
 ))  # fmt: skip

@@ -1,4 +1,4 @@
-"""How often a model's answers are better than the baseline's, raw and length-controlled, and the verifier's score."""
+"""Win rates against the baseline: raw, length-controlled, style-controlled; and the verifier's score."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HALF = 0.5
 
 
 def wins(measured: Measured, base: Measured | None) -> Values | None:
-    """Return (n,) wins in [0, 1] against the baseline: by the judge's preferences, else by the scores."""
+    """Return (n,) wins against the baseline in [0, 1], from the judge's preferences or else the verifier's scores."""
     if measured.preferences:
         return np.array(measured.preferences, dtype=float) - 1
     if measured.scores and base is not None and len(measured.scores) == len(base.scores):
@@ -29,13 +29,13 @@ def wins(measured: Measured, base: Measured | None) -> Values | None:
 
 
 def win_rate(measured: Measured, base: Measured | None) -> Estimate | None:
-    """Return the share of prompts won; Wilson's interval where all prompts ended alike."""
+    """Return the share of prompts won, with Wilson's interval if all prompts have the same outcome."""
     won = wins(measured, base)
     return None if won is None else intervals.share_won(won)
 
 
 def arena(measured: Measured, _: Measured | None) -> Values | None:
-    """Return (n,) values whose mean is Arena-Hard's score; None if the judge gave no such verdicts."""
+    """Return (n,) values whose mean is Arena-Hard's score; None if verdicts are not graded that way or are withheld."""
     if not measured.games or measured.withheld:
         return None
     nothing = [np.nan, np.nan]
@@ -43,25 +43,25 @@ def arena(measured: Measured, _: Measured | None) -> Values | None:
 
 
 def alpaca_eval(measured: Measured, _: Measured | None) -> Values | None:
-    """Return (n,) wins in the one order that AlpacaEval draws for each prompt; None if the judge draws none."""
+    """Return (n,) wins in the one order that AlpacaEval draws for each prompt; None for other judges."""
     return np.array(measured.drawn, dtype=float) - 1 if measured.drawn else None
 
 
 def scores(measured: Measured, _: Measured | None) -> Values | None:
-    """Return the (n,) verifier's scores."""
+    """Return the verifier's (n,) scores."""
     return np.array(measured.scores, dtype=float) if measured.scores else None
 
 
 def length_controlled_rates(models: Mapping[str, Measured], base: str) -> dict[str, Noted]:
     """Return the length-controlled win rate of every model that a judge compared with the baseline.
 
-    The models are each other's pool; the prompts are the same, in the same order.
+    All models are fitted together, and must have answered the same prompts in the same order.
     """
     return _controlled(models, base, style=False)
 
 
 def style_controlled_rates(models: Mapping[str, Measured], base: str) -> dict[str, Noted]:
-    """Return the same with headers, lists and bold text controlled too; none if no answer has any."""
+    """Return win rates that also control for headers, lists and bold text; empty if no answer has any of these."""
     styled = any(has_style(m.answers) for m in models.values())
     return _controlled(models, base, style=True) if styled else {}
 
@@ -82,12 +82,12 @@ def _share(rate: LengthControlled, measured: Measured) -> Estimate:
 
 
 def _note(rate: LengthControlled) -> str:
-    """Return where the difficulties are from, and what makes the number doubtful."""
+    """Return the source of the prompts' difficulties, and warnings about the estimate."""
     return "; ".join([f"difficulty {rate.difficulty}", *rate.warnings])
 
 
 def _annotations(name: str, measured: Measured, base_answers: list[str], base: str) -> Annotations:
-    keys = [f"{i:08d}" for i in range(len(measured.answers))]  # stand for the prompts: sorted, they keep their order
+    keys = [f"{i:08d}" for i in range(len(measured.answers))]  # ids of the prompts; sorting them keeps the order
     columns = {
         "instruction": keys, "output_1": base_answers, "output_2": measured.answers,
         "preference": measured.preferences,
@@ -102,24 +102,24 @@ WIN_RATE = register(Metric(
 ))  # fmt: skip
 WIN_RATE_LC = register(Metric(
     "win_rate_lc", "win rate, length-controlled", "prompts", higher_is_better=True, percent=True, needs_baseline=True,
-    judged=True, description="the win rate if all answers were as long as the base's", base_value=HALF, position=3,
+    judged=True, description="win rate if all answers were as long as the base's", base_value=HALF, position=3,
     phrase="a length-controlled win rate against the base", pooled=length_controlled_rates,
 ))  # fmt: skip
 WIN_RATE_STYLE = register(Metric(
     "win_rate_style", "win rate, style-controlled", "prompts", higher_is_better=True, percent=True, needs_baseline=True,
     judged=True, base_value=HALF, position=4, phrase="a style-controlled win rate against the base",
-    description="the win rate if all answers had the base's length, headers, lists and bold text",
+    description="win rate if all answers had the base's length, headers, lists and bold text",
     pooled=style_controlled_rates,
 ))  # fmt: skip
 WIN_RATE_ARENA = register(Metric(
     "win_rate_arena", "win rate, Arena-Hard's", "prompts", higher_is_better=True, percent=True, needs_baseline=True,
     judged=True, base_value=HALF, position=5, phrase="an Arena-Hard score against the base",
-    description="the share of games won, a clear verdict counted three times", rows=arena,
+    description="share of games won, with a clear verdict counted three times", rows=arena,
 ))  # fmt: skip
 WIN_RATE_ALPACA_EVAL = register(Metric(
     "win_rate_alpaca_eval", "win rate, AlpacaEval's", "prompts", higher_is_better=True, percent=True,
     needs_baseline=True, judged=True, base_value=HALF, position=5.5, phrase="AlpacaEval's win rate against the base",
-    description="the win rate in the one order that AlpacaEval draws for each prompt, as its own command counts it",
+    description="win rate in the one order that AlpacaEval draws for each prompt, as its own command reports it",
     rows=alpaca_eval,
 ))  # fmt: skip
 SCORE = register(Metric(
