@@ -1,4 +1,4 @@
-"""Whether two runs put the variants that they share into the same order."""
+"""Agreement of two runs on the order of the variants that both have."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class RankAgreement:
 
     Attributes:
         one, other: names of the two runs' folders.
-        metric: what orders the variants.
-        variants: those in both runs, in the first one's order.
-        tau, low, high: of means over seeds and prompts, and its 95% interval.
-        moved: by how many ranks each variant is higher in the second run than in the first.
+        metric: metric that orders the variants.
+        variants: names of the shared variants, best of the first run first.
+        tau, low, high: Kendall's tau of the means over seeds and prompts, and its 95% interval.
+        moved: number of ranks that each variant gains from the first run to the second; negative if it loses.
     """
 
     one: str
@@ -39,7 +39,7 @@ class RankAgreement:
 
     @property
     def sentence(self) -> str:
-        """What it comes to, for the notes of a comparison."""
+        """The agreement and the ranks gained in words, for the notes of a comparison."""
         far = sorted(self.moved.items(), key=lambda item: -abs(item[1]))
         places = ", ".join(f"{name} {by:+d}" for name, by in far if by) or "none"
         return (
@@ -50,14 +50,15 @@ class RankAgreement:
 
 
 def rank_agreements(entries: Sequence[Entry], metric: str) -> tuple[RankAgreement, ...]:
-    """Compare the orders in every two runs.
+    """Compare the orders of variants between every two runs.
 
     Args:
         entries: variants and bases; the seeds of a variant count together.
-        metric: what orders the variants.
+        metric: metric that orders the variants.
 
     Returns:
-        One for every two runs that share three or more variants, all measured alike by values prompt by prompt.
+        The agreement of every two runs that share three or more variants with one stored value per prompt or pair;
+        empty if the variants cannot be compared by the metric.
     """
     trained = [e for e in entries if not e.is_base and metric in e.rows]
     if comparable.obstacles(trained, metric):

@@ -1,4 +1,4 @@
-"""The board of annotated models: raw and length-controlled win rate side by side, in AlpacaEval's columns."""
+"""The board of annotated models: raw and length-controlled win rates, under the column names of AlpacaEval."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ SHOWN = ("win_rate", "standard_error", "length_controlled_winrate", "lc_standard
 def board(
     pool: Sequence[Annotations], difficulties: Path | None = None, gamed: Path | None = None, order: Path | None = None
 ) -> pd.DataFrame:
-    """Rank annotated models.
+    """Rank annotated models by their length-controlled win rates.
 
     Args:
-        pool: each model's annotations; models are each other's pool for length control.
-        difficulties: a table of the instructions' difficulties; if it holds gamed baselines too (as AlpacaEval's
-            df_gamed.csv does), they are used.
-        gamed: a table of gamed baselines.
-        order: JSON of the instructions in the order in which these tables number them; else the first model's.
+        pool: annotations of each model; length control fits all of them together.
+        difficulties: table of the instructions' difficulties. Gamed baselines in it (as in AlpacaEval's df_gamed.csv)
+            are used, too.
+        gamed: table of gamed baselines.
+        order: JSON file with the instructions in the order in which these tables number them; by default the order of
+            the first model's annotations.
 
     Returns:
-        A row per model, best length-controlled win rate first; rates in percent, NaN if over 5% are missing.
+        A row per model, best length-controlled win rate first. Rates are in percent, NaN if more than 5% of a model's
+        preferences are missing.
 
     Raises:
-        UserError: a file that cannot be read, or does not cover the instructions.
+        UserError: a file cannot be read, or does not cover the instructions.
     """
     numbered = _order(order) if order else [str(text) for text in pool[0].rows["instruction"]]
     over = instructions(pool)
@@ -81,7 +83,7 @@ def _order(path: Path) -> list[str]:
 
 
 def render(rates: pd.DataFrame) -> Table:
-    """Return the main columns; each rate with its standard error."""
+    """Return the main columns as a table for a terminal, each rate with its standard error."""
     table = Table(title="Win rates in percent against " + ", ".join(rates["baseline"].unique()))
     for column in ("model", "win rate", "length-controlled", "prompts", "mean length"):
         table.add_column(column)
@@ -93,7 +95,7 @@ def render(rates: pd.DataFrame) -> Table:
 
 
 def notes(rates: pd.DataFrame) -> list[str]:
-    """Return who judged, where the difficulties are from, and what is doubtful: a line for each kind of warning."""
+    """Return the judge, the source of the difficulties, and the warnings: a line for each kind of warning."""
     lines = [f"judged by {', '.join(rates['annotator'].unique())}; ± one standard error"]
     lines.append(f"difficulty of the instructions: {'; '.join(rates['difficulty'].unique())}")
     kinds: dict[str, list[tuple[str, str]]] = {}
@@ -104,7 +106,7 @@ def notes(rates: pd.DataFrame) -> list[str]:
 
 
 def _grouped(kind: str, several: list[tuple[str, str]]) -> str:
-    """Return one line for all models with a warning, those first whose number is the largest."""
+    """Return one line for all models with a warning; models with the largest number in it come first."""
     if len(several) == 1:
         return ": ".join(several[0])
     several = sorted(several, key=lambda one: -abs(float(NUMBER.findall(one[1])[0])) if "…" in kind else 0.0)

@@ -1,4 +1,4 @@
-"""Archives of runs: what a later run reused lies in both folders, and counts once."""
+"""Drop duplicates from archives of runs: a training that a later run reused is in both folders, but counts once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from prefzoo.runtime.run_folders import ARCHIVE_MARK
 
 
 def without_copies(entries: Sequence[Entry]) -> list[Entry]:
-    """Return the entries without those of archives that are elsewhere too: the same training with the same numbers.
+    """Drop entries of archives if the same training with the same numbers is in the run itself or in a newer archive.
 
     Args:
         entries: variants of runs and of their archives.
 
     Returns:
-        The entries, in their order; of several copies the run's own stays, else that of the newest archive.
+        The other entries, in the same order.
     """
     live_first = sorted(entries, key=lambda e: e.run.folder.name, reverse=True)
     live_first.sort(key=lambda e: ARCHIVE_MARK in e.run.folder.name)

@@ -1,4 +1,4 @@
-"""What a reader must know about a run to believe its numbers: answers cut short, few pairs seen, nothing held out."""
+"""Cautions for the reader of a run: answers cut at the limit, training pairs not seen, no held-out pairs, and so on."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from prefzoo.evals.metrics.builtin.corrected import labels_of, refusal
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.stats.agreement import krippendorff_alpha
 
-MANY = 0.5  # share of answers cut short that is called out
+MANY = 0.5  # share of answers cut at the limit from which on a caution is given
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run's numbers were made with.
+    """The settings and facts of a run that its cautions depend on.
 
     Attributes:
-        max_new_tokens: the limit on an answer.
-        seen: how many training pairs each variant saw; more than there are if it saw some again.
-        pairs: how many training pairs there are; 0 if it is not known.
-        held_out: whether the recipe has held-out pairs; None if there is no recipe.
-        prompts: whether the recipe has prompts; None if there is no recipe.
-        lost: seed of a ranked setting -> why it was not trained to its end.
-        orphans: trainings in the run's folder that its recipe does not have.
-        flipped: how many training labels were flipped on purpose.
+        max_new_tokens: limit on the tokens of an answer.
+        seen: number of training pairs that each variant saw, repeats included.
+        pairs: number of training pairs; 0 if it is unknown.
+        held_out: whether the recipe has held-out pairs; None without a recipe.
+        prompts: whether the recipe has prompts; None without a recipe.
+        lost: why training failed, by the name of each failed seed of a ranked setting.
+        orphans: names of folders with a training that the recipe does not have.
+        flipped: number of training labels that were flipped on purpose.
     """
 
     max_new_tokens: int
@@ -41,13 +41,13 @@ class Setting:
 
 
 def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...]:
-    """Return what a reader must know, a sentence each.
+    """Return what a reader must know about a run, a sentence each.
 
     Args:
-        models: what was measured, by the model's name, the base's under its own.
-        setting: what it was measured with.
+        models: measurements by the model's name, those of the base included.
+        setting: settings and facts of the run.
     """
-    lost = [f"The seed {name} failed, and its variant's numbers are the others': {why}." for name, why in
+    lost = [f"Seed {name} failed ({why}); the numbers of its variant are over the other seeds." for name, why in
             setting.lost.items()]  # fmt: skip
     several = [
         *_panel(models),
@@ -73,7 +73,7 @@ def cautions(models: Mapping[str, Measured], setting: Setting) -> tuple[str, ...
 
 
 def _missing_verdicts(models: Mapping[str, Measured]) -> list[str]:
-    """Return whose verdicts are missing, and why: a sentence for each reason."""
+    """Return for which models verdicts are missing, and why: a sentence for each reason."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     for name, m in models.items():
         if m.missing:
@@ -82,7 +82,7 @@ def _missing_verdicts(models: Mapping[str, Measured]) -> list[str]:
 
 
 def _panel(models: Mapping[str, Measured]) -> list[str]:
-    """Return how far the judges of a panel agree, and whose verdicts are missing."""
+    """Return how far the judges of a panel agree, and how many verdicts of each judge are missing."""
     together: dict[str, list[float | None]] = {}
     for m in models.values():
         for judge, preferences in m.panel.items():
@@ -90,8 +90,8 @@ def _panel(models: Mapping[str, Measured]) -> list[str]:
     if not together:
         return []
     alpha = krippendorff_alpha(together)
-    scale = "(1: always; 0: as by chance)"
-    told = f"The {len(together)} judges agree on who wins by a Krippendorff's alpha of {alpha:.2f} {scale}."
+    scale = "(1: they always agree; 0: as by chance)"
+    told = f"Agreement of the {len(together)} judges on who wins: Krippendorff's alpha {alpha:.2f} {scale}."
     if not isfinite(alpha):
         both = any(len(row) - row.count(None) > 1 for row in zip(*together.values(), strict=True))
         why = "all verdicts are the same" if both else "no two of them gave a verdict on the same answers"
@@ -105,13 +105,13 @@ def _panel(models: Mapping[str, Measured]) -> list[str]:
 
 
 def _uncorrected(models: Mapping[str, Measured]) -> str:
-    """Return why labelled pairs correct no win rate."""
+    """Return why the labelled pairs cannot correct any win rate; empty if they can."""
     why = next((reason for m in models.values() if (reason := refusal(m))), "")
     return f"No win rate is corrected by the labels (evals.judge_labels): {why}." if why else ""
 
 
 def _tied_labels(models: Mapping[str, Measured]) -> str:
-    """Return how many labelled pairs are ties, and how they enter the corrected rates."""
+    """Return how many labelled pairs are ties, and how they count in the corrected win rates."""
     labels = next((known for m in models.values() if (known := labels_of(m)) is not None), None)
     if labels is None or not labels.ties:
         return ""
@@ -131,7 +131,7 @@ def _unused_labels(models: Mapping[str, Measured]) -> list[str]:
 
 
 def _cut(models: Mapping[str, Measured], tokens: int) -> str:
-    """Return how many answers ended at the limit instead of by themselves."""
+    """Return how many answers were cut at the limit on tokens; empty if they are few."""
     ended = {name: m.finished for name, m in models.items() if m.finished}
     if not ended:
         return ""
@@ -147,14 +147,14 @@ def _cut(models: Mapping[str, Measured], tokens: int) -> str:
 
 
 def _flips(setting: Setting) -> str:
-    """Return a line on the training labels that are wrong on purpose."""
+    """Return how many training labels were flipped on purpose; empty if none were."""
     if not setting.flipped:
         return ""
     return f"{setting.flipped} training labels were flipped on purpose (data.flip_labels)."
 
 
 def _seen(setting: Setting) -> str:
-    """Return which variants did not see all pairs."""
+    """Return which variants did not see all training pairs; empty if all did."""
     few = {name: n for name, n in setting.seen.items() if n < setting.pairs}
     if not few:
         return ""

@@ -11,7 +11,7 @@ from rich.table import Table
 from prefzoo.evals.boards.verdict import p_text
 from prefzoo.evals.metrics.registry import DELTA, Metric
 
-REFERENCE = "[reference]"  # beside what the base is worth by definition
+REFERENCE = "[reference]"  # follows the value that the base has by definition
 
 
 def cell(metric: Metric, row: Any) -> str:
@@ -28,7 +28,7 @@ def cell(metric: Metric, row: Any) -> str:
 
 
 def absent(metric: Metric, *, base: bool) -> str:
-    """Return what stands where nothing was measured; the base is worth what it is by definition."""
+    """Return the text of a cell without a measurement: a dash, or the value that the base has by definition."""
     if not base or metric.base_value is None:
         return "-"
     return f"{metric.text(metric.base_value)}{'%' if metric.percent else ''} {REFERENCE}"
@@ -52,7 +52,7 @@ def number(metric: Metric, value: Any, low: Any = None, high: Any = None) -> str
 
 
 def table(cells: pd.DataFrame, caption: str) -> Table:
-    """Return a table for a terminal: intervals are on lines of their own, and nothing is cut off."""
+    """Return a table for a terminal, with intervals on separate lines so that no cell is cut off."""
     shown = Table(title="Leaderboard", caption=caption)
     for column in cells.columns:
         shown.add_column(str(column).replace("_", "\n"), no_wrap=True)

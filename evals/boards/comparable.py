@@ -1,4 +1,4 @@
-"""What a number was measured with: numbers of different origin are not ranked against each other."""
+"""Decide which numbers may be ranked together: those with the same base model, evaluation set, limits and judge."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from prefzoo.evals.boards.selection import Entry
 from prefzoo.evals.metrics.registry import all_metrics
 from prefzoo.recipe.data_paths import shown
 
-Fact = tuple[str, str]  # what is compared, and what is shown
+Fact = tuple[str, str]  # key that must be equal, and text shown to the user
 
 
 def origins(entries: Sequence[Entry], metric: str) -> list[dict[str, Fact]]:
-    """Return of every entry its base model, and the evaluation set and the judge of a metric.
+    """Return for each entry what a metric was measured with: the base model, the evaluation set, the judge.
 
-    Sets are told apart by content if every run has a hash or the prompts themselves, else by name.
+    Evaluation sets are compared by content if every run stored a hash or the prompts themselves, else by name.
     """
     parts: dict[str, list[list[Fact]]] = {"base model": [[_plain(e.run.recipe["model"])] for e in entries]}
     further = [_further(e, metric) for e in entries]
@@ -27,14 +27,14 @@ def origins(entries: Sequence[Entry], metric: str) -> list[dict[str, Fact]]:
 
 
 def groups(entries: Sequence[Entry], metric: str) -> list[int]:
-    """Return a number per entry; equal for those that may be compared by the metric."""
+    """Return a group number for each entry; entries of one group may be compared by the metric."""
     keys = [tuple(sorted((name, key) for name, (key, _) in one.items())) for one in origins(entries, metric)]
     order = list(dict.fromkeys(keys))
     return [order.index(key) for key in keys]
 
 
 def obstacles(entries: Sequence[Entry], metric: str) -> list[str]:
-    """Return why the entries cannot be ranked by a metric, each of a few words; none if they can."""
+    """Return the reasons why the entries cannot be ranked by a metric, in a few words each; empty if they can."""
     facts = origins(entries, metric)
     out = []
     for name in facts[0] if facts else ():
@@ -44,7 +44,7 @@ def obstacles(entries: Sequence[Entry], metric: str) -> list[str]:
         if len(shown) > 1:
             names = list(shown.values())
             text = " and ".join(names) if len(set(names)) == len(names) else f"{names[0]} with different content"
-            out.append(f"another {name} ({text})")
+            out.append(f"different {name} ({text})")
     return out
 
 
@@ -69,7 +69,7 @@ def _further(entry: Entry, metric: str) -> dict[str, list[Fact]]:
 
 
 def _sets(entry: Entry, metric: str, shown: str) -> list[Fact]:
-    """Return the content hash that the long table carries, if it does."""
+    """Return the evaluation set with its content hash from the long table; the hash is empty if there is none."""
     long = entry.run.long
     if "suite" not in long.columns:
         return [("", shown)]
@@ -93,7 +93,7 @@ def _judge(entry: Entry) -> Fact:
 
 
 def _strongest(facts: list[list[Fact]], i: int) -> Fact:
-    """Return the first kind of evidence that all entries have."""
+    """Return entry `i`'s fact of the first kind that all entries have."""
     depth = max(len(one) for one in facts)
     for at in range(depth):
         if all(at < len(one) and one[at][0] for one in facts):

@@ -1,4 +1,4 @@
-"""Any runs and variants side by side: numbers, paired differences from a baseline, recipes, costs."""
+"""Compare any runs and variants: numbers, paired differences from a baseline, recipes, costs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from prefzoo.evals.boards.verdict import BoardVerdict
 from prefzoo.evals.metrics.registry import Metrics
 from prefzoo.evals.stats import intervals
 
-MOST_POINTS = 50  # of a margin of equality
-SHOWN = 4  # metrics of the short form
+MOST_POINTS = 50  # largest margin of equality
+SHOWN = 4  # metrics shown by `repr`
 DIFFERENCES = ["variant", "metric", "baseline", "value", "low", "high", "p", "p_holm", "paired", "n"]  # columns
 
 
@@ -37,21 +37,21 @@ class RunComparison:
     """Variants side by side.
 
     Attributes:
-        table: a row per variant, best first: rank (shared within noise; missing if nothing ranks), against_base
-            (better, worse, tied), variant, run, loss, seed (missing for several), seeds (how many), and of each metric
-            its value, `_low`, `_high` (95%), `_n`.
-        differences: a row per variant and metric: the variant less the baseline, its 95% interval, p, `p_holm`
-            (corrected over the variants of that metric), `paired` (over the same prompts, pairs or documents; if
-            nothing is known one by one, the two intervals are taken as independent) and n.
-        recipes: a row per variant, a column for each key of the recipes that is not the same everywhere.
-        costs: a row per variant: what training took, and the hardware.
-        metrics: those shown, in order.
-        by: the metric (or cost) that orders; empty if the order is the one asked for.
-        baseline: what differences are taken from.
+        table: a row per variant, best first. Columns: rank (shared within noise; missing if nothing is ranked),
+            against_base (better, worse or tied), variant, run, loss, seed (missing if there are several), seeds (their
+            number), and for each metric its value, `_low` and `_high` (95% interval) and `_n`.
+        differences: a row per variant and metric: the variant minus the baseline, its 95% interval, p, `p_holm`
+            (Holm-corrected over the variants of that metric), `paired` and n. `paired` is True if the difference is
+            over the same prompts, pairs or documents; else the two estimates are taken as independent.
+        recipes: a row per variant, with a column for each recipe key whose value differs between variants.
+        costs: a row per variant: costs of training, and the hardware.
+        metrics: names of the metrics shown, in order.
+        by: name of the metric or cost that orders the table; empty if the rows are in the order of the paths.
+        baseline: label of the entry that differences are taken from.
         notes: what a reader must know, a sentence each.
-        about: all facts about the metrics.
-        verdict: who wins, what would settle a tie, and the numbers behind it.
-        equivalence: which variants are equal within a margin; None if none is asked for.
+        about: the metrics, by name.
+        verdict: who wins, what would settle a tie, and the numbers behind the decision.
+        equivalence: tests of which variants are equal within a margin; None if no margin is given.
         agreements: how far every two runs agree on the order of the variants that they share.
     """
 
@@ -89,24 +89,26 @@ def compare(
     paths: Sequence[str | Path], baseline: str | Path | None = None, metrics: Sequence[str] | None = None,
     sort: str | None = None, unranked: bool = False, equivalence: float | None = None, *, by_seed: bool = False,
 ) -> RunComparison:  # fmt: skip
-    """Put runs (`results/mine`) and variants (`results/mine/dpo`) side by side.
+    """Compare runs (`results/mine`) and variants (`results/mine/dpo`).
 
     Args:
-        paths: of runs and variants.
-        baseline: what differences are taken from: a variant's name, or its folder; the base unless given.
-        metrics: which to show; all unless given.
-        sort: the metric, or cost, to rank by; a win rate, else an accuracy on held-out pairs, unless given.
-        unranked: show also what cannot be compared, in the order given and without differences between the two.
-        equivalence: points of a hundred within which two variants count as equal; as the runs' recipes say (if all say
-            the same) unless given.
-        by_seed: whether each seed of a variant has a row of its own; else one row is over all of them, and its
-            intervals and differences span seeds and prompts.
+        paths: folders of runs and variants.
+        baseline: name or folder of the variant that differences are taken from; by default the base.
+        metrics: names of the metrics to show; by default all.
+        sort: name of the metric to rank by, or of the cost to sort by; by default the first of win_rate,
+            preference_accuracy and score that all variants have.
+        unranked: show the variants without ranks, in the order of the paths, even if they cannot be compared. A variant
+            that was measured otherwise than the baseline has no differences.
+        equivalence: margin in percentage points within which two variants count as equal; by default the margin in the
+            runs' recipes, if it is the same in all.
+        by_seed: whether each seed of a variant has a row of its own. Else the seeds share a row, whose intervals and
+            differences cover both seeds and prompts.
 
     Returns:
         The numbers, their differences from the baseline, recipes and costs.
 
     Raises:
-        UserError: no such run, variant or metric; or they cannot be ranked, with the reason.
+        UserError: a run, variant or metric does not exist; or the variants cannot be ranked, with the reason.
     """
     if not paths:
         raise UserError("compare: no run is named; name one or more, like results/quickstart or results/quickstart/dpo")
@@ -122,12 +124,12 @@ def compare(
         raise UserError(_refusal(entries, by, why, have))
     if not by and not unranked and len({e.run.folder for e in entries}) > 1:
         named = ", ".join(dict.fromkeys(e.run.folder.name for e in entries))
-        raise UserError(f"{named}: no metric that all of them have ranks them; --unranked shows them side by side")
+        raise UserError(f"{named}: have no metric in common to rank by; --unranked shows them side by side")
     is_ranked = not why and bool(by) and not unranked
     order = ordered(entries, by, costs) if is_ranked else list(entries)
     ranking = rank(order, by) if is_ranked else Ranking()
     start = _baseline(entries, baseline)
-    shown.sort(key=lambda m: m != by)  # what ranks comes first
+    shown.sort(key=lambda m: m != by)  # the metric that ranks comes first
     points, apart = _points(entries, equivalence)
     equal = equivalence_of(order, ranking, by, points)
     if equivalence is not None and equal is None:
@@ -145,7 +147,7 @@ def compare(
 
 
 def _points(entries: Sequence[Entry], asked: float | None) -> tuple[float | None, list[str]]:
-    """Return the margin of equality, and a note where the runs' recipes do not agree on one."""
+    """Return the margin of equality, and a note if the runs' recipes have different ones."""
     if asked is not None:
         if not 0 < asked <= MOST_POINTS:
             raise UserError(f"--equivalence: must be above 0 and at most {MOST_POINTS} points (is {asked:g}); like 3")
@@ -154,15 +156,15 @@ def _points(entries: Sequence[Entry], asked: float | None) -> tuple[float | None
     if len(margins) == 1:
         return margins[0], []
     shown = " and ".join("none" if m is None else f"{m:g} points" for m in margins)
-    return None, [f"The recipes count different margins as equal ({shown}): no equality is tested; --equivalence does."]
+    return None, [f"The recipes have different margins of equality ({shown}), so none is tested; use --equivalence."]
 
 
 def _no_equality(ranking: Ranking, about: Metrics, by: str) -> str:
     if not ranking.order:
-        return "nothing is ranked, so no two variants can be tested; leave it out"
+        return "nothing is ranked, so no two variants can be tested; leave the option out"
     if not about[by].percent:
-        return f"is in points of a share, which {by} is not; --sort win_rate or preference_accuracy"
-    return f"{by} is not stored row by row here, so nothing pairs the variants; leave it out"
+        return f"applies only to shares, and {by} is not one; --sort win_rate or preference_accuracy"
+    return f"{by} is not stored row by row here, so the variants cannot be paired; leave the option out"
 
 
 def _known(name: str, have: Sequence[str], option: str) -> str:
@@ -205,7 +207,7 @@ def _baseline(entries: Sequence[Entry], asked: str | Path | None) -> Entry:
 
 
 def _differences_from(start: Entry, entries: Sequence[Entry], metric: str) -> list[dict[str, Any]]:
-    """Return a row for every variant that was measured as the baseline was: the variant less the baseline."""
+    """Return rows of the variant minus the baseline, for each variant that was measured like the baseline."""
     group = dict(zip((e.label for e in entries), comparable.groups(entries, metric), strict=True))
     others = [e for e in entries if e.label != start.label and group[e.label] == group[start.label]]
     rows: list[dict[str, Any]] = []
@@ -239,7 +241,7 @@ def _table(order: Sequence[Entry], ranking: Ranking, metrics: Sequence[str]) -> 
 
 
 def _with_runs(verdict: BoardVerdict, entries: Sequence[Entry]) -> BoardVerdict:
-    """Add which variants failed, and what to beware of in each run."""
+    """Add the variants that failed, and the cautions of each run."""
     seeds = [seed for e in entries for seed in e.seeds]
     failures = [(e.label, e.files.failure) for e in seeds if e.files.failure is not None]
     failed = [f"{label} failed ({failure_text(failure)})." for label, failure in failures]
@@ -263,5 +265,5 @@ def _notes(entries: Sequence[Entry], by: str, why: list[str], shown: Sequence[st
         notes.append("The base answered differently in these runs: win rates are against different answers.")
     gone = [e.label for one in trained for e in one.seeds if e.files.measured is None and e.files.failure is None]
     if gone:
-        notes.append(f"Not measured yet: {', '.join(gone)}; the same prefzoo run resumes.")
+        notes.append(f"Not measured yet: {', '.join(gone)}; start the same prefzoo run again to resume.")
     return [note for note in notes if note]

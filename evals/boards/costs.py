@@ -1,4 +1,4 @@
-"""What a run took, and what more prompts and seeds of it would take."""
+"""Costs of a run, and a forecast of its costs with more prompts and seeds."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from statistics import fmean
 HOUR, MINUTE, FEW = 3600, 60, 10
 
 
-IN_BOARD = {"train_seconds": "seconds", "train_joules": "joules", "train_dollars": "dollars"}  # metrics of costs
-PARTS = {"prompts": ("answers", "verdicts"), "pairs": ("pairs",)}  # of measuring that grow with the rows
+IN_BOARD = {"train_seconds": "seconds", "train_joules": "joules", "train_dollars": "dollars"}  # metric -> cost
+PARTS = {"prompts": ("answers", "verdicts"), "pairs": ("pairs",)}  # parts of measuring whose time grows with the rows
 
 
 def with_price(costs: Mapping[str, float], per_hour: float | None) -> dict[str, float]:
-    """Return the costs of a training with what it cost in `dollars`.
+    """Add the price of a training, in `dollars`, to its costs.
 
     Args:
-        costs: as `result.json` has them.
-        per_hour: dollars of the machine, with all its GPUs; None where the recipe names no price.
+        costs: costs in `result.json`.
+        per_hour: dollars per hour of the machine, with all its GPUs; None if the recipe names no price.
 
     Returns:
-        The costs; without a price, as they were.
+        The costs with `dollars`; unchanged without a price or without `seconds`.
     """
     if per_hour is None or "seconds" not in costs:
         return dict(costs)
@@ -30,36 +30,36 @@ def with_price(costs: Mapping[str, float], per_hour: float | None) -> dict[str, 
 
 @dataclass(frozen=True)
 class RunCost:
-    """What one seed of all variants took, as the run recorded it.
+    """Recorded time of one seed of all variants together.
 
     Attributes:
-        fixed: seconds of training, and of measuring what does not grow with the number of prompts or pairs.
-        each: seconds that each prompt or pair takes; 0 if they were not recorded.
+        fixed: seconds of training, and of the measurements that do not grow with the number of prompts or pairs.
+        each: further seconds per prompt or pair; 0 if they were not recorded.
     """
 
     fixed: float
     each: float = 0.0
 
     def seconds(self, rows: int, seeds: int) -> float:
-        """Return what so many prompts or pairs and seeds take."""
+        """Forecast the seconds of a run with `rows` prompts or pairs and `seeds` seeds."""
         return seeds * (self.fixed + self.each * rows)
 
     def words(self, rows: int, seeds: int) -> str:
-        """Return `about 3 hours`, and that answers are not in it where their time was not recorded."""
+        """Return the forecast in words, like `about 3 hours`, and state if it does not count answers."""
         known = "" if self.each > 0 else " of training, answers not counted"
         return f"about {rounded(self.seconds(rows, seeds))}{known}"
 
 
 def run_cost(costs: Mapping[str, Mapping[str, float]], variants: Mapping[str, str], rows: str) -> RunCost | None:
-    """Put together what a run took.
+    """Add up the recorded time of one seed of all variants.
 
     Args:
-        costs: of each model, by its name: `seconds` of training, and of measuring as `measuring_costs` has them.
-        variants: the variant of each model, which is a seed of it.
-        rows: what the rows are, `prompts` or `pairs`.
+        costs: costs of each model, by name: `seconds` of training, and those of measuring from `measuring_costs`.
+        variants: variant of each model, by the model's name; a model is one seed of its variant.
+        rows: kind of the rows, `prompts` or `pairs`.
 
     Returns:
-        The costs; None if no training recorded any.
+        The time of one seed, averaged over the seeds of each variant; None if no training recorded its seconds.
     """
     trained = {name: cost for name, cost in costs.items() if "seconds" in cost and name in variants}
     if not trained:
@@ -80,7 +80,7 @@ def run_cost(costs: Mapping[str, Mapping[str, float]], variants: Mapping[str, st
 
 
 def rounded(seconds: float) -> str:
-    """Return a duration as a person rounds it."""
+    """Return a duration in words, rounded: `5 minutes`, `2.5 hours`, `12 hours`."""
     if seconds < HOUR:
         minutes = max(1, round(seconds / MINUTE))
         return f"{minutes} minute{'s' if minutes > 1 else ''}"

@@ -1,4 +1,4 @@
-"""Which variants are equal within a margin, which are different, and what would decide about the others."""
+"""Test which variants are equal within a margin and which are different, and plan what would decide the others."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.equivalence import equality, plan_to_decide
 from prefzoo.evals.stats.intervals import Values
 
-POINTS = 100  # in a share of one
-SPELLED_OUT = 6  # pairs; of more, the sentence is about the leader alone
+POINTS = 100  # percentage points in a share of one
+SPELLED_OUT = 6  # pairs; if there are more, the sentence is about the leader alone
 THE_BASE = "the base"
+IN_FULL = "the JSON (verdict.json of a run, --format json of compare)"
 Outcome = Literal["equal", "different", "undecided"]
 
 
 @dataclass(frozen=True)
 class ComparedPair:
-    """Two variants, or a variant and the base, and what may be said of them.
+    """The tests of two variants, or of a variant and the base.
 
     Attributes:
         one: the variant that is ahead on the board.
         other: the other variant, or the base.
-        outcome: `equal` within the margin, else `different`, else `undecided`.
-        difference, low, high: the first less the second in points, and its 90% interval.
-        p_equal: of two one-sided tests; after Holm over the pairs of variants, as it is against the base.
-        p_different: of the ranking's test, after Holm; None against the base, where the 95% interval decides.
-        differs: whether the two can be told apart, as some can that are equal within the margin.
-        prompts, seeds: about what would decide it; None if it is decided, or no number would.
+        outcome: `equal` if the two are equal within the margin, else `different` if they differ significantly, else
+            `undecided`.
+        difference, low, high: `one` minus `other` in percentage points, and the 90% interval.
+        p_equal: p of two one-sided tests; Holm-corrected for two variants, uncorrected against the base.
+        p_different: Holm-corrected p of the ranking's test; None against the base, where the 95% interval decides.
+        differs: whether the two differ significantly, which they may also if they are equal within the margin.
+        prompts, seeds: about how many would decide the pair; None if it is decided, or if no number would decide it.
     """
 
     one: str
@@ -53,14 +55,14 @@ class ComparedPair:
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Every two variants of a board, and every variant against the base.
+    """The tests of every two variants of a board, and of every variant against the base.
 
     Attributes:
-        points: the margin, in points of a hundred.
-        metric: what ranks the board.
-        row_name: what its rows are, in the plural.
-        pairs: those of the leader first, each variant's in the order of the board, the base last.
-        seeds_known: whether the runs show how much seeds vary.
+        points: the margin, in percentage points.
+        metric: name of the metric that ranks the board.
+        row_name: plural noun for its rows, like `prompts`.
+        pairs: the tested pairs, in the order of the board; those with the base come last for each variant.
+        seeds_known: whether every variant has several seeds, which show how much seeds vary.
     """
 
     points: float
@@ -71,13 +73,13 @@ class Equivalence:
 
     @property
     def sentence(self) -> str:
-        """How every variant stands to the others and to the base, of many the leader alone; empty without a pair."""
+        """The outcomes in words; of many pairs, only those of the leader. Empty without pairs."""
         if not self.pairs:
             return ""
         ahead = list(dict.fromkeys(p.one for p in self.pairs))
         few = len(self.pairs) <= SPELLED_OUT
         sentences = [self._against(name) for name in (ahead if few else ahead[:1])]
-        sentences += [] if few else [f"All {len(self.pairs)} pairs are in verdict.json."]
+        sentences += [] if few else [f"All {len(self.pairs)} pairs are in {IN_FULL}."]
         sentences += [] if self.seeds_known else ["One seed does not show how much seeds vary."]
         return " ".join(sentences)
 
@@ -89,9 +91,9 @@ class Equivalence:
         return f"{name} {'; '.join(f'against {names(others)}: {words}' for words, others in groups.items())}."
 
     def words(self, p: ComparedPair) -> str:
-        """Return what may be said of a pair: `equal within 3 points`, `different`, or `undecided: needs about ...`."""
+        """Return the outcome in words: `equal within 3 points`, `different`, or `undecided: needs about ...`."""
         if p.outcome == "equal":
-            return f"equal within {self.points:g} points{', though not the same' if p.differs else ''}"
+            return f"equal within {self.points:g} points{', though significantly different' if p.differs else ''}"
         if p.outcome == "different":
             return "different"
         if p.prompts is None:
@@ -99,7 +101,7 @@ class Equivalence:
         return f"undecided: needs about {p.prompts:,} {self.row_name} and {p.seeds} seeds"
 
     def as_json(self) -> dict[str, Any]:
-        """Return all pairs, with what the verdict says of them in words."""
+        """Return all fields, with the outcome of each pair in words."""
         pairs = [{**asdict(p), "words": self.words(p)} for p in self.pairs]
         return {**asdict(self), "pairs": pairs}
 
@@ -111,15 +113,15 @@ def equivalence(
     """Test every two variants, and every variant against the base.
 
     Args:
-        values: (seeds, n) shares by variant, over the same prompts or pairs; other variants are left out.
-        ranking: of the variants.
-        metric: what ranks them.
-        points: what counts as equal, in points of a hundred; None to test nothing.
-        base: (seeds, n) of the base; one half everywhere if it is None.
-        cost: what the run took; None if it is not known.
+        values: (seeds, n) shares by variant, over the same prompts or pairs; variants without values are not tested.
+        ranking: ranking of the variants.
+        metric: metric that ranks them.
+        points: margin of equality in percentage points; None to test nothing.
+        base: (seeds, n) shares of the base; None if the base has one half on every row.
+        cost: recorded time of the run; None if it is unknown.
 
     Returns:
-        The tests; None if none are asked for, or the metric is no share.
+        The tests; None if `points` is None, or if the metric is not a share.
     """
     if points is None or not metric.percent:
         return None
@@ -142,7 +144,16 @@ def equivalence(
 
 @dataclass(frozen=True)
 class _Asked:
-    """Two models to test, `largest` being how far apart they can be on one prompt."""
+    """Two models to test.
+
+    Attributes:
+        one, other: their names.
+        a, b: (seeds, n) shares of each.
+        p_different: Holm-corrected p of the ranking's test; None against the base.
+        differs: whether the two differ significantly.
+        comparisons: number of tests that p is corrected for.
+        largest: largest possible difference on one prompt.
+    """
 
     one: str
     other: str

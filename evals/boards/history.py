@@ -1,4 +1,4 @@
-"""All runs of a folder on one board: groups of what may be ranked together, and each variant's runs in time."""
+"""The board of all runs in a folder: groups of variants that may be ranked together, and each variant's history."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from prefzoo.runtime.run_folders import RESOLVED
 BEGIN = "<!-- prefzoo leaderboard: what follows is generated; write above it -->"
 END = "<!-- prefzoo leaderboard: end -->"
 TITLE = "# Results\n"
-OPEN_ROWS = 20  # longer sections fold
+OPEN_ROWS = 20  # tables with more rows are folded
 NOTE = (
     "Brackets: 95% intervals over prompts or pairs, and over the seeds of a variant that has several. "
     "Equal ranks: within noise, over all runs of the section. "
@@ -42,16 +42,17 @@ BoardRow = dict[str, Any]
 
 @dataclass(frozen=True)
 class Group:
-    """Variants that may be ranked together: of one base model, evaluation set and judge.
+    """Variants that may be ranked together: those with the same base model, evaluation set and judge.
 
     Attributes:
-        metric: what ranks; its name is empty if nothing was measured.
-        origin: what the group was measured with, by name.
-        verdict: who wins, what would settle a tie, and the numbers behind it.
-        power: what differences cannot be seen.
-        rows: best first: rank, variant, run, loss, seed (missing for several), seeds (how many), date, commit, and the
-            metric with its interval.
-        history: of variants with several runs, in time order: the same, and the change since the run before.
+        metric: metric that ranks; its name is empty if nothing was measured.
+        origin: what the group was measured with, like its base model and judge, by name.
+        verdict: who wins, what would settle a tie, and the numbers behind the decision.
+        power: sentence about the differences that are too small for the number of prompts.
+        rows: a row per variant, best first: rank, standing against the base, variant, run, loss, seed (missing if there
+            are several), number of seeds, date, commit, and the metric's value, interval and n.
+        history: rows of the variants with several runs, in order of time, with the change since the previous run and
+            its p.
     """
 
     metric: Metric
@@ -63,34 +64,34 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The metric's."""
+        """Name of the metric, or `nothing measured`."""
         return self.metric.name or "nothing measured"
 
     @property
     def title(self) -> str:
-        """The metric, and the runs."""
+        """Heading with the metric and the runs."""
         runs = list(dict.fromkeys(row["run"] for row in self.rows))
         return f"By {self.name}: {names(runs)}"
 
     @property
     def measured_with(self) -> str:
-        """Why the group is one, in a line."""
+        """What all numbers of the group were measured with, in a line."""
         return "; ".join(f"{name}: {value}" for name, value in self.origin.items())
 
 
 def gather(root: Path) -> list[Group]:
     """Return the variants of every run under a folder, in groups that may be ranked together.
 
-    Everything comes from files: the same files give the same groups.
+    The result depends on the files alone: the same files give the same groups.
 
     Raises:
-        UserError: there is no such folder, or no run with results in it.
+        UserError: the folder does not exist, or has no run in it.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; name the one that prefzoo run wrote to (--results)")
     folders = sorted(p.parent for p in root.rglob(RESOLVED))
     if not folders:
-        raise UserError(f"{root}: no run in it ({RESOLVED} is nowhere); prefzoo run writes one")
+        raise UserError(f"{root}: no run in it (no {RESOLVED} at any depth); prefzoo run writes one")
     by_metric: dict[str, list[Entry]] = {}
     for folder in folders:
         entries = select([folder], by_seed=False)
@@ -123,7 +124,7 @@ def _rank(ranking: Ranking, label: str) -> BoardRow:
 
 
 def _where(root: Path, e: Entry) -> str:
-    """Return the run's folder relative to the board's; of a board of one run, its name."""
+    """Return the run's folder relative to the board's folder; if both are the same, the folder's name."""
     relative = e.run.folder.relative_to(root).as_posix()
     return e.run.folder.resolve().name if relative == "." else relative
 
@@ -141,7 +142,7 @@ def _row(root: Path, e: Entry, metric: str) -> BoardRow:
 
 
 def _history(root: Path, entries: Sequence[Entry], metric: str) -> list[BoardRow]:
-    """Return runs of one recipe's name and variant, by date of finish; p is corrected over all changes shown."""
+    """Return the runs with the same recipe name and variant, by date; p is Holm-corrected over all changes shown."""
     changes: list[BoardRow] = []
     alike: dict[tuple[str, str], list[Entry]] = {}
     for e in entries:
@@ -165,7 +166,7 @@ PAST = ("variant", "value", "change", "run", "date", "commit")
 
 
 def _columns(group: Group) -> list[str]:
-    """Return the columns of the best-first table: seeds where a variant has several."""
+    """Return the columns of the table of ranks, with `seeds` only if a variant has several."""
     return [c for c in COLUMNS if c != "seeds" or any(row["seeds"] > 1 for row in group.rows)]
 
 
@@ -193,7 +194,7 @@ def _table(group: Group, columns: Sequence[str], rows: Sequence[BoardRow]) -> st
 
 
 def markdown(groups: Sequence[Group]) -> str:
-    """Return the generated part of the page: every group, what it was measured with, and its history."""
+    """Return the generated part of the page: for every group its origin, its table, and its history."""
     parts = ["## Leaderboard", NOTE]
     if len(groups) > 1:
         parts.append(
@@ -217,15 +218,15 @@ def markdown(groups: Sequence[Group]) -> str:
 
 
 def page(groups: Sequence[Group], before: str, more: str = "") -> str:
-    """Return the folder's README with the generated part replaced, or added at its end; the rest of `before` stays.
+    """Replace the generated part of the folder's README, or append it, without a change to the other text.
 
     Args:
-        groups: as `gather` returns them.
-        before: the README's text; empty without one.
+        groups: groups from `gather`.
+        before: present text of the README; empty if there is none.
         more: further sections, in Markdown.
 
     Returns:
-        The whole text.
+        The whole text of the new README.
     """
     shown = "\n\n".join(filter(None, [markdown(groups) if groups or not more else "## Leaderboard", more]))
     generated = f"{BEGIN}\n\n{shown}\n\n{END}\n"

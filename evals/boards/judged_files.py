@@ -1,4 +1,4 @@
-"""What was measured on the models of a run, judged preferences included, as it is on disk."""
+"""Read the measurements of a run's models from disk, the judge's preferences included."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from prefzoo.runtime.run_folders import RunResult
 
 
 def measured_of(variant: VariantFiles) -> Measured | None:
-    """Return what was measured on a model, with the judge's preferences; None if nothing was.
+    """Return the measurements of a model, with the judge's preferences; None if there are none.
 
-    The judge's preferences are in `annotations.json`; too many missing ones withhold all, as in the run itself.
+    The preferences come from `annotations.json`. If too many of them are missing, all are withheld, as in the run.
     """
     measured, rows = variant.measured, variant.annotations
     if measured is None or measured.preferences or not rows:
@@ -42,12 +42,12 @@ def measured_of(variant: VariantFiles) -> Measured | None:
 
 
 def all_measured(run: RunFiles) -> dict[str, Measured]:
-    """Return what was measured on each model of a run, by name; the base under its own."""
+    """Return the measurements of each model of a run, by its name; the base is one of them."""
     return {name: m for name, v in run.variants.items() if (m := measured_of(v)) is not None}
 
 
 def rebuilt(run: RunFiles) -> Leaderboard:
-    """Build the board of a run from what was measured, instead of reading it; of a sweep, over its seeds."""
+    """Build the board of a run again from its measurements; the seeds of a variant are merged into one row."""
     costs = {name: costs_of(v, price_of(run)) for name, v in run.variants.items() if v.result is not None}
     models = all_measured(run)
     board = build(models, costs, points=points_of(run))
@@ -59,19 +59,19 @@ def rebuilt(run: RunFiles) -> Leaderboard:
 
 
 def points_of(run: RunFiles) -> float | None:
-    """Return what a run's recipe counts as equal, in points of a hundred; None if it asks for no such test."""
+    """Return the margin of equality in a run's recipe, in percentage points; None if it asks for no such test."""
     points = (run.recipe.get("evals") or {}).get("equivalence")
     return None if points is None else float(points)
 
 
 def costs_of(variant: VariantFiles, price: float | None) -> dict[str, float]:
-    """Return what training and measuring a variant took; `price`: dollars an hour, if the recipe names any."""
+    """Return the costs of training and measuring a variant; `price` is in dollars per hour, None without a price."""
     trained = variant.result.costs if variant.result is not None else {}
     return with_price(trained, price) | measuring_costs(variant.folder)
 
 
 def setting_of(run: RunFiles) -> Setting:
-    """Return what a run's numbers were made with."""
+    """Collect the settings and facts of a run that its cautions depend on."""
     results = {name: v.result for name, v in run.variants.items() if v.result is not None}
     sampled = run.recipe.get("rounds") is not None  # each round has pairs of its own
     seen = {} if sampled else {name: pairs_seen(result) for name, result in results.items()}
@@ -84,7 +84,7 @@ def setting_of(run: RunFiles) -> Setting:
 
 
 def pairs_seen(result: RunResult) -> int:
-    """Return how many pairs a training saw, those that it saw twice counted twice."""
+    """Return the number of pairs that a training saw, repeats included."""
     return int(result.metrics.get("step", 0)) * int(result.train.get("batch") or 0)
 
 

@@ -1,4 +1,4 @@
-"""One long table of measurements, and what may honestly be said about it: shared ranks, a verdict in words."""
+"""The leaderboard of a run: a long table of measurements, ranks that are shared within noise, a verdict in words."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ COLUMNS = ["variant", "metric", *ESTIMATE, "higher_is_better", "note"]
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """What a run found.
+    """The results of a run.
 
     Attributes:
-        long: a row per variant and metric.
-        order: variants and the base, best first.
-        ranking: of the variants by the primary metric; differences are paired by prompt.
-        primary: the metric that ranks.
-        metrics: all facts about the metrics of the rows.
-        power: what differences the prompts at hand cannot show.
+        long: table of all numbers, a row per variant and metric.
+        order: names of the variants and of the base, best first.
+        ranking: ranking of the variants by the primary metric; differences are paired by prompt.
+        primary: name of the metric that ranks.
+        metrics: metrics of the rows, by name.
+        power: sentence about the differences that are too small for the number of prompts.
         more: further tables, in Markdown.
-        failed: why the variants that were not trained to their end were not.
-        advice: what would settle a tie.
+        failed: why training failed, by the name of each variant that was not trained to its end.
+        advice: sentence about the prompts and seeds that would settle a tie.
         cautions: what a reader must know about the run, a sentence each.
-        faults: why a metric could not be measured, by its name.
-        equivalence: which variants are equal within a margin; None if none is asked for.
-        only_benchmarks: whether another tool measured benchmarks alone, by which nothing is ranked.
+        faults: reason for each metric that could not be measured, by the metric's name.
+        equivalence: tests of which variants are equal within a margin; None if the recipe asks for none.
+        only_benchmarks: whether the numbers are benchmarks that another tool measured; these rank nothing.
     """
 
     long: pd.DataFrame
@@ -81,15 +81,15 @@ class Leaderboard:
 
     @property
     def ranks(self) -> Mapping[str, int]:
-        """The rank of each variant, and of the base; equal within noise."""
+        """Rank of each variant and of the base; ranks are equal within noise."""
         return self.ranking.ranks
 
     def wide(self) -> pd.DataFrame:
-        """Return one row per variant, best first: what ranks, the benchmarks and the cost, with intervals."""
+        """Return one row per variant, best first: results, benchmarks and costs, with intervals."""
         return self._cells([m for m in self._names() if not self.metrics[m].diagnostic])
 
     def diagnostics(self) -> pd.DataFrame:
-        """Return one row per variant, best first: what explains its rank."""
+        """Return one row per variant, best first: the diagnostic metrics, with intervals."""
         return self._cells([m for m in self._names() if self.metrics[m].diagnostic])
 
     def _names(self) -> list[str]:
@@ -123,11 +123,11 @@ class Leaderboard:
 
     @property
     def note(self) -> str:
-        """How to read the tables."""
+        """A note on how to read the tables."""
         return f"{NOTE} {WORSE_NOTE}" if self.ranking.having("worse") else NOTE
 
     def _legend(self) -> str:
-        """State what the diagnostics are."""
+        """Describe the columns of the diagnostics."""
         shown = [self.metrics[m] for m in self._names() if self.metrics[m].diagnostic]
         legend = "; ".join(f"{m.label}: {m.description}" for m in shown if m.description)
         units = dict.fromkeys(f"in {m.difference_unit}" for m in shown if m.name.endswith(DELTA))
@@ -154,9 +154,10 @@ class Leaderboard:
         return {**self.verdict().as_json(), **ranking, "failed": self.failed, **equal}
 
     def render(self, console: Console) -> None:
-        """Print the table, and the verdict below it, where a terminal is read first.
+        """Print the table, and the verdict last, where the user of a terminal looks first.
 
-        Variants are the rows if the terminal is wide enough, else the columns; else only the main columns are shown.
+        Variants are the rows if the terminal is wide enough, else the columns. If it is too narrow for both, only the
+        main columns are shown.
         """
         wide = self.wide().astype(str)
         flat = wide.set_index("variant").T.reset_index(names="").rename(columns=str)
@@ -173,7 +174,7 @@ class Leaderboard:
             console.print(line, style=style, soft_wrap=True, markup=False, highlight=False)
 
     def verdict(self) -> BoardVerdict:
-        """Return who wins, what would settle a tie, the numbers behind it, and what to beware of."""
+        """Return who wins, what would settle a tie, the numbers behind the decision, and the cautions."""
         if self.only_benchmarks:
             return BoardVerdict("", cautions=self.cautions)
         trained = [n for n in self.order if n != BASE]
@@ -192,7 +193,7 @@ class Leaderboard:
         labelled = corrected(self.long, self.metrics, self.ranking.order[0])
         numbers = [lead, *by_length(self.long, self.metrics, trained), *labelled]
         equal = self.equivalence.sentence if self.equivalence else ""
-        advice = self.advice if len(self.ranking.tied) > 1 and not equal else ""  # of the asker's own margin
+        advice = self.advice if len(self.ranking.tied) > 1 and not equal else ""  # `equal` advises on the user's margin
         cautions = (*collapsed(self.long, BASE, trained), *faults, *self.cautions)
         return BoardVerdict(" ".join([decide(self.ranking), *failed]), advice, " ".join(numbers), cautions, equal)
 
@@ -204,11 +205,11 @@ def build(
     """Build the board of a run.
 
     Args:
-        models: what was measured on the base, under "base", and on every variant, on the same prompts and pairs.
-        costs: what training and measuring took, by variant.
-        provenance: of the run's numbers.
+        models: measurements of the base, under "base", and of every variant, all on the same prompts and pairs.
+        costs: costs of training and measuring, by variant.
+        provenance: origin of the run's numbers.
         more: further tables, in Markdown.
-        points: what counts as equal, in points of a hundred; None to test no equality.
+        points: margin of equality in percentage points; None to test no equality.
 
     Returns:
         The board, ranked by win rate if answers were judged or scored, else by accuracy on held-out pairs.
@@ -246,7 +247,8 @@ def build(
 def primary_of(models: Mapping[str, Measured]) -> str:
     """Return the metric that ranks: the win rate if answers were judged or scored, else the preference accuracy.
 
-    A judge that gave no number ranks only where there are no held-out pairs.
+    If all of the judge's verdicts are missing or withheld, the preference accuracy ranks where there are held-out
+    pairs.
     """
     base, every = models.get(BASE), models.values()
     if any(m.preferences for m in every):
@@ -260,11 +262,11 @@ def rows_of(metric: Metric, measured: Measured, base: Measured | None) -> Values
 
     Args:
         metric: the metric.
-        measured: what was measured on the model.
-        base: the same of the baseline; None for the baseline itself.
+        measured: measurements of the model.
+        base: measurements of the baseline; None for the baseline itself.
 
     Returns:
-        (n,) values, n = 0 if the model has none.
+        (n,) values; n = 0 if the model has none.
     """
     values = metric.values(measured, base)
     return np.array([]) if values is None else values
@@ -278,6 +280,6 @@ def _row(variant: str, metric: Metric, noted: Noted) -> dict[str, Any]:
 
 
 def _place(name: str, primary: Values | None) -> float:
-    """Return a key that sorts best first: the base is worth one half, what could not be measured comes last."""
+    """Return a key that sorts best first; the base counts one half, and models without a number come last."""
     value = HALF if name == BASE else intervals.mean(np.array([]) if primary is None else primary).value
     return -value if np.isfinite(value) else np.inf

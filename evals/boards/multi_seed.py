@@ -1,4 +1,4 @@
-"""A board whose rows are tuned variants: means over seeds, whose intervals span seeds and prompts."""
+"""Merge the seeds of each variant on a board into one row: means, with intervals over seeds and prompts together."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from prefzoo.evals.stats.inference import power_statement, seeded_difference, se
 from prefzoo.evals.stats.intervals import Difference, Estimate, Values
 from prefzoo.runtime.run_folders import BASE
 
-NOTE = "Intervals span seeds and prompts together, both drawn from more of their kind."
-TWO = 2  # fewer prompts have no spread
-Z = 1.96  # of a 95% interval
+NOTE = "Intervals span seeds and prompts together."
+TWO = 2  # fewest prompts that have a spread
+Z = 1.96  # half-width of a 95% interval in standard errors
 
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """How much a variant's primary number varies, in its own unit.
+    """The variation of a variant's primary metric, in the metric's own unit.
 
     Attributes:
         seeds: standard deviation of the seeds' means; NaN for one seed.
@@ -47,13 +47,13 @@ def over_seeds(
     """Merge the seeds of each variant of a board.
 
     Args:
-        board: of every final model by its own name, and of the base.
-        models: what was measured on them.
-        seeds: by variant, the names of the models that are its seeds.
-        cost: what the run took; None if it is not known.
+        board: board of the base and of every final model, by the model's own name.
+        models: measurements of the models, by the same names.
+        seeds: names of the models that are the seeds of each variant, by the variant's name.
+        cost: recorded time of the run; None if it is unknown.
 
     Returns:
-        The board with a row for each variant instead of one for each seed, whose rows stay in the long table.
+        The board with one row per variant instead of one per seed. The long table keeps the rows of the seeds, too.
     """
     metric = board.metrics[board.primary]
     primary = {variant: _stacked(metric, names, models) for variant, names in seeds.items()}
@@ -78,15 +78,15 @@ def over_seeds(
 
 
 def spread(models: Mapping[str, Measured], names: Sequence[str], primary: str) -> SeedSpread:
-    """Measure how much a variant's number varies over its seeds, and over prompts.
+    """Measure how much a variant's primary metric varies over its seeds, and over prompts.
 
     Args:
-        models: what was measured, by name.
-        names: the models that are the variant's seeds.
-        primary: the metric that the board ranks by.
+        models: measurements of the models, by name.
+        names: names of the models that are the variant's seeds.
+        primary: name of the metric that ranks the board.
 
     Returns:
-        Both spreads.
+        The variation over seeds and over prompts.
     """
     values = _complete(_stacked(Metrics()[primary], names, models))
     seeds = float(values.mean(1).std(ddof=1)) if len(values) > 1 else np.nan
@@ -94,14 +94,14 @@ def spread(models: Mapping[str, Measured], names: Sequence[str], primary: str) -
 
 
 def _stacked(metric: Metric, names: Sequence[str], models: Mapping[str, Measured]) -> Values:
-    """Return (seeds, n) rows."""
+    """Return the (seeds, n) rows of a metric."""
     return np.stack([rows_of(metric, models[name], models.get(BASE)) for name in names])
 
 
 def _rows(
     variant: str, names: Sequence[str], board: Leaderboard, models: Mapping[str, Measured]
 ) -> list[dict[str, Any]]:
-    """Return a variant's rows of the long table, in the order of its seeds' own."""
+    """Return a variant's rows of the long table, one per metric, in the order of its first seed's rows."""
     out, long = [], board.long
     for name in dict.fromkeys(long[long.variant == names[0]].metric):
         own, metric = long[(long.metric == name) & long.variant.isin(names)], board.metrics[name]
@@ -114,7 +114,7 @@ def _rows(
 
 
 def _complete(values: Values) -> Values:
-    """Return the rows without the prompts that a seed has no number for."""
+    """Return the (seeds, m) values of the prompts for which every seed has a number."""
     return values[:, np.isfinite(values).all(0)]
 
 
@@ -123,14 +123,14 @@ def _mean(values: Values, *, share: bool) -> Estimate:
     if complete.shape[1] < TWO:
         value = float(complete.mean()) if complete.size else np.nan
         return Estimate(value, np.nan, np.nan, np.nan, complete.shape[1])
-    if np.ptp(complete) == 0:  # Wilson's interval where every answer ended alike
+    if np.ptp(complete) == 0:  # all outcomes are the same: `intervals.mean` then gives Wilson's interval
         return intervals.mean(complete[0])
     estimate = seeded_mean(complete)
     return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high)) if share else estimate
 
 
 def gap_over_seeds(a: Values, b: Values) -> Difference:
-    """Return the mean of a - b over seeds and the prompts that all seeds have a number for.
+    """Return the mean of a - b over seeds, and over the prompts for which every seed has a number.
 
     Args:
         a: (seeds, n) values of one variant.
@@ -146,7 +146,7 @@ def gap_over_seeds(a: Values, b: Values) -> Difference:
 
 
 def _of_estimates(own: pd.DataFrame) -> Estimate:
-    """Combine numbers known only with their errors: seeds share the prompts, whose part more seeds do not reduce."""
+    """Average the seeds' values. More seeds reduce the error between seeds, but not that of the prompts they share."""
     value, n, seeds = float(own.value.mean()), int(own.n.min()), len(own)
     between = float(own.value.var(ddof=1)) / seeds if seeds > 1 else 0.0
     stderr = float(np.sqrt((own.stderr**2).mean() + between))

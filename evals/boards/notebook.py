@@ -1,4 +1,4 @@
-"""Verdicts and tables as a notebook shows them."""
+"""Show verdicts and tables as HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def board_html(verdict: Mapping[str, Any], long: pd.DataFrame, metrics: Metrics,
     """Show a leaderboard from a run's files.
 
     Args:
-        verdict: as `verdict.json` has it.
+        verdict: content of `verdict.json`.
         long: the long table.
-        metrics: those of the run.
-        base: the base's name.
+        metrics: metrics of the run, by name.
+        base: name of the base.
 
     Returns:
         The table as HTML.
@@ -54,9 +54,9 @@ def comparison_html(table: pd.DataFrame, shown: Sequence[str], metrics: Metrics)
     """Show the numbers of a comparison.
 
     Args:
-        table: a row per variant, as `RunComparison.table`.
-        shown: the metrics, in order.
-        metrics: all facts about them.
+        table: a row per variant, with the columns of `RunComparison.table`.
+        shown: names of the metrics to show, in order.
+        metrics: the metrics, by name.
 
     Returns:
         The table as HTML.

@@ -1,4 +1,4 @@
-"""Where each number of the long table comes from: loss, seed, commit, what it was measured on, against whom."""
+"""Provenance of each number in the long table: loss, seed, commit, evaluation set, baseline, judge."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from prefzoo.evals.metrics.registry import Metric, Metrics
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a run's numbers depend on beyond the model.
+    """Origin of a run's numbers.
 
     Attributes:
-        seed: the recipe's.
-        baseline: the model that win rates and held-out pairs are measured against.
-        prompts, pairs: name and content hash, `name@hash`; empty if there were none.
-        benchmarks: the same of each benchmark, by its name.
-        losses, commits: of what trained each variant, by its name.
+        seed: seed of the recipe.
+        baseline: name of the model that win rates and held-out pairs are measured against.
+        prompts, pairs: name and content hash of the evaluation set, as `name@hash`; empty if there is none.
+        benchmarks: name and content hash of each benchmark, as `name@hash`, by the benchmark's name.
+        losses, commits: loss that trained each variant, and commit of the code that did, by the variant's name.
     """
 
     seed: int | None = None
@@ -35,17 +35,17 @@ class Provenance:
 def with_provenance(
     long: pd.DataFrame, models: Mapping[str, Measured], metrics: Metrics, provenance: Provenance
 ) -> pd.DataFrame:
-    """Add to the long table where its numbers come from.
+    """Add columns to the long table that state where its numbers come from.
 
     Args:
-        long: a row per variant and metric, with its note.
-        models: what was measured, by the variant's name.
-        metrics: those of the rows.
-        provenance: of the run.
+        long: the long table, a row per variant and metric, with a note each.
+        models: measurements by the variant's name.
+        metrics: metrics of the rows, by name.
+        provenance: origin of the run's numbers.
 
     Returns:
-        The table with the columns judge, prompt_hash, loss, seed, commit, suite, baseline and missing, and a
-        complete note.
+        The table with the further columns judge, prompt_hash, loss, seed, commit, suite, baseline and missing. The
+        note begins with the number of missing verdicts, if any are missing.
     """
     of = {name: metrics[name] for name in dict.fromkeys(long.metric)}
     judged = [of[m].judged for m in long.metric]

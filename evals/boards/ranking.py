@@ -1,4 +1,4 @@
-"""Ranks that are shared within noise, and which variants are better or worse than the base."""
+"""Ranks that are shared within noise, and standings of variants against the base."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Difference
 
 ALPHA = 0.05
-HALF = 0.5  # the base against itself
+HALF = 0.5  # win rate of the base against itself
 
-Standing = Literal["better", "worse", "tied"]  # than the base, or not to be told from it
+Standing = Literal["better", "worse", "tied"]  # significantly better or worse than the base, or neither
 WORSE = "▼"  # marks a variant that is worse than the base
 
 
@@ -29,15 +29,16 @@ class WithInterval(Protocol):
 
 @dataclass(frozen=True)
 class Ranking:
-    """Variants in an order, and which of them can be told apart.
+    """Variants in order, with their ranks and the tests between them.
 
     Attributes:
-        order: best first.
-        ranks: 1 + the number of variants that are better and can be told apart, the base among them.
-        differences: of every two in alphabetical order, the first less the second.
-        p: of "no difference", corrected after Holm.
+        order: names of the variants, best first.
+        ranks: rank of each variant, and of the base: 1 + the number of models, the base included, that are
+            significantly better.
+        differences: difference of every two variants, the first in alphabetical order minus the second.
+        p: Holm-corrected p of each difference.
         paired: whether the differences are over the same prompts, pairs or documents.
-        standings: of each variant against the base, where that is known.
+        standings: standing of each variant against the base; empty if it is unknown.
     """
 
     order: Sequence[str] = ()
@@ -49,7 +50,7 @@ class Ranking:
 
     @property
     def tied(self) -> list[str]:
-        """The leader, and the variants that cannot be told from it, best first."""
+        """The leader and the variants that do not differ significantly from it, best first."""
         leader = self.order[:1]
         return [*leader, *(n for n in self.order[1:] if self.p[pair(leader[0], n)] > ALPHA)]
 
@@ -63,7 +64,7 @@ class Ranking:
         return f"{rank} {WORSE}" if self.standings.get(name) == "worse" else rank
 
     def difference(self, one: str, other: str) -> float:
-        """Return the value of `one` less that of `other`."""
+        """Return the value of `one` minus that of `other`."""
         sign = 1 if one < other else -1
         return sign * self.differences[pair(one, other)].value + 0.0  # no negative zero
 
@@ -77,12 +78,12 @@ def standing(number: WithInterval, base: float, higher_is_better: bool | None = 
     """Compare a number with the base's.
 
     Args:
-        number: with its 95% interval.
-        base: what the base is worth.
-        higher_is_better: the direction; None counts as True.
+        number: the number, with its 95% interval.
+        base: value of the base.
+        higher_is_better: direction of the metric; None counts as True.
 
     Returns:
-        `better` or `worse` only if the whole interval is, else `tied`.
+        `better` or `worse` if the whole interval lies on that side of the base's value, else `tied`.
     """
     above, below = number.low > base, number.high < base
     if not above and not below:
@@ -97,15 +98,16 @@ def ranked(
     """Rank variants whose order is known, and the base among them.
 
     Args:
-        order: those to rank, best first, without the base.
-        differences: of every two in alphabetical order, at least of those ranked; p is corrected over all of them.
+        order: names of the variants to rank, best first, without the base.
+        differences: difference of every two variants, named in alphabetical order. May have further variants; p is
+            Holm-corrected over all differences.
         paired: whether the differences are over the same prompts, pairs or documents.
-        standings: of variants against the base.
-        base: the base's name, if it is to have a rank too.
+        standings: standings of the variants against the base.
+        base: name of the base, to rank it too; empty to leave it out.
 
     Returns:
-        The ranking; variants that cannot be told apart share a rank. The base counts as better than the variants whose
-        whole interval is worse, and as worse than those whose whole interval is better.
+        The ranking. Variants that do not differ significantly can share a rank. The base counts as better than the
+        variants that are worse than it, and as worse than those that are better.
     """
     p = dict(zip(differences, intervals.holm([d.p for d in differences.values()]), strict=True))
     against = {name: s for name, s in (standings or {}).items() if name in order}

@@ -1,4 +1,4 @@
-"""The settings in which the recipes of variants differ, and what their training cost."""
+"""Tables of the settings in which the recipes of variants differ, and of the costs of their training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefzoo.evals.boards.selection import Entry
 
 
 def recipe_differences(order: Sequence[Entry]) -> pd.DataFrame:
-    """Return a row per variant, a column for each recipe key whose value differs; None if a variant lacks it."""
+    """Return a row per variant, with a column for each recipe key whose value differs; None if a variant lacks it."""
     trained = [e for e in order if not e.is_base]
     flat = {e.label: _settings(e) for e in trained}
     keys = list(dict.fromkeys(k for one in flat.values() for k in one))
@@ -24,12 +24,12 @@ def recipe_differences(order: Sequence[Entry]) -> pd.DataFrame:
 
 
 def _text(value: Any) -> str:
-    """Return a value as text; a field that is off equals one that an older recipe does not have."""
+    """Return a value as text to compare; a field that is off equals one that is absent from an older recipe."""
     return "" if value is None or value is False or value in ([], {}) else str(value)
 
 
 def _settings(e: Entry) -> dict[str, Any]:
-    """Return all that decides a variant's outcome, by keys like `a.b`."""
+    """Return all settings of a variant, by keys like `a.b`."""
     recipe, result = e.run.recipe, e.files.result
     mine = dict(recipe["variants"].get(e.files.name) or {})
     if (not mine or e.members) and result is not None:  # one setting of a sweep
@@ -51,7 +51,7 @@ def _dotted(value: Mapping[str, Any], under: str = "") -> dict[str, Any]:
 def training_costs(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return a row per variant: the costs in `result.json`, under their names there, the price, and the hardware.
 
-    Of several seeds, costs are the mean of a seed.
+    The costs of a variant with several seeds are means over its seeds.
     """
     rows: list[dict[str, Any]] = []
     for e in entries:

@@ -1,4 +1,4 @@
-"""What a board's numbers show besides its ranking: another leader by length, answers that are short or repeat."""
+"""Remarks on a board beside its ranking: another leader under length control, answers that are short or repeat."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pandas as pd
 from prefzoo.evals.boards.verdict import interval_text, names
 from prefzoo.evals.metrics.registry import Metrics
 
-COLLAPSED = 0.5  # mean length under this share of the base's is called out
-REPEATS = 0.2  # repetition this much above the base's is called out
+COLLAPSED = 0.5  # share of the base's mean length below which answers count as too short
+REPEATS = 0.2  # difference from the base's repetition above which answers count as repetitive
 
 
 def by_length(long: pd.DataFrame, metrics: Metrics, trained: Sequence[str]) -> list[str]:
-    """State whether another variant leads once the length of answers counts for nothing.
+    """State whether another variant leads by the length-controlled win rate.
 
     Args:
         long: the long table.
-        metrics: those of its rows.
-        trained: the variants, best first.
+        metrics: metrics of its rows, by name.
+        trained: names of the variants, best first.
 
     Returns:
-        A sentence, or none.
+        A list with one sentence; empty if the same variant leads.
     """
     rates = long[(long.metric == "win_rate_lc") & long.variant.isin(trained)]
     rates = rates.set_index("variant").dropna(subset="value")
@@ -40,15 +40,15 @@ CORRECTED = {"win_rate_ppi": "prediction-powered", "win_rate_rg": "Rogan-Gladen"
 
 
 def corrected(long: pd.DataFrame, metrics: Metrics, leader: str) -> list[str]:
-    """State what the leader's win rate is once it is corrected for the judge's errors.
+    """State the leader's win rate corrected for the judge's errors.
 
     Args:
         long: the long table.
-        metrics: those of its rows.
-        leader: the variant that leads.
+        metrics: metrics of its rows, by name.
+        leader: name of the variant that leads.
 
     Returns:
-        A sentence, or none if nothing is corrected.
+        A list with one sentence; empty if no win rate is corrected.
     """
     own = long[long.variant == leader].set_index("metric")
     by_name: dict[str, Any] = {name: own.loc[name] for name in CORRECTED if name in own.index}
@@ -61,15 +61,15 @@ def corrected(long: pd.DataFrame, metrics: Metrics, leader: str) -> list[str]:
 
 
 def collapsed(long: pd.DataFrame, base: str, trained: Sequence[str]) -> list[str]:
-    """State whose answers are much shorter than the base's, or repeat themselves.
+    """State which variants' answers are much shorter than the base's, or repeat themselves.
 
     Args:
         long: the long table.
-        base: the base's name.
-        trained: the variants, best first.
+        base: name of the base.
+        trained: names of the variants, best first.
 
     Returns:
-        A sentence for each of the two, or none.
+        At most two sentences, one for short and one for repetitive answers.
     """
     length, repeated = (long[long.metric == metric].set_index("variant").value for metric in ("words", "repetition"))
     if base not in length.index:

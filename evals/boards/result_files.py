@@ -1,4 +1,4 @@
-"""Boards of what other tools measured: result files of lm-eval and logs of Inspect, document by document."""
+"""Boards of benchmarks that other tools measured: result files of lm-eval and logs of Inspect, paired by document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefzoo.evals.metrics.lm_eval_files import is_results, read_results
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.runtime.run_folders import BASE, RESOLVED
 
-SUFFIXES = (".json", ".eval")  # what other tools write, in place of a folder of prefzoo's
+SUFFIXES = (".json", ".eval")  # files of other tools
 READ = (
     "give a run's folder, a variant's in one, a results_*.json of lm-eval, a log of Inspect, or a folder that holds "
     "some (`prefzoo eval --annotations` reads AlpacaEval's)"
@@ -29,15 +29,15 @@ class Results:
     """Models that another tool measured.
 
     Attributes:
-        baseline: the baseline's own name.
-        rows: what was measured, by the name of the board's row; the baseline comes first, as BASE.
+        baseline: name of the model that is the baseline.
+        rows: measurements by the name of the board's row; the baseline comes first, under the name BASE.
     """
 
     baseline: str
     rows: Mapping[str, Measured]
 
     def board(self) -> Leaderboard:
-        """Put the models side by side."""
+        """Build the board of the models, with cautions about samples without a score."""
         board = leaderboard.build(dict(self.rows), {})
         return replace(board, only_benchmarks=True, cautions=tuple(self._unscored()))
 
@@ -49,7 +49,7 @@ class Results:
 
 
 def holds_results(path: Path) -> bool:
-    """Return whether a target is a file or a folder of other tools' results, rather than of runs."""
+    """Return whether a path is a file of another tool, or a folder with such files rather than with runs."""
     if path.suffix in SUFFIXES:
         return True
     if not path.is_dir() or any((folder / RESOLVED).is_file() for folder in (path, path.parent)):
@@ -63,17 +63,20 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def read_any(paths: Sequence[Path]) -> dict[str, Measured]:
-    """Read logs of Inspect and result files of lm-eval; of a model that both measured the benchmarks are merged.
+    """Read logs of Inspect and result files of lm-eval. If both measured a model, its benchmarks are merged.
 
     Args:
-        paths: files, and folders that hold some at any depth.
+        paths: files, and folders that hold such files at any depth.
+
+    Returns:
+        The measurements of each model, by name.
 
     Raises:
-        UserError: a file is not there or of another format, or a folder is a run's.
+        UserError: a file does not exist or has another format, or a folder has no such file or is a run's.
     """
     runs = [path for path in paths if path.is_dir() and not holds_results(path)]
     if runs:
-        raise UserError(f"{runs[0]}: holds no logs of Inspect or results of lm-eval; compare runs apart from these")
+        raise UserError(f"{runs[0]}: holds no logs of Inspect or results of lm-eval; compare runs in another command")
     paths = [file for path in paths for file in (_results_in(path) if path.is_dir() else [path])]
     logs = [path for path in paths if is_log(path)]
     others = [path for path in paths if path not in logs]
@@ -87,7 +90,7 @@ def read_any(paths: Sequence[Path]) -> dict[str, Measured]:
 
 
 def _check_format(path: Path) -> None:
-    """Raise UserError for what is neither a log nor anything like a result file of lm-eval."""
+    """Raise a UserError if a file does not exist, or has no `results` and so is not a result file of lm-eval."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; {READ}")
     content = read_json(path, READ)
@@ -103,34 +106,36 @@ def with_baseline(results: Mapping[str, Measured], baseline: str | None, option:
     """Put the baseline first, under the name that boards give it.
 
     Args:
-        results: what was measured, by the model's name.
-        baseline: the baseline's name; None: the first model.
-        option: that names it, for messages.
+        results: measurements by the model's name.
+        baseline: name of the baseline; None for the first model.
+        option: option or file that names the baseline, for messages.
 
     Returns:
-        The baseline's name, and what was measured by row.
+        The name of the baseline, and the measurements by the name of the board's row.
 
     Raises:
-        UserError: there is no such baseline, or another model has the name of its row.
+        UserError: there is no model of that name, or another model is named like the baseline's row.
     """
     first = baseline or next(iter(results))
     if first not in results:
         near, known = did_you_mean(first, list(results)), ", ".join(results)
         raise UserError(f"{option} {first}: no results of that model{near}; there are {known}")
     if BASE in results and first != BASE:
-        raise UserError(f"{BASE}: a model named like the baseline's row; name it by {option}, or rename its folder")
+        raise UserError(
+            f"{BASE}: this model is named like the baseline's row; rename its folder, or give it as {option}"
+        )
     return Results(first, {BASE: results[first], **{name: one for name, one in results.items() if name != first}})
 
 
 def boards_below(root: Path) -> dict[str, Results]:
-    """Read what other tools left below a folder, beside runs: a board for each folder in it that holds any.
+    """Read the files of other tools under a folder, without those inside runs: a board per folder directly in it.
 
     Args:
-        root: the folder.
+        root: folder to read.
 
     Returns:
-        The models of each folder, the first as the baseline, by the folder's name; of folders that hold one model
-        each, as lm-eval makes them, one board together, by the name of the root.
+        The models of each folder, by the folder's name, with the first model as the baseline. Folders that hold one
+        model each, as lm-eval writes them, are combined into one board under the name of the root.
 
     Raises:
         UserError: a log or a result file cannot be read.

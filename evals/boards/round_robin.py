@@ -1,7 +1,8 @@
-"""Every variant against every other on the same prompts: win rates, Bradley-Terry scores, and who may be ranked where.
+"""Compare every variant with every other on the same prompts: win rates, Bradley-Terry scores, and rank sets.
 
-A judge that scores answers one at a time (the verifier, a reward model) meets every pair for free; a judge of pairs is
-asked n(n - 1)/2 times per prompt. The prompt is the unit: it is resampled with all of its comparisons.
+A judge that scores answers one at a time (the verifier, a reward model) compares all pairs without further calls; a
+judge of pairs is asked n(n - 1)/2 times per prompt for n variants. Intervals resample prompts, each with all of its
+comparisons.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.intervals import Difference, Values
 
 RESAMPLES = 500
-TWO = 2  # what a comparison needs
+TWO = 2  # variants in a comparison
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
-LIMIT, CLOSE = 10_000, 1e-9  # evalica's iterations; its defaults stop early where one variant wins nearly all
-ELO = 400 / np.log(10)  # points for a natural log of odds: 400 points are odds of ten to one
+LIMIT, CLOSE = 10_000, 1e-9  # iterations and tolerance of evalica, whose defaults stop early if one wins nearly all
+ELO = 400 / np.log(10)  # Elo points per nat of log-odds: 400 points are odds of ten to one
 NOTE = (
     "\nWin rate of the row against the column. Bradley-Terry: strength in Elo points with its 95% interval; P(best): "
     "share of resampled sets of prompts in which it is the highest.\n"
 )
-PSEUDO = 0.5  # a tie of half a prompt's weight between every two, so that one that never lost has a finite score
+PSEUDO = 0.5  # weight, in prompts, of a tie added to each pair, so that a variant that never lost has a finite score
 
 
 @dataclass(frozen=True)
 class RoundRobin:
-    """What a round robin found.
+    """The results of a round robin.
 
     Attributes:
-        wins: row's win rate against column, in [0, 1]; NaN on the diagonal.
-        scores: Bradley-Terry scores with bootstrap intervals over prompts, best first: score, low, high in Elo points
-            around 0, p_best, and the rank set `best_rank` to `worst_rank`.
-        differences: of every two, paired by prompt; p corrected after Holm.
-        coverage: of the judge's verdicts.
+        wins: win rate of the row's variant against the column's, in [0, 1]; NaN on the diagonal.
+        scores: Bradley-Terry scores with bootstrap intervals over prompts, best first. Columns: score, low and high in
+            Elo points with mean 0; p_best, the share of resamples with the highest score; best_rank and worst_rank.
+        differences: difference of the mean win rates of every two variants, paired by prompt; p is Holm-corrected.
+        coverage: number of verdicts asked for, and of missing ones, with the reasons.
     """
 
     wins: pd.DataFrame
@@ -53,7 +54,7 @@ class RoundRobin:
     coverage: Coverage
 
 
-Won = Mapping[tuple[str, str], Values]  # (first, second) -> (n,) wins of the second in [0, 1], NaN where missing
+Won = Mapping[tuple[str, str], Values]  # (first, second) -> (n,) wins of the second in [0, 1]; NaN if missing
 
 
 def play(
@@ -63,16 +64,16 @@ def play(
 
     Args:
         judge: the judge.
-        prompts: what was asked of the variants.
-        answers: one per prompt, by variant.
-        report: called with how many comparisons are done, and of how many.
+        prompts: the prompts that the variants answered.
+        answers: one answer per prompt, by variant.
+        report: called with the number of finished comparisons and the total number.
 
     Returns:
-        By pair of variants in alphabetical order, (n,) wins of the second in [0, 1], NaN if missing; the judge's
-        coverage.
+        For every two variants in alphabetical order, the (n,) wins of the second in [0, 1], NaN where a verdict is
+        missing; and the coverage of the judge's verdicts.
 
     Raises:
-        UserError: fewer than two variants, or answers that are not one for each prompt.
+        UserError: there are fewer than two variants, or a variant does not have one answer per prompt.
     """
     if len(answers) < TWO:
         raise UserError(f"round robin: {len(answers)} variants; it takes at least two")
@@ -95,9 +96,9 @@ def round_robin(won: Won, cover: Coverage, seed: int = 0, resamples: int = RESAM
 
     Args:
         won: wins of the second of every two variants, as `play` returns them.
-        cover: the judge's coverage.
-        seed: of the resampling of prompts.
-        resamples: how many resamples.
+        cover: coverage of the judge's verdicts.
+        seed: seed of the resampling of prompts.
+        resamples: number of resamples.
 
     Returns:
         Win rates, Bradley-Terry scores with intervals, rank sets, and differences.
@@ -106,7 +107,7 @@ def round_robin(won: Won, cover: Coverage, seed: int = 0, resamples: int = RESAM
         UserError: more than 5% of the verdicts are missing.
     """
     if cover.withheld:
-        raise UserError(f"round robin: {cover.summary()}; fix the judge and play again")
+        raise UserError(f"round robin: {cover.summary()}; fix the judge and run again")
     names = sorted({name for pair in won for name in pair})
     table = np.stack([won[pair] for pair in _pairs(names)])
     rng = np.random.default_rng(seed)
@@ -122,7 +123,7 @@ def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _bradley_terry(table: Values, names: Sequence[str], counts: Values) -> Values:
-    """Return (variants,) scores in Elo points, mean 0; 0.7 is seven tenths of a win and three of a loss."""
+    """Return (variants,) scores in Elo points with mean 0; a win of 0.7 counts as 0.7 wins and 0.3 losses."""
     seen = np.where(np.isfinite(table), counts, 0.0)
     second = (seen * np.nan_to_num(table)).sum(1) + PSEUDO / TWO
     first = seen.sum(1) + PSEUDO - second
@@ -144,7 +145,7 @@ def _matrix(won: Won, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _differences(won: Won, seed: int) -> dict[tuple[str, str], Difference]:
-    """Return differences of the mean win rate against all other variants, paired by prompt."""
+    """Return the differences of every two variants' mean win rates against all others, paired by prompt."""
     names = sorted({name for pair in won for name in pair})
     mean = {name: _against_all(won, name) for name in names}
     gaps = intervals.paired_differences(mean, seed)
@@ -156,7 +157,7 @@ def _differences(won: Won, seed: int) -> dict[tuple[str, str], Difference]:
 
 
 def _against_all(won: Won, name: str) -> Values:
-    """(n,) mean over opponents of a variant's wins; NaN at a prompt where a verdict is missing."""
+    """Return a variant's (n,) wins, averaged over its opponents; NaN for a prompt with a missing verdict."""
     parts = [
         values if second == name else 1 - values for (first, second), values in won.items() if name in (first, second)
     ]
@@ -168,7 +169,7 @@ def _scored(
 ) -> pd.DataFrame:
     value, again = scores[0], scores[1:]
     low, high = np.percentile(again, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)], axis=0)
-    first = np.isclose(again, again.max(1, keepdims=True))  # several share a first place
+    first = np.isclose(again, again.max(1, keepdims=True))  # ties share the first place
     best = (first / first.sum(1, keepdims=True)).mean(0)
     better, worse = _told_apart(names, differences)
     table = pd.DataFrame(
@@ -184,7 +185,7 @@ def _scored(
 def _told_apart(
     names: list[str], differences: Mapping[tuple[str, str], Difference]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return how many are surely better than each, and how many surely worse: its rank set follows (Mogstad 2024)."""
+    """Count the variants that are significantly better, and worse, than each; they bound its rank (Mogstad 2024)."""
     better, worse = np.zeros(len(names), dtype=int), np.zeros(len(names), dtype=int)
     for (a, b), d in differences.items():
         if d.p <= ALPHA:
@@ -195,7 +196,7 @@ def _told_apart(
 
 
 def as_json(result: RoundRobin, judge: Judge) -> dict[str, Any]:
-    """Return the content of `round_robin.json`: variants best first; `wins`: row beats column, None on the diagonal."""
+    """Return the content of `round_robin.json`, best variant first; `wins` is the row's against the column."""
     order = [str(name) for name in result.scores.index]
     wins = [[_number(result.wins.loc[row, column]) for column in order] for row in order]
     ranks = result.scores.astype({"best_rank": int, "worst_rank": int})
@@ -214,7 +215,7 @@ def _number(value: Any) -> float | None:
 
 
 def markdown(result: RoundRobin) -> str:
-    """Return scores and win rates as one Markdown table, best first. Ranks are the leaderboard's alone."""
+    """Return scores and win rates as one Markdown table, best first, without ranks: the leaderboard has these."""
     order = list(result.scores.index)
     head = "| variant | Bradley-Terry | P(best) | " + " | ".join(order) + " |\n"
     lines = [head, "|" + "---|" * (3 + len(order)) + "\n"]

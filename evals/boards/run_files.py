@@ -1,4 +1,4 @@
-"""A results folder, read back: what comparing and reporting start from. Everything here comes from disk."""
+"""Read a run's folder back from disk, for comparisons and reports."""
 
 from __future__ import annotations
 
@@ -28,22 +28,26 @@ from prefzoo.runtime.run_folders import (
     read_result,
 )
 
-EVALUATION = "evaluation.yaml"  # of a folder that prefzoo eval wrote: what was asked, in a recipe's terms
+EVALUATION = "evaluation.yaml"  # in a folder that prefzoo eval wrote: its settings, with the keys of a recipe
 SWEEP = "sweep.json"
-LABELS = "judge_labels.json"  # in a variant's folder: `Measured`'s fields of labelled pairs, by name
+LABELS = "judge_labels.json"  # in a variant's folder: the fields of `Measured` about labelled pairs, by name
 TEXTS = dict.fromkeys(("variant", "metric", "judge", "prompt_hash", "commit", "suite", "baseline", "loss", "note"), str)
 
 
 @dataclass(frozen=True)
 class VariantFiles:
-    """One variant's folder, or the base's.
+    """The content of one variant's folder, or of the base's.
 
     Attributes:
-        result: of the training; None for the base.
-        steps: a row per optimiser step, as in `metrics.jsonl`; empty for the base.
-        annotations, outputs: AlpacaEval's files; empty where nothing was judged or generated.
-        labels: of `judge_labels.json`: what people and the judge say of labelled pairs; empty where there are none.
-        failure: why it was not trained to its end, if it was not.
+        name: name of the folder.
+        folder: path of the folder.
+        result: result of the training; None for the base, and until the training is done.
+        measured: measurements in `evals.json`; None if there are none.
+        steps: table of `metrics.jsonl`, a row per optimiser step; empty for the base.
+        annotations, outputs: content of AlpacaEval's files; empty if nothing was judged or generated.
+        failure: why the training failed; None if it did not fail.
+        labels: content of `judge_labels.json`, the verdicts of people and of the judge on labelled pairs; empty without
+            labels.
     """
 
     name: str
@@ -59,21 +63,24 @@ class VariantFiles:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """One run's folder.
+    """The content of one run's folder.
 
     Attributes:
-        recipe: the resolved one, as plain values.
-        variants: by name, the base first where it was measured, the others in the recipe's order; of a sweep, what
-            was chosen, a folder per seed.
+        folder: path of the run's folder.
+        recipe: the resolved recipe, as plain values.
+        variants: content of the variants' folders, by name: the base first if it was measured, then the recipe's order.
+            A sweep has only the chosen settings, with a folder per seed.
         long: the leaderboard's long table (variant, metric, value, stderr, low, high, n, ...).
-        round_robin: of `round_robin.json`; None where there was none.
-        frontier: of `frontier.csv`; empty where there was none.
-        audits: of `data_audit.json`: what `prefzoo.data.audit.Audit` holds, of each data set by its use.
-        failed: of `verdict.json`, else of the variants' own files: why a variant was not trained to its end.
-        verdict: of `verdict.json`; empty where nothing was ranked yet.
-        lost: seed of a ranked setting -> why it was not trained to its end.
-        orphans: trainings in the folder that the recipe does not have.
-        finals: variant's folder -> the variant of the recipe that it is a seed of; of a plain run, both are the same.
+        round_robin: content of `round_robin.json`; None without the file.
+        frontier: table of `frontier.csv`; empty without the file.
+        audits: content of `data_audit.json`: the fields of a `prefzoo.data.audit.Audit` for each use of a data set.
+        finals: variant of the recipe by the name of the folder that holds one of its seeds; in a plain run, both names
+            are the same.
+        failed: why training failed, by the name of each variant that was not trained to its end; from `verdict.json`,
+            else from the variants' own files.
+        verdict: content of `verdict.json`; empty if nothing was ranked yet.
+        lost: why training failed, by the name of each failed seed of a ranked setting.
+        orphans: names of folders with a training that the recipe does not have.
     """
 
     folder: Path
@@ -104,25 +111,25 @@ class RunFiles:
 
     def _answer(self) -> str:
         parts = [self.verdict.get(part, "") for part in ("decision", "advice")]
-        return " ".join(filter(None, parts)) or "Nothing was ranked yet; the same prefzoo run goes on."
+        return " ".join(filter(None, parts)) or "Nothing was ranked yet; start the same prefzoo run again to continue."
 
     @property
     def unfinished(self) -> list[str]:
-        """The recipe's variants of which nothing was measured."""
+        """Names of the recipe's variants without measurements."""
         measured = {self.finals.get(name, name) for name, v in self.variants.items() if v.measured is not None}
         return [name for name in self.recipe["variants"] if name not in measured]
 
     @property
     def name(self) -> str:
-        """The recipe's."""
+        """Name of the recipe."""
         return str(self.recipe["name"])
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Return what a run, or an evaluation of models that were there already, left on disk.
+    """Read the folder of a run, or of an evaluation that `prefzoo eval` wrote.
 
     Raises:
-        UserError: the folder is neither's, or a file in it cannot be read.
+        UserError: the folder belongs to neither, or a file in it cannot be read.
     """
     file = next((folder / name for name in (RESOLVED, EVALUATION) if (folder / name).is_file()), None)
     if file is None:
@@ -146,7 +153,7 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def price_of(run: RunFiles) -> float | None:
-    """Return what an hour of the machine costs in dollars, by the run's recipe; None if it names no price."""
+    """Return the price of the machine in dollars per hour, from the run's recipe; None if it names no price."""
     price = run.recipe.get("price_per_hour")
     return None if price is None else float(price)
 
@@ -156,18 +163,18 @@ def _trials(sweep: Mapping[str, Any]) -> list[str]:
 
 
 def orphans(folder: Path, known: Container[str]) -> tuple[str, ...]:
-    """Return the names of trainings in a run's folder that are not among the known ones."""
+    """Return the names of the folders with a training in a run's folder that are not in `known`."""
     return tuple(path.name for path in sorted(folder.glob("*")) if path.name not in known and is_trial(path))
 
 
 def lost_seeds(sweep: Mapping[str, Any]) -> dict[str, str]:
-    """Return the seeds of ranked settings that failed, with the reasons.
+    """Return the failed seeds of ranked settings. The ranked numbers are over the other seeds alone.
 
     Args:
-        sweep: what `sweep.json` holds; empty for a plain run.
+        sweep: content of `sweep.json`; empty for a plain run.
 
     Returns:
-        Trial -> reason. A ranked number is over the other seeds alone.
+        The reason of each failure, by the name of the trial.
     """
     trials, finals = sweep.get("trials", []), sweep.get("finals", {})
     chosen = {t["variant"]: t["values"] for t in trials if t["name"] in finals}
@@ -175,7 +182,7 @@ def lost_seeds(sweep: Mapping[str, Any]) -> dict[str, str]:
 
 
 def failure_text(failure: Failure) -> str:
-    """Return where and why a training failed."""
+    """Return the step and the reason of a failure as text, like `step 12: loss is not finite`."""
     return (f"step {failure.step}: " if failure.step else "") + failure.reason
 
 
@@ -191,7 +198,7 @@ def _variant(folder: Path) -> VariantFiles:
 
 
 def _measured(path: Path) -> Measured | None:
-    """Read what was measured: fields that are unknown here are left out, absent ones have their default."""
+    """Read a model's measurements, ignoring unknown fields and filling in defaults for absent ones."""
     stored = _json(path, None)
     known = {f.name for f in fields(Measured)}
     return None if stored is None else Measured(**{k: v for k, v in stored.items() if k in known})

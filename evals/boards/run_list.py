@@ -1,4 +1,4 @@
-"""The runs under a folder with their state, leader and time, read from small files alone."""
+"""List the runs under a folder with their state, leader and time, from their small files alone."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ BOARD = "leaderboard.csv"
 
 @dataclass(frozen=True)
 class RunLine:
-    """One run.
+    """One run of the list.
 
     Attributes:
-        folder: The run's, relative to the folder that was listed.
-        state: RUNNING; FINISHED, with the number of failed variants; or STOPPED, which the same command resumes.
-        trained: Trainings that are done.
-        leader: The variants of rank 1, best first; empty if nothing is ranked.
-        seconds: Time of all these trainings.
-        changed: When a file of the run last changed.
+        folder: Path of the run's folder, relative to the listed folder.
+        state: RUNNING; FINISHED, with the number of failed variants if any failed; or STOPPED, if the same command can
+            resume the run.
+        trained: Number of finished trainings.
+        leader: Names of the variants of rank 1, best first; empty if nothing is ranked.
+        seconds: Total time of the finished trainings.
+        changed: Time at which a file of the run last changed.
     """
 
     folder: str
@@ -42,10 +43,10 @@ class RunLine:
 
 
 def list_runs(root: Path) -> list[RunLine]:
-    """Return every run under a folder, the one that changed last first.
+    """Return every run under a folder, the most recently changed first.
 
     Raises:
-        UserError: There is no such folder.
+        UserError: The folder does not exist.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; name the one that prefzoo run wrote to (--results)")
@@ -67,7 +68,7 @@ def _line(root: Path, folder: Path) -> RunLine:
 def _state(folder: Path) -> str:
     if _is_held(_json(folder / HOLDER)):
         return RUNNING
-    recipe = yaml.load(  # libyaml's loader reads ten times as fast, where it is there
+    recipe = yaml.load(  # libyaml's loader, if installed, is ten times as fast
         (folder / RESOLVED).read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     )
     names = [] if (folder / "sweep.json").exists() else list(recipe.get("variants", ()))
@@ -79,7 +80,7 @@ def _state(folder: Path) -> str:
 
 
 def _is_held(holder: Mapping[str, Any]) -> bool:
-    """Return whether the process that runs here is still there; one of another machine is believed to be."""
+    """Return whether the process that holds the run is alive; a process of another machine counts as alive."""
     if not holder:
         return False
     if holder.get("host") != socket.gethostname():
@@ -98,7 +99,7 @@ def _leader(verdict: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """Return a file's content; empty where it is missing, or is just being written."""
+    """Return the content of a JSON file; empty if the file is missing or only half written."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

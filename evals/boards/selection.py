@@ -1,4 +1,4 @@
-"""Which variants of which runs are looked at together, under what names, and their values prompt by prompt."""
+"""Select variants of runs to compare, name them, and read their values row by row."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ class Entry:
     """One variant, or a base.
 
     Attributes:
-        label: its name beside the others; the variant's, with its run's in front where there are several runs.
-        long: its rows of the long table, by metric.
-        rows: metric -> (n,) one value per prompt, pair or document, in the run's order; NaN where it is missing. Of
-            several seeds, their mean.
-        metrics: those of its run.
-        members: its seeds, where it has several; all that follows from one model alone is the first one's.
+        label: unique name in the comparison: `VARIANT`, or `RUN/VARIANT` if there are several runs.
+        run: content of the run's folder.
+        files: content of the variant's folder; of several seeds, that of the first, under the variant's name.
+        long: the entry's rows of the long table, by metric.
+        rows: (n,) values by metric, one per prompt, pair or document, in the run's order; NaN where one is missing. Of
+            several seeds, the mean.
+        metrics: metrics of the run, by name.
+        members: an entry for each seed; empty if there is only one.
     """
 
     label: str
@@ -44,11 +46,11 @@ class Entry:
 
     @property
     def seeds(self) -> tuple[Entry, ...]:
-        """The entry of each seed; of a variant with one, itself."""
+        """The entry of each seed; the entry itself if there is only one."""
         return self.members or (self,)
 
     def grid(self, metric: str) -> Values:
-        """Return (seeds, n) values of a metric."""
+        """Return the (seeds, n) values of a metric."""
         return np.stack([seed.rows[metric] for seed in self.seeds])
 
     @property
@@ -62,18 +64,18 @@ class Entry:
 
 
 def select(paths: Sequence[Path], also: Path | None = None, *, by_seed: bool = True) -> list[Entry]:
-    """Return the variants that the paths name; bases that agree become one.
+    """Return an entry for each variant that the paths name. Bases of several runs that agree become one entry.
 
     Args:
-        paths: a run's folder for all of its variants, or `RUN/variant` for one.
-        also: one more, such as the baseline; ignored if it is no such path.
-        by_seed: whether the seeds of a variant are entries of their own, and not one together.
+        paths: a run's folder to select all of its variants, or `RUN/variant` to select one.
+        also: path of one more variant, such as the baseline; ignored if it is not a variant's folder.
+        by_seed: whether each seed of a variant is an entry of its own; else all seeds together are one entry.
 
     Returns:
-        An entry each, in the order of the paths.
+        The entries, in the order of the paths.
 
     Raises:
-        UserError: a path is neither, or a file in it cannot be read.
+        UserError: a path is neither a run's nor a variant's folder, or a file in it cannot be read.
     """
     places = [_place(Path(path)) for path in paths]
     if also is not None and not _is_run(also) and _is_run(also.parent):
@@ -89,7 +91,7 @@ def select(paths: Sequence[Path], also: Path | None = None, *, by_seed: bool = T
 
 
 def seeds_of(run: RunFiles) -> dict[str, list[str]]:
-    """Return the seeds of each variant that has several, by their folders' names."""
+    """Return the folder names of the seeds of each variant that has several, by the variant's name."""
     several: dict[str, list[str]] = {}
     for name in run.variants:
         if name in run.finals:
@@ -98,7 +100,7 @@ def seeds_of(run: RunFiles) -> dict[str, list[str]]:
 
 
 def _with_seeds_together(run: RunFiles) -> list[str]:
-    """Return the names of a run's variants, one for the seeds of each."""
+    """Return the names of a run's variants, without repeats for seeds."""
     variant_of = {name: variant for variant, names in seeds_of(run).items() for name in names}
     return list(dict.fromkeys(variant_of.get(name, name) for name in run.variants))
 
@@ -108,11 +110,11 @@ def _is_run(path: Path) -> bool:
 
 
 def _place(path: Path) -> tuple[Path, str]:
-    """Return the run's folder, and the variant's name where one is named."""
+    """Split a path into the run's folder and the variant's name, which is empty for a whole run."""
     if _is_run(path):
         return path, ""
     if not _is_run(path.parent):
-        raise UserError(f"{path}: neither a run's folder nor a variant's in one; name what prefzoo run wrote")
+        raise UserError(f"{path}: neither a run's folder nor a variant's; name a folder that prefzoo run wrote")
     run = read_run(path.parent)
     if path.name not in run.variants and path.name not in seeds_of(run):
         known = [*_with_seeds_together(run), *run.variants]
@@ -123,7 +125,7 @@ def _place(path: Path) -> tuple[Path, str]:
 
 
 def _titles(folders: list[Path]) -> dict[Path, str]:
-    """Return a run's folder by its last parts, as many as tell all of them apart; nothing for a single run."""
+    """Name each run by as many last parts of its path as make all names unique; a single run has an empty name."""
     if len(folders) == 1:
         return {folders[0]: ""}
     whole = {folder: Path(os.path.abspath(folder)).parts for folder in folders}
@@ -134,9 +136,9 @@ def _titles(folders: list[Path]) -> dict[Path, str]:
 
 
 def _long(run: RunFiles) -> pd.DataFrame:
-    """Return the long table as written; made of what was measured if the run has not come to writing it.
+    """Return the run's long table; if the run has not written it yet, build it from the measurements.
 
-    Costs of training are left out: they have a table of their own.
+    Costs of training are left out, since they have a table of their own.
     """
     long = run.long
     if long.empty:
@@ -147,7 +149,7 @@ def _long(run: RunFiles) -> pd.DataFrame:
 
 
 def _entries(run: RunFiles, title: str) -> dict[str, Entry]:
-    """Return all of a run, by the variant's name; seeds by theirs, and together by the variant's."""
+    """Return an entry for each folder of a run, by its name, and for each variant with several seeds, by its name."""
     long, models, metrics = _long(run), all_measured(run), metrics_of([run])
     entries = {}
     for name, files in run.variants.items():
@@ -162,12 +164,12 @@ def _entries(run: RunFiles, title: str) -> dict[str, Entry]:
 
 
 def _together(label: str, long: pd.DataFrame, seeds: Sequence[Entry]) -> Entry:
-    """Return the seeds of a variant as one entry.
+    """Combine the seeds of a variant into one entry.
 
     Args:
-        label: of the entry.
+        label: name of the new entry.
         long: the variant's rows of the long table, over all seeds.
-        seeds: an entry each.
+        seeds: an entry for each seed.
     """
     first = seeds[0]
     folder = first.files.folder.with_name(label.rpartition("/")[2])
@@ -178,7 +180,7 @@ def _together(label: str, long: pd.DataFrame, seeds: Sequence[Entry]) -> Entry:
 
 
 def _rows(files: VariantFiles, models: Mapping[str, Measured], long: pd.DataFrame) -> dict[str, Values]:
-    """Return what is known value by value."""
+    """Return the (n,) values of every metric that has one value per prompt, pair or document."""
     if files.name not in models:
         return {}
     is_base = files.name == BASE
@@ -188,7 +190,7 @@ def _rows(files: VariantFiles, models: Mapping[str, Measured], long: pd.DataFram
 
 
 def _known(long: pd.DataFrame, metric: str, is_base: bool) -> bool:
-    """Return whether the long table has a number; that of the base against itself it leaves out."""
+    """Return whether the long table has a number for the metric; it may leave out those of the base."""
     if metric not in long.index:
         return is_base
     return bool(np.isfinite(long.loc[metric, "value"]))  # type: ignore[arg-type]
@@ -200,12 +202,12 @@ def _of_variant(measured: Measured, base: Measured | None) -> dict[str, Values]:
 
 
 def _metrics(models: Iterable[Measured]) -> list[Metric]:
-    """Return all metrics with rows that the models may have, besides benchmarks."""
+    """Return all registered metrics, and those of the models' sources; benchmarks are not among them."""
     return [*all_metrics(), *source_metrics(models).values()]
 
 
 def _of_base(models: Mapping[str, Measured]) -> dict[str, Values]:
-    """Return the base's own rows; what is measured against it is the same on each of its rows."""
+    """Return the base's rows; for a metric relative to the base, each row has the base's value against itself."""
     base = models[BASE]
     rows = _of_variant(base, None)
     for metric in _metrics(models.values()):
@@ -226,7 +228,7 @@ def _documents(folder: Path) -> dict[str, list[float]]:
 
 
 def _one_base(entries: list[Entry]) -> list[Entry]:
-    """Replace bases of several runs whose answers and numbers are the same by the one with the most numbers."""
+    """Merge the bases of several runs if their answers and numbers are the same; the one with most numbers stays."""
     kept: list[Entry] = []
     for entry in entries:
         same = next((i for i, e in enumerate(kept) if e.is_base and entry.is_base and _same_base(e, entry)), None)
@@ -239,7 +241,7 @@ def _one_base(entries: list[Entry]) -> list[Entry]:
 
 
 def _same_base(one: Entry, other: Entry) -> bool:
-    """Return whether nothing that both measured differs."""
+    """Return whether two bases are the same model and agree in all answers and benchmarks that both have."""
     a, b = one.files.measured, other.files.measured
     if one.run.recipe["model"] != other.run.recipe["model"] or a is None or b is None:
         return False

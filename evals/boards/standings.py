@@ -1,4 +1,4 @@
-"""Variants of any runs by one metric: order, ranks, differences, and the verdict."""
+"""Rank the variants of any runs by one metric: order, ranks, differences, and the verdict."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.inference import power_statement
 from prefzoo.evals.stats.intervals import Difference
 
-PRIMARY = ("win_rate", "preference_accuracy", "score")  # what ranks unless told otherwise, the first that all have
+PRIMARY = ("win_rate", "preference_accuracy", "score")  # by default the first of these that all entries have ranks
 Z = float(norm.ppf(0.975))
 
 
 def common(entries: Sequence[Entry]) -> list[str]:
-    """Return what may rank: of PRIMARY, the metrics that all entries have which were measured."""
+    """Return the metrics of PRIMARY that every measured entry has."""
     measured = [e for e in entries if not e.is_base and len(e.long)]
     return [m for m in PRIMARY if measured and all(np.isfinite(e.value(m)) for e in measured)]
 
 
 def _higher_is_better(entries: Sequence[Entry], metric: str) -> bool | None:
-    """Return what the long table has, else the registry; None if neither direction is better."""
+    """Return a metric's direction from the long table, else from the registry; None if neither direction is better."""
     for e in entries:
         written = e.long.loc[metric].get("higher_is_better") if metric in e.long.index else None
         if written is not None and pd.notna(written):
@@ -43,20 +43,21 @@ def _higher_is_better(entries: Sequence[Entry], metric: str) -> bool | None:
 
 
 def primary(entries: Sequence[Entry]) -> str:
-    """Return what ranks the entries: the first metric that all have in common; empty if there is none."""
+    """Return the metric that ranks the entries: the first of PRIMARY that all have; empty if there is none."""
     return next(iter(common(entries)), "")
 
 
 def ordered(entries: Sequence[Entry], by: str, costs: pd.DataFrame) -> list[Entry]:
-    """Sort entries.
+    """Sort entries by a metric or a cost.
 
     Args:
         entries: variants and bases.
-        by: a metric, or a cost.
-        costs: a row per variant.
+        by: name of the metric or of the cost.
+        costs: table of costs, a row per variant.
 
     Returns:
-        Best first; a base wins half against itself; what lacks the number comes last.
+        The entries, best first. A base has its value against itself, like one half for a win rate. Entries without a
+        number come last.
     """
     cost = costs.set_index("variant")
     if by in cost.columns:
@@ -69,11 +70,14 @@ def ordered(entries: Sequence[Entry], by: str, costs: pd.DataFrame) -> list[Entr
 
 
 def rank(order: Sequence[Entry], by: str) -> Ranking:
-    """Rank entries by a metric; none if neither direction is better, or nothing has a number.
+    """Rank entries by a metric.
 
     Args:
-        order: best first.
-        by: the metric, or a cost.
+        order: the entries, best first.
+        by: name of the metric, or of a cost, which ranks nothing.
+
+    Returns:
+        The ranking; empty if neither direction of the metric is better, or if no entry has a number.
     """
     mine = {e.label: e for e in order if not e.is_base and np.isfinite(e.value(by))}
     if not mine or _higher_is_better(order, by) is None:
@@ -91,7 +95,7 @@ def rank(order: Sequence[Entry], by: str) -> Ranking:
 
 
 def _standings(order: Sequence[Entry], variants: Sequence[Entry], by: str) -> dict[str, Standing]:
-    """Stand by the base's fixed value if the metric has one, else by the difference from the base on the same rows."""
+    """Compare variants with the base: with its fixed value if the metric has one, else by paired differences."""
     up, value = _higher_is_better(order, by), variants[0].metrics[by].base_value
     if value is not None:
         numbers: dict[str, Any] = {e.label: e.long.loc[by] for e in variants}
@@ -104,7 +108,7 @@ def _standings(order: Sequence[Entry], variants: Sequence[Entry], by: str) -> di
 
 
 def _independent(a: Entry, b: Entry, metric: str) -> Difference:
-    """Compare two estimates by their standard errors: too wide an interval where both are of the same prompts."""
+    """Compare two estimates as independent ones; if both are over the same prompts, the interval is too wide."""
     one, other = (float(e.long.loc[metric, "stderr"]) for e in (a, b))  # type: ignore[arg-type]
     value, error = a.value(metric) - b.value(metric), math.hypot(one, other)
     p = float(2 * norm.sf(abs(value) / error)) if error > 0 else np.nan
@@ -112,15 +116,15 @@ def _independent(a: Entry, b: Entry, metric: str) -> Difference:
 
 
 def differences(start: Entry, others: Sequence[Entry], metric: str) -> list[tuple[Difference, int]]:
-    """Return the difference of each entry less `start`, and how many rows pair the two.
+    """Subtract `start` from each entry, paired by row if possible.
 
     Args:
-        start: what differences are taken from.
-        others: the entries.
-        metric: its name.
+        start: the entry to subtract, such as the baseline.
+        others: the entries to subtract it from.
+        metric: name of the metric.
 
     Returns:
-        Per entry a difference, NaN if a number is missing, and the number of rows, 0 if the two are not paired.
+        For each entry, the difference (NaN if a number is missing) and the number of paired rows (0 if not paired).
     """
     base = start.rows.get(metric)
     alike = {
@@ -129,7 +133,7 @@ def differences(start: Entry, others: Sequence[Entry], metric: str) -> list[tupl
         if base is not None and metric in e.rows and e.rows[metric].shape == base.shape
     }
     paired = {f"{i:06d}": e.rows[metric] for i, e in alike.items() if not (e.members or start.members)}
-    first = f"{0:06d}"  # in alphabetical order before all others
+    first = f"{0:06d}"  # sorts before the names of all others
     gaps = intervals.paired_differences({first: base, **paired}, only=first) if base is not None and paired else {}
     out = []
     for i, e in enumerate(others, 1):
@@ -151,12 +155,13 @@ def equivalence_of(
 
     Args:
         order: variants and bases, best first.
-        ranking: of the variants.
-        by: the metric that ranks.
-        points: what counts as equal, in points of a hundred; None to test nothing.
+        ranking: ranking of the variants.
+        by: name of the metric that ranks.
+        points: margin of equality in percentage points; None to test nothing.
 
     Returns:
-        The tests; None if none are asked for, the metric is no share, or nothing pairs the entries row by row.
+        The tests; None if `points` is None, nothing is ranked, the metric is not a share, or the entries cannot be
+        paired row by row.
     """
     mine = {e.label: e for e in order}
     if not ranking.order or not ranking.paired:
@@ -168,16 +173,16 @@ def equivalence_of(
 
 
 def verdict_of(order: Sequence[Entry], ranking: Ranking, by: str, equal: Equivalence | None = None) -> BoardVerdict:
-    """State who wins, what would settle a tie, and by how much they differ.
+    """State who wins, what would settle a tie, and by how much the variants differ.
 
     Args:
         order: variants and bases, best first.
-        ranking: of the variants.
-        by: the metric that ranks.
-        equal: which of them are equal within a margin, if that is asked for.
+        ranking: ranking of the variants.
+        by: name of the metric that ranks.
+        equal: tests of which variants are equal within a margin; None if there are none.
 
     Returns:
-        The verdict; its decision is empty if nothing is ranked.
+        The verdict; empty if nothing is ranked.
     """
     if not ranking.order:
         return BoardVerdict("")
@@ -200,7 +205,7 @@ def _cost(entries: Sequence[Entry], rows: str) -> RunCost | None:
 
 
 def power(trained: Sequence[Entry], by: str) -> str:
-    """Return what differences the rows at hand cannot show; empty for what is no share."""
+    """State which differences are too small for the number of rows; empty if the metric is not a share."""
     rows = {e.label: e.rows[by] for e in trained if by in e.rows}
     about = trained[0].metrics[by] if trained else None
     return power_statement(rows, about.row_name) if about is not None and about.percent else ""

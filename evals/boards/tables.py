@@ -1,4 +1,4 @@
-"""A comparison as text: for a terminal, Markdown, HTML, CSV, JSON, Parquet."""
+"""Write a comparison for a terminal, or as Markdown, HTML, CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMATS = ("table", "md", "csv", "json", "html", "parquet")
 SMALL = 0.001
 GIB, MILLION = 2**30, 1e6
 MARKS = str.maketrans({"|": "\\|", "\\": "\\\\", "`": "\\`", "\n": " ", "\r": " "})
-CELL, VARIANT = 21, 24  # columns of a terminal that a number with its interval takes, and a name at most
+CELL, VARIANT = 21, 24  # width in characters of a number with its interval, and largest width of a name
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem;color:#222;background:#fff}table{border-collapse:collapse}"
     "td,th{border:1px solid #bbb;padding:.2rem .6rem;text-align:left}.wide{overflow-x:auto}"
@@ -36,15 +36,15 @@ STYLE = (
 
 
 def difference(metric: Metric, value: float, p: float) -> str:
-    """Show a difference with its p.
+    """Format a difference with its p.
 
     Args:
-        metric: what the difference is of.
-        value: the difference; shown in points of a hundred for shares.
-        p: corrected.
+        metric: metric of the difference.
+        value: the difference; shown in percentage points for shares.
+        p: corrected p.
 
     Returns:
-        `+16.5 p=.002 *`, the star for p of at most 0.05; a value of exactly zero has no p.
+        Text like `+16.5 p=.002 *`, with a star if p is at most 0.05; `same` for a difference of exactly zero.
     """
     if value == 0:
         return "same"
@@ -53,7 +53,7 @@ def difference(metric: Metric, value: float, p: float) -> str:
 
 
 def cost(name: str, value: Any) -> str:
-    """Return a cost in a readable unit."""
+    """Format a cost in a readable unit; a dash if it is missing."""
     if pd.isna(value):
         return "-"
     if name == "hardware":
@@ -73,7 +73,7 @@ COSTS = {
 
 
 def footer(comparison: RunComparison) -> list[str]:
-    """Return the numbers behind the verdict and the notes, for below the tables."""
+    """Return the lines below the tables: the numbers behind the verdict, cautions, how to read the tables, notes."""
     lines = ["Brackets: 95% intervals over prompts, pairs or documents."]
     if _has_seeds(comparison):
         lines[0] = "Brackets: 95% intervals over seeds together with prompts, pairs or documents."
@@ -82,12 +82,12 @@ def footer(comparison: RunComparison) -> list[str]:
         lines[0] += "" if _has_ranks(comparison) else f" Sorted by {comparison.by}."
     if len(comparison.differences):
         lines.append(
-            f"After a number: its difference from {comparison.baseline}, paired where the same prompts or pairs were "
-            "seen, and p after Holm over the variants of a metric; *: p <= 0.05."
+            f"After a number: its difference from {comparison.baseline}, paired if both were measured on the same "
+            "rows, and its p, after Holm over the variants of the metric; *: p <= 0.05."
         )
     alone = comparison.differences[~comparison.differences.paired.astype(bool)].metric.unique()
     if len(alone):
-        lines.append(f"Not paired, so cautious (nothing is stored document by document): {', '.join(alone)}.")
+        lines.append(f"Not paired, so with wider intervals (no values are stored row by row): {', '.join(alone)}.")
     if (comparison.table.against_base == "worse").any():
         lines.append(f"{WORSE}: worse than the base, by its whole interval.")
     return [*filter(None, (comparison.verdict.statistics, *comparison.verdict.cautions)), *lines, *comparison.notes]
@@ -98,7 +98,7 @@ def _has_ranks(comparison: RunComparison) -> bool:
 
 
 def render(comparison: RunComparison, console: Console) -> None:
-    """Print tables that fit the terminal: as many metrics side by side as there is room for, the others below."""
+    """Print tables that fit the terminal, with as many metrics side by side as fit and the others in tables below."""
     room = max(len(v) for v in comparison.table.variant)
     names = max(len("variant"), min(room, VARIANT))
     ranked = _has_ranks(comparison)
@@ -162,13 +162,13 @@ def _rank(row: Mapping[Any, Any]) -> str:
 
 
 def _differences(comparison: RunComparison) -> dict[tuple[str, str], tuple[float, float]]:
-    """Return difference and corrected p, by variant and metric."""
+    """Return the difference from the baseline and its corrected p, by variant and metric."""
     columns = [comparison.differences[c].tolist() for c in ("variant", "metric", "value", "p_holm")]
     return {(v, m): (d, p) for v, m, d, p in zip(*columns, strict=True)}
 
 
 def _cost_table(comparison: RunComparison, names: int) -> Table:
-    """Return the costs; hardware that is the same everywhere is in the title."""
+    """Return the table of costs; if all variants have the same hardware, the title names it."""
     costs = comparison.costs
     same = costs.hardware.nunique(dropna=False) <= 1
     shown = [c for c in costs.columns if c != "variant" and not (same and c == "hardware")]
@@ -212,7 +212,7 @@ def _markdown(comparison: RunComparison) -> str:
 
 
 def escaped(text: Any) -> str:
-    """Return text as the cell of a Markdown table: no markup, no HTML."""
+    """Escape text for a cell of a Markdown table, so that it has no markup and no HTML."""
     return html.escape(str(text), quote=False).translate(MARKS)
 
 
@@ -241,12 +241,12 @@ def _json(comparison: RunComparison) -> str:
 
 
 def text(comparison: RunComparison, form: str) -> str:
-    """Return everything as `md`, `html` or `json`; as `csv`, one table of all numbers, a row per variant."""
+    """Return a comparison as `md`, `html` or `json`, or its table of all numbers as `csv`, a row per variant."""
     if form == "csv":
         return comparison.flat().to_csv(index=False)
     return {"md": _markdown, "html": _html, "json": _json}[form](comparison)
 
 
 def write_parquet(comparison: RunComparison, path: Path) -> None:
-    """Write the table of `csv` as Parquet."""
+    """Write the table of all numbers, a row per variant, as Parquet."""
     comparison.flat().to_parquet(path, index=False)

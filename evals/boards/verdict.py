@@ -12,9 +12,9 @@ from prefzoo.evals.metrics.registry import Metric
 from prefzoo.evals.stats.intervals import Values
 from prefzoo.evals.stats.planning import plan
 
-NAMED = 5  # variants that a sentence names
-SURE = 0.995  # p from which on there is no more to say than that it is large
-TINY = 0.001
+NAMED = 5  # most variants that a sentence names
+SURE = 0.995  # from here on, p is shown as "> 0.99"
+TINY = 0.001  # below, p is shown as "< 0.001"
 UNTRAINED = "No variant was trained to its end"
 UNJUDGED = "No variant can be ranked: the judge gave too few verdicts"
 UNMEASURED = "No variant can be ranked: nothing was measured on held-out prompts or pairs"
@@ -22,14 +22,14 @@ UNMEASURED = "No variant can be ranked: nothing was measured on held-out prompts
 
 @dataclass(frozen=True)
 class BoardVerdict:
-    """What a comparison shows, each part in whole sentences; a part that does not apply is empty.
+    """The result of a comparison in whole sentences. A part that does not apply is empty.
 
     Attributes:
-        decision: who wins, who ties, who is worse, and how they stand against the base; which variants failed.
-        advice: what would settle a tie: prompts, seeds, hours.
-        equality: which variants are equal within a margin, where a margin is asked for.
+        decision: who wins, ties or is worse, how the variants compare with the base, and which of them failed.
+        advice: the prompts, seeds and hours that would settle a tie.
         statistics: the numbers behind the decision.
         cautions: what a reader must know about the run, a sentence each.
+        equality: which variants are equal within a margin, if the user asked for one.
     """
 
     decision: str
@@ -40,7 +40,7 @@ class BoardVerdict:
 
     @property
     def answer(self) -> str:
-        """The decision with what is equal, and with the advice."""
+        """The decision, the equality and the advice as one text."""
         return " ".join(filter(None, (self.decision, self.equality, self.advice)))
 
     @property
@@ -57,7 +57,7 @@ class BoardVerdict:
 
 
 def names(several: Sequence[str], most: int = NAMED) -> str:
-    """Return `a, b and c`, or the first few `and 3 more`."""
+    """Join names: `a, b and c`, or `a, b and 3 more` if there are more than `most`."""
     shown, more = list(several[:most]), len(several) - most
     shown += [f"{more} more"] if more > 0 else []
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
@@ -68,19 +68,19 @@ def verb(several: Sequence[str], singular: str, plural: str) -> str:
 
     Args:
         several: at least one name.
-        singular, plural: both forms of the verb, with what follows it.
+        singular, plural: the two forms of the verb, with the words that follow it.
 
     Returns:
-        Like `a and b are`.
+        Text like `a and b are`.
     """
     return f"{names(several)} {singular if len(several) == 1 else plural}"
 
 
 def decide(ranking: Ranking) -> str:
-    """State who wins, who ties, who is worse, and how all stand against the base.
+    """State who wins, who ties, who is worse, and how all compare with the base.
 
     Args:
-        ranking: at least one variant.
+        ranking: ranking of at least one variant.
 
     Returns:
         One or two sentences.
@@ -97,15 +97,15 @@ def decide(ranking: Ranking) -> str:
     tied = ranking.tied
     rest = [name for name in others if name not in tied]
     if len(tied) > 1:
-        behind = f"; {verb(rest, 'is', 'are')} worse" if rest else ""
-        return f"No winner: {names(tied)} tie{behind}.{_against_base(ranking)}"
+        worse = f"; {verb(rest, 'is', 'are')} worse" if rest else ""
+        return f"No winner: {names(tied)} tie{worse}.{_against_base(ranking)}"
     if ranking.standings.get(leader, "better") == "better":
         return f"{leader} wins: it is better than {names(others)}.{_against_base(ranking)}"
     return f"No winner: {leader} is better than {names(others)}, but does not beat the base.{_against_base(ranking)}"
 
 
 def _against_base(ranking: Ranking) -> str:
-    """Return how all variants stand against the base, as a sentence with a blank in front."""
+    """Return how all variants compare with the base, as a sentence that begins with a blank; empty if unknown."""
     better, worse, tied = (ranking.having(s) for s in ("better", "worse", "tied"))
     if not (better or worse or tied):
         return ""
@@ -126,12 +126,12 @@ def _against_base(ranking: Ranking) -> str:
 
 
 def statistics(ranking: Ranking, metric: Metric, best: WithInterval) -> str:
-    """State what the leader has, and by how much it differs from the others.
+    """State the leader's number, and its differences from the other variants.
 
     Args:
-        ranking: at least one variant.
-        metric: what ranks them.
-        best: the leader's number.
+        ranking: ranking of at least one variant.
+        metric: metric that ranks them.
+        best: the leader's number, with its interval.
 
     Returns:
         A sentence.
@@ -148,15 +148,15 @@ def statistics(ranking: Ranking, metric: Metric, best: WithInterval) -> str:
 
 
 def advice(values: Mapping[str, Values], metric: Metric, cost: RunCost | None = None) -> str:
-    """State how many prompts and seeds, and how many hours, would tell variants apart that tie.
+    """State how many prompts, seeds and hours would separate variants that tie.
 
     Args:
         values: (seeds, n) shares by variant, over the same prompts or pairs.
-        metric: what they are.
-        cost: what the run took; None if it is not known.
+        metric: metric of the values.
+        cost: recorded time of the run; None if it is unknown.
 
     Returns:
-        A sentence; empty for what is no share, or where there is nothing to separate.
+        A sentence; empty if the metric is not a share, or if there is nothing to separate.
     """
     planned = plan(values, None if cost is None else cost.seconds) if metric.percent and len(values) > 1 else None
     if planned is None:
@@ -168,18 +168,18 @@ def advice(values: Mapping[str, Values], metric: Metric, cost: RunCost | None = 
 
 
 def interval_text(metric: Metric, number: WithInterval) -> str:
-    """Return `66.0% (58.5 to 73.0)`, or the same in the metric's own unit."""
+    """Format a number with its interval, like `66.0% (58.5 to 73.0)`, in percent or the metric's own unit."""
     unit = "%" if metric.percent else f" {metric.unit}" if metric.unit else ""
     return f"{metric.text(number.value)}{unit} ({metric.text(number.low)} to {metric.text(number.high)})"
 
 
 def p_text(p: float) -> str:
-    """Return a p-value in words that claim no more than it says."""
+    """Format a p-value, like `p = 0.03`; very small and very large ones as `p < 0.001` and `p > 0.99`."""
     return "p < 0.001" if p < TINY else "p > 0.99" if p >= SURE else f"p = {p:.3f}" if p < 0.01 else f"p = {p:.2f}"  # noqa: PLR2004
 
 
 def signed(metric: Metric, value: float) -> str:
-    """Return a difference with its sign, none where it rounds to zero."""
+    """Format a difference with its sign, without one if it rounds to zero."""
     text = metric.text(value, "+")
     return text.lstrip("+-") if float(text) == 0 else text
 

@@ -81,10 +81,10 @@ def test_variants_of_two_runs_by_what_they_share(quick: Path, pairs: Path) -> No
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        ({"model": "m/other"}, r"another base model \(m/base and m/other\)"),
-        ({"prompts": "q.jsonl"}, r"another set of prompts \(p.jsonl and q.jsonl\)"),
-        ({"judge": "own.py:better"}, r"another judge \(verifier and own.py:better\)"),
-        ({"tokens": 64}, r"another limit on answers \(48 tokens and 64 tokens\)"),
+        ({"model": "m/other"}, r"different base model \(m/base and m/other\)"),
+        ({"prompts": "q.jsonl"}, r"different set of prompts \(p.jsonl and q.jsonl\)"),
+        ({"judge": "own.py:better"}, r"different judge \(verifier and own.py:better\)"),
+        ({"tokens": 64}, r"different limit on answers \(48 tokens and 64 tokens\)"),
     ],
 )
 def test_what_cannot_be_compared_is_not_ranked(tmp_path: Path, other: dict[str, Any], says: str) -> None:
@@ -96,7 +96,7 @@ def test_what_cannot_be_compared_is_not_ranked(tmp_path: Path, other: dict[str, 
     assert comparison.table["rank"].isna().all() and list(comparison.table.run) == sorted(comparison.table.run)
     told = comparison.differences[comparison.differences.metric == "win_rate"]
     assert set(told.variant) == {"a/dpo"}  # from a/base, and none across
-    assert any(note.startswith("Not ranked by win_rate: another") for note in comparison.notes)
+    assert any(note.startswith("Not ranked by win_rate: different") for note in comparison.notes)
 
 
 def test_the_same_name_over_other_prompts_is_another_set(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_runs_without_a_common_metric_are_not_ranked(tmp_path: Path) -> None:
     a, b = (make_run(tmp_path / n, {"dpo": share(36)}) for n in "ab")
     long = pd.read_csv(b / "leaderboard.csv")
     long[long.metric == "words"].to_csv(b / "leaderboard.csv", index=False)
-    with pytest.raises(UserError, match="a, b: no metric that all of them have ranks them; --unranked shows"):
+    with pytest.raises(UserError, match="a, b: have no metric in common to rank by; --unranked shows"):
         compare([a, b])
     assert compare([a, b], unranked=True).by == ""
 
@@ -150,7 +150,7 @@ def test_a_run_that_was_cut_short_is_shown(tmp_path: Path) -> None:
     for name in ("leaderboard.csv", "simpo/evals.json"):
         (run / name).unlink()
     comparison = compare([run])
-    assert "Not measured yet: simpo; the same prefzoo run resumes." in comparison.notes
+    assert "Not measured yet: simpo; start the same prefzoo run again to resume." in comparison.notes
     assert comparison.table.set_index("variant")["rank"].dropna().to_dict() == {"dpo": 1, "base": 2}
 
 
@@ -185,7 +185,7 @@ def test_a_leader_is_held_against_the_base(tmp_path: Path) -> None:
     ("words", "says"),
     [
         ({"paths": []}, "no run is named"),
-        ({"paths": ["."]}, "neither a run's folder nor a variant's in one"),
+        ({"paths": ["."]}, "neither a run's folder nor a variant's; name a folder"),
         ({"paths": ["quickstart/dpoo"]}, "has no variant 'dpoo'; did you mean 'dpo'"),
         ({"paths": ["quickstart"], "metrics": ["win_rat"]}, "--metric: nothing measured is called 'win_rat'; did you"),
         ({"paths": ["quickstart"], "sort": "sped"}, "--sort: nothing measured is called 'sped'; there are win_rate, "),

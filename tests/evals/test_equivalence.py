@@ -176,7 +176,7 @@ def test_a_difference_that_is_real_and_smaller_than_the_margin_is_called_both(tm
     assert (
         first.outcome == "equal"
         and first.differs
-        and equal.words(first) == "equal within 3 points, though not the same"
+        and equal.words(first) == "equal within 3 points, though significantly different"
     )
 
 
@@ -194,7 +194,7 @@ def test_runs_with_different_margins_are_told_apart(tmp_path: Path) -> None:
     one, other = of(tmp_path / "one", 60, 3), of(tmp_path / "other", 60, 5)
     compared = compare([one, other])
     assert compared.equivalence is None
-    assert any("different margins as equal (3 points and 5 points)" in note for note in compared.notes)
+    assert any("different margins of equality (3 points and 5 points)" in note for note in compared.notes)
     assert compare([one, other], equivalence=4).equivalence is not None
 
 
@@ -210,7 +210,7 @@ def test_a_margin_that_is_none(run: Path, points: float, says: str) -> None:
 
 def test_what_is_no_share_has_no_points(run: Path, tmp_path: Path) -> None:
     pairs = pairs_run(tmp_path / "pairs")
-    with pytest.raises(UserError, match="is in points of a share, which preference_margin is not"):
+    with pytest.raises(UserError, match="applies only to shares, and preference_margin is not one"):
         compare([pairs], sort="preference_margin", equivalence=3)
     with pytest.raises(UserError, match="nothing is ranked"):
         compare([run], sort="words", equivalence=3)
@@ -238,7 +238,7 @@ def test_of_many_variants_the_sentence_is_about_the_leader() -> None:
     models = {"base": scored([0.5] * 40)} | {name: scored(share(20 + i)) for i, name in enumerate("abcde")}
     equal = build(models, {}, points=3).equivalence
     assert equal is not None and len(equal.pairs) == 15
-    assert equal.sentence.startswith("e against d") and "All 15 pairs are in verdict.json." in equal.sentence
+    assert equal.sentence.startswith("e against d") and "All 15 pairs are in the JSON" in equal.sentence
     assert "d against" not in equal.sentence.removeprefix("e against d")
 
 

@@ -173,7 +173,7 @@ def test_folders_are_compared_and_samples_without_a_score_are_reported(
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.resolved.yaml").write_text("")
     assert prefzoo(monkeypatch, "compare", "run", "logs") == 2
-    assert "run: holds no logs of Inspect or results of lm-eval; compare runs apart" in capsys.readouterr().err
+    assert "run: holds no logs of Inspect or results of lm-eval; compare runs in another" in capsys.readouterr().err
 
 
 def test_the_leaderboard_puts_folders_of_one_model_each_side_by_side(

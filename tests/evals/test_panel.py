@@ -107,7 +107,7 @@ def test_every_judges_verdicts_are_on_disk_and_the_board_says_how_far_they_agree
     again = measured_of(files)
     assert again is not None and again.panel == numbers["m"].panel
     lines = cautions(numbers, Setting(64))
-    assert lines[0].startswith("The 3 judges agree on who wins by a Krippendorff's alpha of -0.")
+    assert lines[0].startswith("Agreement of the 3 judges on who wins: Krippendorff's alpha -0.")
     assert lines[1] == "1 of 4 verdicts of fails are missing."
     assert numbers["m"].unstated == 1  # so that the next run asks again
 

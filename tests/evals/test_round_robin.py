@@ -129,7 +129,7 @@ def test_missing_verdicts() -> None:
     assert np.isfinite(ranking.wins.loc["a", "b"]) and "3 of 300 verdicts are missing (3 x HTTP 500)" in markdown(
         ranking
     )
-    with pytest.raises(UserError, match="more than 5%: the number is withheld; fix the judge and play again"):
+    with pytest.raises(UserError, match="more than 5%: the number is withheld; fix the judge and run again"):
         round_robin(won, Coverage(300, 30, (("HTTP 500", 30),)))
 
 

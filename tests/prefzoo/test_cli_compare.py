@@ -44,7 +44,7 @@ def test_a_table_with_its_footer(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["zoo", "--sort", "win_rate"], "not ranked by win_rate: another set of prompts (instruct:eval:100 and none)"),
+        (["zoo", "--sort", "win_rate"], "by win_rate: different set of prompts (instruct:eval:100 and none)"),
         (["--format", "parquet"], "--format parquet: is binary and needs a file; add --output FILE"),
         (["--metric", "wurds"], "--metric: nothing measured is called 'wurds'; did you mean 'words'"),
     ],
