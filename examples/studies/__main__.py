@@ -2,6 +2,7 @@
 
 python -m examples.studies run defaults --minutes 110
 python -m examples.studies numbers results/studies/defaults
+python -m examples.studies fluency results/studies/defaults recipes/studies/defaults.yaml
 python -m examples.studies agreement results/studies/defaults results/studies/tuned
 python -m examples.studies displacement results/studies/displacement recipes/studies/displacement.yaml
 python -m examples.studies predicted runs/displacement_pairs recipes/studies/displacement_pairs.yaml --out FOLDER
@@ -22,6 +23,7 @@ from prefzoo.errors import UserError
 from prefzoo.runtime.run_folders import write_text
 
 NUMBERS = "numbers.json"
+COMMANDS = ("numbers", "fluency", "agreement", "displacement", "predicted")  # what adds to that file
 UNFINISHED = 4  # exit code: the time is over, and the same command goes on
 TEMPLATES = Path(__file__).parents[2] / "recipes" / "studies"
 TEMPLATE, SUMMARY, README = TEMPLATES / "page.md", TEMPLATES / "summary.md", "README.md"
@@ -30,7 +32,7 @@ TEMPLATE, SUMMARY, README = TEMPLATES / "page.md", TEMPLATES / "summary.md", "RE
 def main(words: list[str] | None = None) -> int:
     """Run a command, and return its exit code: 2 for what the user can mend, 4 where the time is over."""
     parser = argparse.ArgumentParser(prog="python -m examples.studies", description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=["run", "numbers", "agreement", "displacement", "predicted", "page"])
+    parser.add_argument("command", choices=["run", *COMMANDS, "page"])
     parser.add_argument("paths", nargs="+", type=Path, help="folders and recipes; for run, the name of a study")
     parser.add_argument("--minutes", type=float, default=110, help="run: no further piece starts after so many")
     parser.add_argument("--out", type=Path, help="folder of numbers.json, or the page; the last run's unless given")
@@ -58,6 +60,7 @@ def _run(study: str, minutes: float) -> int:
         _do("displacement", [folder, recipe], None)
     else:
         _do("numbers", [folder], None)
+        _do("fluency", [folder, recipe], folder)
     if study in pieces.BESIDE:
         _do("agreement", [pieces.RESULTS / pieces.BESIDE[study], folder], None)
     return 0
@@ -84,8 +87,10 @@ def _do(command: str, paths: list[Path], out: Path | None) -> None:
 
 
 def _numbers(command: str, paths: list[Path]) -> dict[str, Any]:
-    from examples.studies import mass, numbers
+    from examples.studies import fluency, mass, numbers
 
+    if command == "fluency":
+        return {"fluency": fluency.fluency(*paths)}
     if command == "numbers":
         return numbers.numbers_of(paths[0])
     if command == "agreement":

@@ -21,7 +21,7 @@ from prefzoo.evals.judges.reward import RewardJudge
 from prefzoo.evals.suites.benchmarks import seconds_for_all
 from prefzoo.experiment.base_room import make_room
 from prefzoo.experiment.context import Experiment
-from prefzoo.experiment.work_names import answering, benchmarking, judging, scoring, tokens_of, training
+from prefzoo.experiment.work_names import answering, benchmarking, judging, scoring, tokens_of, training, without_hash
 from prefzoo.experiment.works import together
 from prefzoo.runtime.memory import is_out_of_memory
 from prefzoo.runtime.progress import Note, stage
@@ -72,7 +72,7 @@ class Measurement:
                         raise
                 else:
                     experiment.rates.record(work, seconds, units, "trial")
-                report(number + 1, len(todo), work)
+                report(number + 1, len(todo), without_hash(work))
         experiment.base.release()
 
     def _makers(self) -> dict[str, Callable[[], tuple[float, float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def training(job: Job, together: int = 1) -> str:
         train.micro_batch, train.batch, together,
     ]  # fmt: skip
     return f"training {key_of(shape)}"
+
+
+def without_hash(name: str) -> str:
+    """Return a kind of work's name as people read it."""
+    return re.sub(r" [0-9a-f]{8,}$", "", name)
 
 
 def tokens_of(examples: Sequence[TokenExample]) -> int:

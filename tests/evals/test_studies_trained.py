@@ -87,5 +87,11 @@ def test_a_study_in_pieces_is_one_run_whose_finished_trainings_need_no_weights(
     assert all(path.read_bytes() == content for path, content in before.items())
     run = read_run(folder)
     assert len(run.finals) == 6 and not run.unfinished and not list(folder.parent.glob("*@*"))
-    assert {row["variant"] for row in json.loads((folder / NUMBERS).read_text())["variants"]} == {"dpo", "ipo", "simpo"}
+    numbers = json.loads((folder / NUMBERS).read_text())
+    assert {row["variant"] for row in numbers["variants"]} == {"dpo", "ipo", "simpo"}
+    rows = numbers["fluency"]["models"]
+    assert {row["variant"] for row in rows} == {"base", "dpo", "ipo", "simpo"} and rows[-1] == numbers["fluency"][
+        "least"
+    ]
+    assert all(row["low"] <= row["value"] <= row["high"] < 0 for row in rows)
     assert (folder / "ranking.png").is_file()

@@ -102,6 +102,15 @@ def test_snapshots_that_were_not_taken(
 
 
 @pytest.mark.slow
+def test_fewer_steps_than_points_take_all_snapshots(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--set", "train.steps=1") == 0
+    assert "without all snapshots" not in capsys.readouterr().out
+    assert pd.read_csv(place / "results/far/frontier.csv").step.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.slow
 def test_variants_that_train_side_by_side(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,7 +95,8 @@ def write_frontier(experiment: Experiment, names: Sequence[str], judge: Judge | 
     points, cover = with_win_rates(experiment, judge, {name: start | _all(experiment, name) for name in names})
     run_folders.write_text(experiment.folder / FILE, frontier.table(points).to_csv(index=False))
     for name in names:
-        if len(points[name]) <= experiment.frontier_points:  # with the base's
+        wanted = snapshots_of(experiment, name).steps(max(points[name]))  # beside the base and the last step
+        if not {*wanted} <= {*points[name]}:
             line = f"{name}: trained without all snapshots of evals.frontier; --fresh takes them"
             experiment.console.print(line)
     for name in experiment.trials:
