@@ -144,7 +144,7 @@ def test_faults_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
 def test_pairs_and_single_answers_are_not_mixed(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", [("yes", "no")])
     (tmp_path / "b.jsonl").write_text(json.dumps({"prompt": "p", "completion": "c", "label": True}))
-    with pytest.raises(UserError, match=r"^a\.jsonl has pairs, and b\.jsonl single labelled answers"):
+    with pytest.raises(UserError, match=r"^a\.jsonl has pairs, and b\.jsonl has single labelled answers"):
         read_source(Mixture((DataSource("a.jsonl"), DataSource("b.jsonl"))), tmp_path)
 
 
