@@ -125,8 +125,11 @@ def _from_datasets(address: Address, folder: Path | None, position: Position) ->
     options = {"revision": address.revision, "streaming": address.streaming}
     if folder is not None and address.revision:
         raise UserError(f"{address.spec}: revision is for data sets on the hub, and this is a folder; remove it")
+    saved = folder is not None and all((folder / file).is_file() for file in SAVED)
+    if saved and address.streaming:
+        raise UserError(f"{address.spec}: `save_to_disk` wrote this folder, which is read in place; remove streaming")
     try:
-        if folder is not None and all((folder / file).is_file() for file in SAVED):
+        if saved:
             rows = datasets.load_from_disk(name)
             if str(rows.split or split) != split:
                 raise ValueError(f"it holds the split {rows.split}")

@@ -125,6 +125,15 @@ def test_a_folder_of_files_is_read_by_datasets_as_a_stream_too(
         read(tmp_path, tiny_tokenizer, "set", streaming=True, split="nosuch")
 
 
+def test_a_saved_folder_is_no_stream(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    import datasets
+
+    datasets.Dataset.from_list(ROWS[:3]).save_to_disk(tmp_path / "set")
+    assert len(read(tmp_path, tiny_tokenizer, "set").examples) == 3
+    with pytest.raises(UserError, match="set: `save_to_disk` wrote this folder, which is read in place; remove str"):
+        read(tmp_path, tiny_tokenizer, "set", streaming=True)
+
+
 def test_the_hub_is_asked_for_split_revision_and_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
