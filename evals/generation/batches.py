@@ -1,7 +1,7 @@
-"""How many answers are generated together: a fixed number on CPUs, as many as fit into memory on GPUs.
+"""Choose the size of generation batches: a fixed number on CPUs, as many as fit into memory on GPUs.
 
-A step of generation takes a GPU the same time for one answer and for hundreds, so there batches are as large as the
-keys and values of their tokens allow.
+A GPU takes about the same time to generate a token of one answer and of hundreds, so batches there are as large as the
+key-value cache allows.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ from typing import Any
 
 from prefzoo.runtime.memory import free_gpu_bytes
 
-PROMPTS, ROWS = {"cpu": 50}, {"cpu": 96}  # more are no faster there, and a killed run loses more
-MOST = 512  # of both on other devices
-SHARE = 0.8  # of the free memory; what is not counted here takes the rest
-FP32, MASK = 4, 8  # bytes of a logit, and of an entry of the mask with its copy as a bias
-LOGITS = 4  # copies of a row's logits: in the model's precision and in fp32, divided and with noise
-HIDDEN = 8  # states as wide as the model that live in a layer at once
-GATED = 3  # states as wide as the feed-forward layer
+PROMPTS, ROWS = {"cpu": 50}, {"cpu": 96}  # prompts in a cache entry, answers in a batch; more are no faster on CPUs
+MOST = 512  # most of both on other devices
+SHARE = 0.8  # share of the free memory to plan with; the rest is for what is not counted here
+FP32, MASK = 4, 8  # bytes of a logit, and of an entry of the attention mask with its copy as a bias
+LOGITS = 4  # copies of a row's logits: in the model's precision, in fp32, divided by the temperature, and with noise
+HIDDEN = 8  # tensors of the hidden size that a layer holds at once
+GATED = 3  # tensors of the feed-forward size that a layer holds at once
 
 
 def prompts_together(device: str) -> int:
-    """Return how many prompts are answered, and their answers cached, together.
+    """Return the number of prompts whose answers are written to the cache together.
 
     Args:
-        device: Type of the device that generates the answers.
+        device: type of the device that generates the answers, such as `cpu` or `cuda`.
 
     Returns:
-        A number that depends on the type of the device alone, so that the same prompts share a file of the cache.
+        A number that depends on the device type alone, so that the same prompts always share a cache entry.
     """
     return PROMPTS.get(device, MOST)
 
 
 def prompts_in_batch(model: Any, width: int, new_tokens: int, n: int = 1) -> int:
-    """Return how many prompts are answered in one batch.
+    """Return the number of prompts in one generation batch.
 
     Args:
-        model: A causal language model.
-        width: Tokens of the longest prompt.
-        new_tokens: The most tokens of an answer.
-        n: Answers to each prompt.
+        model: a causal language model.
+        width: tokens of the longest prompt.
+        new_tokens: most tokens of an answer.
+        n: number of answers to each prompt.
 
     Returns:
-        At least 1.
+        The number of prompts, at least 1.
     """
     if model.device.type in ROWS:
         return max(1, ROWS[model.device.type] // n)
@@ -50,16 +50,16 @@ def prompts_in_batch(model: Any, width: int, new_tokens: int, n: int = 1) -> int
 
 
 def row_bytes(model: Any, width: int, new_tokens: int) -> int:
-    """Return the memory that one row of a batch takes at most.
+    """Estimate the most memory that one row of a batch takes.
 
     Args:
-        model: A causal language model.
-        width: Tokens of the longest prompt.
-        new_tokens: The most tokens of an answer.
+        model: a causal language model.
+        width: tokens of the longest prompt.
+        new_tokens: most tokens of an answer.
 
     Returns:
-        Bytes of keys and values over all layers, of one layer's activations for the prompt with its mask, and of the
-        logits of one position.
+        The bytes of the key-value cache of all layers, of one layer's activations for the prompt with its attention
+        mask, and of the logits of one position.
     """
     config, size = model.config.get_text_config(), model.dtype.itemsize
     length = max(width + new_tokens, getattr(model, "_previous_max_cache_length", 0))  # a static cache never shrinks
@@ -69,7 +69,7 @@ def row_bytes(model: Any, width: int, new_tokens: int) -> int:
 
 
 def cache_bytes(model: Any) -> int:
-    """Return the bytes of one token's keys and values in all layers of a model, in its own precision."""
+    """Return the bytes of one token in the key-value cache of all layers, in the model's precision."""
     config = model.config.get_text_config()
     heads = int(config.num_attention_heads)
     size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
@@ -78,10 +78,10 @@ def cache_bytes(model: Any) -> int:
 
 
 def cache_settings(model: Any) -> dict[str, Any]:
-    """Return arguments of `generate` for the cache of keys and values.
+    """Return the arguments of transformers' `generate` that choose the key-value cache.
 
-    On GPUs it is allocated once for the whole answer, where the architecture allows that; one that grows is copied for
-    each token. It is not compiled, which takes longer than most answers.
+    On GPUs a static cache is allocated once for the whole answer, if the architecture allows it. A growing cache would
+    be copied for each token. Compilation is off, since it takes longer than most answers.
     """
     if model.device.type in ROWS or not getattr(model, "_can_compile_fullgraph", False):
         return {}

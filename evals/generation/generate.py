@@ -1,4 +1,4 @@
-"""Answers of a model, in batches: chat template applied once, left padding, sampling by prompt."""
+"""Generate a model's answers in batches, with left padding and a sampling seed for each answer."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ Row = tuple[list[int], int]  # a prompt's token ids, and the seed of an answer
 
 
 class GumbelSampler:
-    """Sample by an argmax: scores over the temperature, plus Gumbel noise from each row's own generator.
+    """A logits processor of transformers that samples with a seed for each row.
 
-    What a row samples depends on its seed alone, not on the other rows of its batch (Gumbel-max trick; Maddison 2014,
-    arXiv:1411.0030). A logits processor of transformers.
+    It divides the scores by the temperature and adds Gumbel noise from a generator of each row. Greedy decoding of the
+    result is sampling (the Gumbel-max trick; Maddison 2014, arXiv:1411.0030). The sample of a row depends on its seed,
+    and not on the other rows of the batch.
 
     Args:
-        seeds: one for each row.
-        temperature: above 0.
-        device: where the scores are.
+        seeds: the seed of each row.
+        temperature: the sampling temperature, above 0.
+        device: the device of the scores.
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
@@ -38,7 +39,7 @@ class GumbelSampler:
         self.temperature = temperature
 
     def __call__(self, _: Tensor, scores: Tensor) -> Tensor:
-        """Return (rows, vocabulary) scores, the largest of which is the sampled token's."""
+        """Return (rows, vocabulary) scores; the largest score of a row is that of its sampled token."""
         noise = torch.empty_like(scores, dtype=torch.float32)
         for row, generator in zip(noise, self.generators, strict=True):
             row.exponential_(generator=generator)
@@ -61,15 +62,15 @@ def generate(
     """Generate answers to prompts.
 
     Args:
-        model, tokenizer: as transformers has them.
-        prompts: texts, or messages, before the chat template.
-        max_new_tokens: tokens of an answer at most.
-        n: answers per prompt.
-        temperature: of sampling; 0 for greedy answers.
-        seed: of sampling.
-        batch_size: prompts per batch; None for as many as suit the device and its memory.
-        progress: called with the number of finished prompts and of all.
-        variables: of the chat template.
+        model, tokenizer: a causal language model and its tokenizer, of transformers.
+        prompts: the prompts, as texts or messages. The chat template is applied here.
+        max_new_tokens: most tokens of an answer.
+        n: number of answers per prompt.
+        temperature: the sampling temperature; 0 for greedy answers.
+        seed: the seed of sampling.
+        batch_size: prompts per batch; None to choose it by the device and its memory.
+        progress: called with the number of finished prompts and of all prompts.
+        variables: variables of the chat template.
 
     Returns:
         `n` answers for each prompt, in the prompts' order.
@@ -83,14 +84,14 @@ def generate(
 
 
 def decode_answers(model: Any, tokenizer: Any, rows: Sequence[list[int]]) -> list[Answer]:
-    """Decode token ids as `sample_tokens` returns them.
+    """Decode the token ids that `sample_tokens` returns.
 
     Args:
-        model, tokenizer: that generated them; both name tokens that end an answer.
+        model, tokenizer: the model and tokenizer that generated them; both define tokens that end an answer.
         rows: the token ids of each answer.
 
     Returns:
-        An answer for each row.
+        The answer of each row.
     """
     ends = _end_tokens(model, tokenizer)
     return [_answer(tokenizer, row, ends) for row in rows]
@@ -111,17 +112,17 @@ def sample_tokens(
 ) -> list[list[list[int]]]:
     """Generate answers as token ids.
 
-    The model's mode and torch's random state are left as they were. Each answer has a seed of its own, made of `seed`,
-    the prompt and its number, so that neither the batch nor the order of the prompts changes it. If the model is
-    sharded, all processes call this, and each generates a share of every batch.
+    The model's training mode and torch's random state do not change. The seed of an answer is a hash of `seed`, the
+    prompt and the answer's number, so that neither batch size nor order of prompts changes a sample. If the model is
+    sharded, all processes must call this function, and each generates a share of every batch.
 
     Args:
-        model, tokenizer: as transformers has them.
-        prompts: token ids of each prompt.
+        model, tokenizer: a causal language model and its tokenizer, of transformers.
+        prompts: the token ids of each prompt.
         max_new_tokens, n, temperature, seed, batch_size, progress: as for `generate`.
 
     Returns:
-        For each prompt the token ids of its `n` answers, up to and including the token that ends one.
+        For each prompt the token ids of its `n` answers, each up to and including its end token.
     """
 
     def generated(batch: Sequence[Row]) -> list[list[int]]:
@@ -153,7 +154,7 @@ def sample_tokens(
 
 
 def _in_shares(generated: Callable[[Sequence[Row]], list[list[int]]], rows: Sequence[Row]) -> list[list[int]]:
-    """Generate every n-th row in this process of n, and return what all processes generated, in order."""
+    """Generate this process's share of the rows, gather those of all processes, and return all rows in order."""
     state = process_state()
     own = rows[state.process_index :: state.num_processes]
     tokens: list[list[int]] = [[] for _ in rows]
@@ -166,12 +167,12 @@ def seed_of(seed: int, prompt: Sequence[int], number: int) -> int:
     """Return the seed of one answer.
 
     Args:
-        seed: of the sampling.
-        prompt: token ids.
-        number: of the answer to this prompt, from 0.
+        seed: the seed of the whole sampling.
+        prompt: the prompt's token ids.
+        number: the number of the answer to this prompt, from 0.
 
     Returns:
-        A positive number of 63 bits.
+        A non-negative integer of 63 bits.
     """
     parts = (seed, prompt, number)
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
@@ -199,7 +200,7 @@ def _cut(row: list[int], ends: set[int]) -> list[int]:
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """Return every token that ends an answer: the tokenizer's, and those of the model's settings (an end of turn)."""
+    """Return all tokens that end an answer: the tokenizer's EOS, and those of the model's generation config."""
     named = model.generation_config.eos_token_id
     own = named if isinstance(named, list) else [named]
     return {i for i in [tokenizer.eos_token_id, *own] if i is not None}

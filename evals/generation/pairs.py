@@ -1,4 +1,4 @@
-"""On-policy preference pairs: sample answers, grade them under a judge, keep the best and the worst that qualify."""
+"""Make on-policy preference pairs: sample answers, grade them with a judge, and pair a good with a bad one."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from prefzoo.runtime.cache import Cache
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.run_folders import write_json, write_text
 
-CHUNK, GPU_CHUNK = 32, 256  # prompts whose answers are sampled, and cached, together: on CPUs, on other devices
+CHUNK, GPU_CHUNK = 32, 256  # prompts that are sampled and cached together, on CPUs and on other devices
 TWO = 2  # answers in a pair
-DECIMALS = 4  # of scores in the data
+DECIMALS = 4  # decimals of scores in the data
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are sampled: `n` per prompt, reproducible from `seed`."""
+    """Settings of sampling: `n` answers per prompt, reproducible from `seed`."""
 
     n: int
     temperature: float
@@ -41,29 +41,29 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Rule:
-    """Which two answers may make a pair; both must have ended by themselves.
+    """Conditions on the two answers of a pair. In any case, both must have ended before the limit on tokens.
 
     Attributes:
-        length_ratio: the longer one has at most so many times the words of the other; None for any.
-        least_chosen: least score of the better one; None for any.
+        length_ratio: the most words of the longer answer, as a multiple of those of the shorter; None for no limit.
+        least_chosen: the least score of the better answer; None for no limit.
     """
 
     length_ratio: float | None = None
     least_chosen: float | None = None
 
 
-BY_CHECKS = Rule(1.4, 0.7)  # checks take little of length into account, and the worse of two failures is no example
+BY_CHECKS = Rule(1.4, 0.7)  # for the verifier, which hardly limits length, and may prefer one of two bad answers
 
 
 @dataclass(frozen=True)
 class Picked:
-    """A prompt's pair, or why it has none.
+    """The pair of a prompt, or the reason why it has none.
 
     Attributes:
-        pair: a row of preference data; None without one.
-        why: why there is no pair; empty where there is one.
-        left_out: number of answers left out, by the reason.
-        scores: of the answers that have one.
+        pair: a row of preference data; None without a pair.
+        why: the reason for a missing pair; empty otherwise.
+        left_out: number of answers that were left out, by reason.
+        scores: the scores of all answers that have one.
     """
 
     pair: dict[str, Any] | None
@@ -73,16 +73,16 @@ class Picked:
 
 
 def pick(row: PromptRow, answers: Sequence[Answer], scores: Sequence[Outcome], rule: Rule) -> Picked:
-    """Pick the pair with the widest gap in score, then the closest in length.
+    """Pick the two answers with the largest difference in score; among equal ones, those closest in length.
 
     Args:
         row: the prompt.
         answers: its answers.
-        scores: of each answer, or why there is none.
-        rule: which two may make a pair.
+        scores: the score of each answer, or the reason for a missing one.
+        rule: the conditions on a pair.
 
     Returns:
-        The pair, or why there is none.
+        The pair, or the reason why there is none.
     """
     left_out: Counter[str] = Counter()
     seen: set[str] = set()
@@ -127,7 +127,7 @@ def _widest(fit: Sequence[ScoredAnswer], rule: Rule) -> tuple[tuple[ScoredAnswer
         if better[0] > worse[0] and good and (rule.length_ratio is None or ratio <= rule.length_ratio):
             allowed.append((better[0] - worse[0], -ratio, better, worse))
     if not allowed:
-        return None, "no two within the bounds on score and length"
+        return None, "no two answers within the bounds on score and length"
     _, _, better, worse = max(allowed, key=lambda option: option[:2])
     return (better, worse), ""
 
@@ -145,15 +145,15 @@ Sampler = Callable[[Sequence[Text]], list[list[Answer]]]
 
 
 def sampler_of(model: Any, tokenizer: Any, sampling: Sampling) -> Sampler:
-    """Return a function that samples answers of a model that transformers holds.
+    """Return a function that samples answers from a model of transformers.
 
     Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        sampling: How many answers of which length, and how they are drawn.
+        model: the model.
+        tokenizer: the model's tokenizer.
+        sampling: the settings of sampling.
 
     Returns:
-        A function of prompts that returns the answers to each.
+        A function that takes prompts, and returns a list of answers to each.
     """
 
     def sample(prompts: Sequence[Text]) -> list[list[Answer]]:
@@ -176,18 +176,18 @@ def make_pairs(
     """Sample answers, grade them and pair them, in chunks of prompts, until there are `limit` pairs.
 
     Args:
-        sampler: takes prompts, and returns the policy's answers to each.
+        sampler: a function that takes prompts, and returns the policy's answers to each.
         rows: the prompts.
-        judge: grades the answers, and caches its own numbers.
-        sampling: how they are sampled, for the card.
-        rule: which two answers may make a pair.
-        limit: pairs to make; None for as many as there are prompts.
-        partial: where sampled answers are cached, so that the same call goes on where a killed one stopped; the caller
-            removes its file when the pairs are safe.
-        progress: called with the number of finished prompts (of pairs, under a limit) and of all.
+        judge: the judge that grades the answers.
+        sampling: the settings of the sampler, for the card.
+        rule: the conditions on a pair.
+        limit: the number of pairs to make; None for as many as the prompts give.
+        partial: a cache of sampled answers, with which the same call continues where a killed one stopped. The caller
+            removes its file once the pairs are written.
+        progress: called with the number of finished prompts and of all prompts; under a limit, with those of pairs.
 
     Returns:
-        Pairs in the prompts' order, and the facts about them for the data's card.
+        The pairs in the prompts' order, and facts about them for the data's card.
 
     Raises:
         UserError: the judge cannot judge, or more than 5% of its verdicts are missing.
@@ -233,7 +233,7 @@ def _card(
     left_out: Counter[str] = sum((Counter(p.left_out) for p in done), Counter())
     card: dict[str, Any] = {
         "judge": judge.name, "prompt_hash": judge.prompt_hash,
-        "score": "the judge's own scale" if judge.scores_answers else "mean win rate against the prompt's others",
+        "score": "the judge's own scale" if judge.scores_answers else "mean win rate against the other answers",
         **asdict(sampling), **asdict(rule), "prompts_asked": len(done), "prompts_without_a_pair": len(done) - paired,
         "why_without": dict(Counter(p.why for p in done if p.why).most_common()),
         "answers": sampling.n * len(done), "answers_left_out": dict(left_out.most_common()), "pairs": len(pairs),
@@ -241,12 +241,12 @@ def _card(
     }  # fmt: skip
     for side in ("chosen", "rejected"):
         if pairs:
-            card[f"mean_words_{side}"] = round(mean(len(words(_said(p[side]))) for p in pairs), 2)
+            card[f"mean_words_{side}"] = round(mean(len(words(_text_of(p[side]))) for p in pairs), 2)
             card[f"mean_score_{side}"] = round(mean(p[f"score_{side}"] for p in pairs), DECIMALS)
     return card
 
 
-def _said(answer: Text) -> str:
+def _text_of(answer: Text) -> str:
     return answer if isinstance(answer, str) else str(answer[-1]["content"])
 
 
@@ -254,9 +254,9 @@ def write_pairs(path: Path, pairs: Sequence[dict[str, Any]], card: dict[str, Any
     """Write pairs and their card.
 
     Args:
-        path: JSONL, or parquet by its suffix; the card is written to `FILE.card.json` beside it.
-        pairs: rows of preference data.
-        card: facts about them.
+        path: the file of pairs: parquet if its suffix is `.parquet`, else JSONL. The card goes to `PATH.card.json`.
+        pairs: the rows of preference data.
+        card: the facts about them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":

@@ -1,4 +1,4 @@
-"""Published answers, in AlpacaEval's format, as the baseline that models are compared with."""
+"""Read published answers in AlpacaEval's format, to use them as the baseline of a comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.protocol import Answer, PromptRow
 
-SHOWN = 60  # characters of an instruction
+SHOWN = 60  # most characters of an instruction in a message
 
 
 def is_published(spec: str) -> bool:
@@ -19,10 +19,11 @@ def is_published(spec: str) -> bool:
 
 
 def published_answers(path: Path, prompts: Sequence[PromptRow]) -> list[Answer]:
-    """Read an answer for each prompt, looked up by instruction and not by row.
+    """Read the answer to each prompt. Match answers and prompts by their text, not by their position.
 
     Raises:
-        UserError: the file has no rows with `instruction` and `output`, or not one answer for each prompt.
+        UserError: the file is not a list of rows with `instruction` and `output`, repeats an instruction, or lacks the
+            answer to a prompt.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
@@ -31,9 +32,9 @@ def published_answers(path: Path, prompts: Sequence[PromptRow]) -> list[Answer]:
         raise UserError(f"--base {path}: {e.strerror}; name a model, or a file of answers") from None
     except (ValueError, TypeError, KeyError) as e:
         raise UserError(
-            f"--base {path}: no AlpacaEval outputs ({type(e).__name__}: {e}); rows need instruction and output"
+            f"--base {path}: not AlpacaEval outputs ({type(e).__name__}: {e}); rows need instruction and output"
         ) from None
-    counts = f"{len(answers)} answers in it, {len(prompts)} prompts"
+    counts = f"{len(answers)} answers in the file, {len(prompts)} prompts"
     twice = [text for text, n in Counter(text for text, _ in answers).items() if n > 1]
     if twice:
         raise UserError(f"--base {path}: {len(twice)} instructions occur twice ({counts}), like {twice[0][:SHOWN]!r}")
@@ -42,6 +43,6 @@ def published_answers(path: Path, prompts: Sequence[PromptRow]) -> list[Answer]:
     if lost:
         raise UserError(
             f"--base {path}: no answer to {len(lost)} prompts ({counts}), like {lost[0][:SHOWN]!r}; "
-            "judge on the prompts that were answered"
+            "judge on the prompts that the file answers"
         )
     return [Answer(by_text[row.text], True, 0) for row in prompts]

@@ -1,4 +1,4 @@
-"""Answers by vLLM, an optional extra: an engine in a process of its own, one `LoRARequest` per adapter."""
+"""Generate answers with vLLM, an optional dependency. Its engine runs in a separate process and serves adapters."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from prefzoo.evals.judges.protocol import Answer
 from prefzoo.runtime.distributed import process_state
 from prefzoo.runtime.versions import version_of
 
-VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what its `max_lora_rank` may be
-TAIL = 300  # characters of a failed engine's last line
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # allowed values of `max_lora_rank`
+TAIL = 300  # most characters of a failed engine's last line in a message
 MEMORY = 0.9  # share of a GPU's free memory that the engine takes
-PATIENCE = 20  # seconds in which an engine ends once it is told to
-# Of a launcher of several processes: an engine that read them would wait for the others.
+PATIENCE = 20  # seconds to wait for an engine to end before it is killed
+# Variables of a launcher of several processes, which make an engine wait for the other processes.
 LAUNCHED = ("RANK", "LOCAL_", "WORLD_SIZE", "MASTER_", "GROUP_", "ROLE_", "TORCHELASTIC_", "ACCELERATE_")
 
 
 def check_vllm(option: str) -> None:
-    """Raise UserError, which names `option`, where vLLM is not installed."""
+    """Raise UserError, with `option` in its message, if vLLM is not installed."""
     if find_spec("vllm") is None:
         raise UserError(f"{option}: vllm is not installed; pip install 'prefzoo[vllm]', or leave the engine out")
 
 
 def engine_version() -> str:
-    """Return what generates, with its version: answers of another version may differ."""
+    """Return vLLM's name and version, for cache keys: another version may give other answers."""
     return f"vllm {version_of('vllm')}"
 
 
 class Engine:
-    """A model in vLLM, in a process of its own, for as long as a `with` block lasts.
+    """A vLLM engine in a separate process, which lives as long as a `with` block.
 
     Args:
-        model: a folder or a hub id.
-        tokenizer: the model's.
-        length: the most tokens that a prompt and its answer have together.
-        adapters: folders of the adapters that it is asked for.
+        model: the model's folder or hub id.
+        tokenizer: the model's tokenizer.
+        length: most tokens of a prompt and its answer together.
+        adapters: folders of the adapters that will be used.
 
     Raises:
-        UserError: vLLM is not installed, or its process failed; with its last line. In `ask`, too.
+        UserError: vLLM is not installed. On entry and in `ask`: its process failed; the message has its last line.
     """
 
     def __init__(self, model: str, tokenizer: Any, length: int, adapters: Sequence[str] = ()) -> None:
@@ -69,7 +69,7 @@ class Engine:
         self._ends = sorted({*_generation_ends(model), tokenizer.eos_token_id} - {None})
 
     def __enter__(self) -> Engine:
-        """Start the process, and wait until the model is loaded."""
+        """Start the process, and wait until it has loaded the model."""
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-m", "prefzoo.evals.generation.vllm_worker"], stdin=subprocess.PIPE,
@@ -98,13 +98,13 @@ class Engine:
         self, prompts: Sequence[list[int]], *, max_new_tokens: int, temperature: float = 0.0,
         seeds: Sequence[int] = (), adapter: str | None = None,
     ) -> list[Answer]:  # fmt: skip
-        """Answer prompts.
+        """Generate one answer to each prompt.
 
         Args:
-            prompts: P prompts as token ids.
-            max_new_tokens: of an answer, at most.
-            temperature: of sampling; 0 for greedy answers.
-            seeds: P seeds of sampling, one for each prompt.
+            prompts: P prompts, as token ids.
+            max_new_tokens: most tokens of an answer.
+            temperature: the sampling temperature; 0 for greedy answers.
+            seeds: P seeds of sampling, one for each prompt; empty for greedy answers.
             adapter: the folder of an adapter; None for the model alone.
 
         Returns:
@@ -120,13 +120,13 @@ class Engine:
     def sample(
         self, prompts: Sequence[list[int]], *, n: int, temperature: float, seed: int, max_new_tokens: int
     ) -> list[list[Answer]]:
-        """Sample answers, each by a seed of its own, made of `seed`, the prompt and the answer's number.
+        """Sample `n` answers to each prompt. The seed of each is a hash of `seed`, the prompt and the answer's number.
 
         Args:
-            prompts: P prompts as token ids.
-            n: answers to each.
-            temperature, seed: of sampling.
-            max_new_tokens: of an answer, at most.
+            prompts: P prompts, as token ids.
+            n: number of answers to each prompt.
+            temperature, seed: temperature and seed of sampling.
+            max_new_tokens: most tokens of an answer.
 
         Returns:
             P lists of `n` answers.
@@ -138,14 +138,14 @@ class Engine:
 
     def _send(self, value: Mapping[str, Any]) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None
-        with suppress(BrokenPipeError):  # the reply is missing then, too
+        with suppress(BrokenPipeError):  # the process has ended; the missing reply below says so
             self._process.stdin.write(json.dumps(value) + "\n")
             self._process.stdin.flush()
         reply = self._process.stdout.readline()
         if not reply:
             code = self._process.wait()
             self._errors.seek(0)
-            raise UserError(f"vllm: its process ended with code {code}: {_last_line(self._errors.read())}")
+            raise UserError(f"vllm: the process ended with code {code}: {_last_line(self._errors.read())}")
         return json.loads(reply)
 
 
@@ -153,21 +153,21 @@ def vllm_answers(
     model: str, tokenizer: Any, adapters: Mapping[str, str | None], prompts: Sequence[Text], *, max_new_tokens: int,
     variables: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Answer]]:  # fmt: skip
-    """Generate greedy answers of a model and of adapters on it, by one engine.
+    """Generate greedy answers of a model and of adapters on it, with one engine.
 
     Args:
-        model: folder or hub id.
-        tokenizer: the model's.
-        adapters: folder of each adapter, by name; None for the model alone.
-        prompts: texts, or messages, before the chat template.
-        max_new_tokens: tokens of an answer at most.
-        variables: of the chat template.
+        model: the model's folder or hub id.
+        tokenizer: the model's tokenizer.
+        adapters: the folder of each adapter, by name; None for the model alone.
+        prompts: the prompts, as texts or messages. The chat template is applied here.
+        max_new_tokens: most tokens of an answer.
+        variables: variables of the chat template.
 
     Returns:
-        By the names of `adapters`, an answer for each prompt.
+        The answer to each prompt, by the names of `adapters`.
 
     Raises:
-        UserError: vLLM is not installed, or its process failed; with its last line.
+        UserError: vLLM is not installed, or its process failed; the message has its last line.
     """
     ids = [encode_prompt(tokenizer, p, variables) for p in prompts]
     folders = [folder for folder in adapters.values() if folder]
@@ -176,23 +176,23 @@ def vllm_answers(
 
 
 def longest(prompts: Sequence[list[int]]) -> int:
-    """Return the length of the longest of some prompts, in tokens."""
+    """Return the length of the longest prompt in tokens; 0 without prompts."""
     return max(map(len, prompts), default=0)
 
 
 def is_adapter(folder: str) -> bool:
-    """Return whether a checkpoint is an adapter, which sits on another model."""
+    """Return whether a checkpoint is an adapter, which needs a base model."""
     return (Path(folder) / "adapter_config.json").is_file()
 
 
 def _rank(adapter: str) -> int:
-    """Return the least `max_lora_rank` that vLLM allows for an adapter."""
+    """Return the smallest `max_lora_rank` of vLLM that fits an adapter."""
     rank = int(json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))["r"])
     return next((r for r in VLLM_RANKS if r >= rank), rank)
 
 
 def _generation_ends(model: str) -> set[int]:
-    """Return the tokens that end an answer by the model's settings for generation; empty where it has none."""
+    """Return the end tokens in the model's generation config; empty if it has none."""
     from transformers import GenerationConfig
 
     try:
@@ -203,9 +203,9 @@ def _generation_ends(model: str) -> set[int]:
 
 
 def _share_of_gpus(model: str) -> dict[str, Any]:
-    """Return how much of a GPU's memory the engine may take beside this process, and over how many GPUs it is spread.
+    """Return vLLM's settings for the share of a GPU's memory it may take, and for the number of GPUs.
 
-    Of sharded models one process has an engine over all GPUs of its machine, as many as share the heads evenly.
+    If models are sharded, one engine uses the GPUs of its machine: the largest number that divides the attention heads.
     """
     if not torch.cuda.is_available():
         return {}
@@ -220,9 +220,10 @@ def _share_of_gpus(model: str) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, str]:
-    """Return the variables of an engine's process: of several processes, each has an engine on its own device.
+    """Return the environment of an engine's process.
 
-    Where models are sharded, one process has an engine, on all devices of its machine.
+    With several processes, each has an engine on its own GPU. If models are sharded, one process has an engine on all
+    GPUs of its machine.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHED)}
     state = process_state()
@@ -251,14 +252,14 @@ def checkpoint_answers(
     """Generate greedy answers of several checkpoints.
 
     Args:
-        specs: models by name: folders or hub ids, and adapter folders, which share the engine of `base`.
-        base: name of the model that adapters sit on.
-        prompts: texts, or messages, before the chat template.
-        max_new_tokens: tokens of an answer at most.
-        variables: of the chat template.
+        specs: the checkpoints by name: folders or hub ids of models, and folders of adapters, which share one engine.
+        base: the name in `specs` of the adapters' base model.
+        prompts: the prompts, as texts or messages. The chat template is applied here.
+        max_new_tokens: most tokens of an answer.
+        variables: variables of the chat template.
 
     Returns:
-        By name, an answer for each prompt.
+        The answer to each prompt, by name.
 
     Raises:
         UserError: as for `vllm_answers`.

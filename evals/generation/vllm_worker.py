@@ -1,7 +1,7 @@
-"""The process that holds a vLLM engine: `python -m prefzoo.evals.generation.vllm_worker`.
+"""Run a vLLM engine in a process: `python -m prefzoo.evals.generation.vllm_worker`.
 
-It reads JSON from its input, line by line: first the engine's settings, then jobs. Each line is answered by one, and
-the process ends with its input.
+The process reads lines of JSON from standard input, first the engine's settings and then jobs. It writes one line of
+JSON for each, and ends at the end of its input.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 
 def serve(lines: Iterable[str]) -> Iterator[Any]:
-    """Start the engine of the first line, and run the job of each other one.
+    """Start an engine with the settings on the first line, and run the job on each further line.
 
     Args:
-        lines: JSON objects.
+        lines: lines of JSON.
 
     Returns:
-        An iterator over a reply to each line: `ready`, then a list with an answer for each prompt of the job.
+        An iterator over the replies: first `ready`, then for each job a list with the answer to each of its prompts.
     """
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
@@ -34,7 +34,7 @@ def serve(lines: Iterable[str]) -> Iterator[Any]:
     for job in jobs:
         common = {"temperature": job["temperature"], "max_tokens": job["max_new_tokens"], "stop_token_ids": job["ends"]}
         sampling: Any = SamplingParams(**common)
-        if job["seeds"]:  # one for each request, so that no answer depends on the others of its batch
+        if job["seeds"]:  # one per prompt, so that an answer does not depend on its batch
             sampling = [SamplingParams(**common, seed=seed) for seed in job["seeds"]]
         adapter = LoRARequest(*job["adapter"]) if job["adapter"] else None
         outputs = engine.generate([{"prompt_token_ids": ids} for ids in job["prompts"]], sampling, lora_request=adapter)
@@ -44,6 +44,6 @@ def serve(lines: Iterable[str]) -> Iterator[Any]:
 
 if __name__ == "__main__":
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what vLLM prints is no reply
+    os.dup2(2, 1)  # vLLM's own prints go to standard error, not among the replies
     for reply in serve(sys.stdin):
         print(json.dumps(reply), file=replies, flush=True)

@@ -1,4 +1,4 @@
-"""Judges: what decides how good an answer is. `docs/extending.md` shows how to add one."""
+"""Judges, which decide which of two answers is better. `docs/extending.md` shows how to add one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def load_judge(settings: str | JudgeSettings, folder: Path) -> Judge:
     """Load the judge of `evals.judge`.
 
     Args:
-        settings: a kind's name, a user's function such as `my_judge.py:better`, or the settings of a kind.
-        folder: what paths in them are relative to.
+        settings: the name of a kind, a user's function such as `my_judge.py:better`, or the settings of a kind.
+        folder: the folder that relative paths in the settings start from.
 
     Returns:
         The judge.

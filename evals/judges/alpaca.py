@@ -1,4 +1,4 @@
-"""The configurations of AlpacaEval's annotators: found by name or path, and checked field by field."""
+"""Read the configurations of AlpacaEval's annotators by name or path, and check each field."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefzoo.errors import UserError, did_you_mean
 from prefzoo.evals.judges.alpaca_code import known_names, on_scale, parser_fault
 
 FIELD = "evals.judge.annotator"
-CONFIGS, OWN = "configs.yaml", ("configs.yaml", "config.yaml")  # alpaca-eval's name; one of its annotators has another
+CONFIGS, OWN = "configs.yaml", ("configs.yaml", "config.yaml")  # alpaca-eval uses both names
 OPENAI = "openai_completions"
 REGEX, PARSER_KEYS = "regex_parser", "completion_parser_kwargs"
 DECODERS = tuple(
@@ -29,8 +29,8 @@ DECODERS = tuple(
 )
 CHATML = "<|im_start|>"
 PLACEHOLDERS = ("{output_1}", "{output_2}")
-# Options of alpaca-eval's other decoders, by the name that an OpenAI-compatible server has for them. None: they say how
-# the model is run, which is the server's business.
+# Options of alpaca-eval's other decoders -> the same option of an OpenAI-compatible server. None: the option sets how
+# the model is run, which the server decides.
 ELSEWHERE = {
     "max_new_tokens": "max_tokens", "max_tokens_to_sample": "max_tokens", "client_function_name": None,
     "model_kwargs": None, "is_chatml_prompt": None, "batch_size": None,
@@ -41,12 +41,14 @@ CLIENT_CURE = "leave it out; the recipe names the server (url) and the key's var
 
 @dataclass(frozen=True)
 class Annotator:
-    """A configuration of alpaca-eval's: one or more prompts to a model, of which each instruction gets one by chance.
+    """A configuration of an alpaca-eval annotator.
+
+    It holds one or more prompts for a judging model; alpaca-eval picks one of them at random for each instruction.
 
     Attributes:
-        name: of the configuration.
-        configs: arguments of `SinglePairwiseAnnotator` by the name of each; the prompt's text
-            stands in place of its file.
+        name: the name of the configuration.
+        configs: the arguments of each `SinglePairwiseAnnotator`, by name. `prompt_template` holds the prompt's text
+            instead of its file's name.
     """
 
     name: str
@@ -54,23 +56,23 @@ class Annotator:
 
     @property
     def hash(self) -> str:
-        """Hash of all that is asked and of how the replies are read."""
+        """Hash of the prompts and of the settings that parse the replies."""
         return hashlib.sha256(yaml.safe_dump(dict(self.configs)).encode()).hexdigest()[:12]
 
 
 def read_annotator(name: str, folder: Path, model: str | None) -> Annotator:
-    """Read a configuration, for a server that speaks OpenAI's protocol.
+    """Read the configuration of an annotator, and adapt it to an OpenAI-compatible server.
 
     Args:
-        name: of one of alpaca-eval's own, or the path of a YAML file or of a folder that holds `configs.yaml`.
-        folder: what a path is relative to.
-        model: the model to ask; None for the configuration's own.
+        name: the name of an annotator in alpaca-eval, or the path of a YAML file or of a folder with `configs.yaml`.
+        folder: the folder that a relative path starts from.
+        model: the model to ask; None for the model in the configuration.
 
     Returns:
-        The annotator; its models are all asked by `openai_completions`, whatever asked them before.
+        The annotator. It calls every model through `openai_completions`, whichever decoder its configuration names.
 
     Raises:
-        UserError: there is none of that name, or a field of it is not as it must be.
+        UserError: no annotator has this name, or one of its fields is invalid.
     """
     file = _file(name, folder)
     try:
@@ -87,10 +89,10 @@ def read_annotator(name: str, folder: Path, model: str | None) -> Annotator:
 
 
 def own_annotators() -> dict[str, Path]:
-    """Return the configurations that the installed alpaca-eval has, by name.
+    """Return the file of each configuration in the installed alpaca-eval, by name.
 
     Raises:
-        UserError: it is not installed.
+        UserError: alpaca-eval is not installed.
     """
     spec = find_spec("alpaca_eval")
     if spec is None or spec.origin is None:
@@ -132,7 +134,7 @@ def _config(config: dict[str, Any], place: str, file: Path, model: str | None) -
     options = _mapping(config, PARSER_KEYS, place)
     if config.get("random_seed_column", ["instruction"]) not in ("instruction", ["instruction"]):
         raise UserError(
-            f"{place}: random_seed_column: must be [instruction], by which both orders are asked; leave it out"
+            f"{place}: random_seed_column: must be [instruction], to give both orders one seed; leave it out"
         )
     batch = config.get("batch_size", 1)
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
@@ -146,19 +148,19 @@ def _config(config: dict[str, Any], place: str, file: Path, model: str | None) -
 def _check_parser(
     parser: str, options: dict[str, Any], place: str, parsers: Sequence[str], *, last: bool = True
 ) -> None:
-    """Raise UserError for options by which a parser reads no reply: alpaca-eval would call every verdict missing."""
+    """Raise UserError for options with which a parser fails on every reply; alpaca-eval raises nothing itself."""
     if fault := parser_fault(parser, options):
         raise UserError(f"{place}: {fault}")
     for key, pattern in (options.get("outputs_to_match") or {}).items():
         if last and on_scale(key) is None:
             scale = "1 where the first answer is better, 2 where the second is, 0 where neither is"
-            raise UserError(f"{place}: outputs_to_match: {key!r} is no preference; write {scale}")
+            raise UserError(f"{place}: outputs_to_match: {key!r} is not a preference; write {scale}")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # `[[A]]`, of an annotator of alpaca-eval's own
+                warnings.simplefilter("ignore")  # one of alpaca-eval's annotators has the pattern `[[A]]`
                 re.compile(pattern)
         except (re.error, TypeError) as e:
-            raise UserError(f"{place}: outputs_to_match: {key}: {pattern!r} is no pattern ({e}); correct it") from None
+            raise UserError(f"{place}: outputs_to_match: {key}: {pattern!r} is not a pattern ({e}); fix it") from None
     steps, inside = options.get("parsers_to_kwargs") or {}, f"{place}: parsers_to_kwargs"
     for i, (step, own) in enumerate(steps.items(), 1):
         _known(step, parsers, inside)
@@ -182,7 +184,7 @@ def _mapping(config: dict[str, Any], key: str, place: str) -> dict[str, Any]:
 
 
 def _template(value: Any, place: str, file: Path, batch: int) -> str:
-    """Return a prompt's text: alpaca-eval would take the name of a file that is not there for the text itself."""
+    """Return the text of a prompt from its file, which must exist: alpaca-eval would use its name as the text."""
     if not isinstance(value, str) or not value:
         raise UserError(f"{place}: prompt_template: must name a text file (is {value!r})")
     text = value
@@ -202,7 +204,7 @@ def _template(value: Any, place: str, file: Path, batch: int) -> str:
 
 
 def _asked(options: dict[str, Any], decoder: str, place: str, template: str, model: str | None) -> dict[str, Any]:
-    """Return the options of `openai_completions`."""
+    """Return the options for `openai_completions` that match those of any decoder."""
     for name in CLIENT:
         if name in options:
             raise UserError(f"{place}: completions_kwargs: {name}: {CLIENT_CURE}")
@@ -211,10 +213,10 @@ def _asked(options: dict[str, Any], decoder: str, place: str, template: str, mod
     else:
         renamed = {ELSEWHERE.get(name, name): value for name, value in options.items()}
         asked = {"temperature": 0.0, **{str(name): value for name, value in renamed.items() if name is not None}}
-    asked.pop("price_per_token", None)  # the recipe has prices
+    asked.pop("price_per_token", None)  # the recipe gives the prices
     asks = model or asked.get("model_name")
     if not isinstance(asks, str):
         raise UserError(f"{place}: completions_kwargs: model_name: is missing; add it, or name evals.judge.model")
-    if model is not None or decoder != OPENAI:  # it would guess by the model's name
+    if model is not None or decoder != OPENAI:  # alpaca-eval would guess this from the model's name
         asked.setdefault("requires_chatml", template.lstrip().startswith(CHATML))
     return {**asked, "model_name": asks}

@@ -1,7 +1,7 @@
-"""alpaca-eval's own code, contained. Only this module imports it.
+"""Run alpaca-eval's code without its side effects. Only this module imports alpaca-eval.
 
-alpaca-eval 0.6.6 sets the root logger to INFO and reads a `.env` file when imported, draws progress bars, and its
-annotators write caches beside its own code unless told otherwise. Here its global changes are undone.
+On import, alpaca-eval 0.6.6 sets the root logger to INFO and reads a `.env` file. It draws progress bars, and by
+default its annotators write caches into its own package. This module undoes its global changes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from prefzoo.errors import did_you_mean
 from prefzoo.evals.judges.position_swap import FIRST, SECOND
 from prefzoo.evals.judges.protocol import TIE
 
-SHOWN = 40  # characters of a reply that is no verdict
-ROWS = "completions_all"  # the name of whole choices in what a decoder returns
-Key = tuple[str, frozenset[str]]  # an instruction and its two answers, in whichever order
+SHOWN = 40  # most characters of an unreadable reply in a message
+ROWS = "completions_all"  # the key of the complete choices in a decoder's result
+Key = tuple[str, frozenset[str]]  # an instruction and its two answers, in any order
 
 
 def known_names() -> dict[str, list[str]]:
@@ -47,11 +47,11 @@ def known_names() -> dict[str, list[str]]:
 
 
 def parser_fault(name: str, options: Mapping[str, Any]) -> str:
-    """Return what is wrong with the options of a parser of replies; empty if nothing is.
+    """Return what is wrong with the options of a reply parser; empty if they are valid.
 
     Args:
-        name: of the parser, one of `known_names()["parsers"]`.
-        options: its `completion_parser_kwargs`.
+        name: the parser, one of `known_names()["parsers"]`.
+        options: the `completion_parser_kwargs` for it.
     """
     with alpaca_eval_imported():
         from alpaca_eval import completion_parsers
@@ -74,18 +74,18 @@ def annotate(
     name: str, configs: Mapping[str, dict[str, Any]], rows: Sequence[dict[str, str]], complete: Callable[..., Any],
     missing: dict[Key, str],
 ) -> tuple[list[float | None], list[bool]]:  # fmt: skip
-    """Annotate rows by alpaca-eval's code, with a cache neither read nor written.
+    """Annotate rows with alpaca-eval's code and without its cache.
 
     Args:
-        name: of the configuration.
-        configs: arguments of its annotators, by the name of each.
-        rows: `instruction`, `output_1` and `output_2`.
-        complete: gets the annotator that asks, its prompts and the decoder's options, and returns a choice for each
-            prompt, or in its place the reason why there is none.
-        missing: filled with the reasons, by row.
+        name: the name of the configuration.
+        configs: the arguments of each annotator, by name.
+        rows: rows with `instruction`, `output_1` and `output_2`.
+        complete: called with the annotator, its prompts and the decoder's options; returns for each prompt the server's
+            choice, or the reason for a missing one.
+        missing: a dictionary that this function fills with the reasons for missing choices, by row.
 
     Returns:
-        For each row the preference, None if there is none, and whether its second answer was shown first.
+        The preference of each row (None where it is missing), and whether each row's second answer was shown first.
     """
     with alpaca_eval_imported():
         pool = _pool(name, configs, complete, missing)
@@ -96,12 +96,12 @@ def annotate(
 
 
 def complete_one(prompt: str, options: Mapping[str, Any], connection: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete one prompt by alpaca-eval's decoder for OpenAI's protocol.
+    """Complete one prompt with alpaca-eval's `openai_completions`.
 
     Args:
         prompt: the prompt.
-        options: of the decoder, as the configuration has them.
-        connection: further options, which say where the server is.
+        options: the decoder's options from the configuration.
+        connection: the decoder's options for the server's address and key.
 
     Returns:
         The server's choice, as a mapping.
@@ -114,12 +114,12 @@ def complete_one(prompt: str, options: Mapping[str, Any], connection: Mapping[st
 
 
 def row_key(row: Mapping[str, Any]) -> Key:
-    """Return what a row is about, whichever of its answers comes first."""
+    """Return a row's instruction and its set of answers, which do not depend on the order of the answers."""
     return row["instruction"], frozenset((row["output_1"], row["output_2"]))
 
 
 def _switched(pool: Any, rows: Sequence[dict[str, str]]) -> list[bool]:
-    """Return of each row whether alpaca-eval shows its second answer first."""
+    """Return for each row whether alpaca-eval shows its second answer first."""
     import pandas as pd
 
     for processor in next(iter(pool.annotators.values())).processors:
@@ -132,7 +132,7 @@ def _switched(pool: Any, rows: Sequence[dict[str, str]]) -> list[bool]:
 def _pool(
     name: str, configs: Mapping[str, dict[str, Any]], complete: Callable[..., Any], missing: dict[Key, str]
 ) -> Any:
-    """Return alpaca-eval's own annotator, whose prompts are completed by `complete`."""
+    """Return alpaca-eval's annotator, set up to complete its prompts with `complete`."""
     from alpaca_eval.annotators import PairwiseAnnotator, SinglePairwiseAnnotator
 
     class Single(SinglePairwiseAnnotator):  # type: ignore[misc]
@@ -181,7 +181,7 @@ def _pool(
 def _completed(
     complete: Callable[..., Any], single: Any, missing: dict[Key, str], *, prompts: Sequence[str], **options: Any
 ) -> dict[str, list[Any]]:
-    """Complete prompts as alpaca-eval's own decoders do: a completion of each, the price and the time it took."""
+    """Complete prompts, and return what alpaca-eval's decoders return; prices and times are zero."""
     choices = complete(single, prompts, options)
     for prompt, choice in zip(prompts, choices, strict=True):
         if isinstance(choice, str):
@@ -193,7 +193,7 @@ def _completed(
 
 
 def on_scale(value: Any) -> float | None:
-    """Return a parsed preference; 0 is a tie in some of alpaca-eval's parsers, and what is off the scale is none."""
+    """Convert a parsed value to a preference in [1, 2]; 0 is a tie in some parsers, and other values give None."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -215,7 +215,7 @@ def alpaca_eval_imported() -> Iterator[None]:
     level, handlers, disabled = root.level, list(root.handlers), logging.root.manager.disable
     environment_user = "USER" in os.environ or "LOGNAME" in os.environ
     try:
-        if not environment_user:  # it calls getpass.getuser(), which fails for a container's nameless uid
+        if not environment_user:  # alpaca-eval calls getpass.getuser(), which fails in a container without a user name
             os.environ["LOGNAME"] = "user"
         logging.disable(logging.CRITICAL)
         with warnings.catch_warnings():

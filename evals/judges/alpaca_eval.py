@@ -1,4 +1,4 @@
-"""AlpacaEval's judges: any of its annotators, asked through its own code at any OpenAI-compatible server."""
+"""AlpacaEval's annotators as judges: alpaca-eval's code asks any OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from prefzoo.runtime.plugins import RAISED, describe_error
 from prefzoo.runtime.redaction import redact
 
 OPENAI_URL = "https://api.openai.com/v1"
-MOST_TOKENS = 2048  # of a reply, where a configuration sets no limit: openai_completions' own default
-NOWHERE = "/no client configuration"  # alpaca-eval would look for one beside its code
+MOST_TOKENS = 2048  # of a reply, if the configuration sets no limit: the default of openai_completions
+NOWHERE = "/no client configuration"  # a missing file; by default alpaca-eval reads one in its own package
 
 
 class AlpacaEvalSettings(ServedSettings):
-    """An annotator of AlpacaEval's, by its name or as a YAML file, run by alpaca-eval's code.
+    """An AlpacaEval annotator, given by its name or as a YAML file, and run by alpaca-eval's code.
 
-    Every pair is asked about in both orders (`seats: both`). The metric `win_rate_alpaca_eval` counts only the order
-    that AlpacaEval draws for the instruction, as `alpaca_eval evaluate` does; `seats: drawn` asks no other, for half
-    the price. `model` is asked in place of the configuration's own.
+    By default (`seats: both`) the judge sees every pair in both orders. The metric `win_rate_alpaca_eval` counts only
+    the order that AlpacaEval draws for the instruction, as `alpaca_eval evaluate` does. `seats: drawn` asks in that
+    order only, for half the price. `model` replaces the model in the configuration.
     """
 
     kind: Literal["alpaca_eval"]
@@ -52,13 +52,13 @@ class AlpacaEvalSettings(ServedSettings):
     seats: Literal["both", "drawn"] = "both"
 
     def load(self, folder: Path) -> AlpacaEvalJudge:
-        """Return the judge; its replies are in the user's cache.
+        """Return the judge, which stores its replies in the user's cache.
 
         Raises:
-            UserError: there is no such annotator, it is not as it must be, or the key is not in the environment.
+            UserError: the annotator is unknown or invalid, or the key is not in the environment.
         """
         annotator = read_annotator(self.annotator, folder, self.model)
-        file = f"alpaca-eval-{key_of([self.url, annotator.name])}.jsonl"  # whatever the versions: they were paid for
+        file = f"alpaca-eval-{key_of([self.url, annotator.name])}.jsonl"  # of any version: replies cost money
         return AlpacaEvalJudge(self, annotator, Cache(cache_dir("judges") / file))
 
 
@@ -67,10 +67,11 @@ class _Round:
     """One pass of all pairs through alpaca-eval's code.
 
     Attributes:
-        dry: whether nothing is asked, only counted.
-        total: calls, as far as they are known.
-        asked: of each call, whether it is cached, and the dollars it may cost if not.
-        missing: why there is no preference.
+        dry: whether calls are only counted, and not made.
+        total: number of calls that the pass will make; 0 in a dry pass.
+        progress: called after each call with the number of finished calls and of all calls.
+        asked: an entry for each call; in a dry pass, whether its reply is cached, and the estimated dollars if not.
+        missing: the reasons for missing preferences, by row.
     """
 
     dry: bool = False
@@ -81,7 +82,7 @@ class _Round:
 
 
 class AlpacaEvalJudge(Judge):
-    """Its prompts, its drawing of orders and its reading of replies are alpaca-eval's; the calls are counted here."""
+    """A judge that takes prompts, order of answers and parsing from alpaca-eval, and caches and limits its calls."""
 
     def __init__(self, settings: AlpacaEvalSettings, annotator: Annotator, cache: Cache) -> None:
         self.settings, self.annotator, self.cache = settings, annotator, cache
@@ -93,14 +94,14 @@ class AlpacaEvalJudge(Judge):
         self._client = _client(self._local)
 
     def forecast(self, comparisons: Sequence[Comparison]) -> str:
-        """Return how many calls there are, how many of them are cached, and about what the rest costs."""
+        """Return a line with the number of calls, the number of cached replies, and the estimated cost of the rest."""
         calls = self._calls(comparisons)
         dollars = sum(cost for _, cost in calls) if self.budget.known else None
         cached = sum(cached for cached, _ in calls)
         return forecast_line(self.name, len(calls), cached, dollars, self.budget.limit)
 
     def check(self) -> None:
-        """Ask about a plain question, cached like any other.
+        """Ask one test question, whose reply is cached as any other.
 
         Raises:
             UserError: the server cannot be reached, or gives no verdict.
@@ -108,14 +109,14 @@ class AlpacaEvalJudge(Judge):
         plain = Comparison(PromptRow("check", "Is water wet?"), Answer("Yes.", True, 0), Answer("Grass.", True, 0))
         (verdict,) = self.compare([plain])
         if verdict.missing:
-            raise UserError(f"judge {self.name}: asked a plain question: {verdict.missing}; correct evals.judge")
+            raise UserError(f"judge {self.name}: a test question failed: {verdict.missing}; correct evals.judge")
 
     def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
-        """Return a verdict for each comparison; what fails in all tries is missing, with the reason.
+        """Return a verdict for each comparison. A call that fails in all tries gives a missing verdict with the reason.
 
         Raises:
-            UserError: the spending limit does not cover it, the server cannot be reached at all, refuses the key, or
-                has no such model.
+            UserError: the calls may exceed the spending limit, or the server is unreachable, refuses the key, or does
+                not have the model.
         """
         calls = self._calls(comparisons)
         refuse_beyond(self.budget.limit, self.budget.spent, sum(cost for _, cost in calls), self.name)
@@ -136,7 +137,7 @@ class AlpacaEvalJudge(Judge):
         return dry.asked
 
     def _annotate(self, comparisons: Sequence[Comparison], one: _Round) -> tuple[list[Outcome], list[bool]]:
-        """Return the preference of each comparison in the order that alpaca-eval draws, and whether it swapped them."""
+        """Return the preference of each comparison, and whether alpaca-eval's draw swapped its two answers."""
         rows = [{"instruction": c.row.text, "output_1": c.first.text, "output_2": c.second.text} for c in comparisons]
         one.missing.clear()
         complete = partial(self._complete, one)
@@ -145,12 +146,12 @@ class AlpacaEvalJudge(Judge):
         return [one.missing.get(row_key(row), "no verdict") if p is None else p for p, row in outcomes], switched
 
     def _complete(self, one: _Round, single: Any, prompts: Sequence[str], options: dict[str, Any]) -> list[Any]:
-        """Return the server's choice for each prompt, or why there is none; nothing of either in a dry round."""
+        """Return the server's choice for each prompt, or the reason for a missing one; in a dry pass, None."""
         choices: list[Any] = [None] * len(prompts)
         if one.dry:
             one.asked += [(self._cached(p, options) is not None, self._estimate(p, options)) for p in prompts]
             return choices
-        choices[0] = self._ask(single, one, prompts[0], options)  # what would fail for all fails once
+        choices[0] = self._ask(single, one, prompts[0], options)  # alone first: a fault of all calls costs one call
         if choices[0] == UNREACHABLE:
             raise UserError(f"judge {self.name}: {UNREACHABLE}; start the server, or correct evals.judge.url")
         workers = ThreadPoolExecutor(self.settings.workers)
@@ -163,7 +164,7 @@ class AlpacaEvalJudge(Judge):
         return choices
 
     def _ask(self, single: Any, one: _Round, prompt: str, options: dict[str, Any]) -> dict[str, Any] | str:
-        """Return the server's choice, or why there is none, or no verdict in it."""
+        """Return the server's choice, or the reason for a missing choice or a missing verdict."""
         choice: dict[str, Any] | str | None = self._cached(prompt, options)
         if choice is None:
             choice = self._send(prompt, options)
@@ -188,7 +189,7 @@ class AlpacaEvalJudge(Judge):
         try:
             own = {k: v for k, v in options.items() if k != "client_kwargs"}
             choice = json.loads(redact(json.dumps(complete_one(prompt, own, self._connection(options))), self._secret))
-            if "index" not in choice:  # what alpaca-eval returns where the server would not answer
+            if "index" not in choice:  # alpaca-eval's substitute for a request that the server refused
                 return f"HTTP {self._local.status}, {self.settings.after}"
             cost = self._price(float(choice["total_tokens"]), options)
             return choice if isinstance(choice["text"], str) else "a reply without text"
@@ -197,13 +198,13 @@ class AlpacaEvalJudge(Judge):
             cost = estimate if fault.billed else 0.0
             tried = fault.again and fault.reason != UNREACHABLE
             return f"{fault.reason}, {self.settings.after}" if tried else fault.reason
-        except RAISED as e:  # its reading of a reply may raise anything
+        except RAISED as e:  # alpaca-eval may raise anything on an odd reply
             return describe_error(e)
         finally:
             self.budget.settle(estimate, cost)
 
     def _connection(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return options of `openai_completions` by which it reaches this server alone, without tries of its own."""
+        """Return options that make `openai_completions` call this server alone, with all retries by the HTTP client."""
         client = {
             "http_client": self._client, "timeout": self.settings.timeout, "max_retries": self.settings.tries - 1
         }  # fmt: skip
@@ -226,13 +227,16 @@ class AlpacaEvalJudge(Judge):
         return self.budget.price(len(prompt) // PER_TOKEN + 1, options.get("max_tokens") or MOST_TOKENS)
 
     def _price(self, tokens: float, options: dict[str, Any]) -> float:
-        """Return dollars. alpaca-eval keeps only the sum of tokens: the reply counts with all it might have taken."""
+        """Return the estimated price of a call in dollars.
+
+        alpaca-eval reports only the sum of prompt and reply tokens, so the reply counts as the longest possible.
+        """
         answer = min(tokens, options.get("max_tokens") or MOST_TOKENS)
         return self.budget.price(int(tokens - answer), int(answer))
 
 
 def _client(seen: local) -> Any:
-    """Return a client of HTTP that notes the status of a thread's last response."""
+    """Return an HTTP client that stores the status of each thread's last response in `seen`."""
     from openai import DefaultHttpxClient
 
     def note(response: Any) -> None:
@@ -242,12 +246,22 @@ def _client(seen: local) -> Any:
 
 
 def _swapped(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Return the question in the other order, which AlpacaEval draws by the instruction alone."""
+    """Swap the two answers of each comparison.
+
+    AlpacaEval draws the order by the instruction alone, so it shows swapped answers in the other order.
+    """
     return [Comparison(c.row, c.second, c.first) for c in comparisons]
 
 
 def _verdict(c: Comparison, drawn: Outcome, other: Outcome | None, *, first: bool) -> Verdict:
-    """Return the drawn order's preference, and the other's if asked for; `first`: whether the drawn one is ours."""
+    """Combine the preferences in the drawn order and in the other one.
+
+    Args:
+        c: the comparison.
+        drawn: the preference in the order that AlpacaEval draws.
+        other: the preference in the other order; None if it was not asked for.
+        first: whether the drawn order shows the comparison's first answer first.
+    """
     if c.first.text == c.second.text:
         return Verdict(TIE, drawn=TIE)
     if isinstance(drawn, str):

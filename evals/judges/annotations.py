@@ -1,4 +1,4 @@
-"""AlpacaEval's annotation files: read, checked to share one prompt set, and turned into raw win rates."""
+"""Read AlpacaEval's annotation files, check that they share one prompt set, and compute raw win rates."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from prefzoo.evals.judges.protocol import TIE
 
 COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference")
 FILE = "annotations.json"
-DRAW = 0  # the old coding of a tie, still in published files
-MOST_FAULTS = 20  # that are listed
+DRAW = 0  # the old code of a tie, which some published files have
+MOST_FAULTS = 20  # in one message
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Annotations:
     """The annotations of one model against one baseline.
 
     Attributes:
-        rows: a row per instruction, in the file's order, with `COLUMNS`; preferences are as the file has them.
+        rows: a row per instruction, in the file's order, with `COLUMNS`; preferences are unchanged.
     """
 
     model: str
@@ -36,10 +36,12 @@ class Annotations:
 
 
 def read(paths: Sequence[Path]) -> list[Annotations]:
-    """Read annotations from files, and from all `annotations.json` below folders (else all JSON files in them).
+    """Read annotations from files and folders.
+
+    A folder stands for every `annotations.json` in it and below; if there are none, for the JSON files directly in it.
 
     Raises:
-        UserError: a path holds none, a file is not in the format, a model occurs twice, or prompt sets differ.
+        UserError: a path has no annotations, a file has the wrong format, a model occurs twice, or prompt sets differ.
     """
     annotations = [a for path in paths for file in _files(path) for a in _read(file)]
     names = [a.model for a in annotations]
@@ -54,7 +56,7 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         below = sorted(path.rglob(FILE)) or sorted(path.glob("*.json"))
         if not below:
-            raise UserError(f"{path}: no {FILE} in it or below; name a file, or the folder that holds one")
+            raise UserError(f"{path}: no {FILE} in this folder or below; name a file, or the folder that holds one")
         return below
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; name an {FILE}, or a folder that holds some")
@@ -90,22 +92,27 @@ def _annotator(part: pd.DataFrame) -> str:
 
 
 def check_aligned(instructions: dict[str, list[str]]) -> None:
-    """Check that every model has the same distinct instructions, those of the model with most; up to 5% may be missing.
+    """Check that all models have the same instructions.
+
+    The model with the most instructions sets the standard. The others may lack up to 5% of its instructions.
+
+    Args:
+        instructions: the instructions of each model, by its name.
 
     Raises:
-        UserError: a line for each model that has others, repeated or too few ones, with both counts.
+        UserError: a model has other, repeated or too few instructions; one line for each fault, with the counts.
     """
     most = max(instructions, key=lambda name: len(set(instructions[name])))
     all_, faults = set(instructions[most]), []
     for name, own in instructions.items():
         known = set(own)
-        counts = f"{len(own)} rows, and {len(all_)} instructions of {most}"
+        counts = f"{len(own)} rows, while {most} has {len(all_)} instructions"
         if len(known) < len(own):
             twice = next(text for text in own if own.count(text) > 1)
-            faults.append(f"{name}: {counts}: {len(own) - len(known)} doubled, like {twice[:60]!r}; keep one of each")
+            faults.append(f"{name}: {counts}: {len(own) - len(known)} repeated, like {twice[:60]!r}; keep one of each")
         other, missing = known - all_, all_ - known
         if other:
-            faults.append(f"{name}: {counts}: {len(other)} are others, like {min(other)[:60]!r}; compare over one set")
+            faults.append(f"{name}: {counts}: {len(other)} unknown, like {min(other)[:60]!r}; compare over one set")
         if len(missing) > MOST_MISSING * len(all_):
             faults.append(f"{name}: {counts}: {len(missing)} missing, like {min(missing)[:60]!r}; annotate them first")
     if faults:
@@ -113,15 +120,23 @@ def check_aligned(instructions: dict[str, list[str]]) -> None:
 
 
 def preferences(rows: pd.DataFrame) -> np.ndarray:
-    """Return (n,) preferences in [0, 1], 1 where the model wins; NaN where the file has none in [1, 2] (0 is a tie)."""
+    """Convert preferences from alpaca-eval's scale.
+
+    Args:
+        rows: n rows with `preference`: 1 the baseline wins, 2 the model wins, 0 or 1.5 a tie.
+
+    Returns:
+        (n,) preferences in [0, 1], 1 where the model wins; NaN where the row has none in [1, 2].
+    """
     values = pd.to_numeric(rows["preference"], errors="coerce").replace({float(DRAW): TIE}).to_numpy(dtype=float)
     return np.where((values >= 1) & (values <= 2), values - 1, np.nan)  # noqa: PLR2004 - alpaca-eval's coding
 
 
 def win_rates(annotations: Annotations) -> dict[str, Any]:
-    """Return raw and discrete win rates in percent, SEM and counts, as alpaca-eval 0.6.6's `get_winrate` defines them.
+    """Return win rates and counts as alpaca-eval 0.6.6's `get_winrate` defines them.
 
-    Discrete: preferences are rounded to a win, a loss or a tie (exactly 1.5) before anything is dropped.
+    The raw and discrete win rates and the standard error are in percent, the mean length is in characters. For the
+    discrete rate each preference is first rounded to a win, a loss or a tie (exactly 1.5).
     """
     stated = pd.to_numeric(annotations.rows["preference"], errors="coerce").replace({float(DRAW): TIE})
     won = preferences(annotations.rows)

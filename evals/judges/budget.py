@@ -1,4 +1,4 @@
-"""What calls to a paid judge cost, held to a limit."""
+"""Count the cost of calls to a paid judge, and enforce a spending limit."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from threading import Lock
 
 
 class Budget:
-    """Dollars spent and reserved. A call is made only where its whole estimate still fits under the limit.
+    """Dollars spent, and dollars reserved for running calls.
+
+    A call is only made if its estimated cost fits under the limit.
 
     Args:
         prompt_price: dollars per million tokens of a prompt; None where unknown.
         answer_price: dollars per million tokens of an answer; None where unknown.
-        limit: dollars that may be spent; None for any amount.
+        limit: most dollars to spend; None for no limit.
     """
 
     def __init__(self, prompt_price: float | None, answer_price: float | None, limit: float | None) -> None:
@@ -25,7 +27,7 @@ class Budget:
         return (prompt_tokens * self.prices[0] + answer_tokens * self.prices[1]) / 1e6
 
     def reserve(self, estimate: float) -> bool:
-        """Set an estimate aside; return False, and reserve nothing, where it no longer fits."""
+        """Reserve the estimated cost of a call; return False, and reserve nothing, if it exceeds the limit."""
         with self._lock:
             if self.limit is not None and self.spent + self.reserved + estimate > self.limit:
                 return False
@@ -33,7 +35,7 @@ class Budget:
             return True
 
     def settle(self, estimate: float, cost: float) -> None:
-        """Replace the estimate of a call by what it cost."""
+        """Replace the reserved estimate of a call by its actual cost in dollars."""
         with self._lock:
             self.reserved -= estimate
             self.spent += cost

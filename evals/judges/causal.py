@@ -1,4 +1,4 @@
-"""A local language model as judge: how likely it is to name either answer, read off its log-probs."""
+"""A local language model as judge: its log-probs show how likely it is to prefer each answer."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from prefzoo.recipe.judge import JudgeSettings, Text
 from prefzoo.runtime.cache import Cache, cache_of
 from prefzoo.runtime.devices import has_gpu
 
-BATCH = {"cpu": 16}  # comparisons that are judged, and cached, together
-DEFAULT_BATCH = 256  # on other devices, in passes of as many tokens as suit them
+BATCH = {"cpu": 16}  # comparisons between two writes to the cache, by device
+DEFAULT_BATCH = 256  # on other devices; each batch runs in passes that fit the device
 
 
 class ModelSettings(JudgeSettings):
-    """A local language model, judged by the log-probs of its two verdicts. `prompt` is a template's file."""
+    """A local language model as judge, by the log-probs of its two verdicts. `prompt` names a template file."""
 
     kind: Literal["model"]
     model: Text
     prompt: Text | None = None
 
     def load(self, folder: Path) -> CausalJudge:
-        """Load the model as for a recipe's `model`.
+        """Load the judging model in the same way as a recipe's `model`.
 
         Raises:
-            UserError: it cannot be loaded, or the prompt's file is no template.
+            UserError: the model cannot be loaded, or the prompt file is not a template.
         """
         from prefzoo.engine import models
 
@@ -51,14 +51,14 @@ class ModelSettings(JudgeSettings):
 
 
 class CausalJudge(PairwiseJudge):
-    """Preference p(B) / (p(A) + p(B)) of the first token in which the two verdicts differ."""
+    """A judge with the preference 1 + p(B) / (p(A) + p(B)), at the first token in which the two verdicts differ."""
 
     def __init__(self, model: Any, tokenizer: Any, name: str, prompt: JudgePrompt, cache: Cache | None = None) -> None:
         self.model, self.tokenizer, self.name, self.prompt, self.cache = model, tokenizer, name, prompt, cache
         self.prompt_hash = prompt.hash
 
     def preferences(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Outcome]:
-        """Return the preference of each comparison by one forward pass, or why there is none."""
+        """Return the preference of each comparison, or the reason for a missing one."""
         prompts = [self.prompt.filled(c) for c in comparisons]
         return cached_outcomes(self.cache, prompts, lambda numbers: self._ask(prompts, numbers, progress))
 
@@ -67,7 +67,7 @@ class CausalJudge(PairwiseJudge):
         from prefzoo.engine.logprobs import choose_layout
 
         longest = getattr(self.model.config, "max_position_embeddings", None) or 2**31
-        space = "" if self.tokenizer.chat_template else " "  # without a template the verdict goes on a line of text
+        space = "" if self.tokenizer.chat_template else " "  # without a template the verdict continues a line of text
         pairs = [Pair(prompts[i], f"{space}A", f"{space}B", i) for i in numbers]
         verdicts = [
             _verdicts(p) for p in tokenise(pairs, self.tokenizer, longest, "drop", f"judge {self.name}").examples
@@ -90,6 +90,6 @@ class CausalJudge(PairwiseJudge):
 
 
 def _verdicts(pair: TokenPair) -> TokenPair:
-    """Reduce each verdict to the one token that tells it from the other."""
+    """Reduce each verdict to its first token that differs from the other verdict; put shared tokens into the prompt."""
     same = next(i for i, (a, b) in enumerate(zip(pair.chosen, pair.rejected, strict=False)) if a != b)
     return TokenPair(pair.prompt + pair.chosen[:same], [pair.chosen[same]], [pair.rejected[same]], pair.row)

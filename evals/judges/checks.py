@@ -1,4 +1,7 @@
-"""Checkable instructions: each a pure function `(text, **params) -> bool` with the sentence that asks for it."""
+"""Checkable instructions.
+
+Each is a pure function `(text, **params) -> bool`, registered with the sentence that asks for it in a prompt.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ class Check:
 
     Attributes:
         kind: its name.
-        holds: `(text, **params) -> bool`.
-        wording: the English sentence, with the params in braces.
+        holds: the function `(text, **params) -> bool`.
+        wording: the sentence that asks for it, with the parameters in braces; empty if no prompt asks for it.
     """
 
     kind: str
@@ -29,7 +32,7 @@ class Check:
     wording: str
 
     def instruction(self, params: dict[str, object]) -> str:
-        """Return the sentence that asks for it, with the params filled in."""
+        """Return the sentence that asks for it, with the parameters filled in."""
         words = {k: NUMBERS[v] if isinstance(v, int) and v < len(NUMBERS) else v for k, v in params.items()}
         return self.wording.format(**words)
 
@@ -38,7 +41,11 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(wording: str) -> Callable[[Callable[..., bool]], Callable[..., bool]]:
-    """Register a function as a check under its name; no prompt spells out one with an empty wording."""
+    """Register the decorated function as a check under its own name.
+
+    Args:
+        wording: the sentence that asks for it in a prompt; empty for a check that prompts do not mention.
+    """
 
     def register(fn: Callable[..., bool]) -> Callable[..., bool]:
         CHECKS[fn.__name__] = Check(fn.__name__, fn, wording)
@@ -51,7 +58,7 @@ def holds(text: str, spec: dict[str, object]) -> bool:
     """Return whether `text` passes the check `spec` (`{"kind": …, **params}`).
 
     Raises:
-        UserError: unknown kind or parameters.
+        UserError: the kind or a parameter is unknown.
     """
     params = {k: v for k, v in spec.items() if k != "kind"}
     kind = str(spec.get("kind"))
@@ -68,17 +75,17 @@ def holds(text: str, spec: dict[str, object]) -> bool:
 
 
 def sentences(text: str) -> list[str]:
-    """Split into sentences by closing punctuation; a last one without any counts."""
+    """Split a text into sentences at closing punctuation; the last sentence may lack it."""
     return [s.strip() for s in SENTENCE_END.split(text.strip()) if s.strip()]
 
 
 def words(text: str) -> list[str]:
-    """Split into words: runs of letters, digits, hyphens and apostrophes."""
+    """Split a text into words: runs of letters, digits, underscores, hyphens and apostrophes."""
     return re.findall(r"[\w'’-]*\w", text)
 
 
 def lines(text: str) -> list[str]:
-    """Return the lines that are not blank."""
+    """Return the lines of a text that are not blank, stripped."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -197,13 +204,13 @@ def cyrillic(text: str) -> bool:
 
 @check("")
 def on_topic(text: str, keys: list[str]) -> bool:
-    """Return whether a word begins with one of `keys` (stems, so that any inflection counts)."""
+    """Return whether a word begins with one of `keys`, which are stems, so that any inflection counts."""
     return any(re.search(rf"\b{re.escape(key)}", text, re.IGNORECASE) for key in keys)
 
 
 @check("")
 def no_repetition(text: str) -> bool:
-    """Return whether no sentence or line occurs twice, and at most a fifth of the word triples are repeated."""
+    """Return whether no sentence or line occurs twice, and at most a fifth of the word triples are repeats."""
     parts = [p.lower() for line in lines(text) for p in sentences(re.sub(r"^\W*\d*[.)]?\s*", "", line))]
     tokens = [w.lower() for w in words(text)]
     triples = list(zip(tokens, tokens[1:], tokens[2:], strict=False))

@@ -1,4 +1,4 @@
-"""How many of a judge's verdicts are missing, and whether the others are enough for a number."""
+"""Count a judge's missing verdicts, and decide whether the others are enough for a result."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from prefzoo.evals.judges.protocol import Verdict
 
-MOST_MISSING = 0.05  # with a larger share missing, a number would describe the judge's faults
-SHOWN = 3  # reasons that are spelled out
+MOST_MISSING = 0.05  # share of missing verdicts above which results are withheld
+SHOWN = 3  # reasons in a message
 
 
 @dataclass(frozen=True)
 class Coverage:
     """Counts of verdicts asked for and missing, and the reasons, most frequent first.
 
-    Of reasons that differ only in a quotation, the first is shown.
+    Reasons that differ only in quoted text count as one, and are shown by the first of them.
     """
 
     asked: int
@@ -26,11 +26,11 @@ class Coverage:
 
     @property
     def withheld(self) -> bool:
-        """Whether too many are missing for a number to be reported."""
+        """True if so many verdicts are missing that no result is reported."""
         return self.missing > MOST_MISSING * self.asked
 
     def summary(self) -> str:
-        """Return the counts in words; empty where nothing is missing."""
+        """Return the counts in words; empty if no verdict is missing."""
         if not self.missing:
             return ""
         why = "; ".join(f"{n} x {reason}" for reason, n in self.reasons[:SHOWN])
@@ -39,12 +39,17 @@ class Coverage:
 
 
 def coverage(verdicts: Sequence[Verdict]) -> Coverage:
-    """Count missing verdicts; reasons that differ only in a quotation are counted as one."""
+    """Count missing verdicts by reason; reasons that differ only in quoted text count as one."""
     return coverage_of([v.missing for v in verdicts if v.missing], len(verdicts))
 
 
 def coverage_of(missing: Sequence[str], asked: int) -> Coverage:
-    """Count the reasons of missing verdicts, out of all that were asked for."""
+    """Count missing verdicts by reason.
+
+    Args:
+        missing: the reason for each missing verdict.
+        asked: number of all verdicts asked for, given or missing.
+    """
     first: dict[str, str] = {}
     for reason in missing:
         first.setdefault(_kind(reason), reason)

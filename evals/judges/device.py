@@ -1,4 +1,4 @@
-"""A judging model waits in main memory, and takes the accelerator only while it judges."""
+"""Hold a judging model in main memory, and move it to the GPU only while it judges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefzoo.runtime.devices import has_gpu
 
 @contextmanager
 def on_accelerator(model: Any) -> Iterator[None]:
-    """Move a model to the GPU for the block, so that the GPU is free for training before and for answers after."""
+    """Move a model to the GPU inside a `with` block, and back after it, to free the GPU for training and generation."""
     if not has_gpu():
         yield
         return

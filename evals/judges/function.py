@@ -1,4 +1,4 @@
-"""A user's Python function as judge: of both answers, or of one at a time."""
+"""A user's Python function as judge. It compares two answers, or scores one at a time."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from prefzoo.evals.judges.verdict_cache import Batch, cached_outcomes
 from prefzoo.runtime.cache import Cache, cache_of
 from prefzoo.runtime.plugins import RAISED, WrongReturn, describe_error, import_file
 
-LONGEST_VALUE = 60  # characters of a value that are shown
+LONGEST_VALUE = 60  # most characters of a value in a message
 MESSAGES = "messages"
 PAIRWISE, SCORING = 3, 2  # parameters of `(instruction, output_1, output_2)` and of `(instruction, output)`
 
 
 class Function:
-    """A function of texts, each of whose numbers is cached. What it raises is the reason why there is none.
+    """A user's function, with a cache of its results. An exception makes the result missing, and is the reason.
 
-    One whose first parameter is named `messages` gets every prompt as a list of messages instead of a text.
+    A function whose first parameter is named `messages` gets every prompt as a list of messages instead of a text.
     """
 
     def __init__(self, fn: Callable[..., Any], cache: Cache | None = None) -> None:
@@ -36,11 +36,16 @@ class Function:
         self._of_messages = next(iter(inspect.signature(fn).parameters), "") == MESSAGES
 
     def asked(self, row: PromptRow) -> Text:
-        """Return a prompt as the function takes it."""
+        """Return a prompt in the form that the function takes: messages or text."""
         return as_messages("user", row.prompt) if self._of_messages else row.text
 
     def outcomes(self, questions: Sequence[Sequence[Text]], progress: Progress | None) -> list[Outcome]:
-        """Return the function's number for each question, which are its arguments."""
+        """Return the function's result for each question, or the reason for a missing one.
+
+        Args:
+            questions: the arguments of each call.
+            progress: called after each call with the number of finished calls and of all calls.
+        """
 
         def ask(numbers: Sequence[int]) -> Iterator[Batch]:
             for done, i in enumerate(numbers, 1):
@@ -51,7 +56,7 @@ class Function:
         return cached_outcomes(self.cache, questions, ask)
 
     def call(self, texts: Sequence[Text]) -> Outcome:
-        """Return the function's number, or what it raised and where."""
+        """Return the function's result, or a description of the exception that it raised."""
         try:
             return self._number(self.fn(*texts))
         except RAISED as e:
@@ -66,42 +71,43 @@ class Function:
 
 
 class PairwiseFunction(PairwiseJudge):
-    """`(instruction, output_1, output_2) -> 1 .. 2`, called in both orders."""
+    """A function `(instruction, output_1, output_2) -> 1 .. 2`, called for both orders of each pair."""
 
     def __init__(self, function: Function, name: str) -> None:
         self.function, self.name = function, name
 
     def preferences(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Outcome]:
-        """Return the function's preference for each comparison, or what it raised."""
+        """Return the function's preference for each comparison, or a description of its exception."""
         return self.function.outcomes(
             [[self.function.asked(c.row), c.first.text, c.second.text] for c in comparisons], progress
         )
 
 
 class ScoringFunction(ScoringJudge):
-    """`(instruction, output) -> score`; the higher score wins."""
+    """A function `(instruction, output) -> score`; the answer with the higher score wins."""
 
     def __init__(self, function: Function, name: str) -> None:
         self.function, self.name = function, name
 
     def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
-        """Return the function's score of each answer, or what it raised."""
+        """Return the function's score of each answer, or a description of its exception."""
         return self.function.outcomes([[self.function.asked(row), answer.text] for row, answer in answers], progress)
 
 
 def judge_by(fn: Callable[..., Any], name: str, cache: Cache | None = None) -> Judge:
-    """Make a judge of a function.
+    """Make a judge from a function.
 
     Args:
-        fn: takes an instruction and one answer, or an instruction and two, by its parameters without a default.
-        name: identity of the judge.
-        cache: where its numbers are cached; None caches none.
+        fn: a function of an instruction and one answer (2 parameters), or of an instruction and two answers (3). Only
+            parameters without a default count.
+        name: the judge's identity in tables and caches.
+        cache: the cache of its results; None for no cache.
 
     Returns:
-        A judge that scores answers, or one that compares two.
+        A judge that scores single answers (2 parameters) or compares two (3).
 
     Raises:
-        UserError: it takes another number of arguments.
+        UserError: the function has another number of parameters.
     """
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [p for p in inspect.signature(fn).parameters.values() if p.kind in kinds and p.default is p.empty]
@@ -115,10 +121,10 @@ def judge_by(fn: Callable[..., Any], name: str, cache: Cache | None = None) -> J
 
 
 def load(spec: str, folder: Path) -> Judge:
-    """Load the function of `file.py:function` (relative to `folder`) or `package.module:function` as a judge.
+    """Load a judge from `file.py:function`, a path relative to `folder`, or from `package.module:function`.
 
     Raises:
-        UserError: there is none, or it is no judge.
+        UserError: the function does not exist, fails on import, or cannot be a judge.
     """
     where, _, attribute = spec.rpartition(":")
     if not where or not attribute:

@@ -1,4 +1,4 @@
-"""Several answers to one prompt, graded by any judge."""
+"""Grade several answers to one prompt with any judge."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ def grade(
 ) -> tuple[list[list[Outcome]], list[Verdict]]:
     """Grade each answer to each prompt.
 
-    A judge that scores answers gives its score. Any other compares every two of a prompt's answers (those that differ,
-    and ended by themselves) in both orders; a grade is then the mean win rate against the others.
+    With a judge that scores single answers, a grade is a score. With any other judge, a grade is the mean win rate of
+    an answer against the other answers to its prompt. That judge compares every two distinct answers; empty and
+    cut-off answers get no grade.
 
     Args:
         judge: any judge.
         rows: the prompts.
-        answers: several answers to each prompt.
-        report: called with the number of finished calls and of all.
+        answers: the answers to each prompt.
+        report: called with the number of finished calls and of all calls.
 
     Returns:
-        A grade of each answer, higher is better, or the reason why there is none; and the verdicts they rest on.
+        For each prompt, the grade of each answer (higher is better) or the reason for a missing one. And the verdicts
+        that the grades come from; a score counts as a tie, so that only missing ones matter.
 
     Raises:
-        UserError: the judge cannot judge at all.
+        UserError: the judge cannot judge at all, for example because its server is unreachable.
     """
     if not judge.scores_answers:
         return _win_rates(judge, rows, answers, report)
@@ -46,10 +48,10 @@ def _win_rates(
     judge: Judge, rows: Sequence[PromptRow], answers: Sequence[Sequence[Answer]], report: Progress | None
 ) -> tuple[list[list[Outcome]], list[Verdict]]:
     comparisons: list[Comparison] = []
-    players: list[tuple[int, int]] = []  # of each comparison, the numbers of its two texts
-    wins: list[list[float]] = []  # of each distinct text of a prompt
-    failures: list[list[str]] = []
-    text_of: list[list[int | None]] = []  # of each answer, the number of its text
+    players: list[tuple[int, int]] = []  # for each comparison, the numbers of its two texts
+    wins: list[list[float]] = []  # for each distinct text of a prompt, its results in [0, 1]
+    failures: list[list[str]] = []  # for each distinct text, the reasons for missing verdicts
+    text_of: list[list[int | None]] = []  # for each answer, the number of its text; None if it is cut off
     for row, several in zip(rows, answers, strict=True):
         distinct = {a.text: a for a in several if a.finished and a.text}
         number = {text: len(wins) + k for k, text in enumerate(distinct)}

@@ -1,4 +1,4 @@
-"""A policy as judge: the reward that its own training made it carry, log pi(y|x) - log pi_ref(y|x)."""
+"""A policy as judge, by its implicit reward: the log-ratio log pi(y|x) - log pi_ref(y|x)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from prefzoo.runtime.cache import Cache, cache_of
 from prefzoo.runtime.devices import has_gpu
 from prefzoo.runtime.run_folders import RESOLVED
 
-BATCH = 32  # answers that are scored, and cached, together
+BATCH = 32  # answers between two writes to the cache
 FIELD = "evals.judge.reference"
 
 
 class ImplicitSettings(JudgeSettings):
-    """A policy, judged by its implicit reward: how much likelier it makes an answer than its reference does.
+    """A policy as judge, by its implicit reward: the log-ratio of an answer to the reference model.
 
-    `reference` is the model it was trained from; by default what the run says that the checkpoint is of.
+    `reference` is the model that the policy was trained from. By default it is read from the run of the checkpoint.
     """
 
     kind: Literal["implicit"]
@@ -39,10 +39,10 @@ class ImplicitSettings(JudgeSettings):
     reference: NonEmpty | None = None
 
     def load(self, folder: Path) -> ImplicitJudge:
-        """Load both models as for a recipe's `model`.
+        """Load policy and reference in the same way as a recipe's `model`.
 
         Raises:
-            UserError: one of them cannot be loaded, no reference is known, or they have other vocabularies.
+            UserError: a model cannot be loaded, no reference is known, or the two vocabularies differ.
         """
         from prefzoo.engine import models
 
@@ -54,7 +54,7 @@ class ImplicitSettings(JudgeSettings):
             raise UserError(f"evals.judge: {line}" for line in e.lines) from None
         if tokenizer.get_vocab() != other.get_vocab():
             cure = "name the model it was trained from"
-            raise UserError(f"{FIELD}: {spec} has another vocabulary than {self.model}; {cure}")
+            raise UserError(f"{FIELD}: {spec} has a different vocabulary from {self.model}; {cure}")
         weights = [models.fingerprint(model) for model in (policy, reference)]
         name = f"implicit:{self.model}@{weights[0]}"
         identity = ["implicit", *weights, models.tokenizer_hash(tokenizer), str(has_gpu())]
@@ -62,7 +62,7 @@ class ImplicitSettings(JudgeSettings):
 
 
 class ImplicitJudge(ScoringJudge):
-    """The log-ratio of an answer in nats, EOS included. The loss's beta scales it, and changes no comparison."""
+    """A judge that scores an answer by its log-ratio in nats, EOS included, without the loss's beta."""
 
     def __init__(self, policy: Any, reference: Any, tokenizer: Any, name: str, cache: Cache | None = None) -> None:
         self.policy, self.reference, self.tokenizer = policy, reference, tokenizer
@@ -73,7 +73,7 @@ class ImplicitJudge(ScoringJudge):
         return bradley_terry(first, second)
 
     def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
-        """Return the log-ratio of each answer, or why there is none."""
+        """Return the log-ratio of each answer in nats, or the reason for a missing one."""
         texts: list[tuple[Text, str]] = [(row.prompt, answer.text) for row, answer in answers]
         return cached_outcomes(self.cache, texts, lambda numbers: self._ask(texts, numbers, progress))
 
@@ -103,7 +103,7 @@ class ImplicitJudge(ScoringJudge):
     def _encoded(
         self, texts: Sequence[tuple[Text, str]], numbers: Sequence[int], longest: int
     ) -> tuple[list[TokenExample], dict[int, Outcome]]:
-        """Return the answers that can be scored, shortest first, and why the others cannot."""
+        """Return the answers that can be scored, shortest first, and the reason for each of the others."""
         encoded: list[TokenExample] = []
         left_out: dict[int, Outcome] = {}
         for i in numbers:
@@ -115,19 +115,19 @@ class ImplicitJudge(ScoringJudge):
                 left_out[i] = e.lines[0]
                 continue
             if tokens is None:
-                left_out[i] = "an answer of which nothing is scored"
+                left_out[i] = "the answer has no scored tokens"
             elif len(tokens) > longest:
-                left_out[i] = f"{len(tokens)} tokens, and the model reads at most {longest}"
+                left_out[i] = f"{len(tokens)} tokens, but the model reads at most {longest}"
             else:
                 encoded.append(tokens)
         return sorted(encoded, key=len), left_out
 
 
 def _reference_of(model: str, folder: Path) -> tuple[str, Path]:
-    """Return the model that the run of a checkpoint started from, and what its path is relative to."""
+    """Return the reference model from the recipe of a checkpoint's run, and the folder of relative paths."""
     checkpoint = folder / Path(model).expanduser()
     if not checkpoint.exists():
-        cure = "name a checkpoint, or beside a model of the hub its reference, too"
+        cure = "name a checkpoint; for a model on the hub, set reference too"
         raise UserError(f"evals.judge.model: {model}: no such folder: {checkpoint}; {cure}")
     trial, run = checkpoint.resolve().parents[:2]
     if (run / RESOLVED).is_file():

@@ -1,4 +1,4 @@
-"""What a judging model is asked, and how its verdict is read."""
+"""The prompts for judging models, and the parsing of their verdicts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ was asked, is it right, is it clear? Length by itself is no merit, and neither i
 Which answer is better? Reply with a single letter, A or B, and nothing else."""
 
 
-# Arena-Hard 2's five verdicts (arXiv:2406.11939), a tie in either order.
+# Arena-Hard 2's five verdicts (arXiv:2406.11939), also with the two letters swapped.
 GRADES = {"A>>B": 1.0, "A>B": 1.25, "A=B": TIE, "B=A": TIE, "B>A": 1.75, "B>>A": 2.0, "A<B": 1.75, "A<<B": 2.0,
           "B<A": 1.25, "B<<A": 1.0}  # fmt: skip
 GRADE = re.compile(r"\[\[?\s*([AB]\s*[<>=]{1,2}\s*[AB])\s*\]\]?", re.IGNORECASE)
@@ -69,7 +69,7 @@ End with one of these verdicts, and nothing after it:
 class JudgePrompt:
     """A template with `{instruction}`, `{first}` and `{second}`.
 
-    The reply is to be A, B, or C for a tie; with `arena` it is to end in one of Arena-Hard's five verdicts.
+    The model replies with A, B, or C for a tie. With `arena` it ends its reply in one of Arena-Hard's five verdicts.
     """
 
     template: str = TEMPLATE
@@ -77,28 +77,28 @@ class JudgePrompt:
 
     @property
     def hash(self) -> str:
-        """Hash of the template, and of how verdicts are read where it is not by letters; on every row of a table."""
+        """Hash of the template and of the form of its verdicts, which every row of annotations carries."""
         return hashlib.sha256((self.template + "arena" * self.arena).encode()).hexdigest()[:12]
 
     def filled(self, c: Comparison) -> str:
-        """Fill the template in, in one pass: braces inside an answer stay what they are."""
+        """Return the template filled with a comparison, in one pass, so that braces in an answer stay as they are."""
         values = {"instruction": c.row.text, "first": c.first.text, "second": c.second.text}
         return re.sub(r"\{(instruction|first|second)\}", lambda match: values[match.group(1)], self.template)
 
 
 def read_prompt(path: Path | None, field: str, *, arena: bool = False) -> JudgePrompt:
-    """Read the template in a file.
+    """Read a template from a file.
 
     Args:
-        path: of the file; None for the built-in template.
-        field: of the recipe, for messages.
-        arena: whether the verdicts are Arena-Hard's.
+        path: the file; None for the built-in template.
+        field: the recipe's field that names it, for messages.
+        arena: whether the model replies with Arena-Hard's verdicts.
 
     Returns:
         The template.
 
     Raises:
-        UserError: there is no such file, or it leaves out what is to be judged.
+        UserError: the file cannot be read, or lacks `{instruction}`, `{first}` or `{second}`.
     """
     if path is None:
         return JudgePrompt(ARENA_TEMPLATE if arena else TEMPLATE, arena)
@@ -113,14 +113,14 @@ def read_prompt(path: Path | None, field: str, *, arena: bool = False) -> JudgeP
 
 
 def read_verdict(reply: str) -> float | None:
-    """Return the preference that the last line of a reply states; None where that line is anything but a verdict."""
+    """Return the preference in the last line of a reply; None if that line is not a verdict and nothing else."""
     lines = [line for line in reply.splitlines() if line.strip()]
     match = VERDICT.fullmatch(lines[-1]) if lines else None
     return LETTERS[match.group(1).upper()] if match else None
 
 
 def read_grade(reply: str) -> float | None:
-    """Return the preference of the last of Arena-Hard's verdicts in a reply; None if there is none."""
+    """Return the preference of the last Arena-Hard verdict in a reply; None if it has none."""
     stated = [re.sub(r"\s", "", match).upper() for match in GRADE.findall(reply)]
     known = [GRADES[verdict] for verdict in stated if verdict in GRADES]
     return known[-1] if known else None

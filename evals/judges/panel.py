@@ -1,4 +1,4 @@
-"""A panel: several judges of the same answers, whose majority or mean is the preference."""
+"""A panel of several judges, which decides by their majority or by their mean preference."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pydantic_core import PydanticCustomError
 from prefzoo.evals.judges.protocol import TIE, Comparison, Judge, Progress, Verdict
 from prefzoo.recipe.judge import JudgeSettings, Member, identity
 
-TWO = 2  # judges are a panel
+TWO = 2  # fewest judges of a panel
 
 
 class PanelSettings(JudgeSettings):
-    """Several judges, each as `evals.judge` takes it; `judge: [a, b, c]` is short for it.
+    """Several judges, each written as for `evals.judge`; `judge: [a, b, c]` is short for a panel.
 
-    `by: majority` counts the judges whom either answer wins; `by: mean` takes the mean of their preferences.
+    With `by: majority`, the answer that more judges prefer wins. With `by: mean`, the preference is the judges' mean.
     """
 
     kind: Literal["panel"]
@@ -33,7 +33,7 @@ class PanelSettings(JudgeSettings):
     @classmethod
     def _several(cls, value: list[Any]) -> list[Any]:
         if len(value) < TWO:
-            raise PydanticCustomError("panel", "must have 2 judges at least (has {n}); name more", {"n": len(value)})
+            raise PydanticCustomError("panel", "must have at least 2 judges (has {n}); name more", {"n": len(value)})
         first: dict[str, Any] = {}
         for one in value:
             known = first.setdefault(identity(one), one)
@@ -43,14 +43,14 @@ class PanelSettings(JudgeSettings):
         return value
 
     def identity(self) -> str:
-        """Return what decides the verdicts: the judges, in any order, and how they are put together."""
+        """Return a text that identifies the panel's verdicts: its rule and its judges, in any order."""
         return repr((self.kind, self.by, sorted(map(identity, self.of))))
 
     def load(self, folder: Path) -> Panel:
-        """Return the panel.
+        """Load the judges, and return the panel.
 
         Raises:
-            UserError: one of its judges cannot be loaded.
+            UserError: a judge cannot be loaded.
         """
         from prefzoo.evals.judges import load_judge
 
@@ -62,15 +62,15 @@ def _name(judge: str | JudgeSettings) -> str:
 
 
 def _difference(one: str | JudgeSettings, other: str | JudgeSettings) -> str:
-    """Return in which settings two spellings of one judge differ, in brackets; empty if in none."""
+    """Name the settings in which two entries of one judge differ, in brackets; empty if they are equal."""
     if isinstance(one, str) or isinstance(other, str):
         return ""
     names = [k for k in sorted(one.without_effect) if getattr(one, k) != getattr(other, k)]
-    return f" (they differ only in {' and '.join(names)}, by which no verdict changes)" if names else ""
+    return f" (they differ only in {' and '.join(names)}, which changes no verdict)" if names else ""
 
 
 class Panel(Judge):
-    """Asks every judge. A preference needs the verdicts of more than half of them."""
+    """A judge that asks several judges. A preference needs verdicts from more than half of them."""
 
     def __init__(self, judges: Sequence[Judge], by: str) -> None:
         self.judges, self.by = tuple(judges), by
@@ -86,20 +86,20 @@ class Panel(Judge):
         """Check every judge.
 
         Raises:
-            UserError: one of them cannot judge at all.
+            UserError: a judge cannot judge at all.
         """
         for judge in self.judges:
             judge.check()
 
     def forecast(self, comparisons: Sequence[Comparison]) -> str:
-        """Return what every judge's comparisons would cost, in words."""
+        """Return the cost of every judge's calls in words, a line for each judge that has any."""
         return "\n".join(filter(None, (judge.forecast(comparisons) for judge in self.judges)))
 
     def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
-        """Return the panel's verdict on each comparison, with every judge's own.
+        """Return the panel's verdict on each comparison, with the preference of every judge.
 
         Raises:
-            UserError: one of the judges cannot judge at all.
+            UserError: a judge cannot judge at all.
         """
         several = [judge.compare(comparisons, progress) for judge in self.judges]
         return [self._together(verdicts) for verdicts in zip(*several, strict=True)]

@@ -1,4 +1,4 @@
-"""Judges that see both answers: each comparison is asked in both orders, since judges favour a position."""
+"""Judges that see both answers. They judge each pair in both orders, since judges favour one position."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ FIRST, SECOND = 1.0, 2.0
 
 
 class PairwiseJudge(Judge):
-    """A judge that sees both answers. Identical answers tie without a call."""
+    """A judge that sees both answers at once. Identical answers tie without a call."""
 
     @abstractmethod
     def preferences(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Outcome]:
-        """Return for each comparison a preference in [1, 2], as its answers are ordered, or why there is none."""
+        """Return for each comparison a preference in [1, 2], or the reason for a missing one.
+
+        1 prefers the comparison's first answer, 2 its second.
+        """
 
     def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
-        """Return the mean preference over both orders; it is missing where either is.
+        """Return the mean preference over both orders; it is missing if that of either order is.
 
         Raises:
             UserError: the judge cannot judge at all.
@@ -32,7 +35,7 @@ class PairwiseJudge(Judge):
 
 
 def both_orders(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Return each comparison of two different texts, followed by the same with the answers swapped."""
+    """Return each comparison of two different texts, followed by its copy with the answers swapped."""
     return [
         order
         for c in comparisons
@@ -42,7 +45,7 @@ def both_orders(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _mean(straight: Outcome, swapped: Outcome) -> Verdict:
-    """Return the mean of both orders: one alone would carry the judge's position bias."""
+    """Return the mean of both orders; a single order would carry the judge's position bias."""
     if isinstance(straight, str) or isinstance(swapped, str):
         return Verdict(math.nan, (), straight if isinstance(straight, str) else str(swapped))
     swapped_back = FIRST + SECOND - swapped

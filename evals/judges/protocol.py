@@ -1,4 +1,4 @@
-"""What all judges share: prompts, answers, comparisons, verdicts, and the class that every judge derives from."""
+"""The types that all judges share: prompts, answers, comparisons, verdicts, and the base class `Judge`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from typing import Any
 from prefzoo.data.examples import Text
 from prefzoo.evals.judges.conversations import as_text
 
-TIE = 1.5  # alpaca-eval's coding: 1 the baseline wins, 1.5 a tie, 2 the model wins, and anything between
-Outcome = float | str  # a preference or a score, or the reason why there is none
-Progress = Callable[[int, int], None]  # called with the number of finished calls and of all
+TIE = 1.5  # on alpaca-eval's scale from 1 (the baseline wins) to 2 (the model wins)
+Outcome = float | str  # a preference or a score, or the reason for a missing one
+Progress = Callable[[int, int], None]  # called with the number of finished calls and of all calls
 
 
 @dataclass(frozen=True)
 class PromptRow:
-    """A prompt and what can be checked about its answer.
+    """A prompt, with the checks that its answer should pass.
 
     Attributes:
-        prompt: text, or the messages of a conversation that the answer continues.
-        checks: `{"kind": …, **params}` each.
+        id: the prompt's name in its set.
+        prompt: a text, or the messages of a conversation that the answer continues.
+        checks: the checks, each as `{"kind": …, **params}`.
+        topic: the prompt's subject, if it is known.
     """
 
     id: str
@@ -33,13 +35,19 @@ class PromptRow:
 
     @property
     def text(self) -> str:
-        """The prompt as one text, by which tables and files know it."""
+        """The prompt as one text, which identifies it in tables and files."""
         return as_text(self.prompt)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated answer. `finished`: whether the model ended it by itself, before the limit on tokens."""
+    """A generated answer.
+
+    Attributes:
+        text: the answer.
+        finished: whether the model ended it before the limit on tokens.
+        tokens: number of its tokens, without the token that ends it; 0 if unknown.
+    """
 
     text: str
     finished: bool
@@ -60,11 +68,11 @@ class Verdict:
     """A judge's preference between two answers.
 
     Attributes:
-        preference: 1 the first wins, 1.5 a tie, 2 the second wins, or between; NaN where it is missing.
-        orders: the preference with the first answer shown first, then with it shown second (both in the coding above);
-            empty where the judge was not asked, one value where it sees one answer at a time.
-        missing: why there is no preference; empty where there is one.
-        members: of a panel, each judge's preference, NaN where it gave none.
+        preference: from 1 (the first answer wins) over 1.5 (a tie) to 2 (the second wins); NaN if it is missing.
+        orders: the preferences with the first answer shown first and shown second, both on the scale above; empty if
+            the judge was not asked, one value from a judge that gives no preference per order.
+        missing: the reason for a missing preference; empty otherwise.
+        members: the preference of each judge of a panel, NaN where it is missing; empty for other judges.
         drawn: the preference in the one order that AlpacaEval draws for the instruction; NaN for other judges.
     """
 
@@ -80,19 +88,19 @@ class Verdict:
 
 
 class Judge(ABC):
-    """Compares the answers of two models.
+    """Base class of all judges, which compare the answers of two models.
 
-    Derive from `PairwiseJudge` (it sees both answers) or `ScoringJudge` (it sees one at a time) rather than from here.
+    Derive from `PairwiseJudge`, which sees both answers, or from `ScoringJudge`, which sees one at a time, instead.
 
     Attributes:
-        name: identity of the judge, on every row of a table.
+        name: the judge's identity, which every row of annotations carries.
         prompt_hash: hash of its prompt template; empty without one.
-        scores_answers: whether it has `scores`.
+        scores_answers: whether `scores` works.
         needs_checks: whether it judges only prompts that carry checks.
-        graded: whether its verdicts are Arena-Hard's, clear ones 1 and 2 and slight ones 1.25 and 1.75.
-        members: of a panel, the names of its judges.
-        draws_order: whether its verdicts have AlpacaEval's drawn order too.
-        free: whether it asks no model, server or user's function, so that it may be run without being asked for.
+        graded: whether its verdicts are Arena-Hard's: clear ones 1 and 2, slight ones 1.25 and 1.75.
+        members: the names of a panel's judges; empty for other judges.
+        draws_order: whether its verdicts have AlpacaEval's drawn preference (`Verdict.drawn`).
+        free: whether it needs no model, server or user's function, so that it may run unasked.
     """
 
     name: str
@@ -105,10 +113,10 @@ class Judge(ABC):
     draws_order: bool = False
 
     def check(self) -> None:  # noqa: B027 - most judges are ready once they are loaded
-        """Raise UserError where it cannot judge at all; called before anything expensive is done."""
+        """Raise UserError if the judge cannot judge at all. Runs before anything expensive."""
 
     def forecast(self, comparisons: Sequence[Comparison]) -> str:
-        """Return in words what the comparisons would cost; empty where they cost nothing worth a line."""
+        """Return the estimated cost of the comparisons in words; empty if they are free."""
         return ""
 
     @abstractmethod
@@ -120,14 +128,14 @@ class Judge(ABC):
         """
 
     def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
-        """Return a score of each answer, higher is better, or the reason why there is none.
+        """Return a score of each answer, higher is better, or the reason for a missing one.
 
         Raises:
-            TypeError: it sees both answers at once (`scores_answers` is false).
+            TypeError: the judge does not score single answers (`scores_answers` is false).
         """
-        raise TypeError(f"judge {self.name} scores no single answers")
+        raise TypeError(f"judge {self.name} does not score single answers")
 
 
 def plain_name(judge: str) -> str:
-    """Return a judge's name as a recipe has it, without the hash of what it is made of."""
+    """Return a judge's name as a recipe writes it, without the hash of its code or weights."""
     return re.sub(r"@[0-9a-f]{8,}(?=,|$)", "", judge).replace("function:", "")

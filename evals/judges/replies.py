@@ -1,4 +1,4 @@
-"""A judging model's reply over HTTP, and the preference that it states."""
+"""Parse a judging model's reply from a server into a preference."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from prefzoo.evals.judges.protocol import Outcome
 from prefzoo.runtime.redaction import redact
 
 CUT = "the reply was cut"
-SHOWN = 40  # characters of a reply that is no verdict
+SHOWN = 40  # most characters of an unreadable reply in a message
 THINKING = re.compile(r"<(think|thinking)>.*?</\1>", re.DOTALL)
 UNFINISHED = re.compile(r"<think(?:ing)?>")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a call returned: its text, the log-probs of the first token's likeliest alternatives, and tokens used.
+    """The reply to one call.
 
-    `cut`: whether it ended at the limit on its tokens.
+    Attributes:
+        text: the reply.
+        first: log-probs in nats of the likeliest alternatives for the first token, by token; empty if unknown.
+        prompt_tokens: number of tokens of the prompt.
+        answer_tokens: number of tokens of the reply.
+        cut: whether the reply ended at the limit on its tokens.
     """
 
     text: str
@@ -33,19 +38,19 @@ class Reply:
 
 
 def without_thinking(text: str) -> str:
-    """Return a reply without what its model thinks first, in `<think>` or `<thinking>`; all of it if it never ends."""
+    """Return a reply without its reasoning (`<think>` or `<thinking>`); empty if the reasoning is cut off."""
     opened = THINKING.sub("", text)
     _, closed, rest = opened.rpartition("</think>")
-    if closed:  # the template opened it
+    if closed:  # the chat template opened it, so the reply has only the end tag
         return rest
     return "" if UNFINISHED.search(opened) else opened
 
 
 def parse(completion: Any, secret: str) -> Reply:
-    """Return what matters of a chat completion, without the API key, which some servers repeat in their text.
+    """Read a chat completion, and remove the API key, which some servers repeat in their text.
 
     Raises:
-        AttributeError, IndexError, TypeError: it is no chat completion.
+        AttributeError, IndexError, TypeError: the value is not a chat completion.
     """
     choice = completion.choices[0]
     offered = getattr(choice.logprobs, "content", None) if getattr(choice, "logprobs", None) else None
@@ -53,7 +58,7 @@ def parse(completion: Any, secret: str) -> Reply:
     first = {token: float(p) for token, p in first.items() if isinstance(p, int | float) and math.isfinite(p)}
     usage = completion.usage
     text, cut = choice.message.content, getattr(choice, "finish_reason", None) == "length"
-    if text is None and cut:  # some servers keep the thinking apart, and it took all there was
+    if text is None and cut:  # some servers return reasoning separately, and it used up all tokens
         text = ""
     if not isinstance(text, str):
         raise TypeError("a reply without text")
@@ -63,9 +68,10 @@ def parse(completion: Any, secret: str) -> Reply:
 
 
 def preference(reply: Reply, *, arena: bool = False) -> Outcome:
-    """Return the stated preference, or why there is none; what a judge thinks before its verdict is passed over.
+    """Return the preference that a reply states, or the reason for a missing one. Ignore the model's reasoning.
 
-    Where the reply is the verdict's letter alone, the preference is weighted by the verdicts' probabilities.
+    If the reply is a single letter, and the server gave log-probs, return the mean preference over the possible
+    verdicts, weighted by their probabilities.
 
     Args:
         reply: the reply.

@@ -19,11 +19,11 @@ from prefzoo.recipe.judge import JudgeSettings, Text
 from prefzoo.runtime.cache import Cache, cache_of
 from prefzoo.runtime.lazy_torch import torch
 
-BATCH = 8  # answers that are scored, and cached, together
+BATCH = 8  # answers in a forward pass, and between two writes to the cache
 
 
 class RewardSettings(JudgeSettings):
-    """A sequence-classification checkpoint with one output; it sees one answer at a time."""
+    """A reward model as judge: a sequence-classification checkpoint with one output, which scores single answers."""
 
     kind: Literal["reward"]
     model: Text
@@ -32,7 +32,7 @@ class RewardSettings(JudgeSettings):
         """Load the reward model from a folder or from the hub.
 
         Raises:
-            UserError: it cannot be read, or is no reward model.
+            UserError: the model cannot be loaded, or is not a reward model.
         """
         from prefzoo.engine import models
 
@@ -43,7 +43,7 @@ class RewardSettings(JudgeSettings):
 
 
 class RewardJudge(ScoringJudge):
-    """Preference sigma(difference of the two scores), as reward models are trained (Bradley-Terry)."""
+    """A judge with the preference 1 + sigma(second score - first score), the Bradley-Terry model of reward training."""
 
     def __init__(self, model: Any, tokenizer: Any, name: str, cache: Cache | None = None) -> None:
         self.model, self.tokenizer, self.name, self.cache = model, tokenizer, name, cache
@@ -53,7 +53,7 @@ class RewardJudge(ScoringJudge):
         return bradley_terry(first, second)
 
     def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
-        """Return the model's score of each answer, or why there is none."""
+        """Return the model's score of each answer, or the reason for a missing one."""
         texts = [(row.prompt, answer.text) for row, answer in answers]
         return cached_outcomes(self.cache, texts, lambda numbers: self._ask(texts, numbers, progress))
 
@@ -64,11 +64,11 @@ class RewardJudge(ScoringJudge):
         for i in numbers:
             try:
                 ids[i] = _encoded(self.tokenizer, *texts[i])
-            except UserError as e:  # its chat template knows no such role
+            except UserError as e:  # the chat template rejects a role of the conversation
                 yield {i: str(e)}
         longest = getattr(self.model.config, "max_position_embeddings", None) or max(map(len, ids.values()), default=0)
         yield {
-            i: f"{len(row)} tokens, and the judge reads at most {longest}"
+            i: f"{len(row)} tokens, but the judge reads at most {longest}"
             for i, row in ids.items()
             if len(row) > longest
         }
@@ -90,7 +90,7 @@ class RewardJudge(ScoringJudge):
 
 
 def _encoded(tokenizer: Any, prompt: Prompt, answer: str) -> list[int]:
-    """Encode all turns by the chat template; without one, the answer follows an empty line."""
+    """Encode prompt and answer with the chat template; without one, as two paragraphs."""
     if not tokenizer.chat_template:
         return encode_prompt(tokenizer, f"{as_text(prompt)}\n\n{answer}")
     text = Chat(tokenizer).render(with_answer(prompt, answer), generation=False)
@@ -111,7 +111,7 @@ def _load(spec: str, folder: Path) -> tuple[Any, Any]:
         if config.num_labels != 1 or not any("SequenceClassification" in kind for kind in kinds):
             raise UserError(
                 f"evals.judge: {spec} is {', '.join(kinds) or 'of no stated kind'} with {config.num_labels} outputs, "
-                "no reward model; name a sequence-classification checkpoint with one output"
+                "not a reward model; name a sequence-classification checkpoint with one output"
             )
         model = AutoModelForSequenceClassification.from_pretrained(
             path, use_safetensors=True, trust_remote_code=False, dtype=torch.float32

@@ -1,4 +1,4 @@
-"""AlpacaEval's rows of answers and of verdicts; every one names the judge."""
+"""Rows of answers and of verdicts in AlpacaEval's format. Every verdict names its judge."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, PromptRow, Verdict
 
-DRAWN = "preference_drawn"  # the column of the preference in AlpacaEval's one order
+DRAWN = "preference_drawn"  # column: the preference in the one order that AlpacaEval draws
 
 
 def output_rows(prompts: Sequence[PromptRow], answers: Sequence[Answer], name: str) -> list[dict[str, Any]]:
     """Return the rows of `model_outputs.json`.
 
     Args:
-        prompts: what was asked.
-        answers: the model's, one per prompt.
-        name: the model's.
+        prompts: the prompts.
+        answers: the model's answer to each prompt.
+        name: the model's name.
 
     Returns:
-        One row per prompt, in AlpacaEval's format; of a conversation also its `messages`.
+        One row per prompt, in AlpacaEval's format; with `messages` if the prompt is a conversation.
     """
     return [
         {"instruction": row.text, "output": answer.text, "generator": name, "id": row.id, **_messages(row)}
@@ -38,14 +38,14 @@ def annotation_rows(
     """Return the rows of `annotations.json`.
 
     Args:
-        comparisons: the base's answers first, the model's second.
-        verdicts: on the comparisons.
-        judge: whose verdicts they are.
-        base: name of the baseline.
-        name: name of the model.
+        comparisons: pairs of the base's answer, first, and the model's answer.
+        verdicts: the verdict on each comparison.
+        judge: the judge that gave them.
+        base: the baseline's name.
+        name: the model's name.
 
     Returns:
-        A row for each comparison; a missing preference is null, with its reason.
+        A row for each comparison; a missing preference is null, with the reason in `missing`.
     """
     graded = {"verdicts": "arena"} if judge.graded else {}
     drawn = [{DRAWN: None if math.isnan(v.drawn) else v.drawn} if judge.draws_order else {} for v in verdicts]
@@ -61,28 +61,46 @@ def annotation_rows(
 
 
 def _by_judge(judge: Judge, verdict: Verdict) -> dict[str, Any]:
-    """Return the verdicts of a panel's judges."""
+    """Return the column with the preferences of a panel's judges; empty for other judges."""
     stated = [None if math.isnan(p) else p for p in verdict.members]
     return {"preference_by_judge": dict(zip(judge.members, stated, strict=True))} if stated else {}
 
 
 def panel_of(by_judge: Sequence[Mapping[str, float | None]]) -> dict[str, list[float | None]]:
-    """Return each judge's preferences, from what each row has of all; empty if not every row has them."""
+    """Return the preferences of each judge of a panel.
+
+    Args:
+        by_judge: `preference_by_judge` of each row.
+
+    Returns:
+        Each judge's preferences in the order of the rows; empty if a row has none.
+    """
     names = list(by_judge[0]) if by_judge and all(by_judge) else []
     return {name: [row[name] for row in by_judge] for name in names}
 
 
 def drawn_of(rows: Sequence[Mapping[str, Any]], *, withheld: bool) -> list[float | None]:
-    """Return the preferences in AlpacaEval's one order, from rows of annotations; empty if they have none."""
+    """Return the preferences in AlpacaEval's drawn order.
+
+    Args:
+        rows: rows of annotations.
+        withheld: whether to replace each preference by None.
+
+    Returns:
+        The preference of each row, None where it is missing; empty if a row lacks the column.
+    """
     return [None if withheld else row[DRAWN] for row in rows] if rows and all(DRAWN in row for row in rows) else []
 
 
 def games_of(preferences: Sequence[float | None], orders: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Return the two games of each prompt: two ties where the answers are the same, none where a verdict is missing.
+    """Return the games of each prompt, one for each order of the two answers.
 
     Args:
-        preferences: of each prompt; None if it is missing.
-        orders: the preference in either order; empty where the judge was not asked.
+        preferences: the preference on each prompt; None where it is missing.
+        orders: the preferences of each prompt by order; empty if the answers are the same.
+
+    Returns:
+        The games of each prompt: two ties if the answers are the same, none if the preference is missing.
     """
     two = zip(preferences, orders, strict=True)
     return [[] if preference is None else list(both) or [TIE, TIE] for preference, both in two]

@@ -1,4 +1,4 @@
-"""Judges that see one answer at a time: preferences follow from scores."""
+"""Judges that score one answer at a time; preferences follow from the scores."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from prefzoo.evals.judges.protocol import TIE, Answer, Comparison, Judge, Outcom
 
 
 class ScoringJudge(Judge):
-    """A judge that scores one answer at a time, so that no order of answers can sway it."""
+    """A judge that scores one answer at a time, so that the order of answers cannot matter."""
 
     scores_answers = True
 
     @abstractmethod
     def scores(self, answers: Sequence[tuple[PromptRow, Answer]], progress: Progress | None = None) -> list[Outcome]:
-        """Return a score of each answer on the judge's own scale, higher is better, or why there is none."""
+        """Return a score of each answer, higher is better, or the reason for a missing one. Any scale will do."""
 
     def prefer(self, first: float, second: float) -> float:
-        """Return the preference in [1, 2] that follows from two scores; here the higher one wins."""
+        """Return the preference in [1, 2] for two scores. By default the higher score wins."""
         return higher_wins(first, second)
 
     def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
-        """Return a verdict for each comparison; it is missing where either score is.
+        """Return a verdict for each comparison; it is missing if either score is missing.
 
         Raises:
             UserError: the judge cannot judge at all.
@@ -41,9 +41,9 @@ def by_scores(
     """Turn scores into verdicts.
 
     Args:
-        comparisons: what is compared; identical answers tie.
-        scores: of the first and the second answer of each comparison.
-        prefer: returns the preference in [1, 2] that follows from two scores.
+        comparisons: the compared answers; identical ones tie.
+        scores: the scores of the first and the second answer of each comparison.
+        prefer: maps the two scores to a preference in [1, 2].
 
     Returns:
         A verdict for each comparison, in order.
@@ -65,12 +65,12 @@ def _verdict(first: Outcome, second: Outcome, prefer: Callable[[float, float], f
 
 
 def higher_wins(first: float, second: float) -> float:
-    """Return 1, 1.5 or 2: the higher score wins, whatever the distance."""
+    """Return 1, 1.5 or 2: the higher score wins by any difference, and equal scores tie."""
     return TIE + 0.5 * ((second > first) - (second < first))
 
 
 def bradley_terry(first: float, second: float) -> float:
-    """Return 1 + sigma(second - first), the probability that the second is better where scores are strengths."""
+    """Return 1 + sigma(second - first): 1 plus the Bradley-Terry probability that the second answer is better."""
     if second > first:
         return FIRST + 1 / (1 + math.exp(first - second))
     return FIRST + (1 - 1 / (1 + math.exp(second - first)))

@@ -1,4 +1,4 @@
-"""What judges behind an OpenAI-compatible server share: address and key, prices, and why a call failed."""
+"""Settings, prices and errors that all judges behind an OpenAI-compatible server share."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pydantic_core import PydanticCustomError
 from prefzoo.errors import UserError
 from prefzoo.recipe.judge import Amount, Count, JudgeSettings, Seconds, Text
 
-BUSY = (408, 409, 425, 429)  # and all from 500: worth another try
-HOPELESS = (401, 403, 404)  # no call to this address will ever succeed
+BUSY = (408, 409, 425, 429)  # HTTP codes that are worth another try, as are all from 500
+HOPELESS = (401, 403, 404)  # HTTP codes after which every call will fail
 LONGEST_PAUSE = 60.0  # seconds between two tries
-PER_TOKEN = 3  # characters, for the estimate: fewer than in most texts, so that it errs on the dear side
+PER_TOKEN = 3  # characters per token, fewer than in most texts, so that estimated costs are rather too high
 UNREACHABLE = "no connection"
 NO_COMPLETION = "the reply is not a chat completion"
 
 
 class ServedSettings(JudgeSettings):
-    """Where a server is, how often it is asked, and what it may cost.
+    """A server's address, its number of parallel calls and tries, and its prices.
 
-    The key comes from the environment variable `key`, never from here. `timeout` is in seconds, prices are in dollars
+    `key` is the name of the environment variable that holds the API key. `timeout` is in seconds, prices are in dollars
     per million tokens, `spend_limit` in dollars.
     """
 
@@ -74,16 +74,16 @@ class ServedSettings(JudgeSettings):
 
     @property
     def after(self) -> str:
-        """After how many tries a call has failed, in words."""
+        """The number of tries in words, for messages about a failed call."""
         return "1 try" if self.tries == 1 else f"{self.tries} tries"
 
     @property
     def host(self) -> str:
-        """The server's name and port."""
+        """The server's host name and port."""
         return urlsplit(self.url).netloc
 
     def api_key(self) -> str:
-        """Return the key from the environment; a server on this machine commonly wants none.
+        """Return the API key from the environment, or `none` for a server on this machine if the variable is empty.
 
         Raises:
             UserError: the server is on another machine, and the variable is empty.
@@ -96,9 +96,13 @@ class ServedSettings(JudgeSettings):
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a call failed, whether another try is worth it, and how many seconds the server asks to wait.
+    """A failed call.
 
-    `billed`: whether the server may well have done, and bill, the work.
+    Attributes:
+        reason: why it failed.
+        again: whether another try may succeed.
+        wait: seconds to wait before the next try, as the server asks.
+        billed: whether the server may bill the call nevertheless.
     """
 
     reason: str
@@ -108,18 +112,18 @@ class Fault:
 
 
 def fault_of(error: Exception, settings: ServedSettings, name: str) -> Fault:
-    """Return what an exception of the client means. The server's own words are left out: some repeat the key.
+    """Describe an exception of the client, without the server's message, which may repeat the API key.
 
     Args:
-        error: what the client raised.
-        settings: of the judge.
-        name: of the judge, for messages.
+        error: the exception.
+        settings: the judge's settings.
+        name: the judge's name, for messages.
 
     Returns:
-        The reason why there is no reply.
+        The fault.
 
     Raises:
-        UserError: no call to this address will ever succeed.
+        UserError: every call to this server will fail.
     """
     import openai
 
@@ -133,41 +137,41 @@ def fault_of(error: Exception, settings: ServedSettings, name: str) -> Fault:
     if status in HOPELESS:
         cure = f"check the variable {settings.key}" if status != HOPELESS[-1] else "check url and model"
         raise UserError(f"judge {name}: the server answers HTTP {status}; {cure}")
-    wait = min(float(after), LONGEST_PAUSE) if after.isdigit() else 0.0  # seconds; a date is not worth reading
+    wait = min(float(after), LONGEST_PAUSE) if after.isdigit() else 0.0  # in seconds; a date is ignored
     return Fault(f"HTTP {status}", status in BUSY or status >= 500, wait)  # noqa: PLR2004 - server errors
 
 
 def refuse_beyond(limit: float | None, spent: float, needed: float, name: str) -> None:
-    """Refuse calls that would cost more than the limit: a part of the verdicts would be of no use.
+    """Raise UserError if calls may cost more than the limit, before any is made: half of the verdicts would be useless.
 
     Args:
-        limit: dollars that may be spent; None for any amount.
+        limit: most dollars to spend; None for no limit.
         spent: dollars spent before.
-        needed: dollars that the calls may cost.
-        name: of the judge, for the message.
+        needed: estimated cost of the calls in dollars.
+        name: the judge's name, for the message.
 
     Raises:
-        UserError: they would cost more.
+        UserError: the calls may cost more than the limit.
     """
     if limit is not None and spent + needed > limit:
         raise UserError(
-            f"judge {name}: about ${needed:.4f} is needed, and spend_limit is ${limit:g}; "
+            f"judge {name}: about ${needed:.4f} is needed, but spend_limit is ${limit:g}; "
             "raise evals.judge.spend_limit, or judge fewer prompts"
         )
 
 
 def forecast_line(name: str, calls: int, cached: int, dollars: float | None, limit: float | None) -> str:
-    """Word how many calls there are, how many of them are cached, and about what the rest costs.
+    """Describe the calls of a judge and their estimated cost.
 
     Args:
-        name: of the judge.
-        calls: all of them.
-        cached: those that cost nothing.
-        dollars: what the others may cost; None if the recipe gives no prices.
-        limit: dollars that may be spent; None for any amount.
+        name: the judge's name.
+        calls: number of all calls.
+        cached: number of calls with a cached reply, which are free.
+        dollars: estimated cost of the others; None if the recipe gives no prices.
+        limit: most dollars to spend; None for no limit.
 
     Returns:
-        A line.
+        One line of text.
     """
     cost = "cost unknown: the recipe gives no prices" if dollars is None else f"about ${dollars:.2f}"
     if limit is not None:

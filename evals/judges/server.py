@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server as judge: concurrent, retried with back-off, every reply cached, spending limited."""
+"""A model behind an OpenAI-compatible server as judge: parallel calls with retries, a cache and a spending limit."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ from prefzoo.recipe.judge import Amount, Count, Text
 from prefzoo.runtime.cache import Cache, key_of
 from prefzoo.runtime.paths import cache_dir
 
-FIRST_PAUSE = 1.0  # seconds before the second try, doubled for each further one up to the longest
-ANSWER_TOKENS = 1000  # for the estimate, where the recipe sets no limit
-ARENA_TOKENS = 4096  # of a reply that reasons before its verdict, unless the recipe says otherwise
-OFFERED = 5  # alternatives asked for of the first token
+FIRST_PAUSE = 1.0  # seconds before the second try, doubled for each further one up to LONGEST_PAUSE
+ANSWER_TOKENS = 1000  # of a reply in the estimated cost, if the recipe sets no limit
+ARENA_TOKENS = 4096  # default limit of a reply that reasons before its verdict
+OFFERED = 5  # likeliest alternatives to request for the first token
 
 
 class ServerSettings(ServedSettings):
-    """A model behind an OpenAI-compatible API. The key comes from the environment variable `key`, never from here.
+    """A model behind an OpenAI-compatible API. `key` is the name of the environment variable that holds the API key.
 
-    `verdicts: arena` asks for Arena-Hard 2's five verdicts after a reasoned answer of at most 4,096 tokens.
+    With `verdicts: arena` the model reasons first, in at most 4,096 tokens by default, and ends with one of Arena-Hard
+    2's five verdicts.
 
     `timeout` is in seconds, prices are in dollars per million tokens, `spend_limit` in dollars. A `temperature` or
-    `max_tokens` of null is not sent.
+    `max_tokens` of null is not sent to the server.
     """
 
     kind: Literal["server"]
@@ -63,25 +64,25 @@ class ServerSettings(ServedSettings):
         return values
 
     def load(self, folder: Path) -> ServerJudge:
-        """Return the judge; its replies are in the user's cache.
+        """Return the judge, which stores its replies in the user's cache.
 
         Raises:
-            UserError: the key is not in the environment, or the prompt's file is no template.
+            UserError: the key is not in the environment, or the prompt file is not a template.
         """
         path, arena = folder / self.prompt if self.prompt else None, self.verdicts == "arena"
         prompt = read_prompt(path, "evals.judge.prompt", arena=arena)
-        file = f"replies-{key_of([self.url, self.model])}.jsonl"  # whatever the versions here: they were paid for
+        file = f"replies-{key_of([self.url, self.model])}.jsonl"  # shared by all versions, since replies cost money
         return ServerJudge(self, prompt, Cache(cache_dir("judges") / file))
 
 
 class ServerJudge(PairwiseJudge):
-    """The preference is continuous where the server gives log-probs.
+    """A judge that asks a server about both orders of a pair. With log-probs its preferences are continuous.
 
     Args:
-        settings: of the recipe.
-        prompt: what the model is asked.
-        cache: replies by call; each is written as it comes, so that a killed run has all it paid for.
-        pause: waits some seconds between two tries.
+        settings: the judge's settings from the recipe.
+        prompt: the template of its questions.
+        cache: replies by request; each is written when it arrives, so that a killed run loses none.
+        pause: a function that waits for some seconds between two tries.
     """
 
     def __init__(
@@ -93,23 +94,23 @@ class ServerJudge(PairwiseJudge):
         self.name = f"server:{settings.model}@{settings.host}"
         self.prompt_hash, self.graded = prompt.hash, prompt.arena
         self.budget = Budget(settings.prompt_price, settings.answer_price, settings.spend_limit)
-        self._logprobs = True  # until the server refuses to be asked for them
+        self._logprobs = True  # until the server refuses a request for them
         self._secret = settings.api_key()
         client = openai.OpenAI(
             base_url=settings.url, api_key=self._secret, timeout=settings.timeout,
-            max_retries=0,  # all tries are counted here
+            max_retries=0,  # this class counts all tries
         )  # fmt: skip
         self._create: Callable[..., Any] = client.chat.completions.create
 
     def forecast(self, comparisons: Sequence[Comparison]) -> str:
-        """Return how many calls there are, how many of them are cached, and about what the rest costs."""
+        """Return a line with the number of calls, the number of cached replies, and the estimated cost of the rest."""
         ordered = both_orders(comparisons)
         new = self._not_cached(ordered)
         dollars = sum(map(self._estimate, new)) if self.budget.known else None
         return forecast_line(self.name, len(ordered), len(ordered) - len(new), dollars, self.budget.limit)
 
     def check(self) -> None:
-        """Make one call about a plain question, cached like any other.
+        """Ask one test question, whose reply is cached as any other.
 
         Raises:
             UserError: the server cannot be reached, or gives no verdict.
@@ -119,15 +120,15 @@ class ServerJudge(PairwiseJudge):
         if isinstance(outcome, str):
             cure = f"; {'start the server, or ' if outcome.startswith(UNREACHABLE) else ''}correct evals.judge"
             raise UserError(
-                f"judge {self.name}: asked a plain question: {outcome}{'' if outcome.startswith(replies.CUT) else cure}"
+                f"judge {self.name}: a test question failed: {outcome}{'' if outcome.startswith(replies.CUT) else cure}"
             )
 
     def compare(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Verdict]:
-        """Return a verdict for each comparison; what fails in all tries is missing, with the reason.
+        """Return a verdict for each comparison. A call that fails in all tries gives a missing verdict with the reason.
 
         Raises:
-            UserError: the spending limit does not cover it, the server cannot be reached at all, refuses the key, or
-                has no such model.
+            UserError: the calls may exceed the spending limit, or the server is unreachable, refuses the key, or does
+                not have the model.
         """
         needed = sum(map(self._estimate, self._not_cached(both_orders(comparisons))))
         refuse_beyond(self.budget.limit, self.budget.spent, needed, self.name)
@@ -137,18 +138,18 @@ class ServerJudge(PairwiseJudge):
         return [r for r in map(self._request, comparisons) if self.cache.get(self._key(r)) is None]
 
     def _key(self, request: dict[str, Any]) -> str:
-        return key_of([self.settings.url, request])  # all that is sent but the API key
+        return key_of([self.settings.url, request])  # all that is sent, except for the API key
 
     def preferences(self, comparisons: Sequence[Comparison], progress: Progress | None = None) -> list[Outcome]:
-        """Return the preference of each comparison by one call each, or why there is none.
+        """Return the preference of each comparison by one call each, or the reason for a missing one.
 
         Raises:
-            UserError: the server cannot be reached at all, refuses the key, or has no such model.
+            UserError: the server is unreachable, refuses the key, or does not have the model.
         """
         if not comparisons:
             return []
         outcomes: list[Outcome] = [""] * len(comparisons)
-        outcomes[0] = self._ask(comparisons[0])  # before the others: what would fail for all fails once
+        outcomes[0] = self._ask(comparisons[0])  # alone first: a fault of all calls costs one call
         if isinstance(outcomes[0], str) and outcomes[0].startswith(UNREACHABLE):
             raise UserError(f"judge {self.name}: {outcomes[0]}; start the server, or correct evals.judge.url")
         pool = ThreadPoolExecutor(self.settings.workers)
@@ -181,7 +182,7 @@ class ServerJudge(PairwiseJudge):
                     self.cache.put({self._key(request): asdict(response)})
                     return outcome
                 reason, wait = outcome, 0.0
-                if outcome.startswith(replies.CUT):  # another try would be cut, and paid for, too
+                if outcome.startswith(replies.CUT):  # another try would also be cut, and cost as much
                     return reason
             else:
                 if not response.again:
@@ -199,7 +200,7 @@ class ServerJudge(PairwiseJudge):
                 if not more:
                     raise
                 completion = self._create(**request)
-                self._logprobs = False  # it was their being asked for that it refused
+                self._logprobs = False  # the server refused the request for log-probs only
             reply = replies.parse(completion, self._secret)
             cost = self.budget.price(reply.prompt_tokens, reply.answer_tokens)
             return reply
@@ -222,6 +223,6 @@ class ServerJudge(PairwiseJudge):
 
 
 def _back_off(attempt: int) -> float:
-    """Return seconds, doubled each time, half of them random so that refused workers do not return together."""
+    """Return seconds to wait, doubled for each try; random by up to a half, so that workers do not retry together."""
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (attempt - 1))
     return longest * random.uniform(0.5, 1.0)

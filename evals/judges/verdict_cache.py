@@ -1,4 +1,4 @@
-"""Cached numbers of local judges: a killed judging goes on where it stopped, and no question is asked twice."""
+"""A cache for local judges. A killed judging continues where it stopped, and no question is asked twice."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from prefzoo.evals.judges.protocol import Outcome
 from prefzoo.runtime.cache import Cache, key_of
 
-Batch = Mapping[int, Outcome]  # outcomes by the number of the question
+Batch = Mapping[int, Outcome]  # outcomes by the index of the question
 
 
 def cached_outcomes(
     cache: Cache | None, questions: Sequence[Any], ask: Callable[[Sequence[int]], Iterable[Batch]]
 ) -> list[Outcome]:
-    """Return the outcome of each question: the cached one, or else the judge's, which is asked each question once.
+    """Return the outcome of each question, from the cache or from the judge, which answers equal questions once.
 
-    A reason why there is no number is not cached: another call asks again.
+    Only finite numbers are cached. A question without one is asked again in the next call.
 
     Args:
-        cache: the judge's numbers; None to read and write none.
-        questions: values that JSON can hold.
-        ask: gets the numbers of the questions to ask, and yields outcomes in batches; each batch is cached before the
-            next is computed.
+        cache: the cache of the judge's numbers; None for no cache.
+        questions: the questions, as values that JSON can hold.
+        ask: called with the indices of the questions to ask; yields their outcomes in batches. Each batch is cached
+            before the next is computed.
 
     Returns:
         An outcome for each question, in order.

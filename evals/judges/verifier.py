@@ -1,4 +1,4 @@
-"""The verifier: a judge by checks, which are pure functions of the text."""
+"""The verifier, a judge that runs a prompt's checks, which are pure functions of the answer's text."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from prefzoo.recipe.judge import JudgeSettings
 
 
 class VerifierSettings(JudgeSettings):
-    """The share of a prompt's checks that an answer passes."""
+    """A judge that scores an answer by the share of its prompt's checks that it passes."""
 
     kind: Literal["verifier"]
 
     def load(self, folder: Path) -> Verifier:
-        """Return the judge."""
+        """Return the verifier."""
         return Verifier()
 
 
 class Verifier(ScoringJudge):
-    """Scores an answer by the share of its prompt's checks that it passes; one more asks that it ends by itself."""
+    """A judge that scores an answer by the share of passed checks: those of its prompt, and that it is not cut off."""
 
     name = "verifier"
     needs_checks = True
     free = True
 
     def passed(self, row: PromptRow, answer: Answer) -> dict[str, bool]:
-        """Return whether each check passes, in the row's order, then `finished`.
+        """Return whether each check passes, in the row's order, and last whether the answer is `finished`.
 
         Raises:
-            UserError: the prompt has no checks, or one that does not exist.
+            UserError: the prompt has no checks, or an unknown one.
         """
         if not row.checks:
             raise UserError(
@@ -52,7 +52,7 @@ class Verifier(ScoringJudge):
         """Return the share of passed checks of each answer.
 
         Raises:
-            UserError: a prompt has no checks, or one that does not exist.
+            UserError: a prompt has no checks, or an unknown one.
         """
         shares: list[Outcome] = []
         for row, answer in answers:

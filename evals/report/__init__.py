@@ -1,1 +1,1 @@
-"""A run as one page: charts drawn on the server, and untrusted text made safe to embed."""
+"""Write a run as one HTML page. Charts are drawn here as SVG, and untrusted text is escaped."""

@@ -1,4 +1,4 @@
-"""What training cost on benchmarks: differences from the base, the alignment tax."""
+"""Chart the alignment tax: how each variant differs from the base on benchmarks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ from prefzoo.evals.report.glossary import DIRECTIONS
 from prefzoo.evals.report.numbers import amount, signed_minus
 from prefzoo.runtime.run_folders import BASE
 
-Z = 1.96  # of a 95% interval
+Z = 1.96  # standard errors on either side of a 95% interval
 
 
 @dataclass(frozen=True)
 class BenchmarkDifference:
-    """One benchmark: the base's number, which way is better, and what the chart shows.
+    """The differences of all variants from the base on one benchmark.
 
-    `paired`: whether intervals are paired by document.
+    Attributes:
+        suite: the benchmark's label.
+        base: the base's result, in words.
+        better: whether more or less is better, in words.
+        chart: the differences with their intervals.
+        summary: which variants are better or worse than the base, in words.
+        paired: whether the intervals are paired by document.
     """
 
     suite: str
@@ -38,12 +44,12 @@ class BenchmarkDifference:
 
 
 def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list[BenchmarkDifference]:
-    """Chart every benchmark that the base and some variant were measured on.
+    """Chart every benchmark on which the base and at least one variant were measured.
 
     Args:
-        run: its files.
-        long: its long table.
-        series: a number for each variant, which its look follows.
+        run: the run's files.
+        long: the run's long table.
+        series: the number of each variant's look (see `style.look`).
 
     Returns:
         One entry per benchmark, in the order in which they ran.
@@ -64,22 +70,22 @@ def deltas(run: RunFiles, long: pd.DataFrame, series: Mapping[str, int]) -> list
 
 
 def suites_of(run: RunFiles) -> dict[str, dict[str, Any]]:
-    """Return the base's results, by benchmark."""
+    """Return the base's result on each benchmark, by the benchmark's name."""
     base = run.variants.get(BASE)
     return base.measured.benchmarks if base is not None and base.measured is not None else {}
 
 
 def rows_of(run: RunFiles, long: pd.DataFrame, metric: Metric, series: Mapping[str, int]) -> list[Interval]:
-    """Return the differences of each variant from the base.
+    """Return the difference of each variant from the base on one benchmark.
 
     Args:
-        run: its files.
-        long: its long table.
-        metric: of the benchmark.
-        series: a number for each variant, which its look follows.
+        run: the run's files.
+        long: the run's long table.
+        metric: the benchmark's metric.
+        series: the number of each variant's look (see `style.look`).
 
     Returns:
-        Intervals in the metric's unit, paired by document if the long table has these.
+        Intervals in the metric's unit. They are paired by document if the long table has paired differences.
     """
     return _paired(long, metric, series) or _unpaired(run, metric, series)
 
@@ -91,7 +97,7 @@ def _paired(long: pd.DataFrame, metric: Metric, series: Mapping[str, int]) -> li
 
 
 def _unpaired(run: RunFiles, metric: Metric, series: Mapping[str, int]) -> list[Interval]:
-    """Return the difference by both standard errors; wider than if documents were paired."""
+    """Return differences whose intervals combine both standard errors, which makes them wider than paired ones."""
     rows, base = [], suites_of(run)[metric.name]
     for name, i in series.items():
         measured = run.variants[name].measured if name in run.variants else None
@@ -104,7 +110,7 @@ def _unpaired(run: RunFiles, metric: Metric, series: Mapping[str, int]) -> list[
 
 
 def _separated(long: pd.DataFrame, metric: Metric) -> dict[str, bool]:
-    """Return whether each paired difference is one after Holm's correction, where that is known."""
+    """Return whether each paired difference is significant after Holm's correction, where p is known."""
     if long.empty or "p" not in long:
         return {}
     rows = long[(long.metric == metric.name + DELTA) & long.p.notna()]
@@ -112,11 +118,11 @@ def _separated(long: pd.DataFrame, metric: Metric) -> dict[str, bool]:
 
 
 def _summary(rows: list[Interval], metric: Metric, separated: Mapping[str, bool]) -> str:
-    def told(row: Interval) -> str:
+    def described(row: Interval) -> str:
         return f"{row.name} ({signed_minus(f'{row.value:+.{metric.digits}f}')} {metric.difference_unit})"
 
     apart = [r for r in rows if separated.get(r.name, True)]
-    less, more = [told(r) for r in apart if r.high < 0], [told(r) for r in apart if r.low > 0]
+    less, more = [described(r) for r in apart if r.high < 0], [described(r) for r in apart if r.low > 0]
     words = {True: ("worse", "better"), False: ("better", "worse"), None: ("lower", "higher")}[metric.higher_is_better]
     parts = {f"{word} than the base": several for word, several in zip(words, (less, more), strict=True) if several}
     text = "; ".join(f"{word}: {', '.join(several)}" for word, several in parts.items())

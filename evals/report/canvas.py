@@ -1,4 +1,4 @@
-"""A chart as a value that can be drawn anywhere: inline on the page, or as SVG and PNG files for papers."""
+"""Draw a chart inline on the page, or write it as SVG and PNG files for papers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from prefzoo.evals.report.svg import Mark, inline
 WIDTH, HEIGHT = 400, 250  # of a chart, in points; also the units of the page's viewBox
 POINTS_PER_INCH = 72
 DPI = 150
-MOST_NAMES = 24  # of a legend; more are left out
-NAMES, ROW = 3, 18  # of a legend: names in a row below each chart, points of a row's height
-TITLE = 48  # characters of a line above a chart
+MOST_NAMES = 24  # in a legend; with more names there is no legend
+NAMES, ROW = 3, 18  # of a legend: names in a row below each chart, height of a row in points
+TITLE = 48  # characters in a line of a chart's title
 SETTINGS = {
     "font.size": 12, "axes.labelsize": 12, "axes.titlesize": 12, "xtick.labelsize": 12, "ytick.labelsize": 12,
     "legend.fontsize": 12, "text.color": SOFT, "axes.labelcolor": SOFT, "xtick.labelcolor": SOFT,
@@ -35,19 +35,19 @@ SETTINGS = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False, "axes.spines.bottom": False,
     "figure.facecolor": CARD, "savefig.facecolor": CARD,
 }  # fmt: skip
-PADDING = {"figure.constrained_layout.h_pad": 0.1, "figure.constrained_layout.w_pad": 0.1}  # inches, of files
+PADDING = {"figure.constrained_layout.h_pad": 0.1, "figure.constrained_layout.w_pad": 0.1}  # inches, in files
 
 
 @dataclass(frozen=True)
 class Chart:
-    """What one pair of axes shows. A template that is given one writes it as an `<svg>` element.
+    """A chart on one pair of axes. A template writes it as an `<svg>` element.
 
     Attributes:
         title: a short name.
         description: the chart in words, with its numbers.
-        draw: draws onto empty axes and returns what belongs to a variant.
-        height: in points, at a width of `WIDTH`.
-        legend: the number of each series (`style.look`) whose name does not stand on an axis.
+        draw: draws onto empty axes, and returns the marks that belong to variants.
+        height: height in points, at a width of `WIDTH`.
+        legend: the number of each series' look (see `style.look`), by name, for names that are not on an axis.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Chart:
     legend: Mapping[str, int | None] = field(default_factory=dict)
 
     def __html__(self) -> str:
-        """Return the chart as an `<svg>` element; templates and markupsafe call this."""
+        """Return the chart as an `<svg>` element. Templates and markupsafe call this method."""
         with styled(SETTINGS):
             figure = Figure(figsize=_inches(WIDTH, self.height), layout="constrained")
             marks = self.draw(_bare(figure, figure.add_subplot()))
@@ -70,20 +70,20 @@ class Chart:
 
 @contextmanager
 def styled(settings: dict[str, Any]) -> Iterator[None]:
-    """Draw with matplotlib's defaults and `settings`, whatever a user's matplotlibrc says; undone after it.
+    """Draw with matplotlib's defaults and `settings` inside a `with` block, and ignore the user's matplotlibrc.
 
-    Names are never read as formulas (`$`), letters in SVG stay letters, and the same chart gives the same bytes.
+    A `$` in a name starts no formula, text in SVG stays text, and the same chart gives the same bytes.
     """
     fixed = {"svg.fonttype": "none", "svg.hashsalt": "prefzoo", "text.parse_math": False}
     with style.context(["default", fixed | settings]), warnings.catch_warnings():
-        # Names may be in any script: a browser has the letters that matplotlib's own font lacks.
+        # Names may be in any script; a browser has the letters that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
 @cache
 def swatch(series: int | None) -> Markup:
-    """Return the marker of a series as a small `<svg>` element, not read aloud: the name stands beside it."""
+    """Return the marker of a series as a small `<svg>` element. Screen readers skip it, as its name is next to it."""
     with styled(SETTINGS):
         figure = Figure(figsize=_inches(16, 16))
         axes = _bare(figure, figure.add_axes((0, 0, 1, 1)))
@@ -97,9 +97,9 @@ def save(charts: Sequence[Chart], path: Path, columns: int = 1) -> list[Path]:
     """Write charts side by side as one picture.
 
     Args:
-        charts: at least one; above each is its title, unless it draws one itself.
-        path: of the picture, without a suffix.
-        columns: charts in a row.
+        charts: at least one chart. Each gets its title above it, unless it draws one itself.
+        path: the path of the picture, without a suffix.
+        columns: number of charts in a row.
 
     Returns:
         The paths of the SVG and the PNG file.
@@ -124,7 +124,7 @@ def save(charts: Sequence[Chart], path: Path, columns: int = 1) -> list[Path]:
 
 
 def _add_legend(figure: Figure, legend: Mapping[str, int | None], columns: int) -> None:
-    """Explain the looks below all charts, the base last."""
+    """Add a legend of all series below the charts, the base last."""
     entries = sorted(legend.items(), key=lambda entry: entry[1] is None)
     handles = [Line2D([], [], **look(series).mark() | look(series).line()) for _, series in entries]
     names = [name for name, _ in entries]
@@ -132,13 +132,13 @@ def _add_legend(figure: Figure, legend: Mapping[str, int | None], columns: int) 
 
 
 def save_figure(figure: Figure, path: Path, suffixes: Sequence[str], dpi: float) -> list[Path]:
-    """Write a figure once per suffix, without the time of writing.
+    """Write a figure once per suffix, without the date in its metadata.
 
     Args:
-        figure: what is drawn.
-        path: of the files, without a suffix.
+        figure: the figure.
+        path: the path of the files, without a suffix.
         suffixes: the formats, such as `svg` and `png`.
-        dpi: dots per inch of those made of pixels.
+        dpi: dots per inch of pixel formats.
 
     Returns:
         The paths of the files.
@@ -150,7 +150,7 @@ def save_figure(figure: Figure, path: Path, suffixes: Sequence[str], dpi: float)
 
 
 def _bare(figure: Figure, axes: Axes) -> Axes:
-    """Leave out the backgrounds: the page has its own."""
+    """Hide the backgrounds, since the page has its own."""
     figure.patch.set_visible(False)
     axes.patch.set_visible(False)
     return axes

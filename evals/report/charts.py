@@ -1,4 +1,4 @@
-"""The kinds of charts: each is drawn here once, for the page and for papers alike, and says in words what it shows."""
+"""The kinds of charts, for the page and for papers. Each chart also describes its numbers in words."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.style import INK, SOFT, clipped, look, short
 from prefzoo.evals.report.svg import Mark
 
-ROW, AROUND, LABEL = 30, 36, 20  # points: height of a named row, of what is above and below all rows, of a label
+ROW, AROUND, LABEL = 30, 36, 20  # heights in points: a named row, the space around all rows, an axis label
 TICKS = 5
-BOLD, FAINT = 12, {"linewidth": 1, "alpha": 0.45}  # lines drawn boldly, the best first, and how the others are
-DECADES = 6  # labelled ones of a logarithmic axis
-LOSS, WIN = "#e8954a", "#3b8fcc"  # ends of the heat map, as in page.css
+BOLD, FAINT = 12, {"linewidth": 1, "alpha": 0.45}  # number of bold lines, the best first; style of the others
+DECADES = 6  # most labelled powers of ten on a logarithmic axis
+LOSS, WIN = "#e8954a", "#3b8fcc"  # colours at the ends of the heat map, as in page.css
 HALF = 0.5
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A named value with its interval, in the unit of the axis; `series` as in `style.look`."""
+    """A named value with its interval, in the unit of the axis. `series`: the number of its look (see `style.look`)."""
 
     name: str
     value: float
@@ -38,11 +38,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class ScatterPoint:
-    """A named point of a plane with the interval of its height.
+    """A named point with an interval in the vertical direction.
 
     Attributes:
-        hollow: whether it is a second kind of the same variant.
-        aside: how far beside `x` it is drawn, so that points at one `x` do not cover each other.
+        name: the variant.
+        x, y: its place, in the units of the axes.
+        low, high: the interval of `y`; NaN for none.
+        series: the number of its look (see `style.look`).
+        hollow: whether to draw it hollow, as the second kind of value of one variant.
+        aside: distance from `x` at which it is drawn, so that points at one `x` do not cover each other.
     """
 
     name: str
@@ -56,13 +60,13 @@ class ScatterPoint:
 
     @property
     def across(self) -> float:
-        """Where it is drawn."""
+        """The horizontal place at which it is drawn."""
         return self.x + self.aside
 
 
 @dataclass(frozen=True)
 class Line:
-    """A variant's values `ys` at steps `xs`."""
+    """A variant's values `ys` at the steps `xs`."""
 
     name: str
     xs: Sequence[float]
@@ -73,14 +77,14 @@ class Line:
 def interval_chart(
     rows: Sequence[Interval], title: str, reference: float | None = None, across: str = "", *, percent: bool = False
 ) -> Chart | None:
-    """Make a chart with a row per name: a marker on its interval.
+    """Make a chart with one row per name, each a marker on its interval.
 
     Args:
-        rows: from top to bottom; those whose value or bounds are not finite are left out.
-        title: the chart's name.
-        reference: where a dashed line stands (no difference).
-        across: label of the axis.
-        percent: whether values are shares, shown in percent.
+        rows: the rows from top to bottom; those whose value or bounds are not finite are left out.
+        title: the chart's title.
+        reference: the value of a dashed line, which stands for no difference; None for no line.
+        across: the label of the axis.
+        percent: whether values are shares, to be shown in percent.
 
     Returns:
         The chart; None without finite rows.
@@ -96,15 +100,15 @@ def interval_chart(
 def scatter(
     points: Sequence[ScatterPoint], title: str, across: str, up: str, *, percent: bool = False, joined: bool = False
 ) -> Chart | None:
-    """Make a chart of points with the intervals of their heights.
+    """Make a chart of points with vertical intervals.
 
     Args:
-        points: those that are not finite are left out.
-        title: the chart's name.
-        across: label of the horizontal axis.
-        up: label of the vertical axis.
-        percent: whether heights are shares, shown in percent.
-        joined: whether a line joins the points of a name, in the order given.
+        points: the points; those that are not finite are left out.
+        title: the chart's title.
+        across: the label of the horizontal axis.
+        up: the label of the vertical axis.
+        percent: whether vertical values are shares, to be shown in percent.
+        joined: whether a line joins the points of one name, in the order given.
 
     Returns:
         The chart; None without finite points.
@@ -121,9 +125,9 @@ def line_chart(lines: Sequence[Line], title: str, *, percent: bool = False, log:
     """Make a chart of values over steps.
 
     Args:
-        lines: one per variant, the best first; a value that is not finite leaves a gap.
-        title: the chart's name.
-        percent: whether values are shares, shown in percent.
+        lines: one line per variant, the best first; a value that is not finite leaves a gap.
+        title: the chart's title.
+        percent: whether values are shares, to be shown in percent.
         log: whether the vertical axis is logarithmic; values of zero or less leave a gap.
 
     Returns:
@@ -149,9 +153,9 @@ def heat_map(names: Sequence[str], shares: Sequence[Sequence[float | None]], tit
     """Make a square heat map.
 
     Args:
-        names: of the rows, from top to bottom, and of the columns.
-        shares: (N, N), how often the row beats the column; None leaves a cell empty.
-        title: the chart's name.
+        names: N names, of the rows from top to bottom and of the columns from left to right.
+        shares: (N, N) shares in [0, 1] in which the row beats the column; None leaves a cell empty.
+        title: the chart's title.
 
     Returns:
         The chart.
@@ -176,7 +180,7 @@ def _draw_intervals(
     for y, r in enumerate(rows):
         words = f"{r.name}: {label(r.value)} ({label(r.low)} to {label(r.high)})"
         marks += [_interval(axes, [r.low, r.high], [y, y], 3, r), _marker(axes, r.value, y, r, words)]
-    axes.set_ylim(len(rows) - HALF, -HALF)  # the first on top
+    axes.set_ylim(len(rows) - HALF, -HALF)  # the first row on top
     axes.set_yticks(range(len(rows)), [clipped(r.name) for r in rows], color=INK, fontsize=13)
     axes.margins(x=0.06)
     axes.set_xlabel(across)
@@ -204,7 +208,7 @@ def _draw_scatter(
         marks.append(_marker(axes, p.across, p.y, p, words, hollow=p.hollow))
     axes.margins(0.1, 0.06)
     axes.set_xlabel(across)
-    axes.set_title(up)  # above the axis, where it needs no turned letters
+    axes.set_title(up)  # above the axis, so that it need not be rotated
     _ticks(axes.xaxis)
     _ticks(axes.yaxis, percent=percent)
     return marks
@@ -212,7 +216,7 @@ def _draw_scatter(
 
 def _draw_lines(axes: Axes, lines: Sequence[Line], percent: bool, log: bool) -> list[Mark]:
     marks = []
-    for i, line in reversed(list(enumerate(lines))):  # the best stands on top
+    for i, line in reversed(list(enumerate(lines))):  # the best line is drawn last, on top
         drawn_as = look(line.series).line() | ({} if i < BOLD else FAINT)
         (drawn,) = axes.plot(line.xs, line.ys, **drawn_as, solid_joinstyle="round", clip_on=False)
         marks.append(Mark(drawn, "line", line.name))
@@ -259,11 +263,11 @@ def _marker(
 
 
 def _ticks(axis: Axis, *, percent: bool = False, log: bool = False) -> None:
-    """Set a few round ticks inside the limits, which must be final."""
+    """Set a few round ticks inside the axis limits, which must not change afterwards."""
     low, high = sorted(axis.get_view_interval())
 
     def label(value: float, _: int) -> str:
-        return short(value if abs(value) > (high - low) * 1e-9 else 0.0, percent=percent)  # 0.3 - 3 * 0.1 is zero
+        return short(value if abs(value) > (high - low) * 1e-9 else 0.0, percent=percent)  # rounding errors are zero
 
     decades = range(ceil(log10(low)), floor(log10(high)) + 1) if log else []
     axis.set_major_locator(

@@ -1,4 +1,4 @@
-"""Training curves, thinned to what a screen can show, and likelihood displacement in words."""
+"""Chart training curves with as many points as a screen can show, and describe likelihood displacement in words."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from prefzoo.evals.metrics.builtin.chosen_answers import CHOSEN_DISPLACEMENT
 from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Line, line_chart
 
-MARGINS, FREE = "margins", "margins of means"  # made of rewards/margins, which each loss scales by its own beta
-POINTS = 120  # of a line at most; means of neighbouring steps
+MARGINS, FREE = "margins", "margins of means"  # rewards/margins divided by the loss's beta
+POINTS = 120  # most points of a line, each a mean of neighbouring steps
 QUARTER = 4
-STANDARD_ERRORS = 2.0
+STANDARD_ERRORS = 2.0  # by which a change must exceed the noise between steps
 CURVES = (
-    ("loss", "Loss", "As a multiple of the first step's: losses have different units."),
+    ("loss", "Loss", "Relative to its value at the first step, as losses have different units."),
     (MARGINS, "Margin", "Chosen minus rejected log-ratio to the reference, in nats, without the loss's beta."),
     (FREE, "Margin without a reference", "Chosen minus rejected mean log-prob of a token, in nats, without beta."),
     ("rewards/accuracies", "Accuracy", "Share of the step's pairs whose chosen answer has the higher reward."),
     ("logps/chosen", "Log-prob of chosen answers", "Mean over the step's answers, in nats."),
     ("logps/rejected", "Log-prob of rejected answers", "Mean over the step's answers, in nats."),
-    ("grad_norm", "Gradient norm", "Before clipping; logarithmic."),
+    ("grad_norm", "Gradient norm", "Before clipping, on a logarithmic axis."),
 )
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A chart with its heading and how to read it."""
+    """A chart with its heading, and a note on how to read it."""
 
     title: str
     note: str
@@ -40,7 +40,15 @@ class Curve:
 
 
 def curves(run: RunFiles, series: Mapping[str, int]) -> list[Curve]:
-    """Return a chart for each number that any variant logged; `series` numbers the variants, best first."""
+    """Chart every number that at least one variant logged.
+
+    Args:
+        run: the run's files.
+        series: the number of each variant's look (see `style.look`), best first.
+
+    Returns:
+        The charts, in the order of `CURVES`.
+    """
     drawn = []
     for column, title, note in CURVES:
         own = {name: i for name, i in series.items() if name in run.variants}
@@ -67,36 +75,42 @@ def _line(variant: VariantFiles, column: str, series: int) -> Line | None:
 
 
 def _kind_of_margin(variant: VariantFiles) -> str:
-    """Return whether rewards are log-ratios to a reference, as the loss says; else as the first step shows."""
+    """Return which kind of margin a variant logged: `MARGINS` with a reference model, `FREE` without one.
+
+    A registered loss declares it. For a loss in a file, a margin of zero at the first step means that it has a
+    reference.
+    """
     name = variant.result.loss if variant.result is not None else variant.name
-    if name in losses.names():  # a file of the user's is not run again for a picture
+    if name in losses.names():  # a loss in a user's file is not imported for a chart
         return MARGINS if losses.get(name).needs_reference else FREE
     return MARGINS if variant.steps["rewards/margins"].iloc[0] == 0 else FREE
 
 
 def _beta(variant: VariantFiles) -> float:
-    """Return what the loss multiplied its rewards by: its parameter beta, of a sum its first term's that has one."""
+    """Return the beta by which the loss scaled its rewards; for a sum of losses, that of the first term with a beta."""
     params = variant.result.params if variant.result is not None else {}
     betas = [own.get("beta") for own in (params, *params.values()) if isinstance(own, dict)]
     return next((float(b) for b in betas if b), 1.0)
 
 
 def _thin(values: pd.Series) -> list[float]:
-    """Return at most `POINTS` means of neighbours; NaN where all of them are NaN."""
+    """Return at most `POINTS` means of neighbouring values; NaN where no value is finite."""
     parts = np.array_split(values.to_numpy(dtype=float), min(POINTS, len(values)))
     return [float(p[np.isfinite(p)].mean()) if np.isfinite(p).any() else nan for p in parts]
 
 
 def displaced(variant: VariantFiles, held_out: float | None) -> str | None:
-    """Report in words whether the chosen answers lost probability, although they are the preferred ones.
+    """Describe a drop of the chosen answers' log-probs (likelihood displacement).
+
+    Without held-out pairs the training log decides. If rewards start at zero, it compares the policy with the reference
+    over the last quarter of the steps; otherwise it compares the last quarter with the first.
 
     Args:
-        variant: a trained one.
-        held_out: mean change of log-prob on held-out pairs, in nats per token; None where it was not measured. Then
-            the training decides: against the reference where rewards start from zero, else last steps against first.
+        variant: a trained variant.
+        held_out: mean change of the log-probs on held-out pairs, in nats per token; None if it was not measured.
 
     Returns:
-        How much was lost; empty where nothing was, None where neither shows it.
+        The drop in words; empty if there is none, None if it cannot be known.
     """
     if held_out is not None:
         lost = f"{CHOSEN_DISPLACEMENT.text(abs(held_out))} {CHOSEN_DISPLACEMENT.unit}"

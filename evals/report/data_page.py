@@ -1,4 +1,4 @@
-"""The audit of a recipe's data as one page that fetches nothing: what is odd, lengths, languages, pairs by role."""
+"""Write the audit of a recipe's data as one HTML page: odd rows, lengths, languages, and sample rows by role."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from prefzoo.evals.report.parts import environment, part
 from prefzoo.runtime import run_folders
 from prefzoo.version import __version__
 
-PAIRS = 10  # rows of each data set that are shown
-MOST = 1500  # tokens of a shown prompt or answer
+PAIRS = 10  # rows shown of each data set
+MOST = 1500  # most tokens shown of a prompt or answer
 NAMES = {"assistant": "assistant, scored", UNSCORED: "assistant, not scored", TEMPLATE: "chat template"}
 STYLES = {"assistant": "scored", UNSCORED: "unscored", TEMPLATE: "template", "system": "system", "user": "user"}
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Neighbouring tokens of one role, as text."""
+    """A run of neighbouring tokens of one role, decoded. `style` is its CSS class."""
 
     text: str
     name: str
@@ -42,10 +42,10 @@ class ShownText:
     """A prompt or an answer as it is tokenised.
 
     Attributes:
-        title: what it is.
-        segments: its text by role.
-        tokens, scored: number of all its tokens, and of those that are scored.
-        more: tokens that are not shown.
+        title: its kind, such as `prompt` or `chosen`.
+        segments: its text, split by role.
+        tokens, scored: number of all its tokens, and of its scored tokens.
+        more: number of tokens that are not shown.
     """
 
     title: str
@@ -57,7 +57,14 @@ class ShownText:
 
 @dataclass(frozen=True)
 class ShownRow:
-    """A row of the data: its number from 1, with its source if there are several; scores, prompt and answers."""
+    """A row of the data.
+
+    Attributes:
+        title: its number from 1, with its source if there are several.
+        scores: scores of the chosen and the rejected answer; None without scores.
+        prompt: the prompt.
+        answers: the answers.
+    """
 
     title: str
     scores: tuple[float, float] | None
@@ -71,11 +78,12 @@ class ShownSet:
 
     Attributes:
         use: `train` or `eval`.
-        audit: its statistics, with the tokens of each role.
-        rows: some of its rows, from all over it.
-        findings: what is odd, with the rows in words.
-        roles, languages: names with numbers and shares.
-        bars: most tokens, and for each kind of answers the number and the share of the longest bar.
+        audit: its statistics, with the number of tokens of each role.
+        rows: sample rows, evenly spread.
+        findings: each kind of odd rows, with example rows in words.
+        roles, languages: name, count and share of each.
+        bars: histogram of scored tokens: the largest number of tokens in a bin and, for each kind of answer, the count
+            and its ratio to the largest count.
     """
 
     use: str
@@ -91,24 +99,24 @@ def write_page(name: str, sets: Mapping[str, AuditedData], tokenizer: Any, readi
     """Write the page of a recipe's data atomically.
 
     Args:
-        name: the recipe's.
-        sets: its data sets by use, with the tokens of each role counted.
-        tokenizer, reading: those that they were read with.
-        out: the file.
+        name: the recipe's name.
+        sets: the data sets by use, audited with counts of tokens by role.
+        tokenizer, reading: the tokenizer and the settings with which they were tokenised.
+        out: the file to write.
     """
     run_folders.write_text(out, page(name, sets, tokenizer, reading))
 
 
 def page(name: str, sets: Mapping[str, AuditedData], tokenizer: Any, reading: Reading) -> str:
-    """Return the page of a recipe's data, as HTML.
+    """Return the page of a recipe's data.
 
     Args:
-        name: the recipe's.
-        sets: its data sets by use, with the tokens of each role counted.
-        tokenizer, reading: those that they were read with.
+        name: the recipe's name.
+        sets: the data sets by use, audited with counts of tokens by role.
+        tokenizer, reading: the tokenizer and the settings with which they were tokenised.
 
     Returns:
-        The page.
+        The page, as HTML.
     """
     shown = [_shown_set(use, data, tokenizer, reading) for use, data in sets.items()]
     styles = {segment.style: segment.name for one in shown for row in one.rows for segment in _segments(row)}
@@ -143,7 +151,7 @@ def _shown_set(use: str, data: AuditedData, tokenizer: Any, reading: Reading) ->
 
 
 def _text_of(tokens: TokenExample, examples: Sequence[Example], tokenizer: Any, reading: Reading) -> Example:
-    """Return which of a row's examples, of which a row of several answers has several, was tokenised to these."""
+    """Return the example that gave these tokens; a row with several answers has several examples."""
     if len(examples) > 1:
         for example in examples:
             read = encode_row(tokenizer, example, reading, Counter())
@@ -171,7 +179,7 @@ def _shown_row(
 
 def _shown_text(title: str, ids: Sequence[int], roles: Sequence[str], tokenizer: Any) -> ShownText:
     segments, at = [], 0
-    padded = [*roles, *[TEMPLATE] * len(ids)][: len(ids)]  # a BOS that stands for an empty prompt has no role
+    padded = [*roles, *[TEMPLATE] * len(ids)][: len(ids)]  # the BOS of an empty prompt has no role
     for role, run in groupby(padded[:MOST]):
         length = len(list(run))
         segments.append(Segment(tokenizer.decode(ids[at : at + length]), NAMES.get(role, role), _style(role)))

@@ -1,4 +1,4 @@
-"""What a reader asks of a run before its numbers: when, where, how long, on what; and which versions, once."""
+"""Collect the facts about a run: model, data, time, cost, hardware and versions."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from prefzoo.runtime.measuring_time import measuring_costs
 from prefzoo.runtime.run_folders import RunResult
 from prefzoo.runtime.wall_time import read_wall_time
 
-DATE = len("2026-01-31 12:00")  # of an ISO 8601 time that is shown
+DATE = len("2026-01-31 12:00")  # characters shown of an ISO 8601 time
 
 
 def facts(run: RunFiles, measured_on: str, judge: str) -> dict[str, str]:
-    """Collect what stands at the top of the page.
+    """Collect the facts at the top of the page.
 
     Args:
-        run: its files.
-        measured_on: how many prompts and pairs.
+        run: the run's files.
+        measured_on: the number of prompts and pairs, in words.
         judge: the judge's name; empty if there was none.
 
     Returns:
-        Each fact as text, by its heading; what is not known is left out.
+        Each fact as text, by its heading; unknown facts are left out.
     """
     results = [v.result for v in run.variants.values() if v.result is not None]
     about = {
@@ -47,7 +47,7 @@ def facts(run: RunFiles, measured_on: str, judge: str) -> dict[str, str]:
 
 
 def hardware(environment: Mapping[str, Any]) -> str:
-    """Return what a training ran on, like `2 × NVIDIA H100` or `AMD EPYC, 2 cores`."""
+    """Return the hardware of a training, like `2 × NVIDIA H100` or `AMD EPYC, 2 cores`."""
     own, processes = environment.get("hardware") or {}, environment.get("processes") or 1
     cores = f", {own['cores']} cores" if own.get("cores") else ""
     device = own.get("gpu") or (f"{own['processor']}{cores}" if own.get("processor") else "")
@@ -55,11 +55,11 @@ def hardware(environment: Mapping[str, Any]) -> str:
 
 
 def environments(run: RunFiles) -> list[dict[str, Any]]:
-    """Return what the trainings ran with, each kind once.
+    """Group the trainings by environment (hardware, commit and versions).
 
     Returns:
-        Per kind `variants` (empty if there is a single kind) and `rows`, the facts by their heading. The time at which
-        a training finished makes no kind.
+        For each environment `variants`, the names of its trainings (empty if there is only one environment), and
+        `rows`, its facts by their heading. The times at which trainings finished are ignored.
     """
     kinds: dict[str, tuple[list[str], dict[str, Any]]] = {}
     for name, variant in run.variants.items():
@@ -118,6 +118,6 @@ def _steps(results: Sequence[RunResult]) -> str:
 
 
 def _values(values: Sequence[Any], unit: str = "", joined: str = ", ") -> str:
-    """Return the different values once each."""
+    """Join the distinct values into one text, with a unit; empty if there are none."""
     known = list(dict.fromkeys(str(v) for v in values if v not in (None, "")))
     return joined.join(known) + unit if known else ""

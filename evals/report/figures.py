@@ -1,4 +1,4 @@
-"""The pictures of a run for papers, as SVG and PNG: the charts of its page, and the round robin as a heat map."""
+"""Write the pictures of a run for papers, as SVG and PNG: the charts of its page, and its round robin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefzoo.evals.report.frontier import along, frontier
 from prefzoo.evals.report.style import series_numbers
 from prefzoo.runtime.run_folders import BASE
 
-COLUMNS = 3  # of a picture with several charts
+COLUMNS = 3  # most charts in a row of a picture
 
 
 def draw(run: RunFiles, folder: Path) -> list[Path]:
@@ -45,13 +45,13 @@ def draw(run: RunFiles, folder: Path) -> list[Path]:
 
 
 def order_of(run: RunFiles, board: Leaderboard | None) -> list[str]:
-    """Return the names of all variants and the base, best first; what could not be ranked is last."""
+    """Return the names of all variants and the base, best first; those without a rank are last."""
     ranked = board.order if board is not None else []
     return [*ranked, *(n for n in run.variants if n not in ranked)]
 
 
 def loss_of(run: RunFiles, name: str) -> str:
-    """Return the name of a variant's loss; of the base, `untrained`."""
+    """Return the name of a variant's loss; `untrained` for the base."""
     if name == BASE:
         return "untrained"
     variant = run.recipe["variants"].get(run.finals.get(name, name)) or {}
@@ -59,14 +59,14 @@ def loss_of(run: RunFiles, name: str) -> str:
 
 
 def series_of(run: RunFiles, order: Sequence[str]) -> dict[str, int]:
-    """Choose the look of each trained variant by its loss, so that it is the same in every report.
+    """Choose the look of each trained variant by its loss, so that a loss looks the same in every report.
 
     Args:
-        run: its files.
-        order: all names, best first.
+        run: the run's files.
+        order: the names of all variants and the base, best first.
 
     Returns:
-        Numbers for `style.look`, in the order given.
+        The number of each variant's look (see `style.look`), in the order given.
     """
     known = [n for n in (*run.recipe["variants"], *run.finals, *order) if n != BASE]
     numbers = series_numbers({name: loss_of(run, name) for name in dict.fromkeys(known)})
@@ -74,16 +74,16 @@ def series_of(run: RunFiles, order: Sequence[str]) -> dict[str, int]:
 
 
 def ranking(long: pd.DataFrame, series: Mapping[str, int], primary: str, most: int | None = None) -> Chart | None:
-    """Make the chart of what the board ranks by.
+    """Chart the metric that ranks the variants.
 
     Args:
         long: the run's long table.
-        series: of each variant, best first.
-        primary: the metric that ranks; empty where nothing was measured.
-        most: rows at most; None shows all.
+        series: the number of each variant's look (see `style.look`), best first.
+        primary: the metric that ranks; empty if nothing was measured.
+        most: the most rows; None for all.
 
     Returns:
-        The chart, or None where nothing was measured.
+        The chart; None if nothing was measured.
     """
     if not primary or long.empty:
         return None

@@ -1,4 +1,4 @@
-"""The reward-KL frontier of a run: its chart, and why its rewards are not the leaderboard's."""
+"""Chart the reward-KL frontier of a run, and explain why its rewards differ from the leaderboard's."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ from prefzoo.evals.report.charts import ScatterPoint, scatter
 from prefzoo.evals.report.numbers import amount
 from prefzoo.runtime.run_folders import BASE
 
-WIDTH = 0.4  # of the room between two checkpoints that the variants at one of them take
-TWO = 2  # points of a variant, its start and its end, are no course
+WIDTH = 0.4  # share of the space between two checkpoints over which the variants of one are spread
+TWO = 2  # checkpoints, start and end, that are too few for a chart over steps
 
 
 def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
-    """Chart the reward against the KL from the reference, with a line through each variant's checkpoints."""
+    """Chart the reward against the KL from the reference, with a line through each variant's checkpoints.
+
+    Args:
+        run: the run's files.
+        series: the number of each variant's look (see `style.look`).
+
+    Returns:
+        The chart; None if the run has no frontier.
+    """
     table = run.frontier
     if table.empty:
         return None
@@ -38,7 +46,15 @@ def frontier(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
 
 
 def along(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
-    """Chart the reward against the step of the training; a single point of each variant is on the leaderboard."""
+    """Chart the reward against the training step.
+
+    Args:
+        run: the run's files.
+        series: the number of each variant's look (see `style.look`).
+
+    Returns:
+        The chart; None if no variant has a checkpoint between its start and its end.
+    """
     table = run.frontier
     if table.empty or table.groupby("variant").step.nunique().max() <= TWO:
         return None
@@ -55,18 +71,18 @@ def along(run: RunFiles, series: Mapping[str, int]) -> Chart | None:
 
 
 def _aside(table: pd.DataFrame) -> dict[str, float]:
-    """Return how far beside a step the points of each variant stand, in steps, so that none covers another."""
+    """Return the distance, in steps, between each variant's points and their step, so that no point covers another."""
     names, steps = list(dict.fromkeys(map(str, table["variant"]))), sorted(set(table["step"]))
     room = WIDTH * min(later - step for step, later in pairwise(steps))
     return {name: room * ((i + 0.5) / len(names) - 0.5) for i, name in enumerate(names)}
 
 
 def explanation(run: RunFiles, long: pd.DataFrame) -> str:
-    """Explain why the rewards of the chart are not the numbers of the leaderboard; empty where they are the same.
+    """Explain why the rewards in the chart differ from the leaderboard's; empty if they are the same numbers.
 
     Args:
-        run: its files.
-        long: its long table.
+        run: the run's files.
+        long: the run's long table.
     """
     table = run.frontier
     if table.empty or str(table["metric"].iloc[0]) not in ("score", "win_rate"):
@@ -74,12 +90,12 @@ def explanation(run: RunFiles, long: pd.DataFrame) -> str:
     evals, metric = run.recipe.get("evals") or {}, Metrics()[str(table["metric"].iloc[0])]
     few = f"the first {evals['kl']}" if evals.get("kl") else "a part"
     text = (
-        f"KL is measured on answers that are drawn at random from the model, so the {metric.title} here is of such "
-        f"answers to {few} of the prompts; the leaderboard's is of the most likely answers to all prompts."
+        f"KL is measured on answers that are sampled from the model. So the {metric.title} in this chart is that of "
+        f"sampled answers to {few} of the prompts; the leaderboard shows that of greedy answers to all prompts."
     )
     start = table[table.step == 0].reward
     own = long[(long.variant == BASE) & (long.metric == metric.name)].value if not long.empty else start[:0]
     if metric.name == "score" and len(start) and len(own) and isfinite(start.iloc[0]) and isfinite(own.iloc[0]):
         here, there = amount(metric, float(start.iloc[0])), amount(metric, float(own.iloc[0]))
-        text += f" The base has {here} here and {there} there."
+        text += f" The base has {here} in this chart and {there} on the leaderboard."
     return text

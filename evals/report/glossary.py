@@ -1,4 +1,4 @@
-"""What each number of the page means, in which unit it is, and which way is better."""
+"""Define each metric of the page: its meaning, its unit, and whether more or less is better."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Definition:
     """A metric in words.
 
     Attributes:
-        name: as in the files of the run.
+        name: its name in the files of the run.
         label: the heading of its column.
-        meaning: what it is.
-        unit: what its values are in.
-        direction: which way is better.
-        measured_on: what its rows are; empty if that is not known.
+        meaning: its definition.
+        unit: the unit of its values.
+        direction: whether more or less is better.
+        measured_on: the kind of rows that it averages over; empty if unknown.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Definition:
 
     @property
     def tooltip(self) -> str:
-        """All of it in a line."""
+        """Meaning, unit and direction in one line."""
         return f"{self.meaning} Unit: {self.unit}; {self.direction}."
 
 
 def definition(metric: Metric) -> Definition:
-    """Return a metric in words."""
+    """Return the definition of a metric."""
     meaning = metric.description or "Its package does not describe it"
     unit = "percent, differences in points" if metric.percent else metric.unit or "a plain number"
     return Definition(

@@ -1,8 +1,8 @@
-"""Pictures of the losses: value and slope against the log-ratio margin, each beside DPO's, and the zoo on one page.
+"""Plot value and slope of each loss against the log-ratio margin, next to DPO, and all losses in one picture.
 
-One pair is swept: the reference gives -20 nats to a chosen answer of 10 tokens and -30 nats to a rejected one of 14;
-the policy differs from it by +h/2 on the first and -h/2 on the second. Every point is a batch of its own at the first
-step: what a loss does with other rows, or with earlier steps, is not in the picture.
+The plots vary the margin h of one pair. The reference gives -20 nats to a chosen answer of 10 tokens, and -30 nats to a
+rejected one of 14. The policy gives h/2 more to the first and h/2 less to the second. Every point is a batch of one
+pair at the first step, so the plots do not show how a loss depends on other rows or on earlier steps.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from prefzoo.training.loss_inputs import Inputs
 from prefzoo.types import Mismatched, RankedScores, TokenKL, VocabLogProbs
 
 SPAN, POINTS = 30.0, 61
-CHOSEN, REJECTED = (-20.0, 10), (-30.0, 14)  # the reference's nats, and tokens
-BLUE, GREY = "#0072b2", "#888888"  # told apart by colour-blind eyes, and by dashes
+CHOSEN, REJECTED = (-20.0, 10), (-30.0, 14)  # the reference's log-prob in nats, and the number of tokens
+BLUE, GREY = "#0072b2", "#888888"  # safe for colour-blind readers; the grey line is dashed, too
 SETTINGS = {"font.size": 8, "axes.grid": True}
-COLUMNS = 7  # of the picture of all losses
+COLUMNS = 7  # in the picture of all losses
 DPI = 80
 
 
 @dataclass(frozen=True)
 class LossCurve:
-    """A loss against the margin.
+    """A loss as a function of the margin h.
 
     Attributes:
         margins: `POINTS` values of h in nats, from `-SPAN` to `SPAN`.
-        values: the loss less its value at h = 0.
-        slopes: dL/dh.
+        values: the loss minus its value at h = 0.
+        slopes: its slopes dL/dh.
     """
 
     margins: list[float]
@@ -46,9 +46,10 @@ class LossCurve:
 
 
 def loss_curve(loss: Loss) -> LossCurve:
-    """Return value and slope of a loss against the margin, at its default knobs.
+    """Return value and slope of a loss for each margin, with its default parameters.
 
-    An unpaired loss is the mean over both answers. Other inputs are constant: KLs of 1 nat, scores 1 and 0, no drift.
+    An unpaired loss is the mean over both answers. Other inputs are constant: KLs of 1 nat, scores of 1 and 0, and
+    mismatched pairs with a log-ratio of 0.
     """
     margins = torch.linspace(-SPAN, SPAN, POINTS, dtype=torch.float64)
     values, slopes = [], []
@@ -63,7 +64,15 @@ def loss_curve(loss: Loss) -> LossCurve:
 
 
 def draw(drawn: Sequence[Loss], folder: Path) -> list[Path]:
-    """Write `NAME.svg` for every loss, and `zoo.png` with all of them, and return their paths."""
+    """Write `NAME.svg` for every loss and `zoo.png` with all of them.
+
+    Args:
+        drawn: the losses.
+        folder: the folder of the pictures.
+
+    Returns:
+        The paths of the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     curves = {loss.name: loss_curve(loss) for loss in drawn}
     dpo = loss_curve(losses.get("dpo"))  # type: ignore[arg-type]  # a single loss
@@ -75,14 +84,14 @@ def draw(drawn: Sequence[Loss], folder: Path) -> list[Path]:
 
 
 def values_at(loss: AnyLoss, h: Tensor) -> Tensor:
-    """Return a loss's values for the pairs of one step, at its default knobs.
+    """Return a loss's values for the pairs of one step, with its default parameters.
 
     Args:
-        loss: The loss.
-        h: (B,) margin of each pair.
+        loss: the loss.
+        h: (B,) margin of each pair, in nats.
 
     Returns:
-        (B,) values, or (2B,) of a loss of single answers.
+        (B,) values; (2B,) for a loss of single answers.
     """
     policy = _pairs(CHOSEN[0] + h / 2, REJECTED[0] - h / 2)
     reference = _pairs(torch.full_like(h, CHOSEN[0]), torch.full_like(h, REJECTED[0]))
@@ -95,7 +104,7 @@ def values_at(loss: AnyLoss, h: Tensor) -> Tensor:
 
 
 def _pairs(chosen: Tensor, rejected: Tensor) -> VocabLogProbs:
-    """Spread the nats of both answers evenly over their tokens."""
+    """Spread the log-probs of both answers, (B,) each in nats, evenly over their tokens."""
     lengths = [torch.full((len(chosen),), n) for _, n in (CHOSEN, REJECTED)]
     width = max(CHOSEN[1], REJECTED[1])
     inside = [(torch.arange(width) < n).to(chosen.dtype).expand(len(chosen), width) for _, n in (CHOSEN, REJECTED)]
@@ -134,7 +143,7 @@ def _zoo(curves: Mapping[str, LossCurve], dpo: LossCurve) -> Figure:
 
 
 def _plot(axes: Axes, name: str, margins: list[float], own: list[float], dpo: list[float]) -> None:
-    """Draw a loss beside DPO, scaled to its height: betas differ by factors of hundreds, and shapes are compared."""
+    """Plot a loss, and DPO scaled to its height, to compare shapes: betas differ by factors of hundreds."""
     height, wanted = (max(map(abs, values)) or 1.0 for values in (dpo, own))
     axes.plot(margins, own, color=BLUE, label=name)
     axes.plot(margins, [v * wanted / height for v in dpo], color=GREY, linestyle="--", label="dpo, scaled")

@@ -1,4 +1,4 @@
-"""Variants against each other and against length: the heat map, and win rates by length."""
+"""The head-to-head table of variants, and their win rates by length of answers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,18 @@ from prefzoo.evals.stats import intervals
 from prefzoo.runtime.run_folders import BASE
 
 HALF = 0.5
-MOST_PAIRS = 60  # of a table
+MOST_PAIRS = 60  # rows in a table of pairs
 
 
 @dataclass(frozen=True)
 class Square:
-    """A cell of the heat map: its text, and how far from one half, in percent of the way to a certain win or loss."""
+    """A cell of the heat map.
+
+    Attributes:
+        text: the win rate; empty on the diagonal.
+        strength: distance of the win rate from one half, from 0 (a tie) to 100 (always won or lost).
+        won: whether the win rate is above one half.
+    """
 
     text: str
     strength: int
@@ -40,7 +46,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Match:
-    """A row of the heat map, in the leaderboard's order and with its rank."""
+    """A row of the heat map, as texts, with the variant's rank on the leaderboard."""
 
     variant: str
     rank: str
@@ -50,7 +56,7 @@ class Match:
 
 
 def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
-    """Return `round_robin.json`; if it is missing, every two variants by the verifier's scores."""
+    """Return the content of `round_robin.json`, or else a round robin by the verifier's scores; None without scores."""
     if run.round_robin is not None:
         return run.round_robin
     measured: dict[str, Measured] = {n: v.measured for n, v in run.variants.items() if v.measured is not None}
@@ -62,11 +68,11 @@ def round_robin_of(run: RunFiles) -> dict[str, Any] | None:
 
 
 def matches(played: Mapping[str, Any], ranks: Mapping[str, str]) -> list[Match]:
-    """Return the heat map's rows.
+    """Return the rows of the heat map.
 
     Args:
-        played: as `round_robin.json` has it.
-        ranks: the leaderboard's, as text, by variant.
+        played: the content of `round_robin.json`.
+        ranks: each variant's rank on the leaderboard, as text.
     """
     scores = {s["variant"]: s for s in played["scores"]}
     rows = []
@@ -78,7 +84,7 @@ def matches(played: Mapping[str, Any], ranks: Mapping[str, str]) -> list[Match]:
 
 
 def in_order(played: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
-    """Return a round robin with its variants in another order; those that are not in it come last."""
+    """Return a round robin with its variants in the order given; variants outside that order come last."""
     names = list(played["variants"])
     wanted = [n for n in order if n in names] + [n for n in names if n not in order]
     at = [names.index(n) for n in wanted]
@@ -96,7 +102,7 @@ def _square(won: float | None) -> Square:
 
 
 def equal(tested: Equivalence | None) -> dict[str, Any] | None:
-    """Return the table of which variants are equal within a margin; None if that was not asked for."""
+    """Return the table of pairs with the answer whether they are equal within a margin; None without such a test."""
     if tested is None or not tested.pairs:
         return None
     rows = [
@@ -113,7 +119,15 @@ def equal(tested: Equivalence | None) -> dict[str, Any] | None:
 
 
 def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Chart | None:
-    """Chart the win rate against the mean length of answers, raw (filled) and length-controlled (hollow)."""
+    """Chart the raw (filled) and length-controlled (hollow) win rates against the mean length of answers in words.
+
+    Args:
+        long: the run's long table.
+        series: the number of each variant's look (see `style.look`).
+
+    Returns:
+        The chart; None without win rates.
+    """
     if long.empty:
         return None
     at = {(r["variant"], r["metric"]): r for r in long.to_dict("records")}
@@ -134,7 +148,7 @@ def by_length(long: pd.DataFrame, series: Mapping[str, int]) -> Chart | None:
 
 @dataclass(frozen=True)
 class Length:
-    """A row of the table beside the chart: lengths, and what controlling them changes; a dash where there is none."""
+    """A row of the table of lengths, as texts: lengths, both win rates and their difference; a dash if missing."""
 
     variant: str
     words: str
@@ -145,11 +159,11 @@ class Length:
 
 
 def lengths(long: pd.DataFrame, order: Sequence[str]) -> list[Length]:
-    """Return the lengths of answers and both win rates of each model, in an order; those without answers are left out.
+    """Return the lengths of answers and both win rates of each model; models without answers are left out.
 
     Args:
         long: the run's long table.
-        order: all names.
+        order: the names of all models, in the order of the rows.
     """
     metrics = Metrics()
     wanted = ("words", "length_ratio", "win_rate", "win_rate_lc")

@@ -1,6 +1,6 @@
-"""Pictures of the modifiers: the slope of two losses against the log-ratio margin, with the modifier and without it.
+"""Plot the slope of two losses against the log-ratio margin, with each modifier and without it.
 
-All margins of a picture are pairs of one step, so that a modifier that weighs the pairs of a step has some to weigh.
+All margins of a picture are pairs of one step, since some modifiers weight the pairs of a step against each other.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from prefzoo.evals.report.canvas import save_figure, styled
 from prefzoo.evals.report.loss_plots import BLUE, DPI, GREY, POINTS, SETTINGS, SPAN, values_at
 from prefzoo.losses import Loss, Modified, Modifier
 
-ON = ("dpo", "simpo", "kto")  # the first two that a modifier fits are drawn
+ON = ("dpo", "simpo", "kto")  # each modifier is drawn on the first two of these that it fits
 
 
 @dataclass(frozen=True)
 class ModifiedSlopes:
-    """Slopes of a loss against the margin.
+    """Slopes of a loss with and without a modifier, as functions of the margin h.
 
     Attributes:
-        loss: its name.
-        margins: `POINTS` values of h in nats, from `-SPAN` to `SPAN`: the pairs of the step.
-        plain, modified: by how much the sum of the step's values changes with each pair's h, without and with it.
+        loss: the name of the loss.
+        margins: `POINTS` values of h in nats, from `-SPAN` to `SPAN`, one for each pair of the step.
+        plain, modified: derivative of the sum of the step's values by each pair's h, without and with the modifier.
     """
 
     loss: str
@@ -40,17 +40,17 @@ class ModifiedSlopes:
 
 
 def modified_slopes(modifier: Modifier, loss: Loss) -> ModifiedSlopes:
-    """Return the slopes of a loss with a modifier and without it, all at their default knobs.
+    """Return the slopes of a loss with a modifier and without it, both with their default parameters.
 
     Args:
-        modifier: The modifier.
-        loss: The loss.
+        modifier: the modifier.
+        loss: the loss.
 
     Returns:
         The slopes at each margin.
 
     Raises:
-        UserError: The modifier does not fit the loss.
+        UserError: the modifier does not fit the loss.
     """
     changed = losses.modify(loss, [modifier.name])
     margins = torch.linspace(-SPAN, SPAN, POINTS, dtype=torch.float64)
@@ -58,14 +58,14 @@ def modified_slopes(modifier: Modifier, loss: Loss) -> ModifiedSlopes:
 
 
 def draw_modifiers(drawn: Sequence[Modifier], folder: Path) -> list[Path]:
-    """Write `NAME.svg` for every modifier, and return their paths.
+    """Write `NAME.svg` for every modifier.
 
     Args:
-        drawn: The modifiers.
-        folder: Where the pictures go.
+        drawn: the modifiers.
+        folder: the folder of the pictures.
 
     Returns:
-        The paths; a modifier that fits none of the losses has no picture.
+        The paths of the files. A modifier that fits none of the losses has no picture.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {one.name: list(islice(_fitting(one), 2)) for one in drawn}

@@ -1,4 +1,4 @@
-"""A run's numbers as the page shows them: the board, and each number as text with its interval."""
+"""Format a run's numbers for the page: the leaderboard, and each number with its interval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from prefzoo.runtime.run_folders import BASE
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of the leaderboard: the value that sorts it (None if nothing was measured), its text, its interval's."""
+    """A number on the leaderboard.
+
+    Attributes:
+        sort: the value by which a column is sorted; None if it is missing.
+        value, interval: the number and its interval, as texts.
+        note: a remark on the number; empty without one.
+    """
 
     sort: float | None
     value: str
@@ -28,12 +34,12 @@ class Cell:
 
 
 def board_of(run: RunFiles) -> Leaderboard | None:
-    """Return the board built from what is on disk; None if no variant was measured."""
+    """Build the leaderboard from the run's files; return None if no variant was measured."""
     return rebuilt(run) if set(all_measured(run)) - {BASE} else None
 
 
 def long_of(run: RunFiles, board: Leaderboard | None) -> pd.DataFrame:
-    """Return the run's long table, with the rows that only `board` has."""
+    """Return the run's long table, extended by the rows that only `board` has."""
     written = run.long
     if board is None:
         return written
@@ -46,17 +52,17 @@ def long_of(run: RunFiles, board: Leaderboard | None) -> pd.DataFrame:
 
 
 def columns_of(long: pd.DataFrame, metrics: Metrics) -> list[str]:
-    """Return the leaderboard's columns in order, without differences from the base, which have their own section."""
+    """Return the leaderboard's columns in order, without differences from the base, which have another section."""
     return [] if long.empty else metrics.in_order(str(m) for m in long.metric if not str(m).endswith(DELTA))
 
 
 def cells(long: pd.DataFrame, variant: str, metrics: Metrics) -> dict[str, Cell]:
-    """Return a variant's numbers by metric; the base is worth what it is by definition where it has none of its own.
+    """Return a variant's numbers by metric. For a metric that it lacks, the base gets its value by definition.
 
     Args:
         long: the run's long table.
-        variant: its name.
-        metrics: those of the run.
+        variant: the variant's name.
+        metrics: the metrics of the run.
 
     Returns:
         A cell for each metric that the variant has.
@@ -67,13 +73,13 @@ def cells(long: pd.DataFrame, variant: str, metrics: Metrics) -> dict[str, Cell]
 
 
 def _by_definition(long: pd.DataFrame, metrics: Metrics) -> dict[str, Cell]:
-    """Return what the base is worth against itself, of everything that others have."""
+    """Return the base's value by definition for each metric in the table that has one."""
     about = [] if long.empty else [metrics[str(name)] for name in long.metric.unique()]
     return {m.name: Cell(m.base_value, amount(m, m.base_value), "reference") for m in about if m.base_value is not None}
 
 
 def cell(row: dict[str, Any], metric: Metric) -> Cell:
-    """Return one row of the long table as text."""
+    """Format one row of the long table."""
     value, note = float(row["value"]), row.get("note")
     note = note if isinstance(note, str) else ""
     if not isfinite(value):
@@ -84,16 +90,16 @@ def cell(row: dict[str, Any], metric: Metric) -> Cell:
 
 
 def amount(metric: Metric, value: float) -> str:
-    """Return a value in the unit of its metric."""
+    """Format a value in the unit of its metric."""
     return signed_minus(metric.text(value) + ("%" if metric.percent else ""))
 
 
 def between(metric: Metric, low: float, high: float) -> str:
-    """Show an interval.
+    """Format an interval.
 
     Args:
-        metric: what the numbers are.
-        low, high: its ends.
+        metric: the metric of its ends.
+        low, high: the ends of the interval.
 
     Returns:
         `58.5 to 74.0` in the unit of the metric; empty if an end is not finite.
@@ -104,12 +110,12 @@ def between(metric: Metric, low: float, high: float) -> str:
 
 
 def signed_minus(words: str) -> str:
-    """Replace hyphens by true minus signs, as wide as a plus."""
+    """Replace hyphens by minus signs, which are as wide as a plus."""
     return words.replace("-", "\N{MINUS SIGN}")
 
 
 def cost(name: str, value: float) -> str:
-    """Return a cost in a readable unit."""
+    """Format a cost in a readable unit."""
     if name == "seconds":
         return duration(value)
     if name.endswith("_bytes"):

@@ -1,4 +1,4 @@
-"""`report.html`: one file that fetches nothing. The template escapes every text of models and data."""
+"""Write `report.html`, one file that fetches nothing. The template escapes every text from models and data."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from prefzoo.runtime.run_folders import BASE
 from prefzoo.version import __version__
 
 FILE = "report.html"
-MOST = 5_000_000  # bytes
-SHOWN = 16  # rows of the first chart
+MOST = 5_000_000  # bytes of a page
+SHOWN = 16  # most rows of the first chart
 NOTHING_YET = "Nothing was measured yet: no variant can be ranked."
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the leaderboard; the main ones are shown unless a reader chooses others."""
+    """A column of the leaderboard. The `main` columns are shown unless the reader chooses others."""
 
     name: str
     label: str
@@ -64,7 +64,7 @@ def write(run: RunFiles, out: Path) -> None:
 
 
 def page(run: RunFiles, *, live: bool = False) -> str:
-    """Return the page of a run, as HTML; a `live` one reloads whenever the server that shows it has something new."""
+    """Return the page of a run, as HTML. A `live` page reloads whenever a file of the run changes on its server."""
     board = numbers.board_of(run)
     order = order_of(run, board)
     series = series_of(run, order)
@@ -89,7 +89,7 @@ def _environment(metrics: Metrics) -> jinja2.Environment:
 
 
 def _summary(run: RunFiles, board: Leaderboard | None) -> dict[str, Any]:
-    """Return the verdict in words, what so few prompts can show at all, what is unfinished, and the run's facts."""
+    """Return the verdict, the difference that the run can detect, the unfinished variants and the run's facts."""
     measured = [v.measured for v in run.variants.values() if v.measured is not None]
     n_prompts, n_pairs = (max((len(getattr(m, part)) for m in measured), default=0) for part in ("answers", "margins"))
     held_out = f"{n_pairs} held-out pairs" if n_pairs else "no held-out pairs"
@@ -110,7 +110,7 @@ def _judge(run: RunFiles) -> str:
 def _ranked(
     run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order: list[str], metrics: Metrics
 ) -> dict[str, Any]:
-    """Return the leaderboard's rows and columns, the definitions of these, and the chart of what it ranks by."""
+    """Return the leaderboard's rows and columns, the definitions of the columns, and the chart of the ranking."""
     primary = board.primary if board is not None else ""
     columns = numbers.columns_of(long, metrics)
     series = series_of(run, order)
@@ -132,7 +132,7 @@ def _ranked(
 
 
 def _pictures(run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, order: list[str]) -> dict[str, Any]:
-    """Return everything that is drawn, and the sentences beside it."""
+    """Return all charts, and the tables and texts next to them."""
     series = series_of(run, order)
     played = matches.round_robin_of(run)
     round_robin = matches.in_order(played, order) if played else None
@@ -156,7 +156,7 @@ def _pictures(run: RunFiles, board: Leaderboard | None, long: pd.DataFrame, orde
 
 
 def _held_out_displacement(long: pd.DataFrame) -> dict[str, float]:
-    """Return each variant's mean change of the chosen answers' log-probs, in nats per token."""
+    """Return each variant's mean change of the chosen answers' log-probs on held-out pairs, in nats per token."""
     if long.empty:
         return {}
     mine = long[(long.metric == "chosen_displacement") & long.value.notna()]
@@ -164,7 +164,7 @@ def _held_out_displacement(long: pd.DataFrame) -> dict[str, float]:
 
 
 def _origin(run: RunFiles) -> dict[str, Any]:
-    """Return costs, data, recipe, versions, hardware."""
+    """Return costs, data, recipe, versions and hardware."""
     results = {n: v.result for n, v in run.variants.items() if v.result is not None}
     columns = list(dict.fromkeys(k for r in results.values() for k in r.costs))
     return {

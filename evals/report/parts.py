@@ -1,4 +1,4 @@
-"""What all pages are made of: files beside this one, and templates that escape every text they are given."""
+"""Load the style sheets, scripts and templates of all pages. Templates escape every text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def part(name: str) -> str:
 
 
 def environment() -> jinja2.Environment:
-    """Return an environment of templates that escape what they are given, and refuse unknown names."""
+    """Return a jinja environment whose templates escape every text, and fail on unknown names."""
     templates = jinja2.Environment(
         loader=jinja2.FunctionLoader(part), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

@@ -1,4 +1,4 @@
-"""What every model answered, side by side with the judge's word, in a shape that the page's script reads."""
+"""Collect every model's answers with the judge's verdicts, as data for the page's script."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 from prefzoo.evals.judges.conversations import as_text
 from prefzoo.runtime.run_folders import BASE
 
-BUDGET = 3_000_000  # bytes of answers in a page of less than 5 MB
+BUDGET = 3_000_000  # bytes of prompts and answers, in a page of less than 5 MB
 
 
 def browser(run: RunFiles, order: Sequence[str], budget: int = BUDGET) -> dict[str, Any] | None:
     """Collect the prompts with the answers of all variants.
 
     Args:
-        run: its files.
-        order: the variants' names.
-        budget: bytes of JSON at most.
+        run: the run's files.
+        order: the names of the variants, in the order of the page.
+        budget: most bytes of JSON.
 
     Returns:
-        `variants`; `total` prompts of the run; `prompts`: as many of them from the first as `budget` allows, each with
-        `text`, `messages` if it is a conversation, and per variant `answers`, `won` (1: the variant's answer is better
-        than the base's, 0: the base's is, None: no verdict), `why` (there is none), `scores`, `words`. None if nothing
-        was generated.
+        None if nothing was generated. Otherwise `variants`, `base`, `total` (the number of prompts in the run) and
+        `prompts`, as many from the first on as `budget` allows. Each prompt has its `text`, `messages` if it is a
+        conversation, and lists with an entry per variant: `answers`, `won` (1 if the variant's answer is better than
+        the base's, 0 if it is worse, None without a verdict), `why` (the reason for a missing verdict), `scores` and
+        `words`.
     """
     names = [n for n in order if n in run.variants and run.variants[n].outputs]
     if not names:
@@ -50,7 +51,7 @@ def browser(run: RunFiles, order: Sequence[str], budget: int = BUDGET) -> dict[s
 
 
 def _answers(variant: VariantFiles, n: int) -> dict[str, list[Any]]:
-    """Return columns of `n` values each."""
+    """Return a variant's columns for the `n` prompts: answers, verdicts, reasons, scores and numbers of words."""
     m = variant.measured
     judged = {str(a["instruction"]): a for a in variant.annotations}
     verdicts = [judged.get(str(o["instruction"]), {}) for o in variant.outputs]
@@ -64,7 +65,7 @@ def _answers(variant: VariantFiles, n: int) -> dict[str, list[Any]]:
 
 
 def _turns(output: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the messages of a prompt, each as the page shows it; empty of a text, and of a file by another tool."""
+    """Return the role and text of each message of a prompt; empty if the file stores the prompt as a text."""
     messages = output.get("messages")
     if not (isinstance(messages, list) and all(isinstance(m, dict) and "role" in m for m in messages)):
         return []

@@ -1,4 +1,4 @@
-"""Show a run's page in the browser while the run goes on, to this machine alone."""
+"""Serve the page of a running run on the loopback address, so that only this machine can open it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from prefzoo.evals.report.page import page
 
 LOOPBACK = "127.0.0.1"
 PORT = 8765
-NAMES = (LOOPBACK, "localhost")  # a page of another site that names this server otherwise is refused
-WATCHED = (".json", ".jsonl", ".csv", ".yaml")
+NAMES = (LOOPBACK, "localhost")  # allowed hosts; others are refused, since another site could point its name here
+WATCHED = (".json", ".jsonl", ".csv", ".yaml")  # suffixes of the run's files that the page depends on
 
 
 class LivePage:
-    """The page of a run, made again when a file of the run has changed."""
+    """The page of a run, rebuilt whenever a file of the run has changed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._lock = folder, Lock()
         self._state, self._page = "", b""
 
     def state(self) -> str:
-        """Return a text that changes whenever a file of the run does."""
+        """Return a text that changes when a file is added to the run or written."""
         files = [path for pattern in ("*", "*/*") for path in self.folder.glob(pattern) if path.suffix in WATCHED]
         stamps = [path.stat().st_mtime_ns for path in files if path.is_file()]
         return f"{len(stamps)}-{max(stamps, default=0)}"
 
     def page(self) -> bytes:
-        """Return the page as the run's files are now.
+        """Return the page of the run's current files.
 
         Raises:
-            UserError: A file cannot be read.
+            UserError: a file cannot be read.
         """
-        with self._lock:  # one request makes it, the others get it too
+        with self._lock:  # one request rebuilds the page, and the others wait for it
             state = self.state()
             if state != self._state:
                 self._page = page(read_run(self.folder), live=True).encode()
@@ -47,17 +47,17 @@ class LivePage:
 
 
 def server_of(folder: Path, port: int = PORT) -> ThreadingHTTPServer:
-    """Return a server of a run's page, on the loopback address.
+    """Return a server for a run's page, on the loopback address.
 
     Args:
-        folder: The run's.
-        port: Where it listens; 0 for any free port.
+        folder: the run's folder.
+        port: the port to listen on; 0 for any free port.
 
     Returns:
         The server; `serve_forever` starts it.
 
     Raises:
-        UserError: The folder is no run's, or the port is taken.
+        UserError: the folder does not hold a run, or the port is taken or not allowed.
     """
     read_run(folder)
     try:
@@ -83,7 +83,7 @@ def _handler(live: LivePage) -> type[BaseHTTPRequestHandler]:
                 return
             try:
                 body = content()
-            except UserError as e:  # a file that is just being written; the next look finds it whole
+            except UserError as e:  # a file is being written; the page asks again in a few seconds
                 self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, explain=str(e))
                 return
             self.send_response(HTTPStatus.OK)
@@ -94,6 +94,6 @@ def _handler(live: LivePage) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Print nothing for each request."""
+            """Log no requests."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""The sources of a run's data as the page shows them: shares, and how each variant trained on each of them."""
+"""Collect the sources of a run's data: their shares, and the training metrics of each variant on each source."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import numpy as np
 
 from prefzoo.evals.boards.run_files import RunFiles, VariantFiles
 
-LAST = 0.1  # share of the steps, at the end, over which training metrics are averaged
+LAST = 0.1  # last share of the steps, over which training metrics are averaged
 METRICS = {"rewards/accuracies": "accuracy", "loss": "loss"}
 
 
 @dataclass(frozen=True)
 class SourceResult:
-    """A variant on one source, at the end of its training; NaN for what was not logged.
+    """The training metrics of a variant on one source, at the end of the training; NaN if not logged.
 
     Attributes:
+        variant: the variant's name.
+        source: the source's name.
         accuracy: share of the source's pairs whose chosen answer has the higher reward.
-        loss: mean loss in nats.
+        loss: mean loss, in the unit of the variant's loss.
     """
 
     variant: str
@@ -29,7 +31,7 @@ class SourceResult:
 
 
 def of_audits(run: RunFiles) -> list[dict[str, Any]]:
-    """Return the sources of every data set that has several, each with its use (`train` or `eval`)."""
+    """Return the sources of every data set with several sources, each with its use (`train` or `eval`)."""
     return [{"use": use, **one} for use, audit in run.audits.items() for one in audit.get("sources") or ()]
 
 

@@ -1,4 +1,4 @@
-"""The look of a series (colour, marker, dashes), the page's colours, and numbers and names as a chart shows them."""
+"""The look of a series (colour, marker, dashes), the page's colours, and the format of numbers and names in charts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from math import isfinite
 from typing import Any
 from zlib import crc32
 
-LONGEST = 24  # characters of a name inside a chart; hovering shows the whole name
+LONGEST = 24  # most characters of a name in a chart; hovering shows the whole name
 THOUSAND, MILLION = 1e4, 1e6
 
-# Okabe and Ito's colours, darker where white asks for it. On the page each becomes the CSS variable of `VARIABLES`,
-# so that it follows light and dark; page.css holds the same values for light.
+# Okabe and Ito's colours, some darker for contrast on white. On the page each becomes a CSS variable (`VARIABLES`), so
+# that it follows the light or dark theme. page.css has the same values for the light theme.
 COLOURS = ("#0072b2", "#d55e00", "#00825f", "#b0568c", "#b37a00", "#3487b5", "#5b5b5b")
 INK, SOFT, GRID, CARD = "#1c2127", "#596270", "#ecedeb", "#ffffff"
 VARIABLES = {colour: f"var(--c{i})" for i, colour in enumerate(COLOURS)} | {
@@ -27,8 +27,8 @@ DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
 )  # fmt: skip
 LOOKS = len(COLOURS) * len(MARKERS)  # series that can be told apart, by colour and marker together
 
-# A loss has the same look in every report, so the order must stay: further names go to its end. A loss that is not
-# here has a look by its name.
+# A loss has the same look in every report, so this order must not change: add new names at the end. The look of any
+# other loss follows from a hash of its name.
 LOSSES = (
     "dpo", "simpo", "ipo", "cdpo", "kto", "orpo", "cpo", "robust", "hinge", "sppo_hard", "bco_pair", "nca_pair",
     "aot", "exo_pair", "apo_zero", "apo_down", "rpo", "sft", "dpop", "r_dpo", "cal_dpo", "wpo", "tdpo1", "tdpo2",
@@ -44,7 +44,7 @@ LOSSES = (
 
 @dataclass(frozen=True)
 class Look:
-    """How one series is drawn; sizes in points."""
+    """The look of one series. Sizes are in points."""
 
     colour: str
     marker: str = "o"
@@ -58,7 +58,7 @@ class Look:
         return {"color": self.colour, "linestyle": self.dashes, "linewidth": self.width, "alpha": self.opacity}
 
     def mark(self, *, hollow: bool = False) -> dict[str, Any]:
-        """Return matplotlib's keywords for a marker; a hollow one is larger, so that both kinds show at one point."""
+        """Return matplotlib's keywords for a marker. Hollow ones are larger, so that both kinds show at one point."""
         drawn = {"marker": self.marker, "linestyle": "none", "markersize": self.size * (1.5 if hollow else 1)}
         if hollow:
             return drawn | {"markerfacecolor": "none", "markeredgecolor": self.colour, "markeredgewidth": 1.8}
@@ -66,13 +66,14 @@ class Look:
 
 
 def series_numbers(losses: Mapping[str, str]) -> dict[str, int]:
-    """Choose the look of each variant, by its loss alone.
+    """Choose the look of each variant by its loss.
 
     Args:
-        losses: the loss of each variant, in the recipe's order, which a rank does not change.
+        losses: the loss of each variant, in the recipe's order, which does not depend on the ranking.
 
     Returns:
-        Numbers for `look`. Variants of one loss have its colour, with different markers and dashes.
+        The number of each variant's look (see `look`). Variants of one loss share its colour, and differ in markers and
+        dashes.
     """
     numbers: dict[str, int] = {}
     first: dict[str, int] = {}
@@ -87,14 +88,14 @@ def series_numbers(losses: Mapping[str, str]) -> dict[str, int]:
 
 
 def _own(loss: str) -> int:
-    """Return the number of a loss's look."""
+    """Return the number of a loss's preferred look."""
     if loss in LOSSES:
         return LOSSES.index(loss)
     return len(LOSSES) + crc32(loss.encode()) % (LOOKS - len(LOSSES))
 
 
 def _free(number: int, taken: set[int]) -> int:
-    """Return the first look from a number on that is not taken, of the same colour first; the same one if all are."""
+    """Return the first free look from `number` on, of the same colour if possible; return `number` if all are taken."""
     colour = [(number + step * len(COLOURS)) % LOOKS for step in range(len(MARKERS))]
     others = [(number + step) % LOOKS for step in range(LOOKS)]
     return next((n for n in (*colour, *others) if n not in taken), number)
@@ -110,7 +111,7 @@ def look(series: int | None) -> Look:
 
 
 def short(value: float, *, percent: bool = False) -> str:
-    """Return a number as an axis shows it."""
+    """Format a number for an axis."""
     if percent:
         return f"{100 * value:.4g}%"
     size = abs(value)
@@ -124,6 +125,6 @@ def short(value: float, *, percent: bool = False) -> str:
 
 
 def clipped(name: str) -> str:
-    """Return a name that fits beside a chart; what no font can draw (control characters, line breaks) is a space."""
+    """Shorten a name to fit next to a chart, and replace unprintable characters, such as line breaks, by spaces."""
     name = "".join(c if c.isprintable() else " " for c in name)
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"

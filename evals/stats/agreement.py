@@ -1,4 +1,4 @@
-"""How far several judges agree on who wins, by NLTK's Krippendorff's alpha."""
+"""The agreement of several judges on who wins: Krippendorff's alpha, by NLTK."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-TWO = 2  # verdicts on a prompt say something of agreement
+TWO = 2  # fewest verdicts on a prompt that show agreement
 
 
 def krippendorff_alpha(preferences: Mapping[str, Sequence[float | None]]) -> float:
     """Return Krippendorff's alpha (Krippendorff 2011) for wins, ties and losses as nominal values.
 
     Args:
-        preferences: of each judge its n preferences in [1, 2]; None where one is missing.
+        preferences: each judge's preferences in [1, 2] on the same n prompts; None where one is missing.
 
     Returns:
-        1 for perfect agreement, 0 for what chance gives; NaN if no two judges gave a verdict on the same prompt, or
-        all verdicts are the same.
+        Alpha: 1 for perfect agreement, 0 for agreement by chance; NaN if no two judges gave a verdict on the same
+        prompt, or all verdicts are the same.
     """
     from nltk.metrics.agreement import AnnotationTask
 

@@ -1,4 +1,4 @@
-"""The score of Arena-Hard 2 (arXiv:2406.11939): two games a prompt, a clear verdict counted as three."""
+"""The score of Arena-Hard 2 (arXiv:2406.11939): two games per prompt, in which a clear verdict counts three times."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import numpy as np
 
 from prefzoo.evals.stats.intervals import Values
 
-CLEAR = 3  # games that a clear verdict counts as
+CLEAR = 3  # weight of a clear verdict, in games
 
 
 def arena_score(games: Values) -> Values:
-    """Return one value per prompt, whose mean is the score and whose spread between prompts is its uncertainty.
+    """Return one value per prompt. Their mean is the score, and their spread shows its uncertainty.
+
+    The score is a ratio of sums over prompts; the values are its linear approximation.
 
     Args:
-        games: (n, 2) results from 0 (clearly lost) over 0.25, 0.5 and 0.75 to 1 (clearly won); NaN where one is
-            missing. Only prompts with both games count.
+        games: (n, 2) results: 0 clearly lost, 0.25 slightly lost, 0.5 a tie, 0.75 slightly won, 1 clearly won; NaN
+            where one is missing.
 
     Returns:
-        (n,) values, NaN without games. The score is a ratio of sums, so each is linearised about it.
+        (n,) values; NaN for prompts without both games.
     """
     weight = np.where(np.abs(games - 0.5) == 0.5, CLEAR, 1)  # noqa: PLR2004 - the two ends
     won = np.where(games > 0.5, 1.0, np.where(games < 0.5, 0.0, 0.5))  # noqa: PLR2004 - a tie

@@ -1,4 +1,4 @@
-"""How hard each instruction is, for length control: read from a file, or estimated from the pool of models compared."""
+"""The difficulty of each instruction, for length control, read from a file or estimated from the compared models."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from prefzoo.evals.stats.intervals import Values
 
 NAMES = ("instruction_difficulty", "difficulty")
 GAMED = ("preference", "std_delta_len")
-RIDGE = 1.0  # a standard normal prior on each difficulty
-LOOSE = 0.01  # keeps a model that always wins or loses at a finite strength
-ROUNDS, LONGEST_STEP, CLOSE = 200, 1.0, 1e-6
+RIDGE = 1.0  # precision of the standard normal prior on each difficulty
+LOOSE = 0.01  # precision of a weak prior that keeps the strength of a model that always wins or loses finite
+ROUNDS, LONGEST_STEP, CLOSE = 200, 1.0, 1e-6  # of Newton's method: most steps, longest step, smallest step
 
 
 @dataclass(frozen=True)
 class Gamed:
-    """A gamed baseline (the baseline told to be verbose, or concise) against the baseline itself.
+    """A gamed baseline (the baseline's model told to be verbose or concise) compared with the baseline.
 
-    `preference` in [0, 1], `length` is tanh of the standardised difference in length; NaN where it is missing.
+    Attributes:
+        name: the gamed baseline's name.
+        preference: (n,) preferences in [0, 1]; NaN where missing.
+        length: (n,) tanh of the standardised difference in length; NaN where missing.
     """
 
     name: str
@@ -33,18 +36,18 @@ class Gamed:
 
 
 def from_pool(lengths: Values, won: Values) -> Values:
-    r"""Estimate how hard each prompt is from the models that answered it.
+    r"""Estimate the difficulty of each prompt from the models that answered it.
 
-    The joint fit of Dubois 2024 (arXiv:2404.04475), in which difficulty is the same for every model:
+    This is the joint fit of Dubois 2024 (arXiv:2404.04475), in which a prompt is equally difficult for every model:
     $$ \mathrm{logit}\, p_{mi} = w_m t_{mi} + b_m + x_i, \quad x_i \sim N(0, 1) $$
-    by Newton's method in turns: all models at once for given x, all x at once for given models.
+    Newton's method alternates between the parameters w, b of all models for fixed x, and all x for fixed models.
 
     Args:
-        lengths: (models, n) tanh length terms.
-        won: (models, n) preferences in [0, 1], NaN if missing.
+        lengths: (models, n) length terms t, each the tanh of a standardised difference in length.
+        won: (models, n) preferences p in [0, 1]; NaN where missing.
 
     Returns:
-        (n,) difficulties x_i, with mean 0.
+        (n,) difficulties x_i, with mean 0; a higher value is an easier win over the baseline.
     """
     models, n = won.shape
     _, x = _joint_fit(lengths, won, np.zeros((models, 2)), np.zeros(n))
@@ -52,7 +55,7 @@ def from_pool(lengths: Values, won: Values) -> Values:
 
 
 def _joint_fit(lengths: Values, won: Values, beta: Values, x: Values) -> tuple[Values, Values]:
-    """Return (models, 2) w and b and (n,) x of the joint fit, from where it starts."""
+    """Run the joint fit from the start values `beta` and `x`; return (models, 2) w and b, and (n,) x."""
     seen = np.isfinite(won)
     target = np.where(seen, won, 0.0)
     for _ in range(ROUNDS):
@@ -72,24 +75,22 @@ def _joint_fit(lengths: Values, won: Values, beta: Values, x: Values) -> tuple[V
 
 
 def _expected(lengths: Values, beta: Values, x: Values, seen: np.ndarray, target: Values) -> tuple[Values, Values]:
-    """Return what the preferences are above their expectation, and its slope; 0 where one is missing."""
+    """Return each preference minus its expectation p, and the derivative p (1 - p); both 0 where one is missing."""
     p = expit(beta[:, :1] * lengths + beta[:, 1:] + x)
     return np.where(seen, target - p, 0.0), np.where(seen, p * (1 - p), 0.0)
 
 
 def from_others(lengths: Values, won: Values) -> Values:
-    """Estimate difficulties for each model from all others.
-
-    Its own luck on a prompt must not pass for difficulty.
+    """Estimate difficulties for each model from all other models, so that its own luck on a prompt does not count.
 
     Args:
-        lengths: (models, n) tanh length terms.
-        won: (models, n) preferences in [0, 1], NaN if missing.
+        lengths: (models, n) length terms, each the tanh of a standardised difference in length.
+        won: (models, n) preferences in [0, 1]; NaN where missing.
 
     Returns:
         (models, n) difficulties.
     """
-    beta, x = _joint_fit(lengths, won, np.zeros((len(won), 2)), np.zeros(won.shape[1]))  # near to each fit without one
+    beta, x = _joint_fit(lengths, won, np.zeros((len(won), 2)), np.zeros(won.shape[1]))  # a start for the fits below
     others = [np.delete(np.arange(len(won)), m) for m in range(len(won))]
     fits = [_joint_fit(lengths[rest], won[rest], beta[rest], x)[1] for rest in others]
     return np.stack([one - one.mean() for one in fits])
@@ -99,11 +100,12 @@ def read_difficulties(path: Path, order: Sequence[str]) -> pd.Series:
     """Read the difficulty of each instruction from a CSV or JSON table.
 
     Args:
-        path: a table with a column of NAMES, and `instruction` or `index` (a position in `order`).
-        order: the instructions that `index` numbers.
+        path: a table with a column `instruction_difficulty` or `difficulty`, and `instruction` or `index` (a position
+            in `order`).
+        order: the instructions that `index` refers to.
 
     Returns:
-        Difficulty by instruction.
+        The difficulty of each instruction, with the instruction's text as index.
 
     Raises:
         UserError: the table cannot be read, or lacks the columns.
@@ -125,11 +127,11 @@ def read_gamed(path: Path, order: Sequence[str], instructions: Sequence[str]) ->
 
     Args:
         path: a table with `model`, `preference` (0 to 1), `std_delta_len`, and `instruction` or `index`.
-        order: the instructions that `index` numbers.
-        instructions: those wanted, in order.
+        order: the instructions that `index` refers to.
+        instructions: the n instructions of the result.
 
     Returns:
-        One baseline per model, over `instructions`.
+        The gamed baselines, with values in the order of `instructions`.
 
     Raises:
         UserError: the table cannot be read, or lacks the columns.
@@ -154,7 +156,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _keyed(frame: pd.DataFrame, path: Path, order: Sequence[str]) -> pd.DataFrame:
-    """Return the table with a column `instruction`; looked up in `order` by `index` or a nameless first column."""
+    """Return the table with a column `instruction`, if necessary looked up in `order` by its column of positions."""
     if "instruction" in frame:
         return frame
     place = next((name for name in ("index", "Unnamed: 0") if name in frame), None)
@@ -163,7 +165,7 @@ def _keyed(frame: pd.DataFrame, path: Path, order: Sequence[str]) -> pd.DataFram
     highest, rows = int(frame[place].max()), len(order)
     if highest >= rows or frame[place].min() < 0:
         raise UserError(
-            f"{path}: numbers instructions up to {highest}, and there are {rows} to number; "
-            "name the file that they number by --order FILE"
+            f"{path}: refers to instructions up to number {highest}, but there are {rows}; "
+            "name the file of these instructions by --order FILE"
         )
     return frame.assign(instruction=[order[int(i)] for i in frame[place]])

@@ -1,7 +1,8 @@
-"""Whether two variants are equal within a margin: two one-sided tests (Schuirmann 1987), and what would decide it.
+"""Test whether two variants are equal within a margin, and plan the run that would decide it.
 
-Two variants that no test can tell apart need not be equal: there may be too few prompts. They are equal within a margin
-if tests reject that the difference is at or below minus the margin, and that it is at or above it.
+Two variants that no test can tell apart need not be equal, since there may be too few prompts. Two one-sided tests
+(Schuirmann 1987) show equality within a margin: one rejects that the difference is at or below minus the margin, the
+other that it is at or above the margin.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from prefzoo.evals.stats.planning import (
 )
 
 ALPHA = 1 - LEVEL
-PSEUDO = 4  # prompts, two won and two lost, that the spread of a difference is widened by (Agresti & Coull 1998)
-ROUNDS = 20  # of the iteration for the number of prompts, which settles after two or three
+PSEUDO = 4  # added prompts, two won and two lost, that widen the spread of a difference (Agresti & Coull 1998)
+ROUNDS = 20  # most iterations for the number of prompts, which converges in two or three
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Equality:
 
     Attributes:
         value: the mean difference.
-        low, high: its 90% interval; at a level of 0.05 it lies within the margin exactly if the test says so.
-        p: the larger p of the two one-sided tests; 1 if there are too few rows.
+        low, high: its 90% interval. It lies within the margin exactly if p is below 0.05.
+        p: the larger p of the two one-sided tests; 1 if there are too few prompts.
     """
 
     value: float
@@ -49,17 +50,17 @@ class Equality:
 def equality(a: Values, b: Values, margin: float, largest: float = 1.0) -> Equality:
     """Test that two variants are equal within a margin.
 
-    The differences of few prompts may happen to be all alike, so that their spread says nothing of what the next
-    prompt will show. The variance is therefore widened by four prompts more, two of each sign.
+    On few prompts the differences may all happen to be equal, and their spread would be too small. The variance
+    therefore includes four added prompts, two of each sign.
 
     Args:
-        a: (seeds, prompts) shares of one variant.
-        b: (seeds, prompts) of the other, over the same prompts; the seeds of the two are independent.
-        margin: what counts as equal, a share.
-        largest: how far apart the two can be on one prompt.
+        a: (seeds, prompts) shares in [0, 1] of one variant. Prompts that lack a value of either variant are left out.
+        b: (seeds, prompts) shares of the other on the same prompts; the seeds of the two variants are independent.
+        margin: the largest difference that counts as equal, a share.
+        largest: the largest possible difference on one prompt.
 
     Returns:
-        The test. Prompts that lack a value are left out.
+        The result of the test.
     """
     both = np.isfinite(a).all(0) & np.isfinite(b).all(0)
     n = int(both.sum())
@@ -79,30 +80,30 @@ def _widening(n: int, largest: float) -> float:
 def plan_to_decide(
     a: Values, b: Values, margin: float, comparisons: int = 1, price: Price | None = None, largest: float = 1.0
 ) -> SamplePlan | None:  # fmt: skip
-    """Plan the run after which two variants are equal within a margin or different, whatever the truth is.
+    """Plan the run that will find two variants either different or equal within a margin.
 
-    With a standard error under $m / (t_{different} + t_{equal})$ every difference is past one of the two critical
-    values, so that none is undecided.
+    With a standard error below $m / (t_{different} + t_{equal})$, for margin m and the critical values t of both tests,
+    every difference passes at least one of the two tests.
 
     Args:
-        a: (seeds, prompts) shares of one variant.
-        b: (seeds, prompts) of the other, over the same prompts.
-        margin: what counts as equal, a share.
-        comparisons: how many tests p is corrected for.
-        price: what prompts and seeds cost, to choose between more of either; a guess unless given.
-        largest: how far apart the two can be on one prompt.
+        a: (seeds, prompts) shares in [0, 1] of one variant.
+        b: (seeds, prompts) shares of the other, on the same prompts.
+        margin: the largest difference that counts as equal, a share.
+        comparisons: the number of tests for which p is corrected.
+        price: the cost of a number of prompts and seeds, by which the cheapest plan is chosen; None for a guess.
+        largest: the largest possible difference on one prompt.
 
     Returns:
         The cheapest plan; None if seeds vary so much that no number of prompts is enough.
     """
     both = np.isfinite(a).all(0) & np.isfinite(b).all(0)
     n, seeds = int(both.sum()), min(len(a), len(b))
-    spread = spread_of(a, b) or Spread(0.0, 0.0, None)  # the widening is all there is
+    spread = spread_of(a, b) or Spread(0.0, 0.0, None)  # equal on all prompts: only the added ones count
     known = spread.seeds is not None
     possible: list[tuple[int, int]] = []
     for s in (seeds, *(more for more in SEEDS if more > seeds)) if known else (ONE_SEED,):
         prompts = _prompts_to_decide(spread, s, margin, comparisons, largest)
-        if prompts is not None:  # as many prompts and seeds as there are did not decide it
+        if prompts is not None:  # the present number of prompts and seeds did not decide it
             possible.append((rounded_up(max(prompts, n + 1) if s == seeds else prompts), s))
     if not possible:
         return None
@@ -111,7 +112,7 @@ def plan_to_decide(
 
 
 def _prompts_to_decide(spread: Spread, seeds: int, margin: float, comparisons: int, largest: float) -> int | None:
-    """Return how many prompts leave nothing undecided; None if no number of them does."""
+    """Return the number of prompts after which one of the tests decides; None if no number is enough."""
     prompts, alpha = 1000, ALPHA / max(1, comparisons)
     for _ in range(ROUNDS):
         freedom = min(spread.freedom(prompts, seeds), LARGE)

@@ -1,4 +1,4 @@
-"""Fitting the length-control model: as AlpacaEval 2 does, or by Newton's method with a prior on the length term."""
+"""Fit the length-control model, either as AlpacaEval 2 does or by Newton's method with a prior on the length term."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ from sklearn.model_selection import GroupKFold
 from prefzoo.evals.stats.difficulty import LONGEST_STEP, LOOSE, Gamed
 from prefzoo.evals.stats.intervals import Values
 
-STRENGTHS = np.logspace(-4, 4, 10)  # scikit-learn's own ten, which alpaca-eval uses
+STRENGTHS = np.logspace(-4, 4, 10)  # scikit-learn's default grid, which alpaca-eval uses
 FOLDS = 5
-GAMED_WEIGHT = 0.2  # of all gamed baselines together, against 1 for the model's rows
-STYLE_PRECISION = 1.0  # of a normal prior on each weight of the style, whose columns have spread 1
-STEPS, CLOSE = 100, 1e-9
-LEAST_NOISE = 1e-3  # variance of a model's w: one whose lengths never differ has no w, and no noise either
-SPREADS = np.linspace(0.02, 2, 100)  # what w may vary by between models; 2 would be an odds ratio of 7
+GAMED_WEIGHT = 0.2  # total weight of all gamed baselines, relative to the model's rows
+STYLE_PRECISION = 1.0  # of a normal prior on each style weight; the style columns have standard deviation 1
+STEPS, CLOSE = 100, 1e-9  # of Newton's method: most steps, smallest step
+LEAST_NOISE = 1e-3  # least variance of a model's w; without differences in length both w and its noise are 0
+SPREADS = np.linspace(0.02, 2, 100)  # grid for the standard deviation of w between models; 2 is an odds ratio of 7
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One model's rows by instruction: tanh length term, difficulty, preference in [0, 1] (NaN: missing), any style.
+    """The data of one model, a row for each of n instructions.
 
-    `style`: (n, k) further columns with spread 1.
+    Attributes:
+        length: (n,) length terms, each the tanh of a standardised difference in length.
+        difficulty: (n,) difficulties.
+        won: (n,) preferences in [0, 1]; NaN where missing.
+        style: (n, k) style terms with standard deviation 1; None for no style control.
     """
 
     length: Values
@@ -37,30 +41,31 @@ class Rows:
 
     @property
     def design(self) -> Values:
-        """(n, 3 + k) columns of w, a and b, and of the style."""
+        """The (n, 3 + k) design matrix, with the columns of w, a, b and the style weights."""
         columns = [self.length, self.difficulty, np.ones_like(self.length)]
         return np.column_stack(columns if self.style is None else [*columns, self.style])
 
 
 class Fit(Protocol):
-    """A way to get (w, a, b)."""
+    """A method to fit the weights (w, a, b) of the length-control model."""
 
     def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:
         """Fit the model to reweighted rows.
 
         Args:
-            counts: (r, n) how often each row counts.
-            rng: if given, whatever is uncertain besides the rows varies too.
+            counts: (r, n) weight of each row in each of r fits.
+            rng: if given, each fit draws its prior at random, if it has one, so that the fits show its uncertainty.
 
         Returns:
-            (r, 3 + k) w, a and b, and the weights of the style.
+            (r, 3 + k) weights w, a, b and those of the style.
         """
 
 
 class AlpacaEvalFit:
-    """alpaca-eval 0.6.6's: L1, soft labels as weighted pairs of hard ones, strength by cross-validated log loss.
+    """The fit of alpaca-eval 0.6.6: a logistic regression with an L1 penalty.
 
-    Gamed baselines are rows without the model term b.
+    Cross-validated log loss decides the strength of the penalty. A soft label is a weighted pair of hard labels. Rows
+    of gamed baselines do not contribute to the model term b.
     """
 
     def __init__(self, rows: Rows, gamed: Sequence[Gamed]) -> None:
@@ -74,7 +79,7 @@ class AlpacaEvalFit:
         self.strength = self._choose() if len(self.won) >= FOLDS else STRENGTHS[-1]
 
     def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:  # noqa: ARG002 - rows alone
-        """Return (r, 3) weights, one fit each at the strength chosen on all rows."""
+        """Return the (r, 3) weights of r fits, all with the penalty that was chosen on all rows."""
         everything = np.arange(len(self.won))
         return np.stack([self._fit(everything, row[self.place], self.strength) for row in counts])
 
@@ -104,13 +109,17 @@ class AlpacaEvalFit:
 
 @dataclass(frozen=True)
 class Prior:
-    """What a pool tells about one more model's w.
+    """A prior on the length weight w of a model, from the models of a pool.
 
-    An estimate is pulled as far as AlpacaEval's gamed baselines would pull it: towards `center` by `precision`. An
-    interval must also hold a model whose w is unlike the pool's, so its refits follow the random-effects model of a
-    meta-analysis with a flat prior on the spread (Gelman 2006): for every spread in SPREADS the mean, that mean's
-    variance and its weight. A handful of models hardly determine the spread, and one best value for it makes intervals
-    too short.
+    The estimate of w is pulled towards `center` with `precision`, as strongly as AlpacaEval's gamed baselines would.
+    Intervals must also allow for a model whose w differs from those of the pool. Their refits therefore use a
+    random-effects model with a flat prior on the standard deviation of w between models (Gelman 2006). A few models
+    hardly determine that standard deviation, so a single best value would make the intervals too short.
+
+    Attributes:
+        center, precision: mean and inverse variance of the prior for the estimate.
+        means, variances: mean of w, and variance of that mean, for each standard deviation in `SPREADS`.
+        weights: posterior probability of each standard deviation in `SPREADS`.
     """
 
     center: float
@@ -120,28 +129,28 @@ class Prior:
     weights: Values
 
     def best(self) -> tuple[Values, Values]:
-        """Return the (1,) mean and (1,) variance of w for the estimate itself."""
+        """Return the (1,) mean and (1,) variance of the prior for the estimate."""
         return np.array([self.center]), np.array([1 / self.precision])
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[Values, Values]:
-        """Draw (size,) centers and variances, so that refits under them vary as w itself does."""
+        """Draw (size,) means and variances of the prior at random, for refits that vary as w does between models."""
         at = rng.choice(len(SPREADS), size, p=self.weights)
         variance = SPREADS[at] ** 2
         return self.means[at] + rng.normal(size=size) * np.sqrt(self.variances[at] + variance), variance
 
 
 class NewtonFit:
-    """The model by Newton's method, with a prior on w; many weightings of the rows at once."""
+    """A fit by Newton's method with an optional prior on w, which runs many reweightings of the rows at once."""
 
     def __init__(self, rows: Rows, prior: Prior | None) -> None:
         self.design, self.seen, self.prior = rows.design, np.isfinite(rows.won), prior
         self.won = np.where(self.seen, rows.won, 0.0)
         n, columns = self.design.shape
         self._squares = (self.design[:, :, None] * self.design[:, None, :]).reshape(n, columns * columns)
-        self._start: Values | None = None  # what all rows give: near to what any resample of them does
+        self._start: Values | None = None  # the fit to all rows, which is close to those of resamples
 
     def weights(self, counts: Values, rng: np.random.Generator | None = None) -> Values:
-        """Return (r, 3 + k) weights; with `rng`, each under a prior of its own."""
+        """Return the (r, 3 + k) weights of r fits; with `rng`, each has its own random draw of the prior."""
         if self._start is None:
             self._start = np.zeros(self.design.shape[1])
             self._start = self.weights(np.ones((1, len(self.won))))[0]
@@ -168,10 +177,10 @@ class NewtonFit:
         return beta
 
     def summary(self) -> tuple[float, float, float]:
-        """Return w, its sandwich variance and its information, all without a prior.
+        """Return w, its sandwich variance and its information, all from a fit without a prior.
 
-        The sandwich is needed because soft labels vary less than coin flips would. The information, the sum of
-        p (1 - p) t^2, is 0 where the lengths never differ.
+        The sandwich variance is needed since soft labels vary less than coin flips. The information is the sum of
+        p (1 - p) t^2 over the rows, which is 0 if the lengths never differ.
         """
         beta = self.weights(np.ones((1, len(self.won))))[0]
         p, seen = expit(self.design @ beta), self.seen.astype(float)
@@ -182,11 +191,11 @@ class NewtonFit:
 
 
 def pooled(models: Sequence[Rows]) -> Prior:
-    """Return the prior on w that a pool gives, from every model's own w, its noise and its information.
+    """Return a prior on w from the fits of all models of a pool.
 
-    AlpacaEval pulls w by rows of the baseline against itself in other lengths: an even contest, weighted as 0.2 of a
-    model's rows. The pool has no such rows, so their information is computed: 0.2 of the rows at p = 1/2, pulling
-    towards the mean of the models' w, in which a model counts by its information, as rows of one joint fit do.
+    AlpacaEval regularises w by rows that compare the baseline with itself at other lengths. These are even contests,
+    with 0.2 of the weight of a model's rows. A pool has no such rows, so the prior has the precision that they would
+    give (0.2 of the rows at p = 1/2). Its center is the mean of the models' w, weighted by their information.
     """
     w, noise, information = np.array([NewtonFit(rows, None).summary() for rows in models]).T
     total = np.maximum(noise, LEAST_NOISE) + SPREADS[:, None] ** 2

@@ -1,4 +1,4 @@
-"""Inference where rows are not independent: prompts as clusters, seeds as a second level; and what n can show at all.
+"""Inference for rows that are not independent, such as answers to one prompt or runs of several seeds, and its power.
 
 Sources: Miller 2024 (arXiv:2411.00640) for clusters and pairing; Agresti & Min 2005 for paired proportions;
 Satterthwaite 1946 for the degrees of freedom of a sum of variances.
@@ -20,22 +20,23 @@ from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
 from prefzoo.evals.stats.intervals import Difference, Estimate, Values
 
 LEVEL, POWER = 0.95, 0.8
-TWO = 2  # fewer clusters, prompts or seeds than this have no spread
-STEPS = 10_000  # of an average over a quantity's quantiles
-LARGE = 1e6  # degrees of freedom, from which on nothing changes
-GRID = 2  # dimensions of seeds by prompts
+TWO = 2  # fewest clusters, prompts or seeds that have a spread
+STEPS = 10_000  # quantiles in a numerical mean over a distribution
+LARGE = 1e6  # degrees of freedom above which a t distribution no longer changes
+GRID = 2  # dimensions of a (seeds, prompts) array
 HALF_CELL = 0.5  # Agresti & Min's pseudo-count for each cell of the 2 x 2 table
 
 
 def clustered_mean(values: Values, clusters: Sequence[object] | NDArray[np.int64]) -> Estimate:
-    """Estimate a mean over rows of which some belong together, like several answers to one prompt.
+    """Estimate a mean over rows in clusters, such as several answers to one prompt.
 
     Args:
-        values: (n,) values; what is not finite is left out.
-        clusters: (n,) what each row belongs to.
+        values: (n,) values; those that are not finite are left out.
+        clusters: (n,) cluster of each row.
 
     Returns:
-        The mean with the spread between the G clusters, by t intervals of G - 1 degrees; n is G.
+        The mean, with a cluster-robust standard error and a t interval of G - 1 degrees of freedom for G clusters. Its
+        `n` is G.
     """
     kept = np.isfinite(values)
     values, cluster = values[kept], np.unique(np.asarray(clusters)[kept], return_inverse=True)[1]
@@ -43,41 +44,41 @@ def clustered_mean(values: Values, clusters: Sequence[object] | NDArray[np.int64
     value = float(values.mean()) if groups else np.nan
     if groups < TWO:
         return Estimate(value, np.nan, np.nan, np.nan, groups)
-    sums = np.bincount(cluster, values - value)  # residuals of a cluster go together
+    sums = np.bincount(cluster, values - value)  # residuals are summed within a cluster
     stderr = float(np.sqrt(groups / (groups - 1) * (sums**2).sum()) / len(values))
     return _estimate(value, stderr, groups - 1, groups)
 
 
 def clustered_difference(a: Values, b: Values, clusters: Sequence[object] | NDArray[np.int64]) -> Difference:
-    """Estimate the mean of a - b over rows of which some belong together.
+    """Estimate the mean of a - b over rows in clusters.
 
     Args:
         a: (n,) values of one variant.
-        b: (n,) values of the other on the same rows.
-        clusters: (n,) what each row belongs to.
+        b: (n,) values of the other variant on the same rows.
+        clusters: (n,) cluster of each row.
 
     Returns:
-        The difference, by the spread between clusters.
+        The difference, with an interval and p from the cluster-robust standard error.
     """
     gap = clustered_mean(a - b, clusters)
     return Difference(gap.value, gap.low, gap.high, _p(gap.value, gap.stderr, gap.n - 1))
 
 
 def mcnemar(a: Values, b: Values) -> Difference:
-    """Estimate the difference of two shares of the same prompts, by McNemar's exact test.
+    """Estimate the difference of two shares over the same prompts.
 
     Args:
-        a: (n,) 0 or 1 of one variant.
-        b: (n,) 0 or 1 of the other.
+        a: (n,) values of one variant, each 0 or 1.
+        b: (n,) values of the other variant.
 
     Returns:
-        The difference with the interval of Agresti & Min.
+        The difference, with the interval of Agresti & Min and p of McNemar's exact test.
 
     Raises:
-        ValueError: there is a value that is neither 0 nor 1.
+        ValueError: a value is neither 0 nor 1.
     """
     if not np.isin(np.concatenate([a, b]), (0, 1)).all():
-        raise ValueError("McNemar's test is for values of 0 and 1; take paired_difference for others")
+        raise ValueError("McNemar's test is for values of 0 and 1; use paired_difference for other values")
     n, only_a, only_b = len(a), int((a > b).sum()), int((b > a).sum())
     p = float(mcnemar_test([[0, only_a], [only_b, 0]], exact=True).pvalue)
     one, two, size = only_a + HALF_CELL, only_b + HALF_CELL, n + 4 * HALF_CELL
@@ -87,17 +88,18 @@ def mcnemar(a: Values, b: Values) -> Difference:
 
 
 def seeded_mean(values: Values) -> Estimate:
-    """Estimate a mean over seeds and prompts, both drawn from more of their kind.
+    """Estimate a mean over seeds and prompts that are both random samples.
 
     $$ SE^2 = s^2_{seeds}/S + s^2_{prompts}/n - s^2_{rest}/(nS) $$
 
-    of seed means, prompt means and what neither explains, which is in both of the others.
+    The terms are the variance of the S seed means, that of the n prompt means, and the residual variance, which the
+    first two both contain.
 
     Args:
-        values: (seeds, prompts). With one seed the spread over seeds is unknown; the interval is over prompts alone.
+        values: (seeds, prompts) values. With one seed the interval only covers the uncertainty over prompts.
 
     Returns:
-        The mean; n is the number of prompts.
+        The mean. Its `n` is the number of prompts.
     """
     prompts, n = values.mean(0), values.shape[1]
     parts = [(float(prompts.var(ddof=1)) / n, n - 1), *_seed_part(values)]
@@ -105,14 +107,14 @@ def seeded_mean(values: Values) -> Estimate:
 
 
 def seeded_difference(a: Values, b: Values) -> Difference:
-    """Estimate the mean of a - b over the same prompts; the seeds of the two are independent.
+    """Estimate the mean of a - b over the same prompts and independent seeds.
 
     Args:
-        a: (seeds, prompts) of one variant.
-        b: (seeds, prompts) of the other; the numbers of seeds may differ.
+        a: (seeds, prompts) values of one variant.
+        b: (seeds, prompts) values of the other variant; the numbers of seeds may differ.
 
     Returns:
-        The difference, its interval over seeds and prompts.
+        The difference, with an interval over seeds and prompts.
     """
     value, stderr, freedom = seeded_gap(a, b)
     estimate = _estimate(value, stderr, freedom, a.shape[1])
@@ -123,8 +125,11 @@ def seeded_gap(a: Values, b: Values) -> tuple[float, float, float]:
     """Return the mean of a - b over the same prompts, its standard error, and the degrees of freedom of that error.
 
     Args:
-        a: (seeds, prompts) of one variant.
-        b: (seeds, prompts) of the other; the numbers of seeds may differ.
+        a: (seeds, prompts) values of one variant.
+        b: (seeds, prompts) values of the other variant; the numbers of seeds may differ.
+
+    Raises:
+        ValueError: the shapes do not fit together.
     """
     if a.ndim != GRID or b.ndim != GRID or a.shape[1] != b.shape[1]:
         raise ValueError(f"{a.shape} and {b.shape}: both must be (seeds, prompts) over the same prompts")
@@ -139,7 +144,7 @@ def _seed_part(values: Values) -> list[tuple[float, int]]:
 
 
 def _rest(values: Values) -> float:
-    """Return the variance of the mean that both the seeds' and the prompts' means contain."""
+    """Return the residual part of the mean's variance, which the variances of seed and prompt means both contain."""
     seeds, n = values.shape
     if seeds < TWO:
         return 0.0
@@ -148,7 +153,12 @@ def _rest(values: Values) -> float:
 
 
 def _together(parts: Sequence[tuple[float, int]], twice: float) -> tuple[float, float]:
-    """Return the standard error of a sum of variances, no less than each, and Satterthwaite's degrees of freedom."""
+    """Return a standard error and Satterthwaite's degrees of freedom.
+
+    Args:
+        parts: variances to add up, each with its degrees of freedom.
+        twice: variance to subtract, since two of the parts contain it. The sum is at least the largest part.
+    """
     total = max(sum(v for v, _ in parts) - twice, *(v for v, _ in parts), 0.0)
     weight = sum(v**2 / freedom for v, freedom in parts)
     return float(np.sqrt(total)), total**2 / weight if weight else float(parts[0][1])
@@ -168,12 +178,12 @@ def _p(value: float, stderr: float, freedom: float) -> float:
 
 
 def detectable(deviation: float, n: int, comparisons: int = 1) -> float:
-    """Return the difference that a paired test finds four times in five.
+    """Return the true difference that a paired t test detects with a power of 80%.
 
     Args:
         deviation: standard deviation over prompts of the difference between two variants.
-        n: how many prompts there are.
-        comparisons: how many tests p is corrected for.
+        n: the number of prompts.
+        comparisons: the number of tests for which p is corrected.
 
     Returns:
         The difference in the unit of `deviation`.
@@ -182,12 +192,12 @@ def detectable(deviation: float, n: int, comparisons: int = 1) -> float:
 
 
 def detectable_by(stderr: float, freedom: float, comparisons: int = 1) -> float:
-    """Return the difference that a t test finds four times in five.
+    """Return the true difference that a t test detects with a power of 80%.
 
     Args:
         stderr: standard error of the difference.
         freedom: degrees of freedom of that standard error.
-        comparisons: how many tests p is corrected for.
+        comparisons: the number of tests for which p is corrected.
 
     Returns:
         The difference in the unit of `stderr`.
@@ -197,11 +207,11 @@ def detectable_by(stderr: float, freedom: float, comparisons: int = 1) -> float:
 
 @cache
 def _reach(freedom: float, comparisons: int) -> float:
-    """Return standard errors that are found four times in five."""
-    alpha = (1 - LEVEL) / max(1, comparisons)  # what Holm asks of the smallest p
+    """Return the difference, in standard errors, that a t test detects with a power of 80%."""
+    alpha = (1 - LEVEL) / max(1, comparisons)  # Holm's level for the smallest p
     critical = float(student.isf(alpha / 2, freedom))
-    # The mean's z score is normal once the sample deviation is given, here in units of the true one. scipy's
-    # noncentral t is NaN at many of these arguments, so that a solver stops far from the solution.
+    # For a given ratio of sample to true deviation the power is that of a normal test; average it over the ratio's
+    # quantiles. scipy's noncentral t is NaN at many of these arguments, so that a solver stops far from the solution.
     reach = critical * np.sqrt(chi2.ppf((np.arange(STEPS) + 0.5) / STEPS, freedom) / freedom)
 
     def power_above_goal(z: float) -> float:
@@ -211,20 +221,20 @@ def _reach(freedom: float, comparisons: int) -> float:
 
 
 def power_statement(values: dict[str, Values], rows: str = "prompts") -> str:
-    """State which differences cannot be seen with the rows at hand.
+    """State the smallest difference that the run can detect with a power of 80%.
 
-    The median spread of the paired differences decides.
+    The calculation uses the median spread of the paired differences between variants.
 
     Args:
-        values: (n,) shares by variant.
-        rows: what a row is, in the plural.
+        values: (n,) shares of each variant, by name.
+        rows: the kind of the n rows, in the plural.
 
     Returns:
-        A sentence with the difference in points; empty if there is nothing to compare.
+        A sentence with the difference in percentage points; empty if there is nothing to compare.
     """
     gaps = [a - b for a, b in combinations(values.values(), 2)]
     gaps = [gap[np.isfinite(gap)] for gap in gaps]
-    gaps = [gap for gap in gaps if len(gap) > TWO]  # a withheld variant has none left
+    gaps = [gap for gap in gaps if len(gap) > TWO]  # a withheld variant has none
     spreads = [float(gap.std(ddof=1)) for gap in gaps if np.ptp(gap) > 0]
     if not spreads:
         return ""

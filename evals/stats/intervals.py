@@ -1,4 +1,4 @@
-"""Uncertainty, by scipy and statsmodels: the prompt is the unit, differences are paired and corrected."""
+"""Confidence intervals and tests over prompts, by scipy and statsmodels: means, paired differences, and Holm's p."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 RESAMPLES = 4000
-FINEST = 0.02  # what the smallest p can become when corrected for all comparisons of a board
-RARE = 0.005  # below it, p is counted again over as many flips as that takes
-AT_ONCE = 4_000_000  # numbers held while resampling a board
+FINEST = 0.02  # the smallest p that a board must be able to show after correction for all its comparisons
+RARE = 0.005  # p at or below this is estimated again, from more sign flips
+AT_ONCE = 4_000_000  # most numbers in memory while resampling a board
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n prompts or pairs with its standard error and 95% interval."""
+    """A mean over n prompts or pairs, with its standard error and 95% interval."""
 
     value: float
     stderr: float
@@ -29,7 +29,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of a - b over the same prompts, its 95% interval, and the two-sided p of "no difference"."""
+    """The mean of a - b over the same prompts, with its 95% interval and the two-sided p of "no difference"."""
 
     value: float
     low: float
@@ -46,15 +46,15 @@ def correct(margins: Values) -> Values:
 
 
 def of_resamples(value: float, resampled: Values, n: int) -> Estimate:
-    """Estimate a statistic by its values over resampled rows.
+    """Make an estimate from the values of a statistic on resampled rows.
 
     Args:
         value: the statistic of all rows.
-        resampled: (r,) the statistic of each resample.
-        n: how many rows there are.
+        resampled: (r,) values of the statistic on the resamples.
+        n: the number of rows.
 
     Returns:
-        The value with the standard deviation and the 95% percentile interval of the resamples.
+        The value, with the standard deviation and the 95% percentile interval of the resamples.
     """
     low, high = np.percentile(resampled, (2.5, 97.5))
     return Estimate(value, float(np.std(resampled, ddof=1)), float(low), float(high), n)
@@ -68,7 +68,7 @@ def wins(scores: Values, base: Values) -> Values:
 
 
 def share_won(won: Values, seed: int = 0) -> Estimate:
-    """Estimate a mean of finite wins from 0 to 1, by Wilson's interval if all prompts ended alike."""
+    """Estimate the mean of all finite wins in [0, 1], with Wilson's interval if they are equal."""
     won = won[np.isfinite(won)]
     if len(won) == 0 or np.ptp(won) > 0:
         return mean(won, seed)
@@ -76,14 +76,17 @@ def share_won(won: Values, seed: int = 0) -> Estimate:
 
 
 def mean(values: Values, seed: int = 0) -> Estimate:
-    """Estimate a mean, by a percentile bootstrap over prompts, or Wilson's interval if every value is the same 0 or 1.
+    """Estimate a mean.
+
+    The interval is that of a percentile bootstrap over prompts. If all values are 0, or all are 1, it is Wilson's; if
+    all are another number, it has no width.
 
     Args:
-        values: (n,) values; what is not finite is left out of the mean and of n.
-        seed: of the bootstrap.
+        values: (n,) values; those that are not finite are left out of the mean and of `n`.
+        seed: seed of the bootstrap.
 
     Returns:
-        The mean; if nothing is left, all numbers are NaN and n is 0.
+        The mean. Without finite values, all its numbers are NaN and `n` is 0.
     """
     values = values[np.isfinite(values)]
     n = len(values)
@@ -107,15 +110,15 @@ def _bootstrap(values: Values, seed: int) -> tuple[float, float]:
 
 
 def paired_difference(a: Values, b: Values, seed: int = 0) -> Difference:
-    """Estimate the mean of a - b, by a percentile bootstrap over prompts, with p by sign flips.
+    """Estimate the mean of a - b, with a percentile bootstrap over prompts for the interval and sign flips for p.
 
     Args:
         a: (n,) values of one variant.
-        b: (n,) values of the other on the same prompts. Prompts on which either is not finite are left out.
-        seed: of bootstrap and flips.
+        b: (n,) values of the other variant on the same prompts. Prompts where either is not finite are left out.
+        seed: seed of bootstrap and sign flips.
 
     Returns:
-        The difference; if nothing is left, it is NaN and p is 1.
+        The difference; NaN, with a p of 1, if no prompt is left.
     """
     return paired_differences({"a": a, "b": b}, seed)["a", "b"]
 
@@ -125,16 +128,19 @@ def paired_differences(
 ) -> dict[tuple[str, str], Difference]:
     """Estimate the paired difference of every two variants.
 
-    All pairs with the same common prompts share one set of resamples and one of sign flips: a mean of differences is
-    the difference of two means over the same prompts, so a board of n variants costs n resamplings and not n^2 / 2.
+    All pairs of variants with the same prompts share one set of resamples and one of sign flips. A mean of differences
+    is a difference of means over the same prompts, so a board of n variants needs n resamplings and not n^2 / 2.
 
     Args:
-        values: (n,) values by name.
-        seed: of bootstrap and flips.
-        only: if given, the pairs with this name alone.
+        values: (n,) values of each variant, by name.
+        seed: seed of bootstrap and sign flips.
+        only: a name, to compare only pairs with this variant; None for all pairs.
 
     Returns:
-        The first name's value less the second's, by pair in alphabetical order.
+        The difference of each pair, first minus second. The names in a pair are in alphabetical order.
+
+    Raises:
+        ValueError: the variants have different numbers of prompts.
     """
     names = sorted(values)
     if len({values[name].shape for name in names}) > 1:
@@ -158,7 +164,7 @@ def paired_differences(
 
 
 def _sharpened(table: Values, pairs: list[tuple[int, int]], seed: int, flips: int) -> list[Difference]:
-    """Return `_differences`, but with a small p of many comparisons counted again over more flips."""
+    """Return `_differences`; with many comparisons, estimate each small p again from more sign flips."""
     differences = _differences(table, pairs, seed)
     rare = [k for k, d in enumerate(differences) if d.p <= RARE]
     if flips <= RESAMPLES or 2 ** table.shape[1] <= RESAMPLES or not rare:
@@ -168,18 +174,18 @@ def _sharpened(table: Values, pairs: list[tuple[int, int]], seed: int, flips: in
     counts, rng, step = np.zeros(len(rare)), np.random.default_rng(seed + 1), max(1, AT_ONCE // max(gaps.shape))
     for start in range(0, flips, step):
         signs = 1.0 - 2.0 * rng.integers(0, 2, size=(min(step, flips - start), gaps.shape[1]), dtype=np.int8)
-        counts += (np.abs(signs @ gaps.T) >= reached).sum(0)  # the two tails are alike: each pattern has its mirror
+        counts += (np.abs(signs @ gaps.T) >= reached).sum(0)  # the tails are symmetric: each pattern has a mirror image
     for k, count in zip(rare, counts, strict=True):
         differences[k] = replace(differences[k], p=float((count + 2) / (flips + 2)))
     return differences
 
 
 def _differences(table: Values, pairs: list[tuple[int, int]], seed: int) -> list[Difference]:
-    """Return the differences between rows of a table (variants, prompts) of finite numbers."""
+    """Return the differences between pairs of rows of a (variants, prompts) table of finite numbers."""
     n = table.shape[1]
     if n == 0:
         return [Difference(np.nan, np.nan, np.nan, 1.0)] * len(pairs)
-    if n == 1:  # both signs are as far from zero, and one prompt has no spread
+    if n == 1:  # one prompt has no spread, and both sign patterns are equally extreme
         return [Difference(*(float(table[i, 0] - table[j, 0]),) * 3, 1.0) for i, j in pairs]
     means, flipped = _resampled_means(table, seed), _flipped_sums(table, seed)
     exact = 2**n <= RESAMPLES
@@ -198,7 +204,7 @@ def _differences(table: Values, pairs: list[tuple[int, int]], seed: int) -> list
 
 
 def _resampled_means(table: Values, seed: int) -> Values:
-    """Return (variants, RESAMPLES) means over prompts drawn with replacement, the same draws for every variant."""
+    """Return (variants, RESAMPLES) means over prompts drawn with replacement, with the same draws for all variants."""
 
     def statistic(picked: NDArray[np.int64], axis: int) -> Values:
         means: Values = table[:, picked].mean(axis)
@@ -215,7 +221,10 @@ def _resampled_means(table: Values, seed: int) -> Values:
 
 
 def _flipped_sums(table: Values, seed: int) -> Values:
-    """Return (variants, flips) sums over prompts under random signs, all if they are few; the same for all rows."""
+    """Return (variants, flips) sums over prompts with random signs, or with every pattern of signs if these are few.
+
+    All variants have the same signs.
+    """
 
     def statistic(signs: Values, axis: int) -> Values:
         return signs @ table.T
@@ -231,14 +240,14 @@ def _flipped_sums(table: Values, seed: int) -> Values:
 
 
 def _two_sided(null: Values, observed: float, rounding: float, *, exact: bool) -> float:
-    """Return twice the smaller tail. The observed signs are one more draw unless all patterns were gone through."""
+    """Return twice the smaller tail. Unless `null` is exact, the observed value counts as one more draw."""
     more = 0 if exact else 1
     tails = (np.count_nonzero(null <= observed + rounding), np.count_nonzero(null >= observed - rounding))
     return min(1.0, 2 * (min(tails) + more) / (len(null) + more))
 
 
 def _wilson(successes: float, n: int) -> tuple[float, float]:
-    """Return Wilson's interval; at the ends exactly 0 and 1, which the closed form misses by a rounding error."""
+    """Return Wilson's interval, with ends of exactly 0 and 1 where the closed form has rounding errors."""
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(successes, n, method="wilson")
@@ -246,7 +255,7 @@ def _wilson(successes: float, n: int) -> tuple[float, float]:
 
 
 def proportion(successes: int, n: int) -> Estimate:
-    """Estimate a share, by Wilson's interval."""
+    """Estimate a share, with Wilson's interval."""
     value = successes / n
     low, high = _wilson(successes, n)
     return Estimate(value, float(np.sqrt(value * (1 - value) / n)), low, high, n)
@@ -255,7 +264,7 @@ def proportion(successes: int, n: int) -> Estimate:
 def holm(pvalues: list[float]) -> list[float]:
     """Return p-values corrected for the number of comparisons (Holm 1979).
 
-    As statsmodels' multipletests, which collects all of Python's garbage at each call: a quarter of a second here.
+    The result is that of statsmodels' `multipletests`, which is slow since each call runs Python's garbage collector.
     """
     p, many = np.asarray(pvalues, dtype=float), len(pvalues)
     order = np.argsort(p, kind="stable")

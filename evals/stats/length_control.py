@@ -2,9 +2,10 @@
 
 $$ \\mathrm{logit}\\, p_i = w \\tanh(\\Delta_i / s) + a x_i + b, \\quad LC = \\mathrm{mean}_i\\, \\sigma(a x_i + b) $$
 
-Delta is the baseline's length minus the model's in characters, s its standard deviation, x the instruction's
-difficulty. With gamed baselines the fit is alpaca-eval 0.6.6's. A model that is nearly always the shorter one cannot
-tell w from b by its own data, which is what AlpacaEval has them for; without them a prior on w comes from the pool.
+Delta is the baseline's length minus the model's in characters, s its standard deviation, and x the instruction's
+difficulty. If a model's answers are nearly always shorter (or longer) than the baseline's, its own data cannot separate
+w from b. AlpacaEval adds gamed baselines for this reason, and with them the fit is that of alpaca-eval 0.6.6. Without
+them, the other models of the pool give a prior on w.
 """
 
 from __future__ import annotations
@@ -26,16 +27,22 @@ from prefzoo.evals.stats.intervals import Values
 from prefzoo.evals.stats.style import style_terms
 
 RESAMPLES = 200
-FAR, SAME = 10.0, 0.5  # points that length control moves, share of prompts with one answer: past these comes a warning
-Z, EDGE = float(norm.ppf(0.975)), 1e-6
-ALONE = 1  # a pool of one has no others
+FAR, SAME = 10.0, 0.5  # warn beyond these: change by length control in points, share of prompts with the same answer
+Z, EDGE = float(norm.ppf(0.975)), 1e-6  # of a 95% interval; least distance of a share from 0 and 1 before its logit
+ALONE = 1  # size of a pool without other models
 
 
 @dataclass(frozen=True)
 class LengthControlled:
-    """A length-controlled win rate in percent, where its difficulties are from, and its warnings.
+    """A length-controlled win rate.
 
-    Standard error and 95% interval are of refits to resampled prompts; the interval is normal in the log of odds.
+    Attributes:
+        value: the win rate in percent.
+        stderr: its standard error in percentage points, from refits to resampled prompts.
+        low, high: its 95% interval in percent, which is a normal interval of the log-odds of these refits.
+        weights: the fitted w, a and b.
+        difficulty: the source of the difficulties and of any regularisation, in words.
+        warnings: reasons to doubt the number.
     """
 
     value: float
@@ -51,18 +58,18 @@ def length_controlled(
     pool: Sequence[Annotations], given: pd.Series | None = None, gamed: Sequence[Gamed] = (), seed: int = 0,
     resamples: int = RESAMPLES, *, style: bool = False,
 ) -> dict[str, LengthControlled]:  # fmt: skip
-    """Estimate the length-controlled win rate of every model of a pool.
+    """Estimate the length-controlled win rate of every model in a pool.
 
     Args:
-        pool: each model's annotations against the same baseline.
-        given: difficulty by instruction; estimated from the pool if None.
-        gamed: gamed baselines over `instructions(pool)`, as a regulariser of the length term.
-        seed: of the resampling of prompts.
-        resamples: how many resamples.
-        style: whether headers, lists and bold text are controlled beside length; not with `gamed`.
+        pool: the annotations of each model against the same baseline.
+        given: the difficulty of each instruction, with its text as index; None to estimate it from the pool.
+        gamed: gamed baselines over `instructions(pool)`, which regularise the length term.
+        seed: seed of the resamples.
+        resamples: number of resamples of prompts.
+        style: whether to control headers, lists and bold text as well as length; not supported with `gamed`.
 
     Returns:
-        The rates by model.
+        The win rates, by model.
 
     Raises:
         UserError: the difficulties do not cover the instructions.
@@ -85,19 +92,19 @@ def length_controlled(
 
 
 def instructions(pool: Sequence[Annotations]) -> list[str]:
-    """Return all of a pool's instructions, sorted, so that the order of rows in a file changes nothing."""
+    """Return all instructions of a pool, sorted, so that results do not depend on the order of rows."""
     return sorted({str(text) for a in pool for text in a.rows["instruction"]})
 
 
 def length_term(annotations: Annotations, order: Sequence[str]) -> Values:
-    """Return tanh of the baseline's length minus the model's over its standard deviation.
+    """Return the length term tanh(Delta / s) of each instruction (see the module's docstring).
 
     Args:
-        annotations: of one model.
-        order: instructions.
+        annotations: the annotations of one model.
+        order: n instructions.
 
     Returns:
-        (n,) terms, 0 where the model has no row, or the lengths differ by the same everywhere.
+        (n,) terms; 0 for instructions without a row, and everywhere if Delta is constant.
     """
     rows = annotations.rows
     gap = (rows["output_1"].str.len() - rows["output_2"].str.len()).astype(float)
@@ -114,7 +121,7 @@ def _by_instruction(annotations: Annotations, order: Sequence[str]) -> Values:
 
 
 def _difficulties(lengths: Values, won: Values, order: list[str], given: pd.Series | None) -> tuple[Values, str]:
-    """Return (models, n), and where they are from."""
+    """Return (models, n) difficulties, and their source in words."""
     if given is None and len(won) == ALONE:
         return np.zeros_like(won), "none: a pool of one"
     if given is None:
@@ -124,7 +131,7 @@ def _difficulties(lengths: Values, won: Values, order: list[str], given: pd.Seri
         lost = known.index[known.isna()]
         raise UserError(
             f"difficulties: {len(given)} given, and {len(lost)} of {len(order)} instructions have none, "
-            f"like {str(lost[0])[:60]!r}; give them all, or leave them to the pool"
+            f"like {str(lost[0])[:60]!r}; give them all, or give none to estimate them from the pool"
         )
     return np.broadcast_to(known.to_numpy(dtype=float), won.shape), "given"
 
@@ -138,7 +145,7 @@ def _result(
     weights = fit.weights(np.ones((1, n)))[0]
     again = fit.weights(counts, rng)
     at_no_difference = expit(again[:, 1:2] * rows.difficulty + again[:, 2:3])
-    values = 100 * np.einsum("rn,rn->r", at_no_difference, counts) / n  # the mean is over the prompts drawn, too
+    values = 100 * np.einsum("rn,rn->r", at_no_difference, counts) / n  # the mean is also over the resampled prompts
     value = 100 * float(expit(weights[1] * rows.difficulty + weights[2]).mean())
     w, a, b = map(float, weights[:3])
     low, high = _interval(value, values)
@@ -147,22 +154,22 @@ def _result(
 
 
 def _interval(value: float, again: Values) -> tuple[float, float]:
-    """Return an interval in percent. Win rates near an end are skewed; their log odds are not."""
+    """Return a 95% interval in percent, computed in log-odds, since win rates near 0% or 100% are skewed."""
     middle, spread = (logit(np.clip(v / 100, EDGE, 1 - EDGE)) for v in (value, again))
     low, high = 100 * expit(middle + Z * spread.std(ddof=1) * np.array([-1, 1]))
     return float(low), float(high)
 
 
 def _warnings(annotations: Annotations, rows: Rows, value: float) -> tuple[str, ...]:
-    """Return what makes a number doubtful."""
+    """Return the reasons to doubt a number."""
     warnings, raw = [], 100 * float(np.nanmean(rows.won))
     texts = annotations.rows["output_2"].value_counts()
     gap = annotations.rows["output_1"].str.len() - annotations.rows["output_2"].str.len()
     if len(annotations.rows) > 1 and texts.iloc[0] > SAME * len(annotations.rows):
-        warnings.append(f"one and the same answer to {texts.iloc[0]} of {len(annotations.rows)} prompts")
+        warnings.append(f"the same answer to {texts.iloc[0]} of {len(annotations.rows)} prompts")
     if gap.nunique() == 1 and gap.iloc[0] != 0:
-        longer = f"the baseline's answer is {gap.iloc[0]:+d} characters longer everywhere"
+        longer = f"the baseline's answers are all longer by {gap.iloc[0]:+d} characters"
         warnings.append(f"{longer}: length is not controlled")
     if abs(value - raw) > FAR:
-        warnings.append(f"length control moves it by {value - raw:+.1f} points")
+        warnings.append(f"length control changes it by {value - raw:+.1f} points")
     return tuple(warnings)

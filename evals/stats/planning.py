@@ -1,4 +1,4 @@
-"""How many prompts and seeds it takes to tell two variants apart, from the spread that a run itself shows."""
+"""Plan how many prompts and seeds are needed to tell two variants apart, from the spread in a run."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import numpy as np
 from prefzoo.evals.stats.inference import TWO, detectable_by
 from prefzoo.evals.stats.intervals import Values
 
-TARGETS = (0.05, 0.02, 0.01)  # differences of shares that a plan is made for: the first that a run could not see
-ONE_SEED = 3  # seeds to plan for where one seed does not show how much seeds vary
-SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20)  # tried where a run shows how much seeds vary
-TRAINING = 1000  # prompts whose answers cost as much as a training, where nothing is known of costs
-DIGITS = 2  # significant ones of a number of prompts
-MANY = 1000  # degrees of freedom, from which on a t test is a normal one
-ROUNDS = 20  # of the iteration for the number of prompts, which settles after two or three
+TARGETS = (0.05, 0.02, 0.01)  # differences of shares; a plan is for the largest that the run could not detect
+ONE_SEED = 3  # seeds of a plan, if a run of one seed does not show how much seeds vary
+SEEDS = (2, 3, 4, 5, 6, 8, 10, 15, 20)  # numbers of seeds to choose from, if the run shows how much they vary
+TRAINING = 1000  # assumed cost of a training, in answers, if costs are unknown
+DIGITS = 2  # significant digits of a number of prompts
+MANY = 1000  # degrees of freedom above which a t test is practically a normal test
+ROUNDS = 20  # most iterations for the number of prompts, which converges in two or three
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Where the variance of a difference between two variants comes from.
+    """Variance components of the difference between two variants.
 
     Attributes:
-        prompts: variance over prompts of the difference, of seeds without limit.
-        rest: variance of both variants that neither prompts nor seeds explain; it shrinks with both numbers.
-        seeds: variance of both variants' seed means over prompts without limit; None if there was one seed.
+        prompts: variance of the difference over prompts, for infinitely many seeds.
+        rest: residual variance, summed over both variants; its effect shrinks with the numbers of prompts and seeds.
+        seeds: variance over seeds of the mean over infinitely many prompts, summed over both variants; None for one
+            seed.
     """
 
     prompts: float
@@ -36,7 +37,7 @@ class Spread:
     seeds: float | None
 
     def stderr(self, prompts: int, seeds: int) -> float:
-        """Return the standard error of the difference with so many prompts and seeds."""
+        """Return the standard error of the difference for a number of prompts and of seeds."""
         over_prompts = (self.prompts + self.rest / seeds) / prompts
         return float(np.sqrt(over_prompts + (self.seeds or 0.0) / seeds))
 
@@ -49,12 +50,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """What would show a difference four times in five.
+    """A run that detects a difference with a power of 80%.
 
     Attributes:
         difference: the difference, a share.
-        prompts: how many prompts (or pairs), rounded up to two digits.
-        seeds: how many seeds of each variant.
+        prompts: number of prompts (or pairs), rounded up to two significant digits.
+        seeds: number of seeds of each variant.
         seeds_known: whether the run shows how much seeds vary.
     """
 
@@ -64,18 +65,18 @@ class SamplePlan:
     seeds_known: bool
 
 
-Price = Callable[[int, int], float]  # (prompts, seeds) -> what they cost
+Price = Callable[[int, int], float]  # (prompts, seeds) -> cost, in any unit
 
 
 def spread_of(a: Values, b: Values) -> Spread | None:
-    """Split the variance of the difference between two variants.
+    """Estimate the variance components of the difference between two variants.
 
     Args:
-        a: (seeds, prompts) of one variant.
-        b: (seeds, prompts) of the other, over the same prompts.
+        a: (seeds, prompts) values of one variant.
+        b: (seeds, prompts) values of the other variant, on the same prompts.
 
     Returns:
-        The parts; None if too few prompts have both values, or no prompt tells the two apart.
+        The components; None if too few prompts have both values, or the difference is the same on all prompts.
     """
     both = np.isfinite(a).all(0) & np.isfinite(b).all(0)
     a, b = a[:, both], b[:, both]
@@ -92,20 +93,20 @@ def spread_of(a: Values, b: Values) -> Spread | None:
 
 
 def _rest(values: Values) -> float:
-    """Return the mean square of what neither seeds nor prompts explain."""
+    """Return the residual variance, which neither seeds nor prompts explain."""
     seeds, n = values.shape
     rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
     return float((rest**2).sum() / ((seeds - 1) * (n - 1)))
 
 
 def typical_spread(values: Mapping[str, Values]) -> Spread | None:
-    """Return the median parts over every two variants.
+    """Return the median variance components over all pairs of variants.
 
     Args:
-        values: (seeds, prompts) by variant, over the same prompts.
+        values: (seeds, prompts) values of each variant, on the same prompts.
 
     Returns:
-        The parts; None if no two variants can be told apart on any prompt.
+        The components; None if no pair has any (see `spread_of`).
     """
     parts = [s for a, b in combinations(values.values(), 2) if (s := spread_of(a, b)) is not None]
     if not parts:
@@ -116,15 +117,15 @@ def typical_spread(values: Mapping[str, Values]) -> Spread | None:
 
 
 def plan(values: Mapping[str, Values], price: Price | None = None) -> SamplePlan | None:
-    """Plan the run that would show a difference which this one could not.
+    """Plan a run that detects a smaller difference than the present one can.
 
     Args:
-        values: (seeds, prompts) shares by variant, over the same prompts; all two by two are compared.
-        price: what prompts and seeds cost, to choose between more of either; a guess unless given.
+        values: (seeds, prompts) shares of each variant, on the same prompts. All pairs of variants are compared.
+        price: the cost of a number of prompts and seeds, by which the cheapest plan is chosen; None for a guess.
 
     Returns:
-        The cheapest plan, for the first of `TARGETS` that the run at hand would mostly have missed; None if there is
-        nothing to compare, or it missed none of them.
+        The cheapest plan, for the largest of `TARGETS` that the present run cannot detect; None if there is nothing to
+        compare, the run can detect all of them, or no number of prompts is enough.
     """
     spread = typical_spread(values)
     if spread is None:
@@ -145,18 +146,18 @@ def plan(values: Mapping[str, Values], price: Price | None = None) -> SamplePlan
 
 
 def default_price(prompts: int, seeds: int) -> float:
-    """Return what prompts and seeds cost where nothing is known of costs, in answers."""
+    """Return a guess of the cost of prompts and seeds, in answers."""
     return seeds * (prompts + TRAINING)
 
 
 def prompts_for(spread: Spread, seeds: int, target: float, comparisons: int) -> int | None:
-    """Work out how many prompts show a difference four times in five.
+    """Return the number of prompts with which a test detects a difference with a power of 80%.
 
     Args:
-        spread: of the difference between two variants.
-        seeds: of each variant.
+        spread: variance components of the difference between two variants.
+        seeds: number of seeds of each variant.
         target: the difference, a share.
-        comparisons: how many tests p is corrected for.
+        comparisons: the number of tests for which p is corrected.
 
     Returns:
         The number; None if seeds vary so much that no number of prompts is enough.
@@ -164,7 +165,7 @@ def prompts_for(spread: Spread, seeds: int, target: float, comparisons: int) -> 
     prompts = 1000
     for _ in range(ROUNDS):
         freedom = min(spread.freedom(prompts, seeds), MANY)
-        factor = detectable_by(1.0, float(f"{freedom:.{DIGITS}g}"), comparisons)  # rounded: few values to work out
+        factor = detectable_by(1.0, float(f"{freedom:.{DIGITS}g}"), comparisons)  # rounded, to reuse cached values
         room = (target / factor) ** 2 - (spread.seeds or 0.0) / seeds
         if room <= 0:
             return None

@@ -1,4 +1,4 @@
-"""Whether two numbers of the same rows rise together: Spearman's rank correlation, with an interval over rows."""
+"""Spearman's rank correlation between two values of the same rows, with an interval over rows."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 from prefzoo.evals.stats.intervals import NOTHING, Estimate, Values, of_resamples
 
 RESAMPLES = 2000
-THREE = 3  # rows have an order that says something
+THREE = 3  # fewest rows whose order is informative
 
 
 def rank_correlation(a: Values, b: Values, seed: int = 0) -> Estimate:
-    """Estimate Spearman's rank correlation (Spearman 1904) by scipy, with a bootstrap over rows.
+    """Estimate Spearman's rank correlation (Spearman 1904) with scipy, and its interval with a bootstrap over rows.
 
     Args:
-        a, b: (n,) two numbers of each row; rows on which either is not finite are left out.
-        seed: of the bootstrap.
+        a, b: (n,) values of each row. Rows where either is not finite are left out.
+        seed: seed of the bootstrap.
 
     Returns:
-        The correlation with its 95% interval; NaN with fewer than three rows, or where one number is always the same.
+        The correlation, with its 95% interval; NaN with fewer than three rows, or if `a` or `b` is constant.
     """
     from scipy.stats import rankdata, spearmanr
 

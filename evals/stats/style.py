@@ -1,7 +1,8 @@
-"""How an answer looks: headers, lists and bold text in Markdown, compared with the baseline's answer.
+"""Compare the Markdown style of an answer (headers, lists, bold text) with that of the baseline's answer.
 
-The covariates of Arena-Hard's style control (arXiv:2406.11939; Li 2024, "Does style matter?"): a count per length, and
-of it the relative difference of two answers. Here lengths are in characters, and an equal style is zero.
+These are the covariates of Arena-Hard's style control (arXiv:2406.11939; Li 2024, "Does style matter?"): the relative
+difference of two answers in the number of elements per length. Here lengths are in characters, and a term of 0 means
+equal style.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ ELEMENTS = {
     "lists": re.compile(r"^\s*(?:\d+\.|[-*+])\s", re.MULTILINE),
     "bold": re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__"),
 }
-PER = 1000  # characters, which a density is per
+PER = 1000  # characters; a density is a number of elements per so many characters
 
 
 @lru_cache(maxsize=16384)
 def elements(text: str) -> tuple[int, ...]:
-    """Count headers, items of lists, and bold passages outside of blocks of code."""
+    """Count headers, list items and bold passages outside of code blocks."""
     plain = CODE.sub("", text)
     return tuple(len(pattern.findall(plain)) for pattern in ELEMENTS.values())
 
@@ -37,14 +38,15 @@ def has_style(texts: Sequence[str]) -> bool:
 
 
 def style_terms(rows: pd.DataFrame, order: Sequence[str]) -> Values:
-    """Return how much more of each element a model's answers have than the baseline's.
+    """Return the relative difference in each style element between a model's answers and the baseline's.
 
     Args:
-        rows: of one model: `instruction`, `output_1` (the baseline's) and `output_2`.
+        rows: the rows of one model, with `instruction`, `output_1` (the baseline's answer) and `output_2`.
         order: n instructions.
 
     Returns:
-        (n, 3) terms with spread 1, zero for an equal style, for elements that no answer has, and without a row.
+        (n, 3) terms, each column with standard deviation 1; 0 for equal style, for
+        instructions without a row, and in a column that would be constant.
     """
     base, own = (np.array([_densities(str(text)) for text in rows[name]]) for name in ("output_1", "output_2"))
     terms = (own - base) / (own + base + 1)

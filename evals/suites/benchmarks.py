@@ -1,4 +1,4 @@
-"""Benchmarks by lm-eval, in process, on the loaded model; the project's own task files need no network."""
+"""Run benchmarks with lm-eval in this process, on a loaded model. The embedded suites need no network."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from prefzoo.runtime.memory import free_gpu_bytes
 from prefzoo.runtime.plugins import describe_error
 from prefzoo.runtime.rates import thread_clock
 
-BOOTSTRAP = 1000  # of lm-eval's, for standard errors that no formula gives
-FEW = (2, 10)  # documents of a short measurement: the difference is what documents take
-BATCH, MOST = {"cpu": 16}, 128  # documents scored in one batch: on CPUs, and at most on other devices
-LONGEST, FP32 = 2048, 4  # tokens of a document that lm-eval scores at once; bytes
-PAIRED = 2  # (log-likelihood, length): lm-eval's samples of a perplexity
+BOOTSTRAP = 1000  # lm-eval's resamples for standard errors that have no formula
+FEW = (2, 10)  # documents of two short runs, whose difference in time is that of 8 documents
+BATCH, MOST = {"cpu": 16}, 128  # documents in one batch on CPUs, and most documents on other devices
+LONGEST, FP32 = 2048, 4  # most tokens that lm-eval scores at once; bytes of an fp32 number
+PAIRED = 2  # lm-eval's sample of a perplexity is a pair (log-likelihood, length)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One task's result on one model.
+    """The result of one task on one model.
 
     Attributes:
-        value, stderr: of the task's first metric, as lm-eval computes them; NaN where there is none.
+        value, stderr: the task's first metric and its standard error, from lm-eval; NaN if missing.
         n: number of documents.
-        metric: lm-eval's name for it.
-        chat_template: whether prompts went through the tokenizer's chat template.
-        suite: name and content hash of what was run.
-        samples: {"doc_id", "doc_hash", "score"} per document; empty for groups of unlike tasks.
-        reason: why there is no value; empty where there is one.
+        metric: lm-eval's name of the metric.
+        higher_is_better: the direction of the metric; None if unknown.
+        chat_template: whether the tokenizer's chat template was applied to prompts.
+        suite: name and content hash of the benchmark.
+        samples: {"doc_id", "doc_hash", "score"} of each document; empty if a document has no single score.
+        reason: the reason for a missing value; empty otherwise.
     """
 
     value: float
@@ -62,24 +63,24 @@ def run_benchmark(
     batch_size: int | None = None,
     limit: int | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Run a benchmark by lm-eval.
+    """Run a benchmark with lm-eval.
 
-    The model's mode and all random states are left as they were (lm-eval reseeds them). Tasks that generate use the
-    chat template where the tokenizer has one; others never do, as their choices continue a plain text. A task that
-    cannot be run, for want of data, an extra or a network, has a reason and no number.
+    The model's training mode and all random states are restored afterwards, since lm-eval changes them. Tasks that
+    generate text use the tokenizer's chat template, if it has one. Other tasks do not, since their choices continue a
+    plain text. A task that fails, for example without its data or a network, gives a result with a reason and no value.
 
     Args:
-        model, tokenizer: as transformers has them.
-        spec: an embedded suite, a task file or folder, or an lm-eval task.
-        folder: what a path in `spec` is relative to.
-        batch_size: documents per batch; None for as many as suit the device and its memory.
-        limit: only the first so many documents; None for all.
+        model, tokenizer: a causal language model and its tokenizer, of transformers.
+        spec: an embedded suite, a task file or folder, or the name of an lm-eval task.
+        folder: the folder that a relative path in `spec` starts from.
+        batch_size: documents per batch; None to choose it by the device and its memory.
+        limit: number of documents to run, from the first on; None for all.
 
     Returns:
-        `Benchmark`s as plain values, by task.
+        The fields of a `Benchmark` for each task, by its name.
 
     Raises:
-        UserError: no such benchmark.
+        UserError: the benchmark does not exist.
     """
     manager, names = resolve_task(spec, folder)
     suite = f"{spec}@{suite_key(spec, folder)}"
@@ -88,7 +89,7 @@ def run_benchmark(
         with _states_restored(model), _quiet():
             try:
                 results = _evaluate(model, tokenizer, manager, name, batch_size, limit)
-            except Exception as e:  # lm-eval and its data sets fail in any way: the rest of a run goes on
+            except Exception as e:  # lm-eval and its data sets may raise anything, and the run must continue
                 reason = f"{type(e).__name__}: {(str(e).strip() or 'no reason given').splitlines()[0]}"
                 benchmarks[Path(name).stem] = Benchmark(math.nan, math.nan, 0, "", None, suite=suite, reason=reason)
                 continue
@@ -97,12 +98,12 @@ def run_benchmark(
 
 
 def documents_together(model: Any) -> int:
-    """Return how many documents are scored in one batch: 16 on CPUs, on GPUs as many as the logits leave room for.
+    """Return the number of documents in one batch: 16 on CPUs, and as many as fit into the memory of a GPU.
 
-    lm-eval holds the logits of all positions, in the model's precision, in fp32, and once more as log-probs.
+    lm-eval holds the logits of all positions three times: in the model's precision, in fp32, and as log-probs.
 
     Args:
-        model: A causal language model, on its device.
+        model: a causal language model, on its device.
     """
     if model.device.type in BATCH:
         return BATCH[model.device.type]
@@ -113,18 +114,18 @@ def documents_together(model: Any) -> int:
 
 
 def seconds_for_all(model: Any, tokenizer: Any, spec: str, *, folder: Path = Path()) -> float:
-    """Run a few documents of a benchmark, and work out what all of them take on one model.
+    """Run a few documents of a benchmark, and estimate the time of all documents on one model.
 
     Args:
-        model, tokenizer: as transformers has them.
-        spec: an embedded suite, or a task file or folder: data that are on this machine.
-        folder: what a path in `spec` is relative to.
+        model, tokenizer: a causal language model and its tokenizer, of transformers.
+        spec: an embedded suite, or a task file or folder, whose data are on this machine.
+        folder: the folder that a relative path in `spec` starts from.
 
     Returns:
-        Seconds of `thread_clock`, loading of the documents included.
+        Seconds of `thread_clock`, with the time to load the documents.
 
     Raises:
-        UserError: its data are on the hub, or it cannot be run.
+        UserError: the data are on the hub, or the benchmark fails.
     """
     if spec not in suite_names() and not (folder / spec).exists():
         raise UserError(f"{spec}: its data are on the hub")
@@ -168,16 +169,16 @@ def _evaluate(
 def from_results(
     results: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str, Any]]], suite: str, *, chat: bool
 ) -> dict[str, Benchmark]:
-    """Convert what lm-eval returns, or writes.
+    """Convert the results of lm-eval, from its Python API or its files.
 
     Args:
-        results: its results.
-        samples: rows per document, by task.
-        suite: name and content hash of what was run.
-        chat: whether prompts went through the chat template.
+        results: lm-eval's results.
+        samples: a row for each document, by task.
+        suite: name and content hash of the benchmark.
+        chat: whether the chat template was applied to prompts.
 
     Returns:
-        A benchmark for each group, and for each task that is in no group, by name.
+        A benchmark for each group, and for each task outside of groups, by name.
     """
     groups: Mapping[str, Any] = results.get("groups") or {}
     members = {m for subtasks in (results.get("group_subtasks") or {}).values() for m in subtasks}
@@ -199,7 +200,7 @@ def from_results(
 
 
 def _metric(name: str, numbers: Mapping[str, Any], results: Mapping[str, Any]) -> str | None:
-    """Return the key (`metric,filter`) of a task's first metric; what a task file names first is what it is about."""
+    """Return the key (`metric,filter`) of the metric that the task file lists first; None without a number."""
     keys = [k for k, v in numbers.items() if "," in k and "_stderr," not in k and isinstance(v, int | float)]
     config = (results.get("configs") or {}).get(name, {})
     named = [m["metric"] for m in config.get("metric_list") or () if isinstance(m.get("metric"), str)]
@@ -219,7 +220,7 @@ def _rows(samples: Sequence[Mapping[str, Any]], key: str, task: str) -> list[dic
 
 
 def _score(metric: str, value: Any) -> float | None:
-    """Return a document's number; for perplexities lm-eval has a pair, summed log-likelihood in nats and length."""
+    """Return a document's score; convert lm-eval's pair (log-likelihood in nats, length in bytes) to bits per byte."""
     if isinstance(value, list | tuple) and len(value) == PAIRED and metric == "bits_per_byte":
         return -float(value[0]) / float(value[1]) / math.log(2)
     return float(value) if isinstance(value, int | float) else None
@@ -253,8 +254,8 @@ def _quiet(names: Sequence[str] = ("lm_eval", "lm-eval", "datasets")) -> Iterato
     for x in loggers:
         x.setLevel(logging.ERROR)
     try:
-        # some of its bars cannot be turned off; it asks git for the commit of whatever folder it is started in, and
-        # for each task starts programs that list the machine's packages and drivers, which takes seconds
+        # Some of lm-eval's progress bars cannot be turned off. It also asks git for the commit of the current folder,
+        # and for each task it lists the machine's packages and drivers, which takes seconds.
         with (
             redirect_stderr(io.StringIO()),
             patch("lm_eval.evaluator.get_git_commit_hash", return_value=None),

@@ -1,4 +1,4 @@
-"""The items of an embedded suite, as its lm-eval task reads them and its program writes them."""
+"""Read and write the items of an embedded suite: its lm-eval task reads them, and its `make.py` writes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ITEMS = "items.jsonl"
 
 
 def beside(file: str) -> Callable[..., dict[str, Any]]:
-    """Return a `custom_dataset` for lm-eval: the `items.jsonl` in the folder of `file`, as its test split."""
+    """Return a `custom_dataset` function for lm-eval, whose test split is `items.jsonl` in the folder of `file`."""
 
     def documents(**_: Any) -> dict[str, Any]:
         from datasets import Dataset
@@ -23,7 +23,7 @@ def beside(file: str) -> Callable[..., dict[str, Any]]:
 
 
 def text_of(items: Sequence[dict[str, Any]]) -> str:
-    """Return a line of JSON per item."""
+    """Return the items as lines of JSON."""
     return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
 
 

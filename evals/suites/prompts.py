@@ -1,4 +1,4 @@
-"""Sets of prompts: prefzoo's own ones by name, or a user's file of texts or conversations."""
+"""Load a set of prompts: a built-in one by name, or a user's file of texts or conversations."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from prefzoo.evals.judges.conversations import simplified
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.evals.suites.instruct import build_prompts
 
-BUILT_IN = {"train": 600, "eval": 100}
-ASKS = ("user", "tool")  # whose message an answer follows
+BUILT_IN = {"train": 600, "eval": 100}  # default number of prompts of each split
+ASKS = ("user", "tool")  # roles of a message that an answer can follow
 UNREAD = {
     "tools": read_tools,
     "chat_template_kwargs": read_template,
-}  # columns of training data that prompts do not have
-MOST = 20  # lines of faults
+}  # columns of training data that prompts must not have
+MOST = 20  # most faults in one message
 Say = Callable[[str], object]
 
 
 def load_prompts(spec: str, folder: Path, say: Say | None = None) -> list[PromptRow]:
-    """Load `instruct:train`, `instruct:eval` (`:N` for another number), or a file of prompts.
+    """Load a set of prompts: `instruct:train`, `instruct:eval` (`:N` at the end for N prompts), or a file.
 
-    A row of a file has a `prompt` (text, or messages), or `messages` or `conversations`, or it is a pair with the
-    prompt in its answers. A `system` column goes before it.
+    A row of a file has a column `prompt` (a text or messages), `messages` or `conversations`. A preference pair without
+    these has its prompt at the start of both answers. The text of a `system` column becomes the first message.
 
     Args:
         spec: the set.
-        folder: what a path is relative to.
-        say: takes a line on what is left out of the rows.
+        folder: the folder that a relative path starts from.
+        say: called with a line about answers that are left out.
 
     Returns:
-        The prompts; one message of a user is a text.
+        The prompts. A single message of the user becomes a text.
 
     Raises:
-        UserError: there is no such set or file, or a row without a prompt.
+        UserError: the set or file does not exist, or a row has no prompt.
     """
     if spec.startswith("instruct:"):
         _, split, *count = spec.split(":")
@@ -55,18 +55,18 @@ def load_prompts(spec: str, folder: Path, say: Say | None = None) -> list[Prompt
 
 
 def prompts_of(rows: Sequence[Row], spec: str, say: Say | None = None) -> list[PromptRow]:
-    """Read the prompts of rows.
+    """Read the prompts from the rows of a file.
 
     Args:
-        rows: of a file.
-        spec: its name, for messages.
-        say: takes a line on what is left out of the rows.
+        rows: the rows.
+        spec: the file's name, for messages.
+        say: called with a line about answers that are left out.
 
     Returns:
-        A prompt of each row.
+        The prompt of each row.
 
     Raises:
-        UserError: a row has none; the first lines of all.
+        UserError: a row has no usable prompt; with a line for each of the first faults.
     """
     prompts: list[PromptRow] = []
     faults: list[str] = []
@@ -92,11 +92,11 @@ def _prompt(row: Row, spec: str) -> tuple[Text, bool]:
     """Return a row's prompt, and whether an answer at its end was left out.
 
     Raises:
-        UserError: it has none, or one that cannot be answered.
+        UserError: the row has no prompt, or one that cannot be answered.
     """
     unread = next((name for name, read in UNREAD.items() if read(row)), "")
     if unread:
-        raise UserError(f"{unread} is not read with prompts; remove the column")
+        raise UserError(f"{unread} is not used with prompts; remove the column")
     name = next((name for name in ("prompt", *CONVERSATIONS) if row.get(name) not in (None, "")), "")
     if name == "prompt":
         prompt, cut = _checked(read_text(row["prompt"])), False
@@ -123,7 +123,7 @@ def _checked(prompt: Any) -> Text:
     """Return a prompt that can be answered.
 
     Raises:
-        UserError: it is neither text nor messages, or nothing is asked at its end.
+        UserError: the prompt is neither text nor messages, or does not end with a message of the user or a tool.
     """
     if isinstance(prompt, str):
         if not prompt.strip():
@@ -151,16 +151,18 @@ def _are_checks(value: Any) -> bool:
 
 
 def check_rendered(prompts: Sequence[PromptRow], tokenizer: Any, variables: Mapping[str, Any], place: str) -> None:
-    """Check that a model's chat template writes every conversation, with all that its user and system say.
+    """Check that a model's chat template renders every conversation, without leaving out a message.
+
+    Only messages of the assistant may be left out.
 
     Args:
-        prompts: texts are not looked at.
-        tokenizer: the model's.
-        variables: of its chat template.
-        place: of the prompts, for messages.
+        prompts: the prompts; only conversations are checked.
+        tokenizer: the model's tokenizer.
+        variables: variables of its chat template.
+        place: where the prompts come from, for messages.
 
     Raises:
-        UserError: a line for each conversation that it refuses, or of which it leaves something out.
+        UserError: the template refuses a conversation or leaves out a message; with a line for each fault.
     """
     if not tokenizer.chat_template:
         return
@@ -176,7 +178,7 @@ def check_rendered(prompts: Sequence[PromptRow], tokenizer: Any, variables: Mapp
         lost = next((m for m in row.prompt if m["role"] != "assistant" and m["content"].strip() not in text), None)
         if lost is not None:
             faults.append(
-                f"{place}: prompt {row.id}: the chat template does not write the message of {lost['role']!r}; move "
+                f"{place}: prompt {row.id}: the chat template leaves out the message of {lost['role']!r}; move "
                 "its text into the user's message, or choose another model"
             )
     if faults:

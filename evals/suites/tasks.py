@@ -1,4 +1,4 @@
-"""Which benchmark is meant: an embedded suite, a user's task file or folder, or one of lm-eval's tasks by name."""
+"""Find a benchmark: an embedded suite, a user's task file or folder, or an lm-eval task by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prefzoo.runtime.versions import version_of
 
 SUITES = Path(__file__).parent
 YAML = (".yaml", ".yml")
-READ = (*YAML, ".py", ".json", ".jsonl", ".csv", ".parquet", ".txt")  # what a task's folder may hold for it
+READ = (*YAML, ".py", ".json", ".jsonl", ".csv", ".parquet", ".txt")  # suffixes of files in a task's folder that count
 
 
 def suite_names() -> list[str]:
@@ -25,7 +25,7 @@ def suite_names() -> list[str]:
 
 
 def is_benchmark(spec: str, folder: Path) -> bool:
-    """Return whether `spec` names a benchmark rather than prompts. Nothing is loaded to find out."""
+    """Return whether `spec` names a benchmark and not a set of prompts, without loading anything."""
     path = folder / spec
     if spec in suite_names() or path.suffix in YAML or path.is_dir():
         return True
@@ -33,7 +33,7 @@ def is_benchmark(spec: str, folder: Path) -> bool:
 
 
 def check_names(specs: Sequence[str], folder: Path) -> None:
-    """Raise UserError, with a line per benchmark that cannot be found."""
+    """Raise UserError, with a line for each invalid benchmark, if any."""
     faults = [fault for spec in specs if (fault := _fault(spec, folder))]
     if faults:
         raise UserError(faults)
@@ -53,7 +53,7 @@ def _fault(spec: str, folder: Path) -> str:
         return ""
     have = ", ".join(suite_names())
     meant = did_you_mean(spec, suite_names()) or did_you_mean(spec, names)
-    return f"{at}: no suite {spec!r}{meant}; embedded are {have}; others are lm-eval's tasks by name, or a .yaml file"
+    return f"{at}: no suite {spec!r}{meant}; embedded suites are {have}; or name an lm-eval task, or a .yaml file"
 
 
 def _file_fault(at: str, spec: str, path: Path) -> str:
@@ -68,37 +68,37 @@ def _file_fault(at: str, spec: str, path: Path) -> str:
 
 
 def _mapping(path: Path) -> dict[str, Any] | str:
-    """Return a task file's fields, without running the functions that it names, or what is wrong with it."""
+    """Return the fields of a task file, or what is wrong with it. Do not run the functions that it names."""
     try:
         fields = _included(path, ())
     except (yaml.YAMLError, OSError, ValueError) as e:
-        return f"is not YAML of a task ({str(e).splitlines()[0]}); an lm-eval task file starts with `task: NAME`"
+        return f"is not a task file ({str(e).splitlines()[0]}); an lm-eval task file starts with `task: NAME`"
     return dict(fields)
 
 
 class _Task(yaml.SafeLoader):
-    """Reads a task as lm-eval does, and leaves out the functions that it names by tags."""
+    """A YAML loader that reads a task as lm-eval does, except that functions named by tags become None."""
 
 
 _Task.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def _included(path: Path, within: tuple[Path, ...]) -> dict[str, Any]:
-    """Return a task file's fields with those of the files that it includes, which its own go before.
+    """Return the fields of a task file and of the files that it includes; its own fields take precedence.
 
     Args:
         path: the file.
-        within: the files that include it.
+        within: the chain of files that include it.
 
     Raises:
-        ValueError: a file holds no fields, or includes itself.
+        ValueError: a file has no fields, or includes itself.
     """
     path = path.resolve()
     if path in within:
         raise ValueError(f"{path} includes itself")
-    fields = yaml.load(path.read_bytes(), Loader=_Task)  # noqa: S506 - of the safe kind
+    fields = yaml.load(path.read_bytes(), Loader=_Task)  # noqa: S506 - a safe loader
     if not isinstance(fields, dict):
-        raise ValueError(f"{path} holds no fields")
+        raise ValueError(f"{path} has no fields")
     named = fields.pop("include", [])
     merged: dict[str, Any] = {}
     for one in named if isinstance(named, list) else [named]:
@@ -108,7 +108,7 @@ def _included(path: Path, within: tuple[Path, ...]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def lm_eval_manager() -> Any:
-    """Return lm-eval's manager with its own tasks, which takes seconds to build."""
+    """Return lm-eval's task manager with all of its tasks, which takes seconds to build."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager()
@@ -118,7 +118,7 @@ def resolve_task(spec: str, folder: Path) -> tuple[Any, list[str]]:
     """Return lm-eval's task manager, and the names of the tasks to run with it.
 
     Raises:
-        UserError: no such benchmark.
+        UserError: the benchmark does not exist.
     """
     check_names([spec], folder)
     from lm_eval.tasks import TaskManager
@@ -133,7 +133,7 @@ def resolve_task(spec: str, folder: Path) -> tuple[Any, list[str]]:
 
 
 def suite_key(spec: str, folder: Path = Path()) -> str:
-    """Hash what a result depends on besides the model: the task's files and its data's, or lm-eval's version."""
+    """Hash a benchmark: lm-eval's version with the files of task and data, or with the name of an lm-eval task."""
     path = SUITES / spec if spec in suite_names() else folder / spec
     digest = hashlib.sha256(str(version_of("lm-eval")).encode())
     if path.suffix not in YAML and not path.is_dir():

@@ -153,7 +153,7 @@ def test_every_call_is_cached_counted_and_priced(server: Misbehaving) -> None:
     assert "12 of them cached; about $0.00, limit $0.01" in again.forecast(PAIRS)
     assert again.compare(PAIRS) == first and len(server.asked) == 12 and server.keys == {f"Bearer {KEY}"}
     more = [*PAIRS, Comparison(PromptRow("8", "another"), Answer("a", True, 1), Answer("b", True, 1))]
-    with pytest.raises(UserError, match=r"about \$\d.\d+ is needed, and spend_limit is \$0.01; raise evals"):
+    with pytest.raises(UserError, match=r"about \$\d.\d+ is needed, but spend_limit is \$0.01; raise evals"):
         again.compare(more)
     assert len(server.asked) == 12
 
@@ -278,11 +278,11 @@ def test_a_users_own_file(server: Misbehaving, tmp_path: Path) -> None:
             GOOD.replace("outputs_to_match", "outputs_to_mach"),
             "completion_parser_kwargs: outputs_to_mach: regex_parser has no such option; did you mean 'outputs_to_m",
         ),
-        ("a.yaml", GOOD.replace("{1: ", "{one: "), "outputs_to_match: 'one' is no preference; write 1 where the first"),
+        ("a.yaml", GOOD.replace("{1: ", "{one: "), "outputs_to_match: 'one' is not a preference; write 1 where the"),
         (
             "a.yaml",
             GOOD.replace("(a", "((a"),
-            "outputs_to_match: 1: '\\\\((a\\\\)' is no pattern (missing ), unterminated",
+            "outputs_to_match: 1: '\\\\((a\\\\)' is not a pattern (missing ), unterminated",
         ),
         (
             "a.yaml",

@@ -75,7 +75,7 @@ def test_files_and_folders(tmp_path: Path) -> None:
         ('[{"instruction": "a", "output_1": "b"}]', "rows have no output_2, generator_1, generator_2, preference;"),
         (json.dumps(rows("m", [1], "b1") + rows("m", [1], "b2")), "x.json: 2 baselines (b1, b2); keep one in a file"),
         (json.dumps([*rows("m", [1]), {**rows("m", [1])[0], "output_2": None}]), "row 2: output_2 is null; give its"),
-        (json.dumps(rows("m", [1, 1]) * 2), "m: 4 rows, and 2 instructions of m: 2 doubled, like 'task 0'; keep one"),
+        (json.dumps(rows("m", [1, 1]) * 2), "m: 4 rows, while m has 2 instructions: 2 repeated, like 'task 0'; keep"),
     ],
 )
 def test_files_that_are_none(tmp_path: Path, text: str, says: str) -> None:
@@ -86,7 +86,7 @@ def test_files_that_are_none(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no annotations.json in it or below; name a file"):
+    with pytest.raises(UserError, match="no annotations.json in this folder or below; name a file"):
         read([tmp_path])
     with pytest.raises(UserError, match="none.json: no such file or folder; name an annotations.json"):
         read([tmp_path / "none.json"])
@@ -102,9 +102,9 @@ def test_misaligned_outputs_are_refused_with_both_counts() -> None:
     with pytest.raises(UserError) as caught:
         check_aligned({"a": tasks, "b": tasks[:25], "c": [*tasks[:39], "other"], "d": [*tasks, tasks[3]]})
     assert caught.value.lines == (
-        "b: 25 rows, and 40 instructions of a: 15 missing, like 'task 25'; annotate them first",
-        "c: 40 rows, and 40 instructions of a: 1 are others, like 'other'; compare over one set",
-        "d: 41 rows, and 40 instructions of a: 1 doubled, like 'task 3'; keep one of each",
+        "b: 25 rows, while a has 40 instructions: 15 missing, like 'task 25'; annotate them first",
+        "c: 40 rows, while a has 40 instructions: 1 unknown, like 'other'; compare over one set",
+        "d: 41 rows, while a has 40 instructions: 1 repeated, like 'task 3'; keep one of each",
     )
 
 
@@ -126,20 +126,20 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_the_same_warning_of_many_models_is_one_line() -> None:
-    warnings = [f"length control moves it by {v:+.1f} points" for v in (11, -14.6, 12, 10.5, 13, 10.1)]
+    warnings = [f"length control changes it by {v:+.1f} points" for v in (11, -14.6, 12, 10.5, 13, 10.1)]
     table = pd.DataFrame(
         {
-            "warnings": [*warnings[:5], f"one and the same answer to 9 of 10 prompts; {warnings[5]}", ""],
+            "warnings": [*warnings[:5], f"the same answer to 9 of 10 prompts; {warnings[5]}", ""],
             "annotator": "judge", "difficulty": "the pool's",
         },
         index=[*"abcdef", "sound"],
     )  # fmt: skip
     *_, first, second = notes(table)
     assert first == (
-        "6 models: length control moves it by … points: b (-14.6), e (+13.0), c (+12.0), a (+11.0), d (+10.5) "
+        "6 models: length control changes it by … points: b (-14.6), e (+13.0), c (+12.0), a (+11.0), d (+10.5) "
         "and 1 more (column `warnings` of --out)"
     )
-    assert second == "f: one and the same answer to 9 of 10 prompts" and len(notes(table)) == 4
+    assert second == "f: the same answer to 9 of 10 prompts" and len(notes(table)) == 4
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_the_same_warning_of_many_models_is_one_line() -> None:
         (["--annotations", "a.json", "--difficulties", "d.csv", "--order", "d.csv"], "d.csv: --order needs a JSON"),
         (
             ["--annotations", "a.json", "--difficulties", "d.csv"],
-            "d.csv: numbers instructions up to 7, and there are 3",
+            "d.csv: refers to instructions up to number 7, but there are 3",
         ),
         (["--annotations", "a.json", "--difficulties", "e.csv"], "e.csv: no column instruction_difficulty or diffic"),
         (["--annotations", "a.json", "--difficulties", "f.csv"], "f.csv: no column instruction or index; say which"),

@@ -122,8 +122,8 @@ def test_what_cannot_be_reached_has_a_reason_and_no_number(
     ("name", "text", "says"),
     [
         ("gone.yaml", None, "gone.yaml: no such file; paths are relative to the recipe"),
-        ("odd.yaml", "a: [", "odd.yaml: is not YAML of a task"),
-        ("list.yaml", "- a", "list.yaml: is not YAML of a task ("),
+        ("odd.yaml", "a: [", "odd.yaml: is not a task file"),
+        ("list.yaml", "- a", "list.yaml: is not a task file ("),
         ("nameless.yaml", "a: 1", "nameless.yaml: has neither `task:` nor `group:`"),
         ("empty", None, "empty: no task file in this folder"),
     ],

@@ -261,7 +261,7 @@ def test_a_policy_is_judged_by_its_log_ratio(tmp_path: Path, tiny_model: Any, ti
     assert judge.scores([(row, answer) for answer in answers]) == pytest.approx(expected, abs=1e-4)
     with pytest.raises(UserError, match="evals.judge.reference: .* is not a checkpoint in a run's folder; name"):
         ImplicitSettings(kind="implicit", model="run/dpo/checkpoint").load(tmp_path)
-    with pytest.raises(UserError, match="evals.judge.model: nowhere: no such folder: .*nowhere; name a checkpoint, or"):
+    with pytest.raises(UserError, match="evals.judge.model: nowhere: no such folder: .*nowhere; name a checkpoint;"):
         ImplicitSettings(kind="implicit", model="nowhere").load(tmp_path)
     (tmp_path / "run" / "recipe.resolved.yaml").write_text(f"model: {tmp_path / 'reference'}\nvariants: {{dpo: }}\n")
     again = ImplicitSettings(kind="implicit", model="run/dpo/checkpoint").load(tmp_path)

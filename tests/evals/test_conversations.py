@@ -83,8 +83,8 @@ def test_one_message_of_the_user_is_a_text(tmp_path: Path) -> None:
         ({"prompt": [{"role": "user", "content": " "}]}, "the last message is empty; fill it"),
         ({"messages": "Hi."}, "messages is not a list of messages"),
         ({"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "has a part of type 'image'"),
-        ({"prompt": "Hi.", "tools": [{"name": "f"}]}, "tools is not read with prompts; remove the column"),
-        ({"prompt": "Hi.", "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs is not read with prompts"),
+        ({"prompt": "Hi.", "tools": [{"name": "f"}]}, "tools is not used with prompts; remove the column"),
+        ({"prompt": "Hi.", "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs is not used with prompts"),
         ({"prompt": [SYSTEM, ASK], "system": "Sing."}, "the system column differs from the system message"),
         ({"text": "Hi."}, "prompt is missing or empty"),
     ],
@@ -101,7 +101,7 @@ def test_a_template_that_refuses_or_leaves_out_a_message_is_told(tiny_tokenizer:
     tiny_tokenizer.chat_template = (
         "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}{% endif %}{% endfor %}"
     )
-    with pytest.raises(UserError, match="p.jsonl: prompt 1: the chat template does not write the message of 'system'"):
+    with pytest.raises(UserError, match="p.jsonl: prompt 1: the chat template leaves out the message of 'system'"):
         check_rendered([ROW], tiny_tokenizer, {}, "evals.prompts: p.jsonl")
     tiny_tokenizer.chat_template = "{{ raise_exception('no system role') }}"
     with pytest.raises(UserError, match="prompt 1: the chat template refuses the roles system, user, .*no system role"):

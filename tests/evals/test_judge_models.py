@@ -109,12 +109,12 @@ def test_an_answer_too_long_for_the_reward_model(reward: tuple[Path, Any]) -> No
     judge: Any = load_judge(RewardSettings(kind="reward", model="rm"), reward[0])
     long = Answer("x y " * 400, True, 1)
     (outcome,) = judge.compare([Comparison(PromptRow("1", "p"), long, Answer("b", True, 1))])
-    assert outcome.missing.endswith("tokens, and the judge reads at most 256")
+    assert outcome.missing.endswith("tokens, but the judge reads at most 256")
     assert judge.scores([(PromptRow("1", "p"), long)]) == [outcome.missing]
 
 
 def test_models_that_are_no_judges(causal: Path) -> None:
-    with pytest.raises(UserError, match=r"^evals.judge: model is LlamaForCausalLM with \d outputs, no reward model"):
+    with pytest.raises(UserError, match=r"^evals.judge: model is LlamaForCausalLM with \d outputs, not a reward model"):
         load_judge(RewardSettings(kind="reward", model="model"), causal)
     with pytest.raises(UserError, match=r"^evals.judge: model ./none: no such folder"):
         load_judge(ModelSettings(kind="model", model="./none"), causal)

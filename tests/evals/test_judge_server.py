@@ -133,7 +133,7 @@ def test_a_plain_question_before_anything_expensive(server: Misbehaving, tmp_pat
     judge(server, tmp_path).check()
     assert len(server.asked) == 1
     server.behave = lambda request, nth: (200, reply("Let me think about it"))
-    with pytest.raises(UserError, match="asked a plain question: unknown verdict 'Let me think about it', 4 tries; co"):
+    with pytest.raises(UserError, match="a test question failed: unknown verdict 'Let me think about it', 4 tries; co"):
         judge(server, tmp_path / "fresh").check()
 
 
@@ -189,7 +189,7 @@ def test_the_estimate_and_the_limit(server: Misbehaving, tmp_path: Path) -> None
     client = judge(server, tmp_path, **priced, spend_limit=0.01)
     assert ", 0 of them cached; about $" in client.forecast(asked(2))
     assert client.forecast(asked(2)).endswith("limit $0.01")
-    with pytest.raises(UserError, match=r"about \$\d.\d+ is needed, and spend_limit is \$0.01; raise evals.judge"):
+    with pytest.raises(UserError, match=r"about \$\d.\d+ is needed, but spend_limit is \$0.01; raise evals.judge"):
         client.compare(asked(2))
     assert not server.asked  # nothing was paid
     assert judge(server, tmp_path).forecast(asked()).endswith("cost unknown: the recipe gives no prices")

@@ -139,7 +139,7 @@ def test_a_function_of_both_answers_or_of_one(own: Path) -> None:
     one = load_judge("own.py:short", own)
     assert [v.preference for v in one.compare(asked)] == [2.0, 1.0] and one.forecast(asked) == ""
     assert one.scores_answers and not both.scores_answers
-    with pytest.raises(TypeError, match="own.py:better@.* scores no single answers"):
+    with pytest.raises(TypeError, match="own.py:better@.* does not score single answers"):
         both.scores([])
     assert function.load("textwrap:indent", own).scores_answers  # of an installed module
 

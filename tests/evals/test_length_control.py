@@ -147,8 +147,8 @@ def test_constant_outputs_give_a_number_and_a_warning(small: Pool) -> None:
     rates = length_controlled([*small.models, *tricks], resamples=20)
     assert rates["null"].value > 90 and rates["lost"].value < 10 and 40 < rates["plus"].value < 60
     for name in ("null", "lost"):
-        assert rates[name].warnings[0] == f"one and the same answer to {n} of {n} prompts"
-    assert "-10 characters longer everywhere: length is not controlled" in rates["plus"].warnings[0]
+        assert rates[name].warnings[0] == f"the same answer to {n} of {n} prompts"
+    assert "longer by -10 characters: length is not controlled" in rates["plus"].warnings[0]
     assert np.isnan(rates["void"].value) and rates["void"].warnings == ("no preference in [1, 2]",)
     assert all(np.isfinite([f.value, f.stderr]).all() for name, f in rates.items() if name != "void")
 

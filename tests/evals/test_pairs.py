@@ -57,8 +57,8 @@ def test_alike_gaps_go_to_the_closest_in_length() -> None:
     [
         (ended("a", "b"), [1.0, 1.0], Rule(), "all scores tie"),
         (ended("a", "a"), [1.0, 1.0], Rule(), "fewer than two answers to choose from"),
-        (ended("a b", "c"), [1.0, 0.0], Rule(length_ratio=1.9), "no two within the bounds on score and length"),
-        (ended("a", "b"), [0.6, 0.0], Rule(least_chosen=0.7), "no two within the bounds on score and length"),
+        (ended("a b", "c"), [1.0, 0.0], Rule(length_ratio=1.9), "no two answers within the bounds on score and length"),
+        (ended("a", "b"), [0.6, 0.0], Rule(least_chosen=0.7), "no two answers within the bounds on score and length"),
     ],
 )
 def test_a_prompt_without_a_pair_says_why(answers: list[Answer], scores: list[float], rule: Rule, why: str) -> None:

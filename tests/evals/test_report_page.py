@@ -189,14 +189,14 @@ def test_bits_per_byte_are_neither_points_nor_better_when_there_are_more(tmp_pat
 
 def test_a_score_along_the_frontier_is_explained_beside_the_leaderboards(tmp_path: Path) -> None:
     run = read_run(full_run(tmp_path / "run"))
-    assert "so the win rate here is of such answers to a part of the prompts" in explanation(run, run.long)
+    assert "win rate in this chart is that of sampled answers to a part of the prompts" in explanation(run, run.long)
     margins = replace(run, frontier=run.frontier.assign(metric="preference_margin"))
     assert explanation(margins, run.long) == ""  # which are measured alike in both
     frontier = run.frontier.assign(metric="score")
     long = pd.DataFrame([{"variant": "base", "metric": "score", "value": 0.67}])
     text = explanation(replace(run, frontier=frontier, recipe=run.recipe | {"evals": {"kl": 32}}), long)
-    assert "drawn at random from the model" in text and "the first 32 of the prompts" in text
-    assert text.endswith("The base has 50.0% here and 67.0% there.")
+    assert "sampled from the model" in text and "the first 32 of the prompts" in text
+    assert text.endswith("The base has 50.0% in this chart and 67.0% on the leaderboard.")
 
 
 def test_points_along_a_training_stand_side_by_side(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_every_sampled_answer_has_a_seed_of_its_own(fake: Path, tiny_tokenizer: 
 
 def test_an_engine_that_fails(fake: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")  # of a launcher, for which the engine would wait
-    with pytest.raises(UserError, match="vllm: its process ended with code 1: RuntimeError: no GPU found"):
+    with pytest.raises(UserError, match="vllm: the process ended with code 1: RuntimeError: no GPU found"):
         vllm_answers("broken", tiny_tokenizer, {"base": None}, ["a"], max_new_tokens=3)
 
 

@@ -137,9 +137,9 @@ def test_against_published_answers(
     capsys.readouterr()
     first = outputs[0]["instruction"]
     for rows, says in (
-        (outputs[1:], f"no answer to 1 prompts (3 answers in it, 4 prompts), like {first[:60]!r}"),
-        ([*outputs, outputs[0]], "1 instructions occur twice (5 answers in it, 4 prompts)"),
-        ([{"output": "x"}], "no AlpacaEval outputs (KeyError: 'instruction'); rows need instruction and output"),
+        (outputs[1:], f"no answer to 1 prompts (3 answers in the file, 4 prompts), like {first[:60]!r}"),
+        ([*outputs, outputs[0]], "1 instructions occur twice (5 answers in the file, 4 prompts)"),
+        ([{"output": "x"}], "not AlpacaEval outputs (KeyError: 'instruction'); rows need instruction and output"),
     ):
         file.write_text(json.dumps(rows))
         assert prefzoo(monkeypatch, "eval", "results/mine", *ask, "--base", "theirs.json") == 2

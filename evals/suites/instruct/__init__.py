@@ -1,4 +1,4 @@
-"""Prompts with checkable instructions, built from topics and combinations of checks; train and eval share neither."""
+"""Build prompts with checkable instructions from topics and combinations of checks. Train and eval share neither."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from prefzoo.evals.judges.checks import CHECKS
 from prefzoo.evals.judges.protocol import PromptRow
 
 Spec = dict[str, Any]
-EVAL_SHARE = 5  # one topic, and one combination, in so many is held out for evaluation
+EVAL_SHARE = 5  # about one topic, and one combination, in five is held out for evaluation
 
 REQUESTS = ("Tell me about {topic}.", "Write about {topic}.", "Explain {topic} to a child.", "Describe {topic}.")
 LEAST = (8, 12)  # words that every answer must have, so that a shrunken answer cannot win
 
 IRREGULAR = {"wolves": "wolf", "scarves": "scarf", "leaves": "leaf", "teeth": "tooth", "cacti": "cactus"}
 
-# What shapes the whole answer: at most one of these in a prompt.
+# Checks on the shape of the whole answer; a prompt has at most one of them.
 SHAPES: tuple[Spec, ...] = (
     {"kind": "one_sentence"},
     {"kind": "exact_sentences", "n": 2},
@@ -32,7 +32,7 @@ SHAPES: tuple[Spec, ...] = (
     {"kind": "most_words", "n": 30},
     {"kind": "paragraphs", "n": 2},
 )
-# What goes with any shape.
+# Checks that go with any shape.
 MANNERS: tuple[Spec, ...] = (
     {"kind": "lower_case"},
     {"kind": "upper_case"},
@@ -44,7 +44,7 @@ MANNERS: tuple[Spec, ...] = (
     {"kind": "avoids", "word": "the"},
     {"kind": "avoids", "word": "is"},
 )
-# What needs prose: never beside a list.
+# Checks that need prose, and do not go with a list.
 ENDS: tuple[Spec, ...] = (
     {"kind": "starts_with", "phrase": "Did you know"},
     {"kind": "starts_with", "phrase": "In short"},
@@ -59,14 +59,14 @@ LISTS = ("numbered_list", "dash_list")
 
 
 def topics() -> list[str]:
-    """Return all topics, one word each (in the plural where it has one), which is also the topic's key word."""
+    """Return all topics. Each is one word, in the plural if it has one, and is also the topic's key word."""
     words = (Path(__file__).parent / "topics.txt").read_text(encoding="utf-8").split()
     assert len(words) == len(set(words)), "a topic twice would cross the split"
     return words
 
 
 def combinations() -> list[tuple[Spec, ...]]:
-    """Return all combinations of one or two instructions that can be met together."""
+    """Return all combinations of one or two instructions that an answer can follow together."""
     prose = [s for s in SHAPES if s["kind"] not in LISTS]
     single = [(s,) for s in (*SHAPES, *MANNERS, *ENDS, *ALONE)]
     pairs = [*itertools.product(SHAPES, MANNERS), *itertools.product(prose, ENDS), *itertools.product(MANNERS, ENDS)]
@@ -81,18 +81,19 @@ def _clash(pair: tuple[Spec, ...]) -> bool:
 def build_prompts(split: str, n: int, seed: int = 0) -> list[PromptRow]:
     """Build prompts; the same arguments give the same prompts.
 
-    A topic, and a combination of instructions, belongs to one split only, so that an evaluation prompt is new in both.
+    Each topic and each combination of instructions belongs to one split only, so that both are new in an evaluation
+    prompt.
 
     Args:
         split: `train` or `eval`.
         n: number of prompts.
-        seed: of the draws.
+        seed: seed of the random draws.
 
     Returns:
         The prompts, no two with the same topic and instructions.
 
     Raises:
-        UserError: there is no such split.
+        UserError: the split does not exist.
     """
     if split not in ("train", "eval"):
         raise UserError(f"instruct:{split}: no such split; it has train and eval")
@@ -112,7 +113,7 @@ def build_prompts(split: str, n: int, seed: int = 0) -> list[PromptRow]:
 
 
 def stems(topic: str) -> list[str]:
-    """Return what all inflections of a topic begin with: bees -> bee, wolves -> wolf or wolves."""
+    """Return the beginnings of all inflections of a topic: bees -> bee, wolves -> wolf or wolves."""
     if topic in IRREGULAR:
         return [topic, IRREGULAR[topic]]
     for ending, cut in (("ies", 3), ("ches", 2), ("xes", 2), ("ses", 2), ("oes", 2), ("ss", 0), ("s", 1)):
@@ -131,6 +132,6 @@ def _row(row_id: str, topic: str, chosen: tuple[Spec, ...], draw: random.Random)
     sentences = [draw.choice(REQUESTS).format(topic=topic)]
     sentences += [CHECKS[s["kind"]].instruction({k: v for k, v in s.items() if k != "kind"}) for s in asked]
     substance: list[Spec] = [{"kind": "no_repetition"}]
-    if {s["kind"] for s in chosen}.isdisjoint({"cyrillic"}):  # the key word is an English one
+    if {s["kind"] for s in chosen}.isdisjoint({"cyrillic"}):  # the key word is English
         substance.append({"kind": "on_topic", "keys": stems(topic)})
     return PromptRow(row_id, " ".join(sentences), (*asked, *substance), topic)
