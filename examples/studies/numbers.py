@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from examples.studies.seeds import finite, seed_effects
+from examples.studies.seeds import finite, seed_effects, steadiness
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.agreement import rank_agreements
 from prefzoo.evals.boards.judged_files import points_of
@@ -57,8 +57,9 @@ def numbers_of(folder: Path) -> Numbers:
         "differences": _differences(values, points_of(run), scale) if START in values else [],
         "margin": points_of(run),
         "varies": seed_effects(values, entries, metric, scale), "sees": _sees(values, scale), "cost": cost_of(folder),
-        "recipe": {"steps": _steps(run), "pairs": int(run.audits.get("train", {}).get("kept", 0))},
+        "recipe": {"steps": _steps(run), "pairs": _pairs(run)}, "verdict": str(run.verdict.get("decision", "")),
     }  # fmt: skip
+    numbers["varies"] |= steadiness(numbers["variants"])
     for outcome in ("different", "equal", "undecided"):
         named = [str(row["variant"]) for row in numbers["differences"] if row["outcome"] == outcome]
         numbers[outcome] = ", ".join(named) or "none"
@@ -200,6 +201,11 @@ def _sees(values: Mapping[str, Values], scale: float) -> Numbers:
 
 def _steps(run: RunFiles) -> int:
     return max((len(v.steps) for v in run.variants.values()), default=0)
+
+
+def _pairs(run: RunFiles) -> int:
+    """Return how many different pairs each variant was trained on."""
+    return min(int(run.audits.get("train", {}).get("kept", 0)), _steps(run) * int(run.recipe["train"]["batch"]))
 
 
 def _falls(run: RunFiles) -> list[Numbers]:

@@ -12,6 +12,7 @@ from prefzoo.evals.boards.selection import Entry
 from prefzoo.evals.stats.intervals import Values
 from prefzoo.evals.stats.rank_correlation import rank_correlation
 
+TWICE = 2
 ENDED = "finished"  # the share of answers that ended before the longest length that was allowed
 
 
@@ -38,6 +39,17 @@ def seed_effects(values: Mapping[str, Values], entries: Sequence[Entry], metric:
             "rho": finite(ended.value), "low": finite(ended.low), "high": finite(ended.high), "models": len(entries),
         },
     }  # fmt: skip
+
+
+def steadiness(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the names of the variants that seeds move more than twice as far as prompts do, and of the others.
+
+    Args:
+        rows: of each variant `spread_over_seeds` (None with one seed) and `error_over_prompts`.
+    """
+    moved = [r["variant"] for r in rows if (r["spread_over_seeds"] or 0) > TWICE * r["error_over_prompts"]]
+    steady = [r["variant"] for r in rows if r["variant"] not in moved]
+    return {"unsteady": ", ".join(moved) or "none", "steady": ", ".join(steady) or "none"}
 
 
 def _deviation(means: Values) -> float | None:

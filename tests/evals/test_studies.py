@@ -19,7 +19,7 @@ from examples.studies.__main__ import NUMBERS, SUMMARY, TEMPLATE, main
 from examples.studies.mass import change
 from examples.studies.numbers import agreement_of, numbers_of
 from examples.studies.page import END, START, read_numbers, render, summary, with_summary, written_by_hand
-from examples.studies.seeds import seed_effects
+from examples.studies.seeds import seed_effects, steadiness
 from prefzoo.engine.first_tokens import MovedMass, MovedToken
 from prefzoo.evals.stats.inference import detectable_by, seeded_difference
 from prefzoo.evals.suites.prompts import load_prompts
@@ -172,6 +172,7 @@ def test_numbers_are_those_of_the_tools_own_statistics(studies: Path) -> None:
         100 * expected.low
     )
     assert (numbers["different"], numbers["undecided"]) == ("ipo, simpo", "none")
+    assert (numbers["varies"]["unsteady"], numbers["varies"]["steady"]) == ("none", "dpo, ipo, simpo")  # of one seed
     assert 0 < numbers["sees"]["alone"] < numbers["sees"]["after_holm"] and numbers["cost"]["trainings"] == 3
     agreement = agreement_of(studies / "defaults", studies / "tuned")
     assert agreement["tau"] == pytest.approx(-1 / 3) and agreement["moved"][-1] == {"variant": "simpo", "places": 2}
@@ -187,13 +188,18 @@ def numbered(studies: Path) -> Path:
         assert main([str(word) for word in one]) == 0
     for name in ("defaults", "tuned"):
         row = {"variant": "simpo", "value": -1.5, "low": -2.0, "high": -1.0}
-        write_numbers(studies / name, {"fluency": {"models": [row], "base": None, "least": row}})
+        write_numbers(studies / name, {"fluency": {"models": [row], "base": row, "least": row}})
     return studies
 
 
 def write_numbers(folder: Path, more: dict[str, Any]) -> None:
     file = folder / NUMBERS
     file.write_text(json.dumps(json.loads(file.read_text()) | more))
+
+
+def test_what_seeds_move_more_than_prompts_do() -> None:
+    rows = [{"variant": v, "spread_over_seeds": s, "error_over_prompts": 2.0} for v, s in (("a", 4.5), ("b", 3.5))]
+    assert steadiness(rows) == {"unsteady": "a", "steady": "b"}
 
 
 def test_the_page_is_made_of_the_numbers_and_tells_what_has_not_run(numbered: Path) -> None:
@@ -211,6 +217,7 @@ def test_the_readme_tells_what_has_run(numbered: Path) -> None:
     text = summary(SUMMARY.read_text(encoding="utf-8"), read_numbers(numbered))
     assert "Different from `dpo`: ipo, simpo. Equal to it within\n  5 points: none. Undecided: none." in text
     assert "-65.0 points from `dpo` with the one setting and +25.0 tuned" in text and "tau of -0.33" in text
+    assert "They do not for dpo, ipo, simpo." in text and "answers of `simpo` are the least likely" in text
     assert "flipped" not in text and "Likelihood" not in text and not re.search(r"[{]|<!--", text)
     assert (
         text.startswith("## What we found\n\nMeasured")
