@@ -54,10 +54,10 @@ check: lint test
 # Runs everything again that is committed under results/, except the speed tables: `make bench BENCH_OUT=results/benchmarks`
 # and `make bench-curves BENCH_OUT=results/benchmarks` renew those. About three quarters of an hour on two cores.
 # A sweep gives the same numbers in order and on Ray, where each stage has as many threads.
-SWEEP := OMP_NUM_THREADS=1 $(BIN)/prefzoo run recipes/sweep.yaml --results results --fresh
+SWEEP := OMP_NUM_THREADS=1 $(BIN)/prefzoo run recipes/sweep.yaml --results results --fresh --replace
 evidence: install-dev
-	$(BIN)/prefzoo run recipes/quickstart.yaml --results results --fresh
-	$(BIN)/prefzoo run recipes/zoo.yaml --results results --fresh
+	$(BIN)/prefzoo run recipes/quickstart.yaml --results results --fresh --replace
+	$(BIN)/prefzoo run recipes/zoo.yaml --results results --fresh --replace
 	$(SWEEP)
 	$(SWEEP) --set name=sweep-ray --on ray
 	cd results/sweep && for file in sweep.json */metrics.jsonl; do cmp $$file ../sweep-ray/$$file || exit 1; done

@@ -125,9 +125,12 @@ def _ranked(
         }
         for name in order
     ]
+    ranked = [row["variant"] for row in rows if row["rank"] is not None]  # without the single seeds of variants
+    charted = {name: i for name, i in series.items() if name in ranked} or series
     return {
         "rows": rows, "primary": primary, "columns": [_Column.of(metrics[name]) for name in columns],
-        "glossary": glossary.glossary(columns, metrics), "lead": ranking(long, series, primary, SHOWN),
+        "glossary": glossary.glossary(columns, metrics), "lead": ranking(long, charted, primary, SHOWN),
+        "best": SHOWN if len(charted) > SHOWN else None,
     }  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from prefzoo.engine.logprobs import choose_layout
 from prefzoo.engine.reference_logprobs import logprobs
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.run_files import read_run
+from prefzoo.evals.boards.selection import select
+from prefzoo.evals.boards.standings import primary
 from prefzoo.evals.metrics.measure import Measured
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.inference import seeded_mean
@@ -23,11 +25,15 @@ from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.recipe.load import load
 from prefzoo.runtime.run_folders import BASE
 
+NAT = 1.0
+EVERY = 3  # of the prompts one in three is enough, as the differences are large
+
 
 def fluency(folder: Path, recipe_file: Path) -> dict[str, Any]:
     """Return the mean log-prob of each variant's answers under the untrained model, in nats per token.
 
-    The base writes the most likely token at each place, so that other answers are rarely likelier than its own.
+    The base writes the most likely token at each place, so that fluent answers have about the log-prob of its own.
+    Repetition raises it as well.
 
     Args:
         folder: the run's.
@@ -35,7 +41,8 @@ def fluency(folder: Path, recipe_file: Path) -> dict[str, Any]:
 
     Returns:
         `models`: a row of each variant and of the base, the likeliest first; intervals span prompts and seeds.
-        `base` and `least`: the rows of the base and of the least likely variant.
+        `base`: the base's row. `broken`: the variants whose answers are more than a nat per token less likely than the
+        base's. `best`: the row of the other variant that ranks highest on the board.
 
     Raises:
         UserError: answers are missing.
@@ -43,22 +50,32 @@ def fluency(folder: Path, recipe_file: Path) -> dict[str, Any]:
     run, recipe = read_run(folder), load(recipe_file, [])
     measured = {name: one.measured for name, one in run.variants.items() if one.measured is not None}
     model, tokenizer = models.load(recipe.model, recipe.folder)
-    prompts = [encode_prompt(tokenizer, row.prompt) for row in load_prompts(str(recipe.evals.prompts), recipe.folder)]
-    short = [name for name, one in measured.items() if len(one.answers) != len(prompts)]
+    rows = load_prompts(str(recipe.evals.prompts), recipe.folder)
+    short = [name for name, one in measured.items() if len(one.answers) != len(rows)]
     if short or not measured:
-        raise UserError(f"{folder}: {', '.join(short) or 'nothing'} has not answered all {len(prompts)} prompts")
-    answers = {name: _tokens(tokenizer, one) for name, one in measured.items()}
-    scores = _scores(model, prompts, answers)
+        raise UserError(f"{folder}: {', '.join(short) or 'nothing'} has not answered all {len(rows)} prompts")
+    some = slice(0, len(rows), EVERY)
+    answers = {name: _tokens(tokenizer, one)[some] for name, one in measured.items()}
+    scores = _scores(model, [encode_prompt(tokenizer, row.prompt) for row in rows[some]], answers)
     arms: dict[str, list[Values]] = {}
     for name, values in scores.items():
         arms.setdefault(run.finals.get(name, name), []).append(values)
-    rows = []
+    table = []
     for variant, own in arms.items():
         mean = intervals.mean(own[0]) if len(own) == 1 else seeded_mean(np.stack(own))
-        rows.append({"variant": variant, "value": mean.value, "low": mean.low, "high": mean.high})
-    rows.sort(key=lambda row: -float(str(row["value"])))
-    base = next((row for row in rows if row["variant"] == BASE), None)
-    return {"models": rows, "base": base, "least": rows[-1]}
+        table.append({"variant": variant, "value": mean.value, "low": mean.low, "high": mean.high})
+    table.sort(key=lambda row: -float(str(row["value"])))
+    board = [e for e in select([folder], by_seed=False) if not e.is_base]
+    ranked = sorted(board, key=lambda e: -e.value(primary(board)))
+    return {**split_by_likelihood(table, [e.files.name for e in ranked]), "prompts": len(rows[some])}
+
+
+def split_by_likelihood(table: list[dict[str, Any]], ranked: Sequence[str]) -> dict[str, Any]:
+    """Return what `fluency` tells of its rows, for variants named from the best on the board to the worst."""
+    rows = {row["variant"]: row for row in table}
+    broken = [name for name in ranked if rows[name]["value"] < rows[BASE]["value"] - NAT]
+    best = next((rows[name] for name in ranked if name not in broken), None)
+    return {"models": table, "base": rows[BASE], "broken": ", ".join(broken) or "none", "best": best}
 
 
 def _tokens(tokenizer: Any, measured: Measured) -> list[list[int]]:

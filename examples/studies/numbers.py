@@ -29,6 +29,7 @@ ALPHA, POINTS, HOUR = 0.05, 100, 3600
 START = "dpo"  # what differences are taken from
 AGREE = 0.5  # Kendall's tau: three in four pairs of variants are in the same order
 MORE_SEEDS = (3, 5, 10)  # that the number of prompts is worked out for
+MOST_SEEDS = 100
 ALONG = ("preference_accuracy", "preference_margin", "chosen_displacement", "kl", "words", "finished")
 Numbers = dict[str, Any]
 
@@ -55,8 +56,8 @@ def numbers_of(folder: Path) -> Numbers:
         "prompts": next(iter(values.values())).shape[1], "seeds": len(next(iter(values.values()))),
         "variants": _variants(run, entries, values, metric, scale),
         "differences": _differences(values, points_of(run), scale) if START in values else [],
-        "margin": points_of(run),
-        "varies": seed_effects(values, entries, metric, scale), "sees": _sees(values, scale), "cost": cost_of(folder),
+        "margin": points_of(run), "varies": seed_effects(values, entries, metric, scale),
+        "sees": _sees(values, scale, points_of(run)), "cost": cost_of(folder),
         "recipe": {"steps": _steps(run), "pairs": _pairs(run)}, "verdict": str(run.verdict.get("decision", "")),
     }  # fmt: skip
     numbers["varies"] |= steadiness(numbers["variants"])
@@ -186,8 +187,11 @@ def _differences(values: Mapping[str, Values], margin: float | None, scale: floa
     return sorted(rows, key=lambda row: -float(str(row["difference"])))
 
 
-def _sees(values: Mapping[str, Values], scale: float) -> Numbers:
-    """Return the smallest difference from dpo that this run finds four times in five, alone and after Holm."""
+def _sees(values: Mapping[str, Values], scale: float, margin: float | None) -> Numbers:
+    """Return the smallest difference from dpo that this run detects in four of five repetitions, alone and after Holm.
+
+    `seeds_for_margin`: how many seeds, with these prompts, would detect the margin alone; None beyond `MOST_SEEDS`.
+    """
     parts = typical_spread(values)
     if parts is None:
         return {}
@@ -195,8 +199,15 @@ def _sees(values: Mapping[str, Values], scale: float) -> Numbers:
     seeds, prompts, tests = len(first), first.shape[1], max(1, len(values) - 1)
     stderr, freedom = parts.stderr(prompts, seeds), parts.freedom(prompts, seeds)
     one, all_ = (scale * detectable_by(stderr, freedom, n) for n in (1, tests))
+    enough = (
+        s for s in range(seeds, MOST_SEEDS + 1)
+        if margin and scale * detectable_by(parts.stderr(prompts, s), parts.freedom(prompts, s), 1) <= margin
+    )  # fmt: skip
     needed = [{"seeds": s, "prompts": prompts_for(parts, s, 0.02, tests)} for s in MORE_SEEDS]
-    return {"alone": one, "after_holm": all_, "for_two_points": needed if scale == POINTS else []}
+    return {
+        "alone": one, "after_holm": all_, "for_two_points": needed if scale == POINTS else [],
+        "seeds_for_margin": next(enough, None),
+    }  # fmt: skip
 
 
 def _steps(run: RunFiles) -> int:
@@ -205,7 +216,8 @@ def _steps(run: RunFiles) -> int:
 
 def _pairs(run: RunFiles) -> int:
     """Return how many different pairs each variant was trained on."""
-    return min(int(run.audits.get("train", {}).get("kept", 0)), _steps(run) * int(run.recipe["train"]["batch"]))
+    batch = max((int(v.result.train["batch"]) for v in run.variants.values() if v.result is not None), default=0)
+    return min(int(run.audits.get("train", {}).get("kept", 0)), _steps(run) * batch)
 
 
 def _falls(run: RunFiles) -> list[Numbers]:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from report_runs import N, full_run
-from sample_runs import make_run, quick_run, share
+from sample_runs import make_run, quick_run, seeded_run, share
 
 from prefzoo.evals.boards.judged_files import metrics_of
 from prefzoo.evals.boards.run_files import read_run
@@ -351,3 +351,11 @@ def test_pictures_for_papers_are_drawn_of_all_that_is_there(tmp_path: Path) -> N
     recipe = {"name": "x", "model": "m", "data": {"train": "t"}, "variants": {"dpo": {"loss": "dpo"}}}
     (tmp_path / "bare" / "recipe.resolved.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     assert draw(read_run(tmp_path / "bare"), tmp_path / "none") == []
+
+
+def test_the_first_chart_has_a_row_for_each_variant_and_none_for_its_seeds(tmp_path: Path) -> None:
+    run = seeded_run(tmp_path / "r", {"dpo": [share(36), share(34)], "ipo": [share(20), share(22)]})
+    html = page.page(read_run(run))
+    chart = html[html.index("95% intervals") :]
+    first = chart[: chart.index("</figure>")]
+    assert "dpo" in first and "dpo-s0" not in first and "dpo-s0" in html and "the best" not in first
