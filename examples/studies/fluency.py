@@ -26,7 +26,7 @@ from prefzoo.recipe.load import load
 from prefzoo.runtime.run_folders import BASE
 
 NAT = 1.0
-EVERY = 3  # of the prompts one in three is enough, as the differences are large
+MOST = 100  # about as many prompts are enough, as the differences are large
 
 
 def fluency(folder: Path, recipe_file: Path) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def fluency(folder: Path, recipe_file: Path) -> dict[str, Any]:
     short = [name for name, one in measured.items() if len(one.answers) != len(rows)]
     if short or not measured:
         raise UserError(f"{folder}: {', '.join(short) or 'nothing'} has not answered all {len(rows)} prompts")
-    some = slice(0, len(rows), EVERY)
+    some = slice(0, len(rows), max(1, len(rows) // MOST))
     answers = {name: _tokens(tokenizer, one)[some] for name, one in measured.items()}
     scores = _scores(model, [encode_prompt(tokenizer, row.prompt) for row in rows[some]], answers)
     arms: dict[str, list[Values]] = {}
