@@ -301,7 +301,7 @@ def test_answers_beyond_the_budget_are_left_out_and_it_is_said(tmp_path: Path, m
     assert whole is not None and few is not None
     assert len(whole["prompts"]) == N and 0 < len(few["prompts"]) < N
     monkeypatch.setattr(prompts, "browser", lambda *_: few)
-    assert f"The first {len(few['prompts'])} of {N} prompts" in outline(page.page(run)).texts["answers"]
+    assert f"The page has the first {len(few['prompts'])} of {N} prompts" in outline(page.page(run)).texts["answers"]
 
 
 def test_too_many_missing_verdicts_withhold_the_win_rate_here_too(tmp_path: Path) -> None:
