@@ -84,11 +84,15 @@ def _agreement(
     tau = rank_agreement(one, other)
     if not np.isfinite(tau.value):
         return None
-    before, after = (_places({n: sign * float(np.nanmean(side[n])) for n in shared}) for side in (one, other))
-    moved = {name: before[name] - after[name] for name in sorted(shared, key=lambda n: before[n])}
+    moved = places_gained(*(order_of({n: sign * side[n] for n in shared}) for side in (one, other)))
     return RankAgreement(*titles, metric, tuple(moved), tau.value, tau.low, tau.high, moved)
 
 
-def _places(means: Mapping[str, float]) -> dict[str, int]:
-    order = sorted(means, key=lambda n: -means[n])
-    return {name: place for place, name in enumerate(order, 1)}
+def order_of(values: Mapping[str, Values]) -> list[str]:
+    """Return the names of variants, the one with the highest mean first."""
+    return sorted(values, key=lambda name: -float(np.nanmean(values[name])))
+
+
+def places_gained(before: Sequence[str], after: Sequence[str]) -> dict[str, int]:
+    """Return by how many places each variant moved up between two orders, in the first order; negative for down."""
+    return {name: place - after.index(name) for place, name in enumerate(before)}

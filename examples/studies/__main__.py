@@ -83,21 +83,31 @@ def _do(command: str, paths: list[Path], out: Path | None) -> None:
     many = {"numbers": 1}.get(command, 2)
     if len(paths) != many:
         raise UserError(f"{command}: takes {many} path{'s' * (many > 1)} ({len(paths)} given)")
-    _add((out or paths[-1 if command == "agreement" else 0]) / NUMBERS, _numbers(command, paths))
+    folder = out or paths[-1 if command == "agreement" else 0]
+    _add(folder / NUMBERS, _numbers(command, paths))
+    if command == "numbers":
+        _write_rows(folder, paths[0])
 
 
 def _numbers(command: str, paths: list[Path]) -> dict[str, Any]:
-    from examples.studies import fluency, mass, numbers
+    from examples.studies import agreement, fluency, mass, numbers
 
     if command == "fluency":
         return {"fluency": fluency.fluency(*paths)}
     if command == "numbers":
         return numbers.numbers_of(paths[0])
     if command == "agreement":
-        return {"agreement": numbers.agreement_of(*paths)}
+        return {"agreement": agreement.agreement_of(*paths)}
     if command == "displacement":
         return {"displacement": mass.displacement(*paths)}
     return {"predicted": mass.predicted(*paths)}
+
+
+def _write_rows(folder: Path, run: Path) -> None:
+    from examples.studies.agreement import ROWS, rows_of
+
+    write_text(folder / ROWS, json.dumps(rows_of(run), separators=(",", ":")) + "\n")
+    print(folder / ROWS)
 
 
 def _add(file: Path, numbers: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 
 from examples.studies.seeds import finite, seed_effects, steadiness
 from prefzoo.errors import UserError
-from prefzoo.evals.boards.agreement import rank_agreements
 from prefzoo.evals.boards.judged_files import points_of
 from prefzoo.evals.boards.multi_seed import spread
 from prefzoo.evals.boards.run_files import RunFiles, read_run
@@ -27,7 +26,6 @@ from prefzoo.runtime.run_folders import BASE, read_result
 
 ALPHA, POINTS, HOUR = 0.05, 100, 3600
 START = "dpo"  # what differences are taken from
-AGREE = 0.5  # Kendall's tau: three in four pairs of variants are in the same order
 MORE_SEEDS = (3, 5, 10)  # that the number of prompts is worked out for
 MOST_SEEDS = 100
 ALONG = ("preference_accuracy", "preference_margin", "chosen_displacement", "kl", "words", "finished")
@@ -76,42 +74,6 @@ def stacked(run: RunFiles, entries: Sequence[Entry], metric: str) -> dict[str, V
     for e in entries:
         rows.setdefault(run.finals.get(e.files.name, e.files.name), []).append(e.rows[metric])
     return {name: np.stack(several) for name, several in rows.items()}
-
-
-def agreement_of(one: Path, other: Path) -> Numbers:
-    """Return how far two runs agree on the order of their variants, by what ranks both."""
-    entries = select([one, other])
-    agreements = rank_agreements(entries, primary(entries))
-    if not agreements:
-        raise UserError(f"{one} and {other}: do not share three variants that were measured alike")
-    tau = agreements[0]
-    moved = [{"variant": name, "places": by} for name, by in tau.moved.items()]
-    agree = "hardly" if tau.high < AGREE else "largely" if tau.low > AGREE else "undecided"
-    return {
-        "tau": tau.tau, "low": tau.low, "high": tau.high, "variants": len(tau.variants), "moved": moved,
-        "agree": agree, "gained": _gains(one, other),
-    }  # fmt: skip
-
-
-def _gains(one: Path, other: Path) -> list[Numbers]:
-    """Return by how much each variant's difference from dpo grew between two runs, most first; p after Holm."""
-    gaps = []
-    for folder in (one, other):
-        run, entries = read_run(folder), [e for e in select([folder]) if not e.is_base]
-        values = stacked(run, entries, primary(entries))
-        start = values.get(START)
-        gaps.append({n: v - start for n, v in values.items() if start is not None and n != START})
-    shared = [name for name in gaps[0] if name in gaps[1]]
-    grew = [seeded_difference(gaps[1][name], gaps[0][name]) for name in shared]
-    ps = intervals.holm([g.p for g in grew])
-    rows = [
-        {
-            "variant": name, "by": POINTS * g.value, "low": POINTS * g.low, "high": POINTS * g.high, "p_holm": p,
-            "outcome": "undecided" if p > ALPHA else "gained" if g.value > 0 else "lost",
-        }
-        for name, g, p in zip(shared, grew, ps, strict=True)
-    ]  # fmt: skip
-    return sorted(rows, key=lambda row: -float(str(row["by"])))
 
 
 def cost_of(folder: Path) -> Numbers:

@@ -49,10 +49,9 @@ def render(result: Audit, console: Console) -> None:
     _print_findings(result, console)
     for line in result.ches.lines if result.ches else ():
         console.print(Styled(line))
+    console.print("dropped, cut or changed rows:" if result.counts else "nothing dropped, cut or changed")
     for reason, count in sorted(result.counts.items()):
-        console.print(Styled(f"{reason}: {count}"))
-    if not result.counts:
-        console.print("nothing dropped, cut or changed")
+        console.print(Styled(f"  {count:,} {reason}"))
 
 
 def _print_findings(result: Audit, console: Console) -> None:

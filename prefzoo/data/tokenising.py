@@ -13,6 +13,7 @@ from prefzoo.data.examples import Example, LabelledAnswer, Pair, Text
 from prefzoo.data.faults import Faults
 from prefzoo.data.tokens import Scored, TokenAnswer, TokenExample, Tokenised, TokenPair, TooLong
 from prefzoo.errors import UserError
+from prefzoo.runtime.counts import counted
 from prefzoo.runtime.progress import Report
 
 
@@ -31,6 +32,11 @@ class Reading:
 
 
 ALL_TURNS = Reading()
+TOO_LONG, PROMPT_TOO_LONG = "dropped: too long", "dropped: prompt alone is too long"
+EQUAL_CUT, UNSCORED_CUT = "dropped: equal once cut", "dropped: nothing scored once cut"
+BY_LENGTH = (TOO_LONG, PROMPT_TOO_LONG, EQUAL_CUT, UNSCORED_CUT)  # reasons that a larger data.max_length removes
+EQUAL, NO_PROMPT = "dropped: equal once tokenised", "dropped: no prompt, and no BOS to begin with"
+CURES = {NO_PROMPT: "give each row a prompt", EQUAL: "the two answers of a row must differ"}
 
 
 @overload
@@ -118,9 +124,12 @@ def check_kept(kept: int, counts: Mapping[str, int], lengths: tuple[int, int], m
     """
     if kept:
         return
-    range_ = f"; pairs have {lengths[0]} to {lengths[1]} tokens" if lengths[1] else ""
-    reasons = ", ".join(f"{name} {n}" for name, n in counts.items())
-    raise UserError(f"{spec}: no pair is left at max_length {max_length} ({reasons}{range_}); raise data.max_length")
+    if any(counts.get(reason) for reason in BY_LENGTH):
+        range_ = f"; pairs have {lengths[0]} to {lengths[1]} tokens" if lengths[1] else ""
+        left = f"no pair is left at max_length {max_length} ({counted(counts)}{range_})"
+        raise UserError(f"{spec}: {left}; raise data.max_length")
+    cure = next((cure for reason, cure in CURES.items() if counts.get(reason)), "mend these rows")
+    raise UserError(f"{spec}: no pair is left ({counted(counts)}); {cure}")
 
 
 def chat_of(tokenizer: Any, example: Example, variables: Mapping[str, Any]) -> Chat:
@@ -198,7 +207,7 @@ def _encode_pair(chat: Chat, pair: Pair, score: Score, counts: Counter[str]) -> 
     if not isinstance(pair.chosen, str) and not chat.tokenizer.chat_template:
         counts["messages joined by newlines: no chat template"] += 1
     if tokens.chosen == tokens.rejected:
-        counts["dropped: equal once tokenised"] += 1
+        counts[EQUAL] += 1
         return None
     _count([good, bad], counts)
     return tokens
@@ -245,7 +254,7 @@ def _with_prompt(tokenizer: Any, tokens: TokenExample, counts: Counter[str]) -> 
         return tokens
     first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     if first is None:
-        counts["dropped: no prompt, and no BOS to begin with"] += 1
+        counts[NO_PROMPT] += 1
         return None
     counts["begun with a BOS: no prompt"] += 1
     return replace(tokens, prompt=[first])
@@ -267,14 +276,14 @@ def fit_row(tokens: TokenExample, max_length: int, too_long: TooLong, counts: Co
         return tokens
     left = max_length - len(tokens.prompt)
     if too_long == "drop" or left <= 0:
-        counts["dropped: too long" if too_long == "drop" else "dropped: prompt alone is too long"] += 1
+        counts[TOO_LONG if too_long == "drop" else PROMPT_TOO_LONG] += 1
         return None
     cut = tokens.truncated(left)
     if isinstance(cut, TokenPair) and cut.chosen == cut.rejected:
-        counts["dropped: equal once cut"] += 1
+        counts[EQUAL_CUT] += 1
         return None
     if not all(cut.scored_lengths):
-        counts["dropped: nothing scored once cut"] += 1
+        counts[UNSCORED_CUT] += 1
         return None
     counts["cut"] += 1
     return cut

@@ -18,6 +18,7 @@ from prefzoo.experiment.without_effect import without_effect
 from prefzoo.losses import AnyLoss, Loss, Modified, Modifier, Sum
 from prefzoo.recipe.load import Recipe, Variant
 from prefzoo.recipe.sections import Evals, Train
+from prefzoo.runtime.counts import counted
 from prefzoo.training.job import steps_of
 
 
@@ -236,10 +237,9 @@ def _of_data(experiment: Experiment) -> Iterator[str]:
         audit = Audit(**values)
         dropped, cut = audit.rows - audit.unwanted - audit.kept, audit.counts.get("cut", 0)
         if dropped + cut > LOST * audit.rows:
-            reasons = ", ".join(f"{reason}: {count}" for reason, count in audit.counts.items())
             yield (
                 f"data.{name}: of the {audit.rows} rows of {audit.spec}, {dropped} are dropped and {cut} are cut "
-                f"({reasons}); data.max_length is {data.max_length}, raise it if they are too long"
+                f"({counted(audit.counts)}); data.max_length is {data.max_length}, raise it if they are too long"
             )
 
 

@@ -16,12 +16,14 @@ from sample_runs import make_run, share
 
 from examples.studies import pictures, pieces
 from examples.studies.__main__ import NUMBERS, SUMMARY, TEMPLATE, main
+from examples.studies.agreement import ROWS, agreement_of
 from examples.studies.fluency import split_by_likelihood
 from examples.studies.mass import change
-from examples.studies.numbers import agreement_of, numbers_of
+from examples.studies.numbers import numbers_of
 from examples.studies.page import END, START, read_numbers, render, summary, with_summary, written_by_hand
 from examples.studies.seeds import seed_effects, steadiness
 from prefzoo.engine.first_tokens import MovedMass, MovedToken
+from prefzoo.errors import UserError
 from prefzoo.evals.stats.inference import detectable_by, seeded_difference
 from prefzoo.evals.suites.prompts import load_prompts
 from prefzoo.experiment.search import budgets, expand
@@ -175,10 +177,24 @@ def test_numbers_are_those_of_the_tools_own_statistics(studies: Path) -> None:
     assert (numbers["different"], numbers["undecided"]) == ("ipo, simpo", "none")
     assert (numbers["varies"]["unsteady"], numbers["varies"]["steady"]) == ("none", "dpo, ipo, simpo")  # of one seed
     assert 0 < numbers["sees"]["alone"] < numbers["sees"]["after_holm"] and numbers["cost"]["trainings"] == 3
-    agreement = agreement_of(studies / "defaults", studies / "tuned")
+
+
+def test_agreement_reads_nothing_but_the_stored_rows(numbered: Path, tmp_path: Path) -> None:
+    for name in ("defaults", "tuned"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ROWS).write_bytes((numbered / name / ROWS).read_bytes())
+    agreement = agreement_of(tmp_path / "defaults", tmp_path / "tuned")
     assert agreement["tau"] == pytest.approx(-1 / 3) and agreement["moved"][-1] == {"variant": "simpo", "places": 2}
     gained = agreement["gained"][0]  # simpo less dpo: from -65 to +25 points
     assert (gained["variant"], gained["outcome"]) == ("simpo", "gained") and gained["by"] == pytest.approx(90)
+    rows = json.loads((tmp_path / "tuned" / ROWS).read_text())
+    assert len(rows["prompts"]) == len(set(rows["prompts"])) == len(rows["values"]["dpo"][0]) == 40
+    for wrong in ({"prompts": rows["prompts"][::-1]}, {"values": {"dpo": rows["values"]["dpo"]}}):
+        (tmp_path / "tuned" / ROWS).write_text(json.dumps(rows | wrong))
+        with pytest.raises(UserError, match=r"rows\.json: (have different prompts|share 1 variants)"):
+            agreement_of(tmp_path / "defaults", tmp_path / "tuned")
+    with pytest.raises(UserError, match=r"rows\.json: is missing; `python -m examples.studies numbers "):
+        agreement_of(tmp_path / "defaults", tmp_path)
 
 
 @pytest.fixture(scope="module")

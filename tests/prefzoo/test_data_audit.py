@@ -73,7 +73,7 @@ def test_rendering_says_it_all_and_reads_no_markup(tiny_plain_tokenizer: Any, tm
 
 def test_dropped_rows_are_said_and_scored_tokens_coloured(tiny_plain_tokenizer: Any, tmp_path: Path) -> None:
     audited = audit(DataSource(write(tmp_path, ROWS)), tmp_path, tiny_plain_tokenizer, 8, "drop")
-    assert "dropped: too long: 1" in shown(audited, colour=False)
+    assert "1 dropped: too long" in shown(audited, colour=False)
     assert "duplicates: 1 · rows with a prompt seen before: 2" in shown(audited, colour=False)
     assert "\x1b[32m" in shown(audited, colour=True) and "\x1b[31m" in shown(audited, colour=True)  # green, red
 

@@ -106,7 +106,7 @@ def test_an_empty_prompt_begins_with_bos_or_eos(tiny_plain_tokenizer: Any) -> No
     tiny_plain_tokenizer.bos_token = None
     assert tokenise([Pair("", "a", "b", 0)], tiny_plain_tokenizer, 50, "drop").examples[0].prompt == [EOS]
     tiny_plain_tokenizer.eos_token = None
-    with pytest.raises(UserError, match="no prompt, and no BOS to begin with 1"):
+    with pytest.raises(UserError, match="1 dropped: no prompt, and no BOS to begin with"):
         tokenise([Pair("", "a", "b", 0)], tiny_plain_tokenizer, 50, "drop")
 
 
@@ -152,8 +152,15 @@ def test_nothing_left_names_the_lengths_and_the_cure(tiny_plain_tokenizer: Any) 
     with pytest.raises(UserError) as e:
         tokenise([FITS, LONG], tiny_plain_tokenizer, 3, "drop", "d.jsonl")  # FITS is 2 + "1" + EOS = 4 tokens
     (line,) = e.value.lines
-    assert line.startswith("d.jsonl: ") and "dropped: too long 2" in line
+    assert line.startswith("d.jsonl: ") and "2 dropped: too long" in line
     assert "4 to 8 tokens" in line and "raise data.max_length" in line
+
+
+def test_nothing_left_for_another_reason_names_its_own_cure(tiny_plain_tokenizer: Any) -> None:
+    with pytest.raises(
+        UserError, match=r"no pair is left \(1 dropped: equal once tokenised\); the two answers of a row"
+    ):
+        tokenise([Pair("x", "1", "1<|im_end|>", 1)], tiny_plain_tokenizer, 50, "drop")
 
 
 def test_progress_is_reported(tiny_plain_tokenizer: Any) -> None:
