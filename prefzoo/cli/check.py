@@ -14,6 +14,7 @@ from prefzoo.cli.errors import PARTLY_FAILED
 from prefzoo.cli.options import FILE, JSON, RECIPE, RESULTS, SET
 from prefzoo.runtime.counts import short_count
 from prefzoo.runtime.durations import duration
+from prefzoo.training.memory_model import GIB
 
 if TYPE_CHECKING:
     from prefzoo.experiment.plan_types import Plan
@@ -115,6 +116,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield from (f"    grid: {source}" for source in one.grids)
         if one.memory is not None:
             yield f"    {one.memory.line}"
+    if plan.base_stays:
+        yield f"  the untrained model stays in memory beside each training: {plan.base_stays / GIB:.1f} GiB more"
     yield from plan.rounds
     yield from plan.standing
     if plan.sweep:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-
-import torch
-from accelerate.utils import parse_flag_from_env
 
 from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.jobs import plain_job
 from prefzoo.experiment.search import Trial
-from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.devices import device_type, process_count
+from prefzoo.runtime.lazy_torch import torch
 from prefzoo.training.memory_estimate import live_models, memory_need
 from prefzoo.training.memory_model import FP32, model_shape
 from prefzoo.training.memory_need import MemoryNeed, free_memory
 from prefzoo.training.passes import RESERVE
 
 ON_CPU = 2**30  # bytes of a base that stays in main memory: a large model is read again, so that the peak is no higher
+SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 
 
 def make_room(experiment: Experiment, trials: Sequence[Trial]) -> None:
@@ -34,10 +34,18 @@ def make_room(experiment: Experiment, trials: Sequence[Trial]) -> None:
     base.room = _room(experiment, trials) if base.may_stay and len(experiment.trials) > 1 else 0.0
 
 
+def bytes_that_stay(experiment: Experiment) -> float:
+    """Return the most bytes of the base that are in memory while policies are trained; 0 if each policy is loaded."""
+    trials = list(experiment.trials.values())
+    if len(trials) < 2 or experiment.base.config is None:  # noqa: PLR2004 - with one, nothing else starts from it
+        return 0.0
+    size = float(FP32 * experiment.base.size)
+    return size if _room(experiment, trials) >= size else 0.0
+
+
 def _room(experiment: Experiment, trials: Sequence[Trial]) -> float:
-    state = process_state()
-    shards = any(parse_flag_from_env(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED"))
-    if experiment.start or shards or (state.device.type != "cuda" and state.num_processes > 1):
+    on_gpu = device_type() == "cuda"
+    if experiment.start or _shards() or (not on_gpu and process_count() > 1):
         return 0.0
     first = {trial.arm: trial for trial in reversed(trials)}
     needs = [memory_of(experiment, trial) for trial in first.values()]
@@ -45,10 +53,18 @@ def _room(experiment: Experiment, trials: Sequence[Trial]) -> float:
     if not peaks or len(peaks) < len(needs):
         return 0.0
     loaded = FP32 * model_shape(experiment.base.config).parameters  # a policy, before what is frozen is cast
-    if state.device.type != "cuda":
+    if not on_gpu:
         return max(0.0, min(ON_CPU, RESERVE * free_memory() - max(loaded, *peaks)))
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()  # with the base's own, and what is dropped
     return max(0.0, RESERVE * free - max(loaded, *peaks))
+
+
+def _shards() -> bool:
+    if not any(name in os.environ for name in SHARDING):
+        return False  # without importing torch
+    from accelerate.utils import parse_flag_from_env
+
+    return any(parse_flag_from_env(name) for name in SHARDING)
 
 
 def memory_of(experiment: Experiment, trial: Trial) -> MemoryNeed | None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from prefzoo.data.mixtures import SourceCounts
 from prefzoo.engine.precision import use_bf16
 from prefzoo.experiment import facts, search
+from prefzoo.experiment.base_room import bytes_that_stay
 from prefzoo.experiment.check import Checked, check_known, check_run, load_checked
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.earlier_check import environment_of
@@ -85,7 +86,7 @@ def _plan(checked: Checked, launch: Path | None) -> Plan:
         dict(audit["counts"]), variants, sum(v.seconds * v.trials for v in variants.values()), len(trials),
         len(recipe.seeds or [recipe.seed]), _stops_early(recipe), search.is_sweep(recipe), estimated,
         (*checked.warnings, *profile), checked.failing, tuple(standing.lines()),
-        tuple(SourceCounts(**one) for one in audit["sources"]), _rounds(experiment),
+        tuple(SourceCounts(**one) for one in audit["sources"]), _rounds(experiment), bytes_that_stay(experiment),
     )  # fmt: skip
 
 

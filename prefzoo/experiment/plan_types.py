@@ -176,6 +176,7 @@ class Plan:
         failing: place in the recipe -> why a plug-in there fails, without which a run would go on.
         standing: lines on the contents of the run's folder and what happens to them; empty if there are none.
         estimate: time by part of the run, and disk, of what is left to do.
+        base_stays: bytes of the untrained model that are in memory beside each training; 0 if it is loaded for each.
     """
 
     name: str
@@ -197,6 +198,7 @@ class Plan:
     standing: tuple[str, ...] = ()
     sources: tuple[SourceCounts, ...] = ()
     rounds: tuple[str, ...] = ()
+    base_stays: float = 0.0
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from statistics import fmean
 from prefzoo.engine.precision import native_bf16, use_bf16
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.experiment import search, work_names
+from prefzoo.experiment.base_room import bytes_that_stay
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.jobs import passes_of, plain_job
 from prefzoo.experiment.plan_types import BENCHMARKS, GENERATION, JUDGING, LOADING, PAIRS, REFERENCE, TRAINING
@@ -22,7 +23,7 @@ from prefzoo.training.job import Job, steps_of
 from prefzoo.training.loss_inputs import kind_of
 from prefzoo.types import LogProbs, VocabLogProbs
 
-LOADS = 3  # of a trained model: the weights that it starts from, its checkpoint written, and read to be measured
+LOADS = 2  # of a trained model: its checkpoint written, and read to be measured
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def works_of(experiment: Experiment, judge: Judge | None, todo: Trained) -> list
         The pieces of work, none of them empty.
     """
     jobs = {name: plain_job(experiment, experiment.trials[name]) for name in todo.left}
-    loads = LOADS * len(jobs) + len(todo.measured)
+    starts = min(1, len(jobs)) if bytes_that_stay(experiment) else len(jobs)  # loads of weights to train
+    loads = starts + LOADS * len(jobs) + len(todo.measured)
     works = [
         Work(LOADING, work_names.LOAD, loads),
         *_of_references(experiment, todo.left),

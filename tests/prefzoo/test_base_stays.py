@@ -19,12 +19,14 @@ from prefzoo.engine import base_model, models
 from prefzoo.engine.base_model import Base, load_policy
 from prefzoo.errors import UserError
 from prefzoo.experiment import base_room, ray_executor
-from prefzoo.experiment.base_room import ON_CPU, make_room, memory_of
+from prefzoo.experiment.base_room import ON_CPU, bytes_that_stay, make_room, memory_of
 from prefzoo.experiment.opening import open_experiment
+from prefzoo.experiment.plan_types import LOADING
 from prefzoo.experiment.request import Request
 from prefzoo.experiment.stages import train as train_stage
 from prefzoo.experiment.stages.reference import score_references
 from prefzoo.experiment.stages.train import train_trials
+from prefzoo.experiment.works import Trained, works_of
 from prefzoo.recipe import load as recipe_load
 from prefzoo.recipe.sections import Lora, Train
 from prefzoo.runtime.memory import drop_spare, spare
@@ -159,8 +161,8 @@ def room_of(
     base = Base(lambda: model, loaded=model)
     base.room = 7.0
     these = {f"t{i}": SimpleNamespace(arm=f"t{i}") for i in range(trials)}
-    state = SimpleNamespace(device=torch.device(device), num_processes=processes)
-    monkeypatch.setattr(base_room, "process_state", lambda: state)
+    monkeypatch.setattr(base_room, "device_type", lambda: device)
+    monkeypatch.setattr(base_room, "process_count", lambda: processes)
     monkeypatch.setattr(base_room, "free_memory", lambda: free)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free - 1e9, 0))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 1e9)
@@ -246,6 +248,16 @@ def test_the_formula_knows_every_trial_of_a_recipe(opened: Any) -> None:
     experiment = opened("results")
     needs = [memory_of(experiment, trial) for trial in experiment.trials.values()]
     assert all(need is not None and need.most > 0 for need in needs)
+
+
+def test_an_estimate_counts_the_base_that_stays_once(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = opened("results")
+    todo = Trained(dict.fromkeys(experiment.trials, 1.0), ["base", *experiment.trials])
+    size = 4.0 * model_shape(experiment.base.config).parameters
+    for free, held, starts in ((1e12, size, 1), (1.0, 0.0, 3)):
+        monkeypatch.setattr(base_room, "free_memory", lambda free=free: free)
+        loads = next(work.units for work in works_of(experiment, None, todo) if work.row == LOADING)
+        assert bytes_that_stay(experiment) == held and loads == starts + 2 * 3 + 4
 
 
 def test_a_worker_keeps_no_base_beside_a_training(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
