@@ -242,6 +242,8 @@ def test_other_labels_are_refused(label: Any) -> None:
          "<|CHATBOT_TOKEN|>"),
         ("<|endoftext|><|user|>\n", "\n<|assistant|>\n"), ("[gMASK]<sop><|user|>\n", "<|assistant|>\n"),
         ("USER: ", " ASSISTANT: "), ("Question: ", "\n\nAnswer: "), ("Q: ", "\nA: "),
+        ("<|start|>user<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+        ("<|start|>user<|message|>", "<|end|><|start|>assistant<|message|>"),
     ],
 )  # fmt: skip
 def test_transcripts_of_every_kind(user: str, assistant: str) -> None:
@@ -252,6 +254,29 @@ def test_transcripts_of_every_kind(user: str, assistant: str) -> None:
         data = read_examples([row], "d")
         assert data.schema == "transcripts" and data.examples == [Pair([ASK], [YES], [NO], 0)]
         assert any("split into turns, written as a transcript" in reason for reason in data.counts)
+
+
+def test_gpt_oss_transcripts_have_system_and_developer_and_only_the_final_channel() -> None:
+    head = (
+        "<|start|>system<|message|>You are a model.<|end|><|start|>developer<|message|>be brief<|end|>"
+        "<|start|>user<|message|>is it?<|end|><|start|>assistant"
+    )
+    answers = {"chosen": "<|channel|>final<|message|>yes<|return|>", "rejected": "<|channel|>final<|message|>no<|end|>"}
+    system = {"role": "system", "content": "You are a model.\n\nbe brief"}
+    data = read_examples([{"prompt": head, **answers}], "d")
+    assert data.examples == [Pair([system, ASK], [YES], [NO], 0)]
+    thinking = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
+    fault = (
+        "^d: row 1: a transcript of gpt-oss with the channel analysis, which is not read; leave only the channel final"
+    )
+    for row in (
+        {"prompt": head, **answers, "chosen": thinking + answers["chosen"]},
+        {"prompt": head + thinking, **answers},
+    ):
+        with pytest.raises(UserError, match=fault):
+            read_examples([row], "d")
+    with pytest.raises(UserError, match=fault):
+        read_examples([{"prompt": head, "completion": thinking + answers["chosen"], "label": True}], "d")
 
 
 def test_transcripts_stay_text_without_a_chat_template_or_when_the_format_says_so() -> None:

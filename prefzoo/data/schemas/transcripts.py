@@ -12,6 +12,7 @@ from prefzoo.data.schemas.preference_pairs import PAIR_COLUMNS, explicit_prompt,
 from prefzoo.data.schemas.rankings import FromRow
 from prefzoo.data.schemas.registry import Matches, schema
 from prefzoo.data.schemas.turns import Transcripts, read_transcripts
+from prefzoo.errors import UserError
 
 HALF = 0.5
 UNSPLIT = "without turns, read as text"
@@ -25,6 +26,11 @@ def _of_row(row: Row, names: Sequence[str]) -> Transcripts | None:
     if prompt.strip() and all(text.startswith(prompt) for text in texts):
         texts = [text[len(prompt) :] for text in texts]
     return read_transcripts(prompt, texts)
+
+
+def _check(split: Transcripts) -> None:
+    if split.fault:
+        raise UserError(split.fault)
 
 
 def _mostly(names: Sequence[str]) -> Matches:
@@ -51,6 +57,7 @@ def transcripts(row: Row, index: int) -> FromRow:
         note(UNSPLIT)
         plain = explicit_prompt if row.get("prompt") is not None else implicit_prompt
         return plain.normalise(row, index)
+    _check(split)
     chosen, rejected = split.answers
     if split.prompt:
         pair: FromRow = build_pair(row, index, split.prompt, chosen, rejected)
@@ -70,6 +77,8 @@ def transcripts(row: Row, index: int) -> FromRow:
 def labelled_transcripts(row: Row, index: int) -> FromRow:
     """Split a prompt's text into the turns of user and assistant; the completion is the last of them."""
     split = _of_row(row, ("completion",))
+    if split is not None:
+        _check(split)
     if split is None or not split.prompt:
         note(UNSPLIT)
         return labelled_answer.normalise(row, index)

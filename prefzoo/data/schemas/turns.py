@@ -66,11 +66,13 @@ class Transcripts:
         style: the style that they are written in.
         prompt: the messages of the prompt; empty if the answers are whole transcripts.
         answers: the messages of each answer.
+        fault: why the row is refused, with the cure; empty if it is not.
     """
 
     style: Style
     prompt: list[Message]
     answers: list[list[Message]]
+    fault: str = ""
 
     @property
     def change(self) -> str:
@@ -78,6 +80,12 @@ class Transcripts:
         return f"split into turns, written as a transcript ({self.style.shown})"
 
 
+HARMONY = Style(  # of gpt-oss
+    "<|start|>",
+    re.compile(r"<\|start\|>(?P<role>[^<]+(?:<\|channel\|>(?!final<)[^<]+)?)(?:<\|channel\|>final)?(?:<\|message\|>|\Z)"),
+    _roles(developer="system"), ("<|end|>", "<|return|>"), hint="<|start|>",
+)  # fmt: skip
+OTHER_CHANNEL = re.compile(r"<\|channel\|>(?!final\b)(?P<name>\w+)[^<]*<\|message\|>")
 STYLES = (
     Style("<|im_start|>", re.compile(r"<\|im_start\|>(?P<role>\w+)(?:\n|<\|im_sep\|>|\Z)"), _roles(), ("<|im_end|>",)),
     Style(
@@ -104,6 +112,7 @@ STYLES = (
         "<start_of_turn>", re.compile(r"<start_of_turn>(?P<role>\w+)(?:\n|\Z)"), _roles(model="assistant"),
         ("<end_of_turn>", "<eos>"),
     ),
+    HARMONY,
     Style(
         "<|user|>", re.compile(rf"<\|(?P<role>{ROLE_TOKENS}|prompter)\|>"), _roles(prompter="user"),
         ("</s>", "<|end|>", "<|endoftext|>", "<|end_of_text|>"),
@@ -165,6 +174,12 @@ def read_transcripts(prompt: str, answers: Sequence[str]) -> Transcripts | None:
         The messages, by the first style that prompt and answers are written in. If there is none, the prompt alone is
         split, and each answer is one message. None if the prompt is not a transcript either.
     """
+    other = OTHER_CHANNEL.search("\n".join((prompt, *answers)))
+    if other:
+        fault = (
+            f"a transcript of gpt-oss with the channel {other['name']}, which is not read; leave only the channel final"
+        )
+        return Transcripts(HARMONY, [], [], f"{fault}, or write the row as messages")
     prompt, answers = _begun(prompt), answers if prompt.strip() else [_begun(answer) for answer in answers]
     for style in STYLES:
         head = split_turns(prompt, style) or []
