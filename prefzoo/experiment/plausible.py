@@ -10,6 +10,7 @@ from typing import Any
 
 from prefzoo.data.audit import Audit
 from prefzoo.data.tokens import TokenExample
+from prefzoo.engine.precision import native_bf16
 from prefzoo.evals.judges.server import ServerSettings
 from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
@@ -139,6 +140,8 @@ def _of_training(variant: Variant, place: str, pairs: int) -> Iterator[str]:
     yield PASSES.fault(f"{at}.{name}", passes, f"{setting}, {passes:.3g} passes,")
     if train.steps and train.epochs != Train().epochs:
         yield f"{at}.epochs: {train.epochs:g} has no effect with steps: {train.steps}; remove one of them"
+    if train.precision == "bf16" and not native_bf16():
+        yield f"{at}.precision: bf16 is emulated on this machine, which is many times slower than fp32; use auto"
     if train.batch > pairs:
         yield f"{at}.batch: {train.batch} is more than the {pairs} rows there are; a step sees some of them twice"
     for name, plausible in TRAIN.items():

@@ -195,7 +195,8 @@ def test_a_plain_recipe_has_no_warning_and_run_repeats_those_of_check(
 def test_a_judge_that_raises_leaves_what_was_measured_and_its_own_words(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "evals.judge=my.py:raises") == 3
+    far = ("--set", "train.learning_rate=0.01")  # equal answers are ties, which no judge is asked about
+    assert prefzoo(monkeypatch, "run", "r.yaml", *far, "--set", "evals.judge=my.py:raises") == 3
     why = 'x my.py:8: KeyError: "the judge\'s own words"); more than 5%: the number is withheld'
     out = capsys.readouterr().out
     folder = place / "results" / "tiny"
@@ -210,9 +211,9 @@ def test_a_judge_that_raises_leaves_what_was_measured_and_its_own_words(
     rows = json.loads((folder / "dpo" / "annotations.json").read_text())
     assert {row["missing"] for row in rows} - {""} == {'my.py:8: KeyError: "the judge\'s own words"'}
     words = ("--set", "evals.judge=my.py:raises", "--set", "data.eval=null")
-    assert prefzoo(monkeypatch, "run", "r.yaml", *words) == 3
+    assert prefzoo(monkeypatch, "run", "r.yaml", *far, *words) == 3
     assert "No variant can be ranked: the judge gave too few verdicts." in capsys.readouterr().out
-    assert prefzoo(monkeypatch, "run", "r.yaml", "--set", "evals.judge=my.py:better") == 0
+    assert prefzoo(monkeypatch, "run", "r.yaml", *far, "--set", "evals.judge=my.py:better") == 0
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,15 @@ def test_epochs_beside_steps_are_named(
     assert "warning: train.epochs: 3 has no effect with steps: 1; remove one of them" in told
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_emulated_bf16_gets_a_warning(
+    native: bool, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("prefzoo.experiment.plausible.native_bf16", lambda: native)
+    assert prefzoo(monkeypatch, "check", "r.yaml", "--set", "train.precision=bf16") == 0
+    assert ("warning: train.precision: bf16 is emulated on this" in capsys.readouterr().out) != native
+
+
 def test_half_a_character_is_named_by_row(place: Path) -> None:
     pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
     with pytest.raises(UserError, match="^d: row 2: rejected holds half a character"):
