@@ -9,7 +9,7 @@ import ctypes
 import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -80,6 +80,17 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def return_free_memory() -> None:
+    """Return the heap's free memory to the system, where the C library is glibc; call this between trainings.
+
+    `configure_allocator` keeps freed memory for the next step. The next training needs blocks of other sizes, and would
+    take new memory beside it: with each training the process would grow.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def retry_with_smaller_batches(work: Callable[[Sequence[T]], list[R]], items: Sequence[T]) -> list[R]:

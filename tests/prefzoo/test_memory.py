@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -42,10 +45,29 @@ def test_what_the_user_set_stays(calls: list[tuple[int, int]], monkeypatch: pyte
     assert not calls and os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc")
+def test_free_memory_is_returned_between_trainings() -> None:
+    code = """if True:
+        import psutil
+        from prefzoo.runtime.memory import configure_allocator, return_free_memory
+        configure_allocator()
+        large = [bytearray(b"x") * 2**20 for _ in range(512)]
+        above = bytearray(b"x") * 2**20  # above the free blocks: the heap cannot end before it
+        before = psutil.Process().memory_info().rss
+        del large
+        held = psutil.Process().memory_info().rss
+        return_free_memory()
+        print(before - held < 2**26, held - psutil.Process().memory_info().rss > 2**28)
+    """
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "True True\n"
+
+
 def test_without_glibc_nothing_happens(calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise OSError(name)
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
+    memory.return_free_memory()
     memory.configure_allocator()
     assert not calls

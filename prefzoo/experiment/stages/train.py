@@ -27,7 +27,7 @@ from prefzoo.runtime import run_folders
 from prefzoo.runtime.distributed import all_gather, broadcast, process_state
 from prefzoo.runtime.energy import measured_power
 from prefzoo.runtime.live_view import FAILED, KEPT
-from prefzoo.runtime.memory import is_out_of_memory, release_memory, spare
+from prefzoo.runtime.memory import is_out_of_memory, release_memory, return_free_memory, spare
 from prefzoo.runtime.plugins import describe_error
 from prefzoo.runtime.progress import set_variant_state, stage
 from prefzoo.runtime.rates import thread_clock
@@ -137,6 +137,7 @@ def _is_intact(experiment: Experiment, training: Training) -> bool:
 
 
 def _train(experiment: Experiment, group: Sequence[Training], until: int | None) -> Results:
+    return_free_memory()
     make_room(experiment, [training.trial for training in group])
     if len(group) > 1:
         model = _policy(experiment, group[0].trial)
