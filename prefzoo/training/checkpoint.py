@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from prefzoo.runtime import atomic_files
 from prefzoo.runtime.sharding import gather_full_tensor, shard_like
 from prefzoo.training.moving_reference import MovingReference
+from prefzoo.types import to_device
 
 FORMAT = 1  # raise it when the content of a checkpoint changes: other versions are not read
 
@@ -248,6 +249,16 @@ def _build_state(start: Any, at: str, file: Any, plain: Any, device: torch.devic
         return plain
     values = {name: _build_state(value, f"{at}.{name}", file, plain[name], device) for name, value in _fields(start)}
     return replace(start, **values) if is_dataclass(start) else type(start)(values.values())  # type: ignore[type-var]
+
+
+def on_device(state: Any, device: torch.device) -> Any:
+    """Return a loss's state with its tensors on a device: a loss computes with them and with log-probs from there."""
+    if isinstance(state, Tensor):
+        return to_device([state], device)[0]
+    if not isinstance(state, tuple | list) and not is_dataclass(state):
+        return state
+    values = {name: on_device(value, device) for name, value in _fields(state)}
+    return replace(state, **values) if is_dataclass(state) else type(state)(values.values())  # type: ignore[type-var]
 
 
 def _fields(state: Any) -> list[tuple[str, Any]]:

@@ -15,7 +15,7 @@ import torch
 
 from prefzoo.errors import VariantFailed
 from prefzoo.recipe.sections import Train
-from prefzoo.training.checkpoint import Checkpoints, Parts, Point, load
+from prefzoo.training.checkpoint import Checkpoints, Parts, Point, load, on_device
 from prefzoo.training.job import Job
 from prefzoo.training.mfu import throughput
 from prefzoo.training.moving_reference import MovingReference
@@ -74,7 +74,8 @@ class MemberRun:
     log: TextIO = field(init=False)
 
     def __post_init__(self) -> None:
-        self.at, self.steps = Point(state=self.job.loss.start()), len(self.job.steps)
+        start = on_device(self.job.loss.start(), self.policies.accelerator.device)
+        self.at, self.steps = Point(state=start), len(self.job.steps)
         self.optimizer = self.policies.optimizers[self.number]
         self.main = bool(self.policies.accelerator.is_main_process)
         sync, live = self.job.train.sync_reference, self.job.live

@@ -50,7 +50,7 @@ def test_a_step_waits_once(settings: dict[str, Any], tiny_model: Any, tmp_path: 
     assert len(lines) == STEPS and len(set(lines)) == 1, lines
 
 
-@pytest.mark.parametrize("name", ["simpo", "kto", "tdpo2", "bco"])
+@pytest.mark.parametrize("name", ["simpo", "kto", "tdpo2", "bco", "gamma_dpo", "beta_dpo", "sampo"])
 def test_losses_of_every_kind_wait_once(name: str, tiny_model: Any, tmp_path: Path) -> None:
     lines = waits_of(job_of(name, tiny_model, random_pairs()), tiny_model, tmp_path)
     assert len(lines) == STEPS, lines
