@@ -35,6 +35,15 @@ def step_autocast(device: torch.device, *, bf16: bool) -> Iterator[None]:
 
     Autocast keeps the copies until its outermost context ends. Inside this one, autocast is off until a pass switches
     it on.
+
+    Args:
+        device: Device of the passes.
+        bf16: Whether to share copies. If not, autocast keeps none: of weights that are sharded, it would keep the whole
+            model in each process.
+
+    Returns:
+        A context manager without a value.
     """
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), torch.autocast(device.type, enabled=False):
+    shared = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    with shared, torch.autocast(device.type, enabled=False, cache_enabled=bf16):
         yield

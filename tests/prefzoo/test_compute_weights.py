@@ -77,6 +77,20 @@ def test_values_and_gradients_are_those_of_autocast(kind: Callable[[Any], Any], 
     assert all(after[name] is p for name, p in before.items()) and before.keys() == after.keys()
 
 
+def test_autocast_keeps_no_copies_where_they_are_not_shared() -> None:
+    """Of sharded weights they would be the whole model: a copy that was kept would be the old one after a change."""
+    weight, x = nn.Parameter(torch.eye(4)), torch.ones(1, 4)
+    for kept in (True, False):
+        with step_autocast(CPU, bf16=kept):
+            for _ in range(2):
+                with autocast(CPU, bf16=True):
+                    product = nn.functional.linear(x, weight)
+                with torch.no_grad():
+                    weight.mul_(2)
+            assert bool((product == x * (weight.diagonal() / (4 if kept else 2)).detach()).all())
+    assert torch.is_autocast_cache_enabled()
+
+
 def test_products_read_copies_within_the_context_only(tiny_model: Any) -> None:
     layer, head = tiny_model.model.layers[0].mlp.up_proj, tiny_model.lm_head
     own = layer.weight
