@@ -141,7 +141,10 @@ class _TokenLogProbs(torch.autograd.Function):
                 down = logits - lse[rows, None] if head.cap else logits.sub_(lse[rows, None])
                 down = down.exp_().mul_(-grad[rows, None])
                 _add_at_targets(down, targets[rows], part, grad[rows], len(head.weight))
-                sums.add(states[rows], head, head.grad_of_products(down, logits), rows, part)
+                down = head.grad_of_products(down, logits)
+                del logits
+                down = sums.narrow(down, part)  # the wide tile leaves memory before the products need theirs
+                sums.add(states[rows], head, down, rows, part)
         return sums.result()
 
 
@@ -229,20 +232,29 @@ class GradientSums:
         starts = torch.zeros_like, torch.empty_like if len(states) else torch.zeros_like, torch.zeros_like
         self.sums = [None if t is None else start(t, dtype=wide) for t, start in zip(wanted, starts, strict=True)]
 
+    def narrow(self, down: Tensor, part: slice) -> Tensor:
+        """Add the gradient of the bias from one tile, and return the tile in the dtype of the states.
+
+        Args:
+            down: (n, v) gradient of the tile's products.
+            part: The tile's part of the vocabulary.
+        """
+        to_bias = self.sums[2]
+        if to_bias is not None:
+            to_bias[part] += down.sum(0, dtype=to_bias.dtype)
+        return down.to(self.dtype)
+
     def add(self, states: Tensor, head: LMHead, down: Tensor, rows: slice, part: slice) -> None:
-        """Add the gradients from one tile.
+        """Add the gradients of states and weight from one tile.
 
         Args:
             states: (n, D) hidden states of the tile's rows.
             head: The head in the dtype of `states`.
-            down: (n, v) gradient of the tile's products.
+            down: (n, v) gradient of the tile's products, as `narrow` returns it.
             rows: The tile's rows.
             part: The tile's part of the vocabulary.
         """
-        to_states, to_weight, to_bias = self.sums
-        if to_bias is not None:
-            to_bias[part] += down.sum(0, dtype=to_bias.dtype)
-        down = down.to(self.dtype)
+        to_states, to_weight, _ = self.sums
         if to_states is not None:
             to_states[rows] += down @ head.weight[part]
         if to_weight is not None:

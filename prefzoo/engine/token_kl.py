@@ -70,5 +70,8 @@ class _TokenKL(torch.autograd.Function):
             for part in tile_slices(len(head.weight), ctx.tile[1]):
                 logits, other = head.logits(states[rows], part), reference_head.logits(reference_states[rows], part)
                 down = (logits - lse[rows]).exp_().sub_((other - reference_lse[rows]).exp_()).mul_(grad[rows, None])
-                sums.add(states[rows], head, head.grad_of_products(down, logits), rows, part)
+                down = head.grad_of_products(down, logits)
+                del logits, other
+                down = sums.narrow(down, part)  # the wide tile leaves memory before the products need theirs
+                sums.add(states[rows], head, down, rows, part)
         return sums.result()

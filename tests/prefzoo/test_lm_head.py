@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from prefzoo.engine import lm_head as head_module
 from prefzoo.engine.lm_head import LMHead, token_logprobs
@@ -119,3 +123,35 @@ def test_products_that_are_kept_change_no_bit(cap: float, monkeypatch: pytest.Mo
     *again, twice = projections(21 * 50 * 2 - 1)
     assert (int(once), int(twice)) == (12, 24)  # 3 x 4 tiles
     assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
+
+
+class WideTiles(TorchDispatchMode):
+    """Notes, at each product that makes a weight's gradient, how many fp32 tiles of logits are in memory.
+
+    Attributes:
+        seen: A number for each such product.
+    """
+
+    def __init__(self, tile: tuple[int, int], weight: Tensor) -> None:
+        super().__init__()
+        self.tile, self.shape, self.seen = tile, weight.shape, list[int]()
+        self._alive: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.shape == self.tile and result.dtype == torch.float32:
+            self._alive[result.untyped_storage()] = True
+        if isinstance(result, Tensor) and result.shape == self.shape and "mm" in func._schema.name:
+            self.seen.append(len(self._alive))
+        return result
+
+
+def test_wide_tiles_leave_memory_before_the_weights_gradient_is_made() -> None:
+    states, weight, targets = torch.randn(9, 6).bfloat16().requires_grad_(), torch.randn(20, 6), torch.arange(9)
+    head, other = LMHead(weight.requires_grad_()), LMHead(torch.randn(20, 6))
+    logprobs = token_logprobs(states, head, targets, tile=(3, 20))[0]
+    kl = token_kl(states, head, states.detach(), other, tile=(3, 20))
+    for result in (logprobs, kl):
+        with WideTiles((3, 20), weight) as mode:
+            result.sum().backward()
+        assert mode.seen == [0, 0, 0]
