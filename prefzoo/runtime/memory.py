@@ -19,6 +19,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
+# of errors without a type of their own: C++'s, and those of CUDA where memory is not torch's, such as cuBLAS's own
+NO_MEMORY = ("std::bad_alloc", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def configure_allocator() -> None:
@@ -45,7 +47,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and (should_reduce_batch_size(error) or "std::bad_alloc" in str(error))
+    return isinstance(error, RuntimeError) and (
+        should_reduce_batch_size(error) or any(words in str(error) for words in NO_MEMORY)
+    )
 
 
 _spare: list[Callable[[], bool]] = []
