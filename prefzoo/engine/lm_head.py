@@ -145,6 +145,7 @@ class _TokenLogProbs(torch.autograd.Function):
                 del logits
                 down = sums.narrow(down, part)  # the wide tile leaves memory before the products need theirs
                 sums.add(states[rows], head, down, rows, part)
+                del down  # before the next tile
         return sums.result()
 
 

@@ -74,4 +74,5 @@ class _TokenKL(torch.autograd.Function):
                 del logits, other
                 down = sums.narrow(down, part)  # the wide tile leaves memory before the products need theirs
                 sums.add(states[rows], head, down, rows, part)
+                del down  # before the next tile
         return sums.result()

@@ -126,27 +126,33 @@ def test_products_that_are_kept_change_no_bit(cap: float, monkeypatch: pytest.Mo
 
 
 class WideTiles(TorchDispatchMode):
-    """Notes, at each product that makes a weight's gradient, how many fp32 tiles of logits are in memory.
+    """Notes how many tiles of logits are in memory at some products.
 
     Attributes:
-        seen: A number for each such product.
+        wide: Numbers of fp32 tiles, at each product that makes a weight's gradient.
+        before: Numbers of all tiles, at each product that makes a new one.
     """
 
     def __init__(self, tile: tuple[int, int], weight: Tensor) -> None:
         super().__init__()
-        self.tile, self.shape, self.seen = tile, weight.shape, list[int]()
+        self.tile, self.shape, self.wide, self.before = tile, weight.shape, list[int](), list[int]()
         self._alive: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and result.shape == self.tile and result.dtype == torch.float32:
-            self._alive[result.untyped_storage()] = True
-        if isinstance(result, Tensor) and result.shape == self.shape and "mm" in func._schema.name:
-            self.seen.append(len(self._alive))
+        if not isinstance(result, Tensor) or result.shape not in (self.tile, self.shape):
+            return result
+        product = any(kind in func._schema.name for kind in ("mm", "linear"))
+        if result.shape == self.tile:
+            self.before += [len(self._alive)] * product
+            self._alive[result.untyped_storage()] = result.dtype == torch.float32
+        elif product:
+            self.wide.append(sum(self._alive.values()))
         return result
 
 
-def test_wide_tiles_leave_memory_before_the_weights_gradient_is_made() -> None:
+def test_tiles_leave_memory_before_the_next_large_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_module, "MAX_SAVED_BYTES", {})  # as on a GPU
     states, weight, targets = torch.randn(9, 6).bfloat16().requires_grad_(), torch.randn(20, 6), torch.arange(9)
     head, other = LMHead(weight.requires_grad_()), LMHead(torch.randn(20, 6))
     logprobs = token_logprobs(states, head, targets, tile=(3, 20))[0]
@@ -154,4 +160,5 @@ def test_wide_tiles_leave_memory_before_the_weights_gradient_is_made() -> None:
     for result in (logprobs, kl):
         with WideTiles((3, 20), weight) as mode:
             result.sum().backward()
-        assert mode.seen == [0, 0, 0]
+        assert mode.wide == [0, 0, 0], "no fp32 tile beside the weight's gradient"
+        assert mode.before == ([0, 0, 0] if result is logprobs else [0, 1] * 3), "none of the tile before"
