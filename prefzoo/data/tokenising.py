@@ -128,7 +128,7 @@ def check_kept(kept: int, counts: Mapping[str, int], lengths: tuple[int, int], m
         range_ = f"; pairs have {lengths[0]} to {lengths[1]} tokens" if lengths[1] else ""
         left = f"no pair is left at max_length {max_length} ({counted(counts)}{range_})"
         raise UserError(f"{spec}: {left}; raise data.max_length")
-    cure = next((cure for reason, cure in CURES.items() if counts.get(reason)), "mend these rows")
+    cure = next((cure for reason, cure in CURES.items() if counts.get(reason)), "correct these rows")
     raise UserError(f"{spec}: no pair is left ({counted(counts)}); {cure}")
 
 

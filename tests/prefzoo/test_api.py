@@ -125,8 +125,10 @@ def test_the_example_runs(run_folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_example_runs_with_its_defaults(tmp_path: Path) -> None:
-    shown = run_example(tmp_path)
+def test_the_example_runs_with_its_model_and_pairs(tmp_path: Path) -> None:
+    rows = (ROOT / "prefzoo" / "data" / "packaged" / "instruct_eval.jsonl").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "few.jsonl").write_text("\n".join(rows[:8]), encoding="utf-8")
+    shown = run_example(tmp_path, "--eval", "few.jsonl")
     for name in ("dpo", "ipo", "simpo"):
         assert f"{name}: " in shown
     assert shown.count("pairs/s, 4 steps") == 3

@@ -89,13 +89,16 @@ def in_two(folder: Path, cases: list[str], extra: dict[str, str]) -> None:
     launched([*torchrun, str(HERE / "two_processes.py"), str(folder), *cases], folder, extra)
 
 
+MOST = 5e-5  # AdamW moves a weight by up to 1e-3 a step, whatever its gradient: rounding shows where that is near 0
+
+
 def same_as_one(folder: Path, case: str) -> None:
     main(folder, case)
     close(folder / f"{case}.one.jsonl", folder / f"{case}.0.jsonl")
     one, two = (load_file(*(folder / f"{case}.{who}").glob("*.safetensors")) for who in ("one", "0"))
     assert one.keys() == two.keys() and one
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(two[name], value, rtol=1e-5, atol=MOST)
 
 
 @pytest.mark.slow
