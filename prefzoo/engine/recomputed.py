@@ -81,9 +81,11 @@ def recomputable(output: Tensor, compute: Compute) -> Tensor:
 
 
 def pack(tensor: Tensor) -> Any:
-    """Return what autograd saves for a tensor: the tensor, or its recomputation and shape."""
+    """Return what autograd saves for a tensor: its values, or its recomputation and shape."""
     recomputation = _recomputations.get(tensor.untyped_storage())
-    return tensor if recomputation is None or not recomputation.describes(tensor) else (recomputation, tensor.shape)
+    if recomputation is None or not recomputation.describes(tensor):
+        return tensor.detach()  # an output would hold the graph that holds it, for good if there is no backward pass
+    return recomputation, tensor.shape
 
 
 def _unpack(saved: Any) -> Tensor:

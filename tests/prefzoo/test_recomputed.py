@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -117,4 +119,18 @@ def test_outside_nothing_is_noted() -> None:
     x = torch.randn(3, 4, requires_grad=True)
     normed = norm(x, torch.ones(4), 1e-6, torch.float32)
     with emulated_gpu(), recomputed.recomputed(CPU):
-        assert recomputed.pack(normed) is normed
+        kept = recomputed.pack(normed)
+    assert isinstance(kept, Tensor) and kept.data_ptr() == normed.data_ptr()
+
+
+def test_a_pass_without_backward_leaves_no_memory_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when memory runs out in a forward pass, which is then repeated with fewer rows."""
+    monkeypatch.setattr(recomputed, "DEVICES", ("cpu",))
+    x = torch.randn(3, 4, requires_grad=True)
+    with recomputed.recomputed(CPU):
+        output = x.softmax(-1)  # saves its output
+        total = output.sum()
+    memory = weakref.ref(output.untyped_storage())
+    del output, total
+    gc.collect()
+    assert memory() is None, "kept by its own graph"
