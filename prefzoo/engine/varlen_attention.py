@@ -7,9 +7,7 @@ keys that several heads of queries share.
 
 from __future__ import annotations
 
-import inspect
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +18,7 @@ HEAD_MULTIPLE, MAX_HEAD = 8, 256  # sizes of heads that FlashAttention supports
 MAX_SMALL_CARD_HEAD = 192  # with gradients, on cards whose multiprocessors have less memory
 AMPERE = (8, 0)  # oldest compute capability that FlashAttention 2 supports
 LARGE = ((8, 0), (9, 0), (10, 0))  # compute capabilities of cards for data centres
+NO_DROPOUT, NO_DEBUG_MASK = 0.0, False  # arguments of the kernel that stay the same
 
 
 def attend(
@@ -45,13 +44,13 @@ def attend(
     if own.keys is not None:
         k, v = k.index_select(0, own.keys), v.index_select(0, own.keys)
     left = -1 if window is None or window >= index.longest else window - 1
-    from torch.nn.attention.varlen import varlen_attn  # takes a second to import, and only GPUs need it
-
-    output: Any = varlen_attn(
-        q, k, v, own.query_starts, own.key_starts, own.most_queries, own.most_keys,
-        scale=scaling, window_size=(left, 0), **_grouped(),
-    )  # fmt: skip
-    return output[None]  # type: ignore[no-any-return]
+    # the operator below torch.nn.attention.varlen.varlen_attn, whose wrappers in Python take the processor eight times
+    # as long as this call, and three more launches a layer
+    output: Tensor = torch.ops.aten._flash_attention_forward(
+        q, k, v, own.query_starts, own.key_starts, own.most_queries, own.most_keys, NO_DROPOUT, left < 0, NO_DEBUG_MASK,
+        scale=scaling, window_size_left=left, window_size_right=0,
+    )[0]  # fmt: skip
+    return output[None]
 
 
 def fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
@@ -85,11 +84,3 @@ def largest_head(device: torch.device) -> int:
     if capability < AMPERE:
         return 0
     return MAX_HEAD if capability in LARGE else MAX_SMALL_CARD_HEAD
-
-
-@lru_cache(maxsize=1)
-def _grouped() -> dict[str, Any]:
-    """Return the argument that allows fewer heads of keys than of queries; torch before 2.13 allows them without."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}

@@ -42,7 +42,13 @@ LAYERS, PROMPT, ANSWER, TOKENS = 24, 20, 40, 16_384
 KINDS = {
     "matrix products": ("mm", "addmm", "bmm"),
     "casts and copies": ("_to_copy", "copy_", "clone", "_foreach_copy_"),
-    "attention": ("_varlen_attn", "_varlen_attn_backward", "index_select", "index_add_", "index_add"),
+    "attention": (
+        "_flash_attention_forward",
+        "_flash_attention_backward",
+        "index_select",
+        "index_add_",
+        "index_add",
+    ),  # fmt: skip
     "norms": ("rms_norm", "rms_norm_backward"),
 }
 

@@ -1,7 +1,7 @@
 """Run the engine's code for GPUs on a CPU: kernels that CPUs lack are emulated under torch's names.
 
-`varlen_attn` and its gradient's formula are torch's; only the two FlashAttention operators below them are replaced, by
-plain torch on each sequence with the operators' arguments. Each counts as one dispatched operation, as on a GPU.
+The two FlashAttention operators, of which one is the other's gradient in torch, are replaced by plain torch on each
+sequence, with the operators' arguments. Each counts as one dispatched operation, as on a GPU.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections import Counter
 from collections.abc import Callable
@@ -139,8 +140,28 @@ def test_operations_of_a_layer_do_not_depend_on_the_number_of_pairs(
         counts.append(counted.names)
     assert counts[0] == counts[1]
     is_varlen = dtype is not torch.float32 and width == 8 and "softcap" not in kwargs
-    assert any("_varlen_attn" in name for name in counts[0]) == is_varlen
+    assert any("_flash_attention_forward" in name for name in counts[0]) == is_varlen
     assert sum(counts[0].values()) < (60 if is_varlen else 110)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_the_operator_is_called_as_torch_calls_it(window: int | None) -> None:
+    from torch.nn.attention.varlen import varlen_attn
+
+    own = inputs(BLOCKS, 8, torch.bfloat16)
+    index = BlockIndex(BLOCKS).sequences(torch.device("cpu"))
+    assert index.keys is not None
+    grouped = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+    with emulated_gpu():
+        values = varlen(*own, BlockIndex(BLOCKS), window, 0.0)
+        q, k, v = (x[0].transpose(0, 1) for x in own)
+        expected: Any = varlen_attn(
+            q, k[index.keys], v[index.keys], index.query_starts, index.key_starts, index.most_queries, index.most_keys,
+            scale=SCALE, window_size=(-1 if window is None else window - 1, 0), **grouped,
+        )  # fmt: skip
+        assert torch.equal(values[0], expected)
+        both = [torch.autograd.grad(output.float().square().sum(), own) for output in (values, expected)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*both, strict=True))
 
 
 def test_indices_and_masks_are_computed_once_for_all_layers() -> None:

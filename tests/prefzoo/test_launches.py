@@ -42,7 +42,7 @@ def test_an_adapters_step_through_24_layers_dispatches_few_operations(
 
 def test_a_step_through_24_layers_dispatches_few_operations(launches: ModuleType) -> None:
     count = launches.count_step(2, layers=launches.LAYERS, vocabulary=340)
-    assert count.launched["_varlen_attn"] == count.launched["_varlen_attn_backward"] == launches.LAYERS
+    assert count.launched["_flash_attention_forward"] == count.launched["_flash_attention_backward"] == launches.LAYERS
     assert count.launched["_foreach_copy_"] < 2 * launches.LAYERS, "weights are cast in groups"
     assert count.launched.total() <= MOST
 
@@ -52,7 +52,9 @@ def test_eight_variants_in_one_pass_take_at_most_half_as_many_operations_again_a
     totals, layers, sizes = {}, {}, {"lora": True, "vocabulary": 340}
     for count in (1, MANY):
         one, two = (launches.count_step(2, variants=count, layers=n, **sizes).launched for n in (1, 2))
-        assert one["_varlen_attn"] == one["_varlen_attn_backward"] == 1, "one call for all variants' blocks"
+        assert one["_flash_attention_forward"] == one["_flash_attention_backward"] == 1, (
+            "one call for all variants' blocks"
+        )
         layers[count] = two.total() - one.total()
         totals[count] = one.total() + (launches.LAYERS - 1) * layers[count]
     assert totals[MANY] <= SHARE * totals[1] and totals[MANY] <= SHARE * MOST
