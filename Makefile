@@ -80,7 +80,8 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
 
 # The same on an NVIDIA GPU, which it needs: models of random weights, no network. It stops by itself after MINUTES;
-# the same command resumes.
+# the same command resumes. Where nothing can be installed, start its last line with a Python that has the packages;
+# `--rows FILE --tokenizer FOLDER` take the place of the pairs and the demo's tokenizer.
 MINUTES ?= 5
 bench-gpu: install-dev
 	$(BIN)/python tests/benchmarks/bench.py --plan gpu --minutes $(MINUTES) --out $(BENCH_OUT)

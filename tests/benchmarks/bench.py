@@ -10,6 +10,7 @@ other on a busy core take many times as long.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import shutil
@@ -29,8 +30,10 @@ from plans import PLANS, SIZES, Case
 from report import Known, gpu_table, picture, table
 from rich.console import Console
 
-from prefzoo.engine import models
-from prefzoo.runtime.atomic_files import write_atomically
+from prefzoo.engine import model_copies, models
+from prefzoo.engine.model_sources import find_model
+from prefzoo.runtime import atomic_files
+from prefzoo.runtime.memory import release_memory
 from prefzoo.runtime.paths import resolve_package
 from prefzoo.runtime.run_folders import environment, write_json, write_text
 
@@ -41,6 +44,8 @@ QUICKSTART = "package://prefzoo/data/packaged/instruct_train.jsonl"
 STARTUP = "startup"  # the plan of commands that train nothing
 FIRST = 64  # rows of the real file that any case draws from
 OUT_OF_MEMORY = -9  # what a process that the kernel killed returns
+LONGEST = 300  # seconds that a measurement on a GPU may take
+SHOWN = 200  # characters of the reason why a tool failed
 
 
 def main() -> None:
@@ -48,25 +53,28 @@ def main() -> None:
     parser.add_argument("--plan", choices=[*PLANS, STARTUP], default="headline")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no measurement after so many")
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write to; default: runs/benchmarks")
+    parser.add_argument("--rows", type=Path, help="file of prompt, chosen and rejected, in place of AlpacaEval's")
+    parser.add_argument("--tokenizer", type=Path, help="folder; for models of random weights, in place of the demo's")
     asked = parser.parse_args()
     if asked.plan == STARTUP:
         with tempfile.TemporaryDirectory() as folder:
-            startup.run(asked.out, "quickstart", _random_model("tiny", Path(folder) / "tiny"))
+            startup.run(asked.out, "quickstart", _random_model("tiny", Path(folder) / "tiny", asked.tokenizer))
         return
     end, cases, here = time.monotonic() + 60 * asked.minutes, PLANS[asked.plan], environment()
     if any(case.device == "cuda" for case in cases) and not here["hardware"]["gpu"]:
         raise SystemExit(f"plan {asked.plan}: needs an NVIDIA GPU, not found here; --plan gpu-tiny runs on a CPU")
-    source = REAL if REAL.is_file() else resolve_package(QUICKSTART)
+    source = asked.rows or (REAL if REAL.is_file() else resolve_package(QUICKSTART))
     file, console = asked.out / f"{asked.plan}.json", Console()
-    known = _known(file, here)
-    kept = {"rows": source.name, "environment": here, "cases": [asdict(c) for c in cases]}
+    identity = {"rows": source.name, "environment": here, "code": _code()}
+    known, kept = _known(file, identity), {**identity, "cases": [asdict(c) for c in cases]}
     kept_files = asked.out / f"{asked.plan}-files" if any(case.kept for case in cases) else None
     with _folder(kept_files) as folder:
         for case, tool in _missing(cases, known):
             if time.monotonic() > end:
                 console.print("time is up; run the same command to resume")
                 break
-            result = _measure(case, tool, _rows(case, source, folder), _model(case, folder), folder)
+            model = _model(case, folder, asked.tokenizer)
+            result = _measure(case, tool, _rows(case, source, folder), model, folder)
             known.setdefault(case.name, {}).setdefault(tool, []).append(result)
             told = (
                 f"{result['seconds']:.1f} s, {result['peak_bytes'] / 1e9:.2f} GB" if "seconds" in result else "failed"
@@ -101,13 +109,13 @@ def _missing(cases: list[Case], known: Known) -> Iterator[tuple[Case, str]]:
                     yield case, tool
 
 
-def _known(path: Path, here: dict[str, Any]) -> Known:
-    """What was measured before on the same machine, versions and code; failures are tried again."""
+def _known(path: Path, identity: dict[str, Any]) -> Known:
+    """What was measured before on the same machine, rows, versions and code; failures are tried again."""
     if not path.is_file():
         return {}
     before = json.loads(path.read_text(encoding="utf-8"))
-    same = all(before["environment"][key] == here[key] for key in ("versions", "hardware"))
-    if not same or _code(before["environment"]["commit"]) != _code(here["commit"]):
+    same = all(before["environment"][key] == identity["environment"][key] for key in ("versions", "hardware"))
+    if not same or any(before.get(key) != identity[key] for key in ("rows", "code")):
         return {}
     return {
         name: {tool: [m for m in result if "failed" not in m] for tool, result in tools.items()}
@@ -115,13 +123,12 @@ def _known(path: Path, here: dict[str, Any]) -> Known:
     }
 
 
-def _code(commit: str) -> str:
-    """What identifies the files of `prefzoo/` at a commit; of a changed tree, nothing that could match."""
-    here = ["git", "-C", str(ROOT)]
-    changed = subprocess.run([*here, "status", "--porcelain", "--", "prefzoo"], capture_output=True, check=False).stdout
-    place = f"{commit.removesuffix('-dirty')}:prefzoo"
-    tree = subprocess.run([*here, "rev-parse", place], capture_output=True, text=True, check=False).stdout
-    return f"{tree} and {changed!r}" if commit.endswith("-dirty") and changed else tree
+def _code() -> str:
+    """What identifies the files of `prefzoo/`, also where there is no repository."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "prefzoo").rglob("*.py")):
+        digest.update(f"{path.relative_to(ROOT)} {atomic_files.sha256_of_file(path)} ".encode())
+    return digest.hexdigest()[:16]
 
 
 def _rows(case: Case, source: Path, folder: Path) -> Path:
@@ -156,7 +163,7 @@ def made_up(count: int, target: Path, *, messages: bool = False) -> Path:
     def text(least: int, most: int) -> str:
         return " ".join(rng.choices(words, k=rng.randint(least, most)))
 
-    with write_atomically(target) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_files.write_atomically(target) as partial, partial.open("w", encoding="utf-8") as file:
         for i in range(count):
             row: dict[str, Any] = {"prompt": f"{i} {text(8, 16)}?", "chosen": text(10, 30), "rejected": text(8, 26)}
             if messages:
@@ -166,10 +173,10 @@ def made_up(count: int, target: Path, *, messages: bool = False) -> Path:
     return target
 
 
-def _model(case: Case, folder: Path) -> str:
+def _model(case: Case, folder: Path, tokenizer: Path | None) -> str:
     """The model that a case trains: the whole one, a copy of its first layers, or random weights of some size."""
     if case.size:
-        return str(_random_model(case.size, folder / f"random-{case.size}"))
+        return str(_random_model(case.size, folder / f"random-{case.size}", tokenizer))
     if not case.layers:
         return MODEL
     target = folder / f"first-{case.layers}-layers"
@@ -181,13 +188,14 @@ def _model(case: Case, folder: Path) -> str:
     return str(target)
 
 
-def _random_model(size: str, target: Path) -> Path:
-    """A Qwen2 of random weights, in bf16 on disk, with the demo's tokenizer."""
+def _random_model(size: str, target: Path, folder: Path | None) -> Path:
+    """A Qwen2 of random weights, in bf16 on disk, with the tokenizer in a folder, or the demo's."""
     if not target.is_dir():
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(models.resolve_model(MODEL, Path()))
+        source = folder or model_copies.tokenizer_from_gguf(Path(find_model(MODEL, ROOT)))
+        tokenizer = AutoTokenizer.from_pretrained(source)
         ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         config = AutoConfig.for_model(
             "qwen2", num_key_value_heads=2, vocab_size=151_936, tie_word_embeddings=True,
@@ -198,6 +206,7 @@ def _random_model(size: str, target: Path) -> Path:
             model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         model.to("cpu").save_pretrained(target)
         tokenizer.save_pretrained(target)
+        release_memory()  # what it took on a GPU, which the measured processes are to have
     return target
 
 
@@ -206,9 +215,16 @@ def _measure(case: Case, tool: str, rows: Path, model: str, folder: Path) -> dic
     words += ["--keep", str(folder / case.name.replace(" ", "-"))] if case.kept else []
     command = [sys.executable, str(Path(__file__).with_name("case.py")), *words]
     errors = None if case.kept else subprocess.PIPE  # of one that takes long, the progress is shown
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+    longest = LONGEST if case.device == "cuda" else None
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False, timeout=longest)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"took longer than {longest} s"}
     if done.returncode == OUT_OF_MEMORY:
         return {"failed": "killed, as a process that asks for more memory than there is"}
+    if done.returncode and case.device == "cuda":  # such as one that does not fit into the card's memory
+        lines = [line.strip() for line in (done.stderr or "").splitlines() if line.strip()]
+        return {"failed": lines[-1][:SHOWN] if lines else f"code {done.returncode}"}
     if done.returncode:
         raise SystemExit(f"{case.name}, {tool}: failed\n{(done.stderr or '')[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -208,7 +208,10 @@ class Clock:
 
 
 def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
-    """What `prefzoo run` does for each variant, less the evaluation."""
+    """What `prefzoo run` does for each variant, less the evaluation.
+
+    On a GPU passes have the size that `prefzoo run` gives them there, and the reference is scored in them.
+    """
     from prefzoo import losses
     from prefzoo.data.schemas import normalise
     from prefzoo.data.tokenising import tokenise
@@ -221,10 +224,12 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     from prefzoo.training.job import Job, with_reference
     from prefzoo.training.loop import train
     from prefzoo.training.member import Member
+    from prefzoo.training.memory_estimate import with_pass_size
     from prefzoo.types import LogProbs
 
+    cuda = case.device == "cuda"
     loaded, tokenizer = models.load(case.model, Path())
-    loaded = loaded.to(case.device)
+    loaded, config = loaded.to(case.device), loaded.config
     clock = Clock(case.device)
     pairs = tokenise(normalise(rows, "rows"), tokenizer, case.length, "cut").examples
     layout, bf16 = choose_layout(loaded, pairs), case.precision == "bf16"
@@ -234,7 +239,8 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
 
     def frozen(some: list[TokenPair], use: str, kind: type[LogProbs], passes: Any) -> LogProbs:
         if len(some) not in known:  # kept on disk by `prefzoo run`
-            known[len(some)] = reference_logprobs.logprobs(base.model, some, layout, kind, bf16=bf16)
+            own = passes[0] if cuda else None
+            known[len(some)] = reference_logprobs.logprobs(base.model, some, layout, kind, bf16=bf16, passes=own)
         return known[len(some)]
 
     clock.stop()
@@ -246,17 +252,21 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
             tokens=case.tokens or None,
         )  # fmt: skip
         loss = losses.get(name)
-        jobs[f"{name}, {rate}"] = Job(loss, loss.Params(), training, SEED, pairs, layout, bf16)
+        job = Job(loss, loss.Params(), training, SEED, pairs, layout, bf16)
+        jobs[f"{name}, {rate}"] = with_pass_size(job, config) if cuda else job
     for group in group_trials(jobs, case.device, 1)[0]:
         clock.start()
-        members = [Member(with_reference(jobs[n], base, frozen), folder / n / "metrics.jsonl") for n in group]
+        given = {n: with_reference(jobs[n], base, frozen, together=len(group)) for n in group}
+        members = [Member(job, folder / n / "metrics.jsonl") for n, job in given.items()]
         base.drop()
         clock.stop()
-        model = models.load(case.model, Path())[0]
+        model = models.load(case.model, Path())[0].to(case.device)
         clock.start()
-        model = load_policy(lambda _: model, members[0].job.train, bf16=bf16, seed=SEED)  # noqa: B023 - called at once
+        model = load_policy(lambda _, own=model: own, members[0].job.train, bf16=bf16, seed=SEED)
         train(members, model, lambda done, total, note: None)
         clock.stop()
+        del model  # before the next one is loaded
+        gc.collect()
     return {**clock.times(), "loss": members[-1].metrics["loss"]}
 
 
@@ -307,7 +317,7 @@ def theirs_prepared(case: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> dict[str, Any]:
-    """TRL's DPOTrainer with the same settings, one trainer after the other."""
+    """TRL's DPOTrainer with the same settings, one trainer after the other; with Liger, what is frozen is in bf16."""
     from datasets import Dataset, disable_progress_bars
     from peft import LoraConfig
     from transformers.utils.logging import disable_progress_bar
@@ -322,14 +332,17 @@ def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -
     place = resolve_model(case.model, Path())
     tokenizer = AutoTokenizer.from_pretrained(place)
 
-    def loaded() -> Any:
-        return AutoModelForCausalLM.from_pretrained(place, dtype="float32", attn_implementation="sdpa").to(case.device)
+    best = case.tool == "trl_liger" and case.precision == "bf16"
+
+    def loaded(*, frozen: bool) -> Any:
+        dtype = "bfloat16" if frozen and best else "float32"
+        return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, attn_implementation="sdpa").to(case.device)
 
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM") if case.lora else None
     clock, last = Clock(case.device), 0.0
     clock.stop()
     for name, rate in variants(case):
-        policy, reference = loaded(), None if case.lora else loaded()
+        policy, reference = loaded(frozen=case.lora), None if case.lora else loaded(frozen=True)
         clock.start()
         config = DPOConfig(
             output_dir=str(folder), loss_type=[THEIR_NAMES.get(name, name)], beta=BETA, learning_rate=rate,
@@ -345,6 +358,8 @@ def theirs(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -
         trainer.train()
         clock.stop()
         last = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1]
+        del trainer, policy, reference  # before the next ones are loaded
+        gc.collect()
     return {**clock.times(), "loss": last}
 
 

@@ -175,7 +175,8 @@ NOTES = {
         "Random weights of Qwen2.5's sizes, the demo's tokenizer. `first` is the first training in a process, `second` "
         "the same again, with everything compiled and warm; cases that are done once have no second. Eight losses: "
         "TRL and `prefzoo` one after another, `side by side` in one process with one reference. TRL's other row is "
-        "with Liger's kernels; its padding-free mode is switched off in this version. Memory: peak of tensors."
+        "with Liger's kernels, and with the reference or an adapter's frozen weights stored in bf16; its padding-free "
+        "mode is switched off in this version. Memory: peak of tensors."
     ),
     "gpu-tiny": "The cases of the plan `gpu` with a model of no size on a CPU: no measurement.",
     "smoke": "One layer of the model: no measurement.",
