@@ -13,7 +13,7 @@ import numpy as np
 from prefzoo.evals.judges.checks import words
 from prefzoo.evals.judges.protocol import Answer, PromptRow
 from prefzoo.evals.judges.verifier import Verifier
-from prefzoo.evals.suites.benchmarks import run_benchmark
+from prefzoo.evals.suites.benchmarks import FP32, run_benchmark
 from prefzoo.evals.suites.tasks import suite_key
 from prefzoo.runtime.cache import cached
 from prefzoo.runtime.rates import thread_clock
@@ -173,6 +173,8 @@ def run_benchmarks(
         The results by task, with the fields of `prefzoo.evals.suites.benchmarks.Benchmark`.
     """
     full = {**depends, "suite": spec, "content": suite_key(spec, folder), "shape": 2}
+    if model.dtype.itemsize < FP32:  # once log-probs were in the model's precision
+        full["logprobs"] = "fp32"
 
     def make() -> dict[str, dict[str, Any]]:
         start = thread_clock()

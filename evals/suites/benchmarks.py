@@ -158,7 +158,11 @@ def _evaluate(
     loaded = manager.load([name])
     generates = any(task.OUTPUT_TYPE == "generate_until" for task in loaded["tasks"].values())
     chat = generates and bool(tokenizer.chat_template)
-    harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size or documents_together(model))
+    # in bf16, log-probs of a whole document would be off by up to one in 512
+    exact = torch.promote_types(model.dtype, torch.float32)
+    harness = HFLM(
+        pretrained=model, tokenizer=tokenizer, batch_size=batch_size or documents_together(model), softmax_dtype=exact
+    )
     results: dict[str, Any] = lm_eval.simple_evaluate(
         model=harness, tasks=[name], task_manager=manager, bootstrap_iters=BOOTSTRAP, apply_chat_template=chat,
         limit=limit,

@@ -16,7 +16,7 @@ from prefzoo.engine import models
 from prefzoo.engine.fast_paths import switch_dropout_off
 from prefzoo.engine.frozen_bf16 import cast_frozen_layers
 from prefzoo.engine.model_originals import Original
-from prefzoo.engine.precision import native_bf16
+from prefzoo.engine.precision import native_bf16, to_bf16
 from prefzoo.engine.sharded_model import shard_model
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.distributed import process_state
@@ -90,7 +90,7 @@ class Base:
             self._answering = self.model
         elif self._answering is None:
             copy = self._load() if self._sharded else self.copy()
-            low = (self.model if copy is None else copy.requires_grad_(False)).to(torch.bfloat16)
+            low = to_bf16(self.model if copy is None else copy.requires_grad_(False))
             self._answering = shard_model(low) if self._sharded else low
         return self._answering
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.devices import has_gpu
 from prefzoo.runtime.lazy_torch import torch
+
+FREQUENCIES = "inv_freq"  # end of the names of buffers with the frequencies of rotary positions
 
 
 def native_bf16() -> bool:
@@ -22,6 +25,29 @@ def native_bf16() -> bool:
 def use_bf16(train: Train) -> bool:
     """Return whether the recipe's `train.precision` means bf16 on this machine."""
     return train.precision == "bf16" or (train.precision == "auto" and native_bf16())
+
+
+def to_bf16(model: Any) -> Any:
+    """Cast a model to bf16 in place, and return it.
+
+    The frequencies of rotary positions stay in fp32, as in a model that is loaded in bf16. Rounded, they turn a token
+    that is a thousand tokens away by up to two radians more or less.
+    """
+    exact = [
+        (module._buffers, name, value)
+        for module in model.modules()
+        for name, value in module._buffers.items()
+        if name.endswith(FREQUENCIES)
+    ]
+    model.to(torch.bfloat16)
+    for buffers, name, value in exact:
+        buffers[name] = value
+    return model
+
+
+def answering_key(dtype: torch.dtype) -> str:
+    """Return what identifies the precision of a model that answers, for keys of caches."""
+    return f"{dtype}, exact positions" if dtype == torch.bfloat16 else str(dtype)  # once bf16 rounded these, too
 
 
 def autocast(device: torch.device, *, bf16: bool) -> torch.autocast:

@@ -17,7 +17,7 @@ from prefzoo.data.batches import Layout
 from prefzoo.data.faults import BadRow
 from prefzoo.data.mixtures import Origins, SourceCounts
 from prefzoo.data.tokens import TokenExample, TokenPair
-from prefzoo.engine.precision import native_bf16
+from prefzoo.engine.precision import native_bf16, to_bf16
 from prefzoo.evals.judges.protocol import PromptRow
 from prefzoo.experiment import work_names
 from prefzoo.experiment.search import Trial
@@ -191,7 +191,9 @@ class Experiment:
         from prefzoo.engine.sharded_model import are_models_sharded, shard_model
         from prefzoo.runtime.distributed import process_state
 
-        model = models.load(str(folder.resolve()), Path(), trust=self.recipe.trust_remote_code)[0]
+        whole = not (folder / "adapter_config.json").is_file()  # whose file does not tell its model's size
+        trust = self.recipe.trust_remote_code
+        model = models.load(str(folder.resolve()), Path(), trust=trust, on_device=whole)[0]
         return shard_model(model) if are_models_sharded() else model.to(process_state().device)
 
     def answering(self, model: Any, folder: Path) -> Any:
@@ -207,6 +209,6 @@ class Experiment:
         if not native_bf16():
             return model
         if not isinstance(model, ShardedModel):
-            return model.to(torch.bfloat16)
+            return to_bf16(model)
         again = models.load(str(folder.resolve()), Path(), trust=self.recipe.trust_remote_code)[0]
-        return shard_model(again.to(torch.bfloat16))
+        return shard_model(to_bf16(again))

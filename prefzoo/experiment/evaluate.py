@@ -13,7 +13,7 @@ from rich.console import Console
 
 from prefzoo.data.chat import with_variables
 from prefzoo.engine import models
-from prefzoo.engine.precision import native_bf16
+from prefzoo.engine.precision import answering_key, native_bf16
 from prefzoo.errors import UserError
 from prefzoo.evals.boards import leaderboard
 from prefzoo.evals.boards.cautions import Setting, cautions
@@ -238,7 +238,8 @@ def _measure(
         return measured(HeldOut(), prompts, given, Verifier(), {})
     model, tokenizer = _loaded(name, spec, asked)
     same = {
-        "weights": models.fingerprint(model), "vocabulary": models.tokenizer_hash(tokenizer), "dtype": str(model.dtype)
+        "weights": models.fingerprint(model), "vocabulary": models.tokenizer_hash(tokenizer),
+        "dtype": answering_key(model.dtype),
     }  # fmt: skip
     check_rendered(prompts, tokenizer, asked.variables or {}, "--suite")
     answers = given

@@ -86,6 +86,22 @@ def test_bits_per_byte_are_those_of_our_own_log_probs(tiny_model: Any, tiny_plai
     )
 
 
+def test_log_probs_of_a_model_in_bf16_are_fp32(
+    tiny_model: Any, tiny_plain_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: set[torch.dtype] = set()
+    real = torch.nn.functional.log_softmax
+
+    def log_softmax(*args: Any, **words: Any) -> torch.Tensor:
+        result = real(*args, **words)
+        kinds.add(result.dtype)
+        return result
+
+    monkeypatch.setattr(torch.nn.functional, "log_softmax", log_softmax)
+    assert run_benchmark(tiny_model.to(torch.bfloat16), tiny_plain_tokenizer, "arithmetic", limit=2)["arithmetic"]["n"]
+    assert kinds == {torch.float32}
+
+
 def test_generation_goes_through_the_chat_template(
     tiny_model: Any, tiny_tokenizer: Any, tiny_plain_tokenizer: Any
 ) -> None:

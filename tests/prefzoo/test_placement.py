@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from prefzoo.engine import models
+from prefzoo.experiment.context import Experiment
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,19 @@ def test_weights_are_read_onto_the_device(
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", from_pretrained)
     models.load("model", run_folder, on_device=settings.get("asked", True))
     assert maps == [{"": device} if placed else None]
+
+
+def test_checkpoints_of_whole_models_are_read_onto_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def load(*_: Any, on_device: bool = False, **__: Any) -> Any:
+        asked.append(on_device)
+        return torch.nn.Linear(1, 1), None
+
+    monkeypatch.setattr(models, "load", load)
+    experiment: Any = SimpleNamespace(recipe=SimpleNamespace(trust_remote_code=False))
+    for name in ("config.json", "adapter_config.json"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+        Experiment.load_checkpoint(experiment, tmp_path / name)
+    assert asked == [True, False]

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from prefzoo.data.chat import with_variables
 from prefzoo.engine import model_copies, reference_logprobs
-from prefzoo.engine.precision import native_bf16
+from prefzoo.engine.precision import answering_key, native_bf16
 from prefzoo.engine.sharded_model import ShardedModel, are_models_sharded, read
 from prefzoo.errors import UserError
 from prefzoo.evals.judges.verifier import Verifier
@@ -176,7 +176,8 @@ def state_of_numbers(experiment: Experiment, name: str) -> Numbers:
 def identity(experiment: Experiment, name: str) -> dict[str, str]:
     """Return what identifies a model that answers: hashes of weights and vocabulary, and the data type."""
     dtype = torch.bfloat16 if native_bf16() else torch.float32
-    return {"weights": weights_of(experiment, name), "vocabulary": experiment.vocabulary, "dtype": str(dtype)}
+    weights = weights_of(experiment, name)
+    return {"weights": weights, "vocabulary": experiment.vocabulary, "dtype": answering_key(dtype)}
 
 
 def weights_of(experiment: Experiment, name: str) -> str:
@@ -195,6 +196,7 @@ def _key(experiment: Experiment, name: str) -> str:
     suites = {suite: suite_key(suite, folder) for suite in evals.benchmarks}
     variables = of_template(experiment.recipe.data.chat_template_kwargs)
     with_them = list(variables.values()) * (2 if suites else 1)  # once benchmarks did not see them
+    with_them += ["exact positions", "fp32 log-probs"] if native_bf16() else []  # once both were rounded to bf16
     versions = [ENGINE, reference_logprobs.ENGINE, version_of("transformers"), version_of("lm-eval")]
     return key_of([
         weights_of(experiment, name), experiment.weights, experiment.vocabulary, evals.identity,
