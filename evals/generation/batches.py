@@ -15,6 +15,7 @@ MOST = 512  # most of both on other devices
 SHARE = 0.8  # share of the free memory to plan with; the rest is for what is not counted here
 FP32, MASK = 4, 8  # bytes of a logit, and of an entry of the attention mask with its copy as a bias
 LOGITS = 4  # copies of a row's logits: in the model's precision, in fp32, divided by the temperature, and with noise
+DRAWN, MOST_DRAWN = {"cpu": 1}, 8  # tokens whose noise is drawn at once on CPUs, and on other devices
 HIDDEN = 8  # tensors of the hidden size that a layer holds at once
 GATED = 3  # tensors of the feed-forward size that a layer holds at once
 
@@ -31,7 +32,16 @@ def prompts_together(device: str) -> int:
     return PROMPTS.get(device, MOST)
 
 
-def prompts_in_batch(model: Any, width: int, new_tokens: int, n: int = 1) -> int:
+def tokens_drawn(device: str) -> int:
+    """Return for how many tokens of an answer the noise of sampling is drawn at once.
+
+    Args:
+        device: type of the device, on which alone the number may depend, so that a seed always gives the same answer.
+    """
+    return DRAWN.get(device, MOST_DRAWN)
+
+
+def prompts_in_batch(model: Any, width: int, new_tokens: int, n: int = 1, *, sampled: bool = False) -> int:
     """Return the number of prompts in one generation batch.
 
     Args:
@@ -39,13 +49,17 @@ def prompts_in_batch(model: Any, width: int, new_tokens: int, n: int = 1) -> int
         width: tokens of the longest prompt.
         new_tokens: most tokens of an answer.
         n: number of answers to each prompt.
+        sampled: whether answers are sampled, which takes memory for noise.
 
     Returns:
         The number of prompts, at least 1.
     """
     if model.device.type in ROWS:
         return max(1, ROWS[model.device.type] // n)
-    fitting = int(SHARE * free_gpu_bytes(model.device) / row_bytes(model, width, new_tokens))
+    row = row_bytes(model, width, new_tokens)
+    if sampled:
+        row += (tokens_drawn(model.device.type) - 1) * FP32 * int(model.config.get_text_config().vocab_size)
+    fitting = int(SHARE * free_gpu_bytes(model.device) / row)
     return max(1, min(MOST, fitting) // n)
 
 

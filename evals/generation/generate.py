@@ -13,7 +13,7 @@ from torch import Tensor
 from prefzoo.data.encoding import encode_prompt
 from prefzoo.data.examples import Text
 from prefzoo.engine.sharded_model import ShardedModel, read
-from prefzoo.evals.generation.batches import cache_settings, prompts_in_batch
+from prefzoo.evals.generation.batches import cache_settings, prompts_in_batch, tokens_drawn
 from prefzoo.evals.judges.protocol import Answer, Progress
 from prefzoo.runtime.distributed import all_gather, process_state
 from prefzoo.runtime.memory import retry_with_smaller_batches
@@ -26,7 +26,8 @@ class GumbelSampler:
 
     It divides the scores by the temperature and adds Gumbel noise from a generator of each row. Greedy decoding of the
     result is sampling (the Gumbel-max trick; Maddison 2014, arXiv:1411.0030). The sample of a row depends on its seed,
-    and not on the other rows of the batch.
+    and not on the other rows of the batch. On GPUs each generator draws the noise of several tokens at once, since a
+    call of its own for each row and token takes as long as the model.
 
     Args:
         seeds: the seed of each row.
@@ -37,13 +38,17 @@ class GumbelSampler:
     def __init__(self, seeds: Sequence[int], temperature: float, device: torch.device) -> None:
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         self.temperature = temperature
+        self._drawn: list[Tensor] = []  # noise of the next tokens, the last one's first
 
     def __call__(self, _: Tensor, scores: Tensor) -> Tensor:
         """Return (rows, vocabulary) scores; the largest score of a row is that of its sampled token."""
-        noise = torch.empty_like(scores, dtype=torch.float32)
-        for row, generator in zip(noise, self.generators, strict=True):
-            row.exponential_(generator=generator)
-        return scores.float() / self.temperature - noise.log()
+        if not self._drawn:
+            rows, words = scores.shape
+            noise = scores.new_empty(rows, tokens_drawn(scores.device.type), words, dtype=torch.float32)
+            for row, generator in zip(noise, self.generators, strict=True):
+                row.exponential_(generator=generator)
+            self._drawn = [*noise.unbind(1)][::-1]
+        return scores.float() / self.temperature - self._drawn.pop().log()
 
 
 def generate(
@@ -136,7 +141,8 @@ def sample_tokens(
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: list[list[list[int]]] = [[] for _ in prompts]
     if batch_size is None:
-        batch_size = prompts_in_batch(model, max(map(len, prompts), default=0), max_new_tokens, n)
+        width = max(map(len, prompts), default=0)
+        batch_size = prompts_in_batch(model, width, max_new_tokens, n, sampled=bool(temperature))
         batch_size *= process_state().num_processes if isinstance(model, ShardedModel) else 1
     was_training = model.training
     model.eval()

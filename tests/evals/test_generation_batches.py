@@ -66,6 +66,31 @@ def test_one_call_answers_what_fits_and_gives_the_tokens_of_small_batches(
     assert calls == ([(4, "static"), (3, "static")] if n == 1 else [(4, "static")] * 3 + [(2, "static")])
 
 
+def test_noise_of_several_tokens_is_drawn_at_once_and_a_sample_depends_on_its_seed_alone(
+    tiny_model: Any, tiny_tokenizer: Any, as_on_a_gpu: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"max_new_tokens": 12, "temperature": 1.0}
+    alone = batches.prompts_in_batch(tiny_model, 10, 12, sampled=True)
+    as_on_a_gpu["free"] = 4 * batches.row_bytes(tiny_model, 10, 12) / batches.SHARE
+    assert batches.prompts_in_batch(tiny_model, 10, 12, sampled=True) == 4
+    monkeypatch.setattr(batches, "DRAWN", {})
+    assert batches.prompts_in_batch(tiny_model, 10, 12, sampled=True) < 4
+    as_on_a_gpu["free"] = 1e12
+    assert batches.prompts_in_batch(tiny_model, 10, 12, sampled=True) == alone
+    draws: list[tuple[int, ...]] = []
+    real = torch.Tensor.exponential_
+
+    def exponential_(tensor: torch.Tensor, *args: Any, **words: Any) -> torch.Tensor:
+        draws.append(tuple(tensor.shape))
+        return real(tensor, *args, **words)
+
+    monkeypatch.setattr(torch.Tensor, "exponential_", exponential_)
+    together = sample_tokens(tiny_model, tiny_tokenizer, PROMPTS, **asked)
+    assert len(draws) <= 2 * len(PROMPTS) and set(draws) == {(batches.MOST_DRAWN, 340)}
+    assert sample_tokens(tiny_model, tiny_tokenizer, PROMPTS, batch_size=2, **asked) == together
+    assert sample_tokens(tiny_model, tiny_tokenizer, PROMPTS, **asked, seed=1) != together
+
+
 def test_a_row_takes_its_keys_and_values(tiny_model: Any) -> None:
     from transformers import Cache
 
