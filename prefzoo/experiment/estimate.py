@@ -25,6 +25,7 @@ from prefzoo.runtime.rates import thread_clock
 from prefzoo.training.memory_model import FP32
 
 WORTH = 30.0  # seconds: a run that is roughly shorter is not worth a measurement
+ON_GPU = 4  # times as long on a GPU, which spends most of a measurement on loading and on preparing its kernels
 FORWARD, BACKWARD = 2, 6  # flops per weight and token
 LOAD, READ = 0.3, 5e8  # seconds of loading a model besides its bytes, and bytes of it per second
 IMPORT, DOCUMENTS = 2.0, 1e5  # seconds that a benchmark takes before its first document, and its tokens
@@ -35,8 +36,8 @@ SIDE, PRODUCTS = 1024, 10  # of the matrix products that tell how fast this mach
 def estimate(experiment: Experiment, judge: Judge | None, standing: Standing) -> RunEstimate:
     """Estimate what a run takes, from earlier runs, or else from a short measurement.
 
-    A measurement takes seconds and is stored in the user's cache. Runs of less than about half a minute, and runs in
-    several processes, are not measured.
+    A measurement takes seconds and is stored in the user's cache. Runs of less than about half a minute, or on a GPU
+    two minutes, and runs in several processes, are not measured.
 
     Args:
         experiment: read and loaded.
@@ -50,7 +51,8 @@ def estimate(experiment: Experiment, judge: Judge | None, standing: Standing) ->
     works = works_of(experiment, judge, todo)
     size, operations = experiment.base.size, _speed(experiment)
     roughly = {work.name: _roughly(work, size, operations) for work in works}
-    if sum(roughly[w.name] * w.units for w in works) > WORTH and process_count() == 1:
+    worth = WORTH * (ON_GPU if has_gpu() else 1)
+    if sum(roughly[w.name] * w.units for w in works) > worth and process_count() == 1:
         unknown = {work.name: work for work in works if experiment.rates.get(work.name) is None}
         _measure(experiment, judge, todo, list(unknown.values()), operations / (BACKWARD * size))
     return _put_together(experiment, judge, works, roughly, todo, size)

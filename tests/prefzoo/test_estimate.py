@@ -102,6 +102,17 @@ def test_a_larger_run_is_measured_once_and_then_known(place: Path, monkeypatch: 
     }
 
 
+@pytest.mark.parametrize("gpu", [False, True])
+def test_on_a_gpu_only_a_longer_run_is_measured(gpu: bool, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[object] = []
+    monkeypatch.setattr(module, "WORTH", 1.0)
+    monkeypatch.setattr(module, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(module, "speed", lambda **_: 1e12)
+    monkeypatch.setattr(measurements.Measurement, "take", lambda _, works: measured.append(works))
+    roughly = plan_of(Path("r.yaml"), []).estimate.total
+    assert 1.0 < roughly < module.ON_GPU and bool(measured) is not gpu
+
+
 def test_what_a_measurement_cannot_do_is_computed_roughly(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WORTH", 0.0)
 
