@@ -174,7 +174,8 @@ class Experiment:
         """Return a reference that the recipe names."""
         from prefzoo.engine import models
 
-        return models.load(spec, self.recipe.folder, trust=self.recipe.trust_remote_code, merge=True)[0]
+        recipe = self.recipe
+        return models.load(spec, recipe.folder, trust=recipe.trust_remote_code, merge=True, on_device=True)[0]
 
     def reference_of(self, trial: Trial) -> OtherReference | None:
         """Return the reference of a trial, if it has other weights than the model that the trial starts from."""

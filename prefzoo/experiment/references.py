@@ -16,6 +16,7 @@ from prefzoo.errors import UserError
 from prefzoo.experiment.search import Trial
 from prefzoo.recipe.load import Recipe
 from prefzoo.runtime.distributed import process_state
+from prefzoo.runtime.memory import release_memory
 from prefzoo.runtime.progress import stage
 
 
@@ -67,7 +68,9 @@ def read_references(
         place = "reference" if recipe.reference == spec else f"variants.{users[0].arm}.reference"
         with stage(f"loading {spec}", "models", console), process_state().main_process_first():
             try:
-                other, theirs = models.load(spec, recipe.folder, trust=recipe.trust_remote_code, merge=True)
+                other, theirs = models.load(
+                    spec, recipe.folder, trust=recipe.trust_remote_code, merge=True, on_device=True
+                )
             except UserError as e:
                 raise UserError([f"{place}: {line}" for line in e.lines]) from e
         reason = tokenizer_difference(tokenizer, theirs) or _why_not_comparable(users, model, other)
@@ -76,6 +79,7 @@ def read_references(
         own = max(layout, choose_layout(other, pairs), key=LAYOUTS.index)
         references[spec] = OtherReference(spec, models.fingerprint(other), own, other.config)
         del other
+        release_memory()
     return references
 
 

@@ -49,9 +49,11 @@ def test_checkpoints_of_whole_models_are_read_onto_the_device(tmp_path: Path, mo
         return torch.nn.Linear(1, 1), None
 
     monkeypatch.setattr(models, "load", load)
-    experiment: Any = SimpleNamespace(recipe=SimpleNamespace(trust_remote_code=False))
+    experiment: Any = SimpleNamespace(recipe=SimpleNamespace(trust_remote_code=False, folder=tmp_path))
     for name in ("config.json", "adapter_config.json"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
         Experiment.load_checkpoint(experiment, tmp_path / name)
     assert asked == [True, False]
+    Experiment.load_reference(experiment, "other")
+    assert asked.pop()
