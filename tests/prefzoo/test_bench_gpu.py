@@ -92,7 +92,7 @@ def test_a_random_model_needs_no_other_than_a_tokenizer_at_hand(
     model, tokenizer = models.load(
         str(bench._random_model("tiny", tmp_path / "model", tmp_path / "tokenizer")), tmp_path
     )
-    assert model.config.vocab_size > len(tokenizer) == len(tiny_tokenizer)
+    assert model.config.vocab_size > len(tokenizer) >= len(tiny_tokenizer)
 
 
 @pytest.mark.slow
