@@ -10,8 +10,9 @@ from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.jobs import plain_job
 from prefzoo.experiment.search import Trial
 from prefzoo.runtime.devices import device_type, process_count
-from prefzoo.runtime.lazy_torch import torch
-from prefzoo.training.memory_estimate import live_models, memory_need
+from prefzoo.runtime.memory import usable_gpu_bytes
+from prefzoo.training.job import live_models
+from prefzoo.training.memory_estimate import memory_need
 from prefzoo.training.memory_model import FP32, model_shape
 from prefzoo.training.memory_need import MemoryNeed, free_memory
 from prefzoo.training.passes import RESERVE
@@ -55,8 +56,7 @@ def _room(experiment: Experiment, trials: Sequence[Trial]) -> float:
     loaded = FP32 * model_shape(experiment.base.config).parameters  # a policy, before what is frozen is cast
     if not on_gpu:
         return max(0.0, min(ON_CPU, RESERVE * free_memory() - max(loaded, *peaks)))
-    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()  # with the base's own, and what is dropped
-    return max(0.0, RESERVE * free - max(loaded, *peaks))
+    return max(0.0, RESERVE * usable_gpu_bytes() - max(loaded, *peaks))
 
 
 def _shards() -> bool:

@@ -10,8 +10,7 @@ from prefzoo.experiment.context import Experiment
 from prefzoo.experiment.search import Trial
 from prefzoo.losses import AnyLoss
 from prefzoo.runtime.plugins import PACKAGE
-from prefzoo.training.job import Job
-from prefzoo.training.memory_estimate import with_pass_size
+from prefzoo.training.job import Job, with_pass_size
 
 
 def plain_job(experiment: Experiment, trial: Trial) -> Job:

@@ -24,8 +24,8 @@ from prefzoo.experiment.request import Options, Request
 from prefzoo.experiment.search import Trial
 from prefzoo.experiment.standing_types import Standing, new_standing
 from prefzoo.recipe.load import Recipe, Variant
-from prefzoo.training.job import steps_of
-from prefzoo.training.memory_estimate import live_models, memory_need
+from prefzoo.training.job import live_models, steps_of
+from prefzoo.training.memory_estimate import memory_need
 
 
 def plan_of(

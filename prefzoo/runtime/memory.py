@@ -120,3 +120,13 @@ def free_gpu_bytes(device: torch.device) -> int:
 
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + unused
+
+
+def usable_gpu_bytes() -> int:
+    """Return the bytes of this process's GPU that it can use for a training: free memory, and all that it has itself.
+
+    What it has is what torch has reserved: the untrained model, which leaves memory or is counted apart, and the cache.
+    """
+    import torch
+
+    return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()

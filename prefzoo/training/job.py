@@ -19,6 +19,8 @@ from prefzoo.recipe.sections import Train
 from prefzoo.runtime.cache import cached, key_of
 from prefzoo.runtime.lazy_torch import Tensor, torch
 from prefzoo.training.loss_inputs import MismatchedRows, kind_of
+from prefzoo.training.memory_estimate import with_tokens
+from prefzoo.training.memory_model import model_shape
 from prefzoo.training.passes import Passes, scoring_passes
 from prefzoo.types import LogProbs
 
@@ -105,7 +107,7 @@ def steps_of(train: Train, pairs: int) -> int:
 def with_reference(
     job: Job, base: Base, frozen: Frozen, *, steps: Sequence[Sequence[int]] | None = None, together: int = 1
 ) -> Job:
-    """Return the job with everything that its loss needs of the reference.
+    """Return the job with everything that its loss needs of the reference, and with passes that suit a GPU's memory.
 
     Args:
         job: what is to be trained.
@@ -120,6 +122,8 @@ def with_reference(
     """
     from prefzoo.engine.reference_logprobs import scatter_rows, select_rows
 
+    if not job.other_reference:  # else the base is not the model that is trained
+        job = with_pass_size(job, base.config)
     loss, train = job.loss, job.train
     parts: dict[str, Any] = {}
     if loss.needs_reference:
@@ -146,6 +150,42 @@ def with_reference(
 def moves_reference(job: Job) -> bool:
     """Return whether a training's loss reads a reference, and that follows the policy."""
     return job.train.sync_reference is not None and (job.loss.needs_reference or job.loss.needs_kl)
+
+
+def live_models(job: Job, model: Any, reference: Any) -> list[Any]:
+    """Return the configurations of the models that stay in memory beside a policy while it trains.
+
+    Args:
+        job: what is to be trained.
+        model: configuration of the model that it starts from.
+        reference: that of its reference, if that is another model.
+
+    Returns:
+        One for each model; a model that is held three times is there three times.
+    """
+    train = job.train
+    if moves_reference(job) and train.sync_reference is not None:
+        copies = 0 if train.lora else 3 if train.sync_reference.bema else 1  # an adapter's is as small as the adapter
+        return [model] * copies
+    return [reference or model] if job.loss.needs_kl else []
+
+
+def with_pass_size(job: Job, config: Any) -> Job:
+    """Return a job whose passes suit the memory of this process's GPU.
+
+    Args:
+        job: what is to be trained.
+        config: configuration of the model that it starts from; None where it is not known.
+
+    Returns:
+        The job; unchanged where passes have a size of their own, on CPUs, and for an unknown architecture.
+    """
+    try:
+        shape = model_shape(config)
+    except (AttributeError, TypeError):
+        return job
+    held = len(live_models(job, config, None))
+    return replace(job, train=with_tokens(job.train, shape, bf16=job.bf16, held=held))
 
 
 def with_twin(job: Job, policy: Any) -> Job:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from prefzoo.data.batches import split
@@ -12,7 +11,7 @@ from prefzoo.engine.attention_pieces import saved_attention_weights
 from prefzoo.recipe.sections import Train
 from prefzoo.runtime.devices import has_gpu
 from prefzoo.runtime.lazy_torch import torch
-from prefzoo.training.job import Job, moves_reference
+from prefzoo.runtime.memory import usable_gpu_bytes
 from prefzoo.training.memory_model import GIB, DeviceType, Shape, TrainingPlan, footprint, model_bytes, model_shape
 from prefzoo.training.memory_need import MemoryNeed, free_memory
 from prefzoo.training.passes import token_budget, tokens_that_fit
@@ -22,43 +21,18 @@ from prefzoo.training.passes import token_budget, tokens_that_fit
 CPU_OVERHEAD, PROCESS_BYTES = 1.25, 1.5 * GIB
 
 
-def live_models(job: Job, model: Any, reference: Any) -> list[Any]:
-    """Return the configurations of the models that stay in memory beside a policy while it trains.
+def with_tokens(train: Train, shape: Shape, *, bf16: bool, held: int) -> Train:
+    """Return the settings of a training with as many tokens a pass as suit the memory of this process's GPU.
 
     Args:
-        job: What is to be trained.
-        model: Configuration of the model that it starts from.
-        reference: That of its reference, if that is another model.
+        train: The settings.
+        shape: Sizes of the model.
+        bf16: Whether matrix products run in bf16.
+        held: How many other models of its size stay in memory beside it.
 
     Returns:
-        One for each model; a model that is held three times is there three times.
+        The settings; unchanged where passes have a size of their own, and on CPUs.
     """
-    train = job.train
-    if moves_reference(job) and train.sync_reference is not None:
-        copies = 0 if train.lora else 3 if train.sync_reference.bema else 1  # an adapter's is as small as the adapter
-        return [model] * copies
-    return [reference or model] if job.loss.needs_kl else []
-
-
-def with_pass_size(job: Job, config: Any) -> Job:
-    """Return a job whose passes suit the memory of this process's GPU.
-
-    Args:
-        job: What is to be trained.
-        config: Configuration of the model that it starts from; None where it is not known.
-
-    Returns:
-        The job; unchanged where passes have a size of their own, on CPUs, and for an unknown architecture.
-    """
-    try:
-        shape = model_shape(config)
-    except (AttributeError, TypeError):
-        return job
-    held = len(live_models(job, config, None))
-    return replace(job, train=_with_tokens(job.train, shape, bf16=job.bf16, held=held))
-
-
-def _with_tokens(train: Train, shape: Shape, *, bf16: bool, held: int) -> Train:
     if train.tokens or not has_gpu():
         return train
     from accelerate.utils import parse_flag_from_env
@@ -68,7 +42,7 @@ def _with_tokens(train: Train, shape: Shape, *, bf16: bool, held: int) -> Train:
     if process_state().device.type != "cuda":
         return train
     world = process_state().num_processes
-    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+    free = usable_gpu_bytes()
     # several processes must agree on their passes, and other work on their cards may differ
     memory = free if world == 1 else torch.cuda.get_device_properties().total_memory
     devices = world if any(parse_flag_from_env(f"ACCELERATE_USE_{kind}") for kind in ("FSDP", "DEEPSPEED")) else 1
@@ -101,7 +75,7 @@ def memory_need(
         return None
     device_type: DeviceType = "cuda" if has_gpu() else "cpu"
     longest = sorted(range(len(pairs)), key=lambda i: -pairs[i].answer_tokens)[: train.batch]
-    budget = token_budget(_with_tokens(train, shape, bf16=bf16, held=len(live)), device_type)
+    budget = token_budget(with_tokens(train, shape, bf16=bf16, held=len(live)), device_type)
     parts = split(pairs, longest, budget, train.micro_batch)
     blocks = [[pairs[i].block_lengths for i in part] for part in parts]
     tokens = [sum(map(sum, part)) for part in blocks]
@@ -115,5 +89,5 @@ def memory_need(
     peak = max(footprint(shape, plan).peak, before)
     most = CPU_OVERHEAD * peak + PROCESS_BYTES if device_type == "cpu" else peak
     gpu = device_type == "cuda"
-    free = float(torch.cuda.mem_get_info()[0]) if gpu else free_memory()
+    free = float(usable_gpu_bytes()) if gpu else free_memory()
     return MemoryNeed(peak, most, free, on_gpu=gpu, scoring=peak == before)

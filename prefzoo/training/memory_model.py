@@ -173,6 +173,8 @@ def footprint(shape: Shape, plan: TrainingPlan) -> Footprint:
     weights = (layers + outside + (FP32 * trained if plan.rank is not None else 0)) / plan.devices
     if plan.devices > 1:  # gathered: two layers at a time, and embedding and head for the whole pass
         weights += 2 * layers / shape.layers + outside
+        if plan.bf16 and plan.rank is None and not plan.checkpointing:
+            weights += BF16 * shape.layers * shape.layer  # autocast's copies, which the backward pass reads again
     elif plan.bf16 and plan.rank is None:  # autocast's copies of trained weights, for a step
         weights += BF16 * shape.parameters
     moments = _moments(shape, plan, trained) / plan.devices

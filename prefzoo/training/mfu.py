@@ -14,6 +14,7 @@ from prefzoo.runtime.distributed import process_state
 from prefzoo.training.job import Job
 
 PEAK_BF16 = {  # dense bf16 products a second, from the makers' data sheets, by a part of the name
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,

@@ -221,10 +221,9 @@ def ours(case: argparse.Namespace, rows: list[dict[str, str]], folder: Path) -> 
     from prefzoo.engine.logprobs import choose_layout
     from prefzoo.recipe.sections import Lora, Train
     from prefzoo.training.groups import group_trials
-    from prefzoo.training.job import Job, with_reference
+    from prefzoo.training.job import Job, with_pass_size, with_reference
     from prefzoo.training.loop import train
     from prefzoo.training.member import Member
-    from prefzoo.training.memory_estimate import with_pass_size
     from prefzoo.types import LogProbs
 
     cuda = case.device == "cuda"

@@ -16,13 +16,15 @@ import torch
 from prefzoo import losses
 from prefzoo.data.tokens import TokenPair
 from prefzoo.engine import lm_head
+from prefzoo.engine.base_model import Base
 from prefzoo.engine.precision import native_bf16
 from prefzoo.recipe.sections import Train
 from prefzoo.training import memory_estimate, memory_model, model_sizes
-from prefzoo.training.job import Job
-from prefzoo.training.memory_estimate import CPU_OVERHEAD, PROCESS_BYTES, memory_need, with_pass_size
+from prefzoo.training.job import Job, with_pass_size, with_reference
+from prefzoo.training.memory_estimate import CPU_OVERHEAD, PROCESS_BYTES, memory_need
 from prefzoo.training.memory_model import Shape, TrainingPlan, devices_needed, flops, model_shape
 from prefzoo.training.passes import FEWEST_TOKENS, tokens_that_fit
+from prefzoo.types import LogProbs
 
 SHAPE = Shape(8, 512, 8, 4, 64, 1536, 8192, True)
 SIZE = {
@@ -91,6 +93,8 @@ def test_more_devices_hold_less_and_checkpointing_costs_time() -> None:
     again = TrainingPlan(**{**vars(plan), "checkpointing": True})
     assert memory_model.footprint(SHAPE, again).peak < memory_model.footprint(SHAPE, plan).peak
     assert flops(SHAPE, again, 1000) == pytest.approx(flops(SHAPE, plan, 1000) * 5 / 4)
+    sharded = [memory_model.footprint(SHAPE, TrainingPlan(**{**vars(p), "devices": 2})).weights for p in (plan, again)]
+    assert sharded[0] - sharded[1] == 2 * SHAPE.layers * SHAPE.layer, "the backward pass reads the layers' bf16 copies"
 
 
 def test_the_docs_table_is_the_commands() -> None:
@@ -161,6 +165,11 @@ def test_a_job_on_a_gpu_has_passes_that_fit(tiny_model: Any, monkeypatch: pytest
     monkeypatch.setattr("prefzoo.runtime.distributed.process_state", lambda: state)
     assert with_pass_size(job, tiny_model.config).train.tokens == 16_384
     assert with_pass_size(job, None).train.tokens is None
+    some = torch.zeros(1)
+    base, values = Base(lambda: tiny_model, loaded=tiny_model), LogProbs(some, some, some.long() + 1, some.long() + 1)
+    assert with_reference(job, base, lambda *_: values).train.tokens == 16_384, "the reference is scored in these too"
+    need = memory_need(tiny_model.config, pairs, Train(), bf16=True)
+    assert need is not None and need.on_gpu and need.free == 0.75 * CARD, "with what this process holds and will drop"
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, CARD))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 1e6)
     assert with_pass_size(job, tiny_model.config).train.tokens == FEWEST_TOKENS

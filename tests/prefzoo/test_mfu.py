@@ -57,6 +57,9 @@ def test_the_share_of_the_peak(tiny_model: Any, monkeypatch: pytest.MonkeyPatch)
     result = throughput(replace(this, bf16=True), tiny_model, 2.0)["flops_utilisation"]
     flops = training_flops(this, tiny_model, [this.pairs[i] for step in this.steps for i in step])
     assert flops is not None and result == pytest.approx(flops / 2 / 989e12)
+    for name, peak in (("NVIDIA H200", 989e12), ("NVIDIA H200 NVL", 835e12), ("NVIDIA H100 NVL", 835e12)):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
+        assert peak_flops() == peak
 
 
 @pytest.mark.parametrize(
