@@ -8,6 +8,8 @@ RESULTS ?= runs
 PLAN ?= headline
 BENCH_OUT ?= runs/benchmarks
 export HF_HUB_OFFLINE ?= 1
+# Some containers set it to 1: then each process of the tests compiles the package again, and pytest each test file.
+export PYTHONDONTWRITEBYTECODE :=
 # Two files at a time, one thread each: most of a test's time is a process that starts.
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

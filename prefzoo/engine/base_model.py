@@ -6,6 +6,7 @@ copy of it instead of a new load from disk.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -100,7 +101,7 @@ class Base:
         if copy is not None:
             return copy.requires_grad_(False)
         model = self.whole
-        self.drop()
+        self._forget()
         return model
 
     def copy(self) -> Any:
@@ -135,8 +136,13 @@ class Base:
 
     def drop(self) -> None:
         """Release the model's memory until its next use."""
+        held = [weakref.ref(model) for model in (self._model, self._loaded, self._answering) if model is not None]
+        self._forget()
+        # the collector visits every object of the process, half a second; mostly the last reference frees a model
+        release_memory(collect=any(model() is not None for model in held))
+
+    def _forget(self) -> None:
         self._model = self._loaded = self._answering = self._original = None
-        release_memory()
 
     def give_up(self) -> bool:
         """Release the model's memory, and no longer let it stay in memory during trainings.

@@ -77,11 +77,16 @@ def drop_spare() -> bool:
     return any([give_up() for give_up in _spare])  # a list, so that each is called
 
 
-def release_memory() -> None:
-    """Free the memory that a failed attempt still holds."""
+def release_memory(*, collect: bool = True) -> None:
+    """Free the memory that a failed attempt, or a model that was dropped, still holds.
+
+    Args:
+        collect: Whether to collect objects that hold each other, which takes up to half a second.
+    """
     import torch
 
-    gc.collect()
+    if collect:
+        gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,6 +93,25 @@ def test_a_copy_is_what_loading_gives(frozen_bf16: bool, exact: bool, tied: bool
     if expected is not None:
         assert torch.equal(base.model(input_ids=torch.arange(9)[None]).logits, expected)
     assert same(base.take().requires_grad_(True), copy.deepcopy(model).requires_grad_(True)) and len(loads) == 1
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["alone", "in a cycle"])
+def test_the_collector_visits_all_objects_only_where_something_else_holds_the_model(
+    held: bool, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copy.deepcopy(tiny_model)
+    if held:
+        model.itself = [model]
+    freed = weakref.ref(model)
+    base = Base(lambda: None, loaded=model)
+    del model
+    base.model(input_ids=torch.arange(9)[None])
+    collect, collected = gc.collect, list[int]()
+    monkeypatch.setattr(gc, "collect", lambda: collected.append(collect()))
+    base.drop()
+    assert freed() is None and len(collected) == held
+    base.drop()
+    assert len(collected) == held  # nothing was left to release
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=2)], ids=["full", "lora"])

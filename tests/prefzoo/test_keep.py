@@ -27,7 +27,7 @@ def place(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # what takes long and has tests of its own
     monkeypatch.setattr("prefzoo.experiment.pipeline.write_report", lambda folder: folder / "report.html")
     monkeypatch.setattr("prefzoo.experiment.pipeline.play_round_robin", lambda *_, **__: "")
-    monkeypatch.setattr("prefzoo.engine.base_model.release_memory", lambda: None)
+    monkeypatch.setattr("prefzoo.engine.base_model.release_memory", lambda **_: None)
     return run_folder
 
 

@@ -137,7 +137,8 @@ def _is_intact(experiment: Experiment, training: Training) -> bool:
 
 
 def _train(experiment: Experiment, group: Sequence[Training], until: int | None) -> Results:
-    return_free_memory()
+    if process_state().device.type == "cpu":  # on a GPU, the heap holds little of a training
+        return_free_memory()
     make_room(experiment, [training.trial for training in group])
     if len(group) > 1:
         model = _policy(experiment, group[0].trial)
