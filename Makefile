@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 # Two files at a time, one thread each: most of a test's time is a process that starts.
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: studies studies-page study-quarter docs demo test test-fast lint check evidence bench bench-curves bench-gpu install install-dev clean
 

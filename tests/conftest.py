@@ -46,10 +46,17 @@ if not os.environ.get("PREFZOO_GPU"):
 
 
 NUMBERS = count()
+# Files of a minute and more. `make test` begins with them, or its last minutes would be one file on one of two cores.
+LONGEST = (
+    "ray_faults", "round_robin", "killed_runs", "two_processes", "ray", "pipeline", "api", "sharded_models", "rounds",
+    "stopped_launch", "memory_model", "judge_error", "mixtures", "lm_eval_files", "cli_sweep",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` if there is no GPU, or if it is hidden from the tests."""
+    """Begin with the longest files; skip tests marked `gpu` if there is no GPU, or if it is hidden from the tests."""
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch

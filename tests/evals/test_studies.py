@@ -80,7 +80,8 @@ def test_the_studies_take_nine_hours_and_a_quarter_ten_minutes_on_two_cores() ->
     own = [path for path in FILES if not path.stem.startswith(("displacement", "quarter"))]
     short = 100 * (20 * 0.5 + 2) + 24 * (3 * 12 * 0.5 + 20)  # displacement: a step of one short pair, and starts
     assert (sum(map(core_seconds, own)) + short) / 2 / 3600 <= HOURS
-    assert core_seconds(ROOT / "recipes" / "studies" / "quarter.yaml") / 2 < 600
+    without_bf16 = 3  # times as long, as measured
+    assert without_bf16 * core_seconds(ROOT / "recipes" / "studies" / "quarter.yaml") / 2 < 600
 
 
 @pytest.mark.parametrize("study", pieces.PIECES)

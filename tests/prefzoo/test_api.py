@@ -127,11 +127,11 @@ def test_the_example_runs(run_folder: Path) -> None:
 @pytest.mark.slow
 def test_the_example_runs_with_its_model_and_pairs(tmp_path: Path) -> None:
     rows = (ROOT / "prefzoo" / "data" / "packaged" / "instruct_eval.jsonl").read_text(encoding="utf-8").splitlines()
-    (tmp_path / "few.jsonl").write_text("\n".join(rows[:8]), encoding="utf-8")
-    shown = run_example(tmp_path, "--eval", "few.jsonl")
+    (tmp_path / "few.jsonl").write_text("\n".join(rows[:4]), encoding="utf-8")
+    shown = run_example(tmp_path, "--eval", "few.jsonl", "--steps", "2")
     for name in ("dpo", "ipo", "simpo"):
         assert f"{name}: " in shown
-    assert shown.count("pairs/s, 4 steps") == 3
+    assert shown.count("pairs/s, 2 steps") == 3
     for name in ("dpo", "ipo"):
         log = tmp_path / "results" / "from-python" / name / "metrics.jsonl"
         first = json.loads(log.read_text().splitlines()[0])
