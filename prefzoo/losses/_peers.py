@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PEERS_READ = "TRL 1.16.0, and the other libraries' repositories as of August 2026; later versions may differ."
+PEERS_READ = "TRL 1.16.0, oxRL 1.8.0 and the other libraries' repositories as of August 2026; later versions may differ."
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ PEERS = (
          "modelscope/ms-swift#9925"),
     Peer("ms-swift", "loss_type with Megatron", "dpo", "ignored: the logistic loss is trained",
          "modelscope/ms-swift#10167"),
-    Peer("oxRL 1.8.0", "kto", "kto",
+    Peer("oxRL", "kto", "kto",
          "its KL is a moving average over chosen answers; the paper's is of mismatched pairs, and never below 0",
          "warlockee/oxRL: oxrl/algs/kto.py"),
-    Peer("oxRL 1.8.0", "simpo", "simpo", "beta 0.1 with gamma 0.5 is a target of 5 nats per token",
+    Peer("oxRL", "simpo", "simpo", "beta 0.1 with gamma 0.5 is a target of 5 nats per token",
          "warlockee/oxRL: oxrl/configs/schema.py"),
-    Peer("oxRL 1.8.0", "sppo", "sppo_hard", "default beta 0.1, so targets of 5 nats; the paper's 0.001 has 500",
+    Peer("oxRL", "sppo", "sppo_hard", "default beta 0.1, so targets of 5 nats; the paper's 0.001 has 500",
          "warlockee/oxRL: oxrl/algs/sppo.py"),
 )  # fmt: skip

@@ -200,7 +200,7 @@ def test_listing_losses_reads_no_recipes_and_no_data() -> None:
 
 
 def test_other_meanings_of_a_name_are_told_with_their_sources() -> None:
-    tools = {"TRL", "LLaMA-Factory", "axolotl", "OpenRLHF", "NeMo-RL", "open-instruct", "ms-swift"}
+    tools = {"TRL", "LLaMA-Factory", "axolotl", "OpenRLHF", "NeMo-RL", "open-instruct", "ms-swift", "oxRL"}
     assert {one.tool for one in losses.PEERS} == tools and {one.ours for one in losses.PEERS} <= set(losses.names())
     assert all(re.match(r"[\w.-]+/[\w.-]+(#\d+$|: \w)", one.source) for one in losses.PEERS)
     result = CliRunner().invoke(cli, ["losses", "--traps"])
