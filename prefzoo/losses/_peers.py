@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PEERS_READ = "TRL 1.16.0, oxRL 1.8.0 and the other libraries' repositories as of August 2026; later versions may differ."
+PEERS_READ = (
+    "TRL 1.16.0, oxRL 1.8.0 and the other libraries' repositories as of August 2026; later versions may differ."
+)
 
 
 @dataclass(frozen=True)
