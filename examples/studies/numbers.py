@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from examples.studies.along import along
 from examples.studies.seeds import finite, seed_effects, steadiness
 from prefzoo.errors import UserError
 from prefzoo.evals.boards.judged_files import points_of
@@ -22,7 +23,7 @@ from prefzoo.evals.stats.inference import detectable_by, seeded_difference, seed
 from prefzoo.evals.stats.intervals import Values
 from prefzoo.evals.stats.planning import prompts_for, typical_spread
 from prefzoo.runtime.measuring_time import measuring_costs
-from prefzoo.runtime.run_folders import BASE, read_result
+from prefzoo.runtime.run_folders import read_result
 
 ALPHA, POINTS, HOUR = 0.05, 100, 3600
 START = "dpo"  # what differences are taken from
@@ -64,7 +65,7 @@ def numbers_of(folder: Path) -> Numbers:
         numbers[outcome] = ", ".join(named) or "none"
     numbers |= _tuning(folder)
     if not run.frontier.empty:
-        numbers["falls"], numbers["frontier"] = _falls(run), _frontier(run)
+        numbers |= along(run)
     return numbers
 
 
@@ -180,34 +181,3 @@ def _pairs(run: RunFiles) -> int:
     """Return how many different pairs each variant was trained on."""
     batch = max((int(v.result.train["batch"]) for v in run.variants.values() if v.result is not None), default=0)
     return min(int(run.audits.get("train", {}).get("kept", 0)), _steps(run) * batch)
-
-
-def _falls(run: RunFiles) -> list[Numbers]:
-    """Return of each variant its best point of the frontier, its last one, and the implicit reward at both."""
-    rows = []
-    for variant, points in run.frontier.groupby("variant", sort=False):
-        best, last = points.loc[points.reward.idxmax()], points.iloc[-1]
-        steps = run.variants[str(variant)].steps
-        margins = [
-            float(steps["rewards/margins"].iloc[max(0, int(p.step) - 5) : max(1, int(p.step))].mean())
-            for p in (best, last)
-        ]
-        rows.append({
-            "variant": str(variant), "best": POINTS * best.reward, "best_step": int(best.step), "best_kl": best.kl,
-            "last": POINTS * last.reward, "last_low": POINTS * last.reward_low, "last_high": POINTS * last.reward_high,
-            "last_kl": last.kl, "fall": POINTS * (best.reward - last.reward), "margin_at_best": margins[0],
-            "margin_at_last": margins[1],
-        })  # fmt: skip
-    return sorted(rows, key=lambda row: float(str(row["fall"])))
-
-
-def _frontier(run: RunFiles) -> list[Numbers]:
-    """Return every measured point of every variant, along the training."""
-    return [
-        {
-            "variant": str(r["variant"]), "loss": str(run.recipe["variants"][r["variant"]].get("loss") or r["variant"]),
-            "step": int(r["step"]), "kl": r["kl"], "reward": POINTS * r["reward"], "low": POINTS * r["reward_low"],
-            "high": POINTS * r["reward_high"],
-        }
-        for r in run.frontier.sort_values(["variant", "step"]).to_dict("records") if r["variant"] != BASE
-    ]  # fmt: skip

@@ -167,7 +167,9 @@ def _of_answers(experiment: Experiment, todo: Trained) -> Iterator[Work]:
     """Yield answers to all prompts, and the samples that KL is measured on, also at the points of the frontier."""
     evals, prompts = experiment.recipe.evals, len(experiment.prompts)
     sampled, models = min(evals.kl, prompts), sum(name != BASE for name in todo.measured)
-    points = models + (models * experiment.frontier_points + 1 if experiment.frontier_points and models else 0)
+    points = models  # the last point of a training is measured on the same samples
+    if experiment.frontier_points and models:
+        points = models * experiment.frontier_points + 1
     answers = Work(GENERATION, answering(prompts, evals.max_new_tokens), prompts * evals.max_new_tokens)
     samples = Work(GENERATION, answering(sampled, evals.max_new_tokens), sampled * evals.max_new_tokens)
     yield replace(answers, units=answers.units * len(todo.measured))

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from prefzoo.engine import models
 from prefzoo.evals.generation import generate
 from prefzoo.evals.metrics import sampled_kl
 from prefzoo.experiment import base_room
+from prefzoo.experiment.opening import open_experiment
 from prefzoo.experiment.pipeline import run
+from prefzoo.experiment.plan_types import GENERATION
 from prefzoo.experiment.request import Options, Request
+from prefzoo.experiment.works import Trained, works_of
+from prefzoo.recipe.load import load
 
 RECIPE = """\
 name: tiny
@@ -50,3 +55,14 @@ def test_a_run_loads_and_generates_no_more_than_it_must(run_folder: Path, monkey
     assert sampled == 3 + 1 + 3  # at the end of each training, of the base, and half way; no point of them twice
     # read with the recipe, for all policies and the base itself; one for all that are measured; one for all snapshots
     assert counts["prefzoo.engine.models.load"] == 1 + 1 + 1
+
+
+def test_an_estimate_counts_the_samples_of_each_point_once(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_room, "free_memory", lambda: 1e12)
+    (run_folder / "r.yaml").write_text(RECIPE)
+    request = Request(str(run_folder / "r.yaml"), (), str(run_folder / "results"))
+    experiment = open_experiment(request, load(request.recipe, ()), Console(quiet=True))
+    todo = Trained(dict.fromkeys(experiment.trials, 1.0), ["base", *experiment.trials])
+    answers, samples, scored = (work.units for work in works_of(experiment, None, todo) if work.row == GENERATION)
+    tokens, points = 3 * 4, 3 + 1 + 3  # of all prompts, and as the test above counts them
+    assert (answers, samples, scored) == (4 * tokens, points * tokens, 2 * points * tokens)
