@@ -11,7 +11,6 @@ from prefzoo.evals.report.canvas import Chart
 from prefzoo.evals.report.charts import Interval, ScatterPoint, interval_chart, scatter
 from prefzoo.evals.report.style import series_numbers
 
-PERCENT = 100
 SHIFT = 0.4  # points of the axis between losses at the same share of flipped labels, so that intervals do not overlap
 Numbers = Mapping[str, Any]
 

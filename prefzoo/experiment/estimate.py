@@ -18,7 +18,7 @@ from prefzoo.experiment.facts import KnownExperiment, Unknown
 from prefzoo.experiment.jobs import plain_job
 from prefzoo.experiment.plan_types import BENCHMARKS, CALL, GENERATION, JUDGING, LOADING, TRAINING, RunEstimate
 from prefzoo.experiment.standing_types import Standing
-from prefzoo.experiment.works import Trained, Work, of_trainings, trained, works_of
+from prefzoo.experiment.works import Trained, Work, of_trainings, points_left, trained, works_of
 from prefzoo.runtime.devices import has_gpu, process_count
 from prefzoo.runtime.lazy_torch import torch
 from prefzoo.runtime.rates import thread_clock
@@ -117,6 +117,8 @@ def _trainings(experiment: Experiment, size: int) -> dict[str, float]:
 def _details(experiment: Experiment, judge: Judge | None, todo: Trained) -> dict[str, str]:
     evals, models = experiment.recipe.evals, len(todo.measured)
     answers = f"{len(experiment.prompts)} prompts of {_count(models, 'model')}, at most {evals.max_new_tokens} tokens"
+    if not models:
+        answers = f"{_count(points_left(experiment, todo), 'point')} of the frontier"
     return {
         TRAINING: _count(len(todo.left), "training"),
         GENERATION: answers,

@@ -11,6 +11,7 @@ from prefzoo.evals.judges.protocol import Judge
 from prefzoo.experiment import search, work_names
 from prefzoo.experiment.base_room import bytes_that_stay
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.frontier_files import points_missing
 from prefzoo.experiment.jobs import passes_of, plain_job
 from prefzoo.experiment.plan_types import BENCHMARKS, GENERATION, JUDGING, LOADING, PAIRS, REFERENCE, TRAINING
 from prefzoo.experiment.search import Trial
@@ -48,10 +49,12 @@ class Trained:
     Attributes:
         left: the share of each trial's steps that is still to be done; trials with nothing left are not in it.
         measured: names of the models to measure, the base included.
+        done: names of the trials that are trained and measured, of which only points of the frontier may be left.
     """
 
     left: dict[str, float]
     measured: list[str]
+    done: tuple[str, ...] = ()
 
 
 def trained(experiment: Experiment, standing: Standing) -> Trained:
@@ -69,7 +72,7 @@ def trained(experiment: Experiment, standing: Standing) -> Trained:
     same = [t.name for t in finals if left[t.name] == 0 and t.name not in standing.measured_again]
     measured = [t.name for t in finals if t.name not in same and standing.trials[t.name].action != FAILED]
     base = [] if same and BASE not in standing.measured_again else [BASE]
-    return Trained({name: share for name, share in left.items() if share}, [*base, *measured])
+    return Trained({name: share for name, share in left.items() if share}, [*base, *measured], tuple(same))
 
 
 def _left(experiment: Experiment, trial: Trial, standing: Standing) -> float:
@@ -167,9 +170,7 @@ def _of_answers(experiment: Experiment, todo: Trained) -> Iterator[Work]:
     """Yield answers to all prompts, and the samples that KL is measured on, also at the points of the frontier."""
     evals, prompts = experiment.recipe.evals, len(experiment.prompts)
     sampled, models = min(evals.kl, prompts), sum(name != BASE for name in todo.measured)
-    points = models  # the last point of a training is measured on the same samples
-    if experiment.frontier_points and models:
-        points = models * experiment.frontier_points + 1
+    points = models + points_left(experiment, todo)
     answers = Work(GENERATION, answering(prompts, evals.max_new_tokens), prompts * evals.max_new_tokens)
     samples = Work(GENERATION, answering(sampled, evals.max_new_tokens), sampled * evals.max_new_tokens)
     yield replace(answers, units=answers.units * len(todo.measured))
@@ -177,6 +178,15 @@ def _of_answers(experiment: Experiment, todo: Trained) -> Iterator[Work]:
     yield Work(GENERATION, scoring(LogProbs, bf16=native_bf16()), 2 * samples.units * points)  # under model and base
     if experiment.frontier_points:
         yield Work(LOADING, work_names.LOAD, 2 * points)  # each is saved by the training, and loaded to be measured
+
+
+def points_left(experiment: Experiment, todo: Trained) -> int:
+    """Return how many points of the frontier are left, without the last of a training, which has its own samples."""
+    if not experiment.frontier_points:
+        return 0
+    models = sum(name != BASE for name in todo.measured)
+    points = models * (experiment.frontier_points - 1) + sum(points_missing(experiment, name) for name in todo.done)
+    return points + (points_missing(experiment, BASE) if models or points else 0)
 
 
 def _of_rounds(experiment: Experiment, judge: Judge | None, todo: Trained) -> Iterator[Work]:

@@ -13,6 +13,7 @@ from prefzoo.engine import models
 from prefzoo.evals.generation import generate
 from prefzoo.evals.metrics import sampled_kl
 from prefzoo.experiment import base_room
+from prefzoo.experiment.frontier_files import point_file
 from prefzoo.experiment.opening import open_experiment
 from prefzoo.experiment.pipeline import run
 from prefzoo.experiment.plan_types import GENERATION
@@ -66,3 +67,12 @@ def test_an_estimate_counts_the_samples_of_each_point_once(run_folder: Path, mon
     answers, samples, scored = (work.units for work in works_of(experiment, None, todo) if work.row == GENERATION)
     tokens, points = 3 * 4, 3 + 1 + 3  # of all prompts, and as the test above counts them
     assert (answers, samples, scored) == (4 * tokens, points * tokens, 2 * points * tokens)
+
+    snapshot = experiment.folder / "dpo" / "snapshots" / "step-00000001"  # a run that was killed before its points
+    snapshot.mkdir(parents=True)
+    done = Trained({}, [], tuple(experiment.trials))
+    assert [work.units for work in works_of(experiment, None, done)] == [2 * tokens, 4 * tokens, 4]  # and of the base
+    point = point_file(experiment, "dpo", 1)
+    point.parent.mkdir()
+    point.touch()
+    assert works_of(experiment, None, done) == []

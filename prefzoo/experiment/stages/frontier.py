@@ -24,6 +24,7 @@ from prefzoo.evals.metrics.held_out import preference_margins
 from prefzoo.experiment.base_logprobs import base_on_held_out, logprobs_of
 from prefzoo.experiment.checkpoint_reader import CheckpointReader
 from prefzoo.experiment.context import Experiment
+from prefzoo.experiment.frontier_files import point_file, snapshots_folder
 from prefzoo.experiment.stages.answers import draw, own_samples
 from prefzoo.experiment.stages.measure import identity, numbers_of
 from prefzoo.experiment.stages.stage import Done, Result, Skipped
@@ -45,7 +46,7 @@ def snapshots_of(experiment: Experiment, name: str) -> Snapshots:
     def save(model: Any, folder: Path) -> None:
         models.save(model, experiment.tokenizer, folder, main=process_state().is_main_process)
 
-    return Snapshots(experiment.folder / name / "snapshots", experiment.frontier_points, save)
+    return Snapshots(snapshots_folder(experiment, name), experiment.frontier_points, save)
 
 
 def measure_frontier(experiment: Experiment, names: Sequence[str]) -> dict[str, Result]:
@@ -71,7 +72,7 @@ def measure_frontier(experiment: Experiment, names: Sequence[str]) -> dict[str, 
         with stage(title, "points", experiment.console, variant=name, activity="frontier"):
             point = _point(experiment, name, step, base, reader)
         if not together or process_state().is_main_process:
-            run_folders.write_json(_file(experiment, name, step), {"key": _key(experiment, name), **asdict(point)})
+            run_folders.write_json(point_file(experiment, name, step), {"key": _key(experiment, name), **asdict(point)})
     process_state().wait_for_everyone()
     experiment.base.drop()
     measured = {name for name, _ in todo}
@@ -113,10 +114,6 @@ def _checkpoints(experiment: Experiment, name: str) -> dict[int, Path]:
     return snapshots_of(experiment, name).taken() | {last: experiment.folder / name / "checkpoint"}
 
 
-def _file(experiment: Experiment, name: str, step: int) -> Path:
-    return experiment.folder / name / "frontier" / f"step-{step:08d}.json"
-
-
 def _seed(experiment: Experiment, name: str) -> int:
     return experiment.recipe.seed if name == BASE else experiment.trials[name].seed
 
@@ -136,7 +133,7 @@ def _key(experiment: Experiment, name: str) -> str:
 
 def _known(experiment: Experiment, name: str, step: int) -> FrontierPoint | None:
     try:
-        values = json.loads(_file(experiment, name, step).read_text(encoding="utf-8"))
+        values = json.loads(point_file(experiment, name, step).read_text(encoding="utf-8"))
         same = values.pop("key") == _key(experiment, name) and "answers" in values
         return FrontierPoint(**values) if same else None
     except (OSError, ValueError, KeyError, TypeError):
