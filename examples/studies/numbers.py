@@ -65,7 +65,7 @@ def numbers_of(folder: Path) -> Numbers:
         numbers[outcome] = ", ".join(named) or "none"
     numbers |= _tuning(folder)
     if not run.frontier.empty:
-        numbers |= along(run)
+        numbers |= along(run, numbers["variants"])
     return numbers
 
 

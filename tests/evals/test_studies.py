@@ -279,14 +279,19 @@ def test_the_change_along_the_training_is_paired_by_prompt_and_pooled_by_loss(tm
     pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / "frontier.csv", index=False)
     numbers = numbers_of(folder)
     assert numbers["base"] == 50 and len(numbers["frontier"]) == 9
-    assert [(row["variant"], row["first"], row["last"], row["change"]) for row in numbers["losses"]] == [
-        ("ipo", 75, 75, 0), ("dpo", 90, pytest.approx(52.5), pytest.approx(-37.5)),
+    rows = [(row["variant"], row["from"], row["to"], row["before"], row["change"]) for row in numbers["stretches"]]
+    assert rows == [
+        ("dpo", 0, 2, 50, 40), ("dpo", 2, 4, 90, pytest.approx(-37.5)), ("ipo", 0, 2, 50, 25), ("ipo", 2, 4, 75, 0),
     ]  # fmt: skip
     assert (numbers["fell"], numbers["rose"], numbers["level"]) == ("dpo", "none", "ipo")
     assert [row["change"] for row in numbers["changes"]] == [0, -25, -50]
     (pair,) = numbers["pairs"]
     assert pair["losses"] == "dpo less ipo" and pair["difference"] == -37.5 and pair["outcome"] == "different"
     assert numbers["falls"][-1]["variant"] == "dpo_1" and numbers["falls"][-1]["fall"] == 50
+    assert [(row["loss"], row["highest"], row["span"]) for row in numbers["spans"]] == [
+        ("dpo", "dpo_1", 0), ("ipo", "ipo_1", 0),
+    ]  # fmt: skip
+    assert numbers["between"] == 0 and numbers["visible"] > 0
     assert set(numbers["climbed"].split(", ")) <= {"dpo", "ipo", "none"}
 
 
