@@ -98,8 +98,9 @@ def interval_chart(
 
 
 def scatter(
-    points: Sequence[ScatterPoint], title: str, across: str, up: str, *, percent: bool = False, joined: bool = False
-) -> Chart | None:
+    points: Sequence[ScatterPoint], title: str, across: str, up: str, *, percent: bool = False, joined: bool = False,
+    beside: Sequence[ScatterPoint] = (),
+) -> Chart | None:  # fmt: skip
     """Make a chart of points with vertical intervals.
 
     Args:
@@ -109,6 +110,7 @@ def scatter(
         up: the label of the vertical axis.
         percent: whether vertical values are shares, to be shown in percent.
         joined: whether a line joins the points of one name, in the order given.
+        beside: the points of charts beside this one, which the axes span too, so that all have one scale.
 
     Returns:
         The chart; None without finite points.
@@ -117,7 +119,7 @@ def scatter(
     if not points:
         return None
     description = "; ".join(f"{p.name}: {across} {p.x:.3g}, {up} {p.y:.3g}" for p in points)
-    draw = partial(_draw_scatter, points=points, across=across, up=up, percent=percent, joined=joined)
+    draw = partial(_draw_scatter, points=points, across=across, up=up, percent=percent, joined=joined, beside=beside)
     return Chart(title, description, draw, legend={p.name: p.series for p in points})
 
 
@@ -190,8 +192,10 @@ def _draw_intervals(
 
 
 def _draw_scatter(
-    axes: Axes, points: Sequence[ScatterPoint], across: str, up: str, percent: bool, joined: bool
-) -> list[Mark]:
+    axes: Axes, points: Sequence[ScatterPoint], across: str, up: str, percent: bool, joined: bool,
+    beside: Sequence[ScatterPoint],
+) -> list[Mark]:  # fmt: skip
+    axes.update_datalim([(p.across, y) for p in beside for y in (p.low, p.y, p.high) if isfinite(y)])
     marks = []
     for name in dict.fromkeys(p.name for p in points):
         mine = [p for p in points if p.name == name]

@@ -68,15 +68,21 @@ def _displacement(numbers: Numbers) -> list[Chart]:
 def _overoptimisation(numbers: Numbers) -> list[Chart]:
     if "overoptimisation" not in numbers:
         return []
-    points = numbers["overoptimisation"]["frontier"]
-    charts = []
-    for loss in dict.fromkeys(row["loss"] for row in points):
-        own = [row for row in points if row["loss"] == loss]
+    rows = numbers["overoptimisation"]["frontier"]
+    points: dict[str, list[ScatterPoint]] = {}
+    for loss in dict.fromkeys(row["loss"] for row in rows):
+        own = [row for row in rows if row["loss"] == loss]
         look = series_numbers({row["variant"]: loss for row in own})
-        charts.append(scatter(
-            [ScatterPoint(r["variant"], r["kl"], r["reward"], r["low"], r["high"], look[r["variant"]]) for r in own],
-            loss, "KL from the reference, nats", f"{loss}: checks passed, %", joined=True,
-        ))  # fmt: skip
+        points[loss] = [
+            ScatterPoint(r["variant"], r["kl"], r["reward"], r["low"], r["high"], look[r["variant"]]) for r in own
+        ]
+    every = [point for several in points.values() for point in several]
+    charts = [
+        scatter(
+            several, loss, "KL from the reference, nats", f"{loss}: checks passed, %", joined=True, beside=every,
+        )
+        for loss, several in points.items()
+    ]  # fmt: skip
     return _charts(charts)
 
 

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import matplotlib as mpl
+import matplotlib.figure
 import pytest
 from markupsafe import escape
 
@@ -178,6 +179,21 @@ def test_points_without_a_place_are_left_out() -> None:
     chart = scatter([ScatterPoint("a", 1, 2), ScatterPoint("b", nan, 2)], "t", "x", "y")
     assert [e.get("data-variant") for e in drawn(chart).iter("g")] == ["a"]
     assert scatter([], "t", "x", "y") is None
+
+
+def test_charts_beside_one_another_have_one_scale() -> None:
+    sets = [ScatterPoint("a", 1, 2, 1, 3)], [ScatterPoint("b", 30, 60, 50, 70), ScatterPoint("c", 5, nan)]
+    every = [point for several in sets for point in several]
+    limits = []
+    for several in sets:
+        axes = mpl.figure.Figure().add_subplot()
+        chart = scatter(several, "t", "x", "y", beside=every)
+        assert chart is not None
+        chart.draw(axes)
+        limits.append((axes.get_xlim(), axes.get_ylim()))
+    assert limits[0] == limits[1]
+    (left, right), (bottom, top) = limits[0]
+    assert left < 1 and right > 30 and bottom < 1 and top > 70
 
 
 def test_a_file_explains_its_looks_best_first(tmp_path: Path) -> None:
