@@ -14,7 +14,16 @@ def snapshots_folder(experiment: Experiment, name: str) -> Path:
 
 
 def point_file(experiment: Experiment, name: str, step: int) -> Path:
-    """Return the file of a point of a trial, or of the base at step 0."""
+    """Return the file of a point of the frontier.
+
+    Args:
+        experiment: what the point is of.
+        name: a trial, or the base.
+        step: of the trial's training; 0 for the base.
+
+    Returns:
+        Its path, whether or not the point is measured.
+    """
     return experiment.folder / name / "frontier" / f"step-{step:08d}.json"
 
 

@@ -106,6 +106,7 @@ def measured(asker: AlpacaEvalJudge, verdicts: list[Verdict]) -> Measured:
     return Measured([], [], [], [], [], [], {}, drawn=drawn_of(rows, withheld=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("annotator", "behave", "calls"),
     [
@@ -142,6 +143,7 @@ def test_the_orders_are_those_in_which_the_answers_were_shown(server: Misbehavin
     assert {round(v.preference, 6) for v in verdicts} == {1.5}
 
 
+@pytest.mark.slow
 def test_every_call_is_cached_counted_and_priced(server: Misbehaving) -> None:
     asker = judge(server, prompt_price=1000.0, answer_price=2000.0)
     assert asker.forecast(PAIRS).startswith("12 calls of alpaca_eval:weighted_alpaca_eval_gpt4_turbo:gpt-4-1106-pr")

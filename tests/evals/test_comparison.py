@@ -32,6 +32,7 @@ def pairs(quick: Path) -> Path:
     return pairs_run(quick.parent / "zoo")
 
 
+@pytest.mark.slow
 def test_numbers_are_the_boards_and_differences_are_paired(quick: Path) -> None:
     comparison = compare([quick], baseline="dpo")
     board = pd.read_csv(quick / "leaderboard.csv").set_index(["variant", "metric"])
@@ -51,6 +52,7 @@ def test_numbers_are_the_boards_and_differences_are_paired(quick: Path) -> None:
     assert benchmark.paired.all()  # document by document
 
 
+@pytest.mark.slow
 def test_ranks_are_the_boards(quick: Path) -> None:
     comparison = compare([quick])
     assert comparison.by == "win_rate" and comparison.baseline == "base"
@@ -116,6 +118,7 @@ def test_runs_without_a_common_metric_are_not_ranked(tmp_path: Path) -> None:
     assert compare([a, b], unranked=True).by == ""
 
 
+@pytest.mark.slow
 def test_comparable_runs_share_one_ranking(tmp_path: Path) -> None:
     a = make_run(tmp_path / "a", {"dpo": share(36), "simpo": share(34)})
     b = make_run(tmp_path / "b", {"dpo": share(10)}, gamma=2.0)
@@ -154,6 +157,7 @@ def test_a_run_that_was_cut_short_is_shown(tmp_path: Path) -> None:
     assert comparison.table.set_index("variant")["rank"].dropna().to_dict() == {"dpo": 1, "base": 2}
 
 
+@pytest.mark.slow
 def test_what_to_beware_of_is_told_of_each_run(tmp_path: Path) -> None:
     a, b = (make_run(tmp_path / name, {"dpo": share(36), "simpo": share(34)}) for name in "ab")
     path = a / "dpo" / "evals.json"
@@ -168,6 +172,7 @@ def test_what_to_beware_of_is_told_of_each_run(tmp_path: Path) -> None:
     assert not any("Not measured yet" in note for note in comparison.notes)
 
 
+@pytest.mark.slow
 def test_a_leader_is_held_against_the_base(tmp_path: Path) -> None:
     weak = compare([make_run(tmp_path / "a", {"dpo": share(22), "simpo": share(21)})])
     assert weak.verdict.decision == "No winner: dpo and simpo tie. None of them can be told from the base."
@@ -209,6 +214,7 @@ def of_seeds(folder: Path, **more: Any) -> Path:
     return seeded_run(folder, scores, **more)
 
 
+@pytest.mark.slow
 def test_seeds_of_a_variant_are_one_row(tmp_path: Path) -> None:
     run = of_seeds(tmp_path / "r")
     comparison = compare([run])
@@ -234,6 +240,7 @@ def test_seeds_of_a_variant_are_one_row(tmp_path: Path) -> None:
     assert "seeds" not in text(compare([make_run(tmp_path / "plain", {"dpo": share(36)})]), "md").partition("##")[2]
 
 
+@pytest.mark.slow
 def test_a_variant_of_several_seeds_or_one_of_them_is_named(tmp_path: Path) -> None:
     run = of_seeds(tmp_path / "r", equivalence=3)
     assert set(compare([run / "dpo", run / "ipo"]).table.variant) == {"dpo", "ipo"}
@@ -248,6 +255,7 @@ def test_a_variant_of_several_seeds_or_one_of_them_is_named(tmp_path: Path) -> N
     assert {"r/dpo", "s/dpo"} <= set(two.table.variant) and two.agreements[0].tau == 1
 
 
+@pytest.mark.slow
 def test_a_terminal_of_80_columns_holds_everything(quick: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setenv("NO_COLOR", "1")

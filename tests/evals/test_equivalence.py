@@ -154,6 +154,7 @@ def test_compare_says_the_same_and_so_does_the_page(run: Path) -> None:
     assert "Equal within 3 points?" in html and html.count("equal within 3 points") >= 2 and written["equality"] in html
 
 
+@pytest.mark.slow
 def test_few_prompts_leave_it_undecided_and_the_verdict_says_what_it_takes(tmp_path: Path) -> None:
     run = of(tmp_path / "small", n=60)
     words = json.loads((run / "verdict.json").read_text())["equality"]
@@ -190,6 +191,7 @@ def test_no_margin_no_test(tmp_path: Path) -> None:
     assert json.loads(asked.stdout)["equivalence"]["points"] == 8
 
 
+@pytest.mark.slow
 def test_runs_with_different_margins_are_told_apart(tmp_path: Path) -> None:
     one, other = of(tmp_path / "one", 60, 3), of(tmp_path / "other", 60, 5)
     compared = compare([one, other])

@@ -52,6 +52,7 @@ def test_runs_of_one_variant_stand_in_time_order(tmp_path: Path) -> None:
     assert ["| dpo | 50.0%", "35.2, 65.0] | -40.0 p<.001 * | a | 2026-03-02 | c02 |"][0] in markdown([section])
 
 
+@pytest.mark.slow
 def test_seeds_of_a_variant_are_one_row(tmp_path: Path) -> None:
     scores = {"dpo": [share(36), share(34)], "ipo": [share(20), share(22)]}
     seeded_run(tmp_path / "a", scores)

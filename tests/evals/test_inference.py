@@ -55,6 +55,7 @@ def test_clusters_of_one_are_the_common_t_interval() -> None:
     assert paired.p == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue)
 
 
+@pytest.mark.slow
 def test_clustered_intervals_cover_where_the_naive_one_does_not() -> None:
     rng = np.random.default_rng(2)
     prompts, each = 60, 4
@@ -67,6 +68,7 @@ def test_clustered_intervals_cover_where_the_naive_one_does_not() -> None:
     assert false_positives(null) <= MOST_FALSE
 
 
+@pytest.mark.slow
 def test_mcnemar_by_hand_covers_and_keeps_its_level() -> None:
     a, b = np.array([1.0, 1, 1, 1, 0, 0]), np.array([0.0, 0, 0, 1, 1, 0])
     difference = mcnemar(a, b)
@@ -84,6 +86,7 @@ def test_mcnemar_by_hand_covers_and_keeps_its_level() -> None:
     assert false_positives([mcnemar(x, y) for x, y in zip(one, same, strict=True)]) <= MOST_FALSE
 
 
+@pytest.mark.slow
 def test_wilson_covers() -> None:
     rng = np.random.default_rng(4)
     for share in (0.1, 0.5, 0.9):

@@ -149,6 +149,7 @@ def test_a_server_that_hangs(server: Misbehaving, tmp_path: Path) -> None:
     assert outcome.preference == 2.0
 
 
+@pytest.mark.slow
 def test_one_bad_prompt_in_twenty_is_left_out_and_two_withhold_the_number(server: Misbehaving, tmp_path: Path) -> None:
     bad = {"task 3\n"}
     server.behave = lambda request, nth: (

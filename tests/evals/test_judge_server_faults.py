@@ -81,6 +81,7 @@ def test_log_probs_that_are_no_numbers_leave_the_verdict_as_stated(
     assert judge(server, tmp_path / "fresh").compare(asked())[0].orders == (1.0, 2.0)
 
 
+@pytest.mark.slow
 def test_a_storm_of_faults_that_pass_costs_no_verdict_and_no_second_call(server: Misbehaving, tmp_path: Path) -> None:
     faults = [(429, {}), (500, b"oops"), (HANGS_UP, b""), (200, b"{"), (200, reply("Well ...")), (503, {})]
 

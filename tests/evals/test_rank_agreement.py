@@ -58,6 +58,7 @@ def test_values_that_are_missing_and_too_few_variants() -> None:
     assert np.isnan(rank_agreement(flat, flat).value)
 
 
+@pytest.mark.slow
 def test_compare_reports_how_far_two_runs_agree(tmp_path: Path) -> None:
     first = make_run(tmp_path / "plain", {"dpo": share(30), "ipo": share(20), "simpo": share(10)})
     second = make_run(tmp_path / "tuned", {"dpo": share(25), "ipo": share(15), "simpo": share(35)}, gamma=2.0)
@@ -72,6 +73,7 @@ def test_compare_reports_how_far_two_runs_agree(tmp_path: Path) -> None:
     assert line.split(" (")[0] in text(comparison, "md")
 
 
+@pytest.mark.slow
 def test_no_agreement_is_reported_for_one_run_or_other_prompts(tmp_path: Path) -> None:
     variants = {"dpo": share(30), "ipo": share(20), "simpo": share(10)}
     first, other = make_run(tmp_path / "a", variants), make_run(tmp_path / "b", variants, prompts="q.jsonl")

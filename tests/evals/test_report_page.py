@@ -252,6 +252,7 @@ def test_what_a_run_lacks_is_said_in_a_line(tmp_path: Path) -> None:
     assert "No training was logged" in texts["training"]
 
 
+@pytest.mark.slow
 def test_odd_rows_of_the_data_are_listed_with_what_leaves_them_out(tmp_path: Path) -> None:
     shown = " ".join(outline(page.page(read_run(full_run(tmp_path / "run")))).texts["data"].split())
     assert "nearly the sametrain9rows 2 and 3, 7 and 1, … (the second of test.jsonl)leaks" in shown
@@ -282,6 +283,7 @@ def test_a_full_run_lacks_nothing_and_says_the_alignment_tax(tmp_path: Path) -> 
     assert "1 dropped, too long" in texts["data"] and "75%" in texts["data"]
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_shown_as_such(tmp_path: Path) -> None:
     recipe = {"name": "x", "model": "m", "data": {"train": "t"}, "variants": {"dpo": {"loss": "dpo"}, "ipo": None}}
     (tmp_path / "recipe.resolved.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
@@ -353,6 +355,7 @@ def test_pictures_for_papers_are_drawn_of_all_that_is_there(tmp_path: Path) -> N
     assert draw(read_run(tmp_path / "bare"), tmp_path / "none") == []
 
 
+@pytest.mark.slow
 def test_the_first_chart_has_a_row_for_each_variant_and_none_for_its_seeds(tmp_path: Path) -> None:
     run = seeded_run(tmp_path / "r", {"dpo": [share(36), share(34)], "ipo": [share(20), share(22)]})
     html = page.page(read_run(run))

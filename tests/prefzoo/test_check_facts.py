@@ -89,6 +89,7 @@ def checked(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return call
 
 
+@pytest.mark.slow
 def test_a_change_of_a_setting_loads_nothing(checked: Callable[..., Any]) -> None:
     assert checked()[1]
     first, loaded = checked("--set", SETTINGS[0])

@@ -152,6 +152,7 @@ def test_fresh_starts_over(place: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "simpo: already trained" in out and "answers of simpo" in out and "answers of base" in out
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_where_they_were_written(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

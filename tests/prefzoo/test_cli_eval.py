@@ -119,6 +119,7 @@ def test_a_relative_base_that_is_elsewhere(
     assert "no such folder" in (err := capsys.readouterr().err) and "; name the baseline by --base" in err
 
 
+@pytest.mark.slow
 def test_against_published_answers(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

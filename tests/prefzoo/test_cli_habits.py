@@ -85,6 +85,7 @@ def test_schema_is_printed_or_written(
     assert (tmp_path / "s.json").read_text() == printed and "2020-12" in json.loads(printed)["$schema"]
 
 
+@pytest.mark.slow
 def test_listing_commands_speak_json(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +120,7 @@ def findings() -> dict[str, Any]:
     return {f.name: f for f in environment.examine()}
 
 
+@pytest.mark.slow
 def test_doctor_names_what_is_missing_and_the_cure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +139,7 @@ def test_doctor_names_what_is_missing_and_the_cure(
     assert "2 to fix: peft, pandas" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("native", "state", "auto"), [(True, environment.GOOD, "bf16"), (False, environment.NOTE, "fp32")]
 )
@@ -149,6 +152,7 @@ def test_doctor_says_what_precision_means_here(
     assert ("emulated" in by_name.says) != native
 
 
+@pytest.mark.slow
 def test_doctor_looks_at_disks_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFZOO_CACHE", str(tmp_path / "cache" / "below"))
     monkeypatch.setattr("os.access", lambda place, mode: Path(place) != tmp_path)

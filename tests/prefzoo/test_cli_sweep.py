@@ -229,6 +229,7 @@ def test_check_counts_the_trials(
     assert "12 trials in all" in out and "2 settings x 2 seeds" in out and "grid: Azar 2023, arXiv:2310.12036" in out
 
 
+@pytest.mark.slow
 def test_slurm_scripts_are_bash_and_one_task_trains_one_trial(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -313,6 +313,7 @@ def test_rows_without_turns_among_transcripts_are_read_as_text_and_counted() -> 
     assert data.words == "transcripts, plain strings and conversations"
 
 
+@pytest.mark.slow
 def test_the_real_transcripts_of_hh_are_split() -> None:
     import gzip
 

@@ -162,6 +162,7 @@ def test_odd_rows_are_shown_and_warned_of(odd: Path, prefzoo: Command) -> None:
     assert wrong.code == 2 and "did you mean 'leaks'?" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_leaks_into_the_pairs_that_choose_settings_are_warned_of_and_left_out(odd: Path, prefzoo: Command) -> None:
     write(odd / "chosen_by.jsonl", [{**FIRST, "prompt": "Is it number 5, now?"}, {**FIRST, "prompt": "Or which?"}])
     sweep = ("--set", "variants.dpo.beta=[0.1, 0.2]", "--set", "sweep.validation=chosen_by.jsonl")

@@ -85,6 +85,7 @@ def test_a_small_run_is_not_measured_and_has_a_row_for_each_part(
     assert plan["disk"]["stays"]["best"] < plan["disk"]["stays"]["all"] < plan["disk"]["peak"]
 
 
+@pytest.mark.slow
 def test_a_larger_run_is_measured_once_and_then_known(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WORTH", 0.0)
     (place / "mine.py").write_text(JUDGE)

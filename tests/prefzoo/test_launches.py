@@ -24,6 +24,7 @@ def launches() -> Iterator[ModuleType]:
         yield launches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [False, True])
 def test_operations_of_a_step_do_not_depend_on_the_number_of_pairs(lora: bool, launches: ModuleType) -> None:
     few, many = (launches.count_step(pairs, layers=2, vocabulary=340, lora=lora).launched for pairs in (2, 32))
@@ -40,6 +41,7 @@ def test_an_adapters_step_through_24_layers_dispatches_few_operations(
     assert few + (more - few) // 2 * (launches.LAYERS - 1) <= MOST
 
 
+@pytest.mark.slow
 def test_a_step_through_24_layers_dispatches_few_operations(launches: ModuleType) -> None:
     count = launches.count_step(2, layers=launches.LAYERS, vocabulary=340)
     assert count.launched["_flash_attention_forward"] == count.launched["_flash_attention_backward"] == launches.LAYERS
@@ -47,6 +49,7 @@ def test_a_step_through_24_layers_dispatches_few_operations(launches: ModuleType
     assert count.launched.total() <= MOST
 
 
+@pytest.mark.slow
 def test_eight_variants_in_one_pass_take_at_most_half_as_many_operations_again_as_one(launches: ModuleType) -> None:
     """In a layer hardly more than one adapter takes; besides, each loss's own on a few numbers."""
     totals, layers, sizes = {}, {}, {"lora": True, "vocabulary": 340}

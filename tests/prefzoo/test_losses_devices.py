@@ -14,6 +14,7 @@ GPU = torch.device("cuda:0")
 BUILT_FOR_CPUS = "not linked with support for cuda"  # such a torch cannot take a part of a tensor on a GPU
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_losses_and_their_states_stay_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """By torch's tensors without content, which know their device: operations on two devices raise."""

@@ -187,6 +187,7 @@ def test_sampo_draws_by_seed_and_step_and_never_by_place() -> None:
     torch.testing.assert_close(world.take([7, 3]).each(loss), first[[7, 3]], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_sampo_draws_every_token_alike() -> None:
     """Over many steps each of 6 tokens is among the 2 kept a third of the time, and exactly 2 are."""
     from prefzoo.losses.tokens import Draws, _scramble, sample_positions

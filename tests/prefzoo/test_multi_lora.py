@@ -179,6 +179,7 @@ def test_a_layer_that_does_not_see_all_rows_ends_the_group(tiny_model: Any, tmp_
         train(members, half, ignore)
 
 
+@pytest.mark.slow
 def test_single_answers(tiny_model: Any, tmp_path: Path) -> None:
     jobs = [lora_job(tiny_model, name, pairs=answers()) for name in ("kto", "apo_zero_unpaired")]
     trained = together(tiny_model, jobs, tmp_path)
@@ -275,6 +276,7 @@ def test_a_group_that_does_not_fit_goes_on_in_smaller_passes(
         same(one, (read(tmp_path / str(i)), weights))
 
 
+@pytest.mark.slow
 def test_a_group_of_which_not_one_pair_fits_says_so(tiny_model: Any, tmp_path: Path) -> None:
     jobs = [lora_job(tiny_model, name) for name in ("dpo", "ipo")]
     short_of_memory(10, tiny_model)

@@ -112,6 +112,7 @@ def test_who_is_behind_catches_up(tiny_model: Any, tmp_path: Path) -> None:
         assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.slow
 def test_what_trained_in_a_group_goes_on_alone(tiny_model: Any, tmp_path: Path) -> None:
     """Its checkpoints are those of a training alone."""
 

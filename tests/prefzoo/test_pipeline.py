@@ -217,6 +217,7 @@ def test_several_processes_are_not_started_twice(monkeypatch: pytest.MonkeyPatch
         pipeline.run(Request("r.yaml", (), "results"), resources=Resources("ray"))
 
 
+@pytest.mark.slow
 def test_groups_are_spread_over_workers(place: Path) -> None:
     from types import SimpleNamespace
 

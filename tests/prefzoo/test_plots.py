@@ -30,6 +30,7 @@ def test_every_curve_is_finite_and_points_the_right_way_at_the_start(loss: losse
     assert curve.slopes[POINTS // 2] < 0 or loss.name == "discopop"
 
 
+@pytest.mark.slow
 def test_files(tmp_path: Path) -> None:
     one = losses.get("ipo")
     assert isinstance(one, losses.Loss)
@@ -61,6 +62,7 @@ def test_the_slopes_under_a_modifier_by_hand() -> None:
     assert ratios[0] == sorted(ratios[0]) and ratios[1] == sorted(ratios[1], reverse=True)  # it weighs the other way
 
 
+@pytest.mark.slow
 def test_every_modifier_has_a_picture(tmp_path: Path) -> None:
     written = draw_modifiers(list(losses.all_modifiers()), tmp_path)
     assert [p.stem for p in written] == [one.name for one in losses.all_modifiers()]

@@ -78,6 +78,7 @@ def test_transformers_is_as_it_was(tiny_model: Any, tiny_tokenizer: Any, tmp_pat
     assert logging.is_progress_bar_enabled() == progress
 
 
+@pytest.mark.slow
 def test_the_attention_is_registered_as_long_as_a_model_uses_it(
     tiny_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

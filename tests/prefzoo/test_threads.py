@@ -43,6 +43,7 @@ def test_the_command_line_sets_it_before_torch_is_imported(monkeypatch: pytest.M
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_the_doctor_shows_how_threads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     (own,) = (f for f in examine() if f.name == "waiting threads")
     assert own.state == GOOD and "GOMP_SPINCOUNT=1000" in own.says

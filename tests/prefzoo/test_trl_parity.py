@@ -73,6 +73,7 @@ def theirs(
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mine", "params", "loss", "beta"),
     [
