@@ -63,9 +63,9 @@ class Comparison:
     second: Answer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verdict:
-    """A judge's preference between two answers.
+    """A judge's preference between two answers. A missing number, NaN, equals another that is missing.
 
     Attributes:
         preference: from 1 (the first answer wins) over 1.5 (a tie) to 2 (the second wins); NaN if it is missing.
@@ -85,6 +85,12 @@ class Verdict:
     def __post_init__(self) -> None:
         if math.isnan(self.preference) != bool(self.missing):
             raise ValueError(f"preference {self.preference} with reason {self.missing!r}: one goes without the other")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Verdict) and repr(self) == repr(other)  # from Python 3.13 on NaN differs from itself
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
 
 class Judge(ABC):

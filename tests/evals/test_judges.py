@@ -55,6 +55,12 @@ def test_both_orders_are_asked_and_averaged() -> None:
     assert judge.asked == [("bad", "good"), ("good", "bad")]
 
 
+def test_verdicts_that_miss_the_same_are_equal() -> None:
+    assert Verdict(2.0) == Verdict(2.0) != Verdict(1.0) and Verdict(2.0) != 2.0
+    missing = [Verdict(float("nan"), missing="timeout") for _ in range(2)]
+    assert missing[0] == missing[1] and len({*missing}) == 1
+
+
 def test_position_bias_alone_gives_a_tie() -> None:
     (outcome,) = By(lambda _: 2.0).compare([compared("a", "b")])
     assert outcome == Verdict(1.5, (2.0, 1.0))
