@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,11 @@ def _process_as_it_was(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if numpy is not None:
         numpy.random.seed(0)
-    if torch is not None:
-        torch.manual_seed(0)
+    if torch is not None and hasattr(torch, "default_generator"):
+        # torch.manual_seed also formats three stack traces, for devices that were not used yet: milliseconds a test
+        torch.default_generator.manual_seed(0)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(0)
     environment, path, folder, settings = dict(os.environ), list(sys.path), os.getcwd(), _global_settings()
     os.environ["PREFZOO_CACHE"] = str(tmp_path_factory.getbasetemp() / f"cache{next(NUMBERS)}")
     yield
@@ -117,15 +120,15 @@ def _plugins_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
     from prefzoo.losses import _registry
 
     monkeypatch.setattr(_registry, "_REGISTRY", dict(_registry._REGISTRY))
-    before = set(sys.modules)
+    modules, last = len(sys.modules), next(reversed(sys.modules))
     yield
     written = str(tmp_path_factory.getbasetemp())
-    for name in set(sys.modules) - before:
+    for name in list(takewhile(lambda name: name != last, reversed(sys.modules))):  # those imported since
         own = getattr(sys.modules[name], "__dict__", {})  # some modules return something for any attribute
         places = [own.get("__file__"), *own.get("__path__", [])]
         if any(str(place).startswith(written) for place in places):
             del sys.modules[name]
-    if len(sys.modules) > len(before) + 300:
+    if len(sys.modules) > modules + 300:
         # torch or transformers was imported: without a freeze, each later collection takes half a second
         gc.collect()
         gc.freeze()

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import sklearn
+from first_fast import first_fast
 from misbehaving import KEY, Misbehaving, reply, serving
 
 from prefzoo.errors import UserError
@@ -162,13 +163,15 @@ def test_every_call_is_cached_counted_and_priced(server: Misbehaving) -> None:
 
 @pytest.mark.parametrize(
     ("status", "body", "reason"),
-    [
-        (500, {}, "HTTP 500, 1 try"),
-        (429, {"error": {"message": "rate limit"}}, "HTTP 429, 1 try"),
-        (200, b"rubbish", None),
-        (200, reply("neither", neither=0.9), "unknown verdict 'neither'"),
-        (422, {}, "HTTP 422"),
-    ],
+    first_fast(
+        [
+            (500, {}, "HTTP 500, 1 try"),
+            (429, {"error": {"message": "rate limit"}}, "HTTP 429, 1 try"),
+            (200, b"rubbish", None),
+            (200, reply("neither", neither=0.9), "unknown verdict 'neither'"),
+            (422, {}, "HTTP 422"),
+        ]
+    ),
 )
 def test_faults_are_missing_verdicts_with_their_reason(
     server: Misbehaving, status: int, body: Any, reason: str | None
@@ -199,6 +202,7 @@ def test_another_model_gets_the_prompt_as_a_conversation(server: Misbehaving) ->
     assert server.asked[0]["model"] == "some-instruct-model" and len(server.asked[0]["messages"]) == 2
 
 
+@pytest.mark.slow
 def test_every_annotator_that_is_installed_can_be_read() -> None:
     for name in own_annotators():
         annotator = read_annotator(name, Path(), None)
@@ -335,6 +339,7 @@ def package_files() -> set[str]:
     return {str(p) for p in Path(spec.origin).parent.rglob("*") if "__pycache__" not in str(p)}
 
 
+@pytest.mark.slow
 def test_global_state_is_put_back_and_nothing_is_written_beside_its_code(
     server: Misbehaving, capsys: pytest.CaptureFixture[str]
 ) -> None:

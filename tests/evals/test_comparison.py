@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from first_fast import first_fast
 from rich.console import Console
 from sample_runs import make_run, pairs_run, quick_run, seeded_run, share
 
@@ -82,12 +83,14 @@ def test_variants_of_two_runs_by_what_they_share(quick: Path, pairs: Path) -> No
 
 @pytest.mark.parametrize(
     ("other", "says"),
-    [
-        ({"model": "m/other"}, r"different base model \(m/base and m/other\)"),
-        ({"prompts": "q.jsonl"}, r"different set of prompts \(p.jsonl and q.jsonl\)"),
-        ({"judge": "own.py:better"}, r"different judge \(verifier and own.py:better\)"),
-        ({"tokens": 64}, r"different limit on answers \(48 tokens and 64 tokens\)"),
-    ],
+    first_fast(
+        [
+            ({"model": "m/other"}, r"different base model \(m/base and m/other\)"),
+            ({"prompts": "q.jsonl"}, r"different set of prompts \(p.jsonl and q.jsonl\)"),
+            ({"judge": "own.py:better"}, r"different judge \(verifier and own.py:better\)"),
+            ({"tokens": 64}, r"different limit on answers \(48 tokens and 64 tokens\)"),
+        ]
+    ),
 )
 def test_what_cannot_be_compared_is_not_ranked(tmp_path: Path, other: dict[str, Any], says: str) -> None:
     paths = [make_run(tmp_path / "a", {"dpo": share(36)}), make_run(tmp_path / "b", {"dpo": share(10)}, **other)]
@@ -101,6 +104,7 @@ def test_what_cannot_be_compared_is_not_ranked(tmp_path: Path, other: dict[str, 
     assert any(note.startswith("Not ranked by win_rate: different") for note in comparison.notes)
 
 
+@pytest.mark.slow
 def test_the_same_name_over_other_prompts_is_another_set(tmp_path: Path) -> None:
     paths = [make_run(tmp_path / "a", {"dpo": share(36)}), make_run(tmp_path / "b", {"dpo": share(10)})]
     outputs = paths[1] / "base" / "model_outputs.json"
@@ -109,6 +113,7 @@ def test_the_same_name_over_other_prompts_is_another_set(tmp_path: Path) -> None
         compare(paths)
 
 
+@pytest.mark.slow
 def test_runs_without_a_common_metric_are_not_ranked(tmp_path: Path) -> None:
     a, b = (make_run(tmp_path / n, {"dpo": share(36)}) for n in "ab")
     long = pd.read_csv(b / "leaderboard.csv")
@@ -148,6 +153,7 @@ def test_a_benchmark_is_paired_by_its_documents(tmp_path: Path) -> None:
     assert told.loc["dpo", "p"] == pytest.approx(2 / 2**4)  # four documents, all the same way: exact sign flips
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_short_is_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", {"dpo": share(36), "simpo": share(34)})
     for name in ("leaderboard.csv", "simpo/evals.json"):

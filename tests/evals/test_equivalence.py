@@ -48,6 +48,7 @@ def claimed(n: int, difference: float, apart: float, times: int, seed: int = 0) 
     return float(np.mean([equality(*two(rng, n, difference, apart), MARGIN).p <= 0.05 for _ in range(times)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "apart"), [(300, 0.1), (300, 0.3), (1000, 0.3)])
 def test_variants_that_differ_by_the_margin_are_called_equal_once_in_twenty_at_most(n: int, apart: float) -> None:
     assert claimed(n, MARGIN, apart, 800) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 800)
@@ -84,6 +85,7 @@ def test_variants_that_never_differ_are_equal_only_if_there_are_enough_prompts()
     assert planned is not None and 30 < planned.prompts <= 200
 
 
+@pytest.mark.slow
 def test_seeds_that_vary_are_part_of_the_error() -> None:
     rng = np.random.default_rng(5)
     equal = [equality(*two(rng, 400, MARGIN, 0.4, seeds=4, spread=0.05), MARGIN).p <= 0.05 for _ in range(400)]
@@ -210,6 +212,7 @@ def test_a_margin_that_is_none(run: Path, points: float, says: str) -> None:
     assert says in caught.value.lines[0]
 
 
+@pytest.mark.slow
 def test_what_is_no_share_has_no_points(run: Path, tmp_path: Path) -> None:
     pairs = pairs_run(tmp_path / "pairs")
     with pytest.raises(UserError, match="applies only to shares, and preference_margin is not one"):
@@ -219,6 +222,7 @@ def test_what_is_no_share_has_no_points(run: Path, tmp_path: Path) -> None:
     assert compare([pairs], sort="preference_margin").equivalence is None
 
 
+@pytest.mark.slow
 def test_a_board_over_seeds_tests_over_seeds() -> None:
     rng = np.random.default_rng(1)
     models = {"base": scored([0.5] * 300)}

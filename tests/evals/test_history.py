@@ -27,6 +27,7 @@ def dated(run: Path, day: str) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_what_is_measured_alike_is_ranked_together_and_the_rest_apart(tmp_path: Path) -> None:
     make_run(tmp_path / "a", {"dpo": share(36)})
     make_run(tmp_path / "deep" / "b", {"simpo": share(10)})
@@ -41,6 +42,7 @@ def test_what_is_measured_alike_is_ranked_together_and_the_rest_apart(tmp_path: 
     assert [r["variant"] for r in other.rows] == ["ipo"] and one.history == []
 
 
+@pytest.mark.slow
 def test_runs_of_one_variant_stand_in_time_order(tmp_path: Path) -> None:
     dated(make_run(tmp_path / "a", {"dpo": share(20)}), "2026-03-02")
     dated(make_run(tmp_path / "b", {"dpo": share(36)}), "2026-03-01")
@@ -116,6 +118,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
         gather(tmp_path / "absent")
 
 
+@pytest.mark.slow
 def test_a_terminal_of_80_columns_cuts_nothing(tmp_path: Path) -> None:
     out = io.StringIO()
     dated(make_run(tmp_path / "a", {"dpo": share(20), "apo_zero_unpaired": share(3)}), "2026-03-02")

@@ -91,6 +91,7 @@ def test_a_judge_that_says_nothing_leaves_the_labels_alone() -> None:
     assert informed is not None and informed.effective > 180
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_intervals_by_error_rates_hold_the_truth(symmetric: bool) -> None:
     rng = np.random.default_rng(4)
@@ -98,6 +99,7 @@ def test_intervals_by_error_rates_hold_the_truth(symmetric: bool) -> None:
     assert 0.925 <= covered(rates, 0.65) <= 0.98
 
 
+@pytest.mark.slow
 def test_intervals_of_prediction_powered_rates_hold_the_truth() -> None:
     rng = np.random.default_rng(5)
     assert 0.925 <= covered([by_own_labels(rng, 200, 50, 0.65, 0.85) for _ in range(600)], 0.65) <= 0.98
@@ -169,6 +171,7 @@ def test_paired_differences_of_corrected_rates_hold_the_truth(kind: str) -> None
     assert 0.925 <= held / 400 <= 0.975
 
 
+@pytest.mark.slow
 @KINDS
 def test_the_spread_of_rows_is_that_of_paired_differences(kind: str) -> None:
     rng, held = np.random.default_rng(8), 0

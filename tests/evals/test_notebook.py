@@ -41,6 +41,7 @@ def test_a_run_that_measured_nothing_says_so(tmp_path: Path) -> None:
     assert "Nothing was ranked yet" in html and "a&lt;b&gt;" in html and "<b>" not in html
 
 
+@pytest.mark.slow
 def test_a_comparison_shows_its_verdict_and_its_tables(comparison: RunComparison) -> None:
     html = comparison._repr_html_()
     assert html.startswith(f"<p><strong>{comparison.verdict.answer}</strong>") and html.count("<table") == 1

@@ -78,6 +78,7 @@ def test_judges_of_one_name_are_told_apart() -> None:
     assert not panel.needs_checks and not panel.free
 
 
+@pytest.mark.slow
 def test_alpha_is_krippendorffs() -> None:
     """The number is that of krippendorff 0.9.0 for the same nominal values."""
     rows: dict[str, list[float | None]] = {

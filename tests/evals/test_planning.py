@@ -57,6 +57,7 @@ def test_a_run_that_sees_five_points_is_planned_for_two() -> None:
     assert plan({"a": values["a"], "b": values["a"]}) is None and plan({"a": values["a"]}) is None
 
 
+@pytest.mark.slow
 def test_dear_trainings_ask_for_fewer_seeds_and_more_prompts() -> None:
     rng = np.random.default_rng(3)
     values = {name: drawn(rng, 3, 200, 0.6, 0.01) for name in "ab"}

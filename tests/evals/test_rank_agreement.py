@@ -38,6 +38,7 @@ def test_the_same_order_is_one_and_the_reverse_minus_one() -> None:
     assert same.low > 0.5 and turned.high < -0.5
 
 
+@pytest.mark.slow
 def test_few_prompts_and_differing_seeds_widen_the_interval() -> None:
     many, few = (rank_agreement(drawn(LEVELS, n=n), drawn(LEVELS, n=n)) for n in (2000, 20))
     assert many.high - many.low < few.high - few.low

@@ -145,6 +145,7 @@ def test_holm_by_hand() -> None:
     assert intervals.holm([]) == []
 
 
+@pytest.mark.slow
 def test_many_comparisons_do_not_hide_a_clear_difference() -> None:
     """Forty variants: 780 comparisons. One wins every prompt where the others win half: p = 2 / 2^50 or so."""
     rng = np.random.default_rng(0)

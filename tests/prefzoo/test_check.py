@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from called import prefzoo
+from first_fast import first_fast
 
 from prefzoo.engine import models
 from prefzoo.evals.judges.protocol import Answer, Comparison, Judge, Progress, PromptRow, Verdict
@@ -133,6 +134,7 @@ def test_a_plug_in_that_raises_is_called_before_anything_is_trained(
     assert list(json.loads(capsys.readouterr().out)["failing"]) == [line.split(":", maxsplit=1)[0]]
 
 
+@pytest.mark.slow
 def test_check_asks_no_server(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("prefzoo.evals.judges.server.ServerJudge._send", lambda *_: pytest.fail("a server was asked"))
     judge = "evals.judge={kind: server, url: 'http://localhost:1/v1', model: m, temperature: 9.0}"
@@ -168,7 +170,7 @@ WARNED = [
 ]
 
 
-@pytest.mark.parametrize(("setting", "line"), WARNED)
+@pytest.mark.parametrize(("setting", "line"), [*WARNED[:2], *first_fast(WARNED[2:])])
 def test_absurd_values_are_warned_of(
     place: Path, setting: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,6 +87,7 @@ def adapters(model: Any, tokenizer: Any, base: Path, folder: Path, ranks: list[i
     return folders
 
 
+@pytest.mark.slow
 def test_adapters_share_a_base_until_it_is_rounded(tiny_model: Any, tiny_tokenizer: Any, tmp_path: Path) -> None:
     (base,) = checkpoints(tiny_model, tiny_tokenizer, tmp_path, 1)
     folders = adapters(tiny_model, tiny_tokenizer, base, tmp_path, [2, 2, 4])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from called import prefzoo
+from first_fast import first_fast
 
 OWN = """
 def score(instruction, output):
@@ -51,7 +52,7 @@ def place(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any, monkeypatch: pyt
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", JUDGES)
+@pytest.mark.parametrize("kind", first_fast(JUDGES))
 def test_every_kind_of_judge_makes_pairs_with_a_card(
     place: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

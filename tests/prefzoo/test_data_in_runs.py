@@ -124,6 +124,7 @@ def test_rows_that_the_chat_template_refuses_are_left_out_too(place: Path, prefz
     assert "4 pairs (implicit" in out and "1 pairs dropped: the chat template refuses" in out
 
 
+@pytest.mark.slow
 def test_a_format_may_be_forced(place: Path, prefzoo: Command) -> None:
     row = {"prompt": "\n\nHuman: is it?\n\nAssistant:", "chosen": " yes", "rejected": " no"}
     write(place / "train.jsonl", [row] * 4)

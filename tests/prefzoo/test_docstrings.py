@@ -28,6 +28,10 @@ CHECKED = (
 VAGUE = {"found", "how", "made", "said", "what"}
 # A first sentence that begins with one of these describes a thing instead of asking for an action.
 NOT_IMPERATIVE = {"The", "A", "An", "What", "Whether", "How", "Where", "Why", "Which", "All", "Every", "One", "Of"}
+NAMED = {  # the attribute with the name that a node gives
+    ast.Name: "id", ast.arg: "arg", ast.FunctionDef: "name", ast.ClassDef: "name", ast.ExceptHandler: "name",
+    ast.MatchAs: "name",
+}  # fmt: skip
 MANY = 3  # parameters from which on each is described
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -85,15 +89,12 @@ def undescribed(source: str) -> list[str]:
 
 def vague_names(source: str) -> list[str]:
     """`line: name` for each variable, argument or function that is named after nothing."""
-    bound = []
+    bound = set()
     for node in ast.walk(parsed(source)):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            bound.append((node.lineno, node.id))
-        elif isinstance(node, ast.arg):
-            bound.append((node.lineno, node.arg))
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler | ast.MatchAs) and node.name:
-            bound.append((node.lineno, node.name))
-    return [f"{line}: {name}" for line, name in sorted(set(bound)) if name in VAGUE]
+        attribute = NAMED.get(type(node))
+        if attribute and getattr(node, attribute) in VAGUE and not isinstance(getattr(node, "ctx", None), ast.Load):
+            bound.add((node.lineno, getattr(node, attribute)))
+    return [f"{line}: {name}" for line, name in sorted(bound)]
 
 
 def described_as_things(source: str) -> list[str]:

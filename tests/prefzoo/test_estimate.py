@@ -103,6 +103,7 @@ def test_a_larger_run_is_measured_once_and_then_known(place: Path, monkeypatch: 
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpu", [False, True])
 def test_on_a_gpu_only_a_longer_run_is_measured(gpu: bool, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[object] = []
@@ -114,6 +115,7 @@ def test_on_a_gpu_only_a_longer_run_is_measured(gpu: bool, place: Path, monkeypa
     assert 1.0 < roughly < module.ON_GPU and bool(measured) is not gpu
 
 
+@pytest.mark.slow
 def test_what_a_measurement_cannot_do_is_computed_roughly(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WORTH", 0.0)
 

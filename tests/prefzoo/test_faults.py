@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from called import prefzoo
+from first_fast import first_fast
 from test_resume import kill, run, same
 from test_train import job
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -317,9 +318,7 @@ def short_of(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "collate", hungry)
 
 
-@pytest.mark.parametrize(
-    "name", ["dpo", "bco_pair_shift", *(pytest.param(name, marks=pytest.mark.slow) for name in ("kto", "beta_dpo"))]
-)
+@pytest.mark.parametrize("name", first_fast(["dpo", "bco_pair_shift", "kto", "beta_dpo"]))
 def test_halved_passes_are_the_same_step(
     name: str, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

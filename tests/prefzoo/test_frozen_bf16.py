@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from first_fast import first_fast
 from one_policy import train_one
 from torch import Tensor, nn
 
@@ -44,8 +45,8 @@ def trained(model: Any, folder: Path, *, lean: bool, **lora: Any) -> tuple[bytes
     return (folder / "metrics.jsonl").read_bytes(), adapter
 
 
-@pytest.mark.parametrize("lora", [{}, {"dropout": 0.3}, {"targets": ["q_proj", "lm_head"]}], ids=str)
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("lora", first_fast([{}, {"dropout": 0.3}, {"targets": ["q_proj", "lm_head"]}]), ids=str)
+@pytest.mark.parametrize("tied", first_fast([False, True]))
 def test_a_training_on_lean_weights_is_the_same_to_the_last_bit(
     lora: dict[str, Any], tied: bool, tiny_model: Any, tmp_path: Path
 ) -> None:

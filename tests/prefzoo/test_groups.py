@@ -43,6 +43,7 @@ def test_who_goes_with_whom(tiny_model: Any) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_coupled_rows_go_apart_where_they_are_scored_twice(tiny_model: Any) -> None:
     """The others would be scored twice with them."""
     names = ("dpo", "kto", "aot", "ipo")
@@ -103,6 +104,7 @@ def test_trials_of_different_seeds_see_different_rows(tiny_model: Any) -> None:
 MEMORY = MemoryError("out of memory at step 1 with one pair at a time")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "error", "groups", "line"),
     [

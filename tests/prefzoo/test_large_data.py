@@ -110,6 +110,7 @@ def test_files_are_read_without_holding_them(tmp_path: Path, kind: str) -> None:
     assert isinstance(rows, Iterator) and next(rows) == ROWS[0] and list(rows) == ROWS[1:]
 
 
+@pytest.mark.slow
 def test_a_folder_of_files_is_read_by_datasets_as_a_stream_too(
     tmp_path: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

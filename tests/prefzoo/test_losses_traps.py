@@ -243,6 +243,7 @@ def flipped(side: Any) -> Any:
     return replace(side, chosen=side.rejected, rejected=side.chosen)
 
 
+@pytest.mark.slow
 def test_gamma_po_asks_more_of_clear_pairs_and_gamma_on_average() -> None:
     loss, start = losses.get("gamma_simpo"), losses.gamma_po.RecentMargins.start()
     margins = torch.tensor([-3.0, 0.0, 2.0, 9.0], dtype=torch.float64)

@@ -163,6 +163,7 @@ def test_dpo_trainer(case: Case, seed: int) -> None:
     assert ours == pytest.approx(dpo_trainer(world, list(case.types), **case.settings), rel=1e-6, abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_wpo_is_theirs_where_the_clamp_does_not_hold(seed: int) -> None:
     """Theirs has none; ours is at most theirs."""

@@ -45,6 +45,7 @@ def test_what_the_user_set_stays(calls: list[tuple[int, int]], monkeypatch: pyte
     assert not calls and os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc")
 def test_free_memory_is_returned_between_trainings() -> None:
     code = """if True:
@@ -63,6 +64,7 @@ def test_free_memory_is_returned_between_trainings() -> None:
     assert done.stdout == "True True\n"
 
 
+@pytest.mark.slow
 def test_without_glibc_nothing_happens(calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise OSError(name)

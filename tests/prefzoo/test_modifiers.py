@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from math import exp, log
@@ -43,11 +43,10 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture(autouse=True)
-def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry._load_entry_points()  # before the copy, or the next test would have none of them
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.setattr(registry._PLUGINS, "loaded", {})
-    yield
-    registry._load_entry_points.cache_clear()
 
 
 def value(name: str, world: World, *knobs: dict[str, Any], **own: Any) -> list[float]:

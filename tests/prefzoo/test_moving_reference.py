@@ -100,6 +100,7 @@ def test_a_reference_that_follows_before_the_update_is_the_policy_of_one_step_ea
     assert all(abs(row["rewards/chosen"]) > 1e-3 for row in rows[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sync", [{"alpha": 0.5, "every": 2}, {"every": 2, "bema": {}}])
 def test_an_adapter_of_all_ranks_follows_as_whole_weights_would(sync: dict[str, Any], tiny_model: Any) -> None:
     """Where only B moves, the average of the products is the product of the averages."""

@@ -195,6 +195,7 @@ def test_a_pass_holds_no_more_tokens_than_one_variant_may(tiny_model: Any, tmp_p
     assert len(sizes) > 6 and max(sizes) <= 100  # six steps
 
 
+@pytest.mark.slow
 def test_one_that_diverges_stops_and_the_others_go_on(tiny_model: Any, tmp_path: Path) -> None:
     good, bad = lora_job(tiny_model), lora_job(tiny_model, "simpo", learning_rate=1e38, weight_decay=1e38)
     members = [Member(j, tmp_path / str(i) / "metrics.jsonl") for i, j in enumerate((good, bad, good))]
@@ -220,6 +221,7 @@ def test_the_seconds_of_all_add_up_to_those_that_passed(tiny_model: Any, tmp_pat
     assert [c["trained_parameters"] for c in costs] == [one, one]
 
 
+@pytest.mark.slow
 def test_snapshots_of_each(tiny_model: Any, tmp_path: Path) -> None:
     """Those of a group are each member's own: the weights that it has after as many steps alone."""
     jobs = [lora_job(tiny_model, name, schedule="constant", warmup=0.0) for name in ("dpo", "ipo")]
@@ -311,6 +313,7 @@ def rounds_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacked_adapters, "linear", rounded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["shared", "rows"])
 def test_the_first_margin_is_zero_where_rounding_depends_on_the_number_of_rows(
     layout: Any, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

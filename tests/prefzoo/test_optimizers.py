@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from first_fast import first_fast
 from test_memory_model import SHAPE
 from test_resume import kill, same
 from test_resume import run as resumable
@@ -57,8 +58,8 @@ def test_muon_updates_the_matrices_inside_and_adamw_the_rest(tiny_model: Any) ->
         assert ("momentum_buffer" in optimizer.state[p]) == (name in inside), name
 
 
-@pytest.mark.parametrize("name", ["adafactor", "muon"])
-@pytest.mark.parametrize("lora", [None, LORA], ids=["whole", "lora"])
+@pytest.mark.parametrize("name", first_fast(["adafactor", "muon"]))
+@pytest.mark.parametrize("lora", first_fast([None, LORA]), ids=["whole", "lora"])
 def test_a_killed_training_goes_on_bit_for_bit(
     name: str, lora: dict[str, Any] | None, tiny_model: Any, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def fake_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", module)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_8bit"])
 def test_eight_bits_come_from_bitsandbytes_and_are_resumed(
     name: str, tiny_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

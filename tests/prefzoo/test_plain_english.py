@@ -41,6 +41,7 @@ ODD = {
     r"\bhand(s|ed)? (them|the jobs|it) in\b": "submit",
     r"(^|[:;.] )(Whether|Of) [a-z]": "a whole sentence",
 }  # fmt: skip
+ANY_ODD = re.compile("|".join(ODD))
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
@@ -66,6 +67,8 @@ def _is_command(node: ast.AST) -> bool:
 
 def odd_turns(text: str) -> list[str]:
     """The odd turns of a text, each with what to write instead."""
+    if not ANY_ODD.search(text):
+        return []
     return [f"{m.group().strip()!r}: write {better}" for turn, better in ODD.items() if (m := re.search(turn, text))]
 
 

@@ -184,6 +184,7 @@ def test_a_reference_that_cannot_be_used_is_refused_in_one_line(
     assert "variants.dpo.reference: model ./gone: no such folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_reference_is_planned(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefzoo.experiment import plan
 
@@ -260,6 +261,7 @@ def test_trainings_with_moving_references_and_weights_are_measured_before_a_run(
     assert "low" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_merged_model_that_was_removed_from_the_cache_is_made_again(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

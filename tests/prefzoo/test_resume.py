@@ -109,6 +109,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
     same(whole, last)
 
 
+@pytest.mark.slow
 def test_the_state_of_a_sum_of_losses(tiny_model: Any, tmp_path: Path) -> None:
     loss = losses.get("bco_pair_shift + 0.5*sft + 0.1*beta_dpo")
     this = replace(job(tiny_model), loss=loss, params=loss.Params())
@@ -201,6 +202,7 @@ def test_a_foreign_file_is_not_read(tmp_path: Path, tiny_model: Any) -> None:
     assert lines == [f"{foreign}: not a checkpoint of prefzoo; not read"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_its_metrics_is_not_read(tiny_model: Any, tmp_path: Path) -> None:
     this, whole, file = stopped(tiny_model, tmp_path)
     (tmp_path / "metrics.jsonl").write_text("")
@@ -209,6 +211,7 @@ def test_a_checkpoint_without_its_metrics_is_not_read(tiny_model: Any, tmp_path:
     same(whole, last)
 
 
+@pytest.mark.slow
 def test_what_a_killed_write_left_is_swept(tiny_model: Any, tmp_path: Path) -> None:
     this, whole, file = stopped(tiny_model, tmp_path)
     (tmp_path / "resume" / ".checkpoint.1.partial").write_bytes(b"half")
@@ -234,6 +237,7 @@ def test_a_folder_is_published_whole(tmp_path: Path) -> None:
     assert (target / "inside" / "file").read_text() == "new" and not partial.exists()
 
 
+@pytest.mark.slow
 def test_rows_of_the_log_are_whole(tiny_model: Any, tmp_path: Path) -> None:
     """A kill in the middle of a line leaves half of it behind the checkpoint's steps: it is cut off."""
     this, whole, _ = stopped(tiny_model, tmp_path)

@@ -73,7 +73,7 @@ def close(one: list[dict[str, float]], two: list[dict[str, float]], rel: float) 
             assert a[name] == pytest.approx(b[name], rel=rel, abs=1e-4), name
 
 
-QUICK = {"dpo", "kto", "simpo", "tdpo2", "aot", "dpo with humanline"}  # one for each kind of input
+QUICK = {"dpo", "kto", "tdpo2"}  # pairs, single answers, and scores over the vocabulary
 
 
 def mostly_slow(names: Iterable[str]) -> list[Any]:
@@ -149,6 +149,7 @@ def test_a_reference_that_follows_is_nothing_to_a_loss_without_one(tiny_model: A
     assert len(run(tiny_model, job(tiny_model, "simpo", sync_reference={"every": 1}), tmp_path)) == 6
 
 
+@pytest.mark.slow
 def test_computing_activations_twice_changes_nothing(tiny_model: Any, tmp_path: Path) -> None:
     passes = []
     tiny_model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from emulated_device import waits
 from emulated_gpu import emulated_gpu
+from first_fast import first_fast
 from one_policy import train_one
 from test_engine import random_pairs
 
@@ -43,19 +44,22 @@ def waits_of(job: Job, model: Any, folder: Path) -> list[str]:
     return mode.lines
 
 
-@pytest.mark.parametrize("settings", [{}, {"lora": Lora(rank=2)}, {"micro_batch": 2}, {"precision": "fp32"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", first_fast([{}, {"lora": Lora(rank=2)}, {"micro_batch": 2}, {"precision": "fp32"}]), ids=str
+)
 def test_a_step_waits_once(settings: dict[str, Any], tiny_model: Any, tmp_path: Path) -> None:
     job = job_of("dpo", tiny_model, random_pairs(), **settings)
     lines = waits_of(job, tiny_model, tmp_path)
     assert len(lines) == STEPS and len(set(lines)) == 1, lines
 
 
-@pytest.mark.parametrize("name", ["simpo", "kto", "tdpo2", "bco", "gamma_dpo", "beta_dpo", "sampo"])
+@pytest.mark.parametrize("name", first_fast(["kto", "simpo", "tdpo2", "bco", "gamma_dpo", "beta_dpo", "sampo"]))
 def test_losses_of_every_kind_wait_once(name: str, tiny_model: Any, tmp_path: Path) -> None:
     lines = waits_of(job_of(name, tiny_model, random_pairs()), tiny_model, tmp_path)
     assert len(lines) == STEPS, lines
 
 
+@pytest.mark.slow
 def test_single_answers_wait_once(tiny_model: Any, tmp_path: Path) -> None:
     answers = [TokenAnswer(p.prompt, p.chosen, bool(p.row % 2), p.row) for p in random_pairs()]
     assert len(waits_of(job_of("kto", tiny_model, answers), tiny_model, tmp_path)) == STEPS
