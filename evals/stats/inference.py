@@ -116,9 +116,7 @@ def seeded_difference(a: Values, b: Values) -> Difference:
     Returns:
         The difference, with an interval over seeds and prompts.
     """
-    value, stderr, freedom = seeded_gap(a, b)
-    estimate = _estimate(value, stderr, freedom, a.shape[1])
-    return Difference(value, estimate.low, estimate.high, _p(value, stderr, freedom))
+    return by_student(*seeded_gap(a, b))
 
 
 def seeded_gap(a: Values, b: Values) -> tuple[float, float, float]:
@@ -136,6 +134,52 @@ def seeded_gap(a: Values, b: Values) -> tuple[float, float, float]:
     gap, n = a.mean(0) - b.mean(0), a.shape[1]
     parts = [(float(gap.var(ddof=1)) / n, n - 1), *_seed_part(a), *_seed_part(b)]
     return float(gap.mean()), *_together(parts, _rest(a) + _rest(b))
+
+
+def seeded_slope(values: Values, at: Values) -> tuple[float, float, float]:
+    r"""Return by how much a mean changes with a setting, the standard error of that, and its degrees of freedom.
+
+    A line is fitted to the means of all trainings by least squares, with a level of its own for each seed. The error
+    spans trainings and prompts: what remains beside the line, and the slopes of the prompts.
+
+    $$ SE^2 = s^2_{beside} \sum w^2 + s^2_{slopes}/n - s^2_{rest} \sum w^2/n $$
+
+    w are the weights of the trainings in the slope: $w = (x - \bar x) / \sum (x - \bar x)^2$.
+
+    Args:
+        values: (settings, seeds, prompts) values; the same seeds and prompts at every setting. For the difference of
+            two variants, the values of one less those of the other.
+        at: (settings,) the setting, three or more.
+
+    Returns:
+        The slope, in the unit of the values per unit of the setting, its standard error and the degrees of freedom.
+    """
+    settings, seeds, n = values.shape
+    x = np.asarray(at, dtype=float) - np.mean(at)
+    weights = x / (x @ x) / seeds
+    slopes = np.einsum("l,lsp->p", weights, values)
+    beside = values - values.mean(0) - x[:, None, None] * slopes
+    means = beside.mean(2, keepdims=True)
+    freedom, scale = settings * seeds - seeds - 1, float((weights**2).sum() * seeds)
+    trainings = float((means**2).sum()) / freedom * scale
+    rest = float(((beside - means) ** 2).sum()) / (freedom * (n - 1)) / n * scale
+    parts = [(float(slopes.var(ddof=1)) / n, n - 1), (trainings, freedom)]
+    return float(slopes.mean()), *_together(parts, rest)
+
+
+def by_student(value: float, stderr: float, freedom: float) -> Difference:
+    """Return a difference with its 95% interval and p by a t distribution.
+
+    Args:
+        value: the difference.
+        stderr: its standard error.
+        freedom: the degrees of freedom of that error.
+
+    Returns:
+        The difference.
+    """
+    reach = float(student.ppf((1 + LEVEL) / 2, freedom)) * stderr
+    return Difference(value, value - reach, value + reach, _p(value, stderr, freedom))
 
 
 def _seed_part(values: Values) -> list[tuple[float, int]]:

@@ -4,6 +4,7 @@ python -m examples.studies run defaults --minutes 110
 python -m examples.studies numbers results/studies/defaults
 python -m examples.studies fluency results/studies/defaults recipes/studies/defaults.yaml
 python -m examples.studies agreement results/studies/defaults results/studies/tuned
+python -m examples.studies trend results/studies/noise_*
 python -m examples.studies displacement results/studies/displacement recipes/studies/displacement.yaml
 python -m examples.studies predicted runs/displacement_pairs recipes/studies/displacement_pairs.yaml --out FOLDER
 python -m examples.studies page results/studies --out docs/studies.md
@@ -23,7 +24,7 @@ from prefzoo.errors import UserError
 from prefzoo.runtime.run_folders import write_text
 
 NUMBERS = "numbers.json"
-COMMANDS = ("numbers", "fluency", "agreement", "displacement", "predicted")  # what adds to that file
+COMMANDS = ("numbers", "fluency", "agreement", "trend", "displacement", "predicted")  # what adds to that file
 UNFINISHED = 4  # exit code: the time is over, and the same command goes on
 TEMPLATES = Path(__file__).parents[2] / "recipes" / "studies"
 TEMPLATE, SUMMARY, README = TEMPLATES / "page.md", TEMPLATES / "summary.md", "README.md"
@@ -50,6 +51,8 @@ def main(words: list[str] | None = None) -> int:
 def _run(study: str, minutes: float) -> int:
     """Run a study, and write its numbers once it is done."""
     from examples.studies import pieces
+    from examples.studies.agreement import ROWS
+    from examples.studies.noise import is_noise
 
     if not pieces.run(study, minutes):
         return UNFINISHED
@@ -63,6 +66,10 @@ def _run(study: str, minutes: float) -> int:
         _do("fluency", [folder, recipe], folder)
     if study in pieces.BESIDE:
         _do("agreement", [pieces.RESULTS / pieces.BESIDE[study], folder], None)
+    if is_noise(study):
+        folders = [pieces.RESULTS / name for name in pieces.PIECES if is_noise(name)]
+        if all((one / ROWS).is_file() for one in folders):
+            _do("trend", folders, None)
     return 0
 
 
@@ -80,17 +87,17 @@ def _do(command: str, paths: list[Path], out: Path | None) -> None:
             write_text(readme, with_summary(readme.read_text(encoding="utf-8"), text))
         print(target, *draw(numbers, target.parent / target.stem), sep="\n")
         return
-    many = {"numbers": 1}.get(command, 2)
+    many = {"numbers": 1, "trend": len(paths)}.get(command, 2)
     if len(paths) != many:
         raise UserError(f"{command}: takes {many} path{'s' * (many > 1)} ({len(paths)} given)")
-    folder = out or paths[-1 if command == "agreement" else 0]
+    folder = out or paths[-1 if command in {"agreement", "trend"} else 0]
     _add(folder / NUMBERS, _numbers(command, paths))
     if command == "numbers":
         _write_rows(folder, paths[0])
 
 
 def _numbers(command: str, paths: list[Path]) -> dict[str, Any]:
-    from examples.studies import agreement, fluency, mass, numbers
+    from examples.studies import agreement, fluency, mass, noise, numbers
 
     if command == "fluency":
         return {"fluency": fluency.fluency(*paths)}
@@ -98,6 +105,8 @@ def _numbers(command: str, paths: list[Path]) -> dict[str, Any]:
         return numbers.numbers_of(paths[0])
     if command == "agreement":
         return {"agreement": agreement.agreement_of(*paths)}
+    if command == "trend":
+        return {"trend": noise.trend_of(paths)}
     if command == "displacement":
         return {"displacement": mass.displacement(*paths)}
     return {"predicted": mass.predicted(*paths)}

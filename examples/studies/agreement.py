@@ -54,7 +54,7 @@ def agreement_of(one: Path, other: Path) -> Numbers:
     Raises:
         UserError: a file is missing, or the studies differ in metric or prompts, or share fewer than three variants.
     """
-    first, second = _read(one), _read(other)
+    first, second = read_rows(one), read_rows(other)
     for key in ("metric", "prompts"):
         if first[key] != second[key]:
             raise UserError(f"{one / ROWS} and {other / ROWS}: have different {key}, so their orders say nothing")
@@ -72,7 +72,12 @@ def agreement_of(one: Path, other: Path) -> Numbers:
     }  # fmt: skip
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def read_rows(folder: Path) -> dict[str, Any]:
+    """Return what the `rows.json` of a study holds.
+
+    Raises:
+        UserError: it is missing.
+    """
     file = folder / ROWS
     if not file.is_file():
         raise UserError(f"{file}: is missing; `python -m examples.studies numbers {folder}` writes it")

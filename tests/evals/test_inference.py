@@ -12,6 +12,7 @@ from scipy.integrate import quad
 
 from prefzoo.evals.stats import intervals
 from prefzoo.evals.stats.inference import (
+    by_student,
     clustered_difference,
     clustered_mean,
     detectable,
@@ -19,6 +20,7 @@ from prefzoo.evals.stats.inference import (
     power_statement,
     seeded_difference,
     seeded_mean,
+    seeded_slope,
 )
 from prefzoo.evals.stats.intervals import Values
 
@@ -145,6 +147,35 @@ def test_few_seeds_and_no_seed_effect_are_on_the_safe_side() -> None:
         a, b = grid(rng, seeds, prompts, spread), grid(rng, seeds, prompts, spread)
         differences = [seeded_difference(x, y) for x, y in zip(a, b, strict=True)]
         assert covers(differences, 0) >= 0.93 and false_positives(differences) <= MOST_FALSE
+
+
+SHARES = np.array([0.0, 1.0, 2.0, 4.0])
+
+
+def test_a_slope_of_trainings_is_that_of_least_squares_with_a_level_for_each_seed() -> None:
+    means = np.random.default_rng(3).normal(size=(4, 2))
+    design = np.column_stack([np.repeat(SHARES, 2), np.tile([1, 0], 4), np.tile([0, 1], 4)])
+    theirs = sm.OLS(means.ravel(), design).fit()
+    value, stderr, freedom = seeded_slope(np.repeat(means[:, :, None], 50, axis=2), SHARES)
+    assert (value, stderr, freedom) == pytest.approx((theirs.params[0], theirs.bse[0], theirs.df_resid))
+    low, high = theirs.conf_int()[0]
+    ours = by_student(value, stderr, freedom)
+    assert (ours.low, ours.high, ours.p) == pytest.approx((low, high, theirs.pvalues[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("trainings", "prompts"), [(0.3, 0.0), (0.3, 0.3), (0.0, 0.3), (0.0, 0.0)])
+def test_the_interval_of_a_slope_covers(trainings: float, prompts: float) -> None:
+    rng = np.random.default_rng(12)
+    covered, false = [], []
+    for _ in range(RUNS):
+        level = rng.normal(size=(1, 2, 1)) + rng.normal(size=(1, 1, 80))
+        slopes = (1 + prompts * rng.normal(size=80)) * SHARES[:, None, None]
+        noise = trainings * rng.normal(size=(4, 2, 1)) + rng.normal(size=(4, 2, 80))
+        one = by_student(*seeded_slope(level + slopes + noise, SHARES))
+        covered.append(one.low <= 1 <= one.high)
+        false.append(by_student(*seeded_slope(level + slopes - SHARES[:, None, None] + noise, SHARES)).p <= 0.05)
+    assert np.mean(covered) >= 0.935 and np.mean(false) <= MOST_FALSE
 
 
 def test_one_seed_is_the_paired_t_test() -> None:

@@ -20,6 +20,7 @@ from examples.studies.__main__ import NUMBERS, SUMMARY, TEMPLATE, main
 from examples.studies.agreement import ROWS, agreement_of
 from examples.studies.fluency import split_by_likelihood
 from examples.studies.mass import change
+from examples.studies.noise import trend_of
 from examples.studies.numbers import numbers_of
 from examples.studies.page import END, START, read_numbers, render, summary, with_summary, written_by_hand
 from examples.studies.seeds import seed_effects, steadiness
@@ -218,6 +219,45 @@ def numbered(studies: Path) -> Path:
 def write_numbers(folder: Path, more: dict[str, Any]) -> None:
     file = folder / NUMBERS
     file.write_text(json.dumps(json.loads(file.read_text()) | more))
+
+
+def noise_rows(folder: Path, fall: float, shares: tuple[int, ...] = (0, 10, 20, 40)) -> list[Path]:
+    """Write the rows of studies: dpo falls by 5 points per ten points of flipped labels, robust by `fall`."""
+    rng = np.random.default_rng(4)
+    folders = []
+    for flipped in shares:
+        values = {
+            loss: (
+                0.8 - by * flipped / 1000 + 0.05 * rng.normal(size=(2, 1)) + 0.2 * rng.normal(size=(2, 400))
+            ).tolist()
+            for loss, by in (("dpo", 5.0), ("robust", fall))
+        }
+        folders.append(folder / f"noise_{flipped}")
+        folders[-1].mkdir(parents=True)
+        rows = {"metric": "win_rate", "prompts": [str(i) for i in range(400)], "values": values}
+        (folders[-1] / ROWS).write_text(json.dumps(rows))
+    return folders
+
+
+def test_the_trend_with_noise_is_compared_with_that_of_dpo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    level, falling = (noise_rows(tmp_path / str(fall), fall) for fall in (0.5, 5.0))
+    assert main(["trend", *map(str, reversed(level)), "--out", str(level[-1])]) == 0
+    trend = json.loads((level[-1] / NUMBERS).read_text())["trend"]
+    robust, dpo = trend["losses"]
+    assert (dpo["variant"], dpo["outcome"]) == ("dpo", "falls") and dpo["low"] < -5 < dpo["high"]
+    assert dpo["at_0"] == pytest.approx(80, abs=8) and dpo["at_40"] == pytest.approx(60, abs=8)
+    (gap,) = trend["less_dpo"]
+    assert gap["variant"] == "robust" and gap["by"] == pytest.approx(robust["by"] - dpo["by"])
+    assert gap["low"] < 4.5 < gap["high"] and 0 < trend["sees"] < 10
+    assert trend_of(falling)["less_dpo"][0]["outcome"] == "undecided"
+    assert main(["trend", str(level[0]), str(level[1])]) == 2
+    assert "takes 3 folders or more (2 given)" in capsys.readouterr().err
+    rows = json.loads((level[1] / ROWS).read_text())
+    (level[1] / ROWS).write_text(json.dumps(rows | {"values": {"dpo": rows["values"]["dpo"]}}))
+    with pytest.raises(UserError, match="noise_0/rows.json: have different losses or numbers of seeds"):
+        trend_of(level)
+    with pytest.raises(UserError, match="is not named noise_SHARE"):
+        trend_of([*level[:2], tmp_path])
 
 
 def test_what_seeds_move_more_than_prompts_do() -> None:
