@@ -16,6 +16,8 @@ from prefzoo import losses
 from prefzoo.types import Mismatched, VocabLogProbs
 
 SEEDS = (0, 1, 2)
+# TRL warns when a test is the first to import one of its experimental trainers
+pytestmark = pytest.mark.filterwarnings("ignore:You are importing from .trl.experimental")
 
 
 class Preset(torch.nn.Module):
