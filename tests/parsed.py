@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import gc
 from functools import cache
 
 
 @cache
 def parsed(source: str) -> ast.Module:
     """Return the syntax tree of a source; callers must not change it."""
-    return ast.parse(source)
+    tree = ast.parse(source)
+    gc.freeze()  # or each later collection would go through millions of nodes
+    return tree
