@@ -100,8 +100,8 @@ def _refuse_ignored(context: click.Context, mode: str) -> None:
 def _show_evaluation(asked: Evaluation, *, quiet: bool) -> bool:
     """Measure models, and print the board; `quiet` leaves out the progress. Return whether judge or a metric failed."""
     from rich.console import Console
-    from rich.markdown import Markdown
 
+    from prefzoo.evals.boards.narrow import print_markdown
     from prefzoo.experiment.evaluate import evaluate
     from prefzoo.runtime.paths import paths_from_here
 
@@ -114,7 +114,7 @@ def _show_evaluation(asked: Evaluation, *, quiet: bool) -> bool:
         click.echo("no baseline; add --base MODEL to compare with one")
     result.board.render(console)
     if result.round_robin:
-        console.print(Markdown(result.round_robin))
+        print_markdown(console, result.round_robin, "round_robin.md")
     click.echo(f"\nEverything is in {asked.out}")
     return result.failing
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from time import monotonic
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 from prefzoo.errors import UserError, VariantFailed
 from prefzoo.evals.boards.leaderboard import Leaderboard
+from prefzoo.evals.boards.narrow import print_markdown
 from prefzoo.evals.judges.coverage import Coverage, coverage
 from prefzoo.evals.judges.protocol import Judge
 from prefzoo.evals.metrics.builtin.corrected import refusal
@@ -297,4 +297,4 @@ def _print_board(experiment: Experiment, board: Leaderboard, console: Console) -
     """Print the results, whatever `quiet` says."""
     board.render(console)
     if search.is_sweep(experiment.recipe) and board.more:
-        console.print(Markdown(board.more))
+        print_markdown(console, board.more, "leaderboard.md")
